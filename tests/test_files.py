@@ -1,0 +1,64 @@
+"""Whole files or none."""
+
+import hashlib
+import os
+import stat
+
+import pytest
+
+from xray_captioning.errors import DataError
+from xray_captioning.files import atomic_path, atomic_write, sha256_file
+
+
+def test_atomic_write_makes_folders_and_keeps_line_ends(tmp_path):
+    path = tmp_path / "a" / "b" / "text.json"
+    atomic_write(path, "é\r\n")
+    assert path.read_bytes() == "é\r\n".encode()
+    atomic_write(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert os.listdir(path.parent) == ["text.json"]
+
+
+def test_failure_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "weights.h5"
+    atomic_write(path, "old")
+    with pytest.raises(RuntimeError, match="stop"), atomic_path(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise RuntimeError("stop")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["weights.h5"]
+
+
+def test_interrupt_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "x") as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_temporary_keeps_folder_and_suffix(tmp_path):
+    with atomic_path(tmp_path / "model.weights.h5") as temporary:
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".h5"
+        # a writer may itself replace the temporary file
+        (tmp_path / "other").write_text("new")
+        os.replace(tmp_path / "other", temporary)
+    assert (tmp_path / "model.weights.h5").read_text() == "new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permission bits are a POSIX matter")
+def test_permissions_are_those_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("x")
+    atomic_write(tmp_path / "atomic", "x")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "atomic")}
+    assert len(modes) == 1
+
+
+def test_sha256_file(tmp_path):
+    path = tmp_path / "big"
+    content = bytes(range(256)) * 10_000
+    path.write_bytes(content)
+    assert sha256_file(path) == hashlib.sha256(content).hexdigest()
+    for wrong in (tmp_path / "absent", tmp_path):
+        with pytest.raises(DataError, match=wrong.name):
+            sha256_file(wrong)

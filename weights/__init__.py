@@ -1,0 +1,1 @@
+"""Shipped bundles, trained on synthetic phantoms."""

@@ -1,0 +1,70 @@
+"""The only door to Keras, and the only place that asks which backend runs.
+
+Importing TensorFlow writes notices to file descriptor 2 whatever the environment says, and more
+when the first operation looks for a GPU, so the descriptor is silenced for just that long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["compiled", "keras", "ops"]
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+with _silenced_stderr():
+    import keras
+    from keras import ops
+
+    ops.convert_to_numpy(ops.zeros(()) + 1)
+
+
+def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    """Compile a function of tensors that reads ``model``'s weights.
+
+    Parameters
+    ----------
+    function : callable
+        Takes and returns nested tensors; every shape it meets is compiled once.
+    model : keras.Model
+        Owner of every variable that ``function`` reads. Later changes of a weight are seen.
+
+    Returns
+    -------
+    callable
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function)
+    if keras.backend.backend() == "jax":
+        return _jitted(function, model)
+    return function
+
+
+def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+    # jax.jit over a closure bakes the weights in: they must be arguments.
+    import jax
+
+    @jax.jit
+    def stateless(values: list[Any], *args: Any) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values))):
+            return function(*args)
+
+    return lambda *args: stateless([v.value for v in model.variables], *args)

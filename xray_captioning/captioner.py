@@ -1,0 +1,317 @@
+"""Images of studies in, captions out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xray_captioning.backend import compiled, keras, ops
+from xray_captioning.bundle import find_bundle, read_bundle, write_bundle
+from xray_captioning.card import model_card
+from xray_captioning.config import Config
+from xray_captioning.data.features import Array, select_images, stack_features
+from xray_captioning.data.splits import Split
+from xray_captioning.decoders import CaptionModel, Features
+from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.saved import describe, encode_images, load_encoder, load_weights
+from xray_captioning.errors import DataError
+from xray_captioning.search import Rules, SearchResult, beam_search, greedy_search, replay
+from xray_captioning.text.cleaning import prettify
+from xray_captioning.text.tokenizer import Tokenizer
+
+BATCHES = (1, 4, 16, 64)  # studies are padded to one of these, so that few shapes are compiled
+
+
+class Sentence(NamedTuple):
+    """A sentence of a caption.
+
+    Attributes
+    ----------
+    text : str
+    log_probability : float
+        Mean over its words, natural logarithm.
+    """
+
+    text: str
+    log_probability: float
+
+
+class Alternative(NamedTuple):
+    """A caption the search liked less.
+
+    Attributes
+    ----------
+    text : str
+    log_probability : float
+        Of the whole caption, natural logarithm.
+    """
+
+    text: str
+    log_probability: float
+
+
+class Caption(NamedTuple):
+    """What a model says about one study.
+
+    Attributes
+    ----------
+    text : str
+        For people; with capitals where the bundle's configuration says so.
+    words : list of str
+        The tokens as the model chose them; what scores are computed on when joined by spaces.
+    log_probability : float
+        Of the whole caption, natural logarithm, end token included.
+    sentences : list of Sentence
+    attention : array, shape (words, views, rows, columns), float32, or None
+        Weight of each region while each word was chosen; the weights of a word sum to 1.
+    alternatives : list of Alternative
+        The other captions of a beam, best first.
+    """
+
+    text: str
+    words: list[str]
+    log_probability: float
+    sentences: list[Sentence]
+    attention: Array | None
+    alternatives: list[Alternative]
+
+
+class Captioner:
+    """Encoder, decoder, tokenizer and their preprocessing.
+
+    Parameters
+    ----------
+    config : Config
+    encoder : Encoder
+    model : CaptionModel
+    tokenizer : Tokenizer
+    about : dict, optional
+        JSON values that travel in the bundle: metrics, data, training.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        encoder: Encoder,
+        model: CaptionModel,
+        tokenizer: Tokenizer,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        self.config, self.encoder, self.model = config, encoder, model
+        self.tokenizer, self.about = tokenizer, about or {}
+        self._encode = compiled(encoder.encode, encoder)
+        self._searches: dict[int, Any] = {}
+
+    @classmethod
+    def load(cls, name: str | Path) -> Captioner:
+        """Load a bundle.
+
+        Parameters
+        ----------
+        name : str or Path
+            A bundle's folder, or the name of a shipped one.
+
+        Raises
+        ------
+        BundleError
+            The bundle is missing, incomplete, altered or does not fit its own configuration.
+        """
+        folder = find_bundle(name)
+        about = read_bundle(folder, "captioner")
+        config = Config.from_dict(about["config"], f"{folder}/captioner.json")
+        encoder = load_encoder(folder)
+        tokenizer = Tokenizer.from_json(folder / "tokenizer.json")
+        model = new_model(config, encoder, tokenizer)
+        load_weights(model, folder / "decoder.weights.h5")
+        return cls(config, encoder, model, tokenizer, about["about"])
+
+    def save(self, folder: str | Path, split: Split | None = None) -> None:
+        """Write a bundle, whole or not at all.
+
+        Parameters
+        ----------
+        folder : str or Path
+        split : Split, optional
+            What the model was trained on; it travels with it, so that nobody tests on it.
+        """
+
+        def write(aside: Path) -> None:
+            values = describe("captioner", self.config, self.encoder, self.about)
+            (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+            self.tokenizer.to_json(aside / "tokenizer.json")
+            self.encoder.save_weights(aside / "encoder.weights.h5")
+            self.model.save_weights(aside / "decoder.weights.h5")
+            (aside / "README.md").write_text(model_card(values), "utf-8")
+            if split is not None:
+                split.to_json(aside / "split.json")
+
+        write_bundle(Path(folder), write)
+
+    def caption(
+        self, studies: Sequence[Sequence[str | Path]], beam_size: int | None = None
+    ) -> list[Caption]:
+        """Write a caption for each study.
+
+        Parameters
+        ----------
+        studies : sequence of sequences of paths
+            The images of each study, frontal first; at most as many as the model has views.
+        beam_size : int, optional
+            1 is greedy; the bundle's own choice when absent.
+
+        Returns
+        -------
+        list of Caption
+
+        Raises
+        ------
+        ImageError
+            An image cannot be read.
+        DataError
+            A study has no image, or more than the model has views.
+        """
+        return list(self.caption_iter(studies, beam_size))
+
+    def caption_iter(
+        self, studies: Iterable[Sequence[str | Path]], beam_size: int | None = None
+    ) -> Iterator[Caption]:
+        """Like :meth:`caption`, a batch at a time, for any number of studies."""
+        for batch in _batches(studies, BATCHES[-1]):
+            yield from self.caption_features(self.features(batch), beam_size)
+
+    def features(self, studies: Sequence[Sequence[str | Path]]) -> Features:
+        """Encode studies.
+
+        Parameters
+        ----------
+        studies : sequence of sequences of paths
+
+        Returns
+        -------
+        Features
+            regions (studies, views * rows * columns, channels) float32 and mask.
+        """
+        chosen = [self._select(i, study) for i, study in enumerate(studies)]
+        paths = list(dict.fromkeys(path for study in chosen for path in study))
+        maps = dict(zip(paths, self.encode_images(paths)))
+        rows = [[maps[path] for path in study] for study in chosen]
+        return Features(*stack_features(rows, self.config.image.views))
+
+    def encode_images(self, paths: Sequence[str]) -> Array:
+        """Return feature maps (images, rows, columns, channels), float32, of image files."""
+        return encode_images(self._encode, self.config, paths)
+
+    def caption_features(self, features: Features, beam_size: int | None = None) -> list[Caption]:
+        """Write a caption for each study whose features are given as arrays."""
+        captions: list[Caption] = []
+        for start in range(0, len(features.mask), BATCHES[-1]):
+            stop = start + BATCHES[-1]
+            part = Features(features.regions[start:stop], features.mask[start:stop])
+            captions += self._caption_batch(part, beam_size or self.config.decoding.beam_size)
+        return captions
+
+    def _select(self, index: int, study: Sequence[str | Path]) -> list[str]:
+        image = self.config.image
+        if isinstance(study, (str, Path)) or not study:
+            raise DataError(
+                f"study {index}: expected a list of one to {image.views} image paths, got {study!r}"
+            )
+        if len(study) > image.views:
+            raise DataError(
+                f"study {index}: {len(study)} images given, but this model looks at {image.views}; "
+                "choose among them"
+            )
+        paths = [str(path) for path in study]
+        return select_images(paths, ["unknown"] * len(paths), image.views, image.repeat_single_view)
+
+    def _caption_batch(self, features: Features, beam_size: int) -> list[Caption]:
+        studies = len(features.mask)
+        padding = next(size for size in BATCHES if size >= studies) - studies
+        padded = [np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)) for x in features]
+        found = keras.tree.map_structure(
+            lambda x: ops.convert_to_numpy(x)[:studies], self._search(beam_size)(*padded)
+        )
+        return [
+            self._caption(SearchResult(*rows), gains, attention)
+            for *rows, gains, attention in zip(*found[0], *found[1])
+        ]
+
+    def _search(self, beam_size: int) -> Any:
+        decoding = self.config.decoding
+        if beam_size not in self._searches:
+            rules = self.rules()
+
+            def run(regions: Any, mask: Any) -> Any:
+                state = self.model.start(Features(regions, mask))
+                batch = regions.shape[0]
+                found = (
+                    greedy_search(state, self.model.step, batch, rules)
+                    if beam_size == 1
+                    else beam_search(
+                        state, self.model.step, batch, rules, beam_size, decoding.length_penalty
+                    )
+                )
+                return found, replay(state, self.model.step, found.tokens[:, 0], rules.start_id)
+
+            self._searches[beam_size] = compiled(run, self.model)
+        return self._searches[beam_size]
+
+    def rules(self) -> Rules:
+        """Return what the search needs to know of this model's vocabulary."""
+        tokenizer, text = self.tokenizer, self.config.text
+        return Rules(
+            tokenizer.start_id,
+            tokenizer.end_id,
+            text.maximum_length - 1,
+            banned=(0, tokenizer.start_id, tokenizer.unknown_id) if text.prettify else (),
+            no_repeat_ngram=self.config.decoding.no_repeat_ngram,
+        )
+
+    def _caption(self, found: SearchResult, gains: Array, attention: Array) -> Caption:
+        texts = [self.tokenizer.decode(tokens) for tokens in found.tokens]
+        words = texts[0].split()
+        image = self.config.image
+        maps = None
+        if attention.shape[-1]:
+            maps = attention[: len(words)].reshape(-1, image.views, *self.encoder.grid)
+        others = zip(texts[1:], found.log_probabilities[1:])
+        return Caption(
+            self._display(texts[0]),
+            words,
+            float(found.log_probabilities[0]),
+            [Sentence(self._display(t), p) for t, p in _sentences(words, gains)],
+            maps,
+            [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
+        )
+
+    def _display(self, text: str) -> str:
+        return prettify(text) if self.config.text.prettify else text
+
+
+def new_model(config: Config, encoder: Encoder, tokenizer: Tokenizer) -> CaptionModel:
+    """Return an untrained head and decoder that fit an encoder and a vocabulary."""
+    regions = config.image.views * encoder.grid[0] * encoder.grid[1]
+    return CaptionModel(config.model, tokenizer.vocabulary_size, regions, encoder.channels)
+
+
+def _sentences(words: list[str], gains: Array) -> Iterator[tuple[str, float]]:
+    start = 0
+    for stop, word in enumerate(words, 1):
+        if word == "." or stop == len(words):
+            yield " ".join(words[start:stop]), float(gains[start:stop].mean())
+            start = stop
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,69 @@
+"""The model card that travels in every bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LIMITS = """\
+## What it is not for
+
+This model is for research and teaching. It is not a medical device and must not be used to
+diagnose, triage or treat. It writes fluent sentences whether or not they are true of the image;
+it says nothing of findings that its training reports seldom name; it was trained and measured on
+the data named above and nothing is known of how it does elsewhere. Text scores such as BLEU cannot
+tell a reader of X-rays from a fixed sentence: read them beside the baselines and the clinical F1.
+"""
+
+
+def model_card(values: dict[str, Any]) -> str:
+    """Return Markdown from the values of ``captioner.json``.
+
+    Parameters
+    ----------
+    values : dict
+        With ``kind``, ``config``, ``findings`` and ``about``.
+    """
+    config, about = values["config"], values["about"]
+    model = config["model"]
+    lines = [
+        f"# {config['name']} ({values['kind']})",
+        "",
+        about.get("notice", ""),
+        "",
+        "## What it is",
+        "",
+        f"- encoder: `{model['encoder']}`, {config['image']['size']} px, "
+        f"{config['image']['views']} view(s), `{config['image']['normalisation']}` normalisation",
+    ]
+    if values["kind"] == "captioner":
+        lines += [
+            f"- decoder: `{model['decoder']}`, writes the {config['text']['section']}, "
+            f"`{config['text']['cleaning']}` cleaning",
+        ]
+    if values["findings"]:
+        lines.append(f"- findings it classifies: {', '.join(values['findings'])}")
+    lines += ["", "## Data", "", *_bullets(about.get("data", {}))]
+    if about.get("rows"):
+        lines += ["", "## Measured on its test studies", "", table(about["rows"])]
+    if about.get("metrics"):
+        lines += ["", "## Measured", "", *_bullets(about["metrics"])]
+    return "\n".join([*lines, "", LIMITS])
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return a Markdown table of dictionaries with the same keys."""
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(cell(row.get(name)) for name in names) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def cell(value: Any) -> str:
+    """Return a number, name or nothing as it stands in a table."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _bullets(values: dict[str, Any]) -> list[str]:
+    return [f"- {name.replace('_', ' ')}: {cell(value)}" for name, value in values.items()]

@@ -1,0 +1,62 @@
+"""Commands that make or look at data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from xray_captioning.cli import options
+
+
+@click.command()
+@click.option("--out", required=True, type=options.folder, help="Folder to write; must be empty.")
+@click.option("--studies", default=400, show_default=True, type=click.IntRange(1))
+@click.option("--size", default=224, show_default=True, type=click.IntRange(64), help="Pixels.")
+@options.seed
+def phantom(out: Path, studies: int, size: int, seed: int | None) -> None:
+    """Write synthetic two-view studies with known findings, in the Kaggle layout."""
+    from xray_captioning.data.phantom import write_phantoms
+
+    write_phantoms(out, studies=studies, seed=seed or 0, size=size)
+    click.echo(f"{studies} synthetic studies in {out}")
+
+
+@click.command()
+@click.argument("path", type=options.existing)
+@click.option("--out", type=options.folder, help="Where summary.json and split.json are written.")
+@options.images
+@options.captions_from_labels
+@options.seed
+def prepare(
+    path: Path,
+    out: Path | None,
+    images: Path | None,
+    captions_from_labels: bool,
+    seed: int | None,
+) -> None:
+    """Say what PATH holds and what is missing, and split its studies.
+
+    The split depends on the data only, so that no seed can carry a test study into training.
+    """
+    from xray_captioning.data.sources import (
+        format_summary,
+        read_studies,
+        render_captions,
+        summarise,
+    )
+    from xray_captioning.data.splits import split_studies
+    from xray_captioning.files import atomic_write
+
+    studies = read_studies(path, images)
+    if captions_from_labels:
+        studies = render_captions(studies)
+    summary, split = summarise(studies), split_studies(studies)
+    click.echo(format_summary(summary))
+    sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
+    click.echo(f"split: {sizes} (SHA-256 {split.digest[:16]})")
+    if out is not None:
+        atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+        split.to_json(out / "split.json")
+        click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")

@@ -1,0 +1,117 @@
+"""Options that several commands share, and what they are turned into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xray_captioning.config import Config, load_preset, parse_assignment
+from xray_captioning.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xray_captioning.data.splits import Split
+
+existing = click.Path(exists=True, path_type=Path)
+folder = click.Path(file_okay=False, path_type=Path)
+file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+seed = click.option("--seed", type=click.IntRange(0), help="Random seed.")
+data = click.option("--data", required=True, type=existing, help="Folder or file of studies.")
+images = click.option("--images", type=existing, help="Folder of images, where it is elsewhere.")
+split = click.option("--split", "split_file", type=file, help="A split.json to use.")
+cache = click.option(
+    "--cache",
+    type=folder,
+    default=lambda: Path.home() / ".cache" / "xray-captioning",
+    show_default="~/.cache/xray-captioning",
+    help="Where pixels and features are kept between runs.",
+)
+settings = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="Override a field of the preset, such as training.epochs=5.",
+)
+captions_from_labels = click.option(
+    "--captions-from-labels",
+    is_flag=True,
+    help="Render texts from finding labels where the source has no reports (ChestX-ray14).",
+)
+
+
+def make_config(
+    preset: str, assignments: Sequence[str], seed: int | None, group: str = "training"
+) -> Config:
+    """Return a preset with its fields overridden."""
+    changes: dict[str, Any] = dict(parse_assignment(text) for text in assignments)
+    if seed is not None:
+        changes[f"{group}.seed"] = seed
+    return load_preset(preset).replace(changes)
+
+
+def load_studies(
+    data: Path, images: Path | None, captions_from_labels: bool = False
+) -> pd.DataFrame:
+    """Read studies, and say once on standard error what is missing."""
+    from xray_captioning.data.sources import read_studies, render_captions, summarise
+
+    studies = read_studies(data, images)
+    if captions_from_labels:
+        studies = render_captions(studies)
+    summary = summarise(studies)
+    if summary["images_missing"]:
+        click.echo(
+            f"note: {summary['images_missing']} of {summary['images_named']} images are not there; "
+            f"see xray-captioning prepare {data}",
+            err=True,
+        )
+    return studies
+
+
+def find_split(
+    studies: pd.DataFrame, split_file: Path | None, bundles: Sequence[Path] = ()
+) -> Split | None:
+    """Return the split given, or that of a bundle trained on these very studies."""
+    from xray_captioning.bundle import read_bundle
+    from xray_captioning.data.splits import Split, check_split, data_digest
+
+    if split_file is not None:
+        split = Split.from_json(split_file)
+        check_split(split, studies)
+        return split
+    for bundle in bundles:
+        about = read_bundle(bundle, "encoder")["about"]
+        if about.get("data", {}).get("digest") == data_digest(studies):
+            return Split.from_json(bundle / "split.json")
+    return None
+
+
+def check_not_trained_on(
+    studies: pd.DataFrame, split: Split, part: str, bundles: Sequence[Path]
+) -> None:
+    """Refuse to test a bundle on studies it was trained on.
+
+    Raises
+    ------
+    ConfigError
+        A bundle saw studies of this part.
+    """
+    from xray_captioning.bundle import read_bundle
+    from xray_captioning.data.splits import Split, data_digest
+
+    for bundle in bundles:
+        about = read_bundle(bundle, "encoder")["about"]
+        if part == "train" or about.get("data", {}).get("digest") != data_digest(studies):
+            continue
+        seen = set(Split.from_json(bundle / "split.json").train) & set(split.parts[part])
+        if seen:
+            raise ConfigError(
+                f"{bundle}: was trained on {len(seen)} of the {part} studies, such as "
+                f"{min(seen)}; use the split it was trained with: --split {bundle}/split.json"
+            )

@@ -1,0 +1,1 @@
+"""Reports and pixels in, batches out."""

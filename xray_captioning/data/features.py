@@ -1,0 +1,175 @@
+"""What is computed once for each image and kept on disk.
+
+The cache is a folder of shards named after what was computed. Each shard is one memory-mapped
+``.npy`` array with a row an image and a ``.json`` list of the images' content hashes. A shard is
+renamed into place when it is whole, so an interrupted run loses at most one shard, and a changed
+image or encoder has another hash and is never served stale rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.files import atomic_path, atomic_write, sha256_file
+
+SHARD = 512
+Array = NDArray[Any]
+
+
+class ArrayCache:
+    """Rows of arrays, one for each image file, found by the file's content.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the shards live.
+    settings : dict
+        Everything beside the image's bytes that decides a row: preprocessing, encoder, weights.
+        A hash of it names a sub-folder.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        text = json.dumps(settings, sort_keys=True)
+        self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.folder / "settings.json", text)
+        self.shards: list[Array] = []
+        self.rows: dict[str, tuple[int, int]] = {}
+        self.hashes: dict[str, str] = {}
+        for index in sorted(self.folder.glob("*.hashes.json")):
+            self._open(index)
+
+    def fill(
+        self,
+        paths: Iterable[str],
+        compute: Callable[[list[str]], Array],
+        label: str = "encode",
+        batch: int = 32,
+    ) -> None:
+        """Compute and keep the rows that are not there yet.
+
+        Parameters
+        ----------
+        paths : iterable of str
+        compute : callable
+            ``compute(paths) -> array`` with one row a path.
+        label : str
+            Name on the progress bar.
+        batch : int
+            Paths given to ``compute`` at a time.
+        """
+        from tqdm import tqdm
+
+        missing = self._missing(list(dict.fromkeys(paths)))
+        with tqdm(total=len(missing), desc=label, unit="image", disable=None) as bar:
+            for start in range(0, len(missing), SHARD):
+                group = missing[start : start + SHARD]
+                rows = []
+                for i in range(0, len(group), batch):
+                    rows.append(compute(group[i : i + batch]))
+                    bar.update(len(rows[-1]))
+                self._add(group, np.concatenate(rows))
+
+    def __getitem__(self, path: str) -> Array:
+        """Return the row of an image that :meth:`fill` was given."""
+        shard, row = self.rows[self.hashes[path]]
+        found: Array = self.shards[shard][row]
+        return found
+
+    def _missing(self, paths: list[str]) -> list[str]:
+        with ThreadPoolExecutor() as pool:
+            hashes = list(pool.map(lambda path: sha256_file(Path(path)), paths))
+        self.hashes.update(zip(paths, hashes))
+        new = {h: path for path, h in zip(paths, hashes) if h not in self.rows}
+        return list(new.values())
+
+    def _add(self, paths: list[str], rows: Array) -> None:
+        hashes = [self.hashes[path] for path in paths]
+        name = hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
+        with atomic_path(self.folder / f"{name}.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, rows)
+        index = self.folder / f"{name}.hashes.json"
+        atomic_write(index, json.dumps(hashes))
+        self._open(index)
+
+    def _open(self, index: Path) -> None:
+        shard = index.with_name(index.name.replace(".hashes.json", ".npy"))
+        self.shards.append(np.load(shard, mmap_mode="r"))
+        for row, found in enumerate(json.loads(index.read_text())):
+            self.rows[found] = (len(self.shards) - 1, row)
+
+
+def select_images(
+    images: Sequence[str], views: Sequence[str], count: int, repeat: bool = False
+) -> list[str]:
+    """Choose the images of one study that a model of ``count`` views looks at.
+
+    One image of each named view comes first, frontal before lateral, then the others in their
+    order. A study with fewer images leaves the last views empty, or repeats its first image.
+
+    Parameters
+    ----------
+    images, views : sequence of str
+        Paths, and ``frontal``, ``lateral`` or ``unknown`` for each.
+    count : int
+        Most images to return.
+    repeat : bool
+        Fill up with the first image.
+    """
+    rank = {"frontal": 0, "lateral": 1}
+    seen: set[str] = set()
+    keyed = []
+    for position, (image, view) in enumerate(zip(images, views)):
+        first = view not in seen and view in rank
+        seen.add(view)
+        keyed.append((0 if first else 1, rank.get(view, 2) if first else position, image))
+    chosen = [image for *_, image in sorted(keyed, key=lambda key: key[:2])][:count]
+    if repeat and chosen:
+        chosen += [chosen[0]] * (count - len(chosen))
+    return chosen
+
+
+def stack_views(rows: Sequence[Sequence[Array]], views: int) -> tuple[Array, Array]:
+    """Lay the rows of each study's images side by side, zeros where a view is missing.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of arrays
+        For each study, at most ``views`` arrays of one shape.
+    views : int
+
+    Returns
+    -------
+    stacked : array, shape (studies, views, ...)
+    mask : array, shape (studies, views), bool
+    """
+    shape = next(row.shape for study in rows for row in study)
+    dtype = next(row.dtype for study in rows for row in study)
+    stacked = np.zeros((len(rows), views, *shape), dtype)
+    mask = np.zeros((len(rows), views), bool)
+    for i, study in enumerate(rows):
+        for j, row in enumerate(study):
+            stacked[i, j] = row
+            mask[i, j] = True
+    return stacked, mask
+
+
+def stack_features(rows: Sequence[Sequence[Array]], views: int) -> tuple[Array, Array]:
+    """Lay the feature maps (rows, columns, channels) of each study out as regions.
+
+    Returns
+    -------
+    regions : array, shape (studies, views * rows * columns, channels), float32
+    mask : array, shape (studies, views * rows * columns), bool
+    """
+    stacked, mask = stack_views(rows, views)
+    regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)
+    return regions, np.repeat(mask, regions.shape[1] // views, axis=1)

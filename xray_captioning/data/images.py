@@ -1,0 +1,375 @@
+"""Image files to float32 pixels: decode, resize, normalise, augment.
+
+The whole image is resized to a square, whatever its shape: the source projects train so, and a
+crop could lose what the report speaks about. EXIF orientation is ignored: scanners and the
+public collections write none, and a viewer's rotation is no property of a radiograph.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
+
+Pixels = NDArray[np.float32]
+
+MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
+RESIZES = ("area", "nearest", "linear")
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+SCHEMES = ("unit", "imagenet")
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8\xff"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that ends coded data
+
+
+def read_images(
+    paths: Sequence[str | os.PathLike[str]],
+    size: int = 224,
+    resize: str = "area",
+    max_pixels: float = MAX_PIXELS,
+) -> Pixels:
+    """Read image files in parallel, keeping their order.
+
+    Parameters
+    ----------
+    paths : sequence of str or os.PathLike
+        PNG or JPEG files.
+    size, resize, max_pixels
+        As `read_image` takes them.
+
+    Returns
+    -------
+    ndarray, shape (n, size, size, 3), float32
+        RGB in [0, 1].
+
+    Raises
+    ------
+    ImageError
+        For the first file, in order, that cannot be read.
+    """
+    images = np.empty((len(paths), size, size, 3), np.float32)
+    read = partial(read_image, size=size, resize=resize, max_pixels=max_pixels)
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
+        for target, image in zip(images, pool.map(read, paths), strict=True):
+            target[:] = image
+    return images
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    size: int = 224,
+    resize: str = "area",
+    max_pixels: float = MAX_PIXELS,
+) -> Pixels:
+    """Read an image file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A PNG or JPEG file.
+    size, resize, max_pixels
+        As `decode_image` takes them.
+
+    Returns
+    -------
+    ndarray, shape (size, size, 3), float32
+        RGB in [0, 1].
+
+    Raises
+    ------
+    ImageError
+        If there is no such file, or it cannot be decoded.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        what = "is not a file" if os.path.exists(name) else "does not exist"
+        raise ImageError(f"{name}: {what}; give the path of a PNG or JPEG image")
+    try:
+        with open(name, "rb") as file:
+            start = file.read(len(_PNG))
+            _header_reader(start, name)  # so that a huge file of another kind is not loaded
+            data = start + file.read()
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
+    return decode_image(data, name, size, resize, max_pixels)
+
+
+def decode_image(
+    data: bytes,
+    name: str,
+    size: int = 224,
+    resize: str = "area",
+    max_pixels: float = MAX_PIXELS,
+) -> Pixels:
+    """Decode the bytes of a PNG or JPEG file and resize it to a square.
+
+    Grey is repeated in three channels; 16-bit values are divided by 65,535; transparency is
+    composited on black. The file's structure is checked first, a PNG's checksums included,
+    because some decoders fill what is missing with grey and say nothing.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    name : str
+        What to call it in messages.
+    size : int
+        Height and width of the result, in pixels.
+    resize : {'area', 'nearest', 'linear'}
+        'area' averages when shrinking and interpolates linearly when enlarging; 'nearest' is
+        OpenCV's INTER_NEAREST on the stored values, as the older projects do.
+    max_pixels : float
+        An image of more pixels is refused before memory is taken for it.
+
+    Returns
+    -------
+    ndarray, shape (size, size, 3), float32
+        RGB in [0, 1].
+
+    Raises
+    ------
+    ImageError
+        If the data are empty, truncated, damaged, too large, or neither PNG nor JPEG.
+    ConfigError
+        If `size` or `resize` cannot work.
+    MissingExtraError
+        If OpenCV is not installed.
+    """
+    if resize not in RESIZES:
+        raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
+    if size < 1:
+        raise ConfigError(f"an image size of {size} pixels cannot be; it must be at least 1")
+    try:
+        height, width = _header_reader(data, name)(data)
+    except (struct.error, ValueError, IndexError) as error:
+        detail = f" ({error})" if isinstance(error, ValueError) else ""
+        raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
+            "shrink it or raise max_pixels"
+        )
+    stored = _on_black(_decode(data, name))
+    return _to_rgb(_resize(stored, size, resize))
+
+
+def normalise(images: NDArray[Any], scheme: str) -> Pixels:
+    """Scale pixels as an encoder expects them.
+
+    Parameters
+    ----------
+    images : ndarray, shape (..., 3)
+        RGB in [0, 1].
+    scheme : {'unit', 'imagenet'}
+        'unit' leaves them as they are; 'imagenet' subtracts the mean of the ImageNet training
+        images and divides by their deviation, a channel at a time.
+
+    Returns
+    -------
+    ndarray, shape (..., 3), float32
+
+    Raises
+    ------
+    ConfigError
+        If the scheme is unknown.
+    """
+    if scheme not in SCHEMES:
+        raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")
+    pixels = np.asarray(images, np.float32)
+    if scheme == "unit":
+        return pixels
+    mean, deviation = np.array([IMAGENET_MEAN, IMAGENET_DEVIATION], np.float32)
+    return np.asarray((pixels - mean) / deviation, np.float32)
+
+
+def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
+    """Vary images a little, as positioning and exposure vary.
+
+    Each is rotated (up to 7 degrees), shifted (5 % of its side) and scaled (8 %) on black, its
+    contrast, brightness and gamma are changed, and grey noise is added. Nothing is ever
+    mirrored: left and right are words of the report.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, h, w, channels), float32
+        Grey or RGB in [0, 1], before `normalise`; left as they are.
+    rng : numpy.random.Generator
+        The only source of chance.
+
+    Returns
+    -------
+    ndarray, shape (n, h, w, channels), float32
+        In [0, 1].
+
+    Raises
+    ------
+    MissingExtraError
+        If OpenCV is not installed.
+    """
+    n, height, width, _ = images.shape
+    varied = np.empty(images.shape, np.float32)
+    for source, target in zip(images, varied, strict=True):
+        target[:] = _moved(source, rng)
+    contrast, brightness, gamma = (
+        rng.uniform(low, high, (n, 1, 1, 1)).astype(np.float32)
+        for low, high in ((0.9, 1.1), (-0.05, 0.05), (0.85, 1.18))
+    )
+    np.power(varied, gamma, out=varied)
+    varied *= contrast
+    varied += brightness + 0.01 * rng.standard_normal((n, height, width, 1), np.float32)
+    return np.clip(varied, 0.0, 1.0, out=varied)
+
+
+def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """Rotate, scale and shift one image; what comes in from outside is black."""
+    cv2 = _opencv()
+    height, width = image.shape[:2]
+    angle, scale = rng.uniform(-7.0, 7.0), rng.uniform(0.92, 1.08)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, scale)
+    matrix[:, 2] += rng.uniform(-0.05, 0.05, 2) * (width, height)
+    moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    # OpenCV drops a single channel; and rounding below 0 would have no power.
+    return np.clip(moved.reshape(image.shape), 0.0, 1.0)
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingExtraError(
+            "images need OpenCV: pip install opencv-python-headless (opencv-python serves as well)"
+        ) from error
+    return cv2
+
+
+def _header_reader(data: bytes, name: str) -> Callable[[bytes], tuple[int, int]]:
+    """Return the function that checks this kind of file and answers (height, width)."""
+    if data.startswith(_PNG):
+        return _check_png
+    if data.startswith(_JPEG):
+        return _check_jpeg
+    what = "is neither PNG nor JPEG; convert it" if data else "is empty; get it again"
+    raise ImageError(f"{name}: {what}, or take it out")
+
+
+def _check_png(data: bytes) -> tuple[int, int]:
+    """Walk the chunks of a PNG to its end and return (height, width).
+
+    Raises
+    ------
+    ValueError, struct.error
+        If a chunk is cut or its checksum is wrong, or there is no end or no pixel.
+
+    References
+    ----------
+    .. [1] ISO/IEC 15948, Portable Network Graphics, sections 5.3 and 11.2.
+    """
+    width, height = struct.unpack_from(">II", data, 16)
+    if data[12:16] != b"IHDR" or not height * width:
+        raise ValueError("it has no image header")
+    view, at, kind = memoryview(data), len(_PNG), b""
+    while kind != b"IEND":
+        (length,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
+        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
+        if zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
+            raise ValueError("a checksum is wrong")
+        at += 12 + length
+    return height, width
+
+
+def _check_jpeg(data: bytes) -> tuple[int, int]:
+    """Walk the segments of a JPEG to its end and return (height, width).
+
+    An end marker inside a thumbnail does not count, and one that is missing is found out.
+
+    Raises
+    ------
+    ValueError, struct.error, IndexError
+        If a segment or the end is missing, or there is no pixel.
+
+    References
+    ----------
+    .. [1] ITU-T T.81, annex B: frame header B.2.2, markers B.1.1.3.
+    """
+    at, shape = 2, (0, 0)
+    while True:
+        marker = data[at + 1]
+        if data[at] != 0xFF:
+            raise ValueError("a marker is missing")
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker == 0xD9:
+            break
+        elif marker in _JPEG_BARE:
+            at += 2
+        else:
+            if marker in _JPEG_FRAMES:
+                shape = struct.unpack_from(">HH", data, at + 5)
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+            if marker == 0xDA:
+                at = _end_of_scan(data, at)
+    if not shape[0] * shape[1]:
+        raise ValueError("it has no image header")
+    return shape
+
+
+def _end_of_scan(data: bytes, at: int) -> int:
+    found = _AFTER_SCAN.search(data, at)
+    if found is None:
+        raise ValueError("its end is missing")
+    return found.end() - 2
+
+
+def _decode(data: bytes, name: str) -> NDArray[Any]:
+    """Decode to (h, w) or (h, w, 3 or 4 in BGR order), uint8 or uint16."""
+    cv2 = _opencv()
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, MemoryError) as error:
+        raise ImageError(f"{name}: cannot be decoded; save it anew as PNG or JPEG") from error
+    if image is None or image.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{name}: is damaged inside; get it again")
+    return image
+
+
+def _on_black(image: NDArray[Any]) -> NDArray[Any]:
+    """Composite a fourth channel on black."""
+    if image.ndim == 2 or image.shape[2] != 4:
+        return image
+    opacity = image[..., 3:].astype(np.float32) / np.iinfo(image.dtype).max
+    return np.rint(image[..., :3] * opacity).astype(image.dtype)
+
+
+def _resize(image: NDArray[Any], size: int, resize: str) -> NDArray[Any]:
+    """Resize to a square in the stored depth."""
+    cv2 = _opencv()
+    shrinks = min(image.shape[:2]) >= size
+    how = {
+        "nearest": cv2.INTER_NEAREST,
+        "linear": cv2.INTER_LINEAR,
+        "area": cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    }
+    return cv2.resize(image, (size, size), interpolation=how[resize])
+
+
+def _to_rgb(image: NDArray[Any]) -> Pixels:
+    """Scale to [0, 1] and order the channels; one channel is repeated."""
+    unit = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    if unit.ndim == 2 or unit.shape[2] == 1:
+        return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(unit[..., ::-1])

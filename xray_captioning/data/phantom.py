@@ -1,0 +1,227 @@
+"""Synthetic two-view chest studies with known findings, written in the Kaggle layout.
+
+The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every
+radiograph the patient's right is on the left of the frontal image (an L marks the patient's left);
+on the lateral image the patient looks to the left. `Problems` in the reports table holds the truth,
+`MeSH` holds it with side, place and size.
+"""
+
+import csv
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ConfigError, DataError
+from .phantom_reports import Report, report
+from .phantom_study import Anatomy, Finding, PhantomStudy, sample_study
+
+__all__ = [
+    "Anatomy",
+    "Finding",
+    "PhantomStudy",
+    "Report",
+    "render",
+    "report",
+    "sample_study",
+    "write_phantoms",
+]
+
+FIRST_UID = 900001  # far above the uids of the Indiana University collection
+SMALLEST = 32
+REPORT_COLUMNS = (
+    "uid",
+    "MeSH",
+    "Problems",
+    "image",
+    "indication",
+    "comparison",
+    "findings",
+    "impression",
+)
+PROJECTION_COLUMNS = ("uid", "filename", "projection")
+_README = """Synthetic chest radiographs and reports, made by xray_captioning.
+
+Nobody's images: every picture is drawn by a program and every report is put together from
+sentences, so that software can be tried without patient data. They teach nothing about medicine
+and are not fit for any clinical purpose.
+
+The files have the layout of the Kaggle edition of the Indiana University collection.
+Studies: {studies}. Seed: {seed}. Image size: {size} pixels.
+The patient's right is on the left of the frontal images. "Problems" is the truth.
+"""
+_Image = npt.NDArray[np.uint8]
+
+
+def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
+    """Draw both views of a study.
+
+    Parameters
+    ----------
+    study : PhantomStudy
+        Patient and findings. The lateral view is drawn even if `study.lateral` is False.
+    size : int
+        Width and height in pixels, at least 32.
+
+    Returns
+    -------
+    frontal, lateral : ndarray of uint8, shape (size, size)
+        Grey images; dense structures are bright, and the patient's right is on the left of the
+        frontal one.
+
+    Raises
+    ------
+    ConfigError
+        If `size` is too small.
+    """
+    from .phantom_frontal import draw_frontal
+    from .phantom_lateral import draw_lateral
+
+    if size < SMALLEST:
+        raise ConfigError(f"phantom image size is {size}: choose at least {SMALLEST} pixels")
+    return draw_frontal(study, size), draw_lateral(study, size)
+
+
+def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224) -> Path:
+    """Write a folder of synthetic studies in the Kaggle layout, whole or not at all.
+
+    Study `i` depends on `seed` and `i` alone: a larger folder begins with the same studies.
+
+    Parameters
+    ----------
+    out : Path
+        Folder to make; it may exist if it is empty.
+    studies : int
+        How many, at least 1.
+    seed : int
+        Not negative.
+    size : int
+        Width and height of the images in pixels, at least 32.
+
+    Returns
+    -------
+    Path
+        `out`, with ``indiana_reports.csv``, ``indiana_projections.csv``,
+        ``images/images_normalized/*.png`` and ``README.txt``.
+
+    Raises
+    ------
+    ConfigError
+        If `studies`, `seed` or `size` is out of range.
+    DataError
+        If `out` is a file or a folder that is not empty.
+    """
+    for name, value, least in (
+        ("studies", studies, 1),
+        ("seed", seed, 0),
+        ("size", size, SMALLEST),
+    ):
+        if value < least:
+            raise ConfigError(f"phantom {name} is {value}: choose at least {least}")
+    with _new_folder(Path(out)) as folder, _single_threaded_opencv():
+        images = folder / "images" / "images_normalized"
+        images.mkdir(parents=True)
+        reports, projections = _write_studies(images, studies, seed, size)
+        _write_table(folder / "indiana_reports.csv", REPORT_COLUMNS, reports)
+        _write_table(folder / "indiana_projections.csv", PROJECTION_COLUMNS, projections)
+        text = _README.format(studies=studies, seed=seed, size=size)
+        (folder / "README.txt").write_text(text, encoding="utf-8")
+    return Path(out)
+
+
+def _write_studies(
+    images: Path, studies: int, seed: int, size: int
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """Write the images of all studies and return the rows of both tables."""
+    from tqdm import tqdm
+
+    reports: list[tuple[object, ...]] = []
+    projections: list[tuple[object, ...]] = []
+    # Drawing is many short steps that would fight over Python's lock, so one thread draws while
+    # another compresses and writes the study before.
+    with ThreadPoolExecutor(1) as writer:
+        writing: Future[None] | None = None
+        for index in tqdm(range(studies), desc="phantoms", unit="study", disable=None):
+            rng = np.random.default_rng([seed, index])
+            study = sample_study(rng)
+            uid = FIRST_UID + index
+            reports.append(_report_row(uid, study, report(study, rng)))
+            views = dict(_named_views(uid, study, size))
+            projections += [(uid, name, view) for name, (view, _) in views.items()]
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(_write_images, images, views)
+        if writing is not None:
+            writing.result()
+    return reports, projections
+
+
+def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ...]:
+    details = ";".join(finding.detail for finding in study.findings) or "normal"
+    problems = ";".join(finding.name for finding in study.findings) or "normal"
+    image = "Synthetic chest PA and lateral"
+    background = (text.indication, text.comparison)
+    return (uid, details, problems, image, *background, text.findings, text.impression)
+
+
+def _named_views(
+    uid: int, study: PhantomStudy, size: int
+) -> Iterator[tuple[str, tuple[str, _Image]]]:
+    frontal, lateral = render(study, size)
+    yield f"{uid}_IM-0001-1001.dcm.png", ("Frontal", frontal)
+    if study.lateral:
+        yield f"{uid}_IM-0001-2001.dcm.png", ("Lateral", lateral)
+
+
+def _write_images(folder: Path, views: dict[str, tuple[str, _Image]]) -> None:
+    import cv2
+
+    # Film grain hardly compresses: storing it takes a third more space and a sixth of the time.
+    flags = [cv2.IMWRITE_PNG_COMPRESSION, 0]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.11; older ones try every filter
+        flags += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+    for name, (_, image) in views.items():
+        (folder / name).write_bytes(cv2.imencode(".png", image, flags)[1].tobytes())
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+@contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """Keep OpenCV's own threads from taking the core of the one that writes."""
+    import cv2
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out` that becomes `out` at the end, or vanishes on any error."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} exists and is not an empty folder: choose another or remove it")
+    out = out.resolve()
+    staging = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        if out.exists():
+            out.rmdir()  # empty; Windows cannot rename onto it
+        staging.rename(out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise

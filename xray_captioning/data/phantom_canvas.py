@@ -1,0 +1,213 @@
+"""Drawing for the phantoms: smooth curves on antialiased layers, and the tone of a film.
+
+Structures are given in body coordinates, (n, 2) arrays of float64; a `Canvas` turns them into
+pixels. A layer is a uint8 image, 0 where there is nothing and 255 where there is all of it.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate, pairwise
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+Points = npt.NDArray[np.float64]
+Shapes = Sequence[Points] | Points
+Layer = npt.NDArray[np.uint8]
+Field = npt.NDArray[np.float32]
+_SUBPIXEL = 4  # bits after the point in OpenCV's fixed-point coordinates
+
+
+class Canvas:
+    """A square image and the affine map from body coordinates onto it.
+
+    Parameters
+    ----------
+    size : int
+        Width and height in pixels.
+    origin : tuple of float
+        Where the body point (0, 0) lies, as a fraction of the image, before `rotation`.
+    scale : tuple of float
+        Fractions of the image to which one unit along and down the body corresponds.
+    rotation : float
+        Degrees, clockwise, about the middle of the image.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        origin: tuple[float, float],
+        scale: tuple[float, float],
+        rotation: float = 0.0,
+    ) -> None:
+        self.size = size
+        self.scale = scale
+        angle = np.deg2rad(rotation)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        unit = size * 2**_SUBPIXEL
+        self._linear = (unit * turn * np.array(scale)).T.copy()
+        self._offset = unit * (turn @ (np.array(origin) - 0.5) + 0.5) - 2 ** (_SUBPIXEL - 1)
+
+    def pixels(self, points: Points) -> npt.NDArray[np.int32]:
+        """Body coordinates (..., 2) as OpenCV's fixed-point pixels."""
+        scaled = points.reshape(-1, 2) @ self._linear
+        scaled += self._offset
+        return np.rint(scaled, out=scaled).astype(np.int32).reshape(points.shape)
+
+    def layer(self, value: int = 0) -> Layer:
+        """A new layer, everywhere of that value."""
+        return np.full((self.size, self.size), value, np.uint8)
+
+    def fill(self, layer: Layer, shapes: Shapes, value: int = 255) -> Layer:
+        """Fill polygons and return the layer.
+
+        Shapes in a list may overlap; those of one array are drawn at once and must not.
+        """
+        pixels = self._split_pixels(shapes)
+        for group in [pixels] if isinstance(shapes, np.ndarray) else [[shape] for shape in pixels]:
+            cv2.fillPoly(layer, group, value, cv2.LINE_AA, _SUBPIXEL)
+        return layer
+
+    def stroke(
+        self, layer: Layer, lines: Shapes, *pens: tuple[float, int], closed: bool = False
+    ) -> Layer:
+        """Draw lines with one pen after the other and return the layer.
+
+        A pen is a width, as a fraction of the image, and a value.
+        """
+        pixels = self._split_pixels(lines)
+        for width, value in pens:
+            thickness = max(1, round(width * self.size))
+            # Antialiasing of wide lines is slow, and a layer is blurred anyway.
+            style = cv2.LINE_AA if thickness == 1 else cv2.LINE_8
+            cv2.polylines(layer, pixels, closed, value, thickness, style, _SUBPIXEL)
+        return layer
+
+    def _split_pixels(self, shapes: Shapes) -> list[npt.NDArray[np.int32]]:
+        """`pixels` of many shapes at once; `shapes` may be one array (shapes, points, 2)."""
+        if isinstance(shapes, np.ndarray):
+            return list(self.pixels(shapes))
+        pixels = self.pixels(np.concatenate(shapes))
+        ends = list(accumulate(map(len, shapes)))
+        return [pixels[start:end] for start, end in pairwise([0, *ends])]
+
+    def ellipse(
+        self, centre: Sequence[float] | Points, radii: float | tuple[float, float]
+    ) -> Points:
+        """Outline (or outlines, for centres (n, 2)) of an ellipse.
+
+        The radii are fractions of the image, not body units.
+        """
+        across, down = radii if isinstance(radii, tuple) else (radii, radii)
+        outline = _circle() * (across / self.scale[0], down / self.scale[1])
+        return np.asarray(centre)[..., None, :] + outline
+
+    def blur(self, layer: Layer, sigma: float) -> Field:
+        """The layer blurred by about `sigma` (a fraction of the image), as float32 in [0, 1].
+
+        Wide blurs are made on a smaller image: nobody sees the difference, and it is much faster.
+        """
+        pixels = sigma * self.size
+        kernel = (3, 3) if pixels < 0.9 else (5, 5)  # binomial: by far the fastest in OpenCV
+        shrink = 2 ** min(4, max(0, round(math.log2(pixels))))
+        if shrink == 1:
+            smooth = cv2.GaussianBlur(layer, kernel, 0)
+        else:
+            side = max(4, self.size // shrink)
+            smooth = cv2.resize(layer, (side, side), interpolation=cv2.INTER_AREA)
+            smooth = cv2.GaussianBlur(smooth, kernel, 0)
+            smooth = cv2.resize(smooth, (self.size, self.size), interpolation=cv2.INTER_LINEAR)
+        return np.multiply(smooth, np.float32(1 / 255), dtype=np.float32)
+
+
+def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> Points:
+    """Smooth Catmull-Rom curve through the points (n, 2)."""
+    knots = np.asarray(points, np.float64)
+    return _spline_basis(len(knots), closed) @ knots
+
+
+def mirrored(line: Points) -> list[Points]:
+    """The line on both sides of the midline."""
+    return [line, line * (-1, 1)]
+
+
+def joined(*pieces: Points) -> Points:
+    """One outline from several curves, with corners where they meet."""
+    return np.concatenate(pieces)
+
+
+def film(
+    density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator
+) -> Layer:
+    """The picture that `density` leaves on a film: bone is bright, air is dark.
+
+    Parameters
+    ----------
+    density : ndarray of float32, shape (size, size)
+        Attenuation along each ray; changed in place.
+    gain, contrast, noise : float
+        Exposure, how much the dark tones are darkened further, standard deviation of the grain in
+        grey levels.
+    rng : numpy.random.Generator
+        Chooses the grain.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size)
+    """
+    density *= np.float32(-gain)
+    grey = cv2.exp(density)
+    np.subtract(1, grey, out=grey)
+    grey *= np.float32(1 - contrast) + np.float32(contrast) * grey
+    grain = _window(_grain(), len(grey), rng)
+    return cv2.addWeighted(grey, 250, grain, noise, 0, dtype=cv2.CV_8U)
+
+
+def mottle(size: int, rng: np.random.Generator) -> Field:
+    """Smooth irregular field around 0 with a standard deviation near 1."""
+    small = _window(_grain(), max(8, size // 14), rng)
+    return cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def _window(tile: Field, size: int, rng: np.random.Generator) -> Field:
+    """A random square of the tile, enlarged where the tile is too small."""
+    side = min(size, len(tile) // 2)
+    row, column = rng.integers(0, len(tile) - side, 2)
+    part = tile[row : row + side, column : column + side]
+    if side < size:
+        part = cv2.resize(part, (size, size), interpolation=cv2.INTER_NEAREST)
+    return part
+
+
+@lru_cache(1)
+def _grain() -> Field:
+    # Drawn once: a fresh field of noise would take a quarter of the time of an image.
+    noise = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 0.6)
+    return smooth / smooth.std()
+
+
+@lru_cache(1)
+def _circle() -> Points:
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+
+
+@lru_cache(64)
+def _spline_basis(knots: int, closed: bool, steps: int = 5) -> npt.NDArray[np.float64]:
+    """Matrix (samples, knots) that evaluates a Catmull-Rom curve."""
+    t = np.arange(steps)[:, None] / steps
+    cubic = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    weights = np.concatenate([t**0, t, t**2, t**3], axis=1) @ cubic
+    segments = knots if closed else knots - 1
+    basis = np.zeros((segments * steps + (not closed), knots))
+    for segment in range(segments):
+        for tap in range(4):
+            knot = segment + tap - 1
+            knot = knot % knots if closed else min(max(knot, 0), knots - 1)
+            basis[segment * steps : (segment + 1) * steps, knot] += weights[:, tap]
+    if not closed:
+        basis[-1, -1] = 1
+    return basis

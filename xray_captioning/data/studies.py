@@ -1,0 +1,229 @@
+"""The table of studies that every source is read into, and what can be said about it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xray_captioning.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
+PARTS = ("train", "val", "test")
+SECTIONS = ("indication", "comparison", "findings", "impression")
+
+
+@dataclass
+class Study:
+    """One examination: its images and its report, one row of the table.
+
+    Parameters
+    ----------
+    study_id : str
+        The source's own name of the study.
+    images : list of str
+        Paths of every image the source names, present or not.
+    views : list of str
+        'frontal', 'lateral' or 'unknown', one for each image.
+    indication, comparison, findings, impression : str or None
+        Sections of the report; an empty or absent one is None.
+    problems : list of str
+        Names of findings, as the source spells them; empty for a normal study.
+    mesh : str or None
+        The source's coding as it stands, its terms joined by ';'.
+    patient_id : str
+        The study's own id where the source names no patient.
+    split : {'train', 'val', 'test'} or None
+        The part the source puts the study in.
+    rendered : bool
+        Whether the text was made from labels rather than written by a reader.
+    """
+
+    study_id: str
+    images: list[str]
+    views: list[str]
+    indication: str | None = None
+    comparison: str | None = None
+    findings: str | None = None
+    impression: str | None = None
+    problems: list[str] = field(default_factory=list)
+    mesh: str | None = None
+    patient_id: str = ""
+    split: str | None = None
+    rendered: bool = False
+
+    def __post_init__(self) -> None:
+        """Put frontal images first, keeping the order otherwise."""
+        self.patient_id = self.patient_id or self.study_id
+        pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
+        self.images = [image for image, _ in pairs]
+        self.views = [view for _, view in pairs]
+
+
+COLUMNS = tuple(column.name for column in fields(Study))
+
+
+def text_or_none(text: str | None) -> str | None:
+    """Strip a text; an empty one is missing, and missing is None."""
+    return (text or "").strip() or None
+
+
+def unique_problems(names: Iterable[str]) -> list[str]:
+    """Strip and deduplicate names of problems in order; 'normal' is the absence of one."""
+    stripped = dict.fromkeys(name.strip() for name in names)
+    return [name for name in stripped if name and name.lower() != "normal"]
+
+
+def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
+    """Build the table of studies.
+
+    Parameters
+    ----------
+    studies : list of Study
+        What a reader found, in its order.
+    origin : Path
+        The file or folder read, for messages.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a study, columns `COLUMNS`; texts have dtype object, so that a missing one is
+        None and never NaN.
+
+    Raises
+    ------
+    DataError
+        If there is no study, or two have the same id.
+    """
+    import pandas as pd
+
+    if not studies:
+        raise DataError(f"{origin}: holds no studies; check that this is the right file or folder")
+    [(study_id, count)] = Counter(study.study_id for study in studies).most_common(1)
+    if count > 1:
+        raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
+    frame = pd.DataFrame([vars(study) for study in studies], columns=list(COLUMNS), dtype=object)
+    frame["rendered"] = frame["rendered"].astype(bool)
+    return frame
+
+
+def with_images(studies: pd.DataFrame) -> pd.DataFrame:
+    """Keep the images that are present, and the studies that have one.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame
+        As `read_studies` returns it; left as it is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns, rows numbered anew. `summarise` of the full table says how many
+        images and studies are not here.
+    """
+    present = [[os.path.isfile(image) for image in images] for images in studies["images"]]
+    kept = studies.copy()
+    for column in ("images", "views"):
+        kept[column] = [
+            [item for item, there in zip(items, flags, strict=True) if there]
+            for items, flags in zip(studies[column], present, strict=True)
+        ]
+    return kept[[any(flags) for flags in present]].reset_index(drop=True)
+
+
+def summarise(studies: pd.DataFrame) -> dict[str, Any]:
+    """Count what a table of studies holds and what it lacks.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame
+        As `read_studies` returns it.
+
+    Returns
+    -------
+    dict
+        Can be written as JSON. ``images_a_study`` and ``images_present_a_study`` map a number
+        of images, as text, to a number of studies; ``words_a_section`` is the mean over the
+        studies that have the section, split at whitespace, or None where no study has it;
+        ``missing_examples`` are up to three paths where an image was expected.
+    """
+    named = [image for images in studies["images"] for image in images]
+    missing = {image for image in named if not os.path.isfile(image)}
+    present = [sum(image not in missing for image in images) for images in studies["images"]]
+    findings, impression = (studies[name].isna() for name in ("findings", "impression"))
+    parts = Counter(part for part in studies["split"] if part is not None)
+    return {
+        "studies": len(studies),
+        "patients": int(studies["patient_id"].nunique()),
+        "images_named": len(named),
+        "images_present": sum(present),
+        "images_missing": len(named) - sum(present),
+        "missing_examples": [image for image in named if image in missing][:3],
+        "studies_naming_no_image": sum(not images for images in studies["images"]),
+        "studies_without_image_present": present.count(0),
+        "images_a_study": _histogram(len(images) for images in studies["images"]),
+        "images_present_a_study": _histogram(present),
+        "views": dict(Counter(view for views in studies["views"] for view in views).most_common()),
+        "without_findings": int(findings.sum()),
+        "without_impression": int(impression.sum()),
+        "without_both": int((findings & impression).sum()),
+        "rendered": int(studies["rendered"].sum()),
+        "words_a_section": {name: _mean_words(studies[name]) for name in SECTIONS},
+        "problems": dict(Counter(p for ps in studies["problems"] for p in ps).most_common()),
+        "split": {part: parts[part] for part in PARTS} if parts else None,
+    }
+
+
+def format_summary(summary: dict[str, Any]) -> str:
+    """Lay a summary out as a short table for people.
+
+    Parameters
+    ----------
+    summary : dict
+        What `summarise` returned.
+
+    Returns
+    -------
+    str
+        A dozen lines or so, without a line end after the last.
+    """
+    words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
+    rows: list[tuple[str, Any]] = [
+        ("studies", summary["studies"]),
+        ("patients", summary["patients"]),
+        ("images named", summary["images_named"]),
+        ("images present", summary["images_present"]),
+        ("images missing", summary["images_missing"]),
+        ("studies with no image present", summary["studies_without_image_present"]),
+        ("studies by images named", _pairs(summary["images_a_study"])),
+        ("views", _pairs(summary["views"])),
+        ("without findings", summary["without_findings"]),
+        ("without impression", summary["without_impression"]),
+        ("without both", summary["without_both"]),
+        ("mean words", _pairs(words)),
+        ("commonest problems", _pairs(dict(list(summary["problems"].items())[:5]))),
+        ("published split", _pairs(summary["split"] or {})),
+    ]
+    if summary["rendered"]:
+        rows.append(("text made from labels", summary["rendered"]))
+    rows += [("missing, for example", image) for image in summary["missing_examples"][:1]]
+    return "\n".join(f"{name:<30} {value}" for name, value in rows)
+
+
+def _histogram(counts: Iterable[int]) -> dict[str, int]:
+    return {str(count): times for count, times in sorted(Counter(counts).items())}
+
+
+def _mean_words(texts: Iterable[str | None]) -> float | None:
+    lengths = [len(text.split()) for text in texts if text is not None]
+    return round(sum(lengths) / len(lengths), 1) if lengths else None
+
+
+def _pairs(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in counts.items()) or "none"

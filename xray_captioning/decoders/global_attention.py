@@ -1,0 +1,169 @@
+"""Additive attention over all regions of all views, then one GRU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.decoders.decoder import Decoder, Features, State, masked_softmax
+
+
+class AdditiveAttentionGRUCell(keras.layers.Layer):
+    """One step: attend with the previous hidden state, then read context and word.
+
+    The regions, their keys and their mask ride along as state, because a loop that XLA can
+    compile sees nothing else.
+
+    Parameters
+    ----------
+    units, attention : int
+        Width of the recurrent state, and of the attention's hidden layer.
+    regions, channels : int
+        Size of the features attended to.
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+    """
+
+    def __init__(
+        self, units: int, attention: int, regions: int, channels: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units, self.regions, self.channels = units, regions, channels
+        self.attention = attention
+        self.state_size = [units, (regions, channels), (regions, attention), (regions,), (regions,)]
+        self.output_size = units
+        dtype = self.dtype_policy
+        self.key = keras.layers.Dense(attention, name="key", dtype=dtype)
+        self.query = keras.layers.Dense(attention, name="query", dtype=dtype)
+        self.energy = keras.layers.Dense(1, name="energy", dtype=dtype)
+        self.gru = keras.layers.GRUCell(units, reset_after=True, name="gru", dtype=dtype)
+
+    def build(self, input_shape: Any) -> None:
+        """Build every sub-layer; ``input_shape`` is that of the word vectors."""
+        self.key.build((None, self.regions, self.channels))
+        self.query.build((None, self.units))
+        self.energy.build((None, self.regions, self.attention))
+        self.gru.build((None, self.channels + input_shape[-1]))
+        self.built = True
+
+    def attend(self, hidden: Any, regions: Any, keys: Any, mask: Any) -> tuple[Any, Any]:
+        """Return the context (batch, channels) and the weights (batch, regions)."""
+        energy = self.energy(ops.tanh(keys + self.query(hidden)[:, None, :]))[..., 0]
+        weights = masked_softmax(energy, mask > 0.5)
+        context = ops.einsum("br,brc->bc", ops.cast(weights, regions.dtype), regions)
+        return context, weights
+
+    def call(
+        self, inputs: Any, states: list[Any], training: bool | None = None
+    ) -> tuple[Any, list[Any]]:
+        """Read word vectors (batch, embedding); return the hidden state and all states."""
+        hidden, regions, keys, mask, _ = states
+        context, weights = self.attend(hidden, regions, keys, mask)
+        hidden, _ = self.gru(ops.concatenate([context, inputs], axis=-1), [hidden])
+        return hidden, [hidden, regions, keys, mask, ops.cast(weights, mask.dtype)]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        sizes = {"units": self.units, "attention": self.attention}
+        return {
+            **super().get_config(),
+            **sizes,
+            "regions": self.regions,
+            "channels": self.channels,
+        }
+
+
+# The cell's states in its order; a dict's own order does not survive a compiled loop.
+_STATES = ("hidden", "regions", "keys", "mask", "attention")
+
+
+class GlobalAttention(Decoder):
+    """Show, attend and tell over a fixed set of regions, with a GRU.
+
+    At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context
+    is their softmax-weighted mean; the GRU reads context and word vector; a dense layer gives
+    the logits.
+
+    Parameters
+    ----------
+    vocabulary_size, units, embedding, attention : int
+        Token ids; widths of the state, the word vectors and the attention's hidden layer.
+    dropout : float
+        On word vectors and on the hidden state before the logits, in [0, 1).
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+
+    References
+    ----------
+    .. [1] Bahdanau et al., arXiv:1409.0473, section A.1.2 (additive attention).
+    .. [2] Xu et al., arXiv:1502.03044 (attention over image regions).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        units: int = 512,
+        embedding: int = 300,
+        attention: int = 512,
+        dropout: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(vocabulary_size, **kwargs)
+        self.units, self.embedding_size, self.attention = units, embedding, attention
+        self.dropout_rate = dropout
+        dtype = self.dtype_policy
+        self.embedding = keras.layers.Embedding(
+            vocabulary_size, embedding, name="embedding", dtype=dtype
+        )
+        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.logits = keras.layers.Dense(vocabulary_size, name="logits", dtype="float32")
+
+    def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
+        """Build from the shapes of the features, regions (batch, regions, channels) first."""
+        _, regions, channels = features_shape[0]
+        self.embedding.build((None, None))
+        self.cell = AdditiveAttentionGRUCell(
+            self.units, self.attention, regions, channels, name="cell", dtype=self.dtype_policy
+        )
+        self.rnn = keras.layers.RNN(
+            self.cell, return_sequences=True, name="rnn", dtype=self.dtype_policy
+        )
+        self.rnn.build((None, None, self.embedding_size))
+        self.logits.build((None, None, self.units))
+        self.built = True
+
+    def start(self, features: Features) -> State:
+        """Return zero hidden state, the regions and their keys."""
+        regions = ops.cast(features.regions, self.compute_dtype)
+        mask = ops.cast(features.mask, self.compute_dtype)
+        hidden = ops.zeros((ops.shape(regions)[0], self.units), dtype=self.compute_dtype)
+        return {
+            "hidden": hidden,
+            "regions": regions,
+            "keys": self.cell.key(regions),
+            "mask": mask,
+            "attention": ops.zeros_like(mask),
+        }
+
+    def step(self, token: Any, state: State) -> tuple[Any, State]:
+        """Attend, read one token, return float32 logits and the next state."""
+        hidden, states = self.cell(self.embedding(token), [state[name] for name in _STATES])
+        return self.logits(hidden), dict(zip(_STATES, states))
+
+    def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
+        """Return logits for every position; see :meth:`Decoder.call`."""
+        words = self.dropout(self.embedding(tokens), training=training)
+        state = self.start(features)
+        states = [state[name] for name in _STATES]
+        hidden = self.rnn(words, initial_state=states, training=training)
+        return self.logits(self.dropout(hidden, training=training))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "embedding": self.embedding_size,
+            "attention": self.attention,
+            "dropout": self.dropout_rate,
+        }

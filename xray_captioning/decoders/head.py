@@ -1,0 +1,87 @@
+"""The encoder's feature map, made ready for a decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.decoders.decoder import Features
+
+
+class RegionHead(keras.layers.Layer):
+    """Project each region, say where it is, normalise, drop out.
+
+    Parameters
+    ----------
+    channels : int
+        Width of the projection, shared by all regions of all views.
+    normalisation : {"layer", "batch"}
+        Over the channels of a region, or over the real regions of a batch.
+    positions : bool
+        Add a learned vector for each region.
+    dropout : float
+        In [0, 1).
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        normalisation: str = "layer",
+        positions: bool = True,
+        dropout: float = 0.2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.channels, self.positions = channels, positions
+        self.normalisation, self.dropout_rate = normalisation, dropout
+        dtype = self.dtype_policy
+        self.project = keras.layers.Dense(channels, "relu", name="project", dtype=dtype)
+        self.norm = (
+            keras.layers.BatchNormalization(name="norm", dtype=dtype)
+            if normalisation == "batch"
+            else keras.layers.LayerNormalization(name="norm", dtype=dtype)
+        )
+        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+
+    def build(self, features_shape: Any) -> None:
+        """Build from the shapes of the features, regions (batch, regions, channels) first."""
+        _, regions, _ = features_shape[0]
+        self.project.build(features_shape[0])
+        self.norm.build((None, regions, self.channels))
+        if self.positions:
+            self.position = self.add_weight(
+                shape=(regions, self.channels), initializer="random_normal", name="position"
+            )
+        self.built = True
+
+    def call(self, features: Features, training: bool | None = None) -> Features:
+        """Return features with ``channels`` channels and the same mask.
+
+        Parameters
+        ----------
+        features : Features
+            regions (batch, regions, any) and mask (batch, regions).
+        training : bool, optional
+
+        Returns
+        -------
+        Features
+        """
+        regions = self.project(ops.cast(features.regions, self.compute_dtype))
+        if self.positions:
+            regions = regions + ops.cast(self.position, regions.dtype)
+        mask = {"mask": features.mask} if self.normalisation == "batch" else {}
+        regions = self.norm(regions, training=training, **mask) if mask else self.norm(regions)
+        return Features(self.dropout(regions, training=training), features.mask)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "channels": self.channels,
+            "normalisation": self.normalisation,
+            "positions": self.positions,
+            "dropout": self.dropout_rate,
+        }

@@ -1,0 +1,100 @@
+"""Head and decoder as one Keras model that owns their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xray_captioning.backend import keras
+from xray_captioning.config import ModelConfig
+from xray_captioning.decoders.decoder import Decoder, Features, State
+from xray_captioning.decoders.global_attention import GlobalAttention
+from xray_captioning.decoders.head import RegionHead
+from xray_captioning.errors import ConfigError
+
+DECODERS = ("global_attention",)
+
+
+def build_decoder(config: ModelConfig, vocabulary_size: int, **kwargs: Any) -> Decoder:
+    """Return the decoder a configuration names.
+
+    Raises
+    ------
+    ConfigError
+        There is no decoder of that name.
+    """
+    if config.decoder == "global_attention":
+        return GlobalAttention(
+            vocabulary_size,
+            units=config.units,
+            embedding=config.embedding,
+            attention=config.attention,
+            dropout=config.dropout,
+            **kwargs,
+        )
+    raise ConfigError(f"unknown decoder {config.decoder!r}; decoders are {', '.join(DECODERS)}")
+
+
+class CaptionModel(keras.Model):
+    """Encoder features and tokens in, logits out; built as soon as it is made.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    vocabulary_size : int
+    regions, channels : int
+        Size of the encoder's features.
+    **kwargs
+        Of :class:`keras.Model`.
+    """
+
+    def __init__(
+        self, config: ModelConfig, vocabulary_size: int, regions: int, channels: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.features_shape = Features((None, regions, channels), (None, regions))
+        self.head = RegionHead(
+            config.head,
+            config.normalisation,
+            config.positions,
+            config.dropout,
+            name="head",
+            dtype=self.dtype_policy,
+        )
+        self.decoder = build_decoder(
+            config, vocabulary_size, name="decoder", dtype=self.dtype_policy
+        )
+        self.build(None)
+
+    def build(self, input_shape: Any) -> None:
+        """Build head and decoder; the sizes were given to the constructor."""
+        self.head.build(self.features_shape)
+        regions, _ = self.features_shape.regions[1:]
+        self.decoder.build(
+            Features((None, regions, self.head.channels), (None, regions)), (None, None)
+        )
+        self.built = True
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Teacher forcing.
+
+        Parameters
+        ----------
+        inputs : dict
+            ``regions`` (batch, regions, channels), ``mask`` (batch, regions) and ``tokens``
+            (batch, time).
+        training : bool, optional
+
+        Returns
+        -------
+        tensor, shape (batch, time, vocabulary), float32
+        """
+        features = self.head(Features(inputs["regions"], inputs["mask"]), training=training)
+        return self.decoder(features, inputs["tokens"], training=training)
+
+    def start(self, features: Features) -> State:
+        """Return the decoder's state for raw encoder features."""
+        return self.decoder.start(self.head(features, training=False))
+
+    def step(self, token: Any, state: State) -> tuple[Any, State]:
+        """Return the decoder's logits (batch, vocabulary) and next state."""
+        return self.decoder.step(token, state)

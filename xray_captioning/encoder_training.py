@@ -1,0 +1,199 @@
+"""Teach an encoder to classify findings: labels first, captions on frozen features after.
+
+A decoder trained jointly with an encoder from scratch collapses to the commonest sentences; one
+trained on the features of a finding classifier does not (Rajpurkar et al., arXiv:1711.05225, is
+the encoder of the published captioning models).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.config import Config
+from xray_captioning.data.batches import Batches, finding_batch
+from xray_captioning.data.features import Array, ArrayCache
+from xray_captioning.data.images import read_images
+from xray_captioning.data.splits import Split, data_digest, split_studies
+from xray_captioning.data.studies import with_images
+from xray_captioning.encoders import Encoder, FindingModel
+from xray_captioning.encoders.saved import new_encoder, save_encoder
+from xray_captioning.errors import DataError
+from xray_captioning.evaluation.classification import classification_table
+from xray_captioning.files import atomic_write
+from xray_captioning.labels import Labels, finding_labels
+from xray_captioning.references import study_images
+from xray_captioning.training import claim_run, compile_model, fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class MaskedBinaryCrossentropy(keras.losses.Loss):
+    """Sigmoid cross-entropy averaged over the labels that are known (not not-a-number)."""
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return one loss a study, shape (batch,).
+
+        Parameters
+        ----------
+        y_true : tensor, shape (batch, findings)
+            1, 0 or not-a-number.
+        y_pred : tensor, shape (batch, findings)
+            Logits.
+        """
+        known = ops.logical_not(ops.isnan(y_true))
+        target = ops.where(known, y_true, 0.0)
+        loss = ops.relu(y_pred) - y_pred * target + ops.softplus(-ops.abs(y_pred))
+        weight = ops.cast(known, loss.dtype)
+        return ops.sum(loss * weight, axis=-1) / ops.maximum(ops.sum(weight, axis=-1), 1.0)
+
+
+def train_encoder(
+    studies: pd.DataFrame,
+    config: Config,
+    out: str | Path,
+    cache: str | Path,
+    weights: str = "random",
+    split: Split | None = None,
+    resume: bool = False,
+    about: dict[str, Any] | None = None,
+) -> tuple[Encoder, list[dict[str, Any]]]:
+    """Fit an encoder on finding labels and save it as a bundle.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame
+        As :func:`xray_captioning.read_studies` returns it.
+    config : Config
+    out : path
+        The run folder.
+    cache : path
+        Where resized pixels are kept.
+    weights : str
+        ``random``, ``imagenet``, or a bundle whose encoder has the same network.
+    split : Split, optional
+        Made from ``config.fractions`` when absent.
+    resume : bool
+        Go on with the run in ``out``.
+    about : dict, optional
+        More JSON values for the bundle.
+
+    Returns
+    -------
+    encoder : Encoder
+    rows : list of dict
+        Area under the ROC curve and F1 a finding on the test part, with 95 % intervals.
+
+    Raises
+    ------
+    DataError
+        No study has an image, or none has a known finding.
+    """
+    out = Path(out)
+    usable = with_images(studies)
+    if usable.empty:
+        raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
+    names, labels = finding_labels(usable)
+    split = split or split_studies(usable, config.fractions)
+    claim_run(out, {"config": config.to_dict(), "data": data_digest(usable)}, resume)
+    keras.utils.set_random_seed(config.encoder_training.seed)
+    data = _datasets(usable, labels, config, split, cache)
+    encoder = new_encoder(config, weights, names)
+    encoder.classifier.bias.assign(_prior_logits(labels[_rows(usable, split.train)]))
+    model = FindingModel(encoder)
+    compile_model(model, MaskedBinaryCrossentropy(), config.encoder_training, len(data["train"]))
+    fit(model, data, out, config.encoder_training)
+    rows = _measure(model, data, labels, usable, split, names)
+    _save(out, config, encoder, rows, split, {**(about or {}), **_counts(studies, data)})
+    return encoder, rows
+
+
+def _rows(studies: pd.DataFrame, ids: Sequence[str]) -> Array:
+    return np.flatnonzero(studies["study_id"].isin(ids))
+
+
+def _datasets(
+    studies: pd.DataFrame, labels: Labels, config: Config, split: Split, cache: str | Path
+) -> dict[str, Batches]:
+    image = config.image
+    images = study_images(studies, config)
+    pixels = ArrayCache(Path(cache), {"pixels": "grey", "size": image.size, "resize": image.resize})
+    pixels.fill(
+        [path for study in images for path in study],
+        lambda paths: _grey(read_images(paths, image.size, image.resize)),
+        "read images",
+    )
+    data = {}
+    for name, ids in split.parts.items():
+        rows = _rows(studies, ids)
+        make = finding_batch(
+            pixels,
+            [images[i] for i in rows],
+            image.views,
+            labels[rows],
+            image.normalisation,
+            augmented=image.augment and name == "train",
+        )
+        seed = config.encoder_training.seed if name == "train" else None
+        data[name] = Batches(make, len(rows), config.encoder_training.batch_size, seed)
+    return data
+
+
+def _grey(images: Array) -> Array:
+    return np.rint(images.mean(axis=-1) * 255).astype("uint8")
+
+
+def _prior_logits(labels: Labels) -> Array:
+    # The classifier starts at each finding's frequency, so that early steps learn images.
+    known = np.isfinite(labels).sum(axis=0)
+    share = (np.nansum(labels, axis=0) + 0.5) / (known + 1)
+    logits: Array = np.log(share / (1 - share)).astype("float32")
+    return logits
+
+
+def _measure(
+    model: Any,
+    data: dict[str, Batches],
+    labels: Labels,
+    studies: pd.DataFrame,
+    split: Split,
+    names: list[str],
+) -> list[dict[str, Any]]:
+    part = "test" if data["test"].studies else "val"
+    if not data[part].studies:
+        return []
+    truth = labels[_rows(studies, split.parts[part])]
+    thresholds = None
+    if data["val"].studies:
+        scores = model.predict(data["val"], verbose=0)
+        thresholds = (labels[_rows(studies, split.val)], scores)
+    return classification_table(names, truth, model.predict(data[part], verbose=0), thresholds)
+
+
+def _counts(studies: pd.DataFrame, data: dict[str, Batches]) -> dict[str, Any]:
+    return {
+        "data": {
+            "digest": data_digest(studies),
+            "training_studies": data["train"].studies,
+            "validation_studies": data["val"].studies,
+            "test_studies": data["test"].studies,
+        }
+    }
+
+
+def _save(
+    out: Path,
+    config: Config,
+    encoder: Encoder,
+    rows: list[dict[str, Any]],
+    split: Split,
+    about: dict[str, Any],
+) -> None:
+    save_encoder(out, config, encoder, {**about, "rows": rows}, split)
+    atomic_write(out / "metrics.json", json.dumps({"rows": rows}, indent=2) + "\n")

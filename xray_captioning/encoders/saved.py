@@ -1,0 +1,170 @@
+"""Encoders on disk, and images through them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xray_captioning.backend import ops
+from xray_captioning.bundle import FORMAT, find_bundle, read_bundle, write_bundle
+from xray_captioning.card import model_card
+from xray_captioning.config import Config
+from xray_captioning.data.features import Array
+from xray_captioning.data.images import normalise, read_images
+from xray_captioning.data.splits import Split
+from xray_captioning.encoders.encoder import Encoder
+from xray_captioning.errors import BundleError, ConfigError
+
+
+def encode_images(encode: Any, config: Config, paths: Sequence[str], batch: int = 32) -> Array:
+    """Read, normalise and encode image files.
+
+    Parameters
+    ----------
+    encode : callable
+        An encoder's ``encode``, compiled or not.
+    config : Config
+        Its image part says how pixels become input.
+    paths : sequence of str
+    batch : int
+        Images encoded at a time.
+
+    Returns
+    -------
+    array, shape (images, rows, columns, channels), float32
+    """
+    image = config.image
+    maps = []
+    for start in range(0, len(paths), batch):
+        pixels = read_images(paths[start : start + batch], image.size, image.resize)
+        padding = 0 if len(pixels) == 1 else batch - len(pixels)
+        pixels = np.pad(normalise(pixels, image.normalisation), [(0, padding)] + [(0, 0)] * 3)
+        maps.append(ops.convert_to_numpy(encode(pixels))[: len(pixels) - padding])
+    return np.concatenate(maps)
+
+
+def load_encoder(name: str | Path) -> Encoder:
+    """Load the encoder of a bundle written by ``train-encoder`` or ``train``."""
+    folder = find_bundle(name)
+    about = read_bundle(folder, "encoder")
+    config = Config.from_dict(about["config"], f"{folder}/captioner.json")
+    encoder = Encoder(config.model.encoder, config.image.size, config.model.pool, about["findings"])
+    load_weights(encoder, folder / "encoder.weights.h5")
+    return encoder
+
+
+def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
+    """Return an encoder that starts from random weights, ImageNet's, or another bundle's.
+
+    Parameters
+    ----------
+    config : Config
+    weights : str
+        ``random``, ``imagenet`` or a bundle.
+    findings : sequence of str
+        Outputs of the classifier, which always starts anew.
+
+    Raises
+    ------
+    ConfigError
+        The bundle holds another network.
+    """
+    model, size = config.model, config.image.size
+    if weights in ("random", "imagenet"):
+        return Encoder(model.encoder, size, model.pool, findings, weights)
+    saved = load_encoder(weights)
+    if saved.name_of_backbone != model.encoder:
+        raise ConfigError(
+            f"{weights}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
+            f"{model.encoder}; choose a preset with that encoder or --set model.encoder"
+        )
+    encoder = Encoder(model.encoder, size, model.pool, findings)
+    encoder.backbone.set_weights(saved.backbone.get_weights())
+    return encoder
+
+
+def starting_encoder(config: Config, bundle: Path | None) -> Encoder:
+    """Return the frozen encoder a decoder is trained on.
+
+    Parameters
+    ----------
+    config : Config
+    bundle : Path or None
+        Without one the encoder has ImageNet weights, or random ones with a warning.
+
+    Raises
+    ------
+    ConfigError
+        The bundle's images are prepared otherwise than the configuration says.
+    """
+    if bundle is None:
+        return new_encoder(config, "imagenet")
+    saved = Config.from_dict(read_bundle(bundle, "encoder")["config"], str(bundle))
+    for group, name in [("model", "encoder"), ("image", "size"), ("image", "normalisation")]:
+        asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
+        if asked != found:
+            raise ConfigError(
+                f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}; "
+                f"choose a fitting preset or add --set {group}.{name}={found}"
+            )
+    encoder = load_encoder(bundle)
+    if encoder.pool == config.model.pool:
+        return encoder
+    pooled = Encoder(config.model.encoder, config.image.size, config.model.pool, encoder.findings)
+    pooled.set_weights(encoder.get_weights())
+    return pooled
+
+
+def save_encoder(
+    folder: str | Path, config: Config, encoder: Encoder, about: dict[str, Any], split: Split
+) -> None:
+    """Write a bundle that holds an encoder and its finding classifier only."""
+
+    def write(aside: Path) -> None:
+        values = describe("encoder", config, encoder, about)
+        (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        encoder.save_weights(aside / "encoder.weights.h5")
+        (aside / "README.md").write_text(model_card(values), "utf-8")
+        split.to_json(aside / "split.json")
+
+    write_bundle(Path(folder), write)
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Load Keras weights, or say which file does not fit.
+
+    Raises
+    ------
+    BundleError
+        The file is damaged or holds weights of other shapes.
+    """
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise BundleError(f"{path}: does not fit captioner.json beside it ({reason})") from error
+
+
+def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``captioner.json`` holds."""
+    return {
+        "format": FORMAT,
+        "kind": kind,
+        "config": config.to_dict(),
+        "findings": list(encoder.findings),
+        "grid": list(encoder.grid),
+        "about": about,
+    }
+
+
+def weights_digest(model: Any) -> str:
+    """Return the SHA-256 of every weight of a model, in order."""
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        digest.update(np.ascontiguousarray(ops.convert_to_numpy(variable)).tobytes())
+    return digest.hexdigest()

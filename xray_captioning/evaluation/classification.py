@@ -1,0 +1,119 @@
+"""How well finding scores separate present from absent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def classification_table(
+    names: Sequence[str],
+    truth: Array,
+    scores: Array,
+    validation: tuple[Array, Array] | None = None,
+    resamples: int = 200,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Return AUROC and F1 of each finding with 95 % bootstrap intervals.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Findings.
+    truth : array, shape (studies, findings)
+        1, 0 or not-a-number for unknown, which is left out.
+    scores : array, shape (studies, findings)
+        Logits.
+    validation : (truth, scores), optional
+        Where the threshold of F1 is chosen; a logit of 0 when absent.
+    resamples, seed : int
+        Of the bootstrap over studies.
+
+    Returns
+    -------
+    list of dict
+        ``finding``, ``positives``, ``n``, ``AUROC``, ``AUROC_low``, ``AUROC_high``, ``F1``,
+        ``F1_low``, ``F1_high``; None where a finding has no positive or no negative study. The
+        last row is the mean over findings that have both.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i, name in enumerate(names):
+        threshold = 0.0 if validation is None else best_threshold(*(v[:, i] for v in validation))
+        known = np.isfinite(truth[:, i])
+        rows.append(_row(name, truth[known, i], scores[known, i], threshold, resamples, rng))
+    mean: dict[str, Any] = {"finding": "mean", "positives": None, "n": len(truth)}
+    for metric in ("AUROC", "F1"):
+        values = [row[metric] for row in rows if row["AUROC"] is not None]
+        mean[metric] = float(np.mean(values)) if values else None
+    return [*rows, {key: mean.get(key) for key in rows[0]}]
+
+
+def best_threshold(truth: Array, scores: Array) -> float:
+    """Return the score at or above which F1 is highest; 0 where there is no positive."""
+    known = np.isfinite(truth)
+    truth, scores = truth[known], scores[known]
+    if not truth.any():
+        return 0.0
+    order = np.argsort(-scores)
+    hits = np.cumsum(truth[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + truth.sum())
+    return float(scores[order][np.argmax(f1)])
+
+
+def auroc(truth: Array, scores: Array) -> float:
+    """Return the area under the ROC curve (scikit-learn's)."""
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(truth, scores))
+
+
+def f1(truth: Array, positive: Array) -> float:
+    """Return the F1 of binary decisions; 0 where nothing is positive on either side."""
+    total = truth.sum() + positive.sum()
+    return float(2 * (truth * positive).sum() / total) if total else 0.0
+
+
+def _row(
+    name: str,
+    truth: Array,
+    scores: Array,
+    threshold: float,
+    resamples: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"finding": name, "positives": int(truth.sum()), "n": len(truth)}
+    both = 0 < truth.sum() < len(truth)
+    measures: dict[str, tuple[Callable[[Array, Array], float], Array]] = {
+        "AUROC": (auroc, scores),
+        "F1": (f1, (scores >= threshold).astype(float)),
+    }
+    for metric, (measure, values) in measures.items():
+        low = high = None
+        if both:
+            low, high = _interval(measure, truth, values, resamples, rng)
+        row |= {metric: measure(truth, values) if both else None}
+        row |= {f"{metric}_low": low, f"{metric}_high": high}
+    return row
+
+
+def _interval(
+    measure: Callable[[Array, Array], float],
+    truth: Array,
+    values: Array,
+    resamples: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    # Resampled within each class, so that no resample is without a positive study.
+    groups = [np.flatnonzero(truth == label) for label in (0, 1)]
+    found = []
+    for _ in range(resamples):
+        picked = np.concatenate([rng.choice(group, len(group)) for group in groups])
+        found.append(measure(truth[picked], values[picked]))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)

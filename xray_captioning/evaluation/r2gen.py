@@ -1,0 +1,77 @@
+"""The text side of R2Gen's evaluation on IU X-ray, which many published tables follow.
+
+Its references are not the reports: they are cleaned, words seen fewer than three times in
+training become ``<unk>``, and what comes after the 59th word is not scored.
+
+References
+----------
+.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020, and
+   its released code (threshold 3, sequences of 60 with one start token).
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from xray_captioning.text.cleaning import clean_r2gen
+
+MINIMUM_FREQUENCY = 3
+"""Rarer training words become ``<unk>`` in the references."""
+
+MAXIMUM_WORDS = 59
+"""Words of a reference that are scored."""
+
+
+def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
+    """Collect the words that keep their name in R2Gen's references.
+
+    Parameters
+    ----------
+    training_reports : iterable of str
+        Reports of the training split, as they stand.
+
+    Returns
+    -------
+    frozenset of str
+        Cleaned words seen at least `MINIMUM_FREQUENCY` times.
+    """
+    counts = Counter(word for text in training_reports for word in clean_r2gen(text).split())
+    return frozenset(word for word, number in counts.items() if number >= MINIMUM_FREQUENCY)
+
+
+def r2gen_references(
+    reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
+) -> list[str]:
+    """Make the references that R2Gen scores against.
+
+    Parameters
+    ----------
+    reports : iterable of str
+        Reports of the split to score, as they stand.
+    vocabulary : frozenset of str
+        See `r2gen_vocabulary`.
+    maximum_words : int, optional
+        Words kept; None keeps the whole report.
+
+    Returns
+    -------
+    list of str
+        Words separated by single spaces.
+    """
+    cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
+    return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]
+
+
+def r2gen_hypotheses(texts: Iterable[str]) -> list[str]:
+    """Clean a system's texts for this protocol; their words and length stay.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        What the system wrote.
+
+    Returns
+    -------
+    list of str
+        Words separated by single spaces.
+    """
+    return [clean_r2gen(text) for text in texts]

@@ -1,0 +1,52 @@
+"""The text scores of a system in one call."""
+
+from collections.abc import Sequence
+
+from xray_captioning.evaluation.bleu import bleu
+from xray_captioning.evaluation.cider import cider
+from xray_captioning.evaluation.ngrams import References
+from xray_captioning.evaluation.rouge import rouge_l
+
+
+def score(
+    references: References, hypotheses: Sequence[str], protocol: str = "coco"
+) -> dict[str, float]:
+    """Score a system's texts against the reports; texts are split at whitespace.
+
+    A fixed normal report scores as well as published systems here, so read these numbers beside
+    a baseline's and beside clinical ones.
+
+    Parameters
+    ----------
+    references : sequence of str or of lists of str
+        One or more reference texts a study.
+    hypotheses : sequence of str
+        The system's texts, in the same order.
+    protocol : {'coco', 'nltk', 'legacy'}
+        How BLEU is computed, see `xray_captioning.evaluation.bleu`. ROUGE-L and CIDEr are
+        always pycocoevalcap's.
+
+    Returns
+    -------
+    dict of str to float
+        ``BLEU-1`` to ``BLEU-4`` and ``ROUGE-L`` from 0 to 1, ``CIDEr`` from 0 to 10.
+
+    Raises
+    ------
+    ConfigError
+        When no protocol has that name.
+    DataError
+        When the columns are empty, differ in length or hold anything but text; the message
+        names the row.
+
+    Examples
+    --------
+    >>> score(["no effusion ."], ["no effusion ."])["BLEU-2"]
+    1.0
+    """
+    values = bleu(references, hypotheses, protocol)
+    return {
+        **{f"BLEU-{order}": float(value) for order, value in enumerate(values, 1)},
+        "ROUGE-L": rouge_l(references, hypotheses),
+        "CIDEr": cider(references, hypotheses),
+    }

@@ -1,0 +1,103 @@
+"""Files that are written whole or not at all, and their SHA-256."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xray_captioning.errors import DataError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its name once the block has ended well.
+
+    The temporary name keeps the suffix of `path`, because writers such as ``savefig`` or
+    ``save_weights`` choose a format by it. If the block raises, the temporary file is removed
+    and whatever stood at `path` before still stands there. Missing parent folders are made.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Where the file shall be in the end.
+
+    Yields
+    ------
+    Path
+        An empty file in the same folder, to be written by the caller.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{target.stem[:80]}.", suffix="".join(target.suffixes[-2:]), dir=target.parent
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.chmod(_usual_mode())  # mkstemp makes files that only their owner can read
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
+    """Write `data` to `path` so that a reader sees the old file or the whole new one.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        File to write; missing parent folders are made.
+    data : bytes or str
+        Text is encoded as UTF-8, its line ends unchanged.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    """
+    content = data.encode("utf-8") if isinstance(data, str) else data
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        File to read.
+
+    Raises
+    ------
+    DataError
+        If the file is absent or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
+
+
+def _flush(path: Path) -> None:
+    """Force a file's content to the disk, so that the rename never outruns it."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _usual_mode() -> int:
+    """Permissions a plainly opened new file would get here."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

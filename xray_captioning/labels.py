@@ -1,0 +1,72 @@
+"""Finding labels of studies, from the source's own coding or from the report's words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import DataError
+from xray_captioning.evaluation.labeler import MESH_FINDINGS, label_report
+from xray_captioning.findings import FINDINGS, NIH14
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Labels = NDArray[np.float32]
+
+
+def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
+    """Return the findings that some study has, and a label for each study and finding.
+
+    Where the source codes findings (``problems``), what it does not name is absent. Where it
+    codes none, the report's words are labelled: an uncertain finding is unknown, one that is not
+    mentioned is absent, and a study without words is unknown throughout.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame
+        As :func:`xray_captioning.read_studies` returns it.
+
+    Returns
+    -------
+    names : list of str
+    labels : array, shape (studies, findings), float32
+        1 present, 0 absent, not-a-number unknown.
+
+    Raises
+    ------
+    DataError
+        No study has a finding that is known here.
+    """
+    coded = any(len(problems) for problems in studies["problems"])
+    names = list(dict.fromkeys((*FINDINGS[1:], *NIH14)))
+    rows = _from_problems(studies, names) if coded else _from_text(studies, names)
+    found = np.flatnonzero(np.nansum(rows, axis=0) > 0)
+    if not len(found):
+        raise DataError(
+            "no study has a finding to learn: neither the problems column nor the reports name "
+            f"one of {', '.join(FINDINGS[1:4])}, …"
+        )
+    return [names[i] for i in found], rows[:, found]
+
+
+def _from_problems(studies: pd.DataFrame, names: list[str]) -> Labels:
+    rows = np.zeros((len(studies), len(names)), np.float32)
+    for row, problems in zip(rows, studies["problems"]):
+        for problem in problems:
+            name = problem if problem in names else MESH_FINDINGS.get(problem.lower())
+            if name is not None:
+                row[names.index(name)] = 1
+    return rows
+
+
+def _from_text(studies: pd.DataFrame, names: list[str]) -> Labels:
+    values = {1: 1.0, 0: 0.0, -1: np.nan, None: 0.0}
+    rows = np.zeros((len(studies), len(names)), np.float32)
+    for row, findings, impression in zip(rows, studies["findings"], studies["impression"]):
+        text = " ".join(part for part in (findings, impression) if part)
+        labels = label_report(text)
+        row[:] = [values[labels.get(name)] if text else np.nan for name in names]
+    return rows

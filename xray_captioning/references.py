@@ -1,0 +1,51 @@
+"""What a model is to write for each study, and the images it may look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xray_captioning.config import Config
+from xray_captioning.data.features import select_images
+from xray_captioning.data.studies import with_images
+from xray_captioning.errors import DataError
+from xray_captioning.text.cleaning import clean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def usable_studies(studies: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Return the studies that have an image and, after cleaning, a text.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    present = with_images(studies)
+    texts = reference_texts(present, config)
+    usable = present[[bool(text) for text in texts]].reset_index(drop=True)
+    if usable.empty:
+        raise DataError(
+            f"none of {len(studies)} studies has both an image on disk and text in its "
+            f"{config.text.section}; check the image folder, or choose another text.section"
+        )
+    return usable
+
+
+def reference_texts(studies: pd.DataFrame, config: Config) -> list[str]:
+    """Return each study's section, cleaned as the configuration says; empty where absent."""
+    columns = ["findings", "impression"]
+    if config.text.section != "report":
+        columns = [config.text.section]
+    rows = zip(*(studies[column] for column in columns))
+    return [clean(" ".join(text for text in row if text), config.text.cleaning) for row in rows]
+
+
+def study_images(studies: pd.DataFrame, config: Config) -> list[list[str]]:
+    """Return the images of each study that the model looks at."""
+    image = config.image
+    return [
+        select_images(images, views, image.views, image.repeat_single_view)
+        for images, views in zip(studies["images"], studies["views"])
+    ]

@@ -1,0 +1,1 @@
+"""Cleaning protocols and the word tokenizer."""

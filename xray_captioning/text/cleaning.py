@@ -1,0 +1,214 @@
+"""Named rules that turn a report as it was dictated into words separated by single spaces.
+
+A protocol is part of a model: it decides which words exist, so its name is stored with the
+tokenizer and is applied to the references that a score is computed on.
+
+References
+----------
+.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020:
+   the ``r2gen`` rule is the one its released code applies to IU X-ray.
+.. [2] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
+   and retrieval", JAMIA 2016: where the XXXX marks of removed text come from.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+from xray_captioning.errors import ConfigError, DataError
+
+# Letters and digits of any script: the regular-expression class \w without the underscore.
+_ALNUM = r"[^\W_]"
+
+_PUNCTUATION = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019", "'"),
+        **dict.fromkeys("\u2010\u2011\u2013", "-"),
+        **dict.fromkeys("!?", "."),
+        ";": ",",
+    }
+)
+# Three X in a row occur in no word; two are a mark only where they stand alone or end a number.
+# What a mark leaves of "x-XXXX" or "XXXX's" is no word either.
+_REMOVED_TEXT = re.compile(
+    rf"(?:(?<!{_ALNUM})[a-z]-)?(?:x{{3,}}|(?<![^\W\d_])x{{2}}(?!{_ALNUM}))(?:'[a-z](?!{_ALNUM}))?"
+)
+_TITLE = re.compile(rf"(?<!{_ALNUM})(dr|mr|mrs|ms|vs)\.")
+_INITIALS = re.compile(rf"(?<!{_ALNUM})(?:[a-z]\.){{2,}}")
+_BRACKETED_ITEM = re.compile(r"(?:^|(?<=[.,\n]))\s*\(?\d{1,2}\)")
+_BARE_DECIMAL = re.compile(r"(?<![\w.])\.(?=\d)")
+_ATTACHED_UNIT = re.compile(rf"(?<=\d)(mm|cm)(?!{_ALNUM})")
+_ATOM = rf"(?:\d+(?:[./]\d+|,\d{{3}}(?!\d))+|{_ALNUM}+)"
+_TOKEN = re.compile(rf"{_ATOM}(?:['-]{_ATOM})*|[.,%]")
+_ITEM_NUMBER = re.compile(r"\d{1,2}")
+
+
+def clean_plain(text: str) -> str:
+    """Clean for training: lower case, numbers kept, full stop, comma and percent as words.
+
+    XXXX marks and list numbers go; "10mm" becomes "10 mm"; hyphenated words stay one word;
+    every other sign becomes a space; every sentence ends in " .". Cleaning twice changes
+    nothing.
+
+    Parameters
+    ----------
+    text : str
+        A report or a section of one.
+
+    Returns
+    -------
+    str
+        Words separated by single spaces, '' where nothing is left.
+    """
+    text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
+    text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
+    text = _REMOVED_TEXT.sub(" ", text)
+    text = _TITLE.sub(r"\1 ", text)
+    text = _BRACKETED_ITEM.sub(" ", text)
+    text = _BARE_DECIMAL.sub("0.", text)
+    text = _ATTACHED_UNIT.sub(r" \1", text)
+    return "".join(_plain_sentence(words) for words in _split(_TOKEN.findall(text))).strip()
+
+
+def _split(tokens: list[str]) -> list[list[str]]:
+    sentences: list[list[str]] = [[]]
+    for token in tokens:
+        if token == ".":
+            sentences.append([])
+        elif token != "," or (sentences[-1] and sentences[-1][-1] != ","):
+            sentences[-1].append(token)
+    return sentences
+
+
+def _plain_sentence(words: list[str]) -> str:
+    if words and words[-1] == ",":
+        words = words[:-1]
+    # A sentence that is nothing but a small number was the "1." of a list.
+    if not words or (len(words) == 1 and _ITEM_NUMBER.fullmatch(words[0])):
+        return ""
+    return f" {' '.join(words)} ."
+
+
+# What R2Gen deletes inside a sentence. The hyphen is not among them, as it is in its code the
+# middle of a range that runs from the colon to the opening bracket.
+_R2GEN_DELETED = str.maketrans("", "", "\"'/\\.,?;*!%^&_+():<=>@[]{}")
+_R2GEN_ITEMS = (*(f". {n}. " for n in range(2, 6)), *(f" {n}. " for n in range(2, 6)))
+
+
+def clean_r2gen(text: str) -> str:
+    """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers.
+
+    Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
+
+    Parameters
+    ----------
+    text : str
+        A report.
+
+    Returns
+    -------
+    str
+        The words that R2Gen's ``split()`` finds, separated by single spaces.
+    """
+    for _ in range(3):
+        text = text.replace("..", ".")
+    text = text.replace("1. ", "")
+    for item in _R2GEN_ITEMS:
+        text = text.replace(item, ". ")
+    sentences = (s.translate(_R2GEN_DELETED) for s in text.strip().lower().split(". "))
+    return " ".join(" . ".join([*sentences, ""]).split())
+
+
+def clean_legacy(text: str) -> str:
+    """Clean as the older Keras project did, which its tokenizer and weights expect.
+
+    The order matters and sizes are damaged on the way ("10 mm." loses its number, a digit takes
+    the character after it along), so this is for reproducing that project only.
+
+    Parameters
+    ----------
+    text : str
+        The raw text of one section.
+
+    Returns
+    -------
+    str
+        Lower-case letters and full stops, '' where nothing is left (the older tables then drop
+        the row).
+    """
+    text = re.sub(r"[0-9].", "", text)
+    text = re.sub(r"X+", "", text).replace(" .", "")
+    text = re.sub(r"[^A-Za-z.]", " ", text)
+    return " ".join(text.replace(".", " .").lower().split())
+
+
+_CLEANERS: dict[str, Callable[[str], str]] = {
+    "plain": clean_plain,
+    "r2gen": clean_r2gen,
+    "legacy": clean_legacy,
+}
+
+PROTOCOLS = tuple(_CLEANERS)
+
+
+def clean(text: str, protocol: str) -> str:
+    """Clean a report by a named protocol.
+
+    Parameters
+    ----------
+    text : str
+        A report or a section of one.
+    protocol : {'plain', 'r2gen', 'legacy'}
+        The rule: this project's own, R2Gen's or the older Keras project's.
+
+    Returns
+    -------
+    str
+        Words separated by single spaces.
+
+    Raises
+    ------
+    ConfigError
+        When no protocol has that name.
+    DataError
+        When `text` is not text, such as the NaN of an empty table cell.
+    """
+    if protocol not in _CLEANERS:
+        names = ", ".join(PROTOCOLS)
+        raise ConfigError(f"unknown cleaning protocol {protocol!r}: choose one of {names}")
+    if not isinstance(text, str):
+        raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
+    return _CLEANERS[protocol](text)
+
+
+def sentences(text: str) -> list[str]:
+    """Split a cleaned or an ordinary text into its sentences.
+
+    Parameters
+    ----------
+    text : str
+        For example "no effusion . heart is normal ." or "No effusion. Heart is normal."
+
+    Returns
+    -------
+    list of str
+        Sentences without their full stop; decimal points do not end one.
+    """
+    return [part for part in re.split(r"\s*\.+(?:\s+|$)", text.strip()) if part]
+
+
+def prettify(text: str) -> str:
+    """Write a cleaned text as people write: "no effusion ." becomes "No effusion.".
+
+    Parameters
+    ----------
+    text : str
+        A cleaned text; an ordinary one stays as it is.
+
+    Returns
+    -------
+    str
+        Text for display.
+    """
+    attached = re.sub(r"\s+([,%])", r"\1", text)
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in sentences(attached))

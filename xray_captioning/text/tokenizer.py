@@ -1,0 +1,321 @@
+"""A word tokenizer: text to integer ids and back, kept as JSON."""
+
+import json
+import os
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.files import atomic_write
+from xray_captioning.text.legacy_pickle import read_tokenizer_pickle
+
+PAD_ID = 0
+"""Fills rows up to a common length; no word has this id."""
+
+UNKNOWN, START, END = "<unk>", "<cls>", "<end>"
+SPECIAL = (UNKNOWN, START, END)
+
+_HEADER = {"format": "xray_captioning.tokenizer", "version": 1}
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Words and their ids: the word at position i has id i + 1, and 0 is padding.
+
+    Texts are split at whitespace and nowhere else; `xray_captioning.text.cleaning` comes first.
+
+    Parameters
+    ----------
+    words : tuple of str
+        All words in the order of their ids, among them ``<unk>``, ``<cls>`` and ``<end>``.
+
+    Raises
+    ------
+    DataError
+        When a word is empty, not text or there twice, or a special one is missing.
+    """
+
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for number, word in enumerate(self.words, 1):
+            if not isinstance(word, str) or not word:
+                raise DataError(f"the tokenizer's word {number} is empty or not text")
+        if len(self.index) < len(self.words):
+            twice = next(word for word, count in Counter(self.words).items() if count > 1)
+            raise DataError(f"the tokenizer has the word {twice[:40]!r} twice; ids must be unique")
+        missing = [word for word in SPECIAL if word not in self.index]
+        if missing:
+            raise DataError(f"the tokenizer lacks {', '.join(missing)}; add them and fit again")
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Iterable[str],
+        minimum_frequency: int = 1,
+        maximum_words: int | None = None,
+    ) -> Self:
+        """Collect the words of cleaned texts.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            Cleaned training texts.
+        minimum_frequency : int, default 1
+            Rarer words are left out and become ``<unk>``.
+        maximum_words : int, optional
+            At most so many words, the most frequent ones; special ones are not counted.
+
+        Returns
+        -------
+        Tokenizer
+            ``<unk>`` = 1, ``<cls>`` = 2, ``<end>`` = 3, then words by falling frequency, equally
+            frequent ones by alphabet.
+
+        Raises
+        ------
+        ConfigError
+            When a limit is below 1.
+        DataError
+            When an entry is not text.
+        """
+        if minimum_frequency < 1 or (maximum_words is not None and maximum_words < 1):
+            raise ConfigError("minimum_frequency and maximum_words must be at least 1")
+        counts = Counter(word for text in _checked(texts) for word in text.split())
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        frequent = (word for word, n in ranked if n >= minimum_frequency and word not in SPECIAL)
+        return cls(SPECIAL + tuple(frequent)[:maximum_words])
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Id of every word, special ones included."""
+        return {word: number for number, word in enumerate(self.words, 1)}
+
+    @cached_property
+    def _encodable(self) -> dict[str, int]:
+        # A text that spells "<end>" must not end the caption in the middle.
+        return {word: i for word, i in self.index.items() if word not in (START, END)}
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, padding included: what an embedding or a softmax needs."""
+        return len(self.words) + 1
+
+    @property
+    def start_id(self) -> int:
+        """Id of ``<cls>``, with which every encoded text begins."""
+        return self.index[START]
+
+    @property
+    def end_id(self) -> int:
+        """Id of ``<end>``, with which every encoded text ends."""
+        return self.index[END]
+
+    @property
+    def unknown_id(self) -> int:
+        """Id of ``<unk>``, which stands for every word that is not known."""
+        return self.index[UNKNOWN]
+
+    def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
+        """Turn a cleaned text into ids.
+
+        Parameters
+        ----------
+        text : str
+            Words separated by whitespace.
+        maximum_length : int, optional
+            Longest result, at least 2; longer texts lose their last words, never the end.
+
+        Returns
+        -------
+        list of int
+            Start, one id a word, end.
+
+        Raises
+        ------
+        ConfigError
+            When `maximum_length` leaves no room for start and end.
+        """
+        if maximum_length is not None and maximum_length < 2:
+            raise ConfigError(f"maximum_length is {maximum_length}: start and end need 2")
+        words = text.split()
+        if maximum_length is not None:
+            words = words[: maximum_length - 2]
+        ids = (self._encodable.get(word, self.unknown_id) for word in words)
+        return [self.start_id, *ids, self.end_id]
+
+    def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
+        """Turn cleaned texts into rows of equal length.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            Cleaned texts.
+        maximum_length : int
+            Length of every row, at least 2.
+
+        Returns
+        -------
+        ndarray of int32, shape (texts, maximum_length)
+            Start, words, end, then zeros.
+
+        Raises
+        ------
+        ConfigError
+            When `maximum_length` leaves no room for start and end.
+        DataError
+            When an entry is not text.
+        """
+        encoded = [self.encode(text, maximum_length) for text in _checked(texts)]
+        rows = np.full((len(encoded), maximum_length), PAD_ID, dtype=np.int32)
+        for row, ids in zip(rows, encoded, strict=True):
+            row[: len(ids)] = ids
+        return rows
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
+        """Turn ids into text: up to the end token, without start and padding.
+
+        Parameters
+        ----------
+        ids : sequence of int
+            One row, as encoded or as a search found it.
+
+        Returns
+        -------
+        str
+            Words joined by single spaces.
+
+        Raises
+        ------
+        DataError
+            When an id belongs to no word.
+        """
+        words = []
+        for i in map(int, ids):
+            if i == self.end_id:
+                break
+            if not 0 <= i < self.vocabulary_size:
+                raise DataError(f"id {i} is outside the vocabulary of {self.vocabulary_size}")
+            if i not in (PAD_ID, self.start_id):
+                words.append(self.words[i - 1])
+        return " ".join(words)
+
+    def _payload(self) -> dict[str, Any]:
+        return {**_HEADER, "words": list(self.words)}
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write ``{"format", "version", "words"}``, the words in the order of their ids.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            File to write, whole or not at all.
+        """
+        atomic_write(Path(path), json.dumps(self._payload(), indent=0) + "\n")
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            File to read.
+
+        Returns
+        -------
+        Tokenizer
+            With every id as it was.
+
+        Raises
+        ------
+        DataError
+            When the file is missing, damaged or something else; the message names it.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: damaged or not JSON ({error}); write it again") from error
+        return cls._from_content(content, path)
+
+    def to_pickle(self, path: str | os.PathLike[str]) -> None:
+        """Write the content of `to_json` as a pickled dictionary.
+
+        It holds builtin types only, so ``pickle.load`` opens it with nothing installed.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            File to write, whole or not at all.
+        """
+        atomic_write(Path(path), pickle.dumps(self._payload(), protocol=4))
+
+    @classmethod
+    def from_pickle(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a tokenizer pickled by `to_pickle` or by Keras, without running anything.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            A pickle or joblib file; see `read_tokenizer_pickle` for what is accepted.
+
+        Returns
+        -------
+        Tokenizer
+            With the ids of the file. A Keras tokenizer's ``num_words`` is applied.
+
+        Raises
+        ------
+        DataError
+            When the file is anything else; the message names the file and what was found.
+        """
+        content = read_tokenizer_pickle(path)
+        if "word_index" not in content:
+            return cls._from_content(content, path)
+        words = _words_by_id(content["word_index"], content.get("num_words"), path)
+        return cls._from_content({**_HEADER, "words": words}, path)
+
+    @classmethod
+    def _from_content(cls, content: Any, path: str | os.PathLike[str]) -> Self:
+        """Check what a file holds and name the file where it is wrong."""
+        if not isinstance(content, dict) or content.get("format") != _HEADER["format"]:
+            raise DataError(f"{path}: not a tokenizer of this package; give its tokenizer.json")
+        if content.get("version") != _HEADER["version"]:
+            raise DataError(f"{path}: written by a newer xray-captioning; update this one")
+        if not isinstance(content.get("words"), list):
+            raise DataError(f"{path}: the list of words is missing; write the file again")
+        try:
+            return cls(tuple(content["words"]))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+
+
+def _checked(texts: Iterable[str]) -> Iterable[str]:
+    if isinstance(texts, str):
+        raise DataError("texts is one text; give a list of texts")
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"texts[{row}] is not text but {type(text).__name__}; drop or fill it")
+        yield text
+
+
+def _words_by_id(index: object, limit: object, path: str | os.PathLike[str]) -> list[str]:
+    """List a Keras word index in the order of its ids, which must be 1, 2, 3, ..."""
+    if not isinstance(index, dict) or not all(type(i) is int for i in index.values()):
+        raise DataError(f"{path}: its word_index does not map words to whole numbers")
+    kept = [(i, word) for word, i in index.items() if not isinstance(limit, int) or i < limit]
+    pairs = sorted(kept, key=lambda pair: pair[0])
+    for expected, (i, _) in enumerate(pairs, 1):
+        if i != expected:
+            raise DataError(f"{path}: its word_index has id {i} where {expected} was expected")
+    return [word for _, word in pairs]
