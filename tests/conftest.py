@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from xray_captioning.config import Config, load_preset
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -13,3 +15,76 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the real files (../shared/data) are not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 24 small synthetic studies in the Kaggle layout."""
+    from xray_captioning.data.phantom import write_phantoms
+
+    folder = tmp_path_factory.mktemp("phantoms") / "phantom"
+    return write_phantoms(folder, studies=24, seed=1, size=96)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """Return a recipe that trains in seconds and learns nothing to speak of."""
+    return load_preset("phantom_attention").replace(
+        {
+            "name": "tiny",
+            "fractions": [0.5, 0.25, 0.25],
+            "image.size": 64,
+            "model.head": 16,
+            "model.units": 16,
+            "model.embedding": 12,
+            "model.attention": 8,
+            "encoder_training.epochs": 2,
+            "encoder_training.batch_size": 8,
+            "training.epochs": 2,
+            "training.batch_size": 8,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of pixels and features that the tiny runs share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    phantoms: Path,
+    tiny_config: Config,
+    tiny_cache: Path,
+) -> Path:
+    """Run folder, and bundle, of an encoder trained on the phantoms for two epochs."""
+    from xray_captioning.data.sources import read_studies
+    from xray_captioning.encoder_training import train_encoder
+
+    out = tmp_path_factory.mktemp("runs") / "encoder"
+    train_encoder(read_studies(phantoms), tiny_config, out, tiny_cache, weights="random")
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    phantoms: Path,
+    tiny_config: Config,
+    tiny_cache: Path,
+    tiny_encoder_run: Path,
+) -> Path:
+    """Run folder, and bundle, of a captioner trained on that encoder for two epochs.
+
+    Tests that change it work on a copy.
+    """
+    from xray_captioning.data.sources import read_studies
+    from xray_captioning.encoders.saved import load_encoder
+    from xray_captioning.training import train
+
+    out = tmp_path_factory.mktemp("runs") / "captioner"
+    encoder = load_encoder(tiny_encoder_run)
+    train(read_studies(phantoms), tiny_config, out, encoder, tiny_cache)
+    return out

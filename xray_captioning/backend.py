@@ -28,6 +28,8 @@ def _silenced_stderr() -> Iterator[None]:
         os.close(saved)
 
 
+# TensorFlow's later notices do heed this.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _silenced_stderr():
     import keras
     from keras import ops

@@ -26,6 +26,15 @@ from xray_captioning.files import atomic_write, sha256_file
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+NEEDED = {
+    "encoder": ("captioner.json", "encoder.weights.h5"),
+    "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
+}
+
+
+_NOT_WHOLE = (
+    "this is no complete bundle: finish its training with --resume, or copy the whole bundle again"
+)
 
 
 def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
@@ -73,14 +82,14 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
             f"{folder}: no such bundle; give a folder written by train or train-encoder, or one "
             f"of the shipped names: {', '.join(shipped_bundles()) or 'none'}"
         )
-    digests = _read_json(folder / MANIFEST, "it is not a complete bundle; train it again")
+    digests = _read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
         path = folder / Path(name).name
         if not path.is_file():
             raise BundleError(f"{path}: missing; copy the whole bundle again")
         if sha256_file(path) != digest:
             raise BundleError(f"{path}: altered since it was saved; copy the whole bundle again")
-    about = _read_json(folder / "captioner.json", "copy the whole bundle again")
+    about = _read_json(folder / "captioner.json", _NOT_WHOLE)
     if about.get("format") != FORMAT:
         raise BundleError(
             f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; "
@@ -90,6 +99,9 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
         raise BundleError(
             f"{folder}: holds an encoder only; train a decoder with train --encoder {folder}"
         )
+    for name in NEEDED[kind]:
+        if name not in digests:
+            raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
     return about
 
 

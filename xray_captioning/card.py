@@ -33,7 +33,8 @@ def model_card(values: dict[str, Any]) -> str:
         "## What it is",
         "",
         f"- encoder: `{model['encoder']}`, {config['image']['size']} px, "
-        f"{config['image']['views']} view(s), `{config['image']['normalisation']}` normalisation",
+        f"{config['image']['views']} view(s), `{config['image']['normalisation']}` normalisation"
+        + (f"; {about['encoder']}" if "encoder" in about else ""),
     ]
     if values["kind"] == "captioner":
         lines += [
@@ -42,7 +43,8 @@ def model_card(values: dict[str, Any]) -> str:
         ]
     if values["findings"]:
         lines.append(f"- findings it classifies: {', '.join(values['findings'])}")
-    lines += ["", "## Data", "", *_bullets(about.get("data", {}))]
+    data = {"source": about.get("source", "unknown"), **about.get("data", {})}
+    lines += ["", "## Data", "", *_bullets(data)]
     if about.get("rows"):
         lines += ["", "## Measured on its test studies", "", table(about["rows"])]
     if about.get("metrics"):

@@ -26,7 +26,7 @@ from xray_captioning.evaluation.baselines import (
 from xray_captioning.evaluation.table import System, system_row
 from xray_captioning.files import atomic_write
 from xray_captioning.plots import Example, plot_panel
-from xray_captioning.references import reference_texts, study_images
+from xray_captioning.references import reference_texts, study_images, usable_studies
 from xray_captioning.text.cleaning import clean
 from xray_captioning.training import feature_cache, fill_features
 
@@ -102,6 +102,45 @@ def compare(
     _write(Path(out), rows, systems, references, test, split, part)
     if shown:
         plot_panel(_examples(test, references, shown, systems, config), Path(out) / "panel.png")
+    return rows
+
+
+def measure(
+    captioner: Captioner,
+    studies: pd.DataFrame,
+    split: Split,
+    run: str | Path,
+    cache: str | Path,
+    name: str,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Compare a freshly trained captioner with the baselines and write that into its bundle.
+
+    Parameters
+    ----------
+    captioner : Captioner
+    studies : pandas.DataFrame
+    split : Split
+        What it was trained on.
+    run : path
+        Its run folder, which receives the results, too.
+    cache : path
+    name : str
+        Of the system.
+    seed : int
+        Of the random baseline.
+
+    Returns
+    -------
+    list of dict
+        Empty where the split has no test studies: the model card then says nothing of scores.
+    """
+    usable = usable_studies(studies, captioner.config)
+    if not set(usable["study_id"]) & set(split.test):
+        return []
+    rows = compare(usable, split, captioner.config, run, cache, {name: captioner}, seed=seed)
+    captioner.about["rows"] = rows
+    captioner.save(run, split=split)
     return rows
 
 
@@ -207,6 +246,7 @@ def _examples(
 ) -> list[Example]:
     # The longest references of evenly cut shares of the studies: most of them name a finding.
     images = study_images(studies, config)
+    views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
     groups = np.array_split(np.arange(len(studies)), min(count, len(studies)))
     chosen = [max(group, key=lambda i: len(references[i])) for group in groups]
     first = next(system for system in systems if system.search)
@@ -218,6 +258,7 @@ def _examples(
             {first.column: first.texts[i]} | ({"constant": constant.texts[i]} if constant else {}),
             captions[i].attention,
             captions[i].words,
+            [views[i][path] for path in images[i]],
         )
         for i in chosen
     ]

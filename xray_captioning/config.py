@@ -226,7 +226,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         raise ConfigError(f"cannot read {text!r}; write FIELD=VALUE, such as training.epochs=3")
     try:
         return name.strip(), json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return name.strip(), value.strip()
 
 
@@ -254,7 +254,7 @@ def load_preset(name: str) -> Config:
 
 def _build(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: expected an object of fields, found {type(values).__name__}")
+        raise ConfigError(f"{where}: {values!r:.40} does not fit; it must be an object of fields")
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -266,16 +266,24 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where)
     if isinstance(hint, types.GenericAlias):
-        if not isinstance(value, (list, tuple)) or len(value) != len(typing.get_args(hint)):
-            raise ConfigError(f"{where}: expected {hint}, found {value!r}")
-        return tuple(_convert(h, v, where) for h, v in zip(typing.get_args(hint), value))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        items = typing.get_args(hint)
+        if not isinstance(value, (list, tuple)) or len(value) != len(items):
+            raise ConfigError(
+                f"{where}: {value!r:.40} does not fit; it must be {len(items)} values"
+            )
+        return tuple(_convert(h, v, where) for h, v in zip(items, value))
+    if hint is float and type(value) is int and abs(value) < LARGEST:
         return float(value)
     if type(value) is not hint:
-        raise ConfigError(f"{where}: expected {hint.__name__}, found {value!r}")
+        raise ConfigError(
+            f"{where}: {value!r:.40} does not fit; it must be of type {hint.__name__}"
+        )
+    if hint in (int, float) and not abs(value) < LARGEST:  # nor not-a-number
+        raise ConfigError(f"{where}: {value!r:.40} does not fit; it must be below {LARGEST}")
     return value
 
 
+LARGEST = 2**32  # the bound of a seed; nothing else is larger
 _CHOICES = {
     "image.resize": ("area", "linear", "nearest"),
     "image.normalisation": ("imagenet", "unit"),
@@ -329,4 +337,4 @@ def _check(config: Config, where: str) -> None:
         raise ConfigError(f"{where}: model.dropout is {config.model.dropout}; it must be below 1")
     fractions = config.fractions
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ConfigError(f"{where}: fractions {fractions} must be >= 0 and sum to 1")
+        raise ConfigError(f"{where}: fractions is {fractions}; they must be >= 0 and sum to 1")

@@ -7,18 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.comparison import compare
+from xray_captioning.comparison import measure
 from xray_captioning.config import load_preset
-from xray_captioning.data.phantom import write_phantoms
+from xray_captioning.data.phantom import NOTICE, write_phantoms
 from xray_captioning.data.sources import read_studies
 from xray_captioning.data.splits import split_studies
 from xray_captioning.encoder_training import train_encoder
 from xray_captioning.training import train
 
-NOTICE = (
-    "trained on synthetic phantoms only: it knows nothing of real radiographs and is here to "
-    "show the tool at work"
-)
 STUDIES = 1800
 
 
@@ -29,7 +25,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[di
     ----------
     out : Path
         Receives ``phantom/``, ``encoder/``, ``global_attention/`` (a bundle) and the results
-        of :func:`xray_captioning.comparison.compare`.
+        of :func:`xray_captioning.comparison.measure`.
     seed : int
         Of phantoms and training.
     say : callable
@@ -48,7 +44,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[di
     split = split_studies(studies, config.fractions)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
     say(f"2/4 teaching an encoder the findings ({sizes})")
-    about, cache = {"notice": NOTICE}, out / "cache"
+    about, cache = {"source": "phantom", "notice": NOTICE}, out / "cache"
     encoder, rows = train_encoder(studies, config, out / "encoder", cache, split=split, about=about)
     say(f"    mean area under the ROC curve on test studies: {rows[-1]['AUROC']:.3f}")
     say("3/4 teaching an attention decoder to write impressions")
@@ -56,6 +52,9 @@ def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[di
         studies, config, out / "global_attention", encoder, cache, split=split, about=about
     )
     say("4/4 captioning the test studies with greedy and beam search")
-    found = compare(studies, split, config, out, cache, {"global_attention": captioner}, seed=seed)
+    run = out / "global_attention"
+    found = measure(captioner, studies, split, run, cache, "global_attention", seed)
+    for name in ("metrics.json", "captions.csv", "panel.png"):
+        (run / name).replace(out / name)
     shutil.rmtree(cache)
     return found

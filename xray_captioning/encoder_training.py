@@ -35,7 +35,17 @@ if TYPE_CHECKING:
 
 
 class MaskedBinaryCrossentropy(keras.losses.Loss):
-    """Sigmoid cross-entropy averaged over the labels that are known (not not-a-number)."""
+    """Sigmoid cross-entropy averaged over the labels that are known (not not-a-number).
+
+    Parameters
+    ----------
+    positive_weights : array, shape (findings,)
+        How much more a present finding counts than an absent one.
+    """
+
+    def __init__(self, positive_weights: Any) -> None:
+        super().__init__()
+        self.positive_weights = np.asarray(positive_weights, "float32")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return one loss a study, shape (batch,).
@@ -49,8 +59,8 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         """
         known = ops.logical_not(ops.isnan(y_true))
         target = ops.where(known, y_true, 0.0)
-        loss = ops.relu(y_pred) - y_pred * target + ops.softplus(-ops.abs(y_pred))
-        weight = ops.cast(known, loss.dtype)
+        loss = ops.softplus(y_pred) - y_pred * target
+        weight = ops.where(target > 0.5, self.positive_weights, 1.0) * ops.cast(known, loss.dtype)
         return ops.sum(loss * weight, axis=-1) / ops.maximum(ops.sum(weight, axis=-1), 1.0)
 
 
@@ -105,10 +115,17 @@ def train_encoder(
     keras.utils.set_random_seed(config.encoder_training.seed)
     data = _datasets(usable, labels, config, split, cache)
     encoder = new_encoder(config, weights, names)
-    encoder.classifier.bias.assign(_prior_logits(labels[_rows(usable, split.train)]))
+    odds = _odds(labels[_rows(usable, split.train)])
+    # Rare findings are not drowned, and the classifier starts at each one's (weighted) frequency.
+    weights_of_present = odds**-0.5
+    encoder.classifier.bias.assign(np.log(odds * weights_of_present))
     model = FindingModel(encoder)
-    compile_model(model, MaskedBinaryCrossentropy(), config.encoder_training, len(data["train"]))
+    loss = MaskedBinaryCrossentropy(weights_of_present)
+    compile_model(model, loss, config.encoder_training, len(data["train"]))
     fit(model, data, out, config.encoder_training)
+    # Without the weights again, so that the sigmoid of a logit is a probability.
+    bias = ops.convert_to_numpy(encoder.classifier.bias)
+    encoder.classifier.bias.assign(bias - np.log(weights_of_present))
     rows = _measure(model, data, labels, usable, split, names)
     _save(out, config, encoder, rows, split, {**(about or {}), **_counts(studies, data)})
     return encoder, rows
@@ -149,12 +166,11 @@ def _grey(images: Array) -> Array:
     return np.rint(images.mean(axis=-1) * 255).astype("uint8")
 
 
-def _prior_logits(labels: Labels) -> Array:
-    # The classifier starts at each finding's frequency, so that early steps learn images.
-    known = np.isfinite(labels).sum(axis=0)
-    share = (np.nansum(labels, axis=0) + 0.5) / (known + 1)
-    logits: Array = np.log(share / (1 - share)).astype("float32")
-    return logits
+def _odds(labels: Labels) -> Array:
+    present = np.nansum(labels, axis=0) + 0.5
+    absent = np.isfinite(labels).sum(axis=0) + 1 - present
+    odds: Array = (present / absent).astype("float32")
+    return odds
 
 
 def _measure(
@@ -177,14 +193,8 @@ def _measure(
 
 
 def _counts(studies: pd.DataFrame, data: dict[str, Batches]) -> dict[str, Any]:
-    return {
-        "data": {
-            "digest": data_digest(studies),
-            "training_studies": data["train"].studies,
-            "validation_studies": data["val"].studies,
-            "test_studies": data["test"].studies,
-        }
-    }
+    sizes = {f"{name}_studies": batches.studies for name, batches in data.items()}
+    return {"data": {"digest": data_digest(studies), **sizes}}
 
 
 def _save(

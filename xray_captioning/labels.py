@@ -46,8 +46,8 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
     found = np.flatnonzero(np.nansum(rows, axis=0) > 0)
     if not len(found):
         raise DataError(
-            "no study has a finding to learn: neither the problems column nor the reports name "
-            f"one of {', '.join(FINDINGS[1:4])}, …"
+            f"none of {len(studies)} studies has a finding to learn; give data whose problems or "
+            f"reports name some, such as {', '.join(FINDINGS[1:4])}"
         )
     return [names[i] for i in found], rows[:, found]
 

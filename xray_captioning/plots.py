@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,11 @@ from xray_captioning.files import atomic_path
 
 Array = NDArray[Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: safe for the colour-blind
+
+# A panel's measures in inches: it is as wide as a page of text, and read without enlarging.
+SIDE, GAP, TITLE, NAME = 1.6, 0.1, 0.42, 1.9
+DPI = 130
+FONT, LINE = 8.5, 0.165  # points; inches
 
 
 def plot_curves(history: Sequence[dict[str, float]], path: str | Path) -> None:
@@ -54,6 +60,8 @@ class Example(NamedTuple):
         Of the first caption.
     words : sequence of str
         Of the first caption.
+    views : sequence of str
+        ``frontal``, ``lateral`` or ``unknown`` for each image, where that is known.
     """
 
     images: Sequence[Array] | Array
@@ -61,10 +69,16 @@ class Example(NamedTuple):
     captions: dict[str, str]
     attention: Array | None
     words: Sequence[str]
+    views: Sequence[str] = ()
+
+    def view(self, index: int) -> str:
+        """Return what to call a view."""
+        name = self.views[index] if index < len(self.views) else "unknown"
+        return f"view {index + 1}" if name == "unknown" else name
 
 
 def plot_panel(examples: Sequence[Example], path: str | Path, words: int = 3) -> None:
-    """Draw a row a study: its views, what was written, and where the model looked.
+    """Draw each study: its views, where the model looked, and below what was written.
 
     Parameters
     ----------
@@ -74,16 +88,23 @@ def plot_panel(examples: Sequence[Example], path: str | Path, words: int = 3) ->
     words : int
         Words of each caption whose attention is drawn: those that look at the fewest regions.
     """
+    from matplotlib.figure import Figure
+
     views = max(len(example.images) for example in examples)
-    widths = [1.0] * views + [1.9] + [1.0] * words
-    figure, grid = _grid(len(examples), widths)
-    for row, example in zip(grid, examples):
-        for axis, image, name in zip(row, example.images, ("first view", "second view")):
+    chosen = [_sharpest(example, words) for example in examples]
+    width = max((views + max(map(len, chosen))) * (SIDE + GAP) + GAP, 5 * SIDE)
+    texts = [_texts(example, width - NAME - 2 * GAP) for example in examples]
+    heights = [TITLE + SIDE + LINE * (sum(len(t[1]) for t in text) + 1.5) for text in texts]
+    figure = Figure(figsize=(width, sum(heights)), dpi=DPI)
+    for i, (example, text) in enumerate(zip(examples, texts)):
+        top = sum(heights[:i]) + TITLE
+        cells = [_axis(figure, GAP + n * (SIDE + GAP), top) for n in range(views + len(chosen[i]))]
+        for view, (axis, image) in enumerate(zip(cells, example.images)):
             axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
-            axis.set_title(name, fontsize=7)
-        _write(row[views], example)
-        for axis, number in zip(row[views + 1 :], _sharpest(example, words)):
-            draw_attention(axis, example, number)
+            axis.set_title(example.view(view), fontsize=FONT, pad=4)
+        for axis, word in zip(cells[views:], chosen[i]):
+            draw_attention(axis, example, word)
+        _write(figure, text, top + SIDE + LINE / 2)
     _save(figure, path)
 
 
@@ -103,20 +124,16 @@ def draw_attention(axis: Any, example: Example, word: int) -> None:
     view = int(np.argmax(maps.sum(axis=(1, 2))))
     image = example.images[view][..., 0]
     height, width = image.shape
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0))
+    place = {"extent": (0, width, height, 0)}
+    axis.imshow(image, cmap="gray", vmin=0, vmax=1, **place)
     heat = maps[view] / max(float(maps[view].max()), 1e-9)
+    # The less attention, the less colour: the pixels below stay readable.
     axis.imshow(
-        np.ma.masked_less(heat, 0.05),
-        cmap="plasma",
-        alpha=0.45,
-        vmin=0,
-        vmax=1,
-        extent=(0, width, height, 0),
-        interpolation="bicubic",
+        heat, cmap="autumn_r", vmin=0, vmax=1, alpha=0.7 * heat, interpolation="bilinear", **place
     )
     share = 100 * maps[view].sum()
-    name = ("first", "second")[view] if view < 2 else f"{view + 1}th"
-    axis.set_title(f"“{example.words[word]}”\n{name} view, {share:.0f} %", fontsize=7)
+    title = f"“{_cut(example.words[word], 0.9 * SIDE)}”\n{example.view(view)}, {share:.0f} %"
+    axis.set_title(title, fontsize=FONT, pad=4, parse_math=False)
 
 
 def _sharpest(example: Example, count: int) -> list[int]:
@@ -132,18 +149,59 @@ def _sharpest(example: Example, count: int) -> list[int]:
     return sorted(list(seen.values())[:count])
 
 
-def _write(axis: Any, example: Example) -> None:
-    parts = [("reference", example.reference, "black")]
-    parts += [
-        (name, text, colour) for (name, text), colour in zip(example.captions.items(), COLOURS)
+def _texts(example: Example, width: float) -> list[tuple[str, list[str], str]]:
+    """Return name, lines and colour of everything that was written, wrapped to a width."""
+    named = [("reference", example.reference), *example.captions.items()]
+    return [
+        (_cut(name, NAME - GAP), _wrap(text, width), colour)
+        for (name, text), colour in zip(named, itertools.cycle(("black", *COLOURS)))
     ]
-    height = 1.0
-    for name, text, colour in parts:
-        lines = textwrap.wrap(text, 44)[:7] or ["(nothing)"]
-        axis.text(0, height, name, fontsize=7, weight="bold", color=colour, va="top")
-        axis.text(0, height - 0.075, "\n".join(lines), fontsize=7, color=colour, va="top")
-        height -= 0.11 + 0.075 * len(lines)
-    axis.set(xlim=(0, 1), ylim=(0, 1))
+
+
+def _wrap(text: str, width: float) -> list[str]:
+    characters = int(width / 0.06)
+    while True:
+        lines = textwrap.wrap(text, characters, max_lines=8, placeholder=" …") or ["(nothing)"]
+        if characters < 10 or all(_inches(line) <= width for line in lines):
+            return lines
+        characters -= max(characters // 20, 1)
+
+
+def _cut(name: str, width: float) -> str:
+    if _inches(name, "bold") <= width:
+        return name
+    kept = next(n for n in range(len(name), -1, -1) if _inches(name[:n] + "…", "bold") <= width)
+    return name[:kept] + "…"
+
+
+def _inches(text: str, weight: str = "normal") -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(weight=weight, size=FONT)
+    size: float = text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72
+    return size * 1.05  # on whole pixels letters are a little wider
+
+
+def _write(figure: Any, texts: list[tuple[str, list[str], str]], top: float) -> None:
+    width, height = figure.get_size_inches()
+    style = {"fontsize": FONT, "va": "baseline", "parse_math": False}
+    for name, lines, colour in texts:
+        for i, line in enumerate(lines):
+            y = 1 - (top + LINE * (i + 0.8)) / height
+            if not i:
+                figure.text(GAP / width, y, name, color=colour, weight="bold", **style)
+            figure.text((GAP + NAME) / width, y, line, color=colour, **style)
+        top += LINE * len(lines)
+
+
+def _axis(figure: Any, left: float, top: float) -> Any:
+    """Return a square without frame at a place in inches."""
+    width, height = figure.get_size_inches()
+    box = (left / width, 1 - (top + SIDE) / height, SIDE / width, SIDE / height)
+    axis = figure.add_axes(box)
+    axis.set_axis_off()
+    return axis
 
 
 def _figure(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
@@ -156,17 +214,7 @@ def _figure(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _grid(rows: int, widths: Sequence[float]) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.75 * sum(widths), 2.0 * rows), layout="constrained")
-    axes = figure.subplots(rows, len(widths), squeeze=False, width_ratios=list(widths))
-    for axis in axes.flat:
-        axis.set_axis_off()
-    return figure, axes
-
-
 def _save(figure: Any, path: str | Path) -> None:
     # A Figure of its own needs neither a display nor pyplot's global state.
     with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=130)
+        figure.savefig(temporary, dpi=DPI)

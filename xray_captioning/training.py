@@ -82,6 +82,27 @@ def train(
         raise DataError("the training part of the split is empty; give more studies or fractions")
     texts = {name: reference_texts(part, config) for name, part in parts.items()}
     tokenizer = Tokenizer.fit(texts["train"], config.text.minimum_frequency)
+    data = _datasets(parts, texts, tokenizer, config, encoder, cache)
+    model = new_model(config, encoder, tokenizer)
+    compile_model(model, caption_loss(), config.training, len(data["train"]), caption_metrics())
+    fit(model, data, out, config.training)
+    trained = new_model(config, encoder, tokenizer)
+    trained.set_weights(model.get_weights())  # a compiled model would save its optimizer, too
+    sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
+    described = {**(about or {}), "data": {"digest": data_digest(studies), **sizes}}
+    captioner = Captioner(config, encoder, trained, tokenizer, described)
+    captioner.save(out, split=split)
+    return captioner
+
+
+def _datasets(
+    parts: dict[str, pd.DataFrame],
+    texts: dict[str, list[str]],
+    tokenizer: Tokenizer,
+    config: Config,
+    encoder: Encoder,
+    cache: str | Path,
+) -> dict[str, Batches]:
     features = feature_cache(encoder, config, cache)
     data = {}
     for name in ("train", "val"):
@@ -91,20 +112,7 @@ def train(
         make = caption_batch(features, images, config.image.views, tokens)
         seed = config.training.seed if name == "train" else None
         data[name] = Batches(make, len(images), config.training.batch_size, seed)
-    model = new_model(config, encoder, tokenizer)
-    compile_model(model, caption_loss(), config.training, len(data["train"]), caption_metrics())
-    fit(model, data, out, config.training)
-    captioner = Captioner(config, encoder, model, tokenizer)
-    captioner.about = {
-        **(about or {}),
-        "data": {
-            "digest": data_digest(studies),
-            "training_studies": len(parts["train"]),
-            "validation_studies": len(parts["val"]),
-        },
-    }
-    captioner.save(out, split=split)
-    return captioner
+    return data
 
 
 def feature_cache(encoder: Encoder, config: Config, folder: str | Path) -> ArrayCache:

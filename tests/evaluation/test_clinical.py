@@ -18,9 +18,8 @@ from xray_captioning.evaluation.clinical import (
     label_matrix,
     label_reports,
     scores_from_counts,
-    side_agreement,
-    side_counts,
 )
+from xray_captioning.evaluation.sides import side_agreement, side_counts
 from xray_captioning.findings import CHEXPERT, FINDINGS
 
 NORMAL = "The heart is normal in size. The lungs are clear. No effusion or pneumothorax."

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from xray_captioning.data.phantom import report, sample_study
-from xray_captioning.evaluation.clinical import asserted_sides, clinical_scores, label_matrix
+from xray_captioning.evaluation.clinical import clinical_scores, label_matrix
+from xray_captioning.evaluation.sides import asserted_sides
 from xray_captioning.findings import FINDINGS
 
 NUMBER = 1000

@@ -44,7 +44,11 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_LazyGroup,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="xray-captioning")
 def cli() -> None:
     """Write the findings or impression of a chest X-ray, and measure honestly how well.
@@ -67,27 +71,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 2 after one line on standard error that says what is wrong, or 130 when
         interrupted.
     """
-    warnings.showwarning = _show_warning
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what other packages warn of is no user's business
+        warnings.filterwarnings("always", module="xray_captioning")
+        warnings.showwarning = _show_warning
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        except KeyboardInterrupt:
+            print("xray-captioning: interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            # Python would complain again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+        except click.ClickException as error:
+            return _fail(_usage(error))
+        except XrayCaptioningError as error:
+            return _fail(str(error))
+        except OSError as error:
+            return _fail(_system(error))
+
+
+def _run(arguments: list[str]) -> int:
+    # As click's own main does, which would add an empty line to an interrupt, take the end of a
+    # file for one, and exit with 1 when the reader of a pipe has gone.
     try:
-        result = cli.main(
-            None if arguments is None else list(arguments),
-            prog_name="xray-captioning",
-            standalone_mode=False,
-        )
-    except (KeyboardInterrupt, click.Abort):
-        print("xray-captioning: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of a pipe has gone; Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
-    except click.ClickException as error:
-        return _fail(error.format_message())
-    except XrayCaptioningError as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(f"{error.filename or 'input or output'}: {error.strerror or error}")
-    return result if isinstance(result, int) else 0
+        with cli.make_context("xray-captioning", arguments) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as done:  # --help and --version
+        return done.exit_code
+    finally:
+        sys.stdout.flush()
+    return 0
+
+
+def _usage(error: click.ClickException) -> str:
+    """Say what is wrong with the command line, and where to read how it should be."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "xray-captioning"
+    return f"{error.format_message().strip().rstrip('.')}; see {path} --help"
+
+
+def _system(error: OSError) -> str:
+    """Say which file the system refused, and why."""
+    where = error.filename or error.filename2 or "input or output"
+    reason = error.strerror or str(error)
+    return f"{where}: {reason}; check the path, its permissions and the space on the disk"
 
 
 def _fail(message: str) -> int:

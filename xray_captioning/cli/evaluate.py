@@ -33,7 +33,11 @@ WHY = (
     help="CSV of other systems' texts: study_id and a column a system.",
 )
 @click.option(
-    "--beam", "beams", multiple=True, type=click.IntRange(1), help="Beam sizes. [default: 1, 3]"
+    "--beam",
+    "beams",
+    multiple=True,
+    type=click.IntRange(1, 100),
+    help="Beam sizes. [default: 1, 3]",
 )
 @click.option(
     "--part", default="test", show_default=True, type=click.Choice(["train", "val", "test"])
@@ -73,6 +77,7 @@ def evaluate(
     config = _text_config(configs, assignments)
     studies = options.load_studies(data, images, captions_from_labels)
     texts = read_captions(captions) if captions else {}
+    names = _system_names(folders, texts)
     usable = _with_text(studies, config, images_too=bool(folders))
     split = options.find_split(studies, split_file, folders) or split_studies(
         usable, config.fractions
@@ -83,7 +88,6 @@ def evaluate(
     from xray_captioning.comparison import compare
     from xray_captioning.evaluation.table import format_table
 
-    names = _system_names(folders, texts)
     rows = compare(
         usable,
         split,
@@ -92,7 +96,7 @@ def evaluate(
         cache,
         bundles={name: Captioner.load(f) for name, f in zip(names, folders)},
         texts=texts,
-        beams=beams or (1, 3),
+        beams=tuple(dict.fromkeys(beams)) or (1, 3),
         seed=seed or 0,
         part=part,
     )
@@ -110,6 +114,8 @@ def score(references: Path, hypotheses: Path, seed: int | None) -> None:
     from xray_captioning.evaluation.table import format_table
 
     pairs = _lines(references), _lines(hypotheses)
+    if not pairs[0]:
+        raise DataError(f"{references}: is empty; give one text a line")
     if len(pairs[0]) != len(pairs[1]):
         raise DataError(
             f"{hypotheses}: {len(pairs[1])} lines, but {references} has {len(pairs[0])}; "
@@ -173,7 +179,9 @@ def _system_names(folders: list[Path], texts: dict[str, dict[str, str]]) -> list
 
 
 def _lines(path: Path) -> list[str]:
+    # Not splitlines(): it would also cut at a form feed and other rare characters.
     try:
-        return path.read_text("utf-8").splitlines()
+        with open(path, encoding="utf-8-sig") as file:
+            return [line.rstrip("\n") for line in file]
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None

@@ -20,7 +20,7 @@ existing = click.Path(exists=True, path_type=Path)
 folder = click.Path(file_okay=False, path_type=Path)
 file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-seed = click.option("--seed", type=click.IntRange(0), help="Random seed.")
+seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Random seed.")
 data = click.option("--data", required=True, type=existing, help="Folder or file of studies.")
 images = click.option("--images", type=existing, help="Folder of images, where it is elsewhere.")
 split = click.option("--split", "split_file", type=file, help="A split.json to use.")
@@ -58,7 +58,7 @@ def make_config(
 def load_studies(
     data: Path, images: Path | None, captions_from_labels: bool = False
 ) -> pd.DataFrame:
-    """Read studies, and say once on standard error what is missing."""
+    """Read studies, and say once how many images are missing."""
     from xray_captioning.data.sources import read_studies, render_captions, summarise
 
     studies = read_studies(data, images)
@@ -66,28 +66,34 @@ def load_studies(
         studies = render_captions(studies)
     summary = summarise(studies)
     if summary["images_missing"]:
+        # Not on standard error, where an error shall be the only line.
         click.echo(
             f"note: {summary['images_missing']} of {summary['images_named']} images are not there; "
-            f"see xray-captioning prepare {data}",
-            err=True,
+            f"see xray-captioning prepare {data}"
         )
     return studies
+
+
+def describe_data(data: Path) -> dict[str, Any]:
+    """Return what a model card says of where the studies came from."""
+    from xray_captioning.data.phantom import NOTICE, is_phantom
+
+    about = {"source": data.resolve().name}
+    return {**about, "notice": NOTICE} if is_phantom(data) else about
 
 
 def find_split(
     studies: pd.DataFrame, split_file: Path | None, bundles: Sequence[Path] = ()
 ) -> Split | None:
     """Return the split given, or that of a bundle trained on these very studies."""
-    from xray_captioning.bundle import read_bundle
-    from xray_captioning.data.splits import Split, check_split, data_digest
+    from xray_captioning.data.splits import Split, check_split
 
     if split_file is not None:
         split = Split.from_json(split_file)
         check_split(split, studies)
         return split
     for bundle in bundles:
-        about = read_bundle(bundle, "encoder")["about"]
-        if about.get("data", {}).get("digest") == data_digest(studies):
+        if _trained_on(bundle, studies):
             return Split.from_json(bundle / "split.json")
     return None
 
@@ -102,12 +108,10 @@ def check_not_trained_on(
     ConfigError
         A bundle saw studies of this part.
     """
-    from xray_captioning.bundle import read_bundle
-    from xray_captioning.data.splits import Split, data_digest
+    from xray_captioning.data.splits import Split
 
     for bundle in bundles:
-        about = read_bundle(bundle, "encoder")["about"]
-        if part == "train" or about.get("data", {}).get("digest") != data_digest(studies):
+        if part == "train" or not _trained_on(bundle, studies):
             continue
         seen = set(Split.from_json(bundle / "split.json").train) & set(split.parts[part])
         if seen:
@@ -115,3 +119,12 @@ def check_not_trained_on(
                 f"{bundle}: was trained on {len(seen)} of the {part} studies, such as "
                 f"{min(seen)}; use the split it was trained with: --split {bundle}/split.json"
             )
+
+
+def _trained_on(bundle: Path, studies: pd.DataFrame) -> bool:
+    """Whether a bundle was trained on these very studies and knows which of them."""
+    from xray_captioning.bundle import read_bundle
+    from xray_captioning.data.splits import data_digest
+
+    trained = read_bundle(bundle, "encoder")["about"].get("data", {}).get("digest")
+    return (bundle / "split.json").is_file() and trained == data_digest(studies)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.config import presets
-from xray_captioning.errors import ConfigError
+from xray_captioning.config import Config, presets
+from xray_captioning.errors import ConfigError, XrayCaptioningError
 
 preset = click.option(
     "--preset",
@@ -30,8 +35,9 @@ out = click.option("--out", required=True, type=options.folder, help="Run folder
     "--weights",
     default="imagenet",
     show_default=True,
-    metavar="imagenet|random|BUNDLE",
-    help="What the network starts from; imagenet is downloaded.",
+    metavar="imagenet|random|FILE|BUNDLE",
+    help="What the network starts from: Keras' ImageNet weights (downloaded), nothing, a Keras "
+    ".h5 file of the same network without its top, or the encoder of a bundle.",
 )
 @options.images
 @options.split
@@ -52,15 +58,17 @@ def train_encoder(
 ) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
     config = options.make_config(preset, assignments, seed, "encoder_training")
-    _check_run(out, resume)
+    _check_run(out, config, resume)
+    _check_weights(weights)
     studies = options.load_studies(data, images)
     split = options.find_split(studies, split_file)
-    _check_weights(weights)
 
     from xray_captioning.encoder_training import train_encoder as fit
     from xray_captioning.evaluation.table import format_table
 
-    _, rows = fit(studies, config, out, cache, weights=weights, split=split, resume=resume)
+    about = options.describe_data(data)
+    with _nothing_left_if_refused(out):
+        _, rows = fit(studies, config, out, cache, weights, split, resume, about)
     if rows:
         click.echo(format_table(rows))
     click.echo(f"encoder in {out}")
@@ -97,33 +105,78 @@ def train(
     resume: bool,
 ) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
+    from xray_captioning.references import usable_studies
+
     config = options.make_config(preset, assignments, seed)
-    _check_run(out, resume)
+    _check_run(out, config, resume)
     bundles = [_encoder_bundle(encoder_bundle)] if encoder_bundle else []
     studies = options.load_studies(data, images, captions_from_labels)
     split = options.find_split(studies, split_file, bundles)
+    usable = usable_studies(studies, config)
+    click.echo(f"{len(usable)} of {len(studies)} studies have images and a text")
 
+    from xray_captioning.comparison import measure
+    from xray_captioning.data.splits import split_studies
     from xray_captioning.encoders.saved import starting_encoder
-    from xray_captioning.references import usable_studies
+    from xray_captioning.evaluation.table import format_table
     from xray_captioning.training import train as fit
 
-    usable = usable_studies(studies, config)
-    click.echo(f"{len(usable)} of {len(studies)} studies have images and a text", err=True)
     encoder = starting_encoder(config, bundles[0] if bundles else None)
-    about = {"encoder": encoder_bundle or "not trained on findings"}
-    fit(studies, config, out, encoder, cache, split=split, resume=resume, about=about)
-    click.echo(f"bundle in {out}; next: xray-captioning evaluate --data {data} --bundle {out}")
+    about = options.describe_data(data)
+    about["encoder"] = "trained on findings" if bundles else "not trained on findings"
+    with _nothing_left_if_refused(out):
+        split = split or split_studies(usable, config.fractions)
+        captioner = fit(studies, config, out, encoder, cache, split, resume, about)
+        rows = measure(captioner, studies, split, out, cache, out.resolve().name, seed or 0)
+    if rows:
+        click.echo(format_table(rows))
+    click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
 
 
-def _check_run(out: Path, resume: bool) -> None:
+def _check_run(out: Path, config: Config, resume: bool) -> None:
     # Before anything is read: these are mistakes of the command line.
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / "run.json").is_file():
-            raise ConfigError(f"{out}: is not empty and holds no run; choose another --out")
-        if not resume:
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / "run.json").is_file():
+        raise ConfigError(f"{out}: is not empty and holds no run; choose another --out")
+    if not resume:
+        raise ConfigError(
+            f"{out}: holds a run already; go on with --resume or choose another --out"
+        )
+    try:
+        saved = Config.from_dict(json.loads((out / "run.json").read_text("utf-8"))["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{out}/run.json: is damaged; choose another --out") from error
+    asked, found = (dict(_flat(c.to_dict())) for c in (config, saved))
+    for name in asked:
+        if asked[name] != found[name]:
             raise ConfigError(
-                f"{out}: holds a run already; go on with --resume or choose another --out"
+                f"{out}: was started with {name} {found[name]}, not {asked[name]}; "
+                "resume with the same options, or choose another --out"
             )
+
+
+def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for group, value in values.items():
+        if isinstance(value, dict):
+            yield from ((f"{group}.{name}", item) for name, item in value.items())
+        else:
+            yield group, value
+
+
+@contextmanager
+def _nothing_left_if_refused(out: Path) -> Iterator[None]:
+    # Some mistakes in the data show only after the run has claimed its folder; until its first
+    # epoch is written there is nothing to resume.
+    existed, resumed = out.is_dir(), (out / "run.json").is_file()
+    try:
+        yield
+    except (XrayCaptioningError, OSError):
+        if not resumed and not (out / "state.npz").is_file():
+            shutil.rmtree(out, ignore_errors=True)
+            if existed:
+                out.mkdir()
+        raise
 
 
 def _encoder_bundle(name: str) -> Path:
@@ -135,5 +188,5 @@ def _encoder_bundle(name: str) -> Path:
 
 
 def _check_weights(weights: str) -> None:
-    if weights not in ("imagenet", "random"):
+    if weights not in ("imagenet", "random") and not Path(weights).is_file():
         _encoder_bundle(weights)

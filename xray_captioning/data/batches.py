@@ -64,22 +64,18 @@ def caption_batch(
     tokens : array, shape (studies, time), int32
         Start token, words, end token, zeros.
     """
+    # All batches have one shape, which Keras fixes when it sees the first; no longer than needed.
+    tokens = tokens[:, : max(int((tokens > 0).sum(axis=1).max(initial=0)), 2)]
 
     def make(numbers: Array, rng: np.random.Generator) -> Any:
         rows = [[cache[path] for path in images[i]] for i in numbers]
         regions, mask = stack_features(rows, views)
-        chosen = tokens[numbers, : _length(tokens[numbers])]
+        chosen = tokens[numbers]
         inputs = {"regions": regions, "mask": mask, "tokens": chosen[:, :-1]}
         targets = chosen[:, 1:]
         return inputs, targets, (targets > 0).astype("float32")
 
     return make
-
-
-def _length(tokens: Array) -> int:
-    # One more than a multiple of 8: no time is spent on padding, and few shapes are compiled.
-    longest = int((tokens > 0).sum(axis=1).max())
-    return min(8 * math.ceil((longest - 1) / 8) + 1, tokens.shape[1])
 
 
 def finding_batch(

@@ -72,8 +72,11 @@ class RegionHead(keras.layers.Layer):
         regions = self.project(ops.cast(features.regions, self.compute_dtype))
         if self.positions:
             regions = regions + ops.cast(self.position, regions.dtype)
-        mask = {"mask": features.mask} if self.normalisation == "batch" else {}
-        regions = self.norm(regions, training=training, **mask) if mask else self.norm(regions)
+        if self.normalisation == "batch":
+            regions = self.norm(regions, training=training, mask=features.mask)
+        else:
+            regions = self.norm(regions)
+        regions = ops.where(ops.cast(features.mask, "bool")[..., None], regions, 0)
         return Features(self.dropout(regions, training=training), features.mask)
 
     def get_config(self) -> dict[str, Any]:

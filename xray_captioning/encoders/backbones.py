@@ -39,20 +39,18 @@ def _densenet121(size: int, weights: str | None = None) -> Any:
 
 
 def _phantom_cnn(size: int) -> Any:
-    """Patches of 8 px every 4, then two residual stages; the map has 1/16 of the image's side."""
+    """Four halvings, two of them with a residual block; the map has 1/16 of the image's side."""
     image = layers.Input((size, size, 3))
-    x = _convolution(image, 36, kernel=8, stride=4)
+    x = image[..., :1]  # radiographs are grey: the three channels are the same
+    x = _convolution(_convolution(x, 16, stride=2), 32, stride=2)
     for channels in (48, 96):
         x = _convolution(x, channels, stride=2)
-        y = _convolution(_convolution(x, channels), channels, activation=False)
-        x = layers.ReLU()(layers.Add()([x, y]))
+        x = layers.ReLU()(layers.Add()([x, _convolution(x, channels, activation=False)]))
     return keras.Model(image, x, name="phantom_cnn")
 
 
-def _convolution(
-    x: Any, channels: int, kernel: int = 3, stride: int = 1, activation: bool = True
-) -> Any:
-    x = layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False)(x)
+def _convolution(x: Any, channels: int, stride: int = 1, activation: bool = True) -> Any:
+    x = layers.Conv2D(channels, 3, stride, padding="same", use_bias=False)(x)
     x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.ReLU()(x) if activation else x
 

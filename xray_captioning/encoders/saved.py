@@ -59,13 +59,13 @@ def load_encoder(name: str | Path) -> Encoder:
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
-    """Return an encoder that starts from random weights, ImageNet's, or another bundle's.
+    """Return an encoder that starts from random weights, ImageNet's, a file's or a bundle's.
 
     Parameters
     ----------
     config : Config
     weights : str
-        ``random``, ``imagenet`` or a bundle.
+        ``random``, ``imagenet``, a bundle, or a Keras ``.h5`` file of the network without top.
     findings : sequence of str
         Outputs of the classifier, which always starts anew.
 
@@ -73,17 +73,22 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     ------
     ConfigError
         The bundle holds another network.
+    BundleError
+        The file does.
     """
     model, size = config.model, config.image.size
     if weights in ("random", "imagenet"):
         return Encoder(model.encoder, size, model.pool, findings, weights)
+    encoder = Encoder(model.encoder, size, model.pool, findings)
+    if Path(weights).is_file():
+        load_weights(encoder.backbone, Path(weights), f"the network {model.encoder}")
+        return encoder
     saved = load_encoder(weights)
     if saved.name_of_backbone != model.encoder:
         raise ConfigError(
             f"{weights}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
             f"{model.encoder}; choose a preset with that encoder or --set model.encoder"
         )
-    encoder = Encoder(model.encoder, size, model.pool, findings)
     encoder.backbone.set_weights(saved.backbone.get_weights())
     return encoder
 
@@ -135,7 +140,7 @@ def save_encoder(
     write_bundle(Path(folder), write)
 
 
-def load_weights(model: Any, path: Path) -> None:
+def load_weights(model: Any, path: Path, target: str = "captioner.json beside it") -> None:
     """Load Keras weights, or say which file does not fit.
 
     Raises
@@ -147,7 +152,7 @@ def load_weights(model: Any, path: Path) -> None:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise BundleError(f"{path}: does not fit captioner.json beside it ({reason})") from error
+        raise BundleError(f"{path}: does not fit {target} ({reason})") from error
 
 
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:

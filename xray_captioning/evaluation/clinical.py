@@ -1,4 +1,4 @@
-"""Clinical agreement of two sets of reports: the same findings, on the same side, or not.
+"""Clinical agreement of two sets of reports: the same findings, or not.
 
 A hypothesis that copies the most frequent normal report scores well in BLEU and next to nothing
 here: ``clinical_f1`` averages over the seventeen findings proper and leaves "No Finding" out,
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..findings import CHEXPERT, FINDINGS
-from .labeler import DENIED, PRESENT, UNCERTAIN, find_mentions, label_report
+from .labeler import DENIED, PRESENT, UNCERTAIN, label_report
 
 NOT_MENTIONED = -2
 """What :func:`label_matrix` writes where :func:`label_report` says None."""
@@ -47,20 +47,6 @@ class FindingScore(NamedTuple):
     f1: float
     support: int  # studies whose reference has the finding
     predicted: int  # studies whose hypothesis has it
-
-
-class SideScores(NamedTuple):
-    """Shares of same sides; a share of nothing is nan.
-
-    The reference names a side of `lateralised` findings, and `shared` of them are asserted by the
-    hypothesis too. Those that have the same side there are the share `side_agreement` of the
-    shared ones and the share `side_recall` of them all.
-    """
-
-    side_agreement: float
-    side_recall: float
-    shared: int
-    lateralised: int
 
 
 class Contradiction(NamedTuple):
@@ -123,8 +109,14 @@ def _checked(texts: Iterable[str]) -> Iterable[str]:
     return texts
 
 
-def _label_pair(references: Texts, hypotheses: Texts) -> tuple[Labels, Labels]:
-    """Labels of both sides, one row a study."""
+def check_pair(references: Texts, hypotheses: Texts) -> None:
+    """Check that there is a hypothesis for each reference, and some.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to score, or the two differ in length, or one is a string.
+    """
     if len(references) != len(hypotheses):
         raise DataError(
             f"{len(references)} references but {len(hypotheses)} hypotheses; "
@@ -132,6 +124,14 @@ def _label_pair(references: Texts, hypotheses: Texts) -> tuple[Labels, Labels]:
         )
     if len(references) == 0:
         raise DataError("there is no report to score; give at least one reference and hypothesis")
+    for texts in (references, hypotheses):
+        if isinstance(texts, str):
+            raise DataError("expected a list of reports, got one string; put it into a list")
+
+
+def _label_pair(references: Texts, hypotheses: Texts) -> tuple[Labels, Labels]:
+    """Labels of both sides, one row a study."""
+    check_pair(references, hypotheses)
     reference, hypothesis = (
         texts if isinstance(texts, np.ndarray) and texts.ndim == 2 else label_matrix(texts)
         for texts in (references, hypotheses)
@@ -210,10 +210,10 @@ def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
 def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """F1 along the last axis (true positives, false positives, false negatives)."""
     hits, false, missed = (np.asarray(counts[..., i], dtype=np.float64) for i in range(3))
-    return _share(2 * hits, 2 * hits + false + missed)
+    return share(2 * hits, 2 * hits + false + missed)
 
 
-def _share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """Quotient; a share of nothing is nan."""
     nothing = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
@@ -294,8 +294,8 @@ def finding_table(
     counts = confusion(references, hypotheses, uncertain).sum(0, dtype=np.int64)
     hits, false, missed = counts.T
     columns = (
-        _share(hits, hits + false).tolist(),
-        _share(hits, hits + missed).tolist(),
+        share(hits, hits + false).tolist(),
+        share(hits, hits + missed).tolist(),
         _f1(counts).tolist(),
         (hits + missed).tolist(),
         (hits + false).tolist(),
@@ -327,88 +327,3 @@ def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
         Contradiction(int(i), FINDINGS[j], int(reference[i, j]), int(hypothesis[i, j]))
         for i, j in np.argwhere(opposed)
     ]
-
-
-def asserted_sides(text: str) -> dict[str, frozenset[str]]:
-    """Name the findings that a report asserts, certain or not, and the sides it gives them.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    dict of str to frozenset of str
-        Sides of all mentions together: none, left, right, or both of them for bilateral.
-
-    Raises
-    ------
-    DataError
-        If `text` is not a string.
-    """
-    sides: dict[str, frozenset[str]] = {}
-    for mention in find_mentions(text):
-        if mention.label != DENIED:
-            sides[mention.finding] = sides.get(mention.finding, frozenset()) | mention.sides
-    return sides
-
-
-def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """Count the findings with a side in each study: what a bootstrap adds up.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
-
-    Returns
-    -------
-    numpy.ndarray of int64, shape (n, 3)
-        Findings whose side the reference names; those of them that the hypothesis asserts; those
-        of them with the same side in the hypothesis.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to score, the two differ in length, or a text is no string.
-    """
-    if len(references) != len(hypotheses) or len(references) == 0:
-        _label_pair(references, hypotheses)  # raises
-    counts = np.zeros((len(references), 3), dtype=np.int64)
-    for row, reference, hypothesis in zip(
-        counts, _checked(references), _checked(hypotheses), strict=True
-    ):
-        said = asserted_sides(hypothesis)
-        named = {name: sides for name, sides in asserted_sides(reference).items() if sides}
-        row[:] = (
-            len(named),
-            sum(name in said for name in named),
-            sum(said.get(name) == sides for name, sides in named.items()),
-        )
-    return counts
-
-
-def side_agreement(references: Sequence[str], hypotheses: Sequence[str]) -> SideScores:
-    """Compare the sides of hypotheses with those of their references.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
-
-    Returns
-    -------
-    SideScores
-        Two shares in [0, 1] and their denominators.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to score, the two differ in length, or a text is no string.
-
-    Examples
-    --------
-    >>> side_agreement(["left effusion . right nodule"], ["right effusion"])
-    SideScores(side_agreement=0.0, side_recall=0.0, shared=1, lateralised=2)
-    """
-    lateralised, shared, same = side_counts(references, hypotheses).sum(0)
-    agreement, recall = _share(np.array([same, same]), np.array([shared, lateralised])).tolist()
-    return SideScores(agreement, recall, int(shared), int(lateralised))

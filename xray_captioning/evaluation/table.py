@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from xray_captioning.evaluation.clinical import clinical_scores, side_agreement
+from xray_captioning.evaluation.clinical import clinical_scores
 from xray_captioning.evaluation.scores import score
+from xray_captioning.evaluation.sides import side_agreement
 
 
 class System(NamedTuple):

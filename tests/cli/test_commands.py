@@ -1,0 +1,241 @@
+"""What the commands answer when all is well, and when they are stopped."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xray_captioning.cli import COMMANDS, main
+
+PROGRAM = [sys.executable, "-m", "xray_captioning"]
+
+
+@pytest.mark.parametrize("command", [[], *[[name] for name in COMMANDS]], ids=str)
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    output, error = capsys.readouterr()
+    assert output.startswith("Usage: xray-captioning")
+    assert not error
+    if not command:
+        assert all(name in output for name in COMMANDS)
+    else:
+        assert "--seed" in output
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("xray-captioning, version ")
+
+
+def test_phantom_then_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "phantom", tmp_path / "prepared"
+    assert main(["phantom", "--out", str(data), "--studies", "5", "--size", "64"]) == 0
+    assert main(["prepare", str(data), "--out", str(out)]) == 0
+    output, error = capsys.readouterr()
+    assert "images missing                 0" in output
+    assert not error
+    assert json.loads((out / "summary.json").read_text("utf-8"))["studies"] == 5
+    split = json.loads((out / "split.json").read_text("utf-8"))
+    assert sum(len(split[part]) for part in ("train", "val", "test")) == 5
+    assert split["digest"][:16] in output
+
+
+def test_missing_images_are_counted(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in phantoms.glob("*.csv"):
+        shutil.copy(path, tmp_path)
+    assert main(["prepare", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert "images present                 0" in output
+    assert "missing, for example" in output
+
+
+def test_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = "no effusion . the lungs are clear .\nsmall\x0cleft effusion is seen .\n"
+    (tmp_path / "references.txt").write_text("\ufeff" + lines, "utf-8")
+    (tmp_path / "hypotheses.txt").write_text(lines, "utf-8", newline="\r\n")
+    files = [f"--{name}={tmp_path}/{name}.txt" for name in ("references", "hypotheses")]
+    assert main(["score", *files]) == 0
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["protocol", "BLEU-1"]
+    for row, protocol in zip(rows, ("coco", "nltk", "legacy")):
+        assert row.split()[:5] == [protocol, "1.000", "1.000", "1.000", "1.000"]
+
+
+def test_evaluate_texts_without_a_bundle(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (phantoms / "indiana_reports.csv").open(encoding="utf-8", newline="") as file:
+        texts = {row["uid"]: row["findings"] for row in csv.DictReader(file)}
+    with (tmp_path / "systems.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("study_id", "copyist"), *texts.items()])
+    line = ["evaluate", "--data", phantoms, "--captions", tmp_path / "systems.csv"]
+    line += ["--set", "text.section=findings", "--set", "fractions=[0.5,0,0.5]"]
+    assert main([str(word) for word in [*line, "--out", tmp_path / "out"]]) == 0
+    rows = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["rows"]
+    assert [row["system"] for row in rows][:2] == ["copyist", "constant"]
+    assert rows[0]["BLEU-4"] == pytest.approx(1)
+    assert rows[0]["clinical_f1"] == pytest.approx(1)
+    assert rows[0]["n"] == 12
+    assert rows[1]["distinct"] == 1
+    assert "copyist" in capsys.readouterr().out
+
+
+def test_evaluate_a_bundle(
+    phantoms: Path, tiny_run: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
+    places = ["--out", str(tmp_path / "out"), "--cache", str(tiny_cache)]
+    line = ["evaluate", "--data", str(phantoms), "--bundle", str(tiny_run), *places]
+    assert main([*line, "--beam", "1", "--beam", "1"]) == 0
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
+    systems = [(row["system"], row["search"]) for row in found["rows"]]
+    baselines = [("constant", None), ("random", None), ("retrieval", None)]
+    assert systems == [("captioner", "greedy"), *baselines]
+    assert (tmp_path / "out" / "panel.png").stat().st_size > 10_000
+    with (tmp_path / "out" / "captions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    test = json.loads((tiny_run / "split.json").read_text("utf-8"))["test"]
+    assert sorted(row["study_id"] for row in rows) == test
+    assert {"reference", "captioner greedy", "constant"} <= set(rows[0])
+
+
+def test_caption(phantoms: Path, tiny_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = phantoms / "images" / "images_normalized"
+    views = [str(folder / f"900001_IM-0001-{view}001.dcm.png") for view in (1, 2)]
+    capfd.readouterr()
+    assert main(["caption", ",".join(views), str(folder), "--bundle", str(tiny_run)]) == 0
+    output, error = capfd.readouterr()
+    names = [line.split("\t")[0] for line in output.splitlines()]
+    assert names == [",".join(views), *sorted(map(str, folder.iterdir()))]
+    assert not error
+
+
+def test_a_comma_in_a_name_is_part_of_it(
+    phantoms: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "left,right.png"
+    shutil.copy(next(phantoms.glob("images/*/*.png")), image)
+    assert main(["caption", str(image), "--bundle", str(tiny_run)]) == 0
+    assert capfd.readouterr().out.startswith(f"{image}\t")
+
+
+def test_a_finished_run_goes_on_to_the_same_bundle(
+    phantoms: Path, tiny_run: Path, tiny_encoder_run: Path, tiny_cache: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "captioner"
+    shutil.copytree(tiny_run, run)
+    values = json.loads((run / "run.json").read_text("utf-8"))["config"]
+    line = ["train", "--data", phantoms, "--out", run, "--resume", "--cache", tiny_cache]
+    line += ["--preset", "phantom_attention", "--encoder", tiny_encoder_run]
+    for name, value in values.items():
+        line += ["--set", f"{name}={json.dumps(value)}"]
+    assert main([str(word) for word in line]) == 0
+    assert (run / "log.csv").read_text() == (tiny_run / "log.csv").read_text()
+    for name in ("tokenizer.json", "split.json"):
+        assert (run / name).read_bytes() == (tiny_run / name).read_bytes()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_interrupt_is_one_line(
+    command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import xray_captioning.cli as group
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(group.cli.get_command(None, command), "invoke", interrupted)
+    needed = {"phantom": "--out x", "prepare": ".", "demo": "", "caption": "x.png"}
+    score = f"--references {__file__} --hypotheses {__file__}"
+    options = needed.get(command, score if command == "score" else "--data . --out x")
+    assert main([command, *options.split()]) == 130
+    assert capfd.readouterr() == ("", "xray-captioning: interrupted\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
+def test_control_c_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    line = ["phantom", "--out", str(out), "--studies", "100000", "--size", "64"]
+    with subprocess.Popen([*PROGRAM, *line], stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not any(tmp_path.rglob("*.png")):
+            pass  # until it is at work
+        process.send_signal(signal.SIGINT)
+        error = process.communicate()[1]
+    assert process.returncode == 130
+    assert error == "xray-captioning: interrupted\n"
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of another kind")
+def test_a_closed_pipe_is_no_error() -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_warnings_of_the_package_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import warnings
+
+    import xray_captioning.data.phantom as phantom
+
+    def write(*_: object, **__: object) -> None:
+        warnings.warn_explicit("first\nsecond", UserWarning, "x.py", 1, "xray_captioning.data")
+        warnings.warn_explicit("noise", UserWarning, "y.py", 1, "elsewhere")
+
+    monkeypatch.setattr(phantom, "write_phantoms", write)
+    assert main(["phantom", "--out", str(tmp_path / "out")]) == 0
+    assert capfd.readouterr().err == "xray-captioning: warning: first second\n"
+
+
+def test_prepare_the_real_reports(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = shared_data / "iu" / "ecgen-radiology.tgz"
+    assert main(["prepare", str(archive), "--out", str(tmp_path)]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
+    assert summary["studies"] == 3955
+    histogram = {"0": 104, "1": 446, "2": 3208, "3": 181, "4": 15, "5": 1}
+    assert summary["images_a_study"] == histogram
+    assert "3955" in capsys.readouterr().out
+
+
+def test_prepare_the_real_tables(shared_data: Path, tmp_path: Path) -> None:
+    for name in ("indiana_reports.csv", "indiana_projections.csv"):
+        (tmp_path / "tables").mkdir(exist_ok=True)
+        shutil.copy(shared_data / "iu" / name, tmp_path / "tables")
+    images = shared_data / "iu" / "images"
+    line = ["prepare", tmp_path / "tables", "--images", images, "--out", tmp_path / "out"]
+    assert main([str(word) for word in line]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
+    assert (summary["studies"], summary["images_named"]) == (3851, 7466)
+    assert summary["images_present"] == 11
+
+
+def test_score_a_published_system(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = json.loads((shared_data / "iu" / "r2gen_annotation.json").read_text("utf-8"))["test"]
+    with (shared_data / "systems" / "cvt2distilgpt2_iu.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    texts = {row[0]: row[-1] for row in rows}
+    pairs = [(" ".join(e["report"].lower().split()), texts.get(e["id"], "")) for e in entries]
+    for name, column in zip(("references", "hypotheses"), zip(*pairs)):
+        (tmp_path / name).write_text("\n".join(column) + "\n", "utf-8")
+    files = [f"--{name}={tmp_path / name}" for name in ("references", "hypotheses")]
+    assert main(["score", *files]) == 0
+    coco = capsys.readouterr().out.splitlines()[2].split()
+    assert coco[0] == "coco"
+    assert 0.2 < float(coco[1]) < 0.6

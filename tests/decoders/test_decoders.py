@@ -1,0 +1,175 @@
+"""One contract over all decoders."""
+
+import numpy as np
+import pytest
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.config import ModelConfig
+from xray_captioning.decoders import DECODERS, CaptionModel, Features
+from xray_captioning.decoders.decoder import masked_softmax
+from xray_captioning.training import caption_loss
+
+VOCABULARY, REGIONS, CHANNELS, TIME = 23, 8, 5, 7
+
+
+@pytest.fixture(params=DECODERS)
+def config(request):
+    return ModelConfig(
+        decoder=request.param, head=12, units=16, embedding=10, attention=9, dropout=0.3
+    )
+
+
+@pytest.fixture
+def model(config):
+    keras.utils.set_random_seed(0)
+    return CaptionModel(config, VOCABULARY, REGIONS, CHANNELS)
+
+
+def batch(studies=3, seed=0):
+    rng = np.random.default_rng(seed)
+    regions = rng.normal(size=(studies, REGIONS, CHANNELS)).astype("float32")
+    mask = np.ones((studies, REGIONS), bool)
+    mask[0, REGIONS // 2 :] = False
+    tokens = rng.integers(1, VOCABULARY, (studies, TIME)).astype("int32")
+    return {"regions": regions, "mask": mask, "tokens": tokens}
+
+
+def logits(model, inputs):
+    return ops.convert_to_numpy(model(inputs, training=False))
+
+
+def stepped(model, inputs):
+    state = model.start(Features(inputs["regions"], inputs["mask"]))
+    rows = []
+    for token in np.swapaxes(inputs["tokens"], 0, 1):
+        row, state = model.step(ops.convert_to_tensor(token), state)
+        rows.append(ops.convert_to_numpy(row))
+    return np.stack(rows, axis=1)
+
+
+def compile_for(model, **kwargs):
+    model.compile(keras.optimizers.Adam(1e-2), caption_loss(), **kwargs)
+
+
+def test_call_equals_repeated_step(model):
+    inputs = batch()
+    np.testing.assert_allclose(logits(model, inputs), stepped(model, inputs), atol=1e-4)
+
+
+def test_shapes_and_types(model):
+    inputs = batch()
+    found = model(inputs)
+    assert found.shape == (3, TIME, VOCABULARY)
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    state = model.start(Features(inputs["regions"], inputs["mask"]))
+    assert all(leaf.shape[0] == 3 for leaf in keras.tree.flatten(state))
+
+
+def test_attention_sums_to_one_over_the_real_regions(model):
+    inputs = batch()
+    state = model.start(Features(inputs["regions"], inputs["mask"]))
+    _, state = model.step(ops.convert_to_tensor(inputs["tokens"][:, 0]), state)
+    weights = ops.convert_to_numpy(state["attention"])
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+    assert not weights[~inputs["mask"]].any()
+
+
+def test_a_masked_region_changes_nothing(model):
+    inputs, other = batch(), batch()
+    other["regions"][~other["mask"]] = 1e3
+    np.testing.assert_array_equal(logits(model, inputs), logits(model, other))
+
+
+def test_a_later_token_changes_nothing_before_it(model):
+    inputs, other = batch(), batch()
+    other["tokens"][:, 4:] = 0
+    np.testing.assert_allclose(logits(model, inputs)[:, :4], logits(model, other)[:, :4], atol=1e-6)
+
+
+def test_a_study_alone_equals_the_study_in_a_batch(model):
+    inputs = batch(5)
+    together = ops.convert_to_numpy(ops.log_softmax(model(inputs)))
+    for i in range(5):
+        alone = {name: value[i : i + 1] for name, value in inputs.items()}
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(ops.log_softmax(model(alone)))[0], together[i], atol=1e-5
+        )
+
+
+def test_features_matter(model):
+    inputs, other = batch(), batch()
+    other["regions"] = other["regions"][::-1].copy()
+    assert np.abs(logits(model, inputs) - logits(model, other)).max() > 1e-3
+
+
+def test_config_round_trip(model):
+    decoder = model.decoder
+    again = type(decoder).from_config(decoder.get_config())
+    assert again.get_config() == decoder.get_config()
+    head = type(model.head).from_config(model.head.get_config())
+    assert head.get_config() == model.head.get_config()
+
+
+def test_saved_weights_give_the_same_logits(model, config, tmp_path):
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = CaptionModel(config, VOCABULARY, REGIONS, CHANNELS)
+    inputs = batch()
+    assert np.abs(logits(model, inputs) - logits(other, inputs)).max() > 1e-3
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(logits(model, inputs), logits(other, inputs))
+
+
+@pytest.mark.parametrize("normalisation", ["layer", "batch"])
+def test_fit_lowers_the_loss_and_moves_every_weight(config, normalisation):
+    from dataclasses import replace
+
+    keras.utils.set_random_seed(0)
+    model = CaptionModel(
+        replace(config, normalisation=normalisation), VOCABULARY, REGIONS, CHANNELS
+    )
+    compile_for(model)
+    inputs = batch(8)
+    targets = np.roll(inputs["tokens"], -1, axis=1)
+    before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
+    losses = model.fit(inputs, targets, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < losses[0] * 0.9
+    for variable, old in zip(model.trainable_variables, before):
+        # A key's bias shifts every energy alike: a softmax may not see it.
+        assert np.abs(ops.convert_to_numpy(variable) - old).max() > 0, variable.path
+
+
+def test_one_fit_step_passes_under_xla(model):
+    if keras.backend.backend() == "torch":
+        pytest.skip("XLA is TensorFlow's and JAX's")
+    compile_for(model, jit_compile=True)
+    inputs = batch(4)
+    loss = model.train_on_batch(inputs, inputs["tokens"], np.ones((4, TIME), "float32"))
+    assert np.isfinite(loss)
+
+
+def test_padding_does_not_count_in_the_loss(model):
+    compile_for(model)
+    inputs = batch(4)
+    targets = inputs["tokens"].copy()
+    weights = np.ones((4, TIME), "float32")
+    weights[:, 5:] = 0
+    first = model.test_on_batch(inputs, targets, weights)
+    targets[:, 5:] = 0
+    assert model.test_on_batch(inputs, targets, weights) == pytest.approx(first)
+
+
+def test_bfloat16_compute_keeps_float32_logits(config):
+    with_policy = CaptionModel(
+        config, VOCABULARY, REGIONS, CHANNELS, dtype=keras.DTypePolicy("mixed_bfloat16")
+    )
+    inputs = batch()
+    found = with_policy(inputs)
+    assert keras.backend.standardize_dtype(found.dtype) == "float32"
+    np.testing.assert_allclose(ops.convert_to_numpy(found), stepped(with_policy, inputs), atol=0.05)
+
+
+def test_masked_softmax_of_nothing_is_zero():
+    weights = masked_softmax(ops.ones((2, 3)), ops.convert_to_tensor([[True, False, True]] * 2))
+    np.testing.assert_allclose(weights, [[0.5, 0, 0.5]] * 2)
+    nothing = masked_softmax(ops.ones((1, 3)), ops.zeros((1, 3), dtype="bool"))
+    np.testing.assert_array_equal(nothing, [[0, 0, 0]])

@@ -1,0 +1,166 @@
+"""Which way the parts may look, and what is imported when."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import xray_captioning
+from xray_captioning.cli import COMMANDS
+
+PACKAGE = Path(xray_captioning.__file__).parent
+HEAVY = ("tensorflow", "keras", "pandas", "nltk", "cv2", "sklearn", "matplotlib", "tqdm", "jax")
+
+# From top to bottom. A room may use those on lines above its own, and itself.
+LAYERS = [
+    ["errors"],
+    ["findings", "files", "config", "backend", "presets"],
+    ["data", "text"],
+    ["search", "evaluation", "plots", "bundle", "card", "references"],
+    ["labels", "data.batches"],
+    ["encoders", "decoders"],
+    ["captioner"],
+    ["run_state"],
+    ["training"],
+    ["encoder_training"],
+    ["comparison"],
+    ["demo"],
+    ["cli"],
+    ["__main__"],
+]
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+# These see strings, arrays and files only.
+NO_MODEL = ("data", "text", "search", "evaluation", "plots", "bundle", "card", "references")
+BACKEND_FREE = ("evaluation", "text", "data.sources", "data.phantom", "data.images", "config")
+
+
+def modules() -> list[str]:
+    """Dotted names below the package, such as 'data.sources' and, for itself, ''."""
+    paths = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    return sorted(".".join(p.parts).removesuffix("__init__").rstrip(".") for p in paths)
+
+
+def path_of(module: str) -> Path:
+    base = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """Absolute names of everything a module imports, in functions and for types too."""
+    return frozenset(_imports(module))
+
+
+def _imports(module: str) -> Iterator[str]:
+    full = f"xray_captioning.{module}".rstrip(".").split(".")
+    package = full if path_of(module).name == "__init__.py" else full[:-1]
+    for node in ast.walk(ast.parse(path_of(module).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            source = ".".join([*start, *([node.module] if node.module else [])])
+            for name in node.names:
+                inner = f"{source}.{name.name}".removeprefix("xray_captioning.")
+                yield f"xray_captioning.{inner}" if inner in modules() else source
+
+
+def own(module: str) -> set[str]:
+    """Return the modules of the package that a module imports."""
+    names = {name for name in imports(module) if name.startswith("xray_captioning.")}
+    return {name.removeprefix("xray_captioning.") for name in names}
+
+
+def room(module: str) -> str:
+    return module if module in LEVEL else module.split(".")[0]
+
+
+def reachable(module: str) -> set[str]:
+    """Return every module of the package that importing one may lead to."""
+    found, ahead = {module}, [module]
+    while ahead:
+        new = own(ahead.pop()) - found
+        found |= new
+        ahead += new
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_rooms_look_upwards_only(module: str) -> None:
+    if not module:  # the package itself only names where its public names live
+        return
+    for other in own(module):
+        up = LEVEL[room(other)] < LEVEL[room(module)]
+        assert up or room(other) == room(module), f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_what_needs_no_model_knows_none(module: str) -> None:
+    if room(module) in NO_MODEL:
+        model = {"captioner", "encoders", "decoders", "training", "encoder_training", "run_state"}
+        assert not {room(other) for other in own(module)} & model
+
+
+@pytest.mark.parametrize("module", modules())
+def test_backend_is_the_only_door_to_keras(module: str) -> None:
+    if module != "backend":
+        direct = {name.split(".")[0] for name in imports(module)}
+        assert not direct & {"keras", "tensorflow", "jax", "torch"}
+
+
+@pytest.mark.parametrize("start", BACKEND_FREE)
+def test_some_rooms_never_reach_the_backend(start: str) -> None:
+    for module in modules():
+        if module == start or module.startswith(f"{start}."):
+            assert "backend" not in reachable(module), module
+
+
+def test_every_room_has_a_layer() -> None:
+    rooms = {room(module) for module in modules() if module} - {"weights"}
+    assert rooms <= set(LEVEL)
+    assert {name.split(".")[0] for name in LEVEL} <= rooms | {"presets"}
+
+
+@pytest.mark.parametrize("module", modules())
+def test_files_are_short(module: str) -> None:
+    assert len(path_of(module).read_text("utf-8").splitlines()) <= 400
+
+
+def _loaded(code: str) -> set[str]:
+    """Run code in a new interpreter and return the heavy packages it has imported."""
+    code += "\nimport sys; print('\\n'.join(m.split('.')[0] for m in sys.modules))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return set(done.stdout.split()) & set(HEAVY)
+
+
+def test_import_is_light() -> None:
+    assert _loaded("import xray_captioning; dir(xray_captioning)") == set()
+
+
+def test_text_scores_load_no_model() -> None:
+    code = (
+        "import xray_captioning as xc; xc.score(['a b .'], ['a b .']); xc.label_report('clear .')"
+    )
+    assert _loaded(code) <= {"nltk"}
+
+
+def test_studies_load_no_model(phantoms: Path) -> None:
+    code = f"import xray_captioning as xc; xc.split_studies(xc.read_studies({str(phantoms)!r}))"
+    assert _loaded(code) == {"pandas"}
+
+
+def test_help_is_light() -> None:
+    lines = [[], *[[name] for name in COMMANDS]]
+    code = (
+        "import contextlib, io\nfrom xray_captioning.cli import main\n"
+        f"for line in {lines!r}:\n"
+        "    with contextlib.redirect_stdout(io.StringIO()):\n"
+        "        assert main([*line, '--help']) == 0\n"
+    )
+    assert _loaded(code) == set()

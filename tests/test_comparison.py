@@ -1,0 +1,94 @@
+"""Systems and baselines in one table, on the same studies."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from xray_captioning.captioner import Captioner
+from xray_captioning.comparison import compare
+from xray_captioning.config import Config
+from xray_captioning.data.sources import read_studies
+from xray_captioning.data.splits import Split
+from xray_captioning.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def studies(phantoms):
+    return read_studies(phantoms)
+
+
+@pytest.fixture(scope="module")
+def split(tiny_run):
+    return Split.from_json(tiny_run / "split.json")
+
+
+@pytest.fixture(scope="module")
+def results(studies, split, tiny_run, tiny_cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    captioner = Captioner.load(tiny_run)
+    texts = {"parrot": {study: "normal chest ." for study in studies["study_id"]}}
+    rows = compare(studies, split, captioner.config, out, tiny_cache, {"tiny": captioner}, texts)
+    return out, rows
+
+
+def test_every_system_and_baseline_is_a_row(results, split):
+    out, rows = results
+    assert [(row["system"], row["search"]) for row in rows] == [
+        ("parrot", None),
+        ("tiny", "greedy"),
+        ("tiny", "beam-3"),
+        ("constant", None),
+        ("random", None),
+        ("retrieval", None),
+    ]
+    assert all(row["n"] == len(split.test) for row in rows)
+    names = {"BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "clinical_f1", "distinct"}
+    assert all(names <= set(row) for row in rows)
+    assert next(row for row in rows if row["system"] == "constant")["distinct"] == 1
+    assert json.loads((out / "metrics.json").read_text())["rows"] == rows
+
+
+def test_captions_are_written_a_row_a_study(results, split):
+    with open(results[0] / "captions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["study_id"] for row in rows) == sorted(split.test)
+    assert set(rows[0]) >= {"reference", "parrot", "tiny greedy", "tiny beam-3", "constant"}
+    assert (results[0] / "panel.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_systems_are_measured_without_images(studies, split, tmp_path):
+    studies = studies.assign(images=[[] for _ in range(len(studies))])
+    texts = {"echo": dict(zip(studies["study_id"], studies["impression"]))}
+    rows = compare(studies, split, Config(), tmp_path, tmp_path / "cache", texts=texts)
+    assert rows[0]["BLEU-4"] == pytest.approx(1, abs=1e-6)
+    assert rows[0]["clinical_f1"] == 1
+    assert [row["system"] for row in rows] == ["echo", "constant", "random"]
+    assert not (tmp_path / "panel.png").exists()
+
+
+def test_a_missing_text_and_another_section_are_refused(studies, split, tiny_run, tmp_path):
+    with pytest.raises(DataError, match="system echo has no text for study"):
+        compare(studies, split, Config(), tmp_path, tmp_path, texts={"echo": {}})
+    captioner = Captioner.load(tiny_run)
+    other = captioner.config.replace({"text.section": "findings"})
+    with pytest.raises(ConfigError, match="writes the impression"):
+        compare(studies, split, other, tmp_path, tmp_path, {"tiny": captioner})
+
+
+def test_testing_on_training_studies_is_refused(phantoms, tiny_run, tmp_path, capsys):
+    from xray_captioning.cli import main
+
+    values = json.loads((tiny_run / "split.json").read_text())
+    swapped = Split(tuple(values["test"]), tuple(values["val"]), tuple(values["train"]))
+    swapped.to_json(tmp_path / "split.json")
+    bundle = shutil.copytree(tiny_run, tmp_path / "bundle")
+    status = main(
+        [
+            *("evaluate", "--data", str(phantoms), "--bundle", str(bundle)),
+            *("--out", str(tmp_path / "out"), "--split", str(tmp_path / "split.json")),
+        ]
+    )
+    assert status == 2
+    assert "was trained on" in capsys.readouterr().err

@@ -1,0 +1,45 @@
+"""The demonstration leaves what it says, and trains everything itself."""
+
+import json
+
+import pytest
+
+from xray_captioning.captioner import Captioner
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    from xray_captioning import bundle, demo
+
+    def never(*args, **kwargs):
+        raise AssertionError("the demo must not load shipped weights")
+
+    folder, said = tmp_path_factory.mktemp("demo") / "demo", []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "STUDIES", 60)
+        patch.setattr(bundle, "find_bundle", never)
+        demo.run_demo(folder, seed=3, say=said.append)
+    assert [line[:3] for line in said if line[0].isdigit()] == ["1/4", "2/4", "3/4", "4/4"]
+    return folder
+
+
+def test_results_pictures_and_bundles_are_there(out):
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert {"metrics.json", "captions.csv", "panel.png"} <= names
+    assert {"global_attention/curves.png", "encoder/curves.png", "encoder/metrics.json"} <= names
+    assert not (out / "cache").exists()
+
+
+def test_the_table_holds_the_model_and_the_baselines(out):
+    rows = json.loads((out / "metrics.json").read_text())["rows"]
+    found = [(row["system"], row["search"]) for row in rows]
+    assert found[:2] == [("global_attention", "greedy"), ("global_attention", "beam-3")]
+    assert [name for name, _ in found[2:]] == ["constant", "random", "retrieval"]
+
+
+def test_the_model_card_says_what_it_is_and_carries_the_table(out):
+    card = (out / "global_attention" / "README.md").read_text()
+    assert "synthetic phantoms only" in card
+    assert "| constant |" in card
+    assert "must not be used to" in card
+    assert Captioner.load(out / "global_attention").about["rows"]
