@@ -28,7 +28,7 @@ def split(tiny_run):
 def results(studies, split, tiny_run, tiny_cache, tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
     captioner = Captioner.load(tiny_run)
-    texts = {"parrot": {study: "normal chest ." for study in studies["study_id"]}}
+    texts = {"parrot": dict.fromkeys(studies["study_id"], "normal chest .")}
     rows = compare(studies, split, captioner.config, out, tiny_cache, {"tiny": captioner}, texts)
     return out, rows
 
@@ -92,3 +92,10 @@ def test_testing_on_training_studies_is_refused(phantoms, tiny_run, tmp_path, ca
     )
     assert status == 2
     assert "was trained on" in capsys.readouterr().err
+
+
+def test_the_names_of_systems_keep_their_spelling(tmp_path):
+    from xray_captioning.cli.evaluate import read_captions
+
+    (tmp_path / "texts.csv").write_text('study_id,R2Gen CMN\n1,"one , two ."\n2,\n')
+    assert read_captions(tmp_path / "texts.csv") == {"R2Gen CMN": {"1": "one , two .", "2": ""}}

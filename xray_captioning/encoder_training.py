@@ -111,6 +111,8 @@ def train_encoder(
         raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
     names, labels = finding_labels(usable)
     split = split or split_studies(usable, config.fractions)
+    if not len(_rows(usable, split.train)):
+        raise DataError("the training part of the split is empty; give more studies or fractions")
     claim_run(out, {"config": config.to_dict(), "data": data_digest(usable)}, resume)
     keras.utils.set_random_seed(config.encoder_training.seed)
     data = _datasets(usable, labels, config, split, cache)

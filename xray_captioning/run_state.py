@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -102,7 +103,7 @@ class RunState(keras.callbacks.Callback):
                 values = [saved[str(i)] for i in range(len(variables))]
             for variable, value in zip(variables, values):
                 variable.assign(value)
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
             raise BundleError(f"{path}: not a state of this run ({error}); start again") from error
         return len(self.history)
 

@@ -14,7 +14,7 @@ from xray_captioning.data.batches import Batches, caption_batch
 from xray_captioning.data.features import ArrayCache
 from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.saved import encode_images, weights_digest
+from xray_captioning.encoders.saved import encode_images, load_weights, weights_digest
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.references import reference_texts, study_images, usable_studies
@@ -200,7 +200,7 @@ def fit(
             verbose=0,
             callbacks=[state, EpochBar(done, training.epochs)],
         )
-    model.load_weights(out / BEST)
+    load_weights(model, out / BEST, "this run")
     return state.history
 
 
@@ -247,7 +247,10 @@ def claim_run(out: Path, values: dict[str, Any], resume: bool) -> None:
         raise ConfigError(
             f"{out}: holds a run already; go on with --resume or choose another --out"
         )
-    saved = json.loads(path.read_text("utf-8"))
+    try:
+        saved = dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: is damaged; choose another folder") from error
     different = sorted(name for name in values if values[name] != saved.get(name))
     if different:
         raise ConfigError(

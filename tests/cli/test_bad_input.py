@@ -417,7 +417,7 @@ def test_refusal_with_a_model(
 
 
 @pytest.mark.parametrize("exists", [False, True], ids=["new folder", "empty folder"])
-@pytest.mark.parametrize(("line", "words"), LATE_CASES, ids=[line for line, _ in LATE_CASES])
+@pytest.mark.parametrize(("line", "words"), LATE_CASES)
 def test_refused_training_leaves_nothing(
     line: str,
     words: str,

@@ -162,11 +162,17 @@ def test_an_interrupt_is_one_line(
 def test_control_c_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     line = ["phantom", "--out", str(out), "--studies", "100000", "--size", "64"]
-    with subprocess.Popen([*PROGRAM, *line], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*PROGRAM, *line],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore the interrupt, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         while process.poll() is None and not any(tmp_path.rglob("*.png")):
             pass  # until it is at work
         process.send_signal(signal.SIGINT)
-        error = process.communicate()[1]
+        error = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert error == "xray-captioning: interrupted\n"
     assert not any(tmp_path.iterdir())

@@ -110,3 +110,14 @@ def test_regions_are_ordered_by_view_row_and_column():
     assert regions.shape == (2, 12, 4)
     assert regions[0, 6 + 1 * 3 + 2].tolist() == (maps[1, 2] + 100).tolist()
     assert mask.sum(axis=1).tolist() == [12, 6]
+
+
+def test_a_damaged_shard_is_computed_again(tmp_path, files):
+    cache = ArrayCache(tmp_path / "cache", {})
+    cache.fill(files, Counting())
+    (shard,) = cache.folder.glob("*.npy")
+    shard.write_bytes(shard.read_bytes()[:100])
+    compute, again = Counting(), ArrayCache(tmp_path / "cache", {})
+    again.fill(files, compute)
+    assert len(compute.paths) == 4
+    assert again[files[2]][0, 0] == ord("c")

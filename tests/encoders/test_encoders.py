@@ -88,7 +88,7 @@ def test_training_lowers_the_loss_and_moves_every_weight(encoder):
 def test_an_unknown_encoder_and_a_pool_too_wide_are_refused():
     with pytest.raises(ConfigError, match="unknown encoder 'vgg'; encoders are chexnet"):
         Encoder("vgg", SIZE)
-    with pytest.raises(ConfigError, match="model.pool is 9 but the feature map"):
+    with pytest.raises(ConfigError, match=r"model\.pool is 9 but the feature map"):
         Encoder("phantom_cnn", SIZE, pool=9)
 
 

@@ -22,7 +22,7 @@ TEXTS = [
 
 def test_no_other_constant_scores_a_higher_bleu4():
     rng = np.random.default_rng(0)
-    words = "a b c d .".split()
+    words = ["a", "b", "c", "d", "."]
     texts = [" ".join(rng.choice(words, rng.integers(4, 12))) for _ in range(60)]
     best = constant_caption(texts)
 

@@ -135,17 +135,17 @@ def read_captions(path: Path) -> dict[str, dict[str, str]]:
     """
     from xray_captioning.data.table import read_table
 
-    rows = read_table(path, ("study_id",))
+    rows = read_table(path, ("study_id",), lower=False)
     if not rows:
         raise DataError(f"{path}: has no row; give a row a study")
     systems = [name for name in rows[0] if name not in ("study_id", "reference")]
     if not systems:
         raise DataError(f"{path}: has no column beside study_id; give one a system")
-    ids = [str(row["study_id"]) for row in rows]
+    ids = [row["study_id"] for row in rows]
     if len(set(ids)) < len(ids):
         twice = next(study for study in ids if ids.count(study) > 1)
         raise DataError(f"{path}: study {twice} stands twice; keep one row")
-    return {name: {i: str(row[name]) for i, row in zip(ids, rows)} for name in systems}
+    return {name: {i: row[name] for i, row in zip(ids, rows)} for name in systems}
 
 
 def _text_config(configs: list[Config], assignments: tuple[str, ...]) -> Config:

@@ -102,9 +102,12 @@ class ArrayCache:
 
     def _open(self, index: Path) -> None:
         shard = index.with_name(index.name.replace(".hashes.json", ".npy"))
-        self.shards.append(np.load(shard, mmap_mode="r"))
-        for row, found in enumerate(json.loads(index.read_text())):
-            self.rows[found] = (len(self.shards) - 1, row)
+        try:
+            hashes, rows = json.loads(index.read_text("utf-8")), np.load(shard, mmap_mode="r")
+        except (ValueError, OSError, EOFError):
+            return  # damaged: its images are computed again and the shard is replaced
+        self.shards.append(rows)
+        self.rows.update({found: (len(self.shards) - 1, row) for row, found in enumerate(hashes)})
 
 
 def select_images(

@@ -136,7 +136,7 @@ def _parse(content: bytes, name: str) -> Element:
             f"{name}: defines XML entities, which no report needs; remove the file"
         ) from error
     except (ParseError, LookupError, ValueError) as error:
-        raise DataError(f"{name}: is not well-formed XML ({error})") from error
+        raise DataError(f"{name}: is not well-formed XML ({error}); copy it again") from error
 
 
 def _study_id(root: Element, name: str) -> str:

@@ -51,9 +51,11 @@ def _load(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}, line {error.lineno}: is not valid JSON ({error.msg})") from error
+        raise DataError(
+            f"{path}, line {error.lineno}: is not valid JSON ({error.msg}); mend it"
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not usable JSON ({error})") from error
+        raise DataError(f"{path}: is not usable JSON ({error}); copy it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 

@@ -12,7 +12,7 @@ from xray_captioning.errors import DataError
 Row = dict[str, str]
 
 
-def read_table(path: Path, required: tuple[str, ...]) -> list[Row]:
+def read_table(path: Path, required: tuple[str, ...], lower: bool = True) -> list[Row]:
     """Read a CSV file whose first row names the columns.
 
     pandas would read the comparison "None" as a missing value; here every field is text, and
@@ -25,11 +25,13 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[Row]:
     required : tuple of str
         Columns that must be there, in lower case. 'image|filename' asks for either, the first
         before the second, and calls it 'image'.
+    lower : bool, default=True
+        Whether column names are lower-cased.
 
     Returns
     -------
     list of dict
-        Column name, stripped and in lower case, to field.
+        Column name, stripped, to field.
 
     Raises
     ------
@@ -38,17 +40,18 @@ def read_table(path: Path, required: tuple[str, ...]) -> list[Row]:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            return list(_rows(file, path, required))
+            return list(_rows(file, path, required, lower))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
-def _rows(file: TextIO, path: Path, required: tuple[str, ...]) -> Iterator[Row]:
+def _rows(file: TextIO, path: Path, required: tuple[str, ...], lower: bool) -> Iterator[Row]:
     reader = csv.reader(file, strict=True)
     try:
-        header = _header(next(reader, []), path, required)
+        names = [name.strip() for name in next(reader, [])]
+        header = _header([n.lower() for n in names] if lower else names, path, required)
         for fields in reader:
             if fields:  # a blank line is no row
                 yield _row(header, fields, f"{path}, line {reader.line_num}")
@@ -57,9 +60,10 @@ def _rows(file: TextIO, path: Path, required: tuple[str, ...]) -> Iterator[Row]:
         raise DataError(f"{line}: is not valid CSV ({error}); check the quotes there") from error
 
 
-def _header(fields: list[str], path: Path, required: tuple[str, ...]) -> list[str]:
+def _header(header: list[str], path: Path, required: tuple[str, ...]) -> list[str]:
     """Name the columns, alternatives by their first name, and check that none is missing."""
-    header = [name.strip().lower() for name in fields]
+    if twice := {name for name in header if name and header.count(name) > 1}:
+        raise DataError(f"{path}: has the column {min(twice)} twice; rename one")
     missing = []
     for names in required:
         first, *others = names.split("|")
