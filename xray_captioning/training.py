@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xray_captioning.backend import compiled, keras
 from xray_captioning.captioner import Captioner, new_model
 from xray_captioning.config import Config, TrainingConfig
-from xray_captioning.data.batches import Batches, caption_batch
+from xray_captioning.data.batches import Batches, caption_batch, caption_lengths
 from xray_captioning.data.features import ArrayCache
 from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
 from xray_captioning.encoders import Encoder
@@ -111,7 +111,8 @@ def _datasets(
         fill_features(features, encoder, config, images)
         make = caption_batch(features, images, config.image.views, tokens)
         seed = config.training.seed if name == "train" else None
-        data[name] = Batches(make, len(images), config.training.batch_size, seed)
+        lengths = caption_lengths(tokens)
+        data[name] = Batches(make, len(images), config.training.batch_size, seed, lengths)
     return data
 
 

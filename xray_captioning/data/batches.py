@@ -12,6 +12,10 @@ from xray_captioning.backend import keras
 from xray_captioning.data.features import Array, ArrayCache, stack_features, stack_views
 from xray_captioning.data.images import augment, normalise
 
+Maker = Callable[[Array, np.random.Generator, int], Any]
+WINDOW = 8  # batches whose studies are sorted by length together
+STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are compiled
+
 
 class Batches(keras.utils.PyDataset):
     """Batches of study numbers, shuffled anew in each epoch.
@@ -19,22 +23,35 @@ class Batches(keras.utils.PyDataset):
     Parameters
     ----------
     make : callable
-        ``make(numbers, rng) -> batch`` for an array of study numbers.
+        ``make(numbers, rng, index) -> batch`` for an array of study numbers.
     studies, batch_size : int
     seed : int or None
         None keeps the order.
+    lengths : array, shape (studies,), optional
+        Studies of like length are put together, so that little time goes into padding.
     """
 
     def __init__(
         self,
-        make: Callable[[Array, np.random.Generator], Any],
+        make: Maker,
         studies: int,
         batch_size: int,
         seed: int | None = None,
+        lengths: Array | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self.make, self.studies, self.batch_size, self.seed = make, studies, batch_size, seed
+        self.make, self.studies, self.batch_size = make, studies, batch_size
+        self.seed, self.lengths = seed, lengths
         self.epoch = 0
+
+    @property
+    def epoch(self) -> int:
+        """What decides, with the seed, the order."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch, self._plan = epoch, self._arrange(epoch)
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -42,16 +59,34 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         """Return one batch."""
+        rng = np.random.default_rng([self.seed or 0, self.epoch, index])
+        return self.make(self._plan[index], rng, index)
+
+    def _arrange(self, epoch: int) -> list[Array]:
         order = np.arange(self.studies)
-        if self.seed is not None:
-            np.random.default_rng([self.seed, self.epoch]).shuffle(order)
-        numbers = order[index * self.batch_size : (index + 1) * self.batch_size]
-        return self.make(numbers, np.random.default_rng([self.seed or 0, self.epoch, index]))
+        if self.seed is None:
+            return self._cut(order)
+        rng = np.random.default_rng([self.seed, epoch])
+        rng.shuffle(order)
+        if self.lengths is None:
+            return self._cut(order)
+        window = WINDOW * self.batch_size
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            order[start : start + window] = part[np.argsort(self.lengths[part], kind="stable")]
+        batches = self._cut(order)
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def _cut(self, order: Array) -> list[Array]:
+        return [
+            order[start : start + self.batch_size]
+            for start in range(0, self.studies, self.batch_size)
+        ]
 
 
 def caption_batch(
     cache: ArrayCache, images: Sequence[Sequence[str]], views: int, tokens: Array
-) -> Callable[[Array, np.random.Generator], Any]:
+) -> Maker:
     """Return a maker of (inputs, targets, weights) from cached features.
 
     Parameters
@@ -64,18 +99,31 @@ def caption_batch(
     tokens : array, shape (studies, time), int32
         Start token, words, end token, zeros.
     """
-    # All batches have one shape, which Keras fixes when it sees the first; no longer than needed.
-    tokens = tokens[:, : max(int((tokens > 0).sum(axis=1).max(initial=0)), 2)]
+    lengths = caption_lengths(tokens)
+    longest = _rounded(lengths.max(initial=1))
+    tokens = np.pad(tokens, [(0, 0), (0, longest + STEP)])
 
-    def make(numbers: Array, rng: np.random.Generator) -> Any:
+    def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:
         rows = [[cache[path] for path in images[i]] for i in numbers]
         regions, mask = stack_features(rows, views)
-        chosen = tokens[numbers]
-        inputs = {"regions": regions, "mask": mask, "tokens": chosen[:, :-1]}
-        targets = chosen[:, 1:]
+        time = _rounded(lengths[numbers].max())
+        # Keras takes from the first two batches which axes vary, so these differ.
+        time = longest if index == 0 else longest + STEP if (index, time) == (1, longest) else time
+        inputs = {"regions": regions, "mask": mask, "tokens": tokens[numbers, :time]}
+        targets = tokens[numbers, 1 : time + 1]
         return inputs, targets, (targets > 0).astype("float32")
 
     return make
+
+
+def caption_lengths(tokens: Array) -> Array:
+    """Return how many tokens each caption (studies, time) has to predict."""
+    lengths: Array = (tokens > 0).sum(axis=1) - 1
+    return lengths
+
+
+def _rounded(length: int) -> int:
+    return STEP * math.ceil(length / STEP)
 
 
 def finding_batch(
@@ -85,7 +133,7 @@ def finding_batch(
     labels: Array,
     normalisation: str,
     augmented: bool,
-) -> Callable[[Array, np.random.Generator], Any]:
+) -> Maker:
     """Return a maker of (inputs, labels) from cached pixels.
 
     Parameters
@@ -101,7 +149,7 @@ def finding_batch(
         Change the pixels a little in each epoch; never mirrored.
     """
 
-    def make(numbers: Array, rng: np.random.Generator) -> Any:
+    def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:
         pixels, mask = stack_views([[cache[path] for path in images[i]] for i in numbers], views)
         grey = pixels.reshape(-1, *pixels.shape[2:], 1).astype(np.float32) / np.float32(255)
         if augmented:

@@ -1,0 +1,92 @@
+"""The order of batches depends on seed and epoch; a batch is no longer than it must be."""
+
+import numpy as np
+import pytest
+
+from xray_captioning.data.batches import (
+    STEP,
+    Batches,
+    caption_batch,
+    caption_lengths,
+    finding_batch,
+)
+
+
+def numbers(numbers, rng, index):
+    return numbers.tolist(), float(rng.random())
+
+
+def test_an_epoch_holds_every_study_once():
+    data = Batches(numbers, 23, 5, seed=1, lengths=np.arange(23) % 7)
+    seen = [i for index in range(len(data)) for i in data[index][0]]
+    assert sorted(seen) == list(range(23))
+
+
+def test_seed_and_epoch_decide_the_order():
+    def epoch(seed, number):
+        data = Batches(numbers, 23, 5, seed)
+        data.epoch = number
+        return [data[i] for i in range(len(data))]
+
+    assert epoch(1, 4) == epoch(1, 4)
+    assert epoch(1, 4) != epoch(1, 5)
+    assert epoch(1, 4) != epoch(2, 4)
+    assert [i for batch, _ in epoch(None, 3) for i in batch] == list(range(23))
+
+
+def test_studies_of_like_length_share_a_batch():
+    lengths = np.random.default_rng(0).integers(1, 50, 800)
+
+    def spread(data):
+        return np.mean([np.ptp(lengths[data[i][0]]) for i in range(len(data))])
+
+    assert spread(Batches(numbers, 800, 10, 0, lengths)) < spread(Batches(numbers, 800, 10, 0)) / 4
+
+
+class Rows(dict):
+    def __missing__(self, path):
+        return np.full((2, 2, 3), float(path), "float32")
+
+
+@pytest.fixture
+def tokens():
+    tokens = np.zeros((40, 60), "int32")
+    for i in range(40):
+        tokens[i, : 3 + i] = np.arange(1, 4 + i)
+    return tokens
+
+
+def test_captions_are_shifted_weighted_and_cut(tokens):
+    make = caption_batch(Rows(), [[str(i)] for i in range(40)], 2, tokens)
+    inputs, targets, weights = make(np.array([0, 3]), np.random.default_rng(0), 5)
+    assert inputs["tokens"].shape == targets.shape == (2, STEP)
+    assert inputs["tokens"][0].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
+    assert targets[0].tolist() == [2, 3, 0, 0, 0, 0, 0, 0]
+    assert weights.sum(axis=1).tolist() == caption_lengths(tokens)[[0, 3]].tolist() == [2, 5]
+    assert inputs["regions"].shape == (2, 8, 3)
+    assert inputs["mask"].tolist() == [[True] * 4 + [False] * 4] * 2
+
+
+def test_the_first_two_batches_differ_in_length_whatever_they_hold(tokens):
+    make = caption_batch(Rows(), [[str(i)] for i in range(40)], 2, tokens)
+    rng = np.random.default_rng(0)
+    for chosen in ([0], [39], [20]):
+        first, second = (make(np.array(chosen), rng, i)[1].shape[1] for i in (0, 1))
+        assert first != second
+        assert min(first, second) >= caption_lengths(tokens)[chosen[0]]
+
+
+def test_pixels_are_scaled_repeated_and_only_varied_in_training():
+    cache = {"a": np.full((32, 32), 51, "uint8"), "b": np.full((32, 32), 255, "uint8")}
+    labels = np.array([[1.0], [np.nan]], "float32")
+
+    def batch(augmented):
+        make = finding_batch(cache, [["a", "b"], ["b"]], 2, labels, "unit", augmented)
+        return make(np.array([0, 1]), np.random.default_rng(0), 0)
+
+    inputs, found = batch(False)
+    assert inputs["images"].shape == (2, 2, 32, 32, 3)
+    assert inputs["images"][0, 0].mean() == pytest.approx(0.2)
+    assert inputs["mask"].tolist() == [[True, True], [True, False]]
+    np.testing.assert_array_equal(found, labels)
+    assert not np.array_equal(batch(True)[0]["images"], inputs["images"])
