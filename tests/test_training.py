@@ -81,7 +81,7 @@ def test_a_killed_process_resumes_to_the_same_losses(
 ):
     settings = [
         f"{group}.{name}={value}" if isinstance(values, dict) else f"{group}={values}"
-        for group, values in tiny_config.replace({"training.epochs": 40}).to_dict().items()
+        for group, values in tiny_config.replace({"training.epochs": 15}).to_dict().items()
         for name, value in (values.items() if isinstance(values, dict) else [("", "")])
         if group in ("image", "model", "training", "fractions")
     ]
@@ -102,7 +102,7 @@ def test_a_killed_process_resumes_to_the_same_losses(
             process.wait(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(log(tmp_path / "killed")) < 40
+    assert len(log(tmp_path / "killed")) < 15
     assert not (tmp_path / "killed" / "manifest.json").exists()
     subprocess.run([*command(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
     np.testing.assert_allclose(log(tmp_path / "killed"), log(tmp_path / "whole"), rtol=1e-6)
@@ -158,7 +158,7 @@ def test_eight_real_studies_are_learned_by_heart(shared_data, tmp_path):
             "fractions": [1, 0, 0],
             "model": {"pool": 2, "units": 128, "attention": 64, "head": 128, "embedding": 64},
             "model.dropout": 0.0,
-            "training": {"epochs": 250, "patience": 250, "learning_rate": 3e-3},
+            "training": {"epochs": 160, "patience": 160, "learning_rate": 4e-3},
         }
     )
     studies = read_studies(shared_data / "iu")

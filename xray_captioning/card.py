@@ -28,8 +28,7 @@ def model_card(values: dict[str, Any]) -> str:
     lines = [
         f"# {config['name']} ({values['kind']})",
         "",
-        about.get("notice", ""),
-        "",
+        *([about["notice"], ""] if "notice" in about else []),
         "## What it is",
         "",
         f"- encoder: `{model['encoder']}`, {config['image']['size']} px, "

@@ -89,6 +89,8 @@ class ModelConfig:
         left from right, unless the encoder can.
     units, embedding, attention : int
         Widths of the recurrent state, the word vectors and the attention's hidden layer.
+    layers, heads : int
+        Blocks and attention heads of a Transformer.
     dropout : float
         On the regions and on the decoder's output, in [0, 1).
     """
@@ -102,6 +104,8 @@ class ModelConfig:
     units: int = 512
     embedding: int = 300
     attention: int = 512
+    layers: int = 3
+    heads: int = 8
     dropout: float = 0.2
 
 
@@ -310,6 +314,8 @@ _MINIMA = {
     "model.units": 1,
     "model.embedding": 1,
     "model.attention": 1,
+    "model.layers": 1,
+    "model.heads": 1,
     "model.dropout": 0,
     "decoding.beam_size": 1,
     "decoding.length_penalty": 0,

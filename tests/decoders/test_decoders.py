@@ -12,10 +12,17 @@ from xray_captioning.training import caption_loss
 VOCABULARY, REGIONS, CHANNELS, TIME = 23, 8, 5, 7
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(params=list(DECODERS))
 def config(request):
     return ModelConfig(
-        decoder=request.param, head=12, units=16, embedding=10, attention=9, dropout=0.3
+        decoder=request.param,
+        head=12,
+        units=16,
+        embedding=10,
+        attention=9,
+        layers=2,
+        heads=4,
+        dropout=0.3,
     )
 
 
@@ -68,6 +75,8 @@ def test_shapes_and_types(model):
 def test_attention_sums_to_one_over_the_real_regions(model):
     inputs = batch()
     state = model.start(Features(inputs["regions"], inputs["mask"]))
+    if "attention" not in state:
+        pytest.skip("sees the study as one vector")
     _, state = model.step(ops.convert_to_tensor(inputs["tokens"][:, 0]), state)
     weights = ops.convert_to_numpy(state["attention"])
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)

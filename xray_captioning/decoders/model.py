@@ -9,29 +9,50 @@ from xray_captioning.config import ModelConfig
 from xray_captioning.decoders.decoder import Decoder, Features, State
 from xray_captioning.decoders.global_attention import GlobalAttention
 from xray_captioning.decoders.head import RegionHead
+from xray_captioning.decoders.recurrent import GruDecoder, LstmDecoder, SimpleDecoder
+from xray_captioning.decoders.transformer import Transformer
 from xray_captioning.errors import ConfigError
 
-DECODERS = ("global_attention",)
+# Each decoder and the fields of the configuration it is made from.
+DECODERS: dict[str, tuple[type[Decoder], tuple[str, ...]]] = {
+    "simple": (SimpleDecoder, ("units", "embedding", "dropout")),
+    "gru": (GruDecoder, ("units", "embedding", "dropout")),
+    "lstm": (LstmDecoder, ("units", "embedding", "dropout")),
+    "global_attention": (GlobalAttention, ("units", "embedding", "attention", "dropout")),
+    "transformer": (Transformer, ("units", "layers", "heads", "dropout")),
+}
 
 
-def build_decoder(config: ModelConfig, vocabulary_size: int, **kwargs: Any) -> Decoder:
+def build_decoder(
+    config: ModelConfig, vocabulary_size: int, maximum_length: int, **kwargs: Any
+) -> Decoder:
     """Return the decoder a configuration names.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    vocabulary_size : int
+    maximum_length : int
+        Most tokens of a caption, for decoders that have to know it.
+    **kwargs
+        Of :class:`keras.layers.Layer`.
 
     Raises
     ------
     ConfigError
-        There is no decoder of that name.
+        There is no decoder of that name, or the widths do not fit.
     """
-    if config.decoder == "global_attention":
-        return GlobalAttention(
-            vocabulary_size,
-            units=config.units,
-            embedding=config.embedding,
-            attention=config.attention,
-            dropout=config.dropout,
-            **kwargs,
-        )
-    raise ConfigError(f"unknown decoder {config.decoder!r}; decoders are {', '.join(DECODERS)}")
+    if config.decoder not in DECODERS:
+        raise ConfigError(f"unknown decoder {config.decoder!r}; decoders are {', '.join(DECODERS)}")
+    kind, names = DECODERS[config.decoder]
+    if "heads" in names:
+        if config.units % config.heads:
+            raise ConfigError(
+                f"model.units is {config.units}, which {config.heads} heads cannot divide; "
+                "change model.units or model.heads"
+            )
+        kwargs["maximum_length"] = maximum_length
+    return kind(vocabulary_size, **{name: getattr(config, name) for name in names}, **kwargs)
 
 
 class CaptionModel(keras.Model):
@@ -43,12 +64,20 @@ class CaptionModel(keras.Model):
     vocabulary_size : int
     regions, channels : int
         Size of the encoder's features.
+    maximum_length : int
+        Most tokens of a caption.
     **kwargs
         Of :class:`keras.Model`.
     """
 
     def __init__(
-        self, config: ModelConfig, vocabulary_size: int, regions: int, channels: int, **kwargs: Any
+        self,
+        config: ModelConfig,
+        vocabulary_size: int,
+        regions: int,
+        channels: int,
+        maximum_length: int = 60,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.features_shape = Features((None, regions, channels), (None, regions))
@@ -61,7 +90,7 @@ class CaptionModel(keras.Model):
             dtype=self.dtype_policy,
         )
         self.decoder = build_decoder(
-            config, vocabulary_size, name="decoder", dtype=self.dtype_policy
+            config, vocabulary_size, maximum_length, name="decoder", dtype=self.dtype_policy
         )
         self.build(None)
 

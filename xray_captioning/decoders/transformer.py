@@ -1,0 +1,249 @@
+"""Pre-norm Transformer blocks with cross-attention to all regions and a self-attention cache.
+
+Shapes below: B batch, T tokens, R regions, H heads, D channels of a head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.decoders.decoder import Decoder, Features, State, masked_softmax
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head scaled dot-product attention whose keys and values can be kept.
+
+    Parameters
+    ----------
+    heads, width : int
+        ``width`` channels are divided among ``heads``.
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+
+    References
+    ----------
+    .. [1] Vaswani et al., arXiv:1706.03762, section 3.2.
+    """
+
+    def __init__(self, heads: int, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.heads, self.width = heads, width
+        dtype = self.dtype_policy
+        self.query = keras.layers.Dense(width, name="query", dtype=dtype)
+        self.key = keras.layers.Dense(width, name="key", dtype=dtype)
+        self.value = keras.layers.Dense(width, name="value", dtype=dtype)
+        self.output_layer = keras.layers.Dense(width, name="output", dtype=dtype)
+
+    def build(self, channels: int) -> None:
+        """Build for keys and values read from ``channels`` channels."""
+        self.query.build((None, None, self.width))
+        self.key.build((None, None, channels))
+        self.value.build((None, None, channels))
+        self.output_layer.build((None, None, self.width))
+        self.built = True
+
+    def memory(self, source: Any) -> tuple[Any, Any]:
+        """Return keys and values (B, S, H, D) of a source (B, S, channels)."""
+        return self._split(self.key(source)), self._split(self.value(source))
+
+    def read(self, x: Any, memory: tuple[Any, Any], mask: Any) -> tuple[Any, Any]:
+        """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True.
+
+        Returns
+        -------
+        output : tensor, shape (B, T, width)
+        weights : tensor, shape (B, T, S), float32, the mean over heads
+        """
+        keys, values = memory
+        query = self._split(self.query(x)) * (self.width // self.heads) ** -0.5
+        energy = ops.einsum("bthd,bshd->bhts", query, keys)
+        weights = masked_softmax(energy, mask[:, None])
+        mixed = ops.einsum("bhts,bshd->bthd", ops.cast(weights, values.dtype), values)
+        shape = (-1, mixed.shape[1] or ops.shape(mixed)[1], self.width)
+        return self.output_layer(ops.reshape(mixed, shape)), ops.mean(weights, axis=1)
+
+    def _split(self, x: Any) -> Any:
+        length = x.shape[1] or ops.shape(x)[1]
+        return ops.reshape(x, (-1, length, self.heads, self.width // self.heads))
+
+
+class Block(keras.layers.Layer):
+    """Self-attention, cross-attention and a feed-forward layer, each after a normalisation.
+
+    Parameters
+    ----------
+    heads, width : int
+    dropout : float
+        On what each of the three adds, in [0, 1).
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+    """
+
+    def __init__(self, heads: int, width: int, dropout: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.width = width
+        dtype = self.dtype_policy
+        self.norms = [
+            keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}", dtype=dtype)
+            for i in range(3)
+        ]
+        self.self_attention = Attention(heads, width, name="self_attention", dtype=dtype)
+        self.cross_attention = Attention(heads, width, name="cross_attention", dtype=dtype)
+        self.expand = keras.layers.Dense(4 * width, "gelu", name="expand", dtype=dtype)
+        self.contract = keras.layers.Dense(width, name="contract", dtype=dtype)
+        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+
+    def build(self, channels: int) -> None:
+        """Build for regions of ``channels`` channels."""
+        for norm in self.norms:
+            norm.build((None, None, self.width))
+        self.self_attention.build(self.width)
+        self.cross_attention.build(channels)
+        self.expand.build((None, None, self.width))
+        self.contract.build((None, None, 4 * self.width))
+        self.built = True
+
+    def past(self, x: Any) -> tuple[Any, Any]:
+        """Return this block's self-attention keys and values of x (B, T, width)."""
+        return self.self_attention.memory(self.norms[0](x))
+
+    def advance(
+        self,
+        x: Any,
+        past: tuple[Any, Any],
+        past_mask: Any,
+        image: tuple[Any, Any],
+        image_mask: Any,
+        training: bool | None = None,
+    ) -> tuple[Any, Any]:
+        """Return the block's output (B, T, width) and its weights over regions (B, T, R)."""
+        drop = self.dropout
+        added, _ = self.self_attention.read(self.norms[0](x), past, past_mask)
+        x = x + drop(added, training=training)
+        added, weights = self.cross_attention.read(self.norms[1](x), image, image_mask)
+        x = x + drop(added, training=training)
+        added = self.contract(self.expand(self.norms[2](x)))
+        return x + drop(added, training=training), weights
+
+
+class Transformer(Decoder):
+    """Causal self-attention over the words, cross-attention to the regions.
+
+    The keys and values of earlier words are kept in the state, so that a step costs the same
+    however many words there are.
+
+    Parameters
+    ----------
+    vocabulary_size, units : int
+        Token ids; width of the blocks.
+    layers, heads : int
+    maximum_length : int
+        Most tokens of a caption.
+    dropout : float
+        In [0, 1).
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+
+    References
+    ----------
+    .. [1] Vaswani et al., arXiv:1706.03762; normalisation before each sub-layer as in
+       Xiong et al., arXiv:2002.04745.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        units: int = 512,
+        layers: int = 3,
+        heads: int = 8,
+        maximum_length: int = 60,
+        dropout: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(vocabulary_size, **kwargs)
+        self.units, self.layers, self.heads = units, layers, heads
+        self.maximum_length, self.dropout_rate = maximum_length, dropout
+        dtype = self.dtype_policy
+        self.embedding = keras.layers.Embedding(
+            vocabulary_size, units, name="embedding", dtype=dtype
+        )
+        self.position = keras.layers.Embedding(maximum_length, units, name="position", dtype=dtype)
+        self.blocks = [
+            Block(heads, units, dropout, name=f"block_{i}", dtype=dtype) for i in range(layers)
+        ]
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=dtype)
+        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+        self.logits = keras.layers.Dense(vocabulary_size, name="logits", dtype="float32")
+
+    def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
+        """Build from the shapes of the features, regions (batch, regions, channels) first."""
+        self.embedding.build((None, None))
+        self.position.build((None,))
+        for block in self.blocks:
+            block.build(features_shape[0][-1])
+        self.norm.build((None, None, self.units))
+        self.logits.build((None, None, self.units))
+        self.built = True
+
+    def start(self, features: Features) -> State:
+        """Return the regions' keys and values of every block, and an empty past."""
+        mask = ops.cast(features.mask, "bool")
+        images = self._images(features)
+        shape = (ops.shape(mask)[0], self.maximum_length, self.heads, self.units // self.heads)
+        empty = ops.zeros(shape, dtype=self.compute_dtype)
+        return {
+            "images": images,
+            "mask": mask,
+            "past": [(empty, empty) for _ in self.blocks],
+            "time": ops.zeros((ops.shape(mask)[0],), dtype="int32"),
+            "attention": ops.zeros_like(ops.cast(mask, "float32")),
+        }
+
+    def step(self, token: Any, state: State) -> tuple[Any, State]:
+        """Read one token, add its keys and values to the past, return logits and state."""
+        time = state["time"]
+        x = (self.embedding(token) + self.position(time))[:, None]
+        here = ops.arange(self.maximum_length)[None] == time[:, None]
+        before = (ops.arange(self.maximum_length)[None] <= time[:, None])[:, None]
+        pasts = []
+        for block, past, image in zip(self.blocks, state["past"], state["images"]):
+            new = zip(past, block.past(x))
+            past = tuple(ops.where(here[..., None, None], now, old) for old, now in new)
+            pasts.append(past)
+            x, weights = block.advance(x, past, before, image, state["mask"][:, None])
+        logits = self.logits(self.norm(x))[:, 0]
+        return logits, {
+            **state,
+            "past": pasts,
+            "time": time + 1,
+            "attention": weights[:, 0],
+        }
+
+    def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
+        """Return logits for every position; see :meth:`Decoder.call`."""
+        time = tokens.shape[1] or ops.shape(tokens)[1]
+        # Padding may be longer than any caption.
+        positions = ops.minimum(ops.arange(time), self.maximum_length - 1)
+        x = self.embedding(tokens) + self.position(positions)
+        x = self.dropout(x, training=training)
+        causal = (ops.arange(time)[:, None] >= ops.arange(time)[None])[None]
+        mask = ops.cast(features.mask, "bool")[:, None]
+        for block, image in zip(self.blocks, self._images(features)):
+            x, _ = block.advance(x, block.past(x), causal, image, mask, training=training)
+        return self.logits(self.norm(x))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "layers": self.layers,
+            "heads": self.heads,
+            "maximum_length": self.maximum_length,
+            "dropout": self.dropout_rate,
+        }
+
+    def _images(self, features: Features) -> list[tuple[Any, Any]]:
+        regions = ops.cast(features.regions, self.compute_dtype)
+        return [block.cross_attention.memory(regions) for block in self.blocks]
