@@ -10,7 +10,7 @@ from xray_captioning.backend import ops
 from xray_captioning.captioner import Captioner
 from xray_captioning.data.sources import read_studies
 from xray_captioning.decoders import Features
-from xray_captioning.errors import BundleError, DataError, ImageError
+from xray_captioning.errors import BundleError, ConfigError, DataError, ImageError
 from xray_captioning.references import study_images
 
 
@@ -43,6 +43,7 @@ def test_saving_and_loading_keeps_every_caption(captioner, studies, tmp_path):
     again = Captioner.load(tmp_path / "copy")
     assert same(captioner.caption(studies[:4], 3), again.caption(studies[:4], 3))
     assert again.config == captioner.config
+    assert again.split == captioner.split is not None
     names = {path.name for path in (tmp_path / "copy").iterdir()}
     assert not any(name.endswith((".pkl", ".pickle", ".npy")) for name in names)
 
@@ -95,6 +96,12 @@ def test_captions_never_hold_special_tokens_or_redaction_marks(captioner, studie
     for caption in captioner.caption(studies, 2):
         assert not {"<unk>", "<cls>", "<end>", ""} & set(caption.words)
         assert "xxxx" not in caption.text.lower()
+
+
+@pytest.mark.parametrize("beam_size", [0, -1, 2.5])
+def test_a_beam_size_that_is_no_whole_number_is_refused(captioner, studies, beam_size):
+    with pytest.raises(ConfigError, match="beam_size"):
+        captioner.caption(studies[:1], beam_size)
 
 
 def test_no_study_gives_no_caption(captioner):

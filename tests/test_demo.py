@@ -9,7 +9,8 @@ from xray_captioning.captioner import Captioner
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    from xray_captioning import bundle, demo
+    from xray_captioning import captioner, demo
+    from xray_captioning.encoders import saved
 
     def never(*args, **kwargs):
         raise AssertionError("the demo must not load shipped weights")
@@ -17,7 +18,8 @@ def out(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("demo") / "demo", []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "STUDIES", 60)
-        patch.setattr(bundle, "find_bundle", never)
+        for module in (captioner, saved):
+            patch.setattr(module, "find_bundle", never)
         demo.run_demo(folder, seed=3, say=said.append)
     assert [line[:3] for line in said if line[0].isdigit()] == ["1/4", "2/4", "3/4", "4/4"]
     return folder

@@ -117,6 +117,23 @@ def test_resuming_with_other_options_or_a_damaged_state_is_refused(start, tiny_r
         start(run, resume=True)
 
 
+def test_resuming_with_another_encoder_or_split_is_refused(
+    phantoms, tiny_config, tiny_cache, tiny_run, tmp_path
+):
+    from xray_captioning.data.splits import Split
+    from xray_captioning.encoders import Encoder
+
+    run = shutil.copytree(tiny_run, tmp_path / "run")
+    studies, config = read_studies(phantoms), tiny_config
+    other = Encoder("phantom_cnn", 64)
+    with pytest.raises(ConfigError, match="other weights"):
+        train(studies, config, run, other, tiny_cache, resume=True)
+    found = Split.from_json(run / "split.json")
+    swapped = Split(found.test, found.val, found.train)
+    with pytest.raises(ConfigError, match="other split and weights"):
+        train(studies, config, run, other, tiny_cache, split=swapped, resume=True)
+
+
 def test_resuming_a_finished_run_changes_nothing(start, tiny_run, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     before = (run / "log.csv").read_text()

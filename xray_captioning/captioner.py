@@ -18,7 +18,7 @@ from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.saved import describe, encode_images, load_encoder, load_weights
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.search import Rules, SearchResult, beam_search, greedy_search, replay
 from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.tokenizer import Tokenizer
@@ -91,6 +91,8 @@ class Captioner:
     tokenizer : Tokenizer
     about : dict, optional
         JSON values that travel in the bundle: metrics, data, training.
+    split : Split, optional
+        What it was trained on; travels in the bundle, too, so that nobody tests on it.
     """
 
     def __init__(
@@ -100,9 +102,10 @@ class Captioner:
         model: CaptionModel,
         tokenizer: Tokenizer,
         about: dict[str, Any] | None = None,
+        split: Split | None = None,
     ) -> None:
         self.config, self.encoder, self.model = config, encoder, model
-        self.tokenizer, self.about = tokenizer, about or {}
+        self.tokenizer, self.about, self.split = tokenizer, about or {}, split
         self._encode = compiled(encoder.encode, encoder)
         self._searches: dict[int, Any] = {}
 
@@ -127,16 +130,16 @@ class Captioner:
         tokenizer = Tokenizer.from_json(folder / "tokenizer.json")
         model = new_model(config, encoder, tokenizer)
         load_weights(model, folder / "decoder.weights.h5")
-        return cls(config, encoder, model, tokenizer, about["about"])
+        path = folder / "split.json"
+        split = Split.from_json(path) if path.is_file() else None
+        return cls(config, encoder, model, tokenizer, about["about"], split)
 
-    def save(self, folder: str | Path, split: Split | None = None) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write a bundle, whole or not at all.
 
         Parameters
         ----------
         folder : str or Path
-        split : Split, optional
-            What the model was trained on; it travels with it, so that nobody tests on it.
         """
 
         def write(aside: Path) -> None:
@@ -146,8 +149,8 @@ class Captioner:
             self.encoder.save_weights(aside / "encoder.weights.h5")
             self.model.save_weights(aside / "decoder.weights.h5")
             (aside / "README.md").write_text(model_card(values), "utf-8")
-            if split is not None:
-                split.to_json(aside / "split.json")
+            if self.split is not None:
+                self.split.to_json(aside / "split.json")
 
         write_bundle(Path(folder), write)
 
@@ -173,6 +176,8 @@ class Captioner:
             An image cannot be read.
         DataError
             A study has no image, or more than the model has views.
+        ConfigError
+            ``beam_size`` is no whole number from 1 on.
         """
         return list(self.caption_iter(studies, beam_size))
 
@@ -207,11 +212,14 @@ class Captioner:
 
     def caption_features(self, features: Features, beam_size: int | None = None) -> list[Caption]:
         """Write a caption for each study whose features are given as arrays."""
+        beam_size = self.config.decoding.beam_size if beam_size is None else beam_size
+        if not isinstance(beam_size, int) or beam_size < 1:
+            raise ConfigError(f"beam_size is {beam_size!r}; it must be a whole number from 1 on")
         captions: list[Caption] = []
         for start in range(0, len(features.mask), BATCHES[-1]):
             stop = start + BATCHES[-1]
             part = Features(features.regions[start:stop], features.mask[start:stop])
-            captions += self._caption_batch(part, beam_size or self.config.decoding.beam_size)
+            captions += self._caption_batch(part, beam_size)
         return captions
 
     def _select(self, index: int, study: Sequence[str | Path]) -> list[str]:
@@ -273,20 +281,24 @@ class Captioner:
 
     def _caption(self, found: SearchResult, gains: Array, attention: Array) -> Caption:
         texts = [self.tokenizer.decode(tokens) for tokens in found.tokens]
-        words = texts[0].split()
-        image = self.config.image
-        maps = None
+        words, kept = texts[0].split(), self._kept(found.tokens[0])
+        views, maps = self.config.image.views, None
         if attention.shape[-1]:
-            maps = attention[: len(words)].reshape(-1, image.views, *self.encoder.grid)
+            maps = attention[kept].reshape(-1, views, *self.encoder.grid)
         others = zip(texts[1:], found.log_probabilities[1:])
         return Caption(
             self._display(texts[0]),
             words,
             float(found.log_probabilities[0]),
-            [Sentence(self._display(t), p) for t, p in _sentences(words, gains)],
+            [Sentence(self._display(t), p) for t, p in _sentences(words, gains[kept])],
             maps,
             [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
         )
+
+    def _kept(self, tokens: Array) -> Array:
+        # The positions of the words: padding and start tokens are not said.
+        ended = np.cumsum(tokens == self.tokenizer.end_id) > 0
+        return np.flatnonzero(~ended & ~np.isin(tokens, (0, self.tokenizer.start_id)))
 
     def _display(self, text: str) -> str:
         return prettify(text) if self.config.text.prettify else text

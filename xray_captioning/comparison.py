@@ -140,7 +140,7 @@ def measure(
         return []
     rows = compare(usable, split, captioner.config, run, cache, {name: captioner}, seed=seed)
     captioner.about["rows"] = rows
-    captioner.save(run, split=split)
+    captioner.save(run)
     return rows
 
 

@@ -19,7 +19,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.batches import Batches, finding_batch
 from xray_captioning.data.features import Array, ArrayCache
 from xray_captioning.data.images import read_images
-from xray_captioning.data.splits import Split, data_digest, split_studies
+from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
 from xray_captioning.data.studies import with_images
 from xray_captioning.encoders import Encoder, FindingModel
 from xray_captioning.encoders.saved import new_encoder, save_encoder
@@ -86,7 +86,8 @@ def train_encoder(
     cache : path
         Where resized pixels are kept.
     weights : str
-        ``random``, ``imagenet``, or a bundle whose encoder has the same network.
+        ``random``, ``imagenet``, a bundle whose encoder has the same network, or a Keras ``.h5``
+        file of that network without its top.
     split : Split, optional
         Made from ``config.fractions`` when absent.
     resume : bool
@@ -113,7 +114,8 @@ def train_encoder(
     split = split or split_studies(usable, config.fractions)
     if not len(_rows(usable, split.train)):
         raise DataError("the training part of the split is empty; give more studies or fractions")
-    claim_run(out, {"config": config.to_dict(), "data": data_digest(usable)}, resume)
+    check_split(split, studies)
+    claim_run(out, config, usable, split, weights, resume)
     keras.utils.set_random_seed(config.encoder_training.seed)
     data = _datasets(usable, labels, config, split, cache)
     encoder = new_encoder(config, weights, names)
@@ -183,15 +185,14 @@ def _measure(
     split: Split,
     names: list[str],
 ) -> list[dict[str, Any]]:
-    part = "test" if data["test"].studies else "val"
-    if not data[part].studies:
+    if not data["test"].studies:
         return []
-    truth = labels[_rows(studies, split.parts[part])]
+    truth = labels[_rows(studies, split.test)]
     thresholds = None
     if data["val"].studies:
         scores = model.predict(data["val"], verbose=0)
         thresholds = (labels[_rows(studies, split.val)], scores)
-    return classification_table(names, truth, model.predict(data[part], verbose=0), thresholds)
+    return classification_table(names, truth, model.predict(data["test"], verbose=0), thresholds)
 
 
 def _counts(studies: pd.DataFrame, data: dict[str, Batches]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from xray_captioning.backend import keras
 from xray_captioning.data.batches import Batches
 from xray_captioning.errors import BundleError
 from xray_captioning.files import atomic_path, atomic_write
-from xray_captioning.plots import plot_curves
 
 BEST = "best.weights.h5"
 STATE = "state.npz"
@@ -72,13 +71,9 @@ class RunState(keras.callbacks.Callback):
             with atomic_path(self.folder / BEST) as temporary:
                 self.model.save_weights(temporary)
         self._write_state()
-        atomic_write(self.folder / "log.csv", _csv(self.history))
+        self._write_log()
         if self.finished:
             self.model.stop_training = True
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Draw the curves."""
-        plot_curves(self.history, self.folder / "curves.png")
 
     def restore(self, model: Any) -> int:
         """Load the state of a stopped run into a compiled model.
@@ -104,13 +99,18 @@ class RunState(keras.callbacks.Callback):
             for variable, value in zip(variables, values):
                 variable.assign(value)
         except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-            raise BundleError(f"{path}: not a state of this run ({error}); start again") from error
+            reason = str(error).splitlines()[0][:120]
+            raise BundleError(f"{path}: not a state of this run ({reason}); start again") from error
+        self._write_log()  # a kill may have come between the state and the log
         return len(self.history)
 
     def _write_state(self) -> None:
         values = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(self._all())}
         with atomic_path(self.folder / STATE) as temporary, open(temporary, "wb") as file:
             np.savez(file, history=json.dumps(self.history), **values)
+
+    def _write_log(self) -> None:
+        atomic_write(self.folder / "log.csv", _csv(self.history))
 
     def _all(self) -> list[Any]:
         return _variables(self.model)

@@ -17,6 +17,7 @@ from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.saved import encode_images, load_weights, weights_digest
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
+from xray_captioning.plots import plot_curves
 from xray_captioning.references import reference_texts, study_images, usable_studies
 from xray_captioning.run_state import BEST, RunState
 from xray_captioning.text.tokenizer import Tokenizer
@@ -74,8 +75,8 @@ def train(
     out = Path(out)
     usable = usable_studies(studies, config)
     split = split or split_studies(usable, config.fractions)
-    claim_run(out, {"config": config.to_dict(), "data": data_digest(usable)}, resume)
     check_split(split, studies)
+    claim_run(out, config, usable, split, weights_digest(encoder), resume)
     keras.utils.set_random_seed(config.training.seed)
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
@@ -90,8 +91,8 @@ def train(
     trained.set_weights(model.get_weights())  # a compiled model would save its optimizer, too
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     described = {**(about or {}), "data": {"digest": data_digest(studies), **sizes}}
-    captioner = Captioner(config, encoder, trained, tokenizer, described)
-    captioner.save(out, split=split)
+    captioner = Captioner(config, encoder, trained, tokenizer, described, split)
+    captioner.save(out)
     return captioner
 
 
@@ -119,6 +120,7 @@ def _datasets(
 def feature_cache(encoder: Encoder, config: Config, folder: str | Path) -> ArrayCache:
     """Open the features of this encoder, these weights and this preprocessing."""
     settings = {
+        "version": 1,  # of the code that reads and encodes images
         "encoder": encoder.name_of_backbone,
         "weights": weights_digest(encoder),
         "pool": encoder.pool,
@@ -201,6 +203,7 @@ def fit(
             verbose=0,
             callbacks=[state, EpochBar(done, training.epochs)],
         )
+    plot_curves(state.history, out / "curves.png")
     load_weights(model, out / BEST, "this run")
     return state.history
 
@@ -230,8 +233,25 @@ class EpochBar(keras.callbacks.Callback):
         self.bar.close()
 
 
-def claim_run(out: Path, values: dict[str, Any], resume: bool) -> None:
+def claim_run(
+    out: Path,
+    config: Config,
+    studies: pd.DataFrame,
+    split: Split,
+    weights: str,
+    resume: bool,
+) -> None:
     """Make the run folder this run's own, or check that it is.
+
+    Parameters
+    ----------
+    out : Path
+    config : Config
+    studies : pandas.DataFrame
+    split : Split
+    weights : str
+        What the run starts from: a digest or a name.
+    resume : bool
 
     Raises
     ------
@@ -239,6 +259,12 @@ def claim_run(out: Path, values: dict[str, Any], resume: bool) -> None:
         The folder holds a run and ``resume`` is False, or holds another run.
     """
     path = out / RUN
+    values = {
+        "config": config.to_dict(),
+        "data": data_digest(studies),
+        "split": split.digest,
+        "weights": weights,
+    }
     if not path.is_file():
         if out.is_dir() and any(out.iterdir()):
             raise ConfigError(f"{out}: is not empty and holds no run; choose another folder")

@@ -222,6 +222,10 @@ LATE_CASES = [
         "training part; empty",
     ),
     (
+        "train --encoder {bundles}/encoder --data {phantoms} --split {box}/leak.json",
+        "was trained on; test studies; --split",
+    ),
+    (
         "train-encoder --weights random --data {phantoms} --split {box}/no_train.json",
         "training part; empty",
     ),
@@ -302,7 +306,8 @@ def _splits(box: Path) -> None:
 
     ids = [str(900001 + i) for i in range(24)]
     Split(("900001",), ("7",), ()).to_json(box / "strange.json")
-    Split((), tuple(ids[:12]), tuple(ids[12:])).to_json(box / "no_train.json")
+    Split((), tuple(ids), ()).to_json(box / "no_train.json")
+    Split(tuple(ids[:4]), (), tuple(ids[4:])).to_json(box / "leak.json")
     Split((), (), tuple(ids)).to_json(box / "swapped.json")
     content = {"train": ["900001"], "val": [], "test": [], "digest": "0"}
     (box / "edited.json").write_text(json.dumps(content), "utf-8")

@@ -20,6 +20,7 @@ def table(n, patients=None, split=None):
             "patient_id": patients or [str(i) for i in range(n)],
             "findings": [f"text {i}" for i in range(n)],
             "impression": pd.Series([None] * n, dtype=object),
+            "problems": [[] for _ in range(n)],
             "split": pd.Series(split or [None] * n, dtype=object),
         }
     )
@@ -131,6 +132,8 @@ def test_digests():
     changed = studies.copy()
     changed.loc[3, "impression"] = ""
     assert data_digest(changed) != data_digest(studies)
+    relabelled = studies.assign(problems=[["Edema"]] * 5)
+    assert data_digest(relabelled) != data_digest(studies)
     assert Split(("0",), (), ("1",)).digest != Split(("0",), ("1",), ()).digest
 
 

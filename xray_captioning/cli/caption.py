@@ -11,7 +11,7 @@ from xray_captioning.errors import DataError
 
 DEFAULT = "phantom_attention"
 CHECKED = 16
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 
 @click.command()

@@ -60,3 +60,4 @@ def prepare(
         atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
         split.to_json(out / "split.json")
         click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")
+        click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")

@@ -126,6 +126,7 @@ def train(
     about["encoder"] = "trained on findings" if bundles else "not trained on findings"
     with _nothing_left_if_refused(out):
         split = split or split_studies(usable, config.fractions)
+        options.check_not_trained_on(studies, split, "test", bundles)
         captioner = fit(studies, config, out, encoder, cache, split, resume, about)
         rows = measure(captioner, studies, split, out, cache, out.resolve().name, seed or 0)
     if rows:
@@ -136,6 +137,8 @@ def train(
 def _check_run(out: Path, config: Config, resume: bool) -> None:
     # Before anything is read: these are mistakes of the command line.
     if not out.is_dir() or not any(out.iterdir()):
+        if resume:
+            click.echo(f"note: {out} holds nothing to resume; starting a new run")
         return
     if not (out / "run.json").is_file():
         raise ConfigError(f"{out}: is not empty and holds no run; choose another --out")

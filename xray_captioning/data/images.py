@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.data.dicom import PREAMBLE, decode_dicom, is_dicom
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
 Pixels = NDArray[np.float32]
@@ -47,7 +48,7 @@ def read_images(
     Parameters
     ----------
     paths : sequence of str or os.PathLike
-        PNG or JPEG files.
+        PNG, JPEG or DICOM files.
     size, resize, max_pixels
         As `read_image` takes them.
 
@@ -80,7 +81,7 @@ def read_image(
     Parameters
     ----------
     path : str or os.PathLike
-        A PNG or JPEG file.
+        A PNG, JPEG or DICOM file.
     size, resize, max_pixels
         As `decode_image` takes them.
 
@@ -97,11 +98,11 @@ def read_image(
     name = os.fspath(path)
     if not os.path.isfile(name):
         what = "is not a file" if os.path.exists(name) else "does not exist"
-        raise ImageError(f"{name}: {what}; give the path of a PNG or JPEG image")
+        raise ImageError(f"{name}: {what}; give the path of an image")
     try:
         with open(name, "rb") as file:
-            start = file.read(len(_PNG))
-            _header_reader(start, name)  # so that a huge file of another kind is not loaded
+            start = file.read(PREAMBLE)
+            _check_kind(start, name)  # so that a huge file of another kind is not loaded
             data = start + file.read()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
@@ -115,11 +116,12 @@ def decode_image(
     resize: str = "area",
     max_pixels: float = MAX_PIXELS,
 ) -> Pixels:
-    """Decode the bytes of a PNG or JPEG file and resize it to a square.
+    """Decode the bytes of a PNG, JPEG or DICOM file and resize it to a square.
 
     Grey is repeated in three channels; 16-bit values are divided by 65,535; transparency is
     composited on black. The file's structure is checked first, a PNG's checksums included,
-    because some decoders fill what is missing with grey and say nothing.
+    because some decoders fill what is missing with grey and say nothing. What is made of a DICOM
+    file's values, before it is resized, is told at `xray_captioning.data.dicom.decode_dicom`.
 
     Parameters
     ----------
@@ -143,16 +145,18 @@ def decode_image(
     Raises
     ------
     ImageError
-        If the data are empty, truncated, damaged, too large, or neither PNG nor JPEG.
+        If the data are empty, truncated, damaged, too large, or not PNG, JPEG or DICOM.
     ConfigError
         If `size` or `resize` cannot work.
     MissingExtraError
-        If OpenCV is not installed.
+        If OpenCV, or pydicom for a DICOM file, is not installed.
     """
     if resize not in RESIZES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
     if size < 1:
         raise ConfigError(f"an image size of {size} pixels cannot be; it must be at least 1")
+    if is_dicom(data):
+        return _three_channels(_resize(decode_dicom(data, name, max_pixels), size, resize))
     try:
         height, width = _header_reader(data, name)(data)
     except (struct.error, ValueError, IndexError) as error:
@@ -256,13 +260,18 @@ def _opencv() -> Any:
     return cv2
 
 
+def _check_kind(start: bytes, name: str) -> None:
+    if not is_dicom(start):
+        _header_reader(start, name)
+
+
 def _header_reader(data: bytes, name: str) -> Callable[[bytes], tuple[int, int]]:
     """Return the function that checks this kind of file and answers (height, width)."""
     if data.startswith(_PNG):
         return _check_png
     if data.startswith(_JPEG):
         return _check_jpeg
-    what = "is neither PNG nor JPEG; convert it" if data else "is empty; get it again"
+    what = "is neither PNG nor JPEG nor DICOM; convert it" if data else "is empty; get it again"
     raise ImageError(f"{name}: {what}, or take it out")
 
 
@@ -370,6 +379,10 @@ def _resize(image: NDArray[Any], size: int, resize: str) -> NDArray[Any]:
 def _to_rgb(image: NDArray[Any]) -> Pixels:
     """Scale to [0, 1] and order the channels; one channel is repeated."""
     unit = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+    return _three_channels(unit if unit.ndim == 2 else unit[..., ::-1])
+
+
+def _three_channels(unit: Pixels) -> Pixels:
     if unit.ndim == 2 or unit.shape[2] == 1:
         return np.repeat(unit.reshape(*unit.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(unit[..., ::-1])
+    return np.ascontiguousarray(unit)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-_SUFFIXES = re.compile(r"(\.dcm)?(\.png|\.jpe?g)?$", re.IGNORECASE)
+DICOM_SUFFIXES = (".dcm", ".dicom")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
+_SUFFIXES = re.compile(r"(\.dcm|\.dicom)?(\.png|\.jpe?g)?$", re.IGNORECASE)
 _OPEN_I = re.compile(r"^CXR(?=\d)")
 _DOUBLED_NUMBER = re.compile(r"^(\d+)_(?=\1_IM)")
 
@@ -103,7 +104,12 @@ def _index(root: Path, seen: set[str]) -> dict[str, list[str]]:
     index: dict[str, list[str]] = {}
     for path in _image_files(root, seen):
         index.setdefault(image_key(path), []).append(path)
-    return index
+    return {key: _converted(paths) for key, paths in index.items()}
+
+
+def _converted(paths: list[str]) -> list[str]:
+    """Leave out the DICOM files of which there is a converted copy."""
+    return [path for path in paths if not path.lower().endswith(DICOM_SUFFIXES)] or paths
 
 
 def _image_files(root: Path, seen: set[str]) -> Iterator[str]:

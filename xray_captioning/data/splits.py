@@ -178,10 +178,10 @@ def data_digest(studies: pd.DataFrame) -> str:
     Returns
     -------
     str
-        Hexadecimal, over the sorted (study_id, findings, impression); where the images lie
-        plays no part.
+        Hexadecimal, over the sorted (study_id, findings, impression, problems); where the images
+        lie plays no part.
     """
-    columns = (studies[name] for name in ("study_id", "findings", "impression"))
+    columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
     rows = sorted(zip(*columns, strict=True), key=lambda row: json.dumps(row))
     return _sha256(rows)
 

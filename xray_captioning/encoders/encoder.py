@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -149,7 +151,8 @@ def _backbone(name: str, size: int, weights: str) -> Any:
     backbone = find_backbone(name)
     if weights == "imagenet" and backbone.imagenet is not None:
         try:
-            return backbone.imagenet(size)
+            with contextlib.redirect_stdout(sys.stderr):  # Keras announces its download
+                return backbone.imagenet(size)
         except Exception as error:
             warnings.warn(
                 f"ImageNet weights for {name} could not be downloaded ({error}); the encoder "

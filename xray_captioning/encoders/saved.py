@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def encode_images(encode: Any, config: Config, paths: Sequence[str], batch: int 
     maps = []
     for start in range(0, len(paths), batch):
         pixels = read_images(paths[start : start + batch], image.size, image.resize)
-        padding = 0 if len(pixels) == 1 else batch - len(pixels)
+        # To the next power of two, so that few shapes are compiled and little is encoded in vain.
+        padding = 2 ** math.ceil(math.log2(len(pixels))) - len(pixels)
         pixels = np.pad(normalise(pixels, image.normalisation), [(0, padding)] + [(0, 0)] * 3)
         maps.append(ops.convert_to_numpy(encode(pixels))[: len(pixels) - padding])
     return np.concatenate(maps)
@@ -110,7 +112,8 @@ def starting_encoder(config: Config, bundle: Path | None) -> Encoder:
     if bundle is None:
         return new_encoder(config, "imagenet")
     saved = Config.from_dict(read_bundle(bundle, "encoder")["config"], str(bundle))
-    for group, name in [("model", "encoder"), ("image", "size"), ("image", "normalisation")]:
+    checked = [("model", "encoder"), *(("image", n) for n in ("size", "resize", "normalisation"))]
+    for group, name in checked:
         asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
         if asked != found:
             raise ConfigError(
