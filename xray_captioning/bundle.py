@@ -50,6 +50,8 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
         Writes every file of the bundle but the manifest into the folder it is given.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".bundle-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder))
     try:
         write(aside)
