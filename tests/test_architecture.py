@@ -13,7 +13,19 @@ import xray_captioning
 from xray_captioning.cli import COMMANDS
 
 PACKAGE = Path(xray_captioning.__file__).parent
-HEAVY = ("tensorflow", "keras", "pandas", "nltk", "cv2", "sklearn", "matplotlib", "tqdm", "jax", "pydicom", "PIL")
+HEAVY = (
+    "tensorflow",
+    "keras",
+    "pandas",
+    "nltk",
+    "cv2",
+    "sklearn",
+    "matplotlib",
+    "tqdm",
+    "jax",
+    "pydicom",
+    "PIL",
+)
 
 # From top to bottom. A room may use those on lines above its own, and itself.
 LAYERS = [

@@ -315,3 +315,27 @@ def test_settings_out_of_range_are_refused(tmp_path, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         write_phantoms(tmp_path / "out", **wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_processes_draw_the_same_pictures(tmp_path, monkeypatch):
+    from xray_captioning.data import phantom
+
+    monkeypatch.setattr(phantom, "STUDIES_A_WORKER", 1000)
+    alone = phantom.write_phantoms(tmp_path / "alone", 7, seed=4, size=64)
+    monkeypatch.setattr(phantom, "STUDIES_A_WORKER", 1)
+    together = phantom.write_phantoms(tmp_path / "together", 7, seed=4, size=64)
+    files = sorted(path.relative_to(alone) for path in alone.rglob("*") if path.is_file())
+    assert files == sorted(p.relative_to(together) for p in together.rglob("*") if p.is_file())
+    assert all((alone / f).read_bytes() == (together / f).read_bytes() for f in files)
+
+
+def test_a_failing_process_is_one_error_and_leaves_nothing(tmp_path, monkeypatch):
+    from xray_captioning.data import phantom
+
+    monkeypatch.setattr(phantom, "STUDIES_A_WORKER", 1)
+    monkeypatch.setattr(phantom.sys, "executable", "/bin/false")
+    if len(phantom.os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core draws alone")
+    with pytest.raises(DataError, match="a drawing process failed"):
+        phantom.write_phantoms(tmp_path / "out", 7, size=64)
+    assert not any(tmp_path.iterdir())

@@ -9,6 +9,8 @@ on the lateral image the patient looks to the left. `Problems` in the reports ta
 import csv
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +42,7 @@ NOTICE = (
 )
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
+MOST_WORKERS, STUDIES_A_WORKER = 4, 100
 REPORT_COLUMNS = (
     "uid",
     "MeSH",
@@ -130,7 +133,7 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     ):
         if value < least:
             raise ConfigError(f"phantom {name} is {value}: choose at least {least}")
-    with _new_folder(Path(out)) as folder, _single_threaded_opencv():
+    with _new_folder(Path(out)) as folder:
         images = folder / "images" / "images_normalized"
         images.mkdir(parents=True)
         reports, projections = _write_studies(images, studies, seed, size)
@@ -151,27 +154,74 @@ def _write_studies(
     images: Path, studies: int, seed: int, size: int
 ) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     """Write the images of all studies and return the rows of both tables."""
-    from tqdm import tqdm
-
+    with _drawn_elsewhere(images, studies, seed, size) as workers:
+        draw_share(images, studies, seed, size, 0, workers)
     reports: list[tuple[object, ...]] = []
     projections: list[tuple[object, ...]] = []
-    # Drawing is many short steps that would fight over Python's lock, so one thread draws while
-    # another compresses and writes the study before.
-    with ThreadPoolExecutor(1) as writer:
+    for index in range(studies):
+        uid, study, rng = _sampled(seed, index)
+        reports.append(_report_row(uid, study, report(study, rng)))
+        projections += [(uid, name, view) for name, view in _names(uid, study).items()]
+    return reports, projections
+
+
+def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, workers: int) -> None:
+    """Draw and write every `workers`-th study, beginning with number `worker`.
+
+    Drawing is many short steps that would fight over Python's lock, so one thread draws while
+    another compresses and writes the study before.
+    """
+    from tqdm import tqdm
+
+    bar = tqdm(total=studies, desc="phantoms", unit="study", disable=bool(worker) or None)
+    with _single_threaded_opencv(), bar, ThreadPoolExecutor(1) as writer:
         writing: Future[None] | None = None
-        for index in tqdm(range(studies), desc="phantoms", unit="study", disable=None):
-            rng = np.random.default_rng([seed, index])
-            study = sample_study(rng)
-            uid = FIRST_UID + index
-            reports.append(_report_row(uid, study, report(study, rng)))
-            views = dict(_named_views(uid, study, size))
-            projections += [(uid, name, view) for name, (view, _) in views.items()]
+        for index in range(worker, studies, workers):
+            uid, study, _ = _sampled(seed, index)
+            views = dict(zip(_names(uid, study), render(study, size)))
             if writing is not None:
                 writing.result()
             writing = writer.submit(_write_images, images, views)
+            bar.update(min(workers, studies - index))
         if writing is not None:
             writing.result()
-    return reports, projections
+
+
+@contextmanager
+def _drawn_elsewhere(images: Path, studies: int, seed: int, size: int) -> Iterator[int]:
+    """Let a process on each further core draw its share; yields how many draw, this one too.
+
+    Plain processes, because to fork after TensorFlow has started can hang, and the pools that do
+    not fork import the caller's script again.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = max(1, min(cores or 1, MOST_WORKERS, studies // STUDIES_A_WORKER))
+    code = (
+        "import sys; from pathlib import Path; from xray_captioning.data.phantom import draw_share;"
+        "draw_share(Path(sys.argv[1]), *map(int, sys.argv[2:]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    helpers = []
+    try:
+        for worker in range(1, workers):
+            numbers = map(str, (studies, seed, size, worker, workers))
+            line = [sys.executable, "-c", code, str(images), *numbers]
+            helpers.append(subprocess.Popen(line, env=environment, stderr=subprocess.PIPE))
+        yield workers
+        for helper in helpers:
+            _, error = helper.communicate()
+            if helper.returncode:
+                last = error.decode(errors="replace").strip().splitlines()[-1:]
+                raise DataError(f"{images}: a drawing process failed ({' '.join(last)}); try again")
+    finally:
+        for helper in helpers:
+            helper.kill()
+            helper.wait()
+
+
+def _sampled(seed: int, index: int) -> tuple[int, PhantomStudy, np.random.Generator]:
+    rng = np.random.default_rng([seed, index])
+    return FIRST_UID + index, sample_study(rng), rng
 
 
 def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ...]:
@@ -182,23 +232,19 @@ def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ..
     return (uid, details, problems, image, *background, text.findings, text.impression)
 
 
-def _named_views(
-    uid: int, study: PhantomStudy, size: int
-) -> Iterator[tuple[str, tuple[str, _Image]]]:
-    frontal, lateral = render(study, size)
-    yield f"{uid}_IM-0001-1001.dcm.png", ("Frontal", frontal)
-    if study.lateral:
-        yield f"{uid}_IM-0001-2001.dcm.png", ("Lateral", lateral)
+def _names(uid: int, study: PhantomStudy) -> dict[str, str]:
+    names = {f"{uid}_IM-0001-1001.dcm.png": "Frontal"}
+    return {**names, f"{uid}_IM-0001-2001.dcm.png": "Lateral"} if study.lateral else names
 
 
-def _write_images(folder: Path, views: dict[str, tuple[str, _Image]]) -> None:
+def _write_images(folder: Path, views: dict[str, _Image]) -> None:
     import cv2
 
     # Film grain hardly compresses: storing it takes a third more space and a sixth of the time.
     flags = [cv2.IMWRITE_PNG_COMPRESSION, 0]
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.11; older ones try every filter
         flags += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
-    for name, (_, image) in views.items():
+    for name, image in views.items():
         (folder / name).write_bytes(cv2.imencode(".png", image, flags)[1].tobytes())
 
 
