@@ -146,3 +146,13 @@ def test_find_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert read_bundle(find_bundle(name), "captioner")
         (tmp_path / name).mkdir()
         assert find_bundle(name) == Path(name)
+
+
+def test_a_checkout_that_is_not_installed_finds_its_shipped_bundles(monkeypatch):
+    from xray_captioning import bundle
+
+    def absent(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(bundle.resources, "files", absent)
+    assert "phantom_attention" in bundle.shipped_bundles()

@@ -102,7 +102,6 @@ def test_a_killed_process_resumes_to_the_same_losses(
             process.wait(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(log(tmp_path / "killed")) < 15
     assert not (tmp_path / "killed" / "manifest.json").exists()
     subprocess.run([*command(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
     np.testing.assert_allclose(log(tmp_path / "killed"), log(tmp_path / "whole"), rtol=1e-6)

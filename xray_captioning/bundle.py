@@ -116,14 +116,14 @@ def find_bundle(name: str | Path) -> Path:
 
 def shipped_bundles() -> list[str]:
     """Return the names of the bundles inside the package."""
-    try:
-        return sorted(path.parent.name for path in _shipped().glob(f"*/{MANIFEST}"))
-    except ModuleNotFoundError:
-        return []
+    return sorted(path.parent.name for path in _shipped().glob(f"*/{MANIFEST}"))
 
 
 def _shipped() -> Path:
-    return Path(str(resources.files("xray_captioning.weights")))
+    try:
+        return Path(str(resources.files("xray_captioning.weights")))
+    except ModuleNotFoundError:  # a checkout that is not installed
+        return Path(__file__).resolve().parents[1] / "weights"
 
 
 def _read_json(path: Path, advice: str) -> dict[str, Any]:

@@ -339,3 +339,15 @@ def test_a_failing_process_is_one_error_and_leaves_nothing(tmp_path, monkeypatch
     with pytest.raises(DataError, match="a drawing process failed"):
         phantom.write_phantoms(tmp_path / "out", 7, size=64)
     assert not any(tmp_path.iterdir())
+
+
+def test_without_opencv_the_error_says_what_to_install(tmp_path, monkeypatch):
+    import sys
+
+    from xray_captioning.data.phantom import write_phantoms
+    from xray_captioning.errors import MissingExtraError
+
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingExtraError, match="opencv-python-headless"):
+        write_phantoms(tmp_path / "out", studies=2, size=64)
+    assert not any(tmp_path.iterdir())

@@ -240,7 +240,7 @@ def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Rotate, scale and shift one image; what comes in from outside is black."""
-    cv2 = _opencv()
+    cv2 = opencv()
     height, width = image.shape[:2]
     angle, scale = rng.uniform(-7.0, 7.0), rng.uniform(0.92, 1.08)
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, scale)
@@ -250,7 +250,14 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
     return np.clip(moved.reshape(image.shape), 0.0, 1.0)
 
 
-def _opencv() -> Any:
+def opencv() -> Any:
+    """Return the module cv2, whichever distribution brings it.
+
+    Raises
+    ------
+    MissingExtraError
+        None does.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -346,7 +353,7 @@ def _end_of_scan(data: bytes, at: int) -> int:
 
 def _decode(data: bytes, name: str) -> NDArray[Any]:
     """Decode to (h, w) or (h, w, 3 or 4 in BGR order), uint8 or uint16."""
-    cv2 = _opencv()
+    cv2 = opencv()
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:
@@ -366,7 +373,7 @@ def _on_black(image: NDArray[Any]) -> NDArray[Any]:
 
 def _resize(image: NDArray[Any], size: int, resize: str) -> NDArray[Any]:
     """Resize to a square in the stored depth."""
-    cv2 = _opencv()
+    cv2 = opencv()
     shrinks = min(image.shape[:2]) >= size
     how = {
         "nearest": cv2.INTER_NEAREST,

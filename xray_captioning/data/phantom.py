@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError
+from .images import opencv
 from .phantom_reports import Report, report
 from .phantom_study import Anatomy, Finding, PhantomStudy, sample_study
 
@@ -89,6 +90,7 @@ def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
     ConfigError
         If `size` is too small.
     """
+    opencv()  # the two below import it when they are
     from .phantom_frontal import draw_frontal
     from .phantom_lateral import draw_lateral
 
@@ -238,7 +240,7 @@ def _names(uid: int, study: PhantomStudy) -> dict[str, str]:
 
 
 def _write_images(folder: Path, views: dict[str, _Image]) -> None:
-    import cv2
+    cv2 = opencv()
 
     # Film grain hardly compresses: storing it takes a third more space and a sixth of the time.
     flags = [cv2.IMWRITE_PNG_COMPRESSION, 0]
@@ -258,7 +260,7 @@ def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple[object, 
 @contextmanager
 def _single_threaded_opencv() -> Iterator[None]:
     """Keep OpenCV's own threads from taking the core of the one that writes."""
-    import cv2
+    cv2 = opencv()
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
