@@ -169,10 +169,14 @@ def test_control_c_leaves_nothing(tmp_path: Path) -> None:
         # A shell's background jobs ignore the interrupt, and so would their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        while process.poll() is None and not any(tmp_path.rglob("*.png")):
-            pass  # until it is at work
+        # Until it is at work itself: the pictures of even studies are those of other processes.
+        while process.poll() is None and not any(tmp_path.rglob("900009_*.png")):
+            pass
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=60)[1]
+        try:
+            error = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert error == "xray-captioning: interrupted\n"
     assert not any(tmp_path.iterdir())
