@@ -255,7 +255,7 @@ def _examples(
         Example(
             read_images(images[i], config.image.size, config.image.resize),
             references[i],
-            {first.column: first.texts[i]} | ({"constant": constant.texts[i]} if constant else {}),
+            {first.name: first.texts[i]} | ({"constant": constant.texts[i]} if constant else {}),
             captions[i].attention,
             captions[i].words,
             [views[i][path] for path in images[i]],
