@@ -306,11 +306,10 @@ class Captioner:
 
 def new_model(config: Config, encoder: Encoder, tokenizer: Tokenizer) -> CaptionModel:
     """Return an untrained head and decoder that fit an encoder and a vocabulary."""
-    regions = config.image.views * encoder.grid[0] * encoder.grid[1]
     return CaptionModel(
         config.model,
         tokenizer.vocabulary_size,
-        regions,
+        (config.image.views, *encoder.grid),
         encoder.channels,
         config.text.maximum_length,
     )

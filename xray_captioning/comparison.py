@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xray_captioning.caches import cached_features
 from xray_captioning.captioner import Caption, Captioner
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array, ArrayCache, stack_features
@@ -26,9 +27,8 @@ from xray_captioning.evaluation.baselines import (
 from xray_captioning.evaluation.table import System, system_row
 from xray_captioning.files import atomic_write
 from xray_captioning.plots import Example, plot_panel
-from xray_captioning.references import reference_texts, study_images, usable_studies
+from xray_captioning.references import reference_texts, scored_text, study_images, usable_studies
 from xray_captioning.text.cleaning import clean
-from xray_captioning.training import feature_cache, fill_features
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,7 +96,7 @@ def compare(
             captions = captioner.caption_features(features, beam)
             shown = shown or captions
             search = "greedy" if beam == 1 else f"beam-{beam}"
-            systems.append(System(name, search, [" ".join(c.words) for c in captions]))
+            systems.append(System(name, search, _scored(captions, captioner.config)))
     systems += _baselines(train, test, config, bundles, cache, seed)
     rows = [system_row(references, system) for system in systems]
     _write(Path(out), rows, systems, references, test, split, part)
@@ -170,6 +170,10 @@ def _given(name: str, found: Mapping[str, str], studies: pd.DataFrame, config: C
     return System(name, None, texts)
 
 
+def _scored(captions: Sequence[Caption], config: Config) -> list[str]:
+    return [scored_text(caption.words, config) for caption in captions]
+
+
 def _features(captioner: Captioner, studies: pd.DataFrame, cache: str | Path) -> Features:
     features, images = _filled(captioner, studies, cache)
     rows = [[features[path] for path in study] for study in images]
@@ -180,9 +184,7 @@ def _filled(
     captioner: Captioner, studies: pd.DataFrame, cache: str | Path
 ) -> tuple[ArrayCache, list[list[str]]]:
     images = study_images(studies, captioner.config)
-    features = feature_cache(captioner.encoder, captioner.config, cache)
-    fill_features(features, captioner.encoder, captioner.config, images)
-    return features, images
+    return cached_features(images, captioner.encoder, captioner.config, cache), images
 
 
 def _baselines(

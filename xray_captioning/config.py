@@ -60,6 +60,8 @@ class TextConfig:
         Tokens of a caption with its start and end tokens.
     prettify : bool
         Capitals and closed-up full stops in what people read; scores always use the raw words.
+    view_prefix : bool
+        A caption starts with a sentence that names its views; scores leave that sentence out.
     """
 
     section: str = "impression"
@@ -67,6 +69,7 @@ class TextConfig:
     minimum_frequency: int = 1
     maximum_length: int = 60
     prettify: bool = True
+    view_prefix: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,15 @@ class ModelConfig:
     units, embedding, attention : int
         Widths of the recurrent state, the word vectors and the attention's hidden layer.
     layers, heads : int
-        Blocks and attention heads of a Transformer.
+        Blocks and attention heads of a Transformer or GPT-2.
     dropout : float
         On the regions and on the decoder's output, in [0, 1).
+    tied_embeddings : bool
+        The word vectors serve as the weights of the logits, too (Press and Wolf,
+        arXiv:1608.05859).
+    language_model : str
+        What a ``gpt2`` decoder starts from: a keras-hub preset such as ``gpt2_base_en``, or a
+        folder of GPT-2 files. Empty: random weights, and words instead of byte pairs.
     """
 
     encoder: str = "chexnet"
@@ -107,11 +116,13 @@ class ModelConfig:
     layers: int = 3
     heads: int = 8
     dropout: float = 0.2
+    tied_embeddings: bool = False
+    language_model: str = ""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a decoder is fitted on cached features.
+    """How a network is fitted.
 
     Attributes
     ----------
@@ -134,6 +145,33 @@ class TrainingConfig:
     clip_norm: float = 5.0
     patience: int = 5
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class CaptionTrainingConfig(TrainingConfig):
+    """How a decoder is fitted; what keeps it from collapsing is off unless asked for.
+
+    Attributes
+    ----------
+    finding_weight : float
+        Weight of a finding classifier's loss on the projected regions, beside the caption's.
+    balanced : bool
+        Draw studies with rare findings more often, by the inverse square root of frequency.
+    label_smoothing : float
+        Share of the target spread over all words (Szegedy et al., arXiv:1512.00567), in [0, 1).
+    scheduled_sampling : float
+        Share of words replaced by the model's own in the last epoch, rising from 0 in the first
+        (Bengio et al., arXiv:1506.03099), in [0, 1).
+    encoder_learning_rate : float
+        Of the encoder's last block, which is then trained, too; 0 leaves the encoder frozen and
+        its features in the cache.
+    """
+
+    finding_weight: float = 0.0
+    balanced: bool = False
+    label_smoothing: float = 0.0
+    scheduled_sampling: float = 0.0
+    encoder_learning_rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -174,7 +212,7 @@ class Config:
     text: TextConfig = field(default_factory=TextConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     encoder_training: TrainingConfig = field(default_factory=TrainingConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    training: CaptionTrainingConfig = field(default_factory=CaptionTrainingConfig)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
 
     def to_dict(self) -> dict[str, Any]:
@@ -322,7 +360,12 @@ _MINIMA = {
     "decoding.no_repeat_ngram": 0,
     **{f"training.{name}": least for name, least in _TRAINING.items()},
     **{f"encoder_training.{name}": least for name, least in _TRAINING.items()},
+    "training.finding_weight": 0,
+    "training.label_smoothing": 0,
+    "training.scheduled_sampling": 0,
+    "training.encoder_learning_rate": 0,
 }
+_BELOW_ONE = ("model.dropout", "training.label_smoothing", "training.scheduled_sampling")
 
 
 def _check(config: Config, where: str) -> None:
@@ -339,8 +382,10 @@ def _check(config: Config, where: str) -> None:
             raise ConfigError(
                 f"{where}: {dotted} is {values[group][name]}; it must be at least {least}"
             )
-    if config.model.dropout >= 1:
-        raise ConfigError(f"{where}: model.dropout is {config.model.dropout}; it must be below 1")
+    for dotted in _BELOW_ONE:
+        group, name = dotted.split(".")
+        if values[group][name] >= 1:
+            raise ConfigError(f"{where}: {dotted} is {values[group][name]}; it must be below 1")
     fractions = config.fractions
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ConfigError(f"{where}: fractions is {fractions}; they must be >= 0 and sum to 1")

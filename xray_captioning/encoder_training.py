@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xray_captioning.backend import keras, ops
+from xray_captioning.caches import cached_pixels
 from xray_captioning.config import Config
-from xray_captioning.data.batches import Batches, finding_batch
-from xray_captioning.data.features import Array, ArrayCache
-from xray_captioning.data.images import read_images
+from xray_captioning.data.batches import Batches, finding_batch, pixel_inputs
+from xray_captioning.data.features import Array
 from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
 from xray_captioning.data.studies import with_images
 from xray_captioning.encoders import Encoder, FindingModel
@@ -27,41 +27,13 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation.classification import classification_table
 from xray_captioning.files import atomic_write
 from xray_captioning.labels import Labels, finding_labels
+from xray_captioning.losses import MaskedBinaryCrossentropy
 from xray_captioning.references import study_images
-from xray_captioning.training import claim_run, compile_model, fit
+from xray_captioning.run_state import claim_run
+from xray_captioning.training import compile_model, fit
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-class MaskedBinaryCrossentropy(keras.losses.Loss):
-    """Sigmoid cross-entropy averaged over the labels that are known (not not-a-number).
-
-    Parameters
-    ----------
-    positive_weights : array, shape (findings,)
-        How much more a present finding counts than an absent one.
-    """
-
-    def __init__(self, positive_weights: Any) -> None:
-        super().__init__()
-        self.positive_weights = np.asarray(positive_weights, "float32")
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return one loss a study, shape (batch,).
-
-        Parameters
-        ----------
-        y_true : tensor, shape (batch, findings)
-            1, 0 or not-a-number.
-        y_pred : tensor, shape (batch, findings)
-            Logits.
-        """
-        known = ops.logical_not(ops.isnan(y_true))
-        target = ops.where(known, y_true, 0.0)
-        loss = ops.softplus(y_pred) - y_pred * target
-        weight = ops.where(target > 0.5, self.positive_weights, 1.0) * ops.cast(known, loss.dtype)
-        return ops.sum(loss * weight, axis=-1) / ops.maximum(ops.sum(weight, axis=-1), 1.0)
 
 
 def train_encoder(
@@ -144,30 +116,21 @@ def _datasets(
 ) -> dict[str, Batches]:
     image = config.image
     images = study_images(studies, config)
-    pixels = ArrayCache(Path(cache), {"pixels": "grey", "size": image.size, "resize": image.resize})
-    pixels.fill(
-        [path for study in images for path in study],
-        lambda paths: _grey(read_images(paths, image.size, image.resize)),
-        "read images",
-    )
+    pixels = cached_pixels(images, config, cache)
     data = {}
     for name, ids in split.parts.items():
         rows = _rows(studies, ids)
-        make = finding_batch(
+        inputs = pixel_inputs(
             pixels,
             [images[i] for i in rows],
             image.views,
-            labels[rows],
             image.normalisation,
             augmented=image.augment and name == "train",
         )
+        make = finding_batch(inputs, labels[rows])
         seed = config.encoder_training.seed if name == "train" else None
         data[name] = Batches(make, len(rows), config.encoder_training.batch_size, seed)
     return data
-
-
-def _grey(images: Array) -> Array:
-    return np.rint(images.mean(axis=-1) * 255).astype("uint8")
 
 
 def _odds(labels: Labels) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 Labels = NDArray[np.float32]
 
 
-def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
+def finding_labels(
+    studies: pd.DataFrame, wanted: Sequence[str] | None = None
+) -> tuple[list[str], Labels]:
     """Return the findings that some study has, and a label for each study and finding.
 
     Where the source codes findings (``problems``), what it does not name is absent. Where it
@@ -28,6 +31,8 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
     ----------
     studies : pandas.DataFrame
         As :func:`xray_captioning.read_studies` returns it.
+    wanted : sequence of str, optional
+        Findings to label, whether or not some study has them.
 
     Returns
     -------
@@ -43,6 +48,8 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
     coded = any(len(problems) for problems in studies["problems"])
     names = list(dict.fromkeys((*FINDINGS[1:], *NIH14)))
     rows = _from_problems(studies, names) if coded else _from_text(studies, names)
+    if wanted is not None:
+        return list(wanted), rows[:, [names.index(name) for name in wanted]]
     found = np.flatnonzero(np.nansum(rows, axis=0) > 0)
     if not len(found):
         raise DataError(
@@ -50,6 +57,27 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
             f"reports name some, such as {', '.join(FINDINGS[1:4])}"
         )
     return [names[i] for i in found], rows[:, found]
+
+
+def rarity(labels: Labels) -> Labels:
+    """Return how often to draw each study so that rare findings are seen more.
+
+    A study counts by its rarest finding, one without findings as a finding of its own: the
+    inverse square root of the frequency.
+
+    Parameters
+    ----------
+    labels : array, shape (studies, findings), float32
+
+    Returns
+    -------
+    array, shape (studies,), float32
+    """
+    present = np.nan_to_num(labels) > 0
+    present = np.column_stack([present, ~present.any(axis=1)])
+    weights = np.maximum(present.sum(axis=0), 1) ** -0.5
+    rare: Labels = (present * weights).max(axis=1).astype("float32")
+    return rare
 
 
 def _from_problems(studies: pd.DataFrame, names: list[str]) -> Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xray_captioning.config import Config
@@ -40,6 +41,31 @@ def reference_texts(studies: pd.DataFrame, config: Config) -> list[str]:
         columns = [config.text.section]
     rows = zip(*(studies[column] for column in columns))
     return [clean(" ".join(text for text in row if text), config.text.cleaning) for row in rows]
+
+
+def training_texts(studies: pd.DataFrame, config: Config) -> list[str]:
+    """Return what a model learns to write: the references, after their views where asked for."""
+    texts = reference_texts(studies, config)
+    if not config.text.view_prefix:
+        return texts
+    views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
+    rows = zip(study_images(studies, config), views, texts)
+    return [f"{_view_sentence([names[i] for i in seen])} {text}" for seen, names, text in rows]
+
+
+def scored_text(words: Sequence[str], config: Config) -> str:
+    """Return the words of a caption that are scored: without the sentence on its views."""
+    if config.text.view_prefix and "." in words:
+        words = words[list(words).index(".") + 1 :]
+    return " ".join(words)
+
+
+def _view_sentence(views: Sequence[str]) -> str:
+    if len(views) == 1:
+        return {"frontal": "frontal view .", "lateral": "lateral view ."}.get(
+            views[0], "one view ."
+        )
+    return "two views ." if len(views) == 2 else "several views ."
 
 
 def study_images(studies: pd.DataFrame, config: Config) -> list[list[str]]:

@@ -6,16 +6,22 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from xray_captioning.backend import keras
+from xray_captioning.config import Config
 from xray_captioning.data.batches import Batches
-from xray_captioning.errors import BundleError
+from xray_captioning.data.splits import Split, data_digest
+from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_path, atomic_write
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN = "run.json"
 BEST = "best.weights.h5"
 STATE = "state.npz"
 
@@ -128,3 +134,81 @@ def _csv(rows: list[dict[str, float]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+class EpochBar(keras.callbacks.Callback):
+    """One progress bar over all epochs, silent where there is no terminal."""
+
+    def __init__(self, done: int, epochs: int) -> None:
+        super().__init__()
+        self.done, self.epochs = done, epochs
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Open the bar."""
+        from tqdm import tqdm
+
+        self.bar = tqdm(
+            total=self.epochs, initial=self.done, desc="train", unit="epoch", disable=None
+        )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Show the losses."""
+        self.bar.update()
+        self.bar.set_postfix({k: f"{v:.3f}" for k, v in (logs or {}).items() if "loss" in k})
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Close the bar."""
+        self.bar.close()
+
+
+def claim_run(
+    out: Path,
+    config: Config,
+    studies: pd.DataFrame,
+    split: Split,
+    weights: str,
+    resume: bool,
+) -> None:
+    """Make the run folder this run's own, or check that it is.
+
+    Parameters
+    ----------
+    out : Path
+    config : Config
+    studies : pandas.DataFrame
+    split : Split
+    weights : str
+        What the run starts from: a digest or a name.
+    resume : bool
+
+    Raises
+    ------
+    ConfigError
+        The folder holds a run and ``resume`` is False, or holds another run.
+    """
+    path = out / RUN
+    values = {
+        "config": config.to_dict(),
+        "data": data_digest(studies),
+        "split": split.digest,
+        "weights": weights,
+    }
+    if not path.is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise ConfigError(f"{out}: is not empty and holds no run; choose another folder")
+        atomic_write(path, json.dumps(values, indent=2) + "\n")
+        return
+    if not resume:
+        raise ConfigError(
+            f"{out}: holds a run already; go on with --resume or choose another --out"
+        )
+    try:
+        saved = dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: is damaged; choose another folder") from error
+    different = sorted(name for name in values if values[name] != saved.get(name))
+    if different:
+        raise ConfigError(
+            f"{out}: was started with other {' and '.join(different)}; "
+            "resume with the same data and options, or choose another --out"
+        )

@@ -8,7 +8,9 @@ from xray_captioning.data.batches import (
     Batches,
     caption_batch,
     caption_lengths,
+    feature_inputs,
     finding_batch,
+    pixel_inputs,
 )
 
 
@@ -57,7 +59,7 @@ def tokens():
 
 
 def test_captions_are_shifted_weighted_and_cut(tokens):
-    make = caption_batch(Rows(), [[str(i)] for i in range(40)], 2, tokens)
+    make = caption_batch(feature_inputs(Rows(), [[str(i)] for i in range(40)], 2), tokens)
     inputs, targets, weights = make(np.array([0, 3]), np.random.default_rng(0), 5)
     assert inputs["tokens"].shape == targets.shape == (2, STEP)
     assert inputs["tokens"][0].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
@@ -68,7 +70,7 @@ def test_captions_are_shifted_weighted_and_cut(tokens):
 
 
 def test_the_first_two_batches_differ_in_length_whatever_they_hold(tokens):
-    make = caption_batch(Rows(), [[str(i)] for i in range(40)], 2, tokens)
+    make = caption_batch(feature_inputs(Rows(), [[str(i)] for i in range(40)], 2), tokens)
     rng = np.random.default_rng(0)
     for chosen in ([0], [39], [20]):
         first, second = (make(np.array(chosen), rng, i)[1].shape[1] for i in (0, 1))
@@ -81,7 +83,8 @@ def test_pixels_are_scaled_repeated_and_only_varied_in_training():
     labels = np.array([[1.0], [np.nan]], "float32")
 
     def batch(augmented):
-        make = finding_batch(cache, [["a", "b"], ["b"]], 2, labels, "unit", augmented)
+        inputs = pixel_inputs(cache, [["a", "b"], ["b"]], 2, "unit", augmented)
+        make = finding_batch(inputs, labels)
         return make(np.array([0, 1]), np.random.default_rng(0), 0)
 
     inputs, found = batch(False)

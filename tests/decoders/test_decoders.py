@@ -7,15 +7,21 @@ from xray_captioning.backend import keras, ops
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.decoders.decoder import masked_softmax
-from xray_captioning.training import caption_loss
+from xray_captioning.losses import WordCrossentropy
 
-VOCABULARY, REGIONS, CHANNELS, TIME = 23, 8, 5, 7
+VOCABULARY, GRID, CHANNELS, TIME = 23, (2, 2, 3), 5, 7
+REGIONS = 12
 
 
-@pytest.fixture(params=list(DECODERS))
+TIED = [name for name, (_, names) in DECODERS.items() if "tied_embeddings" in names]
+
+
+@pytest.fixture(params=[*DECODERS, *(f"{name}, tied" for name in TIED)])
 def config(request):
+    name, _, tied = request.param.partition(", ")
     return ModelConfig(
-        decoder=request.param,
+        decoder=name,
+        tied_embeddings=bool(tied),
         head=12,
         units=16,
         embedding=10,
@@ -29,7 +35,7 @@ def config(request):
 @pytest.fixture
 def model(config):
     keras.utils.set_random_seed(0)
-    return CaptionModel(config, VOCABULARY, REGIONS, CHANNELS)
+    return CaptionModel(config, VOCABULARY, GRID, CHANNELS)
 
 
 def batch(studies=3, seed=0):
@@ -55,7 +61,7 @@ def stepped(model, inputs):
 
 
 def compile_for(model, **kwargs):
-    model.compile(keras.optimizers.Adam(1e-2), caption_loss(), **kwargs)
+    model.compile(keras.optimizers.Adam(1e-2), WordCrossentropy(), **kwargs)
 
 
 def test_call_equals_repeated_step(model):
@@ -121,7 +127,7 @@ def test_config_round_trip(model):
 
 def test_saved_weights_give_the_same_logits(model, config, tmp_path):
     model.save_weights(tmp_path / "model.weights.h5")
-    other = CaptionModel(config, VOCABULARY, REGIONS, CHANNELS)
+    other = CaptionModel(config, VOCABULARY, GRID, CHANNELS)
     inputs = batch()
     assert np.abs(logits(model, inputs) - logits(other, inputs)).max() > 1e-3
     other.load_weights(tmp_path / "model.weights.h5")
@@ -133,9 +139,7 @@ def test_fit_lowers_the_loss_and_moves_every_weight(config, normalisation):
     from dataclasses import replace
 
     keras.utils.set_random_seed(0)
-    model = CaptionModel(
-        replace(config, normalisation=normalisation), VOCABULARY, REGIONS, CHANNELS
-    )
+    model = CaptionModel(replace(config, normalisation=normalisation), VOCABULARY, GRID, CHANNELS)
     compile_for(model)
     inputs = batch(8)
     targets = np.roll(inputs["tokens"], -1, axis=1)
@@ -169,7 +173,7 @@ def test_padding_does_not_count_in_the_loss(model):
 
 def test_bfloat16_compute_keeps_float32_logits(config):
     with_policy = CaptionModel(
-        config, VOCABULARY, REGIONS, CHANNELS, dtype=keras.DTypePolicy("mixed_bfloat16")
+        config, VOCABULARY, GRID, CHANNELS, dtype=keras.DTypePolicy("mixed_bfloat16")
     )
     inputs = batch()
     found = with_policy(inputs)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.encoder_training import MaskedBinaryCrossentropy
 from xray_captioning.encoders import ENCODERS, Encoder, FindingModel
 from xray_captioning.encoders.saved import weights_digest
 from xray_captioning.errors import ConfigError
+from xray_captioning.losses import MaskedBinaryCrossentropy
 
 SIZE = 64
 

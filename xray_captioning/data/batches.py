@@ -13,6 +13,8 @@ from xray_captioning.data.features import Array, ArrayCache, stack_features, sta
 from xray_captioning.data.images import augment, normalise
 
 Maker = Callable[[Array, np.random.Generator, int], Any]
+Inputs = Callable[[Array, np.random.Generator], dict[str, Array]]
+Images = Sequence[Sequence[str]]
 WINDOW = 8  # batches whose studies are sorted by length together
 STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are compiled
 
@@ -29,6 +31,8 @@ class Batches(keras.utils.PyDataset):
         None keeps the order.
     lengths : array, shape (studies,), optional
         Studies of like length are put together, so that little time goes into padding.
+    weights : array, shape (studies,), optional
+        An epoch then draws as many studies as there are, with replacement, in this proportion.
     """
 
     def __init__(
@@ -38,10 +42,11 @@ class Batches(keras.utils.PyDataset):
         batch_size: int,
         seed: int | None = None,
         lengths: Array | None = None,
+        weights: Array | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.make, self.studies, self.batch_size = make, studies, batch_size
-        self.seed, self.lengths = seed, lengths
+        self.seed, self.lengths, self.weights = seed, lengths, weights
         self.epoch = 0
 
     @property
@@ -67,7 +72,10 @@ class Batches(keras.utils.PyDataset):
         if self.seed is None:
             return self._cut(order)
         rng = np.random.default_rng([self.seed, epoch])
-        rng.shuffle(order)
+        if self.weights is None:
+            rng.shuffle(order)
+        else:
+            order = rng.choice(self.studies, self.studies, p=self.weights / self.weights.sum())
         if self.lengths is None:
             return self._cut(order)
         window = WINDOW * self.batch_size
@@ -84,10 +92,8 @@ class Batches(keras.utils.PyDataset):
         ]
 
 
-def caption_batch(
-    cache: ArrayCache, images: Sequence[Sequence[str]], views: int, tokens: Array
-) -> Maker:
-    """Return a maker of (inputs, targets, weights) from cached features.
+def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
+    """Return a maker of ``regions`` and ``mask`` (batch, regions) from cached feature maps.
 
     Parameters
     ----------
@@ -96,22 +102,69 @@ def caption_batch(
     images : sequence of sequences of str
         The images of each study.
     views : int
+    """
+
+    def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
+        regions, mask = stack_features(
+            [[cache[path] for path in images[i]] for i in numbers], views
+        )
+        return {"regions": regions, "mask": mask}
+
+    return make
+
+
+def pixel_inputs(
+    cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool
+) -> Inputs:
+    """Return a maker of ``images`` and ``mask`` (batch, views) from cached pixels.
+
+    Parameters
+    ----------
+    cache : ArrayCache
+        Of grey images (size, size), uint8.
+    images : sequence of sequences of str
+    views : int
+    normalisation : str
+    augmented : bool
+        Change the pixels a little in each epoch; never mirrored.
+    """
+
+    def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
+        pixels, mask = stack_views([[cache[path] for path in images[i]] for i in numbers], views)
+        grey = pixels.reshape(-1, *pixels.shape[2:], 1).astype(np.float32) / np.float32(255)
+        if augmented:
+            grey = augment(grey, rng)
+        flat = normalise(np.repeat(grey, 3, axis=-1), normalisation)
+        return {"images": flat.reshape(*pixels.shape, 3), "mask": mask}
+
+    return make
+
+
+def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) -> Maker:
+    """Return a maker of (inputs, targets, weights).
+
+    Parameters
+    ----------
+    inputs : callable
+        Made by :func:`feature_inputs` or :func:`pixel_inputs`.
     tokens : array, shape (studies, time), int32
         Start token, words, end token, zeros.
+    findings : array, shape (studies, findings), float32, optional
+        1 present, 0 absent, not-a-number unknown; goes into the inputs.
     """
     lengths = caption_lengths(tokens)
     longest = _rounded(lengths.max(initial=1))
     tokens = np.pad(tokens, [(0, 0), (0, longest + STEP)])
 
     def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:
-        rows = [[cache[path] for path in images[i]] for i in numbers]
-        regions, mask = stack_features(rows, views)
         time = _rounded(lengths[numbers].max())
         # Keras takes from the first two batches which axes vary, so these differ.
         time = longest if index == 0 else longest + STEP if (index, time) == (1, longest) else time
-        inputs = {"regions": regions, "mask": mask, "tokens": tokens[numbers, :time]}
+        given = {**inputs(numbers, rng), "tokens": tokens[numbers, :time]}
+        if findings is not None:
+            given["findings"] = findings[numbers]
         targets = tokens[numbers, 1 : time + 1]
-        return inputs, targets, (targets > 0).astype("float32")
+        return given, targets, (targets > 0).astype("float32")
 
     return make
 
@@ -126,35 +179,18 @@ def _rounded(length: int) -> int:
     return STEP * math.ceil(length / STEP)
 
 
-def finding_batch(
-    cache: ArrayCache,
-    images: Sequence[Sequence[str]],
-    views: int,
-    labels: Array,
-    normalisation: str,
-    augmented: bool,
-) -> Maker:
-    """Return a maker of (inputs, labels) from cached pixels.
+def finding_batch(inputs: Inputs, labels: Array) -> Maker:
+    """Return a maker of (inputs, labels).
 
     Parameters
     ----------
-    cache : ArrayCache
-        Of grey images (size, size), uint8.
-    images : sequence of sequences of str
-    views : int
+    inputs : callable
+        Made by :func:`pixel_inputs`.
     labels : array, shape (studies, findings), float32
         1 present, 0 absent, not-a-number unknown.
-    normalisation : str
-    augmented : bool
-        Change the pixels a little in each epoch; never mirrored.
     """
 
     def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:
-        pixels, mask = stack_views([[cache[path] for path in images[i]] for i in numbers], views)
-        grey = pixels.reshape(-1, *pixels.shape[2:], 1).astype(np.float32) / np.float32(255)
-        if augmented:
-            grey = augment(grey, rng)
-        flat = normalise(np.repeat(grey, 3, axis=-1), normalisation)
-        return {"images": flat.reshape(*pixels.shape, 3), "mask": mask}, labels[numbers]
+        return inputs(numbers, rng), labels[numbers]
 
     return make

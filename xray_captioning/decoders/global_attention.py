@@ -6,6 +6,7 @@ from typing import Any
 
 from xray_captioning.backend import keras, ops
 from xray_captioning.decoders.decoder import Decoder, Features, State, masked_softmax
+from xray_captioning.decoders.words import word_logits
 
 
 class AdditiveAttentionGRUCell(keras.layers.Layer):
@@ -90,6 +91,8 @@ class GlobalAttention(Decoder):
         Token ids; widths of the state, the word vectors and the attention's hidden layer.
     dropout : float
         On word vectors and on the hidden state before the logits, in [0, 1).
+    tied_embeddings : bool
+        The word vectors are the weights of the logits, too.
     **kwargs
         Of :class:`keras.layers.Layer`.
 
@@ -106,17 +109,18 @@ class GlobalAttention(Decoder):
         embedding: int = 300,
         attention: int = 512,
         dropout: float = 0.2,
+        tied_embeddings: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(vocabulary_size, **kwargs)
         self.units, self.embedding_size, self.attention = units, embedding, attention
-        self.dropout_rate = dropout
+        self.dropout_rate, self.tied_embeddings = dropout, tied_embeddings
         dtype = self.dtype_policy
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding, name="embedding", dtype=dtype
         )
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
-        self.logits = keras.layers.Dense(vocabulary_size, name="logits", dtype="float32")
+        self.logits = word_logits(self.embedding, tied_embeddings)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
@@ -166,4 +170,5 @@ class GlobalAttention(Decoder):
             "embedding": self.embedding_size,
             "attention": self.attention,
             "dropout": self.dropout_rate,
+            "tied_embeddings": self.tied_embeddings,
         }

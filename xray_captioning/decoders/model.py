@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from typing import Any
 
 from xray_captioning.backend import keras
 from xray_captioning.config import ModelConfig
+from xray_captioning.decoders.context_aggregation import ContextAttention
 from xray_captioning.decoders.decoder import Decoder, Features, State
 from xray_captioning.decoders.global_attention import GlobalAttention
 from xray_captioning.decoders.head import RegionHead
@@ -13,18 +16,26 @@ from xray_captioning.decoders.recurrent import GruDecoder, LstmDecoder, SimpleDe
 from xray_captioning.decoders.transformer import Transformer
 from xray_captioning.errors import ConfigError
 
-# Each decoder and the fields of the configuration it is made from.
+_RECURRENT = ("units", "embedding", "dropout", "tied_embeddings")
+# Each decoder and what it is made from: fields of the configuration, the grid of regions
+# (views, rows, columns) and the most tokens of a caption.
 DECODERS: dict[str, tuple[type[Decoder], tuple[str, ...]]] = {
-    "simple": (SimpleDecoder, ("units", "embedding", "dropout")),
-    "gru": (GruDecoder, ("units", "embedding", "dropout")),
-    "lstm": (LstmDecoder, ("units", "embedding", "dropout")),
-    "global_attention": (GlobalAttention, ("units", "embedding", "attention", "dropout")),
-    "transformer": (Transformer, ("units", "layers", "heads", "dropout")),
+    "simple": (SimpleDecoder, _RECURRENT),
+    "gru": (GruDecoder, _RECURRENT),
+    "lstm": (LstmDecoder, _RECURRENT),
+    "global_attention": (GlobalAttention, (*_RECURRENT, "attention")),
+    "context_aggregation": (ContextAttention, (*_RECURRENT, "attention", "grid")),
+    "transformer": (
+        Transformer,
+        ("units", "layers", "heads", "dropout", "tied_embeddings", "maximum_length"),
+    ),
 }
+
+Grid = tuple[int, int, int]
 
 
 def build_decoder(
-    config: ModelConfig, vocabulary_size: int, maximum_length: int, **kwargs: Any
+    config: ModelConfig, vocabulary_size: int, grid: Grid, maximum_length: int, **kwargs: Any
 ) -> Decoder:
     """Return the decoder a configuration names.
 
@@ -32,8 +43,10 @@ def build_decoder(
     ----------
     config : ModelConfig
     vocabulary_size : int
+    grid : tuple of int
+        Views, rows and columns of the regions.
     maximum_length : int
-        Most tokens of a caption, for decoders that have to know it.
+        Most tokens of a caption.
     **kwargs
         Of :class:`keras.layers.Layer`.
 
@@ -45,14 +58,13 @@ def build_decoder(
     if config.decoder not in DECODERS:
         raise ConfigError(f"unknown decoder {config.decoder!r}; decoders are {', '.join(DECODERS)}")
     kind, names = DECODERS[config.decoder]
-    if "heads" in names:
-        if config.units % config.heads:
-            raise ConfigError(
-                f"model.units is {config.units}, which {config.heads} heads cannot divide; "
-                "change model.units or model.heads"
-            )
-        kwargs["maximum_length"] = maximum_length
-    return kind(vocabulary_size, **{name: getattr(config, name) for name in names}, **kwargs)
+    if "heads" in names and config.units % config.heads:
+        raise ConfigError(
+            f"model.units is {config.units}, which {config.heads} heads cannot divide; "
+            "change model.units or model.heads"
+        )
+    known = {**asdict(config), "grid": grid, "maximum_length": maximum_length}
+    return kind(vocabulary_size, **{name: known[name] for name in names}, **kwargs)
 
 
 class CaptionModel(keras.Model):
@@ -62,8 +74,10 @@ class CaptionModel(keras.Model):
     ----------
     config : ModelConfig
     vocabulary_size : int
-    regions, channels : int
-        Size of the encoder's features.
+    grid : tuple of int
+        Views, rows and columns of the encoder's regions.
+    channels : int
+        Of each region.
     maximum_length : int
         Most tokens of a caption.
     **kwargs
@@ -74,12 +88,13 @@ class CaptionModel(keras.Model):
         self,
         config: ModelConfig,
         vocabulary_size: int,
-        regions: int,
+        grid: Grid,
         channels: int,
         maximum_length: int = 60,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        regions = math.prod(grid)
         self.features_shape = Features((None, regions, channels), (None, regions))
         self.head = RegionHead(
             config.head,
@@ -90,7 +105,7 @@ class CaptionModel(keras.Model):
             dtype=self.dtype_policy,
         )
         self.decoder = build_decoder(
-            config, vocabulary_size, maximum_length, name="decoder", dtype=self.dtype_policy
+            config, vocabulary_size, grid, maximum_length, name="decoder", dtype=self.dtype_policy
         )
         self.build(None)
 

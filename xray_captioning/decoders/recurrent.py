@@ -6,6 +6,7 @@ from typing import Any
 
 from xray_captioning.backend import keras, ops
 from xray_captioning.decoders.decoder import Decoder, Features, State
+from xray_captioning.decoders.words import word_logits
 
 
 def mean_region(features: Features, dtype: str) -> Any:
@@ -25,6 +26,8 @@ class _Recurrent(Decoder):
         Token ids; widths of the recurrent state and of the word vectors.
     dropout : float
         On word vectors and before the logits, in [0, 1).
+    tied_embeddings : bool
+        The word vectors are the weights of the logits, too.
     **kwargs
         Of :class:`keras.layers.Layer`.
     """
@@ -38,10 +41,12 @@ class _Recurrent(Decoder):
         units: int = 512,
         embedding: int = 300,
         dropout: float = 0.2,
+        tied_embeddings: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(vocabulary_size, **kwargs)
         self.units, self.embedding_size, self.dropout_rate = units, embedding, dropout
+        self.tied_embeddings = tied_embeddings
         dtype = self.dtype_policy
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding, name="embedding", dtype=dtype
@@ -49,7 +54,7 @@ class _Recurrent(Decoder):
         self.image = keras.layers.Dense(units, "relu", name="image", dtype=dtype)
         self.rnn = self.layer(units, return_sequences=True, name="rnn", dtype=dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
-        self.logits = keras.layers.Dense(vocabulary_size, name="logits", dtype="float32")
+        self.logits = word_logits(self.embedding, tied_embeddings)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
@@ -91,6 +96,7 @@ class _Recurrent(Decoder):
             "units": self.units,
             "embedding": self.embedding_size,
             "dropout": self.dropout_rate,
+            "tied_embeddings": self.tied_embeddings,
         }
 
     def _joined(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from xray_captioning.backend import keras, ops
 from xray_captioning.decoders.decoder import Decoder, Features, State, masked_softmax
+from xray_captioning.decoders.words import word_logits
 
 
 class Attention(keras.layers.Layer):
@@ -142,6 +143,8 @@ class Transformer(Decoder):
         Most tokens of a caption.
     dropout : float
         In [0, 1).
+    tied_embeddings : bool
+        The word vectors are the weights of the logits, too.
     **kwargs
         Of :class:`keras.layers.Layer`.
 
@@ -159,11 +162,13 @@ class Transformer(Decoder):
         heads: int = 8,
         maximum_length: int = 60,
         dropout: float = 0.1,
+        tied_embeddings: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(vocabulary_size, **kwargs)
         self.units, self.layers, self.heads = units, layers, heads
         self.maximum_length, self.dropout_rate = maximum_length, dropout
+        self.tied_embeddings = tied_embeddings
         dtype = self.dtype_policy
         self.embedding = keras.layers.Embedding(
             vocabulary_size, units, name="embedding", dtype=dtype
@@ -174,7 +179,7 @@ class Transformer(Decoder):
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
-        self.logits = keras.layers.Dense(vocabulary_size, name="logits", dtype="float32")
+        self.logits = word_logits(self.embedding, tied_embeddings)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
@@ -242,6 +247,7 @@ class Transformer(Decoder):
             "heads": self.heads,
             "maximum_length": self.maximum_length,
             "dropout": self.dropout_rate,
+            "tied_embeddings": self.tied_embeddings,
         }
 
     def _images(self, features: Features) -> list[tuple[Any, Any]]:

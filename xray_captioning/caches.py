@@ -1,0 +1,75 @@
+"""Pixels and features of images on disk, for whoever trains or evaluates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xray_captioning.backend import compiled
+from xray_captioning.config import Config
+from xray_captioning.data.features import Array, ArrayCache
+from xray_captioning.data.images import read_images
+from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.saved import encode_images, weights_digest
+
+Images = Sequence[Sequence[str]]
+
+
+def cached_pixels(images: Images, config: Config, folder: str | Path) -> ArrayCache:
+    """Return grey pixels (size, size), uint8, of the images of studies, read where missing.
+
+    Parameters
+    ----------
+    images : sequence of sequences of str
+        Paths, study by study.
+    config : Config
+        Its image part says how they are resized.
+    folder : path
+        Where caches live.
+    """
+    image = config.image
+    cache = ArrayCache(Path(folder), {"pixels": "grey", "size": image.size, "resize": image.resize})
+    cache.fill(
+        [path for study in images for path in study],
+        lambda paths: _grey(read_images(paths, image.size, image.resize)),
+        "read images",
+    )
+    return cache
+
+
+def cached_features(
+    images: Images, encoder: Encoder, config: Config, folder: str | Path
+) -> ArrayCache:
+    """Return feature maps (rows, columns, channels), float32, encoded where missing.
+
+    Parameters
+    ----------
+    images : sequence of sequences of str
+        Paths, study by study.
+    encoder : Encoder
+        Its weights are part of the cache's name.
+    config : Config
+        Its image part says how pixels become the encoder's input.
+    folder : path
+        Where caches live.
+    """
+    settings = {
+        "version": 1,  # of the code that reads and encodes images
+        "encoder": encoder.name_of_backbone,
+        "weights": weights_digest(encoder),
+        "pool": encoder.pool,
+        "size": config.image.size,
+        "resize": config.image.resize,
+        "normalisation": config.image.normalisation,
+    }
+    cache = ArrayCache(Path(folder), settings)
+    encode = compiled(encoder.encode, encoder)
+    paths = [path for study in images for path in study]
+    cache.fill(paths, lambda some: encode_images(encode, config, some), "encode images")
+    return cache
+
+
+def _grey(images: Array) -> Array:
+    return np.rint(images.mean(axis=-1) * 255).astype("uint8")

@@ -1,0 +1,271 @@
+"""Chained context aggregation over each view's feature map, then additive attention.
+
+Shapes below: N maps (every view of every study is one), R = rows * columns regions of a map,
+C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.decoders.decoder import Features, State
+from xray_captioning.decoders.global_attention import GlobalAttention
+
+
+def pooling_scales(rows: int, columns: int) -> list[int]:
+    """Return the powers of two from 2 that are smaller than the longer side of a map.
+
+    A larger scale would see the whole map at once, as the global flow does already.
+    """
+    scales = []
+    while 2 ** (len(scales) + 1) < max(rows, columns):
+        scales.append(2 ** (len(scales) + 1))
+    return scales
+
+
+def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the matrices that average a line of regions into cells, and draw it again.
+
+    Parameters
+    ----------
+    length, scale : int
+        Regions of the line, and of a cell. The last cell has what is left over; a scale beyond
+        the line is clipped to it.
+
+    Returns
+    -------
+    pool : ndarray, shape (cells, length), float64
+        Mean over the regions of a cell.
+    spread : ndarray, shape (length, cells), float64
+        Linear interpolation between the cells' centres, constant beyond the outermost.
+    """
+    cell = np.arange(length) // scale
+    members = (cell == np.arange(cell[-1] + 1)[:, None]).astype(float)
+    pool = members / members.sum(axis=1, keepdims=True)
+    centres = pool @ np.arange(length)
+    spread = [np.interp(np.arange(length), centres, one) for one in np.eye(len(centres))]
+    return pool, np.stack(spread, axis=1)
+
+
+class Convolution(keras.layers.Layer):
+    """``relu(norm(conv3x3(maps)))``, the convolution depthwise separable and zero-padded.
+
+    Parameters
+    ----------
+    rows, columns : int
+    channels : int
+        Of the output.
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+    """
+
+    def __init__(self, rows: int, columns: int, channels: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rows, self.columns, self.channels = rows, columns, channels
+        dtype = self.dtype_policy
+        self.convolution = keras.layers.SeparableConv2D(
+            channels,
+            3,
+            padding="same",
+            data_format="channels_last",
+            name="convolution",
+            dtype=dtype,
+        )
+        self.norm = keras.layers.LayerNormalization(name="norm", dtype=dtype)
+
+    def build(self, maps_shape: Any) -> None:
+        """Build for maps (N, rows * columns, channels) of any channels."""
+        self.convolution.build((None, self.rows, self.columns, maps_shape[-1]))
+        self.norm.build((None, None, None, self.channels))
+        self.built = True
+
+    def call(self, maps: Any) -> Any:
+        """Return maps (N, rows * columns, channels)."""
+        maps = ops.reshape(maps, (-1, self.rows, self.columns, maps.shape[-1]))
+        maps = ops.relu(self.norm(self.convolution(maps)))
+        return ops.reshape(maps, (-1, self.rows * self.columns, self.channels))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        sizes = {"rows": self.rows, "columns": self.columns, "channels": self.channels}
+        return {**super().get_config(), **sizes}
+
+
+class ContextFlow(keras.layers.Layer):
+    """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back.
+
+    Parameters
+    ----------
+    rows, columns, channels : int
+        Size of the maps.
+    scale : int
+        Side of the pooling's cells, clipped to the map.
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+    """
+
+    def __init__(self, rows: int, columns: int, channels: int, scale: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rows, self.columns, self.channels, self.scale = rows, columns, channels, scale
+        (down, up), (across, along) = pool_and_spread(rows, scale), pool_and_spread(columns, scale)
+        # As two constant matrices these are the same on every backend, for cells of any shape.
+        self.pool, self.spread = np.kron(down, across), np.kron(up, along)
+        dtype = self.dtype_policy
+        self.convolutions = [
+            Convolution(len(down), len(across), channels, name=f"convolution_{i}", dtype=dtype)
+            for i in range(2)
+        ]
+
+    def build(self, maps_shape: Any) -> None:
+        """Build both convolutions; the maps' shape is known."""
+        for convolution, channels in zip(self.convolutions, (2 * self.channels, self.channels)):
+            convolution.build((None, None, channels))
+        self.built = True
+
+    def call(self, maps: Any, previous: Any) -> Any:
+        """Return this flow (N, R, C) of the feature maps and the flow before it, both (N, R, C)."""
+        both = ops.concatenate([maps, previous], axis=-1)
+        cells = ops.matmul(ops.cast(self.pool, both.dtype), both)
+        for convolution in self.convolutions:
+            cells = convolution(cells)
+        return ops.matmul(ops.cast(self.spread, cells.dtype), cells)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        sizes = {"rows": self.rows, "columns": self.columns, "channels": self.channels}
+        return {**super().get_config(), **sizes, "scale": self.scale}
+
+
+class ContextAggregation(keras.layers.Layer):
+    """Let the regions of a view know the view around them.
+
+    With ``X`` the feature map of one view, ``mean`` its mean over all regions, and ``[a, b]``
+    channels side by side::
+
+        F_0 = relu(W_g mean(X) + b_g)                  global flow, the same in every region
+        F_i = up(conv(conv(pool_s([X, F_{i-1}]))))     context flow at scale s = 2^i (pre-fusion)
+        Y   = conv(F_0 + F_1 + ... + F_n)              sum of all flows (re-fusion)
+        Z   = Y + Y * sigmoid(W_s mean(Y) + b_s)       selection of channels
+        out = X + Z
+
+    ``pool_s`` is the average over cells of s by s regions, ``up`` bilinear interpolation,
+    ``conv`` a 3x3 depthwise separable convolution, normalised, then a ReLU. The scales are
+    those of :func:`pooling_scales`: 2 and 4 for 7x7 regions, none for 1x1.
+
+    The views share all weights and do not see each other; they meet in the attention. The
+    regions of a view the study does not have are zero and stay zero.
+
+    Three things differ from [1]_ and its authors' program [2]_. The normalisation is over the
+    channels of a region, not over a batch, so that a study's output does not depend on which
+    others it is trained with, nor on views that are masked. The map is added to the result,
+    where a segmentation brings fine detail back by a decoder over earlier maps. There are as
+    many context flows as the map has room for, not a fixed number.
+
+    Parameters
+    ----------
+    grid : tuple of int
+        Views, rows and columns.
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+
+    References
+    ----------
+    .. [1] Tang et al., Attention-guided Chained Context Aggregation for Semantic Segmentation,
+       arXiv:2002.12041: its Chained Context Aggregation Module, with pre-fusion, re-fusion and
+       the attention model that guides the latter.
+    .. [2] github.com/BebDong/MXNetSeg, CANet: global flow, context flow and feature selection.
+    .. [3] Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507 (channel selection).
+    """
+
+    def __init__(self, grid: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.grid = tuple(grid)
+
+    def build(self, features_shape: Any) -> None:
+        """Build from the shapes of the features, regions (batch, regions, channels) first."""
+        channels = features_shape[0][-1]
+        _, rows, columns = self.grid
+        maps, dtype = (None, rows * columns, channels), self.dtype_policy
+        self.overall = keras.layers.Dense(channels, "relu", name="overall", dtype=dtype)
+        self.flows = [
+            ContextFlow(rows, columns, channels, scale, name=f"flow_{scale}", dtype=dtype)
+            for scale in pooling_scales(rows, columns)
+        ]
+        self.fusion = Convolution(rows, columns, channels, name="fusion", dtype=dtype)
+        self.selection = keras.layers.Dense(channels, "sigmoid", name="selection", dtype=dtype)
+        for layer in (self.overall, *self.flows, self.fusion, self.selection):
+            layer.build(maps)
+        self.built = True
+
+    def call(self, features: Features) -> Features:
+        """Return features of the same shape and the same mask.
+
+        Parameters
+        ----------
+        features : Features
+            A view's regions are masked all or not at all.
+        """
+        shape = (-1, *features.regions.shape[1:])
+        mask = ops.cast(features.mask, "bool")[..., None]
+        regions = ops.where(mask, ops.cast(features.regions, self.compute_dtype), 0)
+        maps = ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))
+        context = self._select(self.fusion(self._flow(maps)))
+        regions = regions + ops.reshape(context, shape)
+        return Features(ops.where(mask, regions, 0), features.mask)
+
+    def _flow(self, maps: Any) -> Any:
+        flow = self.overall(ops.mean(maps, axis=1, keepdims=True)) + ops.zeros_like(maps)
+        total = flow
+        for context in self.flows:
+            flow = context(maps, flow)
+            total = total + flow
+        return total
+
+    def _select(self, maps: Any) -> Any:
+        return maps + maps * self.selection(ops.mean(maps, axis=1, keepdims=True))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "grid": self.grid}
+
+
+class ContextAttention(GlobalAttention):
+    """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them.
+
+    The aggregation is part of ``start``, hence done once a study; attention is over the
+    regions, as without it.
+
+    Parameters
+    ----------
+    vocabulary_size : int
+        Number of token ids, padding (0) included.
+    grid : tuple of int
+        Views, rows and columns of the regions.
+    **kwargs
+        Of :class:`GlobalAttention`.
+
+    References
+    ----------
+    .. [1] Tang et al., arXiv:2002.12041 (the aggregation).
+    .. [2] Bahdanau et al., arXiv:1409.0473, section A.1.2 (the attention).
+    """
+
+    def __init__(self, vocabulary_size: int, grid: Any = (2, 7, 7), **kwargs: Any) -> None:
+        super().__init__(vocabulary_size, **kwargs)
+        self.context = ContextAggregation(grid, name="context", dtype=self.dtype_policy)
+
+    def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
+        """Build from the shapes of the features, regions (batch, regions, channels) first."""
+        self.context.build(features_shape)
+        super().build(features_shape, tokens_shape)
+
+    def start(self, features: Features) -> State:
+        """Return zero hidden state, the regions with their context, and their keys."""
+        return super().start(self.context(features))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "grid": self.context.grid}

@@ -1,0 +1,72 @@
+"""What encoders and decoders are trained to lower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xray_captioning.backend import keras, ops
+
+
+class MaskedBinaryCrossentropy(keras.losses.Loss):
+    """Sigmoid cross-entropy averaged over the labels that are known (not not-a-number).
+
+    Parameters
+    ----------
+    positive_weights : array, shape (findings,)
+        How much more a present finding counts than an absent one.
+    """
+
+    def __init__(self, positive_weights: Any) -> None:
+        super().__init__()
+        self.positive_weights = np.asarray(positive_weights, "float32")
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return one loss a study, shape (batch,).
+
+        Parameters
+        ----------
+        y_true : tensor, shape (batch, findings)
+            1, 0 or not-a-number.
+        y_pred : tensor, shape (batch, findings)
+            Logits.
+        """
+        known = ops.logical_not(ops.isnan(y_true))
+        target = ops.where(known, y_true, 0.0)
+        loss = ops.softplus(y_pred) - y_pred * target
+        weight = ops.where(target > 0.5, self.positive_weights, 1.0) * ops.cast(known, loss.dtype)
+        return ops.sum(loss * weight, axis=-1) / ops.maximum(ops.sum(weight, axis=-1), 1.0)
+
+
+class WordCrossentropy(keras.losses.Loss):
+    """Cross-entropy of the next word, averaged over the words that count.
+
+    Parameters
+    ----------
+    smoothing : float
+        Share of the target that is spread evenly over the vocabulary, in [0, 1).
+
+    References
+    ----------
+    .. [1] Szegedy et al., arXiv:1512.00567, section 7 (label smoothing).
+    """
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        super().__init__(reduction="mean_with_sample_weight")
+        self.smoothing = smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return one loss a word, shape (batch, time).
+
+        Parameters
+        ----------
+        y_true : tensor, shape (batch, time), int
+        y_pred : tensor, shape (batch, time, vocabulary)
+            Logits.
+        """
+        loss = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+        if not self.smoothing:
+            return loss
+        everywhere = -ops.mean(ops.log_softmax(y_pred, axis=-1), axis=-1)
+        return (1 - self.smoothing) * loss + self.smoothing * everywhere
