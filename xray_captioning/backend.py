@@ -54,6 +54,8 @@ def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        # A few batch sizes are compiled on purpose; it would warn of that.
+        tf.get_logger().setLevel("ERROR")
         return tf.function(function)
     if keras.backend.backend() == "jax":
         return _jitted(function, model)

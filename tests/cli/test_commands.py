@@ -151,9 +151,16 @@ def test_an_interrupt_is_one_line(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(group.cli.get_command(None, command), "invoke", interrupted)
-    needed = {"phantom": "--out x", "prepare": ".", "demo": "", "caption": "x.png"}
-    score = f"--references {__file__} --hypotheses {__file__}"
-    options = needed.get(command, score if command == "score" else "--data . --out x")
+    needed = {
+        "phantom": "--out x",
+        "prepare": ".",
+        "demo": "",
+        "caption": "x.png",
+        "score": f"--references {__file__} --hypotheses {__file__}",
+        "import-legacy": f"--weights {__file__} --out x",
+        "fetch": "--list",
+    }
+    options = needed.get(command, "--data . --out x")
     assert main([command, *options.split()]) == 130
     assert capfd.readouterr() == ("", "xray-captioning: interrupted\n")
 

@@ -60,11 +60,11 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     DataError
         If a file is damaged, malformed, no report, or defines XML entities.
     """
-    studies = [_study(content, name, finder) for name, content in _contents(path)]
+    studies = [_study(content, name, finder) for name, content in read_contents(path)]
     return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))
 
 
-def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
+def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the name and bytes of every report."""
     if path.is_dir():
         files = report_files(path)
@@ -101,7 +101,7 @@ def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
-    root = _parse(content, name)
+    root = parse_report(content, name)
     sections: dict[str, str | None] = {}
     for element in root.iter("AbstractText"):  # the first with a label counts
         label = element.get("Label", "").lower()
@@ -123,7 +123,14 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
     )
 
 
-def _parse(content: bytes, name: str) -> Element:
+def parse_report(content: bytes, name: str) -> Element:
+    """Return the root of a report's XML.
+
+    Raises
+    ------
+    DataError
+        It is not well-formed or defines entities.
+    """
     from xml.etree.ElementTree import ParseError
 
     from defusedxml import DefusedXmlException

@@ -136,7 +136,7 @@ def clean_legacy(text: str) -> str:
         Lower-case letters and full stops, '' where nothing is left (the older tables then drop
         the row).
     """
-    text = re.sub(r"[0-9].", "", text)
+    text = re.sub(r"\d.", "", text)
     text = re.sub(r"X+", "", text).replace(" .", "")
     text = re.sub(r"[^A-Za-z.]", " ", text)
     return " ".join(text.replace(".", " .").lower().split())

@@ -1,0 +1,205 @@
+"""Every preset, at small size, on the same synthetic studies: one table and its picture.
+
+    python benchmarks/phantom.py --out results                  # everything, three seeds
+    python benchmarks/phantom.py --out results --seeds 1        # one seed; run several side by side
+    python benchmarks/phantom.py --out results --table-only     # the table of what is there
+
+A seed decides the weights, the order and the dropout of encoder and decoder; studies and split stay
+the same. What is finished is not done again, so the command can be stopped and started.
+
+"Small" is for two cores: 112 px, encoders trained from random weights on the phantoms' findings
+(the small convolutional network stands for DenseNet121 and ResNet50, a small ViT for ViT-B/16),
+narrow decoders, and the impression for all, so that their rows can be compared. What else a preset
+decides (views, decoder, fine-tuning, view prefix, optimiser's decay) is kept.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from results import write_results
+
+from xray_captioning.caches import cached_features
+from xray_captioning.comparison import measure
+from xray_captioning.config import Config, load_preset
+from xray_captioning.data.phantom import NOTICE, write_phantoms
+from xray_captioning.data.sources import read_studies
+from xray_captioning.data.splits import Split, split_studies
+from xray_captioning.encoder_training import train_encoder
+from xray_captioning.encoders.saved import load_encoder
+from xray_captioning.evaluation.sides import side_agreement
+from xray_captioning.files import atomic_write
+from xray_captioning.references import study_images, usable_studies
+from xray_captioning.training import train
+
+PRESETS = (
+    "chexnet_simple",
+    "densenet_gru",
+    "cnn_lstm",
+    "chexnet_attention",
+    "chexnet_context",
+    "cnn_transformer",
+    "vit_gpt2",
+)
+STUDIES, PHANTOM_SEED, FRACTIONS = 4000, 11, (0.85, 0.05, 0.1)
+STAND_INS = {
+    "chexnet": "phantom_cnn",
+    "densenet121": "phantom_cnn",
+    "resnet50": "phantom_cnn",
+    "vit": "vit_tiny",
+}
+SMALL = {
+    "fractions": FRACTIONS,
+    "image.size": 112,
+    "image.normalisation": "unit",
+    "image.augment": True,
+    "text.section": "impression",
+    "text.maximum_length": 48,
+    "text.minimum_frequency": 1,
+    "model.pool": 1,
+    "model.head": 128,
+    "model.units": 192,
+    "model.embedding": 96,
+    "model.attention": 64,
+    "model.layers": 2,
+    "model.heads": 4,
+    "model.dropout": 0.1,
+    "model.language_model": "",
+    "training.epochs": 12,
+    "training.patience": 12,
+    "training.batch_size": 32,
+}
+# Learning rates of decoders: recurrent ones stand a higher one than Transformers.
+RATES = {"transformer": 0.001, "gpt2": 0.001}
+FINE_TUNING = 1e-4  # of the encoder's last block, where a preset fine-tunes it
+ENCODER_TRAINING = {
+    "phantom_cnn": {"epochs": 16, "batch_size": 12, "learning_rate": 0.003},
+    "vit_tiny": {"epochs": 24, "batch_size": 16, "learning_rate": 0.001},
+}
+# What keeps a model from collapsing, one at a time, on the attention preset.
+OPTIONS = {
+    "finding loss": {"training.finding_weight": 0.5},
+    "balanced sampling": {"training.balanced": True},
+    "label smoothing": {"training.label_smoothing": 0.1},
+    "scheduled sampling": {"training.scheduled_sampling": 0.25},
+    "tied embeddings": {"model.tied_embeddings": True},
+    "view prefix": {"text.view_prefix": True},
+}
+
+
+def small(preset: str, seed: int, changes: dict[str, Any] | None = None) -> Config:
+    """Return a preset at the size that two cores train in minutes."""
+    config = load_preset(preset)
+    encoder = STAND_INS[config.model.encoder]
+    fitted = {"patience": 99, "weight_decay": 0.01, "seed": seed, **ENCODER_TRAINING[encoder]}
+    tuned = FINE_TUNING if config.training.encoder_learning_rate else 0.0
+    return config.replace(
+        {
+            **SMALL,
+            "model.encoder": encoder,
+            "training.learning_rate": RATES.get(config.model.decoder, 0.004),
+            "training.encoder_learning_rate": tuned,
+            "training.seed": seed,
+            **{f"encoder_training.{name}": value for name, value in fitted.items()},
+            **(changes or {}),
+        }
+    )
+
+
+class Bench:
+    """The studies, their split, and a folder that keeps what is finished."""
+
+    def __init__(self, out: Path, studies: int) -> None:
+        self.out, self.cache = out, out / "cache"
+        folder = out / "phantom"
+        if not (folder / "indiana_reports.csv").is_file():
+            write_phantoms(folder, studies=studies, seed=PHANTOM_SEED)
+        self.studies = read_studies(folder)
+        self.split: Split = split_studies(self.studies, FRACTIONS)
+        self.about = {"source": "phantom", "notice": NOTICE}
+
+    def encoder(self, config: Config, seed: int) -> Path:
+        """Train the encoder of a seed, unless it is there, with both views."""
+        run = self.out / f"seed-{seed}" / config.model.encoder
+        if not (run / "manifest.json").is_file():
+            started = time.perf_counter()
+            both = config.replace({"image.views": 2, "name": config.model.encoder})
+            _, rows = train_encoder(
+                self.studies, both, run, self.cache, "random", self.split, run.exists(), self.about
+            )
+            seconds = time.perf_counter() - started
+            _write(run / "result.json", {"AUROC": rows[-1]["AUROC"], "seconds": seconds})
+        return run
+
+    def decoder(self, name: str, config: Config, seed: int) -> None:
+        """Train and measure one decoder, unless that is done."""
+        run = self.out / f"seed-{seed}" / name
+        if (run / "result.json").is_file():
+            return
+        encoder = load_encoder(self.encoder(config, seed))
+        images = study_images(usable_studies(self.studies, config), config)
+        cached_features(images, encoder, config, self.cache)
+        started = time.perf_counter()
+        captioner = train(
+            self.studies, config, run, encoder, self.cache, self.split, run.exists(), self.about
+        )
+        seconds = (time.perf_counter() - started) / config.training.epochs
+        rows = measure(captioner, self.studies, self.split, run, self.cache, name, seed)
+        _write(
+            run / "result.json",
+            {
+                "rows": [{**row, **self.agreement(run, row)} for row in rows],
+                "decoder_parameters": captioner.model.count_params(),
+                "encoder_parameters": captioner.encoder.count_params(),
+                "seconds_an_epoch": seconds,
+            },
+        )
+
+    def agreement(self, run: Path, row: dict[str, Any]) -> dict[str, float]:
+        """Return the share of same sides among the findings that both texts name."""
+        import pandas as pd
+
+        texts = pd.read_csv(run / "captions.csv", keep_default_na=False)
+        column = f"{row['system']} {row['search']}" if row["search"] else row["system"]
+        found = side_agreement(list(texts["reference"]), list(texts[column]))
+        return {"side_agreement": float(np.nan_to_num(found.side_agreement))}
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    atomic_write(path, json.dumps(values, indent=2) + "\n")
+
+
+def main() -> None:
+    """Train what is asked for and write the table of all that is finished."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=PRESETS)
+    parser.add_argument("--options", action="store_true", help="the anti-collapse options, too")
+    parser.add_argument("--studies", type=int, default=STUDIES)
+    parser.add_argument("--table-only", action="store_true")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(__file__, given.out)
+    if not given.table_only:
+        bench = Bench(given.out, given.studies)
+        for seed in given.seeds:
+            for preset in given.presets:
+                print(f"seed {seed}: {preset}", flush=True)
+                bench.decoder(preset, small(preset, seed), seed)
+            for name, changes in OPTIONS.items() if given.options else ():
+                print(f"seed {seed}: {name}", flush=True)
+                bench.decoder(name, small("chexnet_attention", seed, changes), seed)
+    write_results(given.out, PRESETS, tuple(OPTIONS))
+
+
+if __name__ == "__main__":
+    main()
