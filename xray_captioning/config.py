@@ -26,8 +26,8 @@ class ImageConfig:
         Height and width in pixels after resizing.
     resize : {"area", "linear", "nearest"}
         Interpolation; ``nearest`` is what the published attention model was trained with.
-    normalisation : {"imagenet", "unit"}
-        ``unit`` leaves [0, 1]; ``imagenet`` subtracts ImageNet's mean and divides by its deviation.
+    normalisation : {"imagenet", "unit", "signed", "caffe", "clip"}
+        What the encoder's weights expect, as :func:`xray_captioning.data.images.normalise` says.
     views : int
         Images of one study the model looks at.
     repeat_single_view : bool
@@ -328,7 +328,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 LARGEST = 2**32  # the bound of a seed; nothing else is larger
 _CHOICES = {
     "image.resize": ("area", "linear", "nearest"),
-    "image.normalisation": ("imagenet", "unit"),
+    "image.normalisation": ("imagenet", "unit", "signed", "caffe", "clip"),
     "text.section": ("impression", "findings", "report"),
     "text.cleaning": ("plain", "r2gen", "legacy"),
     "model.normalisation": ("layer", "batch"),

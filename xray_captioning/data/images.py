@@ -26,9 +26,14 @@ Pixels = NDArray[np.float32]
 
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 RESIZES = ("area", "nearest", "linear")
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
-SCHEMES = ("unit", "imagenet")
+# Mean and deviation of red, green and blue in [0, 1] that a scheme takes away and divides by.
+SCHEMES = {
+    "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "signed": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
@@ -178,9 +183,11 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     ----------
     images : ndarray, shape (..., 3)
         RGB in [0, 1].
-    scheme : {'unit', 'imagenet'}
-        'unit' leaves them as they are; 'imagenet' subtracts the mean of the ImageNet training
-        images and divides by their deviation, a channel at a time.
+    scheme : {'unit', 'imagenet', 'signed', 'caffe', 'clip'}
+        'unit' leaves them as they are; 'imagenet' and 'clip' subtract the mean of ImageNet's or
+        CLIP's training images and divide by their deviation, a channel at a time; 'signed' is
+        [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean. The last two are the modes tf
+        and caffe of `keras.applications`, 'imagenet' is torch.
 
     Returns
     -------
@@ -193,11 +200,9 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     """
     if scheme not in SCHEMES:
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")
-    pixels = np.asarray(images, np.float32)
-    if scheme == "unit":
-        return pixels
-    mean, deviation = np.array([IMAGENET_MEAN, IMAGENET_DEVIATION], np.float32)
-    return np.asarray((pixels - mean) / deviation, np.float32)
+    mean, deviation = np.array(SCHEMES[scheme], np.float32)
+    scaled = np.asarray((np.asarray(images, np.float32) - mean) / deviation, np.float32)
+    return scaled[..., ::-1] if scheme == "caffe" else scaled
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:

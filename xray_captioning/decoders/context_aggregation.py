@@ -20,7 +20,7 @@ def pooling_scales(rows: int, columns: int) -> list[int]:
 
     A larger scale would see the whole map at once, as the global flow does already.
     """
-    scales = []
+    scales: list[int] = []
     while 2 ** (len(scales) + 1) < max(rows, columns):
         scales.append(2 ** (len(scales) + 1))
     return scales
@@ -149,20 +149,22 @@ class ContextAggregation(keras.layers.Layer):
         F_i = up(conv(conv(pool_s([X, F_{i-1}]))))     context flow at scale s = 2^i (pre-fusion)
         Y   = conv(F_0 + F_1 + ... + F_n)              sum of all flows (re-fusion)
         Z   = Y + Y * sigmoid(W_s mean(Y) + b_s)       selection of channels
-        out = X + Z
+        out = X + g * Z
 
     ``pool_s`` is the average over cells of s by s regions, ``up`` bilinear interpolation,
     ``conv`` a 3x3 depthwise separable convolution, normalised, then a ReLU. The scales are
-    those of :func:`pooling_scales`: 2 and 4 for 7x7 regions, none for 1x1.
+    those of :func:`pooling_scales`: 2 and 4 for 7x7 regions, none for 1x1. ``g`` is a learned
+    gain of each channel, small at first, so that training begins near plain attention.
 
     The views share all weights and do not see each other; they meet in the attention. The
     regions of a view the study does not have are zero and stay zero.
 
-    Three things differ from [1]_ and its authors' program [2]_. The normalisation is over the
-    channels of a region, not over a batch, so that a study's output does not depend on which
-    others it is trained with, nor on views that are masked. The map is added to the result,
-    where a segmentation brings fine detail back by a decoder over earlier maps. There are as
-    many context flows as the map has room for, not a fixed number.
+    The design and its words are those of [1]_, the steps those of its authors' program [2]_.
+    What differs: the normalisation is over the channels of a region, not over a batch, so that
+    what a study gives does not depend on the others it is trained with; the map is added, where
+    a segmentation brings fine detail back by a decoder over earlier maps; the gain; every
+    3x3 convolution is separable, the fusion's too; the number of context flows follows from the
+    map.
 
     Parameters
     ----------
@@ -178,6 +180,7 @@ class ContextAggregation(keras.layers.Layer):
        the attention model that guides the latter.
     .. [2] github.com/BebDong/MXNetSeg, CANet: global flow, context flow and feature selection.
     .. [3] Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507 (channel selection).
+    .. [4] Touvron et al., arXiv:2103.17239 (LayerScale: the gain).
     """
 
     def __init__(self, grid: Any, **kwargs: Any) -> None:
@@ -198,6 +201,8 @@ class ContextAggregation(keras.layers.Layer):
         self.selection = keras.layers.Dense(channels, "sigmoid", name="selection", dtype=dtype)
         for layer in (self.overall, *self.flows, self.fusion, self.selection):
             layer.build(maps)
+        start = keras.initializers.Constant(0.1)
+        self.gain = self.add_weight(shape=(channels,), initializer=start, name="gain")
         self.built = True
 
     def call(self, features: Features) -> Features:
@@ -213,7 +218,7 @@ class ContextAggregation(keras.layers.Layer):
         regions = ops.where(mask, ops.cast(features.regions, self.compute_dtype), 0)
         maps = ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))
         context = self._select(self.fusion(self._flow(maps)))
-        regions = regions + ops.reshape(context, shape)
+        regions = regions + ops.cast(self.gain, regions.dtype) * ops.reshape(context, shape)
         return Features(ops.where(mask, regions, 0), features.mask)
 
     def _flow(self, maps: Any) -> Any:

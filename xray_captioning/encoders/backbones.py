@@ -6,58 +6,102 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import keras
+from xray_captioning.encoders.vit import clip, transformed, vit
 from xray_captioning.errors import ConfigError
 
 layers = keras.layers
 
 
 class Backbone(NamedTuple):
-    """How a named encoder is built and how its regions vote for a finding.
+    """How a named encoder is built, and what one must know to use it.
 
     Attributes
     ----------
     build : callable
-        ``build(size) -> keras.Model`` from (batch, size, size, 3) to (batch, rows, columns,
-        channels), float32.
+        ``build(size, published) -> keras.Model`` from (batch, size, size, 3) to (batch, rows,
+        columns, channels), float32. With ``published`` it has the published weights, which are
+        downloaded; otherwise random ones.
     pooling : {"mean", "evidence"}
         How the finding classifier joins the regions of a study: CheXNet averages features;
         the small network adds the regions' evidence (log-sum-exp of their logits), which finds
         small things much sooner than an average and gives each finding a place.
-    imagenet : callable or None
-        Builds the same network with Keras' ImageNet weights, which are downloaded.
+    last_block : tuple of str
+        The layers whose names begin with one of these are the last block, which may be
+        fine-tuned with a decoder.
+    normalisation : str or None
+        The scheme of :func:`xray_captioning.data.images.normalise` that the published weights
+        were trained with; None where there are no published weights.
     """
 
-    build: Callable[[int], Any]
+    build: Callable[[int, bool], Any]
     pooling: str
-    imagenet: Callable[[int], Any] | None = None
+    last_block: tuple[str, ...]
+    normalisation: str | None = None
 
 
-def _densenet121(size: int, weights: str | None = None) -> Any:
-    return keras.applications.DenseNet121(
-        include_top=False, weights=weights, input_shape=(size, size, 3)
-    )
+def _application(network: Any, **options: Any) -> Callable[[int, bool], Any]:
+    """Return the builder of a network of `keras.applications`, whose weights are ImageNet's."""
+
+    def build(size: int, published: bool) -> Any:
+        weights = "imagenet" if published else None
+        return network(include_top=False, weights=weights, input_shape=(size, size, 3), **options)
+
+    return build
 
 
-def _phantom_cnn(size: int) -> Any:
+def _phantom_cnn(size: int, published: bool) -> Any:
     """Four halvings, two of them with a residual block; the map has 1/16 of the image's side."""
     image = layers.Input((size, size, 3))
     x = image[..., :1]  # radiographs are grey: the three channels are the same
-    x = _convolution(_convolution(x, 16, stride=2), 32, stride=2)
-    for channels in (48, 96):
-        x = _convolution(x, channels, stride=2)
-        x = layers.ReLU()(layers.Add()([x, _convolution(x, channels, activation=False)]))
+    x = _convolution(_convolution(x, 16, "stem1", stride=2), 32, "stem2", stride=2)
+    for channels, block in ((48, "block1"), (96, "block2")):
+        x = _convolution(x, channels, f"{block}_1", stride=2)
+        shortcut = x
+        x = _convolution(x, channels, f"{block}_2", activation=False)
+        x = layers.ReLU()(layers.Add()([shortcut, x]))
     return keras.Model(image, x, name="phantom_cnn")
 
 
-def _convolution(x: Any, channels: int, stride: int = 1, activation: bool = True) -> Any:
-    x = layers.Conv2D(channels, 3, stride, padding="same", use_bias=False)(x)
-    x = layers.BatchNormalization(momentum=0.9)(x)
+def _vit_tiny(size: int, published: bool) -> Any:
+    """Transformer blocks over a few convolutions instead of raw patches.
+
+    From some thousand images a Transformer does not learn to see edges (Dosovitskiy et al.,
+    arXiv:2010.11929, "hybrid architecture"; Xiao et al., arXiv:2106.14881).
+    """
+    image = layers.Input((size, size, 3))
+    x = image[..., :1]
+    for number, channels in enumerate((16, 32, 64, 128), 1):
+        x = _convolution(x, channels, f"stem{number}", stride=2)
+    return keras.Model(image, transformed(x, blocks=2, heads=4), name="vit_tiny")
+
+
+def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: bool = True) -> Any:
+    x = layers.Conv2D(
+        channels, 3, stride, padding="same", use_bias=False, name=f"{name}_convolution"
+    )(x)
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.ReLU()(x) if activation else x
 
 
+_apps = keras.applications
+_densenet121 = _application(_apps.DenseNet121)
+# Its own first layers, left out here, are those of "imagenet" after a division by 255.
+_efficientnet = _application(_apps.EfficientNetV2B0, include_preprocessing=False)
+
+# A last block is the last dense, residual or Transformer block, with what follows it.
 ENCODERS = {
-    "chexnet": Backbone(_densenet121, "mean", lambda size: _densenet121(size, "imagenet")),
-    "phantom_cnn": Backbone(_phantom_cnn, "evidence"),
+    "chexnet": Backbone(_densenet121, "mean", ("conv5_",), "imagenet"),
+    "densenet121": Backbone(_densenet121, "mean", ("conv5_",), "imagenet"),
+    "resnet50": Backbone(_application(_apps.ResNet50), "mean", ("conv5_block3_",), "caffe"),
+    "resnet50v2": Backbone(_application(_apps.ResNet50V2), "mean", ("conv5_block3_",), "signed"),
+    "mobilenetv2": Backbone(
+        _application(_apps.MobileNetV2), "mean", ("block_16_", "Conv_1"), "signed"
+    ),
+    "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
+    "vit": Backbone(vit, "mean", ("block12_", "norm"), "signed"),
+    "vit_tiny": Backbone(_vit_tiny, "evidence", ("block2_", "norm")),
+    "clip": Backbone(clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),
+    "phantom_cnn": Backbone(_phantom_cnn, "evidence", ("block2_",)),
 }
 
 

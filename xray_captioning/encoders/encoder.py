@@ -27,8 +27,8 @@ class Encoder(keras.Model):
     findings : sequence of str
         Names of the classifier's outputs; may be empty.
     weights : {"random", "imagenet"}
-        ``imagenet`` downloads Keras' weights; where that fails the weights are random, with a
-        warning.
+        ``imagenet`` downloads the published weights: ImageNet's, and for ``clip`` CLIP's; where
+        that fails the weights are random, with a warning.
     **kwargs
         Of :class:`keras.Model`.
 
@@ -37,6 +37,13 @@ class Encoder(keras.Model):
     grid : tuple of int
         Rows and columns of one view's regions.
     channels : int
+
+    Raises
+    ------
+    ConfigError
+        There is no such backbone, or it cannot be built for images of this size or this pool.
+    MissingExtraError
+        ``clip`` without keras-hub.
 
     References
     ----------
@@ -95,6 +102,34 @@ class Encoder(keras.Model):
         maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training=training)
         return ops.reshape(maps, (-1, views * self.grid[0] * self.grid[1], self.channels))
 
+    def unfreeze_last_block(self) -> None:
+        """Let the last block of the backbone be trained, and no other weight.
+
+        Batch normalisation stays as it is in the last block, too: its statistics would be those
+        of few studies, with blank images where a view is absent; and so fine-tuning starts from
+        the very function that the frozen encoder is [1]_.
+
+        Raises
+        ------
+        ConfigError
+            The backbone has no such block.
+
+        References
+        ----------
+        .. [1] Keras' guide to transfer learning, "Important notes about BatchNormalization".
+        """
+        block = find_backbone(self.name_of_backbone).last_block
+        self.trainable = True  # or none of its layers could be
+        self.classifier.trainable = False
+        for layer in self.backbone.layers:
+            normalises = isinstance(layer, keras.layers.BatchNormalization)
+            layer.trainable = layer.name.startswith(block) and not normalises
+        if not self.backbone.trainable_variables:
+            raise ConfigError(
+                f"the encoder {self.name_of_backbone} has no last block to train; leave "
+                "training.encoder_learning_rate at 0 or choose another encoder"
+            )
+
     def classify(self, features: Any, mask: Any) -> Any:
         """Return one logit a finding.
 
@@ -149,14 +184,21 @@ class FindingModel(keras.Model):
 
 def _backbone(name: str, size: int, weights: str) -> Any:
     backbone = find_backbone(name)
-    if weights == "imagenet" and backbone.imagenet is not None:
+    failure = None
+    if weights == "imagenet" and backbone.normalisation is not None:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # Keras announces its download
-                return backbone.imagenet(size)
+                return backbone.build(size, True)
         except Exception as error:
-            warnings.warn(
-                f"ImageNet weights for {name} could not be downloaded ({error}); the encoder "
-                "starts from random weights",
-                stacklevel=3,
-            )
-    return backbone.build(size)
+            failure = error
+    try:
+        network = backbone.build(size, False)
+    except ValueError as error:
+        raise ConfigError(f"{name} cannot be built for images of {size} px ({error})") from error
+    if failure is not None:
+        warnings.warn(
+            f"published weights for {name} could not be loaded ({failure}); the encoder starts "
+            "from random weights",
+            stacklevel=3,
+        )
+    return network

@@ -1,0 +1,228 @@
+"""Vision Transformers: a region is a patch of the image; the class token is left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.errors import MissingExtraError
+
+layers = keras.layers
+
+PATCH = 16
+"""Side of a patch in pixels; what is left over at the right and bottom edge is not seen."""
+
+# Names of keras-hub. The rest of the towers' sizes are those of ViT-B/16.
+VIT_PRESET = "vit_base_patch16_224_imagenet"
+CLIP_PRESET = "clip_vit_base_patch16"
+WIDTH, BLOCKS, HEADS = 768, 12, 12
+
+
+class Tokens(keras.layers.Layer):
+    """Patches in one row behind a class token, each with the learned vector of its position.
+
+    Input (batch, rows, columns, width), output (batch, 1 + rows * columns, width).
+    """
+
+    def build(self, shape: tuple[Any, ...]) -> None:
+        """Create the class token and the positions."""
+        _, rows, columns, width = shape
+        normal = keras.initializers.TruncatedNormal(stddev=0.02)
+        self.class_token = self.add_weight((1, 1, width), normal, name="class_token")
+        self.positions = self.add_weight((1 + rows * columns, width), normal, name="positions")
+
+    def call(self, patches: Any) -> Any:
+        """Return the tokens."""
+        row = ops.reshape(patches, (-1, self.positions.shape[0] - 1, patches.shape[-1]))
+        first = ops.zeros_like(row[:, :1]) + self.class_token
+        return ops.concatenate([first, row], axis=1) + self.positions
+
+
+def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
+    """Build a Vision Transformer of the original kind.
+
+    Its layers are called ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
+
+    Parameters
+    ----------
+    size : int
+        Height and width of the images, in pixels.
+    width, blocks, heads : int
+        Channels of a token, Transformer blocks, attention heads of a block.
+
+    Returns
+    -------
+    keras.Model
+        From (batch, size, size, 3) to (batch, size // 16, size // 16, width).
+
+    References
+    ----------
+    .. [1] Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv:2010.11929, eq. 1 to 4.
+    """
+    image = layers.Input((size, size, 3))
+    patches = layers.Conv2D(width, PATCH, PATCH, name="patches")(image)
+    return keras.Model(image, transformed(patches, blocks, heads), name="vit")
+
+
+def transformed(patches: Any, blocks: int, heads: int) -> Any:
+    """Pass the vectors of patches (batch, rows, columns, width) through Transformer blocks."""
+    x = Tokens(name="tokens")(patches)
+    for number in range(1, blocks + 1):
+        x = _block(x, heads, f"block{number}")
+    return _grid(_norm("norm")(x), patches.shape[1:3])
+
+
+def _block(x: Any, heads: int, name: str) -> Any:
+    width = x.shape[-1]
+    y = _norm(f"{name}_norm1")(x)
+    x = x + layers.MultiHeadAttention(heads, width // heads, name=f"{name}_attention")(y, y)
+    y = _norm(f"{name}_norm2")(x)
+    y = layers.Dense(4 * width, "gelu", name=f"{name}_dense1")(y)
+    return x + layers.Dense(width, name=f"{name}_dense2")(y)
+
+
+def _norm(name: str) -> Any:
+    return layers.LayerNormalization(epsilon=1e-6, name=name)
+
+
+def _grid(tokens: Any, grid: tuple[int, int]) -> Any:
+    return layers.Reshape((*grid, tokens.shape[-1]))(tokens[:, 1:])
+
+
+def vit(size: int, published: bool) -> Any:
+    """Build ViT-B/16, with the weights that keras-hub publishes or random ones.
+
+    Raises
+    ------
+    MissingExtraError
+        The published weights are asked for and keras-hub is not installed.
+    """
+    if not published:
+        return vision_transformer(size, WIDTH, BLOCKS, HEADS)
+    hub = keras_hub("to load the published weights of vit")
+    trained = hub.models.ViTBackbone.from_preset(VIT_PRESET)
+    model = vision_transformer(size, WIDTH, BLOCKS, HEADS)
+    copy_vit(trained, model)
+    return model
+
+
+def copy_vit(source: Any, target: Any) -> None:
+    """Copy weights, layer by layer; positions are interpolated where the images differ in size.
+
+    Parameters
+    ----------
+    source : keras_hub.models.ViTBackbone
+    target : keras.Model
+        A `vision_transformer` of the same width, blocks and heads.
+    """
+    embedding, encoder = source.layers[1:3]
+    pairs = {"patches": embedding.patch_embedding, "norm": encoder.layer_norm}
+    for number, block in enumerate(encoder.encoder_layers, 1):
+        pairs[f"block{number}_norm1"] = block.layer_norm_1
+        pairs[f"block{number}_attention"] = block.mha
+        pairs[f"block{number}_norm2"] = block.layer_norm_2
+        pairs[f"block{number}_dense1"] = block.mlp.dense_1
+        pairs[f"block{number}_dense2"] = block.mlp.dense_2
+    for name, layer in pairs.items():
+        target.get_layer(name).set_weights(layer.get_weights())
+    tokens = target.get_layer("tokens")
+    tokens.class_token.assign(embedding.class_token)
+    positions = embedding.position_embedding.embeddings
+    tokens.positions.assign(resized_positions(positions, target.output_shape[1:3]))
+
+
+def clip(size: int, published: bool) -> Any:
+    """Build the image tower of CLIP (ViT-B/16), with its published weights or random ones.
+
+    Returns
+    -------
+    keras.Model
+        From (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
+
+    Raises
+    ------
+    MissingExtraError
+        keras-hub, which builds it, is not installed.
+
+    References
+    ----------
+    .. [1] Radford et al., Learning Transferable Visual Models, arXiv:2103.00020.
+    """
+    hub = keras_hub("to build the encoder clip, new or saved")
+    if published:
+        trained = hub.models.CLIPBackbone.from_preset(CLIP_PRESET).vision_encoder
+    tower = hub.models.CLIPVisionEncoder(
+        patch_size=PATCH,
+        hidden_dim=WIDTH,
+        num_layers=BLOCKS,
+        num_heads=HEADS,
+        intermediate_dim=4 * WIDTH,
+        image_shape=(size, size, 3),
+    )
+    grid = (size // PATCH, size // PATCH)
+    # keras-hub keeps the numbers of the positions as a weight and starts it at zero.
+    tower.embedding.position_ids.assign(ops.arange(1 + grid[0] * grid[1])[None])
+    if published:
+        copy_clip(trained, tower)
+    return keras.Model(tower.inputs[0], _grid(tower.outputs[0], grid), name="clip")
+
+
+def copy_clip(source: Any, target: Any) -> None:
+    """Copy weights, layer by layer; positions are interpolated where the images differ in size.
+
+    Parameters
+    ----------
+    source, target : keras_hub.models.CLIPVisionEncoder
+        Of the same width, blocks and heads.
+    """
+    old, new = source.embedding, target.embedding
+    new.class_embedding.assign(old.class_embedding)
+    new.patch_embedding.set_weights(old.patch_embedding.get_weights())
+    side = target.image_shape[0] // target.patch_size
+    positions = resized_positions(old.position_embedding.embeddings, (side, side))
+    new.position_embedding.embeddings.assign(positions)
+    for before, after in zip(source.layers[2:], target.layers[2:], strict=True):
+        after.set_weights(before.get_weights())
+
+
+def resized_positions(positions: Any, grid: tuple[int, int]) -> Any:
+    """Interpolate learned positions bilinearly to another grid.
+
+    Parameters
+    ----------
+    positions : tensor, shape (1 + side * side, width)
+        Of the class token, which is kept, and of a square grid of patches, row by row.
+    grid : tuple of int
+        Rows and columns wanted.
+
+    Returns
+    -------
+    tensor, shape (1 + rows * columns, width)
+
+    References
+    ----------
+    .. [1] Dosovitskiy et al., arXiv:2010.11929, section 3.2.
+    """
+    positions = ops.convert_to_tensor(positions)
+    count, width = positions.shape
+    side = round((count - 1) ** 0.5)
+    square = ops.reshape(positions[1:], (side, side, width))
+    square = ops.image.resize(square, grid, interpolation="bilinear", data_format="channels_last")
+    return ops.concatenate([positions[:1], ops.reshape(square, (-1, width))], axis=0)
+
+
+def keras_hub(purpose: str) -> Any:
+    """Return the module keras_hub.
+
+    Raises
+    ------
+    MissingExtraError
+        It is not installed; the message names what it is needed for.
+    """
+    try:
+        import keras_hub
+    except ImportError as error:
+        raise MissingExtraError(
+            f"keras-hub is needed {purpose}: pip install 'xray-captioning[hub]'"
+        ) from error
+    return keras_hub

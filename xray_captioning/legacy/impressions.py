@@ -1,0 +1,210 @@
+"""The table of impressions that the older Keras project trained and tested on.
+
+Each step of its exploratory notebook is a function here: a report is read (`read_report`), its
+images are paired (`pair_images`), and rows without an impression or an image are dropped
+(`drop_incomplete`).
+
+References
+----------
+.. [1] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
+   and retrieval", JAMIA 2016: the XML reports.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from itertools import pairwise
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, NamedTuple
+
+from xray_captioning.data import openi
+from xray_captioning.errors import DataError
+from xray_captioning.text.cleaning import clean_legacy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECTIONS = ("comparison", "indication", "findings", "impression")
+COLUMNS = ("xml", "image_1", "image_2", *SECTIONS)
+
+
+class Report(NamedTuple):
+    """What the table keeps of one XML report.
+
+    Attributes
+    ----------
+    xml : str
+        File name, such as ``1.xml``.
+    images : list of str
+        File names ending in ``.png``, in the report's order.
+    sections : dict of str to str or None
+        Text by the names of `SECTIONS`, cleaned by the ``legacy`` protocol; None where there is
+        none.
+    """
+
+    xml: str
+    images: list[str]
+    sections: dict[str, str | None]
+
+
+def impression_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
+    """Rebuild the older project's table: one row a pair of images that has an impression.
+
+    Parameters
+    ----------
+    reports_dir : str or os.PathLike
+        A folder of the Open-i XML reports, or one that holds that folder, or the ``.tgz``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns xml, image_1, image_2, comparison, indication, findings, impression (all str; an
+        absent text is missing). The whole collection gives 4,033 rows. They follow the numbers of
+        the reports; the older table has the order in which its file system listed the folder,
+        which says nothing, so compare by xml, image_1 and image_2.
+
+    Raises
+    ------
+    DataError
+        If there is no report, or a file is damaged or no report.
+
+    Examples
+    --------
+    >>> table = impression_table("NLMCXR_reports.tgz")  # doctest: +SKIP
+    """
+    return drop_incomplete(pair_table(reports_dir))
+
+
+def pair_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
+    """Return the table before rows are dropped: 4,169 rows of the whole collection.
+
+    Parameters
+    ----------
+    reports_dir : str or os.PathLike
+        As for `impression_table`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same columns; a report without an image has one row without images.
+
+    Raises
+    ------
+    DataError
+        As for `impression_table`.
+    """
+    import pandas as pd
+
+    rows = [
+        {"xml": report.xml, "image_1": first, "image_2": second, **report.sections}
+        for report in _reports(Path(reports_dir))
+        for first, second in pair_images(report.images)
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def read_report(content: bytes, name: str) -> Report:
+    """Read one report as the older project did: images from the XML, texts from its lines.
+
+    A text counts only where its element begins and ends on one line, only the first element with
+    a label is looked at, and XML entities are not decoded: ``&amp;`` leaves the word "amp".
+
+    Parameters
+    ----------
+    content : bytes
+        The XML file.
+    name : str
+        Its path, for the file name and for messages.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, is no Open-i report, or is not UTF-8.
+    """
+    root = openi.parse_report(content, name)  # refuses damaged files and declared entities
+    if root.tag != "eCitation":
+        raise DataError(f"{name}: is XML but no Open-i report; take it out of the folder")
+    ids = [element.get("id", "").strip() for element in root.iter("parentImage")]
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: is not UTF-8 (byte {error.start}); download it again") from error
+    return Report(
+        xml=PurePath(name).name,
+        images=[f"{image}.png" for image in ids if image],
+        sections={section: _section(text, section.upper()) for section in SECTIONS},
+    )
+
+
+def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
+    """Pair a report's images, one row of the table a pair.
+
+    The older model sees two views. A lone image stands in for both; of more than two, each
+    makes a pair with the next, so k images give k - 1 rows with the same text.
+
+    Parameters
+    ----------
+    images : list of str
+        In the report's order.
+
+    Returns
+    -------
+    list of tuple
+        At least one pair; ``(None, None)`` for a report without an image.
+
+    Examples
+    --------
+    >>> pair_images(["a.png", "b.png", "c.png"])
+    [('a.png', 'b.png'), ('b.png', 'c.png')]
+    >>> pair_images(["a.png"])
+    [('a.png', 'a.png')]
+    """
+    if len(images) < 2:
+        alone = images[0] if images else None
+        return [(alone, alone)]
+    return list(pairwise(images))
+
+
+def drop_incomplete(table: pd.DataFrame) -> pd.DataFrame:
+    """Drop the rows that have no image to look at or no impression to learn.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        With the columns image_1 and impression.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The other rows, numbered from 0. Findings, indication and comparison may be missing.
+    """
+    whole = table["image_1"].notna() & table["impression"].notna()
+    return table[whole].reset_index(drop=True)
+
+
+def _reports(path: Path) -> list[Report]:
+    """Read every report, in the order of their numbers."""
+    if not path.exists():
+        raise DataError(f"{path}: does not exist; give a folder of Open-i XML reports or a .tgz")
+    reports = [read_report(content, name) for name, content in openi.read_contents(path)]
+    if not reports:
+        raise DataError(f"{path}: holds no XML report; give the folder with 1.xml or the .tgz")
+    return sorted(reports, key=_number)
+
+
+def _number(report: Report) -> tuple[bool, str, str]:
+    """Sort key: 2.xml before 10.xml, and names without a number last."""
+    stem = PurePath(report.xml).stem
+    return not stem.isdigit(), stem.zfill(12), report.xml
+
+
+def _section(text: str, label: str) -> str | None:
+    """Return the cleaned text of the first element with a label, if it ends on its line."""
+    line = re.search(rf'"{label}"[^\r\n]*', text)
+    raw = re.search(r">([^<]*)<", line[0]) if line else None
+    return (clean_legacy(raw[1]) or None) if raw else None
