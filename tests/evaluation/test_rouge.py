@@ -1,4 +1,4 @@
-"""ROUGE-L as COCO computes it."""
+"""ROUGE-L as COCO computes it, and ROUGE-1, ROUGE-2 and ROUGE-L as rouge-score does."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.evaluation.test_bleu import random_pairs
-from xray_captioning.evaluation.rouge import longest_common_subsequence, rouge_l, rouge_l_rows
+from xray_captioning.evaluation.rouge import (
+    longest_common_subsequence,
+    rouge_l,
+    rouge_l_rows,
+    rouge_score_rows,
+)
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 
@@ -48,3 +53,35 @@ def test_by_hand() -> None:
 
 def test_empty_texts_count_as_one_empty_word() -> None:
     assert rouge_l_rows(["", "a", "", " \t"], ["", "", "a", ""]).tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def by_rouge_score(references: list[list[str]], hypotheses: list[str]) -> np.ndarray:
+    scorer = pytest.importorskip("rouge_score.rouge_scorer")
+    names = ["rouge1", "rouge2", "rougeL"]
+    scorer = scorer.RougeScorer(names)
+    rows = [scorer.score_multi(*pair) for pair in zip(references, hypotheses, strict=True)]
+    return np.array([[row[name].fmeasure for name in names] for row in rows])
+
+
+@pytest.mark.parametrize("most_references", [1, 3])
+def test_equals_rouge_score(most_references: int) -> None:
+    references, hypotheses = random_pairs(100, most_references)
+    expected = by_rouge_score(references, hypotheses)
+    assert rouge_score_rows(references, hypotheses) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=5))
+@settings(deadline=None)
+def test_equals_rouge_score_on_any_characters(pairs: list[tuple[str, str]]) -> None:
+    references, hypotheses = [[one] for one, _ in pairs], [other for _, other in pairs]
+    expected = by_rouge_score(references, hypotheses)
+    assert rouge_score_rows(references, hypotheses) == pytest.approx(expected, abs=1e-9)
+
+
+def test_rouge_score_takes_other_words_than_coco() -> None:
+    assert rouge_score_rows(["No right-sided effusion."], ["no right sided effusion"])[0, 2] == 1
+    assert rouge_l(["No right-sided effusion."], ["no right sided effusion"]) == 0
+    # Two of three words, one of two pairs; the order is kept.
+    assert rouge_score_rows(["a b c"], ["a b d ."])[0] == pytest.approx([2 / 3, 1 / 2, 2 / 3])
+    assert rouge_score_rows(["", "a", "", "."], ["", "", "a", "."]).tolist() == [[0.0] * 3] * 4
+    assert rouge_score_rows(["a"], ["a"]).tolist() == [[1.0, 0.0, 1.0]]

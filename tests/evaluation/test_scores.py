@@ -9,7 +9,7 @@ import pytest
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.r2gen import r2gen_hypotheses, r2gen_references, r2gen_vocabulary
-from xray_captioning.evaluation.scores import score
+from xray_captioning.evaluation.scores import score, text_scores
 
 KEYS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"]
 REFERENCES = ["no acute disease .", "stable right effusion with atelectasis ."]
@@ -27,6 +27,30 @@ def test_only_bleu_depends_on_the_protocol() -> None:
     coco, nltk, legacy = (score(REFERENCES, HYPOTHESES, p) for p in ("coco", "nltk", "legacy"))
     assert len({row["BLEU-4"] for row in (coco, nltk, legacy)}) == 3
     assert len({(row["ROUGE-L"], row["CIDEr"]) for row in (coco, nltk, legacy)}) == 1
+
+
+def test_text_scores_add_to_score() -> None:
+    result = text_scores(REFERENCES, HYPOTHESES)
+    assert {name: result[name] for name in KEYS} == score(REFERENCES, HYPOTHESES)
+    assert text_scores(REFERENCES, HYPOTHESES, "legacy")["BLEU-4"] != result["BLEU-4"]
+    assert all(type(value) is float for value in result.values())
+    assert (result["mean_length"], result["length_ratio"]) == (4.0, 0.8)
+    assert (result["distinct"], result["entropy"]) == (2.0, 1.0)
+    assert (result["distinct-1"], result["distinct-2"]) == (7 / 8, 1.0)
+
+
+def test_identical_texts_score_one() -> None:
+    result = text_scores(REFERENCES, REFERENCES)
+    for name in [*KEYS[:5], "ROUGE-1", "ROUGE-2", "ROUGE-L-F1", "length_ratio"]:
+        assert result[name] == pytest.approx(1.0)
+    assert result.get("chrF", 100.0) == pytest.approx(100.0)
+
+
+def test_empty_texts_have_scores() -> None:
+    result = text_scores(["", ""], ["", "a b"])
+    assert np.isnan(result.pop("length_ratio"))
+    assert all(np.isfinite(value) for value in result.values())
+    assert text_scores(["a b", "c"], ["", ""])["length_ratio"] == 0
 
 
 def test_splits_at_any_whitespace() -> None:

@@ -59,6 +59,32 @@ def checked_pairs(references: References, hypotheses: Sequence[str]) -> Pairs:
     ]
 
 
+def checked_texts(name: str, texts: Sequence[str]) -> list[str]:
+    """Check one column of texts, one a study.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls it.
+    texts : sequence of str
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    DataError
+        When the column is empty or holds anything but text.
+    """
+    if isinstance(texts, str):
+        raise DataError(f"{name} is one text; give a list with one text a study")
+    column = [_texts(f"{name}[{row}]", [text])[0] for row, text in enumerate(texts)]
+    if not column:
+        raise DataError(f"{name} has no text; give at least one")
+    return column
+
+
 def _texts(where: str, value: Any) -> list[str]:
     """Make a list of texts of one text or several, and name the place where that fails."""
     texts: list[str] = list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,275 @@
+"""How far the scores of a system could be off: bootstrap over studies or patients.
+
+All systems are scored on the same resamples, so that differences between them are paired. What is
+resampled are the studies of one test set: an interval says how much a score could vary with
+another test set of the same kind, not how it would vary with another training run or hospital.
+
+Counts of different texts or n-grams have no interval here: a resample leaves out 37 % of the
+studies, so the count in a resample always falls short of the count in the sample.
+
+References
+----------
+.. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993: percentile interval.
+.. [2] Koehn, "Statistical Significance Tests for Machine Translation Evaluation", EMNLP 2004.
+.. [3] Field and Welsh, "Bootstrapping clustered data", JRSS B 69(3), 2007: whole clusters.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation.clinical import label_matrix
+from xray_captioning.evaluation.ngrams import checked_texts
+from xray_captioning.evaluation.statistics import Statistics, study_statistics, weighted_scores
+
+_CELLS = 1 << 23  # resamples times studies at a time: 64 MB of weights
+_PERCENTILES = (2.5, 97.5)
+
+Array = NDArray[np.float64]
+
+
+class Difference(NamedTuple):
+    """The first system's score minus the second's; nan where either is a share of nothing."""
+
+    difference: float
+    low: float  # 95 % interval
+    high: float
+    p: float  # two-sided
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Scores of several systems on the same resamples.
+
+    Attributes
+    ----------
+    scores : dict of str to dict of str to float
+        By system and metric, on the studies themselves.
+    replicates : dict of str to dict of str to ndarray of float64, shape (resamples,)
+        By system and metric, on the resamples.
+    """
+
+    scores: dict[str, dict[str, float]]
+    replicates: dict[str, dict[str, Array]]
+
+    def intervals(self, system: str) -> dict[str, tuple[float, float]]:
+        """Return the 95 % percentile interval of each metric.
+
+        Resamples in which a score is undefined (no finding in any reference) are left out.
+
+        Parameters
+        ----------
+        system : str
+
+        Returns
+        -------
+        dict of str to tuple of float
+            Low and high, both nan where the score has no value.
+        """
+        return {name: _interval(values) for name, values in self.replicates[system].items()}
+
+    def differences(self, first: str, second: str) -> dict[str, Difference]:
+        """Compare two systems, resample by resample.
+
+        Parameters
+        ----------
+        first, second : str
+            Names of systems.
+
+        Returns
+        -------
+        dict of str to Difference
+            By metric: first minus second. ``p`` is twice the share of the resamples in which the
+            difference is on the other side of 0 or is 0, at least 2 / (resamples + 1): it is
+            below 0.05 about where the interval leaves out 0. Many metrics and systems are many
+            tests; nothing is corrected for that.
+        """
+        values, others = self.replicates[first], self.replicates[second]
+        points, zeros = self.scores[first], self.scores[second]
+        return {
+            name: Difference(
+                points[name] - zeros[name],
+                *_interval(values[name] - others[name]),
+                _two_sided(values[name] - others[name]),
+            )
+            for name in values
+        }
+
+
+def bootstrap(
+    references: Sequence[str],
+    systems: Mapping[str, Sequence[str]],
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Bootstrap:
+    """Score systems on resamples of the studies.
+
+    Parameters
+    ----------
+    references : sequence of str
+        One text a study.
+    systems : mapping of str to sequence of str
+        What each system wrote, in the same order.
+    groups : sequence, optional
+        The patient of each study: all studies of a patient are drawn together. Each study on its
+        own where absent.
+    resamples : int, default=1000
+        Of as many patients, or studies, as there are, with replacement.
+    seed : int, default=0
+
+    Returns
+    -------
+    Bootstrap
+        Metrics: BLEU-1 to BLEU-4 (coco), ROUGE-L (COCO), CIDEr, ROUGE-1, ROUGE-2 and ROUGE-L-F1
+        (rouge-score), chrF where sacrebleu is installed, mean_length, length_ratio, the names of
+        `clinical_scores`, side_agreement and side_recall.
+
+    Raises
+    ------
+    ConfigError
+        When there is no resample.
+    DataError
+        When there is no system, columns are empty, differ in length or hold anything but text.
+
+    Notes
+    -----
+    A resample is scored as if it were the test set: ``clinical_f1`` averages over the findings
+    that some reference of the *resample* has. With those of the whole set, a finding that was not
+    drawn would count as an error of even a perfect system. The averages over all 14, 5 or 18
+    findings take F1 of an absent finding as 0, in a resample as in the sample, so where findings
+    are rare their intervals lie low and may not even hold the score itself.
+
+    Percentile intervals are a little narrow for few studies, and a score of exactly 0 or 1 gets
+    one without width. Memory, beyond the texts: about 2 kB a study while a system is scored,
+    most of it for the n-grams of CIDEr, and 200 MB however many resamples there are.
+    """
+    if resamples < 1:
+        raise ConfigError(f"resamples is {resamples}; give 1 or more")
+    if not systems:
+        raise DataError("there is no system to score; give at least one")
+    labels = label_matrix(checked_texts("references", references))
+    codes = _codes(groups, len(references))
+    scores, replicates = {}, {}
+    for name, texts in systems.items():
+        if len(texts) != len(references):
+            raise DataError(
+                f"{name} has {len(texts)} texts, but there are {len(references)} references"
+            )
+        statistics = study_statistics(references, checked_texts(name, texts), labels)
+        point = weighted_scores(statistics, np.ones((1, len(references))))
+        scores[name] = {metric: float(values[0]) for metric, values in point.items()}
+        replicates[name] = _replicates(statistics, codes, resamples, seed)
+    return Bootstrap(scores, replicates)
+
+
+def intervals(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Return the 95 % interval of every score of one system; see :func:`bootstrap`.
+
+    Parameters
+    ----------
+    references, hypotheses : sequence of str
+    groups : sequence, optional
+        The patient of each study.
+    resamples, seed : int
+
+    Returns
+    -------
+    dict of str to tuple of float
+
+    Raises
+    ------
+    ConfigError
+        When there is no resample.
+    DataError
+        When the columns are empty, differ in length or hold anything but text.
+    """
+    found = bootstrap(references, {"hypotheses": hypotheses}, groups, resamples, seed)
+    return found.intervals("hypotheses")
+
+
+def paired_differences(
+    references: Sequence[str],
+    first: Sequence[str],
+    second: Sequence[str],
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """Compare two systems on the same studies; see :meth:`Bootstrap.differences`.
+
+    Parameters
+    ----------
+    references, first, second : sequence of str
+    groups : sequence, optional
+        The patient of each study.
+    resamples, seed : int
+
+    Returns
+    -------
+    dict of str to Difference
+        First minus second.
+
+    Raises
+    ------
+    ConfigError
+        When there is no resample.
+    DataError
+        When the columns are empty, differ in length or hold anything but text.
+    """
+    systems = {"first": first, "second": second}
+    return bootstrap(references, systems, groups, resamples, seed).differences("first", "second")
+
+
+def _codes(groups: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
+    """Number of the group of each study, from 0."""
+    if groups is None:
+        return np.arange(studies)
+    if len(groups) != studies:
+        raise DataError(f"{len(groups)} groups but {studies} studies: give one group a study")
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(group, len(number)) for group in groups])
+
+
+def _replicates(
+    statistics: Statistics, codes: NDArray[np.int64], resamples: int, seed: int
+) -> dict[str, Array]:
+    parts = [weighted_scores(statistics, w) for w in _weights(codes, resamples, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _weights(codes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Array]:
+    """How often each resample has each study, a bounded number of resamples at a time."""
+    rng, number = np.random.default_rng(seed), int(codes.max()) + 1
+    step = max(1, _CELLS // len(codes))
+    for start in range(0, resamples, step):
+        weights = np.empty((min(step, resamples - start), len(codes)))
+        for row in weights:
+            row[:] = np.bincount(rng.integers(number, size=number), minlength=number)[codes]
+        yield weights
+
+
+def _interval(values: Array) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return (float("nan"), float("nan"))
+    low, high = np.percentile(known, _PERCENTILES)
+    return float(low), float(high)
+
+
+def _two_sided(differences: Array) -> float:
+    known = differences[np.isfinite(differences)]
+    if not len(known):
+        return float("nan")
+    smaller = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, 2 * (smaller + 1) / (len(known) + 1))
