@@ -2,7 +2,12 @@
 
     python benchmarks/phantom.py --out results                  # everything, three seeds
     python benchmarks/phantom.py --out results --seeds 1        # one seed; run several side by side
+    python benchmarks/phantom.py --out results --options        # the anti-collapse options, too
     python benchmarks/phantom.py --out results --table-only     # the table of what is there
+    python benchmarks/phantom.py --out real --labels Data_Entry.csv --seeds 0   # real pixels
+
+With ``--labels`` the images are those of a ChestX-ray14 table, the captions are rendered from its
+labels, and the split is by patient.
 
 A seed decides the weights, the order and the dropout of encoder and decoder; studies and split stay
 the same. What is finished is not done again, so the command can be stopped and started.
@@ -15,7 +20,6 @@ decides (views, decoder, fine-tuning, view prefix, optimiser's decay) is kept.
 
 import argparse
 import json
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -31,7 +35,7 @@ from xray_captioning.caches import cached_features
 from xray_captioning.comparison import measure
 from xray_captioning.config import Config, load_preset
 from xray_captioning.data.phantom import NOTICE, write_phantoms
-from xray_captioning.data.sources import read_studies
+from xray_captioning.data.sources import read_studies, render_captions
 from xray_captioning.data.splits import Split, split_studies
 from xray_captioning.encoder_training import train_encoder
 from xray_captioning.encoders.saved import load_encoder
@@ -84,6 +88,13 @@ ENCODER_TRAINING = {
     "phantom_cnn": {"epochs": 16, "batch_size": 12, "learning_rate": 0.003},
     "vit_tiny": {"epochs": 24, "batch_size": 16, "learning_rate": 0.001},
 }
+# Fewer, harder images: more epochs at a lower rate.
+REAL: dict[str, Any] = {
+    "fractions": (0.7, 0.1, 0.2),
+    "image.views": 1,
+    "encoder_training.epochs": 40,
+    "encoder_training.learning_rate": 0.001,
+}
 # What keeps a model from collapsing, one at a time, on the attention preset.
 OPTIONS = {
     "finding loss": {"training.finding_weight": 0.5},
@@ -117,13 +128,18 @@ def small(preset: str, seed: int, changes: dict[str, Any] | None = None) -> Conf
 class Bench:
     """The studies, their split, and a folder that keeps what is finished."""
 
-    def __init__(self, out: Path, studies: int) -> None:
+    def __init__(self, out: Path, labels: Path | None) -> None:
         self.out, self.cache = out, out / "cache"
+        if labels is not None:
+            self.studies = render_captions(read_studies(labels))
+            self.split: Split = split_studies(self.studies, REAL["fractions"])
+            self.about = {"source": labels.name}
+            return
         folder = out / "phantom"
         if not (folder / "indiana_reports.csv").is_file():
-            write_phantoms(folder, studies=studies, seed=PHANTOM_SEED)
+            write_phantoms(folder, studies=STUDIES, seed=PHANTOM_SEED)
         self.studies = read_studies(folder)
-        self.split: Split = split_studies(self.studies, FRACTIONS)
+        self.split = split_studies(self.studies, FRACTIONS)
         self.about = {"source": "phantom", "notice": NOTICE}
 
     def encoder(self, config: Config, seed: int) -> Path:
@@ -184,20 +200,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=PRESETS)
     parser.add_argument("--options", action="store_true", help="the anti-collapse options, too")
-    parser.add_argument("--studies", type=int, default=STUDIES)
+    parser.add_argument("--labels", type=Path, help="a ChestX-ray14 table beside its images/")
     parser.add_argument("--table-only", action="store_true")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    shutil.copy(__file__, given.out)
     if not given.table_only:
-        bench = Bench(given.out, given.studies)
+        bench, changes = Bench(given.out, given.labels), REAL if given.labels else {}
         for seed in given.seeds:
             for preset in given.presets:
                 print(f"seed {seed}: {preset}", flush=True)
-                bench.decoder(preset, small(preset, seed), seed)
-            for name, changes in OPTIONS.items() if given.options else ():
+                bench.decoder(preset, small(preset, seed, changes), seed)
+            for name, option in OPTIONS.items() if given.options else ():
                 print(f"seed {seed}: {name}", flush=True)
-                bench.decoder(name, small("chexnet_attention", seed, changes), seed)
+                config = small("chexnet_attention", seed, {**changes, **option})
+                bench.decoder(name, config, seed)
     write_results(given.out, PRESETS, tuple(OPTIONS))
 
 

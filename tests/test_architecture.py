@@ -30,10 +30,10 @@ HEAVY = (
 # From top to bottom. A room may use those on lines above its own, and itself.
 LAYERS = [
     ["errors"],
-    ["findings", "files", "config", "backend", "presets"],
-    ["data", "text", "fetch"],
-    ["search", "evaluation", "plots", "bundle", "card", "references"],
-    ["labels", "data.batches"],
+    ["findings", "files", "config", "backend", "presets", "keras2"],
+    ["data", "text", "download"],
+    ["search", "evaluation", "plots", "bundle", "card", "references", "fetch"],
+    ["labels", "data.batches", "review"],
     ["encoders", "decoders"],
     ["losses"],
     ["captioner", "caches", "teacher_forcing"],

@@ -7,7 +7,7 @@ import pytest
 from xray_captioning.data.sources import read_studies
 from xray_captioning.data.studies import Study, study_frame
 from xray_captioning.errors import DataError
-from xray_captioning.labels import finding_labels
+from xray_captioning.labels import finding_labels, rarity
 
 
 def table(*studies: dict[str, object]) -> pd.DataFrame:
@@ -87,3 +87,9 @@ def test_real_labels(shared_data: Path) -> None:
     assert len(names) == 14
     assert labels.sum(axis=0).min() >= 1
     assert set(np.unique(labels)) == {0.0, 1.0}
+
+
+def test_rare_findings_are_drawn_more_often_and_normal_studies_count_as_a_finding():
+    labels = np.array([[1, 0], [1, 1], [1, np.nan], [1, 0], [0, 0], [0, 0]], "float32")
+    found = rarity(labels)
+    np.testing.assert_allclose(found, [0.5, 1, 0.5, 0.5, 2**-0.5, 2**-0.5], rtol=1e-6)

@@ -51,8 +51,17 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(start, tiny
     assert log(tmp_path / "other") != log(tiny_run)
 
 
+EVERYTHING = {
+    "training.finding_weight": 0.5,
+    "training.balanced": True,
+    "training.label_smoothing": 0.1,
+    "training.scheduled_sampling": 0.3,
+    "model.tied_embeddings": True,
+}
+
+
 def test_an_interrupted_run_ends_with_the_losses_of_an_unbroken_one(start, tmp_path, monkeypatch):
-    start(tmp_path / "whole", epochs=4)
+    start(tmp_path / "whole", epochs=3, **EVERYTHING)
     original = keras.Model.fit
 
     def interrupted(model, *args, **kwargs):
@@ -67,11 +76,11 @@ def test_an_interrupted_run_ends_with_the_losses_of_an_unbroken_one(start, tmp_p
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            start(tmp_path / "broken", epochs=4)
+            start(tmp_path / "broken", epochs=3, **EVERYTHING)
     assert len(log(tmp_path / "broken")) == 2
     with pytest.raises(ConfigError, match="--resume"):
-        start(tmp_path / "broken", epochs=4)
-    start(tmp_path / "broken", epochs=4, resume=True)
+        start(tmp_path / "broken", epochs=3, **EVERYTHING)
+    start(tmp_path / "broken", epochs=3, resume=True, **EVERYTHING)
     np.testing.assert_allclose(log(tmp_path / "broken"), log(tmp_path / "whole"), rtol=1e-6)
 
 
@@ -105,6 +114,31 @@ def test_a_killed_process_resumes_to_the_same_losses(
     assert not (tmp_path / "killed" / "manifest.json").exists()
     subprocess.run([*command(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
     np.testing.assert_allclose(log(tmp_path / "killed"), log(tmp_path / "whole"), rtol=1e-6)
+
+
+def test_fine_tuning_changes_the_saved_encoder_and_no_other(start, tiny_encoder_run, tmp_path):
+    from xray_captioning.encoders.saved import weights_digest
+
+    captioner = start(tmp_path / "run", epochs=1, **{"training.encoder_learning_rate": 1e-3})
+    saved = weights_digest(load_encoder(tmp_path / "run"))
+    assert saved == weights_digest(captioner.encoder)
+    assert saved != weights_digest(load_encoder(tiny_encoder_run))
+
+
+def test_a_view_prefix_is_learned_but_not_scored(start, phantoms, tmp_path):
+    from xray_captioning.comparison import compare
+    from xray_captioning.data.splits import Split
+
+    captioner = start(tmp_path / "run", epochs=1, **{"text.view_prefix": True})
+    assert {"two", "views"} <= set(captioner.tokenizer.words)
+    split = Split.from_json(tmp_path / "run" / "split.json")
+    compare(
+        *(usable_studies(read_studies(phantoms), captioner.config), split, captioner.config),
+        *(tmp_path, tmp_path / "cache", {"model": captioner}),
+        beams=[1],
+    )
+    found = (tmp_path / "captions.csv").read_text()
+    assert "two views" not in found
 
 
 def test_resuming_with_other_options_or_a_damaged_state_is_refused(start, tiny_run, tmp_path):

@@ -45,6 +45,15 @@ def test_studies_of_like_length_share_a_batch():
     assert spread(Batches(numbers, 800, 10, 0, lengths)) < spread(Batches(numbers, 800, 10, 0)) / 4
 
 
+def test_weights_draw_studies_in_their_proportion():
+    weights = np.array([1.0, 0.0, 3.0, 0.0] * 250)
+    data = Batches(numbers, 1000, 50, seed=1, weights=weights)
+    seen = np.concatenate([data[i][0] for i in range(len(data))]).astype(int)
+    assert len(seen) == 1000
+    assert not np.isin(seen % 4, [1, 3]).any()
+    assert 0.65 < np.mean(seen % 4 == 2) < 0.85
+
+
 class Rows(dict):
     def __missing__(self, path):
         return np.full((2, 2, 3), float(path), "float32")
@@ -67,6 +76,14 @@ def test_captions_are_shifted_weighted_and_cut(tokens):
     assert weights.sum(axis=1).tolist() == caption_lengths(tokens)[[0, 3]].tolist() == [2, 5]
     assert inputs["regions"].shape == (2, 8, 3)
     assert inputs["mask"].tolist() == [[True] * 4 + [False] * 4] * 2
+
+
+def test_findings_go_into_the_inputs_where_they_are_given(tokens):
+    images, findings = feature_inputs(Rows(), [[str(i)] for i in range(40)], 2), np.eye(40)
+    rng = np.random.default_rng(0)
+    assert "findings" not in caption_batch(images, tokens)(np.array([0]), rng, 0)[0]
+    inputs, *_ = caption_batch(images, tokens, findings)(np.array([7, 3]), rng, 0)
+    np.testing.assert_array_equal(inputs["findings"], findings[[7, 3]])
 
 
 def test_the_first_two_batches_differ_in_length_whatever_they_hold(tokens):
