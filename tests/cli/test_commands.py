@@ -159,6 +159,7 @@ def test_an_interrupt_is_one_line(
         "score": f"--references {__file__} --hypotheses {__file__}",
         "import-legacy": f"--weights {__file__} --out x",
         "fetch": "--list",
+        "review": f"export --captions {__file__} --systems a b --out x",
     }
     options = needed.get(command, "--data . --out x")
     assert main([command, *options.split()]) == 130

@@ -1,0 +1,1 @@
+"""Reading studies: people rate two systems' texts without knowing whose is whose."""

@@ -1,0 +1,129 @@
+"""What readers answered, read strictly and unblinded with the key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xray_captioning.data.table import Row, read_table
+from xray_captioning.errors import DataError
+from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Case, Key, Sheet
+from xray_captioning.review.sheet import unguarded
+
+
+class Rating(NamedTuple):
+    """What one reader thinks of one text.
+
+    Attributes
+    ----------
+    reader, study, system : str
+    repeat : bool
+        Whether the reader had met the study before.
+    values : tuple of float
+        One a criterion, 1 to 5; not-a-number where there is no answer.
+    note : str
+    """
+
+    reader: str
+    study: str
+    system: str
+    repeat: bool
+    values: tuple[float, ...]
+    note: str
+
+
+def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
+    """Read and unblind answers.
+
+    Parameters
+    ----------
+    key : Key
+    paths : sequence of Path
+        CSV files that the page exported, or filled-in sheets; other columns than ``sheet``,
+        ``case``, ``text``, the criteria and ``note`` are not needed.
+
+    Returns
+    -------
+    list of Rating
+        In the order of the files and their rows.
+
+    Raises
+    ------
+    DataError
+        For the first row of another sheet, an unknown case, a text other than 1 and 2,
+        a rating outside 1 to 5, or an answer given twice.
+    """
+    sheets = {sheet.sheet: sheet for sheet in key.sheets}
+    seen: dict[tuple[str, int, int], str] = {}
+    ratings = []
+    for path in paths:
+        for where, row in _rows(path):
+            sheet = sheets.get(row["sheet"].strip())
+            if sheet is None:
+                raise DataError(
+                    f"{where}: sheet {row['sheet']!r} is not of this study, which has "
+                    f"{', '.join(sheets)}; give the key or the answers that belong together"
+                )
+            number, place = _place(row, sheet, where)
+            first = seen.setdefault((sheet.sheet, number, place), where)
+            if first != where:
+                raise DataError(
+                    f"{where}: case {number}, text {place} of {sheet.reader} was answered in "
+                    f"{first}; keep one answer"
+                )
+            ratings.append(_rating(row, sheet, sheet.cases[number - 1], place, where))
+    return ratings
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield rows and where they are, counted as a spreadsheet does."""
+    rows = read_table(path, ("sheet", "case", "text", *CRITERIA, "note"))
+    if not rows:
+        raise DataError(f"{path}: has no row; give a sheet with answers")
+    for number, row in enumerate(rows, 2):
+        if any(row.values()):  # spreadsheets may leave rows of empty cells at the end
+            yield f"{path}, row {number}", row
+
+
+def _place(row: Row, sheet: Sheet, where: str) -> tuple[int, int]:
+    """Return the case, from 1, and which of its two texts, 1 or 2."""
+    number, place = _whole(row["case"]), _whole(row["text"])
+    if number is None or not 1 <= number <= len(sheet.cases):
+        raise DataError(
+            f"{where}: case {row['case']!r} is not on sheet {sheet.sheet}, which has "
+            f"{len(sheet.cases)}; put back the number that stood there"
+        )
+    if place not in (1, 2):
+        raise DataError(f"{where}: text is {row['text']!r}; put back 1 or 2, as it stood there")
+    return number, place
+
+
+def _rating(row: Row, sheet: Sheet, case: Case, place: int, where: str) -> Rating:
+    values = tuple(_value(row[name], name, where) for name in CRITERIA)
+    # Printed on a terminal, a control character could be a command to it.
+    shown = "".join(c if c.isprintable() else " " for c in unguarded(row["note"]))
+    note = " ".join(shown.split())
+    return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, values, note)
+
+
+def _value(text: str, name: str, where: str) -> float:
+    if not text.strip():
+        return math.nan
+    value = _whole(text)
+    if value is None or not LOWEST <= value <= HIGHEST:
+        raise DataError(
+            f"{where}: {name} is {text!r}; give a whole number from {LOWEST} to {HIGHEST}, "
+            "or leave it empty"
+        )
+    return float(value)
+
+
+def _whole(text: str) -> int | None:
+    """Read a whole number; other programs may have written 4 as 4.0."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None

@@ -1,0 +1,218 @@
+"""Blinded sheets: a folder a reader, and the key that stays at home."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xray_captioning.data.table import read_table
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.files import atomic_write, sha256_file
+from xray_captioning.review.design import CRITERIA, Key, Sheet, draw_sheets
+from xray_captioning.review.pictures import picture_uri
+
+COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
+# A spreadsheet takes a cell that begins with one of these for a formula; the last four are the
+# full-width forms that some of them take as well.
+FORMULA = "=+-@\t\r\n" + "".join(chr(code) for code in (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20))
+
+Texts = dict[str, tuple[str, str]]
+Views = Mapping[str, Sequence[tuple[str, str]]]  # path and view
+Pictures = dict[str, list[dict[str, str]]]  # view and uri
+
+
+def export_study(
+    captions: Path,
+    systems: tuple[str, str],
+    out: Path,
+    views: Views | None = None,
+    studies: int = 50,
+    readers: int = 2,
+    repeats: int = 0,
+    seed: int = 0,
+) -> Key:
+    """Write a reading study, whole or not at all.
+
+    Chance depends on the seed and on every byte of `captions`, which no reader has: who knows
+    the seed and this program still cannot draw the order again.
+
+    Parameters
+    ----------
+    captions : Path
+        CSV of study_id and a column a system, such as ``evaluate`` writes; ``reference`` is a
+        system as well.
+    systems : tuple of str
+        The two columns that are compared.
+    out : Path
+        Folder to make, which may exist if it is empty: ``key.json`` and, for each reader, a
+        folder with ``sheet.html`` and ``sheet.csv``.
+    views : mapping of str to sequence of (path, view), optional
+        Images by study; a study without one is left out. Where it is absent, the sheets name
+        the studies, so that a reader can look them up.
+    studies : int
+        How many are drawn; all of them if there are no more.
+    readers : int
+    repeats : int
+        How many cases each reader meets again at the end.
+    seed : int
+
+    Returns
+    -------
+    Key
+
+    Raises
+    ------
+    ConfigError
+        The systems are one and the same, or more cases shall come again than there are.
+    DataError
+        The table cannot be used, or `out` is not an empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: is not an empty folder; choose another")
+    texts = read_texts(captions, systems)
+    usable = [study for study in texts if views is None or views.get(study)]
+    if not usable:
+        raise DataError(f"{captions}: no study there has an image on disk; check the data")
+    digest = sha256_file(captions)
+    rng = np.random.default_rng([seed, int(digest, 16)])
+    drawn = [usable[i] for i in rng.permutation(len(usable))[:studies]]
+    if repeats > len(drawn):
+        raise ConfigError(f"{repeats} repeats of {len(drawn)} studies cannot be; ask for fewer")
+    sheets = draw_sheets(drawn, systems, readers, repeats, rng)
+    identical = sum(texts[study][0] == texts[study][1] for study in drawn)
+    key = Key(systems, sorted(drawn), identical, digest, seed, sheets)
+    pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
+    files: dict[str, bytes] = {}
+    for sheet in sheets:
+        made = sheet_files(sheet, systems, texts, pictures)
+        sheet.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
+        files |= {f"{sheet.reader}/{name}": data for name, data in made.items()}
+    _write_folder(out, {**files, "key.json": key.to_json().encode("utf-8")})
+    return key
+
+
+def read_texts(path: Path, systems: tuple[str, str]) -> Texts:
+    """Read what two systems wrote; runs of white space become one space.
+
+    Raises
+    ------
+    ConfigError
+        The two are one and the same.
+    DataError
+        A column is missing, a study stands twice or has no id.
+    """
+    if systems[0] == systems[1]:
+        raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
+    rows = read_table(path, ("study_id",), lower=False)
+    if not rows:
+        raise DataError(f"{path}: has no row; give a row a study")
+    columns = [name for name in rows[0] if name != "study_id"]
+    for name in systems:
+        if name not in columns:
+            found = ", ".join(columns[:20]) or "none"
+            raise DataError(f"{path}: has no system {name}; choose from: {found}")
+    texts: Texts = {}
+    for number, row in enumerate(rows, 2):
+        study = row["study_id"].strip()
+        if not study or study in texts:
+            what = f"study {study} stands twice" if study else "study_id is empty"
+            raise DataError(f"{path}, row {number}: {what}; give each study one row")
+        first, second = (" ".join(row[name].split()) for name in systems)
+        texts[study] = first, second
+    return texts
+
+
+def sheet_files(
+    sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None
+) -> dict[str, bytes]:
+    """Make a reader's files and give the sheet its name.
+
+    The system of a text is used to look the text up, and for nothing else.
+
+    Parameters
+    ----------
+    sheet : Sheet
+        Its attribute `sheet` is set.
+    systems : tuple of str
+        In the order of the two texts of `texts`.
+    texts : dict of str to tuple of str
+    pictures : dict of str to list of {"view", "uri"}, optional
+
+    Returns
+    -------
+    dict of str to bytes
+        By file name.
+    """
+    cases = [
+        {
+            "study": case.study if pictures is None else "",
+            "pictures": [] if pictures is None else pictures[case.study],
+            "texts": [texts[case.study][systems.index(system)] for system in case.texts],
+        }
+        for case in sheet.cases
+    ]
+    seen = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
+    sheet.sheet = f"{sheet.reader}-{hashlib.sha256(seen).hexdigest()[:12]}"
+    return {"sheet.html": _page(sheet.sheet, cases), "sheet.csv": _table(sheet.sheet, cases)}
+
+
+def _pictures(views: Views) -> Pictures:
+    from tqdm import tqdm
+
+    bar = tqdm(views.items(), desc="images", unit="study", disable=None)
+    return {
+        study: [{"view": view, "uri": picture_uri(path)} for path, view in found]
+        for study, found in bar
+    }
+
+
+def _page(name: str, cases: list[dict[str, Any]]) -> bytes:
+    """Put the cases into the page; inside a script no text may close it or open a comment."""
+    values = {"sheet": name, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA}
+    text = json.dumps({**values, "cases": cases})  # ASCII: also no line separator of JavaScript's
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    page = resources.files(__package__).joinpath("page.html").read_text("utf-8")
+    return page.replace("{{sheet}}", text).encode("utf-8")
+
+
+def _table(name: str, cases: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for number, case in enumerate(cases, 1):
+        for place, report in enumerate(case["texts"], 1):
+            shown = [name, number, guarded(case["study"]), place, guarded(report)]
+            writer.writerow([*shown, *[""] * (len(CRITERIA) + 1)])
+    return text.getvalue().encode("utf-8-sig")  # with the mark that spreadsheets know UTF-8 by
+
+
+def guarded(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{text}" if text[:1] and text[0] in FORMULA else text
+
+
+def unguarded(text: str) -> str:
+    """Undo `guarded`."""
+    return text[1:] if text[:1] == "'" and text[1:2] and text[1] in FORMULA else text
+
+
+def _write_folder(out: Path, files: dict[str, bytes]) -> None:
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+        folder = Path(staging) / "whole"
+        for name, data in files.items():
+            atomic_write(folder / name, data)
+        if out.exists():
+            out.rmdir()  # empty; Windows cannot rename onto it
+        folder.rename(out)

@@ -1,0 +1,223 @@
+"""What a reading study found: means, preferences and agreement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import DataError
+from xray_captioning.review.answers import Rating
+from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Key
+
+Array = NDArray[np.float64]
+Rows = list[dict[str, Any]]
+
+RESAMPLES = 2000
+
+
+def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, Any]:
+    """Compare the two systems of a reading study.
+
+    Intervals hold 95 % of the means of 2,000 bootstrap samples of studies, with all that the
+    readers said of a study kept together.
+
+    Parameters
+    ----------
+    key : Key
+    ratings : sequence of Rating
+        Of :func:`xray_captioning.review.answers.read_answers`. Second readings of the same
+        study by the same reader count for ``repeats`` only.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Can be written as JSON; a number that cannot be had is None.
+
+        ============= ========================================================================
+        systems       The two names, A and B below.
+        studies       How many there are to read.
+        identical     In how many of them both texts are the same.
+        readers       A row a reader: ratings ``given`` and ``missing`` by criterion, repeats
+                      included.
+        means         A row a system and criterion: ``mean``, ``low``, ``high``, ``n`` ratings.
+        differences   A row a criterion: A less B over pairs of which both are rated.
+        preferences   A row a criterion and ``total``, their sum: readings with A ``above``,
+                      ``below`` and ``ties``; the same of ``studies`` by the mean over readers,
+                      and ``p`` of the two-sided sign test over studies.
+        agreement     A row a pair of readers and criterion: ``kappa``, ``same`` (share of
+                      equal ratings), ``n`` texts.
+        repeats       The same for each reader's first and second reading.
+        notes         Reader, study, system and note.
+        ============= ========================================================================
+
+    Raises
+    ------
+    DataError
+        If nothing is rated.
+    """
+    if not any(value == value for rating in ratings for value in rating.values):
+        raise DataError("the answers hold no rating; give sheets that were filled in")
+    readers = [s.reader for s in key.sheets if any(r.reader == s.reader for r in ratings)]
+    first, again = (_cube(key, readers, ratings, repeat) for repeat in (False, True))
+    differences = _totalled(first)[:, :, 0] - _totalled(first)[:, :, 1]
+    draws = _draws(len(key.studies), seed)
+    means = [
+        {"system": system, "criterion": name, **_mean(first[:, :, i, j], draws)}
+        for i, system in enumerate(key.systems)
+        for j, name in enumerate(CRITERIA)
+    ]
+    pairs = [(*names, first[i], first[j]) for (i, j), names in _pairs(readers)]
+    twice = [(name, name, first[i], again[i]) for i, name in enumerate(readers)]
+    names = [*CRITERIA, "total"]
+    return {
+        "systems": list(key.systems),
+        "studies": len(key.studies),
+        "identical": key.identical,
+        "readers": [_count(key, name, ratings) for name in readers],
+        "means": means,
+        "differences": [
+            {"criterion": name, **_mean(differences[..., j], draws)}
+            for j, name in enumerate(CRITERIA)
+        ],
+        "preferences": [
+            {"criterion": name, **_preference(differences[..., j])} for j, name in enumerate(names)
+        ],
+        "agreement": _agreements(pairs),
+        "repeats": _agreements(twice) if np.isfinite(again).any() else [],
+        "notes": [
+            {"reader": r.reader, "study": r.study, "system": r.system, "note": r.note}
+            for r in ratings
+            if r.note
+        ],
+    }
+
+
+def weighted_kappa(first: Array, second: Array) -> float | None:
+    """Return Cohen's kappa with quadratic weights.
+
+    Parameters
+    ----------
+    first, second : array, shape (n,)
+        Whole numbers from 1 to 5.
+
+    Returns
+    -------
+    float or None
+        1 for equal ratings, 0 for what chance gives; None for no rating, or where both readers
+        gave one and the same number throughout, so that chance explains everything.
+
+    References
+    ----------
+    .. [1] J. Cohen, "Weighted kappa: nominal scale agreement with provision for scaled
+       disagreement or partial credit", Psychological Bulletin 70(4), 1968.
+    """
+    from sklearn.metrics import cohen_kappa_score
+
+    if len({*first, *second}) < 2:
+        return None
+    scale = list(range(LOWEST, HIGHEST + 1))
+    whole = first.astype(int), second.astype(int)
+    return float(cohen_kappa_score(*whole, labels=scale, weights="quadratic"))
+
+
+def sign_test(above: int, below: int) -> float | None:
+    """Return the two-sided p of so uneven a count if both were equally likely; ties do not count.
+
+    References
+    ----------
+    .. [1] W. J. Dixon and A. M. Mood, "The statistical sign test", Journal of the American
+       Statistical Association 41(236), 1946.
+    """
+    n = above + below
+    if not n:
+        return None
+    tail = sum(math.comb(n, k) for k in range(min(above, below) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def _cube(key: Key, readers: list[str], ratings: Sequence[Rating], repeat: bool) -> Array:
+    """Return ratings by reader, study, system and criterion; not-a-number where there is none."""
+    shape = len(readers), len(key.studies), len(key.systems), len(CRITERIA)
+    values = np.full(shape, np.nan)
+    places = {study: i for i, study in enumerate(key.studies)}
+    for r in ratings:
+        if r.repeat == repeat:
+            at = readers.index(r.reader), places[r.study], key.systems.index(r.system)
+            values[at] = r.values
+    return values
+
+
+def _totalled(values: Array) -> Array:
+    """Add the sum over the criteria as one more."""
+    return np.concatenate([values, values.sum(axis=-1, keepdims=True)], axis=-1)
+
+
+def _draws(studies: int, seed: int) -> Array:
+    """Return how often each bootstrap sample holds each study, shape (resamples, studies)."""
+    even = np.full(studies, 1 / studies)
+    draws = np.random.default_rng(seed).multinomial(studies, even, size=RESAMPLES)
+    return draws.astype(float)  # products of whole numbers are slow
+
+
+def _mean(values: Array, draws: Array) -> dict[str, Any]:
+    """Return the mean of (readers, studies) with its interval."""
+    counts = np.isfinite(values).sum(axis=0)
+    sums = np.nansum(values, axis=0)
+    if not counts.sum():
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    n = draws @ counts
+    means = (draws @ sums)[n > 0] / n[n > 0]  # a sample may miss the few rated studies
+    low, high = np.percentile(means, [2.5, 97.5])
+    mean = sums.sum() / counts.sum()
+    return {"mean": float(mean), "low": float(low), "high": float(high), "n": int(counts.sum())}
+
+
+def _preference(differences: Array) -> dict[str, Any]:
+    """Count signs of (readers, studies): by reading, and by study for the test.
+
+    Two readings of one study are no two independent observations.
+    """
+    readings = _signs(differences[np.isfinite(differences)])
+    studies = _signs(np.nansum(differences, axis=0)[np.isfinite(differences).any(axis=0)])
+    return {**readings, "studies": studies, "p": sign_test(studies["above"], studies["below"])}
+
+
+def _signs(values: Array) -> dict[str, int]:
+    signs = {"above": values > 0, "below": values < 0, "ties": values == 0}
+    return {name: int(where.sum()) for name, where in signs.items()}
+
+
+def _pairs(readers: list[str]) -> list[tuple[tuple[int, int], tuple[str, str]]]:
+    places = combinations(range(len(readers)), 2)
+    return [((i, j), (readers[i], readers[j])) for i, j in places]
+
+
+def _agreements(pairs: Sequence[tuple[str, str, Array, Array]]) -> Rows:
+    return [
+        {"readers": [one, other], "criterion": name, **_agreement(first[..., j], second[..., j])}
+        for one, other, first, second in pairs
+        for j, name in enumerate(CRITERIA)
+    ]
+
+
+def _agreement(first: Array, second: Array) -> dict[str, Any]:
+    both = np.isfinite(first) & np.isfinite(second)
+    one, other = first[both], second[both]
+    same = float((one == other).mean()) if len(one) else None
+    return {"kappa": weighted_kappa(one, other), "same": same, "n": len(one)}
+
+
+def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:
+    """Count a reader's ratings, and those that are missing of all that were asked for."""
+    asked = 2 * next(len(sheet.cases) for sheet in key.sheets if sheet.reader == reader)
+    values = np.array([r.values for r in ratings if r.reader == reader])
+    given = np.isfinite(values).sum(axis=0)
+    missing = {name: int(asked - count) for name, count in zip(CRITERIA, given)}
+    return {"reader": reader, "given": int(given.sum()), "missing": missing}
