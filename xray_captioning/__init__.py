@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from xray_captioning import legacy
     from xray_captioning.captioner import Caption, Captioner
     from xray_captioning.config import Config, load_preset
     from xray_captioning.data.phantom import write_phantoms
@@ -43,6 +44,7 @@ __all__ = [
     "Tokenizer",
     "clean",
     "label_report",
+    "legacy",
     "load_preset",
     "read_studies",
     "score",
@@ -52,10 +54,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "legacy":
+        return importlib.import_module("xray_captioning.legacy")
     if name not in _HOMES:
         raise AttributeError(f"module 'xray_captioning' has no attribute {name!r}")
     return getattr(importlib.import_module(f"xray_captioning.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted({*globals(), *__all__})

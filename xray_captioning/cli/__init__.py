@@ -23,6 +23,9 @@ COMMANDS = {
     "evaluate": ("evaluate", "Score bundles, other systems and baselines on the same studies."),
     "score": ("evaluate", "Score hypotheses against references, one text a line."),
     "caption": ("caption", "Write a caption for images."),
+    "import-legacy": ("legacy", "Turn an older Keras project's weights into a bundle."),
+    "review": ("review", "Let people rate texts without knowing whose is whose."),
+    "fetch": ("fetch", "Download published weights, reports or images, and check them."),
 }
 
 

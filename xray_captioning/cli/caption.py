@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from xray_captioning.config import Config
 
 DEFAULT = "phantom_attention"
+BATCH = 64
 CHECKED = 16
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+
+Studies = list[list[str]]
+Row = tuple[list[str], dict[str, float]]  # the caption, if any, and the findings
+Rows = Callable[[Studies], Iterator[Row]]
 
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|DIR ...")
 @click.option("--bundle", default=DEFAULT, show_default=True, metavar="BUNDLE")
 @click.option("--beam", type=click.IntRange(1, 100), help="Beam size; 1 is greedy.")
+@click.option(
+    "--findings",
+    is_flag=True,
+    help="A table, tab-separated and with a header: the caption, if the bundle writes any, and "
+    "the encoder's probability of each finding.",
+)
 @options.seed
-def caption(images: tuple[str, ...], bundle: str, beam: int | None, seed: int | None) -> None:
+def caption(
+    images: tuple[str, ...], bundle: str, beam: int | None, findings: bool, seed: int | None
+) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
 
     Of a DIR, each image is a study of its own.
@@ -28,22 +46,76 @@ def caption(images: tuple[str, ...], bundle: str, beam: int | None, seed: int | 
     from xray_captioning.config import Config
 
     folder = find_bundle(bundle)
-    values = read_bundle(folder, "captioner")
-    views = Config.from_dict(values["config"], f"{folder}/captioner.json").image.views
-    studies = [study for given in images for study in _studies(given, views)]
+    values = read_bundle(folder, "encoder" if findings else "captioner")
+    if findings and not values["findings"]:
+        raise ConfigError(
+            f"{folder}: its encoder classifies no findings; leave out --findings, or give a bundle "
+            "of train-encoder or CheXNet's"
+        )
+    config = Config.from_dict(values["config"], f"{folder}/captioner.json")
+    studies = [study for given in images for study in _studies(given, config.image.views)]
     _check_images(studies)
+    print_all = _print_table if findings else _print_captions
+    print_all(folder, config, values, studies, beam)
 
+
+def _print_captions(
+    folder: Path, _: Config, values: dict[str, Any], studies: Studies, beam: int | None
+) -> None:
     from xray_captioning.captioner import Captioner
 
     captioner = Captioner.load(folder)
+    _note(values)
+    for study, found in zip(studies, captioner.caption_iter(studies, beam)):
+        click.echo(f"{_names(study)}\t{found.text}")
+
+
+def _print_table(
+    folder: Path, config: Config, values: dict[str, Any], studies: Studies, beam: int | None
+) -> None:
+    writes = values["kind"] == "captioner"
+    rows = _captioner_rows(folder, beam) if writes else _encoder_rows(folder, config)
+    _note(values)
+    click.echo("\t".join(["images", *(["caption"] if writes else []), *values["findings"]]))
+    for study, (texts, chances) in zip(studies, rows(studies)):
+        numbers = [f"{chance:.6f}" for chance in chances.values()]
+        click.echo("\t".join([_names(study), *texts, *numbers]))
+
+
+def _captioner_rows(folder: Path, beam: int | None) -> Rows:
+    from xray_captioning.captioner import Captioner
+    from xray_captioning.encoders.classification import finding_probabilities
+
+    captioner = Captioner.load(folder)
+
+    def rows(studies: Studies) -> Iterator[Row]:
+        for start in range(0, len(studies), BATCH):
+            features = captioner.features(studies[start : start + BATCH])  # once for both
+            captions = captioner.caption_features(features, beam)
+            chances = finding_probabilities(captioner.encoder, *features)
+            yield from (([found.text], row) for found, row in zip(captions, chances))
+
+    return rows
+
+
+def _encoder_rows(folder: Path, config: Config) -> Rows:
+    from xray_captioning.encoders.classification import classify_studies
+    from xray_captioning.encoders.saved import load_encoder
+
+    encoder = load_encoder(folder)
+    return lambda studies: (([], row) for row in classify_studies(encoder, config, studies))
+
+
+def _note(values: dict[str, Any]) -> None:
     if notice := values["about"].get("notice"):
         click.echo(f"note: {notice}", err=True)
-    for study, found in zip(studies, captioner.caption_iter(studies, beam)):
-        names = ",".join(click.format_filename(path) for path in study)
-        click.echo(f"{names}\t{found.text}")
 
 
-def _studies(given: str, views: int) -> list[list[str]]:
+def _names(study: list[str]) -> str:
+    return ",".join(click.format_filename(path) for path in study)
+
+
+def _studies(given: str, views: int) -> Studies:
     path = Path(given)
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -62,7 +134,7 @@ def _studies(given: str, views: int) -> list[list[str]]:
     return [names]
 
 
-def _check_images(studies: list[list[str]]) -> None:
+def _check_images(studies: Studies) -> None:
     # Of a few images one that cannot be read is found before the model is loaded and anything is
     # printed; to decode very many twice would cost more than that is worth.
     from xray_captioning.data.images import read_image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.data.images import normalise, read_images
 from xray_captioning.data.splits import Split
+from xray_captioning.encoders.backbones import find_backbone
+from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.keras2 import is_keras2
 
 
 def encode_images(encode: Any, config: Config, paths: Sequence[str], batch: int = 32) -> Array:
@@ -61,13 +65,14 @@ def load_encoder(name: str | Path) -> Encoder:
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
-    """Return an encoder that starts from random weights, ImageNet's, a file's or a bundle's.
+    """Return an encoder that starts from random weights, published ones, a file's or a bundle's.
 
     Parameters
     ----------
     config : Config
     weights : str
-        ``random``, ``imagenet``, a bundle, or a Keras ``.h5`` file of the network without top.
+        ``random``, ``imagenet`` (the published ones), a bundle, or a Keras ``.h5`` file of the
+        network without top; for ``chexnet`` also a Keras 2 file such as CheXNet's own.
     findings : sequence of str
         Outputs of the classifier, which always starts anew.
 
@@ -79,9 +84,14 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
         The file does.
     """
     model, size = config.model, config.image.size
+    if weights == "imagenet":
+        _warn_of_normalisation(config)
     if weights in ("random", "imagenet"):
         return Encoder(model.encoder, size, model.pool, findings, weights)
     encoder = Encoder(model.encoder, size, model.pool, findings)
+    if model.encoder == "chexnet" and is_keras2(Path(weights)):
+        load_densenet121(encoder, weights)
+        return encoder
     if Path(weights).is_file():
         load_weights(encoder.backbone, Path(weights), f"the network {model.encoder}")
         return encoder
@@ -91,8 +101,25 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
             f"{weights}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
             f"{model.encoder}; choose a preset with that encoder or --set model.encoder"
         )
-    encoder.backbone.set_weights(saved.backbone.get_weights())
+    try:
+        encoder.backbone.set_weights(saved.backbone.get_weights())
+    except ValueError as error:  # a Vision Transformer knows its positions
+        raise ConfigError(
+            f"{weights}: its {model.encoder} is for images of {saved.size} px, but this run asks "
+            f"for {size}; add --set image.size={saved.size}"
+        ) from error
     return encoder
+
+
+def _warn_of_normalisation(config: Config) -> None:
+    name, given = config.model.encoder, config.image.normalisation
+    expected = find_backbone(name).normalisation
+    if expected not in (None, given):
+        warnings.warn(
+            f"the published weights of {name} expect image.normalisation {expected!r}, but it is "
+            f"{given!r}; add --set image.normalisation={expected}",
+            stacklevel=3,
+        )
 
 
 def starting_encoder(config: Config, bundle: Path | None) -> Encoder:
@@ -129,7 +156,11 @@ def starting_encoder(config: Config, bundle: Path | None) -> Encoder:
 
 
 def save_encoder(
-    folder: str | Path, config: Config, encoder: Encoder, about: dict[str, Any], split: Split
+    folder: str | Path,
+    config: Config,
+    encoder: Encoder,
+    about: dict[str, Any],
+    split: Split | None = None,
 ) -> None:
     """Write a bundle that holds an encoder and its finding classifier only."""
 
@@ -138,7 +169,8 @@ def save_encoder(
         (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         encoder.save_weights(aside / "encoder.weights.h5")
         (aside / "README.md").write_text(model_card(values), "utf-8")
-        split.to_json(aside / "split.json")
+        if split is not None:
+            split.to_json(aside / "split.json")
 
     write_bundle(Path(folder), write)
 

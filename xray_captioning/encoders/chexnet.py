@@ -1,0 +1,197 @@
+"""DenseNet121 from a Keras 2 weights file, such as the one CheXNet was published in."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Mapping
+from itertools import groupby, takewhile
+from typing import Any
+
+from xray_captioning.encoders.encoder import Encoder
+from xray_captioning.errors import BundleError
+from xray_captioning.findings import NIH14
+from xray_captioning.keras2 import StoredArray, mismatches, read_keras2
+
+CLASSIFIER = "chexnet_output"
+
+
+def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
+    """Read CheXNet: DenseNet121, global average pooling and fourteen sigmoid outputs.
+
+    Parameters
+    ----------
+    weights_h5 : str or os.PathLike
+        ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another file of its layout. It was
+        trained on frontal images of 224 px with ImageNet's mean and deviation.
+
+    Returns
+    -------
+    Encoder
+        Its findings are the labels of ChestX-ray14 in the published order.
+
+    Raises
+    ------
+    BundleError
+        The file is damaged, or an array is missing, misshapen or not expected.
+
+    References
+    ----------
+    .. [1] Rajpurkar et al., CheXNet, arXiv:1711.05225.
+    """
+    arrays = read_keras2(weights_h5)
+    if any(array.leaf == "recurrent_kernel" for array in arrays):
+        raise BundleError(
+            f"{weights_h5}: holds a captioner with its decoder, not CheXNet; give its tokenizer "
+            "as well (--tokenizer tokenizer.pkl)"
+        )
+    encoder = Encoder("chexnet", 224, findings=NIH14)
+    variables = densenet121_variables(encoder)
+    found, rest = match_densenet121(arrays, variables)
+    for variable in encoder.classifier.weights:
+        variables[f"{CLASSIFIER}/{variable.name}"] = variable
+    classifier, rest = _classifier(rest)
+    found |= classifier
+    check(weights_h5, "CheXNet", shapes_of(variables), found, rest)
+    fill(variables, found)
+    return encoder
+
+
+def load_densenet121(encoder: Encoder, weights_h5: str | os.PathLike[str]) -> None:
+    """Fill the network of a ``chexnet`` encoder, whatever classifier the file has.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    weights_h5 : str or os.PathLike
+        CheXNet's file, or DenseNet121 with or without its top as Keras 2 published it.
+
+    Raises
+    ------
+    BundleError
+        The file is damaged, or an array is missing, misshapen or not expected.
+    """
+    variables = densenet121_variables(encoder)
+    found, rest = match_densenet121(read_keras2(weights_h5), variables)
+    _, rest = _classifier(rest)
+    check(weights_h5, "DenseNet121", shapes_of(variables), found, rest)
+    fill(variables, found)
+
+
+def densenet121_variables(encoder: Encoder) -> dict[str, Any]:
+    """Return the variables of a DenseNet121 by their Keras 2 names, such as ``conv1/bn/gamma``."""
+    return {
+        f"{re.sub('^conv1_', 'conv1/', layer.name)}/{variable.name}": variable
+        for layer in encoder.backbone.layers
+        for variable in layer.weights
+    }
+
+
+def match_densenet121(
+    arrays: Iterable[StoredArray], names: Collection[str]
+) -> tuple[dict[str, StoredArray], list[StoredArray]]:
+    """Find the arrays of a DenseNet121 by their whole names.
+
+    Never by the end of a name: ``bn`` would be confused with ``conv1/bn``.
+
+    Parameters
+    ----------
+    arrays : iterable of StoredArray
+    names : collection of str
+        Keras 2 names of the arrays wanted.
+
+    Returns
+    -------
+    found : dict
+        Arrays by those names.
+    rest : list of StoredArray
+        The others.
+    """
+    wanted = {_joined(*name.rsplit("/", 1)): name for name in names}
+    found: dict[str, StoredArray] = {}
+    rest = []
+    for _, group in groupby(arrays, key=lambda array: array.layer):
+        members = list(group)
+        for array, key in zip(members, _best_keys(members, wanted)):
+            name = wanted.get(key)
+            if name is None or name in found:
+                rest.append(array)
+            else:
+                found[name] = array
+    return found, rest
+
+
+def check(
+    path: str | os.PathLike[str],
+    what: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, StoredArray],
+    extra: Iterable[StoredArray],
+) -> None:
+    """Compare a file's arrays with those a model needs.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file, for the message.
+    what : str
+        The model, for the message.
+    shapes, found, extra
+        As `mismatches` takes them.
+
+    Raises
+    ------
+    BundleError
+        An array is missing, misshapen or not expected; each is listed.
+    """
+    if clauses := mismatches(shapes, found, extra):
+        raise BundleError(
+            f"{path}: does not fit {what}: {', '.join(clauses)}; give the file of that model"
+        )
+
+
+def shapes_of(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of variables, by the same names."""
+    return {name: tuple(variable.shape) for name, variable in variables.items()}
+
+
+def fill(variables: Mapping[str, Any], found: Mapping[str, StoredArray]) -> None:
+    """Assign to each variable the array of its name."""
+    for name, variable in variables.items():
+        variable.assign(found[name].values)
+
+
+def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]:
+    """Keys of one layer's arrays under the reading of their names that most arrays agree with.
+
+    Read are the names as they are; without a prefix that all share, where it is one (an
+    encoder's own name); and, where the arrays are those of a single layer, that layer's name.
+    """
+    owners = {array.owner for array in members}
+    shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*owners)))
+    readings = [
+        [_joined("/".join(a.owner[depth:]), a.leaf) for a in members]
+        for depth in range(len(shared) + 1 if len(owners) > 1 else 1)
+    ]
+    if len(owners) == 1:
+        readings.append([_joined(a.layer, a.leaf) for a in members])
+    return max(readings, key=lambda keys: sum(key in wanted for key in keys))
+
+
+def _joined(layer: str, leaf: str) -> str:
+    # Keras 3 spells conv1/conv as conv1_conv; a reused session numbers names: conv1/conv_1.
+    return re.sub(r"_\d+$", "", layer.replace("/", "_")) + f"/{leaf}"
+
+
+def _classifier(rest: list[StoredArray]) -> tuple[dict[str, StoredArray], list[StoredArray]]:
+    """Take the one dense layer, whatever its name, that stands on top of the network."""
+    layers = {array.layer: [a for a in rest if a.layer == array.layer] for array in rest}
+    dense = [
+        name for name, members in layers.items() if {a.leaf for a in members} <= {"kernel", "bias"}
+    ]
+    if CLASSIFIER in dense:
+        dense = [CLASSIFIER]
+    if len(dense) != 1:
+        return {}, rest
+    top = {f"{CLASSIFIER}/{array.leaf}": array for array in layers[dense[0]]}
+    return top, [array for array in rest if array.layer != dense[0]]

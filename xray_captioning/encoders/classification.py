@@ -1,0 +1,75 @@
+"""What an encoder's own classifier says of studies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from xray_captioning.backend import compiled, ops
+from xray_captioning.config import Config
+from xray_captioning.data.features import select_images, stack_features
+from xray_captioning.encoders.encoder import Encoder
+from xray_captioning.encoders.saved import encode_images
+from xray_captioning.errors import ConfigError
+
+BATCH = 32  # studies
+
+
+def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
+    """Return the probability of each finding, from features.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    regions : array, shape (studies, regions, channels)
+    mask : array, shape (studies, regions), bool
+        False for regions of views a study does not have.
+
+    Returns
+    -------
+    list of dict
+        For each study, the encoder's findings in their order, each in [0, 1].
+
+    Raises
+    ------
+    ConfigError
+        The encoder classifies no findings.
+    """
+    if not encoder.findings:
+        raise ConfigError(
+            "this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's"
+        )
+    chances = ops.convert_to_numpy(ops.sigmoid(encoder.classify(regions, mask)))
+    return [dict(zip(encoder.findings, map(float, row))) for row in chances]
+
+
+def classify_studies(
+    encoder: Encoder, config: Config, studies: Sequence[Sequence[str]]
+) -> Iterator[dict[str, float]]:
+    """Yield the probability of each finding, study by study, from image files.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    config : Config
+        Its image part says how pixels become input.
+    studies : sequence of sequences of str
+        The images of each study, frontal first.
+
+    Raises
+    ------
+    ConfigError
+        The encoder classifies no findings.
+    ImageError
+        An image cannot be read.
+    """
+    image, encode = config.image, compiled(encoder.encode, encoder)
+    for start in range(0, len(studies), BATCH):
+        chosen = [
+            select_images(s, ["unknown"] * len(s), image.views, image.repeat_single_view)
+            for s in studies[start : start + BATCH]
+        ]
+        paths = list(dict.fromkeys(path for study in chosen for path in study))
+        maps = dict(zip(paths, encode_images(encode, config, paths)))
+        rows = [[maps[path] for path in study] for study in chosen]
+        yield from finding_probabilities(encoder, *stack_features(rows, image.views))

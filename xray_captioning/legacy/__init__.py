@@ -1,0 +1,36 @@
+"""What the older Keras projects left behind: weights, tokenizers and tables, made usable here.
+
+The names below are imported when they are first used, so that a table can be built without
+loading Keras.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xray_captioning.encoders.chexnet import load_chexnet
+    from xray_captioning.legacy.impressions import impression_table
+    from xray_captioning.legacy.keras2 import load_attention_captioner
+
+_HOMES = {
+    "impression_table": "legacy.impressions",
+    "load_attention_captioner": "legacy.keras2",
+    "load_chexnet": "encoders.chexnet",
+}
+
+SOURCE = "an older Keras project's files"
+"""What a bundle made of such files names as its source."""
+
+__all__ = ["impression_table", "load_attention_captioner", "load_chexnet"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'xray_captioning.legacy' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"xray_captioning.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,175 @@
+"""The published attention captioner as a Captioner, from its Keras 2 weights and tokenizer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from xray_captioning.captioner import Captioner, new_model
+from xray_captioning.config import Config
+from xray_captioning.decoders import CaptionModel
+from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.chexnet import (
+    check,
+    densenet121_variables,
+    fill,
+    match_densenet121,
+    shapes_of,
+)
+from xray_captioning.errors import BundleError
+from xray_captioning.files import sha256_file
+from xray_captioning.keras2 import StoredArray, read_keras2
+from xray_captioning.legacy import SOURCE, layout
+from xray_captioning.text.tokenizer import Tokenizer
+
+_IMAGE = {"size": 224, "resize": "nearest", "normalisation": "unit"}
+
+
+def load_attention_captioner(
+    weights_h5: str | os.PathLike[str], tokenizer_pkl: str | os.PathLike[str]
+) -> Captioner:
+    """Read the published attention captioner; neither file is executed.
+
+    Images are prepared as its program does (nearest neighbour, divided by 255, a lone image in
+    both views) and its words are left as they are.
+
+    Parameters
+    ----------
+    weights_h5 : str or os.PathLike
+        ``Encoder_Decoder_global_attention.h5`` or another file of its layout; vocabulary and
+        widths are read from the shapes.
+    tokenizer_pkl : str or os.PathLike
+        The ``tokenizer.pkl`` published beside it.
+
+    Returns
+    -------
+    Captioner
+        It writes at most 29 tokens.
+
+    Raises
+    ------
+    BundleError
+        The weights are damaged, an array is missing, misshapen or not expected, or the two files
+        have vocabularies of different sizes.
+    DataError
+        The tokenizer cannot be read.
+    """
+    tokenizer = Tokenizer.from_pickle(tokenizer_pkl)
+    arrays = read_keras2(weights_h5)
+    _check_kind(arrays, weights_h5)
+    found, rest = layout.place(arrays)
+    sizes = layout.read_sizes(found)
+    encoder = Encoder("chexnet", 224, pool=2)
+    network = {f"image_encoder/{n}": v for n, v in densenet121_variables(encoder).items()}
+    pixels, rest = _match_encoder(rest, network)
+    shapes = {**shapes_of(network), **layout.shapes_of(sizes)}
+    check(weights_h5, "the attention captioner", shapes, {**pixels, **found}, rest)
+    if tokenizer.vocabulary_size != sizes["vocabulary"]:
+        raise BundleError(
+            f"{tokenizer_pkl}: has {tokenizer.vocabulary_size} token ids, padding included, but "
+            f"{weights_h5} was trained with {sizes['vocabulary']}; give the two files of one model"
+        )
+    config = _config(sizes)
+    model = new_model(config, encoder, tokenizer)
+    fill(network, pixels)
+    fill(_variables(model), found)
+    about = describe_import(config, weights=weights_h5, tokenizer=tokenizer_pkl)
+    return Captioner(config, encoder, model, tokenizer, about)
+
+
+def chexnet_config(normalisation: str) -> Config:
+    """Return what travels with CheXNet: one frontal view of 224 px.
+
+    Parameters
+    ----------
+    normalisation : {"imagenet", "unit"}
+        ``imagenet`` is what its author trained with; with ``unit``, and nearest neighbour, the
+        published captioning project showed it its images.
+    """
+    resize = _IMAGE["resize"] if normalisation == "unit" else "area"
+    image = {"size": 224, "resize": resize, "normalisation": normalisation, "views": 1}
+    return Config.from_dict(
+        {"name": "chexnet", "image": image, "model": {"encoder": "chexnet", "pool": 1}}
+    )
+
+
+def describe_import(config: Config, **files: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a bundle says of where it comes from.
+
+    Parameters
+    ----------
+    config : Config
+    **files : str or os.PathLike
+        What was read; their names and SHA-256 are kept, not their folders.
+    """
+    image = config.image
+    published = {name: getattr(image, name) for name in _IMAGE} == _IMAGE
+    scaled = "divided by 255" + ("" if image.normalisation == "unit" else ", then as ImageNet's")
+    data = {
+        "preprocessing": f"{'as published: ' if published else ''}{image.size} px, "
+        f"{image.resize} resizing, {scaled}"
+        + (", a lone image in every view" if image.repeat_single_view else ""),
+        "measured": "nothing here",
+    }
+    for name, path in files.items():
+        data |= {name: Path(path).name, f"{name}_sha256": sha256_file(path)}
+    return {"source": SOURCE, "encoder": "weights as published", "data": data}
+
+
+def _check_kind(arrays: list[StoredArray], path: str | os.PathLike[str]) -> None:
+    if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
+        raise BundleError(
+            f"{path}: holds no decoder, so it is not the attention captioner; if it is CheXNet, "
+            "leave out the tokenizer"
+        )
+
+
+def _match_encoder(
+    arrays: list[StoredArray], network: dict[str, Any]
+) -> tuple[dict[str, StoredArray], list[StoredArray]]:
+    prefix = "image_encoder/"
+    inside = [array for array in arrays if array.layer == "image_encoder"]
+    found, rest = match_densenet121(inside, [name.removeprefix(prefix) for name in network])
+    others = [array for array in arrays if array.layer != "image_encoder"]
+    return {prefix + name: array for name, array in found.items()}, rest + others
+
+
+def _config(sizes: dict[str, int]) -> Config:
+    model = {name: size for name, size in sizes.items() if name != "vocabulary"}
+    return Config.from_dict(
+        {
+            "name": "legacy_attention",
+            "image": {**_IMAGE, "views": 2, "repeat_single_view": True, "augment": False},
+            # Start token, 29 tokens at most.
+            "text": {"cleaning": "legacy", "maximum_length": 30, "prettify": False},
+            "model": {
+                **model,
+                "encoder": "chexnet",
+                "decoder": "global_attention",
+                "pool": 2,
+                "normalisation": "batch",
+                "positions": False,
+            },
+        }
+    )
+
+
+def _variables(model: CaptionModel) -> dict[str, Any]:
+    """Return the variables of head and decoder by their published names."""
+    head, decoder = model.head, model.decoder
+    layers = {
+        "bkdense": head.project,
+        "encoder_batch_norm": head.norm,
+        layout.EMBEDDING: decoder.embedding,
+        layout.CELL: decoder.cell.gru,
+        layout.KEY: decoder.cell.key,
+        layout.QUERY: decoder.cell.query,
+        layout.ENERGY: decoder.cell.energy,
+        layout.LOGITS: decoder.logits,
+    }
+    return {
+        f"{n}/{variable.name}": variable
+        for n, layer in layers.items()
+        for variable in layer.weights
+    }

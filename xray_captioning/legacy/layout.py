@@ -1,0 +1,214 @@
+"""Where each array of the published attention captioner's weights file belongs.
+
+What an array is is told by its name. Where a session has renamed things (a prefix, ``dense_7``,
+``gru_cell_1``), the order inside the decoder's group and the shapes tell it. The sizes are read
+from the shapes, so that other vocabularies and widths work too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from xray_captioning.keras2 import StoredArray
+
+CHANNELS = 1024  # of DenseNet121's feature map
+LAYERS = ("image_encoder", "bkdense", "encoder_batch_norm", "decoder")
+
+EMBEDDING = "decoder/onestepdecoder_embedding"
+CELL = "decoder/onestepdecoder_LSTM/gru_cell"
+KEY, QUERY, ENERGY = (f"decoder/global_attention/dense{n}" for n in ("", "_1", "_2"))
+LOGITS = "decoder/dense_3"
+
+# By published name, the shape in sizes that the file decides.
+LAYOUT: dict[str, tuple[str | int, ...]] = {
+    "bkdense/kernel": (CHANNELS, "head"),
+    "bkdense/bias": ("head",),
+    "encoder_batch_norm/gamma": ("head",),
+    "encoder_batch_norm/beta": ("head",),
+    "encoder_batch_norm/moving_mean": ("head",),
+    "encoder_batch_norm/moving_variance": ("head",),
+    f"{EMBEDDING}/embeddings": ("vocabulary", "embedding"),
+    f"{CELL}/kernel": ("head + embedding", "3 units"),
+    f"{CELL}/recurrent_kernel": ("units", "3 units"),
+    f"{CELL}/bias": (2, "3 units"),
+    f"{KEY}/kernel": ("head", "attention"),
+    f"{KEY}/bias": ("attention",),
+    f"{QUERY}/kernel": ("units", "attention"),
+    f"{QUERY}/bias": ("attention",),
+    f"{ENERGY}/kernel": ("attention", 1),
+    f"{ENERGY}/bias": (1,),
+    f"{LOGITS}/kernel": ("units", "vocabulary"),
+    f"{LOGITS}/bias": ("vocabulary",),
+}
+# Taken where two arrays disagree, or none tells.
+PUBLISHED = {"head": 512, "embedding": 300, "units": 512, "attention": 512, "vocabulary": 1387}
+
+Owner = tuple[str, ...]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def place(arrays: Iterable[StoredArray]) -> tuple[dict[str, StoredArray], list[StoredArray]]:
+    """Give each array its published name.
+
+    Parameters
+    ----------
+    arrays : iterable of StoredArray
+        Of one file, in its order.
+
+    Returns
+    -------
+    found : dict
+        Arrays by the names of `LAYOUT`.
+    rest : list of StoredArray
+        The others: those of the image encoder, their layer renamed ``image_encoder``, and what
+        the layout has no place for.
+    """
+    layers: dict[str, list[StoredArray]] = {}
+    for array in arrays:
+        layers.setdefault(array.layer, []).append(array)
+    roles = {name: role for role, name in _layer_roles(layers).items()}
+    decoder = [
+        a for layer, members in layers.items() for a in members if roles.get(layer) == "decoder"
+    ]
+    owners = _decoder_owners(decoder)
+    found: dict[str, StoredArray] = {}
+    rest = []
+    for array in (array for members in layers.values() for array in members):
+        layer = roles.get(array.layer, array.layer)
+        name = f"{owners.get(array.owner) if layer == 'decoder' else layer}/{array.leaf}"
+        if name in LAYOUT and name not in found:
+            found[name] = array
+        else:
+            rest.append(array._replace(layer=layer) if layer == "image_encoder" else array)
+    return found, rest
+
+
+def read_sizes(found: dict[str, StoredArray]) -> dict[str, int]:
+    """Return the sizes that most arrays agree on.
+
+    Parameters
+    ----------
+    found : dict
+        As `place` returns it.
+
+    Returns
+    -------
+    dict
+        Of the names of `PUBLISHED`.
+    """
+    votes: dict[str, list[int]] = {name: [] for name in PUBLISHED}
+    for name, axes in LAYOUT.items():
+        shape = found[name].values.shape if name in found else ()
+        for axis, length in zip(axes, shape) if len(axes) == len(shape) else ():
+            if axis == "3 units" and length % 3 == 0:
+                votes["units"].append(length // 3)
+            elif axis in votes:
+                votes[str(axis)].append(length)
+    cell = found.get(f"{CELL}/kernel")
+    if cell is not None and cell.values.ndim == 2:
+        votes["embedding"].append(cell.values.shape[0] - _elected("head", votes["head"]))
+    return {name: _elected(name, lengths) for name, lengths in votes.items()}
+
+
+def shapes_of(sizes: dict[str, int]) -> Shapes:
+    """Return the shape of each array of the layout for given sizes."""
+    known = {
+        **sizes,
+        "3 units": 3 * sizes["units"],
+        "head + embedding": sizes["head"] + sizes["embedding"],
+    }
+    return {
+        name: tuple(axis if isinstance(axis, int) else known[axis] for axis in axes)
+        for name, axes in LAYOUT.items()
+    }
+
+
+def _elected(name: str, lengths: list[int]) -> int:
+    counted = Counter(length for length in lengths if length > 0)
+    most = max(counted.values(), default=0)
+    tied = [length for length, votes in counted.items() if votes == most]
+    return tied[0] if tied and PUBLISHED[name] not in tied else PUBLISHED[name]
+
+
+def _layer_roles(layers: dict[str, list[StoredArray]]) -> dict[str, str]:
+    """Return which layer is which, by name or, where that fails, by what it holds."""
+    roles: dict[str, str] = {}
+    for by_name in (True, False):
+        for role in LAYERS:
+            free = [name for name in layers if name not in roles.values()]
+            fits = [n for n in free if (_is_named(n, role) if by_name else _holds(layers[n], role))]
+            if role not in roles and len(fits) == 1:
+                roles[role] = fits[0]
+    return roles
+
+
+def _is_named(layer: str, role: str) -> bool:
+    return re.fullmatch(rf"{role}(_\d+)?", layer.split("/")[-1]) is not None
+
+
+def _holds(members: list[StoredArray], role: str) -> bool:
+    leaves = {array.leaf for array in members}
+    if role == "image_encoder":
+        return len(members) > 100
+    if role == "decoder":
+        return "recurrent_kernel" in leaves
+    return "gamma" in leaves if role == "encoder_batch_norm" else leaves <= {"kernel", "bias"}
+
+
+def _decoder_owners(members: list[StoredArray]) -> dict[Owner, str]:
+    """Return the published name of each layer inside the decoder."""
+    owners: dict[Owner, Shapes] = {}
+    for array in members:
+        owners.setdefault(array.owner, {})[array.leaf] = array.values.shape
+    named: dict[Owner, str] = {}
+    for name, leaf, words in (
+        (CELL, "recurrent_kernel", "gru|lstm|cell"),
+        (EMBEDDING, "embeddings", "embedding$"),
+    ):
+        fits = [o for o in owners if leaf in owners[o]]
+        fits += [o for o in owners if re.search(words, "/".join(o), re.IGNORECASE)]
+        if fits:
+            named[fits[0]] = name
+    dense = {o: s for o, s in owners.items() if o not in named and set(s) <= {"kernel", "bias"}}
+    rows = [s["embeddings"][0] for s in owners.values() if s.get("embeddings")]
+    units = [s["recurrent_kernel"][0] for s in owners.values() if s.get("recurrent_kernel")]
+    return {**named, **_dense_owners(dense, rows, units)}
+
+
+def _dense_owners(
+    dense: dict[Owner, Shapes], rows: list[int], units: list[int]
+) -> dict[Owner, str]:
+    names = {owner: name for owner in dense if (name := _published(owner))}
+    complete = len(set(names.values())) == 4
+    if not complete and (len(dense) >= 4 or len(names) < len(dense)):
+        names = _by_order(dense, rows)
+    # The keys' layer reads regions, the queries' the state: where their widths differ, that tells.
+    places = {name: owner for owner, name in names.items()}
+    if KEY in places and QUERY in places and units:
+        key, query = (dense[places[name]].get("kernel", (0,))[0] for name in (KEY, QUERY))
+        if key == units[0] != query:
+            names |= {places[KEY]: QUERY, places[QUERY]: KEY}
+    return names
+
+
+def _published(owner: Owner) -> str | None:
+    """Name in the published file of a dense layer that still bears it, whatever the prefix."""
+    attention = len(owner) > 1 and re.fullmatch(r"global_attention(_\d+)?", owner[-2])
+    name = f"decoder/{'global_attention/' if attention else ''}{owner[-1] if owner else ''}"
+    return name if name in (KEY, QUERY, ENERGY, LOGITS) else None
+
+
+def _by_order(dense: dict[Owner, Shapes], rows: list[int]) -> dict[Owner, str]:
+    """Tell renamed dense layers by width, and by order: keys, queries, energy, logits."""
+    left = list(dense)
+    named: dict[Owner, str] = {}
+    for name, width in ((LOGITS, rows[0] if rows else None), (ENERGY, 1)):
+        fits = [o for o in left if width in {shape[-1] for shape in dense[o].values() if shape}]
+        if len(dense) == 4:  # none is missing or too many, so the order tells
+            fits = (fits or left)[-1:]
+        if len(fits) == 1:
+            named[fits[0]] = name
+            left.remove(fits[0])
+    return {**named, **dict(zip(left, (KEY, QUERY)))}
