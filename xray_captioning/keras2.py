@@ -122,7 +122,7 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
 
 def read_here(path: str | os.PathLike[str]) -> list[StoredArray]:
     """Do what `read_keras2` does in this process, which a damaged file may hang or crash."""
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     path = Path(path)
     try:

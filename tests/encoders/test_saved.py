@@ -2,11 +2,12 @@
 
 import pytest
 
-from xray_captioning.backend import ops
+from xray_captioning.backend import keras, ops
 from xray_captioning.config import load_preset
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.saved import (
     load_encoder,
+    load_weights,
     new_encoder,
     starting_encoder,
     weights_digest,
@@ -28,6 +29,14 @@ def test_a_file_of_another_network_is_refused(tmp_path, tiny_config):
     path.write_bytes(b"not HDF5")
     with pytest.raises(BundleError, match=r"other\.weights\.h5: does not fit the network"):
         new_encoder(tiny_config, str(path))
+
+
+def test_arrays_of_another_shape_are_named_with_both_shapes(tmp_path):
+    path = tmp_path / "dense.weights.h5"
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)]).save_weights(path)
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
+    with pytest.raises(BundleError, match=r"2 arrays differ.*expected \(3, 5\), received \(3, 4\)"):
+        load_weights(other, path)
 
 
 def test_the_encoder_of_a_bundle_with_a_new_classifier(tiny_encoder_run, tiny_config):

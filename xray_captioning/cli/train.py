@@ -36,8 +36,9 @@ out = click.option("--out", required=True, type=options.folder, help="Run folder
     default="imagenet",
     show_default=True,
     metavar="imagenet|random|FILE|BUNDLE",
-    help="What the network starts from: Keras' ImageNet weights (downloaded), nothing, a Keras "
-    ".h5 file of the same network without its top, or the encoder of a bundle.",
+    help="What the network starts from: its published weights (downloaded: ImageNet's, or those "
+    "of keras-hub), nothing, a Keras .h5 file of the same network without its top, CheXNet's "
+    "published file, or the encoder of a bundle.",
 )
 @options.images
 @options.split
@@ -83,7 +84,7 @@ def train_encoder(
     "--encoder",
     "encoder_bundle",
     metavar="BUNDLE",
-    help="A trained encoder; without it the preset's, with ImageNet weights or random ones.",
+    help="A trained encoder; without it the preset's, with published weights or random ones.",
 )
 @options.captions_from_labels
 @options.images

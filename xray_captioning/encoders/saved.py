@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -184,10 +185,44 @@ def load_weights(model: Any, path: Path, target: str = "captioner.json beside it
         The file is damaged or holds weights of other shapes.
     """
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says it all
+            model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _difference(model, path) or str(error).strip().splitlines()[0]
         raise BundleError(f"{path}: does not fit {target} ({reason})") from error
+
+
+def _difference(model: Any, path: Path) -> str:
+    """Say which array of a file has not the shape that the model would save."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_weights(Path(folder) / "own.weights.h5")
+        own, found = (_shapes(p) for p in (Path(folder) / "own.weights.h5", path))
+    names = [name for name in {**own, **found} if own.get(name) != found.get(name)]
+    if not found or not names:
+        return ""
+    name = names[0]
+    return (
+        f"{len(names)} arrays differ, such as {name}: "
+        f"expected {own.get(name, 'none')}, received {found.get(name, 'none')}"
+    )
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    import h5py
+
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            shapes[name] = item.shape
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(note)
+    except OSError:  # not HDF5, which Keras has said already
+        return {}
+    return shapes
 
 
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
