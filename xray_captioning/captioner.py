@@ -17,11 +17,13 @@ from xray_captioning.data.features import Array, select_images, stack_features
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.encoders.saved import describe, encode_images, load_encoder, load_weights
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.search import Rules, SearchResult, beam_search, greedy_search, replay
+from xray_captioning.text.byte_pairs import load_tokenizer
 from xray_captioning.text.cleaning import prettify
-from xray_captioning.text.tokenizer import Tokenizer
+from xray_captioning.text.token_ids import TokenIds
 
 BATCHES = (1, 4, 16, 64)  # studies are padded to one of these, so that few shapes are compiled
 
@@ -33,7 +35,7 @@ class Sentence(NamedTuple):
     ----------
     text : str
     log_probability : float
-        Mean over its words, natural logarithm.
+        Mean over its tokens, natural logarithm; a token is a word unless byte pairs spell words.
     """
 
     text: str
@@ -62,12 +64,13 @@ class Caption(NamedTuple):
     text : str
         For people; with capitals where the bundle's configuration says so.
     words : list of str
-        The tokens as the model chose them; what scores are computed on when joined by spaces.
+        As the model chose them; what scores are computed on when joined by spaces.
     log_probability : float
         Of the whole caption, natural logarithm, end token included.
     sentences : list of Sentence
     attention : array, shape (words, views, rows, columns), float32, or None
-        Weight of each region while each word was chosen; the weights of a word sum to 1.
+        Weight of each region while each word was chosen, the mean where a word has several
+        tokens; the weights of a word sum to 1.
     alternatives : list of Alternative
         The other captions of a beam, best first.
     """
@@ -88,7 +91,7 @@ class Captioner:
     config : Config
     encoder : Encoder
     model : CaptionModel
-    tokenizer : Tokenizer
+    tokenizer : Tokenizer or BytePairTokenizer
     about : dict, optional
         JSON values that travel in the bundle: metrics, data, training.
     split : Split, optional
@@ -100,7 +103,7 @@ class Captioner:
         config: Config,
         encoder: Encoder,
         model: CaptionModel,
-        tokenizer: Tokenizer,
+        tokenizer: TokenIds,
         about: dict[str, Any] | None = None,
         split: Split | None = None,
     ) -> None:
@@ -127,7 +130,7 @@ class Captioner:
         about = read_bundle(folder, "captioner")
         config = Config.from_dict(about["config"], f"{folder}/captioner.json")
         encoder = load_encoder(folder)
-        tokenizer = Tokenizer.from_json(folder / "tokenizer.json")
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
         model = new_model(config, encoder, tokenizer)
         load_weights(model, folder / "decoder.weights.h5")
         path = folder / "split.json"
@@ -206,6 +209,24 @@ class Captioner:
         rows = [[maps[path] for path in study] for study in chosen]
         return Features(*stack_features(rows, self.config.image.views))
 
+    def findings(self, studies: Sequence[Sequence[str | Path]]) -> list[dict[str, float]]:
+        """Return the probability of each finding the encoder classifies, for each study.
+
+        Parameters
+        ----------
+        studies : sequence of sequences of paths
+
+        Raises
+        ------
+        ConfigError
+            The encoder classifies no findings.
+        """
+        return [
+            probabilities
+            for batch in _batches(studies, BATCHES[-1])
+            for probabilities in finding_probabilities(self.encoder, *self.features(batch))
+        ]
+
     def encode_images(self, paths: Sequence[str]) -> Array:
         """Return feature maps (images, rows, columns, channels), float32, of image files."""
         return encode_images(self._encode, self.config, paths)
@@ -281,30 +302,26 @@ class Captioner:
 
     def _caption(self, found: SearchResult, gains: Array, attention: Array) -> Caption:
         texts = [self.tokenizer.decode(tokens) for tokens in found.tokens]
-        words, kept = texts[0].split(), self._kept(found.tokens[0])
+        spelled = self.tokenizer.words_in(found.tokens[0])
         views, maps = self.config.image.views, None
         if attention.shape[-1]:
-            maps = attention[kept].reshape(-1, views, *self.encoder.grid)
+            means = [attention[tokens].mean(axis=0) for _, tokens in spelled]
+            maps = np.array(means, dtype="float32").reshape(-1, views, *self.encoder.grid)
         others = zip(texts[1:], found.log_probabilities[1:])
         return Caption(
             self._display(texts[0]),
-            words,
+            [word for word, _ in spelled],
             float(found.log_probabilities[0]),
-            [Sentence(self._display(t), p) for t, p in _sentences(words, gains[kept])],
+            [Sentence(self._display(t), p) for t, p in _sentences(spelled, gains)],
             maps,
             [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
         )
-
-    def _kept(self, tokens: Array) -> Array:
-        # The positions of the words: padding and start tokens are not said.
-        ended = np.cumsum(tokens == self.tokenizer.end_id) > 0
-        return np.flatnonzero(~ended & ~np.isin(tokens, (0, self.tokenizer.start_id)))
 
     def _display(self, text: str) -> str:
         return prettify(text) if self.config.text.prettify else text
 
 
-def new_model(config: Config, encoder: Encoder, tokenizer: Tokenizer) -> CaptionModel:
+def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds) -> CaptionModel:
     """Return an untrained head and decoder that fit an encoder and a vocabulary."""
     return CaptionModel(
         config.model,
@@ -315,12 +332,15 @@ def new_model(config: Config, encoder: Encoder, tokenizer: Tokenizer) -> Caption
     )
 
 
-def _sentences(words: list[str], gains: Array) -> Iterator[tuple[str, float]]:
-    start = 0
-    for stop, word in enumerate(words, 1):
-        if word == "." or stop == len(words):
-            yield " ".join(words[start:stop]), float(gains[start:stop].mean())
-            start = stop
+def _sentences(spelled: list[tuple[str, list[int]]], gains: Array) -> Iterator[tuple[str, float]]:
+    words: list[str] = []
+    tokens: list[int] = []
+    for number, (word, positions) in enumerate(spelled, 1):
+        words.append(word)
+        tokens += positions
+        if word == "." or number == len(spelled):
+            yield " ".join(words), float(gains[tokens].mean())
+            words, tokens = [], []
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

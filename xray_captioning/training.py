@@ -20,6 +20,7 @@ from xray_captioning.data.batches import (
 )
 from xray_captioning.data.features import Array
 from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
+from xray_captioning.decoders.language_model import load_language_model, resolve_language_model
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.saved import load_weights, weights_digest
 from xray_captioning.errors import DataError
@@ -85,12 +86,15 @@ def train(
     split = split or split_studies(usable, config.fractions)
     check_split(split, studies)
     claim_run(out, config, usable, split, weights_digest(encoder), resume)
+    # What was asked for claims the run; what could be had goes into the bundle.
+    config, language = resolve_language_model(config)
     keras.utils.set_random_seed(config.training.seed)
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")
     texts = {name: training_texts(part, config) for name, part in parts.items()}
-    tokenizer = Tokenizer.fit(texts["train"], config.text.minimum_frequency)
+    words = config.text.minimum_frequency
+    tokenizer = language.tokenizer if language else Tokenizer.fit(texts["train"], words)
     tokens = {
         name: tokenizer.encode_batch(texts[name], config.text.maximum_length)
         for name in ("train", "val")
@@ -101,6 +105,8 @@ def train(
         for name in ("train", "val")
     }
     captions = new_model(config, encoder, tokenizer)
+    if language:
+        load_language_model(captions.decoder, language)
     model = _teacher_forcing(captions, config, encoder, labels)
     compile_captions(model, config.training, len(data["train"]))
     fit(model, data, out, config.training, [SamplingSchedule(config.training)])

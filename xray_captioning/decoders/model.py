@@ -11,6 +11,7 @@ from xray_captioning.config import ModelConfig
 from xray_captioning.decoders.context_aggregation import ContextAttention
 from xray_captioning.decoders.decoder import Decoder, Features, State
 from xray_captioning.decoders.global_attention import GlobalAttention
+from xray_captioning.decoders.gpt2 import Gpt2
 from xray_captioning.decoders.head import RegionHead
 from xray_captioning.decoders.recurrent import GruDecoder, LstmDecoder, SimpleDecoder
 from xray_captioning.decoders.transformer import Transformer
@@ -29,6 +30,7 @@ DECODERS: dict[str, tuple[type[Decoder], tuple[str, ...]]] = {
         Transformer,
         ("units", "layers", "heads", "dropout", "tied_embeddings", "maximum_length"),
     ),
+    "gpt2": (Gpt2, ("units", "layers", "heads", "dropout", "maximum_length")),
 }
 
 Grid = tuple[int, int, int]

@@ -5,6 +5,7 @@ Shapes below: B batch, T tokens, R regions, H heads, D channels of a head.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from xray_captioning.backend import keras, ops
@@ -45,7 +46,7 @@ class Attention(keras.layers.Layer):
         self.built = True
 
     def memory(self, source: Any) -> tuple[Any, Any]:
-        """Return keys and values (B, S, H, D) of a source (B, S, channels)."""
+        """Return keys and values (B, H, S, D) of a source (B, S, channels)."""
         return self._split(self.key(source)), self._split(self.value(source))
 
     def read(self, x: Any, memory: tuple[Any, Any], mask: Any) -> tuple[Any, Any]:
@@ -58,15 +59,17 @@ class Attention(keras.layers.Layer):
         """
         keys, values = memory
         query = self._split(self.query(x)) * (self.width // self.heads) ** -0.5
-        energy = ops.einsum("bthd,bshd->bhts", query, keys)
+        energy = ops.einsum("bhtd,bhsd->bhts", query, keys)
         weights = masked_softmax(energy, mask[:, None])
-        mixed = ops.einsum("bhts,bshd->bthd", ops.cast(weights, values.dtype), values)
+        mixed = ops.einsum("bhts,bhsd->bthd", ops.cast(weights, values.dtype), values)
         shape = (-1, mixed.shape[1] or ops.shape(mixed)[1], self.width)
         return self.output_layer(ops.reshape(mixed, shape)), ops.mean(weights, axis=1)
 
     def _split(self, x: Any) -> Any:
+        # Heads come before time: what is kept is then read as it lies.
         length = x.shape[1] or ops.shape(x)[1]
-        return ops.reshape(x, (-1, length, self.heads, self.width // self.heads))
+        x = ops.reshape(x, (-1, length, self.heads, self.width // self.heads))
+        return ops.transpose(x, (0, 2, 1, 3))
 
 
 class Block(keras.layers.Layer):
@@ -77,11 +80,15 @@ class Block(keras.layers.Layer):
     heads, width : int
     dropout : float
         On what each of the three adds, in [0, 1).
+    approximate_gelu : bool
+        Compute the feed-forward layer's GELU by a hyperbolic tangent.
     **kwargs
         Of :class:`keras.layers.Layer`.
     """
 
-    def __init__(self, heads: int, width: int, dropout: float, **kwargs: Any) -> None:
+    def __init__(
+        self, heads: int, width: int, dropout: float, approximate_gelu: bool, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.width = width
         dtype = self.dtype_policy
@@ -91,7 +98,8 @@ class Block(keras.layers.Layer):
         ]
         self.self_attention = Attention(heads, width, name="self_attention", dtype=dtype)
         self.cross_attention = Attention(heads, width, name="cross_attention", dtype=dtype)
-        self.expand = keras.layers.Dense(4 * width, "gelu", name="expand", dtype=dtype)
+        gelu = partial(ops.gelu, approximate=approximate_gelu)
+        self.expand = keras.layers.Dense(4 * width, gelu, name="expand", dtype=dtype)
         self.contract = keras.layers.Dense(width, name="contract", dtype=dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
 
@@ -154,6 +162,10 @@ class Transformer(Decoder):
        Xiong et al., arXiv:2002.04745.
     """
 
+    # What GPT-2 does otherwise.
+    approximate_gelu = False
+    logits_bias = True
+
     def __init__(
         self,
         vocabulary_size: int,
@@ -175,11 +187,12 @@ class Transformer(Decoder):
         )
         self.position = keras.layers.Embedding(maximum_length, units, name="position", dtype=dtype)
         self.blocks = [
-            Block(heads, units, dropout, name=f"block_{i}", dtype=dtype) for i in range(layers)
+            Block(heads, units, dropout, self.approximate_gelu, name=f"block_{i}", dtype=dtype)
+            for i in range(layers)
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
-        self.logits = word_logits(self.embedding, tied_embeddings)
+        self.logits = word_logits(self.embedding, tied_embeddings, self.logits_bias)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
@@ -195,7 +208,7 @@ class Transformer(Decoder):
         """Return the regions' keys and values of every block, and an empty past."""
         mask = ops.cast(features.mask, "bool")
         images = self._images(features)
-        shape = (ops.shape(mask)[0], self.maximum_length, self.heads, self.units // self.heads)
+        shape = (ops.shape(mask)[0], self.heads, self.maximum_length, self.units // self.heads)
         empty = ops.zeros(shape, dtype=self.compute_dtype)
         return {
             "images": images,
@@ -207,21 +220,22 @@ class Transformer(Decoder):
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
         """Read one token, add its keys and values to the past, return logits and state."""
-        time = state["time"]
-        x = (self.embedding(token) + self.position(time))[:, None]
-        here = ops.arange(self.maximum_length)[None] == time[:, None]
-        before = (ops.arange(self.maximum_length)[None] <= time[:, None])[:, None]
+        # All rows are equally long, so one place is written instead of the whole past; the time
+        # has a batch axis because every leaf of a state has one.
+        time = state["time"][0]
+        x = (self.embedding(token) + self.position(state["time"]))[:, None]
+        before = (ops.arange(self.maximum_length) <= time)[None, None]
         pasts = []
         for block, past, image in zip(self.blocks, state["past"], state["images"]):
             new = zip(past, block.past(x))
-            past = tuple(ops.where(here[..., None, None], now, old) for old, now in new)
+            past = tuple(ops.slice_update(old, (0, 0, time, 0), now) for old, now in new)
             pasts.append(past)
             x, weights = block.advance(x, past, before, image, state["mask"][:, None])
         logits = self.logits(self.norm(x))[:, 0]
         return logits, {
             **state,
             "past": pasts,
-            "time": time + 1,
+            "time": state["time"] + 1,
             "attention": weights[:, 0],
         }
 

@@ -4,30 +4,31 @@ import json
 import os
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.text.legacy_pickle import read_tokenizer_pickle
-
-PAD_ID = 0
-"""Fills rows up to a common length; no word has this id."""
+from xray_captioning.text.token_ids import (
+    HEADER,
+    Ids,
+    TokenIds,
+    checked_content,
+    checked_texts,
+    read_content,
+    room_for_words,
+)
 
 UNKNOWN, START, END = "<unk>", "<cls>", "<end>"
 SPECIAL = (UNKNOWN, START, END)
 
-_HEADER = {"format": "xray_captioning.tokenizer", "version": 1}
-
 
 @dataclass(frozen=True)
-class Tokenizer:
+class Tokenizer(TokenIds):
     """Words and their ids: the word at position i has id i + 1, and 0 is padding.
 
     Texts are split at whitespace and nowhere else; `xray_captioning.text.cleaning` comes first.
@@ -89,7 +90,7 @@ class Tokenizer:
         """
         if minimum_frequency < 1 or (maximum_words is not None and maximum_words < 1):
             raise ConfigError("minimum_frequency and maximum_words must be at least 1")
-        counts = Counter(word for text in _checked(texts) for word in text.split())
+        counts = Counter(word for text in checked_texts(texts) for word in text.split())
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         frequent = (word for word, n in ranked if n >= minimum_frequency and word not in SPECIAL)
         return cls(SPECIAL + tuple(frequent)[:maximum_words])
@@ -125,94 +126,20 @@ class Tokenizer:
         return self.index[UNKNOWN]
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into ids.
-
-        Parameters
-        ----------
-        text : str
-            Words separated by whitespace.
-        maximum_length : int, optional
-            Longest result, at least 2; longer texts lose their last words, never the end.
-
-        Returns
-        -------
-        list of int
-            Start, one id a word, end.
-
-        Raises
-        ------
-        ConfigError
-            When `maximum_length` leaves no room for start and end.
-        """
-        if maximum_length is not None and maximum_length < 2:
-            raise ConfigError(f"maximum_length is {maximum_length}: start and end need 2")
-        words = text.split()
-        if maximum_length is not None:
-            words = words[: maximum_length - 2]
+        """Turn a cleaned text into start, one id a word, end; see `TokenIds.encode`."""
+        words = text.split()[: room_for_words(maximum_length)]
         ids = (self._encodable.get(word, self.unknown_id) for word in words)
         return [self.start_id, *ids, self.end_id]
 
-    def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
-        """Turn cleaned texts into rows of equal length.
-
-        Parameters
-        ----------
-        texts : iterable of str
-            Cleaned texts.
-        maximum_length : int
-            Length of every row, at least 2.
-
-        Returns
-        -------
-        ndarray of int32, shape (texts, maximum_length)
-            Start, words, end, then zeros.
-
-        Raises
-        ------
-        ConfigError
-            When `maximum_length` leaves no room for start and end.
-        DataError
-            When an entry is not text.
-        """
-        encoded = [self.encode(text, maximum_length) for text in _checked(texts)]
-        rows = np.full((len(encoded), maximum_length), PAD_ID, dtype=np.int32)
-        for row, ids in zip(rows, encoded, strict=True):
-            row[: len(ids)] = ids
-        return rows
-
-    def decode(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
-        """Turn ids into text: up to the end token, without start and padding.
-
-        Parameters
-        ----------
-        ids : sequence of int
-            One row, as encoded or as a search found it.
-
-        Returns
-        -------
-        str
-            Words joined by single spaces.
-
-        Raises
-        ------
-        DataError
-            When an id belongs to no word.
-        """
-        words = []
-        for i in map(int, ids):
-            if i == self.end_id:
-                break
-            if not 0 <= i < self.vocabulary_size:
-                raise DataError(f"id {i} is outside the vocabulary of {self.vocabulary_size}")
-            if i not in (PAD_ID, self.start_id):
-                words.append(self.words[i - 1])
-        return " ".join(words)
+    def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
+        """Return each word with the position of its one token; see `TokenIds.words_in`."""
+        return [(self.words[i - 1], [position]) for position, i in self._said(ids)]
 
     def _payload(self) -> dict[str, Any]:
-        return {**_HEADER, "words": list(self.words)}
+        return {**HEADER, "kind": "words", "words": list(self.words)}
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write ``{"format", "version", "words"}``, the words in the order of their ids.
+        """Write ``{"format", "version", "kind", "words"}``, the words in the order of their ids.
 
         Parameters
         ----------
@@ -240,13 +167,7 @@ class Tokenizer:
         DataError
             When the file is missing, damaged or something else; the message names it.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: damaged or not JSON ({error}); write it again") from error
-        return cls._from_content(content, path)
+        return cls._from_content(read_content(path), path)
 
     def to_pickle(self, path: str | os.PathLike[str]) -> None:
         """Write the content of `to_json` as a pickled dictionary.
@@ -283,30 +204,20 @@ class Tokenizer:
         if "word_index" not in content:
             return cls._from_content(content, path)
         words = _words_by_id(content["word_index"], content.get("num_words"), path)
-        return cls._from_content({**_HEADER, "words": words}, path)
+        return cls._from_content({**HEADER, "words": words}, path)
 
     @classmethod
     def _from_content(cls, content: Any, path: str | os.PathLike[str]) -> Self:
         """Check what a file holds and name the file where it is wrong."""
-        if not isinstance(content, dict) or content.get("format") != _HEADER["format"]:
-            raise DataError(f"{path}: not a tokenizer of this package; give its tokenizer.json")
-        if content.get("version") != _HEADER["version"]:
-            raise DataError(f"{path}: written by a newer xray-captioning; update this one")
+        content = checked_content(content, path)
+        if content.get("kind", "words") != "words":
+            raise DataError(f"{path}: holds no words but {content['kind']!r:.40}")
         if not isinstance(content.get("words"), list):
             raise DataError(f"{path}: the list of words is missing; write the file again")
         try:
             return cls(tuple(content["words"]))
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
-
-
-def _checked(texts: Iterable[str]) -> Iterable[str]:
-    if isinstance(texts, str):
-        raise DataError("texts is one text; give a list of texts")
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(f"texts[{row}] is not text but {type(text).__name__}; drop or fill it")
-        yield text
 
 
 def _words_by_id(index: object, limit: object, path: str | os.PathLike[str]) -> list[str]:

@@ -1,0 +1,63 @@
+"""GPT-2 with a look at the image added to every block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xray_captioning.decoders.transformer import Transformer
+
+
+class Gpt2(Transformer):
+    """GPT-2, each of whose blocks attends to the regions after it has attended to the words.
+
+    Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic
+    tangent, logits from the word vectors without a bias: where the cross-attention adds nothing,
+    this is GPT-2. :func:`xray_captioning.decoders.language_model.load_language_model` fills it.
+
+    Parameters
+    ----------
+    vocabulary_size, units : int
+        Token ids; width of the blocks.
+    layers, heads : int
+    maximum_length : int
+        Most tokens of a caption.
+    dropout : float
+        In [0, 1).
+    **kwargs
+        Of :class:`keras.layers.Layer`.
+
+    References
+    ----------
+    .. [1] Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+    .. [2] Rothe et al., arXiv:1907.12461 (cross-attention added to a pretrained GPT-2).
+    """
+
+    approximate_gelu = True
+    logits_bias = False
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        units: int = 768,
+        layers: int = 12,
+        heads: int = 12,
+        maximum_length: int = 60,
+        dropout: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            vocabulary_size,
+            units,
+            layers,
+            heads,
+            maximum_length,
+            dropout,
+            tied_embeddings=True,
+            **kwargs,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        config = super().get_config()
+        del config["tied_embeddings"]
+        return config

@@ -1,0 +1,330 @@
+"""Pretrained GPT-2s: read from a folder or through keras-hub, and put into a decoder.
+
+A folder in Hugging Face's layout holds ``config.json``, ``model.safetensors`` and ``vocab.json``
+with ``merges.txt`` (or ``tokenizer.json``); one in keras-hub's layout is a saved preset. A pickle
+(``pytorch_model.bin``) is never opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xray_captioning.backend import ops
+from xray_captioning.config import Config
+from xray_captioning.data.features import Array
+from xray_captioning.decoders.gpt2 import Gpt2
+from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError
+from xray_captioning.text.byte_pairs import BytePairTokenizer
+
+DECODER = "gpt2"
+
+
+class LanguageModel(NamedTuple):
+    """A GPT-2 as arrays.
+
+    Attributes
+    ----------
+    heads : int
+    words : array, shape (vocabulary, units), float32
+    positions : array, shape (positions, units), float32
+    layers : dict of str to list of arrays
+        Kernel and bias, or scale and shift, by name: ``h.0.ln_1``, ``h.0.attn.query``, ...
+    tokenizer : BytePairTokenizer
+    """
+
+    heads: int
+    words: Array
+    positions: Array
+    layers: dict[str, list[Array]]
+    tokenizer: BytePairTokenizer
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The fields of the model's configuration that these weights decide."""
+        depth = 1 + max(int(name.split(".")[1]) for name in self.layers if name != "ln_f")
+        return {"units": self.words.shape[1], "layers": depth, "heads": self.heads}
+
+
+def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None]:
+    """Read the language model a configuration names, and say what is trained in the end.
+
+    Where a preset cannot be had (keras-hub is not installed, no network), one warning says so and
+    the decoder is trained from scratch, at the configuration's own sizes and on words.
+
+    Parameters
+    ----------
+    config : Config
+
+    Returns
+    -------
+    config : Config
+        With the sizes of the language model, or without its name.
+    language_model : LanguageModel or None
+
+    Raises
+    ------
+    ConfigError
+        The name cannot be one, the decoder is no GPT-2, or captions are longer than it reads.
+    BundleError
+        A folder is damaged.
+    MissingExtraError
+        A folder is there, but not the package that reads it.
+    """
+    name = config.model.language_model
+    if not name:
+        return config, None
+    if config.model.decoder != DECODER:
+        raise ConfigError(
+            f"model.language_model is {name!r}, which the decoder {config.model.decoder!r} cannot "
+            f"use; set model.decoder to {DECODER!r} or leave model.language_model empty"
+        )
+    found = _read(name)
+    if found is None:
+        return config.replace({"model.language_model": ""}), None
+    if config.text.maximum_length > len(found.positions):
+        raise ConfigError(
+            f"text.maximum_length is {config.text.maximum_length}, but {name} reads "
+            f"{len(found.positions)} tokens; set it lower"
+        )
+    return config.replace({f"model.{key}": size for key, size in found.sizes.items()}), found
+
+
+def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
+    """Make a decoder start as the language model it was sized for.
+
+    What reads the image is new. Its last projection starts at zero, so that the first captions
+    are the language model's and the first gradients go to that projection: noise added to every
+    block would undo what was learned before. The start token begins as the end of a text, after
+    which GPT-2 begins a new one; padding as the mean word vector, whose probability can not
+    exceed one in the number of words.
+
+    Parameters
+    ----------
+    decoder : Gpt2
+        Built, with the tokenizer's vocabulary and the sizes :func:`resolve_language_model` gave.
+    found : LanguageModel
+
+    Raises
+    ------
+    ConfigError
+        The decoder has other sizes.
+
+    References
+    ----------
+    .. [1] Alayrac et al., Flamingo, arXiv:2204.14198 (new cross-attention that starts at zero).
+    """
+    own = {"units": decoder.units, "layers": decoder.layers, "heads": decoder.heads}
+    if own != found.sizes or decoder.vocabulary_size != found.tokenizer.vocabulary_size:
+        raise ConfigError(
+            f"the decoder has {own} and {decoder.vocabulary_size} tokens, but the language model "
+            f"{found.sizes} and {found.tokenizer.vocabulary_size}; build it for that model"
+        )
+    words = found.words[: len(found.tokenizer.vocabulary)]
+    end = words[found.tokenizer.end_id - 1]
+    decoder.embedding.set_weights([np.vstack([words.mean(axis=0), words, end])])
+    decoder.position.set_weights([found.positions[: decoder.maximum_length]])
+    decoder.norm.set_weights(found.layers["ln_f"])
+    for i, block in enumerate(decoder.blocks):
+        for name, layer in _layers(block).items():
+            layer.set_weights(found.layers[f"h.{i}.{name}"])
+        for variable in block.cross_attention.output_layer.trainable_variables:
+            variable.assign(np.zeros(variable.shape))
+
+
+def _layers(block: Any) -> dict[str, Any]:
+    attention = block.self_attention
+    return {
+        "ln_1": block.norms[0],
+        "attn.query": attention.query,
+        "attn.key": attention.key,
+        "attn.value": attention.value,
+        "attn.c_proj": attention.output_layer,
+        "ln_2": block.norms[2],
+        "mlp.c_fc": block.expand,
+        "mlp.c_proj": block.contract,
+    }
+
+
+def _read(name: str) -> LanguageModel | None:
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _read_folder(folder)
+    if "://" not in name and (os.sep in name or name.startswith((".", "~"))):
+        raise ConfigError(
+            f"{name}: no such folder; give one with config.json and model.safetensors, or a "
+            "keras-hub preset such as gpt2_base_en or hf://distilbert/distilgpt2"
+        )
+    return _read_preset(name)
+
+
+def _read_folder(folder: Path) -> LanguageModel:
+    settings = _json(folder / "config.json")
+    reader = _from_keras_hub if "class_name" in settings else _from_hugging_face
+    try:
+        found = reader(str(folder), settings)
+    except MissingExtraError:
+        raise
+    except Exception as error:  # whatever a reader meets in a damaged file
+        reason = " ".join(str(error).split())
+        raise BundleError(
+            f"{folder}: no GPT-2 that can be used ({reason:.300}); download it again"
+        ) from error
+    if len(found.words) < len(found.tokenizer.vocabulary):
+        raise BundleError(f"{folder}: has fewer word vectors than words; download it again")
+    return found
+
+
+def _read_preset(name: str) -> LanguageModel | None:
+    try:
+        hub = _extra("keras_hub")
+    except MissingExtraError as error:
+        _warn(name, error)
+        return None
+    if "://" not in name and name not in hub.models.GPT2Backbone.presets:
+        raise ConfigError(
+            f"model.language_model is {name!r}, which is no folder and no preset of keras-hub; "
+            f"presets are {', '.join(hub.models.GPT2Backbone.presets)}"
+        )
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # keras-hub may announce its download
+            return _from_keras_hub(name, {})
+    except Exception as error:  # each of the hubs behind it has its own
+        _warn(name, error)
+        return None
+
+
+def _warn(name: str, error: Exception) -> None:
+    reason = " ".join(str(error).split())
+    warnings.warn(
+        f"the language model {name} could not be loaded ({reason:.200}); the decoder starts from "
+        "random weights, at the configured sizes and with words instead of byte pairs",
+        stacklevel=5,
+    )
+
+
+# What the decoder computes; a model that says otherwise would be another one.
+_EXPECTED: dict[str, tuple[Any, ...]] = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (1e-5,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "tie_word_embeddings": (True,),
+}
+
+
+def _from_hugging_face(folder: str, settings: dict[str, Any]) -> LanguageModel:
+    for key, allowed in _EXPECTED.items():
+        if settings.get(key, allowed[0]) not in allowed:
+            raise DataError(f"{key} is {settings[key]!r} in config.json, expected {allowed[0]!r}")
+    arrays = _safetensors(Path(folder))
+    layers = {"ln_f": [arrays["ln_f.weight"], arrays["ln_f.bias"]]}
+    for i in range(settings["n_layer"]):
+        for name in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"):
+            layers[f"h.{i}.{name}"] = [arrays[f"h.{i}.{name}.{w}"] for w in ("weight", "bias")]
+        # One matrix (in, 3 out) makes queries, keys and values.
+        joined = [np.split(array, 3, axis=-1) for array in layers.pop(f"h.{i}.attn.c_attn")]
+        for part, pair in zip(("query", "key", "value"), zip(*joined)):
+            layers[f"h.{i}.attn.{part}"] = list(pair)
+    tokenizer = _tokenizer(Path(folder))
+    heads = settings["n_head"]
+    return LanguageModel(heads, arrays["wte.weight"], arrays["wpe.weight"], layers, tokenizer)
+
+
+class _Arrays(dict[str, Array]):
+    def __missing__(self, name: str) -> Array:
+        raise DataError(f"model.safetensors lacks {name}")
+
+
+def _safetensors(folder: Path) -> dict[str, Array]:
+    path = folder / "model.safetensors"
+    if not path.is_file() and (folder / "pytorch_model.bin").is_file():
+        raise DataError(
+            "pytorch_model.bin is a pickle, which can run any code, and is not opened; where you "
+            "trust it, write model.safetensors with transformers: "
+            "GPT2LMHeadModel.from_pretrained(folder).save_pretrained(folder)"
+        )
+    with _extra("safetensors").safe_open(path, framework="numpy") as file:
+        # Buffers such as h.0.attn.bias, the causal mask, are no weights, whatever they are named.
+        names = {name.removeprefix("transformer."): name for name in list(file.keys())}
+        return _Arrays(
+            (short, np.asarray(file.get_tensor(name), dtype="float32"))
+            for short, name in names.items()
+            if not short.endswith((".attn.bias", ".attn.masked_bias"))
+        )
+
+
+def _tokenizer(folder: Path) -> BytePairTokenizer:
+    if (folder / "vocab.json").is_file():
+        lines = (folder / "merges.txt").read_text("utf-8").splitlines()
+        return _byte_pairs(_json(folder / "vocab.json"), lines)
+    model = _json(folder / "tokenizer.json").get("model", {})
+    return _byte_pairs(model.get("vocab"), model.get("merges", []))
+
+
+def _byte_pairs(vocabulary: Any, merges: list[Any]) -> BytePairTokenizer:
+    lines = [m for m in merges if not (isinstance(m, str) and (m.startswith("#version") or not m))]
+    return BytePairTokenizer.from_lists(vocabulary, lines)
+
+
+# Names of a keras-hub block's layers.
+_HUB_LAYERS = {
+    "ln_1": "self_attention_layer_norm",
+    "attn.query": "self_attention/query",
+    "attn.key": "self_attention/key",
+    "attn.value": "self_attention/value",
+    "attn.c_proj": "self_attention/attention_output",
+    "ln_2": "feedforward_layer_norm",
+    "mlp.c_fc": "feedforward_intermediate_dense",
+    "mlp.c_proj": "feedforward_output_dense",
+}
+
+
+def _from_keras_hub(name: str, settings: dict[str, Any]) -> LanguageModel:
+    models = _extra("keras_hub").models
+    backbone = models.GPT2Backbone.from_preset(name)
+    tokenizer = models.GPT2Tokenizer.from_preset(name)
+    units = backbone.hidden_dim
+    arrays: dict[str, list[Array]] = {}
+    for variable in backbone.weights:  # kernel before bias, scale before shift
+        array = np.asarray(ops.convert_to_numpy(variable), dtype="float32")
+        arrays.setdefault(variable.path.rpartition("/")[0], []).append(array)
+    layers = {"ln_f": arrays["layer_norm"]}
+    for i in range(backbone.num_layers):
+        for short, long in _HUB_LAYERS.items():
+            kernel, bias = arrays[f"transformer_layer_{i}/{long}"]
+            # Attention's kernels and biases have an axis for the heads.
+            kernel = kernel.reshape(units, units) if kernel.ndim == 3 else kernel
+            layers[f"h.{i}.{short}"] = [kernel, bias.reshape(-1)]
+    [words], [positions] = arrays["token_embedding"], arrays["position_embedding"]
+    pairs = _byte_pairs(dict(tokenizer.vocabulary), list(tokenizer.merges))
+    return LanguageModel(backbone.num_heads, words, positions, layers, pairs)
+
+
+def _extra(package: str) -> Any:
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{package.replace('_', '-')} is not installed; pip install 'xray-captioning[hub]'"
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: damaged or not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise BundleError(f"{path}: is no JSON object")
+    return values
