@@ -86,7 +86,7 @@ RATES = {"transformer": 0.001, "gpt2": 0.001}
 FINE_TUNING = 1e-4  # of the encoder's last block, where a preset fine-tunes it
 ENCODER_TRAINING = {
     "phantom_cnn": {"epochs": 16, "batch_size": 12, "learning_rate": 0.003},
-    "vit_tiny": {"epochs": 24, "batch_size": 16, "learning_rate": 0.001},
+    "vit_tiny": {"epochs": 12, "batch_size": 16, "learning_rate": 0.001},
 }
 # Fewer, harder images: more epochs at a lower rate.
 REAL: dict[str, Any] = {

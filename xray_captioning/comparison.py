@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.caches import cached_features
-from xray_captioning.captioner import Caption, Captioner
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array, ArrayCache, stack_features
 from xray_captioning.data.images import read_images
 from xray_captioning.data.splits import Split
-from xray_captioning.decoders import Features
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import (
     constant_caption,
+    most_frequent_caption,
+    oracle_captions,
     random_captions,
     retrieval_captions,
 )
-from xray_captioning.evaluation.table import System, system_row
-from xray_captioning.files import atomic_write
+from xray_captioning.evaluation.collapse import CollapseWarning
+from xray_captioning.evaluation.constants import constant_captions
+from xray_captioning.evaluation.r2gen import r2gen_references, r2gen_vocabulary
+from xray_captioning.evaluation.report import write_report
+from xray_captioning.evaluation.results import Results, judge
+from xray_captioning.evaluation.systems import Texts, in_order
+from xray_captioning.evaluation.table import System
 from xray_captioning.plots import Example, plot_panel
 from xray_captioning.references import reference_texts, scored_text, study_images, usable_studies
 from xray_captioning.text.cleaning import clean
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # texts alone are compared without loading Keras
     import pandas as pd
+
+    from xray_captioning.captioner import Caption, Captioner
+    from xray_captioning.decoders import Features
 
 
 def compare(
@@ -41,14 +46,18 @@ def compare(
     out: str | Path,
     cache: str | Path,
     bundles: Mapping[str, Captioner] | None = None,
-    texts: Mapping[str, Mapping[str, str]] | None = None,
+    texts: Mapping[str, Texts] | None = None,
     beams: Sequence[int] = (1, 3),
     seed: int = 0,
     part: str = "test",
+    protocol: str | None = None,
+    quick: bool = False,
+    report: str | Path | None = None,
 ) -> list[dict[str, Any]]:
     """Score systems and baselines on one part of a split and write what was found.
 
-    Writes ``metrics.json``, ``captions.csv`` and, where there is a bundle, ``panel.png``.
+    Writes ``metrics.json``, ``captions.csv`` and, where there is a bundle, ``panel.png``. Warns of
+    every system that is not clearly better than a fixed report.
 
     Parameters
     ----------
@@ -61,18 +70,24 @@ def compare(
         Folders for results and for features.
     bundles : mapping of str to Captioner, optional
         Models by system name.
-    texts : mapping of str to mapping of study_id to str, optional
-        What other systems wrote.
+    texts : mapping of str to texts, optional
+        What other systems wrote: by study id, or in the order of the evaluated studies.
     beams : sequence of int
         Beam sizes; 1 is greedy.
     seed : int
-        Of the random baseline.
+        Of the random baseline, the shuffled systems and the resamples.
     part : {"train", "val", "test"}
+    protocol : {"r2gen"}, optional
+        References as R2Gen's evaluation makes them, and beside it untruncated ones.
+    quick : bool, default=False
+        The small table: baselines constant, random and retrieval, and no shuffled systems.
+    report : path, optional
+        A HTML page of all that was found; Markdown and CSV tables are written beside it.
 
     Returns
     -------
     list of dict
-        Rows of :func:`xray_captioning.evaluation.table.system_row`.
+        Rows of :func:`xray_captioning.evaluation.results.judge`.
 
     Raises
     ------
@@ -83,12 +98,12 @@ def compare(
     """
     bundles, texts = bundles or {}, texts or {}
     for name, captioner in bundles.items():
-        _check_text(name, captioner.config, config)
+        _check_text(name, captioner.config, config, protocol)
     train, test = (_part(studies, split, name, config) for name in ("train", part))
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
-    references = reference_texts(test, config)
-    systems = [_given(name, found, test, config) for name, found in texts.items()]
+    ids, said = list(test["study_id"]), _written(train, test, config, protocol)
+    systems = [System(n, None, _given(n, found, ids, config)) for n, found in texts.items()]
     shown: list[Caption] = []
     for name, captioner in bundles.items():
         features = _features(captioner, test, cache)
@@ -96,13 +111,23 @@ def compare(
             captions = captioner.caption_features(features, beam)
             shown = shown or captions
             search = "greedy" if beam == 1 else f"beam-{beam}"
-            systems.append(System(name, search, _scored(captions, captioner.config)))
-    systems += _baselines(train, test, config, bundles, cache, seed)
-    rows = [system_row(references, system) for system in systems]
-    _write(Path(out), rows, systems, references, test, split, part)
+            scored = [_again(text, protocol) for text in _scored(captions, captioner.config)]
+            systems.append(System(name, search, scored))
+    systems += _baselines(train, test, said, bundles, cache, seed, quick)
+    about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
+    patients = list(test["patient_id"])
+    results = judge(
+        ids, said.references, systems, said.training, about, patients, said.whole, quick, seed
+    )
+    results.write(Path(out))
     if shown:
-        plot_panel(_examples(test, references, shown, systems, config), Path(out) / "panel.png")
-    return rows
+        plot_panel(
+            _examples(test, said.references, shown, systems, config), Path(out) / "panel.png"
+        )
+    if report is not None:
+        write_report(results, report, dict(zip(ids, test["images"])))
+    _warn(results)
+    return results.rows
 
 
 def measure(
@@ -138,13 +163,17 @@ def measure(
     usable = usable_studies(studies, captioner.config)
     if not set(usable["study_id"]) & set(split.test):
         return []
-    rows = compare(usable, split, captioner.config, run, cache, {name: captioner}, seed=seed)
+    rows = compare(
+        usable, split, captioner.config, run, cache, {name: captioner}, seed=seed, quick=True
+    )
     captioner.about["rows"] = rows
     captioner.save(run)
     return rows
 
 
-def _check_text(name: str, found: Config, expected: Config) -> None:
+def _check_text(name: str, found: Config, expected: Config, protocol: str | None) -> None:
+    if protocol == "r2gen" and found.text.section in ("findings", "report"):
+        return  # every text is cleaned anew
     mine, other = ((c.text.section, c.text.cleaning) for c in (expected, found))
     if mine != other:
         raise ConfigError(
@@ -153,21 +182,56 @@ def _check_text(name: str, found: Config, expected: Config) -> None:
         )
 
 
+class _Written(NamedTuple):
+    """What was written: by readers, and as a protocol scores it."""
+
+    references: list[str]  # of the evaluated studies
+    training: list[str]  # what a system may learn by heart
+    targets: list[str]  # the training texts as references
+    whole: list[str] | None  # references without truncation
+
+
+def _written(
+    train: pd.DataFrame, test: pd.DataFrame, config: Config, protocol: str | None
+) -> _Written:
+    references, training = (reference_texts(part, config) for part in (test, train))
+    if protocol != "r2gen":
+        return _Written(references, training, training, None)
+    reports, learned = (_reports(part, config) for part in (test, train))
+    vocabulary = r2gen_vocabulary(learned)
+    return _Written(
+        r2gen_references(reports, vocabulary),
+        training,
+        r2gen_references(learned, vocabulary),
+        r2gen_references(reports, vocabulary, None),
+    )
+
+
+def _reports(studies: pd.DataFrame, config: Config) -> list[str]:
+    """Return the section as it stands, which R2Gen's functions clean themselves."""
+    columns = ["findings", "impression"]
+    if config.text.section != "report":
+        columns = [config.text.section]
+    return [" ".join(text for text in row if text) for row in zip(*(studies[c] for c in columns))]
+
+
+def _again(text: str, protocol: str | None) -> str:
+    return clean(text, "r2gen") if protocol == "r2gen" else text
+
+
+def _warn(results: Results) -> None:
+    for alarm in results.alarms:
+        warnings.warn(alarm.message, CollapseWarning, stacklevel=1)
+
+
 def _part(studies: pd.DataFrame, split: Split, name: str, config: Config) -> pd.DataFrame:
     chosen = studies[studies["study_id"].isin(split.parts[name])]
     kept = [bool(text) for text in reference_texts(chosen, config)]
     return chosen[kept].reset_index(drop=True)
 
 
-def _given(name: str, found: Mapping[str, str], studies: pd.DataFrame, config: Config) -> System:
-    missing = [study for study in studies["study_id"] if study not in found]
-    if missing:
-        raise DataError(
-            f"system {name} has no text for study {missing[0]} ({len(missing)} of {len(studies)} "
-            "evaluated studies are missing); give one for each"
-        )
-    texts = [clean(found[study], config.text.cleaning) for study in studies["study_id"]]
-    return System(name, None, texts)
+def _given(name: str, found: Texts, ids: list[str], config: Config) -> list[str]:
+    return [clean(text, config.text.cleaning) for text in in_order(name, found, ids)]
 
 
 def _scored(captions: Sequence[Caption], config: Config) -> list[str]:
@@ -175,6 +239,8 @@ def _scored(captions: Sequence[Caption], config: Config) -> list[str]:
 
 
 def _features(captioner: Captioner, studies: pd.DataFrame, cache: str | Path) -> Features:
+    from xray_captioning.decoders import Features
+
     features, images = _filled(captioner, studies, cache)
     rows = [[features[path] for path in study] for study in images]
     return Features(*stack_features(rows, captioner.config.image.views))
@@ -183,6 +249,8 @@ def _features(captioner: Captioner, studies: pd.DataFrame, cache: str | Path) ->
 def _filled(
     captioner: Captioner, studies: pd.DataFrame, cache: str | Path
 ) -> tuple[ArrayCache, list[list[str]]]:
+    from xray_captioning.caches import cached_features
+
     images = study_images(studies, captioner.config)
     return cached_features(images, captioner.encoder, captioner.config, cache), images
 
@@ -190,22 +258,33 @@ def _filled(
 def _baselines(
     train: pd.DataFrame,
     test: pd.DataFrame,
-    config: Config,
+    said: _Written,
     bundles: Mapping[str, Captioner],
     cache: str | Path,
     seed: int,
+    quick: bool,
 ) -> list[System]:
     if train.empty:
         return []
-    texts = reference_texts(train, config)
-    systems = [
-        System("constant", None, [constant_caption(texts)] * len(test)),
-        System("random", None, random_captions(texts, len(test), seed)),
-    ]
+    texts, count = said.training, len(test)
+    fixed = _fixed(said, quick)
+    found = {name: [text] * count for name, text in fixed.items()}
+    found["random"] = random_captions(texts, count, seed)
     for captioner in list(bundles.values())[:1]:
         keys, queries = (_pooled(captioner, part, cache) for part in (train, test))
-        systems.append(System("retrieval", None, retrieval_captions(keys, texts, queries)))
-    return systems
+        found["retrieval"] = retrieval_captions(keys, texts, queries)
+    if not quick:
+        found["label-oracle"] = oracle_captions(texts, said.references)
+    return [System(name, None, column, "baseline") for name, column in found.items()]
+
+
+def _fixed(said: _Written, quick: bool) -> dict[str, str]:
+    if quick:
+        return {"constant": constant_caption(said.training)}
+    chosen = constant_captions(said.training, said.targets)
+    found = {f"constant-{metric}": text for metric, text in chosen.items()}
+    best = found.pop("constant-BLEU-4", said.training[0])
+    return {"constant": best, **found, "most-frequent": most_frequent_caption(said.training)}
 
 
 def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: str | Path) -> Array:
@@ -217,25 +296,6 @@ def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: str | Path) -> A
         for view, path in enumerate(study):
             row[view] = features[path].mean(axis=(0, 1)), features[path].max(axis=(0, 1))
     return pooled.reshape(len(images), -1)
-
-
-def _write(
-    out: Path,
-    rows: list[dict[str, Any]],
-    systems: list[System],
-    references: list[str],
-    studies: pd.DataFrame,
-    split: Split,
-    part: str,
-) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["study_id", "reference", *(system.column for system in systems)])
-    columns = [system.texts for system in systems]
-    writer.writerows(zip(studies["study_id"], references, *columns))
-    atomic_write(out / "captions.csv", text.getvalue())
-    values = {"part": part, "split": split.digest, "rows": rows}
-    atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
 
 
 def _examples(

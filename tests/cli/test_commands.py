@@ -96,7 +96,9 @@ def test_evaluate_a_bundle(
     found = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
     systems = [(row["system"], row["search"]) for row in found["rows"]]
     baselines = [("constant", None), ("random", None), ("retrieval", None)]
-    assert systems == [("captioner", "greedy"), *baselines]
+    assert systems[0] == ("captioner", "greedy")
+    assert set(baselines) <= set(systems)
+    assert ("captioner shuffled", "greedy") in systems
     assert (tmp_path / "out" / "panel.png").stat().st_size > 10_000
     with (tmp_path / "out" / "captions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -2,14 +2,22 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import (
+    PHRASES,
     constant_caption,
+    most_frequent_caption,
+    oracle_captions,
     random_captions,
     retrieval_captions,
+    shuffled_captions,
 )
+from xray_captioning.evaluation.clinical import label_matrix
 from xray_captioning.evaluation.scores import score
+from xray_captioning.findings import FINDINGS
 
 TEXTS = [
     "no acute disease .",
@@ -51,3 +59,44 @@ def test_retrieval_gives_the_text_of_the_nearest_study():
     features = rng.normal(size=(5, 8))
     near = features[[3, 0]] + 0.01 * rng.normal(size=(2, 8))
     assert retrieval_captions(features, TEXTS, near) == [TEXTS[3], TEXTS[0]]
+
+
+def test_the_most_frequent_text():
+    assert most_frequent_caption(TEXTS) == "no acute disease ."
+    assert most_frequent_caption(["b .", "a ."]) == "a ."
+    with pytest.raises(DataError, match="training texts"):
+        most_frequent_caption([])
+
+
+@given(st.integers(2, 40), st.integers(0, 5))
+def test_no_study_keeps_its_own_caption(count, seed):
+    texts = [str(i) for i in range(count)]
+    dealt = shuffled_captions(texts, seed)
+    assert sorted(dealt) == sorted(texts)
+    assert all(one != other for one, other in zip(texts, dealt))
+    assert dealt == shuffled_captions(texts, seed)
+
+
+def test_one_caption_cannot_be_dealt():
+    with pytest.raises(DataError, match="at least two"):
+        shuffled_captions(["a"])
+
+
+def test_the_oracle_knows_every_finding_and_nothing_else():
+    references = [PHRASES[name] for name in FINDINGS[1:]]
+    references += ["clear lungs .", f"{PHRASES['Cardiomegaly']} {PHRASES['Scoliosis']}"]
+    texts = [*TEXTS, "left effusion . no pneumothorax ."]
+    said = oracle_captions(texts, references)
+    wanted, found = (np.isin(label_matrix(column), (1, -1)) for column in (references, said))
+    assert (wanted == found).all()
+
+
+def test_the_oracle_uses_training_sentences_and_contradicts_nothing():
+    normal = "the heart is normal in size . no pleural effusion . bones are intact ."
+    texts = [normal] * 4 + ["moderate cardiomegaly . no pleural effusion ."] * 3
+    said = oracle_captions(texts, ["cardiomegaly .", "all is well .", "effusion ."])
+    assert said == [
+        "moderate cardiomegaly . no pleural effusion . bones are intact .",
+        normal,
+        "there is a pleural effusion . the heart is normal in size . bones are intact .",
+    ]

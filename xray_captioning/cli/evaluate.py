@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xray_captioning.cli import options
 from xray_captioning.cli.caption import DEFAULT
 from xray_captioning.config import Config, parse_assignment
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation.systems import read_captions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from xray_captioning.captioner import Captioner
 
 PROTOCOLS = ("coco", "nltk", "legacy")
 WHY = (
@@ -29,8 +34,23 @@ WHY = (
 @click.option("--bundle", "bundles", multiple=True, metavar="BUNDLE", help="May be repeated.")
 @click.option(
     "--captions",
+    "files",
+    multiple=True,
     type=options.file,
-    help="CSV of other systems' texts: study_id and a column a system.",
+    help="Other systems' texts: CSV of study_id and a column a system, JSON, plain text with one "
+    "text a line in the order of the data, or R2Gen's res.csv. May be repeated.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["r2gen"]),
+    help="References as R2Gen's evaluation makes them (cleaning, <unk>, 59 words) on the published "
+    "split, and beside it the same systems without the truncation.",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="OUT.html",
+    help="One page with all that was found; its tables as Markdown and CSV are put beside it.",
 )
 @click.option(
     "--beam",
@@ -52,7 +72,9 @@ def evaluate(
     data: Path,
     out: Path,
     bundles: tuple[str, ...],
-    captions: Path | None,
+    files: tuple[Path, ...],
+    protocol: str | None,
+    report: Path | None,
     beams: tuple[int, ...],
     part: str,
     assignments: tuple[str, ...],
@@ -64,29 +86,32 @@ def evaluate(
 ) -> None:
     """Score bundles, other systems' texts and baselines on the same studies.
 
-    Without --bundle and --captions the shipped bundle is evaluated. References are the section
-    that the first bundle writes; without a bundle, that of --set text.section.
+    Without --bundle and --captions the shipped bundle is evaluated, under a protocol the baselines
+    alone. References are the section that the first bundle writes; without a bundle, that of --set
+    text.section. A system that is not clearly better than a fixed report is warned of.
     """
     from xray_captioning.bundle import find_bundle, read_bundle
     from xray_captioning.data.splits import split_studies
 
+    _check_report(report)
     folders = [find_bundle(name) for name in bundles]
-    if not bundles and captions is None:
+    if not (bundles or files or protocol):
         folders = [find_bundle(DEFAULT)]
     configs = [Config.from_dict(read_bundle(f, "captioner")["config"], str(f)) for f in folders]
-    config = _text_config(configs, assignments)
+    config = _text_config(configs, assignments, protocol)
     studies = options.load_studies(data, images, captions_from_labels)
-    texts = read_captions(captions) if captions else {}
-    names = _system_names(folders, texts)
+    if protocol:
+        _check_published(studies, split_file, data)
+    read = [read_captions(file) for file in files]
+    names = _system_names(folders, [name for found in read for name in found])
     usable = _with_text(studies, config, images_too=bool(folders))
-    split = options.find_split(studies, split_file, folders) or split_studies(
+    split = options.find_split(studies, split_file, [] if protocol else folders) or split_studies(
         usable, config.fractions
     )
     options.check_not_trained_on(studies, split, part, folders)
 
-    from xray_captioning.captioner import Captioner
     from xray_captioning.comparison import compare
-    from xray_captioning.evaluation.table import format_table
+    from xray_captioning.evaluation.table import SHOWN, format_table
 
     rows = compare(
         usable,
@@ -94,14 +119,19 @@ def evaluate(
         config,
         out,
         cache,
-        bundles={name: Captioner.load(f) for name, f in zip(names, folders)},
-        texts=texts,
+        bundles=_load(names, folders),
+        texts={name: texts for found in read for name, texts in found.items()},
         beams=tuple(dict.fromkeys(beams)) or (1, 3),
         seed=seed or 0,
         part=part,
+        protocol=protocol,
+        report=report,
     )
-    click.echo(format_table(rows))
-    click.echo(f"results in {out}")
+    click.echo(format_table(rows, SHOWN))
+    if protocol:
+        click.echo("\nthe same systems against references without truncation")
+        click.echo(format_table(_untruncated(out), SHOWN))
+    click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 
 
 @click.command()
@@ -125,32 +155,43 @@ def score(references: Path, hypotheses: Path, seed: int | None) -> None:
     click.echo(WHY)
 
 
-def read_captions(path: Path) -> dict[str, dict[str, str]]:
-    """Read texts by system and study.
+def _load(names: list[str], folders: list[Path]) -> dict[str, Captioner]:
+    if not folders:
+        return {}
+    from xray_captioning.captioner import Captioner
 
-    Raises
-    ------
-    DataError
-        A column is missing or a study stands twice.
-    """
-    from xray_captioning.data.table import read_table
-
-    rows = read_table(path, ("study_id",), lower=False)
-    if not rows:
-        raise DataError(f"{path}: has no row; give a row a study")
-    systems = [name for name in rows[0] if name not in ("study_id", "reference")]
-    if not systems:
-        raise DataError(f"{path}: has no column beside study_id; give one a system")
-    ids = [row["study_id"] for row in rows]
-    if len(set(ids)) < len(ids):
-        twice = next(study for study in ids if ids.count(study) > 1)
-        raise DataError(f"{path}: study {twice} stands twice; keep one row")
-    return {name: {i: row[name] for i, row in zip(ids, rows)} for name in systems}
+    return {name: Captioner.load(folder) for name, folder in zip(names, folders)}
 
 
-def _text_config(configs: list[Config], assignments: tuple[str, ...]) -> Config:
+def _text_config(
+    configs: list[Config], assignments: tuple[str, ...], protocol: str | None
+) -> Config:
     config = configs[0] if configs else Config()
-    return config.replace(dict(parse_assignment(text) for text in assignments))
+    if protocol == "r2gen" and not configs:
+        config = config.replace({"text.section": "report"})
+    config = config.replace(dict(parse_assignment(text) for text in assignments))
+    return config.replace({"text.cleaning": "r2gen"}) if protocol == "r2gen" else config
+
+
+def _check_report(report: Path | None) -> None:
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--report {report}: is a HTML page; let its name end in .html")
+
+
+def _check_published(studies: pd.DataFrame, split_file: Path | None, data: Path) -> None:
+    if split_file is not None:
+        raise ConfigError("--protocol r2gen uses the published split; leave out --split")
+    if studies["split"].isna().any():
+        raise ConfigError(
+            f"{data}: names no split, which --protocol r2gen needs; give R2Gen's annotation.json"
+        )
+
+
+def _untruncated(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((out / "metrics.json").read_text("utf-8"))[
+        "rows_untruncated"
+    ]
+    return rows
 
 
 def _with_text(studies: pd.DataFrame, config: Config, images_too: bool) -> pd.DataFrame:
@@ -169,12 +210,15 @@ def _with_text(studies: pd.DataFrame, config: Config, images_too: bool) -> pd.Da
     return usable.reset_index(drop=True)
 
 
-def _system_names(folders: list[Path], texts: dict[str, dict[str, str]]) -> list[str]:
+def _system_names(folders: list[Path], texts: Sequence[str]) -> list[str]:
+    from xray_captioning.evaluation.baselines import BASELINES
+
     names = [folder.resolve().name for folder in folders]
-    every = [*names, *texts, "constant", "random", "retrieval"]
+    given = [*names, *texts]
+    every = [*given, *BASELINES, *(f"{name} shuffled" for name in given)]
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
-        raise DataError(f"two systems are called {twice[0]}; rename a folder or a column")
+        raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
     return names
 
 

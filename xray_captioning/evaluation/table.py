@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from xray_captioning.evaluation.clinical import clinical_scores
 from xray_captioning.evaluation.scores import score
 from xray_captioning.evaluation.sides import side_agreement
+
+SHOWN = (
+    "system",
+    "search",
+    "BLEU-1",
+    "BLEU-2",
+    "BLEU-3",
+    "BLEU-4",
+    "ROUGE-L",
+    "CIDEr",
+    "clinical_f1",
+    "sides",
+    "distinct",
+    "n",
+)
+"""Columns for a terminal; a row of ``metrics.json`` may have more."""
 
 
 class System(NamedTuple):
@@ -19,11 +39,14 @@ class System(NamedTuple):
     search : str or None
         ``greedy``, ``beam-3`` …, or None where nothing was searched.
     texts : list of str
+    kind : {"system", "baseline", "shuffled"}
+        Something to judge, something to judge it by, or its captions dealt to other studies.
     """
 
     name: str
     search: str | None
     texts: list[str]
+    kind: str = "system"
 
     @property
     def column(self) -> str:
@@ -54,27 +77,56 @@ def system_row(references: Sequence[str], system: System) -> dict[str, Any]:
         "system": system.name,
         "search": system.search,
         **score(references, system.texts),
-        "clinical_f1": _or_none(clinical),
-        "sides": _or_none(sides),
+        "clinical_f1": finite(clinical),
+        "sides": finite(sides),
         "distinct": len(set(system.texts)),
         "n": len(references),
     }
 
 
-def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return rows as aligned text for a terminal."""
-    names = list(rows[0])
-    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+def format_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
+    """Return rows as aligned text for a terminal.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+    names : sequence of str, optional
+        The columns to show; those of the first row where absent.
+    """
+    names = list(names or rows[0])
+    cells = [names, *([format_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     lines = ["  ".join(value.ljust(w) for value, w in zip(line, widths)).rstrip() for line in cells]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def _cell(value: Any) -> str:
+def format_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table in which no text can become a tag or a column."""
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[_markdown(format_cell(value)) for value in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def format_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Return rows as CSV with full precision, a header even where there is no row."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([row.get(name) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def format_cell(value: Any) -> str:
+    """Return a number, name or nothing as it stands in a table."""
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _or_none(value: float) -> float | None:
-    return None if value != value else float(value)
+def finite(value: float) -> float | None:
+    """Return None for what is not a number, which JSON cannot write."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _markdown(text: str) -> str:
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")
