@@ -301,8 +301,9 @@ class Captioner:
         )
 
     def _caption(self, found: SearchResult, gains: Array, attention: Array) -> Caption:
-        texts = [self.tokenizer.decode(tokens) for tokens in found.tokens]
-        spelled = self.tokenizer.words_in(found.tokens[0])
+        rows = [self._said(tokens) for tokens in found.tokens]
+        texts = [" ".join(word for word, _ in row) for row in rows]
+        spelled = rows[0]
         views, maps = self.config.image.views, None
         if attention.shape[-1]:
             means = [attention[tokens].mean(axis=0) for _, tokens in spelled]
@@ -316,6 +317,15 @@ class Captioner:
             maps,
             [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
         )
+
+    def _said(self, tokens: Array) -> list[tuple[str, list[int]]]:
+        # Words and the places of their tokens. Only a model whose start and padding are not
+        # banned, as the older project's, may say them in the middle of a caption.
+        ended = np.flatnonzero(tokens == self.tokenizer.end_id)
+        said = tokens[: ended[0]] if len(ended) else tokens
+        said = np.where(said == 0, self.tokenizer.unknown_id, said)
+        words = self.tokenizer.words_in([self.tokenizer.start_id, *said])
+        return [(word, [place - 1 for place in places]) for word, places in words]
 
     def _display(self, text: str) -> str:
         return prettify(text) if self.config.text.prettify else text

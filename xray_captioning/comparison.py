@@ -22,7 +22,7 @@ from xray_captioning.evaluation.baselines import (
     retrieval_captions,
 )
 from xray_captioning.evaluation.collapse import CollapseWarning
-from xray_captioning.evaluation.constants import constant_captions
+from xray_captioning.evaluation.constants import CONSTANT_METRICS, constant_captions
 from xray_captioning.evaluation.r2gen import r2gen_references, r2gen_vocabulary
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import Results, judge
@@ -117,7 +117,16 @@ def compare(
     about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
     patients = list(test["patient_id"])
     results = judge(
-        ids, said.references, systems, said.training, about, patients, said.whole, quick, seed
+        ids,
+        said.references,
+        systems,
+        said.training,
+        about,
+        groups=patients,
+        whole=said.whole,
+        reports=said.reports,
+        quick=quick,
+        seed=seed,
     )
     results.write(Path(out))
     if shown:
@@ -186,6 +195,7 @@ class _Written(NamedTuple):
     """What was written: by readers, and as a protocol scores it."""
 
     references: list[str]  # of the evaluated studies
+    reports: list[str]  # the same, whole: what findings are read from
     training: list[str]  # what a system may learn by heart
     targets: list[str]  # the training texts as references
     whole: list[str] | None  # references without truncation
@@ -196,11 +206,12 @@ def _written(
 ) -> _Written:
     references, training = (reference_texts(part, config) for part in (test, train))
     if protocol != "r2gen":
-        return _Written(references, training, training, None)
+        return _Written(references, references, training, training, None)
     reports, learned = (_reports(part, config) for part in (test, train))
     vocabulary = r2gen_vocabulary(learned)
     return _Written(
         r2gen_references(reports, vocabulary),
+        references,
         training,
         r2gen_references(learned, vocabulary),
         r2gen_references(reports, vocabulary, None),
@@ -274,14 +285,16 @@ def _baselines(
         keys, queries = (_pooled(captioner, part, cache) for part in (train, test))
         found["retrieval"] = retrieval_captions(keys, texts, queries)
     if not quick:
-        found["label-oracle"] = oracle_captions(texts, said.references)
+        found["label-oracle"] = oracle_captions(texts, said.reports)
     return [System(name, None, column, "baseline") for name, column in found.items()]
 
 
 def _fixed(said: _Written, quick: bool) -> dict[str, str]:
     if quick:
         return {"constant": constant_caption(said.training)}
-    chosen = constant_captions(said.training, said.targets)
+    *words, findings = CONSTANT_METRICS
+    chosen = constant_captions(said.training, said.targets, words)
+    chosen |= constant_captions(said.training, metrics=[findings])
     found = {f"constant-{metric}": text for metric, text in chosen.items()}
     best = found.pop("constant-BLEU-4", said.training[0])
     return {"constant": best, **found, "most-frequent": most_frequent_caption(said.training)}

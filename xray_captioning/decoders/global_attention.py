@@ -150,9 +150,15 @@ class GlobalAttention(Decoder):
         }
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Attend, read one token, return float32 logits and the next state."""
+        """Attend, read one token, return float32 logits and the next state.
+
+        Padding is not read: the hidden state stays and the logits are those of a zero vector, as
+        in Keras where an embedding masks it.
+        """
         hidden, states = self.cell(self.embedding(token), [state[name] for name in _STATES])
-        return self.logits(hidden), dict(zip(_STATES, states))
+        real = (token > 0)[:, None]
+        states[0] = ops.where(real, hidden, state["hidden"])
+        return self.logits(ops.where(real, hidden, 0)), dict(zip(_STATES, states))
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
         """Return logits for every position; see :meth:`Decoder.call`."""

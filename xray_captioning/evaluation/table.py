@@ -54,7 +54,9 @@ class System(NamedTuple):
         return f"{self.name} {self.search}" if self.search else self.name
 
 
-def system_row(references: Sequence[str], system: System) -> dict[str, Any]:
+def system_row(
+    references: Sequence[str], system: System, reports: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Score one system.
 
     Parameters
@@ -62,6 +64,8 @@ def system_row(references: Sequence[str], system: System) -> dict[str, Any]:
     references : sequence of str
         Cleaned as the system's training texts were.
     system : System
+    reports : sequence of str, optional
+        Texts whose findings and sides count, where they are not the references.
 
     Returns
     -------
@@ -71,8 +75,9 @@ def system_row(references: Sequence[str], system: System) -> dict[str, Any]:
         findings named on the same side; None where there are none), ``distinct`` (number of
         different texts) and ``n``.
     """
-    clinical = clinical_scores(references, system.texts)["clinical_f1"]
-    sides = side_agreement(references, system.texts).side_recall
+    reports = references if reports is None else reports
+    clinical = clinical_scores(reports, system.texts)["clinical_f1"]
+    sides = side_agreement(reports, system.texts).side_recall
     return {
         "system": system.name,
         "search": system.search,

@@ -144,14 +144,14 @@ class TokenIds(ABC):
         return " ".join(word for word, _ in self.words_in(ids))
 
     def _said(self, ids: Ids) -> list[tuple[int, int]]:
-        """Return position and id of each token before the end, without start and padding."""
+        """Return position and id of each token before the end, without padding and first start."""
         kept = []
         for position, i in enumerate(map(int, ids)):
             if i == self.end_id:
                 break
             if not 0 <= i < self.vocabulary_size:
                 raise DataError(f"id {i} is outside the vocabulary of {self.vocabulary_size}")
-            if i not in (PAD_ID, self.start_id):
+            if i != PAD_ID and (position, i) != (0, self.start_id):
                 kept.append((position, i))
         return kept
 

@@ -1,0 +1,207 @@
+"""The evaluate command: formats of captions, R2Gen's protocol, the alarm and the report."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from xray_captioning.cli import main
+
+# A training report of the published split, in the words of R2Gen's cleaning.
+CONSTANT = (
+    "the heart is normal in size . the mediastinum is unremarkable . the lungs are clear . there "
+    "is no pleural effusion or pneumothorax . old rightsided rib deformities are noted ."
+)
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def rows_of(out: Path, key: str = "rows") -> dict[str, dict]:
+    return {row["system"]: row for row in json.loads((out / "metrics.json").read_text())[key]}
+
+
+@pytest.fixture(scope="module")
+def annotation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small annotation.json of phantom findings, a third of each part."""
+    import numpy as np
+
+    from xray_captioning.data.phantom_reports import report
+    from xray_captioning.data.phantom_study import sample_study
+
+    entries: dict[str, list[dict]] = {"train": [], "val": [], "test": []}
+    for number in range(90):
+        rng = np.random.default_rng(number)
+        part = list(entries)[number % 3]
+        text = report(sample_study(rng), rng).findings
+        entry = {"id": f"s{number}", "report": text, "image_path": ["0.png"], "split": part}
+        entries[part].append(entry)
+    path = tmp_path_factory.mktemp("annotation") / "annotation.json"
+    path.write_text(json.dumps(entries), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def test_reports(annotation: Path) -> dict[str, str]:
+    entries = json.loads(annotation.read_text("utf-8"))["test"]
+    return {entry["id"]: entry["report"] for entry in entries}
+
+
+def test_every_format_gives_the_same_scores(
+    annotation: Path, test_reports: dict[str, str], tmp_path: Path
+) -> None:
+    texts = list(test_reports.values())
+    with (tmp_path / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("study_id", "table"), *test_reports.items()])
+    with (tmp_path / "res.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([text] for text in texts)
+    (tmp_path / "lines.txt").write_text("\n".join(texts) + "\n", "utf-8")
+    (tmp_path / "object.json").write_text(json.dumps(test_reports), "utf-8")
+    names = ["table.csv", "res.csv", "lines.txt", "object.json"]
+    given = [word for name in names for word in ("--captions", tmp_path / name)]
+    line = ["--data", annotation, "--protocol", "r2gen", "--out", tmp_path / "out"]
+    assert run("evaluate", *line, *given) == 0
+    rows = rows_of(tmp_path / "out")
+    for name in ("res", "lines", "object"):
+        assert rows[name] == rows["table"] | {"system": name}
+    assert rows["table"]["BLEU-1"] < 1  # rare words are <unk> in the references
+    assert rows["table"]["clinical_f1"] == 1  # but a finding is one
+    assert rows["table"]["n"] == 30
+    kinds = [name for name in rows if name not in ("table", "res", "lines", "object")]
+    assert kinds == [
+        "constant",
+        *(f"constant-BLEU-{order}" for order in (1, 2, 3)),
+        *("constant-ROUGE-L", "constant-CIDEr", "constant-clinical_f1"),
+        *("most-frequent", "random", "label-oracle"),
+        *(f"{name} shuffled" for name in ("table", "res", "lines", "object")),
+    ]
+    assert rows["label-oracle"]["clinical_f1"] == 1
+
+
+def test_the_protocol_alone_gives_the_baselines(
+    annotation: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    capfd.readouterr()
+    assert run("evaluate", "--data", annotation, "--protocol", "r2gen", "--out", out) == 0
+    output, error = capfd.readouterr()
+    assert "without truncation" in output
+    assert not error
+    found = json.loads((out / "metrics.json").read_text("utf-8"))
+    assert found["protocol"] == "r2gen"
+    assert found["alarms"] == []
+    assert [row["system"] for row in found["rows_untruncated"]][:1] == ["constant"]
+
+
+def test_a_fixed_report_is_warned_of(
+    annotation: Path, test_reports: dict[str, str], tmp_path: Path, capfd
+) -> None:
+    (tmp_path / "fixed.txt").write_text("the lungs are clear .\n" * len(test_reports), "utf-8")
+    line = ["--data", annotation, "--captions", tmp_path / "fixed.txt", "--out", tmp_path / "out"]
+    line += ["--report", tmp_path / "out" / "page.html", "--set", "text.section=findings"]
+    capfd.readouterr()
+    assert run("evaluate", *line) == 0
+    output, error = capfd.readouterr()
+    assert error.startswith("xray-captioning: warning: fixed looks collapsed")
+    assert error.count("\n") == 1
+    assert "page.html" in output
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))
+    assert found["alarms"][0]["system"] == "fixed"
+    assert "rows_untruncated" not in found
+    names = {"page.html", "page.md", "page.csv", "page-findings.csv", "page-contradictions.csv"}
+    assert names <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert "fixed looks collapsed" in (tmp_path / "out" / "page.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--report", "page.md"], "let its name end in .html"),
+        (["--protocol", "r2gen", "--split", "SPLIT"], "leave out --split"),
+        (["--captions", "random.txt"], "two systems are called random"),
+        (["--captions", "short.txt"], "short has 1 texts without a study_id, but 30"),
+        (["--captions", "x.csv", "--captions", "y.csv"], "two systems are called same"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    annotation: Path, tmp_path: Path, capfd, options: list[str], message: str
+) -> None:
+    (tmp_path / "random.txt").write_text("a\n" * 30)
+    (tmp_path / "short.txt").write_text("a\n")
+    (tmp_path / "SPLIT").write_text("{}")
+    for name in ("x.csv", "y.csv"):
+        (tmp_path / name).write_text("study_id,same\ns2,a\n")
+    words = [tmp_path / word if (tmp_path / word).exists() else word for word in options]
+    line = ["--data", annotation, "--out", tmp_path / "out", "--set", "text.section=findings"]
+    capfd.readouterr()
+    assert run("evaluate", *line, *words) == 2
+    error = capfd.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_protocol_needs_a_published_split(phantoms: Path, tmp_path: Path, capfd) -> None:
+    capfd.readouterr()
+    assert run("evaluate", "--data", phantoms, "--protocol", "r2gen", "--out", tmp_path) == 2
+    assert "names no split" in capfd.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a published system and of a fixed report under R2Gen's protocol."""
+    folder = tmp_path_factory.mktemp("published")
+    out, data = folder / "out", shared_data / "iu" / "r2gen_annotation.json"
+    (folder / "named.txt").write_text(f"{CONSTANT}\n" * 590)
+    system = shared_data / "systems" / "cvt2distilgpt2_iu.csv"
+    line = ["--data", data, "--captions", system, "--captions", folder / "named.txt"]
+    line += ["--report", out / "page.html"]
+    assert run("evaluate", *line, "--protocol", "r2gen", "--out", out) == 0
+    return out
+
+
+NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+
+
+@pytest.mark.slow
+def test_a_published_system_gets_its_published_scores(published: Path) -> None:
+    rows, whole = rows_of(published), rows_of(published, "rows_untruncated")
+    expected = [0.4734, 0.3036, 0.2240, 0.1752, 0.3761, 0.6941]
+    found = [rows["cvt2distilgpt2"][name] for name in NAMES]
+    assert found == pytest.approx(expected, abs=0.0005)
+    named = [rows["named"][name] for name in NAMES[:5]]
+    assert named == pytest.approx([0.478, 0.300, 0.215, 0.163, 0.370], abs=0.002)
+    assert rows["named"]["n"] == whole["named"]["n"] == 590
+    assert whole["cvt2distilgpt2"]["BLEU-1"] != rows["cvt2distilgpt2"]["BLEU-1"]
+    # A fixed report, chosen without looking at a test study, does as well in BLEU.
+    assert rows["constant"]["BLEU-1"] > rows["cvt2distilgpt2"]["BLEU-1"]
+    assert rows["constant"]["BLEU-2"] > rows["cvt2distilgpt2"]["BLEU-2"]
+
+
+@pytest.mark.slow
+def test_the_alarm_goes_off_for_a_published_system(published: Path) -> None:
+    found = json.loads((published / "metrics.json").read_text("utf-8"))
+    assert [alarm["system"] for alarm in found["alarms"]] == ["cvt2distilgpt2", "named"]
+    page = (published / "page.html").read_text("utf-8")
+    assert "cvt2distilgpt2 looks collapsed" in page
+    assert len(page) < 2_000_000
+
+
+@pytest.mark.slow
+def test_the_shipped_bundle_raises_no_alarm(tmp_path: Path, capfd) -> None:
+    data, out = tmp_path / "phantom", tmp_path / "out"
+    assert run("phantom", "--out", data, "--studies", 150, "--seed", 11) == 0
+    capfd.readouterr()
+    line = ["--data", data, "--out", out, "--cache", tmp_path / "cache", "--beam", 1]
+    line += ["--set", "fractions=[0.4,0,0.6]", "--report", out / "page.html"]
+    assert run("evaluate", *line) == 0
+    assert not capfd.readouterr().err
+    found = json.loads((out / "metrics.json").read_text("utf-8"))
+    assert found["alarms"] == []
+    assert "No collapse alarm" in (out / "page.html").read_text("utf-8")
+    rows = {row["system"]: row for row in found["rows"]}
+    good, shuffled = rows["phantom_attention"], rows["phantom_attention shuffled"]
+    assert good["clinical_f1"] > 0.85
+    assert shuffled["clinical_f1"] < 0.3

@@ -1,0 +1,154 @@
+"""The page is whole, small and harmless, and its tables stand beside it."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xray_captioning.evaluation.cases import choose_cases
+from xray_captioning.evaluation.clinical import confusion, label_matrix
+from xray_captioning.evaluation.html import page, tag
+from xray_captioning.evaluation.report import write_report
+from xray_captioning.evaluation.results import judge
+from xray_captioning.evaluation.table import System
+
+HOSTILE = '<script>alert(1)</script> "left effusion" & <img src=x onerror=alert(2)> | \x00\x07 ]]>'
+NAMES = ["summary", "findings", "length and variety", "cases", "contradictions"]
+
+
+class Parsed(HTMLParser):
+    """Tags, attributes and visible text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.shown: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.shown.append(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, phantoms):
+    out = tmp_path_factory.mktemp("report")
+    references = ["moderate left pleural effusion .", "cardiomegaly .", "no acute disease ."] * 4
+    texts = [HOSTILE, "no cardiomegaly .", ""] * 4
+    systems = [
+        System("<b>bold</b> | name", None, texts),
+        System("fixed", None, ["no acute disease ."] * 12),
+        System("constant", None, ["no acute disease ."] * 12, "baseline"),
+        System("random", None, references[::-1], "baseline"),
+    ]
+    about = {"part": "test", "split": "abc", "protocol": "coco"}
+    ids = [f"<i>{i}</i>" for i in range(12)]
+    results = judge(ids, references, systems, references, about, whole=references)
+    pictures = sorted(str(path) for path in phantoms.glob("images/*/*.png"))
+    (out / "broken.png").write_bytes(b"no image")
+    images = dict.fromkeys(ids[:6], pictures[:2]) | {ids[7]: [str(out / "broken.png"), "no"]}
+    write_report(results, out / "page.html", images)
+    results.write(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def parsed(folder):
+    return Parsed((folder / "page.html").read_text("utf-8"))
+
+
+def test_texts_stay_texts(parsed):
+    assert not {"script", "b>", "iframe", "object", "link"} & set(parsed.tags)
+    assert not [name for name, _ in parsed.attributes if name.startswith("on")]
+    shown = "".join(parsed.shown)
+    assert "<script>alert(1)</script>" in shown
+    assert "<b>bold</b> | name" in shown
+    assert "\x00" not in shown
+
+
+def test_the_page_needs_nothing_from_anywhere(folder, parsed):
+    content = (folder / "page.html").read_text("utf-8")
+    assert not re.search(r"https?://|url\(|@import", content)
+    sources = [value for name, value in parsed.attributes if name in ("src", "href")]
+    assert sources
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+    assert len(content) < 500_000
+    assert "prefers-color-scheme: dark" in content
+    assert "width=device-width" in content
+
+
+def test_every_part_is_there(parsed):
+    shown = "\n".join(parsed.shown).lower()
+    for name in [*NAMES, "fixed looks collapsed", "without truncation", "strongest fixed report"]:
+        assert name in shown
+    assert parsed.tags.count("svg") == 4
+    assert "(nothing)" in shown
+    assert "pleural effusion" in shown
+
+
+def test_tables_stand_beside_it(folder):
+    with open(folder / "page.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    stored = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert [row["system"] for row in rows] == [row["system"] for row in stored["rows"]]
+    assert float(rows[0]["BLEU-1"]) == stored["rows"][0]["BLEU-1"]
+    low, high = (float(rows[0][f"BLEU-1_{edge}"]) for edge in ("low", "high"))
+    assert [low, high] == stored["intervals"]["<b>bold</b> | name"]["BLEU-1"]
+    assert [alarm["system"] for alarm in stored["alarms"]] == ["fixed"]
+    assert len(stored["rows_untruncated"]) == len(stored["rows"])
+    with open(folder / "page-contradictions.csv", newline="", encoding="utf-8") as file:
+        opposed = list(csv.DictReader(file))
+    assert [(row["finding"], row["hypothesis"]) for row in opposed] == [("Cardiomegaly", "0")] * 4
+    with open(folder / "page-findings.csv", newline="", encoding="utf-8") as file:
+        assert {row["finding"] for row in csv.DictReader(file)} >= {"Cardiomegaly", "Fracture"}
+    markdown = (folder / "page.md").read_text("utf-8")
+    assert "<b>" not in markdown
+    tables = [line for line in markdown.splitlines() if line.startswith("| &lt;b")]
+    assert tables
+    assert all("\\| name" in line for line in tables)
+
+
+def test_cases_are_the_best_the_median_and_the_worst():
+    references = ["cardiomegaly ."] * 5 + ["left effusion ."] * 4
+    texts = ["cardiomegaly ."] * 3 + ["heart big ."] * 2 + ["x"] * 4
+    counts = confusion(label_matrix(references), label_matrix(texts))
+    best, middle, worst = choose_cases(references, texts, counts)
+    assert set(best) <= {0, 1, 2}
+    assert set(worst) <= set(range(3, 9))
+    assert len({*best, *middle, *worst}) == 6
+    one = choose_cases(references[:1], texts[:1], counts[:1])
+    assert one == [[0], [], []]
+
+
+def test_baselines_alone_have_a_page(tmp_path):
+    texts = ["clear lungs .", "cardiomegaly ."]
+    constant = System("constant", None, texts[:1] * 2, "baseline")
+    about = {"part": "test", "split": "abc", "protocol": "coco"}
+    results = judge(["1", "2"], texts, [constant], texts, about)
+    write_report(results, tmp_path / "page.html")
+    assert "Evaluation of baselines" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_attributes_and_tails_are_escaped():
+    tree = tag("p", "a", tag("i", "b"), '<c> " \x01', title='"><script>')
+    content = page(tree, "t</title><script>", "")
+    assert "<script>" not in content.replace('title="&quot;&gt;<script>"', "")
+    assert Parsed(content).tags.count("script") == 0
+    assert "b</i>&lt;c&gt; " in content
+
+
+def test_a_study_without_words_can_be_drawn(tmp_path):
+    empty = ["", ""]
+    systems = [System("x", None, empty), System("constant", None, empty, "baseline")]
+    about = {"part": "test", "split": "abc", "protocol": "coco"}
+    results = judge(["1", "2"], empty, systems, empty, about)
+    assert np.isfinite([row["BLEU-1"] for row in results.rows]).all()
+    write_report(results, Path(tmp_path / "page.html"))

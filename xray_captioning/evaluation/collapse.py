@@ -1,0 +1,177 @@
+"""Whether a system reads images at all, or says what is usually said.
+
+A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy.
+What gives it away is what it says of *other* studies: if a fixed report, or its own captions dealt
+to other studies, find as many findings as it does, it does not look.
+
+References
+----------
+.. [1] Babar, van Laarhoven and Marchiori, "Encoder-decoder models for chest X-ray report generation
+   perform no better than unconditioned baselines", PLoS ONE 16(11), 2021.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from xray_captioning.evaluation.bootstrap import Bootstrap, Difference
+from xray_captioning.evaluation.clinical import label_matrix
+from xray_captioning.evaluation.diversity import caption_entropy
+from xray_captioning.evaluation.labeler import PRESENT, UNCERTAIN
+from xray_captioning.findings import FINDINGS
+
+ALARM_METRICS = ("clinical_f1", "BLEU-4")
+"""What decides, and what decides where no reference has a finding."""
+
+
+class CollapseWarning(UserWarning):
+    """A system is not clearly better than a fixed report, or than its own captions shuffled."""
+
+
+class Spread(NamedTuple):
+    """How varied a system's captions are; shares are in [0, 1], nan where of nothing."""
+
+    copied: float  # captions that stand word for word in the training texts
+    distinct: int  # different captions
+    top_share: float  # of the most frequent caption
+    entropy: float  # of the distribution of captions, in bits
+    abnormal_recall: float  # abnormal studies of which the caption names a finding they have
+
+
+class Comparison(NamedTuple):
+    """A system against a rival on the same resampled studies, by one metric."""
+
+    rival: str
+    metric: str
+    score: float
+    rival_score: float
+    difference: Difference
+
+    @property
+    def clear(self) -> bool:
+        """Whether the 95 % interval of the difference lies above 0."""
+        return self.difference.low > 0
+
+
+class Alarm(NamedTuple):
+    """Why a system is suspected of saying the same whatever it is shown.
+
+    Attributes
+    ----------
+    system : str
+        Name of its column in ``captions.csv``.
+    message : str
+        One sentence.
+    comparisons : list of Comparison
+        Those that failed first.
+    """
+
+    system: str
+    message: str
+    comparisons: list[Comparison]
+
+
+def caption_spread(
+    references: Sequence[str], texts: Sequence[str], training: Sequence[str]
+) -> Spread:
+    """Measure how varied a system's captions are, and whether it sees what is not normal.
+
+    Parameters
+    ----------
+    references, texts : sequence of str
+        One of each a study.
+    training : sequence of str
+        Texts that the system may have learned by heart, cleaned alike.
+
+    Returns
+    -------
+    Spread
+
+    Raises
+    ------
+    DataError
+        A text is no string.
+    """
+    proper = np.array([name != "No Finding" for name in FINDINGS])
+    true, said = (
+        np.isin(label_matrix(column), (PRESENT, UNCERTAIN)) & proper
+        for column in (references, texts)
+    )
+    abnormal = true.any(axis=1)
+    known = frozenset(training)
+    return Spread(
+        copied=sum(text in known for text in texts) / len(texts),
+        distinct=len(set(texts)),
+        top_share=max(Counter(texts).values()) / len(texts),
+        entropy=caption_entropy(texts),
+        abnormal_recall=float((true & said).any(axis=1)[abnormal].mean())
+        if abnormal.any()
+        else float("nan"),
+    )
+
+
+def collapse_alarm(
+    system: str, spread: Spread, found: Bootstrap, constants: Sequence[str], shuffled: str | None
+) -> Alarm | None:
+    """Say whether a system is clearly better than a fixed report and than itself shuffled.
+
+    The rule: of the difference of clinical F1 to the constant that scores highest in it, and to
+    the system's own captions dealt to other studies, the 95 % interval has to lie above 0. Where
+    no reference has a finding, BLEU-4 decides in the same way. BLEU-4 alone raises no alarm where
+    there are findings: a system that reads images and words its reports unlike the references
+    may score less than a fixed one.
+
+    Parameters
+    ----------
+    system : str
+        Its name in `found`.
+    spread : Spread
+    found : Bootstrap
+        With the system and its rivals on the same resamples.
+    constants : sequence of str
+        Names of the fixed reports in `found`.
+    shuffled : str or None
+        Name of the system's own captions dealt to other studies, where there are two studies.
+
+    Returns
+    -------
+    Alarm or None
+    """
+    metric = next((m for m in ALARM_METRICS if np.isfinite(found.scores[system][m])), "BLEU-4")
+    rivals = [max(constants, key=lambda name: found.scores[name][metric])] if constants else []
+    rivals += [shuffled] if shuffled else []
+    compared = [_compare(system, rival, metric, found) for rival in rivals]
+    failed = [comparison for comparison in compared if not comparison.clear]
+    if not failed:
+        return None
+    others = [_compare(system, constants[0], "BLEU-4", found)] if constants else []
+    passed = [comparison for comparison in compared if comparison.clear]
+    return Alarm(system, _sentence(system, spread, failed, shuffled), failed + passed + others)
+
+
+def _compare(system: str, rival: str, metric: str, found: Bootstrap) -> Comparison:
+    difference = found.differences(system, rival)[metric]
+    score, rival_score = (found.scores[name][metric] for name in (system, rival))
+    return Comparison(rival, metric, score, rival_score, difference)
+
+
+def _sentence(
+    system: str, spread: Spread, failed: Sequence[Comparison], shuffled: str | None
+) -> str:
+    name = {"clinical_f1": "clinical F1"}.get(failed[0].metric, failed[0].metric)
+    rivals = [
+        f"{c.rival_score:.3f} of "
+        + ("its own captions dealt to other studies" if c.rival == shuffled else "one fixed report")
+        + f" (difference {c.difference.difference:+.3f}, "
+        f"95 % {c.difference.low:+.3f} to {c.difference.high:+.3f})"
+        for c in failed
+    ]
+    return (
+        f"{system} looks collapsed: its {name} of {failed[0].score:.3f} is not clearly "
+        f"above the {' and the '.join(rivals)}; distinct captions: {spread.distinct}, the "
+        f"commonest: {spread.top_share:.0%}, word for word in training: {spread.copied:.0%}"
+    )

@@ -1,0 +1,247 @@
+"""Everything that is found out about some systems on the same studies, and its two files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xray_captioning.evaluation.baselines import shuffled_captions
+from xray_captioning.evaluation.bootstrap import Bootstrap, bootstrap
+from xray_captioning.evaluation.collapse import (
+    Alarm,
+    Comparison,
+    Spread,
+    caption_spread,
+    collapse_alarm,
+)
+from xray_captioning.evaluation.diversity import distinct_ngrams
+from xray_captioning.evaluation.table import System, finite, format_csv, system_row
+from xray_captioning.files import atomic_write
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What :func:`judge` found out.
+
+    Attributes
+    ----------
+    studies, references, reports : list of str
+        Ids of the evaluated studies, the texts that words are compared with, and those whose
+        findings count.
+    systems : list of System
+        Systems first, then baselines, then shuffled systems.
+    rows : list of dict
+        One a system: see :func:`judge`.
+    found : Bootstrap
+        By column name; in a quick comparison without some baselines.
+    alarms : list of Alarm
+    about : dict
+        Part, digest of the split and protocol.
+    whole_rows : list of dict
+        The same systems against references that are not truncated, where a protocol truncates.
+    """
+
+    studies: list[str]
+    references: list[str]
+    reports: list[str]
+    systems: list[System]
+    rows: list[Row]
+    found: Bootstrap
+    alarms: list[Alarm]
+    about: dict[str, Any]
+    whole_rows: list[Row] = field(default_factory=list)
+
+    def write(self, out: Path) -> None:
+        """Write ``metrics.json`` and ``captions.csv`` into a folder.
+
+        ``metrics.json`` holds what `about` says, ``rows``, ``alarms`` and ``intervals`` (95 %, by
+        column of ``captions.csv`` and metric) and, under a protocol that truncates the references,
+        ``rows_untruncated``.
+        """
+        columns = {system.column: system.texts for system in self.systems}
+        names = ["study_id", "reference", *columns]
+        lines = zip(self.studies, self.references, *columns.values(), strict=True)
+        rows = [dict(zip(names, line, strict=True)) for line in lines]
+        atomic_write(out / "captions.csv", format_csv(rows, names))
+        values = {**self.about, "rows": self.rows}
+        values |= {"rows_untruncated": self.whole_rows} if self.whole_rows else {}
+        values["alarms"] = [_alarm_values(alarm) for alarm in self.alarms]
+        values["intervals"] = {name: self.intervals(name) for name in self.found.scores}
+        atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
+
+    def intervals(self, column: str) -> dict[str, list[float] | None]:
+        """Return the 95 % intervals of a system, None where a score has none."""
+        return {
+            ("sides" if name == "side_recall" else name): [low, high]
+            if finite(low) is not None
+            else None
+            for name, (low, high) in self.found.intervals(column).items()
+        }
+
+
+def judge(
+    studies: Sequence[str],
+    references: Sequence[str],
+    systems: Sequence[System],
+    training: Sequence[str],
+    about: Mapping[str, Any],
+    groups: Sequence[Hashable] | None = None,
+    whole: Sequence[str] | None = None,
+    reports: Sequence[str] | None = None,
+    quick: bool = False,
+    seed: int = 0,
+) -> Results:
+    """Score systems and baselines, and look for systems that say the same of every study.
+
+    Parameters
+    ----------
+    studies, references : sequence of str
+        Ids and texts of the evaluated studies.
+    systems : sequence of System
+        The systems, then the baselines.
+    training : sequence of str
+        What they may have learned by heart.
+    about : mapping
+        Goes to ``metrics.json`` as it is.
+    groups : sequence, optional
+        The patient of each study: resampled as one.
+    whole : sequence of str, optional
+        The references without truncation.
+    reports : sequence of str, optional
+        Texts whose findings and sides count where a protocol damages the references: an unknown
+        word that becomes ``<unk>`` may be a finding or a "without".
+    quick : bool, default=False
+        Only the columns of :func:`system_row`, no rows for shuffled systems, no intervals of
+        baselines other than constants; alarms are the same.
+    seed : int
+        Of resamples and shuffling.
+
+    Returns
+    -------
+    Results
+        A row has what :func:`system_row` gives and, unless quick, every score of
+        :func:`xray_captioning.evaluation.bootstrap.bootstrap`, ``distinct-1``, ``distinct-2``,
+        and ``copied``, ``top_share``, ``entropy`` and ``abnormal_recall`` of
+        :class:`xray_captioning.evaluation.collapse.Spread`.
+
+    Raises
+    ------
+    DataError
+        There is nothing to score, or numbers of texts differ.
+    """
+    dealt = [
+        System(f"{s.name} shuffled", s.search, shuffled_captions(s.texts, seed), "shuffled")
+        for s in systems
+        if s.kind == "system" and len(studies) > 1
+    ]
+    every = [*systems, *dealt]
+    reports = references if reports is None else reports
+    resampled = [s for s in every if not quick or s.kind != "baseline" or _is_constant(s)]
+    found = _bootstrap(references, reports, resampled, groups, seed)
+    shown = list(systems) if quick else every
+    spreads = {s.column: caption_spread(reports, s.texts, training) for s in shown}
+    rows = _rows(references, reports, shown)
+    if not quick:
+        rows = [
+            row
+            | {n: finite(v) for n, v in found.scores[s.column].items() if n not in row}
+            | {f"distinct-{n}": distinct_ngrams(s.texts, n) for n in (1, 2)}
+            | {n: finite(v) for n, v in spreads[s.column]._asdict().items() if n not in row}
+            for row, s in zip(rows, shown, strict=True)
+        ]
+    return Results(
+        list(studies),
+        list(references),
+        list(reports),
+        shown,
+        rows,
+        found,
+        list(_alarms(systems, spreads, found)),
+        dict(about),
+        _rows(whole, reports, shown) if whole else [],
+    )
+
+
+def _alarms(
+    systems: Sequence[System], spreads: Mapping[str, Spread], found: Bootstrap
+) -> Iterator[Alarm]:
+    constants = [system.column for system in systems if _is_constant(system)]
+    for system in (s for s in systems if s.kind == "system"):
+        dealt = System(f"{system.name} shuffled", system.search, []).column
+        own = dealt if dealt in found.scores else None
+        alarm = collapse_alarm(system.column, spreads[system.column], found, constants, own)
+        if alarm:
+            yield alarm
+
+
+def _rows(
+    references: Sequence[str], reports: Sequence[str], systems: Sequence[System]
+) -> list[Row]:
+    """Score each system; constants by several metrics are often the same text."""
+    done: dict[tuple[str, ...], Row] = {}
+    for system in systems:
+        if tuple(system.texts) not in done:
+            done[tuple(system.texts)] = system_row(references, system, reports)
+    return [
+        done[tuple(system.texts)] | {"system": system.name, "search": system.search}
+        for system in systems
+    ]
+
+
+def _is_constant(system: System) -> bool:
+    return system.kind == "baseline" and system.name.split("-")[0] == "constant"
+
+
+def _bootstrap(
+    references: Sequence[str],
+    reports: Sequence[str],
+    systems: Sequence[System],
+    groups: Sequence[Hashable] | None,
+    seed: int,
+) -> Bootstrap:
+    """Resample all systems alike, with a progress bar, and the same texts only once."""
+    from tqdm import tqdm
+
+    done: dict[tuple[str, ...], Bootstrap] = {}
+    scores, replicates = {}, {}
+    for system in tqdm(systems, "scores and intervals", disable=None, leave=False):
+        texts = tuple(system.texts)
+        if texts not in done:
+            done[texts] = bootstrap(references, {"": texts}, groups, seed=seed)
+            if reports is not references:
+                findings = bootstrap(reports, {"": texts}, groups, seed=seed)
+                _take_clinical(done[texts], findings)
+        scores[system.column] = done[texts].scores[""]
+        replicates[system.column] = done[texts].replicates[""]
+    return Bootstrap(scores, replicates)
+
+
+def _take_clinical(found: Bootstrap, findings: Bootstrap) -> None:
+    """Put the clinical scores of one bootstrap in the place of those of the other."""
+    for name in found.scores[""]:
+        if name.startswith(("clinical", "micro", "macro", "example", "side")):
+            found.scores[""][name] = findings.scores[""][name]
+            found.replicates[""][name] = findings.replicates[""][name]
+
+
+def _alarm_values(alarm: Alarm) -> Row:
+    comparisons = [_comparison_values(comparison) for comparison in alarm.comparisons]
+    return {"system": alarm.system, "message": alarm.message, "comparisons": comparisons}
+
+
+def _comparison_values(comparison: Comparison) -> Row:
+    values = comparison._asdict() | comparison.difference._asdict()
+    return {n: finite(v) if isinstance(v, float) else v for n, v in values.items()}
+
+
+def rows_by_kind(results: Results) -> Iterator[tuple[str, list[tuple[System, Row]]]]:
+    """Yield the systems and rows of each kind that there is, in the order of a table."""
+    for kind in ("system", "baseline", "shuffled"):
+        chosen = [(s, r) for s, r in zip(results.systems, results.rows) if s.kind == kind]
+        if chosen:
+            yield kind, chosen
