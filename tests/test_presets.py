@@ -1,0 +1,61 @@
+"""Every recipe names what exists, fits its encoder's published weights, and runs to its end."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xray_captioning.cli import main
+from xray_captioning.config import load_preset, presets
+from xray_captioning.decoders import DECODERS
+from xray_captioning.encoders import ENCODERS
+
+README = Path(__file__).parents[1] / "README.md"
+PUBLISHED = [name for name in presets() if name != "phantom_attention"]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_a_recipe_names_what_exists_and_is_in_the_readme(name):
+    config = load_preset(name)
+    assert config.name == name
+    assert config.model.decoder in DECODERS
+    published = ENCODERS[config.model.encoder].normalisation
+    assert published in (None, config.image.normalisation)
+    assert f"| `{name}`" in README.read_text("utf-8")
+
+
+def test_the_recipes_differ_in_what_they_are_named_for():
+    configs = [load_preset(name) for name in PUBLISHED]
+    assert len({(c.model.encoder, c.model.decoder) for c in configs}) == len(PUBLISHED) == 7
+    assert load_preset("vit_gpt2").fractions[2] == 0.2
+    assert load_preset("vit_gpt2").training.weight_decay > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["chexnet_context", "densenet_gru", "vit_gpt2"])
+def test_a_recipe_trains_evaluates_and_captions(
+    name, phantoms, tiny_config, tiny_encoder_run, tiny_cache, tmp_path, capsys
+):
+    """On the tiny encoder's features; benchmarks/phantom.py trains all recipes to some end."""
+    tiny = tiny_config.to_dict()
+    changes = {f"image.{field}": tiny["image"][field] for field in ("size", "normalisation")}
+    changes |= {f"model.{field}": 16 for field in ("head", "units", "embedding", "attention")}
+    changes |= {"model.encoder": "phantom_cnn", "model.pool": 1, "model.language_model": ""}
+    changes |= {"fractions": tiny["fractions"], "training.epochs": 1, "model.heads": 2}
+    changes |= {"model.layers": 1, "text.maximum_length": 16}
+    command = [
+        *("train", "--preset", name, "--data", str(phantoms), "--out", str(tmp_path / name)),
+        *("--encoder", str(tiny_encoder_run), "--cache", str(tiny_cache)),
+        *(part for item in changes.items() for part in ("--set", _assignment(*item))),
+    ]
+    assert main(command) == 0
+    rows = json.loads((tmp_path / name / "metrics.json").read_text("utf-8"))["rows"]
+    assert [row["search"] for row in rows if row["system"] == name] == ["greedy", "beam-3"]
+    image = next(iter(sorted(phantoms.rglob("*.png"))))
+    capsys.readouterr()
+    assert main(["caption", "--bundle", str(tmp_path / name), str(image)]) == 0
+    assert capsys.readouterr().out.startswith(f"{image}\t")
+
+
+def _assignment(name, value):
+    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
