@@ -99,8 +99,9 @@ def test_a_fixed_report_is_warned_of(
     annotation: Path, test_reports: dict[str, str], tmp_path: Path, capfd
 ) -> None:
     (tmp_path / "fixed.txt").write_text("the lungs are clear .\n" * len(test_reports), "utf-8")
+    # An annotation knows no impressions: its findings are the references without being asked for.
     line = ["--data", annotation, "--captions", tmp_path / "fixed.txt", "--out", tmp_path / "out"]
-    line += ["--report", tmp_path / "out" / "page.html", "--set", "text.section=findings"]
+    line += ["--report", tmp_path / "out" / "page.html"]
     capfd.readouterr()
     assert run("evaluate", *line) == 0
     output, error = capfd.readouterr()
@@ -123,6 +124,7 @@ def test_a_fixed_report_is_warned_of(
         (["--captions", "random.txt"], "two systems are called random"),
         (["--captions", "short.txt"], "short has 1 texts without a study_id, but 30"),
         (["--captions", "x.csv", "--captions", "y.csv"], "two systems are called same"),
+        (["--set", "text.section=impression"], "no study has text in its impression"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -134,7 +136,8 @@ def test_what_cannot_be_is_refused(
     for name in ("x.csv", "y.csv"):
         (tmp_path / name).write_text("study_id,same\ns2,a\n")
     words = [tmp_path / word if (tmp_path / word).exists() else word for word in options]
-    line = ["--data", annotation, "--out", tmp_path / "out", "--set", "text.section=findings"]
+    line = ["--data", annotation, "--captions", tmp_path / "x.csv", "--out", tmp_path / "out"]
+    line = line[:2] + line[4:] if "--captions" in options else line
     capfd.readouterr()
     assert run("evaluate", *line, *words) == 2
     error = capfd.readouterr().err

@@ -274,11 +274,26 @@ def test_no_resample_is_no_interval() -> None:
         intervals(["a"], ["a"], resamples=0)
 
 
-@pytest.mark.slow
-def test_many_studies_are_resampled_a_few_at_a_time() -> None:
-    peak = max(w.nbytes for w in module._weights(np.arange(1_000_000), 20, 0))
+def test_many_studies_are_resampled_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak = max(w.nbytes for w in module._weights(np.arange(1_000_000), 12, 0))
     assert peak <= 8 * module._CELLS
-    references = ["left pleural effusion .", "the lungs are clear ."] * 10_000
-    ranges = intervals(references, ["left pleural effusion ."] * 20_000, resamples=500)
-    low, high = ranges["example_f1"]
-    assert 0.49 < low < 0.5 < high < 0.51
+    references = ["left pleural effusion .", "the lungs are clear ."] * 1_000
+    texts = ["left pleural effusion ."] * 2_000
+    whole = intervals(references, texts, resamples=100)
+    monkeypatch.setattr(module, "_CELLS", 1 << 15)
+    parts = intervals(references, texts, resamples=100)
+    assert list(parts) == list(whole)
+    assert np.allclose(list(parts.values()), list(whole.values()), equal_nan=True)
+    low, high = whole["example_f1"]
+    assert 0.46 < low < 0.5 < high < 0.54
+
+
+def test_findings_are_those_of_the_reports_where_a_protocol_damages_references() -> None:
+    reports = ["left pleural effusion .", "no pneumothorax ."]
+    references = ["left pleural <unk> .", "<unk> pneumothorax ."]
+    found = bootstrap(references, {"a": reports}, resamples=5, reports=reports).scores["a"]
+    assert found["clinical_f1"] == found["example_f1"] == found["side_recall"] == 1
+    assert found["BLEU-1"] < 1
+    whole = bootstrap(references, {"a": reports}, resamples=5).scores["a"]
+    assert whole["clinical_f1"] == 0
+    assert whole["BLEU-1"] == found["BLEU-1"]

@@ -87,7 +87,13 @@ def test_the_page_needs_nothing_from_anywhere(folder, parsed):
 
 def test_every_part_is_there(parsed):
     shown = "\n".join(parsed.shown).lower()
-    for name in [*NAMES, "fixed looks collapsed", "without truncation", "strongest fixed report"]:
+    for name in [
+        *NAMES,
+        "fixed looks collapsed",
+        "without truncation",
+        "strongest fixed report",
+        "more scores",
+    ]:
         assert name in shown
     assert parsed.tags.count("svg") == 4
     assert "(nothing)" in shown
@@ -104,6 +110,16 @@ def test_tables_stand_beside_it(folder):
     assert [low, high] == stored["intervals"]["<b>bold</b> | name"]["BLEU-1"]
     assert [alarm["system"] for alarm in stored["alarms"]] == ["fixed"]
     assert len(stored["rows_untruncated"]) == len(stored["rows"])
+    with open(folder / "page-differences.csv", newline="", encoding="utf-8") as file:
+        tests = list(csv.DictReader(file))
+    assert [(row["system"], row["rival"], row["metric"]) for row in tests[::4]] == [
+        ("<b>bold</b> | name", "constant", "clinical_f1"),
+        ("fixed", "constant", "clinical_f1"),
+        ("<b>bold</b> | name", "fixed", "clinical_f1"),
+    ]
+    assert [float(row["low"]) for row in tests] == [row["low"] for row in stored["differences"]]
+    with open(folder / "page-untruncated.csv", newline="", encoding="utf-8") as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
     with open(folder / "page-contradictions.csv", newline="", encoding="utf-8") as file:
         opposed = list(csv.DictReader(file))
     assert [(row["finding"], row["hypothesis"]) for row in opposed] == [("Cardiomegaly", "0")] * 4

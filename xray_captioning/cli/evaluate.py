@@ -88,7 +88,8 @@ def evaluate(
 
     Without --bundle and --captions the shipped bundle is evaluated, under a protocol the baselines
     alone. References are the section that the first bundle writes; without a bundle, that of --set
-    text.section. A system that is not clearly better than a fixed report is warned of.
+    text.section, or the findings where there are no impressions. A system that is not clearly
+    better than a fixed report is warned of.
     """
     from xray_captioning.bundle import find_bundle, read_bundle
     from xray_captioning.data.splits import split_studies
@@ -100,6 +101,8 @@ def evaluate(
     configs = [Config.from_dict(read_bundle(f, "captioner")["config"], str(f)) for f in folders]
     config = _text_config(configs, assignments, protocol)
     studies = options.load_studies(data, images, captions_from_labels)
+    if not (configs or any(text.startswith("text.section") for text in assignments)):
+        config = _section_there_is(config, studies)
     if protocol:
         _check_published(studies, split_file, data)
     read = [read_captions(file) for file in files]
@@ -171,6 +174,13 @@ def _text_config(
         config = config.replace({"text.section": "report"})
     config = config.replace(dict(parse_assignment(text) for text in assignments))
     return config.replace({"text.cleaning": "r2gen"}) if protocol == "r2gen" else config
+
+
+def _section_there_is(config: Config, studies: pd.DataFrame) -> Config:
+    """Take the findings where the data know no impressions, as R2Gen's annotation."""
+    if config.text.section != "impression" or studies["impression"].fillna("").ne("").any():
+        return config
+    return config.replace({"text.section": "findings"})
 
 
 def _check_report(report: Path | None) -> None:

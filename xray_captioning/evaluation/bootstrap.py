@@ -106,6 +106,7 @@ def bootstrap(
     groups: Sequence[Hashable] | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    reports: Sequence[str] | None = None,
 ) -> Bootstrap:
     """Score systems on resamples of the studies.
 
@@ -121,6 +122,9 @@ def bootstrap(
     resamples : int, default=1000
         Of as many patients, or studies, as there are, with replacement.
     seed : int, default=0
+    reports : sequence of str, optional
+        Texts whose findings and sides count, where they are not the references: a protocol may
+        have replaced words of these.
 
     Returns
     -------
@@ -152,7 +156,9 @@ def bootstrap(
         raise ConfigError(f"resamples is {resamples}; give 1 or more")
     if not systems:
         raise DataError("there is no system to score; give at least one")
-    labels = label_matrix(checked_texts("references", references))
+    checked_texts("references", references)
+    reports = references if reports is None else checked_texts("reports", reports)
+    labels = label_matrix(reports)
     codes = _codes(groups, len(references))
     scores, replicates = {}, {}
     for name, texts in systems.items():
@@ -160,7 +166,7 @@ def bootstrap(
             raise DataError(
                 f"{name} has {len(texts)} texts, but there are {len(references)} references"
             )
-        statistics = study_statistics(references, checked_texts(name, texts), labels)
+        statistics = study_statistics(references, checked_texts(name, texts), labels, reports)
         point = weighted_scores(statistics, np.ones((1, len(references))))
         scores[name] = {metric: float(values[0]) for metric, values in point.items()}
         replicates[name] = _replicates(statistics, codes, resamples, seed)

@@ -144,16 +144,29 @@ def collapse_alarm(
     metric = next((m for m in ALARM_METRICS if np.isfinite(found.scores[system][m])), "BLEU-4")
     rivals = [max(constants, key=lambda name: found.scores[name][metric])] if constants else []
     rivals += [shuffled] if shuffled else []
-    compared = [_compare(system, rival, metric, found) for rival in rivals]
+    compared = [compare_systems(system, rival, metric, found) for rival in rivals]
     failed = [comparison for comparison in compared if not comparison.clear]
     if not failed:
         return None
-    others = [_compare(system, constants[0], "BLEU-4", found)] if constants else []
+    others = [compare_systems(system, constants[0], "BLEU-4", found)] if constants else []
     passed = [comparison for comparison in compared if comparison.clear]
     return Alarm(system, _sentence(system, spread, failed, shuffled), failed + passed + others)
 
 
-def _compare(system: str, rival: str, metric: str, found: Bootstrap) -> Comparison:
+def compare_systems(system: str, rival: str, metric: str, found: Bootstrap) -> Comparison:
+    """Compare two systems by one metric on the same resamples.
+
+    Parameters
+    ----------
+    system, rival : str
+        Names in `found`.
+    metric : str
+    found : Bootstrap
+
+    Returns
+    -------
+    Comparison
+    """
     difference = found.differences(system, rival)[metric]
     score, rival_score = (found.scores[name][metric] for name in (system, rival))
     return Comparison(rival, metric, score, rival_score, difference)

@@ -25,6 +25,8 @@ PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 BILATERAL = frozenset({"left", "right"})
 # Findings of the midline or of both lungs at once: a side beside them belongs to something else.
 MIDLINE = frozenset({"Cardiomegaly", "Enlarged Cardiomediastinum", "Hiatal Hernia"})
+# Findings that are rarely of one side: they have the side beside them, never that of a neighbour.
+DIFFUSE = frozenset({"Edema", "Emphysema", "Scoliosis"})
 
 # Every branch begins with one of four characters, so that the search skips all others.
 _SENTENCE_END = re.compile(r"[.?!]+(?=\s|$)|\.(?<=[a-z]\.)(?=[a-z]{2})|\n\s*\n")
@@ -288,17 +290,20 @@ def _sides(sentence: _Sentence) -> list[frozenset[str]]:
 
     A part ends at the last conjunction before the next finding. "Left effusion and atelectasis"
     gives the side to both, and so do "effusion and atelectasis on the left" and "left opacity,
-    scar or atelectasis being possible" when the words of an explanation stand between.
+    scar or atelectasis being possible" when the words of an explanation stand between; but "left
+    effusion and emphysema" says nothing of a side of the emphysema.
     """
     hits, words = sentence.findings, sentence.words
+    alone = [hit.finding in DIFFUSE for hit in hits]
     parts = [_named_sides(part) for part in _parts(sentence)]
     between = [(one.end, max(one.end, two.start)) for one, two in pairwise(hits)]
     listed = [a == b or _LIST.fullmatch(words, a, b) is not None for a, b in between]
     for i, (a, b) in enumerate(between):
-        if not parts[i + 1] and (listed[i] or _EXPLAINED.search(words, a, b)):
+        explained = _EXPLAINED.search(words, a, b) is not None
+        if not parts[i + 1] and (explained or (listed[i] and not alone[i + 1])):
             parts[i + 1] = parts[i]
-    for i in reversed(range(len(between))):
-        if not parts[i] and listed[i]:
+    for i, (a, b) in reversed(list(enumerate(between))):  # "and left nodule": of the nodule alone
+        if not parts[i] and listed[i] and not alone[i] and not _named_sides(words[a:b]):
             parts[i] = parts[i + 1]
     return [
         frozenset() if hit.finding in MIDLINE else part

@@ -18,39 +18,21 @@ from xray_captioning.evaluation.clinical import (
 )
 from xray_captioning.evaluation.figures import bar, strip, variety
 from xray_captioning.evaluation.html import Element, page, table, tag
-from xray_captioning.evaluation.results import Results, rows_by_kind
+from xray_captioning.evaluation.results import Results
+from xray_captioning.evaluation.summary import (
+    COLUMNS,
+    MORE,
+    differences_section,
+    markdown_rows,
+    summary_rows,
+    summary_section,
+    whole_section,
+)
 from xray_captioning.evaluation.table import System, format_csv, format_markdown
 from xray_captioning.files import atomic_write
 
-COLUMNS = (
-    "clinical_f1",
-    "sides",
-    "abnormal_recall",
-    "distinct",
-    "copied",
-    "BLEU-1",
-    "BLEU-2",
-    "BLEU-3",
-    "BLEU-4",
-    "ROUGE-L",
-    "CIDEr",
-    "mean_length",
-)
-WHOLE = ("clinical_f1", "sides", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
-COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
 DRAWN = 4
 """Systems that are drawn, beside the reports and a constant; the tables hold all."""
-
-_NAMES = {
-    "clinical_f1": "clinical F1",
-    "abnormal_recall": "abnormal recall",
-    "mean_length": "words",
-}
-_GROUPS = {
-    "system": "Systems",
-    "baseline": "Baselines: what looks at no image, or at the answer (label-oracle)",
-    "shuffled": "The systems' own captions dealt to other studies: what is said without looking",
-}
 
 
 class Drawn(NamedTuple):
@@ -65,9 +47,10 @@ def write_report(
 ) -> None:
     """Write the page, and beside it its tables.
 
-    ``NAME.html`` is the page; ``NAME.md`` has the tables as Markdown, ``NAME.csv`` the summary with
-    ``METRIC_low`` and ``METRIC_high``, ``NAME-findings.csv`` a row a system and finding and
-    ``NAME-contradictions.csv`` every contradiction.
+    ``NAME.html`` is the page; ``NAME.md`` has the tables as Markdown, ``NAME.csv`` all scores with
+    ``METRIC_low`` and ``METRIC_high``, ``NAME-differences.csv`` the paired tests,
+    ``NAME-findings.csv`` a row a system and finding, ``NAME-contradictions.csv`` every
+    contradiction and, under a protocol that truncates, ``NAME-untruncated.csv`` the scores without.
 
     Parameters
     ----------
@@ -90,9 +73,9 @@ def write_report(
     body = tag(
         "main",
         *_head(results, systems),
-        *_summary(results),
-        *_whole(results),
-        *_differences(results, systems),
+        *summary_section(results),
+        *whole_section(results),
+        *differences_section(results),
         *_findings(drawn, findings),
         *_variety(results, drawn),
         *cases_section(results, systems[:DRAWN], reference, labels, images or {}),
@@ -123,109 +106,19 @@ def _head(results: Results, systems: Sequence[System]) -> list[Element]:
     if results.alarms:
         told = [tag("p", f"{alarm.message}.") for alarm in results.alarms]
         box = tag("div", tag("strong", "Collapse alarm"), *told, class_="alarm", role="alert")
-    elif systems:
+    elif systems and any(s.kind == "baseline" for s in results.systems):
         text = (
-            "Each system finds clearly more than the strongest fixed report, and more than its own "
-            "captions dealt to other studies (95 % intervals of the paired differences)."
+            "In clinical F1 (BLEU-4, where no report names a finding) each system is clearly "
+            "better than the strongest fixed report and than its own captions dealt to other "
+            "studies: the 95 % intervals of the paired differences lie above 0."
         )
         box = tag("div", tag("strong", "No collapse alarm"), tag("p", text), class_="calm")
     else:
-        box = tag("p", "No system was given: these are the baselines alone.", class_="note")
+        lacks = "No system was given: these are the baselines alone."
+        if systems:
+            lacks = "There is no training text, so no fixed report to compare the systems with."
+        box = tag("p", lacks, class_="note")
     return [tag("h1", _title(systems)), tag("p", _facts(results), class_="facts"), box]
-
-
-def _summary(results: Results) -> list[Element]:
-    note = (
-        "BLEU, ROUGE-L and CIDEr compare words; clinical F1 is the mean over the findings that "
-        "some report has, labelled by rules. Read them beside the fixed reports: constant was "
-        "chosen on the training texts by BLEU-4, constant-METRIC by that metric. Small: 95 % "
-        "bootstrap interval over patients."
-    )
-    heads = [_NAMES.get(name, name) for name in COLUMNS]
-    whole = tag(
-        "table", tag("thead", tag("tr", *(tag("th", h, scope="col") for h in ["", *heads])))
-    )
-    for kind, rows in rows_by_kind(results):
-        group = tag("th", _GROUPS[kind], colspan=len(COLUMNS) + 1, scope="colgroup")
-        lines = [tag("tr", group, class_="group")]
-        for system, row in rows:
-            intervals = results.intervals(system.column)
-            cells = [_cell(name, row[name], intervals.get(name)) for name in COLUMNS]
-            lines.append(tag("tr", tag("th", system.column, scope="row"), *cells))
-        whole.append(tag("tbody", *lines))
-    box = tag("div", whole, class_="wide", tabindex="0")
-    return [tag("h2", "Summary"), tag("p", note, class_="note"), box]
-
-
-def _number(name: str, value: Any) -> str:
-    if not isinstance(value, float):
-        return "-" if value is None else str(value)
-    return f"{value:.1f}" if name == "mean_length" else f"{value:.3f}"
-
-
-def _cell(name: str, value: Any, interval: list[float] | None) -> Element:
-    small = None
-    if interval is not None and interval[0] < interval[1]:
-        small = tag("small", f"{_number(name, interval[0])} to {_number(name, interval[1])}")
-    return tag("td", _number(name, value), small)
-
-
-def _whole(results: Results) -> list[Element]:
-    if not results.whole_rows:
-        return []
-    heads = ["", *(_NAMES.get(name, name) for name in WHOLE)]
-    rows: list[list[Element | str]] = [
-        [system.column, *(_number(name, row[name]) for name in WHOLE)]
-        for system, row in zip(results.systems, results.whole_rows)
-    ]
-    note = "The same texts against whole references; the protocol scores their first 59 words."
-    return [tag("h2", "Without truncation"), tag("p", note, class_="note"), table([*heads], rows)]
-
-
-def _rivals(results: Results, systems: Sequence[System]) -> list[dict[str, Any]]:
-    """Compare each system with the constant that is strongest in each metric."""
-    constants = [
-        s.column for s in results.systems if s.kind == "baseline" and s.name.startswith("constant")
-    ]
-    found, rows = results.found, []
-    for system in systems if constants else []:
-        for metric in COMPARED:
-            scores = {name: found.scores[name][metric] for name in constants}
-            rival = max(scores, key=lambda name: np.nan_to_num(scores[name], nan=-1))
-            difference = found.differences(system.column, rival)[metric]
-            row: dict[str, Any] = {"system": system.column, "metric": metric}
-            row |= {"score": found.scores[system.column][metric], "constant": rival}
-            rows.append(row | {"its score": scores[rival]} | difference._asdict())
-    return rows
-
-
-def _differences(results: Results, systems: Sequence[System]) -> list[Element]:
-    rows = _rivals(results, systems)
-    if not rows:
-        return []
-    heads = ["", "metric", "score", "strongest constant", "its score", "difference", "p"]
-    lines: list[list[Element | str]] = [
-        [
-            row["system"] if row["metric"] == COMPARED[0] else "",
-            _NAMES.get(row["metric"], row["metric"]),
-            f"{row['score']:.3f}",
-            row["constant"],
-            f"{row['its score']:.3f}",
-            tag(
-                "span",
-                f"{row['difference']:+.3f} ",
-                tag("small", f"{row['low']:+.3f} to {row['high']:+.3f}"),
-            ),
-            f"{row['p']:.3f}",
-        ]
-        for row in rows
-    ]
-    note = (
-        "Paired on the same resamples. The floor of each metric is the fixed report that is "
-        "strongest in it on these very studies. Nothing is corrected for the number of tests."
-    )
-    head = tag("h2", "Against the strongest fixed report")
-    return [head, tag("p", note, class_="note"), table([*heads], lines)]
 
 
 def _key(colour: int) -> Element:
@@ -312,41 +205,18 @@ def _foot() -> Element:
     return tag("footer", text)
 
 
-def _summary_rows(results: Results) -> list[dict[str, Any]]:
-    rows = []
-    for system, row in zip(results.systems, results.rows):
-        intervals = results.intervals(system.column)
-        values: dict[str, Any] = {
-            "system": system.name,
-            "search": system.search,
-            "kind": system.kind,
-        }
-        for name in COLUMNS:
-            values[name] = row[name]
-            if intervals.get(name):
-                values[f"{name}_low"], values[f"{name}_high"] = intervals[name] or (None, None)
-        rows.append(values | {"n": row["n"]})
-    return rows
-
-
 def _markdown(
     results: Results, systems: Sequence[System], findings: Mapping[str, Sequence[FindingScore]]
 ) -> str:
-    def cells(row: Mapping[str, Any]) -> dict[str, Any]:
-        shown = {"system": row["system"], "search": row["search"] or ""}
-        for name in COLUMNS:
-            low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-            span = f" ({_number(name, low)} to {_number(name, high)})" if low is not None else ""
-            shown[_NAMES.get(name, name)] = _number(name, row[name]) + span
-        return shown
-
     parts = [f"# {_plain(_title(systems))}", _plain(_facts(results))]
     parts += [f"**Collapse alarm**: {_plain(alarm.message)}." for alarm in results.alarms]
-    parts += ["## Summary", format_markdown([cells(row) for row in _summary_rows(results)])]
+    parts += ["## Summary", format_markdown(markdown_rows(results, COLUMNS))]
+    parts += ["## More scores", format_markdown(markdown_rows(results, MORE))]
     if results.whole_rows:
         parts += ["## Without truncation", format_markdown(results.whole_rows)]
-    if rivals := _rivals(results, systems):
-        parts += ["## Against the strongest fixed report", format_markdown(rivals)]
+    if tests := results.paired_tests():
+        head = "## Against the strongest fixed report and each other"
+        parts += [head, format_markdown(tests)]
     if scores := _finding_rows(findings, [s.column for s in systems]):
         parts += ["## Findings", format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
@@ -368,9 +238,12 @@ def _write_tables(
     findings: Mapping[str, Sequence[FindingScore]],
     opposed: Mapping[str, Sequence[Any]],
 ) -> None:
-    rows = _summary_rows(results)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    atomic_write(target.with_suffix(".csv"), format_csv(rows, names))
+    tables = {"": summary_rows(results), "-differences": results.paired_tests()}
+    tables |= {"-untruncated": results.whole_rows} if results.whole_rows else {}
+    for ending, rows in tables.items():
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        path = target.with_name(f"{target.stem}{ending}.csv")
+        atomic_write(path, format_csv(rows, names or ["system"]))
     scores = _finding_rows(findings, list(findings))
     atomic_write(
         target.with_name(f"{target.stem}-findings.csv"),

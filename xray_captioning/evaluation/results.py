@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,16 @@ from xray_captioning.evaluation.collapse import (
     Spread,
     caption_spread,
     collapse_alarm,
+    compare_systems,
 )
 from xray_captioning.evaluation.diversity import distinct_ngrams
 from xray_captioning.evaluation.table import System, finite, format_csv, system_row
 from xray_captioning.files import atomic_write
 
 Row = dict[str, Any]
+
+COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
+"""Metrics of the paired tests."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,9 @@ class Results:
     def write(self, out: Path) -> None:
         """Write ``metrics.json`` and ``captions.csv`` into a folder.
 
-        ``metrics.json`` holds what `about` says, ``rows``, ``alarms`` and ``intervals`` (95 %, by
-        column of ``captions.csv`` and metric) and, under a protocol that truncates the references,
-        ``rows_untruncated``.
+        ``metrics.json`` holds what `about` says, ``rows``, ``alarms``, ``differences`` (see
+        :meth:`paired_tests`) and ``intervals`` (95 %, by column of ``captions.csv`` and metric)
+        and, under a protocol that truncates the references, ``rows_untruncated``.
         """
         columns = {system.column: system.texts for system in self.systems}
         names = ["study_id", "reference", *columns]
@@ -71,8 +76,34 @@ class Results:
         values = {**self.about, "rows": self.rows}
         values |= {"rows_untruncated": self.whole_rows} if self.whole_rows else {}
         values["alarms"] = [_alarm_values(alarm) for alarm in self.alarms]
+        values["differences"] = self.paired_tests()
         values["intervals"] = {name: self.intervals(name) for name in self.found.scores}
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
+
+    def paired_tests(self) -> list[Row]:
+        """Compare each system with the strongest constant and with every other system.
+
+        Returns
+        -------
+        list of dict
+            ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``, ``rival_score``,
+            their ``difference``, its 95 % interval ``low`` to ``high`` and ``p`` (two-sided), on
+            the same resamples. Strongest is the constant that scores highest in that metric on
+            these very studies, baselines come first, and nothing is corrected for the number of
+            tests.
+        """
+        names = [system.column for system in self.systems if system.kind == "system"]
+        pairs = [
+            (name, _strongest(self, metric), metric)
+            for name in names
+            for metric in COMPARED
+            if any(map(_is_constant, self.systems))
+        ]
+        pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
+        return [
+            {"system": name} | _comparison_values(compare_systems(name, rival, metric, self.found))
+            for name, rival, metric in pairs
+        ]
 
     def intervals(self, column: str) -> dict[str, list[float] | None]:
         """Return the 95 % intervals of a system, None where a score has none."""
@@ -212,21 +243,17 @@ def _bootstrap(
     for system in tqdm(systems, "scores and intervals", disable=None, leave=False):
         texts = tuple(system.texts)
         if texts not in done:
-            done[texts] = bootstrap(references, {"": texts}, groups, seed=seed)
-            if reports is not references:
-                findings = bootstrap(reports, {"": texts}, groups, seed=seed)
-                _take_clinical(done[texts], findings)
+            done[texts] = bootstrap(references, {"": texts}, groups, seed=seed, reports=reports)
         scores[system.column] = done[texts].scores[""]
         replicates[system.column] = done[texts].replicates[""]
     return Bootstrap(scores, replicates)
 
 
-def _take_clinical(found: Bootstrap, findings: Bootstrap) -> None:
-    """Put the clinical scores of one bootstrap in the place of those of the other."""
-    for name in found.scores[""]:
-        if name.startswith(("clinical", "micro", "macro", "example", "side")):
-            found.scores[""][name] = findings.scores[""][name]
-            found.replicates[""][name] = findings.replicates[""][name]
+def _strongest(results: Results, metric: str) -> str:
+    """Name the constant that scores highest; where none has a score, the first."""
+    constants = [system.column for system in results.systems if _is_constant(system)]
+    scores = {name: results.found.scores[name][metric] for name in constants}
+    return max(constants, key=lambda name: scores[name] if scores[name] == scores[name] else -1.0)
 
 
 def _alarm_values(alarm: Alarm) -> Row:

@@ -43,7 +43,10 @@ _ROWS = 1 << 16  # studies whose small integers become floats at a time
 
 
 def study_statistics(
-    references: Sequence[str], hypotheses: Sequence[str], labels: Texts | None = None
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    labels: Texts | None = None,
+    reports: Sequence[str] | None = None,
 ) -> Statistics:
     """Compute the statistics of one system.
 
@@ -52,7 +55,9 @@ def study_statistics(
     references, hypotheses : sequence of str
         One text of each a study.
     labels : int8 array (studies, 18), optional
-        `label_matrix` of the references, where it is already known.
+        `label_matrix` of the reports, where it is already known.
+    reports : sequence of str, optional
+        Texts whose findings and sides count, where they are not the references.
 
     Returns
     -------
@@ -73,14 +78,15 @@ def study_statistics(
     collection.
     """
     checked_pairs(references, hypotheses)
-    reference = label_matrix(references) if labels is None else labels
+    reports = references if reports is None else reports
+    reference = label_matrix(reports) if labels is None else labels
     hypothesis = label_matrix(hypotheses)
     statistics: Statistics = {
         "n": np.ones(len(reference), dtype=np.int8),
         "bleu": bleu_statistics(references, hypotheses),
         "ROUGE-L": rouge_l_rows(references, hypotheses),
         "CIDEr": cider_rows(references, hypotheses),
-        "sides": side_counts(references, hypotheses),
+        "sides": side_counts(reports, hypotheses),
     }
     rouge = rouge_score_rows(references, hypotheses)
     statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.T, strict=True))
