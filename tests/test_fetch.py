@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
     def _start(self) -> int:
         """Where the answer begins: RFC 9110 wants the whole file if the version is another."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
-        return int(asked[1]) if asked and self.headers["If-Range"] == self.server.tag else 0
+        return int(asked[1]) if asked and self.headers["If-Range"] in (None, self.server.tag) else 0
 
     def _send(self, how: str, body: bytes) -> None:
         first_time = len(self.server.asked) == 1
@@ -136,31 +136,38 @@ def test_a_good_file_arrives_once(
 
 
 @pytest.mark.parametrize(
-    ("how", "answers"),
+    ("how", "known", "answers"),
     [
-        ("truncated", [HALF, HALF]),
-        ("slow", [HALF, HALF]),
-        ("whole", [HALF, 2 * HALF]),  # no ranges: it starts again
-        ("unnamed", [HALF, 2 * HALF]),  # nothing says whether it still is the same version
+        ("truncated", {}, [HALF, HALF]),
+        ("slow", {}, [HALF, HALF]),
+        ("whole", {}, [HALF, 2 * HALF]),  # no ranges: it starts again
+        ("unnamed", {}, [HALF, 2 * HALF]),  # nothing says whether it still is the same version
+        ("unnamed", {"git_blob": BLOB}, [HALF, HALF]),  # the id will say it
     ],
 )
 def test_an_interrupted_download_goes_on(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, answers: list[int]
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    known: dict[str, object],
+    answers: list[int],
 ) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.3)
-    file = remote(server.url(how), git_blob=BLOB)
+    file = remote(server.url(how), **known)
+    lost = how == "unnamed" and not known
     with pytest.raises(
         DataError, match=r"weights\.bin: cannot be downloaded \(http://127"
     ) as error:
         fetch_file(file, tmp_path)
-    assert ("after the 51200 bytes kept" in str(error.value)) == (how != "unnamed")
+    assert ("after the 51200 bytes kept" in str(error.value)) == (not lost)
     assert str(tmp_path / "weights.bin") in str(error.value)
     assert not (tmp_path / "weights.bin").exists()
     assert (tmp_path / "weights.bin.part").stat().st_size == HALF
     monkeypatch.setattr(download, "TIMEOUT", 30)
     assert fetch_file(file, tmp_path).read_bytes() == CONTENT
     assert server.sent == answers
-    assert server.asked == [None, None if how == "unnamed" else f"bytes={HALF}-"]
+    assert server.asked == [None, None if lost else f"bytes={HALF}-"]
     assert names(tmp_path) == ["weights.bin"]
 
 
@@ -170,6 +177,17 @@ def test_a_changed_file_is_not_pieced_together(server: Server, tmp_path: Path) -
         fetch_file(file, tmp_path)
     server.content, server.tag = CONTENT[::-1], '"two"'
     assert fetch_file(file, tmp_path).read_bytes() == CONTENT[::-1]
+
+
+def test_two_versions_without_names_are_told_by_the_id(server: Server, tmp_path: Path) -> None:
+    file = remote(server.url("unnamed"), git_blob=BLOB)
+    server.content = b"another" * 14_000 + bytes(4_400)
+    with pytest.raises(DataError, match="51200 of 102400 bytes"):
+        fetch_file(file, tmp_path)
+    server.content = CONTENT
+    with pytest.raises(DataError, match=r"git blob id is .*; it was not kept"):
+        fetch_file(file, tmp_path)
+    assert fetch_file(file, tmp_path).read_bytes() == CONTENT
 
 
 def test_a_whole_part_is_only_renamed(server: Server, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ class Part(NamedTuple):
     content : Path
         The bytes received so far.
     version : Path
-        Names the version on the server that they belong to (an ETag or a date).
+        Names the version on the server that they belong to (an ETag or a date); empty where the
+        server names none.
     """
 
     content: Path
@@ -48,11 +49,15 @@ class Part(NamedTuple):
         """Return the part of a file that shall be `target` when it is whole."""
         return cls(*(target.with_name(target.name + end) for end in (".part", ".part.version")))
 
-    def begun(self) -> tuple[int, str]:
-        """Return how many bytes are there and their version; 0 where that is not known."""
+    def begun(self, checked: bool = False) -> tuple[int, str]:
+        """Return how many bytes can be gone on with, and their version.
+
+        Without a version that is none, unless the whole will be `checked` by an id: then pieces of
+        two versions cannot pass for one file.
+        """
         try:
             version = self.version.read_text("utf-8").strip()
-            return (self.content.stat().st_size, version) if version else (0, "")
+            return (self.content.stat().st_size, version) if version or checked else (0, "")
         except (OSError, ValueError):
             return 0, ""
 
@@ -62,7 +67,9 @@ class Part(NamedTuple):
         self.version.unlink(missing_ok=True)
 
 
-def download(url: str, part: Part, name: str, size: int | None = None) -> None:
+def download(
+    url: str, part: Part, name: str, size: int | None = None, checked: bool = False
+) -> None:
     """Bring a file into its part.
 
     Where the server can give ranges and still has the version that was begun, only what is
@@ -78,6 +85,9 @@ def download(url: str, part: Part, name: str, size: int | None = None) -> None:
         What the progress bar calls the file.
     size : int, optional
         Bytes of the file, where known: more or fewer are refused.
+    checked : bool
+        The whole will be compared with an id, so that it may be gone on with even where the server
+        names no version.
 
     Raises
     ------
@@ -86,8 +96,10 @@ def download(url: str, part: Part, name: str, size: int | None = None) -> None:
     OSError
         If the part cannot be written.
     """
-    done, version = part.begun()
-    wanted = {"Range": f"bytes={done}-", "If-Range": version} if done else {}
+    done, version = part.begun(checked)
+    wanted = {"Range": f"bytes={done}-"} if done else {}
+    if version:
+        wanted["If-Range"] = version
     with _open(url, wanted) as response:
         if done and response.headers.get("Content-Range") == f"bytes */{done}":
             return  # every byte was there already
@@ -96,7 +108,7 @@ def download(url: str, part: Part, name: str, size: int | None = None) -> None:
             _receive(response, part, start, name, size)
             return
     part.remove()
-    download(url, part, name, size)
+    download(url, part, name, size, checked)
 
 
 def _start(response: Any, done: int, version: str) -> int | None:
@@ -106,7 +118,7 @@ def _start(response: Any, done: int, version: str) -> int | None:
     if not done:
         raise UnreachableError(f"the server answers {response.status}")
     follows = re.match(rf"bytes {done}-", response.headers.get("Content-Range", ""))
-    return done if follows and _version(response) in ("", version) else None
+    return done if follows and (not version or _version(response) in ("", version)) else None
 
 
 def _version(response: Any) -> str:

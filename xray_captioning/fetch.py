@@ -239,12 +239,13 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
 def _download(file: RemoteFile, part: Part, target: Path) -> None:
     """Bring a file to its part, from the first address that gives it."""
     reasons = []
+    checked = bool(file.git_blob or file.sha256)
     for url in file.urls:
         try:
-            return download(url, part, file.name, file.size)
+            return download(url, part, file.name, file.size, checked)
         except UnreachableError as error:
             reasons.append(f"{url}: {error}")
-    kept = part.begun()[0]
+    kept = part.begun(checked)[0]
     later = f"fetch again to go on after the {kept} bytes kept" if kept else "fetch again later"
     raise DataError(
         f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {later}, or download it by "

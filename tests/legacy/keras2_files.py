@@ -92,3 +92,48 @@ def renamed(layers: Layers, changes: Mapping[str, str]) -> dict[str, dict[str, n
 
     decoder = {new(name): values for name, values in layers["decoder"].items()}
     return {**layers, "decoder": decoder}
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+class Older:
+    """The older program's arithmetic in NumPy, from the published description."""
+
+    def __init__(self, layers: Layers, regions: np.ndarray) -> None:
+        features = np.float64(regions)
+        self.bk, self.bn = layers["bkdense"], layers["encoder_batch_norm"]
+        self.decoder = layers["decoder"]
+        regions = np.maximum(features @ self.bk["bkdense/kernel"] + self.bk["bkdense/bias"], 0)
+        gamma, beta, mean, variance = self.bn.values()
+        self.regions = (regions - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+        self.hidden = np.zeros(SIZES["units"])
+
+    def dense(self, name: str, x: np.ndarray) -> np.ndarray:
+        return x @ self.decoder[f"{name}/kernel"] + self.decoder[f"{name}/bias"]
+
+    def step(self, token: int) -> np.ndarray:
+        """Logits after one more token."""
+        if token == 0:  # masked: Keras' recurrent layers keep the state and return zeros
+            return self.dense("dense_3", np.zeros_like(self.hidden))
+        a, d, h = "global_attention", self.decoder, self.hidden
+        hidden = np.tanh(self.dense(f"{a}/dense", self.regions) + self.dense(f"{a}/dense_1", h))
+        energy = np.exp(self.dense(f"{a}/dense_2", hidden)[:, 0])
+        context = energy / energy.sum() @ self.regions
+        x = np.concatenate([context, d["onestepdecoder_embedding/embeddings"][token]])
+        cell = "onestepdecoder_LSTM/gru_cell"
+        bias = d[f"{cell}/bias"]
+        inner = np.split(x @ d[f"{cell}/kernel"] + bias[0], 3)
+        recurrent = np.split(h @ d[f"{cell}/recurrent_kernel"] + bias[1], 3)
+        update, reset = (sigmoid(inner[i] + recurrent[i]) for i in range(2))
+        candidate = np.tanh(inner[2] + reset * recurrent[2])
+        self.hidden = update * h + (1 - update) * candidate
+        return self.dense("dense_3", self.hidden)
+
+    def greedy(self) -> list[int]:
+        """At most 29 tokens after ``<cls>``, up to ``<end>``."""
+        tokens = [3]
+        while len(tokens) < 30 and (token := int(np.argmax(self.step(tokens[-1])))) != 4:
+            tokens.append(token)
+        return tokens[1:]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import xray_captioning as xc
-from tests.legacy.keras2_files import SIZES, decoder_layers, renamed, write
+from tests.legacy.keras2_files import SIZES, Older, decoder_layers, renamed, sigmoid, write
 from xray_captioning.backend import keras, ops
 from xray_captioning.cli import main
 from xray_captioning.config import load_preset
@@ -100,41 +100,6 @@ def captioner(weights, tokenizer):
     return xc.legacy.load_attention_captioner(weights, tokenizer)
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-class Older:
-    """The older program's arithmetic in NumPy, from the published description."""
-
-    def __init__(self, layers, features):
-        self.bk, self.bn = layers["bkdense"], layers["encoder_batch_norm"]
-        self.decoder = layers["decoder"]
-        regions = np.maximum(features @ self.bk["bkdense/kernel"] + self.bk["bkdense/bias"], 0)
-        gamma, beta, mean, variance = self.bn.values()
-        self.regions = (regions - mean) / np.sqrt(variance + 1e-3) * gamma + beta
-        self.hidden = np.zeros(SIZES["units"])
-
-    def dense(self, name, x):
-        return x @ self.decoder[f"{name}/kernel"] + self.decoder[f"{name}/bias"]
-
-    def step(self, token):
-        """Logits after one more token."""
-        a, d, h = "global_attention", self.decoder, self.hidden
-        hidden = np.tanh(self.dense(f"{a}/dense", self.regions) + self.dense(f"{a}/dense_1", h))
-        energy = np.exp(self.dense(f"{a}/dense_2", hidden)[:, 0])
-        context = energy / energy.sum() @ self.regions
-        x = np.concatenate([context, d["onestepdecoder_embedding/embeddings"][token]])
-        cell = "onestepdecoder_LSTM/gru_cell"
-        bias = d[f"{cell}/bias"]
-        inner = np.split(x @ d[f"{cell}/kernel"] + bias[0], 3)
-        recurrent = np.split(h @ d[f"{cell}/recurrent_kernel"] + bias[1], 3)
-        update, reset = (sigmoid(inner[i] + recurrent[i]) for i in range(2))
-        candidate = np.tanh(inner[2] + reset * recurrent[2])
-        self.hidden = update * h + (1 - update) * candidate
-        return self.dense("dense_3", self.hidden)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     import cv2
@@ -153,13 +118,7 @@ def test_captions_are_the_older_programs(captioner, layers, images, chosen):
     features = captioner.features([study])
     assert features.regions.shape == (1, 18, 1024)
     assert features.mask.all()
-    older = Older(layers, np.float64(features.regions[0]))
-    tokens, token = [], 3
-    while len(tokens) < 29:
-        token = int(np.argmax(older.step(token)))
-        if token == 4:
-            break
-        tokens.append(token)
+    tokens = Older(layers, features.regions[0]).greedy()
     (found,) = captioner.caption([study])
     assert found.words == [captioner.tokenizer.words[token - 1] for token in tokens]
     assert found.text == " ".join(found.words)
@@ -168,11 +127,26 @@ def test_captions_are_the_older_programs(captioner, layers, images, chosen):
 
 def test_next_token_logits_are_the_older_programs(captioner, layers):
     regions = np.random.default_rng(2).normal(0, 1, (1, 18, 1024)).astype("float32")
-    older = Older(layers, np.float64(regions[0]))
+    older = Older(layers, regions[0])
     state = captioner.model.start(Features(regions, np.ones((1, 18), bool)))
-    for token in (3, 7, 12, 2, 29, 1):
+    for token in (3, 7, 0, 12, 2, 3, 29, 0, 0, 1):
         found, state = captioner.model.step(np.array([token], "int32"), state)
         np.testing.assert_allclose(found[0], older.step(token), atol=1e-4)
+
+
+def test_padding_and_start_inside_captions(captioner, layers):
+    bias = layers["decoder"]["dense_3/bias"].copy()
+    bias[[0, 3, 23]] = 2.5, 1, 2.7  # words of all three kinds follow one another
+    changed = {**layers, "decoder": {**layers["decoder"], "dense_3/bias": bias}}
+    regions = np.random.default_rng(2).gamma(1, 1, (6, 18, 1024)).astype("float32")
+    wanted = [Older(changed, row).greedy() for row in regions]
+    assert {0, 3} <= {token for tokens in wanted for token in tokens}
+    variable = captioner.model.decoder.logits.bias
+    variable.assign(bias)
+    found = captioner.caption_features(Features(regions, np.ones((6, 18), bool)))
+    variable.assign(layers["decoder"]["dense_3/bias"])
+    spelled = ["<unk>", *captioner.tokenizer.words]  # Keras spells padding so
+    assert [caption.words for caption in found] == [[spelled[t] for t in row] for row in wanted]
 
 
 def test_a_lone_image_is_seen_in_both_views(captioner, images):
@@ -295,7 +269,8 @@ def replace_layer(array, gone):
 @pytest.fixture(scope="module")
 def chexnet_bundle(folder, chexnet):
     out = folder / "chexnet"
-    assert main(["import-legacy", "--weights", str(chexnet), "--out", str(out)]) == 0
+    line = ["--weights", str(chexnet), "--normalisation", "imagenet", "--out", str(out)]
+    assert main(["import-legacy", *line]) == 0
     return out
 
 
@@ -320,19 +295,25 @@ def test_findings_of_an_encoder_bundle(chexnet_bundle, chexnet, images, capfd):
     np.testing.assert_allclose([list(map(float, row[1:])) for row in rows], wanted, atol=2e-6)
 
 
-def test_findings_beside_captions(tiny_run, phantoms, capfd):
-    images = sorted(map(str, (phantoms / "images" / "images_normalized").iterdir()))[:3]
-    study = ",".join(images[:2])
-    line = [study, images[2], "--bundle", str(tiny_run)]
+@pytest.fixture(scope="module")
+def other_bundle(folder, captioner):
+    """A captioner that import-legacy did not write, with an encoder that classifies."""
+    encoder = Encoder("chexnet", 224, pool=2, findings=NIH14[:3])
+    parts = (captioner.config, encoder, captioner.model, captioner.tokenizer)
+    xc.Captioner(*parts).save(folder / "other")
+    return folder / "other"
+
+
+def test_findings_beside_captions(other_bundle, images, capfd):
+    line = [",".join(images), images[1], "--bundle", str(other_bundle)]
     capfd.readouterr()
     assert main(["caption", *line]) == 0
     plain = [text.split("\t") for text in capfd.readouterr().out.splitlines()]
     assert main(["caption", *line, "--findings"]) == 0
     header, rows = table(capfd.readouterr().out)
-    captioner = xc.Captioner.load(tiny_run)
-    assert header == ["images", "caption", *captioner.encoder.findings]
+    assert header == ["images", "caption", *NIH14[:3]]
     assert [row[:2] for row in rows] == plain
-    chances = captioner.findings([images[:2], images[2:]])
+    chances = xc.Captioner.load(other_bundle).findings([images, images[1:]])
     assert [list(map(float, row[2:])) for row in rows] == [
         pytest.approx(list(chance.values()), abs=1e-6) for chance in chances
     ]
@@ -371,7 +352,7 @@ def test_an_import_is_a_bundle_and_may_be_repeated(weights, tokenizer, tmp_path,
         ("--weights {weights} --tokenizer {weights} --out {out}", "captioner.h5"),
         ("--weights {weights} --tokenizer {tokenizer} --out {full}", "not empty; another --out"),
         ("--weights {weights} --tokenizer {tokenizer} --out {bundle}", "not empty; another --out"),
-        ("--weights {weights} --tokenizer {tokenizer} --out {tiny}", "not empty; another --out"),
+        ("--weights {weights} --tokenizer {tokenizer} --out {other}", "not empty; another --out"),
         (
             "--weights {weights} --tokenizer {tokenizer} --out {out} --normalisation unit",
             "--normalisation; leave it out",
@@ -379,21 +360,21 @@ def test_an_import_is_a_bundle_and_may_be_repeated(weights, tokenizer, tmp_path,
     ],
 )
 def test_refused_imports_leave_nothing(
-    options, words, weights, chexnet, tokenizer, chexnet_bundle, tiny_encoder_run, tmp_path, capfd
+    options, words, weights, chexnet, tokenizer, chexnet_bundle, other_bundle, tmp_path, capfd
 ):
     full, out = tmp_path / "full", tmp_path / "out"
     full.mkdir()
     (full / "notes.txt").write_text("mine")
     places = {"weights": weights, "chexnet": chexnet, "tokenizer": tokenizer, "full": full}
-    places |= {"out": out, "bundle": chexnet_bundle, "tiny": tiny_encoder_run}
-    before = [snapshot(folder) for folder in (full, chexnet_bundle, tiny_encoder_run)]
+    places |= {"out": out, "bundle": chexnet_bundle, "other": other_bundle}
+    before = [snapshot(folder) for folder in (full, chexnet_bundle, other_bundle)]
     capfd.readouterr()
     assert main(["import-legacy", *(word.format(**places) for word in options.split())]) == 2
     error = capfd.readouterr().err
     assert error.count("\n") == 1
     assert all(word in error for word in words.split("; "))
     assert not out.exists()
-    assert [snapshot(folder) for folder in (full, chexnet_bundle, tiny_encoder_run)] == before
+    assert [snapshot(folder) for folder in (full, chexnet_bundle, other_bundle)] == before
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:

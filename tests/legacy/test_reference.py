@@ -53,12 +53,13 @@ def test_reference_features_and_probabilities(reference, expected):
 
 def test_reference_chexnet(shared_data, expected, reference, tmp_path, capfd):
     weights = shared_data / "legacy" / "brucechou1983_CheXNet_Keras_0.3.0_weights.h5"
-    line = ["--weights", str(weights), "--out", str(tmp_path / "b"), "--normalisation", "unit"]
-    assert main(["import-legacy", *line]) == 0
+    assert main(["import-legacy", "--weights", str(weights), "--out", str(tmp_path / "b")]) == 0
     capfd.readouterr()
     image = str(reference[1][0][0])
     assert main(["caption", image, "--findings", "--bundle", str(tmp_path / "b")]) == 0
-    header, row = (line.split("\t") for line in capfd.readouterr().out.splitlines())
+    output, notice = capfd.readouterr()
+    assert "--normalisation imagenet" in notice
+    header, row = (line.split("\t") for line in output.splitlines())
     assert header == ["images", *NIH14]
     np.testing.assert_allclose(np.float64(row[1:]), expected["chexnet_output"][0], atol=1e-4)
 

@@ -13,6 +13,11 @@ from xray_captioning.errors import ConfigError
 if TYPE_CHECKING:
     from xray_captioning.captioner import Captioner
 
+NOTICE = (
+    "CheXNet sees these images as the older project showed them, not as in its training; for "
+    "findings to rely on, import it with --normalisation imagenet."
+)
+
 
 @click.command("import-legacy")
 @click.option("--weights", required=True, type=options.file, help="Keras 2 weights file (.h5).")
@@ -23,8 +28,8 @@ if TYPE_CHECKING:
 @click.option(
     "--normalisation",
     type=click.Choice(["imagenet", "unit"]),
-    help="CheXNet only. imagenet, the default, is what it was trained with; unit is nearest "
-    "neighbour and division by 255, which the captioning project showed it.",
+    help="CheXNet only. unit, the default, is nearest neighbour and division by 255, as the "
+    "captioning project did; imagenet is what it was trained with, and better for findings.",
 )
 @options.seed
 def import_legacy(
@@ -45,7 +50,7 @@ def import_legacy(
         )
     _check_out(out, "encoder" if tokenizer is None else "captioner")
     if tokenizer is None:
-        _import_chexnet(weights, out, normalisation or "imagenet")
+        _import_chexnet(weights, out, normalisation or "unit")
         click.echo(f"encoder in {out}; next: xray-captioning caption --findings --bundle {out} ...")
         return
     from xray_captioning.legacy import load_attention_captioner
@@ -62,7 +67,10 @@ def _import_chexnet(weights: Path, out: Path, normalisation: str) -> None:
 
     encoder = load_chexnet(weights)
     config = chexnet_config(normalisation)
-    save_encoder(out, config, encoder, describe_import(config, weights=weights))
+    about = describe_import(config, weights=weights)
+    if normalisation == "unit":
+        about["notice"] = NOTICE
+    save_encoder(out, config, encoder, about)
 
 
 def _check_out(out: Path, kind: str) -> None:

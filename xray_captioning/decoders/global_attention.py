@@ -40,11 +40,11 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.gru = keras.layers.GRUCell(units, reset_after=True, name="gru", dtype=dtype)
 
     def build(self, input_shape: Any) -> None:
-        """Build every sub-layer; ``input_shape`` is that of the word vectors."""
+        """Build every sub-layer; ``input_shape`` is that of word vectors and one more column."""
         self.key.build((None, self.regions, self.channels))
         self.query.build((None, self.units))
         self.energy.build((None, self.regions, self.attention))
-        self.gru.build((None, self.channels + input_shape[-1]))
+        self.gru.build((None, self.channels + input_shape[-1] - 1))
         self.built = True
 
     def attend(self, hidden: Any, regions: Any, keys: Any, mask: Any) -> tuple[Any, Any]:
@@ -57,11 +57,17 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
     def call(
         self, inputs: Any, states: list[Any], training: bool | None = None
     ) -> tuple[Any, list[Any]]:
-        """Read word vectors (batch, embedding); return the hidden state and all states."""
+        """Read word vectors (batch, embedding + 1); return the hidden state and all states.
+
+        The last column is 0 for padding, which is not read: the hidden state stays and zeros are
+        returned, as in Keras where an embedding masks it.
+        """
         hidden, regions, keys, mask, _ = states
+        words, real = inputs[..., :-1], inputs[..., -1:] > 0.5
         context, weights = self.attend(hidden, regions, keys, mask)
-        hidden, _ = self.gru(ops.concatenate([context, inputs], axis=-1), [hidden])
-        return hidden, [hidden, regions, keys, mask, ops.cast(weights, mask.dtype)]
+        read, _ = self.gru(ops.concatenate([context, words], axis=-1), [hidden])
+        states = [ops.where(real, read, hidden), regions, keys, mask]
+        return ops.where(real, read, 0), [*states, ops.cast(weights, mask.dtype)]
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -132,7 +138,7 @@ class GlobalAttention(Decoder):
         self.rnn = keras.layers.RNN(
             self.cell, return_sequences=True, name="rnn", dtype=self.dtype_policy
         )
-        self.rnn.build((None, None, self.embedding_size))
+        self.rnn.build((None, None, self.embedding_size + 1))
         self.logits.build((None, None, self.units))
         self.built = True
 
@@ -150,19 +156,19 @@ class GlobalAttention(Decoder):
         }
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Attend, read one token, return float32 logits and the next state.
+        """Attend, read one token, return float32 logits and the next state."""
+        hidden, states = self.cell(self._inputs(token), [state[name] for name in _STATES])
+        return self.logits(hidden), dict(zip(_STATES, states))
 
-        Padding is not read: the hidden state stays and the logits are those of a zero vector, as
-        in Keras where an embedding masks it.
-        """
-        hidden, states = self.cell(self.embedding(token), [state[name] for name in _STATES])
-        real = (token > 0)[:, None]
-        states[0] = ops.where(real, hidden, state["hidden"])
-        return self.logits(ops.where(real, hidden, 0)), dict(zip(_STATES, states))
+    def _inputs(self, tokens: Any, training: bool | None = False) -> Any:
+        """Return what the cell reads of tokens (...): (..., embedding + 1)."""
+        words = self.dropout(self.embedding(tokens), training=training)
+        real = ops.cast(ops.not_equal(tokens, 0), words.dtype)
+        return ops.concatenate([words, real[..., None]], axis=-1)
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
         """Return logits for every position; see :meth:`Decoder.call`."""
-        words = self.dropout(self.embedding(tokens), training=training)
+        words = self._inputs(tokens, training)
         state = self.start(features)
         states = [state[name] for name in _STATES]
         hidden = self.rnn(words, initial_state=states, training=training)

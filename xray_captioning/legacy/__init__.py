@@ -11,19 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xray_captioning.encoders.chexnet import load_chexnet
-    from xray_captioning.legacy.impressions import impression_table
+    from xray_captioning.legacy.impressions import drop_incomplete, impression_table, pair_table
     from xray_captioning.legacy.keras2 import load_attention_captioner
 
 _HOMES = {
+    "drop_incomplete": "legacy.impressions",
     "impression_table": "legacy.impressions",
     "load_attention_captioner": "legacy.keras2",
     "load_chexnet": "encoders.chexnet",
+    "pair_table": "legacy.impressions",
 }
 
 SOURCE = "an older Keras project's files"
 """What a bundle made of such files names as its source."""
 
-__all__ = ["impression_table", "load_attention_captioner", "load_chexnet"]
+__all__ = [
+    "drop_incomplete",
+    "impression_table",
+    "load_attention_captioner",
+    "load_chexnet",
+    "pair_table",
+]
 
 
 def __getattr__(name: str) -> Any:
