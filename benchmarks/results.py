@@ -35,7 +35,9 @@ def write_results(out: Path, presets: Sequence[str], options: Sequence[str]) -> 
     (out / "table.md").write_text(_markdown(lines), "utf-8")
     print(_markdown(lines))
     if options:
-        base = [_row("chexnet_attention", "greedy", found["chexnet_attention"])]
+        seeds = {path.parent.parent for name in options for path in _paths(out, name)}
+        same = [p for p in _paths(out, "chexnet_attention") if p.parent.parent in seeds]
+        base = [_row("chexnet_attention", "greedy", [_read(path) for path in same])]
         lines = base + [_row(name, "greedy", found[name]) for name in options]
         (out / "options.md").write_text(_markdown(lines), "utf-8")
         print(_markdown(lines))
@@ -43,8 +45,16 @@ def write_results(out: Path, presets: Sequence[str], options: Sequence[str]) -> 
 
 
 def _finished(out: Path, name: str) -> list[dict[str, Any]]:
-    paths = sorted(out.glob(f"seed-*/{name}/result.json"))
-    return [json.loads(path.read_text("utf-8")) for path in paths]
+    return [_read(path) for path in _paths(out, name)]
+
+
+def _paths(out: Path, name: str) -> list[Path]:
+    return sorted(out.glob(f"seed-*/{name}/result.json"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return values
 
 
 def values(results: Sequence[dict[str, Any]], system: str, search: str | None, metric: str) -> Any:

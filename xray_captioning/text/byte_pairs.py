@@ -119,7 +119,7 @@ class BytePairTokenizer(TokenIds):
         White space goes with the word after it, as GPT-2 has it. Bytes that are no UTF-8 become
         the replacement character. A token that spells parts of two words belongs to both.
         """
-        kept = self._said(ids)
+        kept = [(place, i) for place, i in self._said(ids) if i != self.start_id]  # spells nothing
         positions = [position for position, _ in kept]
         stops = list(accumulate(len(self._bytes[i]) for _, i in kept))
         text = b"".join(self._bytes[i] for _, i in kept).decode("utf-8", _KEEP)
