@@ -179,14 +179,15 @@ class Bench:
             },
         )
 
-    def agreement(self, run: Path, row: dict[str, Any]) -> dict[str, float]:
+    def agreement(self, run: Path, row: dict[str, Any]) -> dict[str, float | None]:
         """Return the share of same sides among the findings that both texts name."""
         import pandas as pd
 
         texts = pd.read_csv(run / "captions.csv", keep_default_na=False)
         column = f"{row['system']} {row['search']}" if row["search"] else row["system"]
         found = side_agreement(list(texts["reference"]), list(texts[column]))
-        return {"side_agreement": float(np.nan_to_num(found.side_agreement))}
+        share = float(np.nan_to_num(found.side_agreement)) if found.lateralised else None
+        return {"side_agreement": share}
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

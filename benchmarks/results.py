@@ -94,7 +94,9 @@ def _baselines(found: dict[str, Any], presets: Sequence[str]) -> list[dict[str, 
 
 
 def _spread(numbers: Any) -> str:
-    # Mean and, over the seeds, the sample's standard deviation.
+    # Mean and, over the seeds, the sample's standard deviation; nothing where no study has a value.
+    if np.isnan(numbers).all():
+        return ""
     digits = 0 if np.all(numbers % 1 == 0) and np.all(numbers) else 3
     text = f"{np.mean(numbers):.{digits}f}"
     if len(numbers) > 1 and np.ptp(numbers) > 0:
@@ -103,7 +105,7 @@ def _spread(numbers: Any) -> str:
 
 
 def _markdown(lines: Sequence[dict[str, str]]) -> str:
-    names = list(lines[0])
+    names = [name for name in lines[0] if any(line[name] for line in lines)]
     rows = [names, ["---"] * len(names), *([line[name] for name in names] for line in lines)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
