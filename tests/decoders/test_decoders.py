@@ -172,7 +172,7 @@ def test_tied_word_vectors_serve_as_logits(name, tmp_path):
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(logits(model, inputs), logits(other, inputs))
     before = ops.convert_to_numpy(model.decoder.embedding.embeddings)
-    compile_for(model, run_eagerly=True)
+    compile_for(model)
     model.train_on_batch(inputs, inputs["tokens"])
     moved = np.abs(ops.convert_to_numpy(model.decoder.embedding.embeddings) - before).max(axis=1)
     assert moved.all()  # words that were not said move, too: they were logits
