@@ -80,9 +80,10 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, how: str, body: bytes) -> None:
         first_time = len(self.server.asked) == 1
         cut = HALF if first_time and how in ("truncated", "whole", "slow", "unnamed") else None
+        # Noted first: the client may be done, and the test look, before this thread goes on.
+        self.server.sent.append(len(body[:cut]))
         self.wfile.write(body[:cut])
         self.wfile.flush()
-        self.server.sent.append(len(body[:cut]))
         if how == "slow" and first_time:
             self.server.go_on.wait(60)
 
