@@ -7,18 +7,9 @@ from typing import Any
 
 import numpy as np
 
-METRICS = (
-    "BLEU-1",
-    "BLEU-2",
-    "BLEU-3",
-    "BLEU-4",
-    "ROUGE-L",
-    "CIDEr",
-    "clinical_f1",
-    "sides",
-    "side_agreement",
-    "distinct",
-)
+from xray_captioning.evaluation.table import TEXT_COLUMNS
+
+METRICS = (*TEXT_COLUMNS, "clinical_f1", "sides", "side_agreement", "distinct")
 BASELINES = ("constant", "random", "retrieval")
 COLOURS = {"greedy": "#0072b2", "beam-3": "#d55e00"}
 

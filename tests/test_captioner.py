@@ -2,12 +2,14 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from xray_captioning.backend import ops
 from xray_captioning.captioner import Captioner
+from xray_captioning.data.images import read_images
 from xray_captioning.data.sources import read_studies
 from xray_captioning.decoders import Features
 from xray_captioning.errors import BundleError, ConfigError, DataError, ImageError
@@ -36,6 +38,15 @@ def test_one_study_alone_is_captioned_as_in_a_batch(captioner, studies, beam_siz
     together = captioner.caption(studies[:5], beam_size)
     alone = [captioner.caption([study], beam_size)[0] for study in studies[:5]]
     assert same(together, alone)
+
+
+def test_paths_bytes_and_pixels_are_captioned_alike(captioner, studies):
+    image = captioner.config.image
+    as_bytes = [[Path(path).read_bytes() for path in study] for study in studies[:3]]
+    pixels = [list(read_images(study, image.size, image.resize)) for study in studies[:3]]
+    expected = captioner.caption(studies[:3])
+    assert same(captioner.caption(as_bytes), expected)
+    assert same(captioner.caption(pixels), expected)
 
 
 def test_saving_and_loading_keeps_every_caption(captioner, studies, tmp_path):
@@ -111,7 +122,7 @@ def test_no_study_gives_no_caption(captioner):
 @pytest.mark.parametrize(
     ("study", "error", "message"),
     [
-        ([], DataError, "study 0: expected a list of one to 2 image paths"),
+        ([], DataError, "study 0: expected a list of one to 2 images"),
         ("one.png", DataError, "study 0: expected a list"),
         (["a.png", "b.png", "c.png"], DataError, "3 images given, but this model looks at 2"),
         (["absent.png"], ImageError, "absent.png"),

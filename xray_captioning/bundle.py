@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.errors import BundleError
-from xray_captioning.files import atomic_write, sha256_file
+from xray_captioning.files import atomic_write, read_json, sha256_file
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -84,14 +84,14 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
             f"{folder}: no such bundle; give a folder written by train or train-encoder, or one "
             f"of the shipped names: {', '.join(shipped_bundles()) or 'none'}"
         )
-    digests = _read_json(folder / MANIFEST, _NOT_WHOLE)
+    digests = read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
         path = folder / Path(name).name
         if not path.is_file():
             raise BundleError(f"{path}: missing; copy the whole bundle again")
         if sha256_file(path) != digest:
             raise BundleError(f"{path}: altered since it was saved; copy the whole bundle again")
-    about = _read_json(folder / "captioner.json", _NOT_WHOLE)
+    about = read_json(folder / "captioner.json", _NOT_WHOLE)
     if about.get("format") != FORMAT:
         raise BundleError(
             f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; "
@@ -124,15 +124,3 @@ def _shipped() -> Path:
         return Path(str(resources.files("xray_captioning.weights")))
     except ModuleNotFoundError:  # a checkout that is not installed
         return Path(__file__).resolve().parents[1] / "weights"
-
-
-def _read_json(path: Path, advice: str) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path}: missing; {advice}") from None
-    except ValueError as error:
-        raise BundleError(f"{path}: not JSON ({error}); {advice}") from None
-    if not isinstance(values, dict):
-        raise BundleError(f"{path}: expected an object; {advice}")
-    return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,12 +14,13 @@ from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.bundle import find_bundle, read_bundle, write_bundle
 from xray_captioning.card import model_card
 from xray_captioning.config import Config
-from xray_captioning.data.features import Array, select_images, stack_features
+from xray_captioning.data.features import Array
+from xray_captioning.data.images import Image
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.classification import finding_probabilities
-from xray_captioning.encoders.saved import describe, encode_images, load_encoder, load_weights
+from xray_captioning.encoders.saved import describe, encode_studies, load_encoder, load_weights
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.search import Rules, SearchResult, beam_search, greedy_search, replay
 from xray_captioning.text.byte_pairs import load_tokenizer
@@ -158,14 +160,15 @@ class Captioner:
         write_bundle(Path(folder), write)
 
     def caption(
-        self, studies: Sequence[Sequence[str | Path]], beam_size: int | None = None
+        self, studies: Sequence[Sequence[Image]], beam_size: int | None = None
     ) -> list[Caption]:
         """Write a caption for each study.
 
         Parameters
         ----------
-        studies : sequence of sequences of paths
-            The images of each study, frontal first; at most as many as the model has views.
+        studies : sequence of sequences of images
+            The images of each study, frontal first; at most as many as the model has views. An
+            image is a path, the bytes of a file, or pixels (height, width, 3), float32 in [0, 1].
         beam_size : int, optional
             1 is greedy; the bundle's own choice when absent.
 
@@ -185,36 +188,33 @@ class Captioner:
         return list(self.caption_iter(studies, beam_size))
 
     def caption_iter(
-        self, studies: Iterable[Sequence[str | Path]], beam_size: int | None = None
+        self, studies: Iterable[Sequence[Image]], beam_size: int | None = None
     ) -> Iterator[Caption]:
         """Like :meth:`caption`, a batch at a time, for any number of studies."""
         for batch in _batches(studies, BATCHES[-1]):
             yield from self.caption_features(self.features(batch), beam_size)
 
-    def features(self, studies: Sequence[Sequence[str | Path]]) -> Features:
+    def features(self, studies: Sequence[Sequence[Image]]) -> Features:
         """Encode studies.
 
         Parameters
         ----------
-        studies : sequence of sequences of paths
+        studies : sequence of sequences of images
 
         Returns
         -------
         Features
             regions (studies, views * rows * columns, channels) float32 and mask.
         """
-        chosen = [self._select(i, study) for i, study in enumerate(studies)]
-        paths = list(dict.fromkeys(path for study in chosen for path in study))
-        maps = dict(zip(paths, self.encode_images(paths)))
-        rows = [[maps[path] for path in study] for study in chosen]
-        return Features(*stack_features(rows, self.config.image.views))
+        images = [self._checked(i, study) for i, study in enumerate(studies)]
+        return Features(*encode_studies(self._encode, self.config, images))
 
-    def findings(self, studies: Sequence[Sequence[str | Path]]) -> list[dict[str, float]]:
+    def findings(self, studies: Sequence[Sequence[Image]]) -> list[dict[str, float]]:
         """Return the probability of each finding the encoder classifies, for each study.
 
         Parameters
         ----------
-        studies : sequence of sequences of paths
+        studies : sequence of sequences of images
 
         Raises
         ------
@@ -226,10 +226,6 @@ class Captioner:
             for batch in _batches(studies, BATCHES[-1])
             for probabilities in finding_probabilities(self.encoder, *self.features(batch))
         ]
-
-    def encode_images(self, paths: Sequence[str]) -> Array:
-        """Return feature maps (images, rows, columns, channels), float32, of image files."""
-        return encode_images(self._encode, self.config, paths)
 
     def caption_features(self, features: Features, beam_size: int | None = None) -> list[Caption]:
         """Write a caption for each study whose features are given as arrays."""
@@ -243,19 +239,18 @@ class Captioner:
             captions += self._caption_batch(part, beam_size)
         return captions
 
-    def _select(self, index: int, study: Sequence[str | Path]) -> list[str]:
+    def _checked(self, index: int, study: Sequence[Image]) -> list[Image]:
         image = self.config.image
-        if isinstance(study, (str, Path)) or not study:
+        if isinstance(study, (str, bytes, os.PathLike, np.ndarray)) or not study:
             raise DataError(
-                f"study {index}: expected a list of one to {image.views} image paths, got {study!r}"
+                f"study {index}: expected a list of one to {image.views} images, got {study!r:.99}"
             )
         if len(study) > image.views:
             raise DataError(
                 f"study {index}: {len(study)} images given, but this model looks at {image.views}; "
                 "choose among them"
             )
-        paths = [str(path) for path in study]
-        return select_images(paths, ["unknown"] * len(paths), image.views, image.repeat_single_view)
+        return [os.fspath(x) if isinstance(x, os.PathLike) else x for x in study]
 
     def _caption_batch(self, features: Features, beam_size: int) -> list[Caption]:
         studies = len(features.mask)

@@ -1,13 +1,15 @@
 """Files that are written whole or not at all, and their SHA-256."""
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from xray_captioning.errors import DataError
+from xray_captioning.errors import BundleError, DataError
 
 
 @contextmanager
@@ -101,3 +103,30 @@ def _usual_mode() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """Read a JSON object of a model's folder.
+
+    Parameters
+    ----------
+    path : Path
+    advice : str
+        What to do where that fails; ends the message.
+
+    Raises
+    ------
+    BundleError
+        There is no such file, or it holds no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        what = "missing" if missing else f"cannot be read ({error.strerror})"
+        raise BundleError(f"{path}: {what}; {advice}") from error
+    except ValueError as error:
+        raise BundleError(f"{path}: damaged or not JSON ({error}); {advice}") from error
+    if not isinstance(values, dict):
+        raise BundleError(f"{path}: expected an object; {advice}")
+    return values

@@ -9,6 +9,7 @@ from xray_captioning.backend import keras, ops
 from xray_captioning.config import CaptionTrainingConfig
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.encoder import pooled_evidence
 from xray_captioning.losses import MaskedBinaryCrossentropy
 
 
@@ -66,7 +67,8 @@ class TeacherForcing(keras.Model):
         tokens = inputs["tokens"]
         features = self.captions.head(self._features(inputs), training=training)
         if training and self.options.finding_weight:
-            found = self.finding_loss(inputs["findings"], self._finding_logits(features))
+            logits = pooled_evidence(self.classifier(features.regions), features.mask)
+            found = self.finding_loss(inputs["findings"], logits)
             self.add_loss(self.options.finding_weight * found)
         if training and self.options.scheduled_sampling:
             tokens = self._sampled(features, tokens)
@@ -79,12 +81,6 @@ class TeacherForcing(keras.Model):
         regions = self.encoder(inputs["images"], training=False)
         a_view = math.prod(self.encoder.grid)
         return Features(regions, ops.repeat(inputs["mask"], a_view, axis=1))
-
-    def _finding_logits(self, features: Features) -> Any:
-        # The regions' evidence is added, so that one of them suffices.
-        mask = ops.cast(features.mask, "bool")[..., None]
-        logits = ops.where(mask, self.classifier(features.regions), -1e9)
-        return ops.logsumexp(logits, axis=1) - math.log(logits.shape[1])
 
     def _sampled(self, features: Features, tokens: Any) -> Any:
         # The word the model would have said stands in for some of those that were said.

@@ -163,6 +163,29 @@ def test_odd_shapes(shape):
     np.testing.assert_allclose(image, 0.2, atol=1e-6)
 
 
+def test_a_path_its_bytes_and_its_pixels_are_the_same_image(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(COLOUR, 2))
+    pixels = (COLOUR / np.float32(255)).astype(np.float32)
+    expected = read_image(tmp_path / "a.png", size=20, resize="nearest")
+    for source in (str(tmp_path / "a.png"), png(COLOUR, 2), pixels):
+        np.testing.assert_array_equal(read_image(source, size=20, resize="nearest"), expected)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (COLOUR, "type uint8"),
+        (np.zeros((4, 4), np.float32), r"shape \(4, 4\)"),
+        (np.zeros((0, 4, 3), np.float32), r"shape \(0, 4, 3\)"),
+        (np.full((4, 4, 3), 2, np.float32), "outside"),
+        (np.full((4, 4, 3), np.nan, np.float32), "outside"),
+    ],
+)
+def test_pixels_of_another_kind(pixels, message):
+    with pytest.raises(ImageError, match=message):
+        read_image(pixels)
+
+
 def test_read_images_keeps_the_order(tmp_path):
     paths = []
     for value in range(30):

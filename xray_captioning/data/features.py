@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from xray_captioning.files import atomic_path, atomic_write, sha256_file
 
 SHARD = 512
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 class ArrayCache:
@@ -111,8 +112,8 @@ class ArrayCache:
 
 
 def select_images(
-    images: Sequence[str], views: Sequence[str], count: int, repeat: bool = False
-) -> list[str]:
+    images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
+) -> list[T]:
     """Choose the images of one study that a model of ``count`` views looks at.
 
     One image of each named view comes first, frontal before lateral, then the others in their
@@ -120,8 +121,10 @@ def select_images(
 
     Parameters
     ----------
-    images, views : sequence of str
-        Paths, and ``frontal``, ``lateral`` or ``unknown`` for each.
+    images : sequence
+        Paths, or whatever stands for an image.
+    views : sequence of str
+        ``frontal``, ``lateral`` or ``unknown`` for each.
     count : int
         Most images to return.
     repeat : bool

@@ -8,9 +8,7 @@ public collections write none, and a viewer's rotation is no property of a radio
 from __future__ import annotations
 
 import os
-import re
 import struct
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png
 from xray_captioning.data.dicom import PREAMBLE, decode_dicom, is_dicom
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
 Pixels = NDArray[np.float32]
+Image = str | os.PathLike[str] | bytes | Pixels  # a path, a whole file's bytes, or pixels
 
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 RESIZES = ("area", "nearest", "linear")
@@ -35,25 +35,19 @@ SCHEMES = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
-_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that ends coded data
-
 
 def read_images(
-    paths: Sequence[str | os.PathLike[str]],
+    sources: Sequence[Image],
     size: int = 224,
     resize: str = "area",
     max_pixels: float = MAX_PIXELS,
 ) -> Pixels:
-    """Read image files in parallel, keeping their order.
+    """Read images in parallel, keeping their order.
 
     Parameters
     ----------
-    paths : sequence of str or os.PathLike
-        PNG, JPEG or DICOM files.
+    sources : sequence of Image
+        As `read_image` takes them.
     size, resize, max_pixels
         As `read_image` takes them.
 
@@ -67,26 +61,24 @@ def read_images(
     ImageError
         For the first file, in order, that cannot be read.
     """
-    images = np.empty((len(paths), size, size, 3), np.float32)
+    images = np.empty((len(sources), size, size, 3), np.float32)
     read = partial(read_image, size=size, resize=resize, max_pixels=max_pixels)
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
-        for target, image in zip(images, pool.map(read, paths), strict=True):
+        for target, image in zip(images, pool.map(read, sources), strict=True):
             target[:] = image
     return images
 
 
 def read_image(
-    path: str | os.PathLike[str],
-    size: int = 224,
-    resize: str = "area",
-    max_pixels: float = MAX_PIXELS,
+    source: Image, size: int = 224, resize: str = "area", max_pixels: float = MAX_PIXELS
 ) -> Pixels:
-    """Read an image file.
+    """Read an image.
 
     Parameters
     ----------
-    path : str or os.PathLike
-        A PNG, JPEG or DICOM file.
+    source : str, os.PathLike, bytes or ndarray
+        The path or the bytes of a PNG, JPEG or DICOM file, or pixels that are there already:
+        shape (height, width, 3), float32, RGB in [0, 1].
     size, resize, max_pixels
         As `decode_image` takes them.
 
@@ -98,9 +90,28 @@ def read_image(
     Raises
     ------
     ImageError
-        If there is no such file, or it cannot be decoded.
+        If there is no such file, it cannot be decoded, or the pixels are of another kind.
     """
-    name = os.fspath(path)
+    if isinstance(source, np.ndarray):
+        return _checked_pixels(source, size, resize)
+    if isinstance(source, bytes):
+        return decode_image(source, "image", size, resize, max_pixels)
+    name = os.fspath(source)
+    return decode_image(_file(name), name, size, resize, max_pixels)
+
+
+def _checked_pixels(pixels: NDArray[Any], size: int, resize: str) -> Pixels:
+    if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ImageError(
+            f"pixels of shape {pixels.shape} and type {pixels.dtype} cannot be taken; give float32 "
+            "(height, width, 3) in [0, 1], or a file"
+        )
+    if not (pixels.min() >= 0 and pixels.max() <= 1):  # so that NaN is refused too
+        raise ImageError("pixels lie outside [0, 1]; divide them by the greatest possible value")
+    return pixels if pixels.shape[:2] == (size, size) else _resize(pixels, size, resize)
+
+
+def _file(name: str) -> bytes:
     if not os.path.isfile(name):
         what = "is not a file" if os.path.exists(name) else "does not exist"
         raise ImageError(f"{name}: {what}; give the path of an image")
@@ -108,10 +119,9 @@ def read_image(
         with open(name, "rb") as file:
             start = file.read(PREAMBLE)
             _check_kind(start, name)  # so that a huge file of another kind is not loaded
-            data = start + file.read()
+            return start + file.read()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
-    return decode_image(data, name, size, resize, max_pixels)
 
 
 def decode_image(
@@ -279,81 +289,12 @@ def _check_kind(start: bytes, name: str) -> None:
 
 def _header_reader(data: bytes, name: str) -> Callable[[bytes], tuple[int, int]]:
     """Return the function that checks this kind of file and answers (height, width)."""
-    if data.startswith(_PNG):
-        return _check_png
-    if data.startswith(_JPEG):
-        return _check_jpeg
+    if data.startswith(PNG):
+        return check_png
+    if data.startswith(JPEG):
+        return check_jpeg
     what = "is neither PNG nor JPEG nor DICOM; convert it" if data else "is empty; get it again"
     raise ImageError(f"{name}: {what}, or take it out")
-
-
-def _check_png(data: bytes) -> tuple[int, int]:
-    """Walk the chunks of a PNG to its end and return (height, width).
-
-    Raises
-    ------
-    ValueError, struct.error
-        If a chunk is cut or its checksum is wrong, or there is no end or no pixel.
-
-    References
-    ----------
-    .. [1] ISO/IEC 15948, Portable Network Graphics, sections 5.3 and 11.2.
-    """
-    width, height = struct.unpack_from(">II", data, 16)
-    if data[12:16] != b"IHDR" or not height * width:
-        raise ValueError("it has no image header")
-    view, at, kind = memoryview(data), len(_PNG), b""
-    while kind != b"IEND":
-        (length,) = struct.unpack_from(">I", data, at)
-        kind = data[at + 4 : at + 8]
-        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
-        if zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
-            raise ValueError("a checksum is wrong")
-        at += 12 + length
-    return height, width
-
-
-def _check_jpeg(data: bytes) -> tuple[int, int]:
-    """Walk the segments of a JPEG to its end and return (height, width).
-
-    An end marker inside a thumbnail does not count, and one that is missing is found out.
-
-    Raises
-    ------
-    ValueError, struct.error, IndexError
-        If a segment or the end is missing, or there is no pixel.
-
-    References
-    ----------
-    .. [1] ITU-T T.81, annex B: frame header B.2.2, markers B.1.1.3.
-    """
-    at, shape = 2, (0, 0)
-    while True:
-        marker = data[at + 1]
-        if data[at] != 0xFF:
-            raise ValueError("a marker is missing")
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker == 0xD9:
-            break
-        elif marker in _JPEG_BARE:
-            at += 2
-        else:
-            if marker in _JPEG_FRAMES:
-                shape = struct.unpack_from(">HH", data, at + 5)
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-            if marker == 0xDA:
-                at = _end_of_scan(data, at)
-    if not shape[0] * shape[1]:
-        raise ValueError("it has no image header")
-    return shape
-
-
-def _end_of_scan(data: bytes, at: int) -> int:
-    found = _AFTER_SCAN.search(data, at)
-    if found is None:
-        raise ValueError("its end is missing")
-    return found.end() - 2
 
 
 def _decode(data: bytes, name: str) -> NDArray[Any]:

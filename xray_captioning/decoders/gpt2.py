@@ -16,15 +16,10 @@ class Gpt2(Transformer):
 
     Parameters
     ----------
-    vocabulary_size, units : int
-        Token ids; width of the blocks.
-    layers, heads : int
-    maximum_length : int
-        Most tokens of a caption.
-    dropout : float
-        In [0, 1).
+    vocabulary_size : int
+        Number of token ids.
     **kwargs
-        Of :class:`keras.layers.Layer`.
+        Of :class:`Transformer`, but for ``tied_embeddings``.
 
     References
     ----------
@@ -35,26 +30,8 @@ class Gpt2(Transformer):
     approximate_gelu = True
     logits_bias = False
 
-    def __init__(
-        self,
-        vocabulary_size: int,
-        units: int = 768,
-        layers: int = 12,
-        heads: int = 12,
-        maximum_length: int = 60,
-        dropout: float = 0.1,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            vocabulary_size,
-            units,
-            layers,
-            heads,
-            maximum_length,
-            dropout,
-            tied_embeddings=True,
-            **kwargs,
-        )
+    def __init__(self, vocabulary_size: int, **kwargs: Any) -> None:
+        super().__init__(vocabulary_size, tied_embeddings=True, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -8,7 +8,6 @@ with ``merges.txt`` (or ``tokenizer.json``); one in keras-hub's layout is a save
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import warnings
@@ -23,9 +22,11 @@ from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.decoders.gpt2 import Gpt2
 from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError
+from xray_captioning.files import read_json
 from xray_captioning.text.byte_pairs import BytePairTokenizer
 
 DECODER = "gpt2"
+_AGAIN = "download the model again"
 
 
 class LanguageModel(NamedTuple):
@@ -167,7 +168,7 @@ def _read(name: str) -> LanguageModel | None:
 
 
 def _read_folder(folder: Path) -> LanguageModel:
-    settings = _json(folder / "config.json")
+    settings = read_json(folder / "config.json", _AGAIN)
     reader = _from_keras_hub if "class_name" in settings else _from_hugging_face
     try:
         found = reader(str(folder), settings)
@@ -265,8 +266,8 @@ def _safetensors(folder: Path) -> dict[str, Array]:
 def _tokenizer(folder: Path) -> BytePairTokenizer:
     if (folder / "vocab.json").is_file():
         lines = (folder / "merges.txt").read_text("utf-8").splitlines()
-        return _byte_pairs(_json(folder / "vocab.json"), lines)
-    model = _json(folder / "tokenizer.json").get("model", {})
+        return _byte_pairs(read_json(folder / "vocab.json", _AGAIN), lines)
+    model = read_json(folder / "tokenizer.json", _AGAIN).get("model", {})
     return _byte_pairs(model.get("vocab"), model.get("merges", []))
 
 
@@ -316,15 +317,3 @@ def _extra(package: str) -> Any:
         raise MissingExtraError(
             f"{package.replace('_', '-')} is not installed; pip install 'xray-captioning[hub]'"
         ) from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise BundleError(f"{path}: damaged or not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise BundleError(f"{path}: is no JSON object")
-    return values

@@ -7,9 +7,8 @@ from typing import Any
 
 from xray_captioning.backend import compiled, ops
 from xray_captioning.config import Config
-from xray_captioning.data.features import select_images, stack_features
 from xray_captioning.encoders.encoder import Encoder
-from xray_captioning.encoders.saved import encode_images
+from xray_captioning.encoders.saved import encode_studies
 from xray_captioning.errors import ConfigError
 
 BATCH = 32  # studies
@@ -63,13 +62,7 @@ def classify_studies(
     ImageError
         An image cannot be read.
     """
-    image, encode = config.image, compiled(encoder.encode, encoder)
+    encode = compiled(encoder.encode, encoder)
     for start in range(0, len(studies), BATCH):
-        chosen = [
-            select_images(s, ["unknown"] * len(s), image.views, image.repeat_single_view)
-            for s in studies[start : start + BATCH]
-        ]
-        paths = list(dict.fromkeys(path for study in chosen for path in study))
-        maps = dict(zip(paths, encode_images(encode, config, paths)))
-        rows = [[maps[path] for path in study] for study in chosen]
-        yield from finding_probabilities(encoder, *stack_features(rows, image.views))
+        features = encode_studies(encode, config, studies[start : start + BATCH])
+        yield from finding_probabilities(encoder, *features)

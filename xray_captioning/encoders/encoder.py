@@ -145,11 +145,28 @@ class Encoder(keras.Model):
         """
         features = ops.cast(features, "float32")
         if self.pooling == "evidence":
-            logits = ops.where(ops.cast(mask, "bool")[..., None], self.classifier(features), -1e9)
-            return ops.logsumexp(logits, axis=1) - math.log(features.shape[1])
+            return pooled_evidence(self.classifier(features), mask)
         weights = ops.cast(mask, "float32")
         weights = weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1.0)
         return self.classifier(ops.einsum("br,brc->bc", weights, features))
+
+
+def pooled_evidence(logits: Any, mask: Any) -> Any:
+    """Add what the regions of a study say of each finding, so that one of them suffices.
+
+    Parameters
+    ----------
+    logits : tensor, shape (batch, regions, findings), float32
+    mask : tensor, shape (batch, regions), bool
+        False for regions of views the study does not have.
+
+    Returns
+    -------
+    tensor, shape (batch, findings), float32
+        The logarithm of the mean of the regions' exponentials.
+    """
+    logits = ops.where(ops.cast(mask, "bool")[..., None], logits, -1e9)
+    return ops.logsumexp(logits, axis=1) - math.log(logits.shape[1])
 
 
 class FindingModel(keras.Model):

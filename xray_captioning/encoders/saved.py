@@ -17,8 +17,8 @@ from xray_captioning.backend import ops
 from xray_captioning.bundle import FORMAT, find_bundle, read_bundle, write_bundle
 from xray_captioning.card import model_card
 from xray_captioning.config import Config
-from xray_captioning.data.features import Array
-from xray_captioning.data.images import normalise, read_images
+from xray_captioning.data.features import Array, select_images, stack_features
+from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.splits import Split
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.chexnet import load_densenet121
@@ -27,8 +27,8 @@ from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.keras2 import is_keras2
 
 
-def encode_images(encode: Any, config: Config, paths: Sequence[str], batch: int = 32) -> Array:
-    """Read, normalise and encode image files.
+def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: int = 32) -> Array:
+    """Read, normalise and encode images.
 
     Parameters
     ----------
@@ -36,7 +36,8 @@ def encode_images(encode: Any, config: Config, paths: Sequence[str], batch: int 
         An encoder's ``encode``, compiled or not.
     config : Config
         Its image part says how pixels become input.
-    paths : sequence of str
+    images : sequence of Image
+        As :func:`~xray_captioning.data.images.read_image` takes them.
     batch : int
         Images encoded at a time.
 
@@ -46,13 +47,40 @@ def encode_images(encode: Any, config: Config, paths: Sequence[str], batch: int 
     """
     image = config.image
     maps = []
-    for start in range(0, len(paths), batch):
-        pixels = read_images(paths[start : start + batch], image.size, image.resize)
+    for start in range(0, len(images), batch):
+        pixels = read_images(images[start : start + batch], image.size, image.resize)
         # To the next power of two, so that few shapes are compiled and little is encoded in vain.
         padding = 2 ** math.ceil(math.log2(len(pixels))) - len(pixels)
         pixels = np.pad(normalise(pixels, image.normalisation), [(0, padding)] + [(0, 0)] * 3)
         maps.append(ops.convert_to_numpy(encode(pixels))[: len(pixels) - padding])
     return np.concatenate(maps)
+
+
+def encode_studies(
+    encode: Any, config: Config, studies: Sequence[Sequence[Image]]
+) -> tuple[Array, Array]:
+    """Encode the images of studies, each of them once, and lay them out as regions.
+
+    Parameters
+    ----------
+    encode : callable
+        An encoder's ``encode``, compiled or not.
+    config : Config
+        Its image part says how pixels become input, and how many views there are.
+    studies : sequence of sequences of Image
+        The images of each study, frontal first.
+
+    Returns
+    -------
+    regions : array, shape (studies, views * rows * columns, channels), float32
+    mask : array, shape (studies, views * rows * columns), bool
+    """
+    views, repeat = config.image.views, config.image.repeat_single_view
+    keys = [[image if isinstance(image, str) else id(image) for image in s] for s in studies]
+    images = {k: image for ks, s in zip(keys, studies) for k, image in zip(ks, s)}
+    maps = dict(zip(images, encode_images(encode, config, list(images.values()))))
+    chosen = [select_images(ks, ["unknown"] * len(ks), views, repeat) for ks in keys]
+    return stack_features([[maps[key] for key in study] for study in chosen], views)
 
 
 def load_encoder(name: str | Path) -> Encoder:

@@ -7,6 +7,7 @@ from typing import Any
 
 from xray_captioning.evaluation.html import Element, table, tag
 from xray_captioning.evaluation.results import COMPARED, Results, Row, rows_by_kind
+from xray_captioning.evaluation.table import TEXT_COLUMNS
 
 COLUMNS = (
     "clinical_f1",
@@ -14,12 +15,7 @@ COLUMNS = (
     "abnormal_recall",
     "distinct",
     "copied",
-    "BLEU-1",
-    "BLEU-2",
-    "BLEU-3",
-    "BLEU-4",
-    "ROUGE-L",
-    "CIDEr",
+    *TEXT_COLUMNS,
     "mean_length",
 )
 MORE = (

@@ -13,20 +13,8 @@ from xray_captioning.evaluation.clinical import clinical_scores
 from xray_captioning.evaluation.scores import score
 from xray_captioning.evaluation.sides import side_agreement
 
-SHOWN = (
-    "system",
-    "search",
-    "BLEU-1",
-    "BLEU-2",
-    "BLEU-3",
-    "BLEU-4",
-    "ROUGE-L",
-    "CIDEr",
-    "clinical_f1",
-    "sides",
-    "distinct",
-    "n",
-)
+TEXT_COLUMNS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+SHOWN = ("system", "search", *TEXT_COLUMNS, "clinical_f1", "sides", "distinct", "n")
 """Columns for a terminal; a row of ``metrics.json`` may have more."""
 
 

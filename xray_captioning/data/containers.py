@@ -1,0 +1,82 @@
+"""The structure of PNG and JPEG files, walked from start to end before anything is decoded."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that ends coded data
+
+
+def check_png(data: bytes) -> tuple[int, int]:
+    """Walk the chunks of a PNG to its end and return (height, width).
+
+    Raises
+    ------
+    ValueError, struct.error
+        If a chunk is cut or its checksum is wrong, or there is no end or no pixel.
+
+    References
+    ----------
+    .. [1] ISO/IEC 15948, Portable Network Graphics, sections 5.3 and 11.2.
+    """
+    width, height = struct.unpack_from(">II", data, 16)
+    if data[12:16] != b"IHDR" or not height * width:
+        raise ValueError("it has no image header")
+    view, at, kind = memoryview(data), len(PNG), b""
+    while kind != b"IEND":
+        (length,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
+        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
+        if zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
+            raise ValueError("a checksum is wrong")
+        at += 12 + length
+    return height, width
+
+
+def check_jpeg(data: bytes) -> tuple[int, int]:
+    """Walk the segments of a JPEG to its end and return (height, width).
+
+    An end marker inside a thumbnail does not count, and one that is missing is found out.
+
+    Raises
+    ------
+    ValueError, struct.error, IndexError
+        If a segment or the end is missing, or there is no pixel.
+
+    References
+    ----------
+    .. [1] ITU-T T.81, annex B: frame header B.2.2, markers B.1.1.3.
+    """
+    at, shape = 2, (0, 0)
+    while True:
+        marker = data[at + 1]
+        if data[at] != 0xFF:
+            raise ValueError("a marker is missing")
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker == 0xD9:
+            break
+        elif marker in _JPEG_BARE:
+            at += 2
+        else:
+            if marker in _JPEG_FRAMES:
+                shape = struct.unpack_from(">HH", data, at + 5)
+            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
+            if marker == 0xDA:
+                at = _end_of_scan(data, at)
+    if not shape[0] * shape[1]:
+        raise ValueError("it has no image header")
+    return shape
+
+
+def _end_of_scan(data: bytes, at: int) -> int:
+    found = _AFTER_SCAN.search(data, at)
+    if found is None:
+        raise ValueError("its end is missing")
+    return found.end() - 2

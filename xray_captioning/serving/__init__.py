@@ -1,0 +1,1 @@
+"""The API and the app: two front ends over a captioner."""
