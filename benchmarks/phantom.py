@@ -3,6 +3,8 @@
     python benchmarks/phantom.py --out results                  # everything, three seeds
     python benchmarks/phantom.py --out results --seeds 1        # one seed; run several side by side
     python benchmarks/phantom.py --out results --options        # the anti-collapse options, too
+    python benchmarks/phantom.py --out more --studies 10000 --presets --options "long"
+                                                                # one of them on more studies
     python benchmarks/phantom.py --out results --table-only     # the table of what is there
     python benchmarks/phantom.py --out real --labels Data_Entry.csv --seeds 0   # real pixels
 
@@ -103,6 +105,13 @@ OPTIONS = {
     "scheduled sampling": {"training.scheduled_sampling": 0.25},
     "tied embeddings": {"model.tied_embeddings": True},
     "view prefix": {"text.view_prefix": True},
+    # What all that was learned comes to: more epochs, and what lets them be used.
+    "long": {
+        "training.finding_weight": 0.5,
+        "model.dropout": 0.3,
+        "training.epochs": 20,
+        "training.patience": 20,
+    },
 }
 
 
@@ -128,7 +137,7 @@ def small(preset: str, seed: int, changes: dict[str, Any] | None = None) -> Conf
 class Bench:
     """The studies, their split, and a folder that keeps what is finished."""
 
-    def __init__(self, out: Path, labels: Path | None) -> None:
+    def __init__(self, out: Path, labels: Path | None, studies: int = STUDIES) -> None:
         self.out, self.cache = out, out / "cache"
         if labels is not None:
             self.studies = render_captions(read_studies(labels))
@@ -137,7 +146,7 @@ class Bench:
             return
         folder = out / "phantom"
         if not (folder / "indiana_reports.csv").is_file():
-            write_phantoms(folder, studies=STUDIES, seed=PHANTOM_SEED)
+            write_phantoms(folder, studies=studies, seed=PHANTOM_SEED)
         self.studies = read_studies(folder)
         self.split = split_studies(self.studies, FRACTIONS)
         self.about = {"source": "phantom", "notice": NOTICE}
@@ -200,20 +209,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=PRESETS)
-    parser.add_argument("--options", action="store_true", help="the anti-collapse options, too")
+    parser.add_argument("--studies", type=int, default=STUDIES, help="phantoms to render")
+    parser.add_argument(
+        "--options", nargs="*", choices=OPTIONS, help="these options, all if none is named, too"
+    )
     parser.add_argument("--labels", type=Path, help="a ChestX-ray14 table beside its images/")
     parser.add_argument("--table-only", action="store_true")
     given = parser.parse_args()
+    options = () if given.options is None else given.options or tuple(OPTIONS)
     given.out.mkdir(parents=True, exist_ok=True)
     if not given.table_only:
-        bench, changes = Bench(given.out, given.labels), REAL if given.labels else {}
+        bench = Bench(given.out, given.labels, given.studies)
+        changes: dict[str, Any] = REAL if given.labels else {}
         for seed in given.seeds:
             for preset in given.presets:
                 print(f"seed {seed}: {preset}", flush=True)
                 bench.decoder(preset, small(preset, seed, changes), seed)
-            for name, option in OPTIONS.items() if given.options else ():
+            for name in options:
                 print(f"seed {seed}: {name}", flush=True)
-                config = small("chexnet_attention", seed, {**changes, **option})
+                config = small("chexnet_attention", seed, {**changes, **OPTIONS[name]})
                 bench.decoder(name, config, seed)
     write_results(given.out, PRESETS, tuple(OPTIONS))
 

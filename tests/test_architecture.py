@@ -30,15 +30,16 @@ HEAVY = (
 # From top to bottom. A room may use those on lines above its own, and itself.
 LAYERS = [
     ["errors"],
-    ["findings", "files", "config", "backend", "presets", "keras2"],
+    ["findings", "files", "journal", "config", "backend", "presets", "keras2"],
     ["data", "text", "download"],
-    ["search", "evaluation", "plots", "bundle", "card", "references", "fetch"],
+    ["search", "evaluation", "plots", "bundle", "card", "caption_table", "references", "fetch"],
+    ["charts"],
     ["labels", "data.batches", "review"],
     ["encoders", "decoders"],
-    ["losses"],
+    ["losses", "searches"],
     ["confidence"],
     ["captioner", "caches", "teacher_forcing"],
-    ["run_state", "legacy"],
+    ["run_state", "legacy", "calibration", "batch"],
     ["training"],
     ["encoder_training"],
     ["comparison"],
@@ -48,7 +49,17 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # These see strings, arrays and files only.
-NO_MODEL = ("data", "text", "search", "evaluation", "plots", "bundle", "card", "references")
+NO_MODEL = (
+    "data",
+    "text",
+    "search",
+    "evaluation",
+    "plots",
+    "charts",
+    "bundle",
+    "card",
+    "references",
+)
 BACKEND_FREE = ("evaluation", "text", "data.sources", "data.phantom", "data.images", "config")
 
 

@@ -28,7 +28,8 @@ def studies(phantoms, tiny_config):
 
 def same(first, second):
     return all(
-        a.words == b.words and math.isclose(a.log_probability, b.log_probability, abs_tol=1e-5)
+        a.words == b.words
+        and math.isclose(a.log_probability, b.log_probability, abs_tol=1e-5, rel_tol=1e-6)
         for a, b in zip(first, second, strict=True)
     )
 
@@ -47,6 +48,20 @@ def test_paths_bytes_and_pixels_are_captioned_alike(captioner, studies):
     expected = captioner.caption(studies[:3])
     assert same(captioner.caption(as_bytes), expected)
     assert same(captioner.caption(pixels), expected)
+
+
+def test_a_frontal_dicom_is_looked_at_first(captioner, studies):
+    pytest.importorskip("pydicom")
+    from .data.test_dicom import RAMP, dicom
+
+    frontal, lateral = dicom(ViewPosition="PA"), dicom(RAMP[::-1], ViewPosition="LL")
+    expected = captioner.features([[frontal, lateral]])
+    np.testing.assert_array_equal(
+        captioner.features([[lateral, frontal]]).regions, expected.regions
+    )
+    unnamed = [dicom(), dicom(RAMP[::-1])]
+    regions = [captioner.features([order]).regions for order in (unnamed, unnamed[::-1])]
+    assert np.abs(regions[0] - regions[1]).max() > 0
 
 
 def test_saving_and_loading_keeps_every_caption(captioner, studies, tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.config import Config, fields, load_preset, parse_assignment, presets
@@ -16,6 +16,8 @@ CHOICES = {
     "text.section": ["impression", "findings", "report"],
     "text.cleaning": ["plain", "r2gen", "legacy"],
     "model.normalisation": ["layer", "batch"],
+    "training.precision": ["float32", "bfloat16"],
+    "training.cache_dtype": ["float32", "float16"],
 }
 
 
@@ -41,6 +43,7 @@ def good_values(dotted: str) -> st.SearchStrategy[Any]:
     return kinds[type(value_of(dotted))]
 
 
+@settings(deadline=None)  # a busy machine is no defect
 @given(st.fixed_dictionaries({}, optional={name: good_values(name) for name in fields()}))
 def test_json_round_trip(changes: dict[str, Any]) -> None:
     config = Config().replace(changes)

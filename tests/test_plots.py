@@ -7,7 +7,7 @@ import pytest
 from xray_captioning import plots
 from xray_captioning.data.images import read_images
 from xray_captioning.data.sources import read_studies
-from xray_captioning.plots import Example, draw_attention, plot_curves, plot_panel
+from xray_captioning.plots import Example, draw_attention, plot_curves, plot_panel, words_figure
 
 TEXT = "small left pleural effusion . the heart is enlarged ."
 
@@ -179,3 +179,23 @@ def test_a_failure_leaves_the_old_picture(
         plot_panel([example], path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_word_is_drawn_over_both_views(example: Example) -> None:
+    figure = words_figure(example)
+    check_layout(figure)
+    words = [word for word in example.words if word != "."]
+    assert titles(figure)[:2] == ["frontal", "lateral"]
+    assert [title for title in titles(figure)[2:] if title] == words
+    assert len(figure.axes) == 2 + 2 * len(words)
+    assert figure.get_size_inches()[0] <= 7.2
+
+
+def test_texts_stand_beside_the_views_where_there_is_no_attention(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = example._replace(attention=None)
+    figure = drawn([plain, plain], tmp_path / "panel.png", monkeypatch)
+    check_layout(figure)
+    assert len(figure.axes) == 2 * 2
+    assert {"reference", TEXT} & set(texts(figure))

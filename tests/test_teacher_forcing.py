@@ -138,3 +138,69 @@ def test_fine_tuning_moves_the_last_block_only():
     }
     assert moved == {v.path for v in encoder.trainable_variables}
     assert 0 < len(moved) < len(before) / 2
+
+
+def moved(weights, model, batches):
+    """Return how the weights move when a model is trained on batches."""
+    model.captions.set_weights(weights)
+    for inputs, targets, counts in batches:
+        model.train_on_batch(inputs, targets, counts)
+    found = model.captions.get_weights()
+    return np.concatenate([(new - old).ravel() for new, old in zip(found, weights)])
+
+
+def accumulating(captions, steps):
+    options = replace(OPTIONS, accumulated_batches=steps, learning_rate=1.0)
+    model = TeacherForcing(captions, options)
+    compile_captions(model, options, 10**6)  # so that the rate hardly rises from batch to batch
+    # Adam's first step is a sign, which hides what the gradient was; this one is nearly linear.
+    model.optimizer.epsilon = 1.0
+    model.run_eagerly = True
+    return model
+
+
+def halves(counts):
+    inputs = batch()
+    for part in (slice(0, 2), slice(2, 4)):
+        some = {name: values[part] for name, values in inputs.items()}
+        yield some, some["tokens"], counts[part]
+
+
+def test_two_half_batches_move_the_weights_as_the_whole_batch(captions):
+    weights, ones = captions.get_weights(), np.ones((4, 6), "float32")
+    whole = [(batch(), batch()["tokens"], ones)]
+    expected = moved(weights, accumulating(captions, 1), whole)
+    found = moved(weights, accumulating(captions, 2), halves(ones))
+    assert np.abs(expected).max() > 1e-6
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+    first = moved(weights, accumulating(captions, 2), list(halves(ones))[:1])
+    assert not first.any()  # a single half does not move them
+
+
+def test_accumulated_batches_count_alike_however_many_words_they_have(captions):
+    """A word of a batch with few words counts more: the one way in which accumulation differs."""
+    weights, counts = captions.get_weights(), np.ones((4, 6), "float32")
+    counts[:2, 1:] = 0  # the first half has a sixth of the second half's words
+    whole = [(batch(), batch()["tokens"], counts)]
+    together = moved(weights, accumulating(captions, 1), whole)
+    evened = counts * np.array([[6.0], [6.0], [1.0], [1.0]], "float32")
+    alike = moved(weights, accumulating(captions, 1), [(batch(), batch()["tokens"], evened)])
+    found = moved(weights, accumulating(captions, 2), halves(counts))
+    scale = np.abs(alike).max()
+    np.testing.assert_allclose(found, alike, atol=1e-3 * scale)
+    assert np.abs(found - together).max() > 1e-2 * scale
+
+
+def test_bfloat16_stays_near_float32_and_keeps_float32_weights(captions):
+    """Logits within 1 % of the largest, and a gradient of nearly the same direction."""
+    near = CaptionModel(SMALL, 11, (1, 2, 2), 5, dtype="mixed_bfloat16")
+    weights = captions.get_weights()
+    near.set_weights(weights)
+    assert {variable.dtype for variable in near.trainable_variables} == {"float32"}
+    exact, rounded = (ops.convert_to_numpy(model(batch())) for model in (captions, near))
+    assert rounded.dtype == np.float32
+    np.testing.assert_allclose(rounded, exact, atol=0.01 * np.abs(exact).max())
+    ones = np.ones((4, 6), "float32")
+    whole = [(batch(), batch()["tokens"], ones)]
+    one, other = (moved(weights, accumulating(model, 1), whole) for model in (captions, near))
+    assert one @ other > 0.99 * np.linalg.norm(one) * np.linalg.norm(other)

@@ -181,6 +181,18 @@ def test_training_stops_when_validation_no_longer_improves(start, tmp_path):
     assert min(losses) == losses[-2]
 
 
+def test_bfloat16_and_accumulation_leave_a_bundle_of_float32_that_answers_alike(
+    start, phantoms, tmp_path
+):
+    changes = {"training.precision": "bfloat16", "training.accumulated_batches": 2}
+    captioner = start(tmp_path / "run", epochs=1, **changes)
+    assert captioner.model.dtype_policy.name == "float32"
+    images = study_images(read_studies(phantoms), captioner.config)[:2]
+    loaded = Captioner.load(tmp_path / "run").caption(images, beam_size=1)
+    for one, other in zip(captioner.caption(images, beam_size=1), loaded):
+        assert one.log_probability == pytest.approx(other.log_probability, abs=1e-5)
+
+
 def test_a_folder_with_other_things_is_left_alone(start, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match="is not empty"):

@@ -56,7 +56,9 @@ def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
 
         # A few batch sizes are compiled on purpose; it would warn of that.
         tf.get_logger().setLevel("ERROR")
-        return tf.function(function)
+        # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search
+        # takes a third of the time.
+        return tf.function(function, autograph=False)
     if keras.backend.backend() == "jax":
         return _jitted(function, model)
     return function

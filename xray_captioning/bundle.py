@@ -7,6 +7,8 @@
     encoder.weights.h5    Keras weights
     decoder.weights.h5    Keras weights (a captioner only)
     split.json            which studies were trained on
+    calibration.json      how far its sentences are to be believed (once calibrated)
+    calibration.h5        what its training images look like to the encoder (once calibrated)
     README.md             the model card
     manifest.json         SHA-256 of each of the above, written last
 """
@@ -63,6 +65,34 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
         atomic_write(folder / MANIFEST, json.dumps(digests, indent=2) + "\n")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
+    """Write a bundle's files again, some of them changed and the others byte for byte.
+
+    Parameters
+    ----------
+    folder : Path
+        A bundle that :func:`read_bundle` accepts.
+    change : callable
+        Changes and adds files in the folder it is given, which holds copies of all but the
+        manifest.
+    """
+
+    def write(aside: Path) -> None:
+        for name in bundle_files(folder):
+            shutil.copyfile(folder / name, aside / name)
+        change(aside)
+
+    write_bundle(folder, write)
+
+
+def bundle_files(folder: Path) -> list[str]:
+    """Return the names of the files that belong to a bundle, the manifest apart.
+
+    Other files may lie in its folder, such as those of an earlier bundle or of a run.
+    """
+    return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
 def read_bundle(folder: Path, kind: str) -> dict[str, Any]:

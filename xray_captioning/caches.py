@@ -42,7 +42,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path) -> ArrayCa
 def cached_features(
     images: Images, encoder: Encoder, config: Config, folder: str | Path
 ) -> ArrayCache:
-    """Return feature maps (rows, columns, channels), float32, encoded where missing.
+    """Return feature maps (rows, columns, channels), encoded where missing.
 
     Parameters
     ----------
@@ -51,7 +51,8 @@ def cached_features(
     encoder : Encoder
         Its weights are part of the cache's name.
     config : Config
-        Its image part says how pixels become the encoder's input.
+        Its image part says how pixels become the encoder's input, ``training.cache_dtype`` what
+        the maps are kept in.
     folder : path
         Where caches live.
     """
@@ -64,7 +65,7 @@ def cached_features(
         "resize": config.image.resize,
         "normalisation": config.image.normalisation,
     }
-    cache = ArrayCache(Path(folder), settings)
+    cache = ArrayCache(Path(folder), settings, config.training.cache_dtype)
     encode = compiled(encoder.encode, encoder)
     paths = [path for study in images for path in study]
     cache.fill(paths, lambda some: encode_images(encode, config, some), "encode images")

@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.backend import compiled, keras, ops
+from xray_captioning.backend import compiled
 from xray_captioning.bundle import find_bundle, read_bundle, write_bundle
 from xray_captioning.card import model_card
+from xray_captioning.confidence import Calibration, load_calibration
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
-from xray_captioning.data.images import Image
+from xray_captioning.data.images import Image, frontal_first
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.encoders.saved import describe, encode_studies, load_encoder, load_weights
-from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.search import Rules, SearchResult, beam_search, greedy_search, replay
+from xray_captioning.errors import DataError
+from xray_captioning.search import Rules, Sampling, SearchResult
+from xray_captioning.searches import BATCHES, Plan, Search, Searches
 from xray_captioning.text.byte_pairs import load_tokenizer
 from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.token_ids import TokenIds
-
-BATCHES = (1, 4, 16, 64)  # studies are padded to one of these, so that few shapes are compiled
 
 
 class Sentence(NamedTuple):
@@ -38,10 +38,13 @@ class Sentence(NamedTuple):
     text : str
     log_probability : float
         Mean over its tokens, natural logarithm; a token is a word unless byte pairs spell words.
+    confidence : float or None
+        Probability that it is right, in [0, 1]; None where the bundle is not calibrated.
     """
 
     text: str
     log_probability: float
+    confidence: float | None = None
 
 
 class Alternative(NamedTuple):
@@ -75,6 +78,9 @@ class Caption(NamedTuple):
         tokens; the weights of a word sum to 1.
     alternatives : list of Alternative
         The other captions of a beam, best first.
+    novelty : float or None
+        How unlike the images of its training the study's images are: above 1 they are further
+        from them than 99 % of validation studies. None where the bundle is not calibrated.
     """
 
     text: str
@@ -83,6 +89,7 @@ class Caption(NamedTuple):
     sentences: list[Sentence]
     attention: Array | None
     alternatives: list[Alternative]
+    novelty: float | None = None
 
 
 class Captioner:
@@ -98,6 +105,8 @@ class Captioner:
         JSON values that travel in the bundle: metrics, data, training.
     split : Split, optional
         What it was trained on; travels in the bundle, too, so that nobody tests on it.
+    calibration : Calibration, optional
+        What is known of its reliability.
     """
 
     def __init__(
@@ -108,11 +117,13 @@ class Captioner:
         tokenizer: TokenIds,
         about: dict[str, Any] | None = None,
         split: Split | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.config, self.encoder, self.model = config, encoder, model
         self.tokenizer, self.about, self.split = tokenizer, about or {}, split
+        self.calibration = calibration
         self._encode = compiled(encoder.encode, encoder)
-        self._searches: dict[int, Any] = {}
+        self._searches = Searches(model)
 
     @classmethod
     def load(cls, name: str | Path) -> Captioner:
@@ -137,7 +148,8 @@ class Captioner:
         load_weights(model, folder / "decoder.weights.h5")
         path = folder / "split.json"
         split = Split.from_json(path) if path.is_file() else None
-        return cls(config, encoder, model, tokenizer, about["about"], split)
+        calibration = load_calibration(folder)
+        return cls(config, encoder, model, tokenizer, about["about"], split, calibration)
 
     def save(self, folder: str | Path) -> None:
         """Write a bundle, whole or not at all.
@@ -153,14 +165,19 @@ class Captioner:
             self.tokenizer.to_json(aside / "tokenizer.json")
             self.encoder.save_weights(aside / "encoder.weights.h5")
             self.model.save_weights(aside / "decoder.weights.h5")
-            (aside / "README.md").write_text(model_card(values), "utf-8")
+            (aside / "README.md").write_text(model_card(values, self.calibration), "utf-8")
             if self.split is not None:
                 self.split.to_json(aside / "split.json")
+            if self.calibration is not None:
+                self.calibration.save(aside)
 
         write_bundle(Path(folder), write)
 
     def caption(
-        self, studies: Sequence[Sequence[Image]], beam_size: int | None = None
+        self,
+        studies: Sequence[Sequence[Image]],
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
     ) -> list[Caption]:
         """Write a caption for each study.
 
@@ -169,8 +186,12 @@ class Captioner:
         studies : sequence of sequences of images
             The images of each study, frontal first; at most as many as the model has views. An
             image is a path, the bytes of a file, or pixels (height, width, 3), float32 in [0, 1].
+            DICOM files that name their views are put in that order
+            (:func:`~xray_captioning.data.images.frontal_first`).
         beam_size : int, optional
             1 is greedy; the bundle's own choice when absent.
+        sampling : Sampling, optional
+            Draw the words at random instead of searching for likely ones.
 
         Returns
         -------
@@ -183,16 +204,20 @@ class Captioner:
         DataError
             A study has no image, or more than the model has views.
         ConfigError
-            ``beam_size`` is no whole number from 1 on.
+            ``beam_size`` is no whole number from 1 on, or the sampling cannot be.
         """
-        return list(self.caption_iter(studies, beam_size))
+        return list(self.caption_iter(studies, beam_size, sampling))
 
     def caption_iter(
-        self, studies: Iterable[Sequence[Image]], beam_size: int | None = None
+        self,
+        studies: Iterable[Sequence[Image]],
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
     ) -> Iterator[Caption]:
         """Like :meth:`caption`, a batch at a time, for any number of studies."""
+        search = self._search(beam_size, sampling)
         for batch in _batches(studies, BATCHES[-1]):
-            yield from self.caption_features(self.features(batch), beam_size)
+            yield from self._caption_batch(self.features(batch), search, sampling is not None)
 
     def features(self, studies: Sequence[Sequence[Image]]) -> Features:
         """Encode studies.
@@ -227,16 +252,19 @@ class Captioner:
             for probabilities in finding_probabilities(self.encoder, *self.features(batch))
         ]
 
-    def caption_features(self, features: Features, beam_size: int | None = None) -> list[Caption]:
+    def caption_features(
+        self,
+        features: Features,
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> list[Caption]:
         """Write a caption for each study whose features are given as arrays."""
-        beam_size = self.config.decoding.beam_size if beam_size is None else beam_size
-        if not isinstance(beam_size, int) or beam_size < 1:
-            raise ConfigError(f"beam_size is {beam_size!r}; it must be a whole number from 1 on")
+        search = self._search(beam_size, sampling)
         captions: list[Caption] = []
         for start in range(0, len(features.mask), BATCHES[-1]):
             stop = start + BATCHES[-1]
             part = Features(features.regions[start:stop], features.mask[start:stop])
-            captions += self._caption_batch(part, beam_size)
+            captions += self._caption_batch(part, search, sampling is not None)
         return captions
 
     def _checked(self, index: int, study: Sequence[Image]) -> list[Image]:
@@ -250,39 +278,22 @@ class Captioner:
                 f"study {index}: {len(study)} images given, but this model looks at {image.views}; "
                 "choose among them"
             )
-        return [os.fspath(x) if isinstance(x, os.PathLike) else x for x in study]
+        paths = [os.fspath(x) if isinstance(x, os.PathLike) else x for x in study]
+        return frontal_first(paths)
 
-    def _caption_batch(self, features: Features, beam_size: int) -> list[Caption]:
-        studies = len(features.mask)
-        padding = next(size for size in BATCHES if size >= studies) - studies
-        padded = [np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)) for x in features]
-        found = keras.tree.map_structure(
-            lambda x: ops.convert_to_numpy(x)[:studies], self._search(beam_size)(*padded)
-        )
-        return [
-            self._caption(SearchResult(*rows), gains, attention)
-            for *rows, gains, attention in zip(*found[0], *found[1])
-        ]
-
-    def _search(self, beam_size: int) -> Any:
+    def _search(self, beam_size: int | None, sampling: Sampling | None) -> Search:
         decoding = self.config.decoding
-        if beam_size not in self._searches:
-            rules = self.rules()
+        if beam_size is None:
+            beam_size = decoding.beam_size if sampling is None else 1
+        plan = Plan(self.rules(), beam_size, decoding.length_penalty, sampling)
+        return self._searches.begin(plan)
 
-            def run(regions: Any, mask: Any) -> Any:
-                state = self.model.start(Features(regions, mask))
-                batch = regions.shape[0]
-                found = (
-                    greedy_search(state, self.model.step, batch, rules)
-                    if beam_size == 1
-                    else beam_search(
-                        state, self.model.step, batch, rules, beam_size, decoding.length_penalty
-                    )
-                )
-                return found, replay(state, self.model.step, found.tokens[:, 0], rules.start_id)
-
-            self._searches[beam_size] = compiled(run, self.model)
-        return self._searches[beam_size]
+    def _caption_batch(self, features: Features, search: Search, drawn: bool) -> list[Caption]:
+        found = (SearchResult(*rows) for rows in zip(*search(features)))
+        captions = [self._caption(rows, rows.gains[0], rows.attention) for rows in found]
+        if self.calibration is None:
+            return captions
+        return self.calibration.calibrated(captions, *features, self.config.image.views, drawn)
 
     def rules(self) -> Rules:
         """Return what the search needs to know of this model's vocabulary."""
@@ -326,7 +337,9 @@ class Captioner:
         return prettify(text) if self.config.text.prettify else text
 
 
-def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds) -> CaptionModel:
+def new_model(
+    config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32"
+) -> CaptionModel:
     """Return an untrained head and decoder that fit an encoder and a vocabulary."""
     return CaptionModel(
         config.model,
@@ -334,6 +347,7 @@ def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds) -> CaptionM
         (config.image.views, *encoder.grid),
         encoder.channels,
         config.text.maximum_length,
+        dtype=dtype,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 LIMITS = """\
 ## What it is not for
@@ -15,13 +15,34 @@ tell a reader of X-rays from a fixed sentence: read them beside the baselines an
 """
 
 
-def model_card(values: dict[str, Any]) -> str:
+CONFIDENCE = """\
+## Confidence
+
+A sentence's confidence is the probability that the reference report bears it out (same findings,
+same sides), from its mean log-probability. It holds for studies like those below and for no others.
+A study's novelty is the Mahalanobis distance of its images' mean features from the training
+images', 1 being the 99th percentile of validation studies; what is said of a study above 1 is not
+to be believed, whatever its confidence.
+"""
+
+
+class Calibrated(Protocol):
+    """What a card shows of a calibration."""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What it was fitted on, and how well it does."""
+
+
+def model_card(values: dict[str, Any], calibration: Calibrated | None = None) -> str:
     """Return Markdown from the values of ``captioner.json``.
 
     Parameters
     ----------
     values : dict
         With ``kind``, ``config``, ``findings`` and ``about``.
+    calibration : Calibration, optional
+        What is known of its reliability.
     """
     config, about = values["config"], values["about"]
     model = config["model"]
@@ -48,7 +69,22 @@ def model_card(values: dict[str, Any]) -> str:
         lines += ["", "## Measured on its test studies", "", table(about["rows"])]
     if about.get("metrics"):
         lines += ["", "## Measured", "", *_bullets(about["metrics"])]
+    if calibration is not None:
+        lines += ["", CONFIDENCE, *_confidence(calibration.about)]
     return "\n".join([*lines, "", LIMITS])
+
+
+def _confidence(about: dict[str, Any]) -> list[str]:
+    measured = about.get("measured", {})
+    rows = [{"": name, **row} for name, row in measured.get("sentences", {}).items()]
+    fitted = {f"fitted on {name}": value for name, value in about.get("fitted", {}).items()}
+    names = {
+        "source": "measured on",
+        "studies": "studies of it",
+        "flagged": "share of them with a novelty above 1",
+    }
+    found = {text: measured[name] for name, text in names.items() if name in measured}
+    return [*_bullets({**fitted, **found}), *(["", table(rows)] if rows else [])]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

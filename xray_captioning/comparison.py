@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,14 +105,9 @@ def compare(
     ids, said = list(test["study_id"]), _written(train, test, config, protocol)
     systems = [System(n, None, _given(n, found, ids, config)) for n, found in texts.items()]
     shown: list[Caption] = []
-    for name, captioner in bundles.items():
-        features = _features(captioner, test, cache)
-        for beam in beams:
-            captions = captioner.caption_features(features, beam)
-            shown = shown or captions
-            search = "greedy" if beam == 1 else f"beam-{beam}"
-            scored = [_again(text, protocol) for text in _scored(captions, captioner.config)]
-            systems.append(System(name, search, scored))
+    for system, captions in _captioned(bundles, test, beams, cache, protocol):
+        systems.append(system)
+        shown = shown or captions
     systems += _baselines(train, test, said, bundles, cache, seed, quick)
     about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
     patients = list(test["patient_id"])
@@ -247,6 +242,21 @@ def _given(name: str, found: Texts, ids: list[str], config: Config) -> list[str]
 
 def _scored(captions: Sequence[Caption], config: Config) -> list[str]:
     return [scored_text(caption.words, config) for caption in captions]
+
+
+def _captioned(
+    bundles: Mapping[str, Captioner],
+    studies: pd.DataFrame,
+    beams: Sequence[int],
+    cache: str | Path,
+    protocol: str | None,
+) -> Iterator[tuple[System, list[Caption]]]:
+    for name, captioner in bundles.items():
+        features = _features(captioner, studies, cache)
+        for beam in beams:
+            captions = captioner.caption_features(features, beam)
+            texts = [_again(text, protocol) for text in _scored(captions, captioner.config)]
+            yield System(name, "greedy" if beam == 1 else f"beam-{beam}", texts), captions
 
 
 def _features(captioner: Captioner, studies: pd.DataFrame, cache: str | Path) -> Features:

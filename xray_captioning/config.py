@@ -130,6 +130,9 @@ class TrainingConfig:
         ``patience`` is the number of epochs without a lower validation loss before stopping.
     learning_rate : float
         Start of a cosine decay to zero over all epochs.
+    accumulated_batches : int
+        Batches whose mean gradient moves the weights once. Each counts alike, though a caption's
+        loss is a mean over words and some batches have more of them.
     clip_norm : float
         Global gradient norm bound.
     weight_decay : float
@@ -140,6 +143,7 @@ class TrainingConfig:
 
     epochs: int = 30
     batch_size: int = 64
+    accumulated_batches: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     clip_norm: float = 5.0
@@ -165,6 +169,10 @@ class CaptionTrainingConfig(TrainingConfig):
     encoder_learning_rate : float
         Of the encoder's last block, which is then trained, too; 0 leaves the encoder frozen and
         its features in the cache.
+    precision : {"float32", "bfloat16"}
+        What the decoder computes in while it is trained; its weights are float32 either way.
+    cache_dtype : {"float32", "float16"}
+        What features are kept in on disk.
     """
 
     finding_weight: float = 0.0
@@ -172,6 +180,8 @@ class CaptionTrainingConfig(TrainingConfig):
     label_smoothing: float = 0.0
     scheduled_sampling: float = 0.0
     encoder_learning_rate: float = 0.0
+    precision: str = "float32"
+    cache_dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -332,10 +342,13 @@ _CHOICES = {
     "text.section": ("impression", "findings", "report"),
     "text.cleaning": ("plain", "r2gen", "legacy"),
     "model.normalisation": ("layer", "batch"),
+    "training.precision": ("float32", "bfloat16"),
+    "training.cache_dtype": ("float32", "float16"),
 }
 _TRAINING = {
     "epochs": 1,
     "batch_size": 1,
+    "accumulated_batches": 1,
     "patience": 1,
     "learning_rate": 0,
     "weight_decay": 0,
@@ -347,13 +360,8 @@ _MINIMA = {
     "image.views": 1,
     "text.minimum_frequency": 1,
     "text.maximum_length": 3,
-    "model.pool": 1,
-    "model.head": 1,
-    "model.units": 1,
-    "model.embedding": 1,
-    "model.attention": 1,
-    "model.layers": 1,
-    "model.heads": 1,
+    **{f"model.{name}": 1 for name in ("pool", "head", "units", "embedding", "attention")},
+    **{f"model.{name}": 1 for name in ("layers", "heads")},
     "model.dropout": 0,
     "decoding.beam_size": 1,
     "decoding.length_penalty": 0,

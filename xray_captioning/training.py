@@ -107,9 +107,11 @@ def train(
     captions = new_model(config, encoder, tokenizer)
     if language:
         load_language_model(captions.decoder, language)
-    model = _teacher_forcing(captions, config, encoder, labels)
+    fitted = _in_precision(captions, config, encoder, tokenizer)
+    model = _teacher_forcing(fitted, config, encoder, labels)
     compile_captions(model, config.training, len(data["train"]))
     fit(model, data, out, config.training, [SamplingSchedule(config.training)])
+    captions.set_weights(fitted.get_weights())
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     described = {**(about or {}), "data": {"digest": data_digest(studies), **sizes}}
     captioner = Captioner(config, encoder, captions, tokenizer, described, split)
@@ -159,6 +161,15 @@ def _inputs(
     return pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
 
+def _in_precision(captions: Any, config: Config, encoder: Encoder, tokenizer: Any) -> Any:
+    """Return the model itself, or one of the same weights that computes in bfloat16."""
+    if config.training.precision == "float32":
+        return captions
+    fitted = new_model(config, encoder, tokenizer, "mixed_bfloat16")
+    fitted.set_weights(captions.get_weights())
+    return fitted
+
+
 def _teacher_forcing(
     captions: Any, config: Config, encoder: Encoder, labels: dict[str, Array]
 ) -> TeacherForcing:
@@ -201,8 +212,10 @@ def compile_model(
 ) -> None:
     """Compile with AdamW, an epoch of warm-up, a cosine decay and a bound on the gradient norm.
 
-    The rate of the variables in ``slow`` is multiplied by ``ratio``.
+    The rate of the variables in ``slow`` is multiplied by ``ratio``. The schedule counts batches,
+    accumulated or not; there are ``batches`` in an epoch.
     """
+    accumulated = training.accumulated_batches
     decay = keras.optimizers.schedules.CosineDecay(
         training.learning_rate / 10,
         decay_steps=max(training.epochs - 1, 1) * batches,
@@ -215,6 +228,7 @@ def compile_model(
         decay,
         weight_decay=training.weight_decay,
         global_clipnorm=training.clip_norm or None,
+        gradient_accumulation_steps=accumulated if accumulated > 1 else None,
     )
     model.compile(optimizer, loss, weighted_metrics=list(metrics))
 

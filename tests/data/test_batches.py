@@ -1,9 +1,12 @@
 """The order of batches depends on seed and epoch; a batch is no longer than it must be."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from xray_captioning.data.batches import (
+    AHEAD,
     STEP,
     Batches,
     caption_batch,
@@ -110,3 +113,39 @@ def test_pixels_are_scaled_repeated_and_only_varied_in_training():
     assert inputs["mask"].tolist() == [[True, True], [True, False]]
     np.testing.assert_array_equal(found, labels)
     assert not np.array_equal(batch(True)[0]["images"], inputs["images"])
+
+
+def test_the_next_batches_are_made_by_other_threads_meanwhile():
+    """The consumer holds one batch; those after it are made without being asked for."""
+    made, enough = [], threading.Event()
+
+    def make(numbers, rng, index):
+        made.append((index, threading.current_thread().name))
+        if len(made) == 1 + AHEAD:
+            enough.set()
+        return index
+
+    data = Batches(make, 100, 5)
+    assert data[0] == 0
+    assert enough.wait(timeout=30)
+    assert sorted(index for index, _ in made) == list(range(1 + AHEAD))
+    assert threading.current_thread().name not in {name for _, name in made}
+    assert [data[i] for i in range(1, 20)] == list(range(1, 20))
+    assert len(made) == 20  # none of them twice
+
+
+def test_batches_made_ahead_of_an_epoch_that_is_over_are_not_served():
+    data = Batches(numbers, 40, 2, seed=1)
+    data[0]
+    data.epoch = 1
+    fresh = Batches(numbers, 40, 2, seed=1)
+    fresh.epoch = 1
+    assert [data[i] for i in range(20)] == [fresh[i] for i in range(20)]
+
+
+def test_an_error_in_a_thread_reaches_whoever_asks():
+    def make(numbers, rng, index):
+        raise ValueError("no such image")
+
+    with pytest.raises(ValueError, match="no such image"):
+        Batches(make, 10, 5)[0]

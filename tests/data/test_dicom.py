@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.data.dicom import decode_dicom, view_of
-from xray_captioning.data.images import decode_image, read_image, read_images
+from xray_captioning.data.images import decode_image, frontal_first, read_image, read_images
 from xray_captioning.data.lookup import ImageFinder
 from xray_captioning.errors import ImageError, MissingExtraError
 
@@ -250,6 +250,23 @@ def test_view_needs_no_pixels_and_never_complains(tmp_path, monkeypatch):
     assert view_of(data[: len(data) // 2]) == "frontal"
     unreadable = [dicom(), data[:140], b"", b"\x89PNG\r\n\x1a\n", tmp_path, tmp_path / "absent"]
     assert {view_of(source) for source in unreadable} == {"unknown"}
+
+
+def test_frontal_views_come_first_and_lateral_ones_last(tmp_path):
+    lateral, frontal, unknown = (dicom(ViewPosition=word) for word in ("LL", "PA", ""))
+    assert frontal_first([lateral, frontal]) == [frontal, lateral]
+    assert frontal_first([lateral, unknown]) == [unknown, lateral]
+    assert frontal_first([unknown, frontal]) == [frontal, unknown]
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(frontal)
+    assert frontal_first([lateral, path]) == [path, lateral]
+    pixels = np.zeros((4, 4, 3), np.float32)
+    assert frontal_first([lateral, pixels])[0] is pixels
+
+
+def test_images_that_name_no_view_stay_in_their_order(tmp_path):
+    given = ["b.png", str(tmp_path / "absent.dcm"), b"\x89PNG", dicom(), "a.png"]
+    assert frontal_first(given) == given
 
 
 # --- files that cannot be used

@@ -1,14 +1,21 @@
 """Features are computed once for each image content and never served stale."""
 
+import os
+import threading
+
 import numpy as np
 import pytest
 
 from xray_captioning.data.features import (
+    BATCH,
+    WORKERS,
     ArrayCache,
+    map_batches,
     select_images,
     stack_features,
     stack_views,
 )
+from xray_captioning.errors import DataError
 
 
 class Counting:
@@ -121,3 +128,109 @@ def test_a_damaged_shard_is_computed_again(tmp_path, files):
     again.fill(files, compute)
     assert len(compute.paths) == 4
     assert again[files[2]][0, 0] == ord("c")
+
+
+def damage_index(cache):
+    (index,) = cache.folder.glob("*.hashes.json")
+    index.write_text(index.read_text()[:20])
+
+
+def shorten_index(cache):
+    (index,) = cache.folder.glob("*.hashes.json")
+    index.write_text(index.read_text().replace(", ", ",").split(",")[0] + "]")
+
+
+def remove_shard(cache):
+    (shard,) = cache.folder.glob("*.npy")
+    shard.unlink()
+
+
+def leave_temporary_file(cache):
+    (index,) = cache.folder.glob("*.hashes.json")
+    index.unlink()  # killed between the shard and its index
+    (cache.folder / ".0123.npy").write_bytes(b"half a shard")
+
+
+@pytest.mark.parametrize("harm", [damage_index, shorten_index, remove_shard, leave_temporary_file])
+def test_what_a_killed_run_leaves_is_computed_again(tmp_path, files, harm):
+    cache = ArrayCache(tmp_path / "cache", {})
+    cache.fill(files, Counting())
+    harm(cache)
+    compute, again = Counting(), ArrayCache(tmp_path / "cache", {})
+    again.fill(files, compute)
+    assert len(compute.paths) == 4
+    assert [int(again[f][0, 0]) for f in files] == [ord(c) for c in "abcda"]
+
+
+def test_a_file_that_keeps_size_and_date_is_told_apart(tmp_path, files):
+    ArrayCache(tmp_path / "cache", {}).fill(files, Counting())
+    found = os.stat(files[0])
+    with open(files[0], "w") as file:
+        file.write("z")
+    os.utime(files[0], ns=(found.st_atime_ns, found.st_mtime_ns))
+    cache = ArrayCache(tmp_path / "cache", {})
+    cache.fill(files, Counting())
+    assert cache[files[0]][0, 0] == ord("z")
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path, files):
+    def compute(paths):
+        with open(files[1], "a") as file:
+            file.write("more")
+        return Counting()(paths)
+
+    cache = ArrayCache(tmp_path / "cache", {})
+    with pytest.raises(DataError, match=r"1\.png: changed while it was read"):
+        cache.fill(files, compute)
+    assert not list(cache.folder.glob("*.npy"))
+
+
+def test_half_precision_is_kept_in_half_the_bytes_and_eleven_bits(tmp_path, files):
+    values = np.random.default_rng(0).lognormal(size=(4, 2, 3, 40)).astype("float32")
+    caches = {}
+    for dtype in ("float32", "float16"):
+        caches[dtype] = ArrayCache(tmp_path / "cache", {}, dtype)
+        caches[dtype].fill(files, lambda paths: values)
+    full, half = (np.stack([c[f] for f in files[:4]]) for c in caches.values())
+    np.testing.assert_array_equal(full, values)
+    np.testing.assert_allclose(half, values, rtol=2**-11)
+    assert half.nbytes * 2 == full.nbytes
+    regions, _ = stack_features([[caches["float16"][files[0]]]], 1)
+    assert regions.dtype == "float32"  # what a model is given
+
+
+def test_a_feature_that_half_precision_cannot_hold_is_refused(tmp_path, files):
+    cache = ArrayCache(tmp_path / "cache", {}, "float16")
+    with pytest.raises(DataError, match=r"7e\+04 does not fit.*training\.cache_dtype"):
+        cache.fill(files, lambda paths: np.full((4, 2, 3), 7e4, "float32"))
+
+
+def test_a_cache_is_mapped_not_read(tmp_path, files):
+    cache = ArrayCache(tmp_path / "cache", {})
+    cache.fill(files, Counting())
+    assert isinstance(cache.shards[0], np.memmap)
+
+
+def test_batches_are_worked_on_together_and_come_in_order():
+    together = threading.Barrier(WORKERS)
+
+    def work(part):
+        together.wait(timeout=30)  # broken unless as many are in work at a time
+        return part
+
+    found = list(map_batches(work, list(range(BATCH * WORKERS))))
+    assert [len(part) for part in found] == [BATCH] * WORKERS
+    assert [number for part in found for number in part] == list(range(BATCH * WORKERS))
+
+
+def test_the_first_error_in_order_is_raised_and_the_rest_left():
+    done = []
+
+    def work(part):
+        done.extend(part)
+        if part[0] >= BATCH:
+            raise ValueError(part[0])
+
+    with pytest.raises(ValueError, match=f"^{BATCH}$"):
+        list(map_batches(work, list(range(BATCH * 200))))
+    assert len(done) < BATCH * 200

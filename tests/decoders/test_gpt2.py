@@ -249,9 +249,9 @@ def damage(folder, kind: str) -> None:
         ("pickle", "a pickle, which can run any code"),
         ("a weight", r"lacks h\.1\.mlp\.c_fc\.bias"),
         ("words", "fewer word vectors than words"),
-        ("config.json", r"config\.json: cannot be read"),
+        ("config.json", r"config\.json: missing"),
         ("merges.txt", r"merges\.txt"),
-        ("vocab.json", r"tokenizer\.json: cannot be read"),
+        ("vocab.json", r"tokenizer\.json: missing"),
     ],
 )
 def test_a_damaged_folder_is_an_error(tmp_path, kind, message):

@@ -116,8 +116,9 @@ def test_scores_equal_those_of_scikit_learn(rows, random):
         assert scores["example_f1" + suffix] == pytest.approx(expected)
         proper = [c for c in range(1, 18) if true[:, c].any()]
         if proper:
-            expected = f1_score(true[:, proper], guess[:, proper], average="macro", zero_division=0)
-            assert scores["clinical_f1" + suffix] == pytest.approx(expected)
+            # A column at a time: one alone would be taken for a problem of two classes.
+            each = [f1_score(true[:, c], guess[:, c], zero_division=0) for c in proper]
+            assert scores["clinical_f1" + suffix] == pytest.approx(np.mean(each))
 
 
 @given(MATRICES)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.search import Rules, beam_search, greedy_search, replay
+from xray_captioning.search import Rules, beam_search, greedy_search
 
 START, END = 1, 2
 
@@ -26,6 +26,10 @@ def toy(table):
         "last": ops.zeros((batch,), dtype="int32"),
     }
     return state, step
+
+
+def all_of(studies):
+    return ops.ones((studies,), dtype="bool")
 
 
 def log_probability(table, tokens):
@@ -55,7 +59,7 @@ def test_wide_beam_equals_brute_force(penalty):
     table = np.random.default_rng(0).normal(size=(3, vocabulary, vocabulary, vocabulary)) * 2
     captions = list(every_caption(vocabulary, length))
     state, step = toy(table)
-    found = beam_search(state, step, 3, Rules(START, END, length), len(captions), penalty)
+    found = beam_search(state, step, all_of(3), Rules(START, END, length), len(captions), penalty)
     for row in range(3):
         score = {
             c: log_probability(table[row], c) / ((5 + len(c)) / 6) ** penalty for c in captions
@@ -73,8 +77,8 @@ def test_wide_beam_equals_brute_force(penalty):
 def test_beam_of_one_equals_greedy(seed, penalty):
     table = np.random.default_rng(seed).normal(size=(6, 7, 7, 7)) * 2
     rules = Rules(START, END, 9, banned=(0,))
-    greedy = greedy_search(*toy(table), 6, rules)
-    beam = beam_search(*toy(table), 6, rules, 1, penalty)
+    greedy = greedy_search(*toy(table), all_of(6), rules)
+    beam = beam_search(*toy(table), all_of(6), rules, 1, penalty)
     assert np.array_equal(greedy.tokens, beam.tokens)
     np.testing.assert_allclose(greedy.log_probabilities, beam.log_probabilities, atol=1e-5)
 
@@ -82,8 +86,8 @@ def test_beam_of_one_equals_greedy(seed, penalty):
 def test_a_wider_beam_never_scores_lower_than_greedy_on_average():
     table = np.random.default_rng(3).normal(size=(50, 6, 6, 6)) * 2
     rules = Rules(START, END, 8)
-    greedy = greedy_search(*toy(table), 50, rules)
-    beam = beam_search(*toy(table), 50, rules, 4)
+    greedy = greedy_search(*toy(table), all_of(50), rules)
+    beam = beam_search(*toy(table), all_of(50), rules, 4)
     gain = (
         ops.convert_to_numpy(beam.log_probabilities)[:, 0]
         - ops.convert_to_numpy(greedy.log_probabilities)[:, 0]
@@ -93,7 +97,7 @@ def test_a_wider_beam_never_scores_lower_than_greedy_on_average():
 
 def test_log_probability_is_that_of_the_tokens():
     table = np.random.default_rng(1).normal(size=(4, 5, 5, 5))
-    found = beam_search(*toy(table), 4, Rules(START, END, 6), 3, 0.5)
+    found = beam_search(*toy(table), all_of(4), Rules(START, END, 6), 3, 0.5)
     for row, beam in itertools.product(range(4), range(3)):
         tokens = caption(ops.convert_to_numpy(found.tokens)[row, beam])
         assert float(found.log_probabilities[row, beam]) == pytest.approx(
@@ -103,7 +107,9 @@ def test_log_probability_is_that_of_the_tokens():
 
 def test_captions_of_a_beam_are_distinct():
     table = np.random.default_rng(2).normal(size=(8, 5, 5, 5))
-    found = ops.convert_to_numpy(beam_search(*toy(table), 8, Rules(START, END, 6), 5).tokens)
+    found = ops.convert_to_numpy(
+        beam_search(*toy(table), all_of(8), Rules(START, END, 6), 5).tokens
+    )
     assert all(len({tuple(t) for t in row}) == 5 for row in found)
 
 
@@ -115,9 +121,9 @@ def test_banned_tokens_and_repeated_ngrams_are_never_chosen(search):
     table[..., END] = -30
     rules = Rules(START, END, 10, banned=(0,), no_repeat_ngram=2)
     found = (
-        greedy_search(*toy(table), 2, rules)
+        greedy_search(*toy(table), all_of(2), rules)
         if search == "greedy"
-        else beam_search(*toy(table), 2, rules, 3)
+        else beam_search(*toy(table), all_of(2), rules, 3)
     )
     for row in ops.convert_to_numpy(found.tokens)[:, 0]:
         said = [t for t in caption(row) if t]
@@ -130,22 +136,109 @@ def test_banned_tokens_and_repeated_ngrams_are_never_chosen(search):
 def test_a_finished_study_is_not_changed_by_a_longer_neighbour():
     table = np.random.default_rng(5).normal(size=(5, 6, 6, 6)) * 3
     rules = Rules(START, END, 7)
-    together = beam_search(*toy(table), 5, rules, 3)
+    together = beam_search(*toy(table), all_of(5), rules, 3)
     for row in range(5):
-        alone = beam_search(*toy(table[row : row + 1]), 1, rules, 3)
+        alone = beam_search(*toy(table[row : row + 1]), all_of(1), rules, 3)
         assert np.array_equal(alone.tokens[0], together.tokens[row])
 
 
-def test_replay_gives_back_the_search_total():
-    table = np.random.default_rng(6).normal(size=(4, 6, 6, 6))
-    found = greedy_search(*toy(table), 4, Rules(START, END, 6))
+@pytest.mark.parametrize("search", [greedy_search, lambda *args: beam_search(*args, 3, 0.5)])
+def test_gains_are_those_of_the_tokens_and_add_up(search):
+    table = np.random.default_rng(1).normal(size=(4, 5, 5, 5))
+    found = search(*toy(table), all_of(4), Rules(START, END, 6))
+    for row in range(4):
+        tokens = caption(ops.convert_to_numpy(found.tokens)[row, 0])
+        steps = [log_probability(table[row], tokens[:n]) for n in range(len(tokens) + 1)]
+        expected = np.pad(np.diff(steps), (0, 6 - len(tokens)))
+        np.testing.assert_allclose(found.gains[row, 0], expected, atol=1e-5)
+    sums = ops.sum(found.gains, axis=2)
+    np.testing.assert_allclose(sums, found.log_probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("search", [greedy_search, lambda *args: beam_search(*args, 3)])
+def test_attention_is_that_of_the_best_caption(search):
+    table = np.random.default_rng(8).normal(size=(6, 7, 7, 7))
     state, step = toy(table)
-    gains, attention = replay(state, step, found.tokens[:, 0], START)
-    real = ops.convert_to_numpy(found.tokens)[:, 0] > 0
-    real |= np.cumsum(ops.convert_to_numpy(found.tokens)[:, 0] == END, axis=1) == 0
-    total = (ops.convert_to_numpy(gains) * real).sum(axis=1)
-    np.testing.assert_allclose(total, found.log_probabilities[:, 0], atol=1e-5)
-    assert attention.shape == (4, 6, 0)
+    state["attention"] = ops.zeros((6, 7))
+
+    def looking(token, state):  # at the region with the number of the token it reads
+        logits, after = step(token, state)
+        return logits, {**after, "attention": ops.one_hot(token, 7)}
+
+    found = search(state, looking, all_of(6), Rules(START, END, 9))
+    for tokens, maps in zip(ops.convert_to_numpy(found.tokens)[:, 0], found.attention):
+        read = (START, *caption(tokens))[:-1]
+        assert np.argmax(maps, axis=1)[: len(read)].tolist() == list(read)
+
+
+def test_a_state_leaf_that_no_step_changes_is_the_same_for_all_beams():
+    table = np.random.default_rng(9).normal(size=(4, 6, 6, 6))
+    rules = Rules(START, END, 7)
+    state, step = toy(table)
+
+    def rebuilding(token, state):
+        logits, after = step(token, state)
+        return logits, {**after, "row": after["row"] + 0}
+
+    kept = beam_search(state, step, all_of(4), rules, 3)
+    moved = beam_search(state, rebuilding, all_of(4), rules, 3)
+    assert np.array_equal(kept.tokens, moved.tokens)
+
+
+def counting(state, step):
+    """The same search, whose attention tells how many steps there were."""
+
+    def counted(token, state):
+        logits, after = step(token, {name: state[name] for name in ("row", "last")})
+        return logits, {**after, "attention": state["attention"] + 1}
+
+    return {**state, "attention": ops.zeros((state["row"].shape[0], 1))}, counted
+
+
+SEARCHES = {"greedy": greedy_search, "beam": lambda *args: beam_search(*args, 3)}
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_token_costs_one_step_and_the_last_end_is_the_last_step(search):
+    table = np.random.default_rng(4).normal(size=(8, 6, 6, 6))
+    table[..., END] += 3
+    found = SEARCHES[search](*counting(*toy(table)), all_of(8), Rules(START, END, 40))
+    longest = max(len(caption(t)) for t in ops.convert_to_numpy(found.tokens)[:, 0])
+    steps = int(np.max(found.attention))
+    assert steps < 40
+    assert steps == longest if search == "greedy" else steps >= longest
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_padding_is_finished_before_it_begins(search):
+    table = np.zeros((5, 6, 6, 6))
+    table[:2, ..., END] = 30  # the first two studies end at once, the others never would
+    table[2:, ..., END] = -30
+    real = ops.convert_to_tensor([True, True, False, False, False])
+    found = SEARCHES[search](*counting(*toy(table)), real, Rules(START, END, 40))
+    assert int(np.max(found.attention)) < 5
+    assert not ops.convert_to_numpy(found.tokens)[2:].any()
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_last_quarter_of_a_large_batch_goes_on_alone(search):
+    table = np.random.default_rng(5).normal(size=(70, 6, 6, 6)) * 2
+    table[..., END] += 5
+    table[::7, ..., END] -= 14  # ten long captions
+    rules, rows = Rules(START, END, 12), set()
+    state, step = toy(table)
+
+    def seen(token, state):
+        rows.add(token.shape[0])
+        return step(token, state)
+
+    together = SEARCHES[search](state, seen, all_of(70), rules)
+    beams = 1 if search == "greedy" else 3
+    assert rows == {70 * beams, 17 * beams}
+    alone = [SEARCHES[search](*toy(table[i : i + 35]), all_of(35), rules) for i in (0, 35)]
+    for name in ("tokens", "log_probabilities", "gains"):
+        expected = np.concatenate([getattr(part, name) for part in alone])
+        np.testing.assert_allclose(getattr(together, name), expected, atol=1e-5)
 
 
 def test_search_runs_compiled():
@@ -156,7 +249,7 @@ def test_search_runs_compiled():
     table = np.random.default_rng(7).normal(size=(4, 6, 6, 6))
     state, step = toy(table)
     rules = Rules(START, END, 6, no_repeat_ngram=2)
-    eager = beam_search(state, step, 4, rules, 3)
+    eager = beam_search(state, step, all_of(4), rules, 3)
     for jit in (False, True):
-        run = tf.function(lambda s: beam_search(s, step, 4, rules, 3), jit_compile=jit)
+        run = tf.function(lambda s: beam_search(s, step, all_of(4), rules, 3), jit_compile=jit)
         assert np.array_equal(run(state).tokens, eager.tokens)

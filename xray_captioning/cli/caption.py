@@ -21,12 +21,28 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 Studies = list[list[str]]
 Row = tuple[list[str], dict[str, float]]  # the caption, if any, and the findings
+Named = list[tuple[str, list[str]]]  # a study's name and its images
 Rows = Callable[[Studies], Iterator[Row]]
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|DIR ...")
+@click.argument("images", nargs=-1, metavar="[IMAGE|DIR ...]")
 @click.option("--bundle", default=DEFAULT, show_default=True, metavar="BUNDLE")
+@click.option(
+    "--data",
+    type=options.existing,
+    help="Folder or file of studies as train reads them, instead of images: two views of a study "
+    "make one caption.",
+)
+@click.option("--images", "image_dir", type=options.existing, help="Where --data's images are.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a table there: .csv, .parquet or .jsonl. A study that cannot be read has its row "
+    "too, with the reason in the column error; the exit status is then 1.",
+)
+@click.option("--resume", is_flag=True, help="Go on with a run to --out that was stopped.")
 @click.option("--beam", type=click.IntRange(1, 100), help="Beam size; 1 is greedy.")
 @click.option(
     "--findings",
@@ -36,12 +52,22 @@ Rows = Callable[[Studies], Iterator[Row]]
 )
 @options.seed
 def caption(
-    images: tuple[str, ...], bundle: str, beam: int | None, findings: bool, seed: int | None
+    images: tuple[str, ...],
+    bundle: str,
+    data: Path | None,
+    image_dir: Path | None,
+    out: Path | None,
+    resume: bool,
+    beam: int | None,
+    findings: bool,
+    seed: int | None,
 ) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
 
-    Of a DIR, each image is a study of its own.
+    Of a DIR, each image is a study of its own. Where DICOM files name their views the frontal one
+    is looked at first.
     """
+    _check_options(images, data, image_dir, out, resume, findings)
     from xray_captioning.bundle import find_bundle, read_bundle
     from xray_captioning.config import Config
 
@@ -53,10 +79,72 @@ def caption(
             "of train-encoder or CheXNet's"
         )
     config = Config.from_dict(values["config"], f"{folder}/captioner.json")
-    studies = [study for given in images for study in _studies(given, config.image.views)]
+    named = _source_studies(data, image_dir, config) if data else _named(images, config)
+    if out is not None:
+        _write_file(folder, values, named, out, beam, resume)
+        return
+    studies = [paths for _, paths in named if paths]
+    if absent := len(named) - len(studies):
+        click.echo(f"note: {absent} of {len(named)} studies have no image there", err=True)
     _check_images(studies)
     print_all = _print_table if findings else _print_captions
     print_all(folder, config, values, studies, beam)
+
+
+def _check_options(
+    images: tuple[str, ...],
+    data: Path | None,
+    image_dir: Path | None,
+    out: Path | None,
+    resume: bool,
+    findings: bool,
+) -> None:
+    if bool(images) == (data is not None):
+        raise ConfigError("give either IMAGE or DIR, or --data; see xray-captioning caption --help")
+    if image_dir is not None and data is None:
+        raise ConfigError("--images says where the images of --data are; give --data, too")
+    if resume and out is None:
+        raise ConfigError("--resume goes on with a run to a file; give its --out, too")
+    if out is not None and findings:
+        raise ConfigError("a file of --out holds the findings anyway; leave out --findings")
+    if out is not None:
+        from xray_captioning.caption_table import check_out
+
+        check_out(out, resume)
+
+
+def _write_file(
+    folder: Path, values: dict[str, Any], named: Named, out: Path, beam: int | None, resume: bool
+) -> None:
+    from xray_captioning.batch import Study, caption_to_file
+    from xray_captioning.bundle import MANIFEST
+    from xray_captioning.captioner import Captioner
+    from xray_captioning.files import sha256_file
+
+    digest = sha256_file(folder / MANIFEST)
+    studies = [Study(*found) for found in named]
+    _note(values)
+    errors = caption_to_file(Captioner.load(folder), digest, studies, out, beam, resume)
+    click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
+    if errors:
+        raise click.exceptions.Exit(1)
+
+
+def _named(images: tuple[str, ...], config: Config) -> Named:
+    found = [study for given in images for study in _studies(given, config.image.views)]
+    return [(_names(study), study) for study in found]
+
+
+def _source_studies(data: Path, image_dir: Path | None, config: Config) -> Named:
+    """Return the id of each study and those of its images that are there and looked at."""
+    from xray_captioning.data.sources import read_studies, with_images
+    from xray_captioning.references import study_images
+
+    studies = read_studies(data, image_dir)
+    present = with_images(studies)
+    there = dict(zip(present["study_id"], study_images(present, config)))
+    # One image that stands in for two views is named once.
+    return [(name, list(dict.fromkeys(there.get(name, ())))) for name in studies["study_id"]]
 
 
 def _print_captions(

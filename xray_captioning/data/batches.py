@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,15 @@ Maker = Callable[[Array, np.random.Generator, int], Any]
 Inputs = Callable[[Array, np.random.Generator], dict[str, Array]]
 Images = Sequence[Sequence[str]]
 WINDOW = 8  # batches whose studies are sorted by length together
+AHEAD = 4  # batches that are made while others are trained on
 STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are compiled
 
 
 class Batches(keras.utils.PyDataset):
     """Batches of study numbers, shuffled anew in each epoch.
+
+    Asking for one batch lets two threads make the next ones, on any backend and without a second
+    process. What a batch holds depends on seed, epoch and its index alone, not on the threads.
 
     Parameters
     ----------
@@ -45,6 +50,7 @@ class Batches(keras.utils.PyDataset):
         weights: Array | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
+        self._pool = ThreadPoolExecutor(2, "batches")
         self.make, self.studies, self.batch_size = make, studies, batch_size
         self.seed, self.lengths, self.weights = seed, lengths, weights
         self.epoch = 0
@@ -57,6 +63,7 @@ class Batches(keras.utils.PyDataset):
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self._epoch, self._plan = epoch, self._arrange(epoch)
+        self._ahead: dict[int, Future[Any]] = {}
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -64,8 +71,12 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         """Return one batch."""
-        rng = np.random.default_rng([self.seed or 0, self.epoch, index])
-        return self.make(self._plan[index], rng, index)
+        ahead = self._ahead
+        for i in range(index, min(index + 1 + AHEAD, len(self))):
+            if i not in ahead:
+                rng = np.random.default_rng([self.seed or 0, self.epoch, i])
+                ahead[i] = self._pool.submit(self.make, self._plan[i], rng, i)
+        return ahead.pop(index).result()
 
     def _arrange(self, epoch: int) -> list[Array]:
         order = np.arange(self.studies)

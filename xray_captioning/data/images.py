@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png
-from xray_captioning.data.dicom import PREAMBLE, decode_dicom, is_dicom
+from xray_captioning.data.dicom import PREAMBLE, decode_dicom, is_dicom, view_of
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
 Pixels = NDArray[np.float32]
@@ -67,6 +67,34 @@ def read_images(
         for target, image in zip(images, pool.map(read, sources), strict=True):
             target[:] = image
     return images
+
+
+def frontal_first(images: Sequence[Image]) -> list[Image]:
+    """Order the images of one study by the views that their DICOM files name.
+
+    Frontal ones come before those that name no view, and lateral ones last; otherwise, and for
+    PNG, JPEG and pixels, the order stays as it is.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        As `read_image` takes them.
+
+    Returns
+    -------
+    list of Image
+
+    Raises
+    ------
+    MissingExtraError
+        If one of several is a DICOM file and pydicom is not installed.
+    """
+    if len(images) < 2:
+        return list(images)
+    rank = {"frontal": 0, "unknown": 1, "lateral": 2}
+    return sorted(
+        images, key=lambda image: 1 if isinstance(image, np.ndarray) else rank[view_of(image)]
+    )
 
 
 def read_image(

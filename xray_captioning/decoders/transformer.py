@@ -227,8 +227,7 @@ class Transformer(Decoder):
         before = (ops.arange(self.maximum_length) <= time)[None, None]
         pasts = []
         for block, past, image in zip(self.blocks, state["past"], state["images"]):
-            new = zip(past, block.past(x))
-            past = tuple(ops.slice_update(old, (0, 0, time, 0), now) for old, now in new)
+            past = tuple(_written(old, now, time) for old, now in zip(past, block.past(x)))
             pasts.append(past)
             x, weights = block.advance(x, past, before, image, state["mask"][:, None])
         logits = self.logits(self.norm(x))[:, 0]
@@ -267,3 +266,15 @@ class Transformer(Decoder):
     def _images(self, features: Features) -> list[tuple[Any, Any]]:
         regions = ops.cast(features.regions, self.compute_dtype)
         return [block.cross_attention.memory(regions) for block in self.blocks]
+
+
+def _written(past: Any, now: Any, time: Any) -> Any:
+    """Return past (B, H, T, D) with ``now`` (B, H, 1, D) at one time of all rows.
+
+    Outside XLA, TensorFlow runs ``slice_update`` as a program of its own; this is one operation.
+    """
+    _, heads, length, width = past.shape
+    rows = ops.arange(ops.shape(past)[0] * heads) * length + time
+    flat = ops.reshape(past, (-1, width))
+    flat = ops.scatter_update(flat, rows[:, None], ops.reshape(now, (-1, width)))
+    return ops.reshape(flat, (-1, heads, length, width))

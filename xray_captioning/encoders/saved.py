@@ -17,7 +17,7 @@ from xray_captioning.backend import ops
 from xray_captioning.bundle import FORMAT, find_bundle, read_bundle, write_bundle
 from xray_captioning.card import model_card
 from xray_captioning.config import Config
-from xray_captioning.data.features import Array, select_images, stack_features
+from xray_captioning.data.features import Array, map_batches, select_images, stack_features
 from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.splits import Split
 from xray_captioning.encoders.backbones import find_backbone
@@ -27,8 +27,8 @@ from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.keras2 import is_keras2
 
 
-def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: int = 32) -> Array:
-    """Read, normalise and encode images.
+def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
+    """Read, normalise and encode images, a few small batches at a time.
 
     Parameters
     ----------
@@ -38,22 +38,21 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: i
         Its image part says how pixels become input.
     images : sequence of Image
         As :func:`~xray_captioning.data.images.read_image` takes them.
-    batch : int
-        Images encoded at a time.
 
     Returns
     -------
     array, shape (images, rows, columns, channels), float32
     """
     image = config.image
-    maps = []
-    for start in range(0, len(images), batch):
-        pixels = read_images(images[start : start + batch], image.size, image.resize)
+
+    def maps(part: list[Image]) -> Array:
+        pixels = read_images(part, image.size, image.resize)
         # To the next power of two, so that few shapes are compiled and little is encoded in vain.
-        padding = 2 ** math.ceil(math.log2(len(pixels))) - len(pixels)
+        padding = 2 ** math.ceil(math.log2(len(part))) - len(part)
         pixels = np.pad(normalise(pixels, image.normalisation), [(0, padding)] + [(0, 0)] * 3)
-        maps.append(ops.convert_to_numpy(encode(pixels))[: len(pixels) - padding])
-    return np.concatenate(maps)
+        return ops.convert_to_numpy(encode(pixels))[: len(part)]
+
+    return np.concatenate(list(map_batches(maps, images)))
 
 
 def encode_studies(

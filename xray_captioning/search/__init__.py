@@ -1,6 +1,8 @@
 """Captions from a step function; nothing here knows a model."""
 
 from xray_captioning.search.beam import beam_search
-from xray_captioning.search.greedy import Rules, SearchResult, greedy_search, replay
+from xray_captioning.search.greedy import Sampling, greedy_search, sample_search
+from xray_captioning.search.loop import SearchResult
+from xray_captioning.search.rules import Rules
 
-__all__ = ["Rules", "SearchResult", "beam_search", "greedy_search", "replay"]
+__all__ = ["Rules", "Sampling", "SearchResult", "beam_search", "greedy_search", "sample_search"]

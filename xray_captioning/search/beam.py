@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.search.greedy import (
-    Rules,
+from xray_captioning.search.loop import (
+    Carried,
     SearchResult,
     Step,
-    allowed_log_probabilities,
-    write_token,
+    attention_of,
+    run_until_done,
 )
-
-IMPOSSIBLE = -1e9
+from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
 
 
 def beam_search(
-    state: Any, step: Step, batch: int, rules: Rules, beam_size: int, length_penalty: float = 0.0
+    state: Any, step: Step, real: Any, rules: Rules, beam_size: int, length_penalty: float = 0.0
 ) -> SearchResult:
     """Keep the best ``beam_size`` unfinished captions, and as many finished ones.
 
@@ -32,9 +31,10 @@ def beam_search(
         What ``step`` starts from.
     step : callable
         ``step(token (rows,) int32, state) -> logits (rows, vocabulary), state``; it is called
-        with ``batch * beam_size`` rows.
-    batch : int
-        Number of studies.
+        with ``beam_size`` rows a study. A tensor of the state that it returns as it got it
+        belongs to the study rather than to the caption, and stays where it is.
+    real : tensor, shape (batch,), bool
+        False for padding, which is finished before it begins.
     rules : Rules
     beam_size : int
     length_penalty : float
@@ -50,40 +50,49 @@ def beam_search(
     ----------
     .. [1] Wu et al., arXiv:1609.08144, section 7 and eq. 14 (length normalisation).
     """
-    search = _Search(step, batch, rules, beam_size, length_penalty)
-    alive, pool = search.begin(state)
-    loop = (ops.convert_to_tensor(0, "int32"), alive, pool)
-    _, alive, pool = ops.while_loop(
-        search.unfinished, search.advance, loop, maximum_iterations=rules.maximum_length
-    )
+    search = _Search(step, rules, beam_size, length_penalty)
+    found = run_until_done(search.advance, search.begin(state, real), rules.maximum_length)
     # A caption cut at the maximum length counts as it stands.
-    totals = ops.where(alive["done"][:, None], IMPOSSIBLE, alive["totals"])
+    totals = ops.where(found["done"][:, None], IMPOSSIBLE, found["totals"])
     scores = search.normalised(totals, rules.maximum_length)
-    return SearchResult(*search.merge(pool, (alive["tokens"], totals, scores)))
+    captions, totals, scores = search.merge(found["pool"], (found["captions"], totals, scores))
+    # Where the best caption was among the beams when each of its tokens was chosen.
+    slots = captions["slots"][:, 0, :, None]
+    attention = ops.take_along_axis(found["attention"], slots[:, None], axis=1)[:, 0]
+    return SearchResult(captions["tokens"], totals, scores, captions["gains"], attention)
 
 
 class _Search:
-    """The loop's pieces; (B, K, T) is batch, beams, time."""
+    """The loop's pieces; every leaf they carry is (B, K, ...): batch, beams."""
 
-    def __init__(
-        self, step: Step, batch: int, rules: Rules, beam_size: int, length_penalty: float
-    ) -> None:
-        self.step, self.batch, self.rules = step, batch, rules
-        self.beams, self.length_penalty = beam_size, length_penalty
+    def __init__(self, step: Step, rules: Rules, beams: int, length_penalty: float) -> None:
+        self.step, self.rules = step, rules
+        self.beams, self.length_penalty = beams, length_penalty
 
-    def begin(self, state: Any) -> tuple[Any, Any]:
-        shape = (self.batch, self.beams)
-        tokens = ops.zeros((*shape, self.rules.maximum_length), dtype="int32")
+    def begin(self, state: Any, real: Any) -> Carried:
+        shape = (real.shape[0], self.beams)
+        attention = attention_of(state, ops.zeros(real.shape))
+        # What is said of a caption, by the time of its tokens.
+        kinds = {"tokens": "int32", "gains": "float32", "slots": "int32"}
+        captions = {
+            name: ops.zeros((*shape, self.rules.maximum_length), dtype=kind)
+            for name, kind in kinds.items()
+        }
         nothing = ops.full(shape, IMPOSSIBLE, dtype="float32")
-        alive = {
-            "state": keras.tree.map_structure(lambda x: ops.repeat(x, self.beams, axis=0), state),
-            "last": ops.full((self.batch * self.beams,), self.rules.start_id, dtype="int32"),
-            "tokens": tokens,
+        return {
+            "state": keras.tree.map_structure(
+                lambda x: ops.repeat(x[:, None], self.beams, axis=1), state
+            ),
+            "last": ops.full(shape, self.rules.start_id, dtype="int32"),
+            "captions": captions,
             # All beams start alike, so only the first may be extended.
             "totals": ops.where(ops.arange(self.beams) == 0, 0.0, nothing),
-            "done": ops.zeros((self.batch,), dtype="bool"),
+            "attention": ops.zeros(
+                (*shape, self.rules.maximum_length, attention.shape[1]), dtype="float32"
+            ),
+            "pool": (captions, nothing, nothing),
+            "done": ops.logical_not(real),
         }
-        return alive, (tokens, nothing, nothing)
 
     def normalised(self, totals: Any, length: Any) -> Any:
         if not self.length_penalty:
@@ -91,71 +100,94 @@ class _Search:
         penalty = ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
         return ops.where(totals <= IMPOSSIBLE / 2, IMPOSSIBLE, totals / penalty)
 
-    def unfinished(self, time: Any, alive: Any, pool: Any) -> Any:
-        return ops.logical_not(ops.all(alive["done"]))
-
-    def advance(self, time: Any, alive: Any, pool: Any) -> Any:
-        logits, state = self.step(alive["last"], alive["state"])
-        totals, tokens, beam, token = self.candidates(logits, alive, time)
-        ends = token == self.rules.end_id
-        in_beam = ops.arange(2 * self.beams) < self.beams
-        going = ops.logical_not(alive["done"])[:, None]
-        finished = ops.logical_and(ops.logical_and(ends, in_beam), going)
-        finished_totals = ops.where(finished, totals, IMPOSSIBLE)
-        scores = self.normalised(finished_totals, time + 1)
-        pool = self.merge(pool, (tokens, finished_totals, scores))
-        alive = {
-            **self.survivors(state, totals, tokens, beam, token, ends),
-            "done": alive["done"],
+    def advance(self, time: Any, carried: Carried) -> tuple[Any, Carried]:
+        last, state = keras.tree.map_structure(_flat, (carried["last"], carried["state"]))
+        logits, after = self.step(last, state)
+        totals, captions, ends = self.candidates(logits, carried, time)
+        pool = self.with_finished(carried, captions, totals, ends, time + 1)
+        totals, chosen = ops.top_k(ops.where(ends, IMPOSSIBLE, totals), self.beams)
+        captions = _choose(captions, ops.cast(chosen, "int32"))
+        beam = ops.take(captions["slots"], time, axis=2)
+        looked = self.unflat(attention_of(after, last))
+        return time + 1, {
+            "state": self.reordered(carried["state"], state, after, beam),
+            "last": ops.take(captions["tokens"], time, axis=2),
+            "captions": captions,
+            "totals": totals,
+            "attention": write_at(carried["attention"], looked, time, 2),
+            "pool": pool,
+            "done": self.is_done(carried["done"], totals, pool, time + 1),
         }
-        return time + 1, {**alive, "done": self.is_done(alive, pool, time + 1)}, pool
 
-    def is_done(self, alive: Any, pool: Any, length: Any) -> Any:
+    def candidates(self, logits: Any, carried: Carried, time: Any) -> tuple[Any, Any, Any]:
+        # The 2K best continuations: at most K of them end, so K can always go on. They are among
+        # the 2K best of each beam.
+        captions, width = carried["captions"], min(2 * self.beams, logits.shape[1])
+        gains, tokens = continuations(logits, _flat(captions["tokens"]), time, self.rules, width)
+        gains, tokens = (ops.reshape(x, (-1, self.beams * width)) for x in (gains, tokens))
+        totals = ops.maximum(ops.repeat(carried["totals"], width, axis=1) + gains, IMPOSSIBLE)
+        totals, chosen = ops.top_k(totals, 2 * self.beams)
+        chosen = ops.cast(chosen, "int32")
+        slots = chosen // width
+        tokens, gains = _choose((tokens, gains), chosen)
+        new = {"tokens": tokens, "gains": gains, "slots": slots}
+        captions = {
+            name: write_at(kept, new[name], time, 2)
+            for name, kept in _choose(captions, slots).items()
+        }
+        return totals, captions, tokens == self.rules.end_id
+
+    def with_finished(
+        self, carried: Carried, captions: Any, totals: Any, ends: Any, length: Any
+    ) -> Any:
+        in_beam = ops.arange(2 * self.beams) < self.beams
+        going = ops.logical_not(carried["done"])[:, None]
+        finished = ops.logical_and(ops.logical_and(ends, in_beam), going)
+        totals = ops.where(finished, totals, IMPOSSIBLE)
+        return self.merge(carried["pool"], (captions, totals, self.normalised(totals, length)))
+
+    def merge(self, pool: Any, others: Any) -> Any:
+        # The K best of two sets of captions; each is (captions, totals, scores).
+        captions, totals, scores = keras.tree.map_structure(
+            lambda *pair: ops.concatenate(pair, axis=1), pool, others
+        )
+        scores, chosen = ops.top_k(scores, self.beams)
+        captions, totals = _choose((captions, totals), ops.cast(chosen, "int32"))
+        real = (scores > IMPOSSIBLE / 2)[..., None]
+        captions = {name: ops.where(real, x, ops.zeros_like(x)) for name, x in captions.items()}
+        return captions, totals, scores
+
+    def is_done(self, done: Any, totals: Any, pool: Any, length: Any) -> Any:
         # Once done stays done: a caption that goes on would gain from the length penalty.
-        best = ops.max(self.normalised(alive["totals"], length), axis=1)
+        best = ops.max(self.normalised(totals, length), axis=1)
         worst = ops.min(pool[2], axis=1)
         beaten = ops.logical_and(worst > IMPOSSIBLE / 2, best <= worst)
-        hopeless = ops.max(alive["totals"], axis=1) <= IMPOSSIBLE / 2
-        return ops.logical_or(alive["done"], ops.logical_or(hopeless, beaten))
+        hopeless = ops.max(totals, axis=1) <= IMPOSSIBLE / 2
+        return ops.logical_or(done, ops.logical_or(hopeless, beaten))
 
-    def candidates(self, logits: Any, alive: Any, time: Any) -> tuple[Any, Any, Any, Any]:
-        # The 2K best continuations: at most K of them end, so K can always go on.
-        rows = ops.reshape(alive["tokens"], (-1, self.rules.maximum_length))
-        gains = allowed_log_probabilities(logits, rows, time, self.rules)
-        vocabulary = gains.shape[-1]
-        totals = alive["totals"][..., None] + ops.reshape(
-            gains, (self.batch, self.beams, vocabulary)
-        )
-        totals = ops.maximum(ops.reshape(totals, (self.batch, -1)), IMPOSSIBLE)
-        width = min(2 * self.beams, self.beams * vocabulary)
-        best, index = ops.top_k(totals, width)
-        if width < 2 * self.beams:
-            best = ops.pad(best, [(0, 0), (0, 2 * self.beams - width)], constant_values=IMPOSSIBLE)
-            index = ops.pad(index, [(0, 0), (0, 2 * self.beams - width)])
-        index = ops.cast(index, "int32")
-        beam, token = index // vocabulary, index % vocabulary
-        tokens = ops.take_along_axis(alive["tokens"], beam[..., None], axis=1)
-        return best, write_token(tokens, token, time), beam, token
+    def reordered(self, carried: Any, before: Any, after: Any, beam: Any) -> Any:
+        # Each beam gets the state of the beam it goes on from.
+        rows = _flat(ops.arange(beam.shape[0])[:, None] * self.beams + beam)
 
-    def survivors(
-        self, state: Any, totals: Any, tokens: Any, beam: Any, token: Any, ends: Any
-    ) -> dict[str, Any]:
-        totals, chosen = ops.top_k(ops.where(ends, IMPOSSIBLE, totals), self.beams)
-        beam = ops.take_along_axis(beam, ops.cast(chosen, "int32"), axis=1)
-        rows = ops.reshape(ops.arange(self.batch)[:, None] * self.beams + beam, (-1,))
-        last = ops.take_along_axis(token, ops.cast(chosen, "int32"), axis=1)
-        return {
-            "state": keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state),
-            "last": ops.reshape(last, (-1,)),
-            "tokens": ops.take_along_axis(tokens, ops.cast(chosen, "int32")[..., None], axis=1),
-            "totals": totals,
-        }
+        def follow(kept: Any, old: Any, new: Any) -> Any:
+            return kept if new is old else self.unflat(ops.take(new, rows, axis=0))
 
-    def merge(self, pool: Any, others: Any) -> tuple[Any, Any, Any]:
-        # The K best of two sets of captions; each is (tokens, totals, scores).
-        tokens, totals, scores = (ops.concatenate(pair, axis=1) for pair in zip(pool, others))
-        scores, chosen = ops.top_k(scores, self.beams)
-        chosen = ops.cast(chosen, "int32")
-        tokens = ops.take_along_axis(tokens, chosen[..., None], axis=1)
-        tokens = ops.where((scores <= IMPOSSIBLE / 2)[..., None], 0, tokens)
-        return tokens, ops.take_along_axis(totals, chosen, axis=1), scores
+        return keras.tree.map_structure(follow, carried, before, after)
+
+    def unflat(self, x: Any) -> Any:
+        return ops.reshape(x, (x.shape[0] // self.beams, self.beams, *x.shape[1:]))
+
+
+def _flat(x: Any) -> Any:
+    # (B, K, ...) to (B * K, ...)
+    return ops.reshape(x, (x.shape[0] * x.shape[1], *x.shape[2:]))
+
+
+def _choose(tree: Any, places: Any) -> Any:
+    """Return places (B, K) of leaves (B, M) or (B, M, T)."""
+
+    def chosen(x: Any) -> Any:
+        index = ops.reshape(places, (*places.shape, *(1,) * (len(x.shape) - 2)))
+        return ops.take_along_axis(x, index, axis=1)
+
+    return keras.tree.map_structure(chosen, tree)

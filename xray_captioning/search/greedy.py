@@ -1,4 +1,4 @@
-"""Greedy search, and the replay of a caption that is already chosen."""
+"""One caption a study, word by word: the likeliest word, or one drawn at random."""
 
 from __future__ import annotations
 
@@ -6,51 +6,42 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import ops
-
-Step = Callable[[Any, Any], tuple[Any, Any]]
-
-
-class SearchResult(NamedTuple):
-    """Captions of a batch, best first.
-
-    Attributes
-    ----------
-    tokens : tensor, shape (batch, beams, time), int32
-        Without the start token; after the end token only zeros.
-    log_probabilities : tensor, shape (batch, beams), float32
-        Natural logarithm of the caption's probability, end token included.
-    scores : tensor, shape (batch, beams), float32
-        What the captions are ranked by: the log-probability, length-normalised if asked.
-    """
-
-    tokens: Any
-    log_probabilities: Any
-    scores: Any
+from xray_captioning.search.loop import (
+    Carried,
+    SearchResult,
+    Step,
+    attention_of,
+    run_until_done,
+)
+from xray_captioning.search.rules import Rules, continuations, write_at
 
 
-class Rules(NamedTuple):
-    """What every search needs to know of the vocabulary and the caption's form.
+class Sampling(NamedTuple):
+    """How words are drawn at random.
 
     Attributes
     ----------
-    start_id, end_id : int
-        Tokens before the first and after the last word.
-    maximum_length : int
-        Most tokens to choose, the end token included.
-    banned : tuple of int
-        Tokens never chosen; their probability is not given to others.
-    no_repeat_ngram : int
-        No n-gram of this length twice in a caption; 0 allows all.
+    temperature : float
+        Divides the logits; above 0. Small ones come near to greedy search.
+    top_k : int
+        Draw among this many of the likeliest words; 0 is all.
+    top_p : float
+        Draw among the fewest likeliest words that together have this probability; in (0, 1].
+    seed : int
+        The same seed draws the same captions, however the studies are batched.
+
+    References
+    ----------
+    .. [1] Fan et al., arXiv:1805.04833 (top-k); Holtzman et al., arXiv:1904.09751 (top-p).
     """
 
-    start_id: int
-    end_id: int
-    maximum_length: int
-    banned: tuple[int, ...] = ()
-    no_repeat_ngram: int = 0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
 
 
-def greedy_search(state: Any, step: Step, batch: int, rules: Rules) -> SearchResult:
+def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResult:
     """Choose the likeliest token at every step until every study is finished.
 
     Parameters
@@ -58,9 +49,10 @@ def greedy_search(state: Any, step: Step, batch: int, rules: Rules) -> SearchRes
     state : nested tensors with a leading batch axis
         What ``step`` starts from.
     step : callable
-        ``step(token (batch,) int32, state) -> logits (batch, vocabulary), state``.
-    batch : int
-        Number of studies.
+        ``step(token (batch,) int32, state) -> logits (batch, vocabulary), state``; for any
+        batch.
+    real : tensor, shape (batch,), bool
+        False for padding, which is finished before it begins.
     rules : Rules
 
     Returns
@@ -69,113 +61,111 @@ def greedy_search(state: Any, step: Step, batch: int, rules: Rules) -> SearchRes
         With one beam.
     """
 
-    def unfinished(time: Any, token: Any, state: Any, tokens: Any, total: Any, done: Any) -> Any:
-        return ops.logical_not(ops.all(done))
+    def likeliest(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
+        gains, tokens = continuations(logits, carried["tokens"], time, rules, 1)
+        return gains[:, 0], tokens[:, 0]
 
-    def advance(time: Any, token: Any, state: Any, tokens: Any, total: Any, done: Any) -> Any:
-        logits, state = step(token, state)
-        scores = allowed_log_probabilities(logits, tokens, time, rules)
-        token = ops.where(done, 0, ops.cast(ops.argmax(scores, axis=-1), "int32"))
-        gain = ops.take_along_axis(scores, token[:, None], axis=-1)[:, 0]
-        total = total + ops.where(done, 0.0, gain)
-        done = ops.logical_or(done, token == rules.end_id)
-        return time + 1, token, state, write_token(tokens, token, time), total, done
-
-    loop = (
-        ops.convert_to_tensor(0, "int32"),
-        ops.full((batch,), rules.start_id, dtype="int32"),
-        state,
-        ops.zeros((batch, rules.maximum_length), dtype="int32"),
-        ops.zeros((batch,), dtype="float32"),
-        ops.zeros((batch,), dtype="bool"),
-    )
-    *_, tokens, total, _ = ops.while_loop(
-        unfinished, advance, loop, maximum_iterations=rules.maximum_length
-    )
-    return SearchResult(tokens[:, None], total[:, None], total[:, None])
+    return _search(state, step, real, rules, likeliest, {})
 
 
-def replay(state: Any, step: Step, tokens: Any, start_id: int) -> tuple[Any, Any]:
-    """Follow chosen captions again and say how sure and where the model was at each word.
+def sample_search(
+    state: Any, step: Step, real: Any, rules: Rules, sampling: Sampling, noise: Any
+) -> SearchResult:
+    """Draw a token at every step until every study is finished.
+
+    Log-probabilities are the model's own, at temperature 1 and over all words. Without
+    ``top_k`` every step sorts the vocabulary.
 
     Parameters
     ----------
-    state : dict of tensors with a leading batch axis
-        As for :func:`greedy_search`; its ``"attention"`` leaf, if any, is recorded.
-    step : callable
-    tokens : tensor, shape (batch, time), int32
-    start_id : int
+    state, step, real, rules
+        As for :func:`greedy_search`.
+    sampling : Sampling
+        Its seed is not read: ``noise`` is all that is random.
+    noise : tensor, shape (batch, maximum_length), float32
+        Uniform in [0, 1): one number a study and step, so that a study's caption depends on no
+        other study.
 
     Returns
     -------
-    log_probabilities : tensor, shape (batch, time), float32
-        Of each token given those before it.
-    attention : tensor, shape (batch, time, regions), float32
-        Zero regions where the decoder does not attend.
+    SearchResult
+        With one beam.
     """
-    batch, time = tokens.shape
-    regions = state["attention"].shape[1] if "attention" in state else 0
-    previous = ops.concatenate([ops.full((batch, 1), start_id, dtype="int32"), tokens], axis=1)
 
-    def advance(now: Any, state: Any, gains: Any, attention: Any) -> Any:
-        logits, state = step(ops.take(previous, now, axis=1), state)
-        token = ops.take(tokens, now, axis=1)[:, None]
-        gain = ops.take_along_axis(ops.log_softmax(logits, axis=-1), token, axis=-1)[:, 0]
-        here = ops.arange(time) == now
-        gains = ops.where(here[None], gain[:, None], gains)
-        if regions:
-            weights = ops.cast(state["attention"], "float32")
-            attention = ops.where(here[None, :, None], weights[:, None], attention)
-        return now + 1, state, gains, attention
+    def drawn(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
+        vocabulary = logits.shape[1]
+        width = min(sampling.top_k or vocabulary, vocabulary)
+        gains, tokens = continuations(logits, carried["tokens"], time, rules, width)
+        column = draw(gains, ops.take(carried["noise"], time, axis=1), sampling)[:, None]
+        return (
+            ops.take_along_axis(gains, column, axis=1)[:, 0],
+            ops.take_along_axis(tokens, column, axis=1)[:, 0],
+        )
 
-    loop = (
-        ops.convert_to_tensor(0, "int32"),
-        state,
-        ops.zeros((batch, time), dtype="float32"),
-        ops.zeros((batch, time, regions), dtype="float32"),
-    )
-    *_, gains, attention = ops.while_loop(
-        lambda now, *_: now < time, advance, loop, maximum_iterations=time
-    )
-    return gains, attention
+    noise = ops.convert_to_tensor(noise, dtype="float32")
+    return _search(state, step, real, rules, drawn, {"noise": noise})
 
 
-def allowed_log_probabilities(logits: Any, tokens: Any, time: Any, rules: Rules) -> Any:
-    """Return log-softmax (rows, vocabulary) with forbidden tokens at -1e9.
+def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
+    """Return a column of each row, drawn by inverting the distribution function.
 
     Parameters
     ----------
-    logits : tensor, shape (rows, vocabulary)
-    tokens : tensor, shape (rows, maximum_length), int32
-        Chosen so far.
-    time : scalar tensor, int32
-        Number of tokens chosen so far.
-    rules : Rules
+    gains : tensor, shape (rows, width), float32
+        Log-probabilities, the likeliest first.
+    noise : tensor, shape (rows,), float32
+        Uniform in [0, 1).
+    sampling : Sampling
+
+    Returns
+    -------
+    tensor, shape (rows,), int32
     """
-    scores = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-    vocabulary = scores.shape[-1]
-    for token in rules.banned:
-        scores = ops.where(ops.arange(vocabulary) == token, -1e9, scores)
-    if rules.no_repeat_ngram:
-        scores = ops.where(_repeats(tokens, time, vocabulary, rules.no_repeat_ngram), -1e9, scores)
-    return scores
+    weights = ops.softmax(gains / sampling.temperature, axis=-1)
+    before = ops.cumsum(weights, axis=-1) - weights
+    # A word belongs to the nucleus where those before it do not fill it; the first always does.
+    weights = ops.where(before < sampling.top_p - 1e-6, weights, 0.0)
+    upto = ops.cumsum(weights, axis=-1)
+    # Below 1 by more than float32 rounds, so that there always is a column beyond.
+    level = ops.minimum(noise, 1 - 1e-6)[:, None] * upto[:, -1:]
+    return ops.sum(ops.cast(upto <= level, "int32"), axis=-1)
 
 
-def write_token(tokens: Any, token: Any, time: Any) -> Any:
-    """Return ``tokens`` (..., length) with ``token`` (...) written at position ``time``."""
-    here = ops.arange(tokens.shape[-1]) == time
-    return ops.where(here, token[..., None], tokens)
+def _search(
+    state: Any,
+    step: Step,
+    real: Any,
+    rules: Rules,
+    choose: Callable[[Any, Any, Carried], tuple[Any, Any]],
+    extra: Carried,
+) -> SearchResult:
+    def advance(time: Any, carried: Carried) -> tuple[Any, Carried]:
+        logits, state = step(carried["last"], carried["state"])
+        gain, token = choose(logits, time, carried)
+        token, gain = ops.where(carried["done"], 0, token), ops.where(carried["done"], 0.0, gain)
+        return time + 1, {
+            **carried,
+            "state": state,
+            "last": token,
+            "done": ops.logical_or(carried["done"], token == rules.end_id),
+            "tokens": write_at(carried["tokens"], token, time, 1),
+            "gains": write_at(carried["gains"], gain, time, 1),
+            "attention": write_at(carried["attention"], attention_of(state, token), time, 1),
+        }
 
-
-def _repeats(tokens: Any, time: Any, vocabulary: int, n: int) -> Any:
-    # True (rows, vocabulary) where a token would complete an n-gram that is already there.
-    rows, length = tokens.shape
-    windows = length - n + 1
-    if windows < 1:
-        return ops.zeros((rows, vocabulary), dtype="bool")
-    same = ops.broadcast_to(ops.arange(windows) + n <= time, (rows, windows))
-    for k in range(n - 1):
-        suffix = ops.take(tokens, ops.maximum(time - (n - 1) + k, 0), axis=1)
-        same = ops.logical_and(same, tokens[:, k : k + windows] == suffix[:, None])
-    completes = ops.one_hot(tokens[:, n - 1 :], vocabulary, dtype="bool")
-    return ops.any(ops.logical_and(same[..., None], completes), axis=1)
+    shape = (real.shape[0], rules.maximum_length)
+    last = ops.full(real.shape, rules.start_id, dtype="int32")
+    regions = attention_of(state, last).shape[1]
+    carried = {
+        "state": state,
+        "last": last,
+        "done": ops.logical_not(real),
+        "tokens": ops.zeros(shape, dtype="int32"),
+        "gains": ops.zeros(shape, dtype="float32"),
+        "attention": ops.zeros((*shape, regions), dtype="float32"),
+        **extra,
+    }
+    found = run_until_done(advance, carried, rules.maximum_length)
+    total = ops.sum(found["gains"], axis=1)[:, None]
+    tokens, gains = found["tokens"][:, None], found["gains"][:, None]
+    return SearchResult(tokens, total, total, gains, found["attention"])

@@ -1,0 +1,181 @@
+"""The API under load on loopback: the server on two cores, its clients on the others.
+
+    python benchmarks/serving.py                            # the shipped bundle, a minute each
+    python benchmarks/serving.py --bundle runs/attention --requests 500
+    python benchmarks/serving.py --seconds 10 --clients 64 --set queue=32   # see the 503s
+
+It starts the server itself, once with batching and once without, and prints what 16 clients got,
+each sending its next request as soon as it has the last answer. Then 5,000 requests more show
+whether the memory of the process grows.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from xray_captioning.data.phantom import write_phantoms
+
+BOUNDARY = "boundary-of-the-benchmark"
+HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", default="phantom_attention")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--requests", type=int, default=5000, help="For memory; 0 leaves it out.")
+    parser.add_argument("--set", dest="limits", action="append", default=[], metavar="LIMIT=N")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_phantoms(Path(folder) / "phantom", studies=20, seed=5)
+        bodies = [form(files) for files in studies(Path(folder) / "phantom")]
+    pin(range(2, os.cpu_count() or 1))
+    print("| batching | requests/s | p50 ms | p99 ms | answered | 503 | failed | studies a batch |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    rates = {}
+    for name, batch in (("with", []), ("without", ["batch=1"])):
+        with server(given.bundle, [*batch, *given.limits]) as port:
+            found = load(port, bodies, given.clients, given.seconds)
+            rates[name] = report(name, *found, mean_batch(port))
+    print(f"\nwith batching {rates['with'] / rates['without']:.2f} times as many")
+    if given.requests:
+        with server(given.bundle, given.limits) as port:
+            memory(port, bodies, given.clients, given.requests)
+
+
+def studies(folder: Path) -> list[list[bytes]]:
+    """Return the two files of each study."""
+    files = sorted(folder.rglob("*.png"))
+    return [[file.read_bytes() for file in files[at : at + 2]] for at in range(0, len(files), 2)]
+
+
+def form(files: list[bytes]) -> bytes:
+    """Return the multipart body of a study."""
+    start = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="x"\r\n\r\n'
+    parts = b"".join(start.encode() + file + b"\r\n" for file in files)
+    return parts + f"--{BOUNDARY}--\r\n".encode()
+
+
+@contextmanager
+def server(bundle: str, limits: list[str]):
+    """Start a server on two cores; give its port once it is ready, and stop it in the end."""
+    line = [sys.executable, "-m", "xray_captioning", "serve", "--bundle", bundle, "--port", "0"]
+    line += [word for limit in limits for word in ("--set", limit)]
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=lambda: pin((0, 1))
+    )
+    try:
+        port = int(process.stdout.readline().split()[2].rpartition(b":")[2])
+        while get(port, "/readyz")[0] != 200:
+            time.sleep(0.2)
+        server.pid = process.pid
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, "it did not stop cleanly"
+
+
+def pin(cores) -> None:
+    """Keep this process on some cores, if there are such."""
+    cores = set(cores) & os.sched_getaffinity(0)
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """Ask for a page."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def load(port: int, bodies: list[bytes], clients: int, seconds: float, most: int = 0):
+    """Let clients send one request after the other; return statuses, times and the duration."""
+    statuses: Counter = Counter()
+    times: list[float] = []
+    end = time.monotonic() + seconds
+
+    def client(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        while time.monotonic() < end and (not most or sum(statuses.values()) < most):
+            begun = time.monotonic()
+            status = ask(connection, bodies[(number + len(times)) % len(bodies)])
+            statuses[status] += 1
+            if status == 200:
+                times.append(time.monotonic() - begun)
+            if status == 503:
+                time.sleep(1)  # as Retry-After says
+            if not isinstance(status, int):
+                connection.close()
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    begun = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses, times, time.monotonic() - begun
+
+
+def ask(connection: http.client.HTTPConnection, body: bytes) -> int | str:
+    """Send a study; return the status, or the name of what went wrong."""
+    try:
+        connection.request("POST", "/v1/captions", body, HEADERS)
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status == 200:
+            assert json.loads(text)["text"]
+        return answer.status
+    except Exception as error:
+        return type(error).__name__
+
+
+def mean_batch(port: int) -> float:
+    """Return how many studies the model saw at a time."""
+    lines = dict(line.rsplit(" ", 1) for line in get(port, "/metrics")[1].decode().splitlines())
+    name = "xray_captioning_batch_studies"
+    return float(lines[f"{name}_sum"]) / float(lines[f"{name}_count"])
+
+
+def report(
+    name: str, statuses: Counter, times: list[float], duration: float, batch: float
+) -> float:
+    """Print a row; return requests a second."""
+    rate = len(times) / duration
+    middle, late = (1000 * np.percentile(times, share) for share in (50, 99))
+    failed = {status: n for status, n in statuses.items() if status not in (200, 503)}
+    row = [name, f"{rate:.1f}", f"{middle:.0f}", f"{late:.0f}", len(times), statuses[503]]
+    print("|", " | ".join(map(str, [*row, failed or 0, f"{batch:.1f}"])), "|", flush=True)
+    return rate
+
+
+def memory(port: int, bodies: list[bytes], clients: int, requests: int) -> None:
+    """Print the resident memory after every tenth of the requests."""
+    print("\n| requests | resident MiB |\n| --- | --- |")
+    for part in range(11):
+        if part:
+            load(port, bodies, clients, 1e6, requests // 10)
+        text = Path(f"/proc/{server.pid}/status").read_text("utf-8")
+        kilobytes = int(text.partition("VmRSS:")[2].split()[0])
+        print(f"| {part * requests // 10} | {kilobytes / 1024:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The API over the shipped bundle."""
+
+import pytest
+
+pytest.importorskip("flask")
+pytest.importorskip("waitress")
+
+
+@pytest.fixture(scope="session")
+def captioner():
+    from xray_captioning.captioner import Captioner
+
+    return Captioner.load("phantom_attention")
+
+
+@pytest.fixture(scope="session")
+def settings():
+    from xray_captioning.serving import Settings
+
+    return Settings(batch=4, megapixels=1, body_megabytes=2, studies=3, beam=3)
+
+
+@pytest.fixture(scope="session")
+def app(captioner, settings):
+    from xray_captioning.serving import create_app
+
+    app = create_app(captioner, settings)
+    assert app.extensions["captions"].wait(120)
+    return app
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def study(phantoms):
+    """Return the files of a study, frontal first."""
+    return [path.read_bytes() for path in sorted(phantoms.rglob("*.png"))[:2]]

@@ -1,0 +1,160 @@
+"""Use the app as a person does, in headless Chromium, and take its picture.
+
+    pip install playwright
+    xray-captioning phantom --out phantoms --studies 10
+    xray-captioning app --port 8501 [--bundle ANOTHER]
+    python tests/serving/drive_app.py --images phantoms/images/images_normalized --out pictures
+
+Chromium is looked for on the path. Each check prints a line; the first that fails ends it.
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+SIZES = {"phone": (390, 844), "wide": (1400, 900)}
+SLOW = 180_000  # milliseconds; the first caption compiles the model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--url", default="http://127.0.0.1:8501")
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    # The fifth phantom has two views and two findings.
+    files = sorted(options.images.glob("900005_*.png"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        for size, (width, height) in SIZES.items():
+            for scheme in ("light", "dark"):
+                page = browser.new_page(
+                    viewport={"width": width, "height": height}, color_scheme=scheme
+                )
+                page.goto(options.url)
+                upload(page, files)
+                page.screenshot(path=options.out / f"app_{size}_{scheme}.png")
+                check_width(page, f"{size}, {scheme}")
+                whole(page, width, options.out / f"whole_{size}_{scheme}.png")
+                page.close()
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.goto(options.url)
+        upload(page, files)
+        check_words(page)
+        check_downloads(page, options.out)
+        check_bad_file(page)
+        check_sample(page)
+        check_comparison(page, options.out)
+        browser.close()
+
+
+def settle(page: Page) -> None:
+    page.wait_for_timeout(300)  # until Streamlit has noticed
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    page.wait_for_timeout(700)  # pictures
+
+
+def upload(page: Page, files: list[Path]) -> None:
+    page.set_input_files("input[type=file]", files)
+    page.wait_for_selector(".xc-caption", timeout=SLOW)
+    settle(page)
+    print("uploaded:", page.inner_text(".xc-caption").replace("\n", " "))
+
+
+def check_width(page: Page, name: str) -> None:
+    wide = page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    assert not wide, f"{name}: scrolls sideways"
+    print(f"{name}: nothing beyond the right edge")
+
+
+def whole(page: Page, width: int, path: Path) -> None:
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": width, "height": height})
+    settle(page)
+    page.screenshot(path=path)
+
+
+def pictures(page: Page) -> str:
+    urls = page.get_by_test_id("stImage").locator("img").evaluate_all("all => all.map(i => i.src)")
+    assert urls
+    content = b"".join(page.request.get(url).body() for url in urls)
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_words(page: Page) -> None:
+    seen = {pictures(page)}
+    words = page.get_by_role("radiogroup").last.get_by_role("radio")
+    for i in range(words.count()):
+        words.nth(i).click()
+        settle(page)
+        seen.add(pictures(page))
+    assert len(seen) == words.count() + 1 > 2, "two words have the same overlay"
+    print(f"a sentence and its {words.count()} words: {len(seen)} different overlays")
+
+
+def download(page: Page, label: str) -> bytes:
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name=label, exact=True).click()
+    assert waiting.value.suggested_filename.startswith("caption.")
+    return Path(waiting.value.path()).read_bytes()
+
+
+def check_downloads(page: Page, out: Path) -> None:
+    sentences = page.locator(".xc-caption mark").evaluate_all(
+        "marks => marks.map(mark => mark.firstChild.textContent.trim())"
+    )
+    text = download(page, "Text").decode()
+    assert text.startswith(" ".join(sentences)), text
+    assert "Not for clinical use" in text
+    values = json.loads(download(page, "JSON"))
+    assert [sentence["text"] for sentence in values["sentences"]] == sentences
+    picture = download(page, "Picture")
+    assert picture.startswith(b"\x89PNG")
+    (out / "caption.png").write_bytes(picture)
+    print(f"downloads: text {len(text)}, JSON of {', '.join(values)}, PNG {len(picture)} bytes")
+
+
+def check_bad_file(page: Page) -> None:
+    page.reload()
+    bad = {"name": "jane_doe.png", "mimeType": "image/png", "buffer": b"\x89PNG\r\n\x1a\nno"}
+    page.set_input_files("input[type=file]", bad)
+    page.wait_for_selector('[data-testid="stAlertContentError"]', timeout=SLOW)
+    message = page.inner_text('[data-testid="stAlertContentError"]')
+    assert message.startswith("image 1: is truncated"), message
+    assert "Traceback" not in page.content()
+    print("a bad file:", message)
+
+
+def check_sample(page: Page) -> None:
+    page.reload()
+    page.get_by_role("radio", name="Sample 1").click()
+    page.wait_for_selector(".xc-caption", timeout=SLOW)
+    settle(page)
+    print("sample 1:", page.inner_text(".xc-caption").replace("\n", " "))
+
+
+def check_comparison(page: Page, out: Path) -> None:
+    chooser = page.get_by_label("Compare with")
+    if not chooser.count():
+        print("one bundle only: nothing to compare")
+        return
+    chooser.click()
+    page.get_by_role("option").first.click()
+    page.wait_for_function("document.querySelectorAll('.xc-caption').length == 2", timeout=SLOW)
+    settle(page)
+    whole(page, 1400, out / "whole_compare.png")
+    print(
+        "compared:",
+        [text.replace("\n", " ") for text in page.locator(".xc-caption").all_inner_texts()],
+    )
+
+
+if __name__ == "__main__":
+    main()

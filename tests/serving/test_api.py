@@ -1,0 +1,300 @@
+"""What the API answers when all is well, and what it refuses."""
+
+import io
+import json
+import re
+import tempfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from xray_captioning.serving import Settings
+
+from .parts import GREY, Toy, bomb, dicom, encoded, form, toy_app
+
+
+def test_a_study_is_captioned_as_by_the_captioner(client, captioner, study):
+    answer = client.post("/v1/captions", **form(study))
+    assert answer.status_code == 200, answer.text
+    (caption,) = captioner.caption([study])
+    (chances,) = captioner.findings([study])
+    found = answer.json
+    assert found["text"] == caption.text
+    assert found["log_probability"] == pytest.approx(caption.log_probability, abs=1e-4)
+    assert [s["text"] for s in found["sentences"]] == [s.text for s in caption.sentences]
+    assert found["findings"]["probabilities"] == pytest.approx(chances, abs=1e-5)
+    assert set(found["findings"]["labels"].values()) <= {"present", "absent", "uncertain"}
+    assert found["model"] == "phantom_attention"
+    assert "not for clinical use" in found["notice"]
+    assert "synthetic phantoms" in found["notice"]
+    assert found["further"] == found["alternatives"] == []
+    assert found["timing"]["total"] >= found["timing"]["model"] > 0
+
+
+def test_several_studies(client, captioner, study):
+    swapped = study[::-1]
+    answer = client.post("/v1/captions", **form(study, images_2=swapped, images_3=study[:1])).json
+    texts = [answer["text"], *(one["text"] for one in answer["further"])]
+    assert texts == [c.text for c in captioner.caption([study, swapped, study[:1]])]
+
+
+def test_beam_and_alternatives(client, captioner, study):
+    caption = captioner.caption([study], beam_size=3)[0]
+    for fields in ({"alternatives": 2}, {"alternatives": 2, "beam_size": 3}):
+        found = client.post("/v1/captions", **form(study, **fields)).json
+        assert found["text"] == caption.text
+        assert [a["text"] for a in found["alternatives"]] == [a.text for a in caption.alternatives]
+    one = client.post("/v1/captions", **form(study, alternatives=1, beam_size=3)).json
+    assert len(one["alternatives"]) == 1
+    greedy = client.post("/v1/captions", **form(study, alternatives=1, beam_size=1)).json
+    assert greedy["alternatives"] == []
+
+
+def test_every_format_is_read_the_same(client):
+    texts = [
+        client.post("/v1/captions", **form([file])).json["log_probability"]
+        for file in (encoded(".png"), dicom())
+    ]
+    assert texts[0] == pytest.approx(texts[1], abs=1.0)  # DICOM is stretched to its own range
+    assert client.post("/v1/captions", **form([encoded(".jpg")])).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("views", "order"),
+    [
+        (("LL", "PA"), (1, 0)),
+        (("PA", "LL"), (0, 1)),
+        (("LL", None), (1, 0)),
+        ((None, "AP"), (1, 0)),
+    ],
+)
+def test_dicom_files_are_ordered_by_their_view(monkeypatch, views, order):
+    toy = Toy()
+    seen = []
+    monkeypatch.setattr(toy, "features", lambda studies: seen.extend(studies) or studies)
+    app = toy_app(Settings(batch=1), toy)
+    seen.clear()
+    images = [GREY, GREY // 40 * 40]
+    files = [dicom(image, view) for image, view in zip(images, views)]
+    assert app.test_client().post("/v1/captions", **form(files)).status_code == 200
+    alone = [app.test_client().post("/v1/captions", **form([file])) for file in files]
+    assert all(answer.status_code == 200 for answer in alone)
+    both, *single = seen
+    for found, place in zip(both, order):
+        np.testing.assert_array_equal(found, single[place][0])
+
+
+def test_what_is_not_confident_is_not_said():
+    client = toy_app(Settings(batch=1), Toy(calibration=object())).test_client()
+    found = client.post("/v1/captions", **form([encoded()], threshold=0.5)).json
+    assert found["text"] == "1 seen. not confident"
+    assert [s["hedged"] for s in found["sentences"]] == [False, True]
+    assert "heart" not in json.dumps(found)
+    assert (found["novelty"], found["unfamiliar"]) == (1.5, True)
+    everything = client.post("/v1/captions", **form([encoded()])).json
+    assert everything["text"] == "1 seen. Small heart."
+    others = client.post("/v1/captions", **form([encoded()], threshold=0.5, alternatives=1)).json
+    assert others["alternatives"] == []
+
+
+def problem(answer, status):
+    assert answer.status_code == status, answer.text
+    assert answer.content_type == "application/problem+json"
+    document = answer.get_json(force=True)
+    assert document["status"] == status
+    assert document["title"]
+    assert document["request_id"] == answer.headers["X-Request-ID"]
+    return document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({}, 400, "images"),
+        ({"images": [b""]}, 422, "image 1: is empty"),
+        ({"images": [b"GIF89a"]}, 422, "neither PNG"),
+        ({"images": [encoded()] * 3}, 422, "images: 3 files"),
+        ({"images": [encoded(), encoded()[:-20]]}, 422, "image 2: is truncated"),
+        ({"images": [encoded()], "images_2": [b"x"]}, 422, "study 2, image 1"),
+        ({"images": [encoded()], "images_3": [encoded()]}, 422, "images.2: 0 files"),
+        ({"images_2": [encoded()]}, 422, "images: 0 files"),
+        ({"images": [encoded()], "images_4": [encoded()]}, 400, "images.3"),
+        ({"images": [encoded()], "beam": 3}, 400, "beam_size"),
+        ({"images": [encoded()], "beam_size": 0}, 422, "1 to 3"),
+        ({"images": [encoded()], "beam_size": 4}, 422, "1 to 3"),
+        ({"images": [encoded()], "beam_size": "2.5"}, 422, "whole number"),
+        ({"images": [encoded()], "beam_size": "१"}, 422, "whole number"),
+        ({"images": [encoded()], "alternatives": 3}, 422, "0 to 2"),
+        ({"images": [encoded()], "threshold": "nan"}, 422, "number from 0 to 1"),
+        ({"images": [encoded()], "threshold": "1.1"}, 422, "number from 0 to 1"),
+        ({"images": "text"}, 400, "no file"),
+        ({"images": [bomb(1200, 1200)]}, 422, "limit of 1,000,000"),
+        ({"images": [bomb(1, 100_000)]}, 422, "strip"),
+        ({"images": [bomb(100_000, 1)]}, 422, "strip"),
+        ({"images": [dicom(np.zeros((9, 800), np.uint8))]}, 422, "strip"),
+        ({"images": [bytes(3 << 20)]}, 413, "too large"),
+    ],
+)
+def test_what_is_refused(client, fields, status, words):
+    assert words in problem(client.post("/v1/captions", **form(**fields)), status)
+
+
+def test_a_threshold_needs_a_calibrated_model(study):
+    client = toy_app(Settings(batch=1)).test_client()
+    answer = client.post("/v1/captions", **form(study, threshold="0.5"))
+    assert "not calibrated" in problem(answer, 422)
+
+
+def test_other_errors_are_problems_too(client):
+    problem(client.get("/nothing/../../etc/passwd"), 404)
+    answer = client.delete("/v1/model")
+    problem(answer, 405)
+    assert "GET" in answer.headers["Allow"]
+    problem(client.post("/v1/captions", json={}), 415)
+    problem(client.post("/v1/captions?beam_size=3", **form([encoded()])), 400)
+
+
+def test_a_failure_of_the_model_tells_nothing_outside(monkeypatch, capsys):
+    toy = Toy()
+    app = toy_app(Settings(batch=1), toy)
+
+    def fail(studies):
+        raise RuntimeError("secret of the inside")
+
+    monkeypatch.setattr(toy, "features", fail)
+    answer = app.test_client().post("/v1/captions", **form([encoded()]))
+    detail = problem(answer, 500)
+    monkeypatch.undo()
+    logged = capsys.readouterr().err
+    assert "secret" not in detail + logged
+    assert "RuntimeError" in logged
+    assert app.test_client().post("/v1/captions", **form([encoded()])).status_code == 200
+
+
+def test_the_token(study):
+    token = "a-token-of-some-length"
+    client = toy_app(Settings(batch=1, token=token)).test_client()
+    for path in ("/", "/healthz", "/readyz", "/openapi.json"):
+        assert client.get(path).status_code == 200
+    right = {"Authorization": f"Bearer {token}"}
+    for path in ("/v1/model", "/metrics"):
+        assert client.get(path, headers=right).status_code == 200
+    for wrong in ({}, {"Authorization": f"Basic {token}"}, {"Authorization": "Bearer ä"}):
+        answer = client.get("/v1/model", headers=wrong)
+        problem(answer, 401)
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        problem(client.post("/v1/captions", headers=wrong, **form(study)), 401)
+    assert client.post("/v1/captions", headers=right, **form(study)).status_code == 200
+
+
+def test_request_ids(client):
+    given = client.get("/healthz", headers={"X-Request-ID": "abc-1.2_X"})
+    assert given.headers["X-Request-ID"] == "abc-1.2_X"
+    for bad in ("a b", "x" * 65, "<script>", "é", ""):
+        made = client.get("/healthz", headers={"X-Request-ID": bad}).headers["X-Request-ID"]
+        assert re.fullmatch("[0-9a-f]{32}", made)
+
+
+def test_headers_of_every_answer(client):
+    for answer in (client.get("/"), client.get("/none"), client.get("/v1/model")):
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_the_page_loads_nothing_from_elsewhere(client):
+    text = client.get("/").text
+    assert not re.search(r"<[^>]*\s(src|href|style|on\w+)=|url\(|@import|https?:", text)
+    policy = client.get("/").headers["Content-Security-Policy"]
+    assert policy.count("sha256-") == 2
+    assert "unsafe" not in policy
+
+
+def test_logs_hold_nothing_that_was_sent(client, capsys):
+    secret = "jane-doe-19700101"
+    files = [dicom(PatientName=secret), encoded()]
+    data = {
+        "images": [(io.BytesIO(file), f"../{secret}.dcm") for file in files],
+        secret: secret,
+    }
+    assert client.post("/v1/captions", data=data).status_code == 400
+    data.pop(secret)
+    data["images"] = [(io.BytesIO(file), f"../{secret}.dcm") for file in files]
+    answer = client.post("/v1/captions", data=data)
+    assert answer.status_code == 200
+    client.get(f"/{secret}", headers={"User-Agent": secret, "X-Request-ID": f"{secret}<"})
+    logged = capsys.readouterr().err
+    assert secret not in logged + answer.text
+    events = [json.loads(line) for line in logged.splitlines()]
+    assert [event["status"] for event in events] == [400, 200, 404]
+    assert {"time", "event", "request_id", "route", "seconds"} <= set(events[0])
+
+
+def test_uploads_never_touch_the_disk(client, study, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a temporary file was made")
+
+    for name in ("TemporaryFile", "SpooledTemporaryFile", "NamedTemporaryFile", "mkstemp"):
+        monkeypatch.setattr(tempfile, name, refuse)
+    monkeypatch.setattr("werkzeug.formparser.TemporaryFile", refuse, raising=False)
+    monkeypatch.setattr("werkzeug.formparser.SpooledTemporaryFile", refuse, raising=False)
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1000), dtype=np.uint8)
+    assert len(encoded(image=noise)) > 800_000
+    assert client.post("/v1/captions", **form([encoded(image=noise)])).status_code == 200
+
+
+def test_metrics(client, study):
+    client.post("/v1/captions", **form(study))
+    answer = client.get("/metrics")
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
+    lines = answer.text.splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    name = 'xray_captioning_requests_total{route="/v1/captions",status="200"}'
+    assert float(values[name]) >= 1
+    assert values["xray_captioning_ready"] == "1"
+    assert values["xray_captioning_studies_in_work"] == "0"
+    buckets = [float(v) for k, v in values.items() if k.startswith("xray_captioning_caption_sec")]
+    assert buckets[:-2] == sorted(buckets[:-2])
+    assert buckets[-1] == buckets[-3]  # the count is the last bucket
+    for line in lines:
+        assert re.fullmatch(
+            r'(# (HELP|TYPE) \w+ .+)|(\w+(\{(\w+="[^"\\]*",?)+\})? [-+.\de]+)', line
+        )
+
+
+def test_not_ready_before_the_model_is_compiled():
+    from xray_captioning.serving import create_app
+
+    toy = Toy()
+    toy.go.clear()
+    app = create_app(toy, Settings(batch=1))
+    client = app.test_client()
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 503
+    answer = client.post("/v1/captions", **form([encoded()]))
+    problem(answer, 503)
+    assert int(answer.headers["Retry-After"]) >= 1
+    toy.go.set()
+    assert app.extensions["captions"].wait(60)
+    assert client.get("/readyz").status_code == 200
+
+
+def test_the_model_is_described(client, settings):
+    model = client.get("/v1/model").json
+    assert model["name"] == "phantom_attention"
+    assert model["limits"]["pixels"] == 1_000_000
+    assert model["limits"]["body_bytes"] == 2 << 20
+    assert "Pneumothorax" in model["findings"]
+
+
+def test_settings_are_checked(settings):
+    from xray_captioning.errors import ConfigError
+
+    assert settings.replace(["batch=2", "queue=5"]).queue == 5
+    for wrong in (["queue=0"], ["queue=1"], ["seconds=1.5"], ["token=xxx"], ["queue"], ["batch=x"]):
+        with pytest.raises(ConfigError):
+            settings.replace(wrong)
+    with pytest.raises(ConfigError, match="token"):
+        replace(settings, token="short")
+    assert "0123456789abcdef" not in repr(replace(settings, token="0123456789abcdef"))

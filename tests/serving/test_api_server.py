@@ -1,0 +1,226 @@
+"""The API on a real socket: slow and broken clients, limits, and how it ends."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from xray_captioning.serving import Settings
+
+from .parts import Toy, body, encoded, exchange, post, received, serving, toy_app
+
+LIMITS = Settings(batch=4, body_megabytes=1, seconds=1, milliseconds=1, queue=4, studies=1)
+PNG = encoded()
+
+
+@pytest.fixture(scope="module")
+def port():
+    with serving(toy_app(LIMITS), LIMITS) as server:
+        yield server.port
+
+
+def document(answer):
+    head, _, text = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"x-request-id:" in head.lower()
+    return json.loads(text)
+
+
+def healthy(port):
+    assert exchange(port, post(body(PNG)))[0] == 200
+    return exchange(port, b"GET /healthz HTTP/1.0\r\n\r\n")[0] == 200
+
+
+def test_good_requests_on_one_connection(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {"Content-Type": "multipart/form-data; boundary=part"}
+    for _ in range(3):
+        connection.request("POST", "/v1/captions", body(PNG, PNG), headers)
+        answer = connection.getresponse()
+        assert json.loads(answer.read())["text"].startswith("2 seen.")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+        (b"GET /\r\nnonsense\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * (300 << 10) + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (post(b"", length=10**12), 413),
+        (post(bytes(8 << 20)), 413),  # and it goes on sending all of it
+        (
+            post(b"", extra="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
+            + b"200000\r\n"
+            + bytes(2 << 20)
+            + b"\r\n0\r\n\r\n",
+            413,
+        ),
+        (b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+    ],
+)
+def test_what_is_no_good_request(port, request_bytes, status):
+    found, answer = exchange(port, request_bytes)
+    assert found == status
+    assert document(answer)["status"] == status
+    assert healthy(port)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"POST /v1/capt", post(b"--part\r\n", 500), post(body(PNG))[:-40]]
+)
+def test_half_a_request_that_ends(port, sent):
+    status, answer = exchange(port, sent, end=True)
+    assert status == 400
+    assert "before it was complete" in document(answer)["detail"]
+    assert healthy(port)
+
+
+@pytest.mark.parametrize("sent", [b"GET /he", post(b"--part\r\n", 500)])
+def test_half_a_request_that_never_ends(port, sent):
+    status, answer = exchange(port, sent)
+    assert status == 408
+    assert "1 second" in document(answer)["detail"]
+
+
+def test_a_trickle_is_cut_off(port):
+    stopped = threading.Event()
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n")
+
+        def trickle():
+            while not stopped.wait(0.05):
+                try:
+                    connection.sendall(b"X: y\r\n")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        status, answer = received(connection)
+        stopped.set()
+        thread.join()
+    assert status == 408, answer
+    assert healthy(port)
+
+
+def test_an_answer_reaches_a_client_that_has_said_all(port):
+    assert (
+        exchange(port, post(body(PNG)).replace(b"Connection: close\r\n", b""), end=True)[0] == 200
+    )
+
+
+def test_many_slow_clients_keep_nobody_out(port):
+    slow = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(100)]
+    try:
+        for connection in slow:
+            connection.sendall(post(b"--part\r\n", 500))
+        assert healthy(port)
+        assert {received(connection)[0] for connection in slow} == {408}
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_uploads_are_bounded_together():
+    limits = Settings(batch=1, body_megabytes=1, upload_megabytes=2, seconds=5)
+    with serving(toy_app(limits), limits) as server:
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)]
+        for connection in slow:
+            connection.sendall(post(b"--part\r\n", 1_000_000))
+        # Both have been seen once a later request has been answered.
+        assert exchange(server.port, b"GET /healthz HTTP/1.0\r\n\r\n")[0] == 200
+        status, answer = exchange(server.port, post(b"--part\r\n", 1_000_000))
+        assert status == 503
+        assert b"retry-after" in answer.lower()
+        for connection in slow:
+            connection.close()
+        assert healthy(server.port)
+
+
+def test_beyond_the_queue_is_503_and_who_waits_too_long_leaves_it():
+    toy = Toy()
+    app = toy_app(LIMITS, toy)
+    toy.go.clear()
+    with serving(app, LIMITS) as server, ThreadPoolExecutor(12) as pool:
+        waiting = [pool.submit(exchange, server.port, post(body(PNG))) for _ in range(12)]
+        answers = [future.result() for future in waiting]
+        assert {status for status, _ in answers} == {503}
+        assert all(b"retry-after: 1" in answer.lower() for _, answer in answers)
+        assert exchange(server.port, b"GET /healthz HTTP/1.0\r\n\r\n")[0] == 200
+        assert app.extensions["captions"].places.used == 0
+        toy.go.set()
+        assert healthy(server.port)
+    assert sum(toy.batches) <= 4 + 1  # only what had begun, and the healthy one
+
+
+def test_requests_are_batched():
+    toy = Toy()
+    limits = Settings(batch=8, milliseconds=10_000)
+    app = toy_app(limits, toy)
+    with serving(app, limits) as server, ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(exchange, server.port, post(body(PNG))) for _ in range(8)]
+        assert {future.result()[0] for future in answers} == {200}
+    assert toy.batches == [8]
+
+
+def test_stopping_finishes_what_was_accepted():
+    toy = Toy()
+    limits = Settings(batch=2, milliseconds=1)
+    app = toy_app(limits, toy)
+    toy.go.clear()
+    with serving(app, limits) as server, ThreadPoolExecutor(8) as pool:
+        kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        kept.request("GET", "/healthz")
+        kept.getresponse().read()
+        answers = [pool.submit(exchange, server.port, post(body(PNG))) for _ in range(6)]
+        while app.extensions["captions"].places.used < 6:
+            time.sleep(0.01)
+        half = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        half.sendall(post(b"--part\r\n", 500))
+        assert exchange(server.port, b"GET /readyz HTTP/1.0\r\n\r\n")[0] == 200
+        server.stop()
+        assert received(half)[0] == 503
+        kept.request("GET", "/readyz")
+        assert kept.getresponse().status == 503
+        with pytest.raises(OSError, match="refused"):
+            exchange(server.port, post(body(PNG)))
+        toy.go.set()
+        assert {future.result()[0] for future in answers} == {200}
+        server.thread.join(30)
+        assert not server.thread.is_alive()
+
+
+def test_large_uploads_stay_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    limits = Settings(batch=1, body_megabytes=8)
+    content = post(body(PNG, bytes(6 << 20)))
+    before = _open_files()
+    with (
+        serving(toy_app(limits), limits) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection,
+    ):
+        connection.sendall(content[:-100])
+        assert exchange(server.port, b"GET /healthz HTTP/1.0\r\n\r\n")[0] == 200
+        during = _open_files()
+        connection.sendall(content[-100:])
+        assert received(connection)[0] == 422
+    assert during <= before
+    assert not list(tmp_path.iterdir())
+
+
+def _open_files():
+    """Return the files of the disk that this process has open, temporary ones included."""
+    found = set()
+    for path in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):  # closed by now
+            found.add(str(path.readlink()))
+    return {name for name in found if name.startswith("/") and not name.startswith("/dev/")}

@@ -1,0 +1,164 @@
+"""The app, driven without a browser over the shipped bundle."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit")
+from streamlit import get_option
+from streamlit.testing.v1 import AppTest
+
+from xray_captioning.bundle import find_bundle
+from xray_captioning.captioner import Captioner
+from xray_captioning.serving import app, app_pictures
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTRY = str(ROOT / "streamlit_app.py")
+
+
+@pytest.fixture
+def page():
+    return AppTest.from_file(ENTRY, default_timeout=120).run()
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Return the beam size of every search, as they come."""
+    real, calls = Captioner.caption_features, []
+
+    def counted(self, features, beam_size=None):
+        calls.append(beam_size)
+        return real(self, features, beam_size)
+
+    monkeypatch.setattr(Captioner, "caption_features", counted)
+    return calls
+
+
+@pytest.fixture
+def overlays(monkeypatch):
+    """Return the pictures that are shown, as they come."""
+    real, shown = app_pictures.overlay, []
+
+    def recorded(view, top):
+        shown.append(real(view, top))
+        return shown[-1]
+
+    monkeypatch.setattr(app_pictures, "overlay", recorded)
+    return shown
+
+
+def labelled(widgets, label):
+    return next(widget for widget in widgets if widget.label.startswith(label))
+
+
+def choose(page, label, value):
+    """Choose a pill."""
+    return labelled(page.button_group, label).set_value(value).run()
+
+
+def written(page):
+    return "".join(block.value for block in page.get("html"))
+
+
+def phantom_files(folder):
+    files = sorted(folder.rglob("*.png"))[:2]
+    return [(f"jane_doe_{i}.png", path.read_bytes(), "image/png") for i, path in enumerate(files)]
+
+
+def test_the_page_appears_without_tensorflow():
+    code = (
+        "import sys; from streamlit.testing.v1 import AppTest;"
+        f"page = AppTest.from_file({ENTRY!r}, default_timeout=60).run();"
+        "assert not page.exception; assert 'Not for clinical use' in page.warning[0].value;"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_sample_is_captioned_and_another_word_decodes_nothing(page, decoded, overlays):
+    page = choose(page, "Or a sample", 0)
+    assert not page.exception
+    assert 'class="xc-caption"' in written(page)
+    assert decoded == [3]
+    page = choose(page, "or of one word", 0)
+    assert decoded == [3]
+    assert not page.exception
+    assert len(overlays) == 4  # two views of a sentence, then of a word
+    assert (overlays[0] != overlays[2]).any()
+    labelled(page.selectbox, "Attention of").select_index(1).run()
+    labelled(page.slider, "Least confidence").set_value(100).run()
+    assert decoded == [3]
+    labelled(page.slider, "Beam size").set_value(1).run()
+    assert decoded == [3, 1]
+    labelled(page.slider, "Beam size").set_value(3).run()
+    assert decoded == [3, 1]
+
+
+def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
+    real = Captioner.caption_features
+
+    def unsure(self, features, beam_size=None):
+        (caption,) = real(self, features, beam_size)
+        sentences = [sentence._replace(confidence=0.3) for sentence in caption.sentences]
+        return [caption._replace(sentences=sentences, novelty=2.5)]
+
+    monkeypatch.setattr(Captioner, "caption_features", unsure)
+    page = choose(page, "Or a sample", 1)
+    assert "2.5 times as far" in page.error[0].value
+    assert "not confident" in written(page)
+    assert not [box for box in page.selectbox if box.label == "Attention of"]
+    labelled(page.slider, "Least confidence").set_value(20).run()
+    assert "not confident" not in written(page)
+    assert [box for box in page.selectbox if box.label == "Attention of"]
+
+
+def test_uploads_are_captioned_and_their_names_are_not_repeated(page, phantoms):
+    files = phantom_files(phantoms)
+    page.file_uploader[0].set_value(files).run()
+    assert not page.exception
+    captioner = app.load("phantom_attention")  # the one the page has
+    (caption,) = captioner.caption([[data for _, data, _ in files]], 3)
+    for sentence in caption.sentences:
+        assert sentence.text in written(page)
+    assert "jane_doe" not in written(page)
+
+
+def test_uploads_stay_in_memory(page):
+    parsers = pytest.importorskip("starlette.formparsers")
+    assert parsers.MultiPartParser.spool_max_size > get_option("server.maxUploadSize") << 20
+
+
+def test_a_bad_file_is_one_line(page, decoded):
+    bad = ("jane_doe.png", b"\x89PNG\r\n\x1a\nno", "image/png")
+    page.file_uploader[0].set_value([bad]).run()
+    assert [error.value for error in page.error] == [
+        "image 1: is truncated or damaged; get it again"
+    ]
+    assert not page.exception
+    assert decoded == []
+
+
+def test_more_than_two_images_are_refused(page):
+    image = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
+    files = [(f"{i}.png", image, "image/png") for i in range(3)]
+    page.file_uploader[0].set_value(files).run()
+    assert "3 images given; give one or two" in page.error[0].value
+
+
+def test_two_bundles_are_compared_and_a_broken_one_spoils_nothing(tmp_path, decoded):
+    broken = shutil.copytree(find_bundle("phantom_attention"), tmp_path / "broken")
+    (broken / "tokenizer.json").write_text("{}")
+    code = f"from xray_captioning.serving.app import main; main(['--bundle', {str(broken)!r}])"
+    page = AppTest.from_string(code, default_timeout=120).run()
+    assert labelled(page.selectbox, "Model").options == [str(broken), "phantom_attention"]
+    labelled(page.selectbox, "Compare with").select("phantom_attention").run()
+    page = choose(page, "Or a sample", 2)
+    assert "altered since it was saved" in page.error[0].value
+    assert written(page).count('class="xc-caption"') == 1
+    assert not page.exception

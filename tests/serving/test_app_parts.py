@@ -1,0 +1,232 @@
+"""What the app shows and hands out, without Streamlit."""
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from xray_captioning.captioner import Alternative, Caption, Sentence
+from xray_captioning.data.phantom import render, sample_study
+from xray_captioning.errors import DataError, ImageError
+from xray_captioning.serving import app_parts as parts
+from xray_captioning.serving import app_pictures as pictures
+from xray_captioning.serving import app_view as view
+
+WORDS = ["small", "left", "effusion", ".", "no", "pneumothorax", "."]
+
+
+def png(height=40, width=30, value=128):
+    return cv2.imencode(".png", np.full((height, width), value, np.uint8))[1].tobytes()
+
+
+def result(confidences=(0.9, 0.3), **changes):
+    attention = np.zeros((len(WORDS), 2, 4, 4), np.float32)
+    attention[:, 0, 0, 0], attention[:, 1, 3, 3] = 0.75, 0.25
+    texts = ("Small left effusion.", "No pneumothorax.")
+    caption = Caption(
+        " ".join(texts),
+        WORDS,
+        -1.5,
+        [Sentence(text, -0.2, c) for text, c in zip(texts, confidences)],
+        attention,
+        [Alternative("Left <b>effusion</b>.", -2.5)],
+        0.5,
+    )
+    probabilities = {"Pleural Effusion": 0.8, "Edema": 0.01}
+    return parts.Result("runs", 3, caption._replace(**changes), probabilities, "made up")
+
+
+@pytest.fixture
+def study():
+    return parts.study_of([png(), png(30, 40)])
+
+
+def test_pictures_keep_the_proportions_of_the_images(study):
+    assert [picture.shape for picture in study.pictures] == [(560, 420), (420, 560)]
+    assert study.pictures[0].mean() == pytest.approx(128 / 255, abs=0.01)
+    assert study.views == ["image 1", "image 2"]
+
+
+def test_studies_differ_by_their_images_and_their_order(study):
+    swapped = parts.study_of([png(30, 40), png()])
+    assert len({study.digest, swapped.digest, parts.study_of([png()]).digest}) == 3
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_one_or_two_images_make_a_study(count):
+    with pytest.raises(DataError, match=f"{count} images given; give one or two"):
+        parts.study_of([png()] * count)
+
+
+@pytest.mark.parametrize("bad", [b"", b"not an image", png()[:60]])
+def test_a_bad_image_is_named_by_its_place(bad):
+    with pytest.raises(ImageError, match=r"^image 2: .*\w$"):
+        parts.study_of([png(), bad])
+
+
+def dicom(view):
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.dataset import FileDataset, FileMetaDataset
+
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
+    file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    file.ViewPosition, file.PatientName = view, "Doe^Jane"
+    file.Rows, file.Columns, file.SamplesPerPixel = 20, 10, 1
+    file.BitsAllocated = file.BitsStored = 8
+    file.HighBit, file.PixelRepresentation = 7, 0
+    file.PhotometricInterpretation = "MONOCHROME2"
+    file.PixelData = bytes(range(200))
+    buffer = pydicom.filebase.DicomBytesIO()
+    file.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def test_dicom_views_are_named_and_ordered():
+    lateral, frontal = dicom("LL"), dicom("PA")
+    study = parts.study_of([lateral, frontal])
+    assert study.files == [frontal, lateral]
+    assert study.views == ["frontal", "lateral"]
+    assert study.pictures[0].shape == (560, 280)
+
+
+def test_samples_are_phantoms_and_say_what_was_drawn():
+    study = parts.sample(0, 2048)
+    drawn = sample_study(np.random.default_rng([2048, 0]))
+    np.testing.assert_allclose(
+        study.pictures[0], render(drawn, parts.SHOWN)[0] / np.float32(255), atol=1e-6
+    )
+    assert all(finding.name in study.about for finding in drawn.findings)
+    assert parts.study_of(study.files).pictures[0].shape == study.pictures[0].shape
+
+
+def test_words_belong_to_the_sentence_they_stand_in():
+    assert parts.sentence_words(WORDS) == [[0, 1, 2, 3], [4, 5, 6]]
+    assert parts.sentence_words(WORDS[:5]) == [[0, 1, 2, 3], [4]]
+    assert parts.sentence_words([]) == []
+    assert parts.spoken(WORDS, [2, 3, 4]) == [2, 4]
+
+
+def test_without_calibration_the_models_own_probability_is_shown_and_said_to_be():
+    plain = result((None, None))
+    assert parts.strength(plain.caption.sentences[0]) == pytest.approx(np.exp(-0.2))
+    assert parts.shown_text(plain, 1.0) == plain.caption.text
+    assert "82\N{NO-BREAK SPACE}%" in view.caption_html(plain, 1.0)
+    assert "not calibrated" in view.confidence_legend(plain.calibrated)
+    assert "calibrated on validation" in view.confidence_legend(result().calibrated)
+
+
+def test_what_is_withheld_is_said_nowhere(study):
+    hidden = result()
+    made = [
+        view.caption_html(hidden, 0.5),
+        view.alternatives_html(hidden, 0.5),
+        view.findings_html(parts.findings_table(hidden, 0.5)),
+        parts.as_text(hidden, 0.5),
+        parts.as_json(hidden, 0.5),
+    ]
+    assert not [text for text in made if "neumothorax" in text]
+    assert "not confident" in made[0]
+    assert "[not confident]" in made[3]
+    assert "No pneumothorax." in parts.as_text(hidden, 0.2)
+
+
+def test_the_surer_a_sentence_the_deeper_its_shade():
+    shades = [float(x) for x in re.findall(r"([\d.]+)\)\"", view.caption_html(result(), 0))]
+    assert shades == [view.opacity(0.9), view.opacity(0.3)]
+    assert shades[0] > shades[1] > 0
+
+
+def luminance(rgb):
+    unit = np.asarray(rgb) / 255
+    linear = np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+@pytest.mark.parametrize(
+    ("text", "page"), [((49, 51, 63), (255, 255, 255)), ((250, 250, 250), (14, 17, 23))]
+)
+def test_every_shade_can_be_read_on_light_and_dark_pages(text, page):
+    """WCAG 2.2 asks for a contrast of 4.5."""
+    for chance in (0, 0.5, 1):
+        share = view.opacity(chance)
+        shaded = share * np.array(view.SHADE) + (1 - share) * np.array(page)
+        darker, lighter = sorted((luminance(text), luminance(shaded)))
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5
+
+
+def test_what_the_model_wrote_is_never_html():
+    html = view.alternatives_html(result(), 0)
+    assert "&lt;b&gt;" in html
+    assert "<b>" not in html
+    hostile = result()._replace(bundle="<script>")
+    sentence = Sentence("<script>alert(1)</script>", -0.1, 0.9)
+    hostile = hostile._replace(caption=hostile.caption._replace(sentences=[sentence]))
+    assert "<script>" not in view.caption_html(hostile, 0)
+
+
+def test_findings_stand_in_order_with_both_opinions():
+    rows = parts.findings_table(result(), 0)
+    assert rows[0] == ("Pleural Effusion", 0.8, 1)
+    assert ("Pneumothorax", None, 0) in rows
+    html = view.findings_html(rows)
+    assert "80\N{NO-BREAK SPACE}%" in html
+    assert "absent" in html
+    assert "Encoder" not in view.findings_html([("Edema", None, 1)])
+
+
+def test_json_has_the_names_of_the_api():
+    values = json.loads(parts.as_json(result(), 0))
+    assert values["sentences"][0]["confidence"] == 0.9
+    assert values["findings"]["probabilities"]["Pleural Effusion"] == 0.8
+    assert values["findings"]["labels"]["Pneumothorax"] == "absent"
+    assert [other["log_probability"] for other in values["alternatives"]] == [-2.5]
+    assert "Not for clinical use" in values["notice"]
+
+
+def test_the_overlay_colours_where_the_attention_lies(study):
+    caption = result().caption
+    views = pictures.views_of(study, caption.attention, [0, 1])
+    assert [round(one.share, 2) for one in views] == [0.75, 0.25]
+    top = pictures.highest(views)
+    assert top == pytest.approx(0.75)
+    first, second = (pictures.overlay(one, top).astype(int) for one in views)
+    colourful = [np.ptp(image, axis=2) for image in (first, second)]
+    assert colourful[0][:50, :50].mean() > 60
+    assert not colourful[0][300:, 200:].any()  # the grey of the radiograph is left as it is
+    # One scale for both views: less attention, less colour.
+    assert 0 < colourful[1][-20:, -20:].mean() < colourful[0][:20, :20].mean()
+
+
+def test_an_image_that_a_model_sees_twice_is_shown_twice():
+    alone = parts.study_of([png()])
+    attention = result().caption.attention
+    assert len(pictures.views_of(alone, attention, [0])) == 2
+    attention[:, 1] = 0
+    assert len(pictures.views_of(alone, attention, [0])) == 1
+
+
+def test_without_attention_the_images_are_shown_as_they_are(study):
+    views = pictures.views_of(study, None, [])
+    assert pictures.highest(views) == 0
+    assert not np.ptp(pictures.overlay(views[0], 0), axis=2).any()
+    assert pictures.title(views[0]) == "image 1"
+
+
+def test_the_colour_bar_is_told_apart_without_colour_too():
+    stops = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in pictures.colour_stops()]
+    lightness = [luminance(stop) for stop in stops]
+    assert lightness == sorted(lightness)
+    assert lightness[-1] > 2 * lightness[0]
+
+
+def test_the_picture_is_a_png_of_both_views(study):
+    views = pictures.views_of(study, result().caption.attention, [0])
+    data = pictures.panel(study, result(), views, "“small”", 0.5)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape[1] == round(pictures.WIDTH * pictures.DPI)
+    other = pictures.panel(study, result(), pictures.views_of(study, None, []), "", 0.5)
+    assert other != data

@@ -1,0 +1,123 @@
+"""The command that calibrates a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xray_captioning.cli import options
+from xray_captioning.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xray_captioning.confidence import Calibration
+    from xray_captioning.evaluation.reliability import Reliability
+
+
+@click.command()
+@click.option("--bundle", required=True, metavar="BUNDLE", help="Its folder is written to.")
+@options.data
+@click.option(
+    "--part",
+    default="val",
+    show_default=True,
+    type=click.Choice(["val", "test"]),
+    help="What it is fitted on; it is measured on the other one of the two.",
+)
+@click.option(
+    "--check",
+    type=options.existing,
+    help="Folder or file of further studies, which it is measured on instead.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="OUT.png",
+    help="Draw the share of right sentences over what is stated.",
+)
+@options.captions_from_labels
+@options.images
+@options.split
+@options.seed
+def calibrate(
+    bundle: str,
+    data: Path,
+    part: str,
+    check: Path | None,
+    plot: Path | None,
+    captions_from_labels: bool,
+    images: Path | None,
+    split_file: Path | None,
+    seed: int | None,
+) -> None:
+    """Fit how far a bundle's sentences are to be believed, and when its images are strange.
+
+    On studies that it was not trained on. The bundle then gives each sentence a confidence and
+    each study a novelty; its weights stay as they are.
+    """
+    from xray_captioning.bundle import find_bundle, read_bundle
+    from xray_captioning.config import Config
+    from xray_captioning.data.splits import split_studies
+
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
+    folder = find_bundle(bundle)
+    config = Config.from_dict(read_bundle(folder, "captioner")["config"], str(folder))
+    studies = options.load_studies(data, images, captions_from_labels)
+    split = options.find_split(studies, split_file, [folder])
+    split = split or split_studies(studies, config.fractions)
+    options.check_not_trained_on(studies, split, part, [folder])
+
+    others = _check_studies(check, folder) if check else studies
+
+    from xray_captioning import calibration as fitting
+    from xray_captioning.captioner import Captioner
+    from xray_captioning.references import usable_studies
+
+    usable = usable_studies(others, config)
+    if check is None:
+        usable = fitting.part_studies(usable, split, "test" if part == "val" else "val")
+    captioner = Captioner.load(folder)
+    fitted = fitting.calibrate(captioner, studies, split, part)
+    values, curves = fitting.measured(fitted, fitting.see(captioner, usable))
+    values = {"source": (check or data).resolve().name, **values}
+    _keep(folder, replace(fitted, about={**fitted.about, "measured": values}))
+    _report(values, curves, plot)
+    click.echo(f"calibrated {folder}; every sentence of its captions now has a confidence")
+
+
+def _check_studies(path: Path, bundle: Path) -> pd.DataFrame:
+    from xray_captioning.data.splits import Split
+
+    studies = options.load_studies(path, None)
+    everything = Split((), (), tuple(studies["study_id"]))
+    options.check_not_trained_on(studies, everything, "test", [bundle])
+    return studies
+
+
+def _keep(folder: Path, calibration: Calibration) -> None:
+    from xray_captioning.bundle import read_bundle, rewrite_bundle
+    from xray_captioning.card import model_card
+
+    def change(aside: Path) -> None:
+        calibration.save(aside)
+        card = model_card(read_bundle(folder, "captioner"), calibration)
+        (aside / "README.md").write_text(card, "utf-8")
+
+    rewrite_bundle(folder, change)
+
+
+def _report(values: dict[str, Any], curves: dict[str, Reliability], plot: Path | None) -> None:
+    from xray_captioning.evaluation.reliability import plot_reliability
+    from xray_captioning.evaluation.table import format_table
+
+    if plot is not None:
+        plot_reliability(curves, plot)
+    click.echo(format_table([{"": name, **row} for name, row in values["sentences"].items()]))
+    click.echo(
+        f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange"
+    )

@@ -1,0 +1,109 @@
+"""The command that serves the API."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xray_captioning.cli import options
+from xray_captioning.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    from xray_captioning.serving.server import Server
+    from xray_captioning.serving.settings import Settings
+
+_LOOPBACK = ("127.", "localhost", "::1")
+
+
+@click.command()
+@click.option("--bundle", default="phantom_attention", show_default=True, metavar="BUNDLE")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 is any."
+)
+@click.option(
+    "--token-file",
+    type=options.file,
+    help="File with the token that clients must show; or set XRAY_CAPTIONING_TOKEN.",
+)
+@click.option(
+    "--set",
+    "limits",
+    multiple=True,
+    metavar="LIMIT=NUMBER",
+    help="Change a limit, such as queue=32; docs/serving.md lists them.",
+)
+@options.seed
+def serve(
+    bundle: str,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    limits: tuple[str, ...],
+    seed: int | None,
+) -> None:
+    """Answer requests for captions over HTTP, and offer a page to upload images on.
+
+    SIGTERM and SIGINT let it finish what it has accepted.
+    """
+    from dataclasses import replace
+
+    from xray_captioning.bundle import find_bundle, read_bundle
+    from xray_captioning.serving.settings import Settings, find_token
+
+    folder = find_bundle(bundle)
+    read_bundle(folder, "captioner")
+    settings = replace(Settings(), token=find_token(token_file)).replace(limits)
+    sock = _bound(host, port)
+    server = _server(folder, sock, settings)
+    _say(sock, host, settings)
+    server.run()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    # Before the model is loaded, so that a wrong address is told at once.
+    try:
+        import flask  # noqa: F401
+        import waitress  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "the API needs Flask and waitress: pip install 'xray-captioning[serve]'"
+        ) from error
+    sock = None
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(*found[:3])
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(found[4])
+    except (OSError, UnicodeError) as error:
+        if sock is not None:
+            sock.close()
+        reason = getattr(error, "strerror", None) or "no such address"
+        raise ConfigError(
+            f"{host} port {port}: cannot listen there ({reason}); choose another --host or --port"
+        ) from error
+    return sock
+
+
+def _server(folder: Path, sock: socket.socket, settings: Settings) -> Server:
+    from xray_captioning.captioner import Captioner
+    from xray_captioning.serving.api import create_app
+    from xray_captioning.serving.server import Server, stop_on_signals
+
+    server = Server(create_app(Captioner.load(folder), settings), sock, settings)
+    stop_on_signals(server)
+    return server
+
+
+def _say(sock: socket.socket, host: str, settings: Settings) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"listening on http://{shown}:{sock.getsockname()[1]} (Ctrl-C ends it)")
+    if not host.startswith(_LOOPBACK) and settings.token is None:
+        click.echo(
+            "note: whoever reaches this address can use it; give --token-file, and a proxy that "
+            "speaks TLS, see docs/serving.md",
+            err=True,
+        )

@@ -1,0 +1,226 @@
+"""Where a notebook finds its studies, and how it tells its reader."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xray_captioning.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KAGGLE_DATASET = "raddar/chest-xrays-indiana-university"
+KAGGLE_INPUT = Path("/kaggle/input")
+DRIVE = Path("/content/drive")  # where Colab mounts it
+DEPTH = 4  # folders below those two that are looked into
+FEW = 100  # studies below which nothing can be learned, only shown to run
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark that stands out in a notebook and is plain text elsewhere.
+
+    Attributes
+    ----------
+    title, text : str
+    """
+
+    title: str
+    text: str
+
+    def __repr__(self) -> str:
+        """Return it as one line."""
+        return f"{self.title}: {self.text}"
+
+    def _repr_html_(self) -> str:
+        title, text = html.escape(self.title), html.escape(self.text)
+        style = "border-left: 5px solid #D55E00; padding: 0.5em 1em; margin: 0.5em 0"
+        return f'<blockquote style="{style}"><b>{title}</b><br>{text}</blockquote>'
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the studies of a notebook are, and what they are.
+
+    Attributes
+    ----------
+    path : Path
+        What :func:`xray_captioning.read_studies` is given.
+    origin : {"given", "kaggle", "drive", "kagglehub", "phantoms"}
+    """
+
+    path: Path
+    origin: str
+
+    @property
+    def phantoms(self) -> bool:
+        """Whether the images are drawn."""
+        from xray_captioning.data.phantom import is_phantom
+
+        return self.path.is_dir() and is_phantom(self.path)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a bundle's model card says of where its studies came from."""
+        from xray_captioning.data.phantom import NOTICE
+
+        source = {"source": "phantom" if self.phantoms else self.path.resolve().name}
+        return {**source, "notice": NOTICE} if self.phantoms else source
+
+
+def setup() -> None:
+    """Prepare a notebook: notes instead of warnings, sharp figures, whole texts in tables."""
+    import pandas as pd
+
+    warnings.showwarning = _show_warning
+    pd.set_option("display.max_colwidth", 300)
+    try:
+        from IPython import get_ipython
+        from IPython.core.pylabtools import select_figure_formats
+    except ImportError:
+        return
+    shell = get_ipython()
+    if shell is not None:
+        formats: Any = select_figure_formats
+        formats(shell, {"png"}, dpi=120, bbox_inches="tight")
+
+
+def note(title: str, text: str) -> None:
+    """Show a note."""
+    try:
+        from IPython.display import display
+    except ImportError:
+        print(Note(title, text))
+        return
+    display(Note(title, text))  # type: ignore[no-untyped-call]
+
+
+def find_data(
+    path: str | Path | None = None,
+    work: str | Path = "runs",
+    studies: int = 2000,
+    download: bool = False,
+    seed: int = 11,
+) -> Data:
+    """Find studies to work with, and say in a note which they are.
+
+    Looked for, in this order: the given path; the Kaggle tables in Kaggle's input folder; the same
+    in a Google Drive mounted on Colab; the data set downloaded with kagglehub, if that is
+    allowed; and where there is nothing, phantoms are drawn.
+
+    Parameters
+    ----------
+    path : path, optional
+        A folder or file that :func:`xray_captioning.read_studies` reads.
+    work : path
+        The working folder; phantoms are drawn below it, once.
+    studies, seed : int
+        Of the phantoms.
+    download : bool
+        Whether kagglehub may download the Indiana University collection (14 GB).
+
+    Returns
+    -------
+    Data
+
+    Raises
+    ------
+    DataError
+        The given path does not exist, or the download holds no tables.
+    MissingExtraError
+        A download is asked for and kagglehub is not installed.
+    """
+    data = _find(path, Path(work), studies, download, seed)
+    if data.phantoms:
+        note(
+            "Synthetic phantoms, not patients",
+            f"No chest X-rays were found, so {studies:,} studies were drawn by a program. What is "
+            "learned from them says nothing about real radiographs. Set DATA to the folder of your "
+            "own, or add the Kaggle data set to this notebook.",
+        )
+    else:
+        places = {"given": "", "kaggle": " in Kaggle's input folder", "drive": " on Google Drive"}
+        place = places.get(data.origin, f" from {data.origin}")
+        note("Data", f"{data.path.name}{place}.")
+    return data
+
+
+def usable(studies: pd.DataFrame) -> pd.DataFrame:
+    """Return the studies of which an image is on disk, with a note where others are not.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame
+        As :func:`xray_captioning.read_studies` returns it.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    from xray_captioning.data.studies import with_images
+
+    found = with_images(studies)
+    if found.empty:
+        raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
+    if len(found) < len(studies):
+        few = " What is trained on so few shows that it runs, no more." if len(found) < FEW else ""
+        text = f"{len(found):,} of {len(studies):,} studies have an image on disk.{few}"
+        note("Images missing", text)
+    return found
+
+
+def _find(path: str | Path | None, work: Path, studies: int, download: bool, seed: int) -> Data:
+    if path is not None:
+        if not Path(path).exists():
+            raise DataError(f"{path}: does not exist; check DATA, or set it to None")
+        return Data(Path(path), "given")
+    for origin, root in (("kaggle", KAGGLE_INPUT), ("drive", DRIVE)):
+        found = next(_kaggle_folders(root, DEPTH), None)
+        if found is not None:
+            return Data(found, origin)
+    if download:
+        return Data(_download(), "kagglehub")
+    from xray_captioning.data.phantom import write_phantoms
+
+    folder = work / f"phantoms-{studies}"
+    if not folder.is_dir():
+        work.mkdir(parents=True, exist_ok=True)
+        write_phantoms(folder, studies, seed)
+    return Data(folder, "phantoms")
+
+
+def _kaggle_folders(root: Path, depth: int) -> Iterator[Path]:
+    """Yield the folders at or below a root that hold the Kaggle tables, the nearest first."""
+    from xray_captioning.data.kaggle import TABLES
+
+    level = [root]
+    for _ in range(depth + 1):
+        level = [folder for folder in level if folder.is_dir()]
+        yield from (f for f in level if all((f / name).is_file() for name in TABLES))
+        level = [below for folder in level for below in sorted(folder.iterdir()) if below.is_dir()]
+
+
+def _download() -> Path:
+    try:
+        kagglehub: Any = importlib.import_module("kagglehub")
+    except ImportError as error:
+        raise MissingExtraError(
+            "downloading the data set needs kagglehub; pip install 'xray-captioning[notebooks]'"
+        ) from error
+    folder = Path(kagglehub.dataset_download(KAGGLE_DATASET))
+    found = next(_kaggle_folders(folder, DEPTH), None)
+    if found is None:
+        raise DataError(f"{folder}: holds no Kaggle tables; remove it and download again")
+    return found
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    # Without the place, which is of this machine.
+    note("Please note", str(message))

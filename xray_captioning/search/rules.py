@@ -1,0 +1,129 @@
+"""What a search may say next, and how likely it is."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from xray_captioning.backend import ops
+
+IMPOSSIBLE = -1e9
+_BLOCK = 64  # tokens; near the square root of a vocabulary divided by a few candidates
+
+
+class Rules(NamedTuple):
+    """What every search needs to know of the vocabulary and the caption's form.
+
+    Attributes
+    ----------
+    start_id, end_id : int
+        Tokens before the first and after the last word.
+    maximum_length : int
+        Most tokens to choose, the end token included.
+    banned : tuple of int
+        Tokens never chosen; their probability is not given to others.
+    no_repeat_ngram : int
+        No n-gram of this length twice in a caption; 0 allows all.
+    """
+
+    start_id: int
+    end_id: int
+    maximum_length: int
+    banned: tuple[int, ...] = ()
+    no_repeat_ngram: int = 0
+
+
+def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int) -> tuple[Any, Any]:
+    """Return the likeliest tokens that the rules allow, the likeliest first.
+
+    The vocabulary is read as seldom as possible: what is forbidden is a short list, and asking
+    for as many more candidates as it is long leaves enough of them.
+
+    Parameters
+    ----------
+    logits : tensor, shape (rows, vocabulary)
+    tokens : tensor, shape (rows, maximum_length), int32
+        Chosen so far.
+    time : scalar tensor, int32
+        Number of tokens chosen so far.
+    rules : Rules
+    width : int
+        Candidates a row, at most the vocabulary.
+
+    Returns
+    -------
+    gains : tensor, shape (rows, width), float32
+        Natural logarithm of the probability, -1e9 where nothing is left to choose. Where
+        ``width`` is the whole vocabulary, forbidden tokens stay in their place, at -1e9.
+    candidates : tensor, shape (rows, width), int32
+    """
+    logits = ops.cast(logits, "float32")
+    total = ops.logsumexp(logits, axis=-1, keepdims=True)
+    forbidden = _forbidden(tokens, time, rules)
+    wanted = min(width + forbidden.shape[1], logits.shape[1])
+    values, candidates = largest(logits, wanted)
+    hits = ops.any(candidates[:, :, None] == forbidden[:, None, :], axis=-1)
+    gains = ops.where(hits, IMPOSSIBLE, values - total)
+    if wanted == width:
+        return gains, candidates
+    gains, chosen = ops.top_k(gains, width)
+    return gains, ops.take_along_axis(candidates, ops.cast(chosen, "int32"), axis=1)
+
+
+def largest(values: Any, k: int) -> tuple[Any, Any]:
+    """Return the ``k`` largest of each row and where they are, as ``top_k`` does, but faster.
+
+    The k largest numbers lie in the k blocks with the largest maxima, and a maximum over blocks
+    is one pass that a processor does many numbers at a time.
+
+    Parameters
+    ----------
+    values : tensor, shape (rows, columns), float32
+    k : int
+
+    Returns
+    -------
+    largest : tensor, shape (rows, k), float32
+        In descending order; of equal ones the first comes first.
+    columns : tensor, shape (rows, k), int32
+    """
+    rows, columns = values.shape
+    blocks = -(-columns // _BLOCK)
+    if blocks < 4 * k:
+        found, where = ops.top_k(values, k)
+        return found, ops.cast(where, "int32")
+    if columns % _BLOCK:
+        padding = [(0, 0), (0, blocks * _BLOCK - columns)]
+        values = ops.pad(values, padding, constant_values=2 * IMPOSSIBLE)
+    values = ops.reshape(values, (rows * blocks, _BLOCK))
+    maxima = ops.reshape(ops.max(values, axis=1), (rows, blocks))
+    chosen = ops.sort(ops.cast(ops.top_k(maxima, k)[1], "int32"), axis=1)
+    lines = ops.take(values, ops.arange(rows)[:, None] * blocks + chosen, axis=0)
+    found, where = ops.top_k(ops.reshape(lines, (rows, k * _BLOCK)), k)
+    where = ops.cast(where, "int32")
+    block = ops.take_along_axis(chosen, where // _BLOCK, axis=1)
+    return found, block * _BLOCK + where % _BLOCK
+
+
+def write_at(kept: Any, new: Any, time: Any, axis: int) -> Any:
+    """Return ``kept`` with ``new`` written at place ``time`` of an axis that ``new`` lacks."""
+    shape = [1] * len(kept.shape)
+    shape[axis] = kept.shape[axis]
+    here = ops.reshape(ops.arange(kept.shape[axis]) == time, shape)
+    return ops.where(here, ops.expand_dims(new, axis), kept)
+
+
+def _forbidden(tokens: Any, time: Any, rules: Rules) -> Any:
+    # (rows, some), int32; -1 forbids nothing.
+    rows, length = tokens.shape
+    banned = ops.convert_to_tensor(rules.banned or (-1,), dtype="int32")
+    banned = ops.broadcast_to(banned, (rows, len(rules.banned) or 1))
+    n = rules.no_repeat_ngram
+    windows = length - n + 1
+    if not n or windows < 1:
+        return banned
+    # The last token of every n-gram of the caption that begins as its last n - 1 tokens do.
+    same = ops.broadcast_to(ops.arange(windows) + n <= time, (rows, windows))
+    for k in range(n - 1):
+        suffix = ops.take(tokens, ops.maximum(time - (n - 1) + k, 0), axis=1)
+        same = ops.logical_and(same, tokens[:, k : k + windows] == suffix[:, None])
+    return ops.concatenate([banned, ops.where(same, tokens[:, n - 1 :], -1)], axis=1)

@@ -1,0 +1,224 @@
+"""The API as a WSGI application."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+from importlib import resources
+from typing import Any
+
+import flask
+from werkzeug.exceptions import HTTPException
+
+from xray_captioning.captioner import Captioner
+from xray_captioning.errors import ImageError, MissingExtraError
+from xray_captioning.serving import metrics
+from xray_captioning.serving.answers import (
+    describe_model,
+    describe_study,
+    describe_timing,
+    notice,
+)
+from xray_captioning.serving.batching import BusyError
+from xray_captioning.serving.engine import Engine
+from xray_captioning.serving.openapi import description
+from xray_captioning.serving.problems import ProblemError, log, problem_document, request_id, trace
+from xray_captioning.serving.settings import Settings
+from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_SAID = {  # what is not clear from the status alone
+    400: "this request cannot be understood",
+    404: "there is nothing here; /openapi.json says what there is",
+    405: "this method is not for this address; the header Allow says which are",
+    500: "the server failed; its log tells more under this request_id",
+}
+
+
+def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.Flask:
+    """Return the API over a captioner.
+
+    It starts a thread that owns the model and compiles it; ``/readyz`` says when that is done. So
+    it must be made in the very process that answers: with gunicorn, one worker, many threads, and
+    no ``--preload``.
+
+    Parameters
+    ----------
+    captioner : Captioner
+    settings : Settings, optional
+
+    Returns
+    -------
+    flask.Flask
+        Its ``extensions["captions"]`` is the `Engine`.
+    """
+    settings = settings or Settings()
+    app = flask.Flask("xray_captioning.serving", static_folder=None)
+    app.request_class = MemoryRequest
+    app.url_map.merge_slashes = False  # or //x would be redirected, with no problem document
+    app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
+    app.extensions["captions"] = engine = Engine(captioner, settings)
+    app.before_request(lambda: _begin(settings))
+    app.after_request(lambda response: _end(response, engine))
+    app.register_error_handler(Exception, _problem)
+    _add_captions(app, engine)
+    _add_operations(app, engine)
+    _add_page(app)
+    return app
+
+
+def _add_captions(app: flask.Flask, engine: Engine) -> None:
+    captioner, settings = engine.captioner, engine.settings
+
+    @app.post("/v1/captions")
+    def captions() -> dict[str, Any]:
+        begun = time.monotonic()
+        if not engine.ready:
+            raise BusyError
+        views, calibrated = captioner.config.image.views, captioner.calibration is not None
+        upload = read_upload(flask.request, settings, views, calibrated)
+        flask.g.studies = len(upload.studies)
+        with engine.places.taken(len(upload.studies)):
+            return _answer(engine, upload, begun)
+
+    @app.get("/v1/model")
+    def model() -> dict[str, Any]:
+        return describe_model(captioner, settings)
+
+
+def _answer(engine: Engine, upload: Upload, begun: float) -> dict[str, Any]:
+    deadline = begun + engine.settings.seconds
+    labels = ["", *(f"study {number}, " for number in range(2, len(upload.studies) + 1))]
+    pixels = [engine.decode(files, label, deadline) for files, label in zip(upload.studies, labels)]
+    decoding = time.monotonic() - begun
+    done = engine.read(pixels, upload.beam_size, deadline)
+    first, *further = [describe_study(one.value, upload) for one in done]
+    engine.metrics.studies.add(len(done))
+    total = time.monotonic() - begun
+    engine.metrics.seconds.observe(total)
+    return {
+        **first,
+        "further": further,
+        "model": engine.captioner.config.name,
+        "timing": describe_timing(decoding, done, total),
+        "notice": notice(engine.captioner),
+        "request_id": flask.g.request_id,
+    }
+
+
+def _add_operations(app: flask.Flask, engine: Engine) -> None:
+    @app.get("/healthz")
+    def health() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    def ready() -> dict[str, str]:
+        if not engine.ready:
+            raise ProblemError(
+                503, "stopping" if engine.draining else "the model is being compiled"
+            )
+        return {"status": "ready"}
+
+    @app.get("/metrics")
+    def measured() -> flask.Response:
+        return flask.Response(engine.metrics.text(), content_type=metrics.CONTENT_TYPE)
+
+    openapi = description(engine.captioner, engine.settings)
+
+    @app.get("/openapi.json")
+    def described() -> dict[str, Any]:
+        return openapi
+
+
+def _add_page(app: flask.Flask) -> None:
+    text = resources.files("xray_captioning.serving").joinpath("page.html").read_text("utf-8")
+    policy = (
+        f"default-src 'none'; script-src {_hash(text, 'script')}; style-src {_hash(text, 'style')};"
+        " img-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+
+    @app.get("/")
+    def page() -> flask.Response:
+        response = flask.Response(text, content_type="text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = policy
+        return response
+
+
+def _hash(page: str, element: str) -> str:
+    """Return the one element of its kind as a source that a content security policy allows."""
+    found = re.search(f"<{element}>(.*?)</{element}>", page, re.DOTALL)
+    assert found is not None
+    digest = base64.b64encode(hashlib.sha256(found[1].encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _begin(settings: Settings) -> None:
+    flask.g.begun, flask.g.studies = time.monotonic(), 0
+    flask.g.request_id = request_id(flask.request.headers.get("X-Request-ID"))
+    path = flask.request.path
+    if settings.token is None or not (path.startswith("/v1/") or path == "/metrics"):
+        return
+    kind, _, given = flask.request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), settings.token.encode()):
+        raise ProblemError(401, "show the token: Authorization: Bearer TOKEN")
+
+
+def _problem(error: Exception) -> flask.Response:
+    """Turn whatever was raised into a problem document."""
+    problem = _as_problem(error)
+    if problem.status == 500:
+        log("error", request_id=flask.g.request_id, **trace(error))
+    text, headers = problem_document(problem, flask.g.request_id)
+    response = flask.Response(text, status=int(problem.status), headers=headers)
+    if isinstance(error, HTTPException):
+        response.headers.extend(
+            (name, value) for name, value in error.get_headers() if name == "Allow"
+        )
+    return response
+
+
+def _as_problem(error: Exception) -> ProblemError:
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, BusyError):
+        return ProblemError(503, "too much to do at the moment; try again soon")
+    if isinstance(error, ImageError):
+        return ProblemError(422, str(error))
+    if isinstance(error, MissingExtraError):
+        return ProblemError(415, "this server reads no DICOM; send PNG or JPEG")
+    if isinstance(error, HTTPException) and error.code == 413:
+        return ProblemError(413, "the request is too large; /v1/model says what is allowed")
+    if isinstance(error, HTTPException) and (error.code or 500) < 500:
+        return ProblemError(error.code or 400, _SAID.get(error.code or 400, _SAID[400]))
+    return ProblemError(500, _SAID[500])
+
+
+def _end(response: flask.Response, engine: Engine) -> flask.Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["X-Request-ID"] = flask.g.request_id
+    # The rule and not the path, which a client may have put anything into.
+    route = flask.request.url_rule.rule if flask.request.url_rule else "none"
+    engine.metrics.requests.add(route=route, status=str(response.status_code))
+    log(
+        "request",
+        request_id=flask.g.request_id,
+        method=flask.request.method if flask.request.url_rule else "-",
+        route=route,
+        status=response.status_code,
+        seconds=round(time.monotonic() - flask.g.begun, 4),
+        studies=flask.g.studies,
+    )
+    return response

@@ -1,0 +1,262 @@
+"""The Streamlit app: a front end over a captioner, without logic of its own.
+
+``xray-captioning app`` starts it. Streamlit runs this file again, from top to bottom, whenever the
+user changes something; what was read is kept in the session, so that nothing is decoded twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import streamlit as st
+
+from xray_captioning.bundle import shipped_bundles
+from xray_captioning.errors import XrayCaptioningError
+from xray_captioning.serving import app_parts as parts
+from xray_captioning.serving import app_pictures as pictures
+from xray_captioning.serving import app_view as view
+
+if TYPE_CHECKING:
+    from xray_captioning.captioner import Captioner
+
+TYPES = ["png", "jpg", "jpeg", "dcm", "dicom"]
+KEPT = {"study": 1, "result": 8}  # how many a session remembers: uploads may be large
+SEED = 2048  # of the samples: three unlike studies, one of them normal
+
+
+class Settings(NamedTuple):
+    """What the user chose in the sidebar.
+
+    Attributes
+    ----------
+    bundles : list of str
+        One, or two to compare.
+    beam_size : int
+    threshold : float
+        Sentences with a confidence below it are withheld.
+    """
+
+    bundles: list[str]
+    beam_size: int
+    threshold: float
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Draw the page once.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        ``--bundle FOLDER``, repeatable, and ``--seed N`` of the samples.
+    """
+    _keep_uploads_in_memory()
+    options = _parse(arguments)
+    st.set_page_config("Chest X-ray captions", page_icon="🩻", layout="wide")
+    st.html(view.STYLE)
+    st.title("Chest X-ray captions")
+    st.warning(parts.NOTICE)
+    settings = _settings(list(dict.fromkeys([*options.bundle, *shipped_bundles()])))
+    try:
+        study = _study(options.seed)
+    except XrayCaptioningError as error:
+        st.error(str(error))
+        return
+    if study is None:
+        st.info("Drop one or two images of a study above, or choose a sample.")
+    else:
+        _show_all(study, settings)
+
+
+@st.cache_resource(show_spinner="Loading the model …", max_entries=4)
+def load(bundle: str) -> Captioner:
+    """Return a bundle, loaded once for all sessions."""
+    from xray_captioning.captioner import Captioner  # here, so that the page appears at once
+
+    return Captioner.load(bundle)
+
+
+def _keep_uploads_in_memory() -> None:
+    """Keep Streamlit's server from putting an upload above 1 MB into a temporary file."""
+    with contextlib.suppress(ImportError):  # before it was Starlette, it never did
+        from starlette.formparsers import MultiPartParser
+
+        limit = int(st.get_option("server.maxUploadSize")) << 20
+        MultiPartParser.spool_max_size = 2 * limit  # what is larger is refused on its way
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--bundle", action="append", default=[])
+    parser.add_argument("--seed", type=int, default=SEED)
+    return parser.parse_args(list(arguments))
+
+
+def _settings(names: list[str]) -> Settings:
+    with st.sidebar:
+        bundle = st.selectbox("Model", names)
+        others = [name for name in names if name != bundle]
+        beside = st.selectbox("Compare with", others, index=None) if others else None
+        beam_size = st.slider("Beam size", 1, 10, 3, help="1 is greedy and has no alternatives.")
+        threshold = st.slider(
+            "Least confidence",
+            0,
+            100,
+            50,
+            format="%d%%",
+            help="Sentences that are less sure are shown as “not confident”. A model that is not "
+            "calibrated withholds nothing.",
+        )
+    return Settings([bundle, beside] if beside else [bundle], beam_size, threshold / 100)
+
+
+def _study(seed: int) -> parts.Study | None:
+    """Return the study that the user gave or chose."""
+    own, samples = st.columns([3, 2])
+    with own:
+        uploads = st.file_uploader(
+            "One or two images of one study: PNG, JPEG or DICOM, frontal first", TYPES, True
+        )
+    with samples:
+        number = st.pills(
+            "Or a sample: drawn by a program, nobody's images",
+            range(parts.SAMPLES),
+            format_func=lambda i: f"Sample {i + 1}",
+            disabled=bool(uploads),
+        )
+        swapped = len(uploads) == 2 and st.toggle("Swap the two images")
+    if not uploads:
+        return None if number is None else _sample(number, seed)
+    files = [upload.getvalue() for upload in uploads][:: -1 if swapped else 1]
+    return _kept("study", parts.digest(files), lambda: parts.study_of(files))
+
+
+def _sample(number: int, seed: int) -> parts.Study:
+    return _kept("study", (number, seed), lambda: parts.sample(number, seed))
+
+
+def _show_all(study: parts.Study, settings: Settings) -> None:
+    if study.about:
+        st.html(f'<p class="xc-note">{escape(study.about)}</p>')
+    places = st.columns(len(settings.bundles)) if len(settings.bundles) > 1 else [st.container()]
+    for place, bundle in zip(places, settings.bundles):
+        with place:
+            try:
+                result = _result(study, bundle, settings.beam_size)
+            except XrayCaptioningError as error:
+                st.error(str(error))
+                continue
+            _show(study, result, settings.threshold, bundle, wide=len(places) == 1)
+
+
+def _result(study: parts.Study, bundle: str, beam_size: int) -> parts.Result:
+    captioner = load(bundle)
+
+    def read() -> parts.Result:
+        with st.spinner("Reading the images …"):
+            return parts.read_study(captioner, Path(bundle).name, study, beam_size)
+
+    return _kept("result", (study.digest, bundle, beam_size), read)
+
+
+def _show(study: parts.Study, result: parts.Result, threshold: float, key: str, wide: bool) -> None:
+    # Filled in the order in which a phone shows them, one below the other.
+    left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
+    with left:
+        st.subheader(result.bundle)
+        _show_caption(result, threshold)
+        words, of = _choice(study, result, threshold, key)
+    views = pictures.views_of(study, result.caption.attention, words)
+    with right:
+        _show_views(views)
+    left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
+    with left:
+        st.subheader("Findings")
+        st.html(view.findings_html(parts.findings_table(result, threshold)))
+    with right:
+        st.subheader("Alternatives")
+        st.html(view.alternatives_html(result, threshold))
+        st.subheader("Download")
+        _downloads(study, result, views, of, threshold, key)
+
+
+def _show_caption(result: parts.Result, threshold: float) -> None:
+    novelty = result.caption.novelty
+    if novelty is not None and novelty > 1:
+        st.error(
+            "Not like the chest X-rays this model was trained on: "
+            f"{novelty:.1f} times as far from them as 99 % of its validation studies. What it says "
+            "of them, its confidence included, means nothing."
+        )
+    st.html(view.caption_html(result, threshold) + view.confidence_legend(result.calibrated))
+    if result.trained:
+        st.html(f'<p class="xc-note">This model was {escape(result.trained)}.</p>')
+
+
+def _choice(
+    study: parts.Study, result: parts.Result, threshold: float, key: str
+) -> tuple[list[int], str]:
+    """Let the user choose a sentence or a word of it; return its places and its text."""
+    caption, withheld = result.caption, parts.withheld_sentences(result, threshold)
+    sentences = parts.sentence_words(caption.words)
+    shown = [i for i in range(len(sentences)) if i not in withheld]
+    if caption.attention is None or not shown:
+        missing = "regions to attend to" if caption.attention is None else "sentence that is shown"
+        st.html(f'<p class="xc-note">No attention: there is no {missing}.</p>')
+        return [], ""
+    texts = [sentence.text for sentence in caption.sentences]
+    scope = f"{key}-{result.beam_size}-{study.digest}"
+    chosen = st.selectbox("Attention of", shown, format_func=texts.__getitem__, key=f"s-{scope}")
+    places = parts.spoken(caption.words, sentences[chosen])
+    word = st.pills(
+        "or of one word", places, format_func=caption.words.__getitem__, key=f"w-{scope}-{chosen}"
+    )
+    return (places, texts[chosen]) if word is None else ([word], f"“{caption.words[word]}”")
+
+
+def _show_views(views: list[pictures.View]) -> None:
+    top = pictures.highest(views)
+    for place, one in zip(st.columns(len(views)), views):
+        with place:
+            st.image(pictures.overlay(one, top), pictures.title(one), width="stretch")
+    if top > 0:
+        st.html(view.attention_legend(pictures.colour_stops(), top))
+
+
+def _downloads(
+    study: parts.Study,
+    result: parts.Result,
+    views: list[pictures.View],
+    of: str,
+    threshold: float,
+    key: str,
+) -> None:
+    made: dict[str, tuple[str, Callable[[], str | bytes]]] = {
+        "txt": ("Text", lambda: parts.as_text(result, threshold)),
+        "json": ("JSON", lambda: parts.as_json(result, threshold)),
+        "png": ("Picture", lambda: pictures.panel(study, result, views, of, threshold)),
+    }
+    with st.container(horizontal=True):
+        for suffix, (label, make) in made.items():
+            st.download_button(
+                label, make, f"caption.{suffix}", on_click="ignore", key=f"{suffix}-{key}"
+            )
+
+
+def _kept(kind: str, key: Any, make: Callable[[], Any]) -> Any:
+    """Return what the session remembers, made once."""
+    kept = st.session_state.setdefault(kind, {})
+    if key not in kept:
+        kept[key] = make()
+    while len(kept) > KEPT[kind]:
+        del kept[next(iter(kept))]
+    return kept[key]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,164 @@
+"""The captioner behind the API: files to pixels in the callers' threads, captions in its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xray_captioning.captioner import Caption, Captioner
+from xray_captioning.data.images import Pixels, frontal_first
+from xray_captioning.encoders.classification import finding_probabilities
+from xray_captioning.serving.batching import Batcher, BusyError, Done, Places
+from xray_captioning.serving.metrics import Metrics
+from xray_captioning.serving.pixels import to_pixels
+from xray_captioning.serving.problems import log, trace
+from xray_captioning.serving.settings import Settings
+
+
+class Reading(NamedTuple):
+    """What the model says of one study.
+
+    Attributes
+    ----------
+    caption : Caption
+    probabilities : dict or None
+        Of the findings that the encoder classifies, each in [0, 1]; None where it does not.
+    """
+
+    caption: Caption
+    probabilities: dict[str, float] | None
+
+
+class Engine:
+    """A captioner that many threads use at once.
+
+    Parameters
+    ----------
+    captioner : Captioner
+    settings : Settings
+
+    Attributes
+    ----------
+    ready : bool
+        Whether the model has been compiled and requests are taken.
+    draining : bool
+        Set when no more requests shall be taken.
+    places : Places
+        One for each study in work.
+    metrics : Metrics
+    """
+
+    def __init__(self, captioner: Captioner, settings: Settings) -> None:
+        self.captioner, self.settings = captioner, settings
+        self.draining = False
+        self.places = Places(settings.queue)
+        self.metrics = Metrics(lambda: self.places.used, lambda: self.ready)
+        # A large image takes much memory while it is decoded, and more threads than cores no time.
+        self._decoders = threading.BoundedSemaphore(_cores())
+        self._warm = threading.Event()
+        self._batcher = Batcher(
+            self._run, settings.batch, settings.milliseconds / 1000, self._warm_up
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are taken."""
+        return self._warm.is_set() and not self.draining
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until the model has been compiled; tell whether it has."""
+        return self._warm.wait(seconds)
+
+    def decode(self, files: Sequence[bytes], name: str, deadline: float) -> list[Pixels]:
+        """Return the pixels of a study's images, frontal first where DICOM files say which is.
+
+        Parameters
+        ----------
+        files : sequence of bytes
+        name : str
+            What goes before "image 1" in messages.
+        deadline : float
+            On the clock of `time.monotonic`.
+
+        Raises
+        ------
+        BusyError
+            No decoder was free by the deadline.
+        ImageError
+            A file is no image that can be used.
+        MissingExtraError
+            A file is DICOM and pydicom is not installed.
+        """
+        image, most = self.captioner.config.image, self.settings.megapixels * 1e6
+        pixels = {}
+        for number, data in enumerate(files, 1):
+            if not self._decoders.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise BusyError
+            label = f"{name}image {number}"
+            try:
+                pixels[id(data)] = to_pixels(data, label, image.size, image.resize, most)
+            finally:
+                self._decoders.release()
+        return [pixels[id(data)] for data in frontal_first(files)]
+
+    def read(
+        self, studies: Sequence[list[Pixels]], beam_size: int | None, deadline: float
+    ) -> list[Done]:
+        """Return a `Reading` of each study, as the value of a `Done`.
+
+        Raises
+        ------
+        BusyError
+            It was not done by the deadline, or the engine is closed.
+        """
+        beam_size = beam_size or self.captioner.config.decoding.beam_size
+        return self._batcher.compute(beam_size, studies, deadline)
+
+    def close(self) -> None:
+        """Finish what is in work, then stop."""
+        self._batcher.close()
+
+    def _run(self, beam_size: int, studies: list[list[Pixels]]) -> list[Reading]:
+        self.metrics.batches.observe(len(studies))
+        return self._read(beam_size, studies)
+
+    def _read(self, beam_size: int, studies: list[list[Pixels]]) -> list[Reading]:
+        features = self.captioner.features(studies)
+        captions = self.captioner.caption_features(features, beam_size)
+        chances: list[Any] = [None] * len(studies)
+        if self.captioner.encoder.findings:
+            chances = finding_probabilities(self.captioner.encoder, *features)
+        return list(map(Reading, captions, chances))
+
+    def _warm_up(self) -> None:
+        """Compile for every size of batch, with the bundle's own beam."""
+        begun = time.monotonic()
+        image, beam_size = self.captioner.config.image, self.captioner.config.decoding.beam_size
+        size = 1
+        try:
+            while size < 2 * self.settings.batch:
+                studies = [
+                    [np.zeros((image.size, image.size, 3), np.float32) for _ in range(image.views)]
+                    for _ in range(min(size, self.settings.batch))
+                ]
+                self._read(beam_size, studies)
+                if size == 1:
+                    self._read(beam_size, [studies[0][:1]])
+                size *= 2
+        except Exception as error:
+            log("failed", **trace(error))
+            raise SystemExit from error  # of this thread: it never will be ready
+        self._warm.set()
+        log("ready", model=self.captioner.config.name, seconds=round(time.monotonic() - begun, 1))
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

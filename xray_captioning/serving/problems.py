@@ -1,0 +1,80 @@
+"""Errors as documents, events as lines, and the number that ties both to a request.
+
+References
+----------
+.. [1] RFC 9457, Problem Details for HTTP APIs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+import traceback
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER = "1"  # seconds; a full queue is worked off in about that time
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class ProblemError(Exception):
+    """A request that is refused.
+
+    Parameters
+    ----------
+    status : int
+        An HTTP status.
+    detail : str
+        One line for whoever sent it; says what is wrong and what to do, and quotes nothing sent.
+    """
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.detail = HTTPStatus(status), detail
+
+
+def problem_document(problem: ProblemError, request_id: str) -> tuple[str, dict[str, str]]:
+    """Return a problem's JSON and the headers that go with it."""
+    document = {
+        "type": "about:blank",
+        "title": problem.status.phrase,
+        "status": int(problem.status),
+        "detail": problem.detail,
+        "request_id": request_id,
+    }
+    headers = {"Content-Type": CONTENT_TYPE, "X-Request-ID": request_id}
+    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = RETRY_AFTER
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return json.dumps(document) + "\n", headers
+
+
+def request_id(given: str | None) -> str:
+    """Return the id that a client gave, if it is a short harmless word, or a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return uuid.uuid4().hex
+
+
+def log(event: str, **values: Any) -> None:
+    """Write an event to standard error as one line of JSON.
+
+    Callers give numbers and words of the program only, nothing that a client sent but the id it
+    chose for its request.
+    """
+    now = time.time()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+    sys.stderr.write(json.dumps({"time": stamp, "event": event, **values}) + "\n")
+    sys.stderr.flush()
+
+
+def trace(error: BaseException) -> dict[str, Any]:
+    """Return an error's type and where it was raised; its message may quote what was sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames]
+    return {"error": type(error).__name__, "at": places}

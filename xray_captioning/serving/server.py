@@ -1,0 +1,267 @@
+"""The API on a socket: waitress, with its rough edges towards hostile clients rounded off.
+
+What it adds: waitress' own errors are problem documents, too; a request has to be sent within a
+time, however slowly it trickles; uploads are bounded together and not only one by one; an error
+reaches clients that are still sending; and the end of the process loses nothing it has accepted.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import flask
+from waitress import wasyncore
+from waitress.channel import HTTPChannel
+from waitress.server import create_server
+from waitress.task import ErrorTask
+
+from xray_captioning.serving.api import HEADERS
+from xray_captioning.serving.engine import Engine
+from xray_captioning.serving.problems import ProblemError, log, problem_document, request_id
+from xray_captioning.serving.settings import Settings
+
+TURN = 0.25  # seconds between looks at the clock
+LINGER = 2.0  # seconds in which a refused client may go on sending before it is cut off
+_SAID = {
+    400: "this is no HTTP request",
+    413: "the request is too large; /v1/model says what is allowed",
+    431: "the header is too large",
+    501: "this transfer encoding is not understood; send chunked, or a Content-Length",
+}
+
+
+class _ProblemTask(ErrorTask):
+    """Answers with a problem document where no request reached the application."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        if not isinstance(error, ProblemError):
+            error = ProblemError(error.code, _SAID.get(error.code, "the server failed"))
+        identity = request_id(None)
+        text, headers = problem_document(error, identity)
+        body = text.encode()
+        self.status = f"{int(error.status)} {error.status.phrase}"
+        self.response_headers.extend({**HEADERS, **headers}.items())
+        self.set_close_on_finish()
+        self.channel.lingers = True
+        self.content_length = len(body)
+        self.channel.server.refused(identity, int(error.status))
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    """A connection."""
+
+    error_task_class = _ProblemTask
+    request: Any
+    close_when_flushed: bool
+    lingers = False  # go on reading for a while after the answer
+    cut_off: float | None = None  # when that while is over
+    ended = False  # the client has shut its side
+    begun: tuple[Any, float] = (None, 0.0)  # the request that is being received, and since when
+    counted: Any = None  # the same, once the size of its body is known
+
+    def received(self, data: bytes) -> bool:
+        taken: bool = super().received(data)
+        if self.request is None:
+            self.begun, self.counted = (None, 0.0), None
+        elif self.request is not self.begun[0]:
+            self.begun = (self.request, time.monotonic())
+        if self.request is not self.counted and self.request.headers_finished:
+            self.counted = self.request
+            held = sum(channel.promised() for channel in self.server.active_channels.values())
+            if held > self.server.most_held:
+                self.refuse(503, "too many uploads at the moment; try again soon")
+        return taken
+
+    def promised(self) -> int:
+        """Return the bytes of the requests this connection is sending or waits for."""
+        requests = [*self.requests, *filter(None, [self.request])]
+        most = self.adj.max_request_body_size
+        return sum(most if r.chunked else min(r.content_length, most) for r in requests)
+
+    def refuse(self, status: int, detail: str) -> None:
+        """Answer the request that is being received without the rest of it."""
+        with self.requests_lock:
+            request, self.request = self.request, None
+            if request is None:
+                return
+            request.error, request.completed = ProblemError(status, detail), True
+            self.requests.append(request)
+            if len(self.requests) == 1:
+                self.server.add_task(self)
+
+    def look(self, now: float, seconds: float) -> None:
+        """Give up on a client that takes too long."""
+        request, since = self.begun
+        if request is not None and request is self.request and now - since > seconds:
+            self.refuse(408, f"the request was not sent within {seconds:g} seconds")
+        if self.cut_off is not None and now > self.cut_off:
+            self.handle_close()
+
+    def busy(self) -> bool:
+        """Tell whether an answer is owed."""
+        return bool(self.requests or self.total_outbufs_len or self.close_when_flushed)
+
+    def readable(self) -> bool:
+        return self.cut_off is not None or (not self.ended and super().readable())
+
+    def writable(self) -> bool:
+        if self.cut_off is not None:
+            return False
+        return bool(super().writable() or (self.ended and not self.requests))
+
+    def handle_read(self) -> None:
+        if self.cut_off is not None:
+            self._discard()
+        elif self.socket.recv(1, socket.MSG_PEEK):
+            super().handle_read()
+        else:  # it may still want its answer
+            self.ended = True
+            self.refuse(400, "the request ended before it was complete")
+
+    def handle_write(self) -> None:
+        if self.lingers and self.close_when_flushed:
+            self._flush_exception(self._flush_some)
+            if self.connected and not self.total_outbufs_len:
+                # To close at once would take the answer from a client that is still sending.
+                self.cut_off, self.close_when_flushed = time.monotonic() + LINGER, False
+                self.socket.shutdown(socket.SHUT_WR)
+            return
+        super().handle_write()
+        if self.ended and self.connected and not self.busy():
+            self.handle_close()
+
+    def handle_error(self) -> None:
+        self.handle_close()  # the client has gone
+
+    def _discard(self) -> None:
+        if not self.socket.recv(1 << 18):
+            self.handle_close()
+
+
+class Server:
+    """The API on a bound socket.
+
+    Parameters
+    ----------
+    app : flask.Flask
+        As `create_app` returns it.
+    sock : socket.socket
+        Bound, and not listening yet.
+    settings : Settings
+        Those of the application.
+    """
+
+    def __init__(self, app: flask.Flask, sock: socket.socket, settings: Settings) -> None:
+        self._engine: Engine = app.extensions["captions"]
+        self._settings, self._stopping = settings, False
+        self._map: dict[int, Any] = {}
+        body = settings.body_bytes
+        self._server = create_server(
+            app,
+            map=self._map,
+            sockets=[sock],
+            threads=settings.threads,
+            connection_limit=settings.connections,
+            backlog=settings.connections,
+            channel_timeout=settings.seconds,
+            cleanup_interval=1,
+            max_request_body_size=body + 1,  # waitress refuses what is as large as the limit
+            inbuf_overflow=2 * body,  # what is larger would go to the disk: nothing is
+            outbuf_overflow=2 * body,
+            recv_bytes=1 << 16,
+            ident="xray_captioning",
+            clear_untrusted_proxy_headers=True,
+        )
+        self._server.channel_class = _Channel
+        self._server.most_held = settings.upload_megabytes << 20
+        self._server.refused = self._refused
+        self._looked = time.monotonic()
+
+    def run(self) -> None:
+        """Answer requests until `stop` is called, then finish those that have arrived."""
+        with _waitress_quiet():
+            while not self._stopping:
+                self._turn()
+            self._drain()
+            self._server.task_dispatcher.shutdown()
+            self._engine.close()
+            wasyncore.close_all(self._map)
+
+    def stop(self, *_: Any) -> None:
+        """Make `run` come to an end; for signal handlers and other threads."""
+        if not self._stopping:
+            self._stopping = True
+            self._server.pull_trigger()
+
+    def _turn(self) -> None:
+        wasyncore.loop(timeout=TURN, use_poll=hasattr(select, "poll"), map=self._map, count=1)
+        now = time.monotonic()
+        if now - self._looked >= TURN:
+            self._looked = now
+            for channel in self._channels():
+                channel.look(now, self._settings.seconds)
+
+    def _drain(self) -> None:
+        log("stopping", studies=self._engine.places.used)
+        self._engine.draining = True  # what comes now is answered with 503
+        while select.select([self._server.socket], [], [], 0)[0]:
+            self._server.handle_accept()
+        self._server.del_channel()
+        self._server.socket.close()
+        begun = time.monotonic()
+        self._turn()
+        for channel in self._channels():
+            channel.refuse(503, "the server is stopping")
+        while any(channel.busy() for channel in self._channels()):
+            if time.monotonic() - begun > self._settings.seconds:
+                break
+            self._turn()
+
+    def _channels(self) -> list[_Channel]:
+        return list(self._server.active_channels.values())
+
+    def _refused(self, identity: str, status: int) -> None:
+        self._engine.metrics.requests.add(route="none", status=str(status))
+        log("request", request_id=identity, method="-", route="none", status=status)
+
+
+def stop_on_signals(server: Server) -> None:
+    """Let SIGTERM and SIGINT stop a server; a second one ends the process at once."""
+
+    def stop(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        server.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+class _Events(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0] if record.exc_info else None
+        log("waitress", at=record.funcName, error=kind.__name__ if kind else None)
+
+
+@contextmanager
+def _waitress_quiet() -> Iterator[None]:
+    """Take waitress' words, which may quote a request, out of its log."""
+    logger, handler = logging.getLogger("waitress"), _Events(logging.ERROR)
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

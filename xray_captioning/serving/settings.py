@@ -1,0 +1,123 @@
+"""What the API allows and how long it waits."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from xray_captioning.config import parse_assignment
+from xray_captioning.errors import ConfigError
+
+TOKEN_VARIABLE = "XRAY_CAPTIONING_TOKEN"
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # RFC 6750, section 2.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits of the API; each holds whatever a client sends.
+
+    Attributes
+    ----------
+    body_megabytes : int
+        Largest body of a request, in MiB.
+    megapixels : int
+        Most pixels of an image, in millions; the largest radiographs have about 20.
+    studies : int
+        Most studies of a request.
+    beam : int
+        Largest beam size.
+    seconds : int
+        Longest a request may take, and longest a client may take to send it.
+    batch : int
+        Most studies the model sees at a time; 1 is no batching.
+    milliseconds : int
+        How long a study waits for others to be batched with.
+    queue : int
+        Most studies in work, those that wait included; one more is answered with 503.
+    connections : int
+        Most connections at a time.
+    upload_megabytes : int
+        Most bytes of requests held at a time, in MiB.
+    token : str, optional
+        What a client has to show as ``Authorization: Bearer``.
+
+    Raises
+    ------
+    ConfigError
+        A limit is no positive whole number, limits contradict each other, or the token is no
+        token.
+    """
+
+    body_megabytes: int = 32
+    megapixels: int = 32
+    studies: int = 8
+    beam: int = 5
+    seconds: int = 30
+    batch: int = 16
+    milliseconds: int = 4
+    queue: int = 64
+    connections: int = 512
+    upload_megabytes: int = 512
+    token: str | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name != "token" and (type(value) is not int or not 1 <= value < 2**31):
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 on")
+        pairs = [("studies", "queue"), ("batch", "queue"), ("body_megabytes", "upload_megabytes")]
+        for small, large in pairs:
+            if getattr(self, small) > getattr(self, large):
+                raise ConfigError(
+                    f"{small} is {getattr(self, small)}, which is more than {large}, "
+                    f"{getattr(self, large)}; change one of them"
+                )
+        if self.token is not None and not _TOKEN.fullmatch(self.token):
+            raise ConfigError(
+                "the token cannot be used; take 16 to 512 letters, digits or ._~+/=-, such as "
+                "openssl rand -hex 32 prints"
+            )
+
+    @property
+    def body_bytes(self) -> int:
+        """Largest body of a request."""
+        return self.body_megabytes << 20
+
+    @property
+    def threads(self) -> int:
+        """Threads that answer requests: enough to fill the queue, and some for what needs none."""
+        return self.queue + 8
+
+    def replace(self, assignments: Iterable[str]) -> Settings:
+        """Return a copy with fields changed, such as ``["batch=1", "queue=32"]``.
+
+        Raises
+        ------
+        ConfigError
+            There is no such field, or its value cannot be.
+        """
+        changes = dict(parse_assignment(text) for text in assignments)
+        names = [field.name for field in dataclasses.fields(self) if field.name != "token"]
+        for name in changes:
+            if name not in names:
+                raise ConfigError(f"unknown limit {name!r}; limits are {', '.join(names)}")
+        return dataclasses.replace(self, **changes)
+
+
+def find_token(file: Path | None) -> str | None:
+    """Return the token a file holds, or else the environment variable, or None.
+
+    Raises
+    ------
+    ConfigError
+        The file is not UTF-8.
+    """
+    if file is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        return file.read_text("utf-8").strip()
+    except ValueError as error:
+        raise ConfigError(f"{file}: is no text; write the token and nothing else") from error
