@@ -1,0 +1,182 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 8. Your own data: from a folder of images to a running service
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/xray-captioning/xray_captioning/blob/main/notebooks/8_your_own_data.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/xray-captioning/xray_captioning/blob/main/notebooks/8_your_own_data.ipynb)
+#
+# A table of captions, DICOM files, Open-i XML: how your studies get in, and the commands that prepare, train,
+# evaluate, caption and serve. The commands are the same in a terminal. To have something to work on, this
+# notebook first writes a small collection in each format; put yours in its place.
+#
+# | | two CPU cores | GPU |
+# |---|---|---|
+# | phantoms, small | three minutes | two minutes (estimated) |
+
+# %%
+import importlib.util
+
+if importlib.util.find_spec("xray_captioning") is None:
+    # %pip install --quiet "xray-captioning[dicom,serve] @ git+https://github.com/xray-captioning/xray_captioning"
+
+# %% tags=["parameters"]
+DATA = None  # a folder of studies; None: Kaggle's input, Google Drive, else synthetic phantoms
+DOWNLOAD = False  # True: without data, kagglehub downloads the Indiana University collection (14 GB)
+WORK = "runs"  # phantoms, caches and models; the notebooks share them
+STUDIES = 2000  # phantoms to draw where there are no data
+SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real data with a GPU
+
+# %%
+from pathlib import Path
+
+import xray_captioning as xc
+from xray_captioning import notebook, plots
+
+notebook.setup()
+data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
+studies = notebook.usable(xc.read_studies(data.path)).head(600)
+
+# %% [markdown]
+# ## A table of captions
+#
+# `captions.csv` with the columns `image` (or `filename`) and `caption` (or `report`), beside a folder
+# `images/`. Images of one study share a `study_id`; without that column each image is a study.
+
+# %%
+own = notebook.write_captions(studies, Path(WORK) / "own")
+print((own / "captions.csv").read_text()[:400])
+
+# %% [markdown]
+# ## DICOM
+#
+# With the `dicom` extra, images may be DICOM files of one frame. Window, inversion (MONOCHROME1) and padding
+# are applied as the standard says, the greys are stretched to the full range, and no patient field is read.
+# Below, one image as PNG and as DICOM.
+
+# %%
+from xray_captioning.data.dicom import view_of
+from xray_captioning.data.images import read_image
+
+png = studies["images"][0][0]
+dicom = str(notebook.write_dicom(png, Path(WORK) / "one.dcm", view="PA"))
+print("view position", view_of(dicom))
+for path in (png, dicom):
+    pixels = read_image(path, 224)
+    print(f"{Path(path).suffix}: {pixels.shape}, greys {pixels.min():.2f} to {pixels.max():.2f}")
+
+# %% [markdown]
+# ## Open-i XML
+#
+# A folder of the collection's XML reports, or the `.tgz` of it, with the images anywhere below.
+
+# %%
+reports = notebook.write_openi(studies.head(20), Path(WORK) / "openi")
+xc.read_studies(reports)[["study_id", "findings", "impression"]].head(2)
+
+# %% [markdown]
+# ## Prepare
+#
+# What is there, what is missing, and the split, which every later command finds again from the data. (What
+# a command says goes through a file here, which leaves out the progress bars one sees in a terminal.)
+
+# %%
+said = Path(WORK) / "said.txt"
+# !xray-captioning prepare {own} > {said} 2>&1
+print(said.read_text())
+
+# %%
+shown = xc.read_studies(own)
+shown = shown.assign(reference=shown["impression"])
+plots.panel_figure(notebook.examples(shown, notebook.telling(shown, 2)))
+
+# %% [markdown]
+# ## Train
+#
+# Findings first, then the captions. A table of captions codes no findings, so they are read from its words.
+# `--preset` names a recipe and `--set` changes a field of it: here a small one, for phantoms. For real
+# images and a GPU use `--preset chexnet_attention` and leave the `--set` out.
+
+# %%
+epochs = 1 if SIZE == "quick" else 8
+small = "--preset phantom_attention --set fractions=[0.7,0.1,0.2]"
+longer = f"--set encoder_training.epochs={epochs} --set training.epochs={epochs}"
+folders = f"--data {own} --cache {WORK}/cache"
+encoder, run, results = (f"{WORK}/own-{name}" for name in ("encoder", "captioner", "results"))
+
+# %%
+# !rm -rf {encoder} {run}
+# !xray-captioning train-encoder {folders} --out {encoder} --weights random {small} {longer} > {said} 2>&1
+print(said.read_text())
+
+# %%
+# !xray-captioning train {folders} --out {run} --encoder {encoder} {small} {longer} > {said} 2>&1
+print(said.read_text())
+
+# %%
+plots.curves_figure(notebook.history(Path(run)))
+
+# %% [markdown]
+# ## Evaluate
+#
+# The bundle beside a dozen systems that look at no image, as tables, as `captions.csv` and as one HTML page
+# to send around. With so few studies expect a warning that it is not clearly better than a fixed report:
+# that is what the warning is for.
+
+# %%
+# !xray-captioning evaluate {folders} --bundle {run} --beam 1 --out {results} --report {results}/page.html > {said} 2>&1
+for alarm in notebook.results(results)["alarms"]:
+    notebook.note("Please note", alarm["message"])
+notebook.table(notebook.results(results)["rows"])
+
+# %% [markdown]
+# ## Caption
+#
+# Images of one study are joined by a comma; a folder is captioned image by image.
+
+# %%
+pair = ",".join(shown["images"][0])
+
+# %%
+# !xray-captioning caption --bundle {run} {pair} > {said} 2>&1
+print(said.read_text())
+
+# %% [markdown]
+# The same from Python, with attention:
+
+# %%
+captioner = xc.Captioner.load(run)
+test = shown.iloc[notebook.telling(shown, 1)]
+captions = captioner.caption(notebook.images_of(test, captioner.config), beam_size=3)
+plots.words_figure(notebook.examples(test, [0], {"own": captions}, captioner.config)[0])
+
+# %% [markdown]
+# ## Serve
+#
+# `xray-captioning serve` answers HTTP requests, `xray-captioning app` is a page for a browser (both need the
+# `serve` extra). Images travel in the multipart field `images`, repeated; nothing is kept.
+
+# %%
+import json
+
+files = " ".join(f"--form images=@{image}" for image in shown["images"][0])
+with notebook.serving(run) as address:
+    # !curl --silent --show-error --fail {files} {address}/v1/captions > {WORK}/answer.json
+
+answer = json.loads(Path(f"{WORK}/answer.json").read_text())
+print(answer["text"])
+print(*answer)
+
+# %% [markdown]
+# ## Where to go from here
+#
+# - More studies, a pretrained encoder (`--weights imagenet`, or CheXNet's file), a GPU.
+# - `xray-captioning review export` makes blinded sheets for readers.
+# - **No clinical use.** A caption is fluent whether or not it is true.
