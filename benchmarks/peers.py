@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from speed_search import best_seconds
+from timing import best_seconds
 
 from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.config import Config
@@ -196,7 +196,7 @@ def rows(sizes: Sizes, runs: int) -> Iterator[list[str]]:
                     systems[make.__name__] = make(folder, found, config, sizes, beams)
                 except AbsentError as reason:
                     yield [make.__name__, _search(beams), str(reason), "", "", ""]
-            seconds = best_seconds(runs, *systems.values())
+            seconds = best_seconds(runs + 1, *systems.values())
             words = [run() for run in systems.values()]
             for system, used, said in zip(systems, seconds, words):
                 cells = [f"{used:.2f}", f"{1e3 * used / sizes.length:.1f}"]

@@ -43,6 +43,7 @@ from xray_captioning.encoder_training import train_encoder
 from xray_captioning.encoders.saved import load_encoder
 from xray_captioning.evaluation.sides import side_agreement
 from xray_captioning.files import atomic_write
+from xray_captioning.notebook import runs
 from xray_captioning.references import study_images, usable_studies
 from xray_captioning.training import train
 
@@ -56,35 +57,16 @@ PRESETS = (
     "vit_gpt2",
 )
 STUDIES, PHANTOM_SEED, FRACTIONS = 4000, 11, (0.85, 0.05, 0.1)
-STAND_INS = {
-    "chexnet": "phantom_cnn",
-    "densenet121": "phantom_cnn",
-    "resnet50": "phantom_cnn",
-    "vit": "vit_tiny",
-}
+# The notebooks' small sizes, but with more to learn from.
 SMALL = {
+    **runs.SMALL,
     "fractions": FRACTIONS,
-    "image.size": 112,
-    "image.normalisation": "unit",
     "image.augment": True,
     "text.section": "impression",
     "text.maximum_length": 48,
-    "text.minimum_frequency": 1,
-    "model.pool": 1,
-    "model.head": 128,
-    "model.units": 192,
-    "model.embedding": 96,
-    "model.attention": 64,
-    "model.layers": 2,
-    "model.heads": 4,
-    "model.dropout": 0.1,
-    "model.language_model": "",
     "training.epochs": 12,
     "training.patience": 12,
-    "training.batch_size": 32,
 }
-# Learning rates of decoders: recurrent ones stand a higher one than Transformers.
-RATES = {"transformer": 0.001, "gpt2": 0.001}
 FINE_TUNING = 1e-4  # of the encoder's last block, where a preset fine-tunes it
 ENCODER_TRAINING = {
     "phantom_cnn": {"epochs": 16, "batch_size": 12, "learning_rate": 0.003},
@@ -118,14 +100,14 @@ OPTIONS = {
 def small(preset: str, seed: int, changes: dict[str, Any] | None = None) -> Config:
     """Return a preset at the size that two cores train in minutes."""
     config = load_preset(preset)
-    encoder = STAND_INS[config.model.encoder]
+    encoder = runs.STAND_INS[config.model.encoder]
     fitted = {"patience": 99, "weight_decay": 0.01, "seed": seed, **ENCODER_TRAINING[encoder]}
     tuned = FINE_TUNING if config.training.encoder_learning_rate else 0.0
     return config.replace(
         {
             **SMALL,
             "model.encoder": encoder,
-            "training.learning_rate": RATES.get(config.model.decoder, 0.004),
+            "training.learning_rate": runs.RATES.get(config.model.decoder, 0.004),
             "training.encoder_learning_rate": tuned,
             "training.seed": seed,
             **{f"encoder_training.{name}": value for name, value in fitted.items()},

@@ -19,13 +19,13 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from timing import best_seconds
 
 ENCODER_FLOPS = 5.7e9  # of DenseNet121 on one image of 224 px: 2.83e9 multiplications and additions
 SIZE = 1024  # of the image files, in pixels
@@ -51,17 +51,6 @@ class Settings(NamedTuple):
     def pick(self, quick: int, full: int) -> int:
         """Return a size for a smoke test or for a measurement."""
         return quick if self.quick else full
-
-
-def best_seconds(runs: int, *functions: Callable[[], Any]) -> list[float]:
-    """Return each function's shortest time; they take turns, so that all meet the same load."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(runs):
-        for function, found in zip(functions, times):
-            start = time.perf_counter()
-            function()
-            found.append(time.perf_counter() - start)
-    return [min(found) for found in times]
 
 
 def image_files(settings: Settings, size: int = SIZE) -> list[str]:

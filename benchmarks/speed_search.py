@@ -7,12 +7,12 @@ words, 29 tokens). Weights are random, which does not change the speed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from timing import best_seconds
 
 from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.config import ModelConfig
@@ -26,17 +26,6 @@ BATCHES = (1, 16, 64, 256)
 
 Row = tuple[str, str, float, str, float | None, float | None]
 Run = Callable[[], Any]
-
-
-def best_seconds(runs: int, *functions: Run) -> list[float]:
-    """Return each function's shortest time; they take turns, so that all meet the same load."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(runs + 1):  # the first compiles
-        for function, found in zip(functions, times):
-            start = time.perf_counter()
-            function()
-            found.append(time.perf_counter() - start)
-    return [min(found[1:]) for found in times]
 
 
 def build(decoder: str, vocabulary: int = VOCABULARY, length: int = LENGTH) -> CaptionModel:
@@ -136,7 +125,7 @@ def product_limit(side: int = 2048) -> Run:
 
 def beside_plain(quick: bool) -> Iterator[Row]:
     """The attention decoder at batch 64 beside one study and one word at a time."""
-    batch, side, runs = (4, 256, 1) if quick else (64, 2048, 8)
+    batch, side, runs = (4, 256, 2) if quick else (64, 2048, 9)
     model = build("global_attention")
     greedy, beam, eager, step, beam_one, limit = best_seconds(
         runs,
@@ -164,7 +153,7 @@ def every_decoder(quick: bool) -> Iterator[Row]:
         for beams in (1, 3) if quick else (1, 3, 5):
             batches = (1, 4) if quick else BATCHES
             seconds = best_seconds(
-                1 if quick else 3, *(searching(model, batch, beams) for batch in batches)
+                2 if quick else 4, *(searching(model, batch, beams) for batch in batches)
             )
             speeds = [batch / used for batch, used in zip(batches, seconds)]
             for batch, speed in zip(batches, speeds):
@@ -186,7 +175,7 @@ def growth(quick: bool) -> Iterator[Row]:
         "beam-4": searching(model, batch, 4),
         "beam-8": searching(model, batch, 8),
     }
-    seconds = best_seconds(1 if quick else 5, *runs.values())
+    seconds = best_seconds(2 if quick else 6, *runs.values())
     for what, used in zip(runs, seconds):
         yield (f"cost: {what}", "ms", 1e3 * used, "batch 16", 1e3 * seconds[0], used / seconds[0])
 

@@ -7,6 +7,7 @@ public collections write none, and a viewer's rotation is no property of a radio
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Callable, Sequence
@@ -158,6 +159,7 @@ def decode_image(
     size: int = 224,
     resize: str = "area",
     max_pixels: float = MAX_PIXELS,
+    max_ratio: float = math.inf,
 ) -> Pixels:
     """Decode the bytes of a PNG, JPEG or DICOM file and resize it to a square.
 
@@ -179,6 +181,8 @@ def decode_image(
         OpenCV's INTER_NEAREST on the stored values, as the older projects do.
     max_pixels : float
         An image of more pixels is refused before memory is taken for it.
+    max_ratio : float
+        An image whose one side is more than so many times the other is refused.
 
     Returns
     -------
@@ -199,7 +203,9 @@ def decode_image(
     if size < 1:
         raise ConfigError(f"an image size of {size} pixels cannot be; it must be at least 1")
     if is_dicom(data):
-        return _three_channels(_resize(decode_dicom(data, name, max_pixels), size, resize))
+        image = decode_dicom(data, name, max_pixels)
+        _check_ratio(image.shape[0], image.shape[1], name, max_ratio)
+        return _three_channels(_resize(image, size, resize))
     try:
         height, width = _header_reader(data, name)(data)
     except (struct.error, ValueError, IndexError) as error:
@@ -210,8 +216,14 @@ def decode_image(
             f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
             "shrink it or raise max_pixels"
         )
+    _check_ratio(height, width, name, max_ratio)
     stored = _on_black(_decode(data, name))
     return _to_rgb(_resize(stored, size, resize))
+
+
+def _check_ratio(height: int, width: int, name: str, most: float) -> None:
+    if max(height, width) > most * min(height, width):
+        raise ImageError(f"{name}: {width} x {height} pixels are a strip and no radiograph")
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.captioner import Caption, Captioner
-from xray_captioning.data.images import Pixels, frontal_first
+from xray_captioning.data.images import Pixels, decode_image, frontal_first
 from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.serving.batching import Batcher, BusyError, Done, Places
 from xray_captioning.serving.metrics import Metrics
-from xray_captioning.serving.pixels import to_pixels
 from xray_captioning.serving.problems import log, trace
 from xray_captioning.serving.settings import Settings
+
+LONGEST = 10  # times as long as wide; radiographs of a whole leg have three
 
 
 class Reading(NamedTuple):
@@ -101,7 +102,9 @@ class Engine:
                 raise BusyError
             label = f"{name}image {number}"
             try:
-                pixels[id(data)] = to_pixels(data, label, image.size, image.resize, most)
+                pixels[id(data)] = decode_image(
+                    data, label, image.size, image.resize, most, LONGEST
+                )
             finally:
                 self._decoders.release()
         return [pixels[id(data)] for data in frontal_first(files)]
