@@ -104,7 +104,7 @@ def ours(folder: Path, found: LanguageModel, config: Config, sizes: Sizes, beams
             return greedy_search(state, model.step, real, rules).tokens
         return beam_search(state, model.step, real, rules, beams).tokens
 
-    run = compiled(search, model)
+    run = compiled(search, model, fused=True)
     regions = np.random.default_rng(1).normal(size=(sizes.rows, sizes.regions, channels))
     features = regions.astype("float32"), np.ones((sizes.rows, sizes.regions), bool)
     return lambda: ops.convert_to_numpy(run(*features))[:, 0] - 1  # 0 is padding here

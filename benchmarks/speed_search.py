@@ -50,7 +50,7 @@ def searching(model: CaptionModel, batch: int, beams: int = 1, length: int = LEN
             return greedy_search(state, model.step, real, rules).tokens
         return beam_search(state, model.step, real, rules, beams).tokens
 
-    run, features = compiled(search, model), studies(batch)
+    run, features = compiled(search, model, fused=True), studies(batch)
     return lambda: ops.convert_to_numpy(run(*features))
 
 

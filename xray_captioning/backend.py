@@ -37,7 +37,7 @@ with _silenced_stderr():
     ops.convert_to_numpy(ops.zeros(()) + 1)
 
 
-def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:
     """Compile a function of tensors that reads ``model``'s weights.
 
     Parameters
@@ -46,6 +46,10 @@ def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
         Takes and returns nested tensors; every shape it meets is compiled once.
     model : keras.Model
         Owner of every variable that ``function`` reads. Later changes of a weight are seen.
+    fused : bool
+        Let XLA make one program of it under TensorFlow, too, as JAX always does. That pays for
+        many small operations, as of a search; it takes longer to compile, and the convolutions
+        of an encoder are slower on a CPU.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def compiled(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
         tf.get_logger().setLevel("ERROR")
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search
         # takes a third of the time.
-        return tf.function(function, autograph=False)
+        return tf.function(function, autograph=False, jit_compile=fused or None)
     if keras.backend.backend() == "jax":
         return _jitted(function, model)
     return function

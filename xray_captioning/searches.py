@@ -103,7 +103,7 @@ class Searches:
                 return greedy_search(state, step, real, plan.rules)
             return beam_search(state, step, real, plan.rules, plan.beam_size, plan.length_penalty)
 
-        return compiled(run, self.model)
+        return compiled(run, self.model, fused=True)
 
 
 def _check(plan: Plan) -> None:

@@ -34,6 +34,13 @@ class Decoder(keras.layers.Layer):
     The state is a dict; where the decoder attends to regions its ``"attention"`` holds the
     weights of the last step, shape (batch, regions), summing to one.
 
+    Beam search gives ``step`` several rows a study, which lie side by side, and repeats and
+    reorders the state to match. Two entries it leaves with one row a study: ``"study"``, which no
+    step changes, and ``"past"``, tensors (batch, heads, places, width) with as many places as
+    there may be words. Beams need not copy a past they share: there then are places for every
+    beam, side by side for one time, and the boolean ``"lineage"`` (rows, places) says which of
+    them belong to a row's caption.
+
     Parameters
     ----------
     vocabulary_size : int

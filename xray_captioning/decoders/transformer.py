@@ -208,35 +208,52 @@ class Transformer(Decoder):
         """Return the regions' keys and values of every block, and an empty past."""
         mask = ops.cast(features.mask, "bool")
         images = self._images(features)
-        shape = (ops.shape(mask)[0], self.heads, self.maximum_length, self.units // self.heads)
+        batch = ops.shape(mask)[0]
+        shape = (batch, self.heads, self.maximum_length, self.units // self.heads)
         empty = ops.zeros(shape, dtype=self.compute_dtype)
         return {
-            "images": images,
-            "mask": mask,
+            "study": {"images": images, "mask": mask},
             "past": [(empty, empty) for _ in self.blocks],
-            "time": ops.zeros((ops.shape(mask)[0],), dtype="int32"),
+            "lineage": ops.zeros((batch, self.maximum_length), dtype="bool"),
+            "time": ops.zeros((batch,), dtype="int32"),
             "attention": ops.zeros_like(ops.cast(mask, "float32")),
         }
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token, add its keys and values to the past, return logits and state."""
-        # All rows are equally long, so one place is written instead of the whole past; the time
-        # has a batch axis because every leaf of a state has one.
-        time = state["time"][0]
-        x = (self.embedding(token) + self.position(state["time"]))[:, None]
-        before = (ops.arange(self.maximum_length) <= time)[None, None]
+        """Read one token, add its keys and values to the past, return logits and state.
+
+        Several captions of a study are read side by side, as if they were words of one text, each
+        of which sees its own lineage: so the study's keys are read once for all of them.
+        """
+        study, place = state["study"], self._place(token, state)
+        images, image_mask = study["images"], study["mask"][:, None]
+        lineage = ops.logical_or(
+            state["lineage"], ops.arange(state["lineage"].shape[1]) == place[:, None]
+        )
+        x = self.embedding(token) + self.position(state["time"])
+        x, before = (ops.reshape(y, (image_mask.shape[0], -1, y.shape[1])) for y in (x, lineage))
         pasts = []
-        for block, past, image in zip(self.blocks, state["past"], state["images"]):
-            past = tuple(_written(old, now, time) for old, now in zip(past, block.past(x)))
+        for block, past, image in zip(self.blocks, state["past"], images):
+            now = block.past(x)
+            past = tuple(ops.slice_update(p, (0, 0, place[0], 0), n) for p, n in zip(past, now))
             pasts.append(past)
-            x, weights = block.advance(x, past, before, image, state["mask"][:, None])
-        logits = self.logits(self.norm(x))[:, 0]
-        return logits, {
+            x, weights = block.advance(x, past, before, image, image_mask)
+        logits = self.logits(self.norm(x))
+        return ops.reshape(logits, (-1, logits.shape[-1])), {
             **state,
             "past": pasts,
+            "lineage": lineage,
             "time": state["time"] + 1,
-            "attention": weights[:, 0],
+            "attention": ops.reshape(weights, (-1, weights.shape[-1])),
         }
+
+    def _place(self, token: Any, state: State) -> Any:
+        """Return where the past keeps what each row (rows,) says now.
+
+        All rows are equally long; the captions of a study write side by side.
+        """
+        captions = token.shape[0] // state["past"][0][0].shape[0]
+        return state["time"] * captions + ops.arange(token.shape[0]) % captions
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
         """Return logits for every position; see :meth:`Decoder.call`."""
@@ -266,15 +283,3 @@ class Transformer(Decoder):
     def _images(self, features: Features) -> list[tuple[Any, Any]]:
         regions = ops.cast(features.regions, self.compute_dtype)
         return [block.cross_attention.memory(regions) for block in self.blocks]
-
-
-def _written(past: Any, now: Any, time: Any) -> Any:
-    """Return past (B, H, T, D) with ``now`` (B, H, 1, D) at one time of all rows.
-
-    Outside XLA, TensorFlow runs ``slice_update`` as a program of its own; this is one operation.
-    """
-    _, heads, length, width = past.shape
-    rows = ops.arange(ops.shape(past)[0] * heads) * length + time
-    flat = ops.reshape(past, (-1, width))
-    flat = ops.scatter_update(flat, rows[:, None], ops.reshape(now, (-1, width)))
-    return ops.reshape(flat, (-1, heads, length, width))

@@ -14,6 +14,8 @@ from xray_captioning.search.loop import (
 )
 from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
 
+SHARED = ("study", "past")  # what a state holds for all captions of a study at once
+
 
 def beam_search(
     state: Any, step: Step, real: Any, rules: Rules, beam_size: int, length_penalty: float = 0.0
@@ -31,8 +33,9 @@ def beam_search(
         What ``step`` starts from.
     step : callable
         ``step(token (rows,) int32, state) -> logits (rows, vocabulary), state``; it is called
-        with ``beam_size`` rows a study. A tensor of the state that it returns as it got it
-        belongs to the study rather than to the caption, and stays where it is.
+        with ``beam_size`` rows a study. What the state holds under ``"study"`` and ``"past"``
+        (see :class:`xray_captioning.decoders.Decoder`) keeps one row a study. Neither that nor a
+        tensor that comes back as it was given is reordered.
     real : tensor, shape (batch,), bool
         False for padding, which is finished before it begins.
     rules : Rules
@@ -80,9 +83,7 @@ class _Search:
         }
         nothing = ops.full(shape, IMPOSSIBLE, dtype="float32")
         return {
-            "state": keras.tree.map_structure(
-                lambda x: ops.repeat(x[:, None], self.beams, axis=1), state
-            ),
+            "state": _room(state, self.beams),
             "last": ops.full(shape, self.rules.start_id, dtype="int32"),
             "captions": captions,
             # All beams start alike, so only the first may be extended.
@@ -101,16 +102,18 @@ class _Search:
         return ops.where(totals <= IMPOSSIBLE / 2, IMPOSSIBLE, totals / penalty)
 
     def advance(self, time: Any, carried: Carried) -> tuple[Any, Carried]:
-        last, state = keras.tree.map_structure(_flat, (carried["last"], carried["state"]))
-        logits, after = self.step(last, state)
+        own, shared = carried["state"]
+        last, before = keras.tree.map_structure(_flat, (carried["last"], own))
+        logits, after = self.step(last, {**before, **shared} if shared else before)
         totals, captions, ends = self.candidates(logits, carried, time)
         pool = self.with_finished(carried, captions, totals, ends, time + 1)
         totals, chosen = ops.top_k(ops.where(ends, IMPOSSIBLE, totals), self.beams)
         captions = _choose(captions, ops.cast(chosen, "int32"))
         beam = ops.take(captions["slots"], time, axis=2)
         looked = self.unflat(attention_of(after, last))
+        after, shared = _apart(after)
         return time + 1, {
-            "state": self.reordered(carried["state"], state, after, beam),
+            "state": (self.reordered(own, before, after, beam), shared),
             "last": ops.take(captions["tokens"], time, axis=2),
             "captions": captions,
             "totals": totals,
@@ -176,6 +179,27 @@ class _Search:
 
     def unflat(self, x: Any) -> Any:
         return ops.reshape(x, (x.shape[0] // self.beams, self.beams, *x.shape[1:]))
+
+
+def _apart(state: Any) -> tuple[Any, dict[str, Any]]:
+    """Return what a state holds of each caption, and what all captions of a study share."""
+    if not isinstance(state, dict):
+        return state, {}
+    shared = {name: state[name] for name in SHARED if name in state}
+    return {name: part for name, part in state.items() if name not in shared}, shared
+
+
+def _room(state: Any, beams: int) -> tuple[Any, dict[str, Any]]:
+    """Return a study's state with room for so many captions, the parts as `_apart` does."""
+
+    def repeated(tree: Any, axis: int) -> Any:
+        return keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=axis), tree)
+
+    own, shared = _apart(state)
+    if "past" in shared:
+        shared["past"], own["lineage"] = repeated(shared["past"], 2), repeated(own["lineage"], 1)
+    own = keras.tree.map_structure(lambda x: x[:, None], own)
+    return repeated(own, 1), shared
 
 
 def _flat(x: Any) -> Any:
