@@ -312,8 +312,8 @@ class Captioner:
         spelled = rows[0]
         views, maps = self.config.image.views, None
         if attention.shape[-1]:
-            means = [attention[tokens].mean(axis=0) for _, tokens in spelled]
-            maps = np.array(means, dtype="float32").reshape(-1, views, *self.encoder.grid)
+            maps = _means(attention, [tokens for _, tokens in spelled])
+            maps = maps.reshape(-1, views, *self.encoder.grid)
         others = zip(texts[1:], found.log_probabilities[1:])
         return Caption(
             self._display(texts[0]),
@@ -349,6 +349,13 @@ def new_model(
         config.text.maximum_length,
         dtype=dtype,
     )
+
+
+def _means(rows: Array, groups: list[list[int]]) -> Array:
+    """Return the mean of each group of rows, (groups, columns)."""
+    if all(len(group) == 1 for group in groups):
+        return rows[[group[0] for group in groups]]
+    return np.array([rows[group].mean(axis=0) for group in groups], "float32")
 
 
 def _sentences(spelled: list[tuple[str, list[int]]], gains: Array) -> Iterator[tuple[str, float]]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.backend import compiled, ops
+from xray_captioning.data.features import pad_rows
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.errors import ConfigError
 from xray_captioning.search import (
@@ -86,8 +87,8 @@ class Searches:
             arrays = [*features]
             if noise is not None:  # study by study, so that batches and padding change nothing
                 arrays.append(noise.random((studies, plan.rules.maximum_length), dtype="float32"))
-            padding = next(size for size in BATCHES if size >= studies) - studies
-            padded = [np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1)) for x in arrays]
+            size = next(size for size in BATCHES if size >= studies)
+            padded = [pad_rows(x, size) for x in arrays]
             return SearchResult(*(ops.convert_to_numpy(x)[:studies] for x in run(*padded)))
 
         return search

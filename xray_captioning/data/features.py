@@ -58,6 +58,21 @@ def map_batches(function: Callable[[list[T]], R], items: Sequence[T]) -> Iterato
         yield from pool.map(function, batches)
 
 
+def power_of_two(count: int) -> int:
+    """Return the least power of two that is not below ``count``.
+
+    Batches padded to such sizes have few shapes to compile and little computed in vain.
+    """
+    return 1 << (count - 1).bit_length()
+
+
+def pad_rows(array: Array, rows: int) -> Array:
+    """Return an array with zeros appended to its first axis, up to so many rows."""
+    if len(array) == rows:
+        return array
+    return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
+
+
 class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content.
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from xray_captioning.backend import compiled, ops
 from xray_captioning.config import Config
+from xray_captioning.data.features import pad_rows, power_of_two
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.saved import encode_studies
 from xray_captioning.errors import ConfigError
@@ -38,7 +41,9 @@ def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dic
         raise ConfigError(
             "this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's"
         )
-    chances = ops.convert_to_numpy(ops.sigmoid(encoder.classify(regions, mask)))
+    studies = len(mask)
+    padded = (pad_rows(np.asarray(x), power_of_two(studies)) for x in (regions, mask))
+    chances = ops.convert_to_numpy(encoder.chances(*padded))[:studies]
     return [dict(zip(encoder.findings, map(float, row))) for row in chances]
 
 

@@ -6,9 +6,11 @@ import contextlib
 import math
 import sys
 import warnings
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.errors import ConfigError
 
@@ -149,6 +151,11 @@ class Encoder(keras.Model):
         weights = ops.cast(mask, "float32")
         weights = weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1.0)
         return self.classifier(ops.einsum("br,brc->bc", weights, features))
+
+    @cached_property
+    def chances(self) -> Callable[..., Any]:
+        """The sigmoid of :meth:`classify`, compiled."""
+        return compiled(lambda features, mask: ops.sigmoid(self.classify(features, mask)), self)
 
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:

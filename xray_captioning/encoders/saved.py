@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -17,7 +16,14 @@ from xray_captioning.backend import ops
 from xray_captioning.bundle import FORMAT, find_bundle, read_bundle, write_bundle
 from xray_captioning.card import model_card
 from xray_captioning.config import Config
-from xray_captioning.data.features import Array, map_batches, select_images, stack_features
+from xray_captioning.data.features import (
+    Array,
+    map_batches,
+    pad_rows,
+    power_of_two,
+    select_images,
+    stack_features,
+)
 from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.splits import Split
 from xray_captioning.encoders.backbones import find_backbone
@@ -47,10 +53,8 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array
 
     def maps(part: list[Image]) -> Array:
         pixels = read_images(part, image.size, image.resize)
-        # To the next power of two, so that few shapes are compiled and little is encoded in vain.
-        padding = 2 ** math.ceil(math.log2(len(part))) - len(part)
-        pixels = np.pad(normalise(pixels, image.normalisation), [(0, padding)] + [(0, 0)] * 3)
-        return ops.convert_to_numpy(encode(pixels))[: len(part)]
+        padded = pad_rows(normalise(pixels, image.normalisation), power_of_two(len(part)))
+        return ops.convert_to_numpy(encode(padded))[: len(part)]
 
     return np.concatenate(list(map_batches(maps, images)))
 
