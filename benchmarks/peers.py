@@ -6,9 +6,9 @@
 
 Six layers, 768 wide, 12 heads, 50,257 words, 60 tokens, 16 rows, the same random weights for all,
 and no end token, so that all write as many words. Ours attends to 18 regions of an image in every
-block besides, which the others do not; its weights come through the language-model loader, whose
-new cross-attention adds nothing at first. So all have to write the same words. A peer that is not
-installed is left out, and the table says so.
+block besides; of the others only transformers can, and is measured both ways. Its weights and ours
+are those of the same files, and new cross-attention adds nothing at first. So all have to write the
+same words. A peer that is not installed is left out, and the table says so.
 """
 
 from __future__ import annotations
@@ -151,8 +151,20 @@ def _fill(backbone: Any, found: LanguageModel) -> None:
         variable.assign(np.reshape(array, variable.shape))
 
 
-def transformers(
+def transformers_with_image(
     folder: Path, found: LanguageModel, config: Config, sizes: Sizes, beams: int
+) -> Run:
+    """Return transformers' `generate` of a GPT-2 that attends to regions, too, as ours does."""
+    return transformers(folder, found, config, sizes, beams, sizes.regions)
+
+
+def transformers(
+    folder: Path,
+    found: LanguageModel,
+    config: Config,
+    sizes: Sizes,
+    beams: int,
+    regions: int = 0,
 ) -> Run:
     """Return transformers' `GPT2LMHeadModel.generate` on PyTorch."""
     try:
@@ -164,11 +176,16 @@ def transformers(
 
     logging.disable_progress_bar()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = GPT2LMHeadModel.from_pretrained(folder).eval()
+    logging.set_verbosity_error()  # it says at length that cross-attention is new
+    model = GPT2LMHeadModel.from_pretrained(folder, add_cross_attention=regions > 0).eval()
     prompt = torch.full((sizes.rows, 1), sizes.end)
     options = {"max_new_tokens": sizes.length, "min_new_tokens": sizes.length}
     options |= {"num_beams": beams, "do_sample": False, "pad_token_id": sizes.end}
     options["attention_mask"] = torch.ones_like(prompt)
+    if regions:
+        for block in model.transformer.h:
+            torch.nn.init.zeros_(block.crossattention.c_proj.weight)
+        options["encoder_hidden_states"] = torch.randn(sizes.rows, regions, sizes.units)
 
     @torch.inference_mode()
     def write() -> Any:
@@ -191,7 +208,7 @@ def rows(sizes: Sizes, runs: int) -> Iterator[list[str]]:
         config, found = resolve_language_model(config)
         for beams in (1, 3):
             systems: dict[str, Run] = {}
-            for make in (ours, keras_hub, transformers):
+            for make in (ours, keras_hub, transformers, transformers_with_image):
                 try:
                     systems[make.__name__] = make(folder, found, config, sizes, beams)
                 except AbsentError as reason:

@@ -2,11 +2,12 @@
 
     python benchmarks/serving.py                            # the shipped bundle, a minute each
     python benchmarks/serving.py --bundle runs/attention --requests 500
+    python benchmarks/serving.py --untrained chexnet_attention --requests 0    # a large encoder
     python benchmarks/serving.py --seconds 10 --clients 64 --set queue=32   # see the 503s
 
-It starts the server itself, once with batching and once without, and prints what 16 clients got,
-each sending its next request as soon as it has the last answer. Then 5,000 requests more show
-whether the memory of the process grows.
+It starts the server itself, with batching and without, and prints what 16 clients got of each in
+turns, each sending its next request as soon as it has the last answer. Then 5,000 requests more
+show whether the memory of the process grows.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xray_captioning.data.phantom import write_phantoms
 
+TURNS = 6
 BOUNDARY = "boundary-of-the-benchmark"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
@@ -37,6 +39,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundle", default="phantom_attention")
+    parser.add_argument("--untrained", metavar="PRESET", help="a bundle of random weights instead")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--requests", type=int, default=5000, help="For memory; 0 leaves it out.")
@@ -45,18 +48,47 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder) / "phantom", studies=20, seed=5)
         bodies = [form(files) for files in studies(Path(folder) / "phantom")]
+        if given.untrained:
+            given.bundle = untrained(given.untrained, Path(folder) / given.untrained)
+        measure(given, bodies)
+
+
+def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
+    """Load the server with and without batching, then once more for its memory."""
     pin(range(2, os.cpu_count() or 1))
     print("| batching | requests/s | p50 ms | p99 ms | answered | 503 | failed | studies a batch |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    rates = {}
-    for name, batch in (("with", []), ("without", ["batch=1"])):
-        with server(given.bundle, [*batch, *given.limits]) as port:
-            found = load(port, bodies, given.clients, given.seconds)
-            rates[name] = report(name, *found, mean_batch(port))
-    print(f"\nwith batching {rates['with'] / rates['without']:.2f} times as many")
+    # In turns: the machine may be slower in one minute than in the next.
+    settings = {"with": given.limits, "without": ["batch=1", *given.limits]}
+    found = {name: (Counter(), [], []) for name in settings}
+    with ExitStack() as stack:
+        ports = {name: stack.enter_context(server(given.bundle, settings[name])) for name in found}
+        for _ in range(TURNS):
+            for name, port in ports.items():
+                statuses, *times = load(port, bodies, given.clients, given.seconds / TURNS)
+                found[name][0].update(statuses)
+                for all_turns, turn in zip(found[name][1:], times):
+                    all_turns.extend(turn)
+        rates = [report(name, *found[name], mean_batch(port)) for name, port in ports.items()]
+    print(f"\nwith batching {rates[0] / rates[1]:.2f} times as many")
     if given.requests:
         with server(given.bundle, given.limits) as port:
             memory(port, bodies, given.clients, given.requests)
+
+
+def untrained(preset: str, folder: Path) -> Path:
+    """Write a bundle of a recipe's sizes, random weights and as many words as Open-i's have."""
+    from xray_captioning import Captioner
+    from xray_captioning.captioner import new_model
+    from xray_captioning.config import load_preset
+    from xray_captioning.encoders.saved import new_encoder
+    from xray_captioning.text import Tokenizer
+
+    config = load_preset(preset)
+    encoder = new_encoder(config, "random")
+    tokenizer = Tokenizer([f"w{number}" for number in range(1387)])
+    Captioner(config, encoder, new_model(config, encoder, tokenizer), tokenizer).save(folder)
+    return folder
 
 
 def studies(folder: Path) -> list[list[bytes]]:
@@ -73,9 +105,18 @@ def form(files: list[bytes]) -> bytes:
 
 
 @contextmanager
-def server(bundle: str, limits: list[str]):
+def server(bundle: Path | str, limits: list[str]):
     """Start a server on two cores; give its port once it is ready, and stop it in the end."""
-    line = [sys.executable, "-m", "xray_captioning", "serve", "--bundle", bundle, "--port", "0"]
+    line = [
+        sys.executable,
+        "-m",
+        "xray_captioning",
+        "serve",
+        "--bundle",
+        str(bundle),
+        "--port",
+        "0",
+    ]
     line += [word for limit in limits for word in ("--set", limit)]
     process = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=lambda: pin((0, 1))
@@ -131,7 +172,7 @@ def load(port: int, bodies: list[bytes], clients: int, seconds: float, most: int
         thread.start()
     for thread in threads:
         thread.join()
-    return statuses, times, time.monotonic() - begun
+    return statuses, times, [time.monotonic() - begun]
 
 
 def ask(connection: http.client.HTTPConnection, body: bytes) -> int | str:
@@ -155,10 +196,10 @@ def mean_batch(port: int) -> float:
 
 
 def report(
-    name: str, statuses: Counter, times: list[float], duration: float, batch: float
+    name: str, statuses: Counter, times: list[float], durations: list[float], batch: float
 ) -> float:
     """Print a row; return requests a second."""
-    rate = len(times) / duration
+    rate = len(times) / sum(durations)
     middle, late = (1000 * np.percentile(times, share) for share in (50, 99))
     failed = {status: n for status, n in statuses.items() if status not in (200, 503)}
     row = [name, f"{rate:.1f}", f"{middle:.0f}", f"{late:.0f}", len(times), statuses[503]]

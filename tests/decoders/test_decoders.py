@@ -8,6 +8,7 @@ from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.decoders.decoder import masked_softmax
 from xray_captioning.losses import WordCrossentropy
+from xray_captioning.search import Rules, beam_search
 
 VOCABULARY, GRID, CHANNELS, TIME = 23, (2, 2, 3), 5, 7
 REGIONS = 12
@@ -113,6 +114,24 @@ def test_a_study_alone_equals_the_study_in_a_batch(model):
         np.testing.assert_allclose(
             ops.convert_to_numpy(ops.log_softmax(model(alone)))[0], together[i], atol=1e-5
         )
+
+
+@pytest.mark.parametrize("config", [small("transformer"), small("gpt2")], ids=lambda c: c.decoder)
+def test_beams_that_share_a_past_find_what_beams_with_copies_find(model):
+    features = Features(*(batch(3)[name] for name in ("regions", "mask")))
+    rules = Rules(start_id=1, end_id=2, maximum_length=TIME)
+    state, real = model.start(features), ops.ones((3,), "bool")
+
+    def hidden(token, wrapped):  # nothing that beam search knows by name, so all is copied
+        found, after = model.step(token, *wrapped)
+        return found, (after,)
+
+    shared = beam_search(state, model.step, real, rules, 3, 1.0)
+    copied = beam_search((state,), hidden, real, rules, 3, 1.0)
+    np.testing.assert_array_equal(*map(ops.convert_to_numpy, (shared.tokens, copied.tokens)))
+    for name in ("scores", "gains"):
+        pair = (ops.convert_to_numpy(getattr(found, name)) for found in (shared, copied))
+        np.testing.assert_allclose(*pair, atol=1e-5)
 
 
 def test_features_matter(model):
