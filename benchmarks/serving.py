@@ -82,11 +82,11 @@ def untrained(preset: str, folder: Path) -> Path:
     from xray_captioning.captioner import new_model
     from xray_captioning.config import load_preset
     from xray_captioning.encoders.saved import new_encoder
-    from xray_captioning.text import Tokenizer
+    from xray_captioning.text.tokenizer import Tokenizer
 
     config = load_preset(preset)
     encoder = new_encoder(config, "random")
-    tokenizer = Tokenizer([f"w{number}" for number in range(1387)])
+    tokenizer = Tokenizer.fit([" ".join(f"w{number}" for number in range(1383))])
     Captioner(config, encoder, new_model(config, encoder, tokenizer), tokenizer).save(folder)
     return folder
 
