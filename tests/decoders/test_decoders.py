@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.decoders.decoder import masked_softmax
@@ -118,20 +118,22 @@ def test_a_study_alone_equals_the_study_in_a_batch(model):
 
 @pytest.mark.parametrize("config", [small("transformer"), small("gpt2")], ids=lambda c: c.decoder)
 def test_beams_that_share_a_past_find_what_beams_with_copies_find(model):
-    features = Features(*(batch(3)[name] for name in ("regions", "mask")))
+    inputs = batch()
     rules = Rules(start_id=1, end_id=2, maximum_length=TIME)
-    state, real = model.start(features), ops.ones((3,), "bool")
 
     def hidden(token, wrapped):  # nothing that beam search knows by name, so all is copied
         found, after = model.step(token, *wrapped)
         return found, (after,)
 
-    shared = beam_search(state, model.step, real, rules, 3, 1.0)
-    copied = beam_search((state,), hidden, real, rules, 3, 1.0)
+    def search(regions, mask):
+        state, real = model.start(Features(regions, mask)), ops.any(mask, axis=1)
+        shared = beam_search(state, model.step, real, rules, 3, 1.0)
+        return shared, beam_search((state,), hidden, real, rules, 3, 1.0)
+
+    shared, copied = compiled(search, model)(inputs["regions"], inputs["mask"])
     np.testing.assert_array_equal(*map(ops.convert_to_numpy, (shared.tokens, copied.tokens)))
-    for name in ("scores", "gains"):
-        pair = (ops.convert_to_numpy(getattr(found, name)) for found in (shared, copied))
-        np.testing.assert_allclose(*pair, atol=1e-5)
+    for pair in ((shared.scores, copied.scores), (shared.gains, copied.gains)):
+        np.testing.assert_allclose(*map(ops.convert_to_numpy, pair), atol=1e-5)
 
 
 def test_features_matter(model):
