@@ -76,7 +76,7 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
             memory(port, bodies, given.clients, given.requests)
 
 
-def untrained(preset: str, folder: Path) -> Path:
+def untrained(preset: str, folder: Path) -> str:
     """Write a bundle of a recipe's sizes, random weights and as many words as Open-i's have."""
     from xray_captioning import Captioner
     from xray_captioning.captioner import new_model
@@ -88,7 +88,7 @@ def untrained(preset: str, folder: Path) -> Path:
     encoder = new_encoder(config, "random")
     tokenizer = Tokenizer.fit([" ".join(f"w{number}" for number in range(1383))])
     Captioner(config, encoder, new_model(config, encoder, tokenizer), tokenizer).save(folder)
-    return folder
+    return str(folder)
 
 
 def studies(folder: Path) -> list[list[bytes]]:
@@ -105,18 +105,9 @@ def form(files: list[bytes]) -> bytes:
 
 
 @contextmanager
-def server(bundle: Path | str, limits: list[str]):
+def server(bundle: str, limits: list[str]):
     """Start a server on two cores; give its port once it is ready, and stop it in the end."""
-    line = [
-        sys.executable,
-        "-m",
-        "xray_captioning",
-        "serve",
-        "--bundle",
-        str(bundle),
-        "--port",
-        "0",
-    ]
+    line = [sys.executable, "-m", "xray_captioning", "serve", "--bundle", bundle, "--port", "0"]
     line += [word for limit in limits for word in ("--set", limit)]
     process = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=lambda: pin((0, 1))

@@ -39,7 +39,9 @@ def studies(number: int) -> Features:
     return Features(regions.astype("float32"), np.ones((number, REGIONS), bool))
 
 
-def searching(model: CaptionModel, batch: int, beams: int = 1, length: int = LENGTH) -> Run:
+def searching(
+    model: CaptionModel, batch: int, beams: int = 1, length: int = LENGTH, fused: bool = True
+) -> Run:
     """Return one compiled search of a batch, greedy for one beam."""
     rules = Rules(START, END, length, banned=(0, END))
 
@@ -50,7 +52,7 @@ def searching(model: CaptionModel, batch: int, beams: int = 1, length: int = LEN
             return greedy_search(state, model.step, real, rules).tokens
         return beam_search(state, model.step, real, rules, beams).tokens
 
-    run, features = compiled(search, model, fused=True), studies(batch)
+    run, features = compiled(search, model, fused), studies(batch)
     return lambda: ops.convert_to_numpy(run(*features))
 
 
@@ -146,6 +148,17 @@ def beside_plain(quick: bool) -> Iterator[Row]:
     yield (f"{name}, beam-3", unit, there, "numpy beam, one study", 1 / beam_one, there * beam_one)
 
 
+def beside_unfused(quick: bool) -> Iterator[Row]:
+    """Every decoder's greedy search beside the same without XLA, where the backend has a choice."""
+    for decoder in list(DECODERS)[:1] if quick else DECODERS:
+        model = build(decoder)
+        for batch in (1,) if quick else (1, 64):
+            runs = (searching(model, batch, fused=fused) for fused in (True, False))
+            here, there = best_seconds(2 if quick else 6, *runs)
+            what = f"{decoder}, greedy, batch {batch}"
+            yield (what, "ms", 1e3 * here, "without XLA", 1e3 * there, there / here)
+
+
 def every_decoder(quick: bool) -> Iterator[Row]:
     """Every decoder and search by batch, beside the same search one study at a time."""
     for decoder in list(DECODERS)[:1] if quick else DECODERS:
@@ -182,5 +195,5 @@ def growth(quick: bool) -> Iterator[Row]:
 
 def search_rows(quick: bool) -> Iterator[Row]:
     """Return (what, unit, here, reference, there, ratio) of everything above."""
-    for part in (beside_plain, growth, every_decoder):
+    for part in (beside_plain, beside_unfused, growth, every_decoder):
         yield from part(quick)

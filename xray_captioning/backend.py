@@ -49,7 +49,7 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
     fused : bool
         Let XLA make one program of it under TensorFlow, too, as JAX always does. That pays for
         many small operations, as of a search; it takes longer to compile, and the convolutions
-        of an encoder are slower on a CPU.
+        of an encoder gain nothing from it on a CPU.
 
     Returns
     -------
