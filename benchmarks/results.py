@@ -19,6 +19,8 @@ def write_results(out: Path, presets: Sequence[str], options: Sequence[str]) -> 
     found = {name: _finished(out, name) for name in (*presets, *options)}
     presets = [name for name in presets if found[name]]
     options = [name for name in options if found[name]]
+    if not presets:  # options alone, as on more studies
+        presets, options = options, []
     if not presets:
         raise SystemExit(f"{out}: holds no finished run; start without --table-only")
     lines = [_row(name, search, found[name]) for name in presets for search in COLOURS]
@@ -71,12 +73,11 @@ def _row(name: str, search: str | None, results: Sequence[dict[str, Any]]) -> di
 
 def _baselines(found: dict[str, Any], presets: Sequence[str]) -> list[dict[str, str]]:
     # They are the same for all presets but retrieval, which looks through an encoder.
+    encoders = [name for name in presets if name in ("chexnet_attention", "vit_gpt2")]
     lines = []
     for name in BASELINES:
-        for preset in presets if name == "retrieval" else presets[:1]:
+        for preset in (encoders or presets[:1]) if name == "retrieval" else presets[:1]:
             results = found[preset]
-            if name == "retrieval" and preset not in ("chexnet_attention", "vit_gpt2"):
-                continue
             shown = f"{name} ({preset})" if name == "retrieval" else name
             cells = {"system": shown, "search": "", "seeds": str(len(results))}
             cells |= {"parameters": "", "s/epoch": ""}
