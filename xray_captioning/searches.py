@@ -20,7 +20,7 @@ from xray_captioning.search import (
     sample_search,
 )
 
-BATCHES = (1, 4, 16, 64)  # studies are padded to one of these, so that few shapes are compiled
+BATCHES = (1, 4, 8, 16, 64)  # studies are padded to one of these, so that few shapes are compiled
 
 Search = Callable[[Features], SearchResult]
 

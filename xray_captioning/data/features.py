@@ -30,27 +30,31 @@ SHARD = 512  # images
 # batches of 8 than with one of 32, whose layers wait for each other, and while one batch is read
 # another is encoded.
 BATCH = 8
+DECODED = 32  # images in one batch where there is nothing to read beside the encoder
 WORKERS = min(max(os.cpu_count() or 2, 2), 4)
 Array = NDArray[Any]
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_batches(function: Callable[[list[T]], R], items: Sequence[T]) -> Iterator[R]:
+def map_batches(
+    function: Callable[[list[T]], R], items: Sequence[T], size: int = BATCH
+) -> Iterator[R]:
     """Call a function on batches of items, a few at a time, and yield the results in order.
 
     Parameters
     ----------
     function : callable
-        Takes at most `BATCH` items; called from several threads.
+        Takes at most ``size`` items; called from several threads.
     items : sequence
+    size : int
 
     Yields
     ------
     object
         What the function returned, a batch at a time.
     """
-    batches = [list(items[start : start + BATCH]) for start in range(0, len(items), BATCH)]
+    batches = [list(items[start : start + size]) for start in range(0, len(items), size)]
     if len(batches) == 1:
         yield function(batches[0])
         return

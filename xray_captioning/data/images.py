@@ -62,13 +62,13 @@ def read_images(
     ImageError
         For the first file, in order, that cannot be read.
     """
-    images = np.empty((len(sources), size, size, 3), np.float32)
     read = partial(read_image, size=size, resize=resize, max_pixels=max_pixels)
-    # cv2 and zlib free the GIL; but handing over what needs no decoding takes longer than a copy.
-    decoded = all(isinstance(source, np.ndarray) for source in sources)
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-        read_all = map if decoded else pool.map
-        for target, image in zip(images, read_all(read, sources), strict=True):
+    if sources and all(isinstance(source, np.ndarray) for source in sources):
+        # There is nothing to decode, and handing over takes longer than a copy.
+        return np.stack([read(source) for source in sources])
+    images = np.empty((len(sources), size, size, 3), np.float32)
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
+        for target, image in zip(images, pool.map(read, sources), strict=True):
             target[:] = image
     return images
 

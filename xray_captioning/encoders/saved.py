@@ -17,6 +17,8 @@ from xray_captioning.bundle import FORMAT, find_bundle, read_bundle, write_bundl
 from xray_captioning.card import model_card
 from xray_captioning.config import Config
 from xray_captioning.data.features import (
+    BATCH,
+    DECODED,
     Array,
     map_batches,
     pad_rows,
@@ -56,7 +58,8 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array
         padded = pad_rows(normalise(pixels, image.normalisation), power_of_two(len(part)))
         return ops.convert_to_numpy(encode(padded))[: len(part)]
 
-    return np.concatenate(list(map_batches(maps, images)))
+    decoded = all(isinstance(source, np.ndarray) for source in images)
+    return np.concatenate(list(map_batches(maps, images, DECODED if decoded else BATCH)))
 
 
 def encode_studies(
