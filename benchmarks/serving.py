@@ -31,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from xray_captioning.data.phantom import write_phantoms
 
 TURNS = 6
+COLUMNS = ("batching", "requests/s", "p50 ms", "p99 ms", "answered", "503", "failed")
+COLUMNS += ("studies a batch", "CPU ms a request")
 BOUNDARY = "boundary-of-the-benchmark"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
@@ -56,24 +58,27 @@ def main() -> None:
 def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
     """Load the server with and without batching, then once more for its memory."""
     pin(range(2, os.cpu_count() or 1))
-    print("| batching | requests/s | p50 ms | p99 ms | answered | 503 | failed | studies a batch |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     # In turns: the machine may be slower in one minute than in the next.
     settings = {"with": given.limits, "without": ["batch=1", *given.limits]}
     found = {name: (Counter(), [], []) for name in settings}
     with ExitStack() as stack:
-        ports = {name: stack.enter_context(server(given.bundle, settings[name])) for name in found}
+        begun = {n: stack.enter_context(server(given.bundle, settings[n])) for n in found}
+        idle = {name: cpu_seconds(pid) for name, (_, pid) in begun.items()}
         for _ in range(TURNS):
-            for name, port in ports.items():
+            for name, (port, _) in begun.items():
                 statuses, *times = load(port, bodies, given.clients, given.seconds / TURNS)
                 found[name][0].update(statuses)
                 for all_turns, turn in zip(found[name][1:], times):
                     all_turns.extend(turn)
-        rates = [report(name, *found[name], mean_batch(port)) for name, port in ports.items()]
+        rates = [
+            report(name, *found[name], mean_batch(port), cpu_seconds(pid) - idle[name])
+            for name, (port, pid) in begun.items()
+        ]
     print(f"\nwith batching {rates[0] / rates[1]:.2f} times as many")
     if given.requests:
-        with server(given.bundle, given.limits) as port:
-            memory(port, bodies, given.clients, given.requests)
+        with server(given.bundle, given.limits) as (port, pid):
+            memory(port, pid, bodies, given.clients, given.requests)
 
 
 def untrained(preset: str, folder: Path) -> str:
@@ -106,7 +111,7 @@ def form(files: list[bytes]) -> bytes:
 
 @contextmanager
 def server(bundle: str, limits: list[str]):
-    """Start a server on two cores; give its port once it is ready, and stop it in the end."""
+    """Start a server on two cores, give its port and process once it is ready, stop it later."""
     line = [sys.executable, "-m", "xray_captioning", "serve", "--bundle", bundle, "--port", "0"]
     line += [word for limit in limits for word in ("--set", limit)]
     process = subprocess.Popen(
@@ -116,8 +121,7 @@ def server(bundle: str, limits: list[str]):
         port = int(process.stdout.readline().split()[2].rpartition(b":")[2])
         while get(port, "/readyz")[0] != 200:
             time.sleep(0.2)
-        server.pid = process.pid
-        yield port
+        yield port, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, "it did not stop cleanly"
@@ -179,6 +183,12 @@ def ask(connection: http.client.HTTPConnection, body: bytes) -> int | str:
         return type(error).__name__
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return how long the threads of a process have computed so far."""
+    values = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def mean_batch(port: int) -> float:
     """Return how many studies the model saw at a time."""
     lines = dict(line.rsplit(" ", 1) for line in get(port, "/metrics")[1].decode().splitlines())
@@ -187,24 +197,30 @@ def mean_batch(port: int) -> float:
 
 
 def report(
-    name: str, statuses: Counter, times: list[float], durations: list[float], batch: float
+    name: str,
+    statuses: Counter,
+    times: list[float],
+    durations: list[float],
+    batch: float,
+    cpu: float,
 ) -> float:
     """Print a row; return requests a second."""
     rate = len(times) / sum(durations)
     middle, late = (1000 * np.percentile(times, share) for share in (50, 99))
     failed = {status: n for status, n in statuses.items() if status not in (200, 503)}
     row = [name, f"{rate:.1f}", f"{middle:.0f}", f"{late:.0f}", len(times), statuses[503]]
-    print("|", " | ".join(map(str, [*row, failed or 0, f"{batch:.1f}"])), "|", flush=True)
+    row += [failed or 0, f"{batch:.1f}", f"{1000 * cpu / len(times):.1f}"]
+    print("|", " | ".join(map(str, row)), "|", flush=True)
     return rate
 
 
-def memory(port: int, bodies: list[bytes], clients: int, requests: int) -> None:
+def memory(port: int, pid: int, bodies: list[bytes], clients: int, requests: int) -> None:
     """Print the resident memory after every tenth of the requests."""
     print("\n| requests | resident MiB |\n| --- | --- |")
     for part in range(11):
         if part:
             load(port, bodies, clients, 1e6, requests // 10)
-        text = Path(f"/proc/{server.pid}/status").read_text("utf-8")
+        text = Path(f"/proc/{pid}/status").read_text("utf-8")
         kilobytes = int(text.partition("VmRSS:")[2].split()[0])
         print(f"| {part * requests // 10} | {kilobytes / 1024:.0f} |", flush=True)
 

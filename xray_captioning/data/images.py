@@ -64,8 +64,7 @@ def read_images(
     """
     read = partial(read_image, size=size, resize=resize, max_pixels=max_pixels)
     if sources and all(isinstance(source, np.ndarray) for source in sources):
-        # There is nothing to decode, and handing over takes longer than a copy.
-        return np.stack([read(source) for source in sources])
+        return _checked_pixels(sources, size, resize)  # handing over takes longer than a copy
     images = np.empty((len(sources), size, size, 3), np.float32)
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
         for target, image in zip(images, pool.map(read, sources), strict=True):
@@ -125,21 +124,26 @@ def read_image(
         If there is no such file, it cannot be decoded, or the pixels are of another kind.
     """
     if isinstance(source, np.ndarray):
-        return _checked_pixels(source, size, resize)
+        return _checked_pixels([source], size, resize)[0]
     if isinstance(source, bytes):
         return decode_image(source, "image", size, resize, max_pixels)
     name = os.fspath(source)
     return decode_image(_file(name), name, size, resize, max_pixels)
 
 
-def _checked_pixels(pixels: NDArray[Any], size: int, resize: str) -> Pixels:
+def _checked_pixels(sources: Sequence[Any], size: int, resize: str) -> Pixels:
+    images = np.stack([_sized_pixels(pixels, size, resize) for pixels in sources])
+    if not (images.min() >= 0 and images.max() <= 1):  # so that NaN is refused too
+        raise ImageError("pixels lie outside [0, 1]; divide them by the greatest possible value")
+    return images
+
+
+def _sized_pixels(pixels: NDArray[Any], size: int, resize: str) -> NDArray[Any]:
     if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ImageError(
             f"pixels of shape {pixels.shape} and type {pixels.dtype} cannot be taken; give float32 "
             "(height, width, 3) in [0, 1], or a file"
         )
-    if not (pixels.min() >= 0 and pixels.max() <= 1):  # so that NaN is refused too
-        raise ImageError("pixels lie outside [0, 1]; divide them by the greatest possible value")
     return pixels if pixels.shape[:2] == (size, size) else _resize(pixels, size, resize)
 
 
