@@ -104,30 +104,25 @@ def compare(
         raise DataError(f"the {part} part of the split has no study with text; choose another")
     ids, said = list(test["study_id"]), _written(train, test, config, protocol)
     systems = [System(n, None, _given(n, found, ids, config)) for n, found in texts.items()]
-    shown: list[Caption] = []
-    for system, captions in _captioned(bundles, test, beams, cache, protocol):
-        systems.append(system)
-        shown = shown or captions
+    captioned = list(_captioned(bundles, test, beams, cache, protocol))
+    systems += [system for system, _ in captioned]
     systems += _baselines(train, test, said, bundles, cache, seed, quick)
-    about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
-    patients = list(test["patient_id"])
     results = judge(
         ids,
         said.references,
         systems,
         said.training,
-        about,
-        groups=patients,
+        {"part": part, "split": split.digest, "protocol": protocol or "coco"},
+        groups=list(test["patient_id"]),
         whole=said.whole,
         reports=said.reports,
         quick=quick,
         seed=seed,
     )
     results.write(Path(out))
-    if shown:
-        plot_panel(
-            _examples(test, said.references, shown, systems, config), Path(out) / "panel.png"
-        )
+    if captioned:
+        examples = _examples(test, said.references, captioned[0][1], systems, config)
+        plot_panel(examples, Path(out) / "panel.png")
     if report is not None:
         write_report(results, report, dict(zip(ids, test["images"])))
     _warn(results)

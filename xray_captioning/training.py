@@ -92,31 +92,25 @@ def train(
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")
-    texts = {name: training_texts(part, config) for name, part in parts.items()}
-    words = config.text.minimum_frequency
-    tokenizer = language.tokenizer if language else Tokenizer.fit(texts["train"], words)
-    tokens = {
-        name: tokenizer.encode_batch(texts[name], config.text.maximum_length)
-        for name in ("train", "val")
-    }
+    tokenizer = language.tokenizer if language else _tokenizer(parts["train"], config)
     labels = _labels(parts, config)
     data = {
-        name: _batches(name, parts[name], tokens[name], labels.get(name), config, encoder, cache)
+        name: _batches(name, parts[name], tokenizer, labels.get(name), config, encoder, cache)
         for name in ("train", "val")
     }
     captions = new_model(config, encoder, tokenizer)
     if language:
         load_language_model(captions.decoder, language)
-    fitted = _in_precision(captions, config, encoder, tokenizer)
-    model = _teacher_forcing(fitted, config, encoder, labels)
-    compile_captions(model, config.training, len(data["train"]))
-    fit(model, data, out, config.training, [SamplingSchedule(config.training)])
-    captions.set_weights(fitted.get_weights())
+    _fit(captions, data, out, config, encoder, tokenizer, labels)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     described = {**(about or {}), "data": {"digest": data_digest(studies), **sizes}}
     captioner = Captioner(config, encoder, captions, tokenizer, described, split)
     captioner.save(out)
     return captioner
+
+
+def _tokenizer(train: pd.DataFrame, config: Config) -> Tokenizer:
+    return Tokenizer.fit(training_texts(train, config), config.text.minimum_frequency)
 
 
 def _labels(parts: dict[str, pd.DataFrame], config: Config) -> dict[str, Array]:
@@ -130,13 +124,15 @@ def _labels(parts: dict[str, pd.DataFrame], config: Config) -> dict[str, Array]:
 def _batches(
     name: str,
     studies: pd.DataFrame,
-    tokens: Array,
+    tokenizer: Any,
     labels: Array | None,
     config: Config,
     encoder: Encoder,
     cache: str | Path,
 ) -> Batches:
     training = name == "train"
+    texts = training_texts(studies, config)
+    tokens = tokenizer.encode_batch(texts, config.text.maximum_length)
     inputs = _inputs(study_images(studies, config), config, encoder, cache, training)
     options = config.training
     return Batches(
@@ -159,6 +155,23 @@ def _inputs(
     pixels = cached_pixels(images, config, cache)
     varied = image.augment and training
     return pixel_inputs(pixels, images, image.views, image.normalisation, varied)
+
+
+def _fit(
+    captions: Any,
+    data: dict[str, Batches],
+    out: Path,
+    config: Config,
+    encoder: Encoder,
+    tokenizer: Any,
+    labels: dict[str, Array],
+) -> None:
+    """Fit a caption model as the configuration says, in the precision it says."""
+    fitted = _in_precision(captions, config, encoder, tokenizer)
+    model = _teacher_forcing(fitted, config, encoder, labels)
+    compile_captions(model, config.training, len(data["train"]))
+    fit(model, data, out, config.training, [SamplingSchedule(config.training)])
+    captions.set_weights(fitted.get_weights())
 
 
 def _in_precision(captions: Any, config: Config, encoder: Encoder, tokenizer: Any) -> Any:

@@ -91,18 +91,15 @@ def evaluate(
     text.section, or the findings where there are no impressions. A system that is not clearly
     better than a fixed report is warned of.
     """
-    from xray_captioning.bundle import find_bundle, read_bundle
+    from xray_captioning.bundle import find_bundle
     from xray_captioning.data.splits import split_studies
 
     _check_report(report)
     folders = [find_bundle(name) for name in bundles]
     if not (bundles or files or protocol):
         folders = [find_bundle(DEFAULT)]
-    configs = [Config.from_dict(read_bundle(f, "captioner")["config"], str(f)) for f in folders]
-    config = _text_config(configs, assignments, protocol)
     studies = options.load_studies(data, images, captions_from_labels)
-    if not (configs or any(text.startswith("text.section") for text in assignments)):
-        config = _section_there_is(config, studies)
+    config = _configuration(folders, assignments, protocol, studies)
     if protocol:
         _check_published(studies, split_file, data)
     read = [read_captions(file) for file in files]
@@ -114,7 +111,6 @@ def evaluate(
     options.check_not_trained_on(studies, split, part, folders)
 
     from xray_captioning.comparison import compare
-    from xray_captioning.evaluation.table import SHOWN, format_table
 
     rows = compare(
         usable,
@@ -130,10 +126,7 @@ def evaluate(
         protocol=protocol,
         report=report,
     )
-    click.echo(format_table(rows, SHOWN))
-    if protocol:
-        click.echo("\nthe same systems against references without truncation")
-        click.echo(format_table(_untruncated(out), SHOWN))
+    _show(rows, out, protocol)
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 
 
@@ -166,14 +159,23 @@ def _load(names: list[str], folders: list[Path]) -> dict[str, Captioner]:
     return {name: Captioner.load(folder) for name, folder in zip(names, folders)}
 
 
-def _text_config(
-    configs: list[Config], assignments: tuple[str, ...], protocol: str | None
+def _configuration(
+    folders: list[Path], assignments: tuple[str, ...], protocol: str | None, studies: pd.DataFrame
 ) -> Config:
-    config = configs[0] if configs else Config()
-    if protocol == "r2gen" and not configs:
+    """Return the configuration whose section and cleaning make the references."""
+    from xray_captioning.bundle import read_bundle
+
+    config = Config()
+    if folders:
+        about = read_bundle(folders[0], "captioner")
+        config = Config.from_dict(about["config"], str(folders[0]))
+    elif protocol == "r2gen":
         config = config.replace({"text.section": "report"})
     config = config.replace(dict(parse_assignment(text) for text in assignments))
-    return config.replace({"text.cleaning": "r2gen"}) if protocol == "r2gen" else config
+    if protocol == "r2gen":
+        config = config.replace({"text.cleaning": "r2gen"})
+    chosen = folders or any(text.startswith("text.section") for text in assignments)
+    return config if chosen else _section_there_is(config, studies)
 
 
 def _section_there_is(config: Config, studies: pd.DataFrame) -> Config:
@@ -181,6 +183,16 @@ def _section_there_is(config: Config, studies: pd.DataFrame) -> Config:
     if config.text.section != "impression" or studies["impression"].fillna("").ne("").any():
         return config
     return config.replace({"text.section": "findings"})
+
+
+def _show(rows: list[dict[str, Any]], out: Path, protocol: str | None) -> None:
+    from xray_captioning.evaluation.table import SHOWN, format_table
+
+    click.echo(format_table(rows, SHOWN))
+    if protocol:
+        found = json.loads((out / "metrics.json").read_text("utf-8"))
+        click.echo("\nthe same systems against references without truncation")
+        click.echo(format_table(found["rows_untruncated"], SHOWN))
 
 
 def _check_report(report: Path | None) -> None:
@@ -195,13 +207,6 @@ def _check_published(studies: pd.DataFrame, split_file: Path | None, data: Path)
         raise ConfigError(
             f"{data}: names no split, which --protocol r2gen needs; give R2Gen's annotation.json"
         )
-
-
-def _untruncated(out: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((out / "metrics.json").read_text("utf-8"))[
-        "rows_untruncated"
-    ]
-    return rows
 
 
 def _with_text(studies: pd.DataFrame, config: Config, images_too: bool) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,28 +140,10 @@ def _findings(
     if not drawn:
         return []
     tables = [findings[system.column] for _, system in drawn]
-    kept = [
-        i
-        for i, score in enumerate(tables[0])
-        if any(t[i].support or t[i].predicted for t in tables)
-    ]
-    kept.sort(key=lambda i: -tables[0][i].support)
+    shown = [scores for scores in zip(*tables) if any(s.support or s.predicted for s in scores)]
+    shown.sort(key=lambda scores: -scores[0].support)
     heads = ["finding", "reports", "", "F1", "precision", "recall"]
-    lines = []
-    for i in kept:
-        for place, ((colour, system), scores) in enumerate(zip(drawn, tables)):
-            score = scores[i]
-            shares = (score.f1, score.precision, score.recall)
-            lines.append(
-                tag(
-                    "tr",
-                    tag("th", "" if place else score.finding, scope="row"),
-                    tag("td", "" if place else str(score.support)),
-                    tag("td", _key(colour), title=system.column),
-                    *(tag("td", bar(share, colour=colour)) for share in shares),
-                    class_="last" if system is drawn[-1].system else "more",
-                )
-            )
+    lines = [line for scores in shown for line in _finding_lines(drawn, scores)]
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in heads)))
     body = tag("table", head, tag("tbody", *lines), class_="full findings")
     note = (
@@ -174,6 +156,19 @@ def _findings(
         _legend(drawn),
         tag("div", body, class_="wide", tabindex="0"),
     ]
+
+
+def _finding_lines(drawn: Sequence[Drawn], scores: Sequence[FindingScore]) -> Iterator[Element]:
+    for place, ((colour, system), score) in enumerate(zip(drawn, scores)):
+        shares = (score.f1, score.precision, score.recall)
+        yield tag(
+            "tr",
+            tag("th", "" if place else score.finding, scope="row"),
+            tag("td", "" if place else str(score.support)),
+            tag("td", _key(colour), title=system.column),
+            *(tag("td", bar(share, colour=colour)) for share in shares),
+            class_="last" if system is drawn[-1].system else "more",
+        )
 
 
 def _variety(results: Results, drawn: Sequence[Drawn]) -> list[Element]:
