@@ -294,6 +294,7 @@ def test_damaged_bytes_decode_or_raise_one_error(start, flips, end):
         image = decode_image(cut, "x", size=8)
     except ImageError as error:
         assert "\n" not in str(error)  # noqa: PT017
+        assert str(error).count("x: ") == 1  # noqa: PT017
     else:
         assert image.shape == (8, 8, 3)
         assert len(cut) == len(data) or start.startswith(b"\xff\xd8")

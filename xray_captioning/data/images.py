@@ -213,8 +213,9 @@ def decode_image(
         image = decode_dicom(data, name, max_pixels)
         _check_ratio(image.shape[0], image.shape[1], name, max_ratio)
         return _three_channels(_resize(image, size, resize))
+    checked = _header_reader(data, name)
     try:
-        height, width = _header_reader(data, name)(data)
+        height, width = checked(data)
     except (struct.error, ValueError, IndexError) as error:
         detail = f" ({error})" if isinstance(error, ValueError) else ""
         raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
