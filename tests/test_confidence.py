@@ -13,6 +13,7 @@ from xray_captioning.confidence import (
     hedged,
     load_calibration,
     pooled_views,
+    sure_labels,
 )
 from xray_captioning.errors import BundleError
 from xray_captioning.search import Sampling
@@ -66,6 +67,15 @@ def test_what_is_not_sure_is_not_said():
     assert hedged(said, 0.8) == ["A.", "not confident", "C."]
     assert hedged(said, 0.5) == ["A.", "B.", "C."]
     assert hedged([], 0.5) == []
+
+
+def test_what_is_withheld_is_not_labelled_nor_taken_for_nothing():
+    said = [Sentence("Small left effusion.", -0.7, 0.5), Sentence("Catheter in place.", -0.1, 0.9)]
+    everything, sure = sure_labels(said, 0.5), sure_labels(said, 0.8)
+    assert (everything["Pleural Effusion"], sure["Pleural Effusion"]) == (1, None)
+    assert everything["Support Devices"] == sure["Support Devices"] == 1
+    assert sure_labels(said[1:], 0.8)["No Finding"] == 1
+    assert sure["No Finding"] is None  # there is one that is not said
 
 
 @pytest.fixture

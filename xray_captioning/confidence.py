@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.bundle import bundle_files
 from xray_captioning.errors import BundleError
+from xray_captioning.evaluation.labeler import label_report
 from xray_captioning.files import read_json
 
 NUMBERS, ARRAYS = "calibration.json", "calibration.h5"
@@ -200,3 +201,27 @@ def hedged(caption: Any, threshold: float) -> list[str]:
         else NOT_CONFIDENT
         for sentence in sentences
     ]
+
+
+def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
+    """Return the findings that a caption's shown sentences name.
+
+    What is not confident enough to be said is not confident enough to be labelled; and where a
+    sentence is withheld nobody can tell that there is no finding.
+
+    Parameters
+    ----------
+    caption : Caption, or iterable of Sentence
+    threshold : float
+        As `hedged` takes it.
+
+    Returns
+    -------
+    dict of str to int or None
+        As :func:`xray_captioning.evaluation.labeler.label_report` returns it.
+    """
+    sentences = list(getattr(caption, "sentences", caption))
+    pairs = zip(sentences, hedged(sentences, threshold))
+    sure = [said for sentence, said in pairs if said == sentence.text]
+    labels = label_report(" ".join(sure))
+    return labels if len(sure) == len(sentences) else {**labels, "No Finding": None}

@@ -301,7 +301,10 @@ UNUSABLE = {
     "palette": (dicom(PhotometricInterpretation="PALETTE COLOR"), "neither grey nor RGB"),
     "samples": (dicom(SamplesPerPixel=3, PlanarConfiguration=0), "neither grey nor RGB"),
     "bits": (dicom(BitsAllocated=32, BitsStored=32), "neither 8 nor 16"),
-    "large": (dicom(Rows=60_000, Columns=60_000), "60000 x 60000 pixels.*raise max_pixels"),
+    "large": (
+        dicom(Rows=60_000, Columns=60_000),
+        "60000 x 60000 pixels.*raise the limit",
+    ),
     "syntax": (dicom(syntax=uid.MPEG2MPML, frame=b"12"), "compressed as MPEG2.*uncompressed"),
     "words": (
         with_bytes(dicom(WindowCenter=12345678, WindowWidth=9), b"12345678", b"Doe^Jane"),

@@ -88,7 +88,7 @@ def test_dicom_files_are_ordered_by_their_view(monkeypatch, views, order):
 def test_what_is_not_confident_is_not_said():
     client = toy_app(Settings(batch=1), Toy(calibration=object())).test_client()
     found = client.post("/v1/captions", **form([encoded()], threshold=0.5)).json
-    assert found["text"] == "1 seen. not confident"
+    assert found["text"] == "1 seen. [not confident]"
     assert [s["hedged"] for s in found["sentences"]] == [False, True]
     assert "heart" not in json.dumps(found)
     assert (found["novelty"], found["unfamiliar"]) == (1.5, True)

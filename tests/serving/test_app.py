@@ -129,6 +129,11 @@ def test_uploads_are_captioned_and_their_names_are_not_repeated(page, phantoms):
     assert "jane_doe" not in written(page)
 
 
+def test_bundles_that_are_called_alike_are_told_apart():
+    assert app._names(["a/runs", "b"]) == ["runs", "b"]
+    assert app._names(["a/runs", "b/runs"]) == ["a/runs", "b/runs"]
+
+
 def test_uploads_stay_in_memory(page):
     parsers = pytest.importorskip("starlette.formparsers")
     assert parsers.MultiPartParser.spool_max_size > get_option("server.maxUploadSize") << 20

@@ -60,7 +60,7 @@ def test_one_or_two_images_make_a_study(count):
         parts.study_of([png()] * count)
 
 
-@pytest.mark.parametrize("bad", [b"", b"not an image", png()[:60]])
+@pytest.mark.parametrize("bad", [b"", b"not an image", png()[:60], png(20, 400), png(6000, 6000)])
 def test_a_bad_image_is_named_by_its_place(bad):
     with pytest.raises(ImageError, match=r"^image 2: .*\w$"):
         parts.study_of([png(), bad])
@@ -132,6 +132,25 @@ def test_what_is_withheld_is_said_nowhere(study):
     assert "not confident" in made[0]
     assert "[not confident]" in made[3]
     assert "No pneumothorax." in parts.as_text(hidden, 0.2)
+
+
+def test_what_is_said_comes_before_what_is_likely():
+    found = result()._replace(probabilities={"Edema": 0.99, "Pleural Effusion": 0.2, "Hernia": 1.0})
+    rows = parts.findings_table(found, 0)
+    assert [name for name, _, _ in rows] == ["Pleural Effusion", "Hernia", "Edema", "Pneumothorax"]
+
+
+def test_cautions_go_wherever_the_caption_goes(study, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictures, "_write", lambda figure, lines, *at: drawn.extend(lines))
+    for novelty, alike in ((1.0, True), (2.5, False)):
+        drawn.clear()
+        strange = result(novelty=novelty)
+        pictures.panel(study, strange, pictures.views_of(study, None, []), "", 0)
+        for text in (parts.as_text(strange, 0), " ".join(drawn)):
+            assert "Not for clinical use" in text
+            assert "This model was made up." in text
+            assert ("Not like the chest X-rays" in text) is not alike
 
 
 def test_the_surer_a_sentence_the_deeper_its_shade():

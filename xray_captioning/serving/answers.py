@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from xray_captioning.captioner import Caption, Captioner
-from xray_captioning.confidence import hedged
-from xray_captioning.evaluation.labeler import label_report
+from xray_captioning.captioner import Captioner
+from xray_captioning.confidence import hedged, sure_labels
 from xray_captioning.serving.batching import Done
 from xray_captioning.serving.engine import Reading
 from xray_captioning.serving.settings import Settings
@@ -35,13 +34,11 @@ def describe_study(reading: Reading, upload: Upload) -> dict[str, Any]:
     others = caption.alternatives[: upload.alternatives]
     if upload.threshold is not None:
         others = []  # nothing is known of their confidence
-    shown = _shown(caption, upload.threshold)
-    text = caption.text if upload.threshold is None else " ".join(shown)
-    # What is not confident enough to be said is not confident enough to be labelled.
-    sure = [s.text for s, said in zip(caption.sentences, shown) if said == s.text]
-    labels = label_report(" ".join(sure))
+    said_of = list(zip(caption.sentences, hedged(caption, upload.threshold or 0.0)))
+    labels = sure_labels(caption, upload.threshold or 0.0)
+    marked = [said if said == sentence.text else f"[{said}]" for sentence, said in said_of]
     return {
-        "text": text,
+        "text": caption.text if upload.threshold is None else " ".join(marked),
         "log_probability": caption.log_probability,
         "sentences": [
             {
@@ -50,7 +47,7 @@ def describe_study(reading: Reading, upload: Upload) -> dict[str, Any]:
                 "confidence": sentence.confidence,
                 "hedged": said != sentence.text,
             }
-            for sentence, said in zip(caption.sentences, shown)
+            for sentence, said in said_of
         ],
         "findings": {
             "probabilities": reading.probabilities,
@@ -95,9 +92,3 @@ def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
         },
         "notice": notice(captioner),
     }
-
-
-def _shown(caption: Caption, threshold: float | None) -> list[str]:
-    if threshold is None:
-        return [sentence.text for sentence in caption.sentences]
-    return hedged(caption, threshold)

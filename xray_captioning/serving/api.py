@@ -84,8 +84,7 @@ def _add_captions(app: flask.Flask, engine: Engine) -> None:
     @app.post("/v1/captions")
     def captions() -> dict[str, Any]:
         begun = time.monotonic()
-        if not engine.ready:
-            raise BusyError
+        _check_ready(engine)
         views, calibrated = captioner.config.image.views, captioner.calibration is not None
         upload = read_upload(flask.request, settings, views, calibrated)
         flask.g.studies = len(upload.studies)
@@ -124,10 +123,7 @@ def _add_operations(app: flask.Flask, engine: Engine) -> None:
 
     @app.get("/readyz")
     def ready() -> dict[str, str]:
-        if not engine.ready:
-            raise ProblemError(
-                503, "stopping" if engine.draining else "the model is being compiled"
-            )
+        _check_ready(engine)
         return {"status": "ready"}
 
     @app.get("/metrics")
@@ -139,6 +135,12 @@ def _add_operations(app: flask.Flask, engine: Engine) -> None:
     @app.get("/openapi.json")
     def described() -> dict[str, Any]:
         return openapi
+
+
+def _check_ready(engine: Engine) -> None:
+    if not engine.ready:
+        why = "the server is stopping" if engine.draining else "the model is being compiled"
+        raise ProblemError(503, f"{why}; try again soon")
 
 
 def _add_page(app: flask.Flask) -> None:

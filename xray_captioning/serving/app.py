@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import streamlit as st
 
 from xray_captioning.bundle import shipped_bundles
+from xray_captioning.data.images import frontal_first
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving import app_pictures as pictures
@@ -129,10 +130,13 @@ def _study(seed: int) -> parts.Study | None:
             format_func=lambda i: f"Sample {i + 1}",
             disabled=bool(uploads),
         )
-        swapped = len(uploads) == 2 and st.toggle("Swap the two images")
     if not uploads:
         return None if number is None else _sample(number, seed)
-    files = [upload.getvalue() for upload in uploads][:: -1 if swapped else 1]
+    files = [upload.getvalue() for upload in uploads]
+    other = files[::-1]
+    if len(files) == 2 and frontal_first(files) != frontal_first(other):  # no DICOM view decides
+        with samples:
+            files = other if st.toggle("Swap the two images") else files
     return _kept("study", parts.digest(files), lambda: parts.study_of(files))
 
 
@@ -144,24 +148,30 @@ def _show_all(study: parts.Study, settings: Settings) -> None:
     if study.about:
         st.html(f'<p class="xc-note">{escape(study.about)}</p>')
     places = st.columns(len(settings.bundles)) if len(settings.bundles) > 1 else [st.container()]
-    for place, bundle in zip(places, settings.bundles):
+    for place, bundle, name in zip(places, settings.bundles, _names(settings.bundles)):
         with place:
             try:
-                result = _result(study, bundle, settings.beam_size)
+                result = _result(study, bundle, name, settings.beam_size)
             except XrayCaptioningError as error:
                 st.error(str(error))
                 continue
             _show(study, result, settings.threshold, bundle, wide=len(places) == 1)
 
 
-def _result(study: parts.Study, bundle: str, beam_size: int) -> parts.Result:
+def _result(study: parts.Study, bundle: str, name: str, beam_size: int) -> parts.Result:
     captioner = load(bundle)
 
     def read() -> parts.Result:
         with st.spinner("Reading the images …"):
-            return parts.read_study(captioner, Path(bundle).name, study, beam_size)
+            return parts.read_study(captioner, name, study, beam_size)
 
-    return _kept("result", (study.digest, bundle, beam_size), read)
+    return _kept("result", (study.digest, bundle, name, beam_size), read)
+
+
+def _names(bundles: list[str]) -> list[str]:
+    """Return what to call bundles: their folders, or whole paths where those are called alike."""
+    names = [Path(bundle).name for bundle in bundles]
+    return names if len(set(names)) == len(names) else bundles
 
 
 def _show(study: parts.Study, result: parts.Result, threshold: float, key: str, wide: bool) -> None:
@@ -186,16 +196,11 @@ def _show(study: parts.Study, result: parts.Result, threshold: float, key: str, 
 
 
 def _show_caption(result: parts.Result, threshold: float) -> None:
-    novelty = result.caption.novelty
-    if novelty is not None and novelty > 1:
-        st.error(
-            "Not like the chest X-rays this model was trained on: "
-            f"{novelty:.1f} times as far from them as 99 % of its validation studies. What it says "
-            "of them, its confidence included, means nothing."
-        )
+    if warning := parts.unfamiliar(result):
+        st.error(warning)
     st.html(view.caption_html(result, threshold) + view.confidence_legend(result.calibrated))
     if result.trained:
-        st.html(f'<p class="xc-note">This model was {escape(result.trained)}.</p>')
+        st.html(f'<p class="xc-note">{escape(parts.trained(result))}</p>')
 
 
 def _choice(

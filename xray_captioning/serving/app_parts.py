@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.confidence import hedged
+from xray_captioning.confidence import hedged, sure_labels
 from xray_captioning.data.containers import JPEG, check_jpeg, check_png
 from xray_captioning.data.dicom import decode_dicom, is_dicom, view_of
-from xray_captioning.data.images import MAX_PIXELS, decode_image, frontal_first, opencv
+from xray_captioning.data.images import decode_image, frontal_first, opencv
 from xray_captioning.data.phantom import render, sample_study
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.labeler import label_report
+from xray_captioning.serving.settings import LONGEST, Settings
 
 if TYPE_CHECKING:
     from xray_captioning.captioner import Caption, Captioner, Sentence
@@ -29,6 +29,7 @@ NOTICE = (
 )
 SHOWN = 560  # pixels of the longer side of an image on the page
 SAMPLES = 3
+MOST = Settings.megapixels * 1e6  # pixels of an image, as for the API
 
 Array = NDArray[Any]
 Rows = list[tuple[str, float | None, int | None]]
@@ -189,33 +190,21 @@ def findings_table(result: Result, threshold: float) -> Rows:
     Returns
     -------
     list of tuples
-        Name, probability or None, and 1 present, 0 denied, -1 uncertain or None. What is likely
-        or said comes first.
+        Name, probability or None, and 1 present, 0 denied, -1 uncertain or None. What is said
+        comes first, then what is likely.
     """
-    said = label_report(shown_text(result, threshold, missing=""))
+    said = sure_labels(result.caption, threshold)
     names = [*result.probabilities, *(name for name in said if name not in result.probabilities)]
     rows = [(name, result.probabilities.get(name), said.get(name)) for name in names]
     known = [row for row in rows if row[1] is not None or row[2] is not None]
-    return sorted(known, key=lambda row: -max(row[1] or 0.0, float(row[2] or 0)))
+    return sorted(known, key=lambda row: (row[2] != 1, -(row[1] or 0.0)))
 
 
-def shown_text(result: Result, threshold: float, missing: str | None = None) -> str:
-    """Return the caption as it is shown: sentences below the threshold are withheld.
-
-    Parameters
-    ----------
-    result : Result
-    threshold : float
-    missing : str, optional
-        What stands in their place; "not confident" when absent.
-    """
-    texts = hedged(result.caption, threshold)
+def shown_text(result: Result, threshold: float) -> str:
+    """Return the caption as it is shown: in place of sentences that are withheld it says so."""
     withheld = withheld_sentences(result, threshold)
-    marked = [
-        (f"[{text}]" if missing is None else missing) if i in withheld else text
-        for i, text in enumerate(texts)
-    ]
-    return " ".join(filter(None, marked))
+    texts = enumerate(hedged(result.caption, threshold))
+    return " ".join(f"[{text}]" if i in withheld else text for i, text in texts)
 
 
 def withheld_sentences(result: Result, threshold: float) -> set[int]:
@@ -227,8 +216,25 @@ def withheld_sentences(result: Result, threshold: float) -> set[int]:
 
 def as_text(result: Result, threshold: float) -> str:
     """Return the caption and what to know of it, for a text file."""
-    lines = [shown_text(result, threshold), "", _source(result), NOTICE, _trained(result)]
-    return "\n".join(lines).rstrip() + "\n"
+    lines = [shown_text(result, threshold), "", _source(result), *cautions(result)]
+    return "\n".join(lines) + "\n"
+
+
+def cautions(result: Result) -> list[str]:
+    """Return what has to stand beside a caption wherever it goes."""
+    return list(filter(None, [unfamiliar(result), NOTICE, trained(result)]))
+
+
+def unfamiliar(result: Result) -> str:
+    """Return the warning of images unlike those the model knows; empty where they are alike."""
+    novelty = result.caption.novelty
+    if novelty is None or novelty <= 1:
+        return ""
+    return (
+        "Not like the chest X-rays this model was trained on: "
+        f"{novelty:.1f} times as far from them as 99 % of its validation studies. What it says "
+        "of them, its confidence included, means nothing."
+    )
 
 
 def as_json(result: Result, threshold: float) -> str:
@@ -247,7 +253,7 @@ def as_json(result: Result, threshold: float) -> str:
             Reading(result.caption, result.probabilities or None),
             Upload([], result.beam_size, result.beam_size, limit),
         ),
-        "notice": f"{NOTICE} {_trained(result)}".strip(),
+        "notice": f"{NOTICE} {trained(result)}".strip(),
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
@@ -257,12 +263,13 @@ def _source(result: Result) -> str:
     return f"Written by {result.bundle}, {search}."
 
 
-def _trained(result: Result) -> str:
+def trained(result: Result) -> str:
+    """Return what the bundle says of its own limits; may be empty."""
     return f"This model was {result.trained}." if result.trained else ""
 
 
 def _picture(file: bytes, name: str) -> Array:
-    square = decode_image(file, name, SHOWN)[..., 0]
+    square = decode_image(file, name, SHOWN, max_pixels=MOST, max_ratio=LONGEST)[..., 0]
     height, width = _shape(file, name)
     longer = max(height, width) / SHOWN
     size = (max(round(width / longer), 1), max(round(height / longer), 1))
@@ -272,5 +279,5 @@ def _picture(file: bytes, name: str) -> Array:
 
 def _shape(file: bytes, name: str) -> tuple[int, ...]:
     if is_dicom(file):
-        return decode_dicom(file, name, MAX_PIXELS).shape[:2]
+        return decode_dicom(file, name, MOST).shape[:2]
     return check_jpeg(file) if file.startswith(JPEG) else check_png(file)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.images import opencv
-from xray_captioning.serving.app_parts import NOTICE, Result, Study, shown_text
+from xray_captioning.serving.app_parts import Result, Study, cautions, shown_text
 
 Array = NDArray[Any]
 
@@ -135,7 +135,7 @@ def panel(study: Study, result: Result, views: Sequence[View], of: str, limit: f
 
     top = highest(views)
     text = textwrap.wrap(shown_text(result, limit), 88) or ["(nothing)"]
-    notes = [line for note in (study.about, NOTICE) for line in textwrap.wrap(note, 118)]
+    notes = [line for n in (study.about, *cautions(result)) for line in textwrap.wrap(n, 118)]
     above, below = 0.75 + LINE * len(text), 0.85 + LINE * len(notes)
     height = above + SIDE + below
     figure = Figure(figsize=(WIDTH, height), dpi=DPI)

@@ -25,7 +25,8 @@ STYLE = """<style>
 .xc-caption mark.xc-withheld { background: none; border: 1px dashed currentColor;
   font-style: italic; }
 .xc-note { font-size: .875rem; margin: .35rem 0 0; }
-.stApp [data-testid="stImageCaption"] { color: inherit; }
+.stApp [data-testid="stImageCaption"], .stApp [data-testid="stImageCaption"] * {
+  color: inherit; opacity: 1; }
 .xc-scale { display: inline-block; width: 6rem; height: .7em; border-radius: .2em;
   vertical-align: -.05em; margin: 0 .3em; border: 1px solid rgba(128, 128, 128, .7); }
 .xc-table { border-collapse: collapse; width: 100%; font-size: .9rem; }

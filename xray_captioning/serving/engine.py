@@ -16,9 +16,7 @@ from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.serving.batching import Batcher, BusyError, Done, Places
 from xray_captioning.serving.metrics import Metrics
 from xray_captioning.serving.problems import log, trace
-from xray_captioning.serving.settings import Settings
-
-LONGEST = 10  # times as long as wide; radiographs of a whole leg have three
+from xray_captioning.serving.settings import LONGEST, Settings
 
 
 class Reading(NamedTuple):

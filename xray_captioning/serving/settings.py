@@ -12,6 +12,7 @@ from pathlib import Path
 from xray_captioning.config import parse_assignment
 from xray_captioning.errors import ConfigError
 
+LONGEST = 10  # times as long as wide; radiographs of a whole leg have three
 TOKEN_VARIABLE = "XRAY_CAPTIONING_TOKEN"
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # RFC 6750, section 2.1
 
