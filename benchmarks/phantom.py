@@ -130,6 +130,10 @@ class Bench:
         if not (folder / "indiana_reports.csv").is_file():
             write_phantoms(folder, studies=studies, seed=PHANTOM_SEED)
         self.studies = read_studies(folder)
+        if len(self.studies) != studies:
+            raise SystemExit(
+                f"{folder}: holds {len(self.studies)} studies, not {studies}; choose another --out"
+            )
         self.split = split_studies(self.studies, FRACTIONS)
         self.about = {"source": "phantom", "notice": NOTICE}
 

@@ -30,7 +30,7 @@ def write_results(out: Path, presets: Sequence[str], options: Sequence[str]) -> 
     if options:
         seeds = {path.parent.parent for name in options for path in _paths(out, name)}
         same = [p for p in _paths(out, "chexnet_attention") if p.parent.parent in seeds]
-        base = [_row("chexnet_attention", "greedy", [_read(path) for path in same])]
+        base = [_row("chexnet_attention", "greedy", list(map(_read, same)))] if same else []
         lines = base + [_row(name, "greedy", found[name]) for name in options]
         (out / "options.md").write_text(_markdown(lines), "utf-8")
         print(_markdown(lines))

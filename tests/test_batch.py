@@ -229,6 +229,17 @@ def test_an_unfinished_run_of_something_else_is_refused(
     assert (tmp_path / "captions.csv.part").read_bytes() == before
 
 
+def test_a_whole_file_needs_no_resuming(
+    phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "there.csv").write_text("mine")
+    image = next(phantoms.glob("images/*/*.png"))
+    capfd.readouterr()
+    assert run("caption", image, "--out", tmp_path / "there.csv", "--resume") == 0
+    assert "whole; there is nothing to resume" in capfd.readouterr().err
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -239,7 +250,6 @@ def test_an_unfinished_run_of_something_else_is_refused(
         ("{image} --out {out}.csv --findings", "leave out --findings"),
         ("{image} --out {out}.txt", "let its name end in .csv, .parquet or .jsonl"),
         ("{image} --out {there}", "is there already; choose another --out"),
-        ("{image} --out {there} --resume", "is there already; choose another --out"),
         ("{image} --out {out}.csv --bundle {encoder}", "holds an encoder only"),
     ],
 )

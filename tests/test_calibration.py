@@ -79,6 +79,18 @@ def run(*words: object) -> int:
     return main([str(word) for word in words])
 
 
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a model that has learned nothing write two sentences, the likelier one right."""
+
+    def said(captions, references, config):
+        for number, _ in enumerate(captions):
+            yield from ((-0.1, True), (-1.0, number % 3 == 0))
+
+    monkeypatch.setattr("xray_captioning.calibration._judged", said)
+
+
+@pytest.mark.usefixtures("judged")
 def test_the_command(
     bundle: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -104,6 +116,19 @@ def test_the_command(
     assert first == again
 
 
+def test_a_fit_that_tells_nothing_apart_changes_nothing(
+    bundle: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
+    mistaken = [(-0.1, False), (-1.0, True)] * 5
+    monkeypatch.setattr("xray_captioning.calibration._judged", lambda *_: iter(mistaken))
+    capfd.readouterr()
+    assert run("calibrate", "--bundle", bundle, "--data", phantoms) == 2
+    assert "10 sentences those that the model finds likelier are" in capfd.readouterr().err
+    assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}
+
+
+@pytest.mark.usefixtures("judged")
 def test_other_studies_can_measure_it(bundle: Path, phantoms: Path, tmp_path: Path) -> None:
     other = write_phantoms(tmp_path / "other", 6, seed=4, size=64)
     line = ["calibrate", "--bundle", bundle, "--data", phantoms]
@@ -129,6 +154,7 @@ def swapped(bundle: Path, path: Path) -> Path:
         ("--data {data} --check {data}", "was trained on 12 of the test studies"),
         ("--data {data} --plot plot.pdf", "let its name end in .png"),
         ("--data {data} --bundle {encoder}", "holds an encoder only"),
+        ("--data {data} --bundle phantom_attention", "the shipped one, which stays as it is"),
     ],
 )
 def test_refusals(

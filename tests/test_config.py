@@ -34,6 +34,8 @@ def good_values(dotted: str) -> st.SearchStrategy[Any]:
     if dotted == "fractions":
         shares = st.tuples(st.integers(0, 10), st.integers(0, 10), st.integers(1, 10))
         return shares.map(lambda parts: [part / sum(parts) for part in parts])
+    if dotted.endswith(".learning_rate"):
+        return st.floats(1e-9, 1)
     kinds: dict[type, st.SearchStrategy[Any]] = {
         bool: st.booleans(),
         int: st.integers(16, 10_000),

@@ -420,6 +420,13 @@ def test_numbers_and_rows_as_other_programs_write_them(captions: Path, tmp_path:
     assert {v for rating in read_answers(key, [path]) for v in rating.values} == {4.0}
 
 
+def test_the_same_answers_twice_are_refused(captions: Path, tmp_path: Path) -> None:
+    key = export_study(captions, SYSTEMS, tmp_path / "out")
+    path = tmp_path / "out" / "reader-1" / "sheet.csv"
+    with pytest.raises(DataError, match="keep one answer"):
+        read_answers(key, [path, path])
+
+
 def test_an_unanswered_study(captions: Path, tmp_path: Path) -> None:
     key = export_study(captions, SYSTEMS, tmp_path / "out")
     with pytest.raises(DataError, match="no rating"):

@@ -66,12 +66,17 @@ def calibrate(
     Raises
     ------
     DataError
-        A part has no usable study.
+        A part has no usable study, or likelier sentences are not oftener right.
     """
     usable = usable_studies(studies, captioner.config)
     train = see(captioner, part_studies(usable, split, "train")[:FAMILIAR], captions=False)
     seen = see(captioner, part_studies(usable, split, part))
     slope, intercept = fit_confidence(seen.log_probabilities, seen.right)
+    if slope <= 0:
+        raise DataError(
+            f"calibration: of {len(seen.right)} sentences those that the model finds likelier are "
+            "not oftener right, so they cannot be told apart; give more studies, or train longer"
+        )
     centre, precision = fit_familiar(train.pooled[train.present])
     radius = np.percentile(distances(seen.pooled, seen.present, centre, precision), PERCENTILE)
     fitted = {

@@ -38,7 +38,7 @@ def check_out(out: Path, resume: bool) -> None:
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: let its name end in {', '.join(SUFFIXES[:-1])} or .jsonl")
-    if out.exists() and not (resume and out.with_name(out.name + ".part").exists()):
+    if out.exists() and not (resume and out.with_name(f"{out.name}.part").exists()):
         raise ConfigError(f"{out}: is there already; choose another --out, or remove it")
     if out.suffix.lower() == ".parquet":
         _pyarrow()

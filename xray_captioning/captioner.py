@@ -365,7 +365,8 @@ def _sentences(spelled: list[tuple[str, list[int]]], gains: Array) -> Iterator[t
         words.append(word)
         tokens += positions
         if word == "." or number == len(spelled):
-            yield " ".join(words), float(gains[tokens].mean())
+            if any(map(str.isalnum, "".join(words))):  # a model in its first epochs writes ". . ."
+                yield " ".join(words), float(gains[tokens].mean())
             words, tokens = [], []
 
 

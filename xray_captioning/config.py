@@ -95,7 +95,8 @@ class ModelConfig:
     layers, heads : int
         Blocks and attention heads of a Transformer or GPT-2.
     dropout : float
-        On the regions and on the decoder's output, in [0, 1).
+        On the regions, on what a decoder makes its logits of, and, where it has them, on word
+        vectors and on what each block of a Transformer adds, in [0, 1).
     tied_embeddings : bool
         The word vectors serve as the weights of the logits, too (Press and Wolf,
         arXiv:1608.05859).
@@ -129,7 +130,7 @@ class TrainingConfig:
     epochs, batch_size, patience : int
         ``patience`` is the number of epochs without a lower validation loss before stopping.
     learning_rate : float
-        Start of a cosine decay to zero over all epochs.
+        The highest: after an epoch of warm-up from a tenth of it a cosine decay to zero begins.
     accumulated_batches : int
         Batches whose mean gradient moves the weights once. Each counts alike, though a caption's
         loss is a mean over words and some batches have more of them.
@@ -350,7 +351,7 @@ _TRAINING = {
     "batch_size": 1,
     "accumulated_batches": 1,
     "patience": 1,
-    "learning_rate": 0,
+    "learning_rate": 1e-9,
     "weight_decay": 0,
     "clip_norm": 0,
     "seed": 0,

@@ -85,7 +85,7 @@ class TeacherForcing(keras.Model):
     def _sampled(self, features: Features, tokens: Any) -> Any:
         # The word the model would have said stands in for some of those that were said.
         said = self.captions.decoder(features, tokens, training=False)
-        said = ops.cast(ops.argmax(said, axis=-1), tokens.dtype)
+        said = 1 + ops.cast(ops.argmax(said[..., 1:], axis=-1), tokens.dtype)  # never padding
         said = ops.concatenate([tokens[:, :1], said[:, :-1]], axis=1)
         chance = keras.random.uniform(ops.shape(tokens), seed=self.seeds)
         swapped = ops.logical_and(chance < self.share, tokens > 0)

@@ -168,7 +168,9 @@ def test_an_interrupt_is_one_line(
     }
     options = needed.get(command, "--data . --out x")
     assert main([command, *options.split()]) == 130
-    assert capfd.readouterr() == ("", "xray-captioning: interrupted\n")
+    goes_on = command in ("train", "train-encoder")
+    advice = "; go on with the same command and --resume" if goes_on else ""
+    assert capfd.readouterr() == ("", f"xray-captioning: interrupted{advice}\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")

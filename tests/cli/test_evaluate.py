@@ -125,6 +125,7 @@ def test_a_fixed_report_is_warned_of(
         (["--captions", "short.txt"], "short has 1 texts without a study_id, but 30"),
         (["--captions", "x.csv", "--captions", "y.csv"], "two systems are called same"),
         (["--set", "text.section=impression"], "no study has text in its impression"),
+        (["--set", "image.views=3"], "evaluate takes text.* and fractions"),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -265,7 +265,7 @@ def test_enormous_image_is_refused_before_decoding(monkeypatch):
     frame = large.index(b"\xff\xc0")
     large[frame + 5 : frame + 9] = struct.pack(">HH", 60_000, 60_000)
     for data in (bomb, bytes(large)):
-        with pytest.raises(ImageError, match=r"60000 x 60000 pixels.*raise the limit .max_pixels."):
+        with pytest.raises(ImageError, match=r"60000 x 60000 pixels.*raise the limit"):
             decode_image(data, "big.png")
     with pytest.raises(ImageError, match="limit of 100"):
         decode_image(png(GREY, 0), "x.png", max_pixels=100)

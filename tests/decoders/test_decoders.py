@@ -8,7 +8,7 @@ from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.decoders.decoder import masked_softmax
 from xray_captioning.losses import WordCrossentropy
-from xray_captioning.search import Rules, beam_search
+from xray_captioning.search import Rules, beam_search, greedy_search
 
 VOCABULARY, GRID, CHANNELS, TIME = 23, (2, 2, 3), 5, 7
 REGIONS = 12
@@ -157,28 +157,45 @@ def test_saved_weights_give_the_same_logits(model, config, tmp_path):
     assert np.abs(logits(model, inputs) - logits(other, inputs)).max() > 1e-3
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(logits(model, inputs), logits(other, inputs))
+    np.testing.assert_array_equal(captions(model, inputs), captions(other, inputs))
 
 
-def fit_moves_every_weight(model):
-    compile_for(model)
+def captions(model, inputs):
+    features = Features(inputs["regions"], inputs["mask"])
+    rules = Rules(start_id=1, end_id=2, maximum_length=TIME)
+    real = ops.any(ops.convert_to_tensor(inputs["mask"]), axis=1)
+    found = greedy_search(model.start(features), model.step, real, rules)
+    return ops.convert_to_numpy(found.tokens)
+
+
+# These shift every energy alike, which no softmax sees: their gradient is rounding.
+UNSEEN = ("key/bias", "energy/bias")
+
+
+def check_one_step(model):
+    """One step of plain gradient descent: the loss falls, and each weight moves by its gradient."""
+    rate = 0.02
+    model.compile(keras.optimizers.SGD(rate), WordCrossentropy())
     inputs = batch(8)
     targets = np.roll(inputs["tokens"], -1, axis=1)
+    first = model.test_on_batch(inputs, targets)
     before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
-    losses = model.fit(inputs, targets, epochs=15, verbose=0).history["loss"]
-    assert losses[-1] < losses[0] * 0.95
+    model.train_on_batch(inputs, targets)
+    assert model.test_on_batch(inputs, targets) < first
     for variable, old in zip(model.trainable_variables, before):
-        # A key's bias shifts every energy alike: a softmax may not see it.
-        assert np.abs(ops.convert_to_numpy(variable) - old).max() > 0, variable.path
+        if not variable.path.endswith(UNSEEN):
+            gradient = np.abs(ops.convert_to_numpy(variable) - old).max() / rate
+            assert gradient > 1e-5, variable.path
 
 
-def test_fit_lowers_the_loss_and_moves_every_weight(model):
-    fit_moves_every_weight(model)
+def test_one_fit_step_lowers_the_loss_and_reaches_every_weight(model):
+    check_one_step(model)
 
 
 def test_so_it_does_with_batch_normalisation():
     keras.utils.set_random_seed(0)
     config = small("global_attention", normalisation="batch")
-    fit_moves_every_weight(CaptionModel(config, VOCABULARY, GRID, CHANNELS))
+    check_one_step(CaptionModel(config, VOCABULARY, GRID, CHANNELS))
 
 
 @pytest.mark.parametrize("name", TIED)

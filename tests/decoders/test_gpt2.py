@@ -271,6 +271,15 @@ def test_another_architecture_is_an_error(tmp_path):
         resolve_language_model(configuration(folder))
 
 
+def test_arrays_of_other_shapes_are_refused(tmp_path):
+    pytest.importorskip("safetensors")
+    config, found = resolve_language_model(configuration(write_gpt2(tmp_path / "gpt2")))
+    kernel, bias = found.layers["h.1.mlp.c_fc"]
+    found.layers["h.1.mlp.c_fc"] = [kernel[:, :-4], bias[:-4]]
+    with pytest.raises(BundleError, match=r"h\.1\.mlp\.c_fc .*\(16, 60\).* expected .*\(16, 64\)"):
+        loaded(config, found)
+
+
 def test_wrong_combinations_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="'transformer' cannot use"):
         resolve_language_model(configuration("x", **{"model.decoder": "transformer"}))

@@ -78,6 +78,12 @@ def test_weights_round_trip(encoder, tmp_path):
     np.testing.assert_array_equal(encoder(studies()), other(studies()))
 
 
+def test_config_round_trip(encoder):
+    again = Encoder.from_config(encoder.get_config())
+    assert again.get_config() == encoder.get_config()
+    assert [v.shape for v in again.variables] == [v.shape for v in encoder.variables]
+
+
 def test_pooling_averages_neighbouring_regions(encoder):
     rows, columns = encoder.grid
     if rows < 2:

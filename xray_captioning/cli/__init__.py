@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(list(sys.argv[1:] if arguments is None else arguments))
         except KeyboardInterrupt:
-            print("xray-captioning: interrupted", file=sys.stderr)
+            print(f"xray-captioning: interrupted{_go_on(arguments)}", file=sys.stderr)
             return 130
         except BrokenPipeError:
             # Python would complain again at exit.
@@ -123,6 +123,14 @@ def _system(error: OSError) -> str:
     where = error.filename or error.filename2 or "input or output"
     reason = error.strerror or str(error)
     return f"{where}: {reason}; check the path, its permissions and the space on the disk"
+
+
+def _go_on(arguments: Sequence[str] | None) -> str:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    writes = given[:1] == ["caption"] and "--out" in given
+    if writes or given[:1] in (["train"], ["train-encoder"]):
+        return "; go on with the same command and --resume"
+    return ""
 
 
 def _fail(message: str) -> int:

@@ -66,6 +66,10 @@ def calibrate(
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = find_bundle(bundle)
+    if not Path(bundle).exists():
+        raise ConfigError(
+            f"--bundle {bundle}: is the shipped one, which stays as it is; give a copy's folder"
+        )
     config = Config.from_dict(read_bundle(folder, "captioner")["config"], str(folder))
     studies = options.load_studies(data, images, captions_from_labels)
     split = options.find_split(studies, split_file, [folder])

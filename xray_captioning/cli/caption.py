@@ -67,7 +67,11 @@ def caption(
     Of a DIR, each image is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
-    _check_options(images, data, image_dir, out, resume, findings)
+    whole = _is_whole(out) and resume
+    _check_options(images, data, image_dir, None if whole else out, resume and not whole, findings)
+    if whole:
+        click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
+        return
     from xray_captioning.bundle import find_bundle, read_bundle
     from xray_captioning.config import Config
 
@@ -89,6 +93,10 @@ def caption(
     _check_images(studies)
     print_all = _print_table if findings else _print_captions
     print_all(folder, config, values, studies, beam)
+
+
+def _is_whole(out: Path | None) -> bool:
+    return out is not None and out.is_file() and not out.with_name(f"{out.name}.part").exists()
 
 
 def _check_options(

@@ -171,7 +171,13 @@ def _configuration(
         config = Config.from_dict(about["config"], str(folders[0]))
     elif protocol == "r2gen":
         config = config.replace({"text.section": "report"})
-    config = config.replace(dict(parse_assignment(text) for text in assignments))
+    changes = dict(parse_assignment(text) for text in assignments)
+    for name in changes:
+        if name != "fractions" and not name.startswith("text."):
+            raise ConfigError(
+                f"--set {name}: a bundle stays as it is; evaluate takes text.* and fractions"
+            )
+    config = config.replace(changes)
     if protocol == "r2gen":
         config = config.replace({"text.cleaning": "r2gen"})
     chosen = folders or any(text.startswith("text.section") for text in assignments)

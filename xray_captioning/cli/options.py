@@ -36,7 +36,7 @@ settings = click.option(
     "assignments",
     multiple=True,
     metavar="FIELD=VALUE",
-    help="Override a field of the preset, such as training.epochs=5.",
+    help="Override a field of the preset, such as image.size=224. May be repeated.",
 )
 captions_from_labels = click.option(
     "--captions-from-labels",
@@ -50,9 +50,14 @@ def make_config(
 ) -> Config:
     """Return a preset with its fields overridden."""
     changes: dict[str, Any] = dict(parse_assignment(text) for text in assignments)
-    if seed is not None:
-        changes[f"{group}.seed"] = seed
-    return load_preset(preset).replace(changes)
+    other = {"training": "encoder_training", "encoder_training": "training"}[group]
+    config = load_preset(preset).replace(changes)
+    for name in changes:
+        if name.startswith(f"{other}."):
+            raise ConfigError(
+                f"--set {name}: changes nothing here; this command reads the fields {group}.*"
+            )
+    return config if seed is None else config.replace({f"{group}.seed": seed})
 
 
 def load_studies(

@@ -118,6 +118,8 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
     ------
     ConfigError
         The decoder has other sizes.
+    BundleError
+        An array of the language model has not the shape that its sizes say.
 
     References
     ----------
@@ -131,14 +133,25 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
         )
     words = found.words[: len(found.tokenizer.vocabulary)]
     end = words[found.tokenizer.end_id - 1]
-    decoder.embedding.set_weights([np.vstack([words.mean(axis=0), words, end])])
-    decoder.position.set_weights([found.positions[: decoder.maximum_length]])
-    decoder.norm.set_weights(found.layers["ln_f"])
+    _set(decoder.embedding, [np.vstack([words.mean(axis=0), words, end])], "wte")
+    _set(decoder.position, [found.positions[: decoder.maximum_length]], "wpe")
+    _set(decoder.norm, found.layers["ln_f"], "ln_f")
     for i, block in enumerate(decoder.blocks):
         for name, layer in _layers(block).items():
-            layer.set_weights(found.layers[f"h.{i}.{name}"])
+            _set(layer, found.layers[f"h.{i}.{name}"], f"h.{i}.{name}")
         for variable in block.cross_attention.output_layer.trainable_variables:
             variable.assign(np.zeros(variable.shape))
+
+
+def _set(layer: Any, arrays: list[Any], name: str) -> None:
+    expected = [tuple(weight.shape) for weight in layer.weights]
+    received = [np.shape(array) for array in arrays]
+    if expected != received:
+        raise BundleError(
+            f"the language model's {name} has arrays of shapes {received}, expected {expected}; "
+            "give a GPT-2 whose config.json fits its weights"
+        )
+    layer.set_weights(arrays)
 
 
 def _layers(block: Any) -> dict[str, Any]:

@@ -81,6 +81,12 @@ class Encoder(keras.Model):
         self.classifier.build((None, self.channels))
         self.built = True
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments; weights are saved beside them."""
+        names = ("name_of_backbone", "size", "pool")
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "findings": list(self.findings), "name": self.name, "dtype": self.dtype}
+
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Return maps (batch, rows, columns, channels) of single images.
 
@@ -170,7 +176,7 @@ def pooled_evidence(logits: Any, mask: Any) -> Any:
     Returns
     -------
     tensor, shape (batch, findings), float32
-        The logarithm of the mean of the regions' exponentials.
+        The logarithm of the mean of the regions' exponentials, masked regions counting as 0.
     """
     logits = ops.where(ops.cast(mask, "bool")[..., None], logits, -1e9)
     return ops.logsumexp(logits, axis=1) - math.log(logits.shape[1])

@@ -67,12 +67,14 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
                     f"{', '.join(sheets)}; give the key or the answers that belong together"
                 )
             number, place = _place(row, sheet, where)
-            first = seen.setdefault((sheet.sheet, number, place), where)
-            if first != where:
+            case = (sheet.sheet, number, place)
+            first = seen.get(case)
+            if first:
                 raise DataError(
                     f"{where}: case {number}, text {place} of {sheet.reader} was answered in "
                     f"{first}; keep one answer"
                 )
+            seen[case] = where
             ratings.append(_rating(row, sheet, sheet.cases[number - 1], place, where))
     return ratings
 

@@ -168,10 +168,11 @@ def strength(sentence: Sentence) -> float:
 
 
 def sentence_words(words: Sequence[str]) -> list[list[int]]:
-    """Return the places of the words of each sentence; a sentence ends with a full stop."""
+    """Return the places of the words of each sentence that says something; a full stop ends it."""
     ends = [i + 1 for i, word in enumerate(words) if word == "."]
     bounds = [0, *ends, *([] if ends and ends[-1] == len(words) else [len(words)])]
-    return [list(range(start, stop)) for start, stop in pairwise(bounds) if stop > start]
+    sentences = [list(range(start, stop)) for start, stop in pairwise(bounds)]
+    return [places for places in sentences if spoken(words, places)]
 
 
 def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
