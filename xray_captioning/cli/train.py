@@ -156,7 +156,7 @@ def _check_run(out: Path, config: Config, resume: bool) -> None:
         if asked[name] != found[name]:
             raise ConfigError(
                 f"{out}: was started with {name} {found[name]}, not {asked[name]}; "
-                "resume with the same options, or choose another --out"
+                f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
             )
 
 
