@@ -91,7 +91,7 @@ CASES = [
     ("train-encoder --data {phantoms} --out {out} --weights {box}/nowhere", "nowhere; train"),
     (
         "train-encoder --data {phantoms} --out {out} --set training.epochs=1",
-        "training.epochs; changes nothing here; encoder_training",
+        "training.; changes nothing here; encoder_training",
     ),
     ("train-encoder --data {phantoms} --out {out} --weights {box}/empty", "manifest.json; missing"),
     ("train --data {phantoms} --out {out} --encoder {box}/nowhere", "nowhere; train"),

@@ -52,11 +52,11 @@ def make_config(
     changes: dict[str, Any] = dict(parse_assignment(text) for text in assignments)
     other = {"training": "encoder_training", "encoder_training": "training"}[group]
     config = load_preset(preset).replace(changes)
-    for name in changes:
-        if name.startswith(f"{other}."):
-            raise ConfigError(
-                f"--set {name}: changes nothing here; this command reads the fields {group}.*"
-            )
+    groups = {name.split(".")[0] for name in changes}
+    if other in groups and group not in groups:  # both may be set, for both commands alike
+        raise ConfigError(
+            f"--set {other}.*: changes nothing here; this command reads the fields {group}.*"
+        )
     return config if seed is None else config.replace({f"{group}.seed": seed})
 
 
