@@ -12,6 +12,7 @@ from xray_captioning.search import Rules, beam_search, greedy_search
 
 VOCABULARY, GRID, CHANNELS, TIME = 23, (2, 2, 3), 5, 7
 REGIONS = 12
+EAGERLY = keras.backend.backend() == "tensorflow"  # compiling a step takes longer than the step
 
 
 TIED = [name for name, (_, names) in DECODERS.items() if "tied_embeddings" in names]
@@ -175,7 +176,7 @@ UNSEEN = ("key/bias", "energy/bias")
 def check_one_step(model):
     """One step of plain gradient descent: the loss falls, and each weight moves by its gradient."""
     rate = 0.02
-    model.compile(keras.optimizers.SGD(rate), WordCrossentropy())
+    model.compile(keras.optimizers.SGD(rate), WordCrossentropy(), run_eagerly=EAGERLY)
     inputs = batch(8)
     targets = np.roll(inputs["tokens"], -1, axis=1)
     first = model.test_on_batch(inputs, targets)
@@ -210,7 +211,7 @@ def test_tied_word_vectors_serve_as_logits(name, tmp_path):
     other.load_weights(tmp_path / "model.weights.h5")
     np.testing.assert_array_equal(logits(model, inputs), logits(other, inputs))
     before = ops.convert_to_numpy(model.decoder.embedding.embeddings)
-    compile_for(model)
+    compile_for(model, run_eagerly=EAGERLY)
     model.train_on_batch(inputs, inputs["tokens"])
     moved = np.abs(ops.convert_to_numpy(model.decoder.embedding.embeddings) - before).max(axis=1)
     assert moved.all()  # words that were not said move, too: they were logits
