@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import ops
-from xray_captioning.captioner import Captioner
+from xray_captioning.captioner import Captioner, _sentences
 from xray_captioning.data.images import read_images
 from xray_captioning.data.sources import read_studies
 from xray_captioning.decoders import Features
@@ -162,3 +162,9 @@ def test_weights_of_another_shape_are_refused(tiny_run, tmp_path):
     (broken / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=r"decoder.weights.h5: does not fit captioner.json"):
         Captioner.load(broken)
+
+
+def test_full_stops_alone_are_no_sentences():
+    spelled = [(word, [place]) for place, word in enumerate([".", "clear", "lungs", ".", "."])]
+    gains = np.arange(5.0)
+    assert list(_sentences(spelled, gains)) == [("clear lungs .", 2.0)]

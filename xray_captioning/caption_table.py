@@ -26,6 +26,11 @@ COLUMNS = (
 )
 
 
+def is_whole(out: Path) -> bool:
+    """Tell whether an output file is there, and no journal of a run that goes on beside it."""
+    return out.exists() and not out.with_name(f"{out.name}.part").exists()
+
+
 def check_out(out: Path, resume: bool) -> None:
     """Refuse an output file that cannot be written, or should not be, before anything is done.
 
@@ -38,7 +43,7 @@ def check_out(out: Path, resume: bool) -> None:
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: let its name end in {', '.join(SUFFIXES[:-1])} or .jsonl")
-    if out.exists() and not (resume and out.with_name(f"{out.name}.part").exists()):
+    if out.exists() and (is_whole(out) or not resume):
         raise ConfigError(f"{out}: is there already; choose another --out, or remove it")
     if out.suffix.lower() == ".parquet":
         _pyarrow()

@@ -107,6 +107,7 @@ def test_words_belong_to_the_sentence_they_stand_in():
     assert parts.sentence_words(WORDS) == [[0, 1, 2, 3], [4, 5, 6]]
     assert parts.sentence_words(WORDS[:5]) == [[0, 1, 2, 3], [4]]
     assert parts.sentence_words([]) == []
+    assert parts.sentence_words([".", *WORDS[4:], "."]) == [[1, 2, 3]]  # full stops say nothing
     assert parts.spoken(WORDS, [2, 3, 4]) == [2, 4]
 
 

@@ -67,7 +67,9 @@ def caption(
     Of a DIR, each image is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
-    whole = _is_whole(out) and resume
+    from xray_captioning.caption_table import is_whole
+
+    whole = resume and out is not None and is_whole(out)
     _check_options(images, data, image_dir, None if whole else out, resume and not whole, findings)
     if whole:
         click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
@@ -93,10 +95,6 @@ def caption(
     _check_images(studies)
     print_all = _print_table if findings else _print_captions
     print_all(folder, config, values, studies, beam)
-
-
-def _is_whole(out: Path | None) -> bool:
-    return out is not None and out.is_file() and not out.with_name(f"{out.name}.part").exists()
 
 
 def _check_options(
