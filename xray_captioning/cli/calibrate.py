@@ -59,17 +59,13 @@ def calibrate(
     On studies that it was not trained on. The bundle then gives each sentence a confidence and
     each study a novelty; its weights stay as they are.
     """
-    from xray_captioning.bundle import find_bundle, read_bundle
+    from xray_captioning.bundle import read_bundle
     from xray_captioning.config import Config
     from xray_captioning.data.splits import split_studies
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
-    folder = find_bundle(bundle)
-    if not Path(bundle).exists():
-        raise ConfigError(
-            f"--bundle {bundle}: is the shipped one, which stays as it is; give a copy's folder"
-        )
+    folder = _own_bundle(bundle)
     config = Config.from_dict(read_bundle(folder, "captioner")["config"], str(folder))
     studies = options.load_studies(data, images, captions_from_labels)
     split = options.find_split(studies, split_file, [folder])
@@ -92,6 +88,17 @@ def calibrate(
     _keep(folder, replace(fitted, about={**fitted.about, "measured": values}))
     _report(values, curves, plot)
     click.echo(f"calibrated {folder}; every sentence of its captions now has a confidence")
+
+
+def _own_bundle(name: str) -> Path:
+    from xray_captioning.bundle import find_bundle
+
+    folder = find_bundle(name)
+    if not Path(name).exists():
+        raise ConfigError(
+            f"--bundle {name}: is the shipped one, which stays as it is; give a copy's folder"
+        )
+    return folder
 
 
 def _check_studies(path: Path, bundle: Path) -> pd.DataFrame:

@@ -178,13 +178,7 @@ def judge(
     spreads = {s.column: caption_spread(reports, s.texts, training) for s in shown}
     rows = _rows(references, reports, shown)
     if not quick:
-        rows = [
-            row
-            | {n: finite(v) for n, v in found.scores[s.column].items() if n not in row}
-            | {f"distinct-{n}": distinct_ngrams(s.texts, n) for n in (1, 2)}
-            | {n: finite(v) for n, v in spreads[s.column]._asdict().items() if n not in row}
-            for row, s in zip(rows, shown, strict=True)
-        ]
+        rows = [_fuller(row, s, found, spreads) for row, s in zip(rows, shown, strict=True)]
     return Results(
         list(studies),
         list(references),
@@ -196,6 +190,14 @@ def judge(
         dict(about),
         _rows(whole, reports, shown) if whole else [],
     )
+
+
+def _fuller(
+    row: dict[str, Any], system: System, found: Bootstrap, spreads: Mapping[str, Spread]
+) -> dict[str, Any]:
+    more = {**found.scores[system.column], **spreads[system.column]._asdict()}
+    distinct = {f"distinct-{n}": distinct_ngrams(system.texts, n) for n in (1, 2)}
+    return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
 
 def _alarms(
