@@ -10,8 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waitress.adjustments import Adjustments
 
 from xray_captioning.serving import Settings
+from xray_captioning.serving.server import _Channel
 
 from .parts import Toy, body, encoded, exchange, post, received, serving, toy_app
 
@@ -116,6 +118,37 @@ def test_an_answer_reaches_a_client_that_has_said_all(port):
     assert (
         exchange(port, post(body(PNG)).replace(b"Connection: close\r\n", b""), end=True)[0] == 200
     )
+
+
+def test_the_loop_leaves_alone_who_is_being_answered(port, monkeypatch):
+    # Or it finds the socket ready again and again, and takes the time that the answer needs.
+    asked, send = [], _Channel.send
+
+    def sent(self, data, **options):
+        if threading.current_thread().name.startswith("waitress"):
+            asked.append((self.total_outbufs_len, self.writable()))
+        return send(self, data, **options)
+
+    monkeypatch.setattr(_Channel, "send", sent)
+    assert healthy(port)
+    assert len(asked) >= 2
+    assert all(owed > 0 and not wanted for owed, wanted in asked)
+
+
+def test_a_client_that_asks_much_and_reads_late_gets_all(monkeypatch):
+    # More than the sockets hold and than waitress keeps before it waits for the client.
+    monkeypatch.setattr(Adjustments, "outbuf_high_watermark", 1 << 16)
+    number, request = 1000, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serving(toy_app(LIMITS), LIMITS) as server:
+        page = exchange(server.port, b"GET / HTTP/1.0\r\n\r\n")[1].partition(b"\r\n\r\n")[2]
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            connection.sendall(request * number)
+            assert healthy(server.port)
+            file = connection.makefile("rb")
+            for _ in range(number):
+                assert file.readline().startswith(b"HTTP/1.1 200")
+                lines = dict(line.split(b": ", 1) for line in iter(file.readline, b"\r\n"))
+                assert file.read(int(lines[b"Content-Length"])) == page
 
 
 def test_many_slow_clients_keep_nobody_out(port):

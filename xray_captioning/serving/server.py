@@ -116,7 +116,11 @@ class _Channel(HTTPChannel):
     def writable(self) -> bool:
         if self.cut_off is not None:
             return False
-        return bool(super().writable() or (self.ended and not self.requests))
+        if self.requests and not self.will_close:
+            # Its thread is writing. To ask whether the socket is ready would find it so, over and
+            # over, and keep that thread from going on.
+            return bool(self.total_outbufs_len >= self.adj.outbuf_high_watermark)
+        return bool(super().writable() or self.ended)
 
     def handle_read(self) -> None:
         if self.cut_off is not None:
