@@ -6,8 +6,9 @@
     python benchmarks/serving.py --seconds 10 --clients 64 --set queue=32   # see the 503s
 
 It starts the server itself, with batching and without, and prints what 16 clients got of each in
-turns, each sending its next request as soon as it has the last answer. Then 5,000 requests more
-show whether the memory of the process grows.
+turns, each sending its next request as soon as it has the last answer. A third server has no model
+and gives every study the same caption: what reading uploads and writing answers leaves room for.
+Then 5,000 requests more show whether the memory of the process grows.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -35,6 +37,20 @@ COLUMNS = ("batching", "requests/s", "p50 ms", "p99 ms", "answered", "503", "fai
 COLUMNS += ("studies a batch", "CPU ms a request")
 BOUNDARY = "boundary-of-the-benchmark"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+SERVE = ["-m", "xray_captioning"]
+NO_MODEL = """
+from xray_captioning.cli import main
+from xray_captioning.serving.engine import Engine
+
+read, said = Engine._read, []
+
+def repeat(self, beam_size, studies):
+    said[:] = said or read(self, beam_size, studies)[:1]
+    return said * len(studies)
+
+Engine._read = repeat
+main()
+"""
 
 
 def main() -> None:
@@ -60,10 +76,15 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
     pin(range(2, os.cpu_count() or 1))
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     # In turns: the machine may be slower in one minute than in the next.
-    settings = {"with": given.limits, "without": ["batch=1", *given.limits]}
-    found = {name: (Counter(), [], []) for name in settings}
+    alone = ["batch=1", *given.limits]
+    servers = {
+        "with": (given.limits, SERVE),
+        "without": (alone, SERVE),
+        "no model": (alone, ["-c", NO_MODEL]),
+    }
+    found = {name: (Counter(), [], []) for name in servers}
     with ExitStack() as stack:
-        begun = {n: stack.enter_context(server(given.bundle, settings[n])) for n in found}
+        begun = {n: stack.enter_context(server(given.bundle, *servers[n])) for n in found}
         idle = {name: cpu_seconds(pid) for name, (_, pid) in begun.items()}
         for _ in range(TURNS):
             for name, (port, _) in begun.items():
@@ -75,7 +96,10 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
             report(name, *found[name], mean_batch(port), cpu_seconds(pid) - idle[name])
             for name, (port, pid) in begun.items()
         ]
-    print(f"\nwith batching {rates[0] / rates[1]:.2f} times as many")
+    most = rates[2] / rates[1]
+    print(
+        f"\nwith batching {rates[0] / rates[1]:.2f} times as many; with no model {most:.2f} times"
+    )
     if given.requests:
         with server(given.bundle, given.limits) as (port, pid):
             memory(port, pid, bodies, given.clients, given.requests)
@@ -110,9 +134,9 @@ def form(files: list[bytes]) -> bytes:
 
 
 @contextmanager
-def server(bundle: str, limits: list[str]):
+def server(bundle: str, limits: list[str], start: Sequence[str] = SERVE):
     """Start a server on two cores, give its port and process once it is ready, stop it later."""
-    line = [sys.executable, "-m", "xray_captioning", "serve", "--bundle", bundle, "--port", "0"]
+    line = [sys.executable, *start, "serve", "--bundle", bundle, "--port", "0"]
     line += [word for limit in limits for word in ("--set", limit)]
     process = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=lambda: pin((0, 1))
