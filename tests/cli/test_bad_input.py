@@ -220,7 +220,9 @@ LATE_CASES = [
     ("train-encoder --weights random --data {phantoms} --set model.pool=9", "model.pool; smaller"),
     ("train-encoder --weights random --data {box}/no_images", "image on disk"),
     ("train-encoder --weights random --data {box}/no_findings", "finding to learn"),
-    ("train --encoder {bundles}/encoder --data {phantoms} --set model.decoder=rnn", "rnn; global"),
+    # before an encoder is downloaded, or warned of
+    ("train --data {phantoms} --set model.decoder=rnn", "rnn; global"),
+    ("train --data {phantoms} --set model.decoder=gpt2 --set model.heads=7", "model.units; heads"),
     (
         "train --encoder {bundles}/encoder --data {phantoms} --split {box}/no_train.json",
         "training part; empty",

@@ -118,10 +118,12 @@ def train(
 
     from xray_captioning.comparison import measure
     from xray_captioning.data.splits import split_studies
+    from xray_captioning.decoders import check_decoder
     from xray_captioning.encoders.saved import starting_encoder
     from xray_captioning.evaluation.table import format_table
     from xray_captioning.training import train as fit
 
+    check_decoder(config.model)
     encoder = starting_encoder(config, bundles[0] if bundles else None)
     about = options.describe_data(data)
     about["encoder"] = "trained on findings" if bundles else "not trained on findings"

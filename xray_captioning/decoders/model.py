@@ -57,16 +57,32 @@ def build_decoder(
     ConfigError
         There is no decoder of that name, or the widths do not fit.
     """
+    check_decoder(config)
+    kind, names = DECODERS[config.decoder]
+    known = {**asdict(config), "grid": grid, "maximum_length": maximum_length}
+    return kind(vocabulary_size, **{name: known[name] for name in names}, **kwargs)
+
+
+def check_decoder(config: ModelConfig) -> None:
+    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it.
+
+    Parameters
+    ----------
+    config : ModelConfig
+
+    Raises
+    ------
+    ConfigError
+        There is no decoder of that name, or the widths do not fit.
+    """
     if config.decoder not in DECODERS:
         raise ConfigError(f"unknown decoder {config.decoder!r}; decoders are {', '.join(DECODERS)}")
-    kind, names = DECODERS[config.decoder]
+    _, names = DECODERS[config.decoder]
     if "heads" in names and config.units % config.heads:
         raise ConfigError(
             f"model.units is {config.units}, which {config.heads} heads cannot divide; "
             "change model.units or model.heads"
         )
-    known = {**asdict(config), "grid": grid, "maximum_length": maximum_length}
-    return kind(vocabulary_size, **{name: known[name] for name in names}, **kwargs)
 
 
 class CaptionModel(keras.Model):
