@@ -2,15 +2,16 @@
 
 import http.client
 import json
+import select
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib import resources
 from pathlib import Path
 
 import pytest
-from waitress.adjustments import Adjustments
 
 from xray_captioning.serving import Settings
 from xray_captioning.serving.server import _Channel
@@ -135,20 +136,66 @@ def test_the_loop_leaves_alone_who_is_being_answered(port, monkeypatch):
     assert all(owed > 0 and not wanted for owed, wanted in asked)
 
 
-def test_a_client_that_asks_much_and_reads_late_gets_all(monkeypatch):
-    # More than the sockets hold and than waitress keeps before it waits for the client.
-    monkeypatch.setattr(Adjustments, "outbuf_high_watermark", 1 << 16)
-    number, request = 1000, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-    with serving(toy_app(LIMITS), LIMITS) as server:
-        page = exchange(server.port, b"GET / HTTP/1.0\r\n\r\n")[1].partition(b"\r\n\r\n")[2]
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-            connection.sendall(request * number)
-            assert healthy(server.port)
-            file = connection.makefile("rb")
-            for _ in range(number):
-                assert file.readline().startswith(b"HTTP/1.1 200")
-                lines = dict(line.split(b": ", 1) for line in iter(file.readline, b"\r\n"))
-                assert file.read(int(lines[b"Content-Length"])) == page
+PAGE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def ask(port, requests):
+    """Send requests through a socket that takes few answers as long as nobody reads them."""
+    connection = socket.socket()
+    connection.settimeout(30)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", port))
+    connection.sendall(requests)
+    return connection
+
+
+def test_a_client_that_asks_much_and_reads_late_gets_all(port):
+    number = 1000  # answers: more than the sockets hold
+    page = exchange(port, b"GET / HTTP/1.0\r\n\r\n")[1].partition(b"\r\n\r\n")[2]
+    with ask(port, PAGE * number) as connection:
+        assert healthy(port)
+        file = connection.makefile("rb")
+        for _ in range(number):
+            assert file.readline().startswith(b"HTTP/1.1 200")
+            lines = dict(line.split(b": ", 1) for line in iter(file.readline, b"\r\n"))
+            assert file.read(int(lines[b"Content-Length"])) == page
+
+
+def test_clients_that_never_read_stall_nobody_and_are_cut_off(monkeypatch):
+    owed, look = [], _Channel.look
+
+    def looked(self, now, seconds):
+        owed.append(self.total_outbufs_len)
+        look(self, now, seconds)
+
+    monkeypatch.setattr(_Channel, "look", looked)
+    limits = Settings(batch=1, body_megabytes=1, seconds=1, queue=1, studies=1)
+    with serving(toy_app(limits), limits) as server:
+        # More clients than threads.
+        deaf = [ask(server.port, PAGE * 2000) for _ in range(limits.threads + 5)]
+        assert healthy(server.port)
+        for connection in deaf:
+            waiting = select.poll()
+            waiting.register(connection, 0)
+            assert waiting.poll(30_000), "it was not cut off"
+            connection.close()
+    length = len(resources.files("xray_captioning.serving").joinpath("page.html").read_bytes())
+    assert 0 < max(owed) < 2 * length  # no client is owed more than one
+
+
+def test_who_has_gone_asks_for_nothing_more():
+    toy = Toy()
+    app = toy_app(LIMITS, toy)
+    toy.go.clear()
+    request = post(body(PNG)).replace(b"Connection: close\r\n", b"")
+    with serving(app, LIMITS) as server:
+        with ask(server.port, request * 10):
+            while not app.extensions["captions"].places.used:
+                time.sleep(0.01)
+        toy.go.set()
+        assert healthy(server.port)
+        assert healthy(server.port)
+    assert sum(toy.batches) <= 2 + 2  # the last answer before it is noticed, and the healthy ones
 
 
 def test_many_slow_clients_keep_nobody_out(port):
@@ -223,7 +270,8 @@ def test_stopping_finishes_what_was_accepted():
         server.stop()
         assert received(half)[0] == 503
         kept.request("GET", "/readyz")
-        assert kept.getresponse().status == 503
+        answer = kept.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (503, "close")
         with pytest.raises(OSError, match="refused"):
             exchange(server.port, post(body(PNG)))
         toy.go.set()

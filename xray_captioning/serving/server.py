@@ -1,8 +1,10 @@
 """The API on a socket: waitress, with its rough edges towards hostile clients rounded off.
 
 What it adds: waitress' own errors are problem documents, too; a request has to be sent within a
-time, however slowly it trickles; uploads are bounded together and not only one by one; an error
-reaches clients that are still sending; and the end of the process loses nothing it has accepted.
+time, however slowly it trickles, and its answer has to be taken; a client's next request waits in
+its socket for the answer to this one; uploads are bounded together and not only one by one; an
+answer reaches clients that are still sending; and the end of the process loses nothing it has
+accepted.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from typing import Any
 import flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from xray_captioning.serving.api import HEADERS
 from xray_captioning.serving.engine import Engine
@@ -28,7 +31,7 @@ from xray_captioning.serving.problems import ProblemError, log, problem_document
 from xray_captioning.serving.settings import Settings
 
 TURN = 0.25  # seconds between looks at the clock
-LINGER = 2.0  # seconds in which a refused client may go on sending before it is cut off
+LINGER = 2.0  # seconds in which a client may go on sending after its last answer
 _SAID = {
     400: "this is no HTTP request",
     413: "the request is too large; /v1/model says what is allowed",
@@ -50,20 +53,40 @@ class _ProblemTask(ErrorTask):
         self.status = f"{int(error.status)} {error.status.phrase}"
         self.response_headers.extend({**HEADERS, **headers}.items())
         self.set_close_on_finish()
-        self.channel.lingers = True
         self.content_length = len(body)
         self.channel.server.refused(identity, int(error.status))
         self.write(body)
 
 
+class _Task(WSGITask):
+    """Lets the application answer, for the last time on this connection if the server stops."""
+
+    def build_response_header(self) -> bytes:
+        if self.channel.server.draining:
+            self.request.headers["CONNECTION"] = "close"
+        header: bytes = super().build_response_header()
+        return header
+
+
+class _Request(HTTPRequestParser):
+    """A request that is being received."""
+
+    taken = 0  # of the bytes that were given last, those that belong to it
+
+    def received(self, data: bytes) -> int:
+        self.taken = super().received(data)
+        return len(data)  # or the channel would read on: the next request has to wait
+
+
 class _Channel(HTTPChannel):
     """A connection."""
 
+    task_class = _Task
     error_task_class = _ProblemTask
+    parser_class = _Request
     request: Any
     close_when_flushed: bool
-    lingers = False  # go on reading for a while after the answer
-    cut_off: float | None = None  # when that while is over
+    cut_off: float | None = None  # all is said: when to stop listening
     ended = False  # the client has shut its side
     begun: tuple[Any, float] = (None, 0.0)  # the request that is being received, and since when
     counted: Any = None  # the same, once the size of its body is known
@@ -103,12 +126,13 @@ class _Channel(HTTPChannel):
         request, since = self.begun
         if request is not None and request is self.request and now - since > seconds:
             self.refuse(408, f"the request was not sent within {seconds:g} seconds")
-        if self.cut_off is not None and now > self.cut_off:
-            self.handle_close()
+        if self.will_close or (self.cut_off is not None and now > self.cut_off):
+            self.handle_close()  # also where there is still something that is not taken
 
     def busy(self) -> bool:
-        """Tell whether an answer is owed."""
-        return bool(self.requests or self.total_outbufs_len or self.close_when_flushed)
+        """Tell whether an answer is owed, or may not have arrived."""
+        owed = self.requests or self.total_outbufs_len or self.close_when_flushed
+        return bool(owed or self.cut_off is not None)
 
     def readable(self) -> bool:
         return self.cut_off is not None or (not self.ended and super().readable())
@@ -125,14 +149,27 @@ class _Channel(HTTPChannel):
     def handle_read(self) -> None:
         if self.cut_off is not None:
             self._discard()
-        elif self.socket.recv(1, socket.MSG_PEEK):
-            super().handle_read()
+        elif data := self.socket.recv(self.adj.recv_bytes, socket.MSG_PEEK):
+            self.last_activity = time.time()
+            self.socket.recv(self._take(data))
         else:  # it may still want its answer
             self.ended = True
             self.refuse(400, "the request ended before it was complete")
 
+    def _take(self, data: bytes) -> int:
+        """Take a request or a part of it; return how many bytes that are."""
+        taken = 0
+        while taken < len(data):
+            request = self.request = self.request or self.parser_class(self.adj)
+            if not self.received(data[taken:]):
+                break
+            taken += request.taken
+            if request.completed and not request.empty:
+                break
+        return taken
+
     def handle_write(self) -> None:
-        if self.lingers and self.close_when_flushed:
+        if self.close_when_flushed:
             self._flush_exception(self._flush_some)
             if self.connected and not self.total_outbufs_len:
                 # To close at once would take the answer from a client that is still sending.
@@ -176,7 +213,7 @@ class Server:
             threads=settings.threads,
             connection_limit=settings.connections,
             backlog=settings.connections,
-            channel_timeout=settings.seconds,
+            channel_timeout=settings.seconds + 1,  # a late request is told so first
             cleanup_interval=1,
             max_request_body_size=body + 1,  # waitress refuses what is as large as the limit
             inbuf_overflow=2 * body,  # what is larger would go to the disk: nothing is
@@ -187,7 +224,7 @@ class Server:
         )
         self._server.channel_class = _Channel
         self._server.most_held = settings.upload_megabytes << 20
-        self._server.refused = self._refused
+        self._server.refused, self._server.draining = self._refused, False
         self._looked = time.monotonic()
 
     def run(self) -> None:
@@ -216,7 +253,7 @@ class Server:
 
     def _drain(self) -> None:
         log("stopping", studies=self._engine.places.used)
-        self._engine.draining = True  # what comes now is answered with 503
+        self._engine.draining = self._server.draining = True  # what comes now is answered with 503
         while select.select([self._server.socket], [], [], 0)[0]:
             self._server.handle_accept()
         self._server.del_channel()
