@@ -37,7 +37,10 @@ SYNTAXES = [
     uid.RLELossless,
     uid.JPEG2000Lossless,
     uid.JPEGLSLossless,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLossless,
 ]
+JPEG_LOSSLESS = {uid.JPEGLosslessSV1: 1, uid.JPEGLossless: 6}  # and the predictor that they use
 
 
 def dicom(pixels=RAMP, syntax=uid.ExplicitVRLittleEndian, frame=None, **elements):
@@ -79,10 +82,19 @@ def compressed(pixels, syntax):
         return cv2.imencode(".jpg", pixels[..., ::-1] if pixels.ndim == 3 else pixels, flags)[
             1
         ].tobytes()
+    if syntax in JPEG_LOSSLESS:
+        return jpeg(pixels, 8 * pixels.itemsize, JPEG_LOSSLESS[syntax])
     image = pytest.importorskip("PIL.Image").fromarray(pixels)
     file = io.BytesIO()
     image.save(file, "JPEG2000", no_jp2=True)
     return file.getvalue()
+
+
+def jpeg(pixels, bits, predictor=None):
+    """Return what imagecodecs writes: lossless with a predictor, else as good as it can."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    lossless = {"lossless": True, "predictor": predictor} if predictor else {"level": 100}
+    return imagecodecs.jpeg8_encode(pixels, bitspersample=bits, **lossless)
 
 
 def decode(data):
@@ -108,6 +120,30 @@ def test_jpeg():
     np.testing.assert_allclose(image, own_range(smooth.astype(float)), atol=0.03)
     data = dicom(COLOUR, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
     assert np.abs(decode(data) - COLOUR / 255).mean() < 0.04
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("predictor", [1, 4, 7])
+def test_jpeg_lossless_of_every_depth(bits, predictor):
+    values = (RAMP.astype(float) / RAMP.max() * (2**bits - 1)).astype(
+        np.uint8 if bits == 8 else "u2"
+    )
+    syntax = uid.JPEGLosslessSV1 if predictor == 1 else uid.JPEGLossless
+    frame = jpeg(values, bits, predictor)
+    image = decode(dicom(values, syntax, frame, BitsStored=bits, HighBit=bits - 1))
+    np.testing.assert_allclose(image, values / values.max(), atol=1e-6)
+
+
+def test_jpeg_lossless_of_signed_values():
+    values = RAMP.astype(np.int16) - 1000
+    frame = jpeg(values.view(np.uint16), 16, 1)
+    image = decode(dicom(values, uid.JPEGLosslessSV1, frame))
+    np.testing.assert_allclose(image, own_range(values.astype(float)), atol=1e-6)
+
+
+def test_jpeg_of_12_bits():
+    image = decode(dicom(RAMP, uid.JPEGExtended12Bit, jpeg(RAMP, 12), BitsStored=12, HighBit=11))
+    np.testing.assert_allclose(image, own_range(RAMP.astype(float)), atol=0.002)
 
 
 def test_luminance_and_chrominance_become_rgb():
@@ -316,6 +352,17 @@ UNUSABLE = {
         dicom(COLOUR, uid.JPEGBaseline8Bit, compressed(COLOUR, uid.JPEGBaseline8Bit)[:400]),
         "damaged",
     ),
+    "cut lossless": (
+        dicom(syntax=uid.JPEGLosslessSV1, frame=jpeg(RAMP, 16, 1)[:400]),
+        "damaged",
+    ),
+    "lossless bomb": (
+        dicom(
+            syntax=uid.JPEGLosslessSV1,
+            frame=with_bytes(jpeg(RAMP, 16, 1), SIZE_IN_JPEG, b"\xff" * 4),
+        ),
+        "65535 x 65535 pixels",
+    ),
     "jpeg bomb": (
         dicom(
             COLOUR,
@@ -423,6 +470,8 @@ def test_noise_is_no_image(noise):
 
 
 READABLE = [
+    "JPEG-lossy.dcm",
+    "JPGExtended.dcm",
     "693_J2KI.dcm",
     "CT_small.dcm",
     "ExplVR_BigEnd.dcm",

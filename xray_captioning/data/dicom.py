@@ -259,7 +259,7 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
     if not _can_decode(syntax, dataset.BitsStored):
         raise ImageError(
             f"{name}: is compressed as {syntax.name}, which nothing installed decodes; export it "
-            "uncompressed, or pip install pylibjpeg pylibjpeg-libjpeg"
+            "uncompressed, or pip install 'xray-captioning[dicom]'"
         )
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax == RLELossless:
@@ -275,6 +275,9 @@ def _can_decode(syntax: Any, bits: int) -> bool:
     from pydicom.pixels import get_decoder
     from pydicom.uid import JPEGExtended12Bit
 
+    from xray_captioning.data.dicom_jpeg import add_plugin
+
+    add_plugin()
     try:
         plugins = set(get_decoder(syntax).available_plugins)
     except NotImplementedError:

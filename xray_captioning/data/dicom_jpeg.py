@@ -1,0 +1,67 @@
+"""JPEG Lossless and 12-bit JPEG for pydicom, which has no free decoder of its own for them.
+
+A decoder plugin as pydicom's guide to "decoder plugins" describes it, over libjpeg-turbo by way of
+imagecodecs.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+from pydicom.pixels import get_decoder
+from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
+
+from xray_captioning.data.containers import check_jpeg
+
+SYNTAXES = (JPEGLosslessSV1, JPEGLossless, JPEGExtended12Bit)
+DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs",))
+
+
+def is_available(uid: str) -> bool:
+    """Tell whether frames of a transfer syntax can be decoded here.
+
+    Parameters
+    ----------
+    uid : str
+    """
+    return uid in SYNTAXES and find_spec("imagecodecs") is not None
+
+
+def decode_frame(frame: bytes, runner: Any) -> bytearray:
+    """Decode one frame.
+
+    Parameters
+    ----------
+    frame : bytes
+        JPEG, ITU-T T.81.
+    runner : pydicom.pixels.decoders.base.DecodeRunner
+        Is told what the pixels look like.
+
+    Returns
+    -------
+    bytearray
+        Pixels of 8 or 16 bits, samples of a pixel together.
+
+    Raises
+    ------
+    ValueError, struct.error, IndexError, RuntimeError
+        If the frame is damaged.
+    """
+    from imagecodecs import jpeg8_decode
+
+    check_jpeg(frame)  # libjpeg fills up what is cut off
+    pixels = jpeg8_decode(frame)
+    runner.set_option("bits_allocated", 8 * pixels.itemsize)
+    if pixels.ndim == 3:
+        runner.set_option("planar_configuration", 0)
+        runner.set_option("photometric_interpretation", "RGB")
+    return bytearray(pixels.tobytes())
+
+
+@cache
+def add_plugin() -> None:
+    """Tell pydicom of this plugin, once; not for several threads at a time."""
+    for syntax in SYNTAXES:
+        get_decoder(syntax).add_plugin("imagecodecs", (__name__, decode_frame.__name__))
