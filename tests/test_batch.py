@@ -199,7 +199,7 @@ def test_a_kill_between_the_last_two_steps(
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.parametrize("change", ["bundle", "beam size", "studies or images"])
+@pytest.mark.parametrize("change", ["bundle", "beam size", "set of studies or images"])
 def test_an_unfinished_run_of_something_else_is_refused(
     folder: Path,
     tiny_run: Path,
@@ -229,15 +229,62 @@ def test_an_unfinished_run_of_something_else_is_refused(
     assert (tmp_path / "captions.csv.part").read_bytes() == before
 
 
-def test_a_whole_file_needs_no_resuming(
-    phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_a_damaged_journal_is_refused(
+    folder: Path,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "there.csv").write_text("mine")
+    line = ["caption", folder, "--bundle", tiny_run, "--out", tmp_path / "captions.csv"]
+    with monkeypatch.context() as patch:
+        killed_writing(patch, 2, 0.5)
+        with pytest.raises(Killed):
+            run(*line)
+    part = tmp_path / "captions.csv.part"
+    part.write_text(part.read_text().replace('"images"', '"imagos"', 1))
+    assert run(*line, "--resume") == 2
+    assert "is damaged; remove it" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_whole_file_needs_no_resuming(
+    phantoms: Path,
+    tiny_run: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    suffix: str,
+) -> None:
+    images, out = sorted(phantoms.glob("images/*/*.png"))[:2], tmp_path / f"there{suffix}"
+    (tmp_path / "no.png").write_bytes(b"no image")
+    line = ["caption", *images, tmp_path / "no.png", "--bundle", tiny_run, "--out", out]
+    assert run(*line) == 1
+    before, _ = out.read_bytes(), capfd.readouterr()
+    assert run(*line, "--resume") == 1
+    said = capfd.readouterr().err
+    assert "whole; there is nothing to resume" in said
+    assert "3 studies, 1 of them" in said
+    del line[1]
+    assert run(*line, "--resume") == 2
+    assert "is there already, with other studies" in capfd.readouterr().err
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_whole_file_of_something_else(
+    phantoms: Path,
+    tiny_run: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    suffix: str,
+) -> None:
+    out = tmp_path / f"there{suffix}"
     image = next(phantoms.glob("images/*/*.png"))
-    capfd.readouterr()
-    assert run("caption", image, "--out", tmp_path / "there.csv", "--resume") == 0
-    assert "whole; there is nothing to resume" in capfd.readouterr().err
-    assert (tmp_path / "there.csv").read_text() == "mine"
+    for content in (b"mine", b"", b"\xff\xfe\x00", b"study\n1\n", b"3\n"):
+        out.write_bytes(content)
+        assert run("caption", image, "--bundle", tiny_run, "--out", out, "--resume") == 2
+        assert "is there already" in capfd.readouterr().err
+        assert out.read_bytes() == content
 
 
 @pytest.mark.parametrize(

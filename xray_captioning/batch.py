@@ -8,16 +8,16 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xray_captioning import __version__
-from xray_captioning.caption_table import COLUMNS, Row, check_out, write_rows
+from xray_captioning.caption_table import COLUMNS, Row, check_out, read_errors, write_rows
 from xray_captioning.captioner import Caption, Captioner
 from xray_captioning.config import Config
 from xray_captioning.data.images import Image, frontal_first, read_image
 from xray_captioning.decoders import Features
 from xray_captioning.encoders.classification import finding_probabilities
-from xray_captioning.errors import DataError, XrayCaptioningError
+from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 from xray_captioning.journal import Journal
 
 SIZE = 64  # studies a batch
@@ -73,7 +73,7 @@ def caption_to_file(
     ------
     ConfigError
         `out` is of another kind, is there already, or an unfinished run of another bundle, other
-        studies, changed images or another beam size is.
+        studies, changed images or another beam size is, or a damaged one.
     MissingExtraError
         A Parquet file is asked for without pyarrow.
     """
@@ -85,7 +85,7 @@ def caption_to_file(
         "version": __version__,
         "bundle": bundle,
         "beam size": beam_size,
-        "studies or images": _digest(studies),
+        "set of studies or images": _digest(studies),
     }
     batches = [studies[i : i + SIZE] for i in range(0, len(studies), SIZE)]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +93,8 @@ def caption_to_file(
         Journal(journal, header, resume) as kept,
         tqdm(total=len(studies), desc="caption", unit="study", disable=None) as bar,
     ):
+        if not all(map(_is_batch, kept.batches)):
+            raise ConfigError(f"{journal}: is damaged; remove it to start anew")
         bar.update(sum(map(len, kept.batches)))
         for batch in batches[len(kept.batches) :]:
             kept.append(caption_rows(captioner, batch, beam_size))
@@ -101,6 +103,42 @@ def caption_to_file(
     write_rows(rows, out, captioner.encoder.findings)
     journal.unlink()
     return sum(row["error"] is not None for row in rows)
+
+
+def _is_batch(kept: Any) -> bool:
+    return isinstance(kept, list) and all(
+        isinstance(row, dict) and tuple(row) == COLUMNS for row in kept
+    )
+
+
+def check_whole(out: Path, studies: Sequence[Study]) -> int:
+    """Make sure that a file which is there already is of these studies.
+
+    Which bundle wrote it, and with which beam size, it does not tell.
+
+    Parameters
+    ----------
+    out : Path
+    studies : sequence of Study
+
+    Returns
+    -------
+    int
+        Rows with an error.
+
+    Raises
+    ------
+    ConfigError
+        It is of other studies, or no table of captions.
+    MissingExtraError
+        It is a Parquet file and pyarrow is not installed.
+    """
+    found = read_errors(out)
+    if [name for name, _ in found] != [_printable(study.name) for study in studies]:
+        raise ConfigError(
+            f"{out}: is there already, with other studies; choose another --out, or remove it"
+        )
+    return sum(error is not None for _, error in found)
 
 
 def caption_rows(

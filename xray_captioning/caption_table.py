@@ -49,6 +49,35 @@ def check_out(out: Path, resume: bool) -> None:
         _pyarrow()
 
 
+def read_errors(out: Path) -> list[tuple[str, str | None]]:
+    """Return each study of a file that `write_rows` wrote, and what is wrong with it.
+
+    Parameters
+    ----------
+    out : Path
+
+    Returns
+    -------
+    list of tuples
+        Study, and the reason or None.
+
+    Raises
+    ------
+    ConfigError
+        The file is not such a table.
+    MissingExtraError
+        It is a Parquet file and pyarrow is not installed.
+    """
+    readers = {".csv": _read_csv, ".jsonl": _read_lines, ".parquet": _read_parquet}
+    try:
+        rows = readers[out.suffix.lower()](out)
+        return [(row["study"], row["error"] or None) for row in rows]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ConfigError(
+            f"{out}: is there already and no table of captions; choose another --out, or remove it"
+        ) from error
+
+
 def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> None:
     """Write rows to a file, whole or not at all.
 
@@ -87,6 +116,22 @@ def _cell(value: Any) -> Any:
 def _write_lines(rows: Iterable[Row], path: Path) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _read_csv(path: Path) -> list[Row]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _read_lines(path: Path) -> list[Row]:
+    with open(path, encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    arrow = _pyarrow()
+    rows: list[Row] = arrow.parquet.read_table(path, columns=["study", "error"]).to_pylist()
+    return rows
 
 
 def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> None:

@@ -67,13 +67,7 @@ def caption(
     Of a DIR, each image is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
-    from xray_captioning.caption_table import is_whole
-
-    whole = resume and out is not None and is_whole(out)
-    _check_options(images, data, image_dir, None if whole else out, resume and not whole, findings)
-    if whole:
-        click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
-        return
+    _check_options(images, data, image_dir, out, resume, findings)
     from xray_captioning.bundle import find_bundle, read_bundle
     from xray_captioning.config import Config
 
@@ -114,23 +108,29 @@ def _check_options(
     if out is not None and findings:
         raise ConfigError("a file of --out holds the findings anyway; leave out --findings")
     if out is not None:
-        from xray_captioning.caption_table import check_out
+        from xray_captioning.caption_table import check_out, is_whole
 
-        check_out(out, resume)
+        if not (resume and is_whole(out)):
+            check_out(out, resume)
 
 
 def _write_file(
     folder: Path, values: dict[str, Any], named: Named, out: Path, beam: int | None, resume: bool
 ) -> None:
-    from xray_captioning.batch import Study, caption_to_file
+    from xray_captioning.batch import Study, caption_to_file, check_whole
     from xray_captioning.bundle import MANIFEST
+    from xray_captioning.caption_table import is_whole
     from xray_captioning.captioner import Captioner
     from xray_captioning.files import sha256_file
 
-    digest = sha256_file(folder / MANIFEST)
     studies = [Study(*found) for found in named]
-    _note(values)
-    errors = caption_to_file(Captioner.load(folder), digest, studies, out, beam, resume)
+    if resume and is_whole(out):
+        click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
+        errors = check_whole(out, studies)
+    else:
+        _note(values)
+        digest = sha256_file(folder / MANIFEST)
+        errors = caption_to_file(Captioner.load(folder), digest, studies, out, beam, resume)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
