@@ -63,15 +63,27 @@ def test_in_steady_use_nothing_is_traced_again(plan):
 def test_captions_depend_on_no_batch_and_no_padding(decoder):
     searches, whole = Searches(model(decoder)), features(3)
     for plan in PLANS.values():
-        together = searches.begin(plan)(whole)
         search = searches.begin(plan)
-        for i in range(3):
-            alone = search(Features(*(x[i : i + 1] for x in whole)))
+        found = [search(Features(*(x[i : i + 1] for x in whole))) for i in range(3)]
+        together = searches.begin(plan)(whole)
+        for i, alone in enumerate(found):
             assert np.array_equal(alone.tokens[0], together.tokens[i])
             for name in ("log_probabilities", "scores", "gains"):
                 np.testing.assert_allclose(
                     getattr(alone, name)[0], getattr(together, name)[i], atol=1e-5
                 )
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
+def test_few_studies_are_padded_to_what_is_compiled():
+    searches = Searches(counted := model())
+    whole = features(16)
+    first = searches.begin(PLANS["beam"])(whole)
+    traced = counted.steps
+    for studies in (1, 3, 8):
+        found = searches.begin(PLANS["beam"])(Features(*(x[:studies] for x in whole)))
+        assert np.array_equal(found.tokens, first.tokens[:studies])
+    assert counted.steps == traced
 
 
 def test_a_seed_says_what_is_drawn():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ class Searches:
     def __init__(self, model: CaptionModel) -> None:
         self.model = model
         self._compiled: dict[Plan, Callable[..., Any]] = {}
+        self._sizes: defaultdict[Plan, set[int]] = defaultdict(set)  # of its batches
 
     def begin(self, plan: Plan) -> Search:
         """Return a function that captions one batch after another.
@@ -87,11 +89,19 @@ class Searches:
             arrays = [*features]
             if noise is not None:  # study by study, so that batches and padding change nothing
                 arrays.append(noise.random((studies, plan.rules.maximum_length), dtype="float32"))
-            size = next(size for size in BATCHES if size >= studies)
-            padded = [pad_rows(x, size) for x in arrays]
+            padded = [pad_rows(x, self._size(fixed, studies)) for x in arrays]
             return SearchResult(*(ops.convert_to_numpy(x)[:studies] for x in run(*padded)))
 
         return search
+
+    def _size(self, plan: Plan, studies: int) -> int:
+        """Return the size of a batch for so many studies; padding is cheaper than compiling."""
+        size = min(
+            (size for size in self._sizes[plan] if size >= studies),
+            default=next(size for size in BATCHES if size >= studies),
+        )
+        self._sizes[plan].add(size)
+        return size
 
     def _compile(self, plan: Plan) -> Callable[..., Any]:
         def run(regions: Any, mask: Any, *noise: Any) -> SearchResult:

@@ -244,6 +244,11 @@ def test_uploads_never_touch_the_disk(client, study, monkeypatch):
     assert client.post("/v1/captions", **form([encoded(image=noise)])).status_code == 200
 
 
+def test_a_counter_begins_at_0():
+    client = toy_app(Settings(batch=1)).test_client()
+    assert "xray_captioning_studies_total 0\n" in client.get("/metrics").text
+
+
 def test_metrics(client, study):
     client.post("/v1/captions", **form(study))
     answer = client.get("/metrics")
@@ -261,6 +266,22 @@ def test_metrics(client, study):
         assert re.fullmatch(
             r'(# (HELP|TYPE) \w+ .+)|(\w+(\{(\w+="[^"\\]*",?)+\})? [-+.\de]+)', line
         )
+
+
+def test_nothing_is_compiled_for_a_request():
+    asked = []
+
+    class Asked(Toy):
+        def caption_features(self, studies, beam_size):
+            asked.append((beam_size, len(studies)))
+            return super().caption_features(studies, beam_size)
+
+    toy_app(Settings(batch=6, beam=3), toy := Asked())
+    own = toy.config.decoding.beam_size
+    assert sorted({size for beam, size in asked if beam == own}) == [1, 2, 4, 6]
+    assert sorted(pair for pair in asked if pair[0] != own) == [
+        (beam, 6) for beam in (1, 2, 3) if beam != own
+    ]
 
 
 def test_not_ready_before_the_model_is_compiled():

@@ -246,7 +246,7 @@ def _check_size(rows: int, columns: int, name: str, max_pixels: float) -> None:
     if rows * columns > max_pixels:
         raise ImageError(
             f"{name}: {columns} x {rows} pixels are more than the limit of {max_pixels:,.0f}; "
-            "shrink it, or raise the limit max_pixels"
+            "shrink it, or raise the limit"
         )
 
 

@@ -222,7 +222,7 @@ def decode_image(
     if height * width > max_pixels:
         raise ImageError(
             f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
-            "shrink it, or raise the limit max_pixels"
+            "shrink it, or raise the limit"
         )
     _check_ratio(height, width, name, max_ratio)
     stored = _on_black(_decode(data, name))

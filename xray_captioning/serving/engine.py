@@ -18,6 +18,8 @@ from xray_captioning.serving.metrics import Metrics
 from xray_captioning.serving.problems import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
 
+COMPILED = 10  # beam sizes that are compiled before requests are taken
+
 
 class Reading(NamedTuple):
     """What the model says of one study.
@@ -137,20 +139,17 @@ class Engine:
         return list(map(Reading, captions, chances))
 
     def _warm_up(self) -> None:
-        """Compile for every size of batch, with the bundle's own beam."""
+        """Compile what a request may ask for, so that nobody waits for it later."""
         begun = time.monotonic()
-        image, beam_size = self.captioner.config.image, self.captioner.config.decoding.beam_size
-        size = 1
+        own, image = self.captioner.config.decoding.beam_size, self.captioner.config.image
+        blank = [np.zeros((image.size, image.size, 3), np.float32)] * image.views
+        sizes = [2**i for i in range((self.settings.batch - 1).bit_length())]
         try:
-            while size < 2 * self.settings.batch:
-                studies = [
-                    [np.zeros((image.size, image.size, 3), np.float32) for _ in range(image.views)]
-                    for _ in range(min(size, self.settings.batch))
-                ]
-                self._read(beam_size, studies)
-                if size == 1:
-                    self._read(beam_size, [studies[0][:1]])
-                size *= 2
+            self._read(own, [blank[:1]])
+            for size in [*sizes, self.settings.batch]:
+                self._read(own, [blank] * size)
+            for beam_size in {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}:
+                self._read(beam_size, [blank] * self.settings.batch)  # fewer are padded to these
         except Exception as error:
             log("failed", **trace(error))
             raise SystemExit from error  # of this thread: it never will be ready

@@ -21,12 +21,18 @@ Sample = tuple[str, Labels, float]
 
 
 class Counter:
-    """Counts events, by labels."""
+    """Counts events, by labels.
+
+    Parameters
+    ----------
+    *known : tuple of pairs
+        Labels that are shown before anything was counted; ``()`` is none.
+    """
 
     kind = "counter"
 
-    def __init__(self) -> None:
-        self._counts: defaultdict[Labels, float] = defaultdict(float)
+    def __init__(self, *known: Labels) -> None:
+        self._counts: defaultdict[Labels, float] = defaultdict(float, dict.fromkeys(known, 0.0))
         self._lock = threading.Lock()
 
     def add(self, amount: float = 1, **labels: str) -> None:
@@ -93,7 +99,7 @@ class Metrics:
     """
 
     def __init__(self, in_work: Callable[[], int], ready: Callable[[], bool]) -> None:
-        self.requests, self.studies = Counter(), Counter()
+        self.requests, self.studies = Counter(), Counter(())
         self.seconds, self.batches = Histogram(SECONDS), Histogram(STUDIES)
         self._all: dict[str, tuple[str, Counter | Histogram | Gauge]] = {
             "requests_total": ("Requests answered, by route and status.", self.requests),
