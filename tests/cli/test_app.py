@@ -58,11 +58,17 @@ def test_a_port_in_use_is_told(started, capsys):
     assert not started
 
 
+def flat(config, path=""):
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
 def test_hosting_has_the_same_settings():
     config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text("utf-8"))
-    hosted = {
-        f"{group}.{name}": v for group, values in config.items() for name, v in values.items()
-    }
+    hosted = dict(flat(config))
     assert hosted
     for name, value in hosted.items():
         assert SETTINGS[name] == (str(value).lower() if isinstance(value, bool) else str(value))

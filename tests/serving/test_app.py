@@ -1,5 +1,6 @@
 """The app, driven without a browser over the shipped bundle."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,22 @@ def test_the_page_appears_without_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
+def test_with_one_bundle_the_page_says_how_to_compare(page):
+    beside = labelled(page.selectbox, "Compare with")
+    assert beside.disabled
+    assert "--bundle" in beside.placeholder
+
+
+def test_every_picture_is_told_in_words(page, monkeypatch):
+    told, real = [], app.st.image
+    monkeypatch.setattr(app.st, "image", lambda *a, alt, **k: told.append(alt) or real(*a, **k))
+    page = choose(page, "Or a sample", 0)
+    choose(page, "or of one word", 0)
+    assert not page.exception
+    assert len(set(told)) == 4  # two views of a sentence, then of a word
+    assert all(re.match("X-ray, (frontal|lateral); coloured: the attention of .", x) for x in told)
+
+
 def test_a_sample_is_captioned_and_another_word_decodes_nothing(page, decoded, overlays):
     page = choose(page, "Or a sample", 0)
     assert not page.exception
@@ -92,11 +109,11 @@ def test_a_sample_is_captioned_and_another_word_decodes_nothing(page, decoded, o
     assert len(overlays) == 4  # two views of a sentence, then of a word
     assert (overlays[0] != overlays[2]).any()
     labelled(page.selectbox, "Attention of").select_index(1).run()
-    labelled(page.slider, "Least confidence").set_value(100).run()
+    labelled(page.selectbox, "Least confidence").select(99).run()
     assert decoded == [3]
-    labelled(page.slider, "Beam size").set_value(1).run()
+    labelled(page.selectbox, "Beam size").select(1).run()
     assert decoded == [3, 1]
-    labelled(page.slider, "Beam size").set_value(3).run()
+    labelled(page.selectbox, "Beam size").select(3).run()
     assert decoded == [3, 1]
 
 
@@ -111,9 +128,11 @@ def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
     monkeypatch.setattr(Captioner, "caption_features", unsure)
     page = choose(page, "Or a sample", 1)
     assert "2.5 times as far" in page.error[0].value
+    assert "%" not in re.search('<p class="xc-caption">.*?</p>', written(page))[0]
+    assert "about 80 % were" not in written(page)
     assert "not confident" in written(page)
     assert not [box for box in page.selectbox if box.label == "Attention of"]
-    labelled(page.slider, "Least confidence").set_value(20).run()
+    labelled(page.selectbox, "Least confidence").select(25).run()
     assert "not confident" not in written(page)
     assert [box for box in page.selectbox if box.label == "Attention of"]
 
@@ -162,6 +181,7 @@ def test_two_bundles_are_compared_and_a_broken_one_spoils_nothing(tmp_path, deco
     code = f"from xray_captioning.serving.app import main; main(['--bundle', {str(broken)!r}])"
     page = AppTest.from_string(code, default_timeout=120).run()
     assert labelled(page.selectbox, "Model").options == [str(broken), "phantom_attention"]
+    assert not labelled(page.selectbox, "Compare with").disabled
     labelled(page.selectbox, "Compare with").select("phantom_attention").run()
     page = choose(page, "Or a sample", 2)
     assert "altered since it was saved" in page.error[0].value

@@ -116,8 +116,8 @@ def test_without_calibration_the_models_own_probability_is_shown_and_said_to_be(
     assert parts.strength(plain.caption.sentences[0]) == pytest.approx(np.exp(-0.2))
     assert parts.shown_text(plain, 1.0) == plain.caption.text
     assert "82\N{NO-BREAK SPACE}%" in view.caption_html(plain, 1.0)
-    assert "not calibrated" in view.confidence_legend(plain.calibrated)
-    assert "calibrated on validation" in view.confidence_legend(result().calibrated)
+    assert "not calibrated" in view.confidence_legend(plain)
+    assert "calibrated on validation" in view.confidence_legend(result())
 
 
 def test_what_is_withheld_is_said_nowhere(study):

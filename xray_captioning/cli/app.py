@@ -20,6 +20,8 @@ SETTINGS = {
     "browser.gatherUsageStats": "false",
     "client.showErrorDetails": "none",
     "client.toolbarMode": "viewer",
+    "theme.light.primaryColor": "#0b5cad",  # both told from their grounds, as text too
+    "theme.dark.primaryColor": "#7cb9f7",
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from html import escape
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 TYPES = ["png", "jpg", "jpeg", "dcm", "dicom"]
 KEPT = {"study": 1, "result": 8}  # how many a session remembers: uploads may be large
 SEED = 2048  # of the samples: three unlike studies, one of them normal
+BEAMS = (1, 2, 3, 5, 10)
+LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
 
 
 class Settings(NamedTuple):
@@ -79,7 +82,12 @@ def load(bundle: str) -> Captioner:
     """Return a bundle, loaded once for all sessions."""
     from xray_captioning.captioner import Captioner  # here, so that the page appears at once
 
-    return Captioner.load(bundle)
+    captioner = Captioner.load(bundle)
+    # Streamlit collects garbage after every event: without this, 0.3 s over TensorFlow's objects,
+    # in which nobody is served.
+    gc.collect()
+    gc.freeze()
+    return captioner
 
 
 def _keep_uploads_in_memory() -> None:
@@ -100,16 +108,24 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _settings(names: list[str]) -> Settings:
     with st.sidebar:
-        bundle = st.selectbox("Model", names)
+        # No sliders: their keys would ask for every value on the way, and each beam size compiles.
+        bundle = st.selectbox("Model", names, help="The trained bundle of a preset.")
         others = [name for name in names if name != bundle]
-        beside = st.selectbox("Compare with", others, index=None) if others else None
-        beam_size = st.slider("Beam size", 1, 10, 3, help="1 is greedy and has no alternatives.")
-        threshold = st.slider(
+        beside = st.selectbox(
+            "Compare with",
+            others,
+            index=None,
+            placeholder="Another model" if others else "Start with --bundle FOLDER",
+            disabled=not others,
+        )
+        beam_size = st.selectbox(
+            "Beam size", BEAMS, BEAMS.index(3), help="1 is greedy and has no alternatives."
+        )
+        threshold = st.selectbox(
             "Least confidence",
-            0,
-            100,
-            50,
-            format="%d%%",
+            LIMITS,
+            LIMITS.index(50),
+            format_func="{} %".format,
             help="Sentences that are less sure are shown as “not confident”. A model that is not "
             "calibrated withholds nothing.",
         )
@@ -178,27 +194,27 @@ def _show(study: parts.Study, result: parts.Result, threshold: float, key: str, 
     # Filled in the order in which a phone shows them, one below the other.
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
-        st.subheader(result.bundle)
+        st.header(result.bundle)
         _show_caption(result, threshold)
         words, of = _choice(study, result, threshold, key)
     views = pictures.views_of(study, result.caption.attention, words)
     with right:
-        _show_views(views)
+        _show_views(views, of)
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
-        st.subheader("Findings")
+        st.header("Findings")
         st.html(view.findings_html(parts.findings_table(result, threshold)))
     with right:
-        st.subheader("Alternatives")
+        st.header("Alternatives")
         st.html(view.alternatives_html(result, threshold))
-        st.subheader("Download")
+        st.header("Download")
         _downloads(study, result, views, of, threshold, key)
 
 
 def _show_caption(result: parts.Result, threshold: float) -> None:
     if warning := parts.unfamiliar(result):
         st.error(warning)
-    st.html(view.caption_html(result, threshold) + view.confidence_legend(result.calibrated))
+    st.html(view.caption_html(result, threshold) + view.confidence_legend(result))
     if result.trained:
         st.html(f'<p class="xc-note">{escape(parts.trained(result))}</p>')
 
@@ -224,13 +240,14 @@ def _choice(
     return (places, texts[chosen]) if word is None else ([word], f"“{caption.words[word]}”")
 
 
-def _show_views(views: list[pictures.View]) -> None:
+def _show_views(views: list[pictures.View], of: str) -> None:
     top = pictures.highest(views)
     for place, one in zip(st.columns(len(views)), views):
+        told = f"X-ray, {one.name}" + (f"; coloured: the attention of {of}" if top > 0 else "")
         with place:
-            st.image(pictures.overlay(one, top), pictures.title(one), width="stretch")
+            st.image(pictures.overlay(one, top), pictures.title(one), width="stretch", alt=told)
     if top > 0:
-        st.html(view.attention_legend(pictures.colour_stops(), top))
+        st.html(view.attention_legend(pictures.colour_stops(), top, len(views)))
 
 
 def _downloads(

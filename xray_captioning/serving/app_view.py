@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 
 from xray_captioning.confidence import NOT_CONFIDENT
-from xray_captioning.serving.app_parts import Result, Rows, strength, withheld_sentences
+from xray_captioning.serving.app_parts import Result, Rows, strength, unfamiliar, withheld_sentences
 
 SHADE = (0, 114, 178)  # blue of Okabe and Ito: told from grey with every kind of colour vision
 DEEPEST = 0.42  # opacity of the surest sentence's shade
@@ -18,6 +18,7 @@ SAID = {1: "present", 0: "absent", -1: "uncertain", None: "not named"}
 
 STYLE = """<style>
 .block-container, [data-testid="stMainBlockContainer"] { max-width: 84rem; padding-top: 3.2rem; }
+.stApp h2 { font-size: 1.5rem; }
 .xc-caption { font-size: 1.15rem; line-height: 2; margin: 0; }
 .xc-caption mark { color: inherit; padding: .22em .4em; border-radius: .3em;
   -webkit-box-decoration-break: clone; box-decoration-break: clone; }
@@ -53,6 +54,8 @@ def percent(chance: float) -> str:
 def caption_html(result: Result, threshold: float) -> str:
     """Return the caption, each sentence shaded by how sure it is and with that in figures.
 
+    Of images unlike those the model knows, how sure it is means nothing, and nothing is shaded.
+
     Parameters
     ----------
     result : Result
@@ -60,29 +63,34 @@ def caption_html(result: Result, threshold: float) -> str:
         Sentences with a confidence below it are withheld.
     """
     withheld = withheld_sentences(result, threshold)
+    known = not unfamiliar(result)
     parts = [
         _sentence(
-            NOT_CONFIDENT if i in withheld else sentence.text, strength(sentence), i in withheld
+            NOT_CONFIDENT if i in withheld else sentence.text,
+            strength(sentence) if known else None,
+            i in withheld,
         )
         for i, sentence in enumerate(result.caption.sentences)
     ]
     return f'<p class="xc-caption">{" ".join(parts) or "<em>The model wrote nothing.</em>"}</p>'
 
 
-def _sentence(text: str, chance: float, withheld: bool) -> str:
-    number = f"\N{NO-BREAK SPACE}<small>{percent(chance)}</small>"
+def _sentence(text: str, chance: float | None, withheld: bool) -> str:
+    number = "" if chance is None else f"\N{NO-BREAK SPACE}<small>{percent(chance)}</small>"
     if withheld:
         return f'<mark class="xc-withheld">{escape(text)}{number}</mark>'
-    shade = f"background: rgba{(*SHADE, opacity(chance))}"
+    shade = f"background: rgba{(*SHADE, opacity(chance or 0.0))}"
     return f'<mark style="{shade}">{escape(text)}{number}</mark>'
 
 
-def confidence_legend(calibrated: bool) -> str:
-    """Return what the shades and figures behind the sentences are."""
+def confidence_legend(result: Result) -> str:
+    """Return what the shades and figures behind the sentences are; empty where there are none."""
+    if unfamiliar(result):
+        return ""
     meaning = (
         "confidence, calibrated on validation studies: of sentences marked 80 %, about 80 % were "
         "right there"
-        if calibrated
+        if result.calibrated
         else "how likely the model finds each word of the sentence, exp(mean log-probability). The "
         "bundle is not calibrated: this is no chance of being right, and nothing is withheld"
     )
@@ -91,7 +99,7 @@ def confidence_legend(calibrated: bool) -> str:
     return f'<p class="xc-note">0 %{scale}100 %: {meaning}.</p>'
 
 
-def attention_legend(colours: Sequence[str], top: float) -> str:
+def attention_legend(colours: Sequence[str], top: float, views: int) -> str:
     """Return a colour bar of the attention and what it means.
 
     Parameters
@@ -100,11 +108,14 @@ def attention_legend(colours: Sequence[str], top: float) -> str:
         From no attention to the most.
     top : float
         The share of the attention that the last colour stands for.
+    views : int
+        How many there are.
     """
+    whole = "both views" if views > 1 else "the view"
     scale = f"linear-gradient(90deg, {', '.join(colours)})"
     return (
         f'<p class="xc-note">0 %<span class="xc-scale" style="background: {scale}"></span>'
-        f"{100 * top:.1f} %: share of the attention on a region; all regions of both views make "
+        f"{100 * top:.1f} %: share of the attention on a region; all regions of {whole} make "
         "100 %. It shows where the decoder read, not why.</p>"
     )
 
