@@ -274,6 +274,8 @@ def test_nothing_is_compiled_for_a_request():
     class Asked(Toy):
         def caption_features(self, studies, beam_size):
             asked.append((beam_size, len(studies)))
+            images = [id(image) for study in studies for image in study]
+            assert len(set(images)) == len(images), "the same image is encoded once"
             return super().caption_features(studies, beam_size)
 
     toy_app(Settings(batch=6, beam=3), toy := Asked())

@@ -141,20 +141,25 @@ class Engine:
     def _warm_up(self) -> None:
         """Compile what a request may ask for, so that nobody waits for it later."""
         begun = time.monotonic()
-        own, image = self.captioner.config.decoding.beam_size, self.captioner.config.image
-        blank = [np.zeros((image.size, image.size, 3), np.float32)] * image.views
-        sizes = [2**i for i in range((self.settings.batch - 1).bit_length())]
+        own, batch = self.captioner.config.decoding.beam_size, self.settings.batch
+        sizes = [2**i for i in range((batch - 1).bit_length())]
         try:
-            self._read(own, [blank[:1]])
-            for size in [*sizes, self.settings.batch]:
-                self._read(own, [blank] * size)
+            self._read(own, [self._blank()[:1]])
+            for size in [*sizes, batch]:
+                self._read(own, [self._blank() for _ in range(size)])
             for beam_size in {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}:
-                self._read(beam_size, [blank] * self.settings.batch)  # fewer are padded to these
+                # Fewer are padded to these.
+                self._read(beam_size, [self._blank() for _ in range(batch)])
         except Exception as error:
             log("failed", **trace(error))
             raise SystemExit from error  # of this thread: it never will be ready
         self._warm.set()
         log("ready", model=self.captioner.config.name, seconds=round(time.monotonic() - begun, 1))
+
+    def _blank(self) -> list[Pixels]:
+        # Arrays of their own: the same one twice would be encoded once.
+        image = self.captioner.config.image
+        return [np.zeros((image.size, image.size, 3), np.float32) for _ in range(image.views)]
 
 
 def _cores() -> int:
