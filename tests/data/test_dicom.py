@@ -228,6 +228,9 @@ def test_padding_is_black_and_does_not_count():
     ranged = dicom(padded, PixelPaddingValue=65535, PixelPaddingRangeLimit=65000)
     assert (decode(ranged)[:, :5] == 0).all()
     assert not decode(dicom(np.full_like(RAMP, 9), PixelPaddingValue=9)).any()
+    black = decode(dicom(PixelPaddingValue=500, PixelPaddingRangeLimit=0))
+    least = RAMP[RAMP > 500].min()
+    np.testing.assert_array_equal(black == 0, least >= RAMP)
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
@@ -325,6 +328,9 @@ def forged(dataset):
 
 SIZE_IN_JPEG = struct.pack(">HH", 40, 48)
 RLE_BOMB = struct.pack("<16I", 2, 64, 64, *[0] * 13) + b"\x81\x00" * 10_000
+RLE_PADDED = compressed(RAMP, uid.RLELossless) + b"\x80" * 100_000  # which means nothing
+SCANS = compressed(COLOUR, uid.JPEGBaseline8Bit)
+SCANS = SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda") : -2] * 100 + SCANS[-2:]
 UNUSABLE = {
     "half": (dicom()[: len(dicom()) // 2], "truncated"),
     "before the pixels": (dicom()[:400], "without an image, or cut"),
@@ -371,6 +377,11 @@ UNUSABLE = {
         ),
         "65535 x 65535 pixels",
     ),
+    "many scans": (
+        dicom(COLOUR, uid.JPEGBaseline8Bit, SCANS, PhotometricInterpretation="YBR_FULL_422"),
+        "damaged",
+    ),
+    "rle of nothing": (dicom(syntax=uid.RLELossless, frame=RLE_PADDED), "damaged"),
     "rle bomb": (dicom(syntax=uid.RLELossless, frame=RLE_BOMB), "damaged"),
     "deflate bomb": (forged(bytes(20_000_000)), "damaged"),
     "cut deflate": (dicom(syntax=uid.DeflatedExplicitVRLittleEndian)[:-200], "damaged"),

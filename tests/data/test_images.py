@@ -119,6 +119,29 @@ def test_jpeg_in_grey_and_colour(flags):
     np.testing.assert_allclose(means, [200 / 255, 0, 0], atol=0.02)
 
 
+def with_scans(number):
+    """Return a JPEG with so many scans more: refinements, of few bytes but of all pixels."""
+    data = jpeg(GREY, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    start, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    return data[:end] + data[start:end] * number + data[end:]
+
+
+def test_a_jpeg_of_scans_without_end_is_refused():
+    plain = decode_image(with_scans(0), "x.jpg")
+    assert decode_image(with_scans(3), "x.jpg").shape == plain.shape
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(with_scans(100), "x.jpg")
+
+
+def test_unknown_chunks_of_a_png(capfd):
+    expected = decode_image(png(GREY, 0), "x.png")
+    with_text = png(GREY, 0, before=chunk(b"jaNe", b"x"))
+    np.testing.assert_array_equal(decode_image(with_text, "x.png"), expected)
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(png(GREY, 0, before=chunk(b"JaNe", b"x")), "x.png")
+    assert "JaNe" not in capfd.readouterr().err  # libpng would say it
+
+
 def test_jpeg_with_restart_markers_padding_and_a_tail():
     plain = jpeg(GREY)
     with_restarts = jpeg(GREY, cv2.IMWRITE_JPEG_RST_INTERVAL, 2)

@@ -52,12 +52,16 @@ def test_beam_and_alternatives(client, captioner, study):
 
 
 def test_every_format_is_read_the_same(client):
-    texts = [
-        client.post("/v1/captions", **form([file])).json["log_probability"]
-        for file in (encoded(".png"), dicom())
+    # From black to white, to which DICOM is stretched.
+    whole = np.linspace(0, 255, 90 * 80).astype(np.uint8).reshape(90, 80)
+    others = [encoded(".jpg", whole), encoded(".png", whole[::-1])]
+    png, read, lossy, other = [
+        client.post("/v1/captions", **form([file])).json["novelty"]
+        for file in (encoded(".png", whole), dicom(whole), *others)
     ]
-    assert texts[0] == pytest.approx(texts[1], abs=1.0)  # DICOM is stretched to its own range
-    assert client.post("/v1/captions", **form([encoded(".jpg")])).status_code == 200
+    assert read == pytest.approx(png, abs=0.01)
+    assert lossy == pytest.approx(png, abs=0.05)
+    assert other != pytest.approx(png, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,22 @@
 """The API on a real socket: slow and broken clients, limits, and how it ends."""
 
-import http.client
 import json
 import select
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from waitress.server import BaseWSGIServer as WSGIServer
 
-from xray_captioning.serving import Settings
-from xray_captioning.serving.server import _Channel
+from xray_captioning.errors import XrayCaptioningError
+from xray_captioning.serving import Settings, create_app
+from xray_captioning.serving.server import Server, _Channel
 
 from .parts import Toy, body, encoded, exchange, post, received, serving, toy_app
 
@@ -41,7 +43,7 @@ def healthy(port):
 
 
 def test_good_requests_on_one_connection(port):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {"Content-Type": "multipart/form-data; boundary=part"}
     for _ in range(3):
         connection.request("POST", "/v1/captions", body(PNG, PNG), headers)
@@ -59,6 +61,8 @@ def test_good_requests_on_one_connection(port):
         (b"GET / HTTP/1.1\r\nX: " + b"a" * (300 << 10) + b"\r\n\r\n", 431),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
         (post(b"", length=10**12), 413),
+        (b"GET / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
+        (b"GET http://[x HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (post(bytes(8 << 20)), 413),  # and it goes on sending all of it
         (
             post(b"", extra="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
@@ -75,6 +79,19 @@ def test_what_is_no_good_request(port, request_bytes, status):
     assert found == status
     assert document(answer)["status"] == status
     assert healthy(port)
+
+
+def test_who_waits_for_a_word_before_the_body_is_told_at_once(port):
+    expects = "Expect: 100-continue\r\n"
+    status, answer = exchange(port, post(b"", length=10**12, extra=expects))
+    assert (status, document(answer)["status"]) == (413, 413)
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    assert exchange(port, request + expects.encode() + b"\r\n")[0] == 200
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(post(b"", length=len(body(PNG)), extra=expects))
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 100 Continue")
+        connection.sendall(body(PNG))
+        assert received(connection)[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -213,17 +230,30 @@ def test_many_slow_clients_keep_nobody_out(port):
 def test_uploads_are_bounded_together():
     limits = Settings(batch=1, body_megabytes=1, upload_megabytes=2, seconds=5)
     with serving(toy_app(limits), limits) as server:
-        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(2)]
-        for connection in slow:
+        slow = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(9)]
+        for connection in slow:  # what is announced does not count
             connection.sendall(post(b"--part\r\n", 1_000_000))
-        # Both have been seen once a later request has been answered.
-        assert exchange(server.port, b"GET /healthz HTTP/1.0\r\n\r\n")[0] == 200
-        status, answer = exchange(server.port, post(b"--part\r\n", 1_000_000))
+        assert healthy(server.port)
+        for connection in slow:
+            connection.sendall(bytes(262_000))
+        refused = select.select(slow, [], [], 30)[0]
+        status, answer = received(refused[0])
         assert status == 503
         assert b"retry-after" in answer.lower()
         for connection in slow:
             connection.close()
         assert healthy(server.port)
+
+
+def test_without_a_token_nothing_is_received():
+    limits = Settings(batch=1, token="a" * 20)
+    with serving(toy_app(limits), limits) as server:
+        status, answer = exchange(server.port, post(b"--part\r\n", 1_000_000))
+        assert status == 401
+        assert b"www-authenticate: bearer" in answer.lower()
+        assert document(answer)["detail"].startswith("show the token")
+        shown = f"Authorization: Bearer {limits.token}\r\n"
+        assert exchange(server.port, post(body(PNG), extra=shown))[0] == 200
 
 
 def test_beyond_the_queue_is_503_and_who_waits_too_long_leaves_it():
@@ -258,7 +288,7 @@ def test_stopping_finishes_what_was_accepted():
     app = toy_app(limits, toy)
     toy.go.clear()
     with serving(app, limits) as server, ThreadPoolExecutor(8) as pool:
-        kept = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        kept = HTTPConnection("127.0.0.1", server.port, timeout=30)
         kept.request("GET", "/healthz")
         kept.getresponse().read()
         answers = [pool.submit(exchange, server.port, post(body(PNG))) for _ in range(6)]
@@ -278,6 +308,62 @@ def test_stopping_finishes_what_was_accepted():
         assert {future.result()[0] for future in answers} == {200}
         server.thread.join(30)
         assert not server.thread.is_alive()
+
+
+def test_stopping_answers_an_upload_that_begins_meanwhile():
+    toy = Toy()
+    limits = Settings(batch=1)
+    app = toy_app(limits, toy)
+    toy.go.clear()
+    with serving(app, limits) as server, ThreadPoolExecutor(1) as pool:
+        with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as kept:
+            kept.request("GET", "/healthz")
+            assert kept.getresponse().read()
+            working = pool.submit(exchange, server.port, post(body(PNG)))
+            while not app.extensions["captions"].places.used:
+                time.sleep(0.01)
+            server.stop()
+            while not app.extensions["captions"].draining:
+                time.sleep(0.01)
+            kept.sock.sendall(post(body(PNG))[:-50])
+            assert received(kept.sock)[0] == 503
+        toy.go.set()
+        assert working.result()[0] == 200
+
+
+def test_stopping_waits_neither_for_the_door_nor_for_the_compiler(monkeypatch):
+    toy = Toy()
+    limits = Settings(batch=16, connections=3)
+    toy.go.clear()
+    app = create_app(toy, limits)
+    with serving(app, limits) as server:
+        # As where no descriptor is left: whoever waits at the door stays there.
+        monkeypatch.setattr(WSGIServer, "handle_accept", lambda self: None)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30):
+            server.stop()
+            while not app.extensions["captions"].draining:
+                time.sleep(0.01)
+            toy.go.set()
+            server.thread.join(30)
+            assert not server.thread.is_alive()
+    assert len(toy.batches) == 1  # what had begun
+
+
+def test_a_model_that_cannot_be_run_ends_the_server(capfd):
+    class Broken(Toy):
+        def features(self, studies):
+            raise MemoryError("no room for Jane Doe")
+
+    limits = Settings(batch=1)
+    app = create_app(Broken(), limits)
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        with pytest.raises(XrayCaptioningError, match="cannot be run"):
+            Server(app, sock, limits).run()
+    assert "cannot be run" in app.test_client().get("/readyz").text
+    log = capfd.readouterr().err
+    assert "MemoryError" in log
+    assert "Jane" not in log
 
 
 def test_large_uploads_stay_in_memory(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ import zlib
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MOST_SCANS = 64  # progressive images have about ten; one of a few bytes goes over all pixels
+_PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that ends coded data
 
@@ -19,7 +21,8 @@ def check_png(data: bytes) -> tuple[int, int]:
     Raises
     ------
     ValueError, struct.error
-        If a chunk is cut or its checksum is wrong, or there is no end or no pixel.
+        If a chunk is cut, unknown and critical, or its checksum is wrong, or there is no end or no
+        pixel.
 
     References
     ----------
@@ -35,6 +38,8 @@ def check_png(data: bytes) -> tuple[int, int]:
         (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
         if zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
             raise ValueError("a checksum is wrong")
+        if kind not in _PNG_CRITICAL and kind[:1].isupper():
+            raise ValueError("a critical chunk is unknown")  # libpng would print its name
         at += 12 + length
     return height, width
 
@@ -47,13 +52,13 @@ def check_jpeg(data: bytes) -> tuple[int, int]:
     Raises
     ------
     ValueError, struct.error, IndexError
-        If a segment or the end is missing, or there is no pixel.
+        If a segment or the end is missing, there is no pixel, or there are scans without end.
 
     References
     ----------
     .. [1] ITU-T T.81, annex B: frame header B.2.2, markers B.1.1.3.
     """
-    at, shape = 2, (0, 0)
+    at, shape, scans = 2, (0, 0), 0
     while True:
         marker = data[at + 1]
         if data[at] != 0xFF:
@@ -69,7 +74,9 @@ def check_jpeg(data: bytes) -> tuple[int, int]:
                 shape = struct.unpack_from(">HH", data, at + 5)
             at += 2 + struct.unpack_from(">H", data, at + 2)[0]
             if marker == 0xDA:
-                at = _end_of_scan(data, at)
+                at, scans = _end_of_scan(data, at), scans + 1
+            if scans > _MOST_SCANS:
+                raise ValueError("it has too many scans")
     if not shape[0] * shape[1]:
         raise ValueError("it has no image header")
     return shape

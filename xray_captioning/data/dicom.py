@@ -16,11 +16,13 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.data.containers import check_jpeg
 from xray_captioning.errors import ImageError, MissingExtraError
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
@@ -253,7 +255,7 @@ def _check_size(rows: int, columns: int, name: str, max_pixels: float) -> None:
 def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
     """Refuse a frame that nothing here decodes or that is larger than the header says."""
     from pydicom.encaps import get_frame
-    from pydicom.uid import RLELossless
+    from pydicom.uid import JPEGTransferSyntaxes, RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
     if not _can_decode(syntax, dataset.BitsStored):
@@ -265,6 +267,8 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
     if syntax == RLELossless:
         _check_rle(frame, dataset.Rows * dataset.Columns)
         return
+    if syntax in JPEGTransferSyntaxes:
+        check_jpeg(frame)  # decoders fill up what is cut off
     rows, columns, samples = _coded_shape(frame)
     _check_size(rows, columns, name, max_pixels)
     if (rows, columns, samples) != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
@@ -307,15 +311,17 @@ def _coded_shape(frame: bytes) -> tuple[int, int, int]:
 
 
 def _check_rle(frame: bytes, pixels: int) -> None:
-    """Refuse segments that unpack to more than their plane: two bytes may become 128.
+    """Refuse segments that overlap or unpack to more than their plane: two bytes may become 128.
 
     References
     ----------
     .. [1] DICOM PS3.5, annex G.
     """
     count, *starts = struct.unpack_from("<16I", frame)
-    ends = [*starts[1:count], len(frame)]
-    for at, end in zip(starts[:count], ends, strict=True):
+    bounds = [*starts[:count], len(frame)]
+    for at, end in pairwise(bounds):
+        if not 64 <= at < end <= at + 2 * pixels + 128:
+            raise ValueError("a segment is out of place")
         size = 0
         while at < end and size <= pixels + 128:
             header = frame[at]
@@ -346,7 +352,8 @@ def _padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_]:
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return np.zeros(stored.shape, bool)
-    low, high = sorted((value, dataset.get("PixelPaddingRangeLimit") or value))
+    limit = dataset.get("PixelPaddingRangeLimit")
+    low, high = sorted((value, value if limit is None else limit))
     return (stored >= low) & (stored <= high)
 
 

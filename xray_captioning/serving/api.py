@@ -138,6 +138,8 @@ def _add_operations(app: flask.Flask, engine: Engine) -> None:
 
 
 def _check_ready(engine: Engine) -> None:
+    if engine.failed:
+        raise ProblemError(503, "the model cannot be run; the server's log tells why")
     if not engine.ready:
         why = "the server is stopping" if engine.draining else "the model is being compiled"
         raise ProblemError(503, f"{why}; try again soon")
@@ -169,10 +171,28 @@ def _hash(page: str, element: str) -> str:
 def _begin(settings: Settings) -> None:
     flask.g.begun, flask.g.studies = time.monotonic(), 0
     flask.g.request_id = request_id(flask.request.headers.get("X-Request-ID"))
-    path = flask.request.path
+    check_token(flask.request.path, flask.request.headers.get("Authorization", ""), settings)
+
+
+def check_token(path: str, shown: str, settings: Settings) -> None:
+    """Refuse a request that has to show a token and does not.
+
+    Parameters
+    ----------
+    path : str
+        What is asked for.
+    shown : str
+        The header Authorization, as RFC 6750 has it.
+    settings : Settings
+
+    Raises
+    ------
+    ProblemError
+        The token is missing or wrong.
+    """
     if settings.token is None or not (path.startswith("/v1/") or path == "/metrics"):
         return
-    kind, _, given = flask.request.headers.get("Authorization", "").partition(" ")
+    kind, _, given = shown.partition(" ")
     if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), settings.token.encode()):
         raise ProblemError(401, "show the token: Authorization: Bearer TOKEN")
 

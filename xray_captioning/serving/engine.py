@@ -49,6 +49,8 @@ class Engine:
         Whether the model has been compiled and requests are taken.
     draining : bool
         Set when no more requests shall be taken.
+    failed : bool
+        Whether the model could not be run at all; it never will be ready.
     places : Places
         One for each study in work.
     metrics : Metrics
@@ -56,7 +58,7 @@ class Engine:
 
     def __init__(self, captioner: Captioner, settings: Settings) -> None:
         self.captioner, self.settings = captioner, settings
-        self.draining = False
+        self.draining = self.failed = False
         self.places = Places(settings.queue)
         self.metrics = Metrics(lambda: self.places.used, lambda: self.ready)
         # A large image takes much memory while it is decoded, and more threads than cores no time.
@@ -141,20 +143,26 @@ class Engine:
     def _warm_up(self) -> None:
         """Compile what a request may ask for, so that nobody waits for it later."""
         begun = time.monotonic()
-        own, batch = self.captioner.config.decoding.beam_size, self.settings.batch
-        sizes = [2**i for i in range((batch - 1).bit_length())]
         try:
-            self._read(own, [self._blank()[:1]])
-            for size in [*sizes, batch]:
-                self._read(own, [self._blank() for _ in range(size)])
-            for beam_size in {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}:
-                # Fewer are padded to these.
-                self._read(beam_size, [self._blank() for _ in range(batch)])
+            for beam_size, size in self._sizes():
+                if self.draining:
+                    return
+                self._read(beam_size, [self._blank() for _ in range(size)])
+            self._read(self.captioner.config.decoding.beam_size, [self._blank()[:1]])
         except Exception as error:
             log("failed", **trace(error))
-            raise SystemExit from error  # of this thread: it never will be ready
+            self.failed = True
+            return
         self._warm.set()
         log("ready", model=self.captioner.config.name, seconds=round(time.monotonic() - begun, 1))
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Return beam sizes and studies: all batches of the bundle's own beam, one of any other."""
+        own, batch = self.captioner.config.decoding.beam_size, self.settings.batch
+        others = {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}
+        sizes = [2**i for i in range((batch - 1).bit_length())]
+        # Of the others, fewer studies are padded to these.
+        return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]
 
     def _blank(self) -> list[Pixels]:
         # Arrays of their own: the same one twice would be encoded once.

@@ -13,6 +13,7 @@ import logging
 import select
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,11 +26,19 @@ from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 from waitress.task import ErrorTask, WSGITask
 
-from xray_captioning.serving.api import HEADERS
+from xray_captioning.errors import XrayCaptioningError
+from xray_captioning.serving.api import HEADERS, check_token
 from xray_captioning.serving.engine import Engine
-from xray_captioning.serving.problems import ProblemError, log, problem_document, request_id
+from xray_captioning.serving.problems import (
+    ProblemError,
+    log,
+    problem_document,
+    request_id,
+    trace,
+)
 from xray_captioning.serving.settings import Settings
 
+CHUNKED = 1 << 13  # bytes of a chunked body that are taken at a time
 TURN = 0.25  # seconds between looks at the clock
 LINGER = 2.0  # seconds in which a client may go on sending after its last answer
 _SAID = {
@@ -72,9 +81,12 @@ class _Request(HTTPRequestParser):
     """A request that is being received."""
 
     taken = 0  # of the bytes that were given last, those that belong to it
+    admitted = False  # its header has been looked at
 
     def received(self, data: bytes) -> int:
         self.taken = super().received(data)
+        if self.completed:
+            self.expect_continue = False  # or waitress would ask for a body, and wait for it
         return len(data)  # or the channel would read on: the next request has to wait
 
 
@@ -89,34 +101,42 @@ class _Channel(HTTPChannel):
     cut_off: float | None = None  # all is said: when to stop listening
     ended = False  # the client has shut its side
     begun: tuple[Any, float] = (None, 0.0)  # the request that is being received, and since when
-    counted: Any = None  # the same, once the size of its body is known
 
     def received(self, data: bytes) -> bool:
         taken: bool = super().received(data)
         if self.request is None:
-            self.begun, self.counted = (None, 0.0), None
+            self.begun = (None, 0.0)
         elif self.request is not self.begun[0]:
             self.begun = (self.request, time.monotonic())
-        if self.request is not self.counted and self.request.headers_finished:
-            self.counted = self.request
-            held = sum(channel.promised() for channel in self.server.active_channels.values())
-            if held > self.server.most_held:
-                self.refuse(503, "too many uploads at the moment; try again soon")
+        if self.request is not None and self.request.headers_finished:
+            self._admit(self.request)
         return taken
 
-    def promised(self) -> int:
-        """Return the bytes of the requests this connection is sending or waits for."""
-        requests = [*self.requests, *filter(None, [self.request])]
-        most = self.adj.max_request_body_size
-        return sum(most if r.chunked else min(r.content_length, most) for r in requests)
+    def _admit(self, request: _Request) -> None:
+        """Refuse what is not worth receiving."""
+        settings = self.server.settings
+        try:
+            if not request.admitted:
+                request.admitted = True
+                check_token(request.path, request.headers.get("AUTHORIZATION", ""), settings)
+            held = sum(channel.held() for channel in self.server.active_channels.values())
+            if held > settings.upload_megabytes << 20:
+                raise ProblemError(503, "too many uploads at the moment; try again soon")
+        except ProblemError as error:
+            self.refuse(error)
 
-    def refuse(self, status: int, detail: str) -> None:
+    def held(self) -> int:
+        """Return how many bytes of uploads this connection keeps."""
+        requests = [*self.requests, *filter(None, [self.request])]
+        return sum(request.body_bytes_received for request in requests)
+
+    def refuse(self, error: ProblemError) -> None:
         """Answer the request that is being received without the rest of it."""
         with self.requests_lock:
             request, self.request = self.request, None
             if request is None:
                 return
-            request.error, request.completed = ProblemError(status, detail), True
+            request.error, request.completed = error, True
             self.requests.append(request)
             if len(self.requests) == 1:
                 self.server.add_task(self)
@@ -125,7 +145,7 @@ class _Channel(HTTPChannel):
         """Give up on a client that takes too long."""
         request, since = self.begun
         if request is not None and request is self.request and now - since > seconds:
-            self.refuse(408, f"the request was not sent within {seconds:g} seconds")
+            self.refuse(ProblemError(408, f"the request was not sent within {seconds:g} seconds"))
         if self.will_close or (self.cut_off is not None and now > self.cut_off):
             self.handle_close()  # also where there is still something that is not taken
 
@@ -149,20 +169,30 @@ class _Channel(HTTPChannel):
     def handle_read(self) -> None:
         if self.cut_off is not None:
             self._discard()
-        elif data := self.socket.recv(self.adj.recv_bytes, socket.MSG_PEEK):
+        elif data := self.socket.recv(self._amount(), socket.MSG_PEEK):
             self.last_activity = time.time()
             self.socket.recv(self._take(data))
         else:  # it may still want its answer
             self.ended = True
-            self.refuse(400, "the request ended before it was complete")
+            self.refuse(ProblemError(400, "the request ended before it was complete"))
+
+    def _amount(self) -> int:
+        # The time that waitress takes for chunks goes with the square of what it is given.
+        chunked = self.request is not None and self.request.chunked
+        return CHUNKED if chunked else int(self.adj.recv_bytes)
 
     def _take(self, data: bytes) -> int:
         """Take a request or a part of it; return how many bytes that are."""
-        taken = 0
+        # Blank lines may come before a request, RFC 9112, section 2.2.
+        taken = 0 if self.request else len(data) - len(data.lstrip(b"\r\n"))
         while taken < len(data):
             request = self.request = self.request or self.parser_class(self.adj)
-            if not self.received(data[taken:]):
-                break
+            try:
+                if not self.received(data[taken:]):
+                    break
+            except ValueError:  # from waitress' parser, which does not expect all nonsense
+                self.refuse(ProblemError(400, _SAID[400]))
+                return len(data)
             taken += request.taken
             if request.completed and not request.empty:
                 break
@@ -181,7 +211,10 @@ class _Channel(HTTPChannel):
             self.handle_close()
 
     def handle_error(self) -> None:
-        self.handle_close()  # the client has gone
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):  # that is a client that has gone
+            log("error", **trace(error))
+        self.handle_close()
 
     def _discard(self) -> None:
         if not self.socket.recv(1 << 18):
@@ -223,19 +256,27 @@ class Server:
             clear_untrusted_proxy_headers=True,
         )
         self._server.channel_class = _Channel
-        self._server.most_held = settings.upload_megabytes << 20
+        self._server.settings = settings
         self._server.refused, self._server.draining = self._refused, False
         self._looked = time.monotonic()
 
     def run(self) -> None:
-        """Answer requests until `stop` is called, then finish those that have arrived."""
+        """Answer requests until `stop` is called, then finish those whose answer has begun.
+
+        Raises
+        ------
+        XrayCaptioningError
+            The model cannot be run.
+        """
         with _waitress_quiet():
-            while not self._stopping:
+            while not (self._stopping or self._engine.failed):
                 self._turn()
             self._drain()
             self._server.task_dispatcher.shutdown()
             self._engine.close()
             wasyncore.close_all(self._map)
+        if self._engine.failed:
+            raise XrayCaptioningError("the model cannot be run; the log above tells why")
 
     def stop(self, *_: Any) -> None:
         """Make `run` come to an end; for signal handlers and other threads."""
@@ -254,18 +295,25 @@ class Server:
     def _drain(self) -> None:
         log("stopping", studies=self._engine.places.used)
         self._engine.draining = self._server.draining = True  # what comes now is answered with 503
-        while select.select([self._server.socket], [], [], 0)[0]:
-            self._server.handle_accept()
+        self._accept()
         self._server.del_channel()
         self._server.socket.close()
-        begun = time.monotonic()
-        self._turn()
-        for channel in self._channels():
-            channel.refuse(503, "the server is stopping")
-        while any(channel.busy() for channel in self._channels()):
-            if time.monotonic() - begun > self._settings.seconds:
-                break
+        end = time.monotonic() + self._settings.seconds
+        busy = True
+        while busy and time.monotonic() < end:
             self._turn()
+            for channel in self._channels():
+                channel.refuse(ProblemError(503, "the server is stopping"))
+            busy = any(channel.busy() for channel in self._channels())
+
+    def _accept(self) -> None:
+        """Accept who waits at the door, as far as there is room."""
+        for _ in range(self._settings.connections):
+            before = len(self._channels())
+            if select.select([self._server.socket], [], [], 0)[0]:
+                self._server.handle_accept()
+            if len(self._channels()) == before:
+                break
 
     def _channels(self) -> list[_Channel]:
         return list(self._server.active_channels.values())
