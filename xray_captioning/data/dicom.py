@@ -10,19 +10,18 @@ import io
 import logging
 import os
 import re
-import struct
 import threading
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.containers import check_jpeg
+from xray_captioning.data.dicom_frames import can_decode, check_rle, coded_shape
 from xray_captioning.errors import ImageError, MissingExtraError
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
@@ -54,7 +53,6 @@ _ELEMENTS = (
 _VIEW_POSITION = 0x00185101
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_JPEG_FRAMES = (frozenset(range(0xC0, 0xD0)) | {0xF7}) - {0xC4, 0xC8, 0xCC}
 _FRONTAL = frozenset(("AP", "PA", "FRONTAL"))
 _LATERAL = frozenset(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"))
 _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
@@ -258,78 +256,21 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
     from pydicom.uid import JPEGTransferSyntaxes, RLELossless
 
     syntax = dataset.file_meta.TransferSyntaxUID
-    if not _can_decode(syntax, dataset.BitsStored):
+    if not can_decode(syntax, dataset.BitsStored):
         raise ImageError(
             f"{name}: is compressed as {syntax.name}, which nothing installed decodes; export it "
             "uncompressed, or pip install 'xray-captioning[dicom]'"
         )
     frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
     if syntax == RLELossless:
-        _check_rle(frame, dataset.Rows * dataset.Columns)
+        check_rle(frame, dataset.Rows * dataset.Columns)
         return
     if syntax in JPEGTransferSyntaxes:
         check_jpeg(frame)  # decoders fill up what is cut off
-    rows, columns, samples = _coded_shape(frame)
+    rows, columns, samples = coded_shape(frame)
     _check_size(rows, columns, name, max_pixels)
     if (rows, columns, samples) != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
         raise ValueError("the compressed image is of another shape than the header says")
-
-
-def _can_decode(syntax: Any, bits: int) -> bool:
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEGExtended12Bit
-
-    from xray_captioning.data.dicom_jpeg import add_plugin
-
-    add_plugin()
-    try:
-        plugins = set(get_decoder(syntax).available_plugins)
-    except NotImplementedError:
-        return False
-    if syntax == JPEGExtended12Bit and bits > 8:
-        plugins.discard("pillow")
-    return bool(plugins)
-
-
-def _coded_shape(frame: bytes) -> tuple[int, int, int]:
-    """Read (rows, columns, samples) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
-
-    References
-    ----------
-    .. [1] ITU-T T.81, B.2.2 Frame header; T.87, C.2.2; T.800, A.5.1 Image and tile size.
-    """
-    if frame.startswith(b"\xff\x4f\xff\x51"):
-        right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
-        return bottom - top, right - left, *struct.unpack_from(">H", frame, 40)
-    at = 2
-    while frame[at + 1] not in _JPEG_FRAMES:
-        if frame[at] != 0xFF:
-            raise ValueError("a marker is missing")
-        fill = frame[at + 1] == 0xFF
-        at += 1 if fill else 2 + struct.unpack_from(">H", frame, at + 2)[0]
-    return struct.unpack_from(">HHB", frame, at + 5)
-
-
-def _check_rle(frame: bytes, pixels: int) -> None:
-    """Refuse segments that overlap or unpack to more than their plane: two bytes may become 128.
-
-    References
-    ----------
-    .. [1] DICOM PS3.5, annex G.
-    """
-    count, *starts = struct.unpack_from("<16I", frame)
-    bounds = [*starts[:count], len(frame)]
-    for at, end in pairwise(bounds):
-        if not 64 <= at < end <= at + 2 * pixels + 128:
-            raise ValueError("a segment is out of place")
-        size = 0
-        while at < end and size <= pixels + 128:
-            header = frame[at]
-            literal = header < 128
-            size += header + 1 if literal else (257 - header) % 129
-            at += header + 2 if literal else 1 + (header > 128)
-        if size > pixels + 128:
-            raise ValueError("a segment is longer than the image")
 
 
 def _unit(dataset: Any) -> NDArray[np.float32]:
