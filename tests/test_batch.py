@@ -242,9 +242,13 @@ def test_a_damaged_journal_is_refused(
         with pytest.raises(Killed):
             run(*line)
     part = tmp_path / "captions.csv.part"
-    part.write_text(part.read_text().replace('"images"', '"imagos"', 1))
-    assert run(*line, "--resume") == 2
-    assert "is damaged; remove it" in capfd.readouterr().err
+    whole = part.read_text()
+    header, batch, *rest = whole.splitlines()
+    fewer = json.dumps(json.loads(batch)[:-1])
+    for damaged in (whole.replace('"images"', '"imagos"', 1), "\n".join([header, fewer, *rest])):
+        part.write_text(damaged)
+        assert run(*line, "--resume") == 2
+        assert "is damaged; remove it" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -266,7 +270,7 @@ def test_a_whole_file_needs_no_resuming(
     assert "3 studies, 1 of them" in said
     del line[1]
     assert run(*line, "--resume") == 2
-    assert "is there already, with other studies" in capfd.readouterr().err
+    assert "is there already, of other studies" in capfd.readouterr().err
     assert out.read_bytes() == before
 
 

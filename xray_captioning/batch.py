@@ -93,7 +93,7 @@ def caption_to_file(
         Journal(journal, header, resume) as kept,
         tqdm(total=len(studies), desc="caption", unit="study", disable=None) as bar,
     ):
-        if not all(map(_is_batch, kept.batches)):
+        if not all(map(_is_batch, kept.batches, batches)):
             raise ConfigError(f"{journal}: is damaged; remove it to start anew")
         bar.update(sum(map(len, kept.batches)))
         for batch in batches[len(kept.batches) :]:
@@ -105,9 +105,11 @@ def caption_to_file(
     return sum(row["error"] is not None for row in rows)
 
 
-def _is_batch(kept: Any) -> bool:
-    return isinstance(kept, list) and all(
-        isinstance(row, dict) and tuple(row) == COLUMNS for row in kept
+def _is_batch(kept: Any, studies: Sequence[Study]) -> bool:
+    return (
+        isinstance(kept, list)
+        and all(isinstance(row, dict) and tuple(row) == COLUMNS for row in kept)
+        and [row["study"] for row in kept] == [_printable(study.name) for study in studies]
     )
 
 
@@ -136,7 +138,8 @@ def check_whole(out: Path, studies: Sequence[Study]) -> int:
     found = read_errors(out)
     if [name for name, _ in found] != [_printable(study.name) for study in studies]:
         raise ConfigError(
-            f"{out}: is there already, with other studies; choose another --out, or remove it"
+            f"{out}: is there already, of other studies or damaged; choose another --out, or "
+            "remove it"
         )
     return sum(error is not None for _, error in found)
 

@@ -134,6 +134,15 @@ def test_jpeg_lossless_of_every_depth(bits, predictor):
     np.testing.assert_allclose(image, values / values.max(), atol=1e-6)
 
 
+@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless])
+def test_a_compressed_image_is_deeper_than_the_header_says(syntax):
+    frame = compressed(RAMP, syntax)
+    image = decode(dicom(RAMP, syntax, frame, BitsStored=8, HighBit=7))  # of 16 allocated
+    np.testing.assert_allclose(image, RAMP / RAMP.max(), atol=1e-6)
+    with pytest.raises(ImageError, match="damaged"):
+        decode(dicom(RAMP.astype(np.uint8), syntax, frame))
+
+
 def test_jpeg_lossless_of_signed_values():
     values = RAMP.astype(np.int16) - 1000
     frame = jpeg(values.view(np.uint16), 16, 1)

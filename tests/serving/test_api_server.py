@@ -252,6 +252,10 @@ def test_without_a_token_nothing_is_received():
         assert status == 401
         assert b"www-authenticate: bearer" in answer.lower()
         assert document(answer)["detail"].startswith("show the token")
+        status, answer = exchange(
+            server.port, post(b"", length=1_000_000, extra="Expect: 100-continue\r\n")
+        )
+        assert (status, document(answer)["status"]) == (401, 401)
         shown = f"Authorization: Bearer {limits.token}\r\n"
         assert exchange(server.port, post(body(PNG), extra=shown))[0] == 200
 

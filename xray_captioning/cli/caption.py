@@ -42,7 +42,12 @@ Rows = Callable[[Studies], Iterator[Row]]
     help="Write a table there: .csv, .parquet or .jsonl. A study that cannot be read has its row "
     "too, with the reason in the column error; the exit status is then 1.",
 )
-@click.option("--resume", is_flag=True, help="Go on with a run to --out that was stopped.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with a run to --out that was stopped. Of a file that is whole only the studies "
+    "are looked at: which bundle wrote it, it does not tell.",
+)
 @click.option("--beam", type=click.IntRange(1, 100), help="Beam size; 1 is greedy.")
 @click.option(
     "--findings",
@@ -125,8 +130,8 @@ def _write_file(
 
     studies = [Study(*found) for found in named]
     if resume and is_whole(out):
-        click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
         errors = check_whole(out, studies)
+        click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
     else:
         _note(values)
         digest = sha256_file(folder / MANIFEST)

@@ -267,10 +267,14 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
         return
     if syntax in JPEGTransferSyntaxes:
         check_jpeg(frame)  # decoders fill up what is cut off
-    rows, columns, samples = coded_shape(frame)
+    rows, columns, samples, bits = coded_shape(frame)
     _check_size(rows, columns, name, max_pixels)
     if (rows, columns, samples) != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
         raise ValueError("the compressed image is of another shape than the header says")
+    if bits > dataset.BitsAllocated:
+        raise ValueError("the compressed image is deeper than the header says")
+    if bits > dataset.BitsStored and not dataset.PixelRepresentation:
+        dataset.BitsStored, dataset.HighBit = bits, bits - 1  # or the uppermost would be lost
 
 
 def _unit(dataset: Any) -> NDArray[np.float32]:

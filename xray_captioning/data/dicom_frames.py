@@ -33,8 +33,8 @@ def can_decode(syntax: Any, bits: int) -> bool:
     return bool(plugins)
 
 
-def coded_shape(frame: bytes) -> tuple[int, int, int]:
-    """Read (rows, columns, samples) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
+def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
+    """Read (rows, columns, samples, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
 
     Raises
     ------
@@ -47,14 +47,16 @@ def coded_shape(frame: bytes) -> tuple[int, int, int]:
     """
     if frame.startswith(b"\xff\x4f\xff\x51"):
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
-        return bottom - top, right - left, *struct.unpack_from(">H", frame, 40)
+        samples, kind = struct.unpack_from(">HB", frame, 40)
+        return bottom - top, right - left, samples, (kind & 0x7F) + 1
     at = 2
     while frame[at + 1] not in _JPEG_FRAMES:
         if frame[at] != 0xFF:
             raise ValueError("a marker is missing")
         fill = frame[at + 1] == 0xFF
         at += 1 if fill else 2 + struct.unpack_from(">H", frame, at + 2)[0]
-    return struct.unpack_from(">HHB", frame, at + 5)
+    bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
+    return rows, columns, samples, bits
 
 
 def check_rle(frame: bytes, pixels: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import re
 import sys
 from collections.abc import Callable, Sequence
 from html import escape
@@ -208,7 +209,8 @@ def _show(study: parts.Study, result: parts.Result, threshold: float, key: str, 
         st.header("Alternatives")
         st.html(view.alternatives_html(result, threshold))
         st.header("Download")
-        _downloads(study, result, views, of, threshold, key)
+        stem = "caption" if wide else f"caption_{re.sub('[^A-Za-z0-9]+', '_', result.bundle)}"
+        _downloads(study, result, views, of, threshold, stem)
 
 
 def _show_caption(result: parts.Result, threshold: float) -> None:
@@ -235,7 +237,11 @@ def _choice(
     chosen = st.selectbox("Attention of", shown, format_func=texts.__getitem__, key=f"s-{scope}")
     places = parts.spoken(caption.words, sentences[chosen])
     word = st.pills(
-        "or of one word", places, format_func=caption.words.__getitem__, key=f"w-{scope}-{chosen}"
+        "or of one word",
+        places,
+        format_func=caption.words.__getitem__,
+        key=f"w-{scope}-{chosen}",
+        wrap=True,
     )
     return (places, texts[chosen]) if word is None else ([word], f"“{caption.words[word]}”")
 
@@ -256,7 +262,7 @@ def _downloads(
     views: list[pictures.View],
     of: str,
     threshold: float,
-    key: str,
+    stem: str,
 ) -> None:
     made: dict[str, tuple[str, Callable[[], str | bytes]]] = {
         "txt": ("Text", lambda: parts.as_text(result, threshold)),
@@ -266,7 +272,7 @@ def _downloads(
     with st.container(horizontal=True):
         for suffix, (label, make) in made.items():
             st.download_button(
-                label, make, f"caption.{suffix}", on_click="ignore", key=f"{suffix}-{key}"
+                label, make, f"{stem}.{suffix}", on_click="ignore", key=f"{suffix}-{stem}"
             )
 
 

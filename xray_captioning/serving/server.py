@@ -85,9 +85,19 @@ class _Request(HTTPRequestParser):
 
     def received(self, data: bytes) -> int:
         self.taken = super().received(data)
+        if self.headers_finished and not self.completed and not self.admitted:
+            self._admit()
         if self.completed:
             self.expect_continue = False  # or waitress would ask for a body, and wait for it
         return len(data)  # or the channel would read on: the next request has to wait
+
+    def _admit(self) -> None:
+        """Let nobody send a body, or ask whether to, who has to show a token and does not."""
+        self.admitted = True
+        try:
+            check_token(self.path, self.headers.get("AUTHORIZATION", ""), self.adj.settings)
+        except ProblemError as error:
+            self.error, self.completed = error, True
 
 
 class _Channel(HTTPChannel):
@@ -109,21 +119,10 @@ class _Channel(HTTPChannel):
         elif self.request is not self.begun[0]:
             self.begun = (self.request, time.monotonic())
         if self.request is not None and self.request.headers_finished:
-            self._admit(self.request)
-        return taken
-
-    def _admit(self, request: _Request) -> None:
-        """Refuse what is not worth receiving."""
-        settings = self.server.settings
-        try:
-            if not request.admitted:
-                request.admitted = True
-                check_token(request.path, request.headers.get("AUTHORIZATION", ""), settings)
             held = sum(channel.held() for channel in self.server.active_channels.values())
-            if held > settings.upload_megabytes << 20:
-                raise ProblemError(503, "too many uploads at the moment; try again soon")
-        except ProblemError as error:
-            self.refuse(error)
+            if held > self.adj.settings.upload_megabytes << 20:
+                self.refuse(ProblemError(503, "too many uploads at the moment; try again soon"))
+        return taken
 
     def held(self) -> int:
         """Return how many bytes of uploads this connection keeps."""
@@ -256,7 +255,7 @@ class Server:
             clear_untrusted_proxy_headers=True,
         )
         self._server.channel_class = _Channel
-        self._server.settings = settings
+        self._server.adj.settings = settings
         self._server.refused, self._server.draining = self._refused, False
         self._looked = time.monotonic()
 
