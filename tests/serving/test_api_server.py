@@ -245,6 +245,15 @@ def test_uploads_are_bounded_together():
         assert healthy(server.port)
 
 
+def test_nothing_hides_behind_two_lengths(port):
+    request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+    request += b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    status, answer = exchange(port, request + PAGE)
+    assert status == 200
+    assert b"connection: close" in answer.lower()
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_without_a_token_nothing_is_received():
     limits = Settings(batch=1, token="a" * 20)
     with serving(toy_app(limits), limits) as server:

@@ -68,10 +68,14 @@ class _ProblemTask(ErrorTask):
 
 
 class _Task(WSGITask):
-    """Lets the application answer, for the last time on this connection if the server stops."""
+    """Lets the application answer, for the last time on this connection if the server stops.
+
+    Also after a chunked request: one that names a length as well may be meant to hide another (RFC
+    9112, section 6.3), and waitress does not tell.
+    """
 
     def build_response_header(self) -> bytes:
-        if self.channel.server.draining:
+        if self.channel.server.draining or self.request.chunked:
             self.request.headers["CONNECTION"] = "close"
         header: bytes = super().build_response_header()
         return header
