@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from xray_captioning import batch
+from xray_captioning.batch import Study, check_whole
 from xray_captioning.captioner import Captioner
 from xray_captioning.cli import main
+from xray_captioning.errors import ConfigError
 from xray_captioning.journal import Journal
 
 
@@ -274,21 +276,14 @@ def test_a_whole_file_needs_no_resuming(
     assert out.read_bytes() == before
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_whole_file_of_something_else(
-    phantoms: Path,
-    tiny_run: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    suffix: str,
-) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".txt"])
+@pytest.mark.parametrize("content", [b"mine", b"", b"\xff\xfe\x00", b"study\n1\n", b"3\n"])
+def test_a_whole_file_of_something_else(tmp_path: Path, suffix: str, content: bytes) -> None:
     out = tmp_path / f"there{suffix}"
-    image = next(phantoms.glob("images/*/*.png"))
-    for content in (b"mine", b"", b"\xff\xfe\x00", b"study\n1\n", b"3\n"):
-        out.write_bytes(content)
-        assert run("caption", image, "--bundle", tiny_run, "--out", out, "--resume") == 2
-        assert "is there already" in capfd.readouterr().err
-        assert out.read_bytes() == content
+    out.write_bytes(content)
+    with pytest.raises(ConfigError, match="is there already"):
+        check_whole(out, [Study("1", ["1.png"])])
+    assert out.read_bytes() == content
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def _is_batch(kept: Any, studies: Sequence[Study]) -> bool:
     return (
         isinstance(kept, list)
         and all(isinstance(row, dict) and tuple(row) == COLUMNS for row in kept)
-        and [row["study"] for row in kept] == [_printable(study.name) for study in studies]
+        and [row["study"] for row in kept] == _names(studies)
     )
 
 
@@ -136,7 +136,7 @@ def check_whole(out: Path, studies: Sequence[Study]) -> int:
         It is a Parquet file and pyarrow is not installed.
     """
     found = read_errors(out)
-    if [name for name, _ in found] != [_printable(study.name) for study in studies]:
+    if [name for name, _ in found] != _names(studies):
         raise ConfigError(
             f"{out}: is there already, of other studies or damaged; choose another --out, or "
             "remove it"
@@ -202,6 +202,10 @@ def _row(study: Study, error: str | None) -> Row:
     images = [_printable(path) for path in study.images]
     known = {"study": _printable(study.name), "images": images, "error": error}
     return {name: known.get(name) for name in COLUMNS}
+
+
+def _names(studies: Sequence[Study]) -> list[str]:
+    return [_printable(study.name) for study in studies]
 
 
 def _printable(text: str) -> str:

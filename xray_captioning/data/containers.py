@@ -8,7 +8,7 @@ import zlib
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
-_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MOST_SCANS = 64  # progressive images have about ten; one of a few bytes goes over all pixels
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
@@ -70,7 +70,7 @@ def check_jpeg(data: bytes) -> tuple[int, int]:
         elif marker in _JPEG_BARE:
             at += 2
         else:
-            if marker in _JPEG_FRAMES:
+            if marker in JPEG_FRAMES:
                 shape = struct.unpack_from(">HH", data, at + 5)
             at += 2 + struct.unpack_from(">H", data, at + 2)[0]
             if marker == 0xDA:

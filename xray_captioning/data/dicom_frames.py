@@ -6,7 +6,9 @@ import struct
 from itertools import pairwise
 from typing import Any
 
-_JPEG_FRAMES = (frozenset(range(0xC0, 0xD0)) | {0xF7}) - {0xC4, 0xC8, 0xCC}
+from xray_captioning.data.containers import JPEG_FRAMES
+
+_FRAMES = JPEG_FRAMES | {0xF7}  # JPEG-LS, too
 
 
 def can_decode(syntax: Any, bits: int) -> bool:
@@ -50,7 +52,7 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
         samples, kind = struct.unpack_from(">HB", frame, 40)
         return bottom - top, right - left, samples, (kind & 0x7F) + 1
     at = 2
-    while frame[at + 1] not in _JPEG_FRAMES:
+    while frame[at + 1] not in _FRAMES:
         if frame[at] != 0xFF:
             raise ValueError("a marker is missing")
         fill = frame[at + 1] == 0xFF

@@ -84,8 +84,8 @@ def load(bundle: str) -> Captioner:
     from xray_captioning.captioner import Captioner  # here, so that the page appears at once
 
     captioner = Captioner.load(bundle)
-    # Streamlit collects garbage after every event: without this, 0.3 s over TensorFlow's objects,
-    # in which nobody is served.
+    # Streamlit collects garbage after every event. Without this it looks at all of TensorFlow's
+    # objects each time, and nobody is served meanwhile.
     gc.collect()
     gc.freeze()
     return captioner
