@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -56,7 +55,7 @@ class Searches:
     def __init__(self, model: CaptionModel) -> None:
         self.model = model
         self._compiled: dict[Plan, Callable[..., Any]] = {}
-        self._sizes: defaultdict[Plan, set[int]] = defaultdict(set)  # of its batches
+        self._sizes: dict[Plan, frozenset[int]] = {}  # of its batches
 
     def begin(self, plan: Plan) -> Search:
         """Return a function that captions one batch after another.
@@ -96,11 +95,10 @@ class Searches:
 
     def _size(self, plan: Plan, studies: int) -> int:
         """Return the size of a batch for so many studies; padding is cheaper than compiling."""
-        size = min(
-            (size for size in self._sizes[plan] if size >= studies),
-            default=next(size for size in BATCHES if size >= studies),
-        )
-        self._sizes[plan].add(size)
+        known = self._sizes.get(plan, frozenset())
+        fitting = next(size for size in BATCHES if size >= studies)
+        size = min((size for size in known if size >= studies), default=fitting)
+        self._sizes[plan] = known | {size}  # another thread may be reading the old one
         return size
 
     def _compile(self, plan: Plan) -> Callable[..., Any]:

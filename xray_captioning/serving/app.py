@@ -272,7 +272,7 @@ def _downloads(
     with st.container(horizontal=True):
         for suffix, (label, make) in made.items():
             st.download_button(
-                label, make, f"{stem}.{suffix}", on_click="ignore", key=f"{suffix}-{stem}"
+                label, make, f"{stem}.{suffix}", on_click="ignore", key=f"{suffix}-{result.bundle}"
             )
 
 
