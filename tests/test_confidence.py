@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from xray_captioning.bundle import bundle_files, read_bundle, rewrite_bundle
-from xray_captioning.captioner import Captioner, Sentence
+from xray_captioning.captioner import Caption, Captioner, Sentence
 from xray_captioning.confidence import (
     Calibration,
     distances,
     hedged,
+    is_unfamiliar,
     load_calibration,
     pooled_views,
     sure_labels,
@@ -67,6 +68,16 @@ def test_what_is_not_sure_is_not_said():
     assert hedged(said, 0.8) == ["A.", "not confident", "C."]
     assert hedged(said, 0.5) == ["A.", "B.", "C."]
     assert hedged([], 0.5) == []
+
+
+@pytest.mark.parametrize(("novelty", "withheld"), [(None, False), (1.0, False), (1.1, True)])
+def test_of_unfamiliar_images_nothing_is_said_however_sure(novelty, withheld):
+    said = [Sentence("Small left effusion.", -0.1, 0.99)]
+    caption = Caption("", [], -0.1, said, None, [], novelty)
+    assert is_unfamiliar(caption) is withheld
+    assert (hedged(caption, 0.01) == ["not confident"]) is withheld
+    assert (sure_labels(caption, 0.01)["Pleural Effusion"] is None) is withheld
+    assert hedged(caption, 0.0) == ["Small left effusion."]
 
 
 def test_what_is_withheld_is_not_labelled_nor_taken_for_nothing():

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -184,23 +184,33 @@ def hedged(caption: Any, threshold: float) -> list[str]:
 
     Parameters
     ----------
-    caption : Caption, or iterable of Sentence
+    caption : Caption, or sequence of Sentence
     threshold : float
         Least confidence of a sentence that is shown, in [0, 1]; a sentence without a confidence,
-        of a bundle that is not calibrated, is always shown.
+        of a bundle that is not calibrated, is always shown. Of images with a novelty above 1 no
+        confidence holds, so that any threshold above 0 withholds all that is said of them.
 
     Returns
     -------
     list of str
         As many as there are sentences.
     """
-    sentences: Iterable[Any] = getattr(caption, "sentences", caption)
+    sentences: Sequence[Any] = getattr(caption, "sentences", caption)
+    unknown = threshold > 0 and is_unfamiliar(caption)
     return [
-        sentence.text
-        if sentence.confidence is None or sentence.confidence >= threshold
-        else NOT_CONFIDENT
+        NOT_CONFIDENT if unknown or _below(sentence.confidence, threshold) else sentence.text
         for sentence in sentences
     ]
+
+
+def is_unfamiliar(caption: Any) -> bool:
+    """Tell whether a caption is known to be of images unlike those of the training."""
+    novelty = getattr(caption, "novelty", None)
+    return novelty is not None and novelty > 1
+
+
+def _below(confidence: float | None, threshold: float) -> bool:
+    return confidence is not None and confidence < threshold
 
 
 def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
@@ -211,7 +221,7 @@ def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
 
     Parameters
     ----------
-    caption : Caption, or iterable of Sentence
+    caption : Caption, or sequence of Sentence
     threshold : float
         As `hedged` takes it.
 
@@ -220,8 +230,8 @@ def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
     dict of str to int or None
         As :func:`xray_captioning.evaluation.labeler.label_report` returns it.
     """
-    sentences = list(getattr(caption, "sentences", caption))
-    pairs = zip(sentences, hedged(sentences, threshold))
+    sentences: Sequence[Any] = getattr(caption, "sentences", caption)
+    pairs = zip(sentences, hedged(caption, threshold))
     sure = [said for sentence, said in pairs if said == sentence.text]
     labels = label_report(" ".join(sure))
     return labels if len(sure) == len(sentences) else {**labels, "No Finding": None}

@@ -88,10 +88,10 @@ def post(content, length=None, extra=""):
 class Toy:
     """Stands for a captioner: says how many images it saw, and waits when told to."""
 
-    def __init__(self, calibration=None):
+    def __init__(self, calibration=None, novelty=0.5):
         self.config = load_preset("phantom_attention")
         self.encoder = SimpleNamespace(findings=())
-        self.calibration, self.about = calibration, {}
+        self.calibration, self.novelty, self.about = calibration, novelty, {}
         self.go = threading.Event()
         self.go.set()
         self.batches = []
@@ -109,7 +109,7 @@ class Toy:
         others = [Alternative(f"other {i}", -3.0 - i) for i in range(beam_size - 1)]
         text = " ".join(sentence.text for sentence in sentences)
         means = [float(pixels.mean()) for pixels in study]
-        return Caption(text, means, -1.0, sentences, None, others, 1.5)
+        return Caption(text, means, -1.0, sentences, None, others, self.novelty)
 
 
 @contextmanager

@@ -132,8 +132,11 @@ def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
     assert "about 80 % were" not in written(page)
     assert "not confident" in written(page)
     assert not [box for box in page.selectbox if box.label == "Attention of"]
-    labelled(page.selectbox, "Least confidence").select(25).run()
+    labelled(page.selectbox, "Least confidence").select(25).run()  # below the .3 of each
+    assert "not confident" in written(page)
+    labelled(page.selectbox, "Least confidence").select(0).run()
     assert "not confident" not in written(page)
+    assert "%" not in re.search('<p class="xc-caption">.*?</p>', written(page))[0]
     assert [box for box in page.selectbox if box.label == "Attention of"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.captioner import Captioner
-from xray_captioning.confidence import hedged, sure_labels
+from xray_captioning.confidence import hedged, is_unfamiliar, sure_labels
 from xray_captioning.serving.batching import Done
 from xray_captioning.serving.engine import Reading
 from xray_captioning.serving.settings import Settings
@@ -57,7 +57,7 @@ def describe_study(reading: Reading, upload: Upload) -> dict[str, Any]:
             {"text": other.text, "log_probability": other.log_probability} for other in others
         ],
         "novelty": caption.novelty,
-        "unfamiliar": None if caption.novelty is None else caption.novelty > 1,
+        "unfamiliar": None if caption.novelty is None else is_unfamiliar(caption),
     }
 
 

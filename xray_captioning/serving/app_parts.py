@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.confidence import hedged, sure_labels
+from xray_captioning.confidence import hedged, is_unfamiliar, sure_labels
 from xray_captioning.data.containers import JPEG, check_jpeg, check_png
 from xray_captioning.data.dicom import decode_dicom, is_dicom, view_of
 from xray_captioning.data.images import decode_image, frontal_first, opencv
@@ -228,13 +228,13 @@ def cautions(result: Result) -> list[str]:
 
 def unfamiliar(result: Result) -> str:
     """Return the warning of images unlike those the model knows; empty where they are alike."""
-    novelty = result.caption.novelty
-    if novelty is None or novelty <= 1:
+    if not is_unfamiliar(result.caption):
         return ""
     return (
         "Not like the chest X-rays this model was trained on: "
-        f"{novelty:.1f} times as far from them as 99 % of its validation studies. What it says "
-        "of them, its confidence included, means nothing."
+        f"{result.caption.novelty:.1f} times as far from them as 99 % of its validation studies. "
+        "What it says of them, its confidence included, means nothing; it is shown at a least "
+        "confidence of 0 %."
     )
 
 
