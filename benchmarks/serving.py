@@ -8,7 +8,8 @@
 It starts the server itself, with batching and without, and prints what 16 clients got of each in
 turns, each sending its next request as soon as it has the last answer. A third server has no model
 and gives every study the same caption: what reading uploads and writing answers leaves room for.
-Then 5,000 requests more show whether the memory of the process grows.
+The model by itself is timed first, from pixels to captions, some studies at a time; and at the end
+5,000 requests more show whether the memory of the process grows.
 """
 
 import argparse
@@ -24,7 +25,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
+from timeit import Timer
 
 import numpy as np
 
@@ -33,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from xray_captioning.data.phantom import write_phantoms
 
 TURNS = 6
+SIZES = (1, 8, 16)  # studies the model is given at a time
 COLUMNS = ("batching", "requests/s", "p50 ms", "p99 ms", "answered", "503", "failed")
 COLUMNS += ("studies a batch", "CPU ms a request")
 BOUNDARY = "boundary-of-the-benchmark"
@@ -65,10 +70,31 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder) / "phantom", studies=20, seed=5)
-        bodies = [form(files) for files in studies(Path(folder) / "phantom")]
+        uploads = studies(Path(folder) / "phantom")
         if given.untrained:
             given.bundle = untrained(given.untrained, Path(folder) / given.untrained)
-        measure(given, bodies)
+        alone = get_context("spawn").Process(target=model_alone, args=(given.bundle, uploads))
+        alone.start()
+        alone.join()
+        measure(given, [form(files) for files in uploads])
+
+
+def model_alone(bundle: str, uploads: list[list[bytes]]) -> None:
+    """Print how long the model takes for a study, by itself and among others, without a server."""
+    pin((0, 1))
+    from xray_captioning import Captioner
+    from xray_captioning.data.images import read_images
+
+    captioner = Captioner.load(bundle)
+    image = captioner.config.image
+    pixels = [[*read_images(files, image.size, image.resize)] for files in uploads]
+    print("| studies at a time | ms a study |\n| --- | --- |")
+    for count in SIZES:
+        part = pixels[:count]
+        one = Timer(lambda part=part: captioner.caption_features(captioner.features(part)))
+        one.timeit(3)  # compiles
+        print(f"| {count} | {1000 * median(one.repeat(30, 1)) / count:.2f} |", flush=True)
+    print()
 
 
 def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:

@@ -256,7 +256,7 @@ def _replicates(
 
 def _weights(codes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Array]:
     """How often each resample has each study, a bounded number of resamples at a time."""
-    rng, number = np.random.default_rng(seed), int(codes.max()) + 1
+    rng, number = np.random.default_rng(seed), int(np.max(codes)) + 1
     step = max(1, _CELLS // len(codes))
     for start in range(0, resamples, step):
         weights = np.empty((min(step, resamples - start), len(codes)))

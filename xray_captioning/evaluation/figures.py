@@ -50,16 +50,17 @@ def strip(lengths: Sequence[int], longest: int, colour: int) -> Element:
     """
     bins = min(longest, 60) + 1
     places = np.minimum(np.array(lengths), longest) * (bins - 1) // max(longest, 1)
-    counts = np.bincount(places, minlength=bins)
+    counts = np.bincount(places, minlength=bins).tolist()
+    most = max(counts)
     rectangles = [
         tag(
             "rect",
             x=i,
-            y=f"{1 - count / counts.max():.3f}",
+            y=f"{1 - count / most:.3f}",
             width=1,
-            height=f"{count / counts.max():.3f}",
+            height=f"{count / most:.3f}",
         )
-        for i, count in enumerate(counts.tolist())
+        for i, count in enumerate(counts)
         if count
     ]
     return tag(
