@@ -25,12 +25,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
-from timeit import Timer
 
 import numpy as np
+from timing import best_seconds
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -76,6 +76,7 @@ def main() -> None:
         alone = get_context("spawn").Process(target=model_alone, args=(given.bundle, uploads))
         alone.start()
         alone.join()
+        assert alone.exitcode == 0, "the model could not be timed"
         measure(given, [form(files) for files in uploads])
 
 
@@ -88,13 +89,14 @@ def model_alone(bundle: str, uploads: list[list[bytes]]) -> None:
     captioner = Captioner.load(bundle)
     image = captioner.config.image
     pixels = [[*read_images(files, image.size, image.resize)] for files in uploads]
+
+    def read(count: int) -> None:
+        captioner.caption_features(captioner.features(pixels[:count]))
+
     print("| studies at a time | ms a study |\n| --- | --- |")
-    for count in SIZES:
-        part = pixels[:count]
-        one = Timer(lambda part=part: captioner.caption_features(captioner.features(part)))
-        one.timeit(3)  # compiles
-        print(f"| {count} | {1000 * median(one.repeat(30, 1)) / count:.2f} |", flush=True)
-    print()
+    for count, seconds in zip(SIZES, best_seconds(30, *(partial(read, count) for count in SIZES))):
+        print(f"| {count} | {1000 * seconds / count:.2f} |")
+    print(flush=True)
 
 
 def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
