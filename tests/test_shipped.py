@@ -1,9 +1,9 @@
 """The shipped bundle reads phantoms that it has never seen, and says that it knows nothing else."""
 
 import pickle
+import runpy
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +17,8 @@ from xray_captioning.data.sources import read_studies
 from xray_captioning.evaluation.baselines import constant_caption
 from xray_captioning.evaluation.table import System, system_row
 from xray_captioning.references import reference_texts, study_images
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -83,57 +85,16 @@ def test_its_confidence_holds_for_unseen_phantoms(calibrated):
     assert values["flagged"] <= 0.02
 
 
-def blank(value):
-    return np.full((256, 256, 3), value, np.float32)
-
-
-def photograph(rng):
-    """Coloured things before a sky, and a word."""
-    sky = np.linspace((90, 140, 220), (200, 180, 150), 256)[:, None].repeat(256, axis=1)
-    image = sky.astype(np.uint8)
-    for _ in range(9):
-        colour = [int(part) for part in rng.integers(0, 256, 3)]
-        centre = [int(part) for part in rng.integers(0, 256, 2)]
-        cv2.circle(image, centre, int(rng.integers(10, 50)), colour, -1)
-        cv2.rectangle(image, centre, [part + 40 for part in centre], colour[::-1], -1)
-    cv2.putText(image, "HOLIDAY", (40, 200), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (255, 255, 255), 3)
-    return image.astype(np.float32) / 255
-
-
-def hand():
-    """Bright bones in soft tissue, five fingers, before black."""
-    image = np.zeros((256, 256), np.float32)
-    cv2.ellipse(image, (128, 190), (50, 55), 0, 0, 360, 0.4, -1)
-    tips = [(60, 60), (100, 30), (136, 20), (172, 40), (40, 140)]
-    for width, shade in ((24, 0.4), (9, 0.85)):
-        for x, y in tips:
-            cv2.line(image, (128 + (x - 128) // 3, 190), (x, y), shade, width)
-    return cv2.GaussianBlur(image, (0, 0), 1.5)[..., None].repeat(3, axis=2)
-
-
-def strange(fresh):
-    rng = np.random.default_rng(0)
-    chests = [read_image(images[0], 224) for images in fresh["images"][:10]]
-    noise = rng.random((256, 256, 3), np.float32)
-    return {
-        "blank": [blank(value) for value in (0, 0.5, 1)],
-        "noise": [noise, noise[..., :1].repeat(3, axis=2)],
-        "photograph": [photograph(rng) for _ in range(10)],
-        "hand": [hand()],
-        "inverted": [1 - chest for chest in chests],
-        "turned": [np.ascontiguousarray(np.rot90(chest)) for chest in chests],
-        "upside down": [np.ascontiguousarray(chest[::-1]) for chest in chests],
-    }
-
-
 def test_what_is_no_chest_x_ray_is_flagged(fresh, calibrated):
     captioner, _ = calibrated
-    for name, images in strange(fresh).items():
+    strange = runpy.run_path(str(BENCHMARKS / "strange.py"))
+    pairs = [study for study in fresh["images"] if len(study) > 1][:10]
+    frontal, lateral = ([read_image(study[view], 224) for study in pairs] for view in (0, 1))
+    for name, images in strange["strange_images"](frontal, lateral).items():
         found = [caption.novelty for caption in captioner.caption([[image] for image in images])]
         assert min(found) > 1, name
     # One strange image is enough, and one image alone is not strange.
-    chest = read_image(fresh["images"][0][0], 224)
-    known, mixed = captioner.caption([[chest], [chest, blank(0)]])
+    known, mixed = captioner.caption([[frontal[0]], [frontal[0], strange["blank"](0)]])
     assert known.novelty < 1 < mixed.novelty
 
 

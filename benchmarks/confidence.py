@@ -1,0 +1,104 @@
+"""How far the confidence and the novelty of a calibrated bundle hold, on phantoms it never saw.
+
+    python benchmarks/confidence.py                         # the shipped bundle, 2,000 phantoms
+    python benchmarks/confidence.py --images nih14/images --images iu/images   # and real X-rays
+    python benchmarks/confidence.py --bundle runs/attention --studies 500
+
+Printed are Brier score and calibration error of what is stated of the captions' sentences; what a
+threshold withholds; and the novelty of images that are no chest X-rays, and of folders of real
+ones, each image by itself, with the confidence that is stated of them all the same.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from strange import strange_images
+
+from xray_captioning import Captioner, read_studies
+from xray_captioning.calibration import Seen, measured, see
+from xray_captioning.data.images import Image, read_image
+from xray_captioning.data.phantom import write_phantoms
+from xray_captioning.evaluation.table import format_markdown
+
+TURNED = 100  # studies whose images are made strange
+SIZE = 224  # pixels of those images
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", default="phantom_attention")
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=8, help="Of the phantoms; 7 made the bundle.")
+    parser.add_argument("--threshold", type=float, default=0.97)
+    parser.add_argument("--images", type=Path, action="append", default=[], metavar="FOLDER")
+    given = parser.parse_args()
+    captioner = Captioner.load(given.bundle)
+    if captioner.calibration is None:
+        parser.error(f"--bundle {given.bundle}: is not calibrated; see xray-captioning calibrate")
+    with tempfile.TemporaryDirectory() as folder:
+        studies = read_studies(write_phantoms(Path(folder) / "p", given.studies, seed=given.seed))
+        seen = see(captioner, studies)
+        values, _ = measured(captioner.calibration, seen)
+        print(format_markdown([{"": k, **v} for k, v in values["sentences"].items()]), "\n")
+        print(format_markdown([withheld(captioner, seen, given.threshold)]), "\n")
+        print(f"{values['flagged']:.1%} of {given.studies} phantoms have a novelty above 1\n")
+        kinds = strange(studies["images"])
+    kinds |= {str(folder): pictures(folder) for folder in given.images}
+    print(format_markdown([novelty(captioner, name, images) for name, images in kinds.items()]))
+
+
+def withheld(captioner: Captioner, seen: Seen, threshold: float) -> dict[str, Any]:
+    """Return what a threshold withholds, and what that is worth."""
+    from sklearn.metrics import roc_auc_score
+
+    rate = captioner.calibration.confidence
+    shown = np.array([rate(found) >= threshold for found in seen.log_probabilities])
+    return {
+        "threshold": threshold,
+        "sentences withheld": f"{1 - shown.mean():.1%}",
+        "wrong ones among them": f"{(~seen.right & ~shown).sum()} of {(~seen.right).sum()}",
+        "right of all": f"{seen.right.mean():.1%}",
+        "right of those shown": f"{seen.right[shown].mean():.1%}",
+        "area under the ROC curve": roc_auc_score(seen.right, seen.log_probabilities),
+    }
+
+
+def strange(studies: Sequence[Sequence[str]]) -> dict[str, list[Image]]:
+    """Return images that are no chest X-rays, and mirrored ones."""
+    pairs = [study for study in studies if len(study) > 1][:TURNED]
+    frontal, lateral = ([read_image(study[view], SIZE) for study in pairs] for view in (0, 1))
+    kinds: dict[str, list[Image]] = {**strange_images(frontal, lateral)}
+    return kinds | {"frontal phantoms mirrored": [chest[:, ::-1].copy() for chest in frontal]}
+
+
+def pictures(folder: Path) -> list[Image]:
+    """Return the PNG and JPEG files of a folder."""
+    return [str(path) for path in sorted(folder.rglob("*")) if path.suffix in (".png", ".jpg")]
+
+
+def novelty(captioner: Captioner, name: str, images: Sequence[Image]) -> dict[str, Any]:
+    """Return how novel images of one kind are, each by itself, and how sure the captions."""
+    captions = list(captioner.caption_iter([[image] for image in images]))
+    found = np.array([caption.novelty for caption in captions])
+    stated = [s.confidence for caption in captions for s in caption.sentences]
+    return {
+        "images": name,
+        "n": len(images),
+        "novelty above 1": f"{np.mean(found > 1):.0%}",
+        "least": f"{found.min():.1f}",
+        "median": f"{np.median(found):.1f}",
+        "mean confidence": f"{np.mean(stated):.2f}",
+    }
+
+
+if __name__ == "__main__":
+    main()
