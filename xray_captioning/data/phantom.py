@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError, DataError
-from .images import opencv
-from .phantom_reports import Report, report
-from .phantom_study import Anatomy, Finding, PhantomStudy, sample_study
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.data.images import opencv
+from xray_captioning.data.phantom_reports import Report, report
+from xray_captioning.data.phantom_study import Anatomy, Finding, PhantomStudy, sample_study
 
 __all__ = [
     "NOTICE",
@@ -91,8 +91,8 @@ def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
         If `size` is too small.
     """
     opencv()  # the two below import it when they are
-    from .phantom_frontal import draw_frontal
-    from .phantom_lateral import draw_lateral
+    from xray_captioning.data.phantom_frontal import draw_frontal
+    from xray_captioning.data.phantom_lateral import draw_lateral
 
     if size < SMALLEST:
         raise ConfigError(f"phantom image size is {size}: choose at least {SMALLEST} pixels")

@@ -8,8 +8,8 @@ the patient's right is at negative u, on the left of the image.
 import cv2
 import numpy as np
 
-from .phantom_canvas import Canvas, Field, Layer, Points, curve, film, joined, mirrored, mottle
-from .phantom_study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
+from xray_captioning.data.phantom_canvas import Canvas, Field, Layer, Points, curve, film, joined, mirrored, mottle
+from xray_captioning.data.phantom_study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
 
 SIGN = {RIGHT: -1.0, LEFT: 1.0}
 _WALL = np.array([[0.42, 0.0], [0.66, 0.07], [0.83, 0.22], [0.93, 0.45], [0.98, 0.72], [1, 1]])

@@ -9,9 +9,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from .phantom_canvas import Canvas, Field, Layer, Points, curve, film, joined, mottle
-from .phantom_frontal import add_hernia
-from .phantom_study import BILATERAL, Anatomy, Finding, PhantomStudy
+from xray_captioning.data.phantom_canvas import Canvas, Field, Layer, Points, curve, film, joined, mottle
+from xray_captioning.data.phantom_frontal import add_hernia
+from xray_captioning.data.phantom_study import BILATERAL, Anatomy, Finding, PhantomStudy
 
 _SPINE = np.array([[0.70, -0.2], [0.80, 0.1], [0.87, 0.4], [0.87, 0.65], [0.81, 0.95], [0.75, 1.5]])
 _VERTEBRA = np.array([(-0.07, -0.033), (0.05, -0.033), (0.05, 0.033), (-0.07, 0.033)])

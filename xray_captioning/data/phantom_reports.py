@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .phantom_study import BILATERAL, Finding, PhantomStudy
+from xray_captioning.data.phantom_study import BILATERAL, Finding, PhantomStudy
 
 
 @dataclass(frozen=True)

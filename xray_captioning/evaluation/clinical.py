@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..findings import CHEXPERT, FINDINGS
-from .labeler import DENIED, PRESENT, UNCERTAIN, label_report
+from xray_captioning.errors import DataError
+from xray_captioning.findings import CHEXPERT, FINDINGS
+from xray_captioning.evaluation.labeler import DENIED, PRESENT, UNCERTAIN, label_report
 
 NOT_MENTIONED = -2
 """What :func:`label_matrix` writes where :func:`label_report` says None."""

@@ -18,8 +18,8 @@ from importlib import resources
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..errors import DataError
-from ..findings import FINDINGS
+from xray_captioning.errors import DataError
+from xray_captioning.findings import FINDINGS
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 BILATERAL = frozenset({"left", "right"})

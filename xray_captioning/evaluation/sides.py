@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .clinical import check_pair, share
-from .labeler import DENIED, find_mentions
+from xray_captioning.evaluation.clinical import check_pair, share
+from xray_captioning.evaluation.labeler import DENIED, find_mentions
 
 
 class SideScores(NamedTuple):
