@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from strange import strange_images
 
 from xray_captioning import Captioner, read_studies
-from xray_captioning.calibration import Seen, measured, see
+from xray_captioning.captioner.calibration import Seen, measured, see
 from xray_captioning.data.images import Image, read_image
-from xray_captioning.data.phantom import write_phantoms
 from xray_captioning.evaluation.table import format_markdown
+from xray_captioning.phantom.dataset import write_phantoms
 
 TURNED = 100  # studies whose images are made strange
 SIZE = 224  # pixels of those images

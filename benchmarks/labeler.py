@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from xray_captioning.data.sources import read_studies
-from xray_captioning.evaluation.labeler import (
+from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.metrics.labeler import (
     MESH_FINDINGS,
     UNCERTAIN,
     find_mentions,

@@ -33,19 +33,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from results import write_results
 
-from xray_captioning.caches import cached_features
 from xray_captioning.comparison import measure
 from xray_captioning.config import Config, load_preset
-from xray_captioning.data.phantom import NOTICE, write_phantoms
-from xray_captioning.data.sources import read_studies, render_captions
+from xray_captioning.data.sources.reading import read_studies, render_captions
 from xray_captioning.data.splits import Split, split_studies
-from xray_captioning.encoder_training import train_encoder
+from xray_captioning.data.targets import study_images, usable_studies
+from xray_captioning.encoders.caches import cached_features
 from xray_captioning.encoders.saved import load_encoder
-from xray_captioning.evaluation.sides import side_agreement
 from xray_captioning.files import atomic_write
+from xray_captioning.metrics.sides import side_agreement
 from xray_captioning.notebook import runs
-from xray_captioning.references import study_images, usable_studies
-from xray_captioning.training import train
+from xray_captioning.phantom.dataset import NOTICE, write_phantoms
+from xray_captioning.training.captions import train
+from xray_captioning.training.encoder import train_encoder
 
 PRESETS = (
     "chexnet_simple",

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from xray_captioning.evaluation.bleu import BLEU_PROTOCOLS, bleu_statistics, legacy_bleu_rows
-from xray_captioning.evaluation.clinical import clinical_scores
-from xray_captioning.evaluation.scores import score
 from xray_captioning.evaluation.table import format_table
 from xray_captioning.legacy.impressions import impression_table
+from xray_captioning.metrics.bleu import BLEU_PROTOCOLS, bleu_statistics, legacy_bleu_rows
+from xray_captioning.metrics.clinical import clinical_scores
+from xray_captioning.metrics.scores import score
 
 CONSTANT = "no acute cardiopulmonary abnormality ."
 OLDER_SEED = 420

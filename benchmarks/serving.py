@@ -34,7 +34,7 @@ from timing import best_seconds
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from xray_captioning.data.phantom import write_phantoms
+from xray_captioning.phantom.dataset import write_phantoms
 
 TURNS = 6
 SIZES = (1, 8, 16)  # studies the model is given at a time
@@ -136,7 +136,7 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
 def untrained(preset: str, folder: Path) -> str:
     """Write a bundle of a recipe's sizes, random weights and as many words as Open-i's have."""
     from xray_captioning import Captioner
-    from xray_captioning.captioner import new_model
+    from xray_captioning.captioner.captioner import new_model
     from xray_captioning.config import load_preset
     from xray_captioning.encoders.saved import new_encoder
     from xray_captioning.text.tokenizer import Tokenizer

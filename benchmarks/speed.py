@@ -57,7 +57,7 @@ def image_files(settings: Settings, size: int = SIZE) -> list[str]:
     """Write phantoms as PNG files with OpenCV's default compression."""
     import cv2
 
-    from xray_captioning.data.phantom import write_phantoms
+    from xray_captioning.phantom.dataset import write_phantoms
 
     folder = settings.folder / f"images{size}"
     if not folder.is_dir():
@@ -180,13 +180,13 @@ def epoch(settings: Settings) -> Iterator[Row]:
 
 
 def _cached_epoch(settings: Settings, few: int, many: int) -> tuple[Any, Any]:
-    from xray_captioning.caches import cached_features
     from xray_captioning.data.batches import (
         Batches,
         caption_batch,
         caption_lengths,
         feature_inputs,
     )
+    from xray_captioning.encoders.caches import cached_features
 
     config, encoder = preset()
     paths = image_files(settings)
@@ -210,8 +210,8 @@ def _captions(studies: int) -> np.ndarray:
 def teacher(precision: str) -> Any:
     """Return the attention model of the older project's size, compiled for training."""
     from xray_captioning.decoders import CaptionModel
-    from xray_captioning.teacher_forcing import TeacherForcing
-    from xray_captioning.training import compile_captions
+    from xray_captioning.training.captions import compile_captions
+    from xray_captioning.training.teacher_forcing import TeacherForcing
 
     config, encoder = preset()
     grid = (2, *encoder.grid)

@@ -45,7 +45,8 @@ STUDIES = 2000  # phantoms to draw where there are no data
 from collections import Counter
 
 import xray_captioning as xc
-from xray_captioning import charts, notebook, plots
+from xray_captioning import notebook
+from xray_captioning.plots import charts, panels
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -61,7 +62,7 @@ studies = xc.read_studies(data.path)
 studies[["study_id", "views", "indication", "findings", "impression", "problems"]].head(3)
 
 # %%
-from xray_captioning.data.sources import format_summary, summarise
+from xray_captioning.data.sources.reading import format_summary, summarise
 
 summary = summarise(studies)
 print(format_summary(summary))
@@ -76,7 +77,7 @@ print(format_summary(summary))
 # %%
 present = notebook.usable(studies)
 present = present.assign(reference=present["impression"].fillna("(no impression)"))
-plots.panel_figure(notebook.examples(present, notebook.telling(present, 3)))
+panels.panel_figure(notebook.examples(present, notebook.telling(present, 3)))
 
 # %% [markdown]
 # ## What is there, and what is missing
@@ -155,7 +156,7 @@ charts.bars(
 # still: a model that always says "normal" is often right, which is why accuracy is not looked at here.
 
 # %%
-from xray_captioning.evaluation.clinical import label_matrix
+from xray_captioning.metrics.clinical import label_matrix
 from xray_captioning.findings import FINDINGS
 
 reports = [" ".join(filter(None, pair)) for pair in zip(studies["findings"], studies["impression"])]

@@ -39,7 +39,8 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import charts, notebook, plots
+from xray_captioning import notebook
+from xray_captioning.plots import charts, panels
 from xray_captioning.comparison import measure
 
 notebook.setup()
@@ -66,12 +67,12 @@ print(*(f"{name}={value}" for name, value in vars(config.model).items()), sep="\
 # while its loss looks healthy: common words are learned long before the encoder sees anything. So the
 # encoder first learns to name findings (that is what CheXNet is), and stays as it is afterwards.
 #
-# `fit_encoder` calls `xray_captioning.encoder_training.train_encoder`, or takes what is in `WORK` already.
+# `fit_encoder` calls `xray_captioning.training.encoder.train_encoder`, or takes what is in `WORK` already.
 
 # %%
 encoder, findings = notebook.fit_encoder(config, studies, split, data, WORK)
 encoder_run = notebook.run_folder(notebook.encoder_recipe(config), split, WORK)
-plots.curves_figure(notebook.history(encoder_run))
+panels.curves_figure(notebook.history(encoder_run))
 
 # %% [markdown]
 # The area under the ROC curve is the chance that a study with the finding gets a higher probability than
@@ -96,7 +97,7 @@ charts.intervals(
 # %%
 captioner = notebook.fit_captioner(config, studies, split, data, WORK)
 run = notebook.run_folder(config, split, WORK)
-plots.curves_figure(notebook.history(run))
+panels.curves_figure(notebook.history(run))
 
 # %% [markdown]
 # ## Greedy and beam search
@@ -109,7 +110,7 @@ test = notebook.part(studies, split, config)
 images = notebook.images_of(test, config)
 written = {f"beam-{n}" if n > 1 else "greedy": captioner.caption(images, n) for n in (1, 3)}
 shown = notebook.telling(test)
-plots.panel_figure(notebook.examples(test, shown, written, config))
+panels.panel_figure(notebook.examples(test, shown, written, config))
 
 # %% [markdown]
 # Log-probabilities are those of the whole caption. The other captions of the beam show what the model was

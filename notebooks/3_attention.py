@@ -38,7 +38,8 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import charts, notebook, plots
+from xray_captioning import notebook
+from xray_captioning.plots import charts, panels
 from xray_captioning.comparison import measure
 
 notebook.setup()
@@ -67,7 +68,7 @@ print(f"{views} views of {rows} x {columns} regions, {encoder.channels} channels
 # %%
 captioner = notebook.fit_captioner(config, studies, split, data, WORK)
 run = notebook.run_folder(config, split, WORK)
-plots.curves_figure(notebook.history(run))
+panels.curves_figure(notebook.history(run))
 
 # %% [markdown]
 # ## Where it looks while it writes
@@ -79,10 +80,10 @@ plots.curves_figure(notebook.history(run))
 test = notebook.part(studies, split, config)
 captions = captioner.caption(notebook.images_of(test, config), beam_size=3)
 examples = notebook.examples(test, notebook.telling(test, 3), {"beam-3": captions}, config)
-plots.words_figure(examples[0])
+panels.words_figure(examples[0])
 
 # %%
-plots.words_figure(examples[-1])
+panels.words_figure(examples[-1])
 
 # %% [markdown]
 # ## Which words are read from which view?
@@ -128,7 +129,7 @@ charts.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(run)["i
 # The words with the sharpest attention of each study:
 
 # %%
-plots.panel_figure(examples)
+panels.panel_figure(examples)
 
 # %% [markdown]
 # The bundle is in the run folder; `xray-captioning caption --bundle FOLDER frontal.png,lateral.png` uses it.

@@ -39,7 +39,8 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import charts, notebook, plots
+from xray_captioning import notebook
+from xray_captioning.plots import charts, panels
 from xray_captioning.comparison import compare
 
 notebook.setup()
@@ -58,7 +59,7 @@ config = notebook.recipe("chexnet_context", data, studies, SIZE)
 split = xc.split_studies(studies, config.fractions)
 captioner = notebook.fit_captioner(config, studies, split, data, WORK)
 run = notebook.run_folder(config, split, WORK)
-plots.curves_figure(notebook.history(run))
+panels.curves_figure(notebook.history(run))
 
 # %% [markdown]
 # For the comparison we need the model of notebook 3; it is trained here if it is not there.
@@ -86,10 +87,10 @@ images = notebook.images_of(test, config)
 systems = {"context": captioner, "attention": attention}
 captions = {name: model.caption(images, beam_size=3) for name, model in systems.items()}
 examples = notebook.examples(test, notebook.telling(test, 4), captions, config)
-plots.words_figure(examples[0])
+panels.words_figure(examples[0])
 
 # %%
-plots.panel_figure(examples)
+panels.panel_figure(examples)
 
 # %% [markdown]
 # ## Scores, and whether they differ

@@ -50,10 +50,11 @@ from pathlib import Path
 import numpy as np
 
 import xray_captioning as xc
-from xray_captioning import charts, notebook, plots
+from xray_captioning import notebook
+from xray_captioning.plots import charts, panels
 from xray_captioning.comparison import compare
 from xray_captioning.evaluation.cases import choose_cases
-from xray_captioning.evaluation.clinical import confusion, finding_table
+from xray_captioning.metrics.clinical import confusion, finding_table
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -149,7 +150,7 @@ print(f"{best['system']}: clinical F1 {best['clinical_f1']:.3f}")
 # %%
 images = notebook.images_of(test, config)
 written = captioner.caption(images, beam_size=1)
-plots.panel_figure(notebook.examples(test, [*good, *bad], {best["system"]: written}, config))
+panels.panel_figure(notebook.examples(test, [*good, *bad], {best["system"]: written}, config))
 
 # %% [markdown]
 # The first two are its best studies, the last two its worst.
@@ -159,7 +160,7 @@ plots.panel_figure(notebook.examples(test, [*good, *bad], {best["system"]: writt
 # Images to caption, and images with a reference to scores: what the older project ended with.
 
 # %%
-from xray_captioning.evaluation.scores import score
+from xray_captioning.metrics.scores import score
 
 
 def images_to_caption(images, beam_size=3):

@@ -43,7 +43,8 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import charts, notebook, plots
+from xray_captioning import notebook
+from xray_captioning.plots import charts, panels
 from xray_captioning.comparison import compare
 
 notebook.setup()
@@ -93,7 +94,7 @@ losses = {name: [row["val_loss"] for row in notebook.history(run)] for name, run
 charts.lines(losses, "epoch", "validation loss")
 
 # %%
-plots.curves_figure(notebook.history(runs["vit_gpt2"]))
+panels.curves_figure(notebook.history(runs["vit_gpt2"]))
 
 # %% [markdown]
 # ## What they write
@@ -107,7 +108,7 @@ test = notebook.part(studies, split, config)
 images, shown = notebook.images_of(test, config), notebook.telling(test, 3)
 captions = {name: model.caption(images, beam_size=3) for name, model in captioners.items()}
 examples = notebook.examples(test, shown, captions, config)
-plots.panel_figure(examples)
+panels.panel_figure(examples)
 
 # %% [markdown]
 # ## Cross-attention, word by word
@@ -117,11 +118,11 @@ plots.panel_figure(examples)
 # its subject lies: a warning against taking such pictures for explanations.
 
 # %%
-plots.words_figure(examples[0], most=24)
+panels.words_figure(examples[0], most=24)
 
 # %%
 other = notebook.examples(test, shown[:1], dict(reversed(captions.items())), config)
-plots.words_figure(other[0], most=24)
+panels.words_figure(other[0], most=24)
 
 # %% [markdown]
 # ## Scores

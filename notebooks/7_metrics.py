@@ -37,7 +37,8 @@ STUDIES = 2000  # phantoms to draw where there are no data
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import charts, notebook
+from xray_captioning import notebook
+from xray_captioning.plots import charts
 from xray_captioning.evaluation.baselines import random_captions
 from xray_captioning.evaluation.constants import constant_captions
 

@@ -38,7 +38,8 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import notebook, plots
+from xray_captioning import notebook
+from xray_captioning.plots import panels
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -62,7 +63,7 @@ print((own / "captions.csv").read_text()[:400])
 # Below, one image as PNG and as DICOM.
 
 # %%
-from xray_captioning.data.dicom import view_of
+from xray_captioning.data.dicom.pixels import view_of
 from xray_captioning.data.images import read_image
 
 png = studies["images"][0][0]
@@ -95,7 +96,7 @@ print(said.read_text())
 # %%
 shown = xc.read_studies(own)
 shown = shown.assign(reference=shown["impression"])
-plots.panel_figure(notebook.examples(shown, notebook.telling(shown, 2)))
+panels.panel_figure(notebook.examples(shown, notebook.telling(shown, 2)))
 
 # %% [markdown]
 # ## Train
@@ -121,7 +122,7 @@ print(said.read_text())
 print(said.read_text())
 
 # %%
-plots.curves_figure(notebook.history(Path(run)))
+panels.curves_figure(notebook.history(Path(run)))
 
 # %% [markdown]
 # ## Evaluate
@@ -155,7 +156,7 @@ print(said.read_text())
 captioner = xc.Captioner.load(run)
 test = shown.iloc[notebook.telling(shown, 1)]
 captions = captioner.caption(notebook.images_of(test, captioner.config), beam_size=3)
-plots.words_figure(notebook.examples(test, [0], {"own": captions}, captioner.config)[0])
+panels.words_figure(notebook.examples(test, [0], {"own": captions}, captioner.config)[0])
 
 # %% [markdown]
 # ## Serve

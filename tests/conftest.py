@@ -20,7 +20,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of 24 small synthetic studies in the Kaggle layout."""
-    from xray_captioning.data.phantom import write_phantoms
+    from xray_captioning.phantom.dataset import write_phantoms
 
     folder = tmp_path_factory.mktemp("phantoms") / "phantom"
     return write_phantoms(folder, studies=24, seed=1, size=96)
@@ -60,8 +60,8 @@ def tiny_encoder_run(
     tiny_cache: Path,
 ) -> Path:
     """Run folder, and bundle, of an encoder trained on the phantoms for two epochs."""
-    from xray_captioning.data.sources import read_studies
-    from xray_captioning.encoder_training import train_encoder
+    from xray_captioning.data.sources.reading import read_studies
+    from xray_captioning.training.encoder import train_encoder
 
     out = tmp_path_factory.mktemp("runs") / "encoder"
     train_encoder(read_studies(phantoms), tiny_config, out, tiny_cache, weights="random")
@@ -80,9 +80,9 @@ def tiny_run(
 
     Tests that change it work on a copy.
     """
-    from xray_captioning.data.sources import read_studies
+    from xray_captioning.data.sources.reading import read_studies
     from xray_captioning.encoders.saved import load_encoder
-    from xray_captioning.training import train
+    from xray_captioning.training.captions import train
 
     out = tmp_path_factory.mktemp("runs") / "captioner"
     encoder = load_encoder(tiny_encoder_run)

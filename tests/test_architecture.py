@@ -30,18 +30,16 @@ HEAVY = (
 # From top to bottom. A room may use those on lines above its own, and itself.
 LAYERS = [
     ["errors"],
-    ["findings", "files", "journal", "config", "backend", "presets", "keras2"],
-    ["data", "text", "download"],
-    ["search", "evaluation", "plots", "bundle", "card", "caption_table", "references", "fetch"],
-    ["charts"],
-    ["labels", "data.batches", "review"],
+    ["findings", "files", "config", "backend", "presets"],
+    ["checkpoints", "search"],
+    ["text", "hub", "bundles"],
+    ["data", "plots"],
+    ["phantom", "metrics"],
+    ["evaluation"],
+    ["review"],
     ["encoders", "decoders"],
-    ["losses", "searches"],
-    ["confidence"],
-    ["captioner", "caches", "teacher_forcing"],
-    ["run_state", "legacy", "calibration", "batch"],
-    ["training"],
-    ["encoder_training"],
+    ["captioner"],
+    ["training", "legacy", "batch"],
     ["comparison"],
     ["demo", "serving", "notebook"],
     ["cli"],
@@ -50,17 +48,26 @@ LAYERS = [
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # These see strings, arrays and files only.
 NO_MODEL = (
+    "bundles",
+    "checkpoints",
     "data",
-    "text",
-    "search",
     "evaluation",
+    "metrics",
+    "phantom",
     "plots",
-    "charts",
-    "bundle",
-    "card",
-    "references",
+    "search",
+    "text",
 )
-BACKEND_FREE = ("evaluation", "text", "data.sources", "data.phantom", "data.images", "config")
+BACKEND_FREE = (
+    "config",
+    "data.dicom",
+    "data.images",
+    "data.sources",
+    "evaluation",
+    "metrics",
+    "phantom",
+    "text",
+)
 
 
 def modules() -> list[str]:
@@ -126,7 +133,7 @@ def test_rooms_look_upwards_only(module: str) -> None:
 @pytest.mark.parametrize("module", modules())
 def test_what_needs_no_model_knows_none(module: str) -> None:
     if room(module) in NO_MODEL:
-        model = {"captioner", "encoders", "decoders", "training", "encoder_training", "run_state"}
+        model = {"captioner", "encoders", "decoders", "training"}
         assert not {room(other) for other in own(module)} & model
 
 

@@ -7,10 +7,10 @@ import warnings
 
 import pytest
 
-from xray_captioning.captioner import Captioner
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.comparison import compare
 from xray_captioning.config import Config
-from xray_captioning.data.sources import read_studies
+from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.collapse import CollapseWarning

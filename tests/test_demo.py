@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from xray_captioning.captioner import Captioner
+from xray_captioning.captioner.captioner import Captioner
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    from xray_captioning import captioner, demo
+    from xray_captioning import demo
+    from xray_captioning.captioner import captioner
     from xray_captioning.encoders import saved
 
     def never(*args, **kwargs):

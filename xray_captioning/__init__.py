@@ -13,28 +13,28 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from xray_captioning import legacy
-    from xray_captioning.captioner import Caption, Captioner
+    from xray_captioning.captioner.captioner import Caption, Captioner
     from xray_captioning.config import Config, load_preset
-    from xray_captioning.data.phantom import write_phantoms
-    from xray_captioning.data.sources import read_studies
+    from xray_captioning.data.sources.reading import read_studies
     from xray_captioning.data.splits import split_studies
-    from xray_captioning.evaluation.labeler import label_report
-    from xray_captioning.evaluation.scores import score
+    from xray_captioning.metrics.labeler import label_report
+    from xray_captioning.metrics.scores import score
+    from xray_captioning.phantom.dataset import write_phantoms
     from xray_captioning.text.cleaning import clean
     from xray_captioning.text.tokenizer import Tokenizer
 
 _HOMES = {
-    "Caption": "captioner",
-    "Captioner": "captioner",
+    "Caption": "captioner.captioner",
+    "Captioner": "captioner.captioner",
     "Config": "config",
     "Tokenizer": "text.tokenizer",
     "clean": "text.cleaning",
-    "label_report": "evaluation.labeler",
+    "label_report": "metrics.labeler",
     "load_preset": "config",
-    "read_studies": "data.sources",
-    "score": "evaluation.scores",
+    "read_studies": "data.sources.reading",
+    "score": "metrics.scores",
     "split_studies": "data.splits",
-    "write_phantoms": "data.phantom",
+    "write_phantoms": "phantom.dataset",
 }
 
 __all__ = [

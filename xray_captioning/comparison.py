@@ -13,6 +13,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.features import Array, ArrayCache, stack_features
 from xray_captioning.data.images import read_images
 from xray_captioning.data.splits import Split
+from xray_captioning.data.targets import reference_texts, scored_text, study_images, usable_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import (
     constant_caption,
@@ -28,14 +29,13 @@ from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import Results, judge
 from xray_captioning.evaluation.systems import Texts, in_order
 from xray_captioning.evaluation.table import System
-from xray_captioning.plots import Example, plot_panel
-from xray_captioning.references import reference_texts, scored_text, study_images, usable_studies
+from xray_captioning.plots.panels import Example, plot_panel
 from xray_captioning.text.cleaning import clean
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
     import pandas as pd
 
-    from xray_captioning.captioner import Caption, Captioner
+    from xray_captioning.captioner.captioner import Caption, Captioner
     from xray_captioning.decoders import Features
 
 
@@ -265,7 +265,7 @@ def _features(captioner: Captioner, studies: pd.DataFrame, cache: str | Path) ->
 def _filled(
     captioner: Captioner, studies: pd.DataFrame, cache: str | Path
 ) -> tuple[ArrayCache, list[list[str]]]:
-    from xray_captioning.caches import cached_features
+    from xray_captioning.encoders.caches import cached_features
 
     images = study_images(studies, captioner.config)
     return cached_features(images, captioner.encoder, captioner.config, cache), images

@@ -9,11 +9,11 @@ from typing import Any
 
 from xray_captioning.comparison import measure
 from xray_captioning.config import load_preset
-from xray_captioning.data.phantom import NOTICE, write_phantoms
-from xray_captioning.data.sources import read_studies
+from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import split_studies
-from xray_captioning.encoder_training import train_encoder
-from xray_captioning.training import train
+from xray_captioning.phantom.dataset import NOTICE, write_phantoms
+from xray_captioning.training.captions import train
+from xray_captioning.training.encoder import train_encoder
 
 STUDIES = 1820  # 200 of them to test on
 

@@ -352,7 +352,7 @@ def _flip_a_byte(path: Path) -> None:
 
 
 def _reformat(bundle: Path) -> None:
-    from xray_captioning.bundle import write_bundle
+    from xray_captioning.bundles.bundle import write_bundle
 
     values = json.loads((bundle / "captioner.json").read_text("utf-8"))
     content = json.dumps({**values, "format": 99})

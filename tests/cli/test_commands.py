@@ -214,7 +214,7 @@ def test_warnings_of_the_package_are_one_line(
 ) -> None:
     import warnings
 
-    import xray_captioning.data.phantom as phantom
+    import xray_captioning.phantom.dataset as phantom
 
     def write(*_: object, **__: object) -> None:
         warnings.warn_explicit("first\nsecond", UserWarning, "x.py", 1, "xray_captioning.data")

@@ -7,8 +7,8 @@ from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.decoders.decoder import masked_softmax
-from xray_captioning.losses import WordCrossentropy
 from xray_captioning.search import Rules, beam_search, greedy_search
+from xray_captioning.training.losses import WordCrossentropy
 
 VOCABULARY, GRID, CHANNELS, TIME = 23, (2, 2, 3), 5, 7
 REGIONS = 12

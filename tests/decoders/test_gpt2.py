@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.captioner import Captioner, new_model
+from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.config import Config
-from xray_captioning.data.sources import read_studies
+from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.data.targets import study_images
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.decoders.language_model import (
     LanguageModel,
@@ -19,7 +20,6 @@ from xray_captioning.decoders.language_model import (
 )
 from xray_captioning.encoders import Encoder
 from xray_captioning.errors import BundleError, ConfigError, MissingExtraError
-from xray_captioning.references import study_images
 from xray_captioning.text.byte_pairs import END, BytePairTokenizer
 from xray_captioning.text.token_ids import TokenIds
 

@@ -11,7 +11,7 @@ from xray_captioning.backend import keras, ops
 from xray_captioning.encoders import ENCODERS, Encoder, FindingModel
 from xray_captioning.encoders.saved import weights_digest
 from xray_captioning.errors import ConfigError
-from xray_captioning.losses import MaskedBinaryCrossentropy
+from xray_captioning.training.losses import MaskedBinaryCrossentropy
 
 SIZE = 64
 WHOLE = ("phantom_cnn", "vit_tiny", "mobilenetv2")

@@ -15,9 +15,9 @@ from xray_captioning.evaluation.baselines import (
     retrieval_captions,
     shuffled_captions,
 )
-from xray_captioning.evaluation.clinical import label_matrix
-from xray_captioning.evaluation.scores import score
 from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics.clinical import label_matrix
+from xray_captioning.metrics.scores import score
 
 TEXTS = [
     "no acute disease .",

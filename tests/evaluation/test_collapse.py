@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from xray_captioning.data.phantom_reports import report
-from xray_captioning.data.phantom_study import sample_study
 from xray_captioning.evaluation.baselines import constant_caption, random_captions
 from xray_captioning.evaluation.collapse import caption_spread
 from xray_captioning.evaluation.results import Results, judge
 from xray_captioning.evaluation.table import System
+from xray_captioning.phantom.reports import report
+from xray_captioning.phantom.study import sample_study
 from xray_captioning.text.cleaning import clean
 
 STUDIES = 150

@@ -5,9 +5,9 @@ import pytest
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import constants
-from xray_captioning.evaluation.clinical import clinical_scores
 from xray_captioning.evaluation.constants import CONSTANT_METRICS, constant_captions
-from xray_captioning.evaluation.scores import score
+from xray_captioning.metrics.clinical import clinical_scores
+from xray_captioning.metrics.scores import score
 
 SENTENCES = [
     "the lungs are clear .",

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from xray_captioning.evaluation.cases import choose_cases
-from xray_captioning.evaluation.clinical import confusion, label_matrix
 from xray_captioning.evaluation.html import page, tag
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import judge
 from xray_captioning.evaluation.table import System
+from xray_captioning.metrics.clinical import confusion, label_matrix
 
 HOSTILE = '<script>alert(1)</script> "left effusion" & <img src=x onerror=alert(2)> | \x00\x07 ]]>'
 NAMES = ["summary", "findings", "length and variety", "cases", "contradictions"]

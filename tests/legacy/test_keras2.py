@@ -11,6 +11,7 @@ import pytest
 import xray_captioning as xc
 from tests.legacy.keras2_files import SIZES, Older, decoder_layers, renamed, sigmoid, write
 from xray_captioning.backend import keras, ops
+from xray_captioning.checkpoints.keras2 import StoredArray
 from xray_captioning.cli import main
 from xray_captioning.config import load_preset
 from xray_captioning.data.images import read_images
@@ -20,7 +21,6 @@ from xray_captioning.encoders.chexnet import densenet121_variables, match_densen
 from xray_captioning.encoders.saved import new_encoder
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.findings import NIH14
-from xray_captioning.keras2 import StoredArray
 
 VOCABULARY = SIZES["vocabulary"]
 NAMES = {"dense_3": "dense_11", "dense_2": "dense_10", "dense_1": "dense_9", "dense/": "dense_8/"}

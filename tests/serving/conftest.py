@@ -8,7 +8,7 @@ pytest.importorskip("waitress")
 
 @pytest.fixture(scope="session")
 def captioner():
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
 
     return Captioner.load("phantom_attention")
 

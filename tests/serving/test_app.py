@@ -14,8 +14,8 @@ pytest.importorskip("streamlit")
 from streamlit import get_option
 from streamlit.testing.v1 import AppTest
 
-from xray_captioning.bundle import find_bundle
-from xray_captioning.captioner import Captioner
+from xray_captioning.bundles.bundle import find_bundle
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.serving import app, app_pictures
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from xray_captioning.captioner import Alternative, Caption, Sentence
-from xray_captioning.data.phantom import render, sample_study
+from xray_captioning.captioner.captioner import Alternative, Caption, Sentence
 from xray_captioning.errors import DataError, ImageError
+from xray_captioning.phantom.dataset import render, sample_study
 from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving import app_pictures as pictures
 from xray_captioning.serving import app_view as view

@@ -40,7 +40,7 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
 
     --seed chooses the drawn samples.
     """
-    from xray_captioning.bundle import find_bundle, read_bundle
+    from xray_captioning.bundles.bundle import find_bundle, read_bundle
 
     for bundle in bundles:
         read_bundle(find_bundle(bundle), "captioner")

@@ -14,7 +14,7 @@ from xray_captioning.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xray_captioning.confidence import Calibration
+    from xray_captioning.captioner.confidence import Calibration
     from xray_captioning.evaluation.reliability import Reliability
 
 
@@ -59,7 +59,7 @@ def calibrate(
     On studies that it was not trained on. The bundle then gives each sentence a confidence and
     each study a novelty; its weights stay as they are.
     """
-    from xray_captioning.bundle import read_bundle
+    from xray_captioning.bundles.bundle import read_bundle
     from xray_captioning.config import Config
     from xray_captioning.data.splits import split_studies
 
@@ -74,9 +74,9 @@ def calibrate(
 
     others = _check_studies(check, folder) if check else studies
 
-    from xray_captioning import calibration as fitting
-    from xray_captioning.captioner import Captioner
-    from xray_captioning.references import usable_studies
+    from xray_captioning.captioner import calibration as fitting
+    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.data.targets import usable_studies
 
     usable = usable_studies(others, config)
     if check is None:
@@ -91,7 +91,7 @@ def calibrate(
 
 
 def _own_bundle(name: str) -> Path:
-    from xray_captioning.bundle import find_bundle
+    from xray_captioning.bundles.bundle import find_bundle
 
     folder = find_bundle(name)
     if not Path(name).exists():
@@ -111,8 +111,8 @@ def _check_studies(path: Path, bundle: Path) -> pd.DataFrame:
 
 
 def _keep(folder: Path, calibration: Calibration) -> None:
-    from xray_captioning.bundle import read_bundle, rewrite_bundle
-    from xray_captioning.card import model_card
+    from xray_captioning.bundles.bundle import read_bundle, rewrite_bundle
+    from xray_captioning.bundles.card import model_card
 
     def change(aside: Path) -> None:
         calibration.save(aside)

@@ -73,7 +73,7 @@ def caption(
     is looked at first.
     """
     _check_options(images, data, image_dir, out, resume, findings)
-    from xray_captioning.bundle import find_bundle, read_bundle
+    from xray_captioning.bundles.bundle import find_bundle, read_bundle
     from xray_captioning.config import Config
 
     folder = find_bundle(bundle)
@@ -113,7 +113,7 @@ def _check_options(
     if out is not None and findings:
         raise ConfigError("a file of --out holds the findings anyway; leave out --findings")
     if out is not None:
-        from xray_captioning.caption_table import check_out, is_whole
+        from xray_captioning.batch.caption_table import check_out, is_whole
 
         if not (resume and is_whole(out)):
             check_out(out, resume)
@@ -122,10 +122,10 @@ def _check_options(
 def _write_file(
     folder: Path, values: dict[str, Any], named: Named, out: Path, beam: int | None, resume: bool
 ) -> None:
-    from xray_captioning.batch import Study, caption_to_file, check_whole
-    from xray_captioning.bundle import MANIFEST
-    from xray_captioning.caption_table import is_whole
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.batch.caption_table import is_whole
+    from xray_captioning.batch.run import Study, caption_to_file, check_whole
+    from xray_captioning.bundles.bundle import MANIFEST
+    from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.files import sha256_file
 
     studies = [Study(*found) for found in named]
@@ -148,8 +148,8 @@ def _named(images: tuple[str, ...], config: Config) -> Named:
 
 def _source_studies(data: Path, image_dir: Path | None, config: Config) -> Named:
     """Return the id of each study and those of its images that are there and looked at."""
-    from xray_captioning.data.sources import read_studies, with_images
-    from xray_captioning.references import study_images
+    from xray_captioning.data.sources.reading import read_studies, with_images
+    from xray_captioning.data.targets import study_images
 
     studies = read_studies(data, image_dir)
     present = with_images(studies)
@@ -161,7 +161,7 @@ def _source_studies(data: Path, image_dir: Path | None, config: Config) -> Named
 def _print_captions(
     folder: Path, _: Config, values: dict[str, Any], studies: Studies, beam: int | None
 ) -> None:
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
 
     captioner = Captioner.load(folder)
     _note(values)
@@ -182,7 +182,7 @@ def _print_table(
 
 
 def _captioner_rows(folder: Path, beam: int | None) -> Rows:
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.encoders.classification import finding_probabilities
 
     captioner = Captioner.load(folder)

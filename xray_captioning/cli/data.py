@@ -17,7 +17,7 @@ from xray_captioning.cli import options
 @options.seed
 def phantom(out: Path, studies: int, size: int, seed: int | None) -> None:
     """Write synthetic two-view studies with known findings, in the Kaggle layout."""
-    from xray_captioning.data.phantom import write_phantoms
+    from xray_captioning.phantom.dataset import write_phantoms
 
     write_phantoms(out, studies=studies, seed=seed or 0, size=size)
     click.echo(f"{studies} synthetic studies in {out}")
@@ -40,7 +40,7 @@ def prepare(
 
     The split depends on the data only, so that no seed can carry a test study into training.
     """
-    from xray_captioning.data.sources import (
+    from xray_captioning.data.sources.reading import (
         format_summary,
         read_studies,
         render_captions,

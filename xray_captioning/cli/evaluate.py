@@ -18,7 +18,7 @@ from xray_captioning.evaluation.systems import read_captions
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
 
 PROTOCOLS = ("coco", "nltk", "legacy")
 WHY = (
@@ -91,7 +91,7 @@ def evaluate(
     text.section, or the findings where there are no impressions. A system that is not clearly
     better than a fixed report is warned of.
     """
-    from xray_captioning.bundle import find_bundle
+    from xray_captioning.bundles.bundle import find_bundle
     from xray_captioning.data.splits import split_studies
 
     _check_report(report)
@@ -136,8 +136,8 @@ def evaluate(
 @options.seed
 def score(references: Path, hypotheses: Path, seed: int | None) -> None:
     """Score hypotheses against references under three protocols; texts split at whitespace."""
-    from xray_captioning.evaluation.scores import score as measure
     from xray_captioning.evaluation.table import format_table
+    from xray_captioning.metrics.scores import score as measure
 
     pairs = _lines(references), _lines(hypotheses)
     if not pairs[0]:
@@ -154,7 +154,7 @@ def score(references: Path, hypotheses: Path, seed: int | None) -> None:
 def _load(names: list[str], folders: list[Path]) -> dict[str, Captioner]:
     if not folders:
         return {}
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
 
     return {name: Captioner.load(folder) for name, folder in zip(names, folders)}
 
@@ -163,7 +163,7 @@ def _configuration(
     folders: list[Path], assignments: tuple[str, ...], protocol: str | None, studies: pd.DataFrame
 ) -> Config:
     """Return the configuration whose section and cleaning make the references."""
-    from xray_captioning.bundle import read_bundle
+    from xray_captioning.bundles.bundle import read_bundle
 
     config = Config()
     if folders:
@@ -217,7 +217,7 @@ def _check_published(studies: pd.DataFrame, split_file: Path | None, data: Path)
 
 def _with_text(studies: pd.DataFrame, config: Config, images_too: bool) -> pd.DataFrame:
     from xray_captioning.data.studies import with_images
-    from xray_captioning.references import reference_texts
+    from xray_captioning.data.targets import reference_texts
 
     if images_too:
         studies = with_images(studies)

@@ -11,7 +11,7 @@ from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xray_captioning.fetch import Entry
+    from xray_captioning.hub.fetch import Entry
 
 
 @click.command()
@@ -30,7 +30,7 @@ def fetch(
     NAME is chexnet, attention, iu-reports, iu-images or kaggle. Files that are there already are
     checked and not downloaded again; an interrupted download goes on where it stopped.
     """
-    from xray_captioning import fetch as published
+    from xray_captioning.hub import fetch as published
 
     entries = published.read_registry(registry)
     if only_list:

@@ -11,7 +11,7 @@ from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = (
     "CheXNet sees these images as the older project showed them, not as in its training; for "
@@ -74,7 +74,7 @@ def _import_chexnet(weights: Path, out: Path, normalisation: str) -> None:
 
 
 def _check_out(out: Path, kind: str) -> None:
-    from xray_captioning.bundle import read_bundle
+    from xray_captioning.bundles.bundle import read_bundle
     from xray_captioning.legacy import SOURCE
 
     if not out.is_dir() or not any(out.iterdir()):

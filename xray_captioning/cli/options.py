@@ -64,7 +64,7 @@ def load_studies(
     data: Path, images: Path | None, captions_from_labels: bool = False
 ) -> pd.DataFrame:
     """Read studies, and say once how many images are missing."""
-    from xray_captioning.data.sources import read_studies, render_captions, summarise
+    from xray_captioning.data.sources.reading import read_studies, render_captions, summarise
 
     studies = read_studies(data, images)
     if captions_from_labels:
@@ -81,7 +81,7 @@ def load_studies(
 
 def describe_data(data: Path) -> dict[str, Any]:
     """Return what a model card says of where the studies came from."""
-    from xray_captioning.data.phantom import NOTICE, is_phantom
+    from xray_captioning.phantom.dataset import NOTICE, is_phantom
 
     about = {"source": data.resolve().name}
     return {**about, "notice": NOTICE} if is_phantom(data) else about
@@ -128,7 +128,7 @@ def check_not_trained_on(
 
 def _trained_on(bundle: Path, studies: pd.DataFrame) -> bool:
     """Whether a bundle was trained on these very studies and knows which of them."""
-    from xray_captioning.bundle import read_bundle
+    from xray_captioning.bundles.bundle import read_bundle
     from xray_captioning.data.splits import data_digest
 
     trained = read_bundle(bundle, "encoder")["about"].get("data", {}).get("digest")

@@ -51,7 +51,7 @@ def serve(
     """
     from dataclasses import replace
 
-    from xray_captioning.bundle import find_bundle, read_bundle
+    from xray_captioning.bundles.bundle import find_bundle, read_bundle
     from xray_captioning.serving.settings import Settings, find_token
 
     folder = find_bundle(bundle)
@@ -89,7 +89,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _server(folder: Path, sock: socket.socket, settings: Settings) -> Server:
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.serving.api import create_app
     from xray_captioning.serving.server import Server, stop_on_signals
 

@@ -64,8 +64,8 @@ def train_encoder(
     studies = options.load_studies(data, images)
     split = options.find_split(studies, split_file)
 
-    from xray_captioning.encoder_training import train_encoder as fit
     from xray_captioning.evaluation.table import format_table
+    from xray_captioning.training.encoder import train_encoder as fit
 
     about = options.describe_data(data)
     with _nothing_left_if_refused(out):
@@ -106,7 +106,7 @@ def train(
     resume: bool,
 ) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
-    from xray_captioning.references import usable_studies
+    from xray_captioning.data.targets import usable_studies
 
     config = options.make_config(preset, assignments, seed)
     _check_run(out, config, resume)
@@ -121,7 +121,7 @@ def train(
     from xray_captioning.decoders import check_decoder
     from xray_captioning.encoders.saved import starting_encoder
     from xray_captioning.evaluation.table import format_table
-    from xray_captioning.training import train as fit
+    from xray_captioning.training.captions import train as fit
 
     check_decoder(config.model)
     encoder = starting_encoder(config, bundles[0] if bundles else None)
@@ -186,7 +186,7 @@ def _nothing_left_if_refused(out: Path) -> Iterator[None]:
 
 
 def _encoder_bundle(name: str) -> Path:
-    from xray_captioning.bundle import find_bundle, read_bundle
+    from xray_captioning.bundles.bundle import find_bundle, read_bundle
 
     found = find_bundle(name)
     read_bundle(found, "encoder")

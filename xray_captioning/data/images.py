@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png
-from xray_captioning.data.dicom import PREAMBLE, decode_dicom, is_dicom, view_of
+from xray_captioning.data.dicom.pixels import PREAMBLE, decode_dicom, is_dicom, view_of
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
 Pixels = NDArray[np.float32]
@@ -173,7 +173,8 @@ def decode_image(
     Grey is repeated in three channels; 16-bit values are divided by 65,535; transparency is
     composited on black. The file's structure is checked first, a PNG's checksums included,
     because some decoders fill what is missing with grey and say nothing. What is made of a DICOM
-    file's values, before it is resized, is told at `xray_captioning.data.dicom.decode_dicom`.
+    file's values, before it is resized, is told at
+    `xray_captioning.data.dicom.pixels.decode_dicom`.
 
     Parameters
     ----------

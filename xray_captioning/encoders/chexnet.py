@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby, takewhile
 from typing import Any
 
+from xray_captioning.checkpoints.keras2 import StoredArray, mismatches, read_keras2
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.errors import BundleError
 from xray_captioning.findings import NIH14
-from xray_captioning.keras2 import StoredArray, mismatches, read_keras2
 
 CLASSIFIER = "chexnet_output"
 

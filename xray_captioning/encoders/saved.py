@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.backend import ops
-from xray_captioning.bundle import FORMAT, find_bundle, read_bundle, write_bundle
-from xray_captioning.card import model_card
+from xray_captioning.bundles.bundle import FORMAT, find_bundle, read_bundle, write_bundle
+from xray_captioning.bundles.card import model_card
+from xray_captioning.checkpoints.keras2 import is_keras2
 from xray_captioning.config import Config
 from xray_captioning.data.features import (
     BATCH,
@@ -32,7 +33,6 @@ from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.errors import BundleError, ConfigError
-from xray_captioning.keras2 import is_keras2
 
 
 def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:

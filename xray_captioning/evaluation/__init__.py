@@ -1,1 +1,1 @@
-"""Strings in, numbers out; nothing here imports a model."""
+"""Systems, baselines, intervals and the report; nothing here imports a model."""

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.clinical import Labels, label_matrix
 from xray_captioning.evaluation.constants import CONSTANT_METRICS, constant_captions
-from xray_captioning.evaluation.labeler import DENIED, PRESENT, UNCERTAIN
 from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics.clinical import Labels, label_matrix
+from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
 
 Array = NDArray[Any]
 

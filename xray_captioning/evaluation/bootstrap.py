@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.clinical import label_matrix
-from xray_captioning.evaluation.ngrams import checked_texts
 from xray_captioning.evaluation.statistics import Statistics, study_statistics, weighted_scores
+from xray_captioning.metrics.clinical import label_matrix
+from xray_captioning.metrics.ngrams import checked_texts
 
 _CELLS = 1 << 23  # resamples times studies at a time: 64 MB of weights
 _PERCENTILES = (2.5, 97.5)

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from xray_captioning.evaluation.clinical import Contradiction, Labels, confusion, example_f1
 from xray_captioning.evaluation.figures import chips, thumbnail
 from xray_captioning.evaluation.html import Element, table, tag
-from xray_captioning.evaluation.labeler import PRESENT, UNCERTAIN, find_mentions
 from xray_captioning.evaluation.results import Results
-from xray_captioning.evaluation.rouge import rouge_l_rows
 from xray_captioning.evaluation.table import System
 from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics.clinical import Contradiction, Labels, confusion, example_f1
+from xray_captioning.metrics.labeler import PRESENT, UNCERTAIN, find_mentions
+from xray_captioning.metrics.rouge import rouge_l_rows
 
 EACH = 2
 """Cases of each kind."""
@@ -36,7 +36,7 @@ def choose_cases(
     ----------
     references, texts : sequence of str
     counts : array, shape (n, 18, 3)
-        What :func:`xray_captioning.evaluation.clinical.confusion` gives.
+        What :func:`xray_captioning.metrics.clinical.confusion` gives.
 
     Returns
     -------

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from xray_captioning.evaluation.bootstrap import Bootstrap, Difference
-from xray_captioning.evaluation.clinical import label_matrix
-from xray_captioning.evaluation.diversity import caption_entropy
-from xray_captioning.evaluation.labeler import PRESENT, UNCERTAIN
 from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics.clinical import label_matrix
+from xray_captioning.metrics.diversity import caption_entropy
+from xray_captioning.metrics.labeler import PRESENT, UNCERTAIN
 
 ALARM_METRICS = ("clinical_f1", "BLEU-4")
 """What decides, and what decides where no reference has a finding."""

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.bleu import bleu_from_statistics
-from xray_captioning.evaluation.clinical import label_matrix
-from xray_captioning.evaluation.labeler import PRESENT, UNCERTAIN
-from xray_captioning.evaluation.ngrams import NgramCounts, count_ngrams
 from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics.bleu import bleu_from_statistics
+from xray_captioning.metrics.clinical import label_matrix
+from xray_captioning.metrics.labeler import PRESENT, UNCERTAIN
+from xray_captioning.metrics.ngrams import NgramCounts, count_ngrams
 
 Array = NDArray[Any]
 

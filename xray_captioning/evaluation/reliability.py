@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.labeler import DENIED, label_report
-from xray_captioning.evaluation.sides import asserted_sides
 from xray_captioning.files import atomic_path
+from xray_captioning.metrics.labeler import DENIED, label_report
+from xray_captioning.metrics.sides import asserted_sides
 
 BINS = 10
 COLOURS = ("#999999", "#0072B2", "#D55E00")

@@ -10,12 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.evaluation.cases import cases_section, contradictions_section
-from xray_captioning.evaluation.clinical import (
-    FindingScore,
-    contradictions,
-    finding_table,
-    label_matrix,
-)
 from xray_captioning.evaluation.figures import bar, strip, variety
 from xray_captioning.evaluation.html import Element, page, table, tag
 from xray_captioning.evaluation.results import Results
@@ -30,6 +24,12 @@ from xray_captioning.evaluation.summary import (
 )
 from xray_captioning.evaluation.table import System, format_csv, format_markdown
 from xray_captioning.files import atomic_write
+from xray_captioning.metrics.clinical import (
+    FindingScore,
+    contradictions,
+    finding_table,
+    label_matrix,
+)
 
 DRAWN = 4
 """Systems that are drawn, beside the reports and a constant; the tables hold all."""

@@ -19,9 +19,9 @@ from xray_captioning.evaluation.collapse import (
     collapse_alarm,
     compare_systems,
 )
-from xray_captioning.evaluation.diversity import distinct_ngrams
 from xray_captioning.evaluation.table import System, finite, format_csv, system_row
 from xray_captioning.files import atomic_write
+from xray_captioning.metrics.diversity import distinct_ngrams
 
 Row = dict[str, Any]
 

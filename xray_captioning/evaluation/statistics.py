@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.evaluation.bleu import bleu_from_statistics, bleu_statistics
-from xray_captioning.evaluation.chrf import chrf_available, chrf_from_statistics, chrf_statistics
-from xray_captioning.evaluation.cider import cider_rows
-from xray_captioning.evaluation.clinical import (
+from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
+from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
+from xray_captioning.metrics.cider import cider_rows
+from xray_captioning.metrics.clinical import (
     Texts,
     confusion,
     example_f1,
@@ -21,9 +21,9 @@ from xray_captioning.evaluation.clinical import (
     scores_from_counts,
     share,
 )
-from xray_captioning.evaluation.ngrams import checked_pairs
-from xray_captioning.evaluation.rouge import rouge_l_rows, rouge_score_rows
-from xray_captioning.evaluation.sides import side_counts
+from xray_captioning.metrics.ngrams import checked_pairs
+from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
+from xray_captioning.metrics.sides import side_counts
 
 Statistics: TypeAlias = dict[str, NDArray[Any]]
 """Arrays whose first axis is the study, by the name of a score or of a group of scores."""

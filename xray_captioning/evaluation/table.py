@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from xray_captioning.evaluation.clinical import clinical_scores
-from xray_captioning.evaluation.scores import score
-from xray_captioning.evaluation.sides import side_agreement
+from xray_captioning.metrics.clinical import clinical_scores
+from xray_captioning.metrics.scores import score
+from xray_captioning.metrics.sides import side_agreement
 
 TEXT_COLUMNS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 SHOWN = ("system", "search", *TEXT_COLUMNS, "clinical_f1", "sides", "distinct", "n")

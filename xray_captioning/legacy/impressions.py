@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
-from xray_captioning.data import openi
+from xray_captioning.data.sources import openi
 from xray_captioning.errors import DataError
 from xray_captioning.text.cleaning import clean_legacy
 

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.captioner import Captioner, new_model
+from xray_captioning.captioner.captioner import Captioner, new_model
+from xray_captioning.checkpoints.keras2 import StoredArray, read_keras2
 from xray_captioning.config import Config
 from xray_captioning.decoders import CaptionModel
 from xray_captioning.encoders import Encoder
@@ -19,7 +20,6 @@ from xray_captioning.encoders.chexnet import (
 )
 from xray_captioning.errors import BundleError
 from xray_captioning.files import sha256_file
-from xray_captioning.keras2 import StoredArray, read_keras2
 from xray_captioning.legacy import SOURCE, layout
 from xray_captioning.text.tokenizer import Tokenizer
 

@@ -61,14 +61,14 @@ class Data:
     @property
     def phantoms(self) -> bool:
         """Whether the images are drawn."""
-        from xray_captioning.data.phantom import is_phantom
+        from xray_captioning.phantom.dataset import is_phantom
 
         return self.path.is_dir() and is_phantom(self.path)
 
     @property
     def about(self) -> dict[str, Any]:
         """What a bundle's model card says of where its studies came from."""
-        from xray_captioning.data.phantom import NOTICE
+        from xray_captioning.phantom.dataset import NOTICE
 
         source = {"source": "phantom" if self.phantoms else self.path.resolve().name}
         return {**source, "notice": NOTICE} if self.phantoms else source
@@ -187,7 +187,7 @@ def _find(path: str | Path | None, work: Path, studies: int, download: bool, see
             return Data(found, origin)
     if download:
         return Data(_download(), "kagglehub")
-    from xray_captioning.data.phantom import write_phantoms
+    from xray_captioning.phantom.dataset import write_phantoms
 
     folder = work / f"phantoms-{studies}"
     if not folder.is_dir():
@@ -198,7 +198,7 @@ def _find(path: str | Path | None, work: Path, studies: int, download: bool, see
 
 def _kaggle_folders(root: Path, depth: int) -> Iterator[Path]:
     """Yield the folders at or below a root that hold the Kaggle tables, the nearest first."""
-    from xray_captioning.data.kaggle import TABLES
+    from xray_captioning.data.sources.kaggle import TABLES
 
     level = [root]
     for _ in range(depth + 1):

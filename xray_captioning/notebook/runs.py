@@ -14,7 +14,7 @@ from xray_captioning.notebook.data import FEW, Data
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.data.splits import Split
     from xray_captioning.encoders import Encoder
 
@@ -150,10 +150,10 @@ def fit_encoder(
     -------
     encoder : Encoder
     rows : list of dict
-        As :func:`xray_captioning.encoder_training.train_encoder` returns them.
+        As :func:`xray_captioning.training.encoder.train_encoder` returns them.
     """
-    from xray_captioning.encoder_training import train_encoder
     from xray_captioning.encoders.saved import starting_encoder
+    from xray_captioning.training.encoder import train_encoder
 
     own = encoder_recipe(config)
     run, cache = run_folder(own, split, work), Path(work) / "cache"
@@ -182,8 +182,8 @@ def fit_captioner(
     Captioner
         Saved as a bundle in :func:`run_folder`.
     """
-    from xray_captioning.captioner import Captioner
-    from xray_captioning.training import train
+    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.training.captions import train
 
     run = run_folder(config, split, work)
     if (run / "manifest.json").is_file():

@@ -13,9 +13,9 @@ from xray_captioning.config import Config
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xray_captioning.captioner import Caption
+    from xray_captioning.captioner.captioner import Caption
     from xray_captioning.data.splits import Split
-    from xray_captioning.plots import Example
+    from xray_captioning.plots.panels import Example
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test"
     config : Config
     name : {"train", "val", "test"}
     """
-    from xray_captioning.references import reference_texts
+    from xray_captioning.data.targets import reference_texts
 
     found = studies[studies["study_id"].isin(split.parts[name])]
     found = found.assign(reference=reference_texts(found, config))
@@ -81,7 +81,7 @@ def telling(studies: pd.DataFrame, count: int = 4) -> list[int]:
 
 def images_of(studies: pd.DataFrame, config: Config) -> list[list[str]]:
     """Return the images of each study that a model looks at."""
-    from xray_captioning.references import study_images
+    from xray_captioning.data.targets import study_images
 
     return study_images(studies, config)
 
@@ -187,8 +187,8 @@ def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
         What :func:`xray_captioning.evaluation.table.system_row` gives, and ``contradictions``, the
         number of findings that one text asserts and the other denies.
     """
-    from xray_captioning.evaluation.clinical import contradictions
     from xray_captioning.evaluation.table import System, system_row
+    from xray_captioning.metrics.clinical import contradictions
 
     rows = [system_row([reference], System(name, None, [text])) for name, text in texts.items()]
     opposed = [len(contradictions([reference], [text])) for text in texts.values()]
@@ -205,7 +205,7 @@ def legacy_favourite(texts: Sequence[str], candidates: int = 300) -> str:
     candidates : int
         The most frequent texts, and the shortest, so many of each, are tried against 200 others.
     """
-    from xray_captioning.evaluation.bleu import bleu
+    from xray_captioning.metrics.bleu import bleu
 
     counts = Counter(texts)
     common = [text for text, _ in counts.most_common(candidates)]
@@ -227,7 +227,7 @@ def _example(
 ) -> Example:
     from xray_captioning.data.features import select_images
     from xray_captioning.data.images import read_images
-    from xray_captioning.plots import Example
+    from xray_captioning.plots.panels import Example
 
     written = {name: found[row] for name, found in captions.items()}
     first = next(iter(written.values()), None)

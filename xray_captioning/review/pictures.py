@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xray_captioning.data.dicom import decode_dicom, is_dicom
+from xray_captioning.data.dicom.pixels import decode_dicom, is_dicom
 from xray_captioning.data.images import MAX_PIXELS, opencv, read_image
 
 LONGEST = 768  # pixels

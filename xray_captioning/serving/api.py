@@ -13,7 +13,7 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 
-from xray_captioning.captioner import Captioner
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
 from xray_captioning.serving import metrics
 from xray_captioning.serving.answers import (

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import streamlit as st
 
-from xray_captioning.bundle import shipped_bundles
+from xray_captioning.bundles.bundle import shipped_bundles
 from xray_captioning.data.images import frontal_first
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.serving import app_parts as parts
@@ -26,7 +26,7 @@ from xray_captioning.serving import app_pictures as pictures
 from xray_captioning.serving import app_view as view
 
 if TYPE_CHECKING:
-    from xray_captioning.captioner import Captioner
+    from xray_captioning.captioner.captioner import Captioner
 
 TYPES = ["png", "jpg", "jpeg", "dcm", "dicom"]
 KEPT = {"study": 1, "result": 8}  # how many a session remembers: uploads may be large
@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] = ()) -> None:
 @st.cache_resource(show_spinner="Loading the model …", max_entries=4)
 def load(bundle: str) -> Captioner:
     """Return a bundle, loaded once for all sessions."""
-    from xray_captioning.captioner import Captioner  # here, so that the page appears at once
+    from xray_captioning.captioner.captioner import (
+        Captioner,  # here, so that the page appears at once
+    )
 
     captioner = Captioner.load(bundle)
     # Streamlit collects garbage after every event. Without this it looks at all of TensorFlow's

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.confidence import hedged, is_unfamiliar, sure_labels
+from xray_captioning.captioner.confidence import hedged, is_unfamiliar, sure_labels
 from xray_captioning.data.containers import JPEG, check_jpeg, check_png
-from xray_captioning.data.dicom import decode_dicom, is_dicom, view_of
+from xray_captioning.data.dicom.pixels import decode_dicom, is_dicom, view_of
 from xray_captioning.data.images import decode_image, frontal_first, opencv
-from xray_captioning.data.phantom import render, sample_study
 from xray_captioning.errors import DataError
+from xray_captioning.phantom.dataset import render, sample_study
 from xray_captioning.serving.settings import LONGEST, Settings
 
 if TYPE_CHECKING:
-    from xray_captioning.captioner import Caption, Captioner, Sentence
+    from xray_captioning.captioner.captioner import Caption, Captioner, Sentence
 
 NOTICE = (
     "Not for clinical use. For research and teaching only: the text is fluent whether or not it is "

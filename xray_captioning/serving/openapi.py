@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from xray_captioning import __version__
-from xray_captioning.captioner import Captioner
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.serving.settings import Settings
 from xray_captioning.serving.uploads import study_fields
 

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from xray_captioning.checkpoints.pickles import read_tokenizer_pickle
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
-from xray_captioning.text.legacy_pickle import read_tokenizer_pickle
 from xray_captioning.text.token_ids import (
     HEADER,
     Ids,

@@ -1,0 +1,335 @@
+"""The command caption with --out: what is written, what goes wrong, and what a kill leaves."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from xray_captioning.batch import run as batch
+from xray_captioning.batch.journal import Journal
+from xray_captioning.batch.run import Study, check_whole
+from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.cli import main
+from xray_captioning.errors import ConfigError
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "SIZE", 2)
+
+
+@pytest.fixture
+def folder(phantoms: Path, tmp_path: Path) -> Path:
+    """Copies of nine images of the phantoms."""
+    (tmp_path / "images").mkdir()
+    for image in sorted(phantoms.glob("images/*/*.png"))[:9]:
+        shutil.copy(image, tmp_path / "images")
+    return tmp_path / "images"
+
+
+def test_a_folder_of_images(
+    folder: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "captions.jsonl"
+    assert run("caption", folder, "--bundle", tiny_run, "--out", out) == 0
+    output, error = capfd.readouterr()
+    assert output == ""
+    assert error.endswith(f"{out}: 9 studies, 0 of them with an error\n")
+    rows, images = read(out), sorted(map(str, folder.iterdir()))
+    assert [row["study"] for row in rows] == images
+    captioner = Captioner.load(tiny_run)
+    chances = captioner.findings([[images[0]]])[0]
+    for image, row in zip(images, rows, strict=True):
+        [caption] = captioner.caption([[image]])
+        assert (row["images"], row["error"]) == ([image], None)
+        assert row["caption"] == caption.text
+        assert row["log_probability"] == pytest.approx(caption.log_probability, abs=1e-4)
+        assert [s["text"] for s in row["sentences"]] == [s.text for s in caption.sentences]
+    assert rows[0]["findings"] == pytest.approx(chances, abs=1e-5)
+    assert not list(out.parent.glob("*.part"))
+
+
+def test_two_views_of_a_data_source_are_one_study(
+    phantoms: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    out = tmp_path / "captions.parquet"
+    assert run("caption", "--data", phantoms, "--bundle", tiny_run, "--out", out) == 0
+    table = pd.read_parquet(out)
+    assert len(table) == 24
+    assert table["study"].str.startswith("9000").all()
+    assert set(map(len, table["images"])) <= {1, 2}
+    assert "_IM-0001-1001" in table["images"][0][0]
+    assert table["error"].isna().all()
+
+
+def test_a_study_without_its_images_has_a_row(
+    phantoms: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = shutil.copytree(phantoms, tmp_path / "data")
+    for image in data.glob("images/*/900003_*"):
+        image.unlink()
+    out = tmp_path / "captions.csv"
+    assert run("caption", "--data", data, "--bundle", tiny_run, "--out", out) == 1
+    assert "24 studies, 1 of them with an error" in capfd.readouterr().err
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = {row["study"]: row for row in csv.DictReader(file)}
+    assert rows["900003"]["error"] == "none of its images is there; check the image folder"
+    assert rows["900003"]["caption"] == ""
+    assert run("caption", "--data", data, "--bundle", tiny_run) == 0
+    output, error = capfd.readouterr()
+    assert "1 of 24 studies have no image there" in error
+    assert output.count("\n") == 23
+
+
+def test_hostile_files_are_rows_and_the_others_are_captioned(
+    folder: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    sound = sorted(folder.iterdir())
+    content = sound[0].read_bytes()
+    hostile = {
+        "a_empty.png": b"",
+        "b_text.png": b"not an image",
+        "c_cut.png": content[: len(content) // 2],
+        "d_flipped.png": content[:500] + bytes([content[500] ^ 64]) + content[501:],
+        "e_jpeg.jpg": b"\xff\xd8\xff\xe0" + b"\0" * 40,
+        "f_dicom.dcm": b"\0" * 128 + b"DICM" + b"\xff" * 60,
+        "g_line\nbreak.png": b"\x89PNG",
+        "h_=cmd().png": b"",
+        os.fsdecode(b"i_\xff\xfe.png"): b"",
+    }
+    for name, data in hostile.items():
+        (folder / name).write_bytes(data)
+    (folder / "z_folder.png").mkdir()
+    for suffix in ("csv", "jsonl"):
+        out = tmp_path / f"captions.{suffix}"
+        assert run("caption", folder, "--bundle", tiny_run, "--out", out) == 1
+        assert "18 studies, 9 of them with an error" in capfd.readouterr().err
+    rows = read(tmp_path / "captions.jsonl")
+    failed = [row for row in rows if row["error"]]
+    assert len(failed) == len(hostile)
+    assert {row["caption"] for row in failed} == {None}
+    assert not any("\n" in str(row["error"]) for row in failed)
+    alone = Captioner.load(tiny_run).caption([[str(image)] for image in sound])
+    assert [row["caption"] for row in rows if not row["error"]] == [c.text for c in alone]
+
+
+class Killed(BaseException):
+    """Stands for a kill, which no handler sees."""
+
+
+def killed_writing(monkeypatch: pytest.MonkeyPatch, lines: int, share: float) -> None:
+    """Let the journal of the next run end within the line after so many others."""
+
+    def write(journal: Journal, value: object) -> None:
+        nonlocal lines
+        lines -= 1
+        if lines < 0:
+            line = json.dumps(value).encode() + b"\n"
+            journal._file.write(line[: int(share * (len(line) + 1))])
+            journal._file.flush()
+            raise Killed
+        original(journal, value)
+
+    original = Journal._write
+    monkeypatch.setattr(Journal, "_write", write)
+
+
+def test_ten_kills_change_nothing(
+    phantoms: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = sorted(map(str, phantoms.glob("images/*/*.png")))[:16]
+    studies = [batch.Study(image, [image]) for image in images]
+    captioner, rng, calls, counted = (
+        Captioner.load(tiny_run),
+        random.Random(3),
+        list[str](),
+        batch.caption_rows,
+    )
+
+    def count(captioner, studies, beam_size=None):
+        calls.extend(study.name for study in studies)
+        return counted(captioner, studies, beam_size)
+
+    for suffix in ("csv", "parquet"):
+        whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"killed.{suffix}"
+        batch.caption_to_file(captioner, "digest", studies, whole)
+        calls.clear()
+        with monkeypatch.context() as counting:
+            counting.setattr(batch, "caption_rows", count)
+            for _ in range(10):
+                with monkeypatch.context() as patch:
+                    killed_writing(patch, rng.randrange(2), rng.random())
+                    with pytest.raises(Killed):
+                        batch.caption_to_file(captioner, "digest", studies, out, resume=True)
+                assert not out.exists()
+            batch.caption_to_file(captioner, "digest", studies, out, resume=True)
+        assert out.read_bytes() == whole.read_bytes()
+        # Nothing but the batch that was being written is ever done again.
+        assert len(calls) - len(studies) <= 10 * batch.SIZE
+
+
+def test_a_kill_between_the_last_two_steps(
+    folder: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["caption", folder, "--bundle", tiny_run, "--out", tmp_path / "captions.csv"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            run(*line)
+    before = (tmp_path / "captions.csv").read_bytes()
+    assert run(*line, "--resume") == 0
+    assert (tmp_path / "captions.csv").read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("change", ["bundle", "beam size", "set of studies or images"])
+def test_an_unfinished_run_of_something_else_is_refused(
+    folder: Path,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    change: str,
+) -> None:
+    out = tmp_path / "captions.csv"
+    line = ["caption", folder, "--bundle", tiny_run, "--out", out]
+    with monkeypatch.context() as patch:
+        killed_writing(patch, 2, 0.5)
+        with pytest.raises(Killed):
+            run(*line)
+    assert run(*line) == 2
+    assert "unfinished run; go on with --resume" in capfd.readouterr().err
+    if change == "bundle":
+        line[3] = tmp_path / "other"
+        Captioner.load(tiny_run).save(line[3])
+    elif change == "beam size":
+        line += ["--beam", "2"]
+    else:
+        os.utime(next(folder.iterdir()), (1, 1))
+    before = (tmp_path / "captions.csv.part").read_bytes()
+    assert run(*line, "--resume") == 2
+    assert f"begun with another {change}" in capfd.readouterr().err
+    assert (tmp_path / "captions.csv.part").read_bytes() == before
+
+
+def test_a_damaged_journal_is_refused(
+    folder: Path,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    line = ["caption", folder, "--bundle", tiny_run, "--out", tmp_path / "captions.csv"]
+    with monkeypatch.context() as patch:
+        killed_writing(patch, 2, 0.5)
+        with pytest.raises(Killed):
+            run(*line)
+    part = tmp_path / "captions.csv.part"
+    whole = part.read_text()
+    header, batch, *rest = whole.splitlines()
+    fewer = json.dumps(json.loads(batch)[:-1])
+    for damaged in (whole.replace('"images"', '"imagos"', 1), "\n".join([header, fewer, *rest])):
+        part.write_text(damaged)
+        assert run(*line, "--resume") == 2
+        assert "is damaged; remove it" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_whole_file_needs_no_resuming(
+    phantoms: Path,
+    tiny_run: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    suffix: str,
+) -> None:
+    images, out = sorted(phantoms.glob("images/*/*.png"))[:2], tmp_path / f"there{suffix}"
+    (tmp_path / "no.png").write_bytes(b"no image")
+    line = ["caption", *images, tmp_path / "no.png", "--bundle", tiny_run, "--out", out]
+    assert run(*line) == 1
+    before, _ = out.read_bytes(), capfd.readouterr()
+    assert run(*line, "--resume") == 1
+    said = capfd.readouterr().err
+    assert "whole; there is nothing to resume" in said
+    assert "3 studies, 1 of them" in said
+    del line[1]
+    assert run(*line, "--resume") == 2
+    assert "is there already, of other studies" in capfd.readouterr().err
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".txt"])
+@pytest.mark.parametrize("content", [b"mine", b"", b"\xff\xfe\x00", b"study\n1\n", b"3\n"])
+def test_a_whole_file_of_something_else(tmp_path: Path, suffix: str, content: bytes) -> None:
+    out = tmp_path / f"there{suffix}"
+    out.write_bytes(content)
+    with pytest.raises(ConfigError, match="is there already"):
+        check_whole(out, [Study("1", ["1.png"])])
+    assert out.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("x.png --data {data}", "give either IMAGE or DIR, or --data"),
+        ("", "give either IMAGE or DIR, or --data"),
+        ("{image} --images {data}", "give --data, too"),
+        ("{image} --resume", "give its --out, too"),
+        ("{image} --out {out}.csv --findings", "leave out --findings"),
+        ("{image} --out {out}.txt", "let its name end in .csv, .parquet or .jsonl"),
+        ("{image} --out {there}", "is there already; choose another --out"),
+        ("{image} --out {out}.csv --bundle {encoder}", "holds an encoder only"),
+    ],
+)
+def test_refusals(
+    options: str,
+    words: str,
+    phantoms: Path,
+    tiny_encoder_run: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "there.csv").write_text("mine")
+    image = next(phantoms.glob("images/*/*.png"))
+    places = {"data": phantoms, "image": image, "out": tmp_path / "out"}
+    places |= {"there": tmp_path / "there.csv", "encoder": tiny_encoder_run}
+    capfd.readouterr()
+    assert run("caption", *options.format(**places).split()) == 2
+    assert words in capfd.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["there.csv"]
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_resumed(phantoms: Path, tiny_run: Path, tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "xray_captioning", "caption", "--bundle", str(tiny_run)]
+    images = [str(phantoms / "images" / "images_normalized")] * 12
+    whole, out = tmp_path / "whole.csv", tmp_path / "killed.csv"
+    subprocess.run([*program, *images, "--out", str(whole)], check=True, capture_output=True)
+    line, part = [*program, *images, "--out", str(out)], Path(f"{out}.part")
+    process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") > 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not out.exists()
+    subprocess.run([*line, "--resume"], check=True, capture_output=True)
+    assert out.read_bytes() == whole.read_bytes()

@@ -1,0 +1,36 @@
+from xray_captioning.bundles.card import cell, model_card, table
+from xray_captioning.config import Config
+
+
+def values(kind: str = "captioner", **about: object) -> dict[str, object]:
+    return {"kind": kind, "config": Config().to_dict(), "findings": ["Edema"], "about": about}
+
+
+def test_a_captioner() -> None:
+    rows = [{"system": "mine", "BLEU-4": 0.12345}, {"system": "constant", "BLEU-4": None}]
+    card = model_card(
+        values(notice="made for tests", data={"training_studies": 12}, rows=rows, metrics={"n": 3})
+    )
+    assert card.startswith("# custom (captioner)\n")
+    for text in (
+        "made for tests",
+        "`global_attention`, writes the impression",
+        "findings it classifies: Edema",
+        "- training studies: 12",
+        "| system | BLEU-4 |\n| --- | --- |\n| mine | 0.123 |\n| constant |  |",
+        "- n: 3",
+        "not a medical device",
+    ):
+        assert text in card
+
+
+def test_an_encoder_writes_nothing() -> None:
+    card = model_card(values("encoder"))
+    assert card.startswith("# custom (encoder)\n")
+    assert "decoder" not in card.split("## What it is not for")[0]
+    assert "not a medical device" in card
+
+
+def test_table_and_cells() -> None:
+    assert table([{"a": 1}, {"a": "x"}]) == "| a |\n| --- |\n| 1 |\n| x |"
+    assert [cell(v) for v in (None, 0.5, 3, "x")] == ["", "0.500", "3", "x"]

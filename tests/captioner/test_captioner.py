@@ -1,0 +1,170 @@
+"""Bundles caption the same wherever and however they are asked."""
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xray_captioning.backend import ops
+from xray_captioning.captioner.captioner import Captioner, _sentences
+from xray_captioning.data.images import read_images
+from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.data.targets import study_images
+from xray_captioning.decoders import Features
+from xray_captioning.errors import BundleError, ConfigError, DataError, ImageError
+
+
+@pytest.fixture(scope="module")
+def captioner(tiny_run):
+    return Captioner.load(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def studies(phantoms, tiny_config):
+    return study_images(read_studies(phantoms), tiny_config)
+
+
+def same(first, second):
+    return all(
+        a.words == b.words
+        and math.isclose(a.log_probability, b.log_probability, abs_tol=1e-5, rel_tol=1e-6)
+        for a, b in zip(first, second, strict=True)
+    )
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_one_study_alone_is_captioned_as_in_a_batch(captioner, studies, beam_size):
+    together = captioner.caption(studies[:5], beam_size)
+    alone = [captioner.caption([study], beam_size)[0] for study in studies[:5]]
+    assert same(together, alone)
+
+
+def test_paths_bytes_and_pixels_are_captioned_alike(captioner, studies):
+    image = captioner.config.image
+    as_bytes = [[Path(path).read_bytes() for path in study] for study in studies[:3]]
+    pixels = [list(read_images(study, image.size, image.resize)) for study in studies[:3]]
+    expected = captioner.caption(studies[:3])
+    assert same(captioner.caption(as_bytes), expected)
+    assert same(captioner.caption(pixels), expected)
+
+
+def test_a_frontal_dicom_is_looked_at_first(captioner, studies):
+    pytest.importorskip("pydicom")
+    from .data.test_dicom import RAMP, dicom
+
+    frontal, lateral = dicom(ViewPosition="PA"), dicom(RAMP[::-1], ViewPosition="LL")
+    expected = captioner.features([[frontal, lateral]])
+    np.testing.assert_array_equal(
+        captioner.features([[lateral, frontal]]).regions, expected.regions
+    )
+    unnamed = [dicom(), dicom(RAMP[::-1])]
+    regions = [captioner.features([order]).regions for order in (unnamed, unnamed[::-1])]
+    assert np.abs(regions[0] - regions[1]).max() > 0
+
+
+def test_saving_and_loading_keeps_every_caption(captioner, studies, tmp_path):
+    captioner.save(tmp_path / "copy")
+    again = Captioner.load(tmp_path / "copy")
+    assert same(captioner.caption(studies[:4], 3), again.caption(studies[:4], 3))
+    assert again.config == captioner.config
+    assert again.split == captioner.split is not None
+    names = {path.name for path in (tmp_path / "copy").iterdir()}
+    assert not any(name.endswith((".pkl", ".pickle", ".npy")) for name in names)
+
+
+def test_the_log_probability_is_that_of_the_words(captioner, studies):
+    features = captioner.features(studies[:3])
+    captions = captioner.caption_features(features, 2)
+    tokenizer = captioner.tokenizer
+    for i, caption in enumerate(captions):
+        state = captioner.model.start(
+            Features(features.regions[i : i + 1], features.mask[i : i + 1])
+        )
+        token, total = tokenizer.start_id, 0.0
+        ids = [tokenizer.index[word] for word in caption.words]
+        if len(ids) < captioner.rules().maximum_length:
+            ids.append(tokenizer.end_id)
+        for following in ids:
+            logits, state = captioner.model.step(ops.convert_to_tensor([token]), state)
+            total += float(ops.log_softmax(logits)[0, following])
+            token = following
+        assert caption.log_probability == pytest.approx(total, abs=1e-4)
+
+
+def test_attention_has_a_map_a_word_and_a_view_and_sums_to_one(captioner, studies):
+    alone = next(study for study in studies if len(study) == 2)[:1]
+    (caption,) = captioner.caption([alone])
+    views, (rows, columns) = captioner.config.image.views, captioner.encoder.grid
+    assert caption.attention.shape == (len(caption.words), views, rows, columns)
+    np.testing.assert_allclose(caption.attention.sum(axis=(1, 2, 3)), 1, atol=1e-4)
+    assert not caption.attention[:, 1].any()
+
+
+def test_alternatives_are_other_captions_in_order(captioner, studies):
+    (caption,) = captioner.caption(studies[:1], beam_size=4)
+    assert len(caption.alternatives) == 3
+    found = [caption.log_probability, *(a.log_probability for a in caption.alternatives)]
+    assert len(set(found)) == 4
+    assert max(found) < 0
+
+
+def test_a_changed_weight_changes_the_next_caption(tiny_run, studies):
+    captioner = Captioner.load(tiny_run)
+    first = captioner.caption(studies[:1])[0].log_probability
+    bias = captioner.model.decoder.logits.bias
+    bias.assign(ops.convert_to_numpy(bias) + np.linspace(0, 3, bias.shape[0]))
+    assert captioner.caption(studies[:1])[0].log_probability != pytest.approx(first)
+
+
+def test_captions_never_hold_special_tokens_or_redaction_marks(captioner, studies):
+    for caption in captioner.caption(studies, 2):
+        assert not {"<unk>", "<cls>", "<end>", ""} & set(caption.words)
+        assert "xxxx" not in caption.text.lower()
+
+
+@pytest.mark.parametrize("beam_size", [0, -1, 2.5])
+def test_a_beam_size_that_is_no_whole_number_is_refused(captioner, studies, beam_size):
+    with pytest.raises(ConfigError, match="beam_size"):
+        captioner.caption(studies[:1], beam_size)
+
+
+def test_no_study_gives_no_caption(captioner):
+    assert captioner.caption([]) == []
+
+
+@pytest.mark.parametrize(
+    ("study", "error", "message"),
+    [
+        ([], DataError, "study 0: expected a list of one to 2 images"),
+        ("one.png", DataError, "study 0: expected a list"),
+        (["a.png", "b.png", "c.png"], DataError, "3 images given, but this model looks at 2"),
+        (["absent.png"], ImageError, "absent.png"),
+    ],
+)
+def test_what_is_no_study_is_refused(captioner, study, error, message):
+    with pytest.raises(error, match=message):
+        captioner.caption([study])
+
+
+def test_weights_of_another_shape_are_refused(tiny_run, tmp_path):
+    import json
+
+    from xray_captioning.files import sha256_file
+
+    broken = shutil.copytree(tiny_run, tmp_path / "broken")
+    about = json.loads((broken / "captioner.json").read_text())
+    about["config"]["model"]["units"] = 24
+    (broken / "captioner.json").write_text(json.dumps(about))
+    manifest = json.loads((broken / "manifest.json").read_text())
+    manifest["captioner.json"] = sha256_file(broken / "captioner.json")
+    (broken / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"decoder.weights.h5: does not fit captioner.json"):
+        Captioner.load(broken)
+
+
+def test_full_stops_alone_are_no_sentences():
+    spelled = [(word, [place]) for place, word in enumerate([".", "clear", "lungs", ".", "."])]
+    gains = np.arange(5.0)
+    assert list(_sentences(spelled, gains)) == [("clear lungs .", 2.0)]

@@ -1,0 +1,165 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xray_captioning.bundles.bundle import bundle_files, read_bundle, rewrite_bundle
+from xray_captioning.captioner.captioner import Caption, Captioner, Sentence
+from xray_captioning.captioner.confidence import (
+    Calibration,
+    distances,
+    hedged,
+    is_unfamiliar,
+    load_calibration,
+    pooled_views,
+    sure_labels,
+)
+from xray_captioning.errors import BundleError
+from xray_captioning.search import Sampling
+
+
+def calibration(channels=3, **changes):
+    precision = np.diag(np.arange(1.0, channels + 1)).astype("float32")
+    values = {"slope": 4.0, "intercept": 2.0, "radius": 2.0, "about": {"fitted": {"studies": 9}}}
+    return Calibration(centre=np.ones(channels, "float32"), precision=precision, **values | changes)
+
+
+def test_confidence_is_a_logistic_line():
+    known = calibration()
+    assert known.confidence(-0.5) == pytest.approx(0.5)
+    assert known.confidence(0) == pytest.approx(1 / (1 + np.exp(-2)))
+    assert 0 <= known.confidence(-1e9) < 1e-100
+    assert known.confidence(1e9) == 1
+
+
+def test_novelty_is_the_distance_of_the_strangest_image_that_is_there():
+    pooled = np.ones((3, 2, 3), "float32")
+    pooled[0, 1] += (0, 0, 2)  # 3 * 2 ** 2 = 12
+    pooled[1, 1] += (0, 0, 2)  # but there is no such image
+    pooled[2, 0] += (2, 0, 0)  # 1 * 2 ** 2 = 4
+    present = np.array([[True, True], [True, False], [True, True]])
+    found = calibration().novelty(pooled, present)
+    np.testing.assert_allclose(found, [np.sqrt(12) / 2, 0, 1])
+
+
+def test_distances_are_mahalanobis():
+    from scipy.spatial.distance import mahalanobis
+
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(4, 4))
+    precision, centre, points = root @ root.T, rng.normal(size=4), rng.normal(size=(5, 1, 4))
+    found = distances(points, np.ones((5, 1), bool), centre, precision)
+    expected = [mahalanobis(point[0], centre, precision) for point in points]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_views_are_averaged_one_by_one():
+    regions = np.arange(2 * 6 * 4, dtype="float32").reshape(2, 6, 4)
+    mask = np.array([[True] * 6, [True] * 3 + [False] * 3])
+    pooled, present = pooled_views(regions, mask, 2)
+    np.testing.assert_array_equal(pooled[1, 1], regions[1, 3:].mean(axis=0))
+    np.testing.assert_array_equal(present, [[True, True], [True, False]])
+
+
+def test_what_is_not_sure_is_not_said():
+    said = [Sentence("A.", -0.1, 0.9), Sentence("B.", -0.7, 0.5), Sentence("C.", -0.1)]
+    assert hedged(said, 0.8) == ["A.", "not confident", "C."]
+    assert hedged(said, 0.5) == ["A.", "B.", "C."]
+    assert hedged([], 0.5) == []
+
+
+@pytest.mark.parametrize(("novelty", "withheld"), [(None, False), (1.0, False), (1.1, True)])
+def test_of_unfamiliar_images_nothing_is_said_however_sure(novelty, withheld):
+    said = [Sentence("Small left effusion.", -0.1, 0.99)]
+    caption = Caption("", [], -0.1, said, None, [], novelty)
+    assert is_unfamiliar(caption) is withheld
+    assert (hedged(caption, 0.01) == ["not confident"]) is withheld
+    assert (sure_labels(caption, 0.01)["Pleural Effusion"] is None) is withheld
+    assert hedged(caption, 0.0) == ["Small left effusion."]
+
+
+def test_what_is_withheld_is_not_labelled_nor_taken_for_nothing():
+    said = [Sentence("Small left effusion.", -0.7, 0.5), Sentence("Catheter in place.", -0.1, 0.9)]
+    everything, sure = sure_labels(said, 0.5), sure_labels(said, 0.8)
+    assert (everything["Pleural Effusion"], sure["Pleural Effusion"]) == (1, None)
+    assert everything["Support Devices"] == sure["Support Devices"] == 1
+    assert sure_labels(said[1:], 0.8)["No Finding"] == 1
+    assert sure["No Finding"] is None  # there is one that is not said
+
+
+@pytest.fixture
+def bundle(tiny_run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tiny_run, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def calibrated(folder: Path) -> Calibration:
+    known = calibration(Captioner.load(folder).encoder.channels)
+    rewrite_bundle(folder, known.save)
+    return known
+
+
+def test_a_calibration_travels_and_touches_nothing_else(bundle: Path) -> None:
+    assert load_calibration(bundle) is None
+    before = {name: (bundle / name).read_bytes() for name in bundle_files(bundle)}
+    known = calibrated(bundle)
+    assert {name: (bundle / name).read_bytes() for name in before} == before
+    assert set(bundle_files(bundle)) - set(before) == {"calibration.json", "calibration.h5"}
+    found = load_calibration(bundle)
+    assert found is not None
+    for name in ("slope", "intercept", "radius", "about"):
+        assert getattr(found, name) == getattr(known, name)
+    np.testing.assert_array_equal(found.precision, known.precision)
+    np.testing.assert_array_equal(found.centre, known.centre)
+
+
+def test_captions_are_calibrated(bundle: Path, phantoms: Path, tmp_path: Path) -> None:
+    studies = [[str(path)] for path in sorted(phantoms.glob("images/*/*.png"))[:3]]
+    before = Captioner.load(bundle).caption(studies)
+    assert all(s.confidence is None for caption in before for s in caption.sentences)
+    assert all(caption.novelty is None for caption in before)
+    assert "## Confidence" not in (bundle / "README.md").read_text("utf-8")
+    known = calibrated(bundle)
+    captioner = Captioner.load(bundle)
+    for caption, plain in zip(captioner.caption(studies), before, strict=True):
+        assert caption.text == plain.text
+        assert caption.novelty is not None
+        assert caption.novelty > 0
+        for sentence in caption.sentences:
+            assert sentence.confidence == known.confidence(sentence.log_probability)
+    captioner.save(tmp_path / "copy")
+    again = Captioner.load(tmp_path / "copy").caption(studies)
+    assert [c.novelty for c in again] == [c.novelty for c in captioner.caption(studies)]
+    assert "## Confidence" in (tmp_path / "copy" / "README.md").read_text("utf-8")
+
+
+def test_what_another_bundle_left_behind_is_not_taken(bundle: Path) -> None:
+    captioner = Captioner.load(bundle)
+    calibrated(bundle)
+    captioner.save(bundle)  # anew, without a calibration; the old one's files still lie there
+    assert (bundle / "calibration.json").is_file()
+    assert load_calibration(bundle) is None
+    assert read_bundle(bundle, "captioner")
+
+
+def test_a_calibration_that_lacks_a_number(bundle: Path) -> None:
+    calibrated(bundle)
+
+    def lose(folder: Path) -> None:
+        values = json.loads((folder / "calibration.json").read_text("utf-8"))
+        del values["slope"]
+        (folder / "calibration.json").write_text(json.dumps(values), "utf-8")
+
+    rewrite_bundle(bundle, lose)
+    with pytest.raises(BundleError, match=r"does not fit calibration\.h5; calibrate anew"):
+        Captioner.load(bundle)
+
+
+def test_captions_drawn_at_random_have_no_confidence() -> None:
+    captioner = Captioner.load("phantom_attention")
+    study = [np.full((112, 112, 3), 0.5, np.float32)]
+    drawn = captioner.caption([study], sampling=Sampling(seed=1))[0]
+    assert [sentence.confidence for sentence in drawn.sentences] == [None] * len(drawn.sentences)
+    assert drawn.novelty == pytest.approx(captioner.caption([study])[0].novelty, rel=1e-4)

@@ -1,0 +1,121 @@
+"""What searching costs, in counts rather than seconds: they are the same on every machine."""
+
+import numpy as np
+import pytest
+
+from xray_captioning.backend import keras, ops
+from xray_captioning.captioner.compiled import BATCHES, Plan, Searches
+from xray_captioning.config import ModelConfig
+from xray_captioning.decoders import DECODERS, CaptionModel, Features
+from xray_captioning.errors import ConfigError
+from xray_captioning.search import Rules, Sampling
+
+VOCABULARY, GRID, CHANNELS, LENGTH = 23, (2, 2, 3), 5, 9
+RULES = Rules(1, 2, LENGTH)
+
+
+class Counting(CaptionModel):
+    """Counts how often Python runs its step: while a search is traced, and never after that."""
+
+    steps = 0
+
+    def step(self, token, state):
+        self.steps += 1
+        return super().step(token, state)
+
+
+def model(decoder="global_attention"):
+    keras.utils.set_random_seed(0)
+    sizes = {"head": 12, "units": 16, "embedding": 10, "attention": 9, "layers": 2, "heads": 4}
+    return Counting(ModelConfig(decoder=decoder, **sizes), VOCABULARY, GRID, CHANNELS)
+
+
+def features(studies):
+    regions = np.random.default_rng(0).normal(size=(studies, 12, CHANNELS)).astype("float32")
+    return Features(regions * 3, np.ones((studies, 12), bool))
+
+
+PLANS = {
+    "greedy": Plan(RULES),
+    "beam": Plan(RULES, beam_size=3, length_penalty=0.6),
+    "sampling": Plan(RULES, sampling=Sampling(top_k=5, seed=1)),
+}
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
+@pytest.mark.parametrize("plan", PLANS)
+def test_in_steady_use_nothing_is_traced_again(plan):
+    searches = Searches(counted := model())
+    for studies in BATCHES:
+        searches.begin(PLANS[plan])(features(studies))
+    traced = counted.steps
+    # One loop a batch size, and the large batch's last quarter.
+    assert traced == len(BATCHES) + 1
+    for studies in (1, 2, 3, 5, 15, 16, 17, 33, 64):
+        searches.begin(PLANS[plan])(features(studies))
+    if plan == "sampling":
+        other = Sampling(top_k=5, seed=2)
+        searches.begin(PLANS[plan]._replace(sampling=other))(features(7))
+    assert counted.steps == traced
+
+
+@pytest.mark.parametrize("decoder", ["gru", "global_attention", "gpt2"])
+def test_captions_depend_on_no_batch_and_no_padding(decoder):
+    searches, whole = Searches(model(decoder)), features(3)
+    for plan in PLANS.values():
+        search = searches.begin(plan)
+        found = [search(Features(*(x[i : i + 1] for x in whole))) for i in range(3)]
+        together = searches.begin(plan)(whole)
+        for i, alone in enumerate(found):
+            assert np.array_equal(alone.tokens[0], together.tokens[i])
+            for name in ("log_probabilities", "scores", "gains"):
+                np.testing.assert_allclose(
+                    getattr(alone, name)[0], getattr(together, name)[i], atol=1e-5
+                )
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
+def test_few_studies_are_padded_to_what_is_compiled():
+    searches = Searches(counted := model())
+    whole = features(16)
+    first = searches.begin(PLANS["beam"])(whole)
+    traced = counted.steps
+    for studies in (1, 3, 8):
+        found = searches.begin(PLANS["beam"])(Features(*(x[:studies] for x in whole)))
+        assert np.array_equal(found.tokens, first.tokens[:studies])
+    assert counted.steps == traced
+
+
+def test_a_seed_says_what_is_drawn():
+    searches, whole = Searches(model()), features(64)
+    first, same, other = (
+        searches.begin(Plan(RULES, sampling=Sampling(seed=seed)))(whole).tokens
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_beams_leave_what_belongs_to_the_study_where_it_is():
+    for decoder in DECODERS:
+        state = model(decoder).start(features(2))
+        _, after = model(decoder).step(ops.ones((2,), dtype="int32"), state)
+        kept = [a is b for a, b in zip(keras.tree.flatten(state), keras.tree.flatten(after))]
+        assert any(kept), decoder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beam_size": 0}, "beam_size is 0"),
+        ({"beam_size": 2, "sampling": Sampling()}, "beam_size is 2, but words are drawn"),
+        ({"sampling": Sampling(temperature=0)}, "temperature is 0"),
+        ({"sampling": Sampling(top_k=-1)}, "top_k is -1"),
+        ({"sampling": Sampling(top_k=0.5)}, "top_k is 0.5"),
+        ({"sampling": Sampling(top_p=0)}, "top_p is 0"),
+        ({"sampling": Sampling(top_p=1.5)}, "top_p is 1.5"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Searches(model()).begin(Plan(RULES)._replace(**changes))

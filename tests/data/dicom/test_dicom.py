@@ -1,0 +1,549 @@
+"""DICOM as it is displayed, from files written here; nothing of a patient ever comes out."""
+
+import builtins
+import io
+import logging
+import os
+import struct
+import traceback
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xray_captioning.data.dicom.pixels import decode_dicom, view_of
+from xray_captioning.data.images import decode_image, frontal_first, read_image, read_images
+from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.errors import ImageError, MissingExtraError
+
+cv2 = pytest.importorskip("cv2")
+pydicom = pytest.importorskip("pydicom")
+
+from pydicom import uid  # noqa: E402
+from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
+from pydicom.encaps import encapsulate  # noqa: E402
+
+NAME = "Doe^Jane"
+RAMP = np.add.outer(np.arange(40) * 60, np.arange(48) * 30).astype(np.uint16)  # to 3,750
+COLOUR = np.stack([RAMP >> 4, RAMP[::-1] >> 4, 255 - (RAMP >> 4)], axis=-1).astype(np.uint8)
+SYNTAXES = [
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+    uid.DeflatedExplicitVRLittleEndian,
+    uid.RLELossless,
+    uid.JPEG2000Lossless,
+    uid.JPEGLSLossless,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLossless,
+]
+JPEG_LOSSLESS = {uid.JPEGLosslessSV1: 1, uid.JPEGLossless: 6}  # and the predictor that they use
+
+
+def dicom(pixels=RAMP, syntax=uid.ExplicitVRLittleEndian, frame=None, **elements):
+    """Write a file; `frame` is the compressed image, `elements` go over those of the pixels."""
+    data = Dataset()
+    data.PatientName, data.PatientID = NAME, "MRN-77"
+    data.SOPClassUID, data.SOPInstanceUID = uid.DigitalXRayImageStorageForPresentation, "1.2.3"
+    data.Rows, data.Columns = pixels.shape[:2]
+    data.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
+    data.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
+    if pixels.ndim == 3:
+        data.PlanarConfiguration = 0
+    data.BitsAllocated = data.BitsStored = 8 * pixels.itemsize
+    data.HighBit = data.BitsStored - 1
+    data.PixelRepresentation = int(pixels.dtype.kind == "i")
+    big = syntax == uid.ExplicitVRBigEndian
+    data.PixelData = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<")).tobytes()
+    data["PixelData"].VR = "OW" if pixels.itemsize == 2 else "OB"
+    data.file_meta = FileMetaDataset()
+    data.file_meta.TransferSyntaxUID = syntax
+    with pydicom.config.disable_value_validation():
+        for element, value in elements.items():
+            setattr(data, element, value)
+    if syntax.is_compressed and syntax != uid.DeflatedExplicitVRLittleEndian:
+        data.PixelData = encapsulate([frame or compressed(pixels, syntax)])
+        data["PixelData"].VR = "OB"
+    file = io.BytesIO()
+    pydicom.dcmwrite(file, data, enforce_file_format=True)
+    return file.getvalue()
+
+
+def compressed(pixels, syntax):
+    if syntax in (uid.RLELossless, uid.JPEGLSLossless):
+        plain = pydicom.dcmread(io.BytesIO(dicom(pixels)))
+        plain.compress(syntax, generate_instance_uid=False)
+        return pydicom.encaps.get_frame(plain.PixelData, 0, number_of_frames=1)
+    if syntax == uid.JPEGBaseline8Bit:
+        flags = [cv2.IMWRITE_JPEG_QUALITY, 95]
+        return cv2.imencode(".jpg", pixels[..., ::-1] if pixels.ndim == 3 else pixels, flags)[
+            1
+        ].tobytes()
+    if syntax in JPEG_LOSSLESS:
+        return jpeg(pixels, 8 * pixels.itemsize, JPEG_LOSSLESS[syntax])
+    image = pytest.importorskip("PIL.Image").fromarray(pixels)
+    file = io.BytesIO()
+    image.save(file, "JPEG2000", no_jp2=True)
+    return file.getvalue()
+
+
+def jpeg(pixels, bits, predictor=None):
+    """Return what imagecodecs writes: lossless with a predictor, else as good as it can."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    lossless = {"lossless": True, "predictor": predictor} if predictor else {"level": 100}
+    return imagecodecs.jpeg8_encode(pixels, bitspersample=bits, **lossless)
+
+
+def decode(data):
+    return decode_dicom(data, "x.dcm", 1e6)
+
+
+def own_range(values):
+    return (values - values.min()) / (values.max() - values.min())
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.keyword)
+def test_every_lossless_syntax(syntax):
+    image = decode(dicom(syntax=syntax))
+    assert (image.shape, image.dtype) == (RAMP.shape, np.float32)
+    np.testing.assert_allclose(image, RAMP / RAMP.max(), atol=1e-6)
+    colour = decode(dicom(COLOUR, syntax))
+    np.testing.assert_allclose(colour, COLOUR / 255, atol=1e-6)
+
+
+def test_jpeg():
+    smooth = (RAMP >> 4).astype(np.uint8)
+    image = decode(dicom(smooth, uid.JPEGBaseline8Bit))
+    np.testing.assert_allclose(image, own_range(smooth.astype(float)), atol=0.03)
+    data = dicom(COLOUR, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422")
+    assert np.abs(decode(data) - COLOUR / 255).mean() < 0.04
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("predictor", [1, 4, 7])
+def test_jpeg_lossless_of_every_depth(bits, predictor):
+    values = (RAMP.astype(float) / RAMP.max() * (2**bits - 1)).astype(
+        np.uint8 if bits == 8 else "u2"
+    )
+    syntax = uid.JPEGLosslessSV1 if predictor == 1 else uid.JPEGLossless
+    frame = jpeg(values, bits, predictor)
+    image = decode(dicom(values, syntax, frame, BitsStored=bits, HighBit=bits - 1))
+    np.testing.assert_allclose(image, values / values.max(), atol=1e-6)
+
+
+@pytest.mark.parametrize("syntax", [uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless])
+def test_a_compressed_image_is_deeper_than_the_header_says(syntax):
+    frame = compressed(RAMP, syntax)
+    image = decode(dicom(RAMP, syntax, frame, BitsStored=8, HighBit=7))  # of 16 allocated
+    np.testing.assert_allclose(image, RAMP / RAMP.max(), atol=1e-6)
+    with pytest.raises(ImageError, match="damaged"):
+        decode(dicom(RAMP.astype(np.uint8), syntax, frame))
+
+
+def test_jpeg_lossless_of_signed_values():
+    values = RAMP.astype(np.int16) - 1000
+    frame = jpeg(values.view(np.uint16), 16, 1)
+    image = decode(dicom(values, uid.JPEGLosslessSV1, frame))
+    np.testing.assert_allclose(image, own_range(values.astype(float)), atol=1e-6)
+
+
+def test_jpeg_of_12_bits():
+    image = decode(dicom(RAMP, uid.JPEGExtended12Bit, jpeg(RAMP, 12), BitsStored=12, HighBit=11))
+    np.testing.assert_allclose(image, own_range(RAMP.astype(float)), atol=0.002)
+
+
+def test_luminance_and_chrominance_become_rgb():
+    ybr = cv2.cvtColor(COLOUR, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+    image = decode(dicom(np.ascontiguousarray(ybr), PhotometricInterpretation="YBR_FULL"))
+    np.testing.assert_allclose(image, COLOUR / 255, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])
+def test_depths_and_signs(dtype):
+    span = np.iinfo(dtype)
+    values = np.linspace(span.min, span.max, 40 * 48).reshape(40, 48).astype(dtype)
+    np.testing.assert_allclose(decode(dicom(values)), own_range(values.astype(float)), atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_bits_are_stored_than_allocated(bits):
+    values = (RAMP >> (12 - bits) if bits < 12 else RAMP << (bits - 12)).astype(np.uint16)
+    image = decode(dicom(values, BitsStored=bits, HighBit=bits - 1))
+    np.testing.assert_allclose(image, values / values.max(), atol=1e-6)
+
+
+def test_bone_is_white_in_monochrome1():
+    image = decode(dicom(PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_allclose(image, 1 - RAMP / RAMP.max(), atol=1e-6)
+
+
+def linear(values, centre, width):
+    """DICOM PS3.3 C.11.2.1.2.1, to [0, 1]."""
+    return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (2, -1000), (0.5, 3.5), (-1, 4095)])
+def test_rescale_and_window(photometric, slope, intercept):
+    centre, width = 1500 * slope + intercept, abs(1000 * slope)
+    data = dicom(
+        PhotometricInterpretation=photometric,
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+        WindowCenter=[centre, 1],
+        WindowWidth=[width, 1],
+    )
+    expected = linear(RAMP * float(slope) + intercept, centre, width)
+    inverted = photometric == "MONOCHROME1"
+    np.testing.assert_allclose(decode(data), 1 - expected if inverted else expected, atol=1e-6)
+
+
+def test_window_functions():
+    exact = decode(dicom(WindowCenter=2000, WindowWidth=1000, VOILUTFunction="LINEAR_EXACT"))
+    np.testing.assert_allclose(exact, np.clip((RAMP - 2000.0) / 1000 + 0.5, 0, 1), atol=1e-6)
+    sigmoid = decode(dicom(WindowCenter=2000, WindowWidth=1000, VOILUTFunction="SIGMOID"))
+    curve = 1 / (1 + np.exp(-4 * (RAMP - 2000.0) / 1000))
+    np.testing.assert_allclose(sigmoid, own_range(curve), atol=1e-6)
+
+
+def table(values, first, bits):
+    item = Dataset()
+    item.add_new("LUTDescriptor", "US", [len(values), first, bits])
+    item.add_new("LUTData", "OW", np.asarray(values, "<u2").tobytes())
+    return item
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("syntax", SYNTAXES[:2], ids=lambda syntax: syntax.keyword)
+def test_lookup_tables(bits, syntax):
+    entries = np.rint(np.linspace(0, 1, 3000) ** 2 * (2**bits - 1)).astype(int)
+    expected = own_range(entries[np.clip(RAMP.astype(int) - 100, 0, 2999)])
+    for sequence in ("VOILUTSequence", "ModalityLUTSequence"):
+        data = dicom(syntax=syntax, **{sequence: [table(entries, 100, bits)]})
+        np.testing.assert_allclose(decode(data), expected, atol=1e-6)
+
+
+def test_padding_is_black_and_does_not_count():
+    padded = RAMP.copy()
+    padded[:, :5] = 65535
+    for photometric, sign in (("MONOCHROME2", 1), ("MONOCHROME1", -1)):
+        data = dicom(padded, PixelPaddingValue=65535, PhotometricInterpretation=photometric)
+        image = decode(data)
+        assert (image[:, :5] == 0).all()
+        np.testing.assert_allclose(image[:, 5:], own_range(RAMP[:, 5:] * float(sign)), atol=1e-6)
+    ranged = dicom(padded, PixelPaddingValue=65535, PixelPaddingRangeLimit=65000)
+    assert (decode(ranged)[:, :5] == 0).all()
+    assert not decode(dicom(np.full_like(RAMP, 9), PixelPaddingValue=9)).any()
+    black = decode(dicom(PixelPaddingValue=500, PixelPaddingRangeLimit=0))
+    least = RAMP[RAMP > 500].min()
+    np.testing.assert_array_equal(black == 0, least >= RAMP)
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_an_image_of_one_value_is_black(photometric):
+    data = dicom(np.full_like(RAMP, 700), PhotometricInterpretation=photometric)
+    assert not decode(data).any()
+
+
+def test_images_read_it_like_any_other(tmp_path):
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(dicom())
+    image = read_image(path, size=16)
+    assert (image.shape, image.dtype) == ((16, 16, 3), np.float32)
+    small = cv2.resize(
+        (RAMP / RAMP.max()).astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA
+    )
+    np.testing.assert_allclose(image, np.repeat(small[..., None], 3, axis=2), atol=1e-6)
+    nearest = decode_image(dicom(COLOUR), "x", size=48, resize="nearest")
+    expected = cv2.resize(COLOUR, (48, 48), interpolation=cv2.INTER_NEAREST) / 255
+    np.testing.assert_allclose(nearest, expected, atol=1e-6)
+    many = read_images([path] * 20, size=16)
+    np.testing.assert_array_equal(many, np.stack([image] * 20))
+
+
+def test_files_are_found_and_a_converted_copy_is_preferred(tmp_path):
+    for name in ("a.dcm", "b.DICOM", "c.dcm", "c.dcm.png"):
+        (tmp_path / name).write_bytes(b"")
+    finder = ImageFinder(tmp_path)
+    found = [os.path.basename(finder.by_key(key, "", unique=True)) for key in "abc"]
+    assert found == ["a.dcm", "b.DICOM", "c.dcm.png"]
+
+
+# --- the view
+
+
+@pytest.mark.parametrize(
+    ("position", "view"),
+    [
+        *[(word, "frontal") for word in ("PA", "AP", "pa ", "AP SUPINE", "FRONTAL")],
+        *[(word, "lateral") for word in ("LL", "RL", "LATERAL", "Left Lateral", "LAT")],
+        *[(word, "unknown") for word in ("", "LLD", "RLD", "LAO", "RPO", "L LAT DECUBITUS")],
+        *[(word, "unknown") for word in ("PA AND LATERAL", "PA OBLIQUE", "CHEST", "XAPX")],
+    ],
+)
+def test_view(tmp_path, position, view):
+    path = tmp_path / "scan.dcm"
+    for syntax in SYNTAXES[:4]:
+        data = dicom(syntax=syntax, ViewPosition=position)
+        path.write_bytes(data)
+        assert view_of(path) == view_of(data) == view
+
+
+def test_view_needs_no_pixels_and_never_complains(tmp_path, monkeypatch):
+    data = dicom(ViewPosition="PA")
+    monkeypatch.setattr(pydicom.pixels, "pixel_array", lambda *_: pytest.fail("were decoded"))
+    assert view_of(data[: len(data) // 2]) == "frontal"
+    unreadable = [dicom(), data[:140], b"", b"\x89PNG\r\n\x1a\n", tmp_path, tmp_path / "absent"]
+    assert {view_of(source) for source in unreadable} == {"unknown"}
+
+
+def test_frontal_views_come_first_and_lateral_ones_last(tmp_path):
+    lateral, frontal, unknown = (dicom(ViewPosition=word) for word in ("LL", "PA", ""))
+    assert frontal_first([lateral, frontal]) == [frontal, lateral]
+    assert frontal_first([lateral, unknown]) == [unknown, lateral]
+    assert frontal_first([unknown, frontal]) == [frontal, unknown]
+    path = tmp_path / "scan.dcm"
+    path.write_bytes(frontal)
+    assert frontal_first([lateral, path]) == [path, lateral]
+    pixels = np.zeros((4, 4, 3), np.float32)
+    assert frontal_first([lateral, pixels])[0] is pixels
+
+
+def test_images_that_name_no_view_stay_in_their_order(tmp_path):
+    given = ["b.png", str(tmp_path / "absent.dcm"), b"\x89PNG", dicom(), "a.png"]
+    assert frontal_first(given) == given
+
+
+# --- files that cannot be used
+
+
+def with_bytes(data, old, new):
+    assert data.count(old) == 1
+    return data.replace(old, new)
+
+
+def forged(dataset):
+    """Write a Deflated file of any content."""
+    start = dicom(syntax=uid.DeflatedExplicitVRLittleEndian)
+    head = start.index(b"1.2.840.10008.1.2.1.99") + 22
+    while start[head : head + 2] == b"\x02\x00":
+        head += 8 + struct.unpack_from("<H", start, head + 6)[0]
+    packer = zlib.compressobj(9, wbits=-15)
+    return start[:head] + packer.compress(dataset) + packer.flush()
+
+
+SIZE_IN_JPEG = struct.pack(">HH", 40, 48)
+RLE_BOMB = struct.pack("<16I", 2, 64, 64, *[0] * 13) + b"\x81\x00" * 10_000
+RLE_PADDED = compressed(RAMP, uid.RLELossless) + b"\x80" * 100_000  # which means nothing
+SCANS = compressed(COLOUR, uid.JPEGBaseline8Bit)
+SCANS = SCANS[:-2] + SCANS[SCANS.rindex(b"\xff\xda") : -2] * 100 + SCANS[-2:]
+UNUSABLE = {
+    "half": (dicom()[: len(dicom()) // 2], "truncated"),
+    "before the pixels": (dicom()[:400], "without an image, or cut"),
+    "last bytes": (dicom()[:-2], "truncated"),
+    "header only": (dicom()[:132], "truncated"),
+    "no pixels": (dicom(PixelData=b""), "without an image"),
+    "no rows": (dicom(Rows=0), "without an image"),
+    "too few pixels": (dicom(Rows=4000), "truncated or damaged"),
+    "frames": (dicom(NumberOfFrames=3), "holds 3 frames; export one frame"),
+    "palette": (dicom(PhotometricInterpretation="PALETTE COLOR"), "neither grey nor RGB"),
+    "samples": (dicom(SamplesPerPixel=3, PlanarConfiguration=0), "neither grey nor RGB"),
+    "bits": (dicom(BitsAllocated=32, BitsStored=32), "neither 8 nor 16"),
+    "large": (
+        dicom(Rows=60_000, Columns=60_000),
+        "60000 x 60000 pixels.*raise the limit",
+    ),
+    "syntax": (dicom(syntax=uid.MPEG2MPML, frame=b"12"), "compressed as MPEG2.*uncompressed"),
+    "words": (
+        with_bytes(dicom(WindowCenter=12345678, WindowWidth=9), b"12345678", b"Doe^Jane"),
+        "damaged",
+    ),
+    "infinite": (dicom(RescaleSlope="1e305", RescaleIntercept="-1e308"), "damaged"),
+    "window": (dicom(WindowCenter=5, WindowWidth=0), "damaged"),
+    "cut jpeg": (
+        dicom(COLOUR, uid.JPEGBaseline8Bit, compressed(COLOUR, uid.JPEGBaseline8Bit)[:400]),
+        "damaged",
+    ),
+    "cut lossless": (
+        dicom(syntax=uid.JPEGLosslessSV1, frame=jpeg(RAMP, 16, 1)[:400]),
+        "damaged",
+    ),
+    "lossless bomb": (
+        dicom(
+            syntax=uid.JPEGLosslessSV1,
+            frame=with_bytes(jpeg(RAMP, 16, 1), SIZE_IN_JPEG, b"\xff" * 4),
+        ),
+        "65535 x 65535 pixels",
+    ),
+    "jpeg bomb": (
+        dicom(
+            COLOUR,
+            uid.JPEGBaseline8Bit,
+            with_bytes(compressed(COLOUR, uid.JPEGBaseline8Bit), SIZE_IN_JPEG, b"\xff" * 4),
+        ),
+        "65535 x 65535 pixels",
+    ),
+    "many scans": (
+        dicom(COLOUR, uid.JPEGBaseline8Bit, SCANS, PhotometricInterpretation="YBR_FULL_422"),
+        "damaged",
+    ),
+    "rle of nothing": (dicom(syntax=uid.RLELossless, frame=RLE_PADDED), "damaged"),
+    "rle bomb": (dicom(syntax=uid.RLELossless, frame=RLE_BOMB), "damaged"),
+    "deflate bomb": (forged(bytes(20_000_000)), "damaged"),
+    "cut deflate": (dicom(syntax=uid.DeflatedExplicitVRLittleEndian)[:-200], "damaged"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_unusable_files_are_one_error_that_tells_nothing(tmp_path, case, caplog, capfd):
+    data, message = UNUSABLE[case]
+    path = tmp_path / "scan 1.dcm"
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageError, match=message) as caught:
+            read_image(path, max_pixels=1e6)
+    assert str(caught.value).startswith(f"{path}: ")
+    told = (
+        "".join(traceback.format_exception(caught.value))
+        + caplog.text
+        + "".join(capfd.readouterr())
+    )
+    assert "\n" not in str(caught.value)
+    assert caplog.text == ""
+    assert "Doe" not in told
+    assert "MRN" not in told
+
+
+def test_enormous_image_is_refused_before_decoding(monkeypatch):
+    monkeypatch.setattr(pydicom.pixels, "pixel_array", lambda *_: pytest.fail("was decoded"))
+    with pytest.raises(ImageError, match="48 x 40 pixels are more than the limit of 100"):
+        decode_dicom(dicom(), "x", 100)
+
+
+def test_process_is_left_as_it_was():
+    log, filters = logging.getLogger("pydicom"), list(warnings.filters)
+    level = log.level
+    for data in (dicom(), dicom()[:300]):
+        with pytest.raises(ImageError) if len(data) == 300 else warnings.catch_warnings():
+            decode(data)
+    assert log.level == level
+    assert filters == list(warnings.filters)
+
+
+def test_without_pydicom(monkeypatch, tmp_path):
+    data, real = dicom(), builtins.__import__
+
+    def refuse(name, *rest):
+        if name.startswith("pydicom"):
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    for use in (decode, view_of):
+        with pytest.raises(MissingExtraError, match=r"pip install 'xray-captioning\[dicom\]'"):
+            use(data)
+    assert view_of(b"\xff\xd8\xff") == "unknown"
+
+
+WHOLE = [
+    *[dicom(syntax=syntax, WindowCenter=2000, WindowWidth=1000) for syntax in SYNTAXES],
+    dicom(COLOUR, uid.JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422"),
+    dicom(VOILUTSequence=[table(range(300), 0, 12)], PixelPaddingValue=0),
+]
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    start=st.sampled_from(WHOLE),
+    flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), max_size=6),
+    early=st.booleans(),
+    end=st.integers(0, 10**6) | st.none(),
+)
+def test_damaged_bytes_decode_or_raise_one_error(start, flips, early, end):
+    data = bytearray(start)
+    for at, mask in flips:  # half of them among the elements before the pixels
+        data[132 + at % ((700 if early else len(data)) - 132)] ^= mask
+    cut = bytes(data[: 132 + end % len(data) if end is not None else None])
+    assert view_of(cut) in ("frontal", "lateral", "unknown")
+    try:
+        image = decode(cut)
+    except ImageError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        assert "Doe" not in str(error)  # noqa: PT017
+    else:
+        assert image.dtype == np.float32
+        assert 0 <= image.min() <= image.max() <= 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_noise_is_no_image(noise):
+    with pytest.raises(ImageError):
+        decode(bytes(128) + b"DICM" + noise)
+
+
+# --- pydicom's own samples, as far as they come with it
+
+
+READABLE = [
+    "JPEG-lossy.dcm",
+    "JPGExtended.dcm",
+    "693_J2KI.dcm",
+    "CT_small.dcm",
+    "ExplVR_BigEnd.dcm",
+    "J2K_pixelrep_mismatch.dcm",
+    "JPEG2000.dcm",
+    "JPEGLSNearLossless_16.dcm",
+    "SC_rgb_gdcm_KY.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm",
+    "SC_rgb_rle_16bit.dcm",
+    "SC_rgb_small_odd.dcm",
+    "SC_ybr_full_422_uncompressed.dcm",
+    "examples_overlay.dcm",
+    "image_dfl.dcm",
+]
+
+
+def sample(name):
+    path = pydicom.data.get_testdata_file(name, download=False)
+    if path is None:
+        pytest.skip(f"{name} does not come with this pydicom")
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_samples(name):
+    image = decode(sample(name))
+    assert image.min() < 0.3
+    assert image.max() > 0.6
+    assert image.std() > 0.05
+
+
+@pytest.mark.parametrize(
+    "name", ["bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "RLE", "padded"]
+)
+def test_samples_of_one_image_in_several_syntaxes(name):
+    reference = decode(sample("MR_small.dcm"))
+    np.testing.assert_array_equal(decode(sample(f"MR_small_{name}.dcm")), reference)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("MR_truncated.dcm", "truncated"),
+        ("SC_rgb_rle_2frame.dcm", "2 frames"),
+        ("JPEG2000-embedded-sequence-delimiter.dcm", "pixels are more"),
+        ("examples_palette.dcm", "grey nor RGB"),
+        ("liver_1frame.dcm", "neither 8 nor 16"),
+        ("rtplan.dcm", "without an image"),
+        ("meta_missing_tsyntax.dcm", "damaged"),
+    ],
+)
+def test_samples_that_cannot_be_used(name, message):
+    with pytest.raises(ImageError, match=message):
+        decode(sample(name))

@@ -1,0 +1,244 @@
+"""What the notebooks share: data that are found, recipes that fit, tables and small collections."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xray_captioning as xc
+from xray_captioning import notebook
+from xray_captioning.captioner.captioner import Caption, Sentence
+from xray_captioning.data.images import read_image
+from xray_captioning.data.sources.kaggle import TABLES
+from xray_captioning.data.studies import with_images
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.metrics.bleu import bleu
+from xray_captioning.notebook import data as places
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """Neither Kaggle nor Colab, whatever machine this is."""
+    monkeypatch.setattr(places, "KAGGLE_INPUT", tmp_path / "kaggle")
+    monkeypatch.setattr(places, "DRIVE", tmp_path / "drive")
+
+
+@pytest.fixture(scope="module")
+def studies(phantoms):
+    return xc.read_studies(phantoms)
+
+
+@pytest.fixture
+def data(phantoms):
+    return notebook.Data(phantoms, "given")
+
+
+def tables(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in TABLES:
+        (folder / name).write_text("uid\n")
+    return folder
+
+
+def test_a_given_path_comes_first(tmp_path, phantoms):
+    tables(tmp_path / "kaggle" / "indiana")
+    assert notebook.find_data(phantoms, tmp_path) == notebook.Data(phantoms, "given")
+
+
+def test_a_given_path_that_is_absent_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="nowhere: does not exist"):
+        notebook.find_data(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("below", [".", "indiana", "datasets/owner/indiana"])
+def test_kaggle_comes_before_drive(tmp_path, below):
+    folder = tables(tmp_path / "kaggle" / below)
+    tables(tmp_path / "drive" / "MyDrive" / "indiana")
+    assert notebook.find_data(work=tmp_path) == notebook.Data(folder, "kaggle")
+
+
+def test_drive_comes_before_a_download(tmp_path):
+    folder = tables(tmp_path / "drive" / "MyDrive" / "x-rays" / "indiana")
+    assert notebook.find_data(work=tmp_path, download=True) == notebook.Data(folder, "drive")
+
+
+def test_a_folder_with_one_of_the_tables_is_none(tmp_path):
+    (tables(tmp_path / "kaggle" / "half") / TABLES[1]).unlink()
+    assert notebook.find_data(work=tmp_path, studies=2).origin == "phantoms"
+
+
+def test_a_download_happens_only_when_asked_for(tmp_path, monkeypatch):
+    asked = []
+
+    class Hub:
+        @staticmethod
+        def dataset_download(name):
+            asked.append(name)
+            return str(tables(tmp_path / "downloaded" / "2").parent)
+
+    monkeypatch.setattr(places.importlib, "import_module", lambda name: Hub)
+    assert notebook.find_data(work=tmp_path, studies=2).origin == "phantoms"
+    assert asked == []
+    found = notebook.find_data(work=tmp_path, download=True)
+    assert found == notebook.Data(tmp_path / "downloaded" / "2", "kagglehub")
+    assert asked == [places.KAGGLE_DATASET]
+
+
+def test_phantoms_are_drawn_once_and_announced(tmp_path, capsys):
+    first = notebook.find_data(work=tmp_path, studies=2)
+    drawn = {p: p.stat().st_mtime_ns for p in first.path.rglob("*")}
+    assert notebook.find_data(work=tmp_path, studies=2) == first
+    assert {p: p.stat().st_mtime_ns for p in first.path.rglob("*")} == drawn
+    assert first.phantoms
+    assert "Synthetic phantoms, not patients" in capsys.readouterr().out
+    assert "phantom" in first.about["notice"]
+
+
+def test_notes_name_no_folder_of_the_machine(tmp_path, capsys):
+    notebook.find_data(tables(tmp_path / "mine"))
+    said = capsys.readouterr().out
+    assert "mine" in said
+    assert str(tmp_path) not in said
+
+
+def test_a_note_escapes_what_it_says():
+    assert "<b>a &lt; b</b>" in notebook.Note("a < b", "c")._repr_html_()
+
+
+def test_missing_images_are_told(studies, capsys):
+    lost = studies.copy()
+    lost["images"] = [
+        images if i < 3 else ["gone.png"] for i, images in enumerate(studies["images"])
+    ]
+    lost["views"] = [views if i < 3 else ["frontal"] for i, views in enumerate(studies["views"])]
+    assert len(notebook.usable(lost)) == 3
+    assert "3 of 24 studies" in capsys.readouterr().out
+    with pytest.raises(DataError, match="none of 24 studies"):
+        notebook.usable(lost.assign(images=[["gone.png"]] * 24, views=[["frontal"]] * 24))
+
+
+@pytest.mark.parametrize("preset", ["chexnet_attention", "vit_gpt2", "phantom_attention"])
+def test_small_recipes_keep_what_else_a_preset_decides(preset, data, studies):
+    small = notebook.recipe(preset, data, studies, "small")
+    whole = notebook.recipe(preset, data, studies, "full")
+    assert small.model.encoder in ("phantom_cnn", "vit_tiny")
+    assert small.model.decoder == whole.model.decoder == xc.load_preset(preset).model.decoder
+    assert whole.model == xc.load_preset(preset).model
+    assert small.decoding == whole.decoding
+    assert small.model.units < whole.model.units or preset == "phantom_attention"
+
+
+def test_few_studies_leave_some_to_test_on(data, studies):
+    config = notebook.recipe("chexnet_simple", data, studies, "quick")
+    assert len(xc.split_studies(studies, config.fractions).test) == 6
+
+
+def test_an_unknown_size_is_an_error(data, studies):
+    with pytest.raises(ConfigError, match="size is 'huge'"):
+        notebook.recipe("chexnet_simple", data, studies, "huge")
+
+
+def test_presets_share_encoders_but_not_runs(data, studies, tmp_path):
+    one, other = (
+        notebook.recipe(name, data, studies, "small") for name in ("chexnet_simple", "cnn_lstm")
+    )
+    split = xc.split_studies(studies, one.fractions)
+    assert notebook.encoder_recipe(one) == notebook.encoder_recipe(other)
+    folders = [notebook.run_folder(config, split, tmp_path) for config in (one, other)]
+    assert folders[0] != folders[1]
+    fewer = xc.split_studies(studies.head(12), one.fractions)
+    assert notebook.run_folder(one, fewer, tmp_path) != folders[0]
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_once(data, studies, tmp_path):
+    config = notebook.recipe("phantom_attention", data, studies, "quick")
+    split = xc.split_studies(studies, config.fractions)
+    first = notebook.fit_captioner(config, studies, split, data, tmp_path)
+    run = notebook.run_folder(config, split, tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}
+    again = notebook.fit_captioner(config, studies, split, data, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == written
+    images = notebook.images_of(with_images(studies), config)[:2]
+    assert [c.text for c in first.caption(images)] == [c.text for c in again.caption(images)]
+    assert [row["epoch"] for row in notebook.history(run)] == [1, 2]
+
+
+def test_part_and_telling(data, studies):
+    config = notebook.recipe("phantom_attention", data, studies, "quick")
+    split = xc.split_studies(studies, config.fractions)
+    test = notebook.part(studies, split, config)
+    assert set(test["study_id"]) == set(split.test)
+    rows = notebook.telling(test, 2)
+    lengths = [len(text.split()) for text in test["reference"]]
+    assert max(lengths) in [lengths[row] for row in rows]
+    shown = notebook.examples(test, rows)
+    assert [example.reference for example in shown] == [test["reference"][row] for row in rows]
+    assert all(len(e.views) == len(e.images) == len(test["images"][r]) for e, r in zip(shown, rows))
+
+
+def caption(words: str, lateral: float) -> Caption:
+    maps = np.zeros((len(words.split()), 2, 1, 1), np.float32)
+    maps[:, 0], maps[:, 1] = 1 - lateral, lateral
+    sentences = [Sentence(f"{text.strip()} .", -0.5) for text in words.split(".") if text.strip()]
+    return Caption(words, words.split(), -1.0, sentences, maps, [])
+
+
+def test_shares_of_views_are_means_over_captions():
+    shares = notebook.view_shares([caption("spine bent .", 0.5), caption("spine .", 1.0)] * 3)
+    assert shares == pytest.approx({"spine": 0.75, ".": 0.75})
+
+
+def test_sentences_are_told_by_whether_they_stand_in_the_report():
+    captions = [caption("no effusion . heart large .", 0.5)]
+    right, wrong = notebook.sentences_by_truth(captions, ["lungs clear . no effusion ."])
+    assert (right, wrong) == ([-0.5], [-0.5])
+
+
+def test_text_rows_tell_the_side():
+    rows = notebook.text_rows("left pleural effusion .", {"other": "right pleural effusion ."})
+    assert rows[0]["text"] == "other"
+    assert rows[0]["clinical_f1"] == 1
+    assert rows[0]["sides"] == 0
+
+
+def test_legacy_favourite_is_the_best_of_the_common_and_the_short():
+    texts = ["no acute disease .", "no acute disease .", "clear lungs and heart .", "no ."]
+    favourite = notebook.legacy_favourite(texts)
+    values = {text: bleu(texts, [text] * 4, "legacy")[3] for text in texts}
+    assert values[favourite] == max(values.values())
+
+
+def test_a_table_escapes_texts_and_rounds_numbers():
+    shown = notebook.table([{"a": "<x>", "b": 0.12345, "c": None}], ["a", "b", "c"])
+    assert "&lt;x&gt;" in shown._repr_html_()
+    assert "0.123<" in shown._repr_html_()
+    assert "0.123" in repr(shown)
+
+
+def test_sizes_of_images(studies):
+    assert set(notebook.image_sizes(studies, most=5)) == {(96, 96)}
+
+
+def test_written_captions_are_read_again(studies, tmp_path):
+    read = xc.read_studies(notebook.write_captions(studies, tmp_path / "own"))
+    assert list(read["study_id"]) == list(studies["study_id"])
+    assert list(read["impression"]) == list(studies["impression"])
+    assert len(with_images(read)) == len(studies)
+
+
+def test_written_dicom_shows_the_same_pixels(studies, tmp_path):
+    pytest.importorskip("pydicom")
+    png = studies["images"][0][0]
+    dicom = notebook.write_dicom(png, tmp_path / "one.dcm")
+    png, dicom = (read_image(str(path), 96) for path in (png, dicom))
+    stretched = (png - png.min()) / (png.max() - png.min())  # as DICOM pixels always are
+    assert np.abs(stretched - dicom).max() < 1e-5
+
+
+def test_written_xml_is_read_again(studies, tmp_path):
+    studies = studies.assign(comparison="a < b & c")
+    read = xc.read_studies(notebook.write_openi(studies, tmp_path / "openi"))
+    for name in ("findings", "impression", "comparison"):
+        assert list(read[name]) == list(studies[name])
+    assert [len(images) for images in read["images"]] == [len(i) for i in studies["images"]]

@@ -1,0 +1,1 @@
+"""Captions of thousands of studies, in a file."""

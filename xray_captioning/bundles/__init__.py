@@ -1,0 +1,1 @@
+"""Folders a model is saved as: configuration, weights, manifest and model card."""

@@ -1,0 +1,156 @@
+"""A saved model: a folder of JSON and HDF5 files with a SHA-256 manifest, and no pickle.
+
+::
+
+    captioner.json        configuration, sizes, findings, metrics, data and split digests
+    tokenizer.json        words and ids (a captioner only)
+    encoder.weights.h5    Keras weights
+    decoder.weights.h5    Keras weights (a captioner only)
+    split.json            which studies were trained on
+    calibration.json      how far its sentences are to be believed (once calibrated)
+    calibration.h5        what its training images look like to the encoder (once calibrated)
+    README.md             the model card
+    manifest.json         SHA-256 of each of the above, written last
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from xray_captioning.errors import BundleError
+from xray_captioning.files import atomic_write, read_json, sha256_file
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+NEEDED = {
+    "encoder": ("captioner.json", "encoder.weights.h5"),
+    "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
+}
+
+
+_NOT_WHOLE = (
+    "this is no complete bundle: finish its training with --resume, or copy the whole bundle again"
+)
+
+
+def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write a bundle's files aside, then move them in, the manifest last.
+
+    A bundle that was not written to its end has no manifest and does not load.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there; files of other names in it are left alone.
+    write : callable
+        Writes every file of the bundle but the manifest into the folder it is given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".bundle-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    aside = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder))
+    try:
+        write(aside)
+        names = sorted(path.name for path in aside.iterdir())
+        digests = {name: sha256_file(aside / name) for name in names}
+        (folder / MANIFEST).unlink(missing_ok=True)
+        for name in names:
+            (aside / name).replace(folder / name)
+        atomic_write(folder / MANIFEST, json.dumps(digests, indent=2) + "\n")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
+    """Write a bundle's files again, some of them changed and the others byte for byte.
+
+    Parameters
+    ----------
+    folder : Path
+        A bundle that :func:`read_bundle` accepts.
+    change : callable
+        Changes and adds files in the folder it is given, which holds copies of all but the
+        manifest.
+    """
+
+    def write(aside: Path) -> None:
+        for name in bundle_files(folder):
+            shutil.copyfile(folder / name, aside / name)
+        change(aside)
+
+    write_bundle(folder, write)
+
+
+def bundle_files(folder: Path) -> list[str]:
+    """Return the names of the files that belong to a bundle, the manifest apart.
+
+    Other files may lie in its folder, such as those of an earlier bundle or of a run.
+    """
+    return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
+
+
+def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
+    """Check every file against the manifest and return ``captioner.json``.
+
+    Parameters
+    ----------
+    folder : Path
+    kind : {"captioner", "encoder"}
+        What the caller can use; a captioner serves as an encoder too.
+
+    Raises
+    ------
+    BundleError
+        The folder is no bundle, a file is missing or altered, or it is of another kind.
+    """
+    if not folder.is_dir():
+        raise BundleError(
+            f"{folder}: no such bundle; give a folder written by train or train-encoder, or one "
+            f"of the shipped names: {', '.join(shipped_bundles()) or 'none'}"
+        )
+    digests = read_json(folder / MANIFEST, _NOT_WHOLE)
+    for name, digest in digests.items():
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise BundleError(f"{path}: missing; copy the whole bundle again")
+        if sha256_file(path) != digest:
+            raise BundleError(f"{path}: altered since it was saved; copy the whole bundle again")
+    about = read_json(folder / "captioner.json", _NOT_WHOLE)
+    if about.get("format") != FORMAT:
+        raise BundleError(
+            f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; "
+            "install the version of xray-captioning that wrote it"
+        )
+    if kind == "captioner" and about["kind"] != "captioner":
+        raise BundleError(
+            f"{folder}: holds an encoder only; train a decoder with train --encoder {folder}"
+        )
+    for name in NEEDED[kind]:
+        if name not in digests:
+            raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
+    return about
+
+
+def find_bundle(name: str | Path) -> Path:
+    """Return the folder of a bundle: a path, or the name of a shipped one."""
+    if not Path(name).exists() and str(name) in shipped_bundles():
+        return _shipped() / str(name)
+    return Path(name)
+
+
+def shipped_bundles() -> list[str]:
+    """Return the names of the bundles inside the package."""
+    return sorted(path.parent.name for path in _shipped().glob(f"*/{MANIFEST}"))
+
+
+def _shipped() -> Path:
+    try:
+        return Path(str(resources.files("xray_captioning.weights")))
+    except ModuleNotFoundError:  # a checkout that is not installed
+        return Path(__file__).resolve().parents[2] / "weights"

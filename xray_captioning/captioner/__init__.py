@@ -1,0 +1,1 @@
+"""Encoder, decoder and tokenizer together: captions, and how sure they are."""

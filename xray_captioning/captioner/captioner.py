@@ -1,0 +1,381 @@
+"""Images of studies in, captions out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xray_captioning.backend import compiled
+from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
+from xray_captioning.bundles.card import model_card
+from xray_captioning.captioner.compiled import BATCHES, Plan, Search, Searches
+from xray_captioning.captioner.confidence import Calibration, load_calibration
+from xray_captioning.config import Config
+from xray_captioning.data.features import Array
+from xray_captioning.data.images import Image, frontal_first
+from xray_captioning.data.splits import Split
+from xray_captioning.decoders import CaptionModel, Features
+from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.classification import finding_probabilities
+from xray_captioning.encoders.saved import describe, encode_studies, load_encoder, load_weights
+from xray_captioning.errors import DataError
+from xray_captioning.search import Rules, Sampling, SearchResult
+from xray_captioning.text.byte_pairs import load_tokenizer
+from xray_captioning.text.cleaning import prettify
+from xray_captioning.text.token_ids import TokenIds
+
+
+class Sentence(NamedTuple):
+    """A sentence of a caption.
+
+    Attributes
+    ----------
+    text : str
+    log_probability : float
+        Mean over its tokens, natural logarithm; a token is a word unless byte pairs spell words.
+    confidence : float or None
+        Probability that it is right, in [0, 1]; None where the bundle is not calibrated.
+    """
+
+    text: str
+    log_probability: float
+    confidence: float | None = None
+
+
+class Alternative(NamedTuple):
+    """A caption the search liked less.
+
+    Attributes
+    ----------
+    text : str
+    log_probability : float
+        Of the whole caption, natural logarithm.
+    """
+
+    text: str
+    log_probability: float
+
+
+class Caption(NamedTuple):
+    """What a model says about one study.
+
+    Attributes
+    ----------
+    text : str
+        For people; with capitals where the bundle's configuration says so.
+    words : list of str
+        As the model chose them; what scores are computed on when joined by spaces.
+    log_probability : float
+        Of the whole caption, natural logarithm, end token included.
+    sentences : list of Sentence
+    attention : array, shape (words, views, rows, columns), float32, or None
+        Weight of each region while each word was chosen, the mean where a word has several
+        tokens; the weights of a word sum to 1.
+    alternatives : list of Alternative
+        The other captions of a beam, best first.
+    novelty : float or None
+        How unlike the images of its training the study's images are: above 1 they are further
+        from them than 99 % of validation studies. None where the bundle is not calibrated.
+    """
+
+    text: str
+    words: list[str]
+    log_probability: float
+    sentences: list[Sentence]
+    attention: Array | None
+    alternatives: list[Alternative]
+    novelty: float | None = None
+
+
+class Captioner:
+    """Encoder, decoder, tokenizer and their preprocessing.
+
+    Parameters
+    ----------
+    config : Config
+    encoder : Encoder
+    model : CaptionModel
+    tokenizer : Tokenizer or BytePairTokenizer
+    about : dict, optional
+        JSON values that travel in the bundle: metrics, data, training.
+    split : Split, optional
+        What it was trained on; travels in the bundle, too, so that nobody tests on it.
+    calibration : Calibration, optional
+        What is known of its reliability.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        encoder: Encoder,
+        model: CaptionModel,
+        tokenizer: TokenIds,
+        about: dict[str, Any] | None = None,
+        split: Split | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.config, self.encoder, self.model = config, encoder, model
+        self.tokenizer, self.about, self.split = tokenizer, about or {}, split
+        self.calibration = calibration
+        self._encode = compiled(encoder.encode, encoder)
+        self._searches = Searches(model)
+
+    @classmethod
+    def load(cls, name: str | Path) -> Captioner:
+        """Load a bundle.
+
+        Parameters
+        ----------
+        name : str or Path
+            A bundle's folder, or the name of a shipped one.
+
+        Raises
+        ------
+        BundleError
+            The bundle is missing, incomplete, altered or does not fit its own configuration.
+        """
+        folder = find_bundle(name)
+        about = read_bundle(folder, "captioner")
+        config = Config.from_dict(about["config"], f"{folder}/captioner.json")
+        encoder = load_encoder(folder)
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
+        model = new_model(config, encoder, tokenizer)
+        load_weights(model, folder / "decoder.weights.h5")
+        path = folder / "split.json"
+        split = Split.from_json(path) if path.is_file() else None
+        calibration = load_calibration(folder)
+        return cls(config, encoder, model, tokenizer, about["about"], split, calibration)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a bundle, whole or not at all.
+
+        Parameters
+        ----------
+        folder : str or Path
+        """
+
+        def write(aside: Path) -> None:
+            values = describe("captioner", self.config, self.encoder, self.about)
+            (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+            self.tokenizer.to_json(aside / "tokenizer.json")
+            self.encoder.save_weights(aside / "encoder.weights.h5")
+            self.model.save_weights(aside / "decoder.weights.h5")
+            (aside / "README.md").write_text(model_card(values, self.calibration), "utf-8")
+            if self.split is not None:
+                self.split.to_json(aside / "split.json")
+            if self.calibration is not None:
+                self.calibration.save(aside)
+
+        write_bundle(Path(folder), write)
+
+    def caption(
+        self,
+        studies: Sequence[Sequence[Image]],
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> list[Caption]:
+        """Write a caption for each study.
+
+        Parameters
+        ----------
+        studies : sequence of sequences of images
+            The images of each study, frontal first; at most as many as the model has views. An
+            image is a path, the bytes of a file, or pixels (height, width, 3), float32 in [0, 1].
+            DICOM files that name their views are put in that order
+            (:func:`~xray_captioning.data.images.frontal_first`).
+        beam_size : int, optional
+            1 is greedy; the bundle's own choice when absent.
+        sampling : Sampling, optional
+            Draw the words at random instead of searching for likely ones.
+
+        Returns
+        -------
+        list of Caption
+
+        Raises
+        ------
+        ImageError
+            An image cannot be read.
+        DataError
+            A study has no image, or more than the model has views.
+        ConfigError
+            ``beam_size`` is no whole number from 1 on, or the sampling cannot be.
+        """
+        return list(self.caption_iter(studies, beam_size, sampling))
+
+    def caption_iter(
+        self,
+        studies: Iterable[Sequence[Image]],
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Iterator[Caption]:
+        """Like :meth:`caption`, a batch at a time, for any number of studies."""
+        search = self._search(beam_size, sampling)
+        for batch in _batches(studies, BATCHES[-1]):
+            yield from self._caption_batch(self.features(batch), search, sampling is not None)
+
+    def features(self, studies: Sequence[Sequence[Image]]) -> Features:
+        """Encode studies.
+
+        Parameters
+        ----------
+        studies : sequence of sequences of images
+
+        Returns
+        -------
+        Features
+            regions (studies, views * rows * columns, channels) float32 and mask.
+        """
+        images = [self._checked(i, study) for i, study in enumerate(studies)]
+        return Features(*encode_studies(self._encode, self.config, images))
+
+    def findings(self, studies: Sequence[Sequence[Image]]) -> list[dict[str, float]]:
+        """Return the probability of each finding the encoder classifies, for each study.
+
+        Parameters
+        ----------
+        studies : sequence of sequences of images
+
+        Raises
+        ------
+        ConfigError
+            The encoder classifies no findings.
+        """
+        return [
+            probabilities
+            for batch in _batches(studies, BATCHES[-1])
+            for probabilities in finding_probabilities(self.encoder, *self.features(batch))
+        ]
+
+    def caption_features(
+        self,
+        features: Features,
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> list[Caption]:
+        """Write a caption for each study whose features are given as arrays."""
+        search = self._search(beam_size, sampling)
+        captions: list[Caption] = []
+        for start in range(0, len(features.mask), BATCHES[-1]):
+            stop = start + BATCHES[-1]
+            part = Features(features.regions[start:stop], features.mask[start:stop])
+            captions += self._caption_batch(part, search, sampling is not None)
+        return captions
+
+    def _checked(self, index: int, study: Sequence[Image]) -> list[Image]:
+        image = self.config.image
+        if isinstance(study, (str, bytes, os.PathLike, np.ndarray)) or not study:
+            raise DataError(
+                f"study {index}: expected a list of one to {image.views} images, got {study!r:.99}"
+            )
+        if len(study) > image.views:
+            raise DataError(
+                f"study {index}: {len(study)} images given, but this model looks at {image.views}; "
+                "choose among them"
+            )
+        paths = [os.fspath(x) if isinstance(x, os.PathLike) else x for x in study]
+        return frontal_first(paths)
+
+    def _search(self, beam_size: int | None, sampling: Sampling | None) -> Search:
+        decoding = self.config.decoding
+        if beam_size is None:
+            beam_size = decoding.beam_size if sampling is None else 1
+        plan = Plan(self.rules(), beam_size, decoding.length_penalty, sampling)
+        return self._searches.begin(plan)
+
+    def _caption_batch(self, features: Features, search: Search, drawn: bool) -> list[Caption]:
+        found = (SearchResult(*rows) for rows in zip(*search(features)))
+        captions = [self._caption(rows, rows.gains[0], rows.attention) for rows in found]
+        if self.calibration is None:
+            return captions
+        return self.calibration.calibrated(captions, *features, self.config.image.views, drawn)
+
+    def rules(self) -> Rules:
+        """Return what the search needs to know of this model's vocabulary."""
+        tokenizer, text = self.tokenizer, self.config.text
+        return Rules(
+            tokenizer.start_id,
+            tokenizer.end_id,
+            text.maximum_length - 1,
+            banned=(0, tokenizer.start_id, tokenizer.unknown_id) if text.prettify else (),
+            no_repeat_ngram=self.config.decoding.no_repeat_ngram,
+        )
+
+    def _caption(self, found: SearchResult, gains: Array, attention: Array) -> Caption:
+        rows = [self._said(tokens) for tokens in found.tokens]
+        texts = [" ".join(word for word, _ in row) for row in rows]
+        spelled = rows[0]
+        views, maps = self.config.image.views, None
+        if attention.shape[-1]:
+            maps = _means(attention, [tokens for _, tokens in spelled])
+            maps = maps.reshape(-1, views, *self.encoder.grid)
+        others = zip(texts[1:], found.log_probabilities[1:])
+        return Caption(
+            self._display(texts[0]),
+            [word for word, _ in spelled],
+            float(found.log_probabilities[0]),
+            [Sentence(self._display(t), p) for t, p in _sentences(spelled, gains)],
+            maps,
+            [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
+        )
+
+    def _said(self, tokens: Array) -> list[tuple[str, list[int]]]:
+        # Words and the places of their tokens. Only a model whose start and padding are not
+        # banned, as the older project's, may say them in the middle of a caption.
+        ended = np.flatnonzero(tokens == self.tokenizer.end_id)
+        said = tokens[: ended[0]] if len(ended) else tokens
+        said = np.where(said == 0, self.tokenizer.unknown_id, said)
+        words = self.tokenizer.words_in([self.tokenizer.start_id, *said])
+        return [(word, [place - 1 for place in places]) for word, places in words]
+
+    def _display(self, text: str) -> str:
+        return prettify(text) if self.config.text.prettify else text
+
+
+def new_model(
+    config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32"
+) -> CaptionModel:
+    """Return an untrained head and decoder that fit an encoder and a vocabulary."""
+    return CaptionModel(
+        config.model,
+        tokenizer.vocabulary_size,
+        (config.image.views, *encoder.grid),
+        encoder.channels,
+        config.text.maximum_length,
+        dtype=dtype,
+    )
+
+
+def _means(rows: Array, groups: list[list[int]]) -> Array:
+    """Return the mean of each group of rows, (groups, columns)."""
+    if all(len(group) == 1 for group in groups):
+        return rows[[group[0] for group in groups]]
+    return np.array([rows[group].mean(axis=0) for group in groups], "float32")
+
+
+def _sentences(spelled: list[tuple[str, list[int]]], gains: Array) -> Iterator[tuple[str, float]]:
+    words: list[str] = []
+    tokens: list[int] = []
+    for number, (word, positions) in enumerate(spelled, 1):
+        words.append(word)
+        tokens += positions
+        if word == "." or number == len(spelled):
+            if any(map(str.isalnum, "".join(words))):  # a model in its first epochs writes ". . ."
+                yield " ".join(words), float(gains[tokens].mean())
+            words, tokens = [], []
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

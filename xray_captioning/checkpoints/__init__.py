@@ -1,0 +1,1 @@
+"""Arrays and words out of other people's files, executing nothing."""

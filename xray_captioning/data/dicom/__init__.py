@@ -1,0 +1,1 @@
+"""Pixels of DICOM files; no patient field is read."""

@@ -1,0 +1,94 @@
+"""Compressed frames of DICOM files, looked at before anything decodes them."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+from typing import Any
+
+from xray_captioning.data.containers import JPEG_FRAMES
+
+_FRAMES = JPEG_FRAMES | {0xF7}  # JPEG-LS, too
+
+
+def can_decode(syntax: Any, bits: int) -> bool:
+    """Tell whether something installed decodes a transfer syntax.
+
+    Parameters
+    ----------
+    syntax : pydicom.uid.UID
+    bits : int
+        Stored bits of a sample.
+    """
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEGExtended12Bit
+
+    from xray_captioning.data.dicom.jpeg import add_plugin
+
+    add_plugin()
+    try:
+        plugins = set(get_decoder(syntax).available_plugins)
+    except NotImplementedError:
+        return False
+    if syntax == JPEGExtended12Bit and bits > 8:
+        plugins.discard("pillow")
+    return bool(plugins)
+
+
+def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
+    """Read (rows, columns, samples, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
+
+    Raises
+    ------
+    ValueError, struct.error, IndexError
+        There is no such header.
+
+    References
+    ----------
+    .. [1] ITU-T T.81, B.2.2 Frame header; T.87, C.2.2; T.800, A.5.1 Image and tile size.
+    """
+    if frame.startswith(b"\xff\x4f\xff\x51"):
+        right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
+        samples, kind = struct.unpack_from(">HB", frame, 40)
+        return bottom - top, right - left, samples, (kind & 0x7F) + 1
+    at = 2
+    while frame[at + 1] not in _FRAMES:
+        if frame[at] != 0xFF:
+            raise ValueError("a marker is missing")
+        fill = frame[at + 1] == 0xFF
+        at += 1 if fill else 2 + struct.unpack_from(">H", frame, at + 2)[0]
+    bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
+    return rows, columns, samples, bits
+
+
+def check_rle(frame: bytes, pixels: int) -> None:
+    """Refuse segments that overlap or unpack to more than their plane: two bytes may become 128.
+
+    Parameters
+    ----------
+    frame : bytes
+    pixels : int
+        Of the image.
+
+    Raises
+    ------
+    ValueError, struct.error
+        They do, or there is no header.
+
+    References
+    ----------
+    .. [1] DICOM PS3.5, annex G.
+    """
+    count, *starts = struct.unpack_from("<16I", frame)
+    bounds = [*starts[:count], len(frame)]
+    for at, end in pairwise(bounds):
+        if not 64 <= at < end <= at + 2 * pixels + 128:
+            raise ValueError("a segment is out of place")
+        size = 0
+        while at < end and size <= pixels + 128:
+            header = frame[at]
+            literal = header < 128
+            size += header + 1 if literal else (257 - header) % 129
+            at += header + 2 if literal else 1 + (header > 128)
+        if size > pixels + 128:
+            raise ValueError("a segment is longer than the image")

@@ -1,0 +1,1 @@
+"""One reader a source, one table of studies for all."""

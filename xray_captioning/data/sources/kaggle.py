@@ -1,0 +1,65 @@
+"""The Kaggle edition of the Indiana University collection: two CSV tables and PNG images.
+
+References
+----------
+.. [1] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
+   and retrieval", JAMIA 2016.
+"""
+
+from pathlib import Path
+
+from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.studies import UNKNOWN, VIEWS, Study, text_or_none, unique_problems
+from xray_captioning.data.table import Row, read_table
+
+REPORTS, PROJECTIONS = TABLES = ("indiana_reports.csv", "indiana_projections.csv")
+IMAGE_FOLDER = "images/images_normalized"
+
+
+def read(folder: Path, finder: ImageFinder) -> list[Study]:
+    """Read the studies of a folder that holds both tables.
+
+    An image whose study has no report is kept, as a study without text.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `TABLES`.
+    finder : ImageFinder
+        Finds the images, under their Open-i names too.
+
+    Returns
+    -------
+    list of Study
+        In the order of the reports.
+
+    Raises
+    ------
+    DataError
+        If a table cannot be read or lacks a column.
+    """
+    reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))
+    projections: dict[str, dict[str, str]] = {}
+    for row in read_table(folder / PROJECTIONS, ("uid", "filename", "projection")):
+        view = row["projection"].strip().lower()
+        names = projections.setdefault(row["uid"].strip(), {})
+        names[row["filename"].strip()] = view if view in VIEWS else UNKNOWN
+    described = {row["uid"].strip() for row in reports}
+    bare = [{"uid": uid} for uid in projections if uid not in described]
+    return [_study(row, projections, finder) for row in [*reports, *bare]]
+
+
+def _study(row: Row, projections: dict[str, dict[str, str]], finder: ImageFinder) -> Study:
+    study_id = row["uid"].strip()
+    views = projections.get(study_id, {})
+    return Study(
+        study_id=study_id,
+        images=[finder.by_key(name, IMAGE_FOLDER) for name in views],
+        views=list(views.values()),
+        indication=text_or_none(row.get("indication")),
+        comparison=text_or_none(row.get("comparison")),
+        findings=text_or_none(row.get("findings")),
+        impression=text_or_none(row.get("impression")),
+        problems=unique_problems(row.get("problems", "").split(";")),
+        mesh=text_or_none(row.get("mesh")),
+    )

@@ -1,0 +1,140 @@
+"""NIH ChestX-ray14: images with labels, and short reports rendered from those labels.
+
+The labels were mined from reports that are not public and are noisy; a rendered text says what
+the labels say and nothing else, and is marked so that nobody takes it for a radiologist's.
+
+References
+----------
+.. [1] Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.studies import FRONTAL, Study
+from xray_captioning.data.table import read_table
+from xray_captioning.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NO_FINDING = "No Finding"
+
+STATEMENTS = {
+    "Atelectasis": "There is atelectasis.",
+    "Cardiomegaly": "The heart is enlarged.",
+    "Consolidation": "There is a consolidation.",
+    "Edema": "There is pulmonary edema.",
+    "Effusion": "There is a pleural effusion.",
+    "Emphysema": "The lungs are emphysematous.",
+    "Fibrosis": "There is pulmonary fibrosis.",
+    "Hernia": "There is a hiatal hernia.",
+    "Infiltration": "There is a pulmonary infiltrate.",
+    "Mass": "There is a lung mass.",
+    "Nodule": "There is a lung nodule.",
+    "Pleural_Thickening": "There is pleural thickening.",
+    "Pneumonia": "There is pneumonia.",
+    "Pneumothorax": "There is a pneumothorax.",
+}
+# Said where the label is absent: the organs every report speaks about.
+DENIALS = {
+    "Cardiomegaly": "The heart size is normal.",
+    "Effusion": "No pleural effusion.",
+    "Pneumothorax": "No pneumothorax.",
+}
+NAMES = {
+    "Effusion": "pleural effusion",
+    "Hernia": "hiatal hernia",
+    "Infiltration": "pulmonary infiltrate",
+    "Mass": "lung mass",
+    "Nodule": "lung nodule",
+}
+
+
+def read(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read a table of labels; there is no text.
+
+    Parameters
+    ----------
+    path : Path
+        A ``Data_Entry*.csv``.
+    finder : ImageFinder
+        Finds the images by stem, as .png or .jpg.
+
+    Returns
+    -------
+    list of Study
+        One an image, with its stem as study_id and all views frontal. `problems` are the
+        labels as they are spelled; "No Finding" is an empty list.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read, lacks a column, or names no image in some row.
+    """
+    studies = []
+    rows = read_table(path, ("image index", "finding labels", "patient id"))
+    for number, row in enumerate(rows, start=1):
+        name = row["image index"].strip()
+        if not name:
+            raise DataError(f"{path}, data row {number}: names no image; remove the row")
+        labels = dict.fromkeys(label.strip() for label in row["finding labels"].split("|"))
+        studies.append(
+            Study(
+                study_id=PurePath(name).stem,
+                images=[finder.by_key(name, "images")],
+                views=[FRONTAL],
+                problems=[label for label in labels if label and label != NO_FINDING],
+                patient_id=row["patient id"].strip(),
+            )
+        )
+    return studies
+
+
+def render_captions(studies: pd.DataFrame) -> pd.DataFrame:
+    """Write findings and impression from labels, for studies that have neither.
+
+    An absent label counts as denied, which is more than the labels know; use the texts to
+    exercise a captioner and not to judge one.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame
+        As `read_studies` returns it; left as it is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same rows; those that were filled have `rendered` set.
+    """
+    bare = studies["findings"].isna() & studies["impression"].isna()
+    filled = studies.copy()
+    for name, render in (("findings", _findings), ("impression", _impression)):
+        filled[name] = [
+            render(problems) if fill else text
+            for problems, fill, text in zip(studies["problems"], bare, studies[name], strict=True)
+        ]
+        filled[name] = filled[name].astype(object)
+    filled["rendered"] = studies["rendered"] | bare
+    return filled
+
+
+def _findings(labels: list[str]) -> str:
+    said = [STATEMENTS.get(label, f"There is {_name(label)}.") for label in labels]
+    denied = [text for label, text in DENIALS.items() if label not in labels]
+    return " ".join(said + ([] if labels else ["The lungs are clear."]) + denied)
+
+
+def _impression(labels: list[str]) -> str:
+    if not labels:
+        return "No acute cardiopulmonary abnormality."
+    *first, last = [_name(label) for label in labels]
+    text = f"{', '.join(first)} and {last}" if first else last
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _name(label: str) -> str:
+    return NAMES.get(label, label.replace("_", " ").lower())

@@ -1,0 +1,158 @@
+"""Open-i XML reports of the Indiana University collection, from a folder or an archive.
+
+References
+----------
+.. [1] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
+   and retrieval", JAMIA 2016.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.studies import UNKNOWN, Study, text_or_none, unique_problems
+from xray_captioning.errors import DataError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
+MAX_REPORT_BYTES = 10_000_000  # a real one has about 10 kB
+_NUMBER = re.compile(r"(?:CXR)?(\d+)$")
+
+
+def report_files(folder: Path) -> list[Path]:
+    """List the XML files of a folder, or else of the folders in it."""
+    return _visible(folder.glob("*.xml")) or _visible(folder.glob("*/*.xml"))
+
+
+def archives(folder: Path) -> list[Path]:
+    """List the archives in a folder."""
+    return _visible(p for p in folder.iterdir() if p.name.lower().endswith(ARCHIVE_SUFFIXES))
+
+
+def read(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read Open-i reports.
+
+    The view of an image is not in the XML, so it is 'unknown'. Nothing is written to disk.
+
+    Parameters
+    ----------
+    path : Path
+        A folder of XML files, a folder that holds such a folder or one archive of it, an
+        archive, or one XML file.
+    finder : ImageFinder
+        Finds the images, under their Kaggle names too.
+
+    Returns
+    -------
+    list of Study
+        In the order of their numbers.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, malformed, no report, or defines XML entities.
+    """
+    studies = [_study(content, name, finder) for name, content in read_contents(path)]
+    return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))
+
+
+def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and bytes of every report."""
+    if path.is_dir():
+        files = report_files(path)
+        packed = archives(path)
+        if not files and len(packed) == 1:
+            yield from _archived(packed[0])
+            return
+    elif path.suffix.lower() == ".xml":
+        files = [path]
+    else:
+        yield from _archived(path)
+        return
+    for file in files:
+        try:
+            yield str(file), file.read_bytes()
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+
+
+def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the reports of an archive; members are read one after the other, as they come."""
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                name = PurePath(member.name).name
+                if not member.isfile() or not name.endswith(".xml") or name.startswith("."):
+                    continue
+                if member.size > MAX_REPORT_BYTES:
+                    raise DataError(f"{path}, {member.name}: {member.size} bytes is no report")
+                file = archive.extractfile(member)
+                yield f"{path}, {member.name}", file.read() if file else b""
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise DataError(f"{path}: is not a whole .tgz ({error}); download it again") from error
+
+
+def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
+    root = parse_report(content, name)
+    sections: dict[str, str | None] = {}
+    for element in root.iter("AbstractText"):  # the first with a label counts
+        label = element.get("Label", "").lower()
+        sections.setdefault(label, text_or_none("".join(element.itertext())))
+    if not sections and root.tag != "eCitation":
+        raise DataError(f"{name}: is XML but no Open-i report; take it out of the folder")
+    images = dict.fromkeys(element.get("id", "") for element in root.iter("parentImage"))
+    major = [(element.text or "").strip() for element in root.iter("major")]
+    return Study(
+        study_id=_study_id(root, name),
+        images=[finder.by_key(f"{image}.png", "") for image in images if image],
+        views=[UNKNOWN for image in images if image],
+        indication=sections.get("indication"),
+        comparison=sections.get("comparison"),
+        findings=sections.get("findings"),
+        impression=sections.get("impression"),
+        problems=unique_problems(term.split("/")[0] for term in major),
+        mesh=text_or_none(";".join(major)),
+    )
+
+
+def parse_report(content: bytes, name: str) -> Element:
+    """Return the root of a report's XML.
+
+    Raises
+    ------
+    DataError
+        It is not well-formed or defines entities.
+    """
+    from xml.etree.ElementTree import ParseError
+
+    from defusedxml import DefusedXmlException
+    from defusedxml.ElementTree import fromstring
+
+    try:
+        return fromstring(content)
+    except DefusedXmlException as error:
+        raise DataError(
+            f"{name}: defines XML entities, which no report needs; remove the file"
+        ) from error
+    except (ParseError, LookupError, ValueError) as error:
+        raise DataError(f"{name}: is not well-formed XML ({error}); copy it again") from error
+
+
+def _study_id(root: Element, name: str) -> str:
+    """Return the number in the file's name, or else in the report's own id, or the name."""
+    stem = PurePath(name).stem
+    own = next((element.get("id", "") for element in root.iter("uId")), "")
+    number = _NUMBER.match(stem) or _NUMBER.match(own)
+    return number[1] if number else own or stem
+
+
+def _visible(paths: Iterator[Path]) -> list[Path]:
+    return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))

@@ -1,0 +1,253 @@
+"""Download the published weights and reports that ``weights/registry.json`` lists.
+
+A file is downloaded beside its place under a name that ends in ``.part``, checked there, and then
+renamed; what stood at its place before is never replaced.
+
+References
+----------
+.. [1] Chacon and Straub, "Pro Git", section 10.2: a blob's id is the SHA-1 of a header with its
+   size, and its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path, PurePath
+from typing import Any
+
+from xray_captioning.errors import DataError, MissingExtraError
+from xray_captioning.hub.download import CHUNK, Part, UnreachableError, download
+
+KAGGLE_TABLES = ("indiana_reports.csv", "indiana_projections.csv")
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+# What kinds of file begin with, so that a web page saved in their place is recognised.
+FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".tgz": b"\x1f\x8b"}
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A published file.
+
+    Attributes
+    ----------
+    name : str
+        What it is called here.
+    urls : tuple of str
+        Where it is published; the first that gives it is taken.
+    size : int or None
+        Bytes, where known.
+    git_blob, sha256 : str or None
+        What identifies its content, where known; hexadecimal.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    size: int | None = None
+    git_blob: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is fetched under one name.
+
+    Attributes
+    ----------
+    what, used : str
+        What it is, and which command or function reads it.
+    licence : str
+        ``unknown`` where none is stated.
+    page : str
+        Where people read about it.
+    files : tuple of RemoteFile
+        Empty for a Kaggle data set.
+    kaggle : str or None
+        Name of a Kaggle data set, for which Kaggle wants an account.
+    """
+
+    what: str
+    used: str
+    licence: str
+    page: str
+    files: tuple[RemoteFile, ...] = ()
+    kaggle: str | None = None
+
+
+def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry]:
+    """Read what can be fetched, by name.
+
+    Parameters
+    ----------
+    path : str or os.PathLike, optional
+        Another registry than the shipped one.
+
+    Returns
+    -------
+    dict of str to Entry
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or is no registry.
+    """
+    place = Path(path) if path is not None else _shipped()
+    try:
+        return {name: _entry(**about) for name, about in json.loads(place.read_bytes()).items()}
+    except OSError as error:
+        raise DataError(f"{place}: cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{place}: is no registry ({error}); write it like weights/registry.json"
+        ) from error
+
+
+def fetch(entry: Entry, folder: Path) -> list[Path]:
+    """Download what an entry names, unless it is there already.
+
+    Parameters
+    ----------
+    entry : Entry
+        From `read_registry`.
+    folder : Path
+        Where the files shall lie; made if it is not there.
+
+    Returns
+    -------
+    list of Path
+        The files, each checked against the registry; of a Kaggle data set its folder.
+
+    Raises
+    ------
+    DataError
+        If no address gives a file, or what came or lies there is another file than the registry
+        names. What an interrupted download left is kept, and gone on with by the next call.
+    MissingExtraError
+        If a Kaggle data set is asked for and kagglehub is not installed.
+    """
+    if entry.kaggle is not None:
+        return [_from_kaggle(entry.kaggle, entry.page, folder)]
+    return [fetch_file(file, folder) for file in entry.files]
+
+
+def fetch_file(file: RemoteFile, folder: Path) -> Path:
+    """Download one file, unless it is there already; see `fetch`."""
+    target = folder / file.name
+    if target.exists():
+        check_file(target, file, "move it away or choose another --out, then fetch again")
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    part = Part.beside(target)
+    _download(file, part, target)
+    try:
+        advice = f"it was not kept; see whether {file.urls[0]} still is that file"
+        check_file(part.content, file, advice)
+    except DataError:
+        part.remove()  # or every later call would go on with it
+        raise
+    os.replace(part.content, target)
+    part.remove()
+    return target
+
+
+def check_file(path: Path, file: RemoteFile, advice: str) -> None:
+    """Compare a file on disk with what the registry knows of it.
+
+    Parameters
+    ----------
+    path : Path
+        The file on disk, under any name.
+    file : RemoteFile
+        What it should be.
+    advice : str
+        What the message tells people to do.
+
+    Raises
+    ------
+    DataError
+        If its kind, its size or an id differs; the message gives what is there and what should be.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(len(LFS_POINTER))
+    if head == LFS_POINTER:
+        raise DataError(f"{path}: is only a Git LFS pointer to the file, {size} bytes; {advice}")
+    kind = PurePath(file.name).suffix
+    if not head.startswith(FIRST_BYTES.get(kind, b"")):
+        raise DataError(f"{path}: does not begin like a {kind} file ({head[:8]!r}); {advice}")
+    if file.size not in (None, size):
+        raise DataError(f"{path}: has {size} bytes where {file.size} are expected; {advice}")
+    for label, algorithm, header, expected in (
+        ("git blob id", "sha1", b"blob %d\0" % size, file.git_blob),
+        ("SHA-256", "sha256", b"", file.sha256),
+    ):
+        if expected is not None and (found := _digest(path, algorithm, header)) != expected:
+            raise DataError(f"{path}: {label} is {found} where {expected} is expected; {advice}")
+
+
+def _digest(path: Path, algorithm: str, header: bytes) -> str:
+    digest = hashlib.new(algorithm, header)
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _shipped() -> Path:
+    try:
+        folder = Path(str(resources.files("xray_captioning.weights")))
+    except ModuleNotFoundError:  # a checkout that is not installed
+        folder = Path(__file__).resolve().parents[2] / "weights"
+    return folder / "registry.json"
+
+
+def _entry(files: list[dict[str, Any]] | None = None, **about: Any) -> Entry:
+    return Entry(files=tuple(_remote_file(**values) for values in files or ()), **about)
+
+
+def _remote_file(name: str, urls: list[str], **known: Any) -> RemoteFile:
+    if PurePath(name).name != name or not urls:
+        raise ValueError(f"{name!r} needs a plain file name and an address")
+    return RemoteFile(name, tuple(urls), **known)
+
+
+def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
+    """Return the folder of a data set: one unpacked by hand, or what kagglehub downloads."""
+    place = folder / dataset.split("/")[-1]
+    if all((place / name).is_file() for name in KAGGLE_TABLES):
+        return place
+    by_hand = (
+        f"download {page} by hand (Kaggle wants an account) and unpack it so that "
+        f"{place / KAGGLE_TABLES[0]} is there"
+    )
+    try:
+        return Path(importlib.import_module("kagglehub").dataset_download(dataset))
+    except ImportError as error:
+        raise MissingExtraError(
+            f"kagglehub is not installed; python -m pip install kagglehub, or {by_hand}"
+        ) from error
+    except Exception as error:  # kagglehub and what it is built on raise many kinds
+        raise DataError(
+            f"{dataset}: kagglehub failed ({error}); try again, or {by_hand}"
+        ) from error
+
+
+def _download(file: RemoteFile, part: Part, target: Path) -> None:
+    """Bring a file to its part, from the first address that gives it."""
+    reasons = []
+    checked = bool(file.git_blob or file.sha256)
+    for url in file.urls:
+        try:
+            return download(url, part, file.name, file.size, checked)
+        except UnreachableError as error:
+            reasons.append(f"{url}: {error}")
+    kept = part.begun(checked)[0]
+    later = f"fetch again to go on after the {kept} bytes kept" if kept else "fetch again later"
+    raise DataError(
+        f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {later}, or download it by "
+        f"hand, save it as {target} and fetch again to have it checked"
+    )

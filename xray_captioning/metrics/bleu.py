@@ -1,0 +1,210 @@
+"""BLEU-1 to BLEU-4 under the three rules that published tables of this field mix.
+
+``coco`` counts over the whole corpus (pycocoevalcap). ``nltk`` is the mean of sentence scores by
+the installed NLTK, where one n-gram order without a match makes a sentence's score almost 0.
+``legacy`` is the mean of sentence scores as NLTK 3.2.5 computed them: the product of precisions
+stops at the first order without a match, so what is missing counts as perfect.
+
+References
+----------
+.. [1] Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation",
+   ACL 2002.
+.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015;
+   pycocoevalcap 1.2.
+.. [3] Bird, Loper and Klein, "Natural Language Processing with Python", 2009; NLTK.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import ConfigError
+from xray_captioning.metrics.ngrams import (
+    MAXIMUM_ORDER,
+    Pairs,
+    References,
+    blocks,
+    checked_pairs,
+    count_ngrams,
+    look_up,
+)
+
+BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
+
+_LEGACY_WEIGHTS = ((1.0,), (0.5, 0.5), (0.33, 0.33, 0.33), (0.25, 0.25, 0.25, 0.25))
+_EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, MAXIMUM_ORDER + 1)]
+
+
+def bleu(
+    references: References, hypotheses: Sequence[str], protocol: str = "coco"
+) -> NDArray[np.float64]:
+    """Compute BLEU-1 to BLEU-4 of a system.
+
+    Parameters
+    ----------
+    references : sequence of str or of lists of str
+        One or more reference texts a study.
+    hypotheses : sequence of str
+        The system's texts, in the same order.
+    protocol : {'coco', 'nltk', 'legacy'}
+        The rule, see above.
+
+    Returns
+    -------
+    ndarray of float64, shape (4,)
+        Scores from 0 to 1.
+
+    Raises
+    ------
+    ConfigError
+        When no protocol has that name.
+    DataError
+        When the columns are empty, differ in length or hold anything but text.
+    """
+    if protocol not in BLEU_PROTOCOLS:
+        names = ", ".join(BLEU_PROTOCOLS)
+        raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {names}")
+    if protocol == "nltk":
+        return nltk_bleu_rows(references, hypotheses).mean(axis=0)
+    statistics = bleu_statistics(references, hypotheses)
+    if protocol == "legacy":
+        return legacy_bleu_rows(statistics).mean(axis=0)
+    return bleu_from_statistics(statistics.sum(axis=0))
+
+
+def bleu_statistics(references: References, hypotheses: Sequence[str]) -> NDArray[np.int64]:
+    """Count what BLEU is made of, so that a bootstrap only has to add rows.
+
+    Parameters
+    ----------
+    references : sequence of str or of lists of str
+        One or more reference texts a study.
+    hypotheses : sequence of str
+        The system's texts, in the same order.
+
+    Returns
+    -------
+    ndarray of int64, shape (studies, 10)
+        Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of
+        the hypothesis, length of the reference closest to it (the shorter of two).
+
+    Raises
+    ------
+    DataError
+        When the columns are empty, differ in length or hold anything but text.
+    """
+    return np.concatenate([_count(b) for b in blocks(checked_pairs(references, hypotheses))])
+
+
+def _count(pairs: Pairs) -> NDArray[np.int64]:
+    hypotheses = [hypothesis.split() for _, hypothesis in pairs]
+    references = [[text.split() for text in texts] for texts, _ in pairs]
+    length = np.array([len(words) for words in hypotheses])
+    closest = [
+        min((abs(len(words) - n), len(words)) for words in texts)[1]
+        for texts, n in zip(references, length, strict=True)
+    ]
+    totals = np.maximum(length[:, None] - np.arange(MAXIMUM_ORDER), 0)
+    return np.column_stack([_matches(references, hypotheses), totals, length, closest])
+
+
+def _matches(references: list[list[list[str]]], hypotheses: list[list[str]]) -> NDArray[np.int64]:
+    """Count each order's n-grams that a reference has too, shape (studies, 4)."""
+    number = len(hypotheses)
+    flat = [words for texts in references for words in texts]
+    study = np.repeat(np.arange(number), [len(texts) for texts in references])
+    columns = []
+    for grams in count_ngrams([*hypotheses, *flat]):
+        distinct, split = max(1, len(grams.first)), np.searchsorted(grams.text, number)
+        wanted = grams.text[:split] * distinct + grams.code[:split]
+        there = study[grams.text[split:] - number] * distinct + grams.code[split:]
+        keys, place = np.unique(there, return_inverse=True)
+        most = np.zeros(len(keys))
+        np.maximum.at(most, place, grams.count[split:])
+        clipped = np.minimum(look_up(keys, most, wanted), grams.count[:split])
+        columns.append(np.bincount(grams.text[:split], weights=clipped, minlength=number))
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute BLEU from added-up statistics as pycocoevalcap does.
+
+    Parameters
+    ----------
+    statistics : ndarray, shape (..., 10)
+        Rows of `bleu_statistics` or sums of them: of all rows for a corpus, of resampled rows
+        for each draw of a bootstrap, of none for a sentence.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., 4)
+        BLEU-1 to BLEU-4.
+    """
+    # pycocoevalcap's two constants: no division by zero, and 0 stays almost 0.
+    small, tiny = 1e-9, 1e-15
+    parts = np.asarray(statistics, dtype=np.float64)
+    precisions = (parts[..., :4] + tiny) / (parts[..., 4:8] + small)
+    scores = np.cumprod(precisions, axis=-1) ** (1 / np.arange(1, MAXIMUM_ORDER + 1))
+    ratio = (parts[..., 8:9] + tiny) / (parts[..., 9:10] + small)
+    return scores * np.exp(np.minimum(1 - 1 / ratio, 0.0))
+
+
+def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute each sentence's BLEU as NLTK 3.2.5 did, with the older project's weights.
+
+    A sentence without any common word scores 0. Otherwise the weighted logarithms of the
+    precisions are added up to the first order that has no match, which leaves the higher orders
+    out as if they were perfect: BLEU-4 can exceed BLEU-1. BLEU-3 has weights of 0.33.
+
+    Parameters
+    ----------
+    statistics : ndarray of int64, shape (studies, 10)
+        Rows of `bleu_statistics`.
+
+    Returns
+    -------
+    ndarray of float64, shape (studies, 4)
+        BLEU-1 to BLEU-4 of each sentence.
+    """
+    matches, totals = statistics[:, :4], np.maximum(statistics[:, 4:8], 1)
+    # Once an order has no match, no higher one has any.
+    logarithms = np.log(np.where(matches > 0, matches / totals, 1.0))
+    length, closest = statistics[:, 8], statistics[:, 9]
+    penalty = np.exp(np.minimum(1 - closest / np.maximum(length, 1), 0.0))
+    weights = np.array([(*row, 0.0, 0.0, 0.0)[:MAXIMUM_ORDER] for row in _LEGACY_WEIGHTS])
+    scores = penalty[:, None] * np.exp(logarithms @ weights.T)
+    return np.where(matches[:, :1] > 0, scores, 0.0)
+
+
+def nltk_bleu_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
+    """Compute each sentence's BLEU by the installed NLTK, without smoothing.
+
+    Parameters
+    ----------
+    references : sequence of str or of lists of str
+        One or more reference texts a study.
+    hypotheses : sequence of str
+        The system's texts, in the same order.
+
+    Returns
+    -------
+    ndarray of float64, shape (studies, 4)
+        BLEU-1 to BLEU-4 of each sentence, weights even.
+
+    Raises
+    ------
+    DataError
+        When the columns are empty, differ in length or hold anything but text.
+    """
+    from nltk.translate.bleu_score import sentence_bleu
+
+    pairs = checked_pairs(references, hypotheses)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of every order without a match
+        rows = [
+            sentence_bleu([text.split() for text in texts], hypothesis.split(), _EVEN_WEIGHTS)
+            for texts, hypothesis in pairs
+        ]
+    return np.array(rows, dtype=np.float64)

@@ -1,0 +1,75 @@
+"""How much a system's texts differ from each other, whatever the references say.
+
+A system that has collapsed to one sentence has entropy 0, and it is at its most diverse where it
+copies whole training reports at random: read these beside the clinical scores.
+
+References
+----------
+.. [1] Li et al., "A Diversity-Promoting Objective Function for Neural Conversation Models",
+   NAACL 2016: distinct-1 and distinct-2.
+.. [2] Shannon, "A Mathematical Theory of Communication", 1948.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from xray_captioning.metrics.ngrams import checked_texts
+
+
+def distinct_ngrams(texts: Sequence[str], order: int) -> float:
+    """Divide the number of different n-grams of all texts together by the number of n-grams.
+
+    The paper divides by the number of words, which for an order of 2 or more is a little larger;
+    this is the share that became usual, 1 where no n-gram comes twice. It falls as more texts
+    are scored, so compare it between systems on the same studies only.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        A system's texts, split at whitespace.
+    order : int
+        Words in a row, 1 or more.
+
+    Returns
+    -------
+    float
+        From 0 to 1; 0 where no text has that many words.
+
+    Raises
+    ------
+    DataError
+        When there is no text, or something else than text.
+    """
+    different: set[tuple[str, ...]] = set()
+    total = 0
+    for text, times in Counter(checked_texts("texts", texts)).items():
+        words = text.split()
+        grams = list(zip(*(words[start:] for start in range(order))))
+        different.update(grams)
+        total += times * len(grams)
+    return len(different) / total if total else 0.0
+
+
+def caption_entropy(texts: Sequence[str]) -> float:
+    """Compute the entropy of the distribution of whole captions.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        A system's texts; equal ones are the same caption.
+
+    Returns
+    -------
+    float
+        In bits: 0 for one constant caption, log2 of the number of studies where all differ.
+
+    Raises
+    ------
+    DataError
+        When there is no text, or something else than text.
+    """
+    counts = np.array(list(Counter(checked_texts("texts", texts)).values()))
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum()) + 0.0  # no minus zero

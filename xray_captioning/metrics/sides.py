@@ -1,0 +1,106 @@
+"""Whether two sets of reports put the same findings on the same side."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.metrics.clinical import check_pair, share
+from xray_captioning.metrics.labeler import DENIED, find_mentions
+
+
+class SideScores(NamedTuple):
+    """Shares of same sides; a share of nothing is nan.
+
+    The reference names a side of `lateralised` findings, and `shared` of them are asserted by the
+    hypothesis too. Those that have the same side there are the share `side_agreement` of the
+    shared ones and the share `side_recall` of them all.
+    """
+
+    side_agreement: float
+    side_recall: float
+    shared: int
+    lateralised: int
+
+
+def asserted_sides(text: str) -> dict[str, frozenset[str]]:
+    """Name the findings that a report asserts, certain or not, and the sides it gives them.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    dict of str to frozenset of str
+        Sides of all mentions together: none, left, right, or both of them for bilateral.
+
+    Raises
+    ------
+    DataError
+        If `text` is not a string.
+    """
+    sides: dict[str, frozenset[str]] = {}
+    for mention in find_mentions(text):
+        if mention.label != DENIED:
+            sides[mention.finding] = sides.get(mention.finding, frozenset()) | mention.sides
+    return sides
+
+
+def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
+    """Count the findings with a side in each study: what a bootstrap adds up.
+
+    Parameters
+    ----------
+    references, hypotheses : sequence of str
+
+    Returns
+    -------
+    numpy.ndarray of int64, shape (n, 3)
+        Findings whose side the reference names; those of them that the hypothesis asserts; those
+        of them with the same side in the hypothesis.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to score, the two differ in length, or a text is no string.
+    """
+    check_pair(references, hypotheses)
+    counts = np.zeros((len(references), 3), dtype=np.int64)
+    for row, reference, hypothesis in zip(counts, references, hypotheses, strict=True):
+        said = asserted_sides(hypothesis)
+        named = {name: sides for name, sides in asserted_sides(reference).items() if sides}
+        row[:] = (
+            len(named),
+            sum(name in said for name in named),
+            sum(said.get(name) == sides for name, sides in named.items()),
+        )
+    return counts
+
+
+def side_agreement(references: Sequence[str], hypotheses: Sequence[str]) -> SideScores:
+    """Compare the sides of hypotheses with those of their references.
+
+    Parameters
+    ----------
+    references, hypotheses : sequence of str
+
+    Returns
+    -------
+    SideScores
+        Two shares in [0, 1] and their denominators.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to score, the two differ in length, or a text is no string.
+
+    Examples
+    --------
+    >>> side_agreement(["left effusion . right nodule"], ["right effusion"])
+    SideScores(side_agreement=0.0, side_recall=0.0, shared=1, lateralised=2)
+    """
+    lateralised, shared, same = side_counts(references, hypotheses).sum(0)
+    agreement, recall = share(np.array([same, same]), np.array([shared, lateralised])).tolist()
+    return SideScores(agreement, recall, int(shared), int(lateralised))

@@ -1,0 +1,1 @@
+"""Synthetic two-view studies with known findings."""

@@ -1,0 +1,289 @@
+"""Synthetic two-view chest studies with known findings, written in the Kaggle layout.
+
+The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every
+radiograph the patient's right is on the left of the frontal image (an L marks the patient's left);
+on the lateral image the patient looks to the left. `Problems` in the reports table holds the truth,
+`MeSH` holds it with side, place and size.
+"""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from xray_captioning.data.images import opencv
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.phantom.reports import Report, report
+from xray_captioning.phantom.study import Anatomy, Finding, PhantomStudy, sample_study
+
+__all__ = [
+    "NOTICE",
+    "Anatomy",
+    "Finding",
+    "PhantomStudy",
+    "Report",
+    "is_phantom",
+    "render",
+    "report",
+    "sample_study",
+    "write_phantoms",
+]
+
+NOTICE = (
+    "trained on synthetic phantoms only; it knows nothing of real radiographs and is here to show "
+    "the tool at work"
+)
+FIRST_UID = 900001  # far above the uids of the Indiana University collection
+SMALLEST = 32
+MOST_WORKERS, STUDIES_A_WORKER = 4, 100
+REPORT_COLUMNS = (
+    "uid",
+    "MeSH",
+    "Problems",
+    "image",
+    "indication",
+    "comparison",
+    "findings",
+    "impression",
+)
+PROJECTION_COLUMNS = ("uid", "filename", "projection")
+_FIRST_LINE = "Synthetic chest radiographs and reports, made by xray_captioning."
+_README = """{first_line}
+
+Nobody's images: every picture is drawn by a program and every report is put together from
+sentences, so that software can be tried without patient data. They teach nothing about medicine
+and are not fit for any clinical purpose.
+
+The files have the layout of the Kaggle edition of the Indiana University collection.
+Studies: {studies}. Seed: {seed}. Image size: {size} pixels.
+The patient's right is on the left of the frontal images. "Problems" is the truth.
+"""
+_Image = npt.NDArray[np.uint8]
+
+
+def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
+    """Draw both views of a study.
+
+    Parameters
+    ----------
+    study : PhantomStudy
+        Patient and findings. The lateral view is drawn even if `study.lateral` is False.
+    size : int
+        Width and height in pixels, at least 32.
+
+    Returns
+    -------
+    frontal, lateral : ndarray of uint8, shape (size, size)
+        Grey images; dense structures are bright, and the patient's right is on the left of the
+        frontal one.
+
+    Raises
+    ------
+    ConfigError
+        If `size` is too small.
+    """
+    opencv()  # the two below import it when they are
+    from xray_captioning.phantom.frontal import draw_frontal
+    from xray_captioning.phantom.lateral import draw_lateral
+
+    if size < SMALLEST:
+        raise ConfigError(f"phantom image size is {size}: choose at least {SMALLEST} pixels")
+    return draw_frontal(study, size), draw_lateral(study, size)
+
+
+def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224) -> Path:
+    """Write a folder of synthetic studies in the Kaggle layout, whole or not at all.
+
+    Study `i` depends on `seed` and `i` alone: a larger folder begins with the same studies.
+
+    Parameters
+    ----------
+    out : Path
+        Folder to make; it may exist if it is empty.
+    studies : int
+        How many, at least 1.
+    seed : int
+        Not negative.
+    size : int
+        Width and height of the images in pixels, at least 32.
+
+    Returns
+    -------
+    Path
+        `out`, with ``indiana_reports.csv``, ``indiana_projections.csv``,
+        ``images/images_normalized/*.png`` and ``README.txt``.
+
+    Raises
+    ------
+    ConfigError
+        If `studies`, `seed` or `size` is out of range.
+    DataError
+        If `out` is a file or a folder that is not empty.
+    """
+    for name, value, least in (
+        ("studies", studies, 1),
+        ("seed", seed, 0),
+        ("size", size, SMALLEST),
+    ):
+        if value < least:
+            raise ConfigError(f"phantom {name} is {value}: choose at least {least}")
+    with _new_folder(Path(out)) as folder:
+        images = folder / "images" / "images_normalized"
+        images.mkdir(parents=True)
+        reports, projections = _write_studies(images, studies, seed, size)
+        _write_table(folder / "indiana_reports.csv", REPORT_COLUMNS, reports)
+        _write_table(folder / "indiana_projections.csv", PROJECTION_COLUMNS, projections)
+        text = _README.format(first_line=_FIRST_LINE, studies=studies, seed=seed, size=size)
+        (folder / "README.txt").write_text(text, encoding="utf-8")
+    return Path(out)
+
+
+def is_phantom(folder: Path) -> bool:
+    """Whether a folder was written by `write_phantoms`."""
+    readme = folder / "README.txt"
+    return readme.is_file() and readme.read_text("utf-8", "replace").startswith(_FIRST_LINE)
+
+
+def _write_studies(
+    images: Path, studies: int, seed: int, size: int
+) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+    """Write the images of all studies and return the rows of both tables."""
+    with _drawn_elsewhere(images, studies, seed, size) as workers:
+        draw_share(images, studies, seed, size, 0, workers)
+    reports: list[tuple[object, ...]] = []
+    projections: list[tuple[object, ...]] = []
+    for index in range(studies):
+        uid, study, rng = _sampled(seed, index)
+        reports.append(_report_row(uid, study, report(study, rng)))
+        projections += [(uid, name, view) for name, view in _names(uid, study).items()]
+    return reports, projections
+
+
+def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, workers: int) -> None:
+    """Draw and write every `workers`-th study, beginning with number `worker`.
+
+    Drawing is many short steps that would fight over Python's lock, so one thread draws while
+    another compresses and writes the study before.
+    """
+    from tqdm import tqdm
+
+    bar = tqdm(total=studies, desc="phantoms", unit="study", disable=bool(worker) or None)
+    with _single_threaded_opencv(), bar, ThreadPoolExecutor(1) as writer:
+        writing: Future[None] | None = None
+        for index in range(worker, studies, workers):
+            uid, study, _ = _sampled(seed, index)
+            views = dict(zip(_names(uid, study), render(study, size)))
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(_write_images, images, views)
+            bar.update(min(workers, studies - index))
+        if writing is not None:
+            writing.result()
+
+
+@contextmanager
+def _drawn_elsewhere(images: Path, studies: int, seed: int, size: int) -> Iterator[int]:
+    """Let a process on each further core draw its share; yields how many draw, this one too.
+
+    Plain processes, because to fork after TensorFlow has started can hang, and the pools that do
+    not fork import the caller's script again.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = max(1, min(cores or 1, MOST_WORKERS, studies // STUDIES_A_WORKER))
+    code = (
+        "import sys; from pathlib import Path; "
+        "from xray_captioning.phantom.dataset import draw_share; "
+        "draw_share(Path(sys.argv[1]), *map(int, sys.argv[2:]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    helpers = []
+    try:
+        for worker in range(1, workers):
+            numbers = map(str, (studies, seed, size, worker, workers))
+            line = [sys.executable, "-c", code, str(images), *numbers]
+            helpers.append(subprocess.Popen(line, env=environment, stderr=subprocess.PIPE))
+        yield workers
+        for helper in helpers:
+            _, error = helper.communicate()
+            if helper.returncode:
+                last = error.decode(errors="replace").strip().splitlines()[-1:]
+                raise DataError(f"{images}: a drawing process failed ({' '.join(last)}); try again")
+    finally:
+        for helper in helpers:
+            helper.kill()
+            helper.wait()
+
+
+def _sampled(seed: int, index: int) -> tuple[int, PhantomStudy, np.random.Generator]:
+    rng = np.random.default_rng([seed, index])
+    return FIRST_UID + index, sample_study(rng), rng
+
+
+def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ...]:
+    details = ";".join(finding.detail for finding in study.findings) or "normal"
+    problems = ";".join(finding.name for finding in study.findings) or "normal"
+    image = "Synthetic chest PA and lateral"
+    background = (text.indication, text.comparison)
+    return (uid, details, problems, image, *background, text.findings, text.impression)
+
+
+def _names(uid: int, study: PhantomStudy) -> dict[str, str]:
+    names = {f"{uid}_IM-0001-1001.dcm.png": "Frontal"}
+    return {**names, f"{uid}_IM-0001-2001.dcm.png": "Lateral"} if study.lateral else names
+
+
+def _write_images(folder: Path, views: dict[str, _Image]) -> None:
+    cv2 = opencv()
+
+    # Film grain hardly compresses: storing it takes a third more space and a sixth of the time.
+    flags = [cv2.IMWRITE_PNG_COMPRESSION, 0]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.11; older ones try every filter
+        flags += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
+    for name, image in views.items():
+        (folder / name).write_bytes(cv2.imencode(".png", image, flags)[1].tobytes())
+
+
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+@contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """Keep OpenCV's own threads from taking the core of the one that writes."""
+    cv2 = opencv()
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out` that becomes `out` at the end, or vanishes on any error."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} exists and is not an empty folder: choose another or remove it")
+    out = out.resolve()
+    staging = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        staging.mkdir(parents=True)
+        yield staging
+        if out.exists():
+            out.rmdir()  # empty; Windows cannot rename onto it
+        staging.rename(out)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise

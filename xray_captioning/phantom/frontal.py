@@ -1,0 +1,374 @@
+"""The frontal (posteroanterior) view of a phantom.
+
+Body coordinates (u, v): u runs from -1 to 1 across the inside of the chest, v from 0 at the apex
+of the lungs to 1 at the costophrenic angles. As on every radiograph the patient faces the reader:
+the patient's right is at negative u, on the left of the image.
+"""
+
+import cv2
+import numpy as np
+
+from xray_captioning.phantom.canvas import (
+    Canvas,
+    Field,
+    Layer,
+    Points,
+    curve,
+    film,
+    joined,
+    mirrored,
+    mottle,
+)
+from xray_captioning.phantom.study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
+
+SIGN = {RIGHT: -1.0, LEFT: 1.0}
+_WALL = np.array([[0.42, 0.0], [0.66, 0.07], [0.83, 0.22], [0.93, 0.45], [0.98, 0.72], [1, 1]])
+_LEVELS = np.linspace(-0.36, 1.4, 23)  # heights of the vertebrae
+_VERTEBRA = np.array([(-0.1, -0.026), (0.1, -0.026), (0.1, 0.026), (-0.1, 0.026)])
+_AIRWAYS = [  # the trachea, then the main bronchi
+    curve([(0.01, -0.5), (0.0, 0.05), (-0.02, 0.3)]),
+    curve([(-0.02, 0.3), (-0.09, 0.35), (-0.16, 0.41)]),
+    curve([(-0.02, 0.3), (0.09, 0.36), (0.18, 0.42)]),
+]
+_BELLY = joined(
+    curve([(-1.6, 1.1), (-0.5, 0.93), (0, 0.97), (0.5, 0.95), (1.6, 1.12)]),
+    np.array([(1.6, 2.0), (-1.6, 2.0)]),
+)
+_CLAVICLES = mirrored(
+    curve([(0.12, 0.13), (0.35, 0.09), (0.62, 0.02), (0.95, -0.02), (1.2, -0.03)])
+)
+_BLADES = mirrored(curve([(1.12, 0.02), (1.02, 0.2), (0.93, 0.42), (1.02, 0.44), (1.22, 0.2)]))
+_ARMS = np.array([(-1.34, 0.04), (1.34, 0.04)])
+_FAN = np.linspace(-1.3, 1.45, 13)  # directions in which vessels leave a hilum
+_ALONG = np.linspace(0, 1, 9)[:, None, None]
+_ZONE_HEIGHT = {"upper": (0.17, 0.28), "mid": (0.40, 0.50), "lower": (0.68, 0.77)}
+_FLUID_LEVEL = {"small": (0.80, 0.97), "moderate": (0.62, 0.78), "large": (0.34, 0.46)}
+_COLLAPSE = {"small": 0.82, "moderate": 0.68, "large": 0.50}
+
+
+def draw_frontal(study: PhantomStudy, size: int) -> Layer:
+    """Draw the frontal view.
+
+    Parameters
+    ----------
+    study : PhantomStudy
+        Patient and findings.
+    size : int
+        Width and height in pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size)
+    """
+    body = study.shaped_anatomy()
+    origin = (0.5 + body.shift[0], 0.13 + body.shift[1])
+    canvas = Canvas(size, origin, (body.half_width, body.height), body.rotation)
+    rng = study.stream("frontal")
+    density = _soft_tissue(canvas, body, rng)
+    density -= np.float32(1.10 if study.find("Emphysema") else 0.90) * _air(
+        canvas, study, body, rng
+    )
+    density += _bones(canvas, study, body)
+    _add_hernia(canvas, study, density)
+    _add_devices(canvas, study, density)
+    return _side_marker(film(density, body.gain, body.contrast, body.noise, rng), rng)
+
+
+def lung(side: str, body: Anatomy) -> Points:
+    """Outline (n, 2) of one lung, with its sharp costophrenic angle."""
+    wall = curve(_WALL)
+    base = curve([(1, 1), (0.8, 1 - 0.75 * body.dome), (0.5, 1 - body.dome), (0.13, 0.95)])
+    hilum = curve([(0.13, 0.95), (0.13, 0.6), (0.17, 0.3), (0.2, 0.09), (0.3, 0.0), (0.42, 0.0)])
+    outline = joined(wall, base, hilum)
+    if side == LEFT:  # the liver lifts the right diaphragm; the left one is a little lower
+        outline[:, 1] += 0.025 * np.clip(outline[:, 1] - 0.5, 0, None)
+    return outline * (SIGN[side], 1)
+
+
+def spine_shift(v: Points, body: Anatomy) -> Points:
+    """How far (u) a bent spine lies from the midline at the heights `v`."""
+    return body.bend * np.sin(np.pi * np.clip((v + 0.05) / 1.1, 0, 1))
+
+
+def _soft_tissue(canvas: Canvas, body: Anatomy, rng: np.random.Generator) -> Field:
+    """Body, breasts, belly and the bubble of the stomach under the left diaphragm."""
+    thick = 1.08 + 0.24 * body.build
+    half = [(0.3, -0.6), (0.32, -0.2), (0.7, -0.1), (1.25, -0.05), (thick + 0.38, 0.12)]
+    half += [(thick + 0.36, 0.3), (thick + 0.16, 0.48), (thick + 0.03, 0.62)]
+    edge = curve([*half, (thick + 0.05, 1.0), (thick + 0.1, 1.7)])
+    tissue = canvas.fill(canvas.layer(), [joined(edge, edge[::-1] * (-1, 1))])
+    shade = canvas.fill(canvas.layer(), [_BELLY], 52)
+    chest = rng.uniform((0.58, 0.68), (0.66, 0.78), (2, 2)) * ((-1, 1), (1, 1))
+    if body.breasts:
+        breasts = canvas.ellipse(chest, (0.15 + 0.03 * body.build, 0.13))
+        shade = cv2.add(shade, canvas.fill(canvas.layer(), breasts, int(22 * body.breasts)))
+    layer = cv2.addWeighted(tissue, 0.56, cv2.bitwise_and(shade, tissue), 1, 0)
+    bubble = canvas.ellipse(rng.uniform((0.42, 1.05), (0.58, 1.09)), _between(rng, 0.02, 0.06))
+    layer = cv2.subtract(layer, canvas.fill(canvas.layer(), [bubble], 85))
+    return canvas.blur(layer, 0.010) * np.float32(1.70 + 0.45 * body.build)
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
+    """Radii of a flat ellipse."""
+    across = rng.uniform(0.6 * high, high)
+    return across, rng.uniform(low, 0.55 * high)
+
+
+def _heart(body: Anatomy) -> Points:
+    large = np.clip((body.heart - 0.45) / 0.25, 0, 1)  # a large heart grows to both sides
+    right = body.heart * (0.58 + 0.16 * large)
+    left = 2 * body.heart - right
+    shape = [(-0.12, 0.38), (-0.85 * right, 0.57), (-right, 0.74), (-0.85 * right, 0.93)]
+    shape += [(0.0, 1.02), (0.7 * left, 1.0), (0.97 * left, 0.90), (0.96 * left, 0.79)]
+    shape += [(0.78 * left, 0.63), (0.5 * left, 0.51), (0.2, 0.40)]
+    return curve(shape, closed=True)
+
+
+def _mediastinum(body: Anatomy) -> Points:
+    shape = [(-0.13, -0.3), (-0.15, 0.1), (-0.17, 0.3), (-0.15, 0.5), (-0.12, 1.0), (0.14, 1.0)]
+    shape += [(0.15, 0.5), (0.2, 0.38), (0.23, 0.31), (0.2, 0.25), (0.14, 0.19), (0.13, -0.3)]
+    outline = curve(shape, closed=True)
+    outline[:, 0] += 0.5 * spine_shift(outline[:, 1], body)
+    return outline
+
+
+def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
+    """How much air the rays meet: near 1 in a healthy lung, 0 outside or in fluid."""
+    lungs = {side: lung(side, body) for side in SIGN}
+    layer = canvas.fill(canvas.layer(), list(lungs.values()), 228)
+    vessels = _vessels(canvas, study, rng)
+    if leak := study.find("Pneumothorax"):
+        collapsed = _collapsed(leak, lungs[leak.side])
+        free = canvas.fill(canvas.layer(), [lungs[leak.side]])  # air outside the lung is darkest
+        canvas.fill(free, [collapsed], 0)
+        canvas.fill(layer, [collapsed], 195)
+        layer, vessels = cv2.max(layer, free), cv2.max(vessels, free)
+        canvas.stroke(layer, [collapsed], (0.008, 70), closed=True)
+    layer = cv2.min(layer, vessels)
+    canvas.fill(layer, [_mediastinum(body), _heart(body)], 0)
+    airways = [line + _column(0.5 * spine_shift(line[:, 1], body)) for line in _AIRWAYS]
+    canvas.stroke(layer, airways[1:], (0.016, 60))
+    air = canvas.blur(canvas.stroke(layer, airways[:1], (0.032, 130)), 0.0045)
+    for finding in study.findings:
+        if opacity := _OPACITIES.get(finding.name):
+            rng = study.stream(finding.name)
+            for side in finding.sides or ("",):
+                air *= 1 - opacity(canvas, finding, side, rng)
+    return air
+
+
+def _column(u: Points) -> Points:
+    """Sideways shifts (n,) as points (n, 2)."""
+    return np.stack([u, np.zeros_like(u)], -1)
+
+
+def _collapsed(finding: Finding, outline: Points) -> Points:
+    """The lung drawn towards its root, by as much as the pneumothorax is large."""
+    root = np.array([SIGN[finding.side] * 0.2, 0.8])
+    return root + (outline - root) * _COLLAPSE[finding.size]
+
+
+def _effusion(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
+    at_wall, at_heart = np.array(_FLUID_LEVEL[finding.size]) + rng.uniform(-0.03, 0.03)
+    surface = curve([(1.1, at_wall - 0.03), (0.9, at_wall + 0.06), (0.6, at_heart), (0, at_heart)])
+    fluid = joined(surface, np.array([(0, 1.5), (1.2, 1.5)])) * (SIGN[side], 1)
+    return np.float32(0.96) * canvas.blur(canvas.fill(canvas.layer(), [fluid]), 0.008)
+
+
+def _zone_point(finding: Finding, side: str, rng: np.random.Generator) -> tuple[float, float]:
+    low, high = (0.64, 0.76) if finding.place == "lower" else (0.42, 0.66)
+    return SIGN[side] * rng.uniform(low, high), rng.uniform(*_ZONE_HEIGHT[finding.place])
+
+
+def _consolidation(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
+    centre = _zone_point(finding, side, rng)
+    layer = canvas.layer()
+    for du, dv in rng.normal(0, (0.11, 0.055), (6, 2)):
+        radii = (rng.uniform(0.05, 0.085), rng.uniform(0.045, 0.075))
+        canvas.fill(layer, [canvas.ellipse((centre[0] + du, centre[1] + dv), radii)])
+    patchy = 0.88 + 0.10 * mottle(canvas.size, rng)
+    return np.clip(canvas.blur(layer, 0.02) * patchy, 0, 0.95)
+
+
+def _nodule(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
+    radius = rng.uniform(0.036, 0.044) if finding.size == "small" else rng.uniform(0.062, 0.078)
+    shape = canvas.ellipse(_zone_point(finding, side, rng), radius)
+    shape += rng.normal(0, 0.04 * radius, shape.shape)
+    layer = canvas.fill(canvas.layer(), [shape])
+    return np.float32(rng.uniform(0.85, 1.0)) * canvas.blur(layer, 0.008)
+
+
+def _atelectasis(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
+    layer = canvas.layer()
+    top = rng.uniform(0.76, 0.80)
+    for row in range(2):
+        inner, outer = rng.uniform(0.38, 0.46), rng.uniform(0.86, 0.93)
+        v = top + 0.055 * row + rng.uniform(-0.008, 0.008)
+        band = curve([(inner, v + 0.015), (0.65, v - 0.01), (outer, v + rng.uniform(-0.01, 0.03))])
+        canvas.stroke(layer, [band * (SIGN[side], 1)], (0.016, 255))
+    return np.float32(rng.uniform(0.65, 0.85)) * canvas.blur(layer, 0.004)
+
+
+def _edema(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
+    wings = [canvas.ellipse((sign * 0.36, 0.52), (0.13, 0.17)) for sign in SIGN.values()]
+    haze = canvas.blur(canvas.fill(canvas.layer(), wings), 0.05)
+    strength = 0.55 if finding.size == "mild" else 0.85
+    return np.clip(haze * (strength + 0.09 * mottle(canvas.size, rng)), 0, 0.95)
+
+
+_OPACITIES = {
+    "Pleural Effusion": _effusion,
+    "Consolidation": _consolidation,
+    "Lung Lesion": _nodule,
+    "Atelectasis": _atelectasis,
+    "Edema": _edema,
+}
+
+
+def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
+    """Markings that branch from both hila, and septal lines, dark on 255."""
+    layer = canvas.layer(255)
+    edema = study.find("Edema")
+    strength = study.anatomy.texture * (1.6 if edema else 0.6 if study.find("Emphysema") else 1.0)
+    large, small = (max(0, int(228 - strength * value)) for value in (110, 115))
+    for sign in SIGN.values():
+        root = np.array((sign * 0.24, 0.46))
+        angle = _FAN + rng.uniform(-0.15, 0.15, 13)
+        reach = rng.uniform(0.3, 0.75, 13)
+        heading = np.stack([sign * np.cos(angle), 0.72 * np.sin(angle)], -1) * reach[:, None]
+        sway = rng.normal(0, 0.035, (9, 13, 2)).cumsum(0)
+        lines = (root + _ALONG * (heading + sway)).swapaxes(0, 1)
+        canvas.stroke(layer, lines[:, 3:], (0.004, small))
+        canvas.stroke(layer, lines[:, :4], (0.008, large))
+        canvas.fill(layer, [canvas.ellipse(root, (0.024, 0.05))], large)
+    if edema:
+        _septal_lines(canvas, layer, study.stream("septal lines"))
+    return layer
+
+
+def _septal_lines(canvas: Canvas, layer: Layer, rng: np.random.Generator) -> None:
+    for sign in SIGN.values():
+        heights = np.linspace(0.62, 0.86, 7) + rng.uniform(-0.01, 0.01, 7)
+        lines = [np.array([(sign * 0.82, v), (sign * 0.97, v - 0.005)]) for v in heights]
+        canvas.stroke(layer, lines, (0.004, 110))
+
+
+def _ribs(body: Anatomy) -> dict[str, Points]:
+    """Ten ribs a side, each (10, samples, 2) from the spine round the wall to the front."""
+    flat = 0.7 if body.dome < 0.06 else 1.0  # hyperinflation lifts the ribs
+    start = np.linspace(-0.02, 0.86, 10)[:, None]
+    drop = flat * np.linspace(0.06, 0.17, 10)[:, None]
+    angle = np.linspace(0.06, 0.80, 16)[None] * np.pi
+    v = start - 0.03 * np.sin(2 * angle) + drop * (1 - np.cos(angle))
+    reach = np.interp(start + drop, _WALL[:, 1], _WALL[:, 0]) + 0.02
+    u = 0.06 + (reach - 0.06) * np.sin(angle)
+    bend = spine_shift(v, body) * np.cos(np.minimum(angle, np.pi / 2))
+    return {side: np.stack([sign * u + bend, v], -1) for side, sign in SIGN.items()}
+
+
+def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
+    layer = canvas.layer()
+    ends = canvas.layer()
+    back, front = [], []
+    for side, ribs in _ribs(body).items():
+        halves = list(ribs[:, :10]), list(ribs[:, 9:])
+        if (fracture := study.find("Fracture")) and fracture.side == side:
+            _break(canvas, ends, *halves, study.stream("Fracture"))
+        back += halves[0]
+        front += halves[1]
+    canvas.stroke(layer, front, (0.026, 40))
+    canvas.stroke(layer, back, (0.026, 92), (0.013, 57))
+    _girdle(canvas, layer)
+    _vertebrae(canvas, layer, body)
+    bones = canvas.blur(layer, 0.003) * np.float32(0.85)
+    if study.find("Fracture"):
+        bones += np.float32(0.7) * canvas.blur(ends, 0.003)
+    if spot := study.find("Granuloma"):
+        rng = study.stream("Granuloma")
+        dot = canvas.ellipse(_zone_point(spot, spot.side, rng), rng.uniform(0.018, 0.023))
+        bones += np.float32(1.9) * canvas.blur(canvas.fill(canvas.layer(), [dot]), 0.0025)
+    return bones
+
+
+def _break(
+    canvas: Canvas,
+    ends: Layer,
+    back: list[Points],
+    front: list[Points],
+    rng: np.random.Generator,
+) -> None:
+    """Break three neighbouring ribs in place: the outer parts sink, and both ends are bright."""
+    first = int(rng.integers(3, 6))
+    for index in range(first, first + 3):
+        cut = int(rng.integers(4, 6))
+        step = (0.0, rng.uniform(0.038, 0.048))
+        inner, outer = back[index][: cut + 1], back[index][cut:] + step
+        back[index] = inner
+        back.append(outer)
+        front[index] = front[index] + step
+        canvas.stroke(ends, [inner[-2:], outer[:2]], (0.030, 190))
+
+
+def _girdle(canvas: Canvas, layer: Layer) -> None:
+    """Clavicles, shoulder blades and the heads of the arms."""
+    canvas.stroke(layer, _CLAVICLES, (0.024, 105), (0.012, 75))
+    canvas.stroke(layer, _BLADES, (0.008, 50))
+    canvas.fill(layer, canvas.ellipse(_ARMS, 0.06), 100)
+
+
+def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> None:
+    middle = np.stack([spine_shift(_LEVELS, body), _LEVELS], -1)
+    canvas.stroke(layer, [middle], (0.075, 45))
+    canvas.fill(layer, middle[:, None] + _VERTEBRA, 75)
+    canvas.fill(layer, canvas.ellipse(middle, (0.006, 0.010)), 120)
+
+
+def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
+    if hernia := study.find("Hiatal Hernia"):
+        rng = study.stream("Hiatal Hernia")
+        low, high = (0.055, 0.065) if hernia.size == "small" else (0.085, 0.10)
+        add_hernia(canvas, density, (rng.uniform(0.0, 0.12), 0.86), rng.uniform(low, high))
+
+
+def add_hernia(canvas: Canvas, density: Field, centre: tuple[float, float], radius: float) -> None:
+    """Draw a stomach in the chest in place: a wall, fluid, and air above a level."""
+    sac = canvas.ellipse(centre, radius)
+    gas = sac.copy()
+    gas[:, 1] = np.minimum(gas[:, 1], centre[1] + 0.1 * radius)
+    layer = canvas.fill(canvas.layer(), [sac], 150)
+    canvas.stroke(layer, [sac], (0.009, 210), closed=True)
+    density += np.float32(0.5) * canvas.blur(layer, 0.004)
+    density *= 1 - np.float32(0.55) * canvas.blur(canvas.fill(canvas.layer(), [gas]), 0.004)
+
+
+def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
+    device = study.find("Support Devices")
+    if device is None:
+        return
+    sign = SIGN[device.side]
+    rng = study.stream("Support Devices")
+    layer = canvas.layer()
+    if device.kind == "pacemaker":
+        u, v = sign * rng.uniform(0.62, 0.72), rng.uniform(0.13, 0.19)
+        box = canvas.ellipse((u, v), (0.058, 0.048))
+        canvas.fill(layer, [box], 255)
+        entry = [(u - sign * 0.1, v - 0.05), (sign * 0.35, 0.05), (sign * 0.1, 0.13), (-0.13, 0.28)]
+        atrium = [*entry, (-0.17, 0.6), (-0.08, 0.7)]
+        ventricle = [*entry, (-0.13, 0.65), (0.0, 0.86), (0.3, 0.88)]
+        canvas.stroke(layer, [curve(atrium), curve(ventricle)], (0.007, 220))
+    else:
+        tip = rng.uniform(0.38, 0.48)
+        path = [(0.95, 0.16), (0.7, 0.07), (0.4, 0.04), (0.15, 0.12)]
+        line = [(sign * u, v) for u, v in path] + [(-0.14, 0.24), (-0.15, tip)]
+        canvas.stroke(layer, [curve(line)], (0.009, 220))
+    density += np.float32(1.6) * canvas.blur(layer, 0.002)
+
+
+def _side_marker(image: Layer, rng: np.random.Generator) -> Layer:
+    """The letter L beside the patient's left shoulder, as radiographers place it."""
+    size = len(image)
+    row, column = rng.uniform((0.05, 0.88), (0.12, 0.93)) * size
+    place = (int(column), int(row + 0.05 * size))
+    font, line = cv2.FONT_HERSHEY_SIMPLEX, max(1, size // 150)
+    cv2.putText(image, "L", place, font, size / 450, 235, line, cv2.LINE_AA)
+    return image

@@ -1,0 +1,242 @@
+"""The lateral view of a phantom.
+
+Body coordinates (p, v): p runs from 0 at the sternum to 1 at the back, v from 0 at the apex of the
+lungs to 1 at the posterior costophrenic angle. The patient looks to the left of the image.
+"""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined, mottle
+from xray_captioning.phantom.frontal import add_hernia
+from xray_captioning.phantom.study import BILATERAL, Anatomy, Finding, PhantomStudy
+
+_SPINE = np.array([[0.70, -0.2], [0.80, 0.1], [0.87, 0.4], [0.87, 0.65], [0.81, 0.95], [0.75, 1.5]])
+_VERTEBRA = np.array([(-0.07, -0.033), (0.05, -0.033), (0.05, 0.033), (-0.07, 0.033)])
+_PROCESS = np.array([(0.08, 0.0), (0.16, 0.04)])
+_TRACHEA = curve([(0.5, -0.5), (0.53, 0.0), (0.58, 0.36)])
+_STERNUM = curve([(0.24, 0.08), (0.10, 0.22), (0.01, 0.42), (-0.01, 0.62)])
+_AORTA = curve([(0.40, 0.48), (0.40, 0.28), (0.55, 0.19), (0.70, 0.28), (0.76, 0.55), (0.78, 1.0)])
+_RIBS = [  # of both sides, from the spine down and forward; the lower ones end before the front
+    curve([(0.98, v), (0.8, v + 0.03), (0.5, v + 0.12), (0.2, v + 0.24)][: 4 if v < 0.3 else 3])
+    for v in np.linspace(0.0, 0.75, 9)
+]
+_ARMS = np.array([(-0.2, -0.5), (0.95, -0.5), (0.98, 0.02), (0.3, 0.03)])
+_BELLY = joined(
+    curve([(-0.4, 0.86), (0.1, 0.78), (0.4, 0.8), (0.8, 0.98), (1.3, 1.15)]),
+    np.array([(1.3, 2.0), (-0.4, 2.0)]),
+)
+_ROOT = np.array((0.55, 0.42))  # of the vessels
+_ALONG = np.linspace(0.05, 1, 8)[:, None, None]
+_ZONE_HEIGHT = {"upper": (0.20, 0.28), "mid": (0.42, 0.50), "lower": (0.68, 0.77)}
+_FLUID_LEVEL = {"small": 0.84, "moderate": 0.68, "large": 0.44}
+
+
+def draw_lateral(study: PhantomStudy, size: int) -> Layer:
+    """Draw the lateral view.
+
+    Parameters
+    ----------
+    study : PhantomStudy
+        Patient and findings.
+    size : int
+        Width and height in pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size)
+    """
+    body = study.shaped_anatomy()
+    origin = (0.5 + body.shift[1] - 0.5 * body.depth, 0.16 + body.shift[0])
+    canvas = Canvas(size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
+    rng = study.stream("lateral")
+    density = _soft_tissue(canvas, body)
+    density -= np.float32(1.05 if study.find("Emphysema") else 0.85) * _air(
+        canvas, study, body, rng
+    )
+    density += _bones(canvas, study)
+    _add_hernia(canvas, study, density)
+    _add_devices(canvas, study, density)
+    return film(density, body.gain, body.contrast, body.noise, rng)
+
+
+def _soft_tissue(canvas: Canvas, body: Anatomy) -> Field:
+    thick = 0.05 + 0.09 * body.build
+    chest = 0.05 + thick + 0.07 * body.breasts
+    front = [(0.2, -0.5), (0.22, -0.1), (-0.02 - thick, 0.25), (-0.05 - thick, 0.5)]
+    front += [(-chest, 0.62), (-chest, 0.74), (-0.04 - thick, 0.92), (-0.05 - 1.3 * thick, 1.6)]
+    rear = 1.05 + 0.5 * thick
+    back = [(1.0, 1.6), (rear, 0.8), (rear + 0.04, 0.45), (1.0, 0.05), (0.95, -0.5)]
+    tissue = canvas.fill(canvas.layer(), [joined(curve(front), curve(back))])
+    shade = canvas.fill(canvas.layer(), [_ARMS, _BELLY], 45)
+    layer = cv2.addWeighted(tissue, 0.56, cv2.bitwise_and(shade, tissue), 1, 0)
+    return canvas.blur(layer, 0.010) * np.float32(1.95 + 0.45 * body.build)
+
+
+def _lungs(body: Anatomy, lift: float) -> Points:
+    """Outline of one lung in profile; `lift` separates the two diaphragms."""
+    rise = body.dome * 1.25
+    front = curve([(0.55, 0.0), (0.34, 0.06), (0.15, 0.22), (0.05, 0.5), (0.05, 0.86 - 0.4 * rise)])
+    dome = [(0.05, 0.86 - 0.4 * rise), (0.2, 0.90 - rise), (0.42, 0.92 - rise)]
+    base = curve([*dome, (0.66, 0.97 - 0.75 * rise), (0.93, 1.0)])
+    base[:, 1] -= lift * np.sin(np.pi * np.linspace(0, 1, len(base)))
+    back = curve([(0.93, 1.0), (1.0, 0.75), (1.0, 0.45), (0.93, 0.2), (0.75, 0.03), (0.55, 0.0)])
+    return joined(front, base, back)
+
+
+def _heart(body: Anatomy) -> Points:
+    # Wider than the frontal ratio alone would make it: behind the sternum and before the spine.
+    back = 0.30 + 0.62 * body.heart
+    top = 0.48 - 0.35 * max(0.0, body.heart - 0.48)
+    shape = [(0.05, 0.68), (0.10, top + 0.10), (0.24, top + 0.02), (0.42, top - 0.03)]
+    shape += [
+        (back - 0.06, top + 0.10),
+        (back, 0.72),
+        (back - 0.04, 0.86),
+        (0.4, 0.94),
+        (0.08, 0.9),
+    ]
+    return curve(shape, closed=True)
+
+
+def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
+    """How much air the rays meet: 1 where both lungs are healthy, 0 outside or in fluid."""
+    layer = canvas.fill(canvas.layer(), [_lungs(body, 0.0)], 130)
+    canvas.fill(layer, [_lungs(body, 0.035)])  # the far lung lies within the near one
+    solid = canvas.fill(_vessels(canvas, study, rng), [_heart(body)], 70)
+    layer = cv2.min(layer, solid)
+    layer = cv2.max(layer, canvas.stroke(canvas.layer(), [_TRACHEA], (0.032, 130)))
+    air = canvas.blur(layer, 0.0045)
+    for finding in study.findings:
+        if opacity := _OPACITIES.get(finding.name):
+            air *= 1 - opacity(canvas, finding, study.stream(finding.name + " lateral"))
+    return air
+
+
+def _effusion(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
+    level = _FLUID_LEVEL[finding.size] + rng.uniform(-0.03, 0.03)
+    surface = curve(
+        [(1.1, level - 0.05), (0.95, level + 0.05), (0.75, level + 0.1), (0, level + 0.14)]
+    )
+    fluid = joined(surface, np.array([(0, 1.5), (1.2, 1.5)]))
+    strength = 0.9 if finding.side == BILATERAL else 0.65
+    return np.float32(strength) * canvas.blur(canvas.fill(canvas.layer(), [fluid]), 0.008)
+
+
+def _zone_point(finding: Finding, rng: np.random.Generator) -> tuple[float, float]:
+    return rng.uniform(0.5, 0.72), rng.uniform(*_ZONE_HEIGHT[finding.place])
+
+
+def _consolidation(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
+    centre = _zone_point(finding, rng)
+    layer = canvas.layer()
+    for dp, dv in rng.normal(0, (0.07, 0.05), (6, 2)):
+        radii = (rng.uniform(0.05, 0.085), rng.uniform(0.045, 0.075))
+        canvas.fill(layer, [canvas.ellipse((centre[0] + dp, centre[1] + dv), radii)])
+    patchy = 0.6 + 0.08 * mottle(canvas.size, rng)
+    return np.clip(canvas.blur(layer, 0.02) * patchy, 0, 0.9)
+
+
+def _nodule(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
+    radius = 0.040 if finding.size == "small" else 0.065
+    layer = canvas.fill(canvas.layer(), [canvas.ellipse(_zone_point(finding, rng), radius)])
+    return np.float32(0.75) * canvas.blur(layer, 0.008)
+
+
+def _atelectasis(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
+    v = rng.uniform(0.74, 0.78)
+    band = curve([(0.45, v), (0.65, v + 0.02), (0.85, v + 0.08)])
+    return np.float32(0.6) * canvas.blur(canvas.stroke(canvas.layer(), [band], (0.015, 255)), 0.004)
+
+
+def _edema(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
+    haze = canvas.blur(canvas.fill(canvas.layer(), [canvas.ellipse((0.56, 0.5), 0.16)]), 0.05)
+    strength = 0.45 if finding.size == "mild" else 0.75
+    return np.clip(haze * (strength + 0.08 * mottle(canvas.size, rng)), 0, 0.95)
+
+
+_OPACITIES = {
+    "Pleural Effusion": _effusion,
+    "Consolidation": _consolidation,
+    "Lung Lesion": _nodule,
+    "Atelectasis": _atelectasis,
+    "Edema": _edema,
+}
+
+
+def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
+    """Aorta, hilum and the vessels from it, dark on 255."""
+    layer = canvas.layer(255)
+    strength = study.anatomy.texture
+    strength *= 1.5 if study.find("Edema") else 0.7 if study.find("Emphysema") else 1.0
+    broad, large, small = (max(0, int(255 - strength * value)) for value in (60, 95, 100))
+    angle = rng.uniform(0, 2 * np.pi, 18)
+    heading = np.stack([np.cos(angle), np.sin(angle)], -1) * rng.uniform(0.12, 0.42, 18)[:, None]
+    sway = rng.normal(0, 0.02, (8, 18, 2)).cumsum(0)
+    lines = (_ROOT + _ALONG * (heading + sway)).swapaxes(0, 1)
+    canvas.stroke(layer, [_AORTA], (0.045, broad))
+    canvas.stroke(layer, lines[:, 3:], (0.005, small))
+    canvas.stroke(layer, lines[:, :4], (0.009, large))
+    return canvas.fill(layer, [canvas.ellipse(_ROOT, (0.035, 0.05))], large)
+
+
+def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
+    layer = canvas.layer()
+    canvas.stroke(layer, _RIBS, (0.020, 60), (0.010, 38))
+    canvas.stroke(layer, [_STERNUM], (0.024, 105), (0.012, 70))
+    _vertebrae(canvas, layer)
+    bones = canvas.blur(layer, 0.003) * np.float32(0.9)
+    if spot := study.find("Granuloma"):
+        rng = study.stream("Granuloma lateral")
+        dot = canvas.ellipse(_zone_point(spot, rng), rng.uniform(0.018, 0.022))
+        bones += np.float32(1.6) * canvas.blur(canvas.fill(canvas.layer(), [dot]), 0.0025)
+    return bones
+
+
+def _vertebrae(canvas: Canvas, layer: Layer) -> None:
+    middle, bodies = _spine()
+    canvas.fill(layer, bodies, 62)
+    canvas.stroke(layer, bodies, (0.006, 105), closed=True)
+    canvas.stroke(layer, middle[:, None] + _PROCESS, (0.012, 80))
+
+
+@lru_cache(1)
+def _spine() -> tuple[Points, Points]:
+    """Centres (17, 2) and outlines (17, 4, 2) of the vertebrae, tilted along the curve."""
+    spine = curve(_SPINE)
+    levels = np.linspace(-0.15, 1.4, 17)
+    middle = np.stack([np.interp(levels, spine[:, 1], spine[:, 0]), levels], -1)
+    tilt = 0.05 * np.gradient(middle[:, 0], levels)
+    outlines = middle[:, None] + _VERTEBRA
+    outlines[..., 1] -= tilt[:, None] * np.sign(_VERTEBRA[:, 0])
+    return middle, outlines
+
+
+def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
+    if hernia := study.find("Hiatal Hernia"):
+        rng = study.stream("Hiatal Hernia lateral")
+        add_hernia(
+            canvas,
+            density,
+            (rng.uniform(0.62, 0.68), 0.80),
+            0.06 if hernia.size == "small" else 0.09,
+        )
+
+
+def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
+    device = study.find("Support Devices")
+    if device is None:
+        return
+    layer = canvas.layer()
+    if device.kind == "pacemaker":
+        canvas.fill(layer, [canvas.ellipse((0.12, 0.10), (0.03, 0.055))])
+        lead = curve(
+            [(0.14, 0.06), (0.4, 0.02), (0.45, 0.2), (0.48, 0.6), (0.35, 0.83), (0.16, 0.84)]
+        )
+        canvas.stroke(layer, [lead], (0.007, 200))
+    else:
+        line = curve([(0.25, 0.12), (0.42, 0.0), (0.46, 0.15), (0.48, 0.45)])
+        canvas.stroke(layer, [line], (0.009, 200))
+    density += np.float32(1.6) * canvas.blur(layer, 0.002)

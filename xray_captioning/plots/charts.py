@@ -1,0 +1,298 @@
+"""Charts of numbers: counts, lengths, scores with their intervals, findings by system.
+
+Every chart is a figure of its own, as wide as a page of text and legible in print: labelled axes,
+the colours of Okabe and Ito, which colour-blind readers can tell apart, and no pyplot state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.plots.panels import COLOURS, FONT, WIDTH
+
+ROW = 0.21  # inches a row of names
+GREY = "#767676"  # of what is there for comparison
+LINES = (*COLOURS, "#E69F00", "#56B4E9", "#000000")  # the rest of Okabe and Ito's
+BASELINES = ("constant", "random", "retrieval", "most-frequent", "label-oracle")
+
+Interval = Sequence[float] | None
+
+
+def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> Any:
+    """Draw counts as horizontal bars, a panel for each group of names.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to float
+        Count by name, from top to bottom, by the panel's title.
+    label : str
+        What is counted.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    rows = max(1, *(len(counts) for counts in panels.values()))
+    figure, axes = _figure(len(panels), 0.9 + ROW * rows)
+    for axis, (title, counts) in zip(axes, panels.items()):
+        places = np.arange(len(counts))
+        drawn = axis.barh(places, list(counts.values()), 0.75, color=COLOURS[0])
+        named = [f"{value:,.5g}" for value in counts.values()]
+        axis.bar_label(drawn, named, padding=3, fontsize=FONT - 1)
+        axis.set_yticks(places, list(counts), parse_math=False)
+        axis.set_ylim(max(rows, len(counts)) - 0.4, -0.6)
+        axis.set_title(title, fontsize=FONT)
+        axis.set_xlabel(label)
+        axis.set_xlim(0, 1.22 * max([*counts.values(), 1e-9]))
+        _few_ticks(axis.xaxis)
+    return figure
+
+
+def histograms(
+    panels: Mapping[str, Sequence[float]], label: str, unit: str = "studies", bins: int = 30
+) -> Any:
+    """Draw how often each value occurs, a panel for each group, with its median as a line.
+
+    All panels have the same bins.
+
+    Parameters
+    ----------
+    panels : mapping of str to sequence of float
+        Values by title; values above the 99.5th percentile are counted in the last bin.
+    label, unit : str
+        What is measured, and what is counted.
+    bins : int
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = _figure(len(panels), 2.5)
+    edges = _edges(np.concatenate([np.asarray(values, float) for values in panels.values()]), bins)
+    for axis, (title, values) in zip(axes, panels.items()):
+        found = np.asarray(values, float)
+        axis.hist(np.clip(found, edges[0], edges[-1]), edges, color=COLOURS[0], rwidth=0.9)
+        if len(found):
+            middle = float(np.median(found))
+            axis.axvline(middle, color=COLOURS[1], linewidth=1.5)
+            style = {"color": COLOURS[1], "fontsize": FONT}
+            height = axis.get_xaxis_transform()
+            axis.text(
+                middle,
+                1.0,
+                f" median {middle:.3g}" if abs(middle) < 1 else f" median {middle:.0f}",
+                va="top",
+                transform=height,
+                **style,
+            )
+        axis.set_title(title, fontsize=FONT)
+        axis.set(xlabel=label, ylabel=unit)
+        _few_ticks(axis.xaxis)
+    return figure
+
+
+def scores(
+    rows: Sequence[Mapping[str, Any]],
+    metrics: Sequence[str] = ("BLEU-4", "ROUGE-L", "clinical_f1"),
+    intervals: Mapping[str, Mapping[str, Interval]] | None = None,
+) -> Any:
+    """Draw the scores of systems as points, a panel a metric; what reads no image is grey.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        As :func:`xray_captioning.comparison.compare` returns them.
+    metrics : sequence of str
+        Keys of a row.
+    intervals : mapping, optional
+        95 % intervals by column of ``captions.csv`` and metric, as in ``metrics.json``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    names = [_name(row) for row in rows]
+    figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)
+    for axis, metric in zip(axes, metrics):
+        for place, (name, row) in enumerate(zip(names, rows)):
+            colour = GREY if _is_baseline(str(row["system"])) else COLOURS[0]
+            if row.get(metric) is not None:
+                axis.plot(row[metric], place, "o", color=colour, markersize=5)
+            found = (intervals or {}).get(name, {}).get(metric)
+            if found:
+                axis.plot(found, [place, place], color=colour, linewidth=1.5)
+        axis.set_xlabel(METRIC_NAMES.get(metric, metric))
+        axis.set_xlim(left=0)
+        axis.grid(axis="y", color="0.92", linewidth=0.8)
+        _few_ticks(axis.xaxis)
+    axes[0].set_yticks(range(len(rows)), names, parse_math=False)
+    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    return figure
+
+
+METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
+
+
+def intervals(values: Mapping[str, tuple[float, float, float]], label: str, chance: float) -> Any:
+    """Draw values with their intervals, one below the other, and what chance would give.
+
+    Parameters
+    ----------
+    values : mapping of str to (value, low, high)
+    label : str
+        Of the values' axis.
+    chance : float
+        Where a dashed line is drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (axis,) = _figure(1, 0.9 + ROW * len(values), 0.75 * WIDTH)
+    for place, (value, low, high) in enumerate(values.values()):
+        axis.plot([low, high], [place, place], color=COLOURS[0], linewidth=1.5)
+        axis.plot(value, place, "o", color=COLOURS[0], markersize=5)
+    axis.axvline(chance, color=GREY, linestyle="--", linewidth=1)
+    axis.set_yticks(range(len(values)), list(values), parse_math=False)
+    axis.set_ylim(len(values) - 0.4, -0.6)
+    axis.set_xlabel(label)
+    axis.grid(axis="y", color="0.92", linewidth=0.8)
+    return figure
+
+
+def lines(
+    curves: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    logarithmic: bool = False,
+) -> Any:
+    """Draw curves over 1, 2, 3, ..., each named at its end.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of float
+    xlabel, ylabel : str
+    logarithmic : bool
+        Both axes.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (axis,) = _figure(1, 3.0, 0.8 * WIDTH)
+    for number, (name, values) in enumerate(curves.items()):
+        colour = LINES[number % len(LINES)]
+        style = ("-", "--", ":")[number // len(LINES) % 3]
+        axis.plot(1 + np.arange(len(values)), values, style, color=colour, label=name)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    if logarithmic:
+        axis.set(xscale="log", yscale="log")
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.legend(frameon=False, fontsize=FONT, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def scatter(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str) -> Any:
+    """Draw named points; what reads no image is grey.
+
+    Parameters
+    ----------
+    points : mapping of str to (x, y)
+    xlabel, ylabel : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (axis,) = _figure(1, 3.6, 0.8 * WIDTH)
+    for name, (x, y) in points.items():
+        colour = GREY if _is_baseline(name) else COLOURS[0]
+        axis.plot(x, y, "o", color=colour, markersize=6)
+    _name_points(axis, points)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.margins(0.15)
+    axis.grid(color="0.92", linewidth=0.8)
+    return figure
+
+
+def heatmap(table: NDArray[Any], rows: Sequence[str], columns: Sequence[str], label: str) -> Any:
+    """Draw shares as a table of shades with the numbers in it.
+
+    Parameters
+    ----------
+    table : array, shape (rows, columns), float in [0, 1]
+        Not-a-number stays empty.
+    rows, columns : sequence of str
+    label : str
+        What the numbers are.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (axis,) = _figure(1, 1.7 + 0.27 * len(rows))
+    drawn = axis.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(table):
+        if np.isfinite(value):
+            dark = {"color": "white" if value < 0.55 else "black", "fontsize": FONT - 1.5}
+            axis.text(column, row, f"{value:.2f}".lstrip("0"), ha="center", va="center", **dark)
+    axis.set_yticks(range(len(rows)), rows, parse_math=False)
+    axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right", parse_math=False)
+    axis.spines[:].set_visible(False)
+    scale = figure.colorbar(drawn, ax=axis, fraction=0.03, pad=0.01)
+    scale.ax.tick_params(labelsize=FONT)
+    scale.set_label(label, size=FONT)
+    return figure
+
+
+def _edges(values: NDArray[Any], bins: int) -> NDArray[np.float64]:
+    """Edges of bins that hold 0 and nearly all values; whole numbers have whole bins."""
+    if not len(values):
+        return np.linspace(0.0, 1.0, bins + 1)
+    low, top = min(0.0, *np.percentile(values, [0.5])), max(0.0, *np.percentile(values, [99.5]))
+    if (values != np.rint(values)).any() or low == top:
+        return np.linspace(low, top if top > low else low + 1.0, bins + 1)
+    step = max(int(np.ceil((top - low) / bins)), 1)
+    return np.arange(np.floor(low), np.ceil(top) + step + 1, step) - 0.5
+
+
+def _name_points(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
+    # Names of points that lie on each other stand one below the other.
+    wide, high = (max(abs(point[i]) for point in points.values()) or 1.0 for i in (0, 1))
+    taken: list[tuple[float, float]] = []
+    for name, (x, y) in sorted(points.items(), key=lambda item: -item[1][1]):
+        beside = [t for place, t in taken if abs(place - x) < 0.3 * wide]
+        height = min([y, *(t - 0.05 * high for t in beside)])
+        taken.append((x, height))
+        axis.annotate(
+            name, (x, y), (x + 0.02 * wide, height), fontsize=FONT, va="center", parse_math=False
+        )
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return f"{row['system']} {row['search']}" if row.get("search") else str(row["system"])
+
+
+def _is_baseline(system: str) -> bool:
+    return system.startswith(BASELINES) or system.endswith("shuffled")
+
+
+def _few_ticks(axis: Any) -> None:
+    axis.get_major_locator().set_params(nbins=4)
+
+
+def _figure(columns: int, height: float, width: float = WIDTH, shared: bool = False) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False, sharey=shared)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=FONT)
+        axis.xaxis.label.set_size(FONT)
+        axis.yaxis.label.set_size(FONT)
+    return figure, axes

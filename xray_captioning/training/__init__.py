@@ -1,0 +1,1 @@
+"""Fit an encoder on findings, then a decoder on what it sees."""

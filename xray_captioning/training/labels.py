@@ -1,0 +1,100 @@
+"""Finding labels of studies, from the source's own coding or from the report's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import DataError
+from xray_captioning.findings import FINDINGS, NIH14
+from xray_captioning.metrics.labeler import MESH_FINDINGS, label_report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Labels = NDArray[np.float32]
+
+
+def finding_labels(
+    studies: pd.DataFrame, wanted: Sequence[str] | None = None
+) -> tuple[list[str], Labels]:
+    """Return the findings that some study has, and a label for each study and finding.
+
+    Where the source codes findings (``problems``), what it does not name is absent. Where it
+    codes none, the report's words are labelled: an uncertain finding is unknown, one that is not
+    mentioned is absent, and a study without words is unknown throughout.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame
+        As :func:`xray_captioning.read_studies` returns it.
+    wanted : sequence of str, optional
+        Findings to label, whether or not some study has them.
+
+    Returns
+    -------
+    names : list of str
+    labels : array, shape (studies, findings), float32
+        1 present, 0 absent, not-a-number unknown.
+
+    Raises
+    ------
+    DataError
+        No study has a finding that is known here.
+    """
+    coded = any(len(problems) for problems in studies["problems"])
+    names = list(dict.fromkeys((*FINDINGS[1:], *NIH14)))
+    rows = _from_problems(studies, names) if coded else _from_text(studies, names)
+    if wanted is not None:
+        return list(wanted), rows[:, [names.index(name) for name in wanted]]
+    found = np.flatnonzero(np.nansum(rows, axis=0) > 0)
+    if not len(found):
+        raise DataError(
+            f"none of {len(studies)} studies has a finding to learn; give data whose problems or "
+            f"reports name some, such as {', '.join(FINDINGS[1:4])}"
+        )
+    return [names[i] for i in found], rows[:, found]
+
+
+def rarity(labels: Labels) -> Labels:
+    """Return how often to draw each study so that rare findings are seen more.
+
+    A study counts by its rarest finding, one without findings as a finding of its own: the
+    inverse square root of the frequency.
+
+    Parameters
+    ----------
+    labels : array, shape (studies, findings), float32
+
+    Returns
+    -------
+    array, shape (studies,), float32
+    """
+    present = np.nan_to_num(labels) > 0
+    present = np.column_stack([present, ~present.any(axis=1)])
+    weights = np.maximum(present.sum(axis=0), 1) ** -0.5
+    rare: Labels = (present * weights).max(axis=1).astype("float32")
+    return rare
+
+
+def _from_problems(studies: pd.DataFrame, names: list[str]) -> Labels:
+    rows = np.zeros((len(studies), len(names)), np.float32)
+    for row, problems in zip(rows, studies["problems"]):
+        for problem in problems:
+            name = problem if problem in names else MESH_FINDINGS.get(problem.lower())
+            if name is not None:
+                row[names.index(name)] = 1
+    return rows
+
+
+def _from_text(studies: pd.DataFrame, names: list[str]) -> Labels:
+    values = {1: 1.0, 0: 0.0, -1: np.nan, None: 0.0}
+    rows = np.zeros((len(studies), len(names)), np.float32)
+    for row, findings, impression in zip(rows, studies["findings"], studies["impression"]):
+        text = " ".join(part for part in (findings, impression) if part)
+        labels = label_report(text)
+        row[:] = [values[labels.get(name)] if text else np.nan for name in names]
+    return rows
