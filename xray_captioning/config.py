@@ -252,7 +252,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         except msgspec.ValidationError as error:
             raise ConfigError(f"{where}: {_explain(error, values)}") from error
         if abs(sum(config.fractions) - 1) > 1e-6:
-            raise ConfigError(f"{where}: fractions: {config.fractions} do not fit; must sum to 1")
+            raise ConfigError(
+                f"{where}: fractions: {config.fractions} do not fit; they must sum to 1"
+            )
         return config
 
     def replace(self, changes: dict[str, Any]) -> Config:
@@ -323,19 +325,23 @@ def load_preset(name: str) -> Config:
 
 
 def _explain(error: msgspec.ValidationError, values: Any) -> str:
-    """Return which field is wrong, its value, and what it may be, from msgspec's message.
+    """Return which field is wrong, its value, and what it may be.
 
-    That is a sentence and, below the first level, a path: "Expected `int` >= 16 - at
-    `$.image.size`".
+    msgspec says it as "Expected `int` >= 16 - at `$.image.size`", the path only below the first
+    level.
     """
     problem, _, path = str(error).replace("`", "").partition(" - at $.")
     kind: Any = Config
-    for name in path.partition("[")[0].split(".") if path else []:
-        kind, values = get_type_hints(kind)[name], values[name]
-    prefix = f"{path}: " if path else ""
-    if "unknown field" in problem:
+    try:
+        for name in path.partition("[")[0].split(".") if path else []:
+            kind, values = get_type_hints(kind)[name], values[name]
+    except (KeyError, TypeError):  # an unknown field whose name holds what looks like a path
+        return str(error)
+    where = f"{path}: " if path else ""
+    _, unknown, field = problem.partition("unknown field ")
+    if unknown:
         known = kind.__struct_fields__ if path else fields()
-        return f"{prefix}unknown field {problem.split()[-1]!r}; fields are {', '.join(known)}"
+        return f"{where}unknown field {field!r}; fields are {', '.join(known)}"
     if "enum" in problem:
         problem = f"choose one of {', '.join(get_args(kind))}"
-    return f"{prefix}{values!r:.40} does not fit; {problem[0].lower()}{problem[1:]}"
+    return f"{where}{values!r:.40} does not fit; {problem[0].lower()}{problem[1:]}"
