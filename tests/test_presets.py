@@ -10,18 +10,20 @@ from xray_captioning.config import load_preset, presets
 from xray_captioning.decoders import DECODERS
 from xray_captioning.encoders import ENCODERS
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 PUBLISHED = [name for name in presets() if name != "phantom_attention"]
 
 
-@pytest.mark.parametrize("name", presets())
-def test_a_recipe_names_what_exists_and_is_in_the_readme(name):
-    config = load_preset(name)
-    assert config.name == name
-    assert config.model.decoder in DECODERS
-    published = ENCODERS[config.model.encoder].normalisation
-    assert published in (None, config.image.normalisation)
-    assert f"| `{name}`" in README.read_text("utf-8")
+def test_recipes_name_what_exists_and_are_documented():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    written = "".join(page.read_text("utf-8") for page in pages)
+    for name in presets():
+        config = load_preset(name)
+        assert config.name == name
+        assert config.model.decoder in DECODERS
+        published = ENCODERS[config.model.encoder].normalisation
+        assert published in (None, config.image.normalisation)
+        assert f"| `{name}`" in written
 
 
 def test_the_recipes_differ_in_what_they_are_named_for():
@@ -51,10 +53,11 @@ def test_a_recipe_trains_evaluates_and_captions(
     assert main(command) == 0
     rows = json.loads((tmp_path / name / "metrics.json").read_text("utf-8"))["rows"]
     assert [row["search"] for row in rows if row["system"] == name] == ["greedy", "beam-3"]
-    image = next(iter(sorted(phantoms.rglob("*.png"))))
-    capsys.readouterr()
-    assert main(["caption", "--bundle", str(tmp_path / name), str(image)]) == 0
-    assert capsys.readouterr().out.startswith(f"{image}\t")
+    if name == "vit_gpt2":  # its language model is of words or byte pairs
+        image = min(phantoms.rglob("*.png"))
+        capsys.readouterr()
+        assert main(["caption", "--bundle", str(tmp_path / name), str(image)]) == 0
+        assert capsys.readouterr().out.startswith(f"{image}\t")
 
 
 def _assignment(name, value):
