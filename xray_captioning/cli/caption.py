@@ -21,7 +21,7 @@ BATCH = 64
 CHECKED = 16
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
-Values = tuple[list[str], dict[str, float]]  # of a study: the caption, if any, and the findings
+Printed = tuple[list[str], dict[str, float]]  # a study's caption, if any, and its findings
 
 
 @click.command()
@@ -83,7 +83,7 @@ def caption(
             "of train-encoder or CheXNet's"
         )
     config = Config.from_dict(values["config"], f"{folder}/captioner.json")
-    studies = _source_studies(data, image_dir, config) if data else _given(images, config)
+    studies = _source_studies(data, image_dir, config) if data else _named_studies(images, config)
     if out is not None:
         _write_file(folder, values, studies, out, beam, resume)
     else:
@@ -110,7 +110,7 @@ def _check_options(
         check_out(out, resume)
 
 
-def _given(images: Sequence[str], config: Config) -> list[Study]:
+def _named_studies(images: Sequence[str], config: Config) -> list[Study]:
     """Return the studies that IMAGE and DIR name."""
     found = [paths for given in images for paths in _image_paths(given, config.image.views)]
     return [Study(_name(paths), paths) for paths in found]
@@ -214,23 +214,23 @@ def _check_images(studies: list[list[str]]) -> None:
 
 def _captions(
     folder: Path, studies: list[list[str]], beam: int | None, findings: bool
-) -> Iterator[Values]:
+) -> Iterator[Printed]:
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.encoders.classification import finding_probabilities
 
     captioner = Captioner.load(folder)
 
-    def values(batch: list[list[str]]) -> Iterator[Values]:
-        features = captioner.features(batch)  # once for both
+    def printed(batch: list[list[str]]) -> Iterator[Printed]:
+        features = captioner.features(batch)  # once for captions and findings
         captions = captioner.caption_features(features, beam)
         chances = finding_probabilities(captioner.encoder, *features) if findings else repeat({})
         return (([caption.text], row) for caption, row in zip(captions, chances))
 
     starts = range(0, len(studies), BATCH)
-    return chain.from_iterable(values(studies[start : start + BATCH]) for start in starts)
+    return chain.from_iterable(printed(studies[start : start + BATCH]) for start in starts)
 
 
-def _chances(folder: Path, config: Config, studies: list[list[str]]) -> Iterator[Values]:
+def _chances(folder: Path, config: Config, studies: list[list[str]]) -> Iterator[Printed]:
     from xray_captioning.encoders.classification import classify_studies
     from xray_captioning.encoders.saved import load_encoder
 
