@@ -143,6 +143,18 @@ def test_hostile_files_are_rows_and_the_others_are_captioned(
     assert [row["caption"] for row in rows if not row["error"]] == [c.text for c in alone]
 
 
+def test_absent_and_surplus_images_are_reasons(
+    folder: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    image, out = str(next(folder.iterdir())), tmp_path / "captions.jsonl"
+    studies = [Study("absent", [f"{tmp_path}/no.png"]), Study("surplus", [image] * 3)]
+    captioner = Captioner.load(tiny_run)
+    assert batch.caption_to_file(captioner, "digest", studies, out) == 2
+    absent, surplus = (str(row["error"]) for row in read(out))
+    assert "no.png" in absent
+    assert surplus == "3 images, but this model looks at 2; choose among them"
+
+
 class Killed(BaseException):
     """Stands for a kill, which no handler sees."""
 
@@ -318,7 +330,7 @@ def test_a_killed_process_is_resumed(
     phantoms: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "SIZE", 64)  # as in the process
-    images = [phantoms / "images" / "images_normalized"] * 8
+    images = [phantoms / "images" / "images_normalized"] * 4
     line = ["caption", "--bundle", tiny_run, *images, "--out"]
     whole, out, part = (tmp_path / name for name in ("whole.csv", "k.csv", "k.csv.part"))
     assert run(*line, whole) == 0
