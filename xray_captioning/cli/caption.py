@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -22,6 +22,14 @@ CHECKED = 16
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 Printed = tuple[list[str], dict[str, float]]  # a study's caption, if any, and its findings
+
+
+class Bundle(NamedTuple):
+    """A bundle's folder, what its captioner.json says, and the configuration in there."""
+
+    folder: Path
+    values: dict[str, Any]
+    config: Config
 
 
 @click.command()
@@ -72,22 +80,15 @@ def caption(
     is looked at first.
     """
     _check_options(images, data, image_dir, out, resume, findings)
-    from xray_captioning.bundles.bundle import find_bundle, read_bundle
-    from xray_captioning.config import Config
-
-    folder = find_bundle(bundle)
-    values = read_bundle(folder, "encoder" if findings else "captioner")
-    if findings and not values["findings"]:
-        raise ConfigError(
-            f"{folder}: its encoder classifies no findings; leave out --findings, or give a bundle "
-            "of train-encoder or CheXNet's"
-        )
-    config = Config.from_dict(values["config"], f"{folder}/captioner.json")
-    studies = _source_studies(data, image_dir, config) if data else _named_studies(images, config)
-    if out is not None:
-        _write_file(folder, values, studies, out, beam, resume)
+    model = _read_bundle(bundle, findings)
+    if data:
+        studies = _source_studies(data, image_dir, model.config)
     else:
-        _print(folder, config, values, studies, beam, findings)
+        studies = _named_studies(images, model.config.image.views)
+    if out is not None:
+        _write_file(model, studies, out, beam, resume)
+    else:
+        _print(model, studies, beam, findings)
 
 
 def _check_options(
@@ -110,9 +111,23 @@ def _check_options(
         check_out(out, resume)
 
 
-def _named_studies(images: Sequence[str], config: Config) -> list[Study]:
+def _read_bundle(name: str, findings: bool) -> Bundle:
+    from xray_captioning.bundles.bundle import find_bundle, read_bundle
+    from xray_captioning.config import Config
+
+    folder = find_bundle(name)
+    values = read_bundle(folder, "encoder" if findings else "captioner")
+    if findings and not values["findings"]:
+        raise ConfigError(
+            f"{folder}: its encoder classifies no findings; leave out --findings, or give a bundle "
+            "of train-encoder or CheXNet's"
+        )
+    return Bundle(folder, values, Config.from_dict(values["config"], f"{folder}/captioner.json"))
+
+
+def _named_studies(images: Sequence[str], views: int) -> list[Study]:
     """Return the studies that IMAGE and DIR name."""
-    found = [paths for given in images for paths in _image_paths(given, config.image.views)]
+    found = [paths for given in images for paths in _image_paths(given, views)]
     return [Study(_name(paths), paths) for paths in found]
 
 
@@ -153,12 +168,7 @@ def _source_studies(data: Path, image_dir: Path | None, config: Config) -> list[
 
 
 def _write_file(
-    folder: Path,
-    values: dict[str, Any],
-    studies: list[Study],
-    out: Path,
-    beam: int | None,
-    resume: bool,
+    bundle: Bundle, studies: list[Study], out: Path, beam: int | None, resume: bool
 ) -> None:
     if resume and is_whole(out):
         errors = check_whole(out, studies)
@@ -169,34 +179,26 @@ def _write_file(
         from xray_captioning.captioner.captioner import Captioner
         from xray_captioning.files import sha256_file
 
-        _note(values)
-        digest = sha256_file(folder / MANIFEST)
-        errors = caption_to_file(Captioner.load(folder), digest, studies, out, beam, resume)
+        _note(bundle)
+        digest, captioner = sha256_file(bundle.folder / MANIFEST), Captioner.load(bundle.folder)
+        errors = caption_to_file(captioner, digest, studies, out, beam, resume)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
 
 
-def _print(
-    folder: Path,
-    config: Config,
-    values: dict[str, Any],
-    studies: list[Study],
-    beam: int | None,
-    findings: bool,
-) -> None:
+def _print(bundle: Bundle, studies: list[Study], beam: int | None, findings: bool) -> None:
     images = [study.images for study in studies if study.images]
     if absent := len(studies) - len(images):
         click.echo(f"note: {absent} of {len(studies)} studies have no image there", err=True)
     _check_images(images)
-    writes = values["kind"] == "captioner"
-    found = (
-        _captions(folder, images, beam, findings) if writes else _chances(folder, config, images)
-    )
-    _note(values)
+    writes = bundle.values["kind"] == "captioner"
+    rows = _captions(bundle, images, beam, findings) if writes else _chances(bundle, images)
+    _note(bundle)
     if findings:
-        click.echo("\t".join(["images", *(["caption"] if writes else []), *values["findings"]]))
-    for paths, (texts, chances) in zip(images, found):
+        names = bundle.values["findings"]
+        click.echo("\t".join(["images", *(["caption"] if writes else []), *names]))
+    for paths, (texts, chances) in zip(images, rows):
         click.echo("\t".join([_name(paths), *texts, *(f"{p:.6f}" for p in chances.values())]))
 
 
@@ -213,12 +215,12 @@ def _check_images(studies: list[list[str]]) -> None:
 
 
 def _captions(
-    folder: Path, studies: list[list[str]], beam: int | None, findings: bool
+    bundle: Bundle, studies: list[list[str]], beam: int | None, findings: bool
 ) -> Iterator[Printed]:
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.encoders.classification import finding_probabilities
 
-    captioner = Captioner.load(folder)
+    captioner = Captioner.load(bundle.folder)
 
     def printed(batch: list[list[str]]) -> Iterator[Printed]:
         features = captioner.features(batch)  # once for captions and findings
@@ -230,14 +232,14 @@ def _captions(
     return chain.from_iterable(printed(studies[start : start + BATCH]) for start in starts)
 
 
-def _chances(folder: Path, config: Config, studies: list[list[str]]) -> Iterator[Printed]:
+def _chances(bundle: Bundle, studies: list[list[str]]) -> Iterator[Printed]:
     from xray_captioning.encoders.classification import classify_studies
     from xray_captioning.encoders.saved import load_encoder
 
-    encoder = load_encoder(folder)
-    return (([], chances) for chances in classify_studies(encoder, config, studies))
+    encoder = load_encoder(bundle.folder)
+    return (([], chances) for chances in classify_studies(encoder, bundle.config, studies))
 
 
-def _note(values: dict[str, Any]) -> None:
-    if notice := values["about"].get("notice"):
+def _note(bundle: Bundle) -> None:
+    if notice := bundle.values["about"].get("notice"):
         click.echo(f"note: {notice}", err=True)
