@@ -1,27 +1,31 @@
 """Every recipe names what exists, fits its encoder's published weights, and runs to its end."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from xray_captioning.cli import main
 from xray_captioning.config import load_preset, presets
-from xray_captioning.decoders import DECODERS
+from xray_captioning.decoders import DECODERS, CaptionModel
 from xray_captioning.encoders import ENCODERS
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 PUBLISHED = [name for name in presets() if name != "phantom_attention"]
 
 
-@pytest.mark.parametrize("name", presets())
-def test_a_recipe_names_what_exists_and_is_in_the_readme(name):
-    config = load_preset(name)
-    assert config.name == name
-    assert config.model.decoder in DECODERS
-    published = ENCODERS[config.model.encoder].normalisation
-    assert published in (None, config.image.normalisation)
-    assert f"| `{name}`" in README.read_text("utf-8")
+def test_recipes_name_what_exists_and_are_documented():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    written = "".join(page.read_text("utf-8") for page in pages)
+    for name in presets():
+        config = load_preset(name)
+        assert config.name == name
+        assert config.model.decoder in DECODERS
+        published = ENCODERS[config.model.encoder].normalisation
+        assert published in (None, config.image.normalisation)
+        assert f"| `{name}`" in written
 
 
 def test_the_recipes_differ_in_what_they_are_named_for():
@@ -31,12 +35,22 @@ def test_the_recipes_differ_in_what_they_are_named_for():
     assert load_preset("vit_gpt2").training.weight_decay > 0
 
 
+@pytest.mark.parametrize("name", presets())
+def test_the_model_of_a_recipe_gives_logits_at_its_widths(name):
+    config = load_preset(name).replace({"model.language_model": ""})
+    grid = (config.image.views, 2, 2)
+    model = CaptionModel(config.model, 40, grid, 16, config.text.maximum_length)
+    regions = np.zeros((1, math.prod(grid), 16), "float32")
+    inputs = {"regions": regions, "mask": regions[..., 0] == 0, "tokens": np.ones((1, 5), "int32")}
+    assert model(inputs).shape == (1, 5, 40)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["chexnet_context", "densenet_gru", "vit_gpt2"])
+@pytest.mark.parametrize("name", ["densenet_gru", "vit_gpt2"])
 def test_a_recipe_trains_evaluates_and_captions(
     name, phantoms, tiny_config, tiny_encoder_run, tiny_cache, tmp_path, capsys
 ):
-    """On the tiny encoder's features; benchmarks/phantom.py trains all recipes to some end."""
+    """On the tiny encoder's features; notebooks and benchmarks/phantom.py train the others."""
     tiny = tiny_config.to_dict()
     changes = {f"image.{field}": tiny["image"][field] for field in ("size", "normalisation")}
     changes |= {f"model.{field}": 16 for field in ("head", "units", "embedding", "attention")}
@@ -51,10 +65,11 @@ def test_a_recipe_trains_evaluates_and_captions(
     assert main(command) == 0
     rows = json.loads((tmp_path / name / "metrics.json").read_text("utf-8"))["rows"]
     assert [row["search"] for row in rows if row["system"] == name] == ["greedy", "beam-3"]
-    image = next(iter(sorted(phantoms.rglob("*.png"))))
-    capsys.readouterr()
-    assert main(["caption", "--bundle", str(tmp_path / name), str(image)]) == 0
-    assert capsys.readouterr().out.startswith(f"{image}\t")
+    if name == "vit_gpt2":  # its language model is of words or byte pairs
+        image = min(phantoms.rglob("*.png"))
+        capsys.readouterr()
+        assert main(["caption", "--bundle", str(tmp_path / name), str(image)]) == 0
+        assert capsys.readouterr().out.startswith(f"{image}\t")
 
 
 def _assignment(name, value):

@@ -1,23 +1,30 @@
-"""Everything a run decides, as frozen dataclasses with a JSON round trip.
+"""Everything a run decides, as frozen structures that are read from JSON and written to it.
 
-A configuration travels with the model it made: preprocessing is data.
+A configuration travels with the model it made, so that images and texts are prepared in the same
+way wherever the model is used.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import types
-import typing
-from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
 
 from xray_captioning.errors import ConfigError
 
+LARGEST = 2**32  # numbers are smaller: it is the bound of a random seed
 
-@dataclass(frozen=True)
-class ImageConfig:
+Count = Annotated[int, Meta(ge=1, lt=LARGEST)]
+CountOrZero = Annotated[int, Meta(ge=0, lt=LARGEST)]
+NonNegative = Annotated[float, Meta(ge=0, lt=LARGEST)]
+Rate = Annotated[float, Meta(ge=1e-9, lt=LARGEST)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+
+
+class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How pixels become an encoder's input.
 
     Attributes
@@ -36,16 +43,15 @@ class ImageConfig:
         Vary pixels while an encoder is trained; never mirrored.
     """
 
-    size: int = 224
-    resize: str = "area"
-    normalisation: str = "imagenet"
-    views: int = 2
+    size: Annotated[int, Meta(ge=16, lt=LARGEST)] = 224
+    resize: Literal["area", "linear", "nearest"] = "area"
+    normalisation: Literal["imagenet", "unit", "signed", "caffe", "clip"] = "imagenet"
+    views: Count = 2
     repeat_single_view: bool = False
     augment: bool = True
 
 
-@dataclass(frozen=True)
-class TextConfig:
+class TextConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Which section is written, and how its words are cleaned and counted.
 
     Attributes
@@ -64,16 +70,15 @@ class TextConfig:
         A caption starts with a sentence that names its views; scores leave that sentence out.
     """
 
-    section: str = "impression"
-    cleaning: str = "plain"
-    minimum_frequency: int = 1
-    maximum_length: int = 60
+    section: Literal["impression", "findings", "report"] = "impression"
+    cleaning: Literal["plain", "r2gen", "legacy"] = "plain"
+    minimum_frequency: Count = 1
+    maximum_length: Annotated[int, Meta(ge=3, lt=LARGEST)] = 60
     prettify: bool = True
     view_prefix: bool = False
 
 
-@dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Encoder, head and decoder.
 
     Attributes
@@ -106,23 +111,22 @@ class ModelConfig:
     """
 
     encoder: str = "chexnet"
-    pool: int = 1
-    head: int = 512
-    normalisation: str = "layer"
+    pool: Count = 1
+    head: Count = 512
+    normalisation: Literal["layer", "batch"] = "layer"
     positions: bool = True
     decoder: str = "global_attention"
-    units: int = 512
-    embedding: int = 300
-    attention: int = 512
-    layers: int = 3
-    heads: int = 8
-    dropout: float = 0.2
+    units: Count = 512
+    embedding: Count = 300
+    attention: Count = 512
+    layers: Count = 3
+    heads: Count = 8
+    dropout: Share = 0.2
     tied_embeddings: bool = False
     language_model: str = ""
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How a network is fitted.
 
     Attributes
@@ -142,18 +146,17 @@ class TrainingConfig:
         Weights, order and dropout. The split does not depend on it.
     """
 
-    epochs: int = 30
-    batch_size: int = 64
-    accumulated_batches: int = 1
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    clip_norm: float = 5.0
-    patience: int = 5
-    seed: int = 0
+    epochs: Count = 30
+    batch_size: Count = 64
+    accumulated_batches: Count = 1
+    learning_rate: Rate = 1e-3
+    weight_decay: NonNegative = 0.0
+    clip_norm: NonNegative = 5.0
+    patience: Count = 5
+    seed: CountOrZero = 0
 
 
-@dataclass(frozen=True)
-class CaptionTrainingConfig(TrainingConfig):
+class CaptionTrainingConfig(TrainingConfig, frozen=True):
     """How a decoder is fitted; what keeps it from collapsing is off unless asked for.
 
     Attributes
@@ -176,17 +179,16 @@ class CaptionTrainingConfig(TrainingConfig):
         What features are kept in on disk.
     """
 
-    finding_weight: float = 0.0
+    finding_weight: NonNegative = 0.0
     balanced: bool = False
-    label_smoothing: float = 0.0
-    scheduled_sampling: float = 0.0
-    encoder_learning_rate: float = 0.0
-    precision: str = "float32"
-    cache_dtype: str = "float32"
+    label_smoothing: Share = 0.0
+    scheduled_sampling: Share = 0.0
+    encoder_learning_rate: NonNegative = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    cache_dtype: Literal["float32", "float16"] = "float32"
 
 
-@dataclass(frozen=True)
-class DecodingConfig:
+class DecodingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How a caption is searched for.
 
     Attributes
@@ -199,13 +201,12 @@ class DecodingConfig:
         No n-gram of this length occurs twice in a caption; 0 allows all.
     """
 
-    beam_size: int = 1
-    length_penalty: float = 0.0
-    no_repeat_ngram: int = 0
+    beam_size: Count = 1
+    length_penalty: NonNegative = 0.0
+    no_repeat_ngram: CountOrZero = 0
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """One run: image, text, model, decoding, and the training of encoder and decoder.
 
     Attributes
@@ -218,30 +219,41 @@ class Config:
     """
 
     name: str = "custom"
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    image: ImageConfig = field(default_factory=ImageConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    encoder_training: TrainingConfig = field(default_factory=TrainingConfig)
-    training: CaptionTrainingConfig = field(default_factory=CaptionTrainingConfig)
-    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    fractions: tuple[NonNegative, NonNegative, NonNegative] = (0.8, 0.1, 0.1)
+    image: ImageConfig = ImageConfig()
+    text: TextConfig = TextConfig()
+    model: ModelConfig = ModelConfig()
+    encoder_training: TrainingConfig = TrainingConfig()
+    training: CaptionTrainingConfig = CaptionTrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dictionaries of JSON types."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return plain
+        return msgspec.json.decode(msgspec.json.encode(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> Config:
         """Build from nested dictionaries; absent fields keep their defaults.
+
+        Parameters
+        ----------
+        values : dict
+        where : str
+            What the values were read from; begins the message of an error.
 
         Raises
         ------
         ConfigError
             A field is unknown, of the wrong type or out of range.
         """
-        config = _build(cls, values, where)
-        _check(config, where)
+        try:
+            config = msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}: {_explain(error, values)}") from error
+        if abs(sum(config.fractions) - 1) > 1e-6:
+            raise ConfigError(
+                f"{where}: fractions: {config.fractions} do not fit; they must sum to 1"
+            )
         return config
 
     def replace(self, changes: dict[str, Any]) -> Config:
@@ -255,12 +267,12 @@ class Config:
         values = self.to_dict()
         for dotted, value in changes.items():
             group, _, name = dotted.partition(".")
-            if group not in values or (name and not isinstance(values[group], dict)):
-                raise ConfigError(f"unknown field {dotted!r}; fields are {', '.join(fields())}")
-            if name:
-                values[group][name] = value
-            else:
-                values[group] = value
+            owner = values.setdefault(group, {}) if name else values
+            if not isinstance(owner, dict):
+                raise ConfigError(
+                    f"{group} has no field {name!r}; fields are {', '.join(fields())}"
+                )
+            owner[name or group] = value
         return Config.from_dict(values)
 
 
@@ -273,7 +285,13 @@ def fields() -> list[str]:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Read ``training.epochs=3`` as a dotted name and a JSON value (or a bare string)."""
+    """Read ``training.epochs=3`` as a dotted name and a JSON value (or a bare string).
+
+    Raises
+    ------
+    ConfigError
+        There is no equals sign.
+    """
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"cannot read {text!r}; write FIELD=VALUE, such as training.epochs=3")
@@ -305,96 +323,24 @@ def load_preset(name: str) -> Config:
     return Config.from_dict({"name": name, **values}, f"preset {name}")
 
 
-def _build(cls: Any, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: {values!r:.40} does not fit; it must be an object of fields")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
+def _explain(error: msgspec.ValidationError, values: Any) -> str:
+    """Return which field is wrong, its value, and what it may be.
+
+    msgspec says it as "Expected `int` >= 16 - at `$.image.size`", the path only below the first
+    level.
+    """
+    problem, _, path = str(error).replace("`", "").partition(" - at $.")
+    kind: Any = Config
+    try:
+        for name in path.partition("[")[0].split(".") if path else []:
+            kind, values = get_type_hints(kind)[name], values[name]
+    except (KeyError, TypeError):  # an unknown field whose name holds what looks like a path
+        return str(error)
+    where = f"{path}: " if path else ""
+    _, unknown, field = problem.partition("unknown field ")
     if unknown:
-        raise ConfigError(f"{where}: unknown field {unknown[0]!r}; fields are {', '.join(hints)}")
-    return cls(**{name: _convert(hints[name], v, f"{where}.{name}") for name, v in values.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
-    if isinstance(hint, types.GenericAlias):
-        items = typing.get_args(hint)
-        if not isinstance(value, (list, tuple)) or len(value) != len(items):
-            raise ConfigError(
-                f"{where}: {value!r:.40} does not fit; it must be {len(items)} values"
-            )
-        return tuple(_convert(h, v, where) for h, v in zip(items, value))
-    if hint is float and type(value) is int and abs(value) < LARGEST:
-        return float(value)
-    if type(value) is not hint:
-        raise ConfigError(
-            f"{where}: {value!r:.40} does not fit; it must be of type {hint.__name__}"
-        )
-    if hint in (int, float) and not abs(value) < LARGEST:  # nor not-a-number
-        raise ConfigError(f"{where}: {value!r:.40} does not fit; it must be below {LARGEST}")
-    return value
-
-
-LARGEST = 2**32  # the bound of a seed; nothing else is larger
-_CHOICES = {
-    "image.resize": ("area", "linear", "nearest"),
-    "image.normalisation": ("imagenet", "unit", "signed", "caffe", "clip"),
-    "text.section": ("impression", "findings", "report"),
-    "text.cleaning": ("plain", "r2gen", "legacy"),
-    "model.normalisation": ("layer", "batch"),
-    "training.precision": ("float32", "bfloat16"),
-    "training.cache_dtype": ("float32", "float16"),
-}
-_TRAINING = {
-    "epochs": 1,
-    "batch_size": 1,
-    "accumulated_batches": 1,
-    "patience": 1,
-    "learning_rate": 1e-9,
-    "weight_decay": 0,
-    "clip_norm": 0,
-    "seed": 0,
-}
-_MINIMA = {
-    "image.size": 16,
-    "image.views": 1,
-    "text.minimum_frequency": 1,
-    "text.maximum_length": 3,
-    **{f"model.{name}": 1 for name in ("pool", "head", "units", "embedding", "attention")},
-    **{f"model.{name}": 1 for name in ("layers", "heads")},
-    "model.dropout": 0,
-    "decoding.beam_size": 1,
-    "decoding.length_penalty": 0,
-    "decoding.no_repeat_ngram": 0,
-    **{f"training.{name}": least for name, least in _TRAINING.items()},
-    **{f"encoder_training.{name}": least for name, least in _TRAINING.items()},
-    "training.finding_weight": 0,
-    "training.label_smoothing": 0,
-    "training.scheduled_sampling": 0,
-    "training.encoder_learning_rate": 0,
-}
-_BELOW_ONE = ("model.dropout", "training.label_smoothing", "training.scheduled_sampling")
-
-
-def _check(config: Config, where: str) -> None:
-    values = config.to_dict()
-    for dotted, choices in _CHOICES.items():
-        group, name = dotted.split(".")
-        if values[group][name] not in choices:
-            raise ConfigError(
-                f"{where}: {dotted} is {values[group][name]!r}; choose one of {', '.join(choices)}"
-            )
-    for dotted, least in _MINIMA.items():
-        group, name = dotted.split(".")
-        if values[group][name] < least:
-            raise ConfigError(
-                f"{where}: {dotted} is {values[group][name]}; it must be at least {least}"
-            )
-    for dotted in _BELOW_ONE:
-        group, name = dotted.split(".")
-        if values[group][name] >= 1:
-            raise ConfigError(f"{where}: {dotted} is {values[group][name]}; it must be below 1")
-    fractions = config.fractions
-    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise ConfigError(f"{where}: fractions is {fractions}; they must be >= 0 and sum to 1")
+        known = kind.__struct_fields__ if path else fields()
+        return f"{where}unknown field {field!r}; fields are {', '.join(known)}"
+    if "enum" in problem:
+        problem = f"choose one of {', '.join(get_args(kind))}"
+    return f"{where}{values!r:.40} does not fit; {problem[0].lower()}{problem[1:]}"

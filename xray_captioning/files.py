@@ -14,16 +14,16 @@ from xray_captioning.errors import BundleError, DataError
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its name once the block has ended well.
+    """Yield a temporary path beside `path`, which is renamed to it when the block has ended well.
 
     The temporary name keeps the suffix of `path`, because writers such as ``savefig`` or
     ``save_weights`` choose a format by it. If the block raises, the temporary file is removed
-    and whatever stood at `path` before still stands there. Missing parent folders are made.
+    and the file that was at `path` before is still there. Missing parent folders are made.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Where the file shall be in the end.
+        Name of the finished file.
 
     Yields
     ------
@@ -99,7 +99,7 @@ def _flush(path: Path) -> None:
 
 
 def _usual_mode() -> int:
-    """Permissions a plainly opened new file would get here."""
+    """Return the permissions that ``open`` gives a new file."""
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
@@ -112,7 +112,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     ----------
     path : Path
     advice : str
-        What to do where that fails; ends the message.
+        What to do if that fails; the end of the message.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """The command caption with --out: what is written, what goes wrong, and what a kill leaves."""
 
 import csv
+import functools
 import json
 import os
 import random
@@ -9,13 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from xray_captioning.batch import journal
 from xray_captioning.batch import run as batch
-from xray_captioning.batch.journal import Journal
-from xray_captioning.batch.run import Study, check_whole
+from xray_captioning.batch.caption_table import Study, check_whole, json_line
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.errors import ConfigError
@@ -27,6 +30,14 @@ def run(*words: object) -> int:
 
 def read(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_captioner() -> Iterator[None]:
+    """Load each bundle, and compile its search, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Captioner, "load", functools.cache(Captioner.load))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -132,25 +143,38 @@ def test_hostile_files_are_rows_and_the_others_are_captioned(
     assert [row["caption"] for row in rows if not row["error"]] == [c.text for c in alone]
 
 
+def test_absent_and_surplus_images_are_reasons(
+    folder: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    image, out = str(next(folder.iterdir())), tmp_path / "captions.jsonl"
+    studies = [Study("absent", [f"{tmp_path}/no.png"]), Study("surplus", [image] * 3)]
+    captioner = Captioner.load(tiny_run)
+    assert batch.caption_to_file(captioner, "digest", studies, out) == 2
+    absent, surplus = (str(row["error"]) for row in read(out))
+    assert "no.png" in absent
+    assert surplus == "3 images, but this model looks at 2; choose among them"
+
+
 class Killed(BaseException):
     """Stands for a kill, which no handler sees."""
 
 
-def killed_writing(monkeypatch: pytest.MonkeyPatch, lines: int, share: float) -> None:
-    """Let the journal of the next run end within the line after so many others."""
+def killed_writing(monkeypatch: pytest.MonkeyPatch, writes: int, share: float) -> None:
+    """Let the next run end within what it writes to its journal after so many other writes."""
 
-    def write(journal: Journal, value: object) -> None:
-        nonlocal lines
-        lines -= 1
-        if lines < 0:
-            line = json.dumps(value).encode() + b"\n"
-            journal._file.write(line[: int(share * (len(line) + 1))])
-            journal._file.flush()
+    def append(file: BinaryIO, values: Iterable[object]) -> None:
+        nonlocal writes
+        writes -= 1
+        if writes < 0:
+            content = b"".join(map(json_line, values))
+            file.write(content[: int(share * (len(content) + 1))])
+            file.flush()
             raise Killed
-        original(journal, value)
+        original(file, values)
 
-    original = Journal._write
-    monkeypatch.setattr(Journal, "_write", write)
+    original = journal.append
+    monkeypatch.setattr(journal, "append", append)
+    monkeypatch.setattr(batch, "append", append)
 
 
 def test_ten_kills_change_nothing(
@@ -169,7 +193,7 @@ def test_ten_kills_change_nothing(
         calls.extend(study.name for study in studies)
         return counted(captioner, studies, beam_size)
 
-    for suffix in ("csv", "parquet"):
+    for suffix in ("csv", "jsonl", "parquet"):
         whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"killed.{suffix}"
         batch.caption_to_file(captioner, "digest", studies, whole)
         calls.clear()
@@ -201,56 +225,39 @@ def test_a_kill_between_the_last_two_steps(
     assert not list(tmp_path.glob("*.part"))
 
 
-@pytest.mark.parametrize("change", ["bundle", "beam size", "set of studies or images"])
 def test_an_unfinished_run_of_something_else_is_refused(
     folder: Path,
     tiny_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-    change: str,
 ) -> None:
-    out = tmp_path / "captions.csv"
-    line = ["caption", folder, "--bundle", tiny_run, "--out", out]
+    out, part = tmp_path / "captions.csv", tmp_path / "captions.csv.part"
+    line = ["caption", folder, "--out", out, "--bundle", tiny_run]
     with monkeypatch.context() as patch:
         killed_writing(patch, 2, 0.5)
         with pytest.raises(Killed):
             run(*line)
-    assert run(*line) == 2
-    assert "unfinished run; go on with --resume" in capfd.readouterr().err
-    if change == "bundle":
-        line[3] = tmp_path / "other"
-        Captioner.load(tiny_run).save(line[3])
-    elif change == "beam size":
-        line += ["--beam", "2"]
-    else:
-        os.utime(next(folder.iterdir()), (1, 1))
-    before = (tmp_path / "captions.csv.part").read_bytes()
-    assert run(*line, "--resume") == 2
-    assert f"begun with another {change}" in capfd.readouterr().err
-    assert (tmp_path / "captions.csv.part").read_bytes() == before
+    before = part.read_bytes()
 
+    def refused(words: str, *line: object) -> None:
+        assert run(*line) == 2
+        assert words in capfd.readouterr().err
+        assert not out.exists()
 
-def test_a_damaged_journal_is_refused(
-    folder: Path,
-    tiny_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    line = ["caption", folder, "--bundle", tiny_run, "--out", tmp_path / "captions.csv"]
-    with monkeypatch.context() as patch:
-        killed_writing(patch, 2, 0.5)
-        with pytest.raises(Killed):
-            run(*line)
-    part = tmp_path / "captions.csv.part"
-    whole = part.read_text()
-    header, batch, *rest = whole.splitlines()
-    fewer = json.dumps(json.loads(batch)[:-1])
-    for damaged in (whole.replace('"images"', '"imagos"', 1), "\n".join([header, fewer, *rest])):
-        part.write_text(damaged)
-        assert run(*line, "--resume") == 2
-        assert "is damaged; remove it" in capfd.readouterr().err
+    refused("unfinished run; go on with --resume", *line)
+    refused("begun with another beam size", *line, "--resume", "--beam", "2")
+    Captioner.load(tiny_run).save(tmp_path / "other")
+    refused("begun with another bundle", *line[:-1], tmp_path / "other", "--resume")
+    header, _, *rest = before.splitlines(keepends=True)
+    for damaged in (before.replace(b'"images"', b'"imagos"', 1), b"".join([header, *rest])):
+        part.write_bytes(damaged)
+        refused("is damaged; remove it", *line, "--resume")
+        assert part.read_bytes() == damaged
+    part.write_bytes(before)
+    os.utime(next(folder.iterdir()), (1, 1))
+    refused("begun with another set of studies or images", *line, "--resume")
+    assert part.read_bytes() == before
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -277,13 +284,13 @@ def test_a_whole_file_needs_no_resuming(
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".txt"])
-@pytest.mark.parametrize("content", [b"mine", b"", b"\xff\xfe\x00", b"study\n1\n", b"3\n"])
-def test_a_whole_file_of_something_else(tmp_path: Path, suffix: str, content: bytes) -> None:
+def test_a_whole_file_of_something_else(tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"there{suffix}"
-    out.write_bytes(content)
-    with pytest.raises(ConfigError, match="is there already"):
-        check_whole(out, [Study("1", ["1.png"])])
-    assert out.read_bytes() == content
+    for content in (b"mine", b"", b"\xff\xfe\x00", b"study\n1\n", b"3\n"):
+        out.write_bytes(content)
+        with pytest.raises(ConfigError, match="is there already"):
+            check_whole(out, [Study("1", ["1.png"])])
+        assert out.read_bytes() == content
 
 
 @pytest.mark.parametrize(
@@ -319,17 +326,20 @@ def test_refusals(
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_resumed(phantoms: Path, tiny_run: Path, tmp_path: Path) -> None:
-    program = [sys.executable, "-m", "xray_captioning", "caption", "--bundle", str(tiny_run)]
-    images = [str(phantoms / "images" / "images_normalized")] * 12
-    whole, out = tmp_path / "whole.csv", tmp_path / "killed.csv"
-    subprocess.run([*program, *images, "--out", str(whole)], check=True, capture_output=True)
-    line, part = [*program, *images, "--out", str(out)], Path(f"{out}.part")
-    process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+def test_a_killed_process_is_resumed(
+    phantoms: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "SIZE", 64)  # as in the process
+    images = [phantoms / "images" / "images_normalized"] * 4
+    line = ["caption", "--bundle", tiny_run, *images, "--out"]
+    whole, out, part = (tmp_path / name for name in ("whole.csv", "k.csv", "k.csv.part"))
+    assert run(*line, whole) == 0
+    program = [sys.executable, "-m", "xray_captioning", *map(str, line), str(out)]
+    process = subprocess.Popen(program, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") > 2):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not out.exists()
-    subprocess.run([*line, "--resume"], check=True, capture_output=True)
+    assert run(*line, out, "--resume") == 0
     assert out.read_bytes() == whole.read_bytes()

@@ -1,1 +1,1 @@
-"""Captions of thousands of studies, in a file."""
+"""Captions of thousands of studies, written to one file."""

@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xray_captioning.errors import ConfigError, MissingExtraError
 from xray_captioning.files import atomic_path
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
+ADVICE = "choose another --out, or remove it"
 Row = dict[str, Any]
 COLUMNS = (
     "study",
@@ -26,9 +27,24 @@ COLUMNS = (
 )
 
 
-def is_whole(out: Path) -> bool:
-    """Tell whether an output file is there, and no journal of a run that goes on beside it."""
-    return out.exists() and not out.with_name(f"{out.name}.part").exists()
+class Study(NamedTuple):
+    """A study to be captioned.
+
+    Attributes
+    ----------
+    name : str
+        Its id, or its images' paths.
+    images : list of str
+        Paths, frontal first.
+    """
+
+    name: str
+    images: list[str]
+
+
+def printable(text: str) -> str:
+    """Return a path or name as text that can be written: its bytes may be no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def check_out(out: Path, resume: bool) -> None:
@@ -37,75 +53,81 @@ def check_out(out: Path, resume: bool) -> None:
     Raises
     ------
     ConfigError
-        It is of no known kind, or is there already.
+        Its suffix is unknown, or it is there already.
     MissingExtraError
         A Parquet file is asked for without pyarrow.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: let its name end in {', '.join(SUFFIXES[:-1])} or .jsonl")
     if out.exists() and (is_whole(out) or not resume):
-        raise ConfigError(f"{out}: is there already; choose another --out, or remove it")
+        raise ConfigError(f"{out}: is there already; {ADVICE}")
     if out.suffix.lower() == ".parquet":
         _pyarrow()
 
 
-def read_errors(out: Path) -> list[tuple[str, str | None]]:
-    """Return each study of a file that `write_rows` wrote, and what is wrong with it.
+def is_whole(out: Path) -> bool:
+    """Tell whether an output file is there, and no unfinished run beside it."""
+    return out.exists() and not part_of(out).exists()
+
+
+def check_whole(out: Path, studies: Sequence[Study]) -> int:
+    """Make sure that a file which is there already is of these studies.
+
+    It does not say which bundle wrote it, nor with which beam size.
 
     Parameters
     ----------
     out : Path
+    studies : sequence of Study
 
     Returns
     -------
-    list of tuples
-        Study, and the reason or None.
+    int
+        Rows with an error.
 
     Raises
     ------
     ConfigError
-        The file is not such a table.
+        It is of other studies, or no table of captions.
     MissingExtraError
         It is a Parquet file and pyarrow is not installed.
     """
-    readers = {".csv": _read_csv, ".jsonl": _read_lines, ".parquet": _read_parquet}
     try:
-        rows = readers[out.suffix.lower()](out)
-        return [(row["study"], row["error"] or None) for row in rows]
+        found = [(row["study"], row["error"] or None) for row in _read_table(out)]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise ConfigError(
-            f"{out}: is there already and no table of captions; choose another --out, or remove it"
-        ) from error
+        raise ConfigError(f"{out}: is there already and no table of captions; {ADVICE}") from error
+    if [name for name, _ in found] != [printable(study.name) for study in studies]:
+        raise ConfigError(f"{out}: is there already, of other studies or damaged; {ADVICE}")
+    return sum(error is not None for _, error in found)
+
+
+def part_of(out: Path) -> Path:
+    """Return the path of the rows of an unfinished run."""
+    return out.with_name(f"{out.name}.part")
 
 
 def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> None:
     """Write rows to a file, whole or not at all.
 
-    JSON lines and Parquet hold lists and objects as such; CSV holds them as JSON texts.
-
     Parameters
     ----------
     rows : iterable of dict
-        As :func:`caption_rows` returns them.
+        As :func:`~xray_captioning.batch.run.caption_rows` returns them.
     out : Path
         Ends in ``.csv``, ``.parquet`` or ``.jsonl``.
     findings : sequence of str
         Names of the findings that the encoder classifies: part of a Parquet file's schema.
     """
-    writers = {".csv": _write_csv, ".jsonl": _write_lines}
+    writers = {".csv": _write_csv, ".jsonl": _write_lines, ".parquet": _write_parquet}
     with atomic_path(out) as aside:
-        if out.suffix.lower() == ".parquet":
-            _write_parquet(rows, aside, findings)
-        else:
-            writers[out.suffix.lower()](rows, aside)
+        writers[out.suffix.lower()](rows, aside, findings)
 
 
-def _write_csv(rows: Iterable[Row], path: Path) -> None:
+def _write_csv(rows: Iterable[Row], path: Path, _: Sequence[str]) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(COLUMNS)
-        for row in rows:
-            table.writerow([_cell(row[name]) for name in COLUMNS])
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 
 
 def _cell(value: Any) -> Any:
@@ -113,38 +135,34 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if nested else value
 
 
-def _write_lines(rows: Iterable[Row], path: Path) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def _write_lines(rows: Iterable[Row], path: Path, _: Sequence[str]) -> None:
+    with open(path, "wb") as file:
+        file.writelines(map(json_line, rows))
 
 
-def _read_csv(path: Path) -> list[Row]:
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _read_lines(path: Path) -> list[Row]:
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-def _read_parquet(path: Path) -> list[Row]:
-    arrow = _pyarrow()
-    rows: list[Row] = arrow.parquet.read_table(path, columns=["study", "error"]).to_pylist()
-    return rows
+def json_line(value: Any) -> bytes:
+    """Return a JSON value as a line."""
+    return json.dumps(value, ensure_ascii=False).encode() + b"\n"
 
 
 def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> None:
     arrow = _pyarrow()
     text, number = arrow.string(), arrow.float64()
     sentence = arrow.struct([("text", text), ("log_probability", number), ("confidence", number)])
-    types = {"images": arrow.list_(text), "sentences": arrow.list_(sentence)}
+    chances = arrow.struct([(name, number) for name in findings]) if findings else arrow.null()
+    types = {"images": arrow.list_(text), "sentences": arrow.list_(sentence), "findings": chances}
     types |= {"log_probability": number, "novelty": number}
-    types["findings"] = arrow.struct([(name, number) for name in findings])
-    if not findings:
-        types["findings"] = arrow.null()
     schema = arrow.schema([(name, types.get(name, text)) for name in COLUMNS])
     arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), schema), path)
+
+
+def _read_table(out: Path) -> list[Row]:
+    suffix = out.suffix.lower()
+    if suffix == ".parquet":
+        table = _pyarrow().parquet.read_table(out, columns=["study", "error"])
+        return list(table.to_pylist())
+    with open(out, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file) if suffix == ".csv" else map(json.loads, file))
 
 
 def _pyarrow() -> Any:

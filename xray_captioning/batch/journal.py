@@ -1,143 +1,126 @@
-"""Results of a long run, kept as they come, so that a killed run goes on where it stopped.
+"""The rows of a run that is not finished: after a kill it goes on from them.
 
-A text file of JSON lines: a header that says what the run is, then one line a batch. A line counts
-once it is on the disk with its line end; what a kill cuts short is dropped and done again.
+A file of JSON lines that one process writes. The first line says which run it is, each further one
+is a study's row.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
+from xray_captioning.batch.caption_table import COLUMNS, Row, json_line
 from xray_captioning.errors import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 
 
-class Journal:
-    """An append-only file of batches.
-
-    Parameters
-    ----------
-    path : Path
-    header : dict
-        JSON values; a journal with other ones is of another run.
-    resume : bool
-        Go on with the journal at `path`, if there is one.
-
-    Attributes
-    ----------
-    batches : list
-        What is there already, in order.
+@contextmanager
+def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
+    """Open the journal of an unfinished run, or of a new one, for this process alone.
 
     Raises
     ------
     ConfigError
-        The journal is of another run, is no journal, is there without `resume`, or is being
-        written.
+        It is there without `resume`, or another process is writing it.
     """
+    if path.exists() and not resume:
+        raise ConfigError(
+            f"{path}: holds an unfinished run; go on with --resume, or remove it to start anew"
+        )
+    with open(path, "a+b") as file:
+        _lock(file)
+        yield file
 
-    def __init__(self, path: Path, header: dict[str, Any], resume: bool) -> None:
-        self.path, self.batches = path, list[Any]()
-        if path.exists() and not resume:
-            raise ConfigError(
-                f"{path}: holds an unfinished run; go on with --resume, or remove it to start anew"
-            )
-        self._file = open(path, "a+b")  # noqa: SIM115
+
+def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size: int) -> int:
+    """Return how many studies are done, and drop what a kill left half-written.
+
+    Parameters
+    ----------
+    file : binary file
+        As :func:`open_journal` yields it.
+    run : dict
+        JSON values that say which run this is; a journal with other ones is of another run.
+    names : sequence of str
+        Of all studies of the run, in order.
+    batch_size : int
+        A batch is done as a whole, because the last digits of a study's numbers depend on the
+        other studies of its batch.
+
+    Raises
+    ------
+    ConfigError
+        The journal is of another run, is no journal, or holds other rows than this run writes.
+    """
+    run = {"format": FORMAT, **run}
+    file.seek(0)
+    first = file.readline()
+    if not first.endswith(b"\n") and json_line(run).startswith(first):  # new, or killed at once
+        file.truncate(0)
+        append(file, [run])
+        return 0
+    _check_run(file.name, first, run)
+    ends = [len(first)]
+    for row in read_rows(file):
+        name = names[len(ends) - 1 : len(ends)]
+        if not isinstance(row, dict) or tuple(row) != COLUMNS or [row["study"]] != name:
+            raise ConfigError(f"{file.name}: is damaged; remove it to start anew")
+        ends.append(file.tell())
+    done = len(ends) - 1
+    if done < len(names):
+        done -= done % batch_size
+    file.truncate(ends[done])
+    return done
+
+
+def append(file: BinaryIO, values: Iterable[Any]) -> None:
+    """Add a line for each JSON value: when this returns they are on the disk."""
+    file.write(b"".join(map(json_line, values)))
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read_rows(file: BinaryIO) -> Iterator[Row]:
+    """Yield the rows, up to a line that a kill cut short."""
+    file.seek(0)
+    file.readline()  # it says which run this is
+    while (line := file.readline()).endswith(b"\n"):
         try:
-            self._lock()
-            self._begin({"journal": FORMAT, **header})
-        except BaseException:
-            self.close()
-            raise
-
-    def _lock(self) -> None:
-        """Refuse a journal that another process is writing, where the system can tell."""
-        try:
-            import fcntl
-        except ImportError:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{self.path}: another process is writing it; wait for it, or choose another --out"
-            ) from None
-
-    def _begin(self, header: dict[str, Any]) -> None:
-        self._file.seek(0)
-        content = self._file.read()
-        lines, end = _whole_lines(content)
-        if lines:
-            self._check(lines[0], header)
-            self.batches = lines[1:]
-        elif not _line(header).startswith(content):
-            self._check(None, header)
-        self._file.truncate(end)
-        if not lines:
-            self._write(header)
-
-    def append(self, batch: Any) -> None:
-        """Keep a batch: when this returns it is on the disk.
-
-        Parameters
-        ----------
-        batch : JSON value
-        """
-        self._write(batch)
-        self.batches.append(batch)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _write(self, value: Any) -> None:
-        self._file.write(_line(value))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def _check(self, found: Any, header: dict[str, Any]) -> None:
-        if not isinstance(found, dict) or "journal" not in found:
-            raise ConfigError(
-                f"{self.path}: is no journal of a run; move it or choose another --out"
-            )
-        for name, value in header.items():
-            if found.get(name) != value:
-                raise ConfigError(
-                    f"{self.path}: was begun with another {name}; resume with the same, or remove "
-                    "it to start anew"
-                )
-
-
-def _line(value: Any) -> bytes:
-    return json.dumps(value).encode() + b"\n"
-
-
-def _whole_lines(content: bytes) -> tuple[list[Any], int]:
-    """Return the values of the lines that were written to their end, and where the last ends."""
-    lines: list[Any] = []
-    end = 0
-    for line in content.splitlines(keepends=True):
-        try:
-            value = json.loads(line)
+            row = json.loads(line)
         except ValueError:
-            break
-        if not line.endswith(b"\n"):
-            break
-        lines.append(value)
-        end += len(line)
-    return lines, end
+            return
+        yield row
+
+
+def _lock(file: BinaryIO) -> None:
+    """Refuse a file that another process is writing, where the system can tell."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"{file.name}: another process is writing it; wait for it, or choose another --out"
+        ) from None
+
+
+def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
+    try:
+        found = json.loads(first)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.keys() != run.keys():
+        raise ConfigError(f"{path}: is no journal of a run; move it or choose another --out")
+    for name, value in run.items():
+        if found[name] != value:
+            raise ConfigError(
+                f"{path}: was begun with another {name}; resume with the same, or remove it to "
+                "start anew"
+            )

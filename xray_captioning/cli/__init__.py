@@ -17,17 +17,17 @@ from xray_captioning.errors import XrayCaptioningError
 COMMANDS = {
     "demo": ("demo", "Everything on synthetic phantoms, in about three minutes."),
     "phantom": ("data", "Write synthetic two-view studies in the Kaggle layout."),
-    "prepare": ("data", "Say what is there and what is missing, and split it."),
+    "prepare": ("data", "List what a data source holds and lacks, and split it."),
     "train-encoder": ("train", "Teach an encoder to classify findings."),
     "train": ("train", "Teach a decoder to write captions from an encoder's features."),
     "evaluate": ("evaluate", "Score bundles, other systems and baselines on the same studies."),
     "score": ("evaluate", "Score hypotheses against references, one text a line."),
     "caption": ("caption", "Write a caption for images."),
-    "calibrate": ("calibrate", "Teach a bundle how far its sentences are to be believed."),
+    "calibrate": ("calibrate", "Fit the confidence of a bundle's sentences."),
     "app": ("app", "Try bundles in a browser on this machine."),
     "serve": ("serve", "Answer requests for captions over HTTP."),
     "import-legacy": ("legacy", "Turn an older Keras project's weights into a bundle."),
-    "review": ("review", "Let people rate texts without knowing whose is whose."),
+    "review": ("review", "Let people rate texts without knowing which system wrote them."),
     "fetch": ("fetch", "Download published weights, reports or images, and check them."),
 }
 
@@ -77,17 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 2 after one line on standard error that says what is wrong, or 130 when
         interrupted.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what other packages warn of is no user's business
+        warnings.simplefilter("ignore")  # a user cannot act on the warnings of other packages
         warnings.filterwarnings("always", module="xray_captioning")
         warnings.showwarning = _show_warning
         try:
-            return _run(list(sys.argv[1:] if arguments is None else arguments))
+            return _run(given)
         except KeyboardInterrupt:
-            print(f"xray-captioning: interrupted{_go_on(arguments)}", file=sys.stderr)
+            print(f"xray-captioning: interrupted{_resume_advice(given)}", file=sys.stderr)
             return 130
-        except BrokenPipeError:
-            # Python would complain again at exit.
+        except BrokenPipeError:  # the reader of a pipe has gone; Python would complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 0
         except click.ClickException as error:
@@ -99,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    # As click's own main does, which would add an empty line to an interrupt, take the end of a
-    # file for one, and exit with 1 when the reader of a pipe has gone.
+    # Click's own main does the same, but adds an empty line to an interrupt, takes the end of a
+    # file for an interrupt, and exits with 1 when the reader of a pipe has gone.
     try:
         with cli.make_context("xray-captioning", arguments) as context:
             cli.invoke(context)
@@ -125,10 +125,9 @@ def _system(error: OSError) -> str:
     return f"{where}: {reason}; check the path, its permissions and the space on the disk"
 
 
-def _go_on(arguments: Sequence[str] | None) -> str:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    writes = given[:1] == ["caption"] and "--out" in given
-    if writes or given[:1] in (["train"], ["train-encoder"]):
+def _resume_advice(given: list[str]) -> str:
+    resumable = given[:1] in (["train"], ["train-encoder"])
+    if resumable or (given[:1] == ["caption"] and "--out" in given):
         return "; go on with the same command and --resume"
     return ""
 

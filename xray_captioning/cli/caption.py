@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from xray_captioning.batch.caption_table import Study, check_out, check_whole, is_whole
 from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError, DataError
 
@@ -19,10 +21,15 @@ BATCH = 64
 CHECKED = 16
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
-Studies = list[list[str]]
-Row = tuple[list[str], dict[str, float]]  # the caption, if any, and the findings
-Named = list[tuple[str, list[str]]]  # a study's name and its images
-Rows = Callable[[Studies], Iterator[Row]]
+Printed = tuple[list[str], dict[str, float]]  # a study's caption, if any, and its findings
+
+
+class Bundle(NamedTuple):
+    """A bundle's folder, what its captioner.json says, and the configuration in there."""
+
+    folder: Path
+    values: dict[str, Any]
+    config: Config
 
 
 @click.command()
@@ -45,8 +52,8 @@ Rows = Callable[[Studies], Iterator[Row]]
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with a run to --out that was stopped. Of a file that is whole only the studies "
-    "are looked at: which bundle wrote it, it does not tell.",
+    help="Go on with a run to --out that was stopped. If the file is whole already, its studies "
+    "are compared with those given; which bundle wrote it cannot be told.",
 )
 @click.option("--beam", type=click.IntRange(1, 100), help="Beam size; 1 is greedy.")
 @click.option(
@@ -73,27 +80,15 @@ def caption(
     is looked at first.
     """
     _check_options(images, data, image_dir, out, resume, findings)
-    from xray_captioning.bundles.bundle import find_bundle, read_bundle
-    from xray_captioning.config import Config
-
-    folder = find_bundle(bundle)
-    values = read_bundle(folder, "encoder" if findings else "captioner")
-    if findings and not values["findings"]:
-        raise ConfigError(
-            f"{folder}: its encoder classifies no findings; leave out --findings, or give a bundle "
-            "of train-encoder or CheXNet's"
-        )
-    config = Config.from_dict(values["config"], f"{folder}/captioner.json")
-    named = _source_studies(data, image_dir, config) if data else _named(images, config)
+    model = _read_bundle(bundle, findings)
+    if data:
+        studies = _source_studies(data, image_dir, model.config)
+    else:
+        studies = _named_studies(images, model.config.image.views)
     if out is not None:
-        _write_file(folder, values, named, out, beam, resume)
-        return
-    studies = [paths for _, paths in named if paths]
-    if absent := len(named) - len(studies):
-        click.echo(f"note: {absent} of {len(named)} studies have no image there", err=True)
-    _check_images(studies)
-    print_all = _print_table if findings else _print_captions
-    print_all(folder, config, values, studies, beam)
+        _write_file(model, studies, out, beam, resume)
+    else:
+        _print(model, studies, beam, findings)
 
 
 def _check_options(
@@ -112,109 +107,32 @@ def _check_options(
         raise ConfigError("--resume goes on with a run to a file; give its --out, too")
     if out is not None and findings:
         raise ConfigError("a file of --out holds the findings anyway; leave out --findings")
-    if out is not None:
-        from xray_captioning.batch.caption_table import check_out, is_whole
-
-        if not (resume and is_whole(out)):
-            check_out(out, resume)
+    if out is not None and not (resume and is_whole(out)):
+        check_out(out, resume)
 
 
-def _write_file(
-    folder: Path, values: dict[str, Any], named: Named, out: Path, beam: int | None, resume: bool
-) -> None:
-    from xray_captioning.batch.caption_table import is_whole
-    from xray_captioning.batch.run import Study, caption_to_file, check_whole
-    from xray_captioning.bundles.bundle import MANIFEST
-    from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.files import sha256_file
+def _read_bundle(name: str, findings: bool) -> Bundle:
+    from xray_captioning.bundles.bundle import find_bundle, read_bundle
+    from xray_captioning.config import Config
 
-    studies = [Study(*found) for found in named]
-    if resume and is_whole(out):
-        errors = check_whole(out, studies)
-        click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
-    else:
-        _note(values)
-        digest = sha256_file(folder / MANIFEST)
-        errors = caption_to_file(Captioner.load(folder), digest, studies, out, beam, resume)
-    click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
-    if errors:
-        raise click.exceptions.Exit(1)
+    folder = find_bundle(name)
+    values = read_bundle(folder, "encoder" if findings else "captioner")
+    if findings and not values["findings"]:
+        raise ConfigError(
+            f"{folder}: its encoder classifies no findings; leave out --findings, or give a bundle "
+            "of train-encoder or CheXNet's"
+        )
+    return Bundle(folder, values, Config.from_dict(values["config"], f"{folder}/captioner.json"))
 
 
-def _named(images: tuple[str, ...], config: Config) -> Named:
-    found = [study for given in images for study in _studies(given, config.image.views)]
-    return [(_names(study), study) for study in found]
+def _named_studies(images: Sequence[str], views: int) -> list[Study]:
+    """Return the studies that IMAGE and DIR name."""
+    found = [paths for given in images for paths in _image_paths(given, views)]
+    return [Study(_name(paths), paths) for paths in found]
 
 
-def _source_studies(data: Path, image_dir: Path | None, config: Config) -> Named:
-    """Return the id of each study and those of its images that are there and looked at."""
-    from xray_captioning.data.sources.reading import read_studies, with_images
-    from xray_captioning.data.targets import study_images
-
-    studies = read_studies(data, image_dir)
-    present = with_images(studies)
-    there = dict(zip(present["study_id"], study_images(present, config)))
-    # One image that stands in for two views is named once.
-    return [(name, list(dict.fromkeys(there.get(name, ())))) for name in studies["study_id"]]
-
-
-def _print_captions(
-    folder: Path, _: Config, values: dict[str, Any], studies: Studies, beam: int | None
-) -> None:
-    from xray_captioning.captioner.captioner import Captioner
-
-    captioner = Captioner.load(folder)
-    _note(values)
-    for study, found in zip(studies, captioner.caption_iter(studies, beam)):
-        click.echo(f"{_names(study)}\t{found.text}")
-
-
-def _print_table(
-    folder: Path, config: Config, values: dict[str, Any], studies: Studies, beam: int | None
-) -> None:
-    writes = values["kind"] == "captioner"
-    rows = _captioner_rows(folder, beam) if writes else _encoder_rows(folder, config)
-    _note(values)
-    click.echo("\t".join(["images", *(["caption"] if writes else []), *values["findings"]]))
-    for study, (texts, chances) in zip(studies, rows(studies)):
-        numbers = [f"{chance:.6f}" for chance in chances.values()]
-        click.echo("\t".join([_names(study), *texts, *numbers]))
-
-
-def _captioner_rows(folder: Path, beam: int | None) -> Rows:
-    from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.encoders.classification import finding_probabilities
-
-    captioner = Captioner.load(folder)
-
-    def rows(studies: Studies) -> Iterator[Row]:
-        for start in range(0, len(studies), BATCH):
-            features = captioner.features(studies[start : start + BATCH])  # once for both
-            captions = captioner.caption_features(features, beam)
-            chances = finding_probabilities(captioner.encoder, *features)
-            yield from (([found.text], row) for found, row in zip(captions, chances))
-
-    return rows
-
-
-def _encoder_rows(folder: Path, config: Config) -> Rows:
-    from xray_captioning.encoders.classification import classify_studies
-    from xray_captioning.encoders.saved import load_encoder
-
-    encoder = load_encoder(folder)
-    return lambda studies: (([], row) for row in classify_studies(encoder, config, studies))
-
-
-def _note(values: dict[str, Any]) -> None:
-    if notice := values["about"].get("notice"):
-        click.echo(f"note: {notice}", err=True)
-
-
-def _names(study: list[str]) -> str:
-    return ",".join(click.format_filename(path) for path in study)
-
-
-def _studies(given: str, views: int) -> Studies:
+def _image_paths(given: str, views: int) -> list[list[str]]:
+    """Return the images of each study that one argument names."""
     path = Path(given)
     if path.is_dir():
         found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
@@ -233,11 +151,95 @@ def _studies(given: str, views: int) -> Studies:
     return [names]
 
 
-def _check_images(studies: Studies) -> None:
-    # Of a few images one that cannot be read is found before the model is loaded and anything is
-    # printed; to decode very many twice would cost more than that is worth.
+def _name(paths: list[str]) -> str:
+    return ",".join(click.format_filename(path) for path in paths)
+
+
+def _source_studies(data: Path, image_dir: Path | None, config: Config) -> list[Study]:
+    """Return each study of a data source with those of its images that the model looks at."""
+    from xray_captioning.data.sources.reading import read_studies, with_images
+    from xray_captioning.data.targets import study_images
+
+    studies = read_studies(data, image_dir)
+    present = with_images(studies)
+    there = dict(zip(present["study_id"], study_images(present, config)))
+    # One image that stands in for two views is named once.
+    return [Study(name, list(dict.fromkeys(there.get(name, ())))) for name in studies["study_id"]]
+
+
+def _write_file(
+    bundle: Bundle, studies: list[Study], out: Path, beam: int | None, resume: bool
+) -> None:
+    if resume and is_whole(out):
+        errors = check_whole(out, studies)
+        click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
+    else:
+        from xray_captioning.batch.run import caption_to_file
+        from xray_captioning.bundles.bundle import MANIFEST
+        from xray_captioning.captioner.captioner import Captioner
+        from xray_captioning.files import sha256_file
+
+        _note(bundle)
+        digest, captioner = sha256_file(bundle.folder / MANIFEST), Captioner.load(bundle.folder)
+        errors = caption_to_file(captioner, digest, studies, out, beam, resume)
+    click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
+    if errors:
+        raise click.exceptions.Exit(1)
+
+
+def _print(bundle: Bundle, studies: list[Study], beam: int | None, findings: bool) -> None:
+    images = [study.images for study in studies if study.images]
+    if absent := len(studies) - len(images):
+        click.echo(f"note: {absent} of {len(studies)} studies have no image there", err=True)
+    _check_images(images)
+    writes = bundle.values["kind"] == "captioner"
+    rows = _captions(bundle, images, beam, findings) if writes else _chances(bundle, images)
+    _note(bundle)
+    if findings:
+        names = bundle.values["findings"]
+        click.echo("\t".join(["images", *(["caption"] if writes else []), *names]))
+    for paths, (texts, chances) in zip(images, rows):
+        click.echo("\t".join([_name(paths), *texts, *(f"{p:.6f}" for p in chances.values())]))
+
+
+def _check_images(studies: list[list[str]]) -> None:
+    """Read the first images, so that one which cannot be read is the only line that is printed.
+
+    All of very many would take longer to decode twice than that is worth.
+    """
     from xray_captioning.data.images import read_image
 
-    for study in studies[:CHECKED]:
-        for path in study:
+    for paths in studies[:CHECKED]:
+        for path in paths:
             read_image(path, size=1, resize="nearest")
+
+
+def _captions(
+    bundle: Bundle, studies: list[list[str]], beam: int | None, findings: bool
+) -> Iterator[Printed]:
+    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.encoders.classification import finding_probabilities
+
+    captioner = Captioner.load(bundle.folder)
+
+    def printed(batch: list[list[str]]) -> Iterator[Printed]:
+        features = captioner.features(batch)  # once for captions and findings
+        captions = captioner.caption_features(features, beam)
+        chances = finding_probabilities(captioner.encoder, *features) if findings else repeat({})
+        return (([caption.text], row) for caption, row in zip(captions, chances))
+
+    starts = range(0, len(studies), BATCH)
+    return chain.from_iterable(printed(studies[start : start + BATCH]) for start in starts)
+
+
+def _chances(bundle: Bundle, studies: list[list[str]]) -> Iterator[Printed]:
+    from xray_captioning.encoders.classification import classify_studies
+    from xray_captioning.encoders.saved import load_encoder
+
+    encoder = load_encoder(bundle.folder)
+    return (([], chances) for chances in classify_studies(encoder, bundle.config, studies))
+
+
+def _note(bundle: Bundle) -> None:
+    if notice := bundle.values["about"].get("notice"):
+        click.echo(f"note: {notice}", err=True)
