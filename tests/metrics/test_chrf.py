@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from tests.evaluation.test_bleu import random_pairs
+from tests.metrics.test_bleu import random_pairs
 from xray_captioning.errors import DataError, MissingExtraError
 from xray_captioning.metrics import chrf as module
 from xray_captioning.metrics.chrf import chrf, chrf_from_statistics, chrf_statistics

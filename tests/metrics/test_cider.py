@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.evaluation.test_bleu import random_pairs
+from tests.metrics.test_bleu import random_pairs
 from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.cider import cider, cider_rows
 

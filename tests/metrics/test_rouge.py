@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.evaluation.test_bleu import random_pairs
+from tests.metrics.test_bleu import random_pairs
 from xray_captioning.metrics.rouge import (
     longest_common_subsequence,
     rouge_l,
