@@ -15,7 +15,7 @@ from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import reference_texts, study_images
 from xray_captioning.evaluation.baselines import constant_caption
-from xray_captioning.evaluation.table import System, system_row
+from xray_captioning.evaluation.systems import System, score_system
 from xray_captioning.phantom.dataset import write_phantoms
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -38,7 +38,7 @@ def rows(fresh):
         systems.append(System("shipped", str(beam_size), texts))
     shuffled = np.random.default_rng(0).permutation(systems[1].texts).tolist()
     systems.append(System("shuffled", None, shuffled))
-    return {system.column: system_row(references, system) for system in systems}
+    return {system.column: score_system(references, system) for system in systems}
 
 
 def test_it_reads_unseen_phantoms(rows):

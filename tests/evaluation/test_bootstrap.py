@@ -11,7 +11,7 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation import bootstrap as module
 from xray_captioning.evaluation import statistics
 from xray_captioning.evaluation.bootstrap import bootstrap, intervals, paired_differences
-from xray_captioning.evaluation.statistics import study_statistics, weighted_scores
+from xray_captioning.metrics.statistics import study_statistics, weighted_scores
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.scores import text_scores
 from xray_captioning.metrics.sides import side_agreement

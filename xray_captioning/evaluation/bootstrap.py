@@ -1,4 +1,4 @@
-"""How far the scores of a system could be off: bootstrap over studies or patients.
+"""Confidence intervals of scores, and tests of differences: bootstrap over studies or patients.
 
 All systems are scored on the same resamples, so that differences between them are paired. What is
 resampled are the studies of one test set: an interval says how much a score could vary with
@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.statistics import Statistics, study_statistics, weighted_scores
 from xray_captioning.metrics.clinical import label_matrix
 from xray_captioning.metrics.ngrams import checked_texts
+from xray_captioning.metrics.statistics import Statistics, study_statistics, weighted_scores
 
 _CELLS = 1 << 23  # resamples times studies at a time: 64 MB of weights
 _PERCENTILES = (2.5, 97.5)
@@ -117,10 +117,10 @@ def bootstrap(
     systems : mapping of str to sequence of str
         What each system wrote, in the same order.
     groups : sequence, optional
-        The patient of each study: all studies of a patient are drawn together. Each study on its
-        own where absent.
+        The patient of each study: all studies of a patient are drawn together. Where it is
+        absent, each study is drawn on its own.
     resamples : int, default=1000
-        Of as many patients, or studies, as there are, with replacement.
+        How many times as many patients, or studies, as there are are drawn with replacement.
     seed : int, default=0
     reports : sequence of str, optional
         Texts whose findings and sides count, where they are not the references: a protocol may
@@ -171,70 +171,6 @@ def bootstrap(
         scores[name] = {metric: float(values[0]) for metric, values in point.items()}
         replicates[name] = _replicates(statistics, codes, resamples, seed)
     return Bootstrap(scores, replicates)
-
-
-def intervals(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of every score of one system; see :func:`bootstrap`.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
-    groups : sequence, optional
-        The patient of each study.
-    resamples, seed : int
-
-    Returns
-    -------
-    dict of str to tuple of float
-
-    Raises
-    ------
-    ConfigError
-        When there is no resample.
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
-    """
-    found = bootstrap(references, {"hypotheses": hypotheses}, groups, resamples, seed)
-    return found.intervals("hypotheses")
-
-
-def paired_differences(
-    references: Sequence[str],
-    first: Sequence[str],
-    second: Sequence[str],
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Difference]:
-    """Compare two systems on the same studies; see :meth:`Bootstrap.differences`.
-
-    Parameters
-    ----------
-    references, first, second : sequence of str
-    groups : sequence, optional
-        The patient of each study.
-    resamples, seed : int
-
-    Returns
-    -------
-    dict of str to Difference
-        First minus second.
-
-    Raises
-    ------
-    ConfigError
-        When there is no resample.
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
-    """
-    systems = {"first": first, "second": second}
-    return bootstrap(references, systems, groups, resamples, seed).differences("first", "second")
 
 
 def _codes(groups: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:

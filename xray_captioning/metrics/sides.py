@@ -6,22 +6,18 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.metrics.clinical import check_pair, share
+from xray_captioning.metrics.clinical import share
 from xray_captioning.metrics.labeler import DENIED, find_mentions
+from xray_captioning.metrics.ngrams import check_columns
 
 
 class SideScores(NamedTuple):
-    """Shares of same sides; a share of nothing is nan.
+    """How often both texts name the same side of a finding; a share of nothing is nan."""
 
-    The reference names a side of `lateralised` findings, and `shared` of them are asserted by the
-    hypothesis too. Those that have the same side there are the share `side_agreement` of the
-    shared ones and the share `side_recall` of them all.
-    """
-
-    side_agreement: float
-    side_recall: float
-    shared: int
-    lateralised: int
+    side_agreement: float  # same sides among `shared`
+    side_recall: float  # same sides among `lateralised`
+    shared: int  # of those, findings that the hypothesis asserts too
+    lateralised: int  # findings whose side the reference names
 
 
 def asserted_sides(text: str) -> dict[str, frozenset[str]]:
@@ -66,7 +62,7 @@ def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
     DataError
         If there is nothing to score, the two differ in length, or a text is no string.
     """
-    check_pair(references, hypotheses)
+    check_columns(references=references, hypotheses=hypotheses)
     counts = np.zeros((len(references), 3), dtype=np.int64)
     for row, reference, hypothesis in zip(counts, references, hypotheses, strict=True):
         said = asserted_sides(hypothesis)

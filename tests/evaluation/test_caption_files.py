@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.systems import in_order, read_captions
+from xray_captioning.evaluation.caption_files import in_order, read_captions
 
 
 def read(folder: Path, name: str, content: str | object) -> dict:

@@ -1,4 +1,4 @@
-"""What every score of a system is made of, study by study, so that scores of any sample are sums.
+"""Sufficient statistics of every score, study by study, so that any sample's scores are sums.
 
 A resample of studies is a row of weights: how often each study was drawn. Its scores need no text,
 only the weighted sums of these statistics.
@@ -112,8 +112,10 @@ def weighted_scores(statistics: Statistics, weights: NDArray[Any]) -> dict[str, 
     Returns
     -------
     dict of str to ndarray of float64, shape (resamples,)
-        By the names that `text_scores`, `clinical_scores` and `side_agreement` use; nan where a
-        score is a share of nothing.
+        By the names that `score`, `clinical_scores` and `side_agreement` use, and ``ROUGE-1``,
+        ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1), ``chrF`` (0 to 100),
+        ``mean_length`` (words) and ``length_ratio`` (words over those of the closest references);
+        nan where a score is a share of nothing.
     """
     sums = {name: _weighted_sum(weights, values) for name, values in statistics.items()}
     scores = _text_scores(sums)
