@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.bundles.bundle import find_bundle, shipped_bundles
-from xray_captioning.captioner.calibration import measured, see
+from xray_captioning.training.calibration import caption_outcomes, evaluate_calibration
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.data.images import read_image
@@ -71,12 +71,12 @@ def test_the_command_captions_and_says_what_the_model_is(fresh, capsys):
 @pytest.fixture(scope="module")
 def calibrated(fresh):
     captioner = Captioner.load("phantom_attention")
-    return captioner, see(captioner, fresh)
+    return captioner, caption_outcomes(captioner, fresh)
 
 
 def test_its_confidence_holds_for_unseen_phantoms(calibrated):
     captioner, seen = calibrated
-    values, _ = measured(captioner.calibration, seen)
+    values, _ = evaluate_calibration(captioner.calibration, seen)
     before, after = (values["sentences"][name] for name in ("uncalibrated", "calibrated"))
     assert before["n"] > 200
     assert before["calibration error"] > 0.1

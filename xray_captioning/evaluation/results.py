@@ -215,8 +215,13 @@ def _alarms(
     constants = [system.column for system in systems if _is_constant(system)]
     for system in (s for s in systems if s.kind == "system"):
         own = System(_shuffled(system), system.search, []).column
-        own = own if own in found.scores else None
-        alarm = collapse_alarm(system.column, spreads[system.column], found, constants, own)
+        alarm = collapse_alarm(
+            system.column,
+            spreads[system.column],
+            found,
+            constants,
+            own if own in found.scores else None,
+        )
         if alarm:
             yield alarm
 

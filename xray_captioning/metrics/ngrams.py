@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -55,7 +55,7 @@ def checked_pairs(references: References, hypotheses: Sequence[str]) -> Pairs:
     ]
 
 
-def check_columns(**columns: Sequence[Any]) -> None:
+def check_columns(**columns: Sized) -> None:
     """Check that columns are lists of the same length, and not empty.
 
     Parameters
