@@ -22,7 +22,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +97,10 @@ def _read_csv(path: Path) -> dict[str, Texts]:
     rows = read_table(path, ("study_id",), lower=False)
     if not rows:
         raise DataError(f"{path}: has no row; give a row a study")
-    systems = [name for name in rows[0] if name != "study_id" and name not in REFERENCES]
+    systems = [name for name in rows[0] if name not in ("study_id", *REFERENCES)]
     if not systems:
         raise DataError(f"{path}: has no column beside study_id; give one a system")
-    ids = _once([row["study_id"] for row in rows], path)
-    return {name: {i: _text(row[name]) for i, row in zip(ids, rows)} for name in systems}
+    return _by_study(rows, "study_id", systems, path)
 
 
 def _single_column(path: Path) -> list[str] | None:
@@ -152,8 +151,9 @@ def _utf8(path: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Texts]:
+    text = _utf8(path)
     try:
-        content = json.loads(_utf8(path))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not valid JSON ({error}); mend it") from None
     if not isinstance(content, dict | list) or not content:
@@ -180,18 +180,25 @@ def _from_list(entries: list[Any], path: Path) -> dict[str, Texts]:
             f"{path}, entry 1: needs a study_id and a text for each system; "
             f"found: {', '.join(first) or 'no object'}"
         )
-    ids: list[str] = []
-    texts: dict[str, list[str]] = {name: [] for name in systems}
     for number, entry in enumerate(entries, 1):
-        where = f"{path}, entry {number}"
         lacking = [n for n in (key, *systems) if not isinstance(entry, dict) or n not in entry]
         if lacking:
-            raise DataError(f"{where}: lacks {lacking[0]}; give it in every entry")
-        ids.append(str(entry[key]))
-        for name in systems:
-            texts[name].append(_only(entry[name], f"{where}, {name}"))
-    _once(ids, path)
-    return {name: dict(zip(ids, column, strict=True)) for name, column in texts.items()}
+            raise DataError(f"{path}, entry {number}: lacks {lacking[0]}; give it in every entry")
+    return _by_study(entries, key, systems, path)
+
+
+def _by_study(
+    rows: Sequence[Mapping[str, Any]], key: str, systems: Sequence[str], path: Path
+) -> dict[str, Texts]:
+    """Return each system's texts by study id, from a row or object a study."""
+    ids = [str(row[key]) for row in rows]
+    study, count = Counter(ids).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{path}: study {study} is named twice; keep one row")
+    return {
+        name: {i: _only(row[name], f"{path}, study {i}, {name}") for i, row in zip(ids, rows)}
+        for name in systems
+    }
 
 
 def _only(value: Any, where: str) -> str:
@@ -206,11 +213,3 @@ def _only(value: Any, where: str) -> str:
 def _text(value: str) -> str:
     # Half of a surrogate pair, which JSON allows, can be written to no file.
     return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _once(ids: Iterable[str], path: Path) -> list[str]:
-    found = list(ids)
-    for study, count in Counter(found).most_common(1):
-        if count > 1:
-            raise DataError(f"{path}: study {study} is named twice; keep one row")
-    return found

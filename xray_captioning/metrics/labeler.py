@@ -13,6 +13,7 @@ References
 
 import re
 from collections.abc import Iterator
+from configparser import ConfigParser
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import pairwise
@@ -376,16 +377,11 @@ def _forms(word: str) -> tuple[str, ...]:
 
 def _sections(name: str) -> Iterator[tuple[str, list[str]]]:
     """Headings of a data file and the lines below each, without comments."""
-    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-    lines = [line.split("#")[0].strip() for line in text.splitlines()]
-    heading: str | None = None
-    body: list[str] = []
-    for line in filter(None, lines):
-        if line.startswith("["):
-            if heading is not None:
-                yield heading, body
-            heading, body = line.strip("[]"), []
-        else:
-            body.append(line)
-    if heading is not None:
-        yield heading, body
+    # For configparser a heading is a section and each line a key without a value.
+    parser = ConfigParser(
+        allow_no_value=True, delimiters=("\0",), inline_comment_prefixes=("#",), interpolation=None
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+    for heading in parser.sections():
+        yield heading, list(parser[heading])
