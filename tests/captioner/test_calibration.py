@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from xray_captioning.bundles.bundle import bundle_files, read_bundle, rewrite_bundle
-from xray_captioning.captioner.captioner import Caption, Captioner, Sentence
 from xray_captioning.captioner.calibration import (
     Calibration,
     distances,
@@ -16,6 +15,7 @@ from xray_captioning.captioner.calibration import (
     pooled_views,
     sure_labels,
 )
+from xray_captioning.captioner.captioner import Caption, Captioner, Sentence
 from xray_captioning.errors import BundleError
 from xray_captioning.search import Sampling
 

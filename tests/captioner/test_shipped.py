@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from xray_captioning.bundles.bundle import find_bundle, shipped_bundles
-from xray_captioning.training.calibration import caption_outcomes, evaluate_calibration
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.data.images import read_image
@@ -17,6 +16,7 @@ from xray_captioning.data.targets import reference_texts, study_images
 from xray_captioning.evaluation.baselines import constant_caption
 from xray_captioning.evaluation.systems import System, score_system
 from xray_captioning.phantom.dataset import write_phantoms
+from xray_captioning.training.calibration import caption_outcomes, evaluate_calibration
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -48,7 +48,7 @@ def results() -> Results:
 def test_only_what_does_not_look_is_alarmed(results):
     assert [alarm.system for alarm in results.alarms] == ["parrot greedy", "fixed"]
     for alarm in results.alarms:
-        assert "its own captions dealt to other studies" in alarm.message
+        assert "its own captions given to other studies" in alarm.message
         assert "\n" not in alarm.message
         assert not alarm.comparisons[0].clear
 
@@ -94,7 +94,7 @@ def test_without_findings_bleu_decides():
     assert "BLEU-4" in found.alarms[0].message
 
 
-def test_one_study_and_no_baseline_can_be_judged():
+def test_one_study_and_no_baseline_can_be_evaluated():
     found = evaluate_systems(["1"], ["cardiomegaly ."], [System("x", None, ["clear ."])], [], {})
     assert [row["system"] for row in found.rows] == ["x"]
     assert found.alarms == []

@@ -39,10 +39,8 @@ def test_by_hand() -> None:
 
 def test_words_of_every_study_weigh_exactly_nothing() -> None:
     for number in (1, 2, 3, 7, 49, 590):
-        assert (
-            cider_rows(["no acute disease ."] * number, ["no acute disease ."] * number).mean()
-            == 0.0
-        )
+        texts = ["no acute disease ."] * number
+        assert cider_rows(texts, texts).tolist() == [0.0] * number
 
 
 def test_empty_texts() -> None:

@@ -274,9 +274,9 @@ def test_what_cannot_be_exported(
         export_study(captions, systems, tmp_path / "out", **options)
 
 
-def test_a_study_that_stands_twice(captions: Path, tmp_path: Path) -> None:
+def test_a_study_with_two_rows(captions: Path, tmp_path: Path) -> None:
     captions.write_text("study_id,a,b\n1,x,y\n1,x,y\n", "utf-8")
-    with pytest.raises(DataError, match=r"captions\.csv, row 3: study 1 stands twice"):
+    with pytest.raises(DataError, match=r"captions\.csv, row 3: study 1 has two rows"):
         export_study(captions, ("a", "b"), tmp_path / "out")
 
 

@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 from xray_captioning.bundles.bundle import bundle_files
-from xray_captioning.captioner.calibration import Seen, fit_confidence, fit_familiar, measured
-from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.captioner.calibration import Calibration
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import write_phantoms
+from xray_captioning.training.calibration import (
+    Outcomes,
+    evaluate_calibration,
+    fit_confidence,
+    fit_familiar,
+)
 
 
 def sigmoid(x):
@@ -61,8 +66,10 @@ def test_few_images_in_many_channels_and_a_dead_channel_do_no_harm():
 def test_what_is_measured():
     known = Calibration(2.0, 1.0, np.zeros(1, "float32"), np.ones((1, 1), "float32"), 2.0)
     pooled = np.array([[[1.0]], [[5.0]]], "float32")
-    seen = Seen(pooled, np.ones((2, 1), bool), np.array([-0.5, -0.5]), np.array([True, False]))
-    values, curves = measured(known, seen)
+    outcomes = Outcomes(
+        pooled, np.ones((2, 1), bool), np.array([-0.5, -0.5]), np.array([True, False])
+    )
+    values, curves = evaluate_calibration(known, outcomes)
     assert values["flagged"] == 0.5
     calibrated = values["sentences"]["calibrated"]  # .5 is stated twice, of one right sentence
     assert (calibrated["Brier"], calibrated["right"]) == pytest.approx((0.25, 0.5))
@@ -80,17 +87,17 @@ def run(*words: object) -> int:
 
 
 @pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a model that has learned nothing write two sentences, the likelier one right."""
+def compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a model that has learned nothing write two sentences, the more probable one right."""
 
     def said(captions, references, config):
         for number, _ in enumerate(captions):
             yield from ((-0.1, True), (-1.0, number % 3 == 0))
 
-    monkeypatch.setattr("xray_captioning.captioner.calibration._judged", said)
+    monkeypatch.setattr("xray_captioning.training.calibration._compared", said)
 
 
-@pytest.mark.usefixtures("judged")
+@pytest.mark.usefixtures("compared")
 def test_the_command(
     bundle: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,14 +128,14 @@ def test_a_fit_that_tells_nothing_apart_changes_nothing(
 ) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
     mistaken = [(-0.1, False), (-1.0, True)] * 5
-    monkeypatch.setattr("xray_captioning.captioner.calibration._judged", lambda *_: iter(mistaken))
+    monkeypatch.setattr("xray_captioning.training.calibration._compared", lambda *_: iter(mistaken))
     capfd.readouterr()
     assert run("calibrate", "--bundle", bundle, "--data", phantoms) == 2
-    assert "10 sentences those that the model finds likelier are" in capfd.readouterr().err
+    assert "10 sentences the more probable ones are" in capfd.readouterr().err
     assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}
 
 
-@pytest.mark.usefixtures("judged")
+@pytest.mark.usefixtures("compared")
 def test_other_studies_can_measure_it(bundle: Path, phantoms: Path, tmp_path: Path) -> None:
     other = write_phantoms(tmp_path / "other", 6, seed=4, size=64)
     line = ["calibrate", "--bundle", bundle, "--data", phantoms]
