@@ -63,8 +63,8 @@ def test_every_baseline_writes_of_every_study():
     assert set(found["constant"]) == {constant_caption(TEXTS)}
     quick = baseline_captions(TEXTS, TEXTS, TEXTS[2:], quick=True, seed=1)
     assert quick == {name: found[name] for name in ("constant", "random")}
-    # Too short for any score: the first training text is the constant.
-    assert baseline_captions(["b", "a"], ["x", "y"], ["c"])["constant"] == ["b"]
+    # Where no text scores, the first training text is the constant.
+    assert baseline_captions(["", ""], ["x", "y"], ["c"])["constant"] == [""]
 
 
 def test_no_study_keeps_its_own_caption():

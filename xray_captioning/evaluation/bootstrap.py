@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.metrics.clinical import label_matrix
 from xray_captioning.metrics.ngrams import checked_texts
 from xray_captioning.metrics.statistics import Statistics, study_statistics, weighted_scores
 
@@ -32,13 +31,22 @@ _PERCENTILES = (2.5, 97.5)
 Array = NDArray[np.float64]
 
 
-class Difference(NamedTuple):
-    """The first system's score minus the second's; nan where either is a share of nothing."""
+class Comparison(NamedTuple):
+    """A system against a rival on the same resamples; nan where a score is a share of nothing."""
 
-    difference: float
-    low: float  # 95 % interval
+    rival: str
+    metric: str
+    score: float
+    rival_score: float
+    difference: float  # score minus the rival's
+    low: float  # 95 % interval of the difference
     high: float
     p: float  # two-sided
+
+    @property
+    def clear(self) -> bool:
+        """Whether the 95 % interval of the difference lies above 0."""
+        return self.low > 0
 
 
 @dataclass(frozen=True)
@@ -72,32 +80,25 @@ class Bootstrap:
         """
         return {name: _interval(values) for name, values in self.replicates[system].items()}
 
-    def differences(self, first: str, second: str) -> dict[str, Difference]:
-        """Compare two systems, resample by resample.
+    def compare(self, system: str, rival: str, metric: str) -> Comparison:
+        """Compare two systems by one metric, resample by resample.
 
         Parameters
         ----------
-        first, second : str
-            Names of systems.
+        system, rival : str
+        metric : str
 
         Returns
         -------
-        dict of str to Difference
-            By metric: first minus second. ``p`` is twice the share of the resamples in which the
-            difference is on the other side of 0 or is 0, at least 2 / (resamples + 1): it is
-            below 0.05 about where the interval leaves out 0. Many metrics and systems are many
-            tests; nothing is corrected for that.
+        Comparison
+            ``p`` is twice the share of the resamples in which the difference is on the other side
+            of 0 or is 0, at least 2 / (resamples + 1): it is below 0.05 about where the interval
+            leaves out 0. Many metrics and systems are many tests; nothing is corrected for that.
         """
-        values, others = self.replicates[first], self.replicates[second]
-        points, zeros = self.scores[first], self.scores[second]
-        return {
-            name: Difference(
-                points[name] - zeros[name],
-                *_interval(values[name] - others[name]),
-                _two_sided(values[name] - others[name]),
-            )
-            for name in values
-        }
+        score, other = (self.scores[name][metric] for name in (system, rival))
+        drawn = self.replicates[system][metric] - self.replicates[rival][metric]
+        low, high = _interval(drawn)
+        return Comparison(rival, metric, score, other, score - other, low, high, _two_sided(drawn))
 
 
 def bootstrap(
@@ -158,7 +159,6 @@ def bootstrap(
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None else checked_texts("reports", reports)
-    labels = label_matrix(reports)
     codes = _codes(groups, len(references))
     scores, replicates = {}, {}
     for name, texts in systems.items():
@@ -166,7 +166,7 @@ def bootstrap(
             raise DataError(
                 f"{name} has {len(texts)} texts, but there are {len(references)} references"
             )
-        statistics = study_statistics(references, checked_texts(name, texts), labels, reports)
+        statistics = study_statistics(references, checked_texts(name, texts), reports)
         point = weighted_scores(statistics, np.ones((1, len(references))))
         scores[name] = {metric: float(values[0]) for metric, values in point.items()}
         replicates[name] = _replicates(statistics, codes, resamples, seed)

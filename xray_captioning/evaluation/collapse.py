@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xray_captioning.evaluation.bootstrap import Bootstrap, Difference
+from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison
 from xray_captioning.metrics.clinical import PROPER, asserted
 from xray_captioning.metrics.diversity import caption_entropy
 
@@ -38,21 +38,6 @@ class Spread(NamedTuple):
     top_share: float  # of the most frequent caption
     entropy: float  # of the distribution of captions, in bits
     abnormal_recall: float  # abnormal studies whose caption names a finding that they have
-
-
-class Comparison(NamedTuple):
-    """A system against another one on the same resampled studies, by one metric."""
-
-    rival: str
-    metric: str
-    score: float
-    rival_score: float
-    difference: Difference
-
-    @property
-    def clear(self) -> bool:
-        """Whether the 95 % interval of the difference lies above 0."""
-        return self.difference.low > 0
 
 
 class Alarm(NamedTuple):
@@ -138,32 +123,13 @@ def collapse_alarm(
     metric = next((m for m in ALARM_METRICS if np.isfinite(found.scores[system][m])), "BLEU-4")
     rivals = [max(constants, key=lambda name: found.scores[name][metric])] if constants else []
     rivals += [shuffled] if shuffled else []
-    compared = [compare_systems(system, rival, metric, found) for rival in rivals]
+    compared = [found.compare(system, rival, metric) for rival in rivals]
     failed = [comparison for comparison in compared if not comparison.clear]
     if not failed:
         return None
-    others = [compare_systems(system, constants[0], "BLEU-4", found)] if constants else []
+    others = [found.compare(system, constants[0], "BLEU-4")] if constants else []
     passed = [comparison for comparison in compared if comparison.clear]
     return Alarm(system, _sentence(system, spread, failed, shuffled), failed + passed + others)
-
-
-def compare_systems(system: str, rival: str, metric: str, found: Bootstrap) -> Comparison:
-    """Compare two systems by one metric on the same resamples.
-
-    Parameters
-    ----------
-    system, rival : str
-        Names in `found`.
-    metric : str
-    found : Bootstrap
-
-    Returns
-    -------
-    Comparison
-    """
-    difference = found.differences(system, rival)[metric]
-    score, rival_score = (found.scores[name][metric] for name in (system, rival))
-    return Comparison(rival, metric, score, rival_score, difference)
 
 
 def _sentence(
@@ -173,8 +139,7 @@ def _sentence(
     rivals = [
         f"{c.rival_score:.3f} of "
         + ("its own captions given to other studies" if c.rival == shuffled else "one fixed report")
-        + f" (difference {c.difference.difference:+.3f}, "
-        f"95 % {c.difference.low:+.3f} to {c.difference.high:+.3f})"
+        + f" (difference {c.difference:+.3f}, 95 % {c.low:+.3f} to {c.high:+.3f})"
         for c in failed
     ]
     return (

@@ -11,15 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.evaluation.baselines import CONSTANTS, shuffled_captions
-from xray_captioning.evaluation.bootstrap import Bootstrap, bootstrap
-from xray_captioning.evaluation.collapse import (
-    Alarm,
-    Comparison,
-    Spread,
-    caption_spread,
-    collapse_alarm,
-    compare_systems,
-)
+from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison, bootstrap
+from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
 from xray_captioning.evaluation.systems import System, score_system
 from xray_captioning.evaluation.table import finite, format_csv
 from xray_captioning.files import atomic_write
@@ -103,7 +96,7 @@ class Results:
         ]
         pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
         return [
-            {"system": name} | _comparison_values(compare_systems(name, rival, metric, self.found))
+            {"system": name} | _comparison_values(self.found.compare(name, rival, metric))
             for name, rival, metric in pairs
         ]
 
@@ -280,5 +273,5 @@ def _alarm_values(alarm: Alarm) -> Row:
 
 
 def _comparison_values(comparison: Comparison) -> Row:
-    values = comparison._asdict() | comparison.difference._asdict()
-    return {n: finite(v) if isinstance(v, float) else v for n, v in values.items()}
+    values = comparison._asdict().items()
+    return {name: finite(v) if isinstance(v, float) else v for name, v in values}

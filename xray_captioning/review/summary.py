@@ -72,8 +72,11 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
         for i, system in enumerate(key.systems)
         for j, name in enumerate(CRITERIA)
     ]
-    pairs = [(*names, first[i], first[j]) for (i, j), names in _pairs(readers)]
-    twice = [(name, name, first[i], again[i]) for i, name in enumerate(readers)]
+    pairs = [
+        (one, other, values, others)
+        for (one, values), (other, others) in combinations(zip(readers, first), 2)
+    ]
+    twice = list(zip(readers, readers, first, again))
     names = [*CRITERIA, "total"]
     return {
         "systems": list(key.systems),
@@ -140,7 +143,7 @@ def sign_test(above: int, below: int) -> float | None:
 
 
 def _cube(key: Key, readers: list[str], ratings: Sequence[Rating], repeat: bool) -> Array:
-    """Return ratings by reader, study, system and criterion; not-a-number where there is none."""
+    """Return ratings by reader, study, system and criterion; nan where there is none."""
     shape = len(readers), len(key.studies), len(key.systems), len(CRITERIA)
     values = np.full(shape, np.nan)
     places = {study: i for i, study in enumerate(key.studies)}
@@ -189,11 +192,6 @@ def _preference(differences: Array) -> dict[str, Any]:
 def _signs(values: Array) -> dict[str, int]:
     signs = {"above": values > 0, "below": values < 0, "ties": values == 0}
     return {name: int(where.sum()) for name, where in signs.items()}
-
-
-def _pairs(readers: list[str]) -> list[tuple[tuple[int, int], tuple[str, str]]]:
-    places = combinations(range(len(readers)), 2)
-    return [((i, j), (readers[i], readers[j])) for i, j in places]
 
 
 def _agreements(pairs: Sequence[tuple[str, str, Array, Array]]) -> Rows:
