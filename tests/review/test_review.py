@@ -262,7 +262,11 @@ def test_written_whole_or_not_at_all(captions: Path, tmp_path: Path) -> None:
     ("systems", "options", "words"),
     [
         (("betabot", "betabot"), {}, "betabot cannot be compared with itself"),
-        (("betabot", "gamma"), {}, "captions.csv: has no system gamma; choose from: reference"),
+        (
+            ("betabot", "gamma"),
+            {},
+            "captions.csv: lacks the column gamma; found: study_id",
+        ),
         (SYSTEMS, {"repeats": 13}, "13 repeats of 12 studies"),
         (SYSTEMS, {"views": {}}, "captions.csv: no study there has an image"),
     ],

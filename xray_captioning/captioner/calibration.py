@@ -105,16 +105,17 @@ class Calibration:
             Whether words were drawn at random: the fit does not hold for those, so the
             confidence of their sentences stays None.
         """
-        novelties = self.novelty(*pooled_views(regions, mask, views))
-        rated = [said if drawn else self._rated(said) for said in captions]
-        return [said._replace(novelty=float(score)) for said, score in zip(rated, novelties)]
-
-    def _rated(self, caption: Any) -> Any:
-        sentences = [
-            sentence._replace(confidence=self.confidence(sentence.log_probability))
-            for sentence in caption.sentences
+        novelties = self.novelty(*pooled_views(regions, mask, views)).tolist()
+        return [
+            caption._replace(
+                novelty=novelty,
+                sentences=[
+                    s if drawn else s._replace(confidence=self.confidence(s.log_probability))
+                    for s in caption.sentences
+                ],
+            )
+            for caption, novelty in zip(captions, novelties)
         ]
-        return caption._replace(sentences=sentences)
 
     def save(self, folder: Path) -> None:
         """Write ``calibration.json`` and ``calibration.h5`` into a bundle's folder."""

@@ -197,23 +197,20 @@ def _write_tables(
     findings: Mapping[str, Sequence[FindingScore]],
     opposed: Mapping[str, Sequence[Contradiction]],
 ) -> None:
-    tables = {"": summary_rows(results), "-differences": results.paired_tests()}
-    tables |= {"-untruncated": results.whole_rows} if results.whole_rows else {}
-    for ending, rows in tables.items():
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        path = target.with_name(f"{target.stem}{ending}.csv")
-        atomic_write(path, format_csv(rows, names or ["system"]))
-    scores = _finding_rows(findings, list(findings))
-    atomic_write(
-        target.with_name(f"{target.stem}-findings.csv"),
-        format_csv(scores, ["system", *FindingScore._fields]),
-    )
     lines = [
         {"system": name, "study_id": results.studies[found.row]} | found._asdict()
         for name, rows_found in opposed.items()
         for found in rows_found
     ]
-    atomic_write(
-        target.with_name(f"{target.stem}-contradictions.csv"),
-        format_csv(lines, ["system", "study_id", "finding", "reference", "hypothesis"]),
-    )
+    tables: dict[str, tuple[list[dict[str, Any]], Sequence[str]]] = {
+        "": (summary_rows(results), ()),
+        "-differences": (results.paired_tests(), ["system"]),
+        "-findings": (_finding_rows(findings, list(findings)), ["system", *FindingScore._fields]),
+        "-contradictions": (lines, ["system", "study_id", *Contradiction._fields[1:]]),
+    }
+    if results.whole_rows:
+        tables["-untruncated"] = results.whole_rows, ()
+    for ending, (rows, first) in tables.items():
+        names = dict.fromkeys([*first, *(name for row in rows for name in row if name != "row")])
+        path = target.with_name(f"{target.stem}{ending}.csv")
+        atomic_write(path, format_csv(rows, list(names)))
