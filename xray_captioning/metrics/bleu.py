@@ -14,11 +14,8 @@ References
 .. [3] Bird, Loper and Klein, "Natural Language Processing with Python", 2009; NLTK.
 """
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +29,6 @@ from xray_captioning.metrics.ngrams import (
     checked_pairs,
     count_ngrams,
 )
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
 
@@ -99,38 +93,31 @@ def bleu_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
 def _count(pairs: Pairs) -> NDArray[np.int64]:
     hypotheses = [hypothesis.split() for _, hypothesis in pairs]
     references = [[text.split() for text in texts] for texts, _ in pairs]
-    shared = [
-        own.multiply(wanted).sum(axis=1) for own, wanted in _ngram_sets(references, hypotheses)
-    ]
     length = np.array([len(words) for words in hypotheses])
     closest = [
         min((abs(len(words) - n), len(words)) for words in texts)[1]
         for texts, n in zip(references, length, strict=True)
     ]
-    return np.column_stack([*shared, _totals(length), length, closest]).astype(np.int64)
+    return np.column_stack([_matches(references, hypotheses), _totals(length), length, closest])
+
+
+def _matches(references: list[list[list[str]]], hypotheses: list[list[str]]) -> NDArray[np.int64]:
+    """Count each order's n-grams that a reference has too, shape (studies, 4)."""
+    number = len(hypotheses)
+    study = np.repeat(np.arange(number), [len(texts) for texts in references])
+    study = np.concatenate([np.arange(number), study])
+    columns = []
+    for grams in count_ngrams([*hypotheses, *(words for texts in references for words in texts)]):
+        split = int(np.searchsorted(grams.text, number))
+        own, wanted = (grams.keys(part, study) for part in (slice(split), slice(split, None)))
+        shared = grams.text[:split][np.isin(own, wanted)]
+        columns.append(np.bincount(shared, minlength=number))
+    return np.stack(columns, axis=1)
 
 
 def _totals(length: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how many n-grams of each order texts of these lengths have."""
     return np.maximum(length[:, None] - np.arange(MAXIMUM_ORDER), 0)
-
-
-def _ngram_sets(
-    references: list[list[list[str]]], hypotheses: list[list[str]]
-) -> Iterator[tuple[csr_array, csr_array]]:
-    """Yield, for each order, which n-grams the hypotheses have and which each study's references.
-
-    An n-gram counts as often as the reference that has it most often.
-    """
-    from scipy.sparse import csr_array
-
-    flat = [words for texts in references for words in texts]
-    study = np.repeat(np.arange(len(references)), [len(texts) for texts in references])
-    shape = len(references), len(flat)
-    group = csr_array((np.ones(len(flat)), (study, np.arange(len(flat)))), shape=shape)
-    for grams in count_ngrams([*hypotheses, *flat]):
-        present, split = grams.present, len(hypotheses)
-        yield present[:split], (group @ present[split:]).sign()
 
 
 def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
@@ -148,13 +135,17 @@ def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> N
     ndarray of float64, shape (candidates, 4)
         What `bleu` gives each of them, to rounding.
     """
-    wanted = [[text.split()] for text in references]
-    words = [text.split() for text in candidates]
-    matches = [own @ held.sum(axis=0) for own, held in _ngram_sets(wanted, words)]
-    length = np.array([len(text) for text in words])
-    closest = np.full(len(words), sum(len(text) for (text,) in wanted))
-    said = len(wanted) * np.column_stack([_totals(length), length])
-    return bleu_from_statistics(np.column_stack([*matches, said, closest]))
+    said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
+    columns = []
+    for grams in count_ngrams([*said, *wanted]):
+        split = int(np.searchsorted(grams.text, len(said)))
+        held = np.bincount(grams.column[split:], minlength=len(grams.code))
+        weights = held[grams.column[:split]]
+        columns.append(np.bincount(grams.text[:split], weights, minlength=len(said)))
+    length = np.array([len(words) for words in said])
+    totals = len(wanted) * np.column_stack([_totals(length), length])
+    closest = np.full(len(said), sum(len(words) for words in wanted))
+    return bleu_from_statistics(np.column_stack([*columns, totals, closest]))
 
 
 def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:

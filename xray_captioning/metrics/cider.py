@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.metrics.ngrams import (
     MAXIMUM_ORDER,
-    NgramCounts,
+    Ngrams,
     Pairs,
     References,
     blocks,
@@ -69,9 +69,8 @@ def _document_frequency(pairs: Pairs) -> Frequency:
     study = np.repeat(np.arange(len(pairs)), [len(texts) for texts, _ in pairs])
     frequency: Frequency = Counter()
     for grams in count_ngrams(texts):
-        text, column = grams.occurrences.nonzero()
         distinct = max(1, len(grams.ngrams))
-        held = np.unique(study[text] * distinct + grams.code[column]) % distinct
+        held = np.unique(study[grams.text] * distinct + grams.code[grams.column]) % distinct
         number = np.bincount(held, minlength=len(grams.ngrams))
         frequency.update(dict(zip(grams.ngrams, number.tolist(), strict=True)))
     return frequency
@@ -84,11 +83,38 @@ def _block_scores(pairs: Pairs, frequency: Frequency, studies: int) -> NDArray[n
     study = np.repeat(np.arange(len(pairs)), number)
     similarity = np.zeros(len(references))
     for grams in count_ngrams([*hypotheses, *references]):
-        own, others = _vectors(grams, frequency, studies, len(hypotheses))
-        similarity += own[study].multiply(others).sum(axis=1)
+        similarity += _cosines(grams, _weights(grams, frequency, studies), study, len(pairs))
     similarity *= _length_penalty(_word_pairs(hypotheses)[study], _word_pairs(references))
     totals = np.bincount(study, weights=similarity, minlength=len(pairs))
     return 10.0 * totals / number / MAXIMUM_ORDER
+
+
+def _weights(grams: Ngrams, frequency: Frequency, studies: int) -> NDArray[np.float64]:
+    """Return what each entry adds to the square of its text's norm.
+
+    That is also what it adds to the product of its text, as a reference, with a hypothesis that
+    has it. So an n-gram of the hypothesis counts at most as often as the reference has it:
+    repeating a rare word does not pay.
+    """
+    # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
+    # reference has counts as if one study had it.
+    seen = np.array([frequency.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
+    rarity: NDArray[np.float64] = np.log(studies / seen) ** 2
+    return rarity[grams.code][grams.column] * grams.total
+
+
+def _cosines(
+    grams: Ngrams, weights: NDArray[np.float64], study: NDArray[np.int64], number: int
+) -> NDArray[np.float64]:
+    """Return the similarity of one order between each reference and its study's hypothesis."""
+    norms = np.sqrt(np.bincount(grams.text, weights, minlength=number + len(study)))
+    split = int(np.searchsorted(grams.text, number))
+    every = np.concatenate([np.arange(number), study])
+    own, others = (grams.keys(part, every) for part in (slice(split), slice(split, None)))
+    shared = np.isin(others, own) * weights[split:]
+    product = np.bincount(grams.text[split:] - number, shared, minlength=len(study))
+    scale = norms[study] * norms[number:]
+    return np.divide(product, scale, out=np.zeros(len(study)), where=scale > 0)
 
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
@@ -106,11 +132,12 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
     ndarray of float64, shape (candidates,)
         The mean of what `cider_rows` gives each of them, to rounding.
     """
-    wanted, said = ([text.split() for text in texts] for texts in (references, candidates))
+    said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     frequency = _document_frequency([([text], "") for text in references])
     similarity = np.zeros((len(said), len(wanted)))
     for grams in count_ngrams([*said, *wanted]):
-        own, others = _vectors(grams, frequency, len(wanted), len(said))
+        vectors = _vectors(grams, _weights(grams, frequency, len(wanted)), len(said) + len(wanted))
+        own, others = vectors[0][: len(said)], vectors[1][len(said) :]
         for start in range(0, len(said), _CANDIDATES):
             part = slice(start, start + _CANDIDATES)
             similarity[part] += (own[part] @ others.T).toarray()
@@ -119,24 +146,16 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
 
 
 def _vectors(
-    grams: NgramCounts, frequency: Frequency, studies: int, hypotheses: int
+    grams: Ngrams, weights: NDArray[np.float64], texts: int
 ) -> tuple[csr_array, csr_array]:
-    """Return one order's vectors of hypotheses and of references.
+    """Return all texts as hypotheses and as references, rows whose products are cosines."""
+    from scipy.sparse import csr_array
 
-    The product of two of them is their cosine, in which an n-gram of the hypothesis counts at
-    most as often as the reference has it: repeating a rare word does not pay.
-    """
-    # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
-    # reference has counts as if one study had it.
-    seen = np.array([frequency.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
-    rarity = np.log(studies / seen)[grams.code]
-    weighted, own = grams.occurrences.copy(), grams.present
-    weighted.data *= rarity[weighted.indices] ** 2
-    norm = np.sqrt(weighted.sum(axis=1))
-    for matrix in (own, weighted):
-        scale = np.divide(1, norm, out=np.zeros(len(norm)), where=norm > 0)
-        matrix.data *= np.repeat(scale, np.diff(matrix.indptr))
-    return own[:hypotheses], weighted[hypotheses:]
+    norms = np.sqrt(np.bincount(grams.text, weights))[grams.text]
+    scale = np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
+    places, shape = (grams.text, grams.column), (texts, len(grams.code))
+    own, others = (csr_array((values, places), shape) for values in (scale, scale * weights))
+    return own, others
 
 
 def _word_pairs(texts: list[list[str]]) -> NDArray[np.int64]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Sized
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-
-if TYPE_CHECKING:  # scipy takes a while to import: a label needs none
-    from scipy.sparse import csr_array
 
 MAXIMUM_ORDER = 4
 """BLEU and CIDEr count runs of one to four words."""
@@ -121,34 +118,37 @@ def blocks(pairs: Pairs) -> Iterator[Pairs]:
     return (pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK))
 
 
-class NgramCounts(NamedTuple):
-    """The n-grams of one order in some texts.
+class Ngrams(NamedTuple):
+    """The n-grams of one order in some texts, an entry for each occurrence, sorted by text.
 
-    An n-gram that a text has three times fills three columns of its row: those of its first,
-    second and third occurrence. So the n-grams that two texts share, each as often as both have
-    it, are the columns that are filled in both rows: a product of matrices counts them.
+    The first, the second and the third occurrence of an n-gram in a text have different columns.
+    So the n-grams that two texts share, each as often as both have it, are the columns that both
+    have.
 
     Attributes
     ----------
-    occurrences : sparse array of float64, shape (texts, columns)
-        How often the text has the n-gram in all, wherever it has that occurrence of it.
+    text, column : ndarray of int64, shape (entries,)
+        The position of the text, and the column of the occurrence.
+    total : ndarray of int64, shape (entries,)
+        How often the text has the n-gram in all.
     code : ndarray of int64, shape (columns,)
-        The number of the n-gram that a column stands for.
+        The number of the n-gram that a column belongs to.
     ngrams : list of tuple of str
         The words of each number.
     """
 
-    occurrences: csr_array
+    text: NDArray[np.int64]
+    column: NDArray[np.int64]
+    total: NDArray[np.int64]
     code: NDArray[np.int64]
     ngrams: list[tuple[str, ...]]
 
-    @property
-    def present(self) -> csr_array:
-        """The same columns with 1 for every occurrence."""
-        return self.occurrences.sign()
+    def keys(self, texts: slice, study: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number for the study and the column of some entries, equal where both are."""
+        return study[self.text[texts]] * max(1, len(self.code)) + self.column[texts]
 
 
-def count_ngrams(texts: Sequence[list[str]]) -> Iterator[NgramCounts]:
+def count_ngrams(texts: Sequence[list[str]]) -> Iterator[Ngrams]:
     """Count the n-grams of orders 1 to `MAXIMUM_ORDER`.
 
     The number of an n-gram is the rank of the number of its first n - 1 words together with
@@ -161,7 +161,7 @@ def count_ngrams(texts: Sequence[list[str]]) -> Iterator[NgramCounts]:
 
     Yields
     ------
-    NgramCounts
+    Ngrams
         One an order.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
@@ -177,22 +177,20 @@ def count_ngrams(texts: Sequence[list[str]]) -> Iterator[NgramCounts]:
         joined = code * len(number) + word[start + order - 1]
         _, first, code = np.unique(joined, return_index=True, return_inverse=True)
         ngrams = [tuple(words[place : place + order]) for place in start[first]]
-        yield NgramCounts(*_occurrences(owner[start], code, len(texts)), ngrams)
+        yield _occurrences(owner[start], code, ngrams)
 
 
 def _occurrences(
-    text: NDArray[np.int64], code: NDArray[np.int64], texts: int
-) -> tuple[csr_array, NDArray[np.int64]]:
-    """Give each occurrence of an n-gram in a text a column, see `NgramCounts`."""
-    from scipy.sparse import csr_array
-
+    text: NDArray[np.int64], code: NDArray[np.int64], ngrams: list[tuple[str, ...]]
+) -> Ngrams:
+    """Give each occurrence of an n-gram in a text a column, see `Ngrams`."""
     order = np.lexsort((code, text))
     text, code = text[order], code[order]
     new = np.diff(text, prepend=-1).astype(bool) | np.diff(code, prepend=-1).astype(bool)
     first, place = np.flatnonzero(new), np.cumsum(new) - 1
-    count = np.diff(first, append=len(code))[place]
-    most = int(count.max(initial=1))
-    which = np.arange(len(code)) - first[place]
-    columns, column = np.unique(code * most + which, return_inverse=True)
-    shape = (texts, len(columns))
-    return csr_array((count.astype(np.float64), (text, column)), shape=shape), columns // most
+    total = np.diff(first, append=len(code))[place]
+    most = int(total.max(initial=1))
+    columns, column = np.unique(
+        code * most + np.arange(len(code)) - first[place], return_inverse=True
+    )
+    return Ngrams(text, column, total, columns // most, ngrams)
