@@ -81,7 +81,7 @@ class Bootstrap:
         return {name: _interval(values) for name, values in self.replicates[system].items()}
 
     def compare(self, system: str, rival: str, metric: str) -> Comparison:
-        """Compare two systems by one metric, resample by resample.
+        """Compare two systems by one metric on the same resamples.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ def bootstrap(
     seed : int, default=0
     reports : sequence of str, optional
         Texts whose findings and sides count, where they are not the references: a protocol may
-        have replaced words of these.
+        have replaced words of the references.
 
     Returns
     -------
@@ -144,13 +144,13 @@ def bootstrap(
     Notes
     -----
     A resample is scored as if it were the test set: ``clinical_f1`` averages over the findings
-    that some reference of the *resample* has. With those of the whole set, a finding that was not
-    drawn would count as an error of even a perfect system. The averages over all 14, 5 or 18
-    findings take F1 of an absent finding as 0, in a resample as in the sample, so where findings
-    are rare their intervals lie low and may not even hold the score itself.
+    that some reference of the *resample* has. Otherwise a finding that was not drawn would count
+    as an error, even of a perfect system. The averages over all 14, 5 or 18 findings count an
+    absent finding with F1 0. So where findings are rare, their intervals are too low and may not
+    contain the score itself.
 
-    Percentile intervals are a little narrow for few studies, and a score of exactly 0 or 1 gets
-    one without width. Memory, beyond the texts: about 2 kB a study while a system is scored,
+    Percentile intervals are a little too narrow for few studies, and that of a score of exactly 0
+    or 1 has no width. Memory, beyond the texts: about 2 kB a study while a system is scored,
     most of it for the n-grams of CIDEr, and 200 MB however many resamples there are.
     """
     if resamples < 1:
@@ -191,7 +191,7 @@ def _replicates(
 
 
 def _weights(codes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Array]:
-    """How often each resample has each study, a bounded number of resamples at a time."""
+    """Yield how often each resample has each study, a bounded number of resamples at a time."""
     rng, number = np.random.default_rng(seed), int(np.max(codes)) + 1
     step = max(1, _CELLS // len(codes))
     for start in range(0, resamples, step):

@@ -150,7 +150,7 @@ def contradiction_summary(
 
 
 def _spread(found: Sequence[Contradiction]) -> list[Contradiction]:
-    """Choose examples of as many findings as there are, the first of each before the second."""
+    """Choose examples of as many different findings as possible."""
     seen: Counter[str] = Counter()
     ranked: list[tuple[int, int, Contradiction]] = []
     for contradiction in found:

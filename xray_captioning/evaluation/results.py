@@ -83,8 +83,8 @@ class Results:
         list of dict
             ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``, ``rival_score``,
             their ``difference``, its 95 % interval ``low`` to ``high`` and ``p`` (two-sided), on
-            the same resamples. Strongest is the constant that scores highest in that metric on
-            these very studies, baselines come first, and nothing is corrected for the number of
+            the same resamples. The strongest constant is the one with the highest score in that
+            metric on these studies. Constants come first. Nothing is corrected for the number of
             tests.
         """
         names = [system.column for system in self.systems if system.kind == "system"]
@@ -108,7 +108,7 @@ class Results:
                 yield kind, chosen
 
     def intervals(self, column: str) -> dict[str, list[float] | None]:
-        """Return the 95 % intervals of a system, None where a score has none."""
+        """Return the 95 % intervals of a system's scores, None where a score has no value."""
         return {
             ("sides" if name == "side_recall" else name): [low, high]
             if finite(low) is not None
@@ -261,7 +261,7 @@ def _bootstrap(
 
 
 def _strongest(results: Results, metric: str) -> str:
-    """Name the constant that scores highest; where none has a score, the first."""
+    """Return the constant with the highest score; where none has a score, the first."""
     constants = [system.column for system in results.systems if _is_constant(system)]
     scores = {name: results.found.scores[name][metric] for name in constants}
     return max(constants, key=lambda name: scores[name] if scores[name] == scores[name] else -1.0)

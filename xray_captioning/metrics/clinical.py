@@ -1,8 +1,8 @@
-"""Clinical agreement of two sets of reports: the same findings, or not.
+"""Clinical agreement of two sets of reports: how far they name the same findings.
 
-A hypothesis that copies the most frequent normal report scores well in BLEU and next to nothing
-here: ``clinical_f1`` averages over the seventeen findings proper and leaves "No Finding" out,
-because a constant normal report alone would earn about one half on it.
+A system that copies the most frequent normal report scores well in BLEU and almost 0 here:
+``clinical_f1`` averages over seventeen findings and leaves "No Finding" out, of which a constant
+normal report alone would get about one half.
 
 References
 ----------
@@ -42,7 +42,7 @@ _GROUPS = {
 
 
 class FindingScore(NamedTuple):
-    """How well one finding is reproduced; a share of nothing is nan."""
+    """How well a system names one finding; a share of nothing is nan."""
 
     finding: str
     precision: float
@@ -117,7 +117,7 @@ def _labels(texts: Texts) -> Labels:
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
-    """Count hits and misses of each study and finding: what a bootstrap adds up.
+    """Count the hits and misses of each study and finding, which a bootstrap adds up.
 
     Parameters
     ----------
@@ -165,8 +165,8 @@ def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         ``clinical_f1``: macro F1 over the findings other than "No Finding" that some reference
         has; nan where none has any. ``micro_f1``: micro F1 over the findings other than "No
         Finding". ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...``: over
-        CheXpert's fourteen names, its five, and all eighteen, "No Finding" included where it
-        belongs and, as in the literature, F1 of a finding that nobody has being 0. All in [0, 1].
+        CheXpert's fourteen names, its five, and all eighteen, with "No Finding" where it is one of
+        them. As in the literature, F1 of a finding that nobody has is 0. All in [0, 1].
     """
     f1 = np.nan_to_num(_f1(counts))
     supported = (counts[..., 0] + counts[..., 2] > 0) & PROPER
@@ -183,19 +183,19 @@ def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
 
 
 def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 along the last axis (true positives, false positives, false negatives)."""
+    """Return F1 along the last axis (true positives, false positives, false negatives)."""
     hits, false, missed = (np.asarray(counts[..., i], dtype=np.float64) for i in range(3))
     return share(2 * hits, 2 * hits + false + missed)
 
 
 def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """Quotient; a share of nothing is nan."""
+    """Return a quotient; a share of nothing is nan."""
     nothing = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
 
 
 def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 of each study between the names its two texts assert, all eighteen included.
+    """Return the F1 of each study over all eighteen names that its two texts assert.
 
     Parameters
     ----------
@@ -264,7 +264,7 @@ def clinical_f1_of_constants(references: Texts, candidates: Texts) -> NDArray[np
 
 
 def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
-    """Precision, recall and F1 of every finding.
+    """Return precision, recall and F1 of every finding.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whether two sets of reports put the same findings on the same side."""
+"""Agreement of two sets of reports on the sides of findings."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class SideScores(NamedTuple):
 
 
 def asserted_sides(text: str) -> dict[str, frozenset[str]]:
-    """Name the findings that a report asserts, certain or not, and the sides it gives them.
+    """Return the findings that a report asserts, certain or not, and their sides.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def asserted_sides(text: str) -> dict[str, frozenset[str]]:
 
 
 def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """Count the findings with a side in each study: what a bootstrap adds up.
+    """Count the findings with a side in each study, which a bootstrap adds up.
 
     Parameters
     ----------
