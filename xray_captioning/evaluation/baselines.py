@@ -227,13 +227,7 @@ def most_frequent_caption(texts: Sequence[str]) -> str:
 
 
 def random_captions(texts: Sequence[str], count: int, seed: int = 0) -> list[str]:
-    """Return training texts drawn at random with replacement.
-
-    Parameters
-    ----------
-    texts : sequence of str
-    count, seed : int
-    """
+    """Return training texts drawn at random with replacement."""
     rng = np.random.default_rng(seed)
     return [texts[i] for i in rng.integers(len(texts), size=count)]
 
@@ -269,10 +263,6 @@ def shuffled_captions(texts: Sequence[str], seed: int = 0) -> list[str]:
     texts : sequence of str
         At least two.
     seed : int
-
-    Returns
-    -------
-    list of str
 
     Raises
     ------

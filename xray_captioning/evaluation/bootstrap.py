@@ -69,10 +69,6 @@ class Bootstrap:
 
         Resamples in which a score is undefined (no finding in any reference) are left out.
 
-        Parameters
-        ----------
-        system : str
-
         Returns
         -------
         dict of str to tuple of float
@@ -82,11 +78,6 @@ class Bootstrap:
 
     def compare(self, system: str, rival: str, metric: str) -> Comparison:
         """Compare two systems by one metric on the same resamples.
-
-        Parameters
-        ----------
-        system, rival : str
-        metric : str
 
         Returns
         -------

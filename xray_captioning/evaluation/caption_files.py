@@ -118,10 +118,6 @@ def _single_column(path: Path) -> list[str] | None:
 def read_lines(path: Path) -> list[str]:
     """Read a file of one text a line.
 
-    Parameters
-    ----------
-    path : Path
-
     Returns
     -------
     list of str

@@ -78,10 +78,6 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     names no finding ("No acute disease.") is right where the reference has none but support
     devices.
 
-    Parameters
-    ----------
-    sentence, reference : str
-
     Returns
     -------
     bool

@@ -64,10 +64,6 @@ class Contradiction(NamedTuple):
 def label_matrix(texts: Iterable[str]) -> Labels:
     """Label many reports as an array.
 
-    Parameters
-    ----------
-    texts : iterable of str
-
     Returns
     -------
     numpy.ndarray of int8, shape (n, 18)

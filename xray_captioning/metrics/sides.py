@@ -23,10 +23,6 @@ class SideScores(NamedTuple):
 def asserted_sides(text: str) -> dict[str, frozenset[str]]:
     """Return the findings that a report asserts, certain or not, and their sides.
 
-    Parameters
-    ----------
-    text : str
-
     Returns
     -------
     dict of str to frozenset of str
@@ -46,10 +42,6 @@ def asserted_sides(text: str) -> dict[str, frozenset[str]]:
 
 def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
     """Count the findings with a side in each study, which a bootstrap adds up.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
 
     Returns
     -------
@@ -77,10 +69,6 @@ def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
 
 def side_agreement(references: Sequence[str], hypotheses: Sequence[str]) -> SideScores:
     """Compare the sides of hypotheses with those of their references.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
 
     Returns
     -------

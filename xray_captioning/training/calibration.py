@@ -209,11 +209,6 @@ def evaluate_calibration(
 ) -> tuple[dict[str, Any], dict[str, CalibrationScores]]:
     """Evaluate a calibration on studies it was not fitted on.
 
-    Parameters
-    ----------
-    calibration : Calibration
-    outcomes : Outcomes
-
     Returns
     -------
     values : dict
