@@ -118,19 +118,10 @@ def _cosines(
 
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
-    """Compute the CIDEr of systems that say one fixed text of every study.
+    """Compute the CIDEr of systems that say one fixed text of every study, shape (candidates,).
 
-    Parameters
-    ----------
-    references : sequence of str
-        One text a study.
-    candidates : sequence of str
-        The fixed texts.
-
-    Returns
-    -------
-    ndarray of float64, shape (candidates,)
-        The mean of what `cider_rows` gives each of them, to rounding.
+    Arguments are those of `xray_captioning.metrics.bleu.bleu_of_constants`; to rounding the result
+    is the mean of what `cider_rows` gives each of them.
     """
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     frequency = _document_frequency([([text], "") for text in references])

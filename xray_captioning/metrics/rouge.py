@@ -61,19 +61,10 @@ def rouge_l_rows(references: References, hypotheses: Sequence[str]) -> NDArray[n
 def rouge_l_of_constants(
     references: Sequence[str], candidates: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Compute the COCO ROUGE-L of systems that say one fixed text of every study.
+    """Compute the COCO ROUGE-L of systems that say one fixed text of every study, shape (candidates,).
 
-    Parameters
-    ----------
-    references : sequence of str
-        One text a study.
-    candidates : sequence of str
-        The fixed texts.
-
-    Returns
-    -------
-    ndarray of float64, shape (candidates,)
-        The mean of what `rouge_l_rows` gives each of them.
+    Arguments are those of `xray_captioning.metrics.bleu.bleu_of_constants`; to rounding the result
+    is the mean of what `rouge_l_rows` gives each of them.
     """
     order = _WordOrder([_words(text) for text in references])
     return np.array([_f_measure(*_shares(order, text)).mean() for text in candidates])
