@@ -61,7 +61,7 @@ def rouge_l_rows(references: References, hypotheses: Sequence[str]) -> NDArray[n
 def rouge_l_of_constants(
     references: Sequence[str], candidates: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Compute the COCO ROUGE-L of systems that say one fixed text of every study, shape (candidates,).
+    """Compute the ROUGE-L of systems that say one fixed text of every study, shape (candidates,).
 
     Arguments are those of `xray_captioning.metrics.bleu.bleu_of_constants`; to rounding the result
     is the mean of what `rouge_l_rows` gives each of them.
