@@ -62,7 +62,7 @@ def test_clipping_and_brevity_by_hand() -> None:
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=8))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 def test_rows_add_up_and_order_does_not_matter(pairs: list[tuple[str, str]]) -> None:
     references, hypotheses = map(list, zip(*pairs, strict=True))
     statistics = bleu_statistics(references, hypotheses)

@@ -91,7 +91,7 @@ def test_empty_texts_assert_nothing():
 
 
 @given(MATRICES, st.randoms(use_true_random=False))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_scores_equal_those_of_scikit_learn(rows, random):
     reference = np.array(rows, dtype=np.int8)
     hypothesis = reference.copy().reshape(-1)
@@ -117,7 +117,7 @@ def test_scores_equal_those_of_scikit_learn(rows, random):
 
 
 @given(MATRICES)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_table_equals_that_of_scikit_learn(rows):
     reference = np.array(rows, dtype=np.int8)
     hypothesis = np.roll(reference, 1, axis=0)

@@ -201,7 +201,7 @@ WORDS = st.lists(st.sampled_from([*CUES, *OTHERS, *NAMED]), max_size=25).map(" "
 
 
 @given(st.one_of(WORDS, st.text(max_size=80)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_text_gets_consistent_labels(text):
     labels, mentions = label_report(text), find_mentions(text)
     assert set(labels.values()) <= {1, 0, -1, None}
@@ -214,7 +214,7 @@ def test_any_text_gets_consistent_labels(text):
 
 
 @given(WORDS, WORDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_sentences_do_not_touch_each_other(one, two):
     assert find_mentions(f"{one} . {two}") == find_mentions(one) + find_mentions(two)
 
