@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from strange import strange_images
 
 from xray_captioning import Captioner, read_studies
-from xray_captioning.captioner.calibration import Seen, measured, see
 from xray_captioning.data.images import Image, read_image
 from xray_captioning.evaluation.table import format_markdown
 from xray_captioning.phantom.dataset import write_phantoms
+from xray_captioning.training.calibration import Outcomes, caption_outcomes, evaluate_calibration
 
 TURNED = 100  # studies whose images are made strange
 SIZE = 224  # pixels of those images
@@ -46,8 +46,8 @@ def main() -> None:
         parser.error(f"--bundle {given.bundle}: is not calibrated; see xray-captioning calibrate")
     with tempfile.TemporaryDirectory() as folder:
         studies = read_studies(write_phantoms(Path(folder) / "p", given.studies, seed=given.seed))
-        seen = see(captioner, studies)
-        values, _ = measured(captioner.calibration, seen)
+        seen = caption_outcomes(captioner, studies)
+        values, _ = evaluate_calibration(captioner.calibration, seen)
         print(format_markdown([{"": k, **v} for k, v in values["sentences"].items()]), "\n")
         print(format_markdown([withheld(captioner, seen, given.threshold)]), "\n")
         print(f"{values['flagged']:.1%} of {given.studies} phantoms have a novelty above 1\n")
@@ -56,7 +56,7 @@ def main() -> None:
     print(format_markdown([novelty(captioner, name, images) for name, images in kinds.items()]))
 
 
-def withheld(captioner: Captioner, seen: Seen, threshold: float) -> dict[str, Any]:
+def withheld(captioner: Captioner, seen: Outcomes, threshold: float) -> dict[str, Any]:
     """Return what a threshold withholds, and what that is worth."""
     from sklearn.metrics import roc_auc_score
 

@@ -39,8 +39,7 @@ from pathlib import Path
 import xray_captioning as xc
 from xray_captioning import notebook
 from xray_captioning.plots import charts
-from xray_captioning.evaluation.baselines import random_captions
-from xray_captioning.evaluation.constants import constant_captions
+from xray_captioning.evaluation.baselines import constant_captions, random_captions
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)

@@ -133,7 +133,7 @@ def test_every_data_file_is_installed(folders, setup_cfg, tracked):
 
 
 @pytest.mark.parametrize(
-    ("package", "suffix"), [("presets", ".json"), ("evaluation", ".txt"), ("weights", ".md")]
+    ("package", "suffix"), [("presets", ".json"), ("metrics", ".txt"), ("weights", ".md")]
 )
 def test_package_data_can_be_read(package, suffix):
     folder = resources.files(f"xray_captioning.{package}")

@@ -15,20 +15,13 @@ from xray_captioning.data.images import read_images
 from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, scored_text, study_images, usable_studies
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.baselines import (
-    constant_caption,
-    most_frequent_caption,
-    oracle_captions,
-    random_captions,
-    retrieval_captions,
-)
+from xray_captioning.evaluation.baselines import baseline_captions
+from xray_captioning.evaluation.caption_files import Texts, in_order
 from xray_captioning.evaluation.collapse import CollapseWarning
-from xray_captioning.evaluation.constants import CONSTANT_METRICS, constant_captions
 from xray_captioning.evaluation.r2gen import r2gen_references, r2gen_vocabulary
 from xray_captioning.evaluation.report import write_report
-from xray_captioning.evaluation.results import Results, judge
-from xray_captioning.evaluation.systems import Texts, in_order
-from xray_captioning.evaluation.table import System
+from xray_captioning.evaluation.results import Results, evaluate_systems
+from xray_captioning.evaluation.systems import System
 from xray_captioning.plots.panels import Example, plot_panel
 from xray_captioning.text.cleaning import clean
 
@@ -87,7 +80,7 @@ def compare(
     Returns
     -------
     list of dict
-        Rows of :func:`xray_captioning.evaluation.results.judge`.
+        Rows of :func:`xray_captioning.evaluation.results.evaluate_systems`.
 
     Raises
     ------
@@ -107,7 +100,7 @@ def compare(
     captioned = list(_captioned(bundles, test, beams, cache, protocol))
     systems += [system for system, _ in captioned]
     systems += _baselines(train, test, said, bundles, cache, seed, quick)
-    results = judge(
+    results = evaluate_systems(
         ids,
         said.references,
         systems,
@@ -282,27 +275,11 @@ def _baselines(
 ) -> list[System]:
     if train.empty:
         return []
-    texts, count = said.training, len(test)
-    fixed = _fixed(said, quick)
-    found = {name: [text] * count for name, text in fixed.items()}
-    found["random"] = random_captions(texts, count, seed)
+    pooled = None
     for captioner in list(bundles.values())[:1]:
-        keys, queries = (_pooled(captioner, part, cache) for part in (train, test))
-        found["retrieval"] = retrieval_captions(keys, texts, queries)
-    if not quick:
-        found["label-oracle"] = oracle_captions(texts, said.reports)
+        pooled = _pooled(captioner, train, cache), _pooled(captioner, test, cache)
+    found = baseline_captions(said.training, said.targets, said.reports, pooled, quick, seed)
     return [System(name, None, column, "baseline") for name, column in found.items()]
-
-
-def _fixed(said: _Written, quick: bool) -> dict[str, str]:
-    if quick:
-        return {"constant": constant_caption(said.training)}
-    *words, findings = CONSTANT_METRICS
-    chosen = constant_captions(said.training, said.targets, words)
-    chosen |= constant_captions(said.training, metrics=[findings])
-    found = {f"constant-{metric}": text for metric, text in chosen.items()}
-    best = found.pop("constant-BLEU-4", said.training[0])
-    return {"constant": best, **found, "most-frequent": most_frequent_caption(said.training)}
 
 
 def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: str | Path) -> Array:

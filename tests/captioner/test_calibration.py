@@ -5,68 +5,88 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xray_captioning.bundles.bundle import bundle_files
-from xray_captioning.captioner.calibration import Seen, fit_confidence, fit_familiar, measured
-from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.captioner.confidence import Calibration
-from xray_captioning.cli import main
-from xray_captioning.errors import DataError
-from xray_captioning.phantom.dataset import write_phantoms
+from xray_captioning.bundles.bundle import bundle_files, read_bundle, rewrite_bundle
+from xray_captioning.captioner.calibration import (
+    Calibration,
+    distances,
+    hedged,
+    is_unfamiliar,
+    load_calibration,
+    pooled_views,
+    sure_labels,
+)
+from xray_captioning.captioner.captioner import Caption, Captioner, Sentence
+from xray_captioning.errors import BundleError
+from xray_captioning.search import Sampling
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
+def calibration(channels=3, **changes):
+    precision = np.diag(np.arange(1.0, channels + 1)).astype("float32")
+    values = {"slope": 4.0, "intercept": 2.0, "radius": 2.0, "about": {"fitted": {"studies": 9}}}
+    return Calibration(centre=np.ones(channels, "float32"), precision=precision, **values | changes)
 
 
-def test_a_known_line_is_found_again():
+def test_confidence_is_a_logistic_line():
+    known = calibration()
+    assert known.confidence(-0.5) == pytest.approx(0.5)
+    assert known.confidence(0) == pytest.approx(1 / (1 + np.exp(-2)))
+    assert 0 <= known.confidence(-1e9) < 1e-100
+    assert known.confidence(1e9) == 1
+
+
+def test_novelty_is_the_distance_of_the_strangest_image_that_is_there():
+    pooled = np.ones((3, 2, 3), "float32")
+    pooled[0, 1] += (0, 0, 2)  # 3 * 2 ** 2 = 12
+    pooled[1, 1] += (0, 0, 2)  # but there is no such image
+    pooled[2, 0] += (2, 0, 0)  # 1 * 2 ** 2 = 4
+    present = np.array([[True, True], [True, False], [True, True]])
+    found = calibration().novelty(pooled, present)
+    np.testing.assert_allclose(found, [np.sqrt(12) / 2, 0, 1])
+
+
+def test_distances_are_mahalanobis():
+    from scipy.spatial.distance import mahalanobis
+
     rng = np.random.default_rng(0)
-    found = -rng.gamma(2, 0.2, 20000)
-    right = rng.random(20000) < sigmoid(5 * found + 3)
-    slope, intercept = fit_confidence(found, right)
-    assert (slope, intercept) == pytest.approx((5, 3), abs=0.2)
+    root = rng.normal(size=(4, 4))
+    precision, centre, points = root @ root.T, rng.normal(size=4), rng.normal(size=(5, 1, 4))
+    found = distances(points, np.ones((5, 1), bool), centre, precision)
+    expected = [mahalanobis(point[0], centre, precision) for point in points]
+    np.testing.assert_allclose(found, expected)
 
 
-@pytest.mark.parametrize("outcome", [True, False])
-def test_a_fit_without_a_mistake_is_not_sure_of_itself(outcome):
-    found = np.linspace(-1, 0, 50)
-    slope, intercept = fit_confidence(found, np.full(50, outcome))
-    stated = sigmoid(slope * found + intercept)
-    expected = 51 / 52 if outcome else 1 / 52
-    np.testing.assert_allclose(stated, expected, atol=0.01)
+def test_views_are_averaged_one_by_one():
+    regions = np.arange(2 * 6 * 4, dtype="float32").reshape(2, 6, 4)
+    mask = np.array([[True] * 6, [True] * 3 + [False] * 3])
+    pooled, present = pooled_views(regions, mask, 2)
+    np.testing.assert_array_equal(pooled[1, 1], regions[1, 3:].mean(axis=0))
+    np.testing.assert_array_equal(present, [[True, True], [True, False]])
 
 
-def test_nothing_to_fit():
-    with pytest.raises(DataError, match="no sentence"):
-        fit_confidence(np.zeros(0), np.zeros(0, bool))
+def test_what_is_not_sure_is_not_said():
+    said = [Sentence("A.", -0.1, 0.9), Sentence("B.", -0.7, 0.5), Sentence("C.", -0.1)]
+    assert hedged(said, 0.8) == ["A.", "not confident", "C."]
+    assert hedged(said, 0.5) == ["A.", "B.", "C."]
+    assert hedged([], 0.5) == []
 
 
-def test_many_images_give_their_own_covariance():
-    rng = np.random.default_rng(0)
-    mixing = rng.normal(size=(4, 4))
-    points = (rng.normal(size=(50000, 4)) @ mixing + 3).astype("float32")
-    centre, precision = fit_familiar(points)
-    np.testing.assert_allclose(centre, points.mean(axis=0), rtol=1e-4)
-    np.testing.assert_allclose(precision @ np.cov(points.T), np.eye(4), atol=0.05)
+@pytest.mark.parametrize(("novelty", "withheld"), [(None, False), (1.0, False), (1.1, True)])
+def test_of_unfamiliar_images_nothing_is_said_however_sure(novelty, withheld):
+    said = [Sentence("Small left effusion.", -0.1, 0.99)]
+    caption = Caption("", [], -0.1, said, None, [], novelty)
+    assert is_unfamiliar(caption) is withheld
+    assert (hedged(caption, 0.01) == ["not confident"]) is withheld
+    assert (sure_labels(caption, 0.01)["Pleural Effusion"] is None) is withheld
+    assert hedged(caption, 0.0) == ["Small left effusion."]
 
 
-def test_few_images_in_many_channels_and_a_dead_channel_do_no_harm():
-    points = np.random.default_rng(0).normal(size=(10, 40)).astype("float32")
-    points[:, 3] = 1
-    centre, precision = fit_familiar(points)
-    assert np.isfinite(precision).all()
-    assert np.linalg.eigvalsh(precision).min() > 0
-    assert centre.dtype == precision.dtype == np.float32
-
-
-def test_what_is_measured():
-    known = Calibration(2.0, 1.0, np.zeros(1, "float32"), np.ones((1, 1), "float32"), 2.0)
-    pooled = np.array([[[1.0]], [[5.0]]], "float32")
-    seen = Seen(pooled, np.ones((2, 1), bool), np.array([-0.5, -0.5]), np.array([True, False]))
-    values, curves = measured(known, seen)
-    assert values["flagged"] == 0.5
-    calibrated = values["sentences"]["calibrated"]  # .5 is stated twice, of one right sentence
-    assert (calibrated["Brier"], calibrated["right"]) == pytest.approx((0.25, 0.5))
-    assert curves["uncalibrated"].brier == pytest.approx(((1 - np.exp(-0.5)) ** 2 + np.exp(-1)) / 2)
+def test_what_is_withheld_is_not_labelled_nor_taken_for_nothing():
+    said = [Sentence("Small left effusion.", -0.7, 0.5), Sentence("Catheter in place.", -0.1, 0.9)]
+    everything, sure = sure_labels(said, 0.5), sure_labels(said, 0.8)
+    assert (everything["Pleural Effusion"], sure["Pleural Effusion"]) == (1, None)
+    assert everything["Support Devices"] == sure["Support Devices"] == 1
+    assert sure_labels(said[1:], 0.8)["No Finding"] == 1
+    assert sure["No Finding"] is None  # there is one that is not said
 
 
 @pytest.fixture
@@ -75,101 +95,84 @@ def bundle(tiny_run: Path, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def run(*words: object) -> int:
-    return main([str(word) for word in words])
+def calibrated(folder: Path) -> Calibration:
+    known = calibration(Captioner.load(folder).encoder.channels)
+    rewrite_bundle(folder, known.save)
+    return known
 
 
-@pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a model that has learned nothing write two sentences, the likelier one right."""
-
-    def said(captions, references, config):
-        for number, _ in enumerate(captions):
-            yield from ((-0.1, True), (-1.0, number % 3 == 0))
-
-    monkeypatch.setattr("xray_captioning.captioner.calibration._judged", said)
-
-
-@pytest.mark.usefixtures("judged")
-def test_the_command(
-    bundle: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_calibration_travels_and_touches_nothing_else(bundle: Path) -> None:
+    assert load_calibration(bundle) is None
     before = {name: (bundle / name).read_bytes() for name in bundle_files(bundle)}
-    plot = tmp_path / "plot.png"
-    line = ["calibrate", "--bundle", bundle, "--data", phantoms]
-    assert run(*line, "--plot", plot) == 0
-    assert "other studies are flagged as strange" in capfd.readouterr().out
-    changed = {name for name in before if (bundle / name).read_bytes() != before[name]}
-    assert changed == {"README.md"}
-    about = json.loads((bundle / "calibration.json").read_text("utf-8"))["about"]
-    split = json.loads((bundle / "split.json").read_text("utf-8"))
-    assert about["fitted"]["part"] == "val"
-    assert about["fitted"]["studies"] == len(split["val"])
-    assert about["fitted"]["training_studies"] == len(split["train"])
-    assert about["measured"]["studies"] == len(split["test"])
-    assert plot.stat().st_size > 5000
+    known = calibrated(bundle)
+    assert {name: (bundle / name).read_bytes() for name in before} == before
+    assert set(bundle_files(bundle)) - set(before) == {"calibration.json", "calibration.h5"}
+    found = load_calibration(bundle)
+    assert found is not None
+    for name in ("slope", "intercept", "radius", "about"):
+        assert getattr(found, name) == getattr(known, name)
+    np.testing.assert_array_equal(found.precision, known.precision)
+    np.testing.assert_array_equal(found.centre, known.centre)
+
+
+def test_captions_are_calibrated(bundle: Path, phantoms: Path, tmp_path: Path) -> None:
+    studies = [[str(path)] for path in sorted(phantoms.glob("images/*/*.png"))[:3]]
     captioner = Captioner.load(bundle)
-    assert captioner.calibration is not None
-    first = (bundle / "calibration.h5").read_bytes(), (bundle / "calibration.json").read_bytes()
-    assert run(*line) == 0
-    again = (bundle / "calibration.h5").read_bytes(), (bundle / "calibration.json").read_bytes()
-    assert first == again
+    before = captioner.caption(studies)
+    assert all(s.confidence is None for caption in before for s in caption.sentences)
+    assert all(caption.novelty is None for caption in before)
+    assert "## Confidence" not in (bundle / "README.md").read_text("utf-8")
+    known = calibrated(bundle)
+    # The search is compiled already: only the calibration changes.
+    captioner.calibration = Captioner.load(bundle).calibration
+    for caption, plain in zip(captioner.caption(studies), before, strict=True):
+        assert caption.text == plain.text
+        assert caption.novelty is not None
+        assert caption.novelty > 0
+        for sentence in caption.sentences:
+            assert sentence.confidence == known.confidence(sentence.log_probability)
+    captioner.save(tmp_path / "copy")
+    again = load_calibration(tmp_path / "copy")
+    assert again is not None
+    np.testing.assert_array_equal(again.precision, captioner.calibration.precision)
+    assert "## Confidence" in (tmp_path / "copy" / "README.md").read_text("utf-8")
 
 
-def test_a_fit_that_tells_nothing_apart_changes_nothing(
-    bundle: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
-    mistaken = [(-0.1, False), (-1.0, True)] * 5
-    monkeypatch.setattr("xray_captioning.captioner.calibration._judged", lambda *_: iter(mistaken))
-    capfd.readouterr()
-    assert run("calibrate", "--bundle", bundle, "--data", phantoms) == 2
-    assert "10 sentences those that the model finds likelier are" in capfd.readouterr().err
-    assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}
+def test_what_another_bundle_left_behind_is_not_taken(bundle: Path) -> None:
+    captioner = Captioner.load(bundle)
+    calibrated(bundle)
+    captioner.save(bundle)  # anew, without a calibration; the old one's files still lie there
+    assert (bundle / "calibration.json").is_file()
+    assert load_calibration(bundle) is None
+    assert read_bundle(bundle, "captioner")
 
 
-@pytest.mark.usefixtures("judged")
-def test_other_studies_can_measure_it(bundle: Path, phantoms: Path, tmp_path: Path) -> None:
-    other = write_phantoms(tmp_path / "other", 6, seed=4, size=64)
-    line = ["calibrate", "--bundle", bundle, "--data", phantoms]
-    assert run(*line, "--check", other, "--part", "test") == 0
-    about = json.loads((bundle / "calibration.json").read_text("utf-8"))["about"]
-    assert about["fitted"]["part"] == "test"
-    assert (about["measured"]["source"], about["measured"]["studies"]) == ("other", 6)
+def test_a_calibration_that_lacks_a_number(bundle: Path) -> None:
+    calibrated(bundle)
+
+    def lose(folder: Path) -> None:
+        values = json.loads((folder / "calibration.json").read_text("utf-8"))
+        del values["slope"]
+        (folder / "calibration.json").write_text(json.dumps(values), "utf-8")
+
+    rewrite_bundle(bundle, lose)
+    with pytest.raises(BundleError, match=r"does not fit calibration\.h5; calibrate anew"):
+        Captioner.load(bundle)
 
 
-def swapped(bundle: Path, path: Path) -> Path:
-    """Write a split whose validation studies were trained on."""
-    from xray_captioning.data.splits import Split
+def test_captions_drawn_at_random_have_no_confidence() -> None:
+    known = calibration()
+    regions, mask = np.ones((1, 4, 3), "float32"), np.ones((1, 4), bool)
+    said = [Caption("", [], -0.1, [Sentence("Clear lungs.", -0.1, None)], None, [], None)]
+    drawn, found = (known.calibrated(said, regions, mask, 2, drawn=d)[0] for d in (True, False))
+    assert drawn.sentences[0].confidence is None
+    assert found.sentences[0].confidence == known.confidence(-0.1)
+    assert drawn.novelty == found.novelty == 0
 
-    split = Split.from_json(bundle / "split.json")
-    Split(split.val, split.train, split.test).to_json(path)
-    return path
 
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ("--data {data} --split {swapped}", "was trained on 12 of the val studies"),
-        ("--data {data} --check {data}", "was trained on 12 of the test studies"),
-        ("--data {data} --plot plot.pdf", "let its name end in .png"),
-        ("--data {data} --bundle {encoder}", "holds an encoder only"),
-        ("--data {data} --bundle phantom_attention", "the shipped one, which stays as it is"),
-    ],
-)
-def test_refusals(
-    options: str,
-    words: str,
-    bundle: Path,
-    phantoms: Path,
-    tiny_encoder_run: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
-    places = {"data": phantoms, "swapped": swapped(bundle, tmp_path / "s.json")}
-    given = options.format(**places, encoder=tiny_encoder_run).split()
-    capfd.readouterr()
-    assert run("calibrate", "--bundle", bundle, *given) == 2
-    assert words in capfd.readouterr().err
-    assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}
+def test_a_random_search_is_drawn() -> None:
+    captioner = Captioner.load("phantom_attention")
+    study = [np.full((112, 112, 3), 0.5, np.float32)]
+    drawn = captioner.caption([study], sampling=Sampling(seed=1))[0]
+    assert [sentence.confidence for sentence in drawn.sentences] == [None] * len(drawn.sentences)
+    assert drawn.novelty is not None

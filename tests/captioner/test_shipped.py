@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from xray_captioning.bundles.bundle import find_bundle, shipped_bundles
-from xray_captioning.captioner.calibration import measured, see
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import reference_texts, study_images
 from xray_captioning.evaluation.baselines import constant_caption
-from xray_captioning.evaluation.table import System, system_row
+from xray_captioning.evaluation.systems import System, score_system
 from xray_captioning.phantom.dataset import write_phantoms
+from xray_captioning.training.calibration import caption_outcomes, evaluate_calibration
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -38,7 +38,7 @@ def rows(fresh):
         systems.append(System("shipped", str(beam_size), texts))
     shuffled = np.random.default_rng(0).permutation(systems[1].texts).tolist()
     systems.append(System("shuffled", None, shuffled))
-    return {system.column: system_row(references, system) for system in systems}
+    return {system.column: score_system(references, system) for system in systems}
 
 
 def test_it_reads_unseen_phantoms(rows):
@@ -71,12 +71,12 @@ def test_the_command_captions_and_says_what_the_model_is(fresh, capsys):
 @pytest.fixture(scope="module")
 def calibrated(fresh):
     captioner = Captioner.load("phantom_attention")
-    return captioner, see(captioner, fresh)
+    return captioner, caption_outcomes(captioner, fresh)
 
 
 def test_its_confidence_holds_for_unseen_phantoms(calibrated):
     captioner, seen = calibrated
-    values, _ = measured(captioner.calibration, seen)
+    values, _ = evaluate_calibration(captioner.calibration, seen)
     before, after = (values["sentences"][name] for name in ("uncalibrated", "calibrated"))
     assert before["n"] > 200
     assert before["calibration error"] > 0.1

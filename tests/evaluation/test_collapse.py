@@ -7,8 +7,8 @@ import pytest
 
 from xray_captioning.evaluation.baselines import constant_caption, random_captions
 from xray_captioning.evaluation.collapse import caption_spread
-from xray_captioning.evaluation.results import Results, judge
-from xray_captioning.evaluation.table import System
+from xray_captioning.evaluation.results import Results, evaluate_systems
+from xray_captioning.evaluation.systems import System
 from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import sample_study
 from xray_captioning.text.cleaning import clean
@@ -42,13 +42,13 @@ def results() -> Results:
         System("random", None, random_captions(training, STUDIES), "baseline"),
     ]
     ids = [str(i) for i in range(STUDIES)]
-    return judge(ids, references, systems, training, {"part": "test"})
+    return evaluate_systems(ids, references, systems, training, {"part": "test"})
 
 
 def test_only_what_does_not_look_is_alarmed(results):
     assert [alarm.system for alarm in results.alarms] == ["parrot greedy", "fixed"]
     for alarm in results.alarms:
-        assert "its own captions dealt to other studies" in alarm.message
+        assert "its own captions given to other studies" in alarm.message
         assert "\n" not in alarm.message
         assert not alarm.comparisons[0].clear
 
@@ -89,12 +89,12 @@ def test_without_findings_bleu_decides():
         System("fixed", None, [words[0]] * 30),
         System("constant", None, [words[0]] * 30, "baseline"),
     ]
-    found = judge([str(i) for i in range(30)], words, systems, words, {}, quick=True)
+    found = evaluate_systems([str(i) for i in range(30)], words, systems, words, {}, quick=True)
     assert [alarm.system for alarm in found.alarms] == ["fixed"]
     assert "BLEU-4" in found.alarms[0].message
 
 
-def test_one_study_and_no_baseline_can_be_judged():
-    found = judge(["1"], ["cardiomegaly ."], [System("x", None, ["clear ."])], [], {})
+def test_one_study_and_no_baseline_can_be_evaluated():
+    found = evaluate_systems(["1"], ["cardiomegaly ."], [System("x", None, ["clear ."])], [], {})
     assert [row["system"] for row in found.rows] == ["x"]
     assert found.alarms == []

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from xray_captioning.evaluation.cases import choose_cases
-from xray_captioning.evaluation.html import page, tag
 from xray_captioning.evaluation.report import write_report
-from xray_captioning.evaluation.results import judge
-from xray_captioning.evaluation.table import System
+from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.evaluation.systems import System
 from xray_captioning.metrics.clinical import confusion, label_matrix
 
 HOSTILE = '<script>alert(1)</script> "left effusion" & <img src=x onerror=alert(2)> | \x00\x07 ]]>'
+HOSTILE_NAME = '<b>bold</b> "| name'
 NAMES = ["summary", "findings", "length and variety", "cases", "contradictions"]
 
 
@@ -44,14 +44,14 @@ def folder(tmp_path_factory, phantoms):
     references = ["moderate left pleural effusion .", "cardiomegaly .", "no acute disease ."] * 4
     texts = [HOSTILE, "no cardiomegaly .", ""] * 4
     systems = [
-        System("<b>bold</b> | name", None, texts),
+        System(HOSTILE_NAME, None, texts),
         System("fixed", None, ["no acute disease ."] * 12),
         System("constant", None, ["no acute disease ."] * 12, "baseline"),
         System("random", None, references[::-1], "baseline"),
     ]
     about = {"part": "test", "split": "abc", "protocol": "coco"}
     ids = [f"<i>{i}</i>" for i in range(12)]
-    results = judge(ids, references, systems, references, about, whole=references)
+    results = evaluate_systems(ids, references, systems, references, about, whole=references)
     pictures = sorted(str(path) for path in phantoms.glob("images/*/*.png"))
     (out / "broken.png").write_bytes(b"no image")
     images = dict.fromkeys(ids[:6], pictures[:2]) | {ids[7]: [str(out / "broken.png"), "no"]}
@@ -70,7 +70,8 @@ def test_texts_stay_texts(parsed):
     assert not [name for name, _ in parsed.attributes if name.startswith("on")]
     shown = "".join(parsed.shown)
     assert "<script>alert(1)</script>" in shown
-    assert "<b>bold</b> | name" in shown
+    assert ("title", HOSTILE_NAME) in parsed.attributes
+    assert HOSTILE_NAME in shown
     assert "\x00" not in shown
 
 
@@ -107,15 +108,15 @@ def test_tables_stand_beside_it(folder):
     assert [row["system"] for row in rows] == [row["system"] for row in stored["rows"]]
     assert float(rows[0]["BLEU-1"]) == stored["rows"][0]["BLEU-1"]
     low, high = (float(rows[0][f"BLEU-1_{edge}"]) for edge in ("low", "high"))
-    assert [low, high] == stored["intervals"]["<b>bold</b> | name"]["BLEU-1"]
+    assert [low, high] == stored["intervals"][HOSTILE_NAME]["BLEU-1"]
     assert [alarm["system"] for alarm in stored["alarms"]] == ["fixed"]
     assert len(stored["rows_untruncated"]) == len(stored["rows"])
     with open(folder / "page-differences.csv", newline="", encoding="utf-8") as file:
         tests = list(csv.DictReader(file))
     assert [(row["system"], row["rival"], row["metric"]) for row in tests[::4]] == [
-        ("<b>bold</b> | name", "constant", "clinical_f1"),
+        (HOSTILE_NAME, "constant", "clinical_f1"),
         ("fixed", "constant", "clinical_f1"),
-        ("<b>bold</b> | name", "fixed", "clinical_f1"),
+        (HOSTILE_NAME, "fixed", "clinical_f1"),
     ]
     assert [float(row["low"]) for row in tests] == [row["low"] for row in stored["differences"]]
     with open(folder / "page-untruncated.csv", newline="", encoding="utf-8") as file:
@@ -129,7 +130,7 @@ def test_tables_stand_beside_it(folder):
     assert "<b>" not in markdown
     tables = [line for line in markdown.splitlines() if line.startswith("| &lt;b")]
     assert tables
-    assert all("\\| name" in line for line in tables)
+    assert all('"\\| name' in line for line in tables)
 
 
 def test_cases_are_the_best_the_median_and_the_worst():
@@ -148,23 +149,15 @@ def test_baselines_alone_have_a_page(tmp_path):
     texts = ["clear lungs .", "cardiomegaly ."]
     constant = System("constant", None, texts[:1] * 2, "baseline")
     about = {"part": "test", "split": "abc", "protocol": "coco"}
-    results = judge(["1", "2"], texts, [constant], texts, about)
+    results = evaluate_systems(["1", "2"], texts, [constant], texts, about)
     write_report(results, tmp_path / "page.html")
     assert "Evaluation of baselines" in (tmp_path / "page.html").read_text("utf-8")
-
-
-def test_attributes_and_tails_are_escaped():
-    tree = tag("p", "a", tag("i", "b"), '<c> " \x01', title='"><script>')
-    content = page(tree, "t</title><script>", "")
-    assert "<script>" not in content.replace('title="&quot;&gt;<script>"', "")
-    assert Parsed(content).tags.count("script") == 0
-    assert "b</i>&lt;c&gt; " in content
 
 
 def test_a_study_without_words_can_be_drawn(tmp_path):
     empty = ["", ""]
     systems = [System("x", None, empty), System("constant", None, empty, "baseline")]
     about = {"part": "test", "split": "abc", "protocol": "coco"}
-    results = judge(["1", "2"], empty, systems, empty, about)
+    results = evaluate_systems(["1", "2"], empty, systems, empty, about)
     assert np.isfinite([row["BLEU-1"] for row in results.rows]).all()
     write_report(results, Path(tmp_path / "page.html"))

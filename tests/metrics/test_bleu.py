@@ -13,6 +13,7 @@ from xray_captioning.metrics.bleu import (
     BLEU_PROTOCOLS,
     bleu,
     bleu_from_statistics,
+    bleu_of_constants,
     bleu_statistics,
     legacy_bleu_rows,
     nltk_bleu_rows,
@@ -61,7 +62,7 @@ def test_clipping_and_brevity_by_hand() -> None:
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=8))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=15)
 def test_rows_add_up_and_order_does_not_matter(pairs: list[tuple[str, str]]) -> None:
     references, hypotheses = map(list, zip(*pairs, strict=True))
     statistics = bleu_statistics(references, hypotheses)
@@ -126,6 +127,13 @@ def test_nltk_equals_one_call_a_weight_and_is_quiet(recwarn: pytest.WarningsReco
     assert rows[0] == pytest.approx(expected, abs=1e-12)
     assert rows[0, 3] < 1e-50
     assert nltk_bleu_rows(["", "a", ""], ["", "", "a"]).tolist() == [[0.0] * 4] * 3
+
+
+def test_one_text_said_of_every_study() -> None:
+    references, hypotheses = random_pairs(60, 1)
+    targets = [texts[0] for texts in references]
+    expected = [bleu(targets, [text] * 60) for text in hypotheses[:20]]
+    assert bleu_of_constants(targets, hypotheses[:20]) == pytest.approx(np.array(expected))
 
 
 def test_unknown_protocol() -> None:

@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from tests.evaluation.test_bleu import random_pairs
+from tests.metrics.test_bleu import random_pairs
 from xray_captioning.errors import DataError, MissingExtraError
 from xray_captioning.metrics import chrf as module
-from xray_captioning.metrics.chrf import chrf, chrf_from_statistics, chrf_statistics
+from xray_captioning.metrics.chrf import chrf_from_statistics, chrf_statistics
 
 EDGES = [
     ("", ""),
@@ -19,6 +19,10 @@ EDGES = [
     ("ab", " a b\t"),
     ("é", "e"),
 ]
+
+
+def chrf(references: list, hypotheses: list[str]) -> float:
+    return chrf_from_statistics(chrf_statistics(references, hypotheses).sum(axis=0))
 
 
 def sacrebleu_score(references: list[list[str]], hypotheses: list[str]) -> float:

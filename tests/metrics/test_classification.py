@@ -7,6 +7,11 @@ from sklearn.metrics import f1_score, roc_auc_score
 from xray_captioning.metrics.classification import best_threshold, classification_table
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr("xray_captioning.metrics.classification.RESAMPLES", 25)
+
+
 def data(seed=0, studies=300):
     rng = np.random.default_rng(seed)
     truth = (rng.random((studies, 2)) < [0.3, 0.1]).astype(float)
@@ -40,7 +45,7 @@ def test_a_finding_nobody_has_is_no_number_and_not_in_the_mean():
 
 
 def test_the_threshold_is_the_best_of_all():
-    truth, scores = data(3)
+    truth, scores = data(3, studies=90)
     best = best_threshold(truth[:, 0], scores[:, 0])
     values = [f1_score(truth[:, 0], scores[:, 0] >= t) for t in scores[:, 0]]
     assert f1_score(truth[:, 0], scores[:, 0] >= best) == pytest.approx(max(values))

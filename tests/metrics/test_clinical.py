@@ -11,13 +11,13 @@ from xray_captioning.findings import CHEXPERT, FINDINGS
 from xray_captioning.metrics.clinical import (
     CHEXPERT_5,
     NOT_MENTIONED,
+    clinical_f1_of_constants,
     clinical_scores,
     confusion,
     contradictions,
     example_f1,
     finding_table,
     label_matrix,
-    label_reports,
     scores_from_counts,
 )
 from xray_captioning.metrics.sides import side_agreement, side_counts
@@ -56,11 +56,6 @@ def test_label_matrix_of_nothing_has_no_row():
     assert label_matrix([]).shape == (0, 18)
 
 
-def test_label_reports_keeps_the_order():
-    first, second = label_reports(["effusion", "no effusion"])
-    assert (first["Pleural Effusion"], second["Pleural Effusion"]) == (1, 0)
-
-
 def test_a_perfect_hypothesis_scores_one():
     scores = clinical_scores(SICK, SICK)
     assert scores["clinical_f1"] == scores["micro_f1"] == scores["example_f1"] == 1
@@ -96,7 +91,7 @@ def test_empty_texts_assert_nothing():
 
 
 @given(MATRICES, st.randoms(use_true_random=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_scores_equal_those_of_scikit_learn(rows, random):
     reference = np.array(rows, dtype=np.int8)
     hypothesis = reference.copy().reshape(-1)
@@ -122,7 +117,7 @@ def test_scores_equal_those_of_scikit_learn(rows, random):
 
 
 @given(MATRICES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_table_equals_that_of_scikit_learn(rows):
     reference = np.array(rows, dtype=np.int8)
     hypothesis = np.roll(reference, 1, axis=0)
@@ -183,20 +178,25 @@ def test_contradictions():
     ]
 
 
-@pytest.mark.parametrize(
-    "function", [clinical_scores, finding_table, contradictions, side_agreement, confusion]
-)
-@pytest.mark.parametrize(
-    ("references", "hypotheses", "message"),
-    [
-        (["effusion"], ["effusion", "edema"], "1 references but 2 hypotheses"),
-        ([], [], "no report to score"),
-        (["effusion"], [None], "must be text"),
-        (["effusion"], [float("nan")], "must be text"),
-        ("effusion", "effusion", "got one string"),
-    ],
-)
-def test_bad_input_is_refused_in_one_line(function, references, hypotheses, message):
-    with pytest.raises(DataError, match=message) as error:
-        function(references, hypotheses)
-    assert "\n" not in str(error.value)
+def test_one_text_said_of_every_study():
+    expected = [clinical_scores(SICK, [text] * 4)["clinical_f1"] for text in SICK]
+    assert clinical_f1_of_constants(SICK, SICK).tolist() == expected
+    assert math.isnan(clinical_f1_of_constants([NORMAL], SICK)[0])
+
+
+REFUSED = [
+    (["effusion"], ["effusion", "edema"], "1 references and 2 hypotheses"),
+    ([], [], "no texts to score"),
+    (["effusion"], [None], "must be text"),
+    (["effusion"], [float("nan")], "must be text"),
+    ("effusion", "effusion", "references is one text"),
+]
+
+
+def test_bad_input_is_refused_in_one_line():
+    for function in (clinical_scores, finding_table, contradictions, side_agreement, confusion):
+        for references, hypotheses, message in REFUSED:
+            with pytest.raises(DataError, match=f"^.*{message}.*$"):
+                function(references, hypotheses)
+    with pytest.raises(DataError, match="got one string"):
+        label_matrix("effusion")

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
@@ -31,6 +31,7 @@ def test_all_different() -> None:
 
 
 @given(TEXTS)
+@settings(max_examples=40)
 def test_counted_one_by_one(texts: list[str]) -> None:
     for order in (1, 2):
         rows = [text.split() for text in texts]

@@ -24,81 +24,81 @@ def said(text):
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Small pleural effusion.", {"Pleural Effusion": 1}),
-        ("No pleural effusion or pneumothorax.", {"Pleural Effusion": 0, "Pneumothorax": 0}),
-        (
-            "No displaced rib fractures, pneumothorax, or pleural effusion identified.",
-            {"Fracture": 0, "Pneumothorax": 0, "Pleural Effusion": 0},
-        ),
-        (
-            "no displaced rib fractures pneumothorax or pleural effusion identified .",
-            {"Fracture": 0, "Pneumothorax": 0, "Pleural Effusion": 0},
-        ),
-        ("The lungs are free of consolidation.", {"Consolidation": 0}),
-        ("Cardiomegaly without edema.", {"Cardiomegaly": 1, "Edema": 0}),
-        ("Negative for pneumothorax.", {"Pneumothorax": 0}),
-        ("The effusion has resolved.", {"Pleural Effusion": 0}),
-        ("Interval resolution of the edema.", {"Edema": 0}),
-        ("Pneumothorax is no longer seen.", {"Pneumothorax": 0}),
-        ("Pneumothorax not identified.", {"Pneumothorax": 0}),
-        ("Pneumonia is unlikely.", {"Pneumonia": 0}),
-        ("Possible atelectasis.", {"Atelectasis": -1}),
-        ("An opacity, which may represent pneumonia.", {"Lung Opacity": 1, "Pneumonia": -1}),
-        ("Cannot exclude a small pneumothorax.", {"Pneumothorax": -1}),
-        ("A pneumothorax cannot be excluded.", {"Pneumothorax": -1}),
-        ("Atelectasis versus consolidation.", {"Atelectasis": -1, "Consolidation": -1}),
-        (
-            "No pneumothorax, but there is a small effusion.",
-            {"Pneumothorax": 0, "Pleural Effusion": 1},
-        ),
-        ("No effusion, however mild edema.", {"Pleural Effusion": 0, "Edema": 1}),
-        ("No effusion with mild cardiomegaly.", {"Pleural Effusion": 0, "Cardiomegaly": 1}),
-        ("No effusion, possible edema.", {"Pleural Effusion": 0, "Edema": -1}),
-        ("No suspicious opacity or effusion.", {"Lung Opacity": 0, "Pleural Effusion": 0}),
-        ("No change in the effusion.", {"Pleural Effusion": 1}),
-        ("If there is concern for fracture, consider rib views.", {}),
-        ("History of pneumonia.", {}),
-        ("Healed right rib fractures.", {"Fracture": 1}),
-        ("XXXX fracture of XXXX rib.", {"Fracture": 1}),
-        ("There is no XXXX of a pleural effusion.", {"Pleural Effusion": 0}),
-        ("Pericardial effusion.", {}),
-        ("Subcutaneous emphysema.", {}),
-        ("Hydropneumothorax.", {"Pleural Effusion": 1, "Pneumothorax": 1}),
-        (
-            "Thickened fissures.No effusion.Calcified granuloma.",
-            {"Pleural Effusion": 0, "Granuloma": 1},
-        ),
-        ("Tip of the right PICC in the atrium.", {"Support Devices": 1}),
-        ("Thoracic dextroscoliosis.", {"Scoliosis": 1}),
-        ("Small hiatal hernia.", {"Hiatal Hernia": 1}),
-    ],
-)
-def test_a_sentence(text, expected):
-    assert said(text) == expected
+SENTENCES = [
+    ("Small pleural effusion.", {"Pleural Effusion": 1}),
+    ("No pleural effusion or pneumothorax.", {"Pleural Effusion": 0, "Pneumothorax": 0}),
+    (
+        "No displaced rib fractures, pneumothorax, or pleural effusion identified.",
+        {"Fracture": 0, "Pneumothorax": 0, "Pleural Effusion": 0},
+    ),
+    (
+        "no displaced rib fractures pneumothorax or pleural effusion identified .",
+        {"Fracture": 0, "Pneumothorax": 0, "Pleural Effusion": 0},
+    ),
+    ("The lungs are free of consolidation.", {"Consolidation": 0}),
+    ("Cardiomegaly without edema.", {"Cardiomegaly": 1, "Edema": 0}),
+    ("Negative for pneumothorax.", {"Pneumothorax": 0}),
+    ("The effusion has resolved.", {"Pleural Effusion": 0}),
+    ("Interval resolution of the edema.", {"Edema": 0}),
+    ("Pneumothorax is no longer seen.", {"Pneumothorax": 0}),
+    ("Pneumothorax not identified.", {"Pneumothorax": 0}),
+    ("Pneumonia is unlikely.", {"Pneumonia": 0}),
+    ("Possible atelectasis.", {"Atelectasis": -1}),
+    ("An opacity, which may represent pneumonia.", {"Lung Opacity": 1, "Pneumonia": -1}),
+    ("Cannot exclude a small pneumothorax.", {"Pneumothorax": -1}),
+    ("A pneumothorax cannot be excluded.", {"Pneumothorax": -1}),
+    ("Atelectasis versus consolidation.", {"Atelectasis": -1, "Consolidation": -1}),
+    (
+        "No pneumothorax, but there is a small effusion.",
+        {"Pneumothorax": 0, "Pleural Effusion": 1},
+    ),
+    ("No effusion, however mild edema.", {"Pleural Effusion": 0, "Edema": 1}),
+    ("No effusion with mild cardiomegaly.", {"Pleural Effusion": 0, "Cardiomegaly": 1}),
+    ("No effusion, possible edema.", {"Pleural Effusion": 0, "Edema": -1}),
+    ("No suspicious opacity or effusion.", {"Lung Opacity": 0, "Pleural Effusion": 0}),
+    ("No change in the effusion.", {"Pleural Effusion": 1}),
+    ("If there is concern for fracture, consider rib views.", {}),
+    ("History of pneumonia.", {}),
+    ("Healed right rib fractures.", {"Fracture": 1}),
+    ("XXXX fracture of XXXX rib.", {"Fracture": 1}),
+    ("There is no XXXX of a pleural effusion.", {"Pleural Effusion": 0}),
+    ("Pericardial effusion.", {}),
+    ("Subcutaneous emphysema.", {}),
+    ("Hydropneumothorax.", {"Pleural Effusion": 1, "Pneumothorax": 1}),
+    (
+        "Thickened fissures.No effusion.Calcified granuloma.",
+        {"Pleural Effusion": 0, "Granuloma": 1},
+    ),
+    ("Tip of the right PICC in the atrium.", {"Support Devices": 1}),
+    ("Thoracic dextroscoliosis.", {"Scoliosis": 1}),
+    ("Small hiatal hernia.", {"Hiatal Hernia": 1}),
+]
 
 
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("Heart size is normal.", 0),
-        ("The heart and mediastinum are within normal limits.", 0),
-        ("normal heart size", 0),
-        ("The heart is not enlarged.", 0),
-        ("Heart size is at the upper limits of normal.", 0),
-        ("The cardiac silhouette is mildly enlarged.", 1),
-        ("Enlarged heart.", 1),
-        ("Stable cardiomegaly.", 1),
-        ("Borderline heart size.", -1),
-        ("The heart is not normal in size.", None),
-        ("The heart size is stable.", None),
-        ("Congestive heart failure.", None),
-    ],
-)
-def test_the_heart(text, label):
-    assert label_report(text)["Cardiomegaly"] == label
+def test_a_sentence():
+    for text, expected in SENTENCES:
+        assert said(text) == expected, text
+
+
+HEARTS = [
+    ("Heart size is normal.", 0),
+    ("The heart and mediastinum are within normal limits.", 0),
+    ("normal heart size", 0),
+    ("The heart is not enlarged.", 0),
+    ("Heart size is at the upper limits of normal.", 0),
+    ("The cardiac silhouette is mildly enlarged.", 1),
+    ("Enlarged heart.", 1),
+    ("Stable cardiomegaly.", 1),
+    ("Borderline heart size.", -1),
+    ("The heart is not normal in size.", None),
+    ("The heart size is stable.", None),
+    ("Congestive heart failure.", None),
+]
+
+
+def test_the_heart():
+    for text, label in HEARTS:
+        assert label_report(text)["Cardiomegaly"] == label, text
 
 
 def test_clear_lungs_deny_what_would_cloud_them():
@@ -123,23 +123,23 @@ def test_every_finding_has_a_label_in_order():
     assert tuple(label_report("")) == FINDINGS
 
 
-@pytest.mark.parametrize("text", ["", "   ", " . ", "1. 2.\n\n"])
-def test_a_text_without_words_says_nothing(text):
-    assert set(label_report(text).values()) == {None}
+def test_a_text_without_words_says_nothing():
+    for text in ("", "   ", " . ", "1. 2.\n\n"):
+        assert set(label_report(text).values()) == {None}
 
 
-@pytest.mark.parametrize(
-    ("text", "label"),
-    [
-        ("No acute cardiopulmonary abnormality.", 1),
-        ("Pacemaker in place. Lungs are clear.", 1),
-        ("Small effusion.", None),
-        ("Possible effusion.", None),
-        ("Degenerative spine.", 1),
-    ],
-)
-def test_no_finding(text, label):
-    assert label_report(text)["No Finding"] == label
+NORMAL = [
+    ("No acute cardiopulmonary abnormality.", 1),
+    ("Pacemaker in place. Lungs are clear.", 1),
+    ("Small effusion.", None),
+    ("Possible effusion.", None),
+    ("Degenerative spine.", 1),
+]
+
+
+def test_no_finding():
+    for text, label in NORMAL:
+        assert label_report(text)["No Finding"] == label, text
 
 
 def test_mentions_combine_present_over_uncertain_over_denied():
@@ -147,35 +147,35 @@ def test_mentions_combine_present_over_uncertain_over_denied():
     assert said("Possible effusion. Small effusion. No effusion.") == {"Pleural Effusion": 1}
 
 
-@pytest.mark.parametrize(
-    ("text", "sides"),
-    [
-        ("Left pleural effusion and right pneumothorax.", [LEFT, RIGHT]),
-        ("left effusion and atelectasis", [LEFT, LEFT]),
-        ("effusion and atelectasis on the left", [LEFT, LEFT]),
-        ("right basilar atelectasis and emphysema with hyperinflated lungs", [RIGHT, set()]),
-        ("edema and effusion on the left", [set(), LEFT]),
-        ("small right effusion, atelectasis and scoliosis", [RIGHT, RIGHT, set()]),
-        ("effusion and left emphysema", [set(), LEFT]),
-        ("effusion and left pneumothorax", [set(), LEFT]),
-        ("right opacity representing asymmetric edema", [RIGHT, RIGHT]),
-        ("left and right basal atelectasis", [BOTH]),
-        ("bilateral effusions with right basilar consolidation", [BOTH, RIGHT]),
-        ("effusion on the left and right basilar atelectasis", [LEFT, RIGHT]),
-        ("bibasilar atelectasis", [BOTH]),
-        ("rightsided effusion", [RIGHT]),
-        ("right-sided effusion", [RIGHT]),
-        ("opacity in the lingula", [LEFT]),
-        ("nodule in the middle lobe", [RIGHT]),
-        ("left opacity compatible with scar or atelectasis", [LEFT, LEFT]),
-        ("catheter with its tip in the right atrium", [set()]),
-        ("cardiomegaly and left effusion", [set(), LEFT]),
-        ("small effusion", [set()]),
-        ("no left effusion but right pneumothorax", [LEFT, RIGHT]),
-    ],
-)
-def test_sides(text, sides):
-    assert [set(mention.sides) for mention in find_mentions(text)] == sides
+SIDES = [
+    ("Left pleural effusion and right pneumothorax.", [LEFT, RIGHT]),
+    ("left effusion and atelectasis", [LEFT, LEFT]),
+    ("effusion and atelectasis on the left", [LEFT, LEFT]),
+    ("right basilar atelectasis and emphysema with hyperinflated lungs", [RIGHT, set()]),
+    ("edema and effusion on the left", [set(), LEFT]),
+    ("small right effusion, atelectasis and scoliosis", [RIGHT, RIGHT, set()]),
+    ("effusion and left emphysema", [set(), LEFT]),
+    ("effusion and left pneumothorax", [set(), LEFT]),
+    ("right opacity representing asymmetric edema", [RIGHT, RIGHT]),
+    ("left and right basal atelectasis", [BOTH]),
+    ("bilateral effusions with right basilar consolidation", [BOTH, RIGHT]),
+    ("effusion on the left and right basilar atelectasis", [LEFT, RIGHT]),
+    ("bibasilar atelectasis", [BOTH]),
+    ("rightsided effusion", [RIGHT]),
+    ("right-sided effusion", [RIGHT]),
+    ("opacity in the lingula", [LEFT]),
+    ("nodule in the middle lobe", [RIGHT]),
+    ("left opacity compatible with scar or atelectasis", [LEFT, LEFT]),
+    ("catheter with its tip in the right atrium", [set()]),
+    ("cardiomegaly and left effusion", [set(), LEFT]),
+    ("small effusion", [set()]),
+    ("no left effusion but right pneumothorax", [LEFT, RIGHT]),
+]
+
+
+def test_sides():
+    for text, sides in SIDES:
+        assert [set(mention.sides) for mention in find_mentions(text)] == sides, text
 
 
 def test_mentions_come_in_reading_order_with_their_sentence():
@@ -188,11 +188,10 @@ def test_mentions_come_in_reading_order_with_their_sentence():
     )
 
 
-@pytest.mark.parametrize("text", [None, float("nan"), 3, b"effusion", ["effusion"]])
-def test_what_is_not_text_is_refused(text):
-    with pytest.raises(DataError, match="must be text") as error:
-        label_report(text)
-    assert "\n" not in str(error.value)
+def test_what_is_not_text_is_refused():
+    for text in (None, float("nan"), 3, b"effusion", ["effusion"]):
+        with pytest.raises(DataError, match=r"^a report must be text, .*$"):
+            label_report(text)
 
 
 CUES = ["no", "without", "not", "cannot exclude", "possible", "resolved", "but", "with", "and"]
@@ -202,7 +201,7 @@ WORDS = st.lists(st.sampled_from([*CUES, *OTHERS, *NAMED]), max_size=25).map(" "
 
 
 @given(st.one_of(WORDS, st.text(max_size=80)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_text_gets_consistent_labels(text):
     labels, mentions = label_report(text), find_mentions(text)
     assert set(labels.values()) <= {1, 0, -1, None}
@@ -215,14 +214,14 @@ def test_any_text_gets_consistent_labels(text):
 
 
 @given(WORDS, WORDS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_sentences_do_not_touch_each_other(one, two):
     assert find_mentions(f"{one} . {two}") == find_mentions(one) + find_mentions(two)
 
 
 def test_endless_sentences_are_read_and_not_kept():
     before = labeler._read_sentence.cache_info().currsize
-    assert len(find_mentions("no effusion and " * 20_000)) == 20_000
+    assert len(find_mentions("no effusion and " * 5_000)) == 5_000
     assert find_mentions("x" * 100_000) == []
     assert labeler._read_sentence.cache_info().currsize == before
 

@@ -10,7 +10,7 @@ from xray_captioning.metrics.clinical import clinical_scores, label_matrix
 from xray_captioning.metrics.sides import asserted_sides
 from xray_captioning.phantom.dataset import report, sample_study
 
-NUMBER = 1000
+NUMBER = 500
 
 
 def bare(text):

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.evaluation.test_bleu import random_pairs
+from tests.metrics.test_bleu import random_pairs
 from xray_captioning.metrics.rouge import (
-    longest_common_subsequence,
-    rouge_l,
+    _WordOrder,
+    rouge_l_of_constants,
     rouge_l_rows,
     rouge_score_rows,
 )
@@ -24,7 +24,7 @@ def test_equals_pycocoevalcap(most_references: int) -> None:
         dict(enumerate(references)), {i: [h] for i, h in enumerate(hypotheses)}
     )
     assert rouge_l_rows(references, hypotheses) == pytest.approx(rows, abs=1e-9)
-    assert rouge_l(references, hypotheses) == pytest.approx(mean, abs=1e-9)
+    assert rouge_l_rows(references, hypotheses).mean() == pytest.approx(mean, abs=1e-9)
 
 
 def by_table(first: list[str], second: list[str]) -> int:
@@ -37,18 +37,27 @@ def by_table(first: list[str], second: list[str]) -> int:
     return int(table[-1, -1])
 
 
-@given(WORDS, WORDS)
-@settings(deadline=None)
-def test_longest_common_subsequence_equals_the_table(first: list[str], second: list[str]) -> None:
-    length = longest_common_subsequence(first, second)
-    assert length == by_table(first, second) == longest_common_subsequence(second, first)
+@given(st.lists(WORDS, min_size=1, max_size=4), WORDS)
+@settings(deadline=None, max_examples=50)
+def test_longest_common_subsequences_equal_the_table(
+    texts: list[list[str]], words: list[str]
+) -> None:
+    assert _WordOrder(texts).common(words).tolist() == [by_table(text, words) for text in texts]
+
+
+def test_one_text_said_of_every_study() -> None:
+    references, hypotheses = random_pairs(60, 1)
+    targets, long = [texts[0] for texts in references], " ".join(hypotheses)
+    expected = [rouge_l_rows(targets, [text] * 60).mean() for text in [*hypotheses[:20], long]]
+    found = rouge_l_of_constants(targets, [*hypotheses[:20], long])
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_by_hand() -> None:
     # Three common words, precision 3/4, recall 3/5.
     precision, recall = 3 / 4, 3 / 5
     expected = (1 + 1.44) * precision * recall / (recall + 1.44 * precision)
-    assert rouge_l(["a b c d e"], ["a c x e"]) == pytest.approx(expected)
+    assert rouge_l_rows(["a b c d e"], ["a c x e"])[0] == pytest.approx(expected)
 
 
 def test_empty_texts_count_as_one_empty_word() -> None:
@@ -71,7 +80,7 @@ def test_equals_rouge_score(most_references: int) -> None:
 
 
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(max_size=12)), min_size=1, max_size=5))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_equals_rouge_score_on_any_characters(pairs: list[tuple[str, str]]) -> None:
     references, hypotheses = [[one] for one, _ in pairs], [other for _, other in pairs]
     expected = by_rouge_score(references, hypotheses)
@@ -80,7 +89,7 @@ def test_equals_rouge_score_on_any_characters(pairs: list[tuple[str, str]]) -> N
 
 def test_rouge_score_takes_other_words_than_coco() -> None:
     assert rouge_score_rows(["No right-sided effusion."], ["no right sided effusion"])[0, 2] == 1
-    assert rouge_l(["No right-sided effusion."], ["no right sided effusion"]) == 0
+    assert rouge_l_rows(["No right-sided effusion."], ["no right sided effusion"])[0] == 0
     # Two of three words, one of two pairs; the order is kept.
     assert rouge_score_rows(["a b c"], ["a b d ."])[0] == pytest.approx([2 / 3, 1 / 2, 2 / 3])
     assert rouge_score_rows(["", "a", "", "."], ["", "", "a", "."]).tolist() == [[0.0] * 3] * 4

@@ -262,7 +262,11 @@ def test_written_whole_or_not_at_all(captions: Path, tmp_path: Path) -> None:
     ("systems", "options", "words"),
     [
         (("betabot", "betabot"), {}, "betabot cannot be compared with itself"),
-        (("betabot", "gamma"), {}, "captions.csv: has no system gamma; choose from: reference"),
+        (
+            ("betabot", "gamma"),
+            {},
+            "captions.csv: lacks the column gamma; found: study_id",
+        ),
         (SYSTEMS, {"repeats": 13}, "13 repeats of 12 studies"),
         (SYSTEMS, {"views": {}}, "captions.csv: no study there has an image"),
     ],
@@ -274,9 +278,9 @@ def test_what_cannot_be_exported(
         export_study(captions, systems, tmp_path / "out", **options)
 
 
-def test_a_study_that_stands_twice(captions: Path, tmp_path: Path) -> None:
+def test_a_study_with_two_rows(captions: Path, tmp_path: Path) -> None:
     captions.write_text("study_id,a,b\n1,x,y\n1,x,y\n", "utf-8")
-    with pytest.raises(DataError, match=r"captions\.csv, row 3: study 1 stands twice"):
+    with pytest.raises(DataError, match=r"captions\.csv, row 3: study 1 has two rows"):
         export_study(captions, ("a", "b"), tmp_path / "out")
 
 

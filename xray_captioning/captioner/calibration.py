@@ -1,254 +1,245 @@
-"""Fit a bundle's calibration on studies it was not trained on, and measure it on others."""
+"""Calibration: the confidence of a caption's sentences, and the novelty of a study's images.
+
+A bundle has both after ``xray-captioning calibrate`` on studies that it was not trained on (see
+`xray_captioning.training.calibration`). The *confidence* of a sentence is the logistic function of
+a line in its mean log-probability [1]_. The *novelty* of a study is a Mahalanobis distance [2]_
+between the encoder's features, averaged over each image, and those of the training images,
+divided by the 99th percentile of the distances of validation studies.
+
+References
+----------
+.. [1] Platt, Probabilistic outputs for support vector machines, 1999.
+.. [2] Lee et al., A simple unified framework for detecting out-of-distribution samples and
+   adversarial attacks, NeurIPS 2018 (here with one Gaussian instead of one a class).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from xray_captioning.captioner.captioner import Caption, Captioner
-from xray_captioning.captioner.confidence import Array, Calibration, distances, pooled_views
-from xray_captioning.config import Config
-from xray_captioning.data.splits import Split
-from xray_captioning.data.targets import reference_texts, study_images, usable_studies
-from xray_captioning.errors import DataError
-from xray_captioning.evaluation.reliability import Reliability, reliability, sentence_is_right
+from xray_captioning.bundles.bundle import bundle_files
+from xray_captioning.errors import BundleError
+from xray_captioning.files import read_json
+from xray_captioning.metrics.labeler import label_report
 
-if TYPE_CHECKING:
-    import pandas as pd
+NUMBERS, ARRAYS = "calibration.json", "calibration.h5"
+NOT_CONFIDENT = "not confident"
 
-FAMILIAR = 2000  # training studies whose features are looked at
-PERCENTILE = 99
-BATCH = 64
+Array = NDArray[Any]
 
 
-class Seen(NamedTuple):
-    """What a captioner saw in studies and said of them.
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What was fitted to tell how far a bundle's captions can be trusted.
 
-    Attributes
+    Parameters
     ----------
+    slope, intercept : float
+        Of the line that gives the log-odds that a sentence is right from its mean
+        log-probability.
+    centre : array, shape (channels,), float32
+        Mean of the pooled features of training images.
+    precision : array, shape (channels, channels), float32
+        Inverse of their covariance.
+    radius : float
+        The Mahalanobis distance at which the novelty is 1.
+    about : dict
+        JSON values: what it was fitted on, and how well it does on other studies.
+    """
+
+    slope: float
+    intercept: float
+    centre: Array
+    precision: Array
+    radius: float
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def confidence(self, log_probability: float) -> float:
+        """Return the probability that a sentence is right, in [0, 1].
+
+        Parameters
+        ----------
+        log_probability : float
+            Mean over the sentence's tokens, natural logarithm.
+        """
+        return 1 / (1 + math.exp(-max(self.slope * log_probability + self.intercept, -700.0)))
+
+    def novelty(self, pooled: Array, present: Array) -> Array:
+        """Return the novelty of each study: that of its least familiar image.
+
+        Parameters
+        ----------
+        pooled : array, shape (studies, views, channels), float32
+        present : array, shape (studies, views), bool
+            As :func:`pooled_views` returns both.
+
+        Returns
+        -------
+        array, shape (studies,), float64
+            0 or more; above 1 the images are less familiar than those of 99 % of the validation
+            studies.
+        """
+        found: Array = distances(pooled, present, self.centre, self.precision) / self.radius
+        return found
+
+    def calibrated(
+        self, captions: Sequence[Any], regions: Array, mask: Array, views: int, drawn: bool = False
+    ) -> list[Any]:
+        """Return captions with the confidence of their sentences and the novelty of their studies.
+
+        Parameters
+        ----------
+        captions : sequence of Caption
+        regions, mask : array
+            Features of the same studies.
+        views : int
+        drawn : bool
+            Whether words were drawn at random: the fit does not hold for those, so the
+            confidence of their sentences stays None.
+        """
+        novelties = self.novelty(*pooled_views(regions, mask, views)).tolist()
+        return [
+            caption._replace(
+                novelty=novelty,
+                sentences=[
+                    s if drawn else s._replace(confidence=self.confidence(s.log_probability))
+                    for s in caption.sentences
+                ],
+            )
+            for caption, novelty in zip(captions, novelties)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write ``calibration.json`` and ``calibration.h5`` into a bundle's folder."""
+        import h5py
+
+        names = ("slope", "intercept", "radius", "about")
+        values = {name: getattr(self, name) for name in names}
+        (folder / NUMBERS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        with h5py.File(folder / ARRAYS, "w") as file:
+            for name in ("centre", "precision"):
+                file.create_dataset(name, data=np.asarray(getattr(self, name), "float32"))
+
+
+def load_calibration(folder: Path) -> Calibration | None:
+    """Return the calibration of a bundle, None where it has none.
+
+    Raises
+    ------
+    BundleError
+        Its files are not what :meth:`Calibration.save` writes.
+    """
+    if not {NUMBERS, ARRAYS} <= set(bundle_files(folder)):
+        return None
+    import h5py
+
+    advice = f"calibrate anew: xray-captioning calibrate --bundle {folder}"
+    try:
+        with h5py.File(folder / ARRAYS) as file:
+            arrays = {name: file[name][:] for name in ("centre", "precision")}
+        return Calibration(**read_json(folder / NUMBERS, advice), **arrays)
+    except (OSError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder}/{NUMBERS}: does not fit {ARRAYS}; {advice}") from error
+
+
+def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]:
+    """Average the features of each image.
+
+    Parameters
+    ----------
+    regions : array, shape (studies, views * regions, channels), float32
+    mask : array, shape (studies, views * regions), bool
+    views : int
+
+    Returns
+    -------
     pooled : array, shape (studies, views, channels), float32
     present : array, shape (studies, views), bool
-    log_probabilities : array, shape (sentences,), float64
-        Of the sentences of all captions; empty where none were asked for.
-    right : array, shape (sentences,), bool
+        False for a view that the study does not have.
     """
-
-    pooled: Array
-    present: Array
-    log_probabilities: Array
-    right: Array
+    studies = len(mask)
+    pooled = regions.reshape(studies, views, -1, regions.shape[-1]).mean(axis=2)
+    return pooled, mask.reshape(studies, views, -1)[..., 0]
 
 
-def calibrate(
-    captioner: Captioner, studies: pd.DataFrame, split: Split, part: str = "val"
-) -> Calibration:
-    """Fit confidence and novelty.
-
-    The training part says what images are familiar, `part` what distance is usual and which
-    sentences are right.
-
-    Parameters
-    ----------
-    captioner : Captioner
-    studies : pandas.DataFrame
-        As :func:`xray_captioning.read_studies` returns it.
-    split : Split
-        The captioner must not have been trained on its `part`.
-    part : {"val", "test"}
+def distances(pooled: Array, present: Array, centre: Array, precision: Array) -> Array:
+    """Return the Mahalanobis distance of the most distant image of each study.
 
     Returns
     -------
-    Calibration
-        Its ``about`` holds ``fitted``; :func:`measured` adds how well it does elsewhere.
-
-    Raises
-    ------
-    DataError
-        A part has no usable study, or likelier sentences are not oftener right.
+    array, shape (studies,), float64
     """
-    usable = usable_studies(studies, captioner.config)
-    train = see(captioner, part_studies(usable, split, "train")[:FAMILIAR], captions=False)
-    seen = see(captioner, part_studies(usable, split, part))
-    slope, intercept = fit_confidence(seen.log_probabilities, seen.right)
-    if slope <= 0:
-        raise DataError(
-            f"calibration: of {len(seen.right)} sentences those that the model finds likelier are "
-            "not oftener right, so they cannot be told apart; give more studies, or train longer"
-        )
-    centre, precision = fit_familiar(train.pooled[train.present])
-    radius = np.percentile(distances(seen.pooled, seen.present, centre, precision), PERCENTILE)
-    fitted = {
-        "part": part,
-        "studies": len(seen.present),
-        "sentences": len(seen.right),
-        "right_sentences": int(seen.right.sum()),
-        "training_studies": len(train.present),
-    }
-    return Calibration(slope, intercept, centre, precision, float(radius), {"fitted": fitted})
+    away = (pooled - centre).astype("float64")
+    squares = np.einsum("svc,cd,svd->sv", away, precision, away, optimize=True)
+    found: Array = np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1))
+    return found
 
 
-def see(captioner: Captioner, studies: pd.DataFrame, captions: bool = True) -> Seen:
-    """Encode studies and, unless they are only to be looked at, judge their captions' sentences.
+def hedged(caption: Any, threshold: float) -> list[str]:
+    """Return a caption's sentences, with "not confident" in place of those below a threshold.
 
     Parameters
     ----------
-    captioner : Captioner
-    studies : pandas.DataFrame
-        With images and texts.
-    captions : bool
-    """
-    from tqdm import tqdm
-
-    config = captioner.config
-    images, references = study_images(studies, config), reference_texts(studies, config)
-    views: list[tuple[Array, Array]] = []
-    judged: list[tuple[float, bool]] = []
-    for start in tqdm(range(0, len(images), BATCH), desc="studies", unit="batch", disable=None):
-        features = captioner.features(images[start : start + BATCH])
-        views.append(pooled_views(*features, config.image.views))
-        if captions:
-            said = captioner.caption_features(features)
-            judged += _judged(said, references[start : start + BATCH], config)
-    pooled, present = zip(*views)
-    return Seen(
-        np.concatenate(pooled),
-        np.concatenate(present),
-        np.array([found for found, _ in judged], "float64"),
-        np.array([right for _, right in judged], bool),
-    )
-
-
-def _judged(
-    captions: Sequence[Caption], references: Sequence[str], config: Config
-) -> Iterator[tuple[float, bool]]:
-    # Which views there are, a first sentence of some models, is nothing that a reference says.
-    first = 1 if config.text.view_prefix else 0
-    for caption, reference in zip(captions, references):
-        for sentence in caption.sentences[first:]:
-            right = sentence_is_right(sentence.text, reference)
-            yield sentence.log_probability, right
-
-
-def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float]:
-    """Fit the log-odds that a sentence is right as a line in its mean log-probability.
-
-    Outcomes are softened as if one sentence more of each kind had been seen [1]_, so that a fit on
-    few mistakes, or none, is not sure of itself.
-
-    Parameters
-    ----------
-    log_probabilities : array, shape (n,), float
-    right : array, shape (n,), bool
+    caption : Caption, or sequence of Sentence
+    threshold : float
+        The least confidence of a sentence that is shown, in [0, 1]. A sentence without a
+        confidence, of a bundle that is not calibrated, is always shown. For images with a novelty
+        above 1 no confidence holds, so a threshold above 0 withholds all their sentences.
 
     Returns
     -------
-    slope, intercept : float
-
-    Raises
-    ------
-    DataError
-        There is no sentence.
-
-    References
-    ----------
-    .. [1] Platt, Probabilistic outputs for support vector machines, 1999, section 2.2.
+    list of str
+        As many as there are sentences.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    if not len(right):
-        raise DataError("calibration: the captions have no sentence; give more studies")
-    yes, no = int(right.sum()), int((~right).sum())
-    target = np.where(right, (yes + 1) / (yes + 2), 1 / (no + 2))
-    outcomes = np.repeat([1, 0], len(right))
-    twice = np.tile(log_probabilities, 2)[:, None]
-    line = LogisticRegression(C=1e6).fit(twice, outcomes, np.concatenate([target, 1 - target]))
-    return float(line.coef_[0, 0]), float(line.intercept_[0])
+    unfamiliar = threshold > 0 and is_unfamiliar(caption)
+    return [
+        NOT_CONFIDENT if unfamiliar or _below(sentence.confidence, threshold) else sentence.text
+        for sentence in _sentences(caption)
+    ]
 
 
-def fit_familiar(features: Array) -> tuple[Array, Array]:
-    """Fit one Gaussian to the pooled features of images.
+def _sentences(caption: Any) -> Sequence[Any]:
+    found: Sequence[Any] = getattr(caption, "sentences", caption)
+    return found
 
-    The covariance of the standardised features is shrunk towards a multiple of the identity, by
-    as much as Ledoit and Wolf's formula says [1]_, so that it can be inverted.
+
+def is_unfamiliar(caption: Any) -> bool:
+    """Return whether a caption is known to be of images unlike the training images."""
+    novelty = getattr(caption, "novelty", None)
+    return novelty is not None and novelty > 1
+
+
+def _below(confidence: float | None, threshold: float) -> bool:
+    return confidence is not None and confidence < threshold
+
+
+def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
+    """Return the findings that a caption's shown sentences name.
+
+    Sentences below the threshold count as if they were not there. Where one is withheld, "No
+    Finding" is None, because the sentence may have named a finding.
 
     Parameters
     ----------
-    features : array, shape (images, channels), float32
+    caption : Caption, or sequence of Sentence
+    threshold : float
+        As `hedged` takes it.
 
     Returns
     -------
-    centre : array, shape (channels,), float32
-    precision : array, shape (channels, channels), float32
-
-    References
-    ----------
-    .. [1] Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices,
-       Journal of Multivariate Analysis 88, 2004.
+    dict of str to int or None
+        As :func:`xray_captioning.metrics.labeler.label_report` returns it.
     """
-    from sklearn.covariance import LedoitWolf
-
-    exact = features.astype("float64")
-    centre, scale = exact.mean(axis=0), exact.std(axis=0) + 1e-6
-    fitted = LedoitWolf(assume_centered=True).fit((exact - centre) / scale)
-    precision = fitted.precision_ / np.outer(scale, scale)
-    return centre.astype("float32"), precision.astype("float32")
-
-
-def measured(calibration: Calibration, seen: Seen) -> tuple[dict[str, Any], dict[str, Reliability]]:
-    """Say how well a calibration does on studies it was not fitted on.
-
-    Parameters
-    ----------
-    calibration : Calibration
-    seen : Seen
-
-    Returns
-    -------
-    values : dict
-        For the model card.
-    curves : dict of str to Reliability
-        ``uncalibrated``, the exponential of the mean log-probability, and ``calibrated``.
-
-    Raises
-    ------
-    DataError
-        The captions have no sentence.
-    """
-    stated = [calibration.confidence(float(found)) for found in seen.log_probabilities]
-    curves = {
-        "uncalibrated": reliability(np.exp(seen.log_probabilities), seen.right),
-        "calibrated": reliability(stated, seen.right),
-    }
-    values = {
-        "studies": len(seen.present),
-        "flagged": float(np.mean(calibration.novelty(seen.pooled, seen.present) > 1)),
-        "sentences": {
-            name: {
-                "n": found.n,
-                "right": found.right,
-                "Brier": found.brier,
-                "calibration error": found.calibration_error,
-            }
-            for name, found in curves.items()
-        },
-    }
-    return values, curves
-
-
-def part_studies(studies: pd.DataFrame, split: Split, name: str) -> pd.DataFrame:
-    """Return the studies of one part of a split.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
-    chosen = studies[studies["study_id"].isin(split.parts[name])]
-    if chosen.empty:
-        raise DataError(
-            f"the {name} part of the split has no study with images and text; "
-            "give other data or another split"
-        )
-    return chosen.reset_index(drop=True)
+    sentences = _sentences(caption)
+    pairs = zip(sentences, hedged(caption, threshold))
+    sure = [said for sentence, said in pairs if said == sentence.text]
+    labels = label_report(" ".join(sure))
+    return labels if len(sure) == len(sentences) else {**labels, "No Finding": None}

@@ -13,8 +13,8 @@ import numpy as np
 from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
+from xray_captioning.captioner.calibration import Calibration, load_calibration
 from xray_captioning.captioner.compiled import BATCHES, Plan, Search, Searches
-from xray_captioning.captioner.confidence import Calibration, load_calibration
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.data.images import Image, frontal_first

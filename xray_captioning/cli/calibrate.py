@@ -14,8 +14,8 @@ from xray_captioning.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xray_captioning.captioner.confidence import Calibration
-    from xray_captioning.evaluation.reliability import Reliability
+    from xray_captioning.captioner.calibration import Calibration
+    from xray_captioning.metrics.calibration import CalibrationScores
 
 
 @click.command()
@@ -74,16 +74,18 @@ def calibrate(
 
     others = _check_studies(check, folder) if check else studies
 
-    from xray_captioning.captioner import calibration as fitting
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.data.targets import usable_studies
+    from xray_captioning.training import calibration as fitting
 
     usable = usable_studies(others, config)
     if check is None:
         usable = fitting.part_studies(usable, split, "test" if part == "val" else "val")
     captioner = Captioner.load(folder)
     fitted = fitting.calibrate(captioner, studies, split, part)
-    values, curves = fitting.measured(fitted, fitting.see(captioner, usable))
+    values, curves = fitting.evaluate_calibration(
+        fitted, fitting.caption_outcomes(captioner, usable)
+    )
     values = {"source": (check or data).resolve().name, **values}
     _keep(folder, replace(fitted, about={**fitted.about, "measured": values}))
     _report(values, curves, plot)
@@ -122,12 +124,18 @@ def _keep(folder: Path, calibration: Calibration) -> None:
     rewrite_bundle(folder, change)
 
 
-def _report(values: dict[str, Any], curves: dict[str, Reliability], plot: Path | None) -> None:
-    from xray_captioning.evaluation.reliability import plot_reliability
+def _report(
+    values: dict[str, Any], curves: dict[str, CalibrationScores], plot: Path | None
+) -> None:
     from xray_captioning.evaluation.table import format_table
+    from xray_captioning.plots.reliability import reliability_diagram
 
     if plot is not None:
-        plot_reliability(curves, plot)
+        named = {
+            f"{name}: calibration error {curve.calibration_error:.3f}": curve.bins
+            for name, curve in curves.items()
+        }
+        reliability_diagram(named, plot)
     click.echo(format_table([{"": name, **row} for name, row in values["sentences"].items()]))
     click.echo(
         f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange"

@@ -13,14 +13,13 @@ from xray_captioning.cli import options
 from xray_captioning.cli.caption import DEFAULT
 from xray_captioning.config import Config, parse_assignment
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.systems import read_captions
+from xray_captioning.evaluation.caption_files import read_captions
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from xray_captioning.captioner.captioner import Captioner
 
-PROTOCOLS = ("coco", "nltk", "legacy")
 WHY = (
     "coco pools n-gram counts over the whole corpus; nltk averages sentences and gives about 0 "
     "to one without a common 4-gram; legacy averages sentences too but stops the product at the "
@@ -136,18 +135,20 @@ def evaluate(
 @options.seed
 def score(references: Path, hypotheses: Path, seed: int | None) -> None:
     """Score hypotheses against references under three protocols; texts split at whitespace."""
+    from xray_captioning.evaluation.caption_files import read_lines
     from xray_captioning.evaluation.table import format_table
+    from xray_captioning.metrics.bleu import BLEU_PROTOCOLS
     from xray_captioning.metrics.scores import score as measure
 
-    pairs = _lines(references), _lines(hypotheses)
-    if not pairs[0]:
-        raise DataError(f"{references}: is empty; give one text a line")
+    pairs = read_lines(references), read_lines(hypotheses)
     if len(pairs[0]) != len(pairs[1]):
         raise DataError(
             f"{hypotheses}: {len(pairs[1])} lines, but {references} has {len(pairs[0])}; "
             "give one hypothesis for each reference"
         )
-    click.echo(format_table([{"protocol": name, **measure(*pairs, name)} for name in PROTOCOLS]))
+    click.echo(
+        format_table([{"protocol": name, **measure(*pairs, name)} for name in BLEU_PROTOCOLS])
+    )
     click.echo(WHY)
 
 
@@ -241,12 +242,3 @@ def _system_names(folders: list[Path], texts: Sequence[str]) -> list[str]:
     if twice:
         raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
     return names
-
-
-def _lines(path: Path) -> list[str]:
-    # Not splitlines(): it would also cut at a form feed and other rare characters.
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return [line.rstrip("\n") for line in file]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None

@@ -1,8 +1,8 @@
 """Systems that look at no image, only at the nearest one, or at the answer: floor and ceiling.
 
-What a model has to beat is in the first functions; :func:`oracle_captions` is what a perfect
-classifier with a template would write, and :func:`shuffled_captions` what is left of a model that
-is shown other studies' images.
+A model has to beat the fixed texts, the random ones and those of the nearest training study;
+:func:`oracle_captions` is what a perfect classifier with a template would write, and
+:func:`shuffled_captions` is what is left of a model that is shown other studies' images.
 """
 
 from __future__ import annotations
@@ -16,25 +16,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.constants import CONSTANT_METRICS, constant_captions
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics.clinical import Labels, label_matrix
+from xray_captioning.metrics.bleu import bleu_of_constants
+from xray_captioning.metrics.cider import cider_of_constants
+from xray_captioning.metrics.clinical import (
+    PROPER,
+    Labels,
+    asserted,
+    clinical_f1_of_constants,
+    label_matrix,
+)
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
+from xray_captioning.metrics.rouge import rouge_l_of_constants
 
 Array = NDArray[Any]
 
+CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", "clinical_f1")
+"""What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``."""
+
+CONSTANTS = ("constant", *(f"constant-{metric}" for metric in CONSTANT_METRICS[1:]))
+"""Names of the fixed reports, in the order of the metrics."""
+
+MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE = "most-frequent", "random", "retrieval", "label-oracle"
+
+BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
+"""Names that no system may have."""
+
+CANDIDATES, REFERENCES = 2_000, 4_000
+"""Most texts that are tried as a fixed report, and most training texts they are scored against."""
+
 OFTEN, SHORT = 3, 12
 """How often a training sentence has to occur before the template uses it, and its most words."""
-
-BASELINES = (
-    "constant",
-    *(f"constant-{metric}" for metric in CONSTANT_METRICS[1:]),
-    "most-frequent",
-    "random",
-    "retrieval",
-    "label-oracle",
-)
-"""Names that no system may have."""
 
 # What the template says of a finding that no such sentence asserts alone.
 PHRASES = {
@@ -59,6 +71,128 @@ PHRASES = {
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
 
 
+def baseline_captions(
+    training: Sequence[str],
+    targets: Sequence[str],
+    reports: Sequence[str],
+    pooled: tuple[Array, Array] | None = None,
+    quick: bool = False,
+    seed: int = 0,
+) -> dict[str, list[str]]:
+    """Return what every baseline writes of the evaluated studies.
+
+    Parameters
+    ----------
+    training : sequence of str
+        Cleaned training texts, which the baselines repeat.
+    targets : sequence of str
+        The training texts as a protocol scores them, one each.
+    reports : sequence of str
+        Texts of the evaluated studies. The oracle sees their findings, the others only how many
+        there are.
+    pooled : tuple of array, optional
+        Features of the training studies and of the evaluated ones; where they are absent there
+        is no retrieval.
+    quick : bool
+        Leave out the baselines that take long: fixed texts by other metrics than BLEU-4, the
+        most frequent text and the oracle.
+    seed : int
+        Of the random baseline.
+
+    Returns
+    -------
+    dict of str to list of str
+        By name, in the order of a table.
+    """
+    fixed = {CONSTANTS[0]: constant_caption(training)} if quick else _fixed(training, targets)
+    found = {name: [text] * len(reports) for name, text in fixed.items()}
+    found[RANDOM] = random_captions(training, len(reports), seed)
+    if pooled is not None:
+        found[RETRIEVAL] = retrieval_captions(pooled[0], training, pooled[1])
+    if not quick:
+        found[ORACLE] = oracle_captions(training, reports)
+    return found
+
+
+def _fixed(training: Sequence[str], targets: Sequence[str]) -> dict[str, str]:
+    *words, findings = CONSTANT_METRICS
+    # A protocol may replace rare words of its references: findings are read from whole texts.
+    chosen = constant_captions(training, targets, words)
+    chosen |= constant_captions(training, metrics=[findings])
+    chosen.setdefault(CONSTANT_METRICS[0], training[0])
+    named = {
+        name: chosen[metric]
+        for name, metric in zip(CONSTANTS, CONSTANT_METRICS)
+        if metric in chosen
+    }
+    return {**named, MOST_FREQUENT: most_frequent_caption(training)}
+
+
+def constant_captions(
+    texts: Sequence[str],
+    references: Sequence[str] | None = None,
+    metrics: Sequence[str] = CONSTANT_METRICS,
+) -> dict[str, str]:
+    """Return, for each metric, the training text that scores highest when said of every study.
+
+    The different texts are tried against all of them: the 2,000 most frequent where there are
+    more (of equally frequent ones the first), against 4,000 evenly chosen ones.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Cleaned training texts: the candidates.
+    references : sequence of str, optional
+        What they are scored against, where a protocol alters references; one a text.
+    metrics : sequence of str
+        Of :data:`CONSTANT_METRICS`.
+
+    Returns
+    -------
+    dict of str to str
+        Text by metric; no text for a metric in which every text scores 0, such as
+        ``clinical_f1`` where no training text names a finding.
+
+    Raises
+    ------
+    DataError
+        There is no text.
+    """
+    if not texts:
+        raise DataError("a constant caption needs training texts; there are none")
+    # Of texts that score the same the first in the alphabet is chosen, so that the order of the
+    # data plays no part.
+    candidates = sorted(text for text, _ in Counter(texts).most_common(CANDIDATES))
+    scores = _scores(candidates, _thinned(texts if references is None else references), metrics)
+    return {
+        metric: candidates[int(np.argmax(scores[metric]))]
+        for metric in metrics
+        if scores[metric].any()
+    }
+
+
+def _thinned(texts: Sequence[str]) -> list[str]:
+    if len(texts) <= REFERENCES:
+        return list(texts)
+    return [texts[i] for i in np.linspace(0, len(texts) - 1, REFERENCES).astype(int)]
+
+
+def _scores(
+    candidates: list[str], references: list[str], metrics: Sequence[str]
+) -> dict[str, Array]:
+    scores: dict[str, Array] = {}
+    if any(metric.startswith("BLEU-") for metric in metrics):
+        columns = bleu_of_constants(references, candidates).T
+        scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
+    others = {
+        "ROUGE-L": rouge_l_of_constants,
+        "CIDEr": cider_of_constants,
+        "clinical_f1": clinical_f1_of_constants,
+    }
+    scores |= {m: others[m](references, candidates) for m in metrics if m in others}
+    return {metric: np.nan_to_num(values) for metric, values in scores.items()}
+
+
 def constant_caption(texts: Sequence[str]) -> str:
     """Return the training text that scores the highest corpus BLEU-4 when said of every study.
 
@@ -70,7 +204,7 @@ def constant_caption(texts: Sequence[str]) -> str:
     Returns
     -------
     str
-        See :func:`xray_captioning.evaluation.constants.constant_captions`.
+        See :func:`constant_captions`; the first in the alphabet where no text scores.
 
     Raises
     ------
@@ -81,32 +215,19 @@ def constant_caption(texts: Sequence[str]) -> str:
 
 
 def most_frequent_caption(texts: Sequence[str]) -> str:
-    """Return the text that stands most often in training, of equals the first of the alphabet.
+    """Return the most frequent training text; of equally frequent ones the first in the alphabet.
 
     Parameters
     ----------
     texts : sequence of str
-        Cleaned training texts.
-
-    Raises
-    ------
-    DataError
-        There is no text.
+        Cleaned training texts, at least one.
     """
-    if not texts:
-        raise DataError("a most frequent caption needs training texts; there are none")
     counts = Counter(texts)
     return min(counts, key=lambda text: (-counts[text], text))
 
 
 def random_captions(texts: Sequence[str], count: int, seed: int = 0) -> list[str]:
-    """Return training texts drawn at random with replacement.
-
-    Parameters
-    ----------
-    texts : sequence of str
-    count, seed : int
-    """
+    """Return training texts drawn at random with replacement."""
     rng = np.random.default_rng(seed)
     return [texts[i] for i in rng.integers(len(texts), size=count)]
 
@@ -132,10 +253,10 @@ def _unit(vectors: Array) -> Array:
 
 
 def shuffled_captions(texts: Sequence[str], seed: int = 0) -> list[str]:
-    """Deal a system's captions to other studies: none keeps its own.
+    """Give a system's captions to other studies, so that no study keeps its own.
 
-    As the caption of another study is what the model says of another study's images, the scores
-    of the result are what it says without looking.
+    The caption of another study is what the model says of another study's images. So the scores
+    of the result are those of a model that does not look at the images.
 
     Parameters
     ----------
@@ -143,32 +264,28 @@ def shuffled_captions(texts: Sequence[str], seed: int = 0) -> list[str]:
         At least two.
     seed : int
 
-    Returns
-    -------
-    list of str
-
     Raises
     ------
     DataError
         There are fewer than two texts.
     """
     if len(texts) < 2:
-        raise DataError("captions of one study cannot be dealt to others; give at least two")
+        raise DataError("captions of one study cannot be given to others; give at least two")
     order = np.random.default_rng(seed).permutation(len(texts))
-    dealt = list(texts)
+    shuffled = list(texts)
     for taker, giver in zip(order, np.roll(order, 1)):  # one cycle through all studies
-        dealt[taker] = texts[giver]
-    return dealt
+        shuffled[taker] = texts[giver]
+    return shuffled
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:
     """Write what a template makes of the findings that the references really have.
 
-    The template says of each finding the training sentence that most often asserts it and
-    nothing else, or one of :data:`PHRASES` where no short sentence does so three times, and then
-    of the best constant without a finding (by BLEU-4) the sentences that deny nothing it has
-    said. What it cannot know are sides, sizes and places: the scores are the ceiling of a
-    template, not of a reader.
+    For each finding the template writes the training sentence that most often asserts it and
+    nothing else, or one of :data:`PHRASES` where no short sentence does so three times. Then it
+    adds sentences of the best fixed report without a finding (by BLEU-4), but none that denies
+    what it has written. It does not know sides, sizes and places: the scores are the ceiling of
+    a template, not of a reader.
 
     Parameters
     ----------
@@ -188,8 +305,7 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
         There is no training text.
     """
     template = _template(texts)
-    asserted = np.isin(label_matrix(references), (PRESENT, UNCERTAIN))
-    return [template.write(row) for row in asserted]
+    return [template.write(row & PROPER) for row in asserted(references)]
 
 
 class _Template(NamedTuple):
@@ -197,8 +313,7 @@ class _Template(NamedTuple):
     normal: list[str]  # sentences of a normal text
     labels: Labels  # of those
 
-    def write(self, asserted: Array) -> str:
-        found = asserted & (np.array(FINDINGS) != "No Finding")
+    def write(self, found: Array) -> str:
         sentences = [self.said[i] for i in np.flatnonzero(found)]
         for text, labels in zip(self.normal, self.labels):
             if not (labels[found] == DENIED).any():
@@ -207,7 +322,7 @@ class _Template(NamedTuple):
 
 
 def _template(texts: Sequence[str]) -> _Template:
-    found = np.isin(label_matrix(texts)[:, 1:], (PRESENT, UNCERTAIN)).sum(axis=1)
+    found = (asserted(texts) & PROPER).any(axis=1)
     normal = [text for text, some in zip(texts, found) if not some and text.strip()]
     counts = Counter(sentence for text in texts for sentence in _sentences(text))
     sentences = _sentences(constant_caption(normal)) if normal else []
@@ -215,15 +330,15 @@ def _template(texts: Sequence[str]) -> _Template:
 
 
 def _favourites(counts: Counter[str]) -> list[str]:
-    """Return, for each finding, the most frequent sentence that asserts it alone."""
+    """Return, for each finding, the most frequent sentence that asserts no other one."""
     common = [text for text in counts if counts[text] >= OFTEN and len(text.split()) <= SHORT]
     ordered = sorted(common, key=lambda text: (-counts[text], len(text), text))
     labels = label_matrix(ordered)
-    asserted = labels[:, 1:] == PRESENT
-    alone = (asserted.sum(axis=1) == 1) & (labels[:, 1:] != UNCERTAIN).all(axis=1)
+    present, doubted = ((labels == value) & PROPER for value in (PRESENT, UNCERTAIN))
+    alone = (present.sum(axis=1) == 1) & ~doubted.any(axis=1)
     best: dict[str, str] = defaultdict(str, PHRASES)
     for row in np.flatnonzero(alone)[::-1]:  # the most frequent one comes last and stays
-        best[FINDINGS[1 + int(np.argmax(asserted[row]))]] = ordered[row]
+        best[FINDINGS[int(np.argmax(present[row]))]] = ordered[row]
     return [best[name] for name in FINDINGS]
 
 

@@ -1,4 +1,4 @@
-"""How far the scores of a system could be off: bootstrap over studies or patients.
+"""Confidence intervals of scores, and tests of differences: bootstrap over studies or patients.
 
 All systems are scored on the same resamples, so that differences between them are paired. What is
 resampled are the studies of one test set: an interval says how much a score could vary with
@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.statistics import Statistics, study_statistics, weighted_scores
-from xray_captioning.metrics.clinical import label_matrix
 from xray_captioning.metrics.ngrams import checked_texts
+from xray_captioning.metrics.statistics import Statistics, study_statistics, weighted_scores
 
 _CELLS = 1 << 23  # resamples times studies at a time: 64 MB of weights
 _PERCENTILES = (2.5, 97.5)
@@ -32,13 +31,22 @@ _PERCENTILES = (2.5, 97.5)
 Array = NDArray[np.float64]
 
 
-class Difference(NamedTuple):
-    """The first system's score minus the second's; nan where either is a share of nothing."""
+class Comparison(NamedTuple):
+    """A system against a rival on the same resamples; nan where a score is a share of nothing."""
 
-    difference: float
-    low: float  # 95 % interval
+    rival: str
+    metric: str
+    score: float
+    rival_score: float
+    difference: float  # score minus the rival's
+    low: float  # 95 % interval of the difference
     high: float
     p: float  # two-sided
+
+    @property
+    def clear(self) -> bool:
+        """Whether the 95 % interval of the difference lies above 0."""
+        return self.low > 0
 
 
 @dataclass(frozen=True)
@@ -61,10 +69,6 @@ class Bootstrap:
 
         Resamples in which a score is undefined (no finding in any reference) are left out.
 
-        Parameters
-        ----------
-        system : str
-
         Returns
         -------
         dict of str to tuple of float
@@ -72,32 +76,20 @@ class Bootstrap:
         """
         return {name: _interval(values) for name, values in self.replicates[system].items()}
 
-    def differences(self, first: str, second: str) -> dict[str, Difference]:
-        """Compare two systems, resample by resample.
-
-        Parameters
-        ----------
-        first, second : str
-            Names of systems.
+    def compare(self, system: str, rival: str, metric: str) -> Comparison:
+        """Compare two systems by one metric on the same resamples.
 
         Returns
         -------
-        dict of str to Difference
-            By metric: first minus second. ``p`` is twice the share of the resamples in which the
-            difference is on the other side of 0 or is 0, at least 2 / (resamples + 1): it is
-            below 0.05 about where the interval leaves out 0. Many metrics and systems are many
-            tests; nothing is corrected for that.
+        Comparison
+            ``p`` is twice the share of the resamples in which the difference is on the other side
+            of 0 or is 0, at least 2 / (resamples + 1): it is below 0.05 about where the interval
+            leaves out 0. Many metrics and systems are many tests; nothing is corrected for that.
         """
-        values, others = self.replicates[first], self.replicates[second]
-        points, zeros = self.scores[first], self.scores[second]
-        return {
-            name: Difference(
-                points[name] - zeros[name],
-                *_interval(values[name] - others[name]),
-                _two_sided(values[name] - others[name]),
-            )
-            for name in values
-        }
+        score, other = (self.scores[name][metric] for name in (system, rival))
+        drawn = self.replicates[system][metric] - self.replicates[rival][metric]
+        low, high = _interval(drawn)
+        return Comparison(rival, metric, score, other, score - other, low, high, _two_sided(drawn))
 
 
 def bootstrap(
@@ -117,14 +109,14 @@ def bootstrap(
     systems : mapping of str to sequence of str
         What each system wrote, in the same order.
     groups : sequence, optional
-        The patient of each study: all studies of a patient are drawn together. Each study on its
-        own where absent.
+        The patient of each study: all studies of a patient are drawn together. Where it is
+        absent, each study is drawn on its own.
     resamples : int, default=1000
-        Of as many patients, or studies, as there are, with replacement.
+        How many times as many patients, or studies, as there are are drawn with replacement.
     seed : int, default=0
     reports : sequence of str, optional
         Texts whose findings and sides count, where they are not the references: a protocol may
-        have replaced words of these.
+        have replaced words of the references.
 
     Returns
     -------
@@ -143,13 +135,13 @@ def bootstrap(
     Notes
     -----
     A resample is scored as if it were the test set: ``clinical_f1`` averages over the findings
-    that some reference of the *resample* has. With those of the whole set, a finding that was not
-    drawn would count as an error of even a perfect system. The averages over all 14, 5 or 18
-    findings take F1 of an absent finding as 0, in a resample as in the sample, so where findings
-    are rare their intervals lie low and may not even hold the score itself.
+    that some reference of the *resample* has. Otherwise a finding that was not drawn would count
+    as an error, even of a perfect system. The averages over all 14, 5 or 18 findings count an
+    absent finding with F1 0. So where findings are rare, their intervals are too low and may not
+    contain the score itself.
 
-    Percentile intervals are a little narrow for few studies, and a score of exactly 0 or 1 gets
-    one without width. Memory, beyond the texts: about 2 kB a study while a system is scored,
+    Percentile intervals are a little too narrow for few studies, and that of a score of exactly 0
+    or 1 has no width. Memory, beyond the texts: about 2 kB a study while a system is scored,
     most of it for the n-grams of CIDEr, and 200 MB however many resamples there are.
     """
     if resamples < 1:
@@ -158,7 +150,6 @@ def bootstrap(
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None else checked_texts("reports", reports)
-    labels = label_matrix(reports)
     codes = _codes(groups, len(references))
     scores, replicates = {}, {}
     for name, texts in systems.items():
@@ -166,75 +157,11 @@ def bootstrap(
             raise DataError(
                 f"{name} has {len(texts)} texts, but there are {len(references)} references"
             )
-        statistics = study_statistics(references, checked_texts(name, texts), labels, reports)
+        statistics = study_statistics(references, checked_texts(name, texts), reports)
         point = weighted_scores(statistics, np.ones((1, len(references))))
         scores[name] = {metric: float(values[0]) for metric, values in point.items()}
         replicates[name] = _replicates(statistics, codes, resamples, seed)
     return Bootstrap(scores, replicates)
-
-
-def intervals(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Return the 95 % interval of every score of one system; see :func:`bootstrap`.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
-    groups : sequence, optional
-        The patient of each study.
-    resamples, seed : int
-
-    Returns
-    -------
-    dict of str to tuple of float
-
-    Raises
-    ------
-    ConfigError
-        When there is no resample.
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
-    """
-    found = bootstrap(references, {"hypotheses": hypotheses}, groups, resamples, seed)
-    return found.intervals("hypotheses")
-
-
-def paired_differences(
-    references: Sequence[str],
-    first: Sequence[str],
-    second: Sequence[str],
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Difference]:
-    """Compare two systems on the same studies; see :meth:`Bootstrap.differences`.
-
-    Parameters
-    ----------
-    references, first, second : sequence of str
-    groups : sequence, optional
-        The patient of each study.
-    resamples, seed : int
-
-    Returns
-    -------
-    dict of str to Difference
-        First minus second.
-
-    Raises
-    ------
-    ConfigError
-        When there is no resample.
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
-    """
-    systems = {"first": first, "second": second}
-    return bootstrap(references, systems, groups, resamples, seed).differences("first", "second")
 
 
 def _codes(groups: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
@@ -255,7 +182,7 @@ def _replicates(
 
 
 def _weights(codes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Array]:
-    """How often each resample has each study, a bounded number of resamples at a time."""
+    """Yield how often each resample has each study, a bounded number of resamples at a time."""
     rng, number = np.random.default_rng(seed), int(np.max(codes)) + 1
     step = max(1, _CELLS // len(codes))
     for start in range(0, resamples, step):

@@ -1,19 +1,19 @@
-"""Studies to look at: the best, the median and the worst of a system, and what it contradicts."""
+"""Studies to look at: the best, the median and the worst of a system, and contradictions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from xray_captioning.evaluation.figures import chips, thumbnail
-from xray_captioning.evaluation.html import Element, table, tag
+from xray_captioning.evaluation.figures import thumbnail
 from xray_captioning.evaluation.results import Results
-from xray_captioning.evaluation.table import System
+from xray_captioning.evaluation.systems import System
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics.clinical import Contradiction, Labels, confusion, example_f1
-from xray_captioning.metrics.labeler import PRESENT, UNCERTAIN, find_mentions
+from xray_captioning.metrics.clinical import PROPER, Contradiction, Labels, confusion, example_f1
+from xray_captioning.metrics.labeler import PRESENT, find_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows
 
 EACH = 2
@@ -54,57 +54,56 @@ def choose_cases(
     return groups
 
 
-def cases_section(
-    results: Results,
-    systems: Sequence[System],
-    reference: Labels,
-    labels: Mapping[str, Labels],
-    images: Mapping[str, Sequence[str]],
-) -> Iterator[Element]:
-    """Yield the cases of each system, the first of them unfolded."""
-    if systems:
-        yield tag("h2", "Cases")
-        note = "Ordered by the F1 of a study's findings and, where that is equal, by ROUGE-L."
-        yield tag("p", note, class_="note")
-    for system in systems:
-        counts = confusion(reference, labels[system.column])
-        groups = choose_cases(results.references, system.texts, counts)
-        scores = example_f1(counts)
-        cards = [
-            _card(kind, row, results, system, counts[row], float(scores[row]), images)
-            for kind, rows in zip(("best", "median", "worst"), groups)
-            for row in rows
-        ]
-        head = tag("summary", f"{system.column}: best, median and worst")
-        opened = "open" if system is systems[0] else None
-        yield tag("details", head, tag("div", *cards, class_="cases"), open=opened)
-
-
-def _card(
-    kind: str,
-    row: int,
+def case_cards(
     results: Results,
     system: System,
-    counts: Labels,
-    score: float,
+    reference: Labels,
+    labels: Labels,
     images: Mapping[str, Sequence[str]],
-) -> Element:
-    study = results.studies[row]
-    small = [thumbnail(path) for path in images.get(study, ())[:2]]
-    shown = [image for image in small if image is not None]
-    common, added, missed = ([FINDINGS[i] for i in np.flatnonzero(counts[:, k])] for k in range(3))
-    proper = [[n for n in names if n != "No Finding"] for names in (common, missed, added)]
-    return tag(
-        "article",
-        tag("h4", f"{kind}: {study}", tag("span", f"F1 {score:.2f}")),
-        tag("div", *shown, class_="images") if shown else None,
-        tag("p", "report", class_="who"),
-        tag("p", _cut(results.reports[row])),
-        tag("p", system.column, class_="who"),
-        tag("p", _cut(system.texts[row])),
-        chips(*proper),
-        class_="case",
-    )
+) -> list[dict[str, Any]]:
+    """Return what the page shows of the best, the median and the worst studies of a system.
+
+    Parameters
+    ----------
+    results : Results
+    system : System
+    reference, labels : int8 array, shape (n, 18)
+        Labels of the reports and of the system's texts.
+    images : mapping of str to sequence of str
+        Paths by study.
+
+    Returns
+    -------
+    list of dict
+        ``kind``, ``study``, ``score`` (F1 of the study), ``report``, ``text``, ``images`` (data
+        URIs), and the findings that are ``common``, ``missed`` and ``added``.
+    """
+    counts = confusion(reference, labels)
+    scores = example_f1(counts)
+    groups = choose_cases(results.references, system.texts, counts)
+    return [
+        {
+            "kind": kind,
+            "study": results.studies[row],
+            "score": float(scores[row]),
+            "report": _cut(results.reports[row]),
+            "text": _cut(system.texts[row]),
+            "images": _thumbnails(images.get(results.studies[row], ())),
+            **_findings(counts[row]),
+        }
+        for kind, rows in zip(("best", "median", "worst"), groups)
+        for row in rows
+    ]
+
+
+def _thumbnails(paths: Sequence[str]) -> list[str]:
+    return [uri for uri in map(thumbnail, paths[:2]) if uri is not None]
+
+
+def _findings(counts: Labels) -> dict[str, list[str]]:
+    named = ("common", "added", "missed")
+    columns = (np.flatnonzero(counts[:, k] * PROPER) for k in range(3))
+    return {name: [FINDINGS[i] for i in column] for name, column in zip(named, columns)}
 
 
 def _cut(text: str) -> str:
@@ -113,37 +112,45 @@ def _cut(text: str) -> str:
     return text if len(text) <= _CUT else f"{text[:_CUT]} …"
 
 
-def contradictions_section(
-    results: Results, opposed: Mapping[str, Sequence[Contradiction]]
-) -> Iterator[Element]:
-    """Yield, for each system, how often it contradicts a report, and examples."""
-    if opposed:
-        yield tag("h2", "Contradictions")
-        note = "One text asserts what the other denies. Uncertain findings contradict nothing."
-        yield tag("p", note, class_="note")
-    texts = {system.column: system.texts for system in results.systems}
-    for column, found in opposed.items():
-        studies = len({contradiction.row for contradiction in found})
-        counts = Counter(contradiction.finding for contradiction in found)
-        parts = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-        head = f"{column}: {len(found)} in {studies} of {len(results.studies)} studies"
-        rows: list[list[Element | str]] = [
-            [
-                results.studies[c.row],
-                c.finding,
-                _says(results.reports[c.row], c.finding, c.reference),
-                _says(texts[column][c.row], c.finding, c.hypothesis),
-            ]
+def contradiction_summary(
+    results: Results, system: System, found: Sequence[Contradiction]
+) -> dict[str, Any]:
+    """Return how often a system contradicts the reports, and examples.
+
+    Parameters
+    ----------
+    results : Results
+    system : System
+    found : sequence of Contradiction
+        Between the reports and the system's texts.
+
+    Returns
+    -------
+    dict
+        ``count``, ``studies`` (in how many of them), ``findings`` (with their number, the most
+        frequent first) and ``examples``: ``study``, ``finding`` and ``sides``, what the report
+        and the system say, each as a word and a sentence.
+    """
+    return {
+        "count": len(found),
+        "studies": len({contradiction.row for contradiction in found}),
+        "findings": Counter(contradiction.finding for contradiction in found).most_common(),
+        "examples": [
+            {
+                "study": results.studies[c.row],
+                "finding": c.finding,
+                "sides": (
+                    _statement(results.reports[c.row], c.finding, c.reference),
+                    _statement(system.texts[c.row], c.finding, c.hypothesis),
+                ),
+            }
             for c in _spread(found)
-        ]
-        heads: list[Element | str] = ["study", "finding", "the report", "the system"]
-        lines = [tag("p", parts), table(heads, rows, class_="full texts")] if rows else []
-        opened = "open" if column == next(iter(opposed)) else None
-        yield tag("details", tag("summary", head), *lines, open=opened)
+        ],
+    }
 
 
 def _spread(found: Sequence[Contradiction]) -> list[Contradiction]:
-    """Choose examples of as many findings as there are, the first of each before the second."""
+    """Choose examples of as many different findings as possible."""
     seen: Counter[str] = Counter()
     ranked: list[tuple[int, int, Contradiction]] = []
     for contradiction in found:
@@ -152,8 +159,7 @@ def _spread(found: Sequence[Contradiction]) -> list[Contradiction]:
     return [contradiction for *_, contradiction in sorted(ranked)[:EXAMPLES]]
 
 
-def _says(text: str, finding: str, label: int) -> Element:
-    """Return the sentence that asserts or denies a finding."""
-    word = "present" if label in (PRESENT, UNCERTAIN) else "denied"
+def _statement(text: str, finding: str, label: int) -> tuple[str, str]:
+    """Return whether a text asserts or denies a finding, and the sentence that does."""
     said = [m.sentence for m in find_mentions(text) if m.finding == finding and m.label == label]
-    return tag("span", tag("b", f"{word}: "), _cut(said[0] if said else text))
+    return "present" if label == PRESENT else "denied", _cut(said[0] if said else text)

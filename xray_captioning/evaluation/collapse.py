@@ -1,8 +1,8 @@
 """Whether a system reads images at all, or says what is usually said.
 
 A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy.
-What gives it away is what it says of *other* studies: if a fixed report, or its own captions dealt
-to other studies, find as many findings as it does, it does not look.
+What it says of *other* studies shows it: if a fixed report, or its own captions given to other
+studies, find as many findings as it does, it does not look.
 
 References
 ----------
@@ -18,14 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xray_captioning.evaluation.bootstrap import Bootstrap, Difference
-from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics.clinical import label_matrix
+from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison
+from xray_captioning.metrics.clinical import PROPER, asserted
 from xray_captioning.metrics.diversity import caption_entropy
-from xray_captioning.metrics.labeler import PRESENT, UNCERTAIN
 
 ALARM_METRICS = ("clinical_f1", "BLEU-4")
-"""What decides, and what decides where no reference has a finding."""
+"""The metric that decides, and the one that decides where no reference has a finding."""
 
 
 class CollapseWarning(UserWarning):
@@ -35,30 +33,15 @@ class CollapseWarning(UserWarning):
 class Spread(NamedTuple):
     """How varied a system's captions are; shares are in [0, 1], nan where of nothing."""
 
-    copied: float  # captions that stand word for word in the training texts
+    copied: float  # captions that are a training text, word for word
     distinct: int  # different captions
     top_share: float  # of the most frequent caption
     entropy: float  # of the distribution of captions, in bits
-    abnormal_recall: float  # abnormal studies of which the caption names a finding they have
-
-
-class Comparison(NamedTuple):
-    """A system against a rival on the same resampled studies, by one metric."""
-
-    rival: str
-    metric: str
-    score: float
-    rival_score: float
-    difference: Difference
-
-    @property
-    def clear(self) -> bool:
-        """Whether the 95 % interval of the difference lies above 0."""
-        return self.difference.low > 0
+    abnormal_recall: float  # abnormal studies whose caption names a finding that they have
 
 
 class Alarm(NamedTuple):
-    """Why a system is suspected of saying the same whatever it is shown.
+    """Why a system is suspected of writing the same whatever it is shown.
 
     Attributes
     ----------
@@ -78,14 +61,14 @@ class Alarm(NamedTuple):
 def caption_spread(
     references: Sequence[str], texts: Sequence[str], training: Sequence[str]
 ) -> Spread:
-    """Measure how varied a system's captions are, and whether it sees what is not normal.
+    """Measure how varied a system's captions are, and how many abnormal studies it recognises.
 
     Parameters
     ----------
     references, texts : sequence of str
         One of each a study.
     training : sequence of str
-        Texts that the system may have learned by heart, cleaned alike.
+        The training texts, cleaned in the same way.
 
     Returns
     -------
@@ -96,11 +79,7 @@ def caption_spread(
     DataError
         A text is no string.
     """
-    proper = np.array([name != "No Finding" for name in FINDINGS])
-    true, said = (
-        np.isin(label_matrix(column), (PRESENT, UNCERTAIN)) & proper
-        for column in (references, texts)
-    )
+    true, said = (asserted(column) & PROPER for column in (references, texts))
     abnormal = true.any(axis=1)
     known = frozenset(training)
     return Spread(
@@ -119,11 +98,11 @@ def collapse_alarm(
 ) -> Alarm | None:
     """Say whether a system is clearly better than a fixed report and than itself shuffled.
 
-    The rule: of the difference of clinical F1 to the constant that scores highest in it, and to
-    the system's own captions dealt to other studies, the 95 % interval has to lie above 0. Where
-    no reference has a finding, BLEU-4 decides in the same way. BLEU-4 alone raises no alarm where
-    there are findings: a system that reads images and words its reports unlike the references
-    may score less than a fixed one.
+    Two differences of clinical F1 decide: to the fixed report that scores highest in it, and to
+    the system's own captions given to other studies. The 95 % interval of each has to lie above
+    0. Where no reference has a finding, BLEU-4 decides in the same way. BLEU-4 raises no alarm
+    where there are findings: a system that reads images, but words its reports unlike the
+    references, may score less than a fixed report.
 
     Parameters
     ----------
@@ -135,7 +114,7 @@ def collapse_alarm(
     constants : sequence of str
         Names of the fixed reports in `found`.
     shuffled : str or None
-        Name of the system's own captions dealt to other studies, where there are two studies.
+        Name of the system's own captions given to other studies, where there are two studies.
 
     Returns
     -------
@@ -144,32 +123,13 @@ def collapse_alarm(
     metric = next((m for m in ALARM_METRICS if np.isfinite(found.scores[system][m])), "BLEU-4")
     rivals = [max(constants, key=lambda name: found.scores[name][metric])] if constants else []
     rivals += [shuffled] if shuffled else []
-    compared = [compare_systems(system, rival, metric, found) for rival in rivals]
+    compared = [found.compare(system, rival, metric) for rival in rivals]
     failed = [comparison for comparison in compared if not comparison.clear]
     if not failed:
         return None
-    others = [compare_systems(system, constants[0], "BLEU-4", found)] if constants else []
+    others = [found.compare(system, constants[0], "BLEU-4")] if constants else []
     passed = [comparison for comparison in compared if comparison.clear]
     return Alarm(system, _sentence(system, spread, failed, shuffled), failed + passed + others)
-
-
-def compare_systems(system: str, rival: str, metric: str, found: Bootstrap) -> Comparison:
-    """Compare two systems by one metric on the same resamples.
-
-    Parameters
-    ----------
-    system, rival : str
-        Names in `found`.
-    metric : str
-    found : Bootstrap
-
-    Returns
-    -------
-    Comparison
-    """
-    difference = found.differences(system, rival)[metric]
-    score, rival_score = (found.scores[name][metric] for name in (system, rival))
-    return Comparison(rival, metric, score, rival_score, difference)
 
 
 def _sentence(
@@ -178,9 +138,8 @@ def _sentence(
     name = {"clinical_f1": "clinical F1"}.get(failed[0].metric, failed[0].metric)
     rivals = [
         f"{c.rival_score:.3f} of "
-        + ("its own captions dealt to other studies" if c.rival == shuffled else "one fixed report")
-        + f" (difference {c.difference.difference:+.3f}, "
-        f"95 % {c.difference.low:+.3f} to {c.difference.high:+.3f})"
+        + ("its own captions given to other studies" if c.rival == shuffled else "one fixed report")
+        + f" (difference {c.difference:+.3f}, 95 % {c.low:+.3f} to {c.high:+.3f})"
         for c in failed
     ]
     return (

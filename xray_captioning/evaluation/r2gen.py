@@ -1,7 +1,7 @@
-"""The text side of R2Gen's evaluation on IU X-ray, which many published tables follow.
+"""References as R2Gen's evaluation on IU X-ray makes them, which many published tables follow.
 
-Its references are not the reports: they are cleaned, words seen fewer than three times in
-training become ``<unk>``, and what comes after the 59th word is not scored.
+They are not the reports: they are cleaned, words seen fewer than three times in training become
+``<unk>``, and words after the 59th are left out. A system's texts are only cleaned.
 
 References
 ----------
@@ -59,19 +59,3 @@ def r2gen_references(
     """
     cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
     return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]
-
-
-def r2gen_hypotheses(texts: Iterable[str]) -> list[str]:
-    """Clean a system's texts for this protocol; their words and length stay.
-
-    Parameters
-    ----------
-    texts : iterable of str
-        What the system wrote.
-
-    Returns
-    -------
-    list of str
-        Words separated by single spaces.
-    """
-    return [clean_r2gen(text) for text in texts]

@@ -1,25 +1,20 @@
-"""Everything that is found out about some systems on the same studies, and its two files."""
+"""The results of an evaluation: all scores of some systems on the same studies, and two files."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.evaluation.baselines import shuffled_captions
-from xray_captioning.evaluation.bootstrap import Bootstrap, bootstrap
-from xray_captioning.evaluation.collapse import (
-    Alarm,
-    Comparison,
-    Spread,
-    caption_spread,
-    collapse_alarm,
-    compare_systems,
-)
-from xray_captioning.evaluation.table import System, finite, format_csv, system_row
+from xray_captioning.evaluation.baselines import CONSTANTS, shuffled_captions
+from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison, bootstrap
+from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
+from xray_captioning.evaluation.systems import System, score_system
+from xray_captioning.evaluation.table import finite, format_csv
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.diversity import distinct_ngrams
 
@@ -31,7 +26,7 @@ COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
 
 @dataclass(frozen=True)
 class Results:
-    """What :func:`judge` found out.
+    """What :func:`evaluate_systems` found.
 
     Attributes
     ----------
@@ -41,7 +36,7 @@ class Results:
     systems : list of System
         Systems first, then baselines, then shuffled systems.
     rows : list of dict
-        One a system: see :func:`judge`.
+        One a system: see :func:`evaluate_systems`.
     found : Bootstrap
         By column name; in a quick comparison without some baselines.
     alarms : list of Alarm
@@ -88,8 +83,8 @@ class Results:
         list of dict
             ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``, ``rival_score``,
             their ``difference``, its 95 % interval ``low`` to ``high`` and ``p`` (two-sided), on
-            the same resamples. Strongest is the constant that scores highest in that metric on
-            these very studies, baselines come first, and nothing is corrected for the number of
+            the same resamples. The strongest constant is the one with the highest score in that
+            metric on these studies. Constants come first. Nothing is corrected for the number of
             tests.
         """
         names = [system.column for system in self.systems if system.kind == "system"]
@@ -101,12 +96,19 @@ class Results:
         ]
         pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
         return [
-            {"system": name} | _comparison_values(compare_systems(name, rival, metric, self.found))
+            {"system": name} | _comparison_values(self.found.compare(name, rival, metric))
             for name, rival, metric in pairs
         ]
 
+    def rows_by_kind(self) -> Iterator[tuple[str, list[tuple[System, Row]]]]:
+        """Yield the systems and rows of each kind that there is, in the order of a table."""
+        for kind in ("system", "baseline", "shuffled"):
+            chosen = [(s, r) for s, r in zip(self.systems, self.rows) if s.kind == kind]
+            if chosen:
+                yield kind, chosen
+
     def intervals(self, column: str) -> dict[str, list[float] | None]:
-        """Return the 95 % intervals of a system, None where a score has none."""
+        """Return the 95 % intervals of a system's scores, None where a score has no value."""
         return {
             ("sides" if name == "side_recall" else name): [low, high]
             if finite(low) is not None
@@ -115,7 +117,7 @@ class Results:
         }
 
 
-def judge(
+def evaluate_systems(
     studies: Sequence[str],
     references: Sequence[str],
     systems: Sequence[System],
@@ -127,7 +129,7 @@ def judge(
     quick: bool = False,
     seed: int = 0,
 ) -> Results:
-    """Score systems and baselines, and look for systems that say the same of every study.
+    """Score systems and baselines, and warn of systems that write the same of every study.
 
     Parameters
     ----------
@@ -136,18 +138,18 @@ def judge(
     systems : sequence of System
         The systems, then the baselines.
     training : sequence of str
-        What they may have learned by heart.
+        The training texts, to count the captions that are copies of one.
     about : mapping
         Goes to ``metrics.json`` as it is.
     groups : sequence, optional
-        The patient of each study: resampled as one.
+        The patient of each study: all studies of a patient are resampled together.
     whole : sequence of str, optional
         The references without truncation.
     reports : sequence of str, optional
-        Texts whose findings and sides count where a protocol damages the references: an unknown
-        word that becomes ``<unk>`` may be a finding or a "without".
+        Texts whose findings and sides count, where a protocol alters the references: a rare word
+        that becomes ``<unk>`` may be a finding or a "without".
     quick : bool, default=False
-        Only the columns of :func:`system_row`, no rows for shuffled systems, no intervals of
+        Only the columns of :func:`score_system`, no rows for shuffled systems, no intervals of
         baselines other than constants; alarms are the same.
     seed : int
         Of resamples and shuffling.
@@ -155,7 +157,7 @@ def judge(
     Returns
     -------
     Results
-        A row has what :func:`system_row` gives and, unless quick, every score of
+        A row has what :func:`score_system` gives and, unless quick, every score of
         :func:`xray_captioning.evaluation.bootstrap.bootstrap`, ``distinct-1``, ``distinct-2``,
         and ``copied``, ``top_share``, ``entropy`` and ``abnormal_recall`` of
         :class:`xray_captioning.evaluation.collapse.Spread`.
@@ -165,12 +167,12 @@ def judge(
     DataError
         There is nothing to score, or numbers of texts differ.
     """
-    dealt = [
-        System(f"{s.name} shuffled", s.search, shuffled_captions(s.texts, seed), "shuffled")
+    shuffled = [
+        System(_shuffled(s), s.search, shuffled_captions(s.texts, seed), "shuffled")
         for s in systems
         if s.kind == "system" and len(studies) > 1
     ]
-    every = [*systems, *dealt]
+    every = [*systems, *shuffled]
     reports = references if reports is None else reports
     resampled = [s for s in every if not quick or s.kind != "baseline" or _is_constant(s)]
     found = _bootstrap(references, reports, resampled, groups, seed)
@@ -205,9 +207,14 @@ def _alarms(
 ) -> Iterator[Alarm]:
     constants = [system.column for system in systems if _is_constant(system)]
     for system in (s for s in systems if s.kind == "system"):
-        dealt = System(f"{system.name} shuffled", system.search, []).column
-        own = dealt if dealt in found.scores else None
-        alarm = collapse_alarm(system.column, spreads[system.column], found, constants, own)
+        own = System(_shuffled(system), system.search, []).column
+        alarm = collapse_alarm(
+            system.column,
+            spreads[system.column],
+            found,
+            constants,
+            own if own in found.scores else None,
+        )
         if alarm:
             yield alarm
 
@@ -215,19 +222,21 @@ def _alarms(
 def _rows(
     references: Sequence[str], reports: Sequence[str], systems: Sequence[System]
 ) -> list[Row]:
-    """Score each system; constants by several metrics are often the same text."""
-    done: dict[tuple[str, ...], Row] = {}
-    for system in systems:
-        if tuple(system.texts) not in done:
-            done[tuple(system.texts)] = system_row(references, system, reports)
+    """Score each system; equal texts, such as those of several constants, only once."""
+    scored = cache(lambda texts: score_system(references, System("", None, list(texts)), reports))
     return [
-        done[tuple(system.texts)] | {"system": system.name, "search": system.search}
+        scored(tuple(system.texts)) | {"system": system.name, "search": system.search}
         for system in systems
     ]
 
 
 def _is_constant(system: System) -> bool:
-    return system.kind == "baseline" and system.name.split("-")[0] == "constant"
+    return system.kind == "baseline" and system.name in CONSTANTS
+
+
+def _shuffled(system: System) -> str:
+    """Name a system whose captions are given to other studies."""
+    return f"{system.name} shuffled"
 
 
 def _bootstrap(
@@ -237,22 +246,22 @@ def _bootstrap(
     groups: Sequence[Hashable] | None,
     seed: int,
 ) -> Bootstrap:
-    """Resample all systems alike, with a progress bar, and the same texts only once."""
+    """Resample all systems alike, with a progress bar, and equal texts only once."""
     from tqdm import tqdm
 
-    done: dict[tuple[str, ...], Bootstrap] = {}
-    scores, replicates = {}, {}
-    for system in tqdm(systems, "scores and intervals", disable=None, leave=False):
-        texts = tuple(system.texts)
-        if texts not in done:
-            done[texts] = bootstrap(references, {"": texts}, groups, seed=seed, reports=reports)
-        scores[system.column] = done[texts].scores[""]
-        replicates[system.column] = done[texts].replicates[""]
-    return Bootstrap(scores, replicates)
+    drawn = cache(
+        lambda texts: bootstrap(references, {"": texts}, groups, seed=seed, reports=reports)
+    )
+    bar = tqdm(systems, "scores and intervals", disable=None, leave=False)
+    found = {system.column: drawn(tuple(system.texts)) for system in bar}
+    return Bootstrap(
+        {name: one.scores[""] for name, one in found.items()},
+        {name: one.replicates[""] for name, one in found.items()},
+    )
 
 
 def _strongest(results: Results, metric: str) -> str:
-    """Name the constant that scores highest; where none has a score, the first."""
+    """Return the constant with the highest score; where none has a score, the first."""
     constants = [system.column for system in results.systems if _is_constant(system)]
     scores = {name: results.found.scores[name][metric] for name in constants}
     return max(constants, key=lambda name: scores[name] if scores[name] == scores[name] else -1.0)
@@ -264,13 +273,5 @@ def _alarm_values(alarm: Alarm) -> Row:
 
 
 def _comparison_values(comparison: Comparison) -> Row:
-    values = comparison._asdict() | comparison.difference._asdict()
-    return {n: finite(v) if isinstance(v, float) else v for n, v in values.items()}
-
-
-def rows_by_kind(results: Results) -> Iterator[tuple[str, list[tuple[System, Row]]]]:
-    """Yield the systems and rows of each kind that there is, in the order of a table."""
-    for kind in ("system", "baseline", "shuffled"):
-        chosen = [(s, r) for s, r in zip(results.systems, results.rows) if s.kind == kind]
-        if chosen:
-            yield kind, chosen
+    values = comparison._asdict().items()
+    return {name: finite(v) if isinstance(v, float) else v for name, v in values}

@@ -1,195 +1,70 @@
-"""Read what other systems wrote: CSV, JSON, plain text, and the result files of R2Gen's code.
-
-==================== ==============================================================================
-file                 what it holds
-==================== ==============================================================================
-CSV with a header    ``study_id`` and one column a system
-CSV without          one column, a text a row: the ``res.csv`` that R2Gen and R2GenCMN write
-JSON object          study id to text (or to a list of one text), or system to such an object
-JSON list            texts, or objects of an id (``study_id``, ``id``, ``image_id`` or ``uid``) and
-                     one text a system
-anything else        plain text, one text a line
-==================== ==============================================================================
-
-Where no study is named, texts belong to the evaluated studies in the order of the data: that is
-the order in which R2Gen's code goes through its annotation. Such a system is called as its file.
-Columns that hold the reports themselves (``reference``, ``ground_truth``) are no systems.
-"""
+"""A system: what somebody or something wrote for the evaluated studies, and its scores."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from xray_captioning.data.table import read_table
-from xray_captioning.errors import DataError
-
-Texts = Mapping[str, str] | Sequence[str]
-"""Text by study id, or texts in the order of the evaluated studies."""
-
-IDS = ("study_id", "id", "image_id", "uid")
-REFERENCES = ("reference", "ground_truth", "report_gt", "gts")
+from xray_captioning.evaluation.table import finite
+from xray_captioning.metrics.clinical import clinical_scores
+from xray_captioning.metrics.scores import score
+from xray_captioning.metrics.sides import side_agreement
 
 
-def read_captions(path: Path) -> dict[str, Texts]:
-    """Read the texts of one or more systems.
+class System(NamedTuple):
+    """What one system wrote for the evaluated studies, in their order.
+
+    Attributes
+    ----------
+    name : str
+    search : str or None
+        ``greedy``, ``beam-3`` …, or None where nothing was searched.
+    texts : list of str
+    kind : {"system", "baseline", "shuffled"}
+        What is evaluated, what it is compared with, or its captions given to other studies.
+    """
+
+    name: str
+    search: str | None
+    texts: list[str]
+    kind: str = "system"
+
+    @property
+    def column(self) -> str:
+        """Name of the system's column in ``captions.csv``."""
+        return f"{self.name} {self.search}" if self.search else self.name
+
+
+def score_system(
+    references: Sequence[str], system: System, reports: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Score one system.
 
     Parameters
     ----------
-    path : Path
-        See the head of this module; the format is told by the ending, ``.csv``, ``.json`` or any
-        other.
+    references : sequence of str
+        Cleaned as the system's training texts were.
+    system : System
+    reports : sequence of str, optional
+        Texts whose findings and sides count, where they are not the references.
 
     Returns
     -------
-    dict of str to (mapping of str to str, or list of str)
-        By system: text by study id, or texts in the order of the evaluated studies.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, names no system, or a study stands twice.
+    dict
+        ``system``, ``search``, BLEU-1 to BLEU-4 (corpus), ROUGE-L, CIDEr, ``clinical_f1`` (macro
+        F1 over the findings some reference has), ``sides`` (share of the references' lateralised
+        findings named on the same side; None where there are none), ``distinct`` (number of
+        different texts) and ``n``.
     """
-    readers = {".csv": _read_csv, ".json": _read_json}
-    return readers.get(path.suffix.lower(), _read_lines)(path)
-
-
-def in_order(system: str, texts: Texts, studies: Sequence[str]) -> list[str]:
-    """Return a system's texts in the order of the studies.
-
-    Parameters
-    ----------
-    system : str
-        For messages.
-    texts : mapping or sequence of str
-    studies : sequence of str
-        Ids of the evaluated studies.
-
-    Raises
-    ------
-    DataError
-        A study has no text, or the number of texts that name no study is another.
-    """
-    if not isinstance(texts, Mapping):
-        if len(texts) != len(studies):
-            raise DataError(
-                f"system {system} has {len(texts)} texts without a study_id, but {len(studies)} "
-                "studies are evaluated; give one for each, in the order of the data"
-            )
-        return list(texts)
-    missing = [study for study in studies if study not in texts]
-    if missing:
-        raise DataError(
-            f"system {system} has no text for study {missing[0]} ({len(missing)} of {len(studies)} "
-            "evaluated studies are missing); give one for each"
-        )
-    return [texts[study] for study in studies]
-
-
-def _read_csv(path: Path) -> dict[str, Texts]:
-    lines = _single_column(path)
-    if lines is not None:
-        return {path.stem: lines}
-    rows = read_table(path, ("study_id",), lower=False)
-    if not rows:
-        raise DataError(f"{path}: has no row; give a row a study")
-    systems = [name for name in rows[0] if name != "study_id" and name not in REFERENCES]
-    if not systems:
-        raise DataError(f"{path}: has no column beside study_id; give one a system")
-    ids = _once([row["study_id"] for row in rows], path)
-    return {name: {i: _text(row[name]) for i, row in zip(ids, rows)} for name in systems}
-
-
-def _single_column(path: Path) -> list[str] | None:
-    """Return the rows of a table of one column without a header, None for any other table."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error):
-        return None  # what is wrong is told by who reads it as a table
-    if not rows or rows[0] == ["study_id"] or any(len(row) > 1 for row in rows):
-        return None
-    return [_text(row[0]) for row in rows]
-
-
-def _read_lines(path: Path) -> dict[str, Texts]:
-    # Not splitlines(): it would also cut at a form feed and other rare characters.
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [line.rstrip("\n") for line in file]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    if not lines:
-        raise DataError(f"{path}: is empty; give one text a line")
-    return {path.stem: lines}
-
-
-def _read_json(path: Path) -> dict[str, Texts]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not valid JSON ({error}); mend it") from None
-    if not isinstance(content, dict | list) or not content:
-        raise DataError(f"{path}: holds no texts; give study ids and texts, or a list of texts")
-    if isinstance(content, list):
-        return _from_list(content, path)
-    if all(isinstance(value, dict) for value in content.values()):
-        return {system: _from_object(texts, path) for system, texts in content.items()}
-    return {path.stem: _from_object(content, path)}
-
-
-def _from_object(texts: dict[str, Any], path: Path) -> dict[str, str]:
-    return {study: _only(text, f"{path}, study {study}") for study, text in texts.items()}
-
-
-def _from_list(entries: list[Any], path: Path) -> dict[str, Texts]:
-    if not any(isinstance(entry, dict) for entry in entries):
-        return {path.stem: [_only(t, f"{path}, entry {n}") for n, t in enumerate(entries, 1)]}
-    first = entries[0] if isinstance(entries[0], dict) else {}
-    key = next((name for name in IDS if name in first), None)
-    systems = [name for name in first if name not in (*IDS, *REFERENCES)]
-    if key is None or not systems:
-        raise DataError(
-            f"{path}, entry 1: needs a study_id and a text for each system; "
-            f"found: {', '.join(first) or 'no object'}"
-        )
-    ids: list[str] = []
-    texts: dict[str, list[str]] = {name: [] for name in systems}
-    for number, entry in enumerate(entries, 1):
-        where = f"{path}, entry {number}"
-        lacking = [n for n in (key, *systems) if not isinstance(entry, dict) or n not in entry]
-        if lacking:
-            raise DataError(f"{where}: lacks {lacking[0]}; give it in every entry")
-        ids.append(str(entry[key]))
-        for name in systems:
-            texts[name].append(_only(entry[name], f"{where}, {name}"))
-    _once(ids, path)
-    return {name: dict(zip(ids, column, strict=True)) for name, column in texts.items()}
-
-
-def _only(value: Any, where: str) -> str:
-    """Return a text, or the only one of a list, as COCO's result files have it."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, str):
-        raise DataError(f"{where}: is {type(value).__name__}, not one text; write '' for no text")
-    return _text(value)
-
-
-def _text(value: str) -> str:
-    # Half of a surrogate pair, which JSON allows, can be written to no file.
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
-def _once(ids: Iterable[str], path: Path) -> list[str]:
-    found = list(ids)
-    for study, count in Counter(found).most_common(1):
-        if count > 1:
-            raise DataError(f"{path}: study {study} stands twice; keep one row")
-    return found
+    reports = references if reports is None else reports
+    clinical = clinical_scores(reports, system.texts)["clinical_f1"]
+    sides = side_agreement(reports, system.texts).side_recall
+    return {
+        "system": system.name,
+        "search": system.search,
+        **score(references, system.texts),
+        "clinical_f1": finite(clinical),
+        "sides": finite(sides),
+        "distinct": len(set(system.texts)),
+        "n": len(references),
+    }

@@ -3,7 +3,7 @@
 ``coco`` counts over the whole corpus (pycocoevalcap). ``nltk`` is the mean of sentence scores by
 the installed NLTK, where one n-gram order without a match makes a sentence's score almost 0.
 ``legacy`` is the mean of sentence scores as NLTK 3.2.5 computed them: the product of precisions
-stops at the first order without a match, so what is missing counts as perfect.
+stops at the first order without a match, as if the higher orders were perfect.
 
 References
 ----------
@@ -28,7 +28,6 @@ from xray_captioning.metrics.ngrams import (
     blocks,
     checked_pairs,
     count_ngrams,
-    look_up,
 )
 
 BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
@@ -79,21 +78,14 @@ def bleu_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
 
     Parameters
     ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
+    references, hypotheses : sequence
+        As `bleu` takes them.
 
     Returns
     -------
     ndarray of int64, shape (studies, 10)
         Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of
         the hypothesis, length of the reference closest to it (the shorter of two).
-
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
     """
     return np.concatenate([_count(b) for b in blocks(checked_pairs(references, hypotheses))])
 
@@ -106,26 +98,54 @@ def _count(pairs: Pairs) -> NDArray[np.int64]:
         min((abs(len(words) - n), len(words)) for words in texts)[1]
         for texts, n in zip(references, length, strict=True)
     ]
-    totals = np.maximum(length[:, None] - np.arange(MAXIMUM_ORDER), 0)
-    return np.column_stack([_matches(references, hypotheses), totals, length, closest])
+    return np.column_stack([_matches(references, hypotheses), _totals(length), length, closest])
 
 
 def _matches(references: list[list[list[str]]], hypotheses: list[list[str]]) -> NDArray[np.int64]:
     """Count each order's n-grams that a reference has too, shape (studies, 4)."""
     number = len(hypotheses)
-    flat = [words for texts in references for words in texts]
     study = np.repeat(np.arange(number), [len(texts) for texts in references])
+    study = np.concatenate([np.arange(number), study])
     columns = []
-    for grams in count_ngrams([*hypotheses, *flat]):
-        distinct, split = max(1, len(grams.first)), np.searchsorted(grams.text, number)
-        wanted = grams.text[:split] * distinct + grams.code[:split]
-        there = study[grams.text[split:] - number] * distinct + grams.code[split:]
-        keys, place = np.unique(there, return_inverse=True)
-        most = np.zeros(len(keys))
-        np.maximum.at(most, place, grams.count[split:])
-        clipped = np.minimum(look_up(keys, most, wanted), grams.count[:split])
-        columns.append(np.bincount(grams.text[:split], weights=clipped, minlength=number))
-    return np.stack(columns, axis=1).astype(np.int64)
+    for grams in count_ngrams([*hypotheses, *(words for texts in references for words in texts)]):
+        split = int(np.searchsorted(grams.text, number))
+        own, wanted = (grams.keys(part, study) for part in (slice(split), slice(split, None)))
+        shared = grams.text[:split][np.isin(own, wanted)]
+        columns.append(np.bincount(shared, minlength=number))
+    return np.stack(columns, axis=1)
+
+
+def _totals(length: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many n-grams of each order texts of these lengths have."""
+    return np.maximum(length[:, None] - np.arange(MAXIMUM_ORDER), 0)
+
+
+def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
+    """Compute the corpus BLEU (``coco``) of systems that say one fixed text of every study.
+
+    Parameters
+    ----------
+    references : sequence of str
+        One text a study.
+    candidates : sequence of str
+        The fixed texts.
+
+    Returns
+    -------
+    ndarray of float64, shape (candidates, 4)
+        What `bleu` gives each of them, to rounding.
+    """
+    said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
+    columns = []
+    for grams in count_ngrams([*said, *wanted]):
+        split = int(np.searchsorted(grams.text, len(said)))
+        held = np.bincount(grams.column[split:], minlength=len(grams.code))
+        weights = held[grams.column[:split]]
+        columns.append(np.bincount(grams.text[:split], weights, minlength=len(said)))
+    length = np.array([len(words) for words in said])
+    totals = len(wanted) * np.column_stack([_totals(length), length])
+    closest = np.full(len(said), sum(len(words) for words in wanted))
+    return bleu_from_statistics(np.column_stack([*columns, totals, closest]))
 
 
 def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -155,8 +175,8 @@ def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
     """Compute each sentence's BLEU as NLTK 3.2.5 did, with the older project's weights.
 
     A sentence without any common word scores 0. Otherwise the weighted logarithms of the
-    precisions are added up to the first order that has no match, which leaves the higher orders
-    out as if they were perfect: BLEU-4 can exceed BLEU-1. BLEU-3 has weights of 0.33.
+    precisions are added up to the first order that has no match. Higher orders are left out as
+    if they were perfect, so BLEU-4 can exceed BLEU-1. BLEU-3 has weights of 0.33.
 
     Parameters
     ----------
@@ -183,20 +203,13 @@ def nltk_bleu_rows(references: References, hypotheses: Sequence[str]) -> NDArray
 
     Parameters
     ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
+    references, hypotheses : sequence
+        As `bleu` takes them.
 
     Returns
     -------
     ndarray of float64, shape (studies, 4)
         BLEU-1 to BLEU-4 of each sentence, weights even.
-
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
     """
     from nltk.translate.bleu_score import sentence_bleu
 

@@ -32,31 +32,6 @@ def chrf_available() -> bool:
     return find_spec("sacrebleu") is not None
 
 
-def chrf(references: References, hypotheses: Sequence[str]) -> float:
-    """Compute the corpus chrF of a system.
-
-    Parameters
-    ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
-
-    Returns
-    -------
-    float
-        From 0 to 100, as sacrebleu prints it.
-
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
-    MissingExtraError
-        When sacrebleu is not installed.
-    """
-    return float(chrf_from_statistics(chrf_statistics(references, hypotheses).sum(axis=0)))
-
-
 def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArray[np.int64]:
     """Count what chrF is made of, so that a bootstrap only has to add rows.
 

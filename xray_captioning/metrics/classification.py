@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Metric = Callable[[Array, Array], float]
+
+RESAMPLES = 200
 
 
 def classification_table(
@@ -16,8 +19,6 @@ def classification_table(
     truth: Array,
     scores: Array,
     validation: tuple[Array, Array] | None = None,
-    resamples: int = 200,
-    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Return AUROC and F1 of each finding with 95 % bootstrap intervals.
 
@@ -26,13 +27,11 @@ def classification_table(
     names : sequence of str
         Findings.
     truth : array, shape (studies, findings)
-        1, 0 or not-a-number for unknown, which is left out.
+        1, 0 or nan for unknown, which is left out.
     scores : array, shape (studies, findings)
         Logits.
     validation : (truth, scores), optional
-        Where the threshold of F1 is chosen; a logit of 0 when absent.
-    resamples, seed : int
-        Of the bootstrap over studies.
+        Where the threshold of F1 is chosen; without it the threshold is a logit of 0.
 
     Returns
     -------
@@ -41,12 +40,12 @@ def classification_table(
         ``F1_low``, ``F1_high``; None where a finding has no positive or no negative study. The
         last row is the mean over findings that have both.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows = []
     for i, name in enumerate(names):
         threshold = 0.0 if validation is None else best_threshold(*(v[:, i] for v in validation))
         known = np.isfinite(truth[:, i])
-        rows.append(_row(name, truth[known, i], scores[known, i], threshold, resamples, rng))
+        rows.append(_row(name, truth[known, i], scores[known, i], threshold, rng))
     mean: dict[str, Any] = {"finding": "mean", "positives": None, "n": len(truth)}
     for metric in ("AUROC", "F1"):
         values = [row[metric] for row in rows if row["AUROC"] is not None]
@@ -66,53 +65,35 @@ def best_threshold(truth: Array, scores: Array) -> float:
     return float(scores[order][np.argmax(f1)])
 
 
-def auroc(truth: Array, scores: Array) -> float:
-    """Return the area under the ROC curve (scikit-learn's)."""
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(truth, scores))
-
-
-def f1(truth: Array, positive: Array) -> float:
-    """Return the F1 of binary decisions; 0 where nothing is positive on either side."""
+def _f1(truth: Array, positive: Array) -> float:
+    # scikit-learn's checks its input for a millisecond, which 200 resamples a finding feel.
     total = truth.sum() + positive.sum()
     return float(2 * (truth * positive).sum() / total) if total else 0.0
 
 
 def _row(
-    name: str,
-    truth: Array,
-    scores: Array,
-    threshold: float,
-    resamples: int,
-    rng: np.random.Generator,
+    name: str, truth: Array, scores: Array, threshold: float, rng: np.random.Generator
 ) -> dict[str, Any]:
+    from sklearn.metrics import roc_auc_score
+
     row: dict[str, Any] = {"finding": name, "positives": int(truth.sum()), "n": len(truth)}
-    both = 0 < truth.sum() < len(truth)
-    measures: dict[str, tuple[Callable[[Array, Array], float], Array]] = {
-        "AUROC": (auroc, scores),
-        "F1": (f1, (scores >= threshold).astype(float)),
-    }
-    for metric, (measure, values) in measures.items():
-        low = high = None
-        if both:
-            low, high = _interval(measure, truth, values, resamples, rng)
-        row |= {metric: measure(truth, values) if both else None}
-        row |= {f"{metric}_low": low, f"{metric}_high": high}
+    positive = (scores >= threshold).astype(float)
+    for metric, measure, values in (("AUROC", roc_auc_score, scores), ("F1", _f1, positive)):
+        found = low = high = None
+        if 0 < truth.sum() < len(truth):
+            found = float(measure(truth, values))
+            low, high = _interval(measure, truth, values, rng)
+        row |= {metric: found, f"{metric}_low": low, f"{metric}_high": high}
     return row
 
 
 def _interval(
-    measure: Callable[[Array, Array], float],
-    truth: Array,
-    values: Array,
-    resamples: int,
-    rng: np.random.Generator,
+    measure: Metric, truth: Array, values: Array, rng: np.random.Generator
 ) -> tuple[float, float]:
     # Resampled within each class, so that no resample is without a positive study.
     groups = [np.flatnonzero(truth == label) for label in (0, 1)]
     found = []
-    for _ in range(resamples):
+    for _ in range(RESAMPLES):
         picked = np.concatenate([rng.choice(group, len(group)) for group in groups])
         found.append(measure(truth[picked], values[picked]))
     low, high = np.quantile(found, [0.025, 0.975])

@@ -1,8 +1,8 @@
-"""Clinical agreement of two sets of reports: the same findings, or not.
+"""Clinical agreement of two sets of reports: how far they name the same findings.
 
-A hypothesis that copies the most frequent normal report scores well in BLEU and next to nothing
-here: ``clinical_f1`` averages over the seventeen findings proper and leaves "No Finding" out,
-because a constant normal report alone would earn about one half on it.
+A system that copies the most frequent normal report scores well in BLEU and almost 0 here:
+``clinical_f1`` averages over seventeen findings and leaves "No Finding" out, of which a constant
+normal report alone would get about one half.
 
 References
 ----------
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from xray_captioning.errors import DataError
 from xray_captioning.findings import CHEXPERT, FINDINGS
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report
+from xray_captioning.metrics.ngrams import check_columns
 
 NOT_MENTIONED = -2
 """What :func:`label_matrix` writes where :func:`label_report` says None."""
@@ -30,7 +31,9 @@ CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural 
 Labels = NDArray[np.int8]
 Texts = Sequence[str] | Labels
 
-_PROPER = np.array([name != "No Finding" for name in FINDINGS])
+PROPER = np.array([name != "No Finding" for name in FINDINGS])
+"""Which columns of labels are findings: all but "No Finding", shape (18,)."""
+
 _GROUPS = {
     "14": np.array([name in CHEXPERT for name in FINDINGS]),
     "5": np.array([name in CHEXPERT_5 for name in FINDINGS]),
@@ -39,7 +42,7 @@ _GROUPS = {
 
 
 class FindingScore(NamedTuple):
-    """How well one finding is reproduced; a share of nothing is nan."""
+    """How well a system names one finding; a share of nothing is nan."""
 
     finding: str
     precision: float
@@ -58,31 +61,8 @@ class Contradiction(NamedTuple):
     hypothesis: int
 
 
-def label_reports(texts: Iterable[str]) -> list[dict[str, int | None]]:
-    """Label many reports; see :func:`label_report`.
-
-    Parameters
-    ----------
-    texts : iterable of str
-
-    Returns
-    -------
-    list of dict
-
-    Raises
-    ------
-    DataError
-        If `texts` is one string, or one of them is no string.
-    """
-    return [label_report(text) for text in _checked(texts)]
-
-
 def label_matrix(texts: Iterable[str]) -> Labels:
     """Label many reports as an array.
-
-    Parameters
-    ----------
-    texts : iterable of str
 
     Returns
     -------
@@ -95,52 +75,45 @@ def label_matrix(texts: Iterable[str]) -> Labels:
     DataError
         If `texts` is one string, or one of them is no string.
     """
+    if isinstance(texts, str):
+        raise DataError("expected a list of reports, got one string; put it into a list")
     rows = (
         [NOT_MENTIONED if label is None else label for label in label_report(text).values()]
-        for text in _checked(texts)
+        for text in texts
     )
     flat = np.fromiter((label for row in rows for label in row), dtype=np.int8)
     return flat.reshape(-1, len(FINDINGS))
 
 
-def _checked(texts: Iterable[str]) -> Iterable[str]:
-    if isinstance(texts, str):
-        raise DataError("expected a list of reports, got one string; put it into a list")
-    return texts
+def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
+    """Return which findings texts say are there.
 
+    Parameters
+    ----------
+    texts : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
+    uncertain : bool, default=True
+        Whether an uncertain finding counts as present or as absent.
 
-def check_pair(references: Texts, hypotheses: Texts) -> None:
-    """Check that there is a hypothesis for each reference, and some.
+    Returns
+    -------
+    numpy.ndarray of bool, shape (n, 18)
 
     Raises
     ------
     DataError
-        If there is nothing to score, or the two differ in length, or one is a string.
+        If `texts` is one string, or one of them is no string.
     """
-    if len(references) != len(hypotheses):
-        raise DataError(
-            f"{len(references)} references but {len(hypotheses)} hypotheses; "
-            "give one hypothesis for each reference, in the same order"
-        )
-    if len(references) == 0:
-        raise DataError("there is no report to score; give at least one reference and hypothesis")
-    for texts in (references, hypotheses):
-        if isinstance(texts, str):
-            raise DataError("expected a list of reports, got one string; put it into a list")
+    labels = _labels(texts)
+    return (labels == PRESENT) | (uncertain & (labels == UNCERTAIN))
 
 
-def _label_pair(references: Texts, hypotheses: Texts) -> tuple[Labels, Labels]:
-    """Labels of both sides, one row a study."""
-    check_pair(references, hypotheses)
-    reference, hypothesis = (
-        texts if isinstance(texts, np.ndarray) and texts.ndim == 2 else label_matrix(texts)
-        for texts in (references, hypotheses)
-    )
-    return reference, hypothesis
+def _labels(texts: Texts) -> Labels:
+    known = isinstance(texts, np.ndarray) and texts.ndim == 2
+    return texts if known else label_matrix(texts)  # type: ignore[return-value]
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
-    """Count hits and misses of each study and finding: what a bootstrap adds up.
+    """Count the hits and misses of each study and finding, which a bootstrap adds up.
 
     Parameters
     ----------
@@ -168,10 +141,8 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
     >>> f1.shape
     (1000,)
     """
-    reference, hypothesis = (
-        (labels == PRESENT) | (uncertain & (labels == UNCERTAIN))
-        for labels in _label_pair(references, hypotheses)
-    )
+    check_columns(references=references, hypotheses=hypotheses)
+    reference, hypothesis = (asserted(texts, uncertain) for texts in (references, hypotheses))
     hits = (reference & hypothesis, ~reference & hypothesis, reference & ~hypothesis)
     return np.stack(hits, axis=-1).astype(np.int8)
 
@@ -190,16 +161,16 @@ def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
         ``clinical_f1``: macro F1 over the findings other than "No Finding" that some reference
         has; nan where none has any. ``micro_f1``: micro F1 over the findings other than "No
         Finding". ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...``: over
-        CheXpert's fourteen names, its five, and all eighteen, "No Finding" included where it
-        belongs and, as in the literature, F1 of a finding that nobody has being 0. All in [0, 1].
+        CheXpert's fourteen names, its five, and all eighteen, with "No Finding" where it is one of
+        them. As in the literature, F1 of a finding that nobody has is 0. All in [0, 1].
     """
     f1 = np.nan_to_num(_f1(counts))
-    supported = (counts[..., 0] + counts[..., 2] > 0) & _PROPER
+    supported = (counts[..., 0] + counts[..., 2] > 0) & PROPER
     number = supported.sum(-1)
     total = np.where(supported, f1, 0.0).sum(-1)
     scores = {
         "clinical_f1": np.divide(total, number, np.full(total.shape, np.nan), where=number > 0),
-        "micro_f1": np.nan_to_num(_f1(counts[..., _PROPER, :].sum(-2))),
+        "micro_f1": np.nan_to_num(_f1(counts[..., PROPER, :].sum(-2))),
     }
     for name, group in _GROUPS.items():
         scores[f"macro_f1_{name}"] = f1[..., group].mean(-1)
@@ -208,19 +179,19 @@ def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
 
 
 def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 along the last axis (true positives, false positives, false negatives)."""
+    """Return F1 along the last axis (true positives, false positives, false negatives)."""
     hits, false, missed = (np.asarray(counts[..., i], dtype=np.float64) for i in range(3))
     return share(2 * hits, 2 * hits + false + missed)
 
 
 def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
-    """Quotient; a share of nothing is nan."""
+    """Return a quotient; a share of nothing is nan."""
     nothing = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
 
 
 def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 of each study between the names its two texts assert, all eighteen included.
+    """Return the F1 of each study over all eighteen names that its two texts assert.
 
     Parameters
     ----------
@@ -260,7 +231,8 @@ def clinical_scores(references: Texts, hypotheses: Texts) -> dict[str, float]:
     >>> scores["clinical_f1"]
     0.0
     """
-    reference, hypothesis = _label_pair(references, hypotheses)
+    check_columns(references=references, hypotheses=hypotheses)
+    reference, hypothesis = _labels(references), _labels(hypotheses)
     scores: dict[str, float] = {}
     for suffix, uncertain in (("", True), ("_present", False)):
         counts = confusion(reference, hypothesis, uncertain)
@@ -270,16 +242,30 @@ def clinical_scores(references: Texts, hypotheses: Texts) -> dict[str, float]:
     return scores
 
 
-def finding_table(
-    references: Texts, hypotheses: Texts, uncertain: bool = True
-) -> list[FindingScore]:
-    """Precision, recall and F1 of every finding.
+def clinical_f1_of_constants(references: Texts, candidates: Texts) -> NDArray[np.float64]:
+    """Compute the clinical F1 of systems that say one fixed text of every study.
+
+    Parameters
+    ----------
+    references, candidates : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (candidates,)
+        ``clinical_f1`` as :func:`clinical_scores` gives it; nan where no reference has a finding.
+    """
+    said, present = asserted(candidates), asserted(references).sum(axis=0)
+    hits, false = said * present, said * (len(references) - present)
+    return scores_from_counts(np.stack([hits, false, ~said * present], axis=-1))["clinical_f1"]
+
+
+def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
+    """Return precision, recall and F1 of every finding.
 
     Parameters
     ----------
     references, hypotheses : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
-    uncertain : bool, default=True
-        Whether an uncertain finding counts as present or as absent.
+        Uncertain findings count as present.
 
     Returns
     -------
@@ -291,7 +277,7 @@ def finding_table(
     DataError
         If there is nothing to score, the two differ in length, or a text is no string.
     """
-    counts = confusion(references, hypotheses, uncertain).sum(0, dtype=np.int64)
+    counts = confusion(references, hypotheses).sum(0, dtype=np.int64)
     hits, false, missed = counts.T
     columns = (
         share(hits, hits + false).tolist(),
@@ -320,7 +306,8 @@ def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
     DataError
         If there is nothing to score, the two differ in length, or a text is no string.
     """
-    reference, hypothesis = _label_pair(references, hypotheses)
+    check_columns(references=references, hypotheses=hypotheses)
+    reference, hypothesis = _labels(references), _labels(hypotheses)
     opposed = (reference == PRESENT) & (hypothesis == DENIED)
     opposed |= (reference == DENIED) & (hypothesis == PRESENT)
     return [

@@ -1,7 +1,7 @@
 """How much a system's texts differ from each other, whatever the references say.
 
-A system that has collapsed to one sentence has entropy 0, and it is at its most diverse where it
-copies whole training reports at random: read these beside the clinical scores.
+A system that always writes the same sentence has entropy 0. One that copies training reports at
+random is the most diverse of all, so read these numbers beside the clinical scores.
 
 References
 ----------

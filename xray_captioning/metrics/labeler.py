@@ -1,8 +1,8 @@
-"""Find what a report says of each finding: rules over sentences, no model.
+"""Label the findings that a report names, by rules over its sentences and without a model.
 
-A report is cut into sentences and each sentence into words. ``phrases.txt`` names the findings,
-``negations.txt`` the words that deny or doubt them and where their reach ends; both are meant to
-be read and edited. Sentences repeat from report to report, so what a sentence says is cached.
+A report is split into sentences and each sentence into words. ``phrases.txt`` holds the words that
+name findings, ``negations.txt`` those that deny or doubt them and those that end a clause; both are
+meant to be read and edited. Sentences repeat from report to report, so their labels are cached.
 
 References
 ----------
@@ -13,6 +13,7 @@ References
 
 import re
 from collections.abc import Iterator
+from configparser import ConfigParser
 from functools import cache, lru_cache
 from importlib import resources
 from itertools import pairwise
@@ -25,15 +26,16 @@ PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 BILATERAL = frozenset({"left", "right"})
 # Findings of the midline or of both lungs at once: a side beside them belongs to something else.
 MIDLINE = frozenset({"Cardiomegaly", "Enlarged Cardiomediastinum", "Hiatal Hernia"})
-# Findings that are rarely of one side: they have the side beside them, never that of a neighbour.
+# Findings that are rarely on one side: they take a side named beside them, but not that of a
+# finding in the same list.
 DIFFUSE = frozenset({"Edema", "Emphysema", "Scoliosis"})
 
-# Every branch begins with one of four characters, so that the search skips all others.
+# Each alternative begins with one of four characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(r"[.?!]+(?=\s|$)|\.(?<=[a-z]\.)(?=[a-z]{2})|\n\s*\n")
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
 _REMOVED = re.compile(r"\bx{2,}\b")
-# No radiologist writes a sentence of a thousand characters, a broken model does: it is read in
-# pieces, so that time grows with length alone. Sentences that are not common are not kept.
+# No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence
+# is read in pieces, so that time grows only in proportion to length. Long sentences are not cached.
 _PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
 _LONGEST_KEPT = 300
 _NOT = re.compile(r"\b(?:not|no|nor)\b")
@@ -44,15 +46,16 @@ _SIDE = re.compile(
     r"(?! (?:heart|atri\w+|ventric\w+|lateral (?:view|decubitus|film)))"
 )
 _CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs)\b")
-# What stands between two findings of one list, which share a side: at most one word besides.
+# The words between two findings of one list, which share a side: at most one more word.
 _LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
-# What stands between a finding and its explanation, which is on the same side.
+# The words between a finding and its explanation, which is on the same side.
 _EXPLAINED = re.compile(
     r"\b(?:represent\w*|reflect\w*|suggest\w*|due to|secondary to"
     r"|(?:consistent|compatible|keeping) with)\b"
 )
 
-# Human MeSH coding of the Indiana University collection: what a term, up to the first "/", says.
+# The finding that a term of the Indiana University collection's MeSH coding names. Only the part of
+# a term up to the first "/" counts.
 MESH_FINDINGS = {
     "cardiomegaly": "Cardiomegaly",
     "pleural effusion": "Pleural Effusion",
@@ -74,7 +77,7 @@ MESH_FINDINGS = {
 
 
 class Mention(NamedTuple):
-    """One place where a report speaks of a finding."""
+    """One place where a report names a finding."""
 
     finding: str
     """One of :data:`xray_captioning.findings.FINDINGS`, never "No Finding"."""
@@ -83,11 +86,11 @@ class Mention(NamedTuple):
     sides: frozenset[str]
     """Sides named in the finding's clause: none, left, right or (bilateral) both of them."""
     sentence: str
-    """The sentence, lower-case, words and commas parted by single spaces."""
+    """The sentence in lower case, its words and commas separated by single spaces."""
 
 
 class _Phrase(NamedTuple):
-    """The lines of one section and kind that begin with the same word, compiled."""
+    """A pattern of all lines of one section and kind that can begin with the same word."""
 
     section: str  # "finding", "before", "after" or "stop"
     kind: str  # a finding's "", "-", "?" or "!"; a cue's "denied", "uncertain", ...
@@ -115,14 +118,14 @@ class _Sentence(NamedTuple):
 
 
 class _Rules(NamedTuple):
-    """Both data files: phrases by their first word, and words that block a cue's reach."""
+    """Both data files: phrases by their first word, and words that no cue reaches across."""
 
     phrases: dict[str, list[_Phrase]]
     blocked: frozenset[str]
 
 
 def find_mentions(text: str) -> list[Mention]:
-    """Every place where a report speaks of a finding, in reading order.
+    """Return every place where a report names a finding, in reading order.
 
     Parameters
     ----------
@@ -142,7 +145,7 @@ def find_mentions(text: str) -> list[Mention]:
 
 
 def label_report(text: str) -> dict[str, int | None]:
-    """Label a report: what it says of each finding.
+    """Label a report: for each finding, whether it is present, denied, uncertain or not mentioned.
 
     Parameters
     ----------
@@ -164,8 +167,8 @@ def label_report(text: str) -> dict[str, int | None]:
     -----
     As in CheXpert, one certain mention outweighs uncertain ones, and an uncertain one outweighs
     denials. "No Finding" is 1 when no finding is present or uncertain (support devices do not
-    count) and None otherwise; it is never 0. A text without a single letter says nothing at all:
-    every label is None, "No Finding" included.
+    count) and None otherwise; it is never 0. For a text without a single letter every label is
+    None, "No Finding" included.
     """
     labels: dict[str, int | None] = dict.fromkeys(FINDINGS)
     for sentence in _sentences(text):
@@ -184,7 +187,7 @@ def _stronger(old: int | None, new: int) -> int:
 
 
 def _sentences(text: str) -> Iterator[tuple[Mention, ...]]:
-    """What each sentence of a report says."""
+    """Yield the mentions of each sentence of a report."""
     if not isinstance(text, str):
         raise DataError(
             f"a report must be text, not {type(text).__name__}; "
@@ -201,7 +204,7 @@ def _sentences(text: str) -> Iterator[tuple[Mention, ...]]:
 
 @lru_cache(maxsize=1 << 15)
 def _read_sentence(raw: str) -> tuple[Mention, ...]:
-    """Mentions in one lower-case sentence."""
+    """Return the mentions in one lower-case sentence."""
     sentence = _scan(" ".join(_WORD.findall(_REMOVED.sub(" ", raw))))
     if not sentence.findings:
         return ()
@@ -214,7 +217,7 @@ def _read_sentence(raw: str) -> tuple[Mention, ...]:
 
 
 def _scan(words: str) -> _Sentence:
-    """Look up every word of a sentence once."""
+    """Find the findings and cues of a sentence; each word is looked up once."""
     hits: dict[str, list[_Hit]] = {"finding": [], "before": [], "after": [], "stop": []}
     phrases, start = _rules().phrases, 0
     for word in words.split(" "):
@@ -236,7 +239,7 @@ def _scan(words: str) -> _Sentence:
 
 
 def _findings(hits: list[_Hit]) -> list[_Hit]:
-    """One place speaks of a finding once; of two readings the shorter; skipped words never."""
+    """Keep one hit where several of a finding overlap, and drop those that only sound like it."""
     hits.sort(key=lambda hit: (hit.start, hit.kind != "!", hit.end))
     kept: list[_Hit] = []
     reach: dict[str, int] = {}
@@ -248,7 +251,7 @@ def _findings(hits: list[_Hit]) -> list[_Hit]:
 
 
 def _longest(cues: list[_Hit]) -> list[_Hit]:
-    """Of cues that overlap the first, of those that begin together the longest."""
+    """Keep the first of overlapping cues, and the longest of those that begin together."""
     if len(cues) < 2:
         return cues
     cues.sort(key=lambda hit: (hit.start, -hit.end))
@@ -260,7 +263,7 @@ def _longest(cues: list[_Hit]) -> list[_Hit]:
 
 
 def _label(hit: _Hit, sentence: _Sentence) -> int | None:
-    """Label of one hit from its own words and the cues of its clause; None: nothing is said."""
+    """Label a hit by its own words and the cues of its clause; None if it is no statement."""
     turned = _NOT.search(sentence.words, hit.start, hit.end) is not None
     if hit.kind == "-":
         return None if turned else DENIED
@@ -273,7 +276,7 @@ def _label(hit: _Hit, sentence: _Sentence) -> int | None:
 
 
 def _cues(hit: _Hit, sentence: _Sentence) -> set[str]:
-    """Kinds of the cues whose reach covers a hit: all before it in its clause, one after it."""
+    """Return the kinds of the cues of a hit: all before it in its clause, and one after it."""
     first = max((stop for stop in sentence.stops if stop <= hit.start), default=0)
     last = min((stop for stop in sentence.stops if stop >= hit.end), default=len(sentence.words))
     kinds = {cue.kind for cue in sentence.before if first <= cue.start and cue.end <= hit.start}
@@ -286,12 +289,12 @@ def _cues(hit: _Hit, sentence: _Sentence) -> set[str]:
 
 
 def _sides(sentence: _Sentence) -> list[frozenset[str]]:
-    """Sides named in each finding's part of the sentence.
+    """Return the sides named in each finding's part of the sentence.
 
-    A part ends at the last conjunction before the next finding. "Left effusion and atelectasis"
-    gives the side to both, and so do "effusion and atelectasis on the left" and "left opacity,
-    scar or atelectasis being possible" when the words of an explanation stand between; but "left
-    effusion and emphysema" says nothing of a side of the emphysema.
+    A part ends at the last conjunction before the next finding. In "left effusion and
+    atelectasis" and in "effusion and atelectasis on the left" both findings have the side, and so
+    has a finding that explains another one ("left opacity suggesting atelectasis"). In "left
+    effusion and emphysema" the emphysema has none.
     """
     hits, words = sentence.findings, sentence.words
     alone = [hit.finding in DIFFUSE for hit in hits]
@@ -312,7 +315,7 @@ def _sides(sentence: _Sentence) -> list[frozenset[str]]:
 
 
 def _parts(sentence: _Sentence) -> list[str]:
-    """The words that belong to each finding of a sentence."""
+    """Return the words that belong to each finding of a sentence."""
     edges = [0]
     for one, two in pairwise(sentence.findings):
         ends = [m.start() for m in _CONJUNCTION.finditer(sentence.words, one.end, two.start)]
@@ -364,7 +367,7 @@ def _add(table: dict[str, list[_Phrase]], phrase: _Phrase, lines: list[str], gap
 
 
 def _first_words(line: str) -> set[str]:
-    """Words that a line can begin with: "(a|b) c" gives two, "words?" gives two."""
+    """Return the words that a line can begin with: two for "(a|b) c", two for "words?"."""
     head = re.match(r"\(([^()]+)\)|\S+", line)
     words = (head.group(1) or head.group()).split("|") if head else []
     return {form for word in words for form in _forms(word.split()[0])}
@@ -375,17 +378,12 @@ def _forms(word: str) -> tuple[str, ...]:
 
 
 def _sections(name: str) -> Iterator[tuple[str, list[str]]]:
-    """Headings of a data file and the lines below each, without comments."""
-    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-    lines = [line.split("#")[0].strip() for line in text.splitlines()]
-    heading: str | None = None
-    body: list[str] = []
-    for line in filter(None, lines):
-        if line.startswith("["):
-            if heading is not None:
-                yield heading, body
-            heading, body = line.strip("[]"), []
-        else:
-            body.append(line)
-    if heading is not None:
-        yield heading, body
+    """Yield the headings of a data file with the lines below each, without comments."""
+    # For configparser a heading is a section and each line a key without a value.
+    parser = ConfigParser(
+        allow_no_value=True, delimiters=("\0",), inline_comment_prefixes=("#",), interpolation=None
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+    for heading in parser.sections():
+        yield heading, list(parser[heading])

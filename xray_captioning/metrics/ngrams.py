@@ -1,9 +1,10 @@
-"""What all text metrics share: checked pairs of texts, and their n-grams counted with NumPy."""
+"""What all text metrics share: checked columns of texts, and their n-grams counted."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Sized
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ Pairs: TypeAlias = list[tuple[list[str], str]]
 
 
 def checked_pairs(references: References, hypotheses: Sequence[str]) -> Pairs:
-    """Check the two columns every metric begins with and put them side by side.
+    """Check the two columns every text metric begins with and put them side by side.
 
     Parameters
     ----------
@@ -41,22 +42,38 @@ def checked_pairs(references: References, hypotheses: Sequence[str]) -> Pairs:
     Raises
     ------
     DataError
-        When the columns are empty, differ in length or hold anything but text.
+        When the columns are empty, differ in length or hold anything but text; the message
+        names the row.
     """
-    for name, column in (("references", references), ("hypotheses", hypotheses)):
-        if isinstance(column, str):
-            raise DataError(f"{name} is one text; give a list with one text a study")
-    left, right = list(references), list(hypotheses)
-    if len(left) != len(right):
-        raise DataError(
-            f"{len(left)} references and {len(right)} hypotheses: give one of each a study"
-        )
-    if not left:
-        raise DataError("no texts to score: the lists of references and hypotheses are empty")
+    check_columns(references=references, hypotheses=hypotheses)
     return [
         (_texts(f"references[{row}]", reference), _texts(f"hypotheses[{row}]", [hypothesis])[0])
-        for row, (reference, hypothesis) in enumerate(zip(left, right, strict=True))
+        for row, (reference, hypothesis) in enumerate(zip(references, hypotheses, strict=True))
     ]
+
+
+def check_columns(**columns: Sized) -> None:
+    """Check that columns are lists of the same length, and not empty.
+
+    Parameters
+    ----------
+    **columns
+        By the name that a message calls them.
+
+    Raises
+    ------
+    DataError
+        When a column is one text or empty, or two of them differ in length.
+    """
+    for name, column in columns.items():
+        if isinstance(column, str):
+            raise DataError(f"{name} is one text; give a list with one text a study")
+    sizes = {name: len(column) for name, column in columns.items()}
+    if len(set(sizes.values())) > 1:
+        counted = " and ".join(f"{size} {name}" for name, size in sizes.items())
+        raise DataError(f"{counted}: give one of each a study, in the same order")
+    if not all(sizes.values()):
+        raise DataError(f"no texts to score: the lists of {' and '.join(columns)} are empty")
 
 
 def checked_texts(name: str, texts: Sequence[str]) -> list[str]:
@@ -101,51 +118,50 @@ def blocks(pairs: Pairs) -> Iterator[Pairs]:
     return (pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK))
 
 
-@dataclass(frozen=True)
-class NgramCounts:
-    """The n-grams of one order in some texts: text ``text[i]`` has ``code[i]`` ``count[i]`` times.
+class Ngrams(NamedTuple):
+    """The n-grams of one order in some texts, an entry for each occurrence, sorted by text.
 
-    Entries are sorted by text, then by code.
+    The first, the second and the third occurrence of an n-gram in a text have different columns.
+    So the n-grams that two texts share, each as often as both have it, are the columns that both
+    have.
 
-    Parameters
+    Attributes
     ----------
-    order : int
-        Words in a row.
-    text, code, count : ndarray of int64, shape (entries,)
-        Position of the text, number of the n-gram, how often it occurs there.
-    first : ndarray of int64, shape (distinct,)
-        Where in `words` the n-gram of each code occurs for the first time.
-    words : list of str
-        The words of all texts.
+    text, column : ndarray of int64, shape (entries,)
+        The position of the text, and the column of the occurrence.
+    total : ndarray of int64, shape (entries,)
+        How often the text has the n-gram in all.
+    code : ndarray of int64, shape (columns,)
+        The number of the n-gram that a column belongs to.
+    ngrams : list of tuple of str
+        The words of each number.
     """
 
-    order: int
     text: NDArray[np.int64]
+    column: NDArray[np.int64]
+    total: NDArray[np.int64]
     code: NDArray[np.int64]
-    count: NDArray[np.int64]
-    first: NDArray[np.int64]
-    words: list[str]
+    ngrams: list[tuple[str, ...]]
 
-    @property
-    def ngrams(self) -> list[tuple[str, ...]]:
-        """The words of every code."""
-        return [tuple(self.words[start : start + self.order]) for start in self.first]
+    def keys(self, texts: slice, study: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number for the study and the column of some entries, equal where both are."""
+        return study[self.text[texts]] * max(1, len(self.code)) + self.column[texts]
 
 
-def count_ngrams(texts: Sequence[list[str]]) -> list[NgramCounts]:
+def count_ngrams(texts: Sequence[list[str]]) -> Iterator[Ngrams]:
     """Count the n-grams of orders 1 to `MAXIMUM_ORDER`.
 
-    Equal n-grams get equal codes in all texts. The code of n words is the rank of the code of
-    the first n - 1 together with the last word, so no code is ever larger than their number.
+    The number of an n-gram is the rank of the number of its first n - 1 words together with
+    its last word, so that no number is ever larger than there are n-grams.
 
     Parameters
     ----------
     texts : sequence of list of str
         The words of each text.
 
-    Returns
-    -------
-    list of NgramCounts
+    Yields
+    ------
+    Ngrams
         One an order.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
@@ -155,39 +171,26 @@ def count_ngrams(texts: Sequence[list[str]]) -> list[NgramCounts]:
     owner = np.repeat(np.arange(len(texts)), lengths)
     end = np.repeat(np.cumsum(lengths), lengths)
     start, code = np.arange(len(words)), np.zeros(len(words), dtype=np.int64)
-    counts = []
     for order in range(1, MAXIMUM_ORDER + 1):
         fits = start + order <= end[start]
         start, code = start[fits], code[fits]
         joined = code * len(number) + word[start + order - 1]
         _, first, code = np.unique(joined, return_index=True, return_inverse=True)
-        distinct = max(1, len(first))
-        entry, count = np.unique(owner[start] * distinct + code, return_counts=True)
-        text, entry_code = np.divmod(entry, distinct)
-        counts.append(NgramCounts(order, text, entry_code, count, start[first], words))
-    return counts
+        ngrams = [tuple(words[place : place + order]) for place in start[first]]
+        yield _occurrences(owner[start], code, ngrams)
 
 
-def look_up(
-    keys: NDArray[np.int64], values: NDArray[np.float64], wanted: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Find the value of each wanted key, 0 where it is not there.
-
-    Parameters
-    ----------
-    keys : ndarray of int64, shape (n,)
-        Sorted, each once.
-    values : ndarray of float64, shape (n,)
-        Their values.
-    wanted : ndarray of int64, shape (m,)
-        Keys to find.
-
-    Returns
-    -------
-    ndarray of float64, shape (m,)
-        Values or zeros.
-    """
-    if not len(keys):
-        return np.zeros(len(wanted))
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[place] == wanted, values[place], 0.0)
+def _occurrences(
+    text: NDArray[np.int64], code: NDArray[np.int64], ngrams: list[tuple[str, ...]]
+) -> Ngrams:
+    """Give each occurrence of an n-gram in a text a column, see `Ngrams`."""
+    order = np.lexsort((code, text))
+    text, code = text[order], code[order]
+    new = np.diff(text, prepend=-1).astype(bool) | np.diff(code, prepend=-1).astype(bool)
+    first, place = np.flatnonzero(new), np.cumsum(new) - 1
+    total = np.diff(first, append=len(code))[place]
+    most = int(total.max(initial=1))
+    columns, column = np.unique(
+        code * most + np.arange(len(code)) - first[place], return_inverse=True
+    )
+    return Ngrams(text, column, total, columns // most, ngrams)

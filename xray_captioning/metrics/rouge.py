@@ -30,31 +30,8 @@ _BETA_SQUARED = 1.2**2
 _ALPHANUMERIC = re.compile("[a-z0-9]+")
 
 
-def rouge_l(references: References, hypotheses: Sequence[str]) -> float:
-    """Compute the mean ROUGE-L of a system.
-
-    Parameters
-    ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
-    """
-    return float(rouge_l_rows(references, hypotheses).mean())
-
-
 def rouge_l_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
-    """Compute the ROUGE-L of every study.
+    """Compute the COCO ROUGE-L of every study; a system's ROUGE-L is their mean.
 
     Parameters
     ----------
@@ -74,19 +51,71 @@ def rouge_l_rows(references: References, hypotheses: Sequence[str]) -> NDArray[n
     DataError
         When the columns are empty, differ in length or hold anything but text.
     """
-    pairs = checked_pairs(references, hypotheses)
-    return np.array([_score(texts, hypothesis) for texts, hypothesis in pairs])
+    best = []
+    for texts, hypothesis in checked_pairs(references, hypotheses):
+        precision, recall = _shares(_WordOrder([_words(text) for text in texts]), hypothesis)
+        best.append((precision.max(), recall.max()))
+    return _f_measure(*np.array(best).T)
 
 
-def _score(references: list[str], hypothesis: str) -> float:
-    words = hypothesis.split() or [""]
-    targets = [text.split() or [""] for text in references]
-    common = [longest_common_subsequence(target, words) for target in targets]
-    precision = max(common) / len(words)
-    recall = max(n / len(target) for n, target in zip(common, targets, strict=True))
-    if not precision:
-        return 0.0
-    return (1 + _BETA_SQUARED) * precision * recall / (recall + _BETA_SQUARED * precision)
+def rouge_l_of_constants(
+    references: Sequence[str], candidates: Sequence[str]
+) -> NDArray[np.float64]:
+    """Compute the ROUGE-L of systems that say one fixed text of every study, shape (candidates,).
+
+    Arguments are those of `xray_captioning.metrics.bleu.bleu_of_constants`; to rounding the result
+    is the mean of what `rouge_l_rows` gives each of them.
+    """
+    order = _WordOrder([_words(text) for text in references])
+    return np.array([_f_measure(*_shares(order, text)).mean() for text in candidates])
+
+
+def _words(text: str) -> list[str]:
+    return text.split() or [""]
+
+
+class _WordOrder:
+    """Texts prepared for the longest subsequence that each of them shares with another text.
+
+    The texts lie one behind the other in one large integer, a bit a word and a free bit after
+    each text. One row of the usual table is kept in such an integer (a zero where the length
+    grows by one), so that a row of all texts' tables is an addition and two bit operations; what
+    the addition carries over ends in the free bit.
+    """
+
+    def __init__(self, texts: Sequence[Sequence[str]]) -> None:
+        self.lengths = np.array([len(text) for text in texts])
+        ends = np.cumsum(self.lengths + 1)
+        self.starts, self.bits = ends - self.lengths - 1, int(ends[-1])
+        self.places: dict[str, int] = {}
+        for start, text in zip(self.starts.tolist(), texts, strict=True):
+            for place, word in enumerate(text, start):
+                self.places[word] = self.places.get(word, 0) | 1 << place
+        free = sum(1 << end - 1 for end in ends.tolist())
+        self.everywhere = (1 << self.bits) - 1 - free
+
+    def common(self, words: Sequence[str]) -> NDArray[np.int64]:
+        """Return the length of the longest common subsequence with each text, shape (texts,)."""
+        row = self.everywhere
+        for word in words:
+            matched = row & self.places.get(word, 0)
+            row = (row + matched | row - matched) & self.everywhere
+        data = np.frombuffer(row.to_bytes(self.bits // 8 + 1, "little"), np.uint8)
+        ones = np.add.reduceat(np.unpackbits(data, bitorder="little"), self.starts, dtype=np.int64)
+        return self.lengths - ones
+
+
+def _shares(order: _WordOrder, hypothesis: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return precision and recall of a hypothesis against each text."""
+    words = _words(hypothesis)
+    common = order.common(words)
+    return common / len(words), common / order.lengths
+
+
+def _f_measure(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
+    scale = recall + _BETA_SQUARED * precision
+    product = (1 + _BETA_SQUARED) * precision * recall
+    return np.divide(product, scale, out=np.zeros(len(scale)), where=scale > 0)
 
 
 def rouge_score_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
@@ -94,20 +123,13 @@ def rouge_score_rows(references: References, hypotheses: Sequence[str]) -> NDArr
 
     Parameters
     ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
+    references, hypotheses : sequence
+        As `rouge_l_rows` takes them.
 
     Returns
     -------
     ndarray of float64, shape (studies, 3)
         From 0 to 1; 0 where either text has no word, or for ROUGE-2 fewer than two.
-
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
     """
     pairs = checked_pairs(references, hypotheses)
     return np.array([_best_f1(texts, hypothesis) for texts, hypothesis in pairs])
@@ -125,37 +147,10 @@ def _f1s(target: list[str], said: list[str]) -> tuple[float, float, float]:
     return (
         _f1((Counter(target) & Counter(said)).total(), words),
         _f1(bigrams.total(), words - 2),
-        _f1(longest_common_subsequence(target, said), words),
+        _f1(int(_WordOrder([target]).common(said)[0]), words),
     )
 
 
 def _f1(common: int, both: int) -> float:
     """F1 of what is common from the sizes of both sides together."""
     return 2 * common / both if common else 0.0
-
-
-def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
-    """Count the words of the longest subsequence that two word lists share.
-
-    One row of the usual table is kept as the bits of one integer (a zero where the length grows
-    by one), so that a whole row is an addition and two bit operations.
-
-    Parameters
-    ----------
-    first, second : sequence of str
-        Words.
-
-    Returns
-    -------
-    int
-        The length.
-    """
-    places: dict[str, int] = {}
-    for place, word in enumerate(first):
-        places[word] = places.get(word, 0) | 1 << place
-    everywhere = (1 << len(first)) - 1
-    row = everywhere
-    for word in second:
-        matched = row & places.get(word, 0)
-        row = (row + matched | row - matched) & everywhere
-    return len(first) - row.bit_count()

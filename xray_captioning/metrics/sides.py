@@ -1,4 +1,4 @@
-"""Whether two sets of reports put the same findings on the same side."""
+"""Agreement of two sets of reports on the sides of findings."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,30 +6,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.metrics.clinical import check_pair, share
+from xray_captioning.metrics.clinical import share
 from xray_captioning.metrics.labeler import DENIED, find_mentions
+from xray_captioning.metrics.ngrams import check_columns
 
 
 class SideScores(NamedTuple):
-    """Shares of same sides; a share of nothing is nan.
+    """How often both texts name the same side of a finding; a share of nothing is nan."""
 
-    The reference names a side of `lateralised` findings, and `shared` of them are asserted by the
-    hypothesis too. Those that have the same side there are the share `side_agreement` of the
-    shared ones and the share `side_recall` of them all.
-    """
-
-    side_agreement: float
-    side_recall: float
-    shared: int
-    lateralised: int
+    side_agreement: float  # same sides among `shared`
+    side_recall: float  # same sides among `lateralised`
+    shared: int  # of those, findings that the hypothesis asserts too
+    lateralised: int  # findings whose side the reference names
 
 
 def asserted_sides(text: str) -> dict[str, frozenset[str]]:
-    """Name the findings that a report asserts, certain or not, and the sides it gives them.
-
-    Parameters
-    ----------
-    text : str
+    """Return the findings that a report asserts, certain or not, and their sides.
 
     Returns
     -------
@@ -49,11 +41,7 @@ def asserted_sides(text: str) -> dict[str, frozenset[str]]:
 
 
 def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """Count the findings with a side in each study: what a bootstrap adds up.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
+    """Count the findings with a side in each study, which a bootstrap adds up.
 
     Returns
     -------
@@ -66,7 +54,7 @@ def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
     DataError
         If there is nothing to score, the two differ in length, or a text is no string.
     """
-    check_pair(references, hypotheses)
+    check_columns(references=references, hypotheses=hypotheses)
     counts = np.zeros((len(references), 3), dtype=np.int64)
     for row, reference, hypothesis in zip(counts, references, hypotheses, strict=True):
         said = asserted_sides(hypothesis)
@@ -81,10 +69,6 @@ def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
 
 def side_agreement(references: Sequence[str], hypotheses: Sequence[str]) -> SideScores:
     """Compare the sides of hypotheses with those of their references.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
 
     Returns
     -------

@@ -184,13 +184,13 @@ def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        What :func:`xray_captioning.evaluation.table.system_row` gives, and ``contradictions``, the
-        number of findings that one text asserts and the other denies.
+        What :func:`xray_captioning.evaluation.systems.score_system` gives, and
+        ``contradictions``, the number of findings that one text asserts and the other denies.
     """
-    from xray_captioning.evaluation.table import System, system_row
+    from xray_captioning.evaluation.systems import System, score_system
     from xray_captioning.metrics.clinical import contradictions
 
-    rows = [system_row([reference], System(name, None, [text])) for name, text in texts.items()]
+    rows = [score_system([reference], System(name, None, [text])) for name, text in texts.items()]
     opposed = [len(contradictions([reference], [text])) for text in texts.values()]
     return [{"text": row["system"], **row, "contradictions": n} for row, n in zip(rows, opposed)]
 

@@ -1,4 +1,4 @@
-"""What readers answered, read strictly and unblinded with the key."""
+"""The answers of readers: read, checked and unblinded with the key."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from xray_captioning.review.sheet import unguarded
 
 
 class Rating(NamedTuple):
-    """What one reader thinks of one text.
+    """How one reader rates one text.
 
     Attributes
     ----------
     reader, study, system : str
     repeat : bool
-        Whether the reader had met the study before.
+        Whether the reader had rated the study before.
     values : tuple of float
-        One a criterion, 1 to 5; not-a-number where there is no answer.
+        One a criterion, from 1 to 5; nan where there is no answer.
     note : str
     """
 
@@ -41,8 +41,8 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
     ----------
     key : Key
     paths : sequence of Path
-        CSV files that the page exported, or filled-in sheets; other columns than ``sheet``,
-        ``case``, ``text``, the criteria and ``note`` are not needed.
+        CSV files that the page exported, or filled-in sheets. They need the columns ``sheet``,
+        ``case``, ``text``, the criteria and ``note``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Who reads which study in which order, and the key that tells it again afterwards."""
+"""The design of a reading study: who reads what in which order, and the key to it."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Sheet:
     cases : list of Case
         In the order of reading; the first is case 1.
     sheet : str
-        Identifies the sheet in its answers; made from what the reader sees and nothing else.
+        Identifies the sheet in its answers; computed only from what the reader sees.
     sha256 : dict of str to str
-        Of each file in the folder.
+        Digest of each file in the folder.
     """
 
     reader: str
@@ -63,14 +63,14 @@ class Sheet:
 
 @dataclass
 class Key:
-    """What the owner of the study keeps.
+    """What the owner of a reading study keeps: which system wrote which text.
 
     Parameters
     ----------
     systems : tuple of str
         The two that are compared, in the order they were asked for.
     studies : list of str
-        Those that are read.
+        Ids of the studies that are read.
     identical : int
         In how many of them both systems wrote the same.
     captions_sha256 : str
@@ -144,9 +144,9 @@ def draw_sheets(
     repeats: int,
     rng: np.random.Generator,
 ) -> list[Sheet]:
-    """Draw what each reader sees: all studies in an order of the reader's own.
+    """Draw what each reader sees: all studies, in another order for each reader.
 
-    Each system is Text 1 in half of a reader's cases, so that a liking for what stands first
+    Each system is Text 1 in half of a reader's cases, so that a preference for the first text
     favours neither.
 
     Parameters
@@ -155,8 +155,7 @@ def draw_sheets(
     systems : tuple of str
     readers : int
     repeats : int
-        How many cases come again at the end, in an order drawn anew: those met first, so that
-        as much as possible lies between.
+        How many of the first cases are shown again at the end, in a new order.
     rng : numpy.random.Generator
         The only source of chance.
 

@@ -8,7 +8,6 @@ import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from xray_captioning.data.table import read_table
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation.pages import render
 from xray_captioning.files import atomic_write, sha256_file
 from xray_captioning.review.design import CRITERIA, Key, Sheet, draw_sheets
 from xray_captioning.review.pictures import picture_uri
@@ -42,8 +42,8 @@ def export_study(
 ) -> Key:
     """Write a reading study, whole or not at all.
 
-    Chance depends on the seed and on every byte of `captions`, which no reader has: who knows
-    the seed and this program still cannot draw the order again.
+    What is drawn depends on the seed and on every byte of `captions`, which no reader has. So
+    nobody who only knows the seed and this program can draw the same order again.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def export_study(
         Folder to make, which may exist if it is empty: ``key.json`` and, for each reader, a
         folder with ``sheet.html`` and ``sheet.csv``.
     views : mapping of str to sequence of (path, view), optional
-        Images by study; a study without one is left out. Where it is absent, the sheets name
-        the studies, so that a reader can look them up.
+        Images by study; a study without one is left out. Without `views` the sheets name the
+        studies, so that a reader can look up the images.
     studies : int
         How many are drawn; all of them if there are no more.
     readers : int
@@ -72,7 +72,7 @@ def export_study(
     Raises
     ------
     ConfigError
-        The systems are one and the same, or more cases shall come again than there are.
+        The two systems are the same one, or there are more repeats than studies.
     DataError
         The table cannot be used, or `out` is not an empty folder.
     """
@@ -86,7 +86,7 @@ def export_study(
     rng = np.random.default_rng([seed, int(digest, 16)])
     drawn = [usable[i] for i in rng.permutation(len(usable))[:studies]]
     if repeats > len(drawn):
-        raise ConfigError(f"{repeats} repeats of {len(drawn)} studies cannot be; ask for fewer")
+        raise ConfigError(f"{repeats} repeats of {len(drawn)} studies are too many; ask for fewer")
     sheets = draw_sheets(drawn, systems, readers, repeats, rng)
     identical = sum(texts[study][0] == texts[study][1] for study in drawn)
     key = Key(systems, sorted(drawn), identical, digest, seed, sheets)
@@ -106,25 +106,20 @@ def read_texts(path: Path, systems: tuple[str, str]) -> Texts:
     Raises
     ------
     ConfigError
-        The two are one and the same.
+        The two are the same one.
     DataError
-        A column is missing, a study stands twice or has no id.
+        A column is missing, or a study has two rows or no id.
     """
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
-    rows = read_table(path, ("study_id",), lower=False)
+    rows = read_table(path, ("study_id", *systems), lower=False)
     if not rows:
         raise DataError(f"{path}: has no row; give a row a study")
-    columns = [name for name in rows[0] if name != "study_id"]
-    for name in systems:
-        if name not in columns:
-            found = ", ".join(columns[:20]) or "none"
-            raise DataError(f"{path}: has no system {name}; choose from: {found}")
     texts: Texts = {}
     for number, row in enumerate(rows, 2):
         study = row["study_id"].strip()
         if not study or study in texts:
-            what = f"study {study} stands twice" if study else "study_id is empty"
+            what = f"study {study} has two rows" if study else "study_id is empty"
             raise DataError(f"{path}, row {number}: {what}; give each study one row")
         first, second = (" ".join(row[name].split()) for name in systems)
         texts[study] = first, second
@@ -134,9 +129,9 @@ def read_texts(path: Path, systems: tuple[str, str]) -> Texts:
 def sheet_files(
     sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None
 ) -> dict[str, bytes]:
-    """Make a reader's files and give the sheet its name.
+    """Return a reader's files, and name the sheet.
 
-    The system of a text is used to look the text up, and for nothing else.
+    Nothing in the files depends on which system wrote a text, but for the texts.
 
     Parameters
     ----------
@@ -176,13 +171,8 @@ def _pictures(views: Views) -> Pictures:
 
 
 def _page(name: str, cases: list[dict[str, Any]]) -> bytes:
-    """Put the cases into the page; inside a script no text may close it or open a comment."""
     values = {"sheet": name, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA}
-    text = json.dumps({**values, "cases": cases})  # ASCII: also no line separator of JavaScript's
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    page = resources.files(__package__).joinpath("page.html").read_text("utf-8")
-    return page.replace("{{sheet}}", text).encode("utf-8")
+    return render("review/page.html", sheet={**values, "cases": cases}).encode("utf-8")
 
 
 def _table(name: str, cases: list[dict[str, Any]]) -> bytes:

@@ -1,8 +1,7 @@
-"""What a reading study found: means, preferences and agreement."""
+"""The results of a reading study: means, preferences and agreement."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
@@ -23,8 +22,8 @@ RESAMPLES = 2000
 def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, Any]:
     """Compare the two systems of a reading study.
 
-    Intervals hold 95 % of the means of 2,000 bootstrap samples of studies, with all that the
-    readers said of a study kept together.
+    Intervals hold 95 % of the means of 2,000 bootstrap samples of studies. All ratings of a study
+    are drawn together.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
     Returns
     -------
     dict
-        Can be written as JSON; a number that cannot be had is None.
+        Can be written as JSON; a number that does not exist is None.
 
         ============= ========================================================================
         systems       The two names, A and B below.
@@ -73,8 +72,11 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
         for i, system in enumerate(key.systems)
         for j, name in enumerate(CRITERIA)
     ]
-    pairs = [(*names, first[i], first[j]) for (i, j), names in _pairs(readers)]
-    twice = [(name, name, first[i], again[i]) for i, name in enumerate(readers)]
+    pairs = [
+        (one, other, values, others)
+        for (one, values), (other, others) in combinations(zip(readers, first), 2)
+    ]
+    twice = list(zip(readers, readers, first, again))
     names = [*CRITERIA, "total"]
     return {
         "systems": list(key.systems),
@@ -110,8 +112,8 @@ def weighted_kappa(first: Array, second: Array) -> float | None:
     Returns
     -------
     float or None
-        1 for equal ratings, 0 for what chance gives; None for no rating, or where both readers
-        gave one and the same number throughout, so that chance explains everything.
+        1 for equal ratings, 0 for what chance gives; None without ratings, or where both readers
+        always gave the same number, so that chance explains everything.
 
     References
     ----------
@@ -128,22 +130,20 @@ def weighted_kappa(first: Array, second: Array) -> float | None:
 
 
 def sign_test(above: int, below: int) -> float | None:
-    """Return the two-sided p of so uneven a count if both were equally likely; ties do not count.
+    """Return the two-sided p-value of the sign test; ties do not count.
 
     References
     ----------
     .. [1] W. J. Dixon and A. M. Mood, "The statistical sign test", Journal of the American
        Statistical Association 41(236), 1946.
     """
-    n = above + below
-    if not n:
-        return None
-    tail = sum(math.comb(n, k) for k in range(min(above, below) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    from scipy.stats import binomtest
+
+    return float(binomtest(above, above + below).pvalue) if above + below else None
 
 
 def _cube(key: Key, readers: list[str], ratings: Sequence[Rating], repeat: bool) -> Array:
-    """Return ratings by reader, study, system and criterion; not-a-number where there is none."""
+    """Return ratings by reader, study, system and criterion; nan where there is none."""
     shape = len(readers), len(key.studies), len(key.systems), len(CRITERIA)
     values = np.full(shape, np.nan)
     places = {study: i for i, study in enumerate(key.studies)}
@@ -182,7 +182,7 @@ def _mean(values: Array, draws: Array) -> dict[str, Any]:
 def _preference(differences: Array) -> dict[str, Any]:
     """Count signs of (readers, studies): by reading, and by study for the test.
 
-    Two readings of one study are no two independent observations.
+    Two readings of the same study are not independent, so the test counts studies.
     """
     readings = _signs(differences[np.isfinite(differences)])
     studies = _signs(np.nansum(differences, axis=0)[np.isfinite(differences).any(axis=0)])
@@ -192,11 +192,6 @@ def _preference(differences: Array) -> dict[str, Any]:
 def _signs(values: Array) -> dict[str, int]:
     signs = {"above": values > 0, "below": values < 0, "ties": values == 0}
     return {name: int(where.sum()) for name, where in signs.items()}
-
-
-def _pairs(readers: list[str]) -> list[tuple[tuple[int, int], tuple[str, str]]]:
-    places = combinations(range(len(readers)), 2)
-    return [((i, j), (readers[i], readers[j])) for i, j in places]
 
 
 def _agreements(pairs: Sequence[tuple[str, str, Array, Array]]) -> Rows:
@@ -215,7 +210,7 @@ def _agreement(first: Array, second: Array) -> dict[str, Any]:
 
 
 def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:
-    """Count a reader's ratings, and those that are missing of all that were asked for."""
+    """Count the ratings that a reader gave, and those that are missing."""
     asked = 2 * next(len(sheet.cases) for sheet in key.sheets if sheet.reader == reader)
     values = np.array([r.values for r in ratings if r.reader == reader])
     given = np.isfinite(values).sum(axis=0)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from xray_captioning.evaluation.table import format_table
+from xray_captioning.evaluation.table import format_markdown, format_table
 from xray_captioning.review.design import CRITERIA
 
 Rows = list[dict[str, Any]]
 
 
 def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
-    """Lay out what `summarise` found.
+    """Return what `summarise` found as tables with headings.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
         Without a line end after the last line.
     """
     heading = "## " if markdown else ""
-    layout = _markdown if markdown else format_table
+    layout = format_markdown if markdown else format_table
     parts = [f"# {_title(summary)}" if markdown else _title(summary)]
     for name, rows, otherwise in _sections(summary):
         parts.append(heading + name)
@@ -104,20 +104,3 @@ def _answers(summary: dict[str, Any]) -> Rows:
         }
         for row in summary["readers"]
     ]
-
-
-def _markdown(rows: Rows) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    """Return a value as a cell; what readers wrote is not to be taken for markup."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    text = str(value).replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;")
-    for character in "|`*_[]":
-        text = text.replace(character, f"\\{character}")
-    return text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from xray_captioning.captioner.calibration import hedged, is_unfamiliar, sure_labels
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.captioner.confidence import hedged, is_unfamiliar, sure_labels
 from xray_captioning.serving.batching import Done
 from xray_captioning.serving.engine import Reading
 from xray_captioning.serving.settings import Settings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.captioner.confidence import hedged, is_unfamiliar, sure_labels
+from xray_captioning.captioner.calibration import hedged, is_unfamiliar, sure_labels
 from xray_captioning.data.containers import JPEG, check_jpeg, check_png
 from xray_captioning.data.dicom.pixels import decode_dicom, is_dicom, view_of
 from xray_captioning.data.images import decode_image, frontal_first, opencv

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from xray_captioning.captioner.confidence import NOT_CONFIDENT
+from xray_captioning.captioner.calibration import NOT_CONFIDENT
 from xray_captioning.serving.app_parts import Result, Rows, strength, unfamiliar, withheld_sentences
 
 SHADE = (0, 114, 178)  # blue of Okabe and Ito: told from grey with every kind of colour vision

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.systems import in_order, read_captions
+from xray_captioning.evaluation.caption_files import in_order, read_captions
 
 
 def read(folder: Path, name: str, content: str | object) -> dict:
@@ -54,7 +54,7 @@ def test_json(tmp_path: Path, content: object, expected: object) -> None:
     [
         ("t.csv", "study_id,a\n", "has no row"),
         ("t.csv", "study_id,reference\n1,x\n", "no column beside study_id"),
-        ("t.csv", "study_id,a\n1,x\n1,y\n", "study 1 stands twice"),
+        ("t.csv", "study_id,a\n1,x\n1,y\n", "study 1 is named twice"),
         ("t.csv", "uid,a\n1,x\n", "lacks the column study_id"),
         ("t.txt", "", "is empty"),
         ("t.json", "{", "not valid JSON"),
@@ -66,7 +66,7 @@ def test_json(tmp_path: Path, content: object, expected: object) -> None:
         ("t.json", [{"x": "a"}], "entry 1: needs a study_id"),
         ("t.json", [{"id": 1, "x": "a"}, {"id": 2}], "entry 2: lacks x"),
         ("t.json", [{"id": 1, "x": "a"}, "b"], "entry 2: lacks id"),
-        ("t.json", [{"id": 1, "x": "a"}, {"id": 1, "x": "b"}], "study 1 stands twice"),
+        ("t.json", [{"id": 1, "x": "a"}, {"id": 1, "x": "b"}], "study 1 is named twice"),
     ],
 )
 def test_what_is_no_system_is_refused(

@@ -1,4 +1,4 @@
-"""What every score of a system is made of, study by study, so that scores of any sample are sums.
+"""Sufficient statistics of every score, study by study, so that any sample's scores are sums.
 
 A resample of studies is a row of weights: how often each study was drawn. Its scores need no text,
 only the weighted sums of these statistics.
@@ -14,7 +14,6 @@ from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
 from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.cider import cider_rows
 from xray_captioning.metrics.clinical import (
-    Texts,
     confusion,
     example_f1,
     label_matrix,
@@ -45,7 +44,6 @@ _ROWS = 1 << 16  # studies whose small integers become floats at a time
 def study_statistics(
     references: Sequence[str],
     hypotheses: Sequence[str],
-    labels: Texts | None = None,
     reports: Sequence[str] | None = None,
 ) -> Statistics:
     """Compute the statistics of one system.
@@ -54,8 +52,6 @@ def study_statistics(
     ----------
     references, hypotheses : sequence of str
         One text of each a study.
-    labels : int8 array (studies, 18), optional
-        `label_matrix` of the reports, where it is already known.
     reports : sequence of str, optional
         Texts whose findings and sides count, where they are not the references.
 
@@ -79,8 +75,7 @@ def study_statistics(
     """
     checked_pairs(references, hypotheses)
     reports = references if reports is None else reports
-    reference = label_matrix(reports) if labels is None else labels
-    hypothesis = label_matrix(hypotheses)
+    reference, hypothesis = label_matrix(reports), label_matrix(hypotheses)
     statistics: Statistics = {
         "n": np.ones(len(reference), dtype=np.int8),
         "bleu": bleu_statistics(references, hypotheses),
@@ -112,8 +107,10 @@ def weighted_scores(statistics: Statistics, weights: NDArray[Any]) -> dict[str, 
     Returns
     -------
     dict of str to ndarray of float64, shape (resamples,)
-        By the names that `text_scores`, `clinical_scores` and `side_agreement` use; nan where a
-        score is a share of nothing.
+        By the names that `score`, `clinical_scores` and `side_agreement` use, and ``ROUGE-1``,
+        ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1), ``chrF`` (0 to 100),
+        ``mean_length`` (words) and ``length_ratio`` (words over those of the closest references);
+        nan where a score is a share of nothing.
     """
     sums = {name: _weighted_sum(weights, values) for name, values in statistics.items()}
     scores = _text_scores(sums)

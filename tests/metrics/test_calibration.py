@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss
+
+from xray_captioning.errors import DataError
+from xray_captioning.metrics import calibration as module
+from xray_captioning.metrics.calibration import calibration_scores, sentence_is_right
+from xray_captioning.plots.reliability import reliability_diagram
+
+SENTENCES = [
+    ("Small left pleural effusion.", "left pleural effusion . cardiomegaly .", True),
+    ("Small right pleural effusion.", "left pleural effusion .", False),
+    ("Small bilateral pleural effusions.", "left pleural effusion .", False),
+    ("Small pleural effusion.", "left pleural effusion .", True),
+    ("Small left pleural effusion.", "pleural effusion .", True),
+    ("Cardiomegaly and left pleural effusion.", "left pleural effusion .", False),
+    ("Cardiomegaly.", "heart size is normal .", False),
+    ("Cardiomegaly.", "possible cardiomegaly .", True),
+    ("No pleural effusion.", "cardiomegaly .", True),
+    ("No pleural effusion.", "small left pleural effusion .", False),
+    ("No acute disease.", "no acute cardiopulmonary abnormality .", True),
+    ("No acute disease.", "cardiomegaly .", False),
+    ("No acute disease.", "left chest wall pacemaker .", True),
+]
+
+
+def test_a_sentence_is_right_where_the_reference_bears_it_out():
+    for sentence, reference, right in SENTENCES:
+        assert sentence_is_right(sentence, reference) is right, (sentence, reference)
+
+
+def test_a_fully_reliable_and_a_fully_wrong_speaker():
+    outcomes = [True, False, True, True]
+    good = calibration_scores([1, 0, 1, 1], outcomes)
+    assert (good.brier, good.calibration_error, good.right, good.n) == (0, 0, 0.75, 4)
+    bad = calibration_scores([0, 1, 0, 0], outcomes)
+    assert (bad.brier, bad.calibration_error) == (1, 1)
+
+
+def test_numbers_by_hand(monkeypatch):
+    # Two bins of two: (0.2, 0.4) with half right, (0.6, 0.8) with all right.
+    monkeypatch.setattr(module, "BINS", 2)
+    found = calibration_scores([0.8, 0.2, 0.6, 0.4], [True, False, True, True])
+    assert found.brier == pytest.approx((0.04 + 0.04 + 0.16 + 0.36) / 4)
+    assert found.calibration_error == pytest.approx((0.2 + 0.3) / 2)
+    assert [b.n for b in found.bins] == [2, 2]
+    # Wilson's interval of 1 in 2 is .0945 to .9055 (Newcombe 1998).
+    assert found.bins[0].low == pytest.approx(0.0945, abs=1e-4)
+    assert found.bins[0].high == pytest.approx(0.9055, abs=1e-4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
+def test_shares_stay_shares(pairs):
+    stated, outcome = zip(*pairs)
+    found = calibration_scores(stated, outcome)
+    assert 0 <= found.calibration_error <= 1
+    assert found.brier == pytest.approx(brier_score_loss(outcome, stated, pos_label=True))
+    assert sum(b.n for b in found.bins) == found.n == len(pairs)
+    assert all(0 <= b.low <= b.right <= b.high <= 1 for b in found.bins)
+
+
+def test_nothing_to_compare():
+    with pytest.raises(DataError, match="0 confidences"):
+        calibration_scores([], [])
+    with pytest.raises(DataError, match="2 confidences and 1 outcomes"):
+        calibration_scores([0.5, 0.5], [True])
+
+
+def test_the_plot_shows_every_curve(tmp_path):
+    import cv2
+
+    rng = np.random.default_rng(0)
+    stated = rng.uniform(0.5, 1, 300)
+    curves = {
+        "one": calibration_scores(stated, rng.random(300) < stated),
+        "two": calibration_scores(stated**3, rng.random(300) < stated),
+    }
+    reliability_diagram({n: c.bins for n, c in curves.items()}, tmp_path / "plot.png")
+    image = cv2.imread(str(tmp_path / "plot.png"))
+    colours = {tuple(colour) for colour in image.reshape(-1, 3)[:, ::-1].tolist()}
+    assert {(0x99, 0x99, 0x99), (0x00, 0x72, 0xB2)} <= colours

@@ -1,0 +1,182 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xray_captioning.bundles.bundle import bundle_files
+from xray_captioning.captioner.calibration import Calibration
+from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.cli import main
+from xray_captioning.errors import DataError
+from xray_captioning.phantom.dataset import write_phantoms
+from xray_captioning.training.calibration import (
+    Outcomes,
+    evaluate_calibration,
+    fit_confidence,
+    fit_familiar,
+)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_a_known_line_is_found_again():
+    rng = np.random.default_rng(0)
+    found = -rng.gamma(2, 0.2, 20000)
+    right = rng.random(20000) < sigmoid(5 * found + 3)
+    slope, intercept = fit_confidence(found, right)
+    assert (slope, intercept) == pytest.approx((5, 3), abs=0.2)
+
+
+@pytest.mark.parametrize("outcome", [True, False])
+def test_a_fit_without_a_mistake_is_not_sure_of_itself(outcome):
+    found = np.linspace(-1, 0, 50)
+    slope, intercept = fit_confidence(found, np.full(50, outcome))
+    stated = sigmoid(slope * found + intercept)
+    expected = 51 / 52 if outcome else 1 / 52
+    np.testing.assert_allclose(stated, expected, atol=0.01)
+
+
+def test_nothing_to_fit():
+    with pytest.raises(DataError, match="no sentence"):
+        fit_confidence(np.zeros(0), np.zeros(0, bool))
+
+
+def test_many_images_give_their_own_covariance():
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(4, 4))
+    points = (rng.normal(size=(50000, 4)) @ mixing + 3).astype("float32")
+    centre, precision = fit_familiar(points)
+    np.testing.assert_allclose(centre, points.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(precision @ np.cov(points.T), np.eye(4), atol=0.05)
+
+
+def test_few_images_in_many_channels_and_a_dead_channel_do_no_harm():
+    points = np.random.default_rng(0).normal(size=(10, 40)).astype("float32")
+    points[:, 3] = 1
+    centre, precision = fit_familiar(points)
+    assert np.isfinite(precision).all()
+    assert np.linalg.eigvalsh(precision).min() > 0
+    assert centre.dtype == precision.dtype == np.float32
+
+
+def test_what_is_measured():
+    known = Calibration(2.0, 1.0, np.zeros(1, "float32"), np.ones((1, 1), "float32"), 2.0)
+    pooled = np.array([[[1.0]], [[5.0]]], "float32")
+    outcomes = Outcomes(
+        pooled, np.ones((2, 1), bool), np.array([-0.5, -0.5]), np.array([True, False])
+    )
+    values, curves = evaluate_calibration(known, outcomes)
+    assert values["flagged"] == 0.5
+    calibrated = values["sentences"]["calibrated"]  # .5 is stated twice, of one right sentence
+    assert (calibrated["Brier"], calibrated["right"]) == pytest.approx((0.25, 0.5))
+    assert curves["uncalibrated"].brier == pytest.approx(((1 - np.exp(-0.5)) ** 2 + np.exp(-1)) / 2)
+
+
+@pytest.fixture
+def bundle(tiny_run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tiny_run, tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a model that has learned nothing write two sentences, the more probable one right."""
+
+    def said(captions, references, config):
+        for number, _ in enumerate(captions):
+            yield from ((-0.1, True), (-1.0, number % 3 == 0))
+
+    monkeypatch.setattr("xray_captioning.training.calibration._compared", said)
+
+
+@pytest.mark.usefixtures("compared")
+def test_the_command(
+    bundle: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {name: (bundle / name).read_bytes() for name in bundle_files(bundle)}
+    plot = tmp_path / "plot.png"
+    line = ["calibrate", "--bundle", bundle, "--data", phantoms]
+    assert run(*line, "--plot", plot) == 0
+    assert "other studies are flagged as strange" in capfd.readouterr().out
+    changed = {name for name in before if (bundle / name).read_bytes() != before[name]}
+    assert changed == {"README.md"}
+    about = json.loads((bundle / "calibration.json").read_text("utf-8"))["about"]
+    split = json.loads((bundle / "split.json").read_text("utf-8"))
+    assert about["fitted"]["part"] == "val"
+    assert about["fitted"]["studies"] == len(split["val"])
+    assert about["fitted"]["training_studies"] == len(split["train"])
+    assert about["measured"]["studies"] == len(split["test"])
+    assert plot.stat().st_size > 5000
+    captioner = Captioner.load(bundle)
+    assert captioner.calibration is not None
+    first = (bundle / "calibration.h5").read_bytes(), (bundle / "calibration.json").read_bytes()
+    assert run(*line) == 0
+    again = (bundle / "calibration.h5").read_bytes(), (bundle / "calibration.json").read_bytes()
+    assert first == again
+
+
+def test_a_fit_that_tells_nothing_apart_changes_nothing(
+    bundle: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
+    mistaken = [(-0.1, False), (-1.0, True)] * 5
+    monkeypatch.setattr("xray_captioning.training.calibration._compared", lambda *_: iter(mistaken))
+    capfd.readouterr()
+    assert run("calibrate", "--bundle", bundle, "--data", phantoms) == 2
+    assert "10 sentences the more probable ones are" in capfd.readouterr().err
+    assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}
+
+
+@pytest.mark.usefixtures("compared")
+def test_other_studies_can_measure_it(bundle: Path, phantoms: Path, tmp_path: Path) -> None:
+    other = write_phantoms(tmp_path / "other", 6, seed=4, size=64)
+    line = ["calibrate", "--bundle", bundle, "--data", phantoms]
+    assert run(*line, "--check", other, "--part", "test") == 0
+    about = json.loads((bundle / "calibration.json").read_text("utf-8"))["about"]
+    assert about["fitted"]["part"] == "test"
+    assert (about["measured"]["source"], about["measured"]["studies"]) == ("other", 6)
+
+
+def swapped(bundle: Path, path: Path) -> Path:
+    """Write a split whose validation studies were trained on."""
+    from xray_captioning.data.splits import Split
+
+    split = Split.from_json(bundle / "split.json")
+    Split(split.val, split.train, split.test).to_json(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--data {data} --split {swapped}", "was trained on 12 of the val studies"),
+        ("--data {data} --check {data}", "was trained on 12 of the test studies"),
+        ("--data {data} --plot plot.pdf", "let its name end in .png"),
+        ("--data {data} --bundle {encoder}", "holds an encoder only"),
+        ("--data {data} --bundle phantom_attention", "the shipped one, which stays as it is"),
+    ],
+)
+def test_refusals(
+    options: str,
+    words: str,
+    bundle: Path,
+    phantoms: Path,
+    tiny_encoder_run: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
+    places = {"data": phantoms, "swapped": swapped(bundle, tmp_path / "s.json")}
+    given = options.format(**places, encoder=tiny_encoder_run).split()
+    capfd.readouterr()
+    assert run("calibrate", "--bundle", bundle, *given) == 2
+    assert words in capfd.readouterr().err
+    assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}

@@ -1,0 +1,49 @@
+"""HTML pages made from the package's templates."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template; no text can become a tag or an attribute.
+
+    Parameters
+    ----------
+    template : str
+        Its path in the package, such as ``evaluation/report.html``.
+    **values
+        What the template names.
+
+    Returns
+    -------
+    str
+        The page. Control characters and halves of surrogate pairs, which no page may hold, are
+        replaced.
+    """
+    return _CONTROL.sub(
+        "\N{REPLACEMENT CHARACTER}", _environment().get_template(template).render(values)
+    )
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("xray_captioning", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {}  # as it stands, not sorted by name
+    return environment
