@@ -84,6 +84,11 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
     return LINK.sub(turned, markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Put each reference of a docstring on a line of its own; Markdown knows no reST footnotes."""
+    return re.sub(r"(?:<br />)?\s*\.\. (\[\d+\])", r"<br>\1", html)
+
+
 def _page(path: str) -> str:
     """Return where on the site a file of the repository stands, or would stand."""
     if path.startswith("notebooks/"):

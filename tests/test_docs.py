@@ -6,11 +6,13 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import click
 import pytest
 
+from tests.test_architecture import LEVEL
 from xray_captioning.cli import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +107,23 @@ def _unknown_options(call: str) -> set[str]:
         return {"the command"}
     known = {name for option in command.params for name in option.opts} | {"--help"}
     return {word.split("=")[0] for word in words if word.startswith("--")} - known
+
+
+def test_the_picture_of_the_rooms_is_the_order_that_is_tested() -> None:
+    picture = re.search(
+        r"```mermaid\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S
+    )
+    assert picture
+    labels = dict(re.findall(r'(\w+)\["([^"]+)"\]', picture[1]))
+    arrows = [
+        [set(re.findall(r"\w+", labels.get(box, box).replace("<br>", " "))) for box in pair]
+        for line in re.sub(r'\["[^"]+"\]', "", picture[1]).splitlines()
+        if "-->" in line
+        for pair in product(*(re.findall(r"\w+", side) for side in line.split("-->")))
+    ]
+    assert set().union(*(rooms for arrow in arrows for rooms in arrow)) == set(LEVEL) - {"__main__"}
+    for above, below in arrows:
+        assert max(map(LEVEL.get, above)) < min(map(LEVEL.get, below)), (above, below)
 
 
 def test_readme_is_short() -> None:
