@@ -36,6 +36,7 @@ ROOMS = sorted(
     for path in (ROOT / "xray_captioning").iterdir()
     if not path.stem.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
 )
+ROLE = re.compile(r":(?:class|data|exc|func|meth|mod):<code>(~?)([\w.]+)</code>")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 
@@ -85,8 +86,15 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Put each reference of a docstring on a line of its own; Markdown knows no reST footnotes."""
+    """Give docstrings what Markdown does not know of reST: references to names, numbered sources."""
+    html = ROLE.sub(_reference, html)
     return re.sub(r"(?:<br />)?\s*\.\. (\[\d+\])", r"<br>\1", html)
+
+
+def _reference(role: re.Match[str]) -> str:
+    hidden, name = role.groups()
+    shown = name.rpartition(".")[2] if hidden else name
+    return f'<autoref optional identifier="{name}"><code>{shown}</code></autoref>'
 
 
 def _page(path: str) -> str:
@@ -104,10 +112,12 @@ def _from_notebook(name: str) -> dict[str, str | bytes]:
     exporter, resources = MarkdownExporter(), {"unique_key": name}  # begins the pictures' names
     text, resources = exporter.from_notebook_node(notebook, resources)
     text = re.sub(r"<style.*?</style>\n?", "", text, flags=re.DOTALL)
+    text = text.replace('<table border="1" class="dataframe">', "<table>")
     pictures = {f"notebooks/{k}": v for k, v in resources["outputs"].items()}
     return {f"notebooks/{name}.md": text, **pictures}
 
 
 def _drawing(source: str, *_: Any, **__: Any) -> str:
     """Draw a Mermaid diagram as SVG, so that readers load no script for it."""
-    return f'<div class="mermaid-drawing">{mermaidx.render(source).svg()}</div>'
+    spacing = '%%{init: {"flowchart": {"nodeSpacing": 20, "rankSpacing": 30}}}%%\n'
+    return f'<div class="mermaid-drawing">{mermaidx.render(spacing + source).svg()}</div>'
