@@ -86,7 +86,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Give docstrings what Markdown does not know of reST: references to names, numbered sources."""
+    """Translate what docstrings have in reST: references to names, numbered sources."""
     html = ROLE.sub(_reference, html)
     return re.sub(r"(?:<br />)?\s*\.\. (\[\d+\])", r"<br>\1", html)
 
