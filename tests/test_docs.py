@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import click
@@ -115,11 +115,13 @@ def test_the_picture_of_the_rooms_is_the_order_that_is_tested() -> None:
     )
     assert picture
     labels = dict(re.findall(r'(\w+)\["([^"]+)"\]', picture[1]))
+    boxes = re.sub(r'\["[^"]+"\]', "", picture[1])
+    chains = [line.split("-->") for line in boxes.splitlines() if "-->" in line]
     arrows = [
-        [set(re.findall(r"\w+", labels.get(box, box).replace("<br>", " "))) for box in pair]
-        for line in re.sub(r'\["[^"]+"\]', "", picture[1]).splitlines()
-        if "-->" in line
-        for pair in product(*(re.findall(r"\w+", side) for side in line.split("-->")))
+        [set(re.findall(r"\w+", labels.get(box, box).replace("<br>", " "))) for box in ends]
+        for chain in chains
+        for sides in pairwise(chain)
+        for ends in product(*(re.findall(r"\w+", side) for side in sides))
     ]
     assert set().union(*(rooms for arrow in arrows for rooms in arrow)) == set(LEVEL) - {"__main__"}
     for above, below in arrows:
