@@ -88,6 +88,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: Any) -> str:
 def on_page_content(html: str, **_: Any) -> str:
     """Translate what docstrings have in reST: references to names, numbered sources."""
     html = ROLE.sub(_reference, html)
+    html = re.sub(r"<p>\.\. (\[\d+\])", r"<p>\1", html)
     return re.sub(r"(?:<br />)?\s*\.\. (\[\d+\])", r"<br>\1", html)
 
 
