@@ -132,25 +132,17 @@ def test_every_data_file_is_installed(folders, setup_cfg, tracked):
     assert not {path for path in installed - data if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    ("package", "suffix"), [("presets", ".json"), ("metrics", ".txt"), ("weights", ".md")]
-)
-def test_package_data_can_be_read(package, suffix):
-    folder = resources.files(f"xray_captioning.{package}")
-    texts = [item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(suffix)]
-    assert texts
-    assert all(text.strip() for text in texts)
-
-
-def test_types_are_announced():
+def test_package_data_can_be_read():
+    for package, suffix in (("presets", ".json"), ("metrics", ".txt"), ("weights", ".md")):
+        folder = resources.files(f"xray_captioning.{package}")
+        texts = [item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(suffix)]
+        assert texts, package
+        assert all(text.strip() for text in texts), package
     assert resources.files("xray_captioning").joinpath("py.typed").is_file()
 
 
-def test_no_tracked_file_is_large(tracked):
+def test_no_large_file_and_no_byte_code_is_tracked(tracked):
     assert not {p.relative_to(ROOT): s for p in tracked if (s := p.stat().st_size) > LARGEST}
-
-
-def test_no_byte_code_is_tracked(tracked):
     assert not [p for p in tracked if p.suffix == ".pyc" or "__pycache__" in p.parts]
 
 

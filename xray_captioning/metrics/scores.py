@@ -45,7 +45,7 @@ def score(
 
     Examples
     --------
-    >>> score(["no effusion ."], ["no effusion ."])["BLEU-2"]
+    >>> round(score(["no effusion ."], ["no effusion ."])["BLEU-2"], 6)
     1.0
     """
     values = bleu(references, hypotheses, protocol)
