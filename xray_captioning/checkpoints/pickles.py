@@ -8,7 +8,7 @@ that nothing is imported and nothing of the file's choice is called.
 
 References
 ----------
-.. [1] Python documentation, ``pickle``, "Restricting Globals"; ``pickletools`` for the instructions.
+.. [1] Python documentation, ``pickle``, "Restricting Globals"; ``pickletools``.
 """
 
 import bz2
