@@ -1,4 +1,5 @@
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -149,10 +150,8 @@ def test_find_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_checkout_that_is_not_installed_finds_its_shipped_bundles(monkeypatch):
-    from xray_captioning.bundles import bundle
-
     def absent(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(bundle.resources, "files", absent)
-    assert "phantom_attention" in bundle.shipped_bundles()
+    monkeypatch.setattr(resources, "files", absent)
+    assert "phantom_attention" in shipped_bundles()

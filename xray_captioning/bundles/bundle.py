@@ -19,12 +19,11 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from xray_captioning.errors import BundleError
-from xray_captioning.files import atomic_write, read_json, sha256_file
+from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -140,17 +139,10 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
 def find_bundle(name: str | Path) -> Path:
     """Return the folder of a bundle: a path, or the name of a shipped one."""
     if not Path(name).exists() and str(name) in shipped_bundles():
-        return _shipped() / str(name)
+        return shipped_folder() / str(name)
     return Path(name)
 
 
 def shipped_bundles() -> list[str]:
     """Return the names of the bundles inside the package."""
-    return sorted(path.parent.name for path in _shipped().glob(f"*/{MANIFEST}"))
-
-
-def _shipped() -> Path:
-    try:
-        return Path(str(resources.files("xray_captioning.weights")))
-    except ModuleNotFoundError:  # a checkout that is not installed
-        return Path(__file__).resolve().parents[2] / "weights"
+    return sorted(path.parent.name for path in shipped_folder().glob(f"*/{MANIFEST}"))
