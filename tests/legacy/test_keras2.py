@@ -11,7 +11,7 @@ import pytest
 import xray_captioning as xc
 from tests.legacy.keras2_files import SIZES, Older, decoder_layers, renamed, sigmoid, write
 from xray_captioning.backend import keras, ops
-from xray_captioning.checkpoints.keras2 import StoredArray
+from xray_captioning.checkpoints import StoredArray
 from xray_captioning.cli import main
 from xray_captioning.config import load_preset
 from xray_captioning.data.images import read_images

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.legacy.keras2_files import SIZES, decoder_layers, renamed, stored
-from xray_captioning.checkpoints.keras2 import mismatches
+from xray_captioning.checkpoints import mismatches
 from xray_captioning.legacy.layout import (
     KEY,
     LAYOUT,

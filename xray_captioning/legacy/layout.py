@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from xray_captioning.checkpoints.keras2 import StoredArray
+from xray_captioning.checkpoints import StoredArray
 
 CHANNELS = 1024  # of DenseNet121's feature map
 LAYERS = ("image_encoder", "bkdense", "encoder_batch_norm", "decoder")
