@@ -11,7 +11,6 @@ import contextlib
 import os
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,13 @@ from xray_captioning.backend import ops
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.decoders.gpt2 import Gpt2
-from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError
+from xray_captioning.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    import_extra,
+)
 from xray_captioning.files import read_json
 from xray_captioning.text.byte_pairs import BytePairTokenizer
 
@@ -199,7 +204,7 @@ def _read_folder(folder: Path) -> LanguageModel:
 
 def _read_preset(name: str) -> LanguageModel | None:
     try:
-        hub = _extra("keras_hub")
+        hub = import_extra("keras_hub", "hub")
     except MissingExtraError as error:
         _warn(name, error)
         return None
@@ -266,7 +271,7 @@ def _safetensors(folder: Path) -> dict[str, Array]:
             "trust it, write model.safetensors with transformers: "
             "GPT2LMHeadModel.from_pretrained(folder).save_pretrained(folder)"
         )
-    with _extra("safetensors").safe_open(path, framework="numpy") as file:
+    with import_extra("safetensors", "hub").safe_open(path, framework="numpy") as file:
         # Buffers such as h.0.attn.bias, the causal mask, are no weights, whatever they are named.
         names = {name.removeprefix("transformer."): name for name in list(file.keys())}
         return _Arrays(
@@ -303,7 +308,7 @@ _HUB_LAYERS = {
 
 
 def _from_keras_hub(name: str, settings: dict[str, Any]) -> LanguageModel:
-    models = _extra("keras_hub").models
+    models = import_extra("keras_hub", "hub").models
     backbone = models.GPT2Backbone.from_preset(name)
     tokenizer = models.GPT2Tokenizer.from_preset(name)
     units = backbone.hidden_dim
@@ -321,12 +326,3 @@ def _from_keras_hub(name: str, settings: dict[str, Any]) -> LanguageModel:
     [words], [positions] = arrays["token_embedding"], arrays["position_embedding"]
     pairs = _byte_pairs(dict(tokenizer.vocabulary), list(tokenizer.merges))
     return LanguageModel(backbone.num_heads, words, positions, layers, pairs)
-
-
-def _extra(package: str) -> Any:
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{package.replace('_', '-')} is not installed; pip install 'xray-captioning[hub]'"
-        ) from error

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Self
 
-from xray_captioning.errors import DataError, MissingExtraError
+from xray_captioning.errors import DataError, import_extra
 from xray_captioning.text.token_ids import (
     PAD_ID,
     Ids,
@@ -132,14 +132,10 @@ class BytePairTokenizer(TokenIds):
 
     @cached_property
     def _encoder(self) -> Any:
-        try:
-            from tokenizers import Tokenizer, models, pre_tokenizers
-        except ImportError as error:
-            raise MissingExtraError(
-                "tokenizers is not installed; pip install 'xray-captioning[hub]'"
-            ) from error
-        encoder = Tokenizer(models.BPE(self.index, list(self.merges)))
-        encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizers = import_extra("tokenizers", "hub")
+        encoder = tokenizers.Tokenizer(tokenizers.models.BPE(self.index, list(self.merges)))
+        level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        encoder.pre_tokenizer = level
         return encoder
 
     def _lists(self) -> dict[str, list[str]]:

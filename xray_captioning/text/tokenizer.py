@@ -54,12 +54,7 @@ class Tokenizer(TokenIds):
         self.unknown_id, self.start_id, self.end_id = (self.index[word] for word in SPECIAL)
 
     @classmethod
-    def fit(
-        cls,
-        texts: Iterable[str],
-        minimum_frequency: int = 1,
-        maximum_words: int | None = None,
-    ) -> Self:
+    def fit(cls, texts: Iterable[str], minimum_frequency: int = 1) -> Self:
         """Collect the words of cleaned texts.
 
         Parameters
@@ -68,8 +63,6 @@ class Tokenizer(TokenIds):
             Cleaned training texts.
         minimum_frequency : int, default 1
             Rarer words are left out and become ``<unk>``.
-        maximum_words : int, optional
-            At most so many words, the most frequent ones; special ones are not counted.
 
         Returns
         -------
@@ -80,16 +73,16 @@ class Tokenizer(TokenIds):
         Raises
         ------
         ConfigError
-            When a limit is below 1.
+            When `minimum_frequency` is below 1.
         DataError
             When an entry is not text.
         """
-        if minimum_frequency < 1 or (maximum_words is not None and maximum_words < 1):
-            raise ConfigError("minimum_frequency and maximum_words must be at least 1")
+        if minimum_frequency < 1:
+            raise ConfigError(f"minimum_frequency is {minimum_frequency}; it must be at least 1")
         counts = Counter(word for text in checked_texts(texts) for word in text.split())
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         frequent = (word for word, n in ranked if n >= minimum_frequency and word not in SPECIAL)
-        return cls(SPECIAL + tuple(frequent)[:maximum_words])
+        return cls(SPECIAL + tuple(frequent))
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id a word, end; see `TokenIds.encode`."""
