@@ -24,9 +24,12 @@ def make(lines: list[str] = LINES) -> BytePairTokenizer:
     return BytePairTokenizer.from_lists(list(symbols), lines)
 
 
-@pytest.fixture(scope="module")
+TOKENIZER = make()
+
+
+@pytest.fixture
 def tokenizer() -> BytePairTokenizer:
-    return make()
+    return TOKENIZER
 
 
 def symbols(tokenizer: BytePairTokenizer, text: str) -> list[str]:
@@ -72,7 +75,7 @@ def test_ids_of_special_tokens(tokenizer: BytePairTokenizer) -> None:
 @given(st.text(max_size=40))
 @settings(deadline=None)
 def test_any_text_keeps_its_words(text: str) -> None:
-    tokenizer = make()
+    tokenizer = TOKENIZER
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == " ".join(text.split())
     assert all(0 < i < tokenizer.vocabulary_size for i in ids)
@@ -85,7 +88,7 @@ def test_half_a_surrogate_pair_is_a_question_mark(tokenizer: BytePairTokenizer) 
 @given(st.lists(st.integers(0, len(BYTES) + len(LINES) + 2), max_size=30))
 @settings(deadline=None)
 def test_every_word_of_any_ids_has_its_tokens(ids: list[int]) -> None:
-    tokenizer = make()
+    tokenizer = TOKENIZER
     words = tokenizer.words_in(ids)
     assert [word for word, _ in words] == tokenizer.decode(ids).split()
     stop = ids.index(tokenizer.end_id) if tokenizer.end_id in ids else len(ids)
@@ -110,7 +113,7 @@ def test_words_know_their_tokens(tokenizer: BytePairTokenizer) -> None:
 @given(st.text(st.sampled_from("noacute f\u80ba."), max_size=30), st.integers(2, 20))
 @settings(deadline=None)
 def test_a_text_too_long_loses_whole_words(text: str, length: int) -> None:
-    tokenizer = make()
+    tokenizer = TOKENIZER
     row = tokenizer.encode_batch([text], length)[0]
     words = tokenizer.decode(row).split()
     assert words == text.split()[: len(words)]
