@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from xray_captioning.bundles.bundle import find_bundle, read_bundle, shipped_bundles, write_bundle
+from xray_captioning.bundles.bundle import (
+    bundle_files,
+    find_bundle,
+    read_bundle,
+    rewrite_bundle,
+    shipped_bundles,
+    write_bundle,
+)
 from xray_captioning.errors import BundleError
 
 FILES = ("encoder.weights.h5", "decoder.weights.h5", "tokenizer.json", "README.md")
@@ -37,6 +44,17 @@ def test_a_captioner_serves_as_an_encoder_but_not_the_other_way(tmp_path: Path) 
     assert read_bundle(tmp_path / "encoder", "encoder")["kind"] == "encoder"
     with pytest.raises(BundleError, match="encoder: holds an encoder only; train a decoder"):
         read_bundle(tmp_path / "encoder", "captioner")
+
+
+def test_one_file_is_changed_and_the_others_kept(tmp_path: Path) -> None:
+    write_bundle(tmp_path, writer())
+    (tmp_path / "log.csv").write_text("epoch\n")
+    before = {name: (tmp_path / name).read_bytes() for name in bundle_files(tmp_path)}
+    assert set(before) == {"captioner.json", *FILES}
+    rewrite_bundle(tmp_path, lambda folder: (folder / "README.md").write_text("new") and None)
+    assert read_bundle(tmp_path, "captioner")
+    after = {name: (tmp_path / name).read_bytes() for name in bundle_files(tmp_path)}
+    assert after == {**before, "README.md": b"new"}
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:

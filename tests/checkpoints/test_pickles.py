@@ -313,7 +313,7 @@ VALID = [keras_pickle(protocol) for protocol in range(6)]
 
 
 @given(st.sampled_from(VALID), st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=3))))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_damage_gives_one_kind_of_error(tmp_path_factory, data: bytes, edits) -> None:
     for place, change in edits:
         data = data[:place] + change + data[place + len(change) :]
@@ -324,7 +324,7 @@ def test_damage_gives_one_kind_of_error(tmp_path_factory, data: bytes, edits) ->
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_noise_gives_one_kind_of_error(tmp_path_factory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.pkl"
     path.write_bytes(data)

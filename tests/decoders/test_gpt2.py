@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -185,7 +186,7 @@ def test_the_image_is_learned_from_zero():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-2), loss, run_eagerly=True)
     before = [ops.convert_to_numpy(v) for v in model.trainable_variables]
-    losses = [float(model.train_on_batch(batch, targets)) for _ in range(4)]
+    losses = [float(model.train_on_batch(batch, targets)) for _ in range(3)]
     assert losses[-1] < losses[0] * 0.95
     for variable, old in zip(model.trainable_variables, before, strict=True):
         assert np.abs(ops.convert_to_numpy(variable) - old).max() > 0, variable.path
@@ -306,6 +307,19 @@ def test_a_preset_without_the_extra_is_one_warning_and_a_start_from_scratch(monk
     assert config == configuration("")
 
 
+def test_presets_are_those_of_keras_hub(monkeypatch):
+    def refuse(name):
+        raise OSError(f"no network\nfor {name}")
+
+    backbone = SimpleNamespace(presets={"gpt2_base_en": None}, from_preset=refuse)
+    hub = SimpleNamespace(models=SimpleNamespace(GPT2Backbone=backbone))
+    monkeypatch.setitem(sys.modules, "keras_hub", hub)
+    with pytest.raises(ConfigError, match=r"no preset of keras-hub.*gpt2_base_en"):
+        resolve_language_model(configuration("gpt2_bse_en"))
+    with pytest.warns(UserWarning, match="loaded .no network for gpt2_base_en.; the decoder"):
+        assert resolve_language_model(configuration("gpt2_base_en"))[1] is None
+
+
 def test_keras_hub_reads_the_same_from_its_own_layout(tmp_path):
     pytest.importorskip("safetensors")
     hub = pytest.importorskip("keras_hub")
@@ -315,8 +329,6 @@ def test_keras_hub_reads_the_same_from_its_own_layout(tmp_path):
     config, found = resolve_language_model(configuration(tmp_path / "hub"))
     assert found.tokenizer == language_model().tokenizer
     assert_is_the_reference(loaded(config, found))
-    with pytest.raises(ConfigError, match=r"no preset of keras-hub.*gpt2_base_en"):
-        resolve_language_model(configuration("gpt2_bse_en"))
 
 
 def captioner(folder, tokenizer: TokenIds, config: Config) -> Captioner:

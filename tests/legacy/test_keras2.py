@@ -313,22 +313,22 @@ def test_findings_of_an_encoder_bundle(
 def other_bundle(folder, captioner):
     """A captioner that import-legacy did not write, with an encoder that classifies."""
     encoder = Encoder("chexnet", 224, pool=2, findings=NIH14[:3])
+    encoder.backbone.set_weights(captioner.encoder.backbone.get_weights())
     parts = (captioner.config, encoder, captioner.model, captioner.tokenizer)
     xc.Captioner(*parts).save(folder / "other")
     return folder / "other"
 
 
-def test_findings_beside_captions(other_bundle, images, capfd):
+def test_findings_beside_captions(other_bundle, captioner, images, capfd):
     line = [",".join(images), images[1], "--bundle", str(other_bundle), "--findings"]
     capfd.readouterr()
     assert main(["caption", *line]) == 0
     header, rows = table(capfd.readouterr().out)
     assert header == ["images", "caption", *NIH14[:3]]
     studies = [images, images[1:]]
-    other = xc.Captioner.load(other_bundle)
-    captions = [caption.text for caption in other.caption(studies)]
+    captions = [caption.text for caption in captioner.caption(studies)]
     assert [row[:2] for row in rows] == [[line[0], captions[0]], [line[1], captions[1]]]
-    chances = other.findings(studies)
+    chances = xc.Captioner.load(other_bundle).findings(studies)
     assert [list(map(float, row[2:])) for row in rows] == [
         pytest.approx(list(chance.values()), abs=1e-6) for chance in chances
     ]

@@ -78,7 +78,7 @@ def test_layers_of_other_names_are_told_by_what_they_hold():
     check({f"{name}_2": arrays for name, arrays in numbered.items()}, answer(layers))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_published_names_decide_whatever_the_order(random):
     layers = decoder_layers(head=16, attention=16)
