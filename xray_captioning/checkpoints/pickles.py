@@ -142,9 +142,9 @@ def _check_instructions(data: bytes) -> None:
             raise _RefusedError(f"the pickle instruction {name}, which no tokenizer needs; refused")
         if isinstance(argument, int) and not -(2**63) <= argument < 2**63:
             raise _RefusedError("an integer of more than 64 bits, which no tokenizer has; refused")
-        # The unpickler's memory has as many places as the highest number it is told.
+        # The unpickler makes a list as long as the highest place that a file asks for.
         if name in _REMEMBER and (argument or 0) > number:
-            raise _RefusedError(f"a memory place of number {argument}, which no pickle needs")
+            raise _RefusedError(f"memory place {argument}, which no tokenizer needs; refused")
         # As a dictionary's key, a few nested tuples can keep Python busy for ever.
         if tuple_is_open and name not in _CALLS | _REMEMBER:
             raise _RefusedError("a tuple that is no argument, which no tokenizer has; refused")

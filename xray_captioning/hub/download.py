@@ -139,7 +139,7 @@ def _receive(response: Any, part: Part, start: int, name: str, size: int | None)
 
 
 def _total(response: Any, start: int, size: int | None) -> int | None:
-    """Return how many bytes the whole file has, None where nobody says."""
+    """Return how many bytes the whole file has, None where that is unknown."""
     length = response.headers.get("Content-Length", "")
     if not length.isdigit():
         return size
@@ -174,7 +174,7 @@ def _open(url: str, headers: dict[str, str]) -> Any:
 
 
 def _is_local(url: str) -> bool:
-    """Whether an address is plain HTTP on this machine, where nobody can listen in."""
+    """Return whether an address is plain HTTP on this machine, where nobody can listen in."""
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname in LOOPBACK
 

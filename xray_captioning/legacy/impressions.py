@@ -122,8 +122,8 @@ def read_report(content: bytes, name: str) -> list[Row]:
 def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
     """Pair a report's images, one row of the table a pair.
 
-    The older model sees two views. A lone image stands in for both; of more than two, each
-    makes a pair with the next, so k images give k - 1 rows with the same text.
+    The older model reads two views. A single image is used for both; of more than two, each makes
+    a pair with the next, so k images give k - 1 rows with the same text.
 
     Parameters
     ----------
