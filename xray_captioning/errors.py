@@ -1,5 +1,8 @@
 """The one small family of errors: a message says what is wrong, where, and what to do."""
 
+import importlib
+from typing import Any
+
 
 class XrayCaptioningError(Exception):
     """Base of every error this package raises on purpose.
@@ -26,3 +29,20 @@ class BundleError(XrayCaptioningError, ValueError):
 
 class MissingExtraError(XrayCaptioningError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Import a module of an optional dependency.
+
+    Raises
+    ------
+    MissingExtraError
+        When it is not installed; the message names the extra to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".")[0].replace("_", "-")
+        raise MissingExtraError(
+            f"{package} is not installed; pip install 'xray-captioning[{extra}]'"
+        ) from error

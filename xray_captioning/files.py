@@ -92,6 +92,16 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
 
 
+def shipped_folder() -> Path:
+    """Return the folder of the bundles and of the registry that come with the package."""
+    from importlib import resources  # slow to import, and few need it
+
+    try:
+        return Path(str(resources.files("xray_captioning.weights")))
+    except ModuleNotFoundError:  # a checkout that is not installed
+        return Path(__file__).resolve().parents[1] / "weights"
+
+
 def _flush(path: Path) -> None:
     """Force a file's content to the disk, so that the rename never outruns it."""
     with open(path, "rb+") as file:

@@ -1,9 +1,17 @@
 import json
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from xray_captioning.bundles.bundle import find_bundle, read_bundle, shipped_bundles, write_bundle
+from xray_captioning.bundles.bundle import (
+    bundle_files,
+    find_bundle,
+    read_bundle,
+    rewrite_bundle,
+    shipped_bundles,
+    write_bundle,
+)
 from xray_captioning.errors import BundleError
 
 FILES = ("encoder.weights.h5", "decoder.weights.h5", "tokenizer.json", "README.md")
@@ -38,6 +46,17 @@ def test_a_captioner_serves_as_an_encoder_but_not_the_other_way(tmp_path: Path) 
         read_bundle(tmp_path / "encoder", "captioner")
 
 
+def test_one_file_is_changed_and_the_others_kept(tmp_path: Path) -> None:
+    write_bundle(tmp_path, writer())
+    (tmp_path / "log.csv").write_text("epoch\n")
+    before = {name: (tmp_path / name).read_bytes() for name in bundle_files(tmp_path)}
+    assert set(before) == {"captioner.json", *FILES}
+    rewrite_bundle(tmp_path, lambda folder: (folder / "README.md").write_text("new") and None)
+    assert read_bundle(tmp_path, "captioner")
+    after = {name: (tmp_path / name).read_bytes() for name in bundle_files(tmp_path)}
+    assert after == {**before, "README.md": b"new"}
+
+
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("epoch\n")
     write_bundle(tmp_path, writer())
@@ -46,22 +65,17 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_text() == "epoch\n1\n"
 
 
-@pytest.mark.parametrize("name", ["captioner.json", *FILES])
-def test_an_altered_file_is_named(tmp_path: Path, name: str) -> None:
-    write_bundle(tmp_path, writer())
-    content = bytearray((tmp_path / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(BundleError, match=f"{name}: altered since it was saved; copy the whole"):
-        read_bundle(tmp_path, "captioner")
-
-
-@pytest.mark.parametrize("name", ["captioner.json", *FILES])
-def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    write_bundle(tmp_path, writer())
-    (tmp_path / name).unlink()
-    with pytest.raises(BundleError, match=f"{name}: missing; copy the whole bundle again"):
-        read_bundle(tmp_path, "captioner")
+def test_an_altered_or_missing_file_is_named(tmp_path: Path) -> None:
+    for name in ("captioner.json", *FILES):
+        write_bundle(tmp_path, writer())
+        content = bytearray((tmp_path / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(BundleError, match=f"{name}: altered since it was saved; copy the"):
+            read_bundle(tmp_path, "captioner")
+        (tmp_path / name).unlink()
+        with pytest.raises(BundleError, match=f"{name}: missing; copy the whole bundle again"):
+            read_bundle(tmp_path, "captioner")
 
 
 @pytest.mark.parametrize(
@@ -92,13 +106,11 @@ def test_another_format(tmp_path: Path) -> None:
         read_bundle(tmp_path, "captioner")
 
 
-@pytest.mark.parametrize("what", ["nothing", "file"])
-def test_what_is_no_folder(tmp_path: Path, what: str) -> None:
-    path = tmp_path / what
-    if what == "file":
-        path.write_text("x")
-    with pytest.raises(BundleError, match=f"{what}: no such bundle; give a folder"):
-        read_bundle(path, "captioner")
+def test_what_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for name in ("nothing", "file"):
+        with pytest.raises(BundleError, match=f"{name}: no such bundle; give a folder"):
+            read_bundle(tmp_path / name, "captioner")
 
 
 def test_a_failure_early_leaves_the_old_bundle(tmp_path: Path) -> None:
@@ -149,10 +161,8 @@ def test_find_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_checkout_that_is_not_installed_finds_its_shipped_bundles(monkeypatch):
-    from xray_captioning.bundles import bundle
-
     def absent(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(bundle.resources, "files", absent)
-    assert "phantom_attention" in bundle.shipped_bundles()
+    monkeypatch.setattr(resources, "files", absent)
+    assert "phantom_attention" in shipped_bundles()

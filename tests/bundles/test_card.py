@@ -31,6 +31,20 @@ def test_an_encoder_writes_nothing() -> None:
     assert "not a medical device" in card
 
 
+def test_a_calibrated_captioner() -> None:
+    sentences = {"calibrated": {"n": 3, "ece": 0.25}}
+    measured = {"source": "phantoms", "studies": 8, "flagged": 0.5, "sentences": sentences}
+    card = model_card(values(), {"measured": measured, "fitted": {"studies": 9}})
+    for text in (
+        "## Confidence",
+        "- fitted on studies: 9",
+        "- measured on: phantoms",
+        "- share of them with a novelty above 1: 0.500",
+        "| calibrated | 3 | 0.250 |",
+    ):
+        assert text in card
+
+
 def test_table_and_cells() -> None:
     assert table([{"a": 1}, {"a": "x"}]) == "| a |\n| --- |\n| 1 |\n| x |"
     assert [cell(v) for v in (None, 0.5, 3, "x")] == ["", "0.500", "3", "x"]

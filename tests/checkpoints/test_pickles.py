@@ -63,24 +63,24 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "tokenizer.pkl"
 
 
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize(
-    "module",
-    [
-        "keras_preprocessing.text",
-        "keras.preprocessing.text",
-        "keras.src.preprocessing.text",
-        "keras.src.legacy.preprocessing.text",
-        "tensorflow.keras.preprocessing.text",
-        "tensorflow.python.keras.preprocessing.text",
-    ],
+MODULES = (
+    "keras_preprocessing.text",
+    "keras.preprocessing.text",
+    "keras.src.preprocessing.text",
+    "keras.src.legacy.preprocessing.text",
+    "tensorflow.keras.preprocessing.text",
+    "tensorflow.python.keras.preprocessing.text",
 )
-def test_keras_tokenizers_of_all_spellings(file: Path, protocol: int, module: str) -> None:
-    file.write_bytes(keras_pickle(protocol, module))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_keras_tokenizers_of_all_spellings(file: Path, protocol: int) -> None:
+    for module in MODULES:
+        file.write_bytes(keras_pickle(protocol, module))
+        attributes = read_tokenizer_pickle(file)
+        assert attributes == ATTRIBUTES, module
+        assert type(attributes["word_docs"]) is dict
     assert Tokenizer.from_pickle(file).words == tuple(WORDS)
-    attributes = read_tokenizer_pickle(file)
-    assert attributes == ATTRIBUTES
-    assert type(attributes["word_docs"]) is dict
     assert "keras_preprocessing" not in sys.modules
 
 
@@ -209,6 +209,10 @@ HOSTILE = {
     "state of a dictionary": lambda c: b"\x80\x02}}b.",
     "state that is a list": lambda c: b"\x80\x02ckeras.preprocessing.text\nTokenizer\n)\x81]b.",
     "key that is a list": lambda c: b"\x80\x02}]K\x01s.",
+    "a far memory place": lambda c: b"\x80\x02}r\xff\xff\xff\xff.",
+    "state of a name": lambda c: b"\x80\x02ccollections\nOrderedDict\n}X\x01\x00\x00\x00aK\x01sb.",
+    "state of the class": lambda c: b"\x80\x02ckeras.preprocessing.text\nTokenizer\n}b.",
+    "nested tuples": lambda c: b"\x80\x02}X\x01\x00\x00\x00a" + LAUGHING_PAIRS + b"s.",
     "nested tuples as a key": lambda c: b"\x80\x02}" + LAUGHING_PAIRS + b"K\x01s.",
     "not a dictionary": lambda c: b"\x80\x02]q\x00h\x00a.",
     "deep lists": lambda c: b"\x80\x02" + b"](" * 100_000 + b"e" * 100_000 + STOP,
@@ -240,12 +244,16 @@ def test_hostile_files_are_refused_and_nothing_runs(tmp_path: Path, file: Path, 
         ("os.system", f"{os.system.__module__}.system"),
         ("eval", "builtins.eval"),
         ("nested reduce", f"{os.system.__module__}.system"),
-        ("call of the tokenizer", "keras.preprocessing.text.Tokenizer"),
+        ("call of the tokenizer", "holds 'NoneType'"),
+        ("arguments for the tokenizer", "wants to call Tokenizer"),
+        ("call of a label", "wants to call builtins.int"),
         ("persistent id", "PERSID"),
         ("inst", "INST"),
         ("numpy array", "numpy.core.multiarray._reconstruct"),
         ("long of many bytes", "more than 64 bits"),
-        ("not a dictionary", "holds a list"),
+        ("not a dictionary", "holds 'list'"),
+        ("a far memory place", "memory place 4294967295"),
+        ("nested tuples", "a tuple that is no argument"),
         ("cut off", "truncated"),
     ],
 )
@@ -253,13 +261,6 @@ def test_the_message_names_what_was_found(file: Path, kind: str, named: str) -> 
     file.write_bytes(HOSTILE[kind]("canary"))
     with pytest.raises(DataError, match=named.replace(".", r"\.")):
         read_tokenizer_pickle(file)
-
-
-def test_references_are_not_expanded(file: Path) -> None:
-    file.write_bytes(b"\x80\x02}X\x01\x00\x00\x00a" + LAUGHING_PAIRS + b"s.")
-    assert len(read_tokenizer_pickle(file)["a"]) == 2
-    with pytest.raises(DataError, match="not a tokenizer"):
-        Tokenizer.from_pickle(file)
 
 
 @pytest.mark.parametrize(
@@ -282,13 +283,12 @@ def test_the_number_of_steps_is_bounded(file: Path, data: bytes, monkeypatch) ->
         read_tokenizer_pickle(file)
 
 
-def test_copied_pairs_count_as_steps(file: Path, monkeypatch) -> None:
-    pairs = b"](" + b"K\x01K\x02\x86" * 100 + b"eq\x00"
-    copies = b"ccollections\nOrderedDict\nh\x00\x85R" * 50
-    file.write_bytes(b"\x80\x02" + pairs + copies + STOP)
-    monkeypatch.setattr(legacy_pickle, "MAXIMUM_STEPS", 1000)
-    with pytest.raises(DataError, match="more than 1,000"):
-        read_tokenizer_pickle(file)
+def test_a_list_of_pairs_is_copied_once(file: Path) -> None:
+    pairs = b"](" + b"](K\x01K\x02e" * 100 + b"eq\x00"
+    one, two = (f"X\x01\x00\x00\x00{name}".encode() for name in "ab")
+    call = b"ccollections\nOrderedDict\nh\x00\x85R"
+    file.write_bytes(b"\x80\x02" + pairs + b"}" + one + call + b"s" + two + call + b"s" + STOP)
+    assert read_tokenizer_pickle(file) == {"a": {1: 2}, "b": {}}
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ VALID = [keras_pickle(protocol) for protocol in range(6)]
 
 
 @given(st.sampled_from(VALID), st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=3))))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_damage_gives_one_kind_of_error(tmp_path_factory, data: bytes, edits) -> None:
     for place, change in edits:
         data = data[:place] + change + data[place + len(change) :]
@@ -324,7 +324,7 @@ def test_damage_gives_one_kind_of_error(tmp_path_factory, data: bytes, edits) ->
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_noise_gives_one_kind_of_error(tmp_path_factory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "noise.pkl"
     path.write_bytes(data)
@@ -334,7 +334,7 @@ def test_noise_gives_one_kind_of_error(tmp_path_factory, data: bytes) -> None:
 
 def test_what_is_accepted_equals_what_pickle_loads(file: Path) -> None:
     content = {
-        "a": [1, -5, 2**40, 0.5, None, True, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)],
+        "a": [1, -5, 2**40, 0.5, None, True, [1, [2, 3]], {"b": []}],
         3: "é",
     }
     for protocol in range(6):

@@ -112,17 +112,15 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "known",
+    ("how", "known"),
     [
-        {},
-        {"size": 102_400},
-        {"git_blob": BLOB},
-        {"sha256": SHA256},
-        {"git_blob": BLOB, "size": 102_400},
+        ("ranged", {}),
+        ("whole", {"size": 102_400}),
+        ("elsewhere", {"git_blob": BLOB}),
+        ("endless", {"sha256": SHA256}),
+        ("endless", {"git_blob": BLOB, "size": 102_400}),
     ],
-    ids=lambda known: "+".join(known) or "nothing known",
 )
-@pytest.mark.parametrize("how", ["ranged", "whole", "elsewhere", "endless"])
 def test_a_good_file_arrives_once(
     server: Server, tmp_path: Path, how: str, known: dict[str, object]
 ) -> None:
@@ -289,12 +287,11 @@ def test_every_address_fails(server: Server, tmp_path: Path) -> None:
     assert f"download it by hand, save it as {tmp_path / 'weights.bin'}" in message
 
 
-@pytest.mark.parametrize(
-    "url", ["http://example.org/x", "ftp://127.0.0.1/x", "file:///etc/hosts", "data:,x", "x"]
-)
-def test_only_https_is_asked(tmp_path: Path, url: str) -> None:
-    with pytest.raises(DataError, match="is no https address"):
-        fetch_file(remote(url), tmp_path)
+def test_only_https_is_asked(tmp_path: Path) -> None:
+    urls = ("http://example.org/x", "ftp://127.0.0.1/x", "file:///etc/hosts", "data:,x", "x")
+    with pytest.raises(DataError) as error:
+        fetch_file(remote(*urls), tmp_path)
+    assert str(error.value).count("is no https address") == len(urls)
 
 
 def test_redirects_to_other_kinds_are_refused(server: Server, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from xray_captioning.checkpoints.keras2 import StoredArray
+from xray_captioning.checkpoints import StoredArray
 
 Layers = Mapping[str, Mapping[str, np.ndarray]]
 SIZES = {"head": 24, "units": 16, "embedding": 10, "attention": 20, "vocabulary": 30}

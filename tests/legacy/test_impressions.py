@@ -29,7 +29,8 @@ def report(images: str = "", **sections: str) -> str:
 
 
 def sections(text: str) -> dict[str, str | None]:
-    return read_report(text.encode(), "folder/7.xml").sections
+    (row,) = read_report(text.encode(), "folder/7.xml")
+    return {name: row[name] for name in SECTIONS}
 
 
 def folder_of(path: Path, **texts: str) -> Path:

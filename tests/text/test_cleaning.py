@@ -45,7 +45,7 @@ def test_plain(raw: str, cleaned: str) -> None:
 
 
 @given(st.one_of(REPORT_LIKE, st.text(max_size=40)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_plain_is_idempotent_and_free_of_marks(raw: str) -> None:
     once = clean(raw, "plain")
     assert clean(once, "plain") == once

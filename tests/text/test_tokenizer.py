@@ -29,13 +29,10 @@ def test_ids_are_special_words_then_frequency_then_alphabet(tokenizer: Tokenizer
     assert tokenizer.vocabulary_size == 9
 
 
-def test_limits_drop_rare_words() -> None:
+def test_rare_words_are_left_out() -> None:
     assert Tokenizer.fit(TEXTS, minimum_frequency=2).words[3:] == (".", "acute", "effusion", "no")
-    assert Tokenizer.fit(TEXTS, maximum_words=2).words[3:] == (".", "acute")
     with pytest.raises(ConfigError):
         Tokenizer.fit(TEXTS, minimum_frequency=0)
-    with pytest.raises(ConfigError):
-        Tokenizer.fit(TEXTS, maximum_words=0)
 
 
 def test_encode_and_decode(tokenizer: Tokenizer) -> None:

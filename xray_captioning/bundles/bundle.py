@@ -7,8 +7,8 @@
     encoder.weights.h5    Keras weights
     decoder.weights.h5    Keras weights (a captioner only)
     split.json            which studies were trained on
-    calibration.json      how far its sentences are to be believed (once calibrated)
-    calibration.h5        what its training images look like to the encoder (once calibrated)
+    calibration.json      how confidence is computed from log-probability (once calibrated)
+    calibration.h5        statistics of its training images' features (once calibrated)
     README.md             the model card
     manifest.json         SHA-256 of each of the above, written last
 """
@@ -19,12 +19,11 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from xray_captioning.errors import BundleError
-from xray_captioning.files import atomic_write, read_json, sha256_file
+from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -33,16 +32,15 @@ NEEDED = {
     "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
 }
 
-
 _NOT_WHOLE = (
     "this is no complete bundle: finish its training with --resume, or copy the whole bundle again"
 )
 
 
 def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a bundle's files aside, then move them in, the manifest last.
+    """Write a bundle's files to a temporary folder, then move them in, the manifest last.
 
-    A bundle that was not written to its end has no manifest and does not load.
+    A bundle of which the writing was interrupted has no manifest and does not load.
 
     Parameters
     ----------
@@ -68,15 +66,14 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
-    """Write a bundle's files again, some of them changed and the others byte for byte.
+    """Change some files of a bundle and keep the others, byte for byte.
 
     Parameters
     ----------
     folder : Path
         A bundle that :func:`read_bundle` accepts.
     change : callable
-        Changes and adds files in the folder it is given, which holds copies of all but the
-        manifest.
+        Changes or adds files in the folder it is given, which holds copies of all but the manifest.
     """
 
     def write(aside: Path) -> None:
@@ -88,9 +85,9 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 
 
 def bundle_files(folder: Path) -> list[str]:
-    """Return the names of the files that belong to a bundle, the manifest apart.
+    """Return the names of the files that belong to a bundle, without the manifest.
 
-    Other files may lie in its folder, such as those of an earlier bundle or of a run.
+    Its folder may hold other files, such as those of a training run.
     """
     return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
 
@@ -102,7 +99,7 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
     ----------
     folder : Path
     kind : {"captioner", "encoder"}
-        What the caller can use; a captioner serves as an encoder too.
+        What the caller needs; a captioner holds an encoder, too.
 
     Raises
     ------
@@ -140,17 +137,10 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
 def find_bundle(name: str | Path) -> Path:
     """Return the folder of a bundle: a path, or the name of a shipped one."""
     if not Path(name).exists() and str(name) in shipped_bundles():
-        return _shipped() / str(name)
+        return shipped_folder() / str(name)
     return Path(name)
 
 
 def shipped_bundles() -> list[str]:
     """Return the names of the bundles inside the package."""
-    return sorted(path.parent.name for path in _shipped().glob(f"*/{MANIFEST}"))
-
-
-def _shipped() -> Path:
-    try:
-        return Path(str(resources.files("xray_captioning.weights")))
-    except ModuleNotFoundError:  # a checkout that is not installed
-        return Path(__file__).resolve().parents[2] / "weights"
+    return sorted(path.parent.name for path in shipped_folder().glob(f"*/{MANIFEST}"))

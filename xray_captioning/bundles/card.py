@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 LIMITS = """\
 ## What it is not for
@@ -26,23 +26,15 @@ to be believed, whatever its confidence.
 """
 
 
-class Calibrated(Protocol):
-    """What a card shows of a calibration."""
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What it was fitted on, and how well it does."""
-
-
-def model_card(values: dict[str, Any], calibration: Calibrated | None = None) -> str:
-    """Return Markdown from the values of ``captioner.json``.
+def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
+    """Return the card, as Markdown.
 
     Parameters
     ----------
     values : dict
-        With ``kind``, ``config``, ``findings`` and ``about``.
-    calibration : Calibration, optional
-        What is known of its reliability.
+        Those of ``captioner.json``: ``kind``, ``config``, ``findings`` and ``about``.
+    calibration : dict, optional
+        What the confidence of its sentences was fitted on, and how well it does.
     """
     config, about = values["config"], values["about"]
     model = config["model"]
@@ -57,10 +49,10 @@ def model_card(values: dict[str, Any], calibration: Calibrated | None = None) ->
         + (f"; {about['encoder']}" if "encoder" in about else ""),
     ]
     if values["kind"] == "captioner":
-        lines += [
+        lines.append(
             f"- decoder: `{model['decoder']}`, writes the {config['text']['section']}, "
-            f"`{config['text']['cleaning']}` cleaning",
-        ]
+            f"`{config['text']['cleaning']}` cleaning"
+        )
     if values["findings"]:
         lines.append(f"- findings it classifies: {', '.join(values['findings'])}")
     data = {"source": about.get("source", "unknown"), **about.get("data", {})}
@@ -70,7 +62,7 @@ def model_card(values: dict[str, Any], calibration: Calibrated | None = None) ->
     if about.get("metrics"):
         lines += ["", "## Measured", "", *_bullets(about["metrics"])]
     if calibration is not None:
-        lines += ["", CONFIDENCE, *_confidence(calibration.about)]
+        lines += ["", CONFIDENCE, *_confidence(calibration)]
     return "\n".join([*lines, "", LIMITS])
 
 
@@ -88,7 +80,7 @@ def _confidence(about: dict[str, Any]) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return a Markdown table of dictionaries with the same keys."""
+    """Return dictionaries with the same keys as a Markdown table."""
     names = list(rows[0])
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     lines += ["| " + " | ".join(cell(row.get(name)) for name in names) + " |" for row in rows]
@@ -96,7 +88,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a number, name or nothing as it stands in a table."""
+    """Return a table's text for a number, a name or nothing."""
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -165,7 +165,8 @@ class Captioner:
             self.tokenizer.to_json(aside / "tokenizer.json")
             self.encoder.save_weights(aside / "encoder.weights.h5")
             self.model.save_weights(aside / "decoder.weights.h5")
-            (aside / "README.md").write_text(model_card(values, self.calibration), "utf-8")
+            card = model_card(values, self.calibration.about if self.calibration else None)
+            (aside / "README.md").write_text(card, "utf-8")
             if self.split is not None:
                 self.split.to_json(aside / "split.json")
             if self.calibration is not None:

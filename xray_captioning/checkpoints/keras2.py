@@ -1,12 +1,12 @@
 """Read the arrays of a Keras 2 weights file, and nothing else that is in it.
 
-Such a file names its layers in the attribute ``layer_names``, and each layer's group its arrays in
-``weight_names``; a list too long for one attribute is spread over ``weight_names0``,
-``weight_names1`` and so on. A whole model keeps the same below the group ``model_weights``; its
-``model_config`` is never looked at, for it may hold code.
+Such a file lists its layers in the attribute ``layer_names``, and each layer's group lists its
+arrays in ``weight_names``; a list too long for one attribute is divided over ``weight_names0``,
+``weight_names1`` and so on. A file of a whole model has all that below the group ``model_weights``;
+its ``model_config`` is never read, for it may hold code.
 
-The HDF5 library can hang or crash on a damaged file, so a process of its own reads it, with bounded
-time and memory, and hands back plain numbers.
+The HDF5 library can hang or crash on a damaged file (1.14 does). So another process opens the file,
+with limits of time and memory, and sends back plain numbers.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.checkpoints.arrays import StoredArray
 from xray_captioning.errors import BundleError
 
 MAXIMUM_BYTES = 2**30
@@ -35,7 +35,7 @@ MAXIMUM_NAMES = 20_000
 """Most layers of a file, and most arrays of a layer."""
 
 CPU_SECONDS = 15
-"""Longest that one file is worked on; a gigabyte takes a few."""
+"""Longest time that one file is worked on; a gigabyte takes a few seconds."""
 
 _WAIT_SECONDS = 300  # for a busy machine, or one that cannot limit the time a process works
 _MEMORY = 6 * 2**30
@@ -52,44 +52,11 @@ class _RefusedError(Exception):
     """What was found, as the rest of a sentence that begins with the file's path."""
 
 
-class StoredArray(NamedTuple):
-    """One array of a weights file.
-
-    Attributes
-    ----------
-    layer : str
-        The layer it belongs to, as the file calls it.
-    name : str
-        Its own name without ``:0``, such as ``global_attention/dense/kernel``.
-    values : array, float32
-    """
-
-    layer: str
-    name: str
-    values: NDArray[np.float32]
-
-    @property
-    def label(self) -> str:
-        """What messages call it."""
-        inside = self.name.startswith(f"{self.layer}/")
-        return self.name if inside else f"{self.layer}/{self.name}"
-
-    @property
-    def owner(self) -> tuple[str, ...]:
-        """Path of the inner layer that has it, such as ``global_attention``, ``dense``."""
-        return tuple(self.name.split("/")[:-1])
-
-    @property
-    def leaf(self) -> str:
-        """What it is to that layer, such as ``kernel``."""
-        return self.name.split("/")[-1]
-
-
 def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
     """Read every array of a Keras 2 weights file.
 
-    Arrays that the file lists and does not have are left out; arrays of a listed layer that it
-    does not list come after those of that layer that it does.
+    Arrays that the file lists and does not have are left out; arrays that a layer has and does not
+    list come after those it lists.
 
     Parameters
     ----------
@@ -139,7 +106,7 @@ def read_here(path: str | os.PathLike[str]) -> list[StoredArray]:
 
 
 def send_arrays(path: str, seconds: str) -> None:
-    """Write to standard output what `read_here` finds: a line of JSON, then float32 numbers.
+    """Write to standard output what `read_here` returns: a line of JSON, then float32 numbers.
 
     Parameters
     ----------
@@ -160,7 +127,7 @@ def send_arrays(path: str, seconds: str) -> None:
 
 
 def is_keras2(path: Path) -> bool:
-    """Whether a file is HDF5 with the attributes that Keras 2 writes."""
+    """Return whether a file is HDF5 with the attributes that Keras 2 writes."""
     import h5py
 
     try:
@@ -169,37 +136,6 @@ def is_keras2(path: Path) -> bool:
             return _weights_group(file) is not None
     except (_RefusedError, *_DAMAGE):
         return False
-
-
-def mismatches(
-    expected: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, StoredArray],
-    extra: Iterable[StoredArray],
-) -> list[str]:
-    """Say which arrays are missing, misshapen or not expected.
-
-    Parameters
-    ----------
-    expected : mapping
-        The shape of each array, by the name the published file gives it.
-    found : mapping
-        What stands for it in this file, by the same names.
-    extra : iterable of StoredArray
-        What stands for nothing.
-
-    Returns
-    -------
-    list of str
-        One clause an array; empty where all is well.
-    """
-    clauses = []
-    for name, shape in expected.items():
-        if name not in found:
-            clauses.append(f"{name} of shape {shape} is missing")
-        elif found[name].values.shape != shape:
-            stored = found[name]
-            clauses.append(f"{stored.label} has shape {stored.values.shape} instead of {shape}")
-    return clauses + [f"{a.label} of shape {a.values.shape} is not expected" for a in extra]
 
 
 def _check_signature(path: Path) -> None:
@@ -213,13 +149,12 @@ def _check_signature(path: Path) -> None:
 
 
 def _damaged(reason: str) -> str:
-    return (
-        f"truncated or damaged HDF5 ({' '.join(reason.split())[:120]}); download or copy it again"
-    )
+    reason = " ".join(reason.split())[:120]
+    return f"truncated or damaged HDF5 ({reason}); download or copy it again"
 
 
 def _ask_process(path: Path) -> tuple[dict[str, Any], memoryview]:
-    """Let another process read the file; return its line of JSON and the numbers after it."""
+    """Have another process read the file; return its line of JSON and the numbers after it."""
     search = os.pathsep.join(place or "." for place in sys.path)
     environment = {**os.environ, "PYTHONPATH": search, "OPENBLAS_NUM_THREADS": "1"}
     line = [sys.executable, "-c", _CODE, str(path), str(CPU_SECONDS)]
@@ -232,7 +167,7 @@ def _ask_process(path: Path) -> tuple[dict[str, Any], memoryview]:
     end = done.stdout.find(b"\n")
     if done.returncode or end < 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        reason = " ".join(last) or "reading it crashes or does not end"
+        reason = " ".join(last) or "reading it crashes"
         raise _RefusedError(_damaged(reason))
     return json.loads(done.stdout[:end]), memoryview(done.stdout)[end + 1 :]
 

@@ -1,26 +1,26 @@
-"""Read a pickled Keras tokenizer without running anything that is written in the pickle.
+"""Read a pickled Keras tokenizer without running anything that the pickle asks for.
 
-A pickle is a program for a small stack machine. ``pickle.load`` lets that program import and
-call whatever it names. The machine below is a second, far smaller one: it knows the
-instructions that build text, numbers, lists, tuples and dictionaries, treats the few class
-names it accepts as labels and never imports or calls them, and counts its steps. So what a file
-can do is bounded by what is written here, not by a list of what is forbidden.
+``pickle.load`` imports and calls whatever a file names. Here a file is read twice. First its
+instructions are listed, none of them followed: all are refused but those that build text, numbers,
+lists, dictionaries and objects, and there may only be so many. Then Python's own unpickler follows
+them, but gets an inert stand-in for each of the few accepted names and an error for any other, so
+that nothing is imported and nothing of the file's choice is called.
 
 References
 ----------
-.. [1] Python documentation, ``pickletools``: the instructions, parsed here by ``genops``.
+.. [1] Python documentation, ``pickle``, "Restricting Globals"; ``pickletools``.
 """
 
 import bz2
 import io
 import lzma
 import os
+import pickle
 import pickletools
 import re
-import struct
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from xray_captioning.errors import DataError
 
@@ -36,32 +36,28 @@ _KERAS_TOKENIZER = re.compile(
     r"(?:keras_preprocessing|(?:keras|tf_keras|tensorflow)(?:\.\w+)*\.preprocessing)\.text\.Tokenizer"
 )
 _DICTIONARIES = {"collections.OrderedDict", "collections.defaultdict"}
-_RECONSTRUCTOR = "copyreg._reconstructor"
-_LABELS = {f"builtins.{name}" for name in ("object", "int", "long", "float", "list", "dict")}
-_OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_RECONSTRUCTORS = {"copyreg._reconstructor", "copy_reg._reconstructor"}  # the latter: Python 2
+# Arguments of those: the factory of a default dictionary, the base class of an object.
+_ARGUMENT = re.compile(r"(?:builtins|__builtin__)\.(?:object|int|long|float|list|dict)")
 
-_NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"}
-_VALUES = _NUMBERS | {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
-_BYTE_TEXT = {"STRING", "BINSTRING", "SHORT_BINSTRING"}
-_CONSTANT = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY: dict[str, type] = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
-_SMALL_TUPLE = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
+_REMEMBER = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_CALLS = {"REDUCE", "NEWOBJ"}
+_INSTRUCTIONS = (
+    *(_TUPLES | _REMEMBER | _CALLS),
+    *("PROTO", "FRAME", "STOP", "MARK", "GET", "BINGET", "LONG_BINGET"),
+    *("NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2"),
+    *("LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING"),
+    *("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE"),
+    *("EMPTY_DICT", "DICT", "SETITEM", "SETITEMS"),
+    *("GLOBAL", "STACK_GLOBAL", "BUILD"),
+)
 
 
 class _RefusedError(Exception):
     """What the file asked for, as the rest of a sentence that begins with its path."""
-
-
-class _Name(NamedTuple):
-    """The name of an accepted class or function; only ever compared."""
-
-    text: str
-
-
-class _Instance:
-    """Stands for the Keras tokenizer that the pickle describes."""
-
-    state: dict[Any, Any] | None = None
 
 
 def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
@@ -90,13 +86,15 @@ def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
         else; the message names what was found.
     """
     try:
-        return _attributes(_run(_decompress(_read(Path(path)))))
+        data = _decompress(_read(Path(path)))
+        _check_instructions(data)
+        return _attributes(_Unpickler(io.BytesIO(data), encoding="utf-8").load())
     except _RefusedError as error:
         raise DataError(f"{path}: {error}") from error
-    except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
-        reason = str(error) if isinstance(error, ValueError) else "its instructions do not fit"
+    except Exception as error:  # whatever a damaged file makes the two readers raise
+        reason = " ".join(str(error).split())[:120]
         raise DataError(
-            f"{path}: truncated or not a pickle ({reason[:120]}); copy or download it again"
+            f"{path}: truncated or not a pickle ({reason}); copy or download it again"
         ) from error
 
 
@@ -105,10 +103,9 @@ def _read(path: Path) -> bytes:
         raise _RefusedError("no such file; give the path of a tokenizer.pkl")
     try:
         with path.open("rb") as file:
-            data = file.read(MAXIMUM_BYTES + 1)
+            return _bounded(file.read(MAXIMUM_BYTES + 1))
     except OSError as error:
         raise _RefusedError(f"cannot be read ({error.strerror})") from error
-    return _bounded(data)
 
 
 def _bounded(data: bytes) -> bytes:
@@ -118,7 +115,7 @@ def _bounded(data: bytes) -> bytes:
 
 
 def _decompress(data: bytes) -> bytes:
-    """Undo joblib's compression, told by the first bytes, without exceeding the size limit."""
+    """Undo joblib's compression, known by the first bytes, up to the size limit."""
     decompressor: Any
     if data[:1] == b"\x78" or data[:2] == b"\x1f\x8b":
         decompressor = zlib.decompressobj(wbits=47)  # 47: zlib or gzip, whichever it is
@@ -129,181 +126,86 @@ def _decompress(data: bytes) -> bytes:
     else:
         return data
     try:
-        content: bytes = decompressor.decompress(data, MAXIMUM_BYTES + 1)
+        return _bounded(decompressor.decompress(data, MAXIMUM_BYTES + 1))
     except (zlib.error, lzma.LZMAError, OSError) as error:
         raise _RefusedError(f"damaged compressed file ({error}); download it again") from error
-    return _bounded(content)
+
+
+def _check_instructions(data: bytes) -> None:
+    """List the instructions of a pickle, and refuse what no tokenizer needs or can cost much."""
+    tuple_is_open = False
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(data), 1):
+        name = opcode.name
+        if number > MAXIMUM_STEPS:
+            raise _RefusedError(f"more than {MAXIMUM_STEPS:,} pickle instructions; not followed")
+        if name not in _INSTRUCTIONS:
+            raise _RefusedError(f"the pickle instruction {name}, which no tokenizer needs; refused")
+        if isinstance(argument, int) and not -(2**63) <= argument < 2**63:
+            raise _RefusedError("an integer of more than 64 bits, which no tokenizer has; refused")
+        # The unpickler makes a list as long as the highest place that a file asks for.
+        if name in _REMEMBER and (argument or 0) > number:
+            raise _RefusedError(f"memory place {argument}, which no tokenizer needs; refused")
+        # As a dictionary's key, a few nested tuples can keep Python busy for ever.
+        if tuple_is_open and name not in _CALLS | _REMEMBER:
+            raise _RefusedError("a tuple that is no argument, which no tokenizer has; refused")
+        tuple_is_open = name in _TUPLES or (tuple_is_open and name in _REMEMBER)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Python's unpickler, for which no module exists."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for an accepted name."""
+        text = f"{module}.{name}"
+        if _KERAS_TOKENIZER.fullmatch(text):
+            return _Tokenizer
+        if text in _DICTIONARIES | _RECONSTRUCTORS or _ARGUMENT.fullmatch(text):
+            return _Name(text)
+        raise _RefusedError(
+            f"the pickle names {text[:80]!r}, which is no Keras tokenizer; refused, nothing was run"
+        )
+
+
+class _Tokenizer:
+    """Stands for the Keras tokenizer that the pickle describes."""
+
+    state: object = None
+
+    def __new__(cls, *arguments: object) -> "_Tokenizer":
+        """Refuse arguments: Keras' pickles create the object without any."""
+        if arguments:
+            raise _RefusedError("the pickle wants to call Tokenizer; refused, nothing was run")
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        """Take the attributes as they are, instead of setting them."""
+        self.state = state
+
+
+class _Name:
+    """Stands for a class or function that a pickle may name besides the tokenizer."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __call__(self, *arguments: Any) -> object:
+        """Return what stands for the result of calling it."""
+        if self.text in _RECONSTRUCTORS and arguments[:1] == (_Tokenizer,):
+            return _Tokenizer()
+        if self.text not in _DICTIONARIES or len(arguments) > 1:
+            raise _RefusedError(f"the pickle wants to call {self.text}; refused, nothing was run")
+        # The argument is a default dictionary's factory, or the pairs that Python 2 wrote.
+        pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
+        made = dict(pairs)
+        pairs.clear()  # or a short file could have a long list copied again and again
+        return made
 
 
 def _attributes(value: object) -> dict[Any, Any]:
-    found = value.state if isinstance(value, _Instance) else value
+    found = value.state if isinstance(value, _Tokenizer) else value
     if not isinstance(found, dict):
-        raise _RefusedError(f"holds {_kind(value)}, not a tokenizer")
+        kind = type(found).__name__.strip("_")
+        raise _RefusedError(f"holds {kind!r:.40}, not a tokenizer with its attributes")
     return found
-
-
-def _run(data: bytes) -> object:
-    machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
-        if opcode.name == "STOP":
-            break
-        machine.step(opcode.name, argument)
-    return machine.stack.pop()
-
-
-class _Machine:
-    """Stack, marks and memo of one pickle; every instruction it knows builds inert data."""
-
-    def __init__(self) -> None:
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-        self.steps = 0
-
-    def step(self, name: str, argument: Any) -> None:
-        """Follow one instruction: values here, the others by family."""
-        self._spend(1)
-        if name in _VALUES:
-            self.stack.append(_checked(argument))
-        elif name in _CONSTANT:
-            self.stack.append(_CONSTANT[name])
-        elif name in _EMPTY:
-            self.stack.append(_EMPTY[name]())
-        elif name in _BYTE_TEXT:  # Python 2 wrote text as bytes, which genops shows as Latin-1
-            self.stack.append(argument.encode("latin-1").decode("utf-8"))
-        elif name in ("GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ", "BUILD"):
-            self._object(name, argument)
-        elif "PUT" in name or "GET" in name or name == "MEMOIZE":
-            self._memo(name, argument)
-        elif name not in ("PROTO", "FRAME"):
-            self._container(name)
-
-    def _spend(self, steps: int) -> None:
-        self.steps += steps
-        if self.steps > MAXIMUM_STEPS:
-            raise _RefusedError(
-                f"more than {MAXIMUM_STEPS:,} pickle instructions; not followed further"
-            )
-
-    def _memo(self, name: str, argument: Any) -> None:
-        if name == "MEMOIZE":
-            self.memo[len(self.memo)] = self.stack[-1]
-        elif "PUT" in name:
-            self.memo[argument] = self.stack[-1]
-        else:
-            self.stack.append(self.memo[argument])
-
-    def _container(self, name: str) -> None:
-        if name == "MARK":
-            self.marks.append(len(self.stack))
-        elif name in _SMALL_TUPLE:
-            self.stack.append(
-                tuple(reversed([self.stack.pop() for _ in range(_SMALL_TUPLE[name])]))
-            )
-        elif name == "TUPLE":
-            self.stack.append(tuple(self._since_mark()))
-        elif name == "LIST":
-            self.stack.append(self._since_mark())
-        elif name == "DICT":
-            self.stack.append(_fill({}, self._since_mark()))
-        elif name == "APPEND":
-            item = self.stack.pop()
-            _expect(self.stack[-1], list).append(item)
-        elif name == "APPENDS":
-            items = self._since_mark()
-            _expect(self.stack[-1], list).extend(items)
-        elif name == "SETITEM":
-            value, key = self.stack.pop(), self.stack.pop()
-            _fill(_expect(self.stack[-1], dict), [key, value])
-        elif name == "SETITEMS":
-            items = self._since_mark()
-            _fill(_expect(self.stack[-1], dict), items)
-        else:
-            raise _RefusedError(f"the pickle instruction {name}, which no tokenizer needs; refused")
-
-    def _since_mark(self) -> list[Any]:
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
-
-    def _object(self, name: str, argument: Any) -> None:
-        if name == "GLOBAL":
-            self.stack.append(_accepted(*argument.split(" ", 1)))
-        elif name == "STACK_GLOBAL":
-            attribute, module = self.stack.pop(), self.stack.pop()
-            self.stack.append(_accepted(_expect(module, str), _expect(attribute, str)))
-        elif name == "BUILD":
-            state, instance = self.stack.pop(), _expect(self.stack[-1], _Instance)
-            instance.state = _expect(state, dict)
-        else:
-            arguments, callee = _expect(self.stack.pop(), tuple), self.stack.pop()
-            self.stack.append(self._made(name, callee, arguments))
-
-    def _made(self, name: str, callee: object, arguments: tuple[Any, ...]) -> object:
-        """Stand-in for what calling `callee` would have made."""
-        called = callee.text if isinstance(callee, _Name) else _kind(callee)
-        if name == "NEWOBJ" and _is_tokenizer(callee) and not arguments:
-            return _Instance()
-        if name == "REDUCE" and called == _RECONSTRUCTOR and _is_tokenizer(*arguments[:1]):
-            return _Instance()
-        if name == "REDUCE" and called in _DICTIONARIES and len(arguments) <= 1:
-            # The one argument is a default dictionary's factory, never needed for reading, or
-            # the list of pairs that Python 2 wrote.
-            pairs = arguments[0] if arguments and isinstance(arguments[0], list) else []
-            self._spend(len(pairs))
-            return _fill({}, [item for pair in pairs for item in _pair(pair)])
-        raise _RefusedError(f"the pickle wants to call {called} ({name}); refused, nothing was run")
-
-
-def _accepted(module: str, attribute: str) -> _Name:
-    text = f"{_OLD_MODULES.get(module, module)}.{attribute}"
-    if text in _DICTIONARIES | _LABELS | {_RECONSTRUCTOR} or _KERAS_TOKENIZER.fullmatch(text):
-        return _Name(text)
-    raise _RefusedError(
-        f"the pickle names {text[:80]!r}, which is no Keras tokenizer; refused, nothing was run"
-    )
-
-
-def _is_tokenizer(name: object = None) -> bool:
-    return isinstance(name, _Name) and _KERAS_TOKENIZER.fullmatch(name.text) is not None
-
-
-def _checked(value: object) -> object:
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise _RefusedError("an integer of more than 64 bits, which no tokenizer holds; refused")
-    return value
-
-
-def _fill(target: dict[Any, Any], items: list[Any]) -> dict[Any, Any]:
-    if len(items) % 2:
-        raise IndexError("a dictionary key without its value")
-    for key, value in zip(items[::2], items[1::2], strict=True):
-        # Hashing a tuple walks through it, and nested ones can be written in exponential size.
-        if not isinstance(key, str | int | float | None):
-            raise _RefusedError(
-                f"{_kind(key)} as a dictionary key, which no tokenizer has; refused"
-            )
-        target[key] = value
-    return target
-
-
-def _pair(value: object) -> tuple[Any, ...] | list[Any]:
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise _RefusedError(f"{_kind(value)} where a key and its value were expected; refused")
-    return value
-
-
-def _expect(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
-        raise _RefusedError(
-            f"{_kind(value)} where the pickle needs a {kind.__name__.strip('_')}; refused"
-        )
-    return value
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, _Name):
-        return value.text
-    name = type(value).__name__.strip("_")
-    return f"{'an' if name[0] in 'aeiouI' else 'a'} {name}"

@@ -118,7 +118,7 @@ def _keep(folder: Path, calibration: Calibration) -> None:
 
     def change(aside: Path) -> None:
         calibration.save(aside)
-        card = model_card(read_bundle(folder, "captioner"), calibration)
+        card = model_card(read_bundle(folder, "captioner"), calibration.about)
         (aside / "README.md").write_text(card, "utf-8")
 
     rewrite_bundle(folder, change)

@@ -28,7 +28,7 @@ def fetch(
     """Download published weights, reports or images, and check them.
 
     NAME is chexnet, attention, iu-reports, iu-images or kaggle. Files that are there already are
-    checked and not downloaded again; an interrupted download goes on where it stopped.
+    checked and not downloaded again; an interrupted download is continued where it stopped.
     """
     from xray_captioning.hub import fetch as published
 

@@ -1,4 +1,4 @@
-"""Pretrained GPT-2s: read from a folder or through keras-hub, and put into a decoder.
+"""Pretrained GPT-2s: read from a folder or through keras-hub, and copied into a decoder.
 
 A folder in Hugging Face's layout holds ``config.json``, ``model.safetensors`` and ``vocab.json``
 with ``merges.txt`` (or ``tokenizer.json``); one in keras-hub's layout is a saved preset. A pickle
@@ -11,7 +11,6 @@ import contextlib
 import os
 import sys
 import warnings
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,13 @@ from xray_captioning.backend import ops
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.decoders.gpt2 import Gpt2
-from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError
+from xray_captioning.errors import (
+    BundleError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    import_extra,
+)
 from xray_captioning.files import read_json
 from xray_captioning.text.byte_pairs import BytePairTokenizer
 
@@ -56,10 +61,11 @@ class LanguageModel(NamedTuple):
 
 
 def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None]:
-    """Read the language model a configuration names, and say what is trained in the end.
+    """Read the language model that a configuration names.
 
-    Where a preset cannot be had (keras-hub is not installed, no network), one warning says so and
-    the decoder is trained from scratch, at the configuration's own sizes and on words.
+    Where a preset cannot be loaded (keras-hub is not installed, or there is no network), one
+    warning says so, and the decoder is trained from scratch, at the configuration's own sizes and
+    on words.
 
     Parameters
     ----------
@@ -68,13 +74,13 @@ def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None
     Returns
     -------
     config : Config
-        With the sizes of the language model, or without its name.
+        What is to be trained: with the sizes of the language model, or without its name.
     language_model : LanguageModel or None
 
     Raises
     ------
     ConfigError
-        The name cannot be one, the decoder is no GPT-2, or captions are longer than it reads.
+        There is no such model, the decoder is no GPT-2, or captions are longer than it reads.
     BundleError
         A folder is damaged.
     MissingExtraError
@@ -100,13 +106,13 @@ def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None
 
 
 def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
-    """Make a decoder start as the language model it was sized for.
+    """Copy a language model's weights into a decoder of its sizes.
 
-    What reads the image is new. Its last projection starts at zero, so that the first captions
-    are the language model's and the first gradients go to that projection: noise added to every
-    block would undo what was learned before. The start token begins as the end of a text, after
-    which GPT-2 begins a new one; padding as the mean word vector, whose probability can not
-    exceed one in the number of words.
+    Only the attention to the image is new. Its last projection starts at zero, so that the first
+    captions are the language model's and the first gradients go to that projection: noise added to
+    every block would destroy what was learned before. The start token gets the vector of the end of
+    a text, after which GPT-2 begins a new one; padding gets the mean word vector, whose probability
+    cannot exceed one divided by the number of words.
 
     Parameters
     ----------
@@ -119,7 +125,7 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
     ConfigError
         The decoder has other sizes.
     BundleError
-        An array of the language model has not the shape that its sizes say.
+        An array of the language model does not have the shape that its sizes demand.
 
     References
     ----------
@@ -187,7 +193,7 @@ def _read_folder(folder: Path) -> LanguageModel:
         found = reader(str(folder), settings)
     except MissingExtraError:
         raise
-    except Exception as error:  # whatever a reader meets in a damaged file
+    except Exception as error:  # whatever a damaged file makes the reader raise
         reason = " ".join(str(error).split())
         raise BundleError(
             f"{folder}: no GPT-2 that can be used ({reason:.300}); download it again"
@@ -199,7 +205,7 @@ def _read_folder(folder: Path) -> LanguageModel:
 
 def _read_preset(name: str) -> LanguageModel | None:
     try:
-        hub = _extra("keras_hub")
+        hub = import_extra("keras_hub", "hub")
     except MissingExtraError as error:
         _warn(name, error)
         return None
@@ -225,7 +231,7 @@ def _warn(name: str, error: Exception) -> None:
     )
 
 
-# What the decoder computes; a model that says otherwise would be another one.
+# What the decoder computes. A model with other settings would give other numbers.
 _EXPECTED: dict[str, tuple[Any, ...]] = {
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
@@ -244,7 +250,7 @@ def _from_hugging_face(folder: str, settings: dict[str, Any]) -> LanguageModel:
     for i in range(settings["n_layer"]):
         for name in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"):
             layers[f"h.{i}.{name}"] = [arrays[f"h.{i}.{name}.{w}"] for w in ("weight", "bias")]
-        # One matrix (in, 3 out) makes queries, keys and values.
+        # One matrix (in, 3 out) computes queries, keys and values.
         joined = [np.split(array, 3, axis=-1) for array in layers.pop(f"h.{i}.attn.c_attn")]
         for part, pair in zip(("query", "key", "value"), zip(*joined)):
             layers[f"h.{i}.attn.{part}"] = list(pair)
@@ -262,12 +268,12 @@ def _safetensors(folder: Path) -> dict[str, Array]:
     path = folder / "model.safetensors"
     if not path.is_file() and (folder / "pytorch_model.bin").is_file():
         raise DataError(
-            "pytorch_model.bin is a pickle, which can run any code, and is not opened; where you "
+            "pytorch_model.bin is a pickle, which can run any code, and is not opened; if you "
             "trust it, write model.safetensors with transformers: "
             "GPT2LMHeadModel.from_pretrained(folder).save_pretrained(folder)"
         )
-    with _extra("safetensors").safe_open(path, framework="numpy") as file:
-        # Buffers such as h.0.attn.bias, the causal mask, are no weights, whatever they are named.
+    with import_extra("safetensors", "hub").safe_open(path, framework="numpy") as file:
+        # Buffers such as h.0.attn.bias, the causal mask, are no weights in spite of their names.
         names = {name.removeprefix("transformer."): name for name in list(file.keys())}
         return _Arrays(
             (short, np.asarray(file.get_tensor(name), dtype="float32"))
@@ -303,7 +309,7 @@ _HUB_LAYERS = {
 
 
 def _from_keras_hub(name: str, settings: dict[str, Any]) -> LanguageModel:
-    models = _extra("keras_hub").models
+    models = import_extra("keras_hub", "hub").models
     backbone = models.GPT2Backbone.from_preset(name)
     tokenizer = models.GPT2Tokenizer.from_preset(name)
     units = backbone.hidden_dim
@@ -321,12 +327,3 @@ def _from_keras_hub(name: str, settings: dict[str, Any]) -> LanguageModel:
     [words], [positions] = arrays["token_embedding"], arrays["position_embedding"]
     pairs = _byte_pairs(dict(tokenizer.vocabulary), list(tokenizer.merges))
     return LanguageModel(backbone.num_heads, words, positions, layers, pairs)
-
-
-def _extra(package: str) -> Any:
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"{package.replace('_', '-')} is not installed; pip install 'xray-captioning[hub]'"
-        ) from error

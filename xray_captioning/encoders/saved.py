@@ -15,7 +15,7 @@ import numpy as np
 from xray_captioning.backend import ops
 from xray_captioning.bundles.bundle import FORMAT, find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
-from xray_captioning.checkpoints.keras2 import is_keras2
+from xray_captioning.checkpoints import is_keras2
 from xray_captioning.config import Config
 from xray_captioning.data.features import (
     BATCH,

@@ -1,6 +1,7 @@
-"""Download one file over HTTP so that an interrupted download goes on where it stopped.
+"""Download one file over HTTP, so that an interrupted download can be continued.
 
-The standard library does it: plain GET requests that can be resumed are all that is needed.
+The standard library does it: pooch and requests neither continue a download nor stop at a size, and
+huggingface_hub does so for its own hub only.
 
 References
 ----------
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -30,15 +30,15 @@ class UnreachableError(Exception):
 
 
 class Part(NamedTuple):
-    """A download under way.
+    """A file of which only the beginning may have been received.
 
     Attributes
     ----------
     content : Path
         The bytes received so far.
     version : Path
-        Names the version on the server that they belong to (an ETag or a date); empty where the
-        server names none.
+        The server's name for the version they belong to (an ETag or a date); empty where it gives
+        none.
     """
 
     content: Path
@@ -46,14 +46,14 @@ class Part(NamedTuple):
 
     @classmethod
     def beside(cls, target: Path) -> Part:
-        """Return the part of a file that shall be `target` when it is whole."""
+        """Return where to collect a file that shall be `target` in the end."""
         return cls(*(target.with_name(target.name + end) for end in (".part", ".part.version")))
 
-    def begun(self, checked: bool = False) -> tuple[int, str]:
-        """Return how many bytes can be gone on with, and their version.
+    def begun(self, checked: bool) -> tuple[int, str]:
+        """Return how many bytes a download can continue after, and their version.
 
-        Without a version that is none, unless the whole will be `checked` by an id: then pieces of
-        two versions cannot pass for one file.
+        Bytes of an unknown version are kept only where the whole file will be `checked` by an id:
+        then pieces of two versions cannot pass for one file.
         """
         try:
             version = self.version.read_text("utf-8").strip()
@@ -67,27 +67,25 @@ class Part(NamedTuple):
         self.version.unlink(missing_ok=True)
 
 
-def download(
-    url: str, part: Part, name: str, size: int | None = None, checked: bool = False
-) -> None:
-    """Bring a file into its part.
+def download(url: str, part: Part, name: str, size: int | None, checked: bool) -> None:
+    """Receive a file, or what is missing of it.
 
-    Where the server can give ranges and still has the version that was begun, only what is
-    missing is asked for; otherwise the part begins anew.
+    Where the server can send ranges and still has the version that was begun, only the missing
+    bytes are asked for; otherwise the download starts again.
 
     Parameters
     ----------
     url : str
         An https address, or an http one on this machine; redirects may not lead to others.
     part : Part
-        Where the bytes go; whole when the function returns.
+        Where the bytes go; complete when the function returns.
     name : str
         What the progress bar calls the file.
-    size : int, optional
+    size : int or None
         Bytes of the file, where known: more or fewer are refused.
     checked : bool
-        The whole will be compared with an id, so that it may be gone on with even where the server
-        names no version.
+        Whether the complete file will be compared with an id, so that the download may continue
+        even where the server names no version.
 
     Raises
     ------
@@ -97,28 +95,19 @@ def download(
         If the part cannot be written.
     """
     done, version = part.begun(checked)
-    wanted = {"Range": f"bytes={done}-"} if done else {}
-    if version:
-        wanted["If-Range"] = version
-    with _open(url, wanted) as response:
-        if done and response.headers.get("Content-Range") == f"bytes */{done}":
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    with _open(url, headers | ({"If-Range": version} if version else {})) as response:
+        sent = response.headers.get("Content-Range", "")
+        if done and sent == f"bytes */{done}":
             return  # every byte was there already
-        start = _start(response, done, version)
-        if start is not None:
-            _receive(response, part, start, name, size)
+        same = not version or _version(response) in ("", version)
+        if response.status == 200 or (done and same and sent.startswith(f"bytes {done}-")):
+            _receive(response, part, done if response.status != 200 else 0, name, size)
             return
+        if not done:
+            raise UnreachableError(f"the server answers {response.status}")
     part.remove()
     download(url, part, name, size, checked)
-
-
-def _start(response: Any, done: int, version: str) -> int | None:
-    """Return where an answer begins, None where it does not follow what was received."""
-    if response.status == 200:
-        return 0
-    if not done:
-        raise UnreachableError(f"the server answers {response.status}")
-    follows = re.match(rf"bytes {done}-", response.headers.get("Content-Range", ""))
-    return done if follows and (not version or _version(response) in ("", version)) else None
 
 
 def _version(response: Any) -> str:
@@ -128,22 +117,21 @@ def _version(response: Any) -> str:
 
 
 def _receive(response: Any, part: Part, start: int, name: str, size: int | None) -> None:
-    """Write an answer behind the bytes that are there, with a progress bar."""
+    """Write an answer after the bytes that are there, with a progress bar."""
     from tqdm import tqdm
 
     total = _total(response, start, size)
     if not start:
         part.remove()
         atomic_write(part.version, _version(response))
-    received = start
     bar = tqdm(desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=None)
     with bar, part.content.open("ab" if start else "wb") as stream:
         while chunk := _read(response):
-            received += len(chunk)
-            if total is not None and received > total:
+            if total is not None and stream.tell() + len(chunk) > total:
                 raise UnreachableError(f"sends more than the {total} bytes expected")
             stream.write(chunk)
             bar.update(len(chunk))
+        received = stream.tell()
         stream.flush()
         os.fsync(stream.fileno())
     if total is not None and received < total:
@@ -151,7 +139,7 @@ def _receive(response: Any, part: Part, start: int, name: str, size: int | None)
 
 
 def _total(response: Any, start: int, size: int | None) -> int | None:
-    """Return how many bytes the whole file has, None where nobody says."""
+    """Return how many bytes the whole file has, None where that is unknown."""
     length = response.headers.get("Content-Length", "")
     if not length.isdigit():
         return size
@@ -163,7 +151,7 @@ def _total(response: Any, start: int, size: int | None) -> int | None:
 
 def _read(response: Any) -> bytes:
     try:
-        return bytes(response.read1(CHUNK))  # what has come: a timeout shall lose none of it
+        return bytes(response.read1(CHUNK))  # what has arrived: a timeout loses none of it
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(f"the connection broke ({error})") from error
 
@@ -172,7 +160,7 @@ def _open(url: str, headers: dict[str, str]) -> Any:
     """Open an address; an answer of 416 is returned, any other failure raised."""
     if not (urlsplit(url).scheme == "https" or _is_local(url)):
         raise UnreachableError("is no https address")
-    # Without a coding on the way, so that positions and lengths are those of the file.
+    # Uncompressed on the way, so that positions and lengths are those of the file.
     fixed = {"User-Agent": "xray-captioning", "Accept-Encoding": "identity"}
     request = urllib.request.Request(url, headers=fixed | headers)
     try:
@@ -186,7 +174,7 @@ def _open(url: str, headers: dict[str, str]) -> Any:
 
 
 def _is_local(url: str) -> bool:
-    """Whether an address is plain HTTP on this machine, where nobody can listen in."""
+    """Return whether an address is plain HTTP on this machine, where nobody can listen in."""
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname in LOOPBACK
 

@@ -1,7 +1,7 @@
 """Download the published weights and reports that ``weights/registry.json`` lists.
 
-A file is downloaded beside its place under a name that ends in ``.part``, checked there, and then
-renamed; what stood at its place before is never replaced.
+A file is downloaded under a name that ends in ``.part``, checked, and then renamed; a file that is
+there already is never replaced.
 
 References
 ----------
@@ -16,12 +16,12 @@ import importlib
 import json
 import os
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path, PurePath
 from typing import Any
 
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.hub.download import CHUNK, Part, UnreachableError, download
+from xray_captioning.files import sha256_file, shipped_folder
+from xray_captioning.hub.download import Part, UnreachableError, download
 
 KAGGLE_TABLES = ("indiana_reports.csv", "indiana_projections.csv")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -95,7 +95,7 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
     DataError
         If it cannot be read or is no registry.
     """
-    place = Path(path) if path is not None else _shipped()
+    place = Path(path) if path is not None else shipped_folder() / "registry.json"
     try:
         return {name: _entry(**about) for name, about in json.loads(place.read_bytes()).items()}
     except OSError as error:
@@ -125,7 +125,7 @@ def fetch(entry: Entry, folder: Path) -> list[Path]:
     ------
     DataError
         If no address gives a file, or what came or lies there is another file than the registry
-        names. What an interrupted download left is kept, and gone on with by the next call.
+        names. What an interrupted download left is kept, and the next call continues it.
     MissingExtraError
         If a Kaggle data set is asked for and kagglehub is not installed.
     """
@@ -147,7 +147,7 @@ def fetch_file(file: RemoteFile, folder: Path) -> Path:
         advice = f"it was not kept; see whether {file.urls[0]} still is that file"
         check_file(part.content, file, advice)
     except DataError:
-        part.remove()  # or every later call would go on with it
+        part.remove()  # or every later call would continue it
         raise
     os.replace(part.content, target)
     part.remove()
@@ -171,38 +171,27 @@ def check_file(path: Path, file: RemoteFile, advice: str) -> None:
     DataError
         If its kind, its size or an id differs; the message gives what is there and what should be.
     """
-    size = path.stat().st_size
+    size, kind = path.stat().st_size, PurePath(file.name).suffix
     with path.open("rb") as stream:
         head = stream.read(len(LFS_POINTER))
     if head == LFS_POINTER:
         raise DataError(f"{path}: is only a Git LFS pointer to the file, {size} bytes; {advice}")
-    kind = PurePath(file.name).suffix
     if not head.startswith(FIRST_BYTES.get(kind, b"")):
         raise DataError(f"{path}: does not begin like a {kind} file ({head[:8]!r}); {advice}")
     if file.size not in (None, size):
         raise DataError(f"{path}: has {size} bytes where {file.size} are expected; {advice}")
-    for label, algorithm, header, expected in (
-        ("git blob id", "sha1", b"blob %d\0" % size, file.git_blob),
-        ("SHA-256", "sha256", b"", file.sha256),
+    for label, expected, digest in (
+        ("git blob id", file.git_blob, _git_blob),
+        ("SHA-256", file.sha256, sha256_file),
     ):
-        if expected is not None and (found := _digest(path, algorithm, header)) != expected:
+        if expected is not None and (found := digest(path)) != expected:
             raise DataError(f"{path}: {label} is {found} where {expected} is expected; {advice}")
 
 
-def _digest(path: Path, algorithm: str, header: bytes) -> str:
-    digest = hashlib.new(algorithm, header)
+def _git_blob(path: Path) -> str:
+    header = b"blob %d\0" % path.stat().st_size
     with path.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _shipped() -> Path:
-    try:
-        folder = Path(str(resources.files("xray_captioning.weights")))
-    except ModuleNotFoundError:  # a checkout that is not installed
-        folder = Path(__file__).resolve().parents[2] / "weights"
-    return folder / "registry.json"
+        return hashlib.file_digest(stream, lambda: hashlib.sha1(header)).hexdigest()
 
 
 def _entry(files: list[dict[str, Any]] | None = None, **about: Any) -> Entry:
@@ -237,7 +226,7 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
 
 
 def _download(file: RemoteFile, part: Part, target: Path) -> None:
-    """Bring a file to its part, from the first address that gives it."""
+    """Receive a file from the first address that gives it."""
     reasons = []
     checked = bool(file.git_blob or file.sha256)
     for url in file.urls:
@@ -246,7 +235,7 @@ def _download(file: RemoteFile, part: Part, target: Path) -> None:
         except UnreachableError as error:
             reasons.append(f"{url}: {error}")
     kept = part.begun(checked)[0]
-    later = f"fetch again to go on after the {kept} bytes kept" if kept else "fetch again later"
+    later = f"fetch again to continue after the {kept} bytes kept" if kept else "fetch again later"
     raise DataError(
         f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {later}, or download it by "
         f"hand, save it as {target} and fetch again to have it checked"

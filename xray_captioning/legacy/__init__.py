@@ -1,4 +1,4 @@
-"""What the older Keras projects left behind: weights, tokenizers and tables, made usable here.
+"""The files of the older Keras projects: weights, tokenizers and tables, made usable here.
 
 The names below are imported when they are first used, so that a table can be built without
 loading Keras.
@@ -23,7 +23,7 @@ _HOMES = {
 }
 
 SOURCE = "an older Keras project's files"
-"""What a bundle made of such files names as its source."""
+"""What a bundle that was made from such files gives as its source."""
 
 __all__ = [
     "drop_incomplete",

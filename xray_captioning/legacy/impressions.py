@@ -1,8 +1,7 @@
 """The table of impressions that the older Keras project trained and tested on.
 
-Each step of its exploratory notebook is a function here: a report is read (`read_report`), its
-images are paired (`pair_images`), and rows without an impression or an image are dropped
-(`drop_incomplete`).
+Each step of its exploratory notebook is a function here: `read_report` reads a report,
+`pair_images` pairs its images, and `drop_incomplete` drops rows without an impression or an image.
 
 References
 ----------
@@ -16,7 +15,7 @@ import os
 import re
 from itertools import pairwise
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources import openi
 from xray_captioning.errors import DataError
@@ -27,25 +26,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("comparison", "indication", "findings", "impression")
 COLUMNS = ("xml", "image_1", "image_2", *SECTIONS)
-
-
-class Report(NamedTuple):
-    """What the table keeps of one XML report.
-
-    Attributes
-    ----------
-    xml : str
-        File name, such as ``1.xml``.
-    images : list of str
-        File names ending in ``.png``, in the report's order.
-    sections : dict of str to str or None
-        Text by the names of `SECTIONS`, cleaned by the ``legacy`` protocol; None where there is
-        none.
-    """
-
-    xml: str
-    images: list[str]
-    sections: dict[str, str | None]
+Row = dict[str, str | None]
 
 
 def impression_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
@@ -96,15 +77,11 @@ def pair_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [
-        {"xml": report.xml, "image_1": first, "image_2": second, **report.sections}
-        for report in _reports(Path(reports_dir))
-        for first, second in pair_images(report.images)
-    ]
+    rows = [row for rows in _reports(Path(reports_dir)) for row in rows]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def read_report(content: bytes, name: str) -> Report:
+def read_report(content: bytes, name: str) -> list[Row]:
     """Read one report as the older project did: images from the XML, texts from its lines.
 
     A text counts only where its element begins and ends on one line, only the first element with
@@ -119,7 +96,8 @@ def read_report(content: bytes, name: str) -> Report:
 
     Returns
     -------
-    Report
+    list of dict
+        A row of the table for each pair of images; texts are cleaned by the ``legacy`` protocol.
 
     Raises
     ------
@@ -129,23 +107,23 @@ def read_report(content: bytes, name: str) -> Report:
     root = openi.parse_report(content, name)  # refuses damaged files and declared entities
     if root.tag != "eCitation":
         raise DataError(f"{name}: is XML but no Open-i report; take it out of the folder")
-    ids = [element.get("id", "").strip() for element in root.iter("parentImage")]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: is not UTF-8 (byte {error.start}); download it again") from error
-    return Report(
-        xml=PurePath(name).name,
-        images=[f"{image}.png" for image in ids if image],
-        sections={section: _section(text, section.upper()) for section in SECTIONS},
-    )
+    ids = [element.get("id", "").strip() for element in root.iter("parentImage")]
+    sections = {section: _section(text, section.upper()) for section in SECTIONS}
+    return [
+        {"xml": PurePath(name).name, "image_1": first, "image_2": second, **sections}
+        for first, second in pair_images([f"{image}.png" for image in ids if image])
+    ]
 
 
 def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
     """Pair a report's images, one row of the table a pair.
 
-    The older model sees two views. A lone image stands in for both; of more than two, each
-    makes a pair with the next, so k images give k - 1 rows with the same text.
+    The older model reads two views. A single image is used for both; of more than two, each makes
+    a pair with the next, so k images give k - 1 rows with the same text.
 
     Parameters
     ----------
@@ -164,10 +142,8 @@ def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
     >>> pair_images(["a.png"])
     [('a.png', 'a.png')]
     """
-    if len(images) < 2:
-        alone = images[0] if images else None
-        return [(alone, alone)]
-    return list(pairwise(images))
+    alone = images[0] if images else None
+    return list(pairwise(images)) or [(alone, alone)]
 
 
 def drop_incomplete(table: pd.DataFrame) -> pd.DataFrame:
@@ -187,20 +163,20 @@ def drop_incomplete(table: pd.DataFrame) -> pd.DataFrame:
     return table[whole].reset_index(drop=True)
 
 
-def _reports(path: Path) -> list[Report]:
+def _reports(path: Path) -> list[list[Row]]:
     """Read every report, in the order of their numbers."""
     if not path.exists():
         raise DataError(f"{path}: does not exist; give a folder of Open-i XML reports or a .tgz")
     reports = [read_report(content, name) for name, content in openi.read_contents(path)]
     if not reports:
         raise DataError(f"{path}: holds no XML report; give the folder with 1.xml or the .tgz")
-    return sorted(reports, key=_number)
+    return sorted(reports, key=lambda rows: _number(str(rows[0]["xml"])))
 
 
-def _number(report: Report) -> tuple[bool, str, str]:
-    """Sort key: 2.xml before 10.xml, and names without a number last."""
-    stem = PurePath(report.xml).stem
-    return not stem.isdigit(), stem.zfill(12), report.xml
+def _number(xml: str) -> tuple[bool, str, str]:
+    """Return a key that sorts 2.xml before 10.xml, and names without a number last."""
+    stem = PurePath(xml).stem
+    return not stem.isdigit(), stem.zfill(12), xml
 
 
 def _section(text: str, label: str) -> str | None:

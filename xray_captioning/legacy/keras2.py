@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.captioner.captioner import Captioner, new_model
-from xray_captioning.checkpoints.keras2 import StoredArray, read_keras2
+from xray_captioning.checkpoints import StoredArray, read_arrays
 from xray_captioning.config import Config
 from xray_captioning.decoders import CaptionModel
 from xray_captioning.encoders import Encoder
@@ -23,16 +23,17 @@ from xray_captioning.files import sha256_file
 from xray_captioning.legacy import SOURCE, layout
 from xray_captioning.text.tokenizer import Tokenizer
 
+_ENCODER = "image_encoder/"
 _IMAGE = {"size": 224, "resize": "nearest", "normalisation": "unit"}
 
 
 def load_attention_captioner(
     weights_h5: str | os.PathLike[str], tokenizer_pkl: str | os.PathLike[str]
 ) -> Captioner:
-    """Read the published attention captioner; neither file is executed.
+    """Read the published attention captioner; nothing in either file is executed.
 
-    Images are prepared as its program does (nearest neighbour, divided by 255, a lone image in
-    both views) and its words are left as they are.
+    Images are prepared as in its own program (nearest neighbour, divided by 255, a single image
+    shown in both views) and its words are left as they are.
 
     Parameters
     ----------
@@ -56,15 +57,15 @@ def load_attention_captioner(
         The tokenizer cannot be read.
     """
     tokenizer = Tokenizer.from_pickle(tokenizer_pkl)
-    arrays = read_keras2(weights_h5)
+    arrays = read_arrays(weights_h5)
     _check_kind(arrays, weights_h5)
     found, rest = layout.place(arrays)
     sizes = layout.read_sizes(found)
     encoder = Encoder("chexnet", 224, pool=2)
-    network = {f"image_encoder/{n}": v for n, v in densenet121_variables(encoder).items()}
-    pixels, rest = _match_encoder(rest, network)
+    network = {_ENCODER + name: v for name, v in densenet121_variables(encoder).items()}
+    images, rest = _match_encoder(rest, network)
     shapes = {**shapes_of(network), **layout.shapes_of(sizes)}
-    check(weights_h5, "the attention captioner", shapes, {**pixels, **found}, rest)
+    check(weights_h5, "the attention captioner", shapes, {**images, **found}, rest)
     if tokenizer.vocabulary_size != sizes["vocabulary"]:
         raise BundleError(
             f"{tokenizer_pkl}: has {tokenizer.vocabulary_size} token ids, padding included, but "
@@ -72,20 +73,20 @@ def load_attention_captioner(
         )
     config = _config(sizes)
     model = new_model(config, encoder, tokenizer)
-    fill(network, pixels)
+    fill(network, images)
     fill(_variables(model), found)
     about = describe_import(config, weights=weights_h5, tokenizer=tokenizer_pkl)
     return Captioner(config, encoder, model, tokenizer, about)
 
 
 def chexnet_config(normalisation: str) -> Config:
-    """Return what travels with CheXNet: one frontal view of 224 px.
+    """Return the configuration of a CheXNet bundle: one frontal view of 224 px.
 
     Parameters
     ----------
     normalisation : {"imagenet", "unit"}
-        ``imagenet`` is what its author trained with; with ``unit``, and nearest neighbour, the
-        published captioning project showed it its images.
+        ``imagenet`` is what its author trained with; ``unit``, with nearest neighbour, is what the
+        published captioning project used.
     """
     resize = _IMAGE["resize"] if normalisation == "unit" else "area"
     image = {"size": 224, "resize": resize, "normalisation": normalisation, "views": 1}
@@ -95,21 +96,21 @@ def chexnet_config(normalisation: str) -> Config:
 
 
 def describe_import(config: Config, **files: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a bundle says of where it comes from.
+    """Return the origin of a bundle, to be stored in it.
 
     Parameters
     ----------
     config : Config
     **files : str or os.PathLike
-        What was read; their names and SHA-256 are kept, not their folders.
+        The files that were read; their names and SHA-256 are kept, not their folders.
     """
     image = config.image
     published = {name: getattr(image, name) for name in _IMAGE} == _IMAGE
     scaled = "divided by 255" + ("" if image.normalisation == "unit" else ", then as ImageNet's")
+    alone = ", a single image in every view" if image.repeat_single_view else ""
     data = {
         "preprocessing": f"{'as published: ' if published else ''}{image.size} px, "
-        f"{image.resize} resizing, {scaled}"
-        + (", a lone image in every view" if image.repeat_single_view else ""),
+        f"{image.resize} resizing, {scaled}{alone}",
         "measured": "nothing here",
     }
     for name, path in files.items():
@@ -128,11 +129,10 @@ def _check_kind(arrays: list[StoredArray], path: str | os.PathLike[str]) -> None
 def _match_encoder(
     arrays: list[StoredArray], network: dict[str, Any]
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    prefix = "image_encoder/"
     inside = [array for array in arrays if array.layer == "image_encoder"]
-    found, rest = match_densenet121(inside, [name.removeprefix(prefix) for name in network])
     others = [array for array in arrays if array.layer != "image_encoder"]
-    return {prefix + name: array for name, array in found.items()}, rest + others
+    found, rest = match_densenet121(inside, [name.removeprefix(_ENCODER) for name in network])
+    return {_ENCODER + name: array for name, array in found.items()}, rest + others
 
 
 def _config(sizes: dict[str, int]) -> Config:

@@ -1,8 +1,8 @@
-"""Where each array of the published attention captioner's weights file belongs.
+"""Which array of the published attention captioner's weights file is which.
 
-What an array is is told by its name. Where a session has renamed things (a prefix, ``dense_7``,
-``gru_cell_1``), the order inside the decoder's group and the shapes tell it. The sizes are read
-from the shapes, so that other vocabularies and widths work too.
+Usually its name says it. Where Keras has renamed layers, because a session built them again
+(``dense_7``, ``gru_cell_1``, a prefix), the order inside the decoder's group and the shapes decide.
+Sizes are read from the shapes, so that models of other widths and vocabularies can be read, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from xray_captioning.checkpoints.keras2 import StoredArray
+from xray_captioning.checkpoints import StoredArray
 
 CHANNELS = 1024  # of DenseNet121's feature map
 LAYERS = ("image_encoder", "bkdense", "encoder_batch_norm", "decoder")
@@ -21,7 +21,7 @@ CELL = "decoder/onestepdecoder_LSTM/gru_cell"
 KEY, QUERY, ENERGY = (f"decoder/global_attention/dense{n}" for n in ("", "_1", "_2"))
 LOGITS = "decoder/dense_3"
 
-# By published name, the shape in sizes that the file decides.
+# The shape of each array by its published name; the file decides what the named sizes are.
 LAYOUT: dict[str, tuple[str | int, ...]] = {
     "bkdense/kernel": (CHANNELS, "head"),
     "bkdense/bias": ("head",),
@@ -42,7 +42,7 @@ LAYOUT: dict[str, tuple[str | int, ...]] = {
     f"{LOGITS}/kernel": ("units", "vocabulary"),
     f"{LOGITS}/bias": ("vocabulary",),
 }
-# Taken where two arrays disagree, or none tells.
+# Taken where as many arrays say one size as another, or none says any.
 PUBLISHED = {"head": 512, "embedding": 300, "units": 512, "attention": 512, "vocabulary": 1387}
 
 Owner = tuple[str, ...]
@@ -62,17 +62,15 @@ def place(arrays: Iterable[StoredArray]) -> tuple[dict[str, StoredArray], list[S
     found : dict
         Arrays by the names of `LAYOUT`.
     rest : list of StoredArray
-        The others: those of the image encoder, their layer renamed ``image_encoder``, and what
-        the layout has no place for.
+        The others: those of the image encoder, with their layer renamed ``image_encoder``, and
+        those that are not in the layout.
     """
     layers: dict[str, list[StoredArray]] = {}
     for array in arrays:
         layers.setdefault(array.layer, []).append(array)
-    roles = {name: role for role, name in _layer_roles(layers).items()}
-    decoder = [
-        a for layer, members in layers.items() for a in members if roles.get(layer) == "decoder"
-    ]
-    owners = _decoder_owners(decoder)
+    names = _layer_roles(layers)
+    roles = {name: role for role, name in names.items()}
+    owners = _decoder_owners(layers.get(names.get("decoder", ""), []))
     found: dict[str, StoredArray] = {}
     rest = []
     for array in (array for members in layers.values() for array in members):
@@ -133,7 +131,7 @@ def _elected(name: str, lengths: list[int]) -> int:
 
 
 def _layer_roles(layers: dict[str, list[StoredArray]]) -> dict[str, str]:
-    """Return which layer is which, by name or, where that fails, by what it holds."""
+    """Return the file's name of each layer, found by name or, where that fails, by content."""
     roles: dict[str, str] = {}
     for by_name in (True, False):
         for role in LAYERS:
@@ -184,7 +182,7 @@ def _dense_owners(
     complete = len(set(names.values())) == 4
     if not complete and (len(dense) >= 4 or len(names) < len(dense)):
         names = _by_order(dense, rows)
-    # The keys' layer reads regions, the queries' the state: where their widths differ, that tells.
+    # The key layer reads regions and the query layer the state: their widths may tell them apart.
     places = {name: owner for owner, name in names.items()}
     if KEY in places and QUERY in places and units:
         key, query = (dense[places[name]].get("kernel", (0,))[0] for name in (KEY, QUERY))
@@ -194,19 +192,19 @@ def _dense_owners(
 
 
 def _published(owner: Owner) -> str | None:
-    """Name in the published file of a dense layer that still bears it, whatever the prefix."""
+    """Return a dense layer's published name if it still ends in it."""
     attention = len(owner) > 1 and re.fullmatch(r"global_attention(_\d+)?", owner[-2])
     name = f"decoder/{'global_attention/' if attention else ''}{owner[-1] if owner else ''}"
     return name if name in (KEY, QUERY, ENERGY, LOGITS) else None
 
 
 def _by_order(dense: dict[Owner, Shapes], rows: list[int]) -> dict[Owner, str]:
-    """Tell renamed dense layers by width, and by order: keys, queries, energy, logits."""
+    """Recognise renamed dense layers by width and by order: key, query, energy, logits."""
     left = list(dense)
     named: dict[Owner, str] = {}
     for name, width in ((LOGITS, rows[0] if rows else None), (ENERGY, 1)):
         fits = [o for o in left if width in {shape[-1] for shape in dense[o].values() if shape}]
-        if len(dense) == 4:  # none is missing or too many, so the order tells
+        if len(dense) == 4:  # none is missing or too many, so the order is that of the file
             fits = (fits or left)[-1:]
         if len(fits) == 1:
             named[fits[0]] = name

@@ -46,19 +46,9 @@ _ITEM_NUMBER = re.compile(r"\d{1,2}")
 def clean_plain(text: str) -> str:
     """Clean for training: lower case, numbers kept, full stop, comma and percent as words.
 
-    XXXX marks and list numbers go; "10mm" becomes "10 mm"; hyphenated words stay one word;
-    every other sign becomes a space; every sentence ends in " .". Cleaning twice changes
-    nothing.
-
-    Parameters
-    ----------
-    text : str
-        A report or a section of one.
-
-    Returns
-    -------
-    str
-        Words separated by single spaces, '' where nothing is left.
+    XXXX marks and list numbers go; "10mm" becomes "10 mm"; hyphenated words stay one word; every
+    other sign becomes a space; every sentence ends in " .". A text of which nothing is left becomes
+    ''. Cleaning twice changes nothing.
     """
     text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
@@ -89,8 +79,8 @@ def _plain_sentence(words: list[str]) -> str:
     return f" {' '.join(words)} ."
 
 
-# What R2Gen deletes inside a sentence. The hyphen is not among them, as it is in its code the
-# middle of a range that runs from the colon to the opening bracket.
+# What R2Gen deletes inside a sentence. The hyphen is not among them: R2Gen's regular expression
+# reads it as the middle of a range that runs from the colon to the opening bracket.
 _R2GEN_DELETED = str.maketrans("", "", "\"'/\\.,?;*!%^&_+():<=>@[]{}")
 _R2GEN_ITEMS = (*(f". {n}. " for n in range(2, 6)), *(f" {n}. " for n in range(2, 6)))
 
@@ -98,17 +88,8 @@ _R2GEN_ITEMS = (*(f". {n}. " for n in range(2, 6)), *(f" {n}. " for n in range(2
 def clean_r2gen(text: str) -> str:
     """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers.
 
-    Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
-
-    Parameters
-    ----------
-    text : str
-        A report.
-
-    Returns
-    -------
-    str
-        The words that R2Gen's ``split()`` finds, separated by single spaces.
+    Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".". What
+    is left are the words that R2Gen's ``split()`` finds.
     """
     for _ in range(3):
         text = text.replace("..", ".")
@@ -122,19 +103,9 @@ def clean_r2gen(text: str) -> str:
 def clean_legacy(text: str) -> str:
     """Clean as the older Keras project did, which its tokenizer and weights expect.
 
-    The order matters and sizes are damaged on the way ("10 mm." loses its number, a digit takes
-    the character after it along), so this is for reproducing that project only.
-
-    Parameters
-    ----------
-    text : str
-        The raw text of one section.
-
-    Returns
-    -------
-    str
-        Lower-case letters and full stops, '' where nothing is left (the older tables then drop
-        the row).
+    The rules apply in this order to the raw text of one section. What is left are lower-case
+    letters and full stops. Sizes are damaged ("10 mm." loses its number: each digit is deleted
+    together with the character after it), so this is for reproducing that project only.
     """
     text = re.sub(r"\d.", "", text)
     text = re.sub(r"X+", "", text).replace(" .", "")
@@ -142,13 +113,11 @@ def clean_legacy(text: str) -> str:
     return " ".join(text.replace(".", " .").lower().split())
 
 
-_CLEANERS: dict[str, Callable[[str], str]] = {
+PROTOCOLS: dict[str, Callable[[str], str]] = {
     "plain": clean_plain,
     "r2gen": clean_r2gen,
     "legacy": clean_legacy,
 }
-
-PROTOCOLS = tuple(_CLEANERS)
 
 
 def clean(text: str, protocol: str) -> str:
@@ -173,12 +142,12 @@ def clean(text: str, protocol: str) -> str:
     DataError
         When `text` is not text, such as the NaN of an empty table cell.
     """
-    if protocol not in _CLEANERS:
+    if protocol not in PROTOCOLS:
         names = ", ".join(PROTOCOLS)
         raise ConfigError(f"unknown cleaning protocol {protocol!r}: choose one of {names}")
     if not isinstance(text, str):
         raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
-    return _CLEANERS[protocol](text)
+    return PROTOCOLS[protocol](text)
 
 
 def sentences(text: str) -> list[str]:

@@ -3,14 +3,16 @@
 import json
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.files import atomic_write
 
 PAD_ID = 0
 """Fills rows up to a common length; no word has this id."""
@@ -21,27 +23,23 @@ Ids = Sequence[int] | NDArray[np.integer[Any]]
 
 
 class TokenIds(ABC):
-    """Cleaned text to ids and back; a word is what stands between white space."""
+    """Cleaned text to ids and back; a word is what stands between white space.
 
-    @property
-    @abstractmethod
-    def vocabulary_size(self) -> int:
-        """Number of ids, padding included: what an embedding or a softmax needs."""
+    Attributes
+    ----------
+    vocabulary_size : int
+        Number of ids, padding included: what an embedding or a softmax needs.
+    start_id, end_id : int
+        Ids with which every encoded text begins and ends.
+    unknown_id : int
+        Id of every word that is not known; `PAD_ID` where every word is known.
+    """
 
-    @property
-    @abstractmethod
-    def start_id(self) -> int:
-        """Id with which every encoded text begins."""
-
-    @property
-    @abstractmethod
-    def end_id(self) -> int:
-        """Id with which every encoded text ends."""
-
-    @property
-    @abstractmethod
-    def unknown_id(self) -> int:
-        """Id that stands for every word that is not known; padding where all are."""
+    KIND: ClassVar[str]
+    vocabulary_size: int
+    start_id: int
+    end_id: int
+    unknown_id: int
 
     @abstractmethod
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
@@ -85,16 +83,6 @@ class TokenIds(ABC):
             When an id is outside the vocabulary.
         """
 
-    @abstractmethod
-    def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write a file, whole or not at all.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-            File to write.
-        """
-
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
         """Turn cleaned texts into rows of equal length.
 
@@ -124,26 +112,51 @@ class TokenIds(ABC):
         return rows
 
     def decode(self, ids: Ids) -> str:
-        """Turn ids into text: up to the end token, without start and padding.
+        """Turn ids into text, words joined by single spaces; see `words_in`."""
+        return " ".join(word for word, _ in self.words_in(ids))
 
-        Parameters
-        ----------
-        ids : sequence of int
-            One row, as encoded or as a search found it.
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._lists() == other._lists()
 
-        Returns
-        -------
-        str
-            Words joined by single spaces.
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write a ``tokenizer.json``, whole or not at all."""
+        atomic_write(Path(path), json.dumps(self._content(), indent=0) + "\n")
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `to_json` wrote, with every id as it was.
 
         Raises
         ------
         DataError
-            When an id is outside the vocabulary.
+            When the file is missing, damaged or something else; the message names it.
         """
-        return " ".join(word for word, _ in self.words_in(ids))
+        return cls.from_content(read_content(path), path)
 
-    def _said(self, ids: Ids) -> list[tuple[int, int]]:
+    @classmethod
+    def from_content(cls, content: dict[str, Any], path: str | os.PathLike[str]) -> Self:
+        """Build from what `read_content` returns; a `DataError` names the file."""
+        kind = content.get("kind", "words")
+        if kind != cls.KIND:
+            raise DataError(f"{path}: holds {kind!r:.40}, not {cls.KIND!r}")
+        try:
+            return cls._from_checked(content)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+
+    def _content(self) -> dict[str, Any]:
+        return {**HEADER, "kind": self.KIND, **self._lists()}
+
+    @abstractmethod
+    def _lists(self) -> dict[str, list[str]]:
+        """Return what a file holds besides its header."""
+
+    @classmethod
+    @abstractmethod
+    def _from_checked(cls, content: dict[str, Any]) -> Self:
+        """Build from a file's content, whose header is right."""
+
+    def _spoken(self, ids: Ids) -> list[tuple[int, int]]:
         """Return position and id of each token before the end, without padding and first start."""
         kept = []
         for position, i in enumerate(map(int, ids)):
@@ -154,6 +167,26 @@ class TokenIds(ABC):
             if i != PAD_ID and (position, i) != (0, self.start_id):
                 kept.append((position, i))
         return kept
+
+
+def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
+    """Return the id of each symbol, counted from 1.
+
+    Raises
+    ------
+    DataError
+        When a symbol is empty, not text or there twice, or one of `needed` is missing.
+    """
+    for number, symbol in enumerate(symbols, 1):
+        if not isinstance(symbol, str) or not symbol:
+            raise DataError(f"the tokenizer's word {number} is empty or not text")
+    index = {symbol: number for number, symbol in enumerate(symbols, 1)}
+    if len(index) < len(symbols):
+        twice = next(symbol for symbol, count in Counter(symbols).items() if count > 1)
+        raise DataError(f"the tokenizer has {twice[:40]!r} twice; ids must be unique")
+    if missing := [symbol for symbol in needed if symbol not in index]:
+        raise DataError(f"the tokenizer lacks {', '.join(missing[:3])}; add what is missing")
+    return index
 
 
 def room_for_words(maximum_length: int | None) -> int | None:
@@ -170,7 +203,7 @@ def room_for_words(maximum_length: int | None) -> int | None:
 
 
 def checked_texts(texts: Iterable[str]) -> Iterable[str]:
-    """Yield texts, or raise a DataError that names the first entry that is none."""
+    """Yield texts; raise a DataError at the first entry that is none."""
     if isinstance(texts, str):
         raise DataError("texts is one text; give a list of texts")
     for row, text in enumerate(texts):
