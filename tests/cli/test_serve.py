@@ -16,7 +16,7 @@ import pytest
 from xray_captioning.cli import main
 
 pytest.importorskip("flask")
-pytest.importorskip("waitress")
+pytest.importorskip("uvicorn")
 PROGRAM = [sys.executable, "-m", "xray_captioning", "serve", "--port", "0", "--set", "batch=4"]
 TOKEN = "a-token-of-some-length"
 BOUNDARY = "part"

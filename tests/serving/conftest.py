@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("flask")
-pytest.importorskip("waitress")
+pytest.importorskip("uvicorn")
 
 
 @pytest.fixture(scope="session")

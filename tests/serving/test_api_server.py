@@ -12,11 +12,11 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from waitress.server import BaseWSGIServer as WSGIServer
+
 
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.serving import Settings, create_app
-from xray_captioning.serving.server import Server, _Channel
+from xray_captioning.serving.server import Server, _Connection
 
 from .parts import Toy, body, encoded, exchange, post, received, serving, toy_app
 
