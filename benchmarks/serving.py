@@ -34,12 +34,12 @@ from pathlib import Path
 import numpy as np
 from timing import best_seconds
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(CHECKOUT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xray_captioning.bundles.bundle import find_bundle
 from xray_captioning.phantom.dataset import write_phantoms
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 TURNS = 6
 SIZES = (1, 8, 16)  # studies the model is given at a time
 COLUMNS = ("batching", "requests/s", "p50 ms", "p99 ms", "answered", "503", "failed")
@@ -51,13 +51,14 @@ NO_MODEL = """
 from xray_captioning.cli import main
 from xray_captioning.serving.engine import Engine
 
-read, said = Engine._read, []
+name = "_predict" if hasattr(Engine, "_predict") else "_read"  # in an older checkout
+predict, first = getattr(Engine, name), []
 
 def repeat(self, beam_size, studies):
-    said[:] = said or read(self, beam_size, studies)[:1]
-    return said * len(studies)
+    first[:] = first or predict(self, beam_size, studies)[:1]
+    return first * len(studies)
 
-Engine._read = repeat
+setattr(Engine, name, repeat)
 main()
 """
 
@@ -130,7 +131,9 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
             )
             for name, (port, pid, started) in begun.items()
         }
-    print(f"\nwith batching {rates['with'] / rates['without']:.2f} times as many as without; ", end="")
+    print(
+        f"\nwith batching {rates['with'] / rates['without']:.2f} times as many as without; ", end=""
+    )
     print(f"with no model {rates['no model'] / rates['without']:.2f} times")
     if given.requests:
         with server(given.bundle, CHECKOUT, given.limits) as (port, pid, _):
@@ -140,7 +143,11 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
 def kinds(limits: list[str]) -> dict[str, tuple[list[str], list[str]]]:
     """Return limits and start of the servers that are compared."""
     alone = ["batch=1", *limits]
-    return {"with": (limits, SERVE), "without": (alone, SERVE), "no model": (alone, ["-c", NO_MODEL])}
+    return {
+        "with": (limits, SERVE),
+        "without": (alone, SERVE),
+        "no model": (alone, ["-c", NO_MODEL]),
+    }
 
 
 def untrained(preset: str, folder: Path) -> str:

@@ -27,6 +27,7 @@ import flask
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from werkzeug import Response
 
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.serving.api import HEADERS, check_token
@@ -86,18 +87,20 @@ class Gateway:
         await send(start)
         await send({"type": "http.response.body", "body": response.get_data()})
 
-    def refuse(self, error: ProblemError) -> flask.Response:
+    def refuse(self, error: ProblemError) -> Response:
         """Count a request that does not reach the application; return its last answer."""
         identity, status = request_id(None), int(error.status)
-        self.engine.metrics.requests.add(route="none", status=str(status))
+        self.engine.metrics.requests.labels("none", str(status)).inc()
         log("request", request_id=identity, method="-", route="none", status=status)
         text, headers = problem_document(error, identity)
-        return flask.Response(text, status, {**HEADERS, **headers, "Connection": "close"})
+        return Response(text, status, {**HEADERS, **headers, "Connection": "close"})
 
     def _admit(self, scope: Any) -> None:
         """Refuse a request before its body is received."""
         headers = dict(scope["headers"])
-        check_token(scope["path"], headers.get(b"authorization", b"").decode("latin-1"), self.settings)
+        check_token(
+            scope["path"], headers.get(b"authorization", b"").decode("latin-1"), self.settings
+        )
         if b"content-length" in headers and b"transfer-encoding" in headers:
             # Meant to be two requests to one program and one to another.
             raise ProblemError(400, "send a Content-Length or a Transfer-Encoding, not both")
@@ -121,8 +124,8 @@ class Gateway:
             more = message["more_body"]
         return True
 
-    def _answer(self, scope: Any, body: io.BytesIO) -> flask.Response:
-        return flask.Response.from_app(self._app, _environ(scope, body), buffered=True)
+    def _answer(self, scope: Any, body: io.BytesIO) -> Response:
+        return Response.from_app(self._app, _environ(scope, body), buffered=True)
 
 
 def _environ(scope: Any, body: io.BytesIO) -> dict[str, Any]:
@@ -312,7 +315,7 @@ class Server(uvicorn.Server):
         signal.signal(sig, signal.SIG_DFL)
         self.stop()
 
-    async def startup(self, sockets: Any = None) -> None:
+    async def startup(self, sockets: Any = None) -> None:  # noqa: D102
         await super().startup(sockets)
         asyncio.get_running_loop().set_exception_handler(_log_error)
         self._accepting = asyncio.create_task(self._accept())
@@ -332,14 +335,14 @@ class Server(uvicorn.Server):
     def _connection(self) -> _Connection:
         return _Connection(self.config, self.server_state, {})
 
-    async def on_tick(self, counter: int) -> bool:
+    async def on_tick(self, counter: int) -> bool:  # noqa: D102
         now = time.monotonic()
         for connection in list(self.server_state.connections):
             connection.look(now)
         return await super().on_tick(counter) or self._engine.failed
 
-    async def shutdown(self, sockets: Any = None) -> None:
-        log("stopping", studies=self._engine.places.used)
+    async def shutdown(self, sockets: Any = None) -> None:  # noqa: D102
+        log("stopping", studies=self._engine.capacity.used)
         self._engine.draining = True  # what has not begun is answered with 503
         self._accepting.cancel()
         await asyncio.wait([self._accepting])
