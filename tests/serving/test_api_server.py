@@ -239,19 +239,20 @@ def test_nothing_hides_behind_two_lengths(port):
     assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_beyond_the_connections_clients_wait():
+def test_beyond_the_connections_is_503():
     limits = Settings(batch=1, connections=2)
-    with serving(toy_app(limits), limits) as server, ThreadPoolExecutor(1) as pool:
-        open_ones = [HTTPConnection("127.0.0.1", server.port, timeout=30) for _ in range(2)]
-        for connection in open_ones:
+    health = b"GET /healthz HTTP/1.0\r\n\r\n"
+    with serving(toy_app(limits), limits) as server:
+        kept = [HTTPConnection("127.0.0.1", server.port, timeout=30) for _ in range(2)]
+        for connection in kept:
             connection.request("GET", "/healthz")
             assert connection.getresponse().read()
-        waiting = pool.submit(exchange, server.port, b"GET /healthz HTTP/1.0\r\n\r\n")
-        with pytest.raises(TimeoutError):
-            waiting.result(0.2)
-        open_ones[0].close()
-        assert waiting.result(30)[0] == 200
-        open_ones[1].close()
+        status, answer = exchange(server.port, health)
+        assert (status, document(answer)["status"]) == (503, 503)
+        kept[0].close()
+        while exchange(server.port, health)[0] == 503:
+            time.sleep(0.01)
+        kept[1].close()
 
 
 def test_a_server_without_descriptors_goes_on_later(port, monkeypatch):

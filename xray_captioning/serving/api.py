@@ -42,11 +42,13 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_DETAILS = {  # of statuses that do not speak for themselves
+DETAILS = {  # of statuses that do not speak for themselves
     400: "this request cannot be understood",
     404: "there is nothing here; /openapi.json says what there is",
     405: "this method is not for this address; the header Allow says which are",
     413: "the request is too large; /v1/model says what is allowed",
+    431: "the header is too large",
+    501: "this transfer encoding is not understood; send chunked, or a Content-Length",
     500: "the server failed; its log tells more under this request_id",
 }
 
@@ -236,8 +238,8 @@ def _as_problem(error: Exception) -> ProblemError:
     if isinstance(error, MissingExtraError):
         return ProblemError(415, "this server reads no DICOM; send PNG or JPEG")
     if isinstance(error, HTTPException) and (error.code or 500) < 500:
-        return ProblemError(error.code or 400, _DETAILS.get(error.code or 400, _DETAILS[400]))
-    return ProblemError(500, _DETAILS[500])
+        return ProblemError(error.code or 400, DETAILS.get(error.code or 400, DETAILS[400]))
+    return ProblemError(500, DETAILS[500])
 
 
 def _end(response: flask.Response, engine: Engine) -> flask.Response:
