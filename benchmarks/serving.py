@@ -40,7 +40,7 @@ from xray_captioning.bundles.bundle import find_bundle
 from xray_captioning.phantom.dataset import write_phantoms
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-TURNS = 6
+TURNS = 12
 SIZES = (1, 8, 16)  # studies the model is given at a time
 COLUMNS = ("batching", "requests/s", "p50 ms", "p99 ms", "answered", "503", "failed")
 COLUMNS += ("studies a batch", "CPU ms a request", "ready after s")
@@ -111,9 +111,10 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
     pin(range(2, os.cpu_count() or 1))
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     # In turns: the machine may be slower in one minute than in the next.
-    servers = {kind: (CHECKOUT, *options) for kind, options in kinds(given.limits).items()}
-    if given.against:
-        for kind, options in kinds(given.limits).items():
+    servers: dict[str, tuple[Path, list[str], list[str]]] = {}
+    for kind, options in kinds(given.limits).items():
+        servers[kind] = (CHECKOUT, *options)
+        if given.against:
             servers[f"{kind}, {given.against.name}"] = (given.against.resolve(), *options)
     found = {name: (Counter(), [], []) for name in servers}
     with ExitStack() as stack:

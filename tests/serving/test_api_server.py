@@ -164,13 +164,13 @@ def test_a_client_that_asks_much_and_reads_late_gets_all(port):
 
 
 def test_clients_that_never_read_stall_nobody_and_are_cut_off(monkeypatch):
-    owed, look = [], _Connection.look
+    owed, check_time = [], _Connection.check_time
 
-    def looked(self, now):
+    def check(self, now):
         owed.append(self.transport.get_write_buffer_size())
-        look(self, now)
+        check_time(self, now)
 
-    monkeypatch.setattr(_Connection, "look", looked)
+    monkeypatch.setattr(_Connection, "check_time", check)
     limits = Settings(batch=1, body_megabytes=1, seconds=1, queue=1, studies=1)
     with serving(toy_app(limits), limits) as server:
         # More clients than threads.
