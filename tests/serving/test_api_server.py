@@ -16,7 +16,7 @@ import pytest
 
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.serving import Settings, create_app
-from xray_captioning.serving.server import Server, _Connection
+from xray_captioning.serving.server import READ, Server, _Connection
 
 from .parts import Toy, body, encoded, exchange, post, received, serving, toy_app
 
@@ -164,10 +164,11 @@ def test_a_client_that_asks_much_and_reads_late_gets_all(port):
 
 
 def test_clients_that_never_read_stall_nobody_and_are_cut_off(monkeypatch):
-    owed, check_time = [], _Connection.check_time
+    owed, ahead, check_time = [], [], _Connection.check_time
 
     def check(self, now):
         owed.append(self.transport.get_write_buffer_size())
+        ahead.append(len(self.conn.trailing_data[0]))
         check_time(self, now)
 
     monkeypatch.setattr(_Connection, "check_time", check)
@@ -183,6 +184,7 @@ def test_clients_that_never_read_stall_nobody_and_are_cut_off(monkeypatch):
             connection.close()
     length = len(resources.files("xray_captioning.serving").joinpath("page.html").read_bytes())
     assert 0 < max(owed) < (1 << 16) + 2 * length  # asyncio's buffer, and one answer more
+    assert 0 < max(ahead) <= 2 * READ  # the requests that follow wait in the socket
 
 
 def test_who_has_gone_asks_for_nothing_more():

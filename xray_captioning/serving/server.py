@@ -122,15 +122,24 @@ class Gateway:
         return Response.from_app(self._app, environ, buffered=True)
 
 
-class _Lingering:
-    """A transport whose `close` lets the client finish sending; it could lose its answer else."""
+class _Transport:
+    """A transport that reads no further than it must, and whose `close` waits for the client.
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport, self._closing = transport, False
+    Uvicorn would read on after every request, and keep all that a client sends ahead. A socket that
+    is closed before the client has sent everything takes the answer from it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, conn: h11.Connection) -> None:
+        self._transport, self._conn, self._closing = transport, conn, False
         self.ended = False  # the client has closed its side
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def resume_reading(self) -> None:
+        expected = self._conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if expected or self._closing or not self._conn.trailing_data[0]:
+            self._transport.resume_reading()
 
     def is_closing(self) -> bool:
         return self._closing or self._transport.is_closing()
@@ -141,7 +150,7 @@ class _Lingering:
         elif not self.is_closing():
             self._closing = True
             self._transport.write_eof()
-            self._transport.resume_reading()
+            self.resume_reading()
             asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
 
 
@@ -155,7 +164,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         transport.max_size = READ  # an attribute of asyncio's own transports
-        super().connection_made(_Lingering(transport))
+        super().connection_made(_Transport(transport, self.conn))
         if len(self.connections) > self.app.settings.connections:
             self.refuse(ProblemError(503, "too many connections at the moment; try again soon"))
 
@@ -172,6 +181,7 @@ class _Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self.transport.resume_reading()
         if self.transport.ended and self.conn.their_state is h11.IDLE:
             self.transport.close()
 
