@@ -49,6 +49,8 @@ def test_good_requests_on_one_connection(port):
         connection.request("POST", "/v1/captions", body(PNG, PNG), headers)
         answer = connection.getresponse()
         assert json.loads(answer.read())["text"].startswith("2 seen.")
+    connection.request("POST", "/v1/captions", iter([body(PNG)]), headers)  # in chunks
+    assert json.loads(connection.getresponse().read())["text"].startswith("1 seen.")
     connection.close()
 
 

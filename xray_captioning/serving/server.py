@@ -42,7 +42,8 @@ from xray_captioning.serving.problems import (
 from xray_captioning.serving.settings import Settings
 
 HEADER = 1 << 16  # bytes of the largest header
-READ = 1 << 14  # bytes of one read: more chunks of one byte would keep other clients waiting
+READ = 1 << 14  # bytes of one read
+READ_CHUNKED = 1 << 11  # the same of a chunked body: many tiny chunks keep other clients waiting
 LINGER = 2.0  # seconds in which a client may go on sending after its last answer
 
 
@@ -119,6 +120,7 @@ class Gateway:
         length, _ = body.tell(), body.seek(0)
         whole: Any = body  # a2wsgi expects its own type, and uses it as a file
         environ = {**build_environ(scope, whole), "CONTENT_LENGTH": str(length)}
+        environ.pop("HTTP_TRANSFER_ENCODING", None)  # the chunks are one body by now
         return Response.from_app(self._app, environ, buffered=True)
 
 
@@ -132,9 +134,13 @@ class _Transport:
     def __init__(self, transport: asyncio.Transport, conn: h11.Connection) -> None:
         self._transport, self._conn, self._closing = transport, conn, False
         self.ended = False  # the client has closed its side
+        self.limit_reads(READ)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def limit_reads(self, size: int) -> None:
+        self._transport.max_size = size  # type: ignore[attr-defined]  # of asyncio's own transports
 
     def resume_reading(self) -> None:
         expected = self._conn.their_state in (h11.IDLE, h11.SEND_BODY)
@@ -163,7 +169,6 @@ class _Connection(H11Protocol):
     _since = 0.0
 
     def connection_made(self, transport: Any) -> None:
-        transport.max_size = READ  # an attribute of asyncio's own transports
         super().connection_made(_Transport(transport, self.conn))
         if len(self.connections) > self.app.settings.connections:
             self.refuse(ProblemError(503, "too many connections at the moment; try again soon"))
@@ -171,6 +176,8 @@ class _Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.transport.is_closing():
             super().data_received(data)
+            chunked = b"transfer-encoding" in dict(self.headers or ())
+            self.transport.limit_reads(READ_CHUNKED if chunked else READ)
 
     def eof_received(self) -> bool:
         """Keep the connection open where an answer is owed to a client that has sent all."""
@@ -196,7 +203,9 @@ class _Connection(H11Protocol):
             self.transport.abort()  # an answer was begun
             return
         answer = self.app.refuse(error)
-        start = h11.Response(status_code=answer.status_code, headers=list(answer.headers))
+        start = h11.Response(
+            status_code=answer.status_code, headers=list(answer.headers), reason=error.status.phrase
+        )
         for event in (start, h11.Data(answer.get_data()), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event))
         self.transport.close()
