@@ -53,7 +53,7 @@ class Findings(_Part):
 
     probabilities: Annotated[
         dict[str, Share] | None,
-        Meta(description="What the encoder's classifier says of the images; null without one."),
+        Meta(description="What the encoder's classifier says of the images; null where it has none."),
     ]
     labels: Annotated[
         dict[str, Label],
@@ -111,7 +111,7 @@ class Answer(Study):
     """What the model says of the studies sent."""
 
     further: Annotated[
-        list[Study], Meta(description="The studies of images.2, images.3 and so on, in order.")
+        list[Study], Meta(description="The studies of images.2, images.3 and so on, in their order.")
     ]
     model: str
     timing: Timing

@@ -214,6 +214,7 @@ class _Connection(H11Protocol):
         if self._is_receiving():
             self.refuse(ProblemError(503, "the server is stopping"))
         elif not self.transport.is_closing():
+            self.transport.ended |= self.conn.their_state is h11.IDLE  # no need to wait for it
             super().shutdown()
 
     def check_time(self, now: float) -> None:
