@@ -152,7 +152,7 @@ def ask(port, requests):
 
 
 def test_a_client_that_asks_much_and_reads_late_gets_all(port):
-    number = 1000  # answers: more than the sockets hold
+    number = 500  # answers: more than the sockets hold
     page = exchange(port, b"GET / HTTP/1.0\r\n\r\n")[1].partition(b"\r\n\r\n")[2]
     with ask(port, PAGE * number) as connection:
         assert healthy(port)
@@ -175,7 +175,7 @@ def test_clients_that_never_read_stall_nobody_and_are_cut_off(monkeypatch):
     limits = Settings(batch=1, body_megabytes=1, seconds=1, queue=1, studies=1)
     with serving(toy_app(limits), limits) as server:
         # More clients than threads.
-        deaf = [ask(server.port, PAGE * 2000) for _ in range(limits.threads + 5)]
+        deaf = [ask(server.port, PAGE * 2000) for _ in range(limits.threads + 1)]
         assert healthy(server.port)
         for connection in deaf:
             waiting = select.poll()

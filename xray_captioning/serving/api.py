@@ -93,8 +93,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.
     _add_captions(app, engine)
     _add_operations(app, engine)
     _add_page(app)
-    document = openapi.describe(app, captioner, settings)
-    app.view_functions["description"] = lambda: document
+    app.extensions["openapi"] = openapi.describe(app, captioner, settings)
     return app
 
 
@@ -158,7 +157,8 @@ def _add_operations(app: _App, engine: Engine) -> None:
     @app.get("/openapi.json")
     def description() -> dict[str, Any]:
         """Describe the API as an OpenAPI 3.1 document."""
-        return {}  # replaced once all views are known
+        document: dict[str, Any] = app.extensions["openapi"]
+        return document
 
 
 def _check_ready(engine: Engine) -> None:
