@@ -53,7 +53,9 @@ class Findings(_Part):
 
     probabilities: Annotated[
         dict[str, Share] | None,
-        Meta(description="What the encoder's classifier says of the images; null where it has none."),
+        Meta(
+            description="What the encoder's classifier says of the images; null where it has none."
+        ),
     ]
     labels: Annotated[
         dict[str, Label],
@@ -111,7 +113,8 @@ class Answer(Study):
     """What the model says of the studies sent."""
 
     further: Annotated[
-        list[Study], Meta(description="The studies of images.2, images.3 and so on, in their order.")
+        list[Study],
+        Meta(description="The studies of images.2, images.3 and so on, in their order."),
     ]
     model: str
     timing: Timing
