@@ -4,10 +4,12 @@
     python benchmarks/serving.py --bundle runs/attention --requests 500
     python benchmarks/serving.py --untrained chexnet_attention --requests 0    # a large encoder
     python benchmarks/serving.py --seconds 10 --clients 64 --set queue=32   # see the 503s
+    python benchmarks/serving.py --against ../before        # side by side with another checkout
 
 It starts the server itself, with batching and without, and prints what 16 clients got of each in
 turns, each sending its next request as soon as it has the last answer. A third server has no model
 and gives every study the same caption: what reading uploads and writing answers leaves room for.
+With --against, the same three of another checkout of this project take part in the same turns.
 The model by itself is timed first, from pixels to captions, some studies at a time; and at the end
 5,000 requests more show whether the memory of the process grows.
 """
@@ -34,12 +36,14 @@ from timing import best_seconds
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from xray_captioning.bundles.bundle import find_bundle
 from xray_captioning.phantom.dataset import write_phantoms
 
-TURNS = 6
+CHECKOUT = Path(__file__).resolve().parents[1]
+TURNS = 12
 SIZES = (1, 8, 16)  # studies the model is given at a time
 COLUMNS = ("batching", "requests/s", "p50 ms", "p99 ms", "answered", "503", "failed")
-COLUMNS += ("studies a batch", "CPU ms a request")
+COLUMNS += ("studies a batch", "CPU ms a request", "ready after s")
 BOUNDARY = "boundary-of-the-benchmark"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 SERVE = ["-m", "xray_captioning"]
@@ -47,13 +51,14 @@ NO_MODEL = """
 from xray_captioning.cli import main
 from xray_captioning.serving.engine import Engine
 
-read, said = Engine._read, []
+name = "_predict" if hasattr(Engine, "_predict") else "_read"  # in an older checkout
+predict, first = getattr(Engine, name), []
 
 def repeat(self, beam_size, studies):
-    said[:] = said or read(self, beam_size, studies)[:1]
-    return said * len(studies)
+    first[:] = first or predict(self, beam_size, studies)[:1]
+    return first * len(studies)
 
-Engine._read = repeat
+setattr(Engine, name, repeat)
 main()
 """
 
@@ -66,6 +71,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--requests", type=int, default=5000, help="For memory; 0 leaves it out.")
+    parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout of this")
     parser.add_argument("--set", dest="limits", action="append", default=[], metavar="LIMIT=N")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +79,7 @@ def main() -> None:
         uploads = studies(Path(folder) / "phantom")
         if given.untrained:
             given.bundle = untrained(given.untrained, Path(folder) / given.untrained)
+        given.bundle = str(find_bundle(given.bundle))  # the same one for both checkouts
         alone = get_context("spawn").Process(target=model_alone, args=(given.bundle, uploads))
         alone.start()
         alone.join()
@@ -104,33 +111,44 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
     pin(range(2, os.cpu_count() or 1))
     print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
     # In turns: the machine may be slower in one minute than in the next.
-    alone = ["batch=1", *given.limits]
-    servers = {
-        "with": (given.limits, SERVE),
-        "without": (alone, SERVE),
-        "no model": (alone, ["-c", NO_MODEL]),
-    }
+    servers: dict[str, tuple[Path, list[str], list[str]]] = {}
+    for kind, options in kinds(given.limits).items():
+        servers[kind] = (CHECKOUT, *options)
+        if given.against:
+            servers[f"{kind}, {given.against.name}"] = (given.against.resolve(), *options)
     found = {name: (Counter(), [], []) for name in servers}
     with ExitStack() as stack:
         begun = {n: stack.enter_context(server(given.bundle, *servers[n])) for n in found}
-        idle = {name: cpu_seconds(pid) for name, (_, pid) in begun.items()}
+        idle = {name: cpu_seconds(pid) for name, (_, pid, _) in begun.items()}
         for _ in range(TURNS):
-            for name, (port, _) in begun.items():
+            for name, (port, *_) in begun.items():
                 statuses, *times = load(port, bodies, given.clients, given.seconds / TURNS)
                 found[name][0].update(statuses)
                 for all_turns, turn in zip(found[name][1:], times):
                     all_turns.extend(turn)
-        rates = [
-            report(name, *found[name], mean_batch(port), cpu_seconds(pid) - idle[name])
-            for name, (port, pid) in begun.items()
-        ]
-    most = rates[2] / rates[1]
+        rates = {
+            name: report(
+                name, *found[name], mean_batch(port), cpu_seconds(pid) - idle[name], started
+            )
+            for name, (port, pid, started) in begun.items()
+        }
     print(
-        f"\nwith batching {rates[0] / rates[1]:.2f} times as many; with no model {most:.2f} times"
+        f"\nwith batching {rates['with'] / rates['without']:.2f} times as many as without; ", end=""
     )
+    print(f"with no model {rates['no model'] / rates['without']:.2f} times")
     if given.requests:
-        with server(given.bundle, given.limits) as (port, pid):
+        with server(given.bundle, CHECKOUT, given.limits) as (port, pid, _):
             memory(port, pid, bodies, given.clients, given.requests)
+
+
+def kinds(limits: list[str]) -> dict[str, tuple[list[str], list[str]]]:
+    """Return limits and start of the servers that are compared."""
+    alone = ["batch=1", *limits]
+    return {
+        "with": (limits, SERVE),
+        "without": (alone, SERVE),
+        "no model": (alone, ["-c", NO_MODEL]),
+    }
 
 
 def untrained(preset: str, folder: Path) -> str:
@@ -162,18 +180,23 @@ def form(files: list[bytes]) -> bytes:
 
 
 @contextmanager
-def server(bundle: str, limits: list[str], start: Sequence[str] = SERVE):
-    """Start a server on two cores, give its port and process once it is ready, stop it later."""
+def server(bundle: str, checkout: Path, limits: list[str], start: Sequence[str] = SERVE):
+    """Start a server on two cores; give its port, process and seconds until it was ready."""
     line = [sys.executable, *start, "serve", "--bundle", bundle, "--port", "0"]
     line += [word for limit in limits for word in ("--set", limit)]
+    begun = time.monotonic()
     process = subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=lambda: pin((0, 1))
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        preexec_fn=lambda: pin((0, 1)),
     )
     try:
         port = int(process.stdout.readline().split()[2].rpartition(b":")[2])
         while get(port, "/readyz")[0] != 200:
-            time.sleep(0.2)
-        yield port, process.pid
+            time.sleep(0.05)
+        yield port, process.pid, time.monotonic() - begun
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, "it did not stop cleanly"
@@ -255,13 +278,14 @@ def report(
     durations: list[float],
     batch: float,
     cpu: float,
+    started: float,
 ) -> float:
     """Print a row; return requests a second."""
     rate = len(times) / sum(durations)
     middle, late = (1000 * np.percentile(times, share) for share in (50, 99))
     failed = {status: n for status, n in statuses.items() if status not in (200, 503)}
     row = [name, f"{rate:.1f}", f"{middle:.0f}", f"{late:.0f}", len(times), statuses[503]]
-    row += [failed or 0, f"{batch:.1f}", f"{1000 * cpu / len(times):.1f}"]
+    row += [failed or 0, f"{batch:.1f}", f"{1000 * cpu / len(times):.1f}", f"{started:.1f}"]
     print("|", " | ".join(map(str, row)), "|", flush=True)
     return rate
 

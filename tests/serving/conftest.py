@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("flask")
-pytest.importorskip("waitress")
+pytest.importorskip("uvicorn")
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def captioner():
 def settings():
     from xray_captioning.serving import Settings
 
-    return Settings(batch=4, megapixels=1, body_megabytes=2, studies=3, beam=3)
+    return Settings(batch=2, megapixels=1, body_megabytes=2, studies=3, beam=3)
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ def test_schemathesis_finds_nothing():
 
         @given(case=operation.as_strategy(generation_mode=mode))
         @budget(
-            max_examples=40 if operation.body else 2,
+            max_examples=25 if operation.body else 2,
             deadline=None,
             derandomize=True,
             database=None,
@@ -111,5 +111,5 @@ def test_schemathesis_finds_nothing():
             case.validate_response(answer, excluded_checks=excluded)
 
         fuzz()
-    assert len(seen) > 60
+    assert len(seen) > 40
     assert {status for status in seen if status >= 400} <= {400, 415, 422}

@@ -67,10 +67,10 @@ def _bound(host: str, port: int) -> socket.socket:
     # Before the model is loaded, so that a wrong address is told at once.
     try:
         import flask  # noqa: F401
-        import waitress  # noqa: F401
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            "the API needs Flask and waitress: pip install 'xray-captioning[serve]'"
+            "the API needs Flask and uvicorn: pip install 'xray-captioning[serve]'"
         ) from error
     sock = None
     try:
@@ -91,11 +91,9 @@ def _bound(host: str, port: int) -> socket.socket:
 def _server(folder: Path, sock: socket.socket, settings: Settings) -> Server:
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.serving.api import create_app
-    from xray_captioning.serving.server import Server, stop_on_signals
+    from xray_captioning.serving.server import Server
 
-    server = Server(create_app(Captioner.load(folder), settings), sock, settings)
-    stop_on_signals(server)
-    return server
+    return Server(create_app(Captioner.load(folder), settings), sock, settings)
 
 
 def _say(sock: socket.socket, host: str, settings: Settings) -> None:

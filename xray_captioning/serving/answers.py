@@ -1,94 +1,222 @@
-"""Captions as JSON."""
+"""What the API answers: types that are sent as JSON and from which OpenAPI schemas are made."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, sure_labels
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.serving.batching import Done
-from xray_captioning.serving.engine import Reading
+from xray_captioning.serving.batching import Result
+from xray_captioning.serving.engine import Prediction
 from xray_captioning.serving.settings import Settings
 from xray_captioning.serving.uploads import Upload
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
-_SAID = {1: "present", 0: "absent", -1: "uncertain"}
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+CaptionLogProbability = Annotated[
+    float, Meta(le=0, description="Of the whole caption, natural logarithm.")
+]
+Label = Literal["present", "absent", "uncertain"]
+_LABELS: dict[int, Label] = {1: "present", 0: "absent", -1: "uncertain"}
+
+
+class _Part(Struct, forbid_unknown_fields=True):
+    pass
+
+
+class Sentence(_Part):
+    """A sentence of a caption."""
+
+    text: Annotated[str, Meta(description="The sentence, or 'not confident' in its place.")]
+    log_probability: Annotated[
+        float, Meta(le=0, description="Mean over the sentence's tokens, natural logarithm.")
+    ]
+    confidence: Annotated[
+        Share | None,
+        Meta(
+            description="Calibrated probability that the sentence is right; null where the model "
+            "is not calibrated."
+        ),
+    ]
+    hedged: Annotated[
+        bool, Meta(description="Whether 'not confident' stands in place of the sentence.")
+    ]
+
+
+class Findings(_Part):
+    """Findings in the images, and in the text."""
+
+    probabilities: Annotated[
+        dict[str, Share] | None,
+        Meta(
+            description="What the encoder's classifier says of the images; null where it has none."
+        ),
+    ]
+    labels: Annotated[
+        dict[str, Label],
+        Meta(description="What the text says; findings it does not mention are left out."),
+    ]
+
+
+class Alternative(_Part):
+    """A caption that the search ranked lower."""
+
+    text: str
+    log_probability: CaptionLogProbability
+
+
+class Study(_Part):
+    """What the model says of one study."""
+
+    text: Annotated[str, Meta(description="The caption.")]
+    log_probability: CaptionLogProbability
+    sentences: list[Sentence]
+    findings: Findings
+    alternatives: Annotated[
+        list[Alternative],
+        Meta(
+            description="Captions that the search ranked lower, best first; as many as were asked "
+            "for, or fewer where the search found fewer."
+        ),
+    ]
+    novelty: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(
+            description="How unlike the training images the study's are; above 1 further than 99 % "
+            "of validation studies; null where the model is not calibrated."
+        ),
+    ]
+    unfamiliar: Annotated[
+        bool | None,
+        Meta(
+            description="Whether novelty is above 1: these may be no chest X-rays such as the "
+            "model knows."
+        ),
+    ]
+
+
+class Timing(_Part):
+    """Seconds: files to pixels, waiting for a batch, in the model, and altogether."""
+
+    decoding: Seconds
+    waiting: Seconds
+    model: Seconds
+    total: Seconds
+
+
+class Answer(Study):
+    """What the model says of the studies sent."""
+
+    further: Annotated[
+        list[Study],
+        Meta(description="The studies of images.2, images.3 and so on, in their order."),
+    ]
+    model: str
+    timing: Timing
+    notice: Annotated[str, Meta(description="What this must not be used for.")]
+    request_id: str
+
+
+class Image(_Part):
+    """Pixels a side that the model is given, and images a study may have."""
+
+    size: Count
+    views: Count
+
+
+class Limits(_Part):
+    """What a request may hold and how long it may take."""
+
+    body_bytes: Count
+    pixels: Annotated[int, Meta(ge=1, description="Of an image.")]
+    studies: Count
+    beam_size: Count
+    seconds: Count
+
+
+class Model(_Part):
+    """The model that is served, and its limits."""
+
+    name: str
+    encoder: str
+    decoder: str
+    image: Image
+    findings: Annotated[
+        list[str], Meta(description="Those that the encoder's classifier distinguishes.")
+    ]
+    beam_size: Annotated[int, Meta(ge=1, description="Used where a request names none.")]
+    calibrated: bool
+    limits: Limits
+    notice: str
+
+
+class Status(_Part):
+    """The state of the server."""
+
+    status: Literal["alive", "ready"]
 
 
 def notice(captioner: Captioner) -> str:
-    """Return what every answer says of its use, with what the bundle adds."""
+    """Return the notice of every answer, with what the bundle adds to it."""
     own = captioner.about.get("notice")
     return f"{NOTICE} This model was {own}." if own else NOTICE
 
 
-def describe_study(reading: Reading, upload: Upload) -> dict[str, Any]:
-    """Return what is said of one study.
-
-    Parameters
-    ----------
-    reading : Reading
-    upload : Upload
-        Says how many alternatives are wanted, and from which confidence on a sentence is shown.
-    """
-    caption = reading.caption
+def describe_study(prediction: Prediction, upload: Upload) -> Study:
+    """Return a prediction as it is sent, sentences below the upload's threshold withheld."""
+    caption, threshold = prediction.caption, upload.threshold or 0.0
     others = caption.alternatives[: upload.alternatives]
     if upload.threshold is not None:
         others = []  # nothing is known of their confidence
-    said_of = list(zip(caption.sentences, hedged(caption, upload.threshold or 0.0)))
-    labels = sure_labels(caption, upload.threshold or 0.0)
-    marked = [said if said == sentence.text else f"[{said}]" for sentence, said in said_of]
-    return {
-        "text": caption.text if upload.threshold is None else " ".join(marked),
-        "log_probability": caption.log_probability,
-        "sentences": [
-            {
-                "text": said,
-                "log_probability": sentence.log_probability,
-                "confidence": sentence.confidence,
-                "hedged": said != sentence.text,
-            }
-            for sentence, said in said_of
+    pairs = list(zip(caption.sentences, hedged(caption, threshold)))
+    marked = [text if text == sentence.text else f"[{text}]" for sentence, text in pairs]
+    labels = sure_labels(caption, threshold)
+    return Study(
+        text=caption.text if upload.threshold is None else " ".join(marked),
+        log_probability=caption.log_probability,
+        sentences=[
+            Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
+            for sentence, text in pairs
         ],
-        "findings": {
-            "probabilities": reading.probabilities,
-            "labels": {name: _SAID[label] for name, label in labels.items() if label in _SAID},
-        },
-        "alternatives": [
-            {"text": other.text, "log_probability": other.log_probability} for other in others
-        ],
-        "novelty": caption.novelty,
-        "unfamiliar": None if caption.novelty is None else is_unfamiliar(caption),
-    }
+        findings=Findings(
+            prediction.probabilities,
+            {name: _LABELS[label] for name, label in labels.items() if label in _LABELS},
+        ),
+        alternatives=[Alternative(other.text, other.log_probability) for other in others],
+        novelty=caption.novelty,
+        unfamiliar=None if caption.novelty is None else is_unfamiliar(caption),
+    )
 
 
-def describe_timing(decoding: float, done: list[Done], total: float) -> dict[str, float]:
-    """Return where the time went, in seconds."""
-    times = {
-        "decoding": decoding,
-        "waiting": max(one.waited for one in done),
-        "model": max(one.took for one in done),
-        "total": total,
-    }
-    return {name: round(seconds, 4) for name, seconds in times.items()}
+def describe_timing(decoding: float, results: list[Result], total: float) -> Timing:
+    """Return where the time of a request went."""
+    waited = max(result.waited for result in results)
+    took = max(result.took for result in results)
+    return Timing(*(round(seconds, 4) for seconds in (decoding, waited, took, total)))
 
 
-def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
+def describe_model(captioner: Captioner, settings: Settings) -> Model:
     """Return what is served, and within which limits."""
     config = captioner.config
-    return {
-        "name": config.name,
-        "encoder": config.model.encoder,
-        "decoder": config.model.decoder,
-        "image": {"size": config.image.size, "views": config.image.views},
-        "findings": list(captioner.encoder.findings),
-        "beam_size": config.decoding.beam_size,
-        "calibrated": captioner.calibration is not None,
-        "limits": {
-            "body_bytes": settings.body_bytes,
-            "pixels": settings.megapixels * 1_000_000,
-            "studies": settings.studies,
-            "beam_size": settings.beam,
-            "seconds": settings.seconds,
-        },
-        "notice": notice(captioner),
-    }
+    return Model(
+        name=config.name,
+        encoder=config.model.encoder,
+        decoder=config.model.decoder,
+        image=Image(config.image.size, config.image.views),
+        findings=list(captioner.encoder.findings),
+        beam_size=config.decoding.beam_size,
+        calibrated=captioner.calibration is not None,
+        limits=Limits(
+            settings.body_bytes,
+            settings.megapixels * 1_000_000,
+            settings.studies,
+            settings.beam,
+            settings.seconds,
+        ),
+        notice=notice(captioner),
+    )

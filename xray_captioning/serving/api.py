@@ -8,15 +8,20 @@ import hmac
 import re
 import time
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any
 
 import flask
+import msgspec
 from werkzeug.exceptions import HTTPException
 
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
-from xray_captioning.serving import metrics
+from xray_captioning.serving import metrics as measures
+from xray_captioning.serving import openapi
 from xray_captioning.serving.answers import (
+    Answer,
+    Model,
+    Status,
     describe_model,
     describe_study,
     describe_timing,
@@ -24,9 +29,8 @@ from xray_captioning.serving.answers import (
 )
 from xray_captioning.serving.batching import BusyError
 from xray_captioning.serving.engine import Engine
-from xray_captioning.serving.openapi import description
 from xray_captioning.serving.problems import ProblemError, log, problem_document, request_id, trace
-from xray_captioning.serving.settings import Settings
+from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
 
 HEADERS = {
@@ -38,20 +42,35 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_SAID = {  # what is not clear from the status alone
+DETAILS = {  # of statuses that do not speak for themselves
     400: "this request cannot be understood",
     404: "there is nothing here; /openapi.json says what there is",
     405: "this method is not for this address; the header Allow says which are",
+    413: "the request is too large; /v1/model says what is allowed",
+    431: "the header is too large",
+    501: "this transfer encoding is not understood; send chunked, or a Content-Length",
     500: "the server failed; its log tells more under this request_id",
 }
+
+
+class _App(flask.Flask):
+    """Flask, with views that return the types of `answers`."""
+
+    request_class = MemoryRequest
+    get: Any
+    post: Any
+
+    def make_response(self, rv: Any) -> flask.Response:
+        if isinstance(rv, msgspec.Struct):
+            rv = flask.Response(msgspec.json.encode(rv), content_type="application/json")
+        return super().make_response(rv)
 
 
 def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.Flask:
     """Return the API over a captioner.
 
     It starts a thread that owns the model and compiles it; ``/readyz`` says when that is done. So
-    it must be made in the very process that answers: with gunicorn, one worker, many threads, and
-    no ``--preload``.
+    it must be made in the very process that answers, after any fork.
 
     Parameters
     ----------
@@ -64,8 +83,7 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.
         Its ``extensions["captions"]`` is the `Engine`.
     """
     settings = settings or Settings()
-    app = flask.Flask("xray_captioning.serving", static_folder=None)
-    app.request_class = MemoryRequest
+    app = _App("xray_captioning.serving", static_folder=None)
     app.url_map.merge_slashes = False  # or //x would be redirected, with no problem document
     app.config["MAX_CONTENT_LENGTH"] = settings.body_bytes
     app.extensions["captions"] = engine = Engine(captioner, settings)
@@ -75,66 +93,72 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.
     _add_captions(app, engine)
     _add_operations(app, engine)
     _add_page(app)
+    app.extensions["openapi"] = openapi.describe(app, captioner, settings)
     return app
 
 
-def _add_captions(app: flask.Flask, engine: Engine) -> None:
+def _add_captions(app: _App, engine: Engine) -> None:
     captioner, settings = engine.captioner, engine.settings
 
     @app.post("/v1/captions")
-    def captions() -> dict[str, Any]:
+    def caption() -> Answer:
+        """Caption the studies sent."""
         begun = time.monotonic()
         _check_ready(engine)
         views, calibrated = captioner.config.image.views, captioner.calibration is not None
         upload = read_upload(flask.request, settings, views, calibrated)
         flask.g.studies = len(upload.studies)
-        with engine.places.taken(len(upload.studies)):
+        with engine.capacity.taken(len(upload.studies)):
             return _answer(engine, upload, begun)
 
     @app.get("/v1/model")
-    def model() -> dict[str, Any]:
+    def model() -> Model:
+        """Describe the model that is served, and its limits."""
         return describe_model(captioner, settings)
 
 
-def _answer(engine: Engine, upload: Upload, begun: float) -> dict[str, Any]:
+def _answer(engine: Engine, upload: Upload, begun: float) -> Answer:
     deadline = begun + engine.settings.seconds
     labels = ["", *(f"study {number}, " for number in range(2, len(upload.studies) + 1))]
     pixels = [engine.decode(files, label, deadline) for files, label in zip(upload.studies, labels)]
     decoding = time.monotonic() - begun
-    done = engine.read(pixels, upload.beam_size, deadline)
-    first, *further = [describe_study(one.value, upload) for one in done]
-    engine.metrics.studies.add(len(done))
+    results = engine.predict(pixels, upload.beam_size, deadline)
+    first, *further = [describe_study(result.value, upload) for result in results]
+    engine.metrics.studies.inc(len(results))
     total = time.monotonic() - begun
     engine.metrics.seconds.observe(total)
-    return {
-        **first,
-        "further": further,
-        "model": engine.captioner.config.name,
-        "timing": describe_timing(decoding, done, total),
-        "notice": notice(engine.captioner),
-        "request_id": flask.g.request_id,
-    }
+    return Answer(
+        **msgspec.structs.asdict(first),
+        further=further,
+        model=engine.captioner.config.name,
+        timing=describe_timing(decoding, results, total),
+        notice=notice(engine.captioner),
+        request_id=flask.g.request_id,
+    )
 
 
-def _add_operations(app: flask.Flask, engine: Engine) -> None:
+def _add_operations(app: _App, engine: Engine) -> None:
     @app.get("/healthz")
-    def health() -> dict[str, str]:
-        return {"status": "alive"}
+    def health() -> Status:
+        """Whether the process is alive."""
+        return Status("alive")
 
     @app.get("/readyz")
-    def ready() -> dict[str, str]:
+    def ready() -> Status:
+        """Whether requests for captions are accepted."""
         _check_ready(engine)
-        return {"status": "ready"}
+        return Status("ready")
 
     @app.get("/metrics")
-    def measured() -> flask.Response:
-        return flask.Response(engine.metrics.text(), content_type=metrics.CONTENT_TYPE)
-
-    openapi = description(engine.captioner, engine.settings)
+    def metrics() -> Annotated[flask.Response, "text/plain"]:
+        """Counts and times for Prometheus, text format 0.0.4."""
+        return flask.Response(engine.metrics.text(), content_type=measures.CONTENT_TYPE)
 
     @app.get("/openapi.json")
-    def described() -> dict[str, Any]:
-        return openapi
+    def description() -> dict[str, Any]:
+        """Describe the API as an OpenAPI 3.1 document."""
+        document: dict[str, Any] = app.extensions["openapi"]
+        return document
 
 
 def _check_ready(engine: Engine) -> None:
@@ -145,7 +169,7 @@ def _check_ready(engine: Engine) -> None:
         raise ProblemError(503, f"{why}; try again soon")
 
 
-def _add_page(app: flask.Flask) -> None:
+def _add_page(app: _App) -> None:
     text = resources.files("xray_captioning.serving").joinpath("page.html").read_text("utf-8")
     policy = (
         f"default-src 'none'; script-src {_hash(text, 'script')}; style-src {_hash(text, 'style')};"
@@ -154,7 +178,8 @@ def _add_page(app: flask.Flask) -> None:
     )
 
     @app.get("/")
-    def page() -> flask.Response:
+    def page() -> Annotated[flask.Response, "text/html"]:
+        """Return a page to upload images on."""
         response = flask.Response(text, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = policy
         return response
@@ -174,25 +199,17 @@ def _begin(settings: Settings) -> None:
     check_token(flask.request.path, flask.request.headers.get("Authorization", ""), settings)
 
 
-def check_token(path: str, shown: str, settings: Settings) -> None:
-    """Refuse a request that has to show a token and does not.
-
-    Parameters
-    ----------
-    path : str
-        What is asked for.
-    shown : str
-        The header Authorization, as RFC 6750 has it.
-    settings : Settings
+def check_token(path: str, authorization: str, settings: Settings) -> None:
+    """Refuse a request whose header Authorization (RFC 6750) lacks the token that its path needs.
 
     Raises
     ------
     ProblemError
         The token is missing or wrong.
     """
-    if settings.token is None or not (path.startswith("/v1/") or path == "/metrics"):
+    if settings.token is None or not is_protected(path):
         return
-    kind, _, given = shown.partition(" ")
+    kind, _, given = authorization.partition(" ")
     if kind.lower() != "bearer" or not hmac.compare_digest(given.encode(), settings.token.encode()):
         raise ProblemError(401, "show the token: Authorization: Bearer TOKEN")
 
@@ -220,11 +237,9 @@ def _as_problem(error: Exception) -> ProblemError:
         return ProblemError(422, str(error))
     if isinstance(error, MissingExtraError):
         return ProblemError(415, "this server reads no DICOM; send PNG or JPEG")
-    if isinstance(error, HTTPException) and error.code == 413:
-        return ProblemError(413, "the request is too large; /v1/model says what is allowed")
     if isinstance(error, HTTPException) and (error.code or 500) < 500:
-        return ProblemError(error.code or 400, _SAID.get(error.code or 400, _SAID[400]))
-    return ProblemError(500, _SAID[500])
+        return ProblemError(error.code or 400, DETAILS.get(error.code or 400, DETAILS[400]))
+    return ProblemError(500, DETAILS[500])
 
 
 def _end(response: flask.Response, engine: Engine) -> flask.Response:
@@ -233,7 +248,7 @@ def _end(response: flask.Response, engine: Engine) -> flask.Response:
     response.headers["X-Request-ID"] = flask.g.request_id
     # The rule and not the path, which a client may have put anything into.
     route = flask.request.url_rule.rule if flask.request.url_rule else "none"
-    engine.metrics.requests.add(route=route, status=str(response.status_code))
+    engine.metrics.requests.labels(route, str(response.status_code)).inc()
     log(
         "request",
         request_id=flask.g.request_id,

@@ -240,8 +240,10 @@ def unfamiliar(result: Result) -> str:
 
 def as_json(result: Result, threshold: float) -> str:
     """Return a result for a JSON file, with the names the API uses."""
+    from msgspec import to_builtins
+
     from xray_captioning.serving.answers import describe_study
-    from xray_captioning.serving.engine import Reading
+    from xray_captioning.serving.engine import Prediction
     from xray_captioning.serving.uploads import Upload
 
     # Without a limit the API leaves nothing out.
@@ -250,9 +252,11 @@ def as_json(result: Result, threshold: float) -> str:
         "model": result.bundle,
         "beam_size": result.beam_size,
         "threshold": threshold if result.calibrated else None,
-        **describe_study(
-            Reading(result.caption, result.probabilities or None),
-            Upload([], result.beam_size, result.beam_size, limit),
+        **to_builtins(
+            describe_study(
+                Prediction(result.caption, result.probabilities or None),
+                Upload([], result.beam_size, result.beam_size, limit),
+            )
         ),
         "notice": f"{NOTICE} {trained(result)}".strip(),
     }

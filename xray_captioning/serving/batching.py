@@ -1,4 +1,4 @@
-"""Requests that arrive together are computed together, by the one thread that owns the model."""
+"""Batches of what many threads ask for, computed in the one thread that owns the model."""
 
 from __future__ import annotations
 
@@ -13,59 +13,56 @@ from typing import Any, NamedTuple
 
 
 class BusyError(Exception):
-    """There is no place for more work now, or it was not begun in time."""
+    """There is too much work already, or this work was not begun in time."""
 
 
-class Done(NamedTuple):
-    """What became of an item.
+class Result(NamedTuple):
+    """The value computed for an item, and how long that took.
 
     Attributes
     ----------
     value : object
-        What was computed.
     waited, took : float
-        Seconds until the item's batch began, and that the batch took.
-    together : int
-        Items of the batch.
+        Seconds until the item's batch began, and seconds that the batch took.
     """
 
     value: Any
     waited: float
     took: float
-    together: int
 
 
 @dataclass(eq=False)
 class _Job:
     key: Any
     item: Any
-    future: Future[Done]
+    future: Future[Result]
     since: float
 
 
-class Places:
-    """A number of places that work may take.
+class Capacity:
+    """Counts work against a limit.
 
     Parameters
     ----------
-    capacity : int
+    limit : int
+        Largest amount of work at a time.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.used = capacity, 0
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
         self._lock = threading.Lock()
 
     @contextmanager
     def taken(self, count: int) -> Iterator[None]:
-        """Take some places for as long as the block runs.
+        """Count an amount of work for as long as the block runs.
 
         Raises
         ------
         BusyError
-            There are not so many.
+            It would go beyond the limit.
         """
         with self._lock:
-            if self.used + count > self.capacity:
+            if self.used + count > self.limit:
                 raise BusyError
             self.used += count
         try:
@@ -78,16 +75,16 @@ class Places:
 class Batcher:
     """Collects items of many threads into batches and computes those in one thread.
 
-    A batch begins when it is full or its first item has waited long enough. Only items of the same
-    key go together; the oldest item's key is next, so that none waits for ever.
+    A batch begins when it is full or its first item has waited long enough. A batch holds items of
+    one key only: that of the oldest item, so that no item waits for ever.
 
     Parameters
     ----------
     run : callable
         Takes a key and a list of items, returns their values in order. An exception it raises
-        reaches whoever waits for one of these items, and nobody else.
-    most : int
-        Largest batch.
+        reaches the threads that wait for one of these items, and no others.
+    size : int
+        Largest number of items in a batch.
     patience : float
         Seconds that the first item of a batch waits for others.
     prepare : callable
@@ -97,11 +94,11 @@ class Batcher:
     def __init__(
         self,
         run: Callable[[Any, list[Any]], Sequence[Any]],
-        most: int,
+        size: int,
         patience: float,
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
-        self._run, self._most, self._patience = run, most, patience
+        self._run, self._size, self._patience = run, size, patience
         self._prepare = prepare
         self._jobs: deque[_Job] = deque()
         self._closing = False
@@ -109,7 +106,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
-    def compute(self, key: Any, items: Sequence[Any], deadline: float) -> list[Done]:
+    def compute(self, key: Any, items: Sequence[Any], deadline: float) -> list[Result]:
         """Compute items, together with those of other threads.
 
         Parameters
@@ -138,7 +135,7 @@ class Batcher:
             self._drop(jobs)
 
     def close(self) -> None:
-        """Finish what was begun or waits, then stop."""
+        """Compute what waits already, then stop."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -158,27 +155,27 @@ class Batcher:
                 values = self._run(batch[0].key, [job.item for job in batch])
                 took = time.monotonic() - begun
                 for job, value in zip(batch, values, strict=True):
-                    job.future.set_result(Done(value, begun - job.since, took, len(batch)))
+                    job.future.set_result(Result(value, begun - job.since, took))
             except Exception as error:
                 for job in batch:
                     job.future.set_exception(error)
 
     def _next(self) -> list[_Job]:
-        """Wait for a batch; an empty one says that there will be no more."""
+        """Wait for a batch and return it; an empty one means that no more will come."""
         with self._changed:
             while not self._jobs:
                 if self._closing:
                     return []
                 self._changed.wait_for(lambda: self._jobs or self._closing)
-                if self._jobs:  # whoever waited may have given up by the end of it
+                if self._jobs:  # by the end of this wait they may all have been given up
                     left = self._jobs[0].since + self._patience - time.monotonic()
                     self._changed.wait_for(self._is_full, max(0.0, left))
             key = self._jobs[0].key
-            batch = [job for job in self._jobs if job.key == key][: self._most]
+            batch = [job for job in self._jobs if job.key == key][: self._size]
             for job in batch:
                 self._jobs.remove(job)
                 job.future.set_running_or_notify_cancel()
             return batch
 
     def _is_full(self) -> bool:
-        return self._closing or len(self._jobs) >= self._most
+        return self._closing or len(self._jobs) >= self._size

@@ -13,7 +13,7 @@ import numpy as np
 from xray_captioning.captioner.captioner import Caption, Captioner
 from xray_captioning.data.images import Pixels, decode_image, frontal_first
 from xray_captioning.encoders.classification import finding_probabilities
-from xray_captioning.serving.batching import Batcher, BusyError, Done, Places
+from xray_captioning.serving.batching import Batcher, BusyError, Capacity, Result
 from xray_captioning.serving.metrics import Metrics
 from xray_captioning.serving.problems import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
@@ -21,14 +21,14 @@ from xray_captioning.serving.settings import LONGEST, Settings
 COMPILED = 10  # beam sizes that are compiled before requests are taken
 
 
-class Reading(NamedTuple):
-    """What the model says of one study.
+class Prediction(NamedTuple):
+    """What the model predicts for one study.
 
     Attributes
     ----------
     caption : Caption
     probabilities : dict or None
-        Of the findings that the encoder classifies, each in [0, 1]; None where it does not.
+        Of the findings that the encoder classifies, each in [0, 1]; None where it classifies none.
     """
 
     caption: Caption
@@ -46,21 +46,21 @@ class Engine:
     Attributes
     ----------
     ready : bool
-        Whether the model has been compiled and requests are taken.
+        Whether the model has been compiled and requests are accepted.
     draining : bool
-        Set when no more requests shall be taken.
+        Set when the server stops: no more requests are accepted.
     failed : bool
-        Whether the model could not be run at all; it never will be ready.
-    places : Places
-        One for each study in work.
+        Whether the model could not be run at all, so that it will never be ready.
+    capacity : Capacity
+        Counts the studies in work.
     metrics : Metrics
     """
 
     def __init__(self, captioner: Captioner, settings: Settings) -> None:
         self.captioner, self.settings = captioner, settings
         self.draining = self.failed = False
-        self.places = Places(settings.queue)
-        self.metrics = Metrics(lambda: self.places.used, lambda: self.ready)
+        self.capacity = Capacity(settings.queue)
+        self.metrics = Metrics(lambda: self.capacity.used, lambda: self.ready)
         # A large image takes much memory while it is decoded, and more threads than cores no time.
         self._decoders = threading.BoundedSemaphore(_cores())
         self._warm = threading.Event()
@@ -70,11 +70,11 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken."""
+        """Whether requests are accepted."""
         return self._warm.is_set() and not self.draining
 
     def wait(self, seconds: float) -> bool:
-        """Wait until the model has been compiled; tell whether it has."""
+        """Wait until the model has been compiled; return whether it has."""
         return self._warm.wait(seconds)
 
     def decode(self, files: Sequence[bytes], name: str, deadline: float) -> list[Pixels]:
@@ -84,7 +84,7 @@ class Engine:
         ----------
         files : sequence of bytes
         name : str
-            What goes before "image 1" in messages.
+            What messages say before "image 1".
         deadline : float
             On the clock of `time.monotonic`.
 
@@ -111,44 +111,44 @@ class Engine:
                 self._decoders.release()
         return [pixels[id(data)] for data in frontal_first(files)]
 
-    def read(
+    def predict(
         self, studies: Sequence[list[Pixels]], beam_size: int | None, deadline: float
-    ) -> list[Done]:
-        """Return a `Reading` of each study, as the value of a `Done`.
+    ) -> list[Result]:
+        """Return a `Prediction` of each study, as the value of a `Result`.
 
         Raises
         ------
         BusyError
-            It was not done by the deadline, or the engine is closed.
+            It was not computed by the deadline, or the engine is closed.
         """
         beam_size = beam_size or self.captioner.config.decoding.beam_size
         return self._batcher.compute(beam_size, studies, deadline)
 
     def close(self) -> None:
-        """Finish what is in work, then stop."""
+        """Compute what waits already, then stop."""
         self._batcher.close()
 
-    def _run(self, beam_size: int, studies: list[list[Pixels]]) -> list[Reading]:
+    def _run(self, beam_size: int, studies: list[list[Pixels]]) -> list[Prediction]:
         self.metrics.batches.observe(len(studies))
-        return self._read(beam_size, studies)
+        return self._predict(beam_size, studies)
 
-    def _read(self, beam_size: int, studies: list[list[Pixels]]) -> list[Reading]:
+    def _predict(self, beam_size: int, studies: list[list[Pixels]]) -> list[Prediction]:
         features = self.captioner.features(studies)
         captions = self.captioner.caption_features(features, beam_size)
         chances: list[Any] = [None] * len(studies)
         if self.captioner.encoder.findings:
             chances = finding_probabilities(self.captioner.encoder, *features)
-        return list(map(Reading, captions, chances))
+        return list(map(Prediction, captions, chances))
 
     def _warm_up(self) -> None:
-        """Compile what a request may ask for, so that nobody waits for it later."""
+        """Compile what requests may ask for, so that no request waits for the compiler."""
         begun = time.monotonic()
         try:
             for beam_size, size in self._sizes():
                 if self.draining:
                     return
-                self._read(beam_size, [self._blank() for _ in range(size)])
-            self._read(self.captioner.config.decoding.beam_size, [self._blank()[:1]])
+                self._predict(beam_size, [self._blank() for _ in range(size)])
+            self._predict(self.captioner.config.decoding.beam_size, [self._blank()[:1]])
         except Exception as error:
             log("failed", **trace(error))
             self.failed = True
@@ -157,11 +157,12 @@ class Engine:
         log("ready", model=self.captioner.config.name, seconds=round(time.monotonic() - begun, 1))
 
     def _sizes(self) -> list[tuple[int, int]]:
-        """Return beam sizes and studies: all batches of the bundle's own beam, one of any other."""
+        """Return pairs of beam size and batch size: all batches of the bundle's own beam size, and
+        the largest of any other, to which smaller ones are padded.
+        """
         own, batch = self.captioner.config.decoding.beam_size, self.settings.batch
         others = {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}
         sizes = [2**i for i in range((batch - 1).bit_length())]
-        # Of the others, fewer studies are padded to these.
         return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]
 
     def _blank(self) -> list[Pixels]:

@@ -1,4 +1,4 @@
-"""Errors as documents, events as lines, and the number that ties both to a request.
+"""Errors as documents, events as log lines, and the identifier that ties both to a request.
 
 References
 ----------
@@ -14,11 +14,23 @@ import time
 import traceback
 import uuid
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER = "1"  # seconds; a full queue is worked off in about that time
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
+
+
+class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A refused request, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)]
+    detail: str
+    request_id: str
 
 
 class ProblemError(Exception):
@@ -29,7 +41,7 @@ class ProblemError(Exception):
     status : int
         An HTTP status.
     detail : str
-        One line for whoever sent it; says what is wrong and what to do, and quotes nothing sent.
+        One line for whoever sent it: what is wrong and what to do. It quotes nothing that was sent.
     """
 
     def __init__(self, status: int, detail: str) -> None:
@@ -37,26 +49,21 @@ class ProblemError(Exception):
         self.status, self.detail = HTTPStatus(status), detail
 
 
-def problem_document(problem: ProblemError, request_id: str) -> tuple[str, dict[str, str]]:
+def problem_document(problem: ProblemError, request_id: str) -> tuple[bytes, dict[str, str]]:
     """Return a problem's JSON and the headers that go with it."""
-    document = {
-        "type": "about:blank",
-        "title": problem.status.phrase,
-        "status": int(problem.status),
-        "detail": problem.detail,
-        "request_id": request_id,
-    }
+    status = problem.status
+    document = Problem("about:blank", status.phrase, int(status), problem.detail, request_id)
     headers = {"Content-Type": CONTENT_TYPE, "X-Request-ID": request_id}
-    if problem.status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = RETRY_AFTER
-    if problem.status == HTTPStatus.UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return json.dumps(document) + "\n", headers
+    return msgspec.json.encode(document) + b"\n", headers
 
 
 def request_id(given: str | None) -> str:
-    """Return the id that a client gave, if it is a short harmless word, or a new one."""
-    if given is not None and _REQUEST_ID.fullmatch(given):
+    """Return the identifier that a client gave, if it is a short harmless word, or a new one."""
+    if given is not None and re.fullmatch(REQUEST_ID, given):
         return given
     return uuid.uuid4().hex
 
@@ -64,8 +71,8 @@ def request_id(given: str | None) -> str:
 def log(event: str, **values: Any) -> None:
     """Write an event to standard error as one line of JSON.
 
-    Callers give numbers and words of the program only, nothing that a client sent but the id it
-    chose for its request.
+    Callers pass numbers and words of the program only. Of what a client sent nothing is logged but
+    the identifier it chose for its request.
     """
     now = time.time()
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"

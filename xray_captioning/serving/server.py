@@ -1,33 +1,36 @@
-"""The API on a socket: waitress, with its rough edges towards hostile clients rounded off.
+"""The API on a socket: uvicorn, and the limits that a server without a proxy needs.
 
-What it adds: waitress' own errors are problem documents, too; a request has to be sent within a
-time, however slowly it trickles, and its answer has to be taken; a client's next request waits in
-its socket for the answer to this one; uploads are bounded together and not only one by one; an
-answer reaches clients that are still sending; and the end of the process loses nothing it has
-accepted.
+Uvicorn reads requests with h11 and answers them in order. Added here are a limit on connections, on
+the time in which a client sends a request or reads its answer, and on the bytes of all uploads
+together; and what uvicorn cannot read is answered with a problem document.
+
+References
+----------
+.. [1] RFC 9112, HTTP/1.1, sections 6.1 (two lengths) and 9.6 (closing a connection).
 """
 
 from __future__ import annotations
 
+import asyncio
+import io
 import logging
-import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import flask
-from waitress import wasyncore
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
-from waitress.server import create_server
-from waitress.task import ErrorTask, WSGITask
+import h11
+import uvicorn
+from a2wsgi.wsgi import build_environ
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from werkzeug import Response
 
 from xray_captioning.errors import XrayCaptioningError
-from xray_captioning.serving.api import HEADERS, check_token
+from xray_captioning.serving.api import DETAILS, HEADERS, check_token
 from xray_captioning.serving.engine import Engine
 from xray_captioning.serving.problems import (
     ProblemError,
@@ -38,193 +41,204 @@ from xray_captioning.serving.problems import (
 )
 from xray_captioning.serving.settings import Settings
 
-CHUNKED = 1 << 13  # bytes of a chunked body that are taken at a time
-TURN = 0.25  # seconds between looks at the clock
+HEADER = 1 << 16  # bytes of the largest header
+READ = 1 << 14  # bytes of one read
+READ_CHUNKED = 1 << 11  # the same of a chunked body: many tiny chunks keep other clients waiting
 LINGER = 2.0  # seconds in which a client may go on sending after its last answer
-_SAID = {
-    400: "this is no HTTP request",
-    413: "the request is too large; /v1/model says what is allowed",
-    431: "the header is too large",
-    501: "this transfer encoding is not understood; send chunked, or a Content-Length",
-}
 
 
-class _ProblemTask(ErrorTask):
-    """Answers with a problem document where no request reached the application."""
+class Gateway:
+    """The Flask application as an ASGI application that receives bodies within limits.
 
-    def execute(self) -> None:
-        error = self.request.error
-        if not isinstance(error, ProblemError):
-            error = ProblemError(error.code, _SAID.get(error.code, "the server failed"))
-        identity = request_id(None)
-        text, headers = problem_document(error, identity)
-        body = text.encode()
-        self.status = f"{int(error.status)} {error.status.phrase}"
-        self.response_headers.extend({**HEADERS, **headers}.items())
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.channel.server.refused(identity, int(error.status))
-        self.write(body)
-
-
-class _Task(WSGITask):
-    """Lets the application answer, for the last time on this connection if the server stops.
-
-    Also after a chunked request: one that names a length as well may be meant to hide another (RFC
-    9112, section 6.3), and waitress does not tell.
+    Parameters
+    ----------
+    app : flask.Flask
+        As `create_app` returns it.
+    settings : Settings
+        Those of the application.
     """
 
-    def build_response_header(self) -> bytes:
-        if self.channel.server.draining or self.request.chunked:
-            self.request.headers["CONNECTION"] = "close"
-        header: bytes = super().build_response_header()
-        return header
+    def __init__(self, app: flask.Flask, settings: Settings) -> None:
+        self.engine: Engine = app.extensions["captions"]
+        self.settings, self._app = settings, app
+        self.threads = ThreadPoolExecutor(settings.threads, "request")
+        self._held = 0  # bytes of all bodies in memory
 
-
-class _Request(HTTPRequestParser):
-    """A request that is being received."""
-
-    taken = 0  # of the bytes that were given last, those that belong to it
-    admitted = False  # its header has been looked at
-
-    def received(self, data: bytes) -> int:
-        self.taken = super().received(data)
-        if self.headers_finished and not self.completed and not self.admitted:
-            self._admit()
-        if self.completed:
-            self.expect_continue = False  # or waitress would ask for a body, and wait for it
-        return len(data)  # or the channel would read on: the next request has to wait
-
-    def _admit(self) -> None:
-        """Let nobody send a body, or ask whether to, who has to show a token and does not."""
-        self.admitted = True
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        body = io.BytesIO()
         try:
-            check_token(self.path, self.headers.get("AUTHORIZATION", ""), self.adj.settings)
+            self._admit(scope)
+            await self._receive(receive, body)
+            loop = asyncio.get_running_loop()
+            response = await loop.run_in_executor(self.threads, self._answer, scope, body)
         except ProblemError as error:
-            self.error, self.completed = error, True
+            response = self.refuse(error)
+        except ConnectionError:  # there is no one to answer
+            return
+        finally:
+            self._held -= body.getbuffer().nbytes
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in response.headers]
+        start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
+        await send(start)
+        await send({"type": "http.response.body", "body": response.get_data()})
+
+    def refuse(self, error: ProblemError) -> Response:
+        """Count a request that does not reach the application; return its client's last answer."""
+        identity, status = request_id(None), int(error.status)
+        self.engine.metrics.requests.labels("none", str(status)).inc()
+        log("request", request_id=identity, method="-", route="none", status=status)
+        text, headers = problem_document(error, identity)
+        return Response(text, status, {**HEADERS, **headers, "Connection": "close"})
+
+    def _admit(self, scope: Any) -> None:
+        """Refuse what can be refused before the body is received."""
+        headers = dict(scope["headers"])
+        authorization = headers.get(b"authorization", b"").decode("latin-1")
+        check_token(scope["path"], authorization, self.settings)
+        if b"content-length" in headers and b"transfer-encoding" in headers:
+            # A proxy and this server might not agree where the request ends.
+            raise ProblemError(400, "send a Content-Length or a Transfer-Encoding, not both")
+        self._check_size(int(headers.get(b"content-length", 0)))
+
+    def _check_size(self, size: int) -> None:
+        if size > self.settings.body_bytes:
+            raise ProblemError(413, DETAILS[413])
+
+    async def _receive(self, receive: Any, body: io.BytesIO) -> None:
+        message = {"more_body": True}
+        while message["more_body"]:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionError
+            self._held += body.write(message["body"])
+            self._check_size(body.tell())
+            if self._held > self.settings.upload_megabytes << 20:
+                raise ProblemError(503, "too many uploads at the moment; try again soon")
+
+    def _answer(self, scope: Any, body: io.BytesIO) -> Response:
+        length, _ = body.tell(), body.seek(0)
+        whole: Any = body  # a2wsgi expects its own type, and uses it as a file
+        environ = {**build_environ(scope, whole), "CONTENT_LENGTH": str(length)}
+        environ.pop("HTTP_TRANSFER_ENCODING", None)  # the chunks are one body by now
+        return Response.from_app(self._app, environ, buffered=True)
 
 
-class _Channel(HTTPChannel):
-    """A connection."""
+class _Transport:
+    """A transport that reads no further than it must, and whose `close` waits for the client.
 
-    task_class = _Task
-    error_task_class = _ProblemTask
-    parser_class = _Request
-    request: Any
-    close_when_flushed: bool
-    cut_off: float | None = None  # all is said: when to stop listening
-    ended = False  # the client has shut its side
-    begun: tuple[Any, float] = (None, 0.0)  # the request that is being received, and since when
+    Uvicorn would read on after every request, and keep all that a client sends ahead. A socket that
+    is closed before the client has sent everything takes the answer from it.
+    """
 
-    def received(self, data: bytes) -> bool:
-        taken: bool = super().received(data)
-        if self.request is None:
-            self.begun = (None, 0.0)
-        elif self.request is not self.begun[0]:
-            self.begun = (self.request, time.monotonic())
-        if self.request is not None and self.request.headers_finished:
-            held = sum(channel.held() for channel in self.server.active_channels.values())
-            if held > self.adj.settings.upload_megabytes << 20:
-                self.refuse(ProblemError(503, "too many uploads at the moment; try again soon"))
-        return taken
+    def __init__(self, transport: asyncio.Transport, conn: h11.Connection) -> None:
+        self._transport, self._conn, self._closing = transport, conn, False
+        self.ended = False  # the client has closed its side
+        self.limit_reads(READ)
 
-    def held(self) -> int:
-        """Return how many bytes of uploads this connection keeps."""
-        requests = [*self.requests, *filter(None, [self.request])]
-        return sum(request.body_bytes_received for request in requests)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def limit_reads(self, size: int) -> None:
+        self._transport.max_size = size  # type: ignore[attr-defined]  # of asyncio's own transports
+
+    def resume_reading(self) -> None:
+        expected = self._conn.their_state in (h11.IDLE, h11.SEND_BODY)
+        if expected or self._closing or not self._conn.trailing_data[0]:
+            self._transport.resume_reading()
+
+    def is_closing(self) -> bool:
+        return self._closing or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.ended:
+            self._transport.close()
+        elif not self.is_closing():
+            self._closing = True
+            self._transport.write_eof()
+            self.resume_reading()
+            asyncio.get_running_loop().call_later(LINGER, self._transport.abort)
+
+
+class _Connection(H11Protocol):
+    """A connection with limits on what its client may take."""
+
+    app: Gateway
+    transport: Any
+    _state: tuple[Any, ...] = ()
+    _since = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(_Transport(transport, self.conn))
+        if len(self.connections) > self.app.settings.connections:
+            self.refuse(ProblemError(503, "too many connections at the moment; try again soon"))
+
+    def data_received(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super().data_received(data)
+            chunked = b"transfer-encoding" in dict(self.headers or ())
+            self.transport.limit_reads(READ_CHUNKED if chunked else READ)
+
+    def eof_received(self) -> bool:
+        """Keep the connection open where an answer is owed to a client that has sent all."""
+        if not self.transport.is_closing() and self._is_receiving():
+            self.refuse(ProblemError(400, "the request ended before it was complete"))
+        self.transport.ended = True
+        return not self.transport.is_closing() and self.conn.their_state is not h11.IDLE
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.transport.resume_reading()
+        if self.transport.ended and self.conn.their_state is h11.IDLE:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        error = sys.exception()  # uvicorn calls this while it handles h11's error
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        self.refuse(ProblemError(status, DETAILS.get(status, DETAILS[400])))
 
     def refuse(self, error: ProblemError) -> None:
-        """Answer the request that is being received without the rest of it."""
-        with self.requests_lock:
-            request, self.request = self.request, None
-            if request is None:
-                return
-            request.error, request.completed = error, True
-            self.requests.append(request)
-            if len(self.requests) == 1:
-                self.server.add_task(self)
-
-    def look(self, now: float, seconds: float) -> None:
-        """Give up on a client that takes too long."""
-        request, since = self.begun
-        if request is not None and request is self.request and now - since > seconds:
-            self.refuse(ProblemError(408, f"the request was not sent within {seconds:g} seconds"))
-        if self.will_close or (self.cut_off is not None and now > self.cut_off):
-            self.handle_close()  # also where there is still something that is not taken
-
-    def busy(self) -> bool:
-        """Tell whether an answer is owed, or may not have arrived."""
-        owed = self.requests or self.total_outbufs_len or self.close_when_flushed
-        return bool(owed or self.cut_off is not None)
-
-    def readable(self) -> bool:
-        return self.cut_off is not None or (not self.ended and super().readable())
-
-    def writable(self) -> bool:
-        if self.cut_off is not None:
-            return False
-        if self.requests and not self.will_close:
-            # Its thread is writing. To ask whether the socket is ready would find it so, over and
-            # over, and keep that thread from going on.
-            return bool(self.total_outbufs_len >= self.adj.outbuf_high_watermark)
-        return bool(super().writable() or self.ended)
-
-    def handle_read(self) -> None:
-        if self.cut_off is not None:
-            self._discard()
-        elif data := self.socket.recv(self._amount(), socket.MSG_PEEK):
-            self.last_activity = time.time()
-            self.socket.recv(self._take(data))
-        else:  # it may still want its answer
-            self.ended = True
-            self.refuse(ProblemError(400, "the request ended before it was complete"))
-
-    def _amount(self) -> int:
-        # The time that waitress takes for chunks goes with the square of what it is given.
-        chunked = self.request is not None and self.request.chunked
-        return CHUNKED if chunked else int(self.adj.recv_bytes)
-
-    def _take(self, data: bytes) -> int:
-        """Take a request or a part of it; return how many bytes that are."""
-        # Blank lines may come before a request, RFC 9112, section 2.2.
-        taken = 0 if self.request else len(data) - len(data.lstrip(b"\r\n"))
-        while taken < len(data):
-            request = self.request = self.request or self.parser_class(self.adj)
-            try:
-                if not self.received(data[taken:]):
-                    break
-            except ValueError:  # from waitress' parser, which does not expect all nonsense
-                self.refuse(ProblemError(400, _SAID[400]))
-                return len(data)
-            taken += request.taken
-            if request.completed and not request.empty:
-                break
-        return taken
-
-    def handle_write(self) -> None:
-        if self.close_when_flushed:
-            self._flush_exception(self._flush_some)
-            if self.connected and not self.total_outbufs_len:
-                # To close at once would take the answer from a client that is still sending.
-                self.cut_off, self.close_when_flushed = time.monotonic() + LINGER, False
-                self.socket.shutdown(socket.SHUT_WR)
+        """Answer without waiting for the rest of the request, and close."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()  # an answer was begun
             return
-        super().handle_write()
-        if self.ended and self.connected and not self.busy():
-            self.handle_close()
+        answer = self.app.refuse(error)
+        start = h11.Response(
+            status_code=answer.status_code, headers=list(answer.headers), reason=error.status.phrase
+        )
+        for event in (start, h11.Data(answer.get_data()), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
-    def handle_error(self) -> None:
-        error = sys.exception()
-        if error is not None and not isinstance(error, OSError):  # that is a client that has gone
-            log("error", **trace(error))
-        self.handle_close()
+    def shutdown(self) -> None:
+        if self._is_receiving():
+            self.refuse(ProblemError(503, "the server is stopping"))
+        elif not self.transport.is_closing():
+            self.transport.ended |= self.conn.their_state is h11.IDLE  # no need to wait for it
+            super().shutdown()
 
-    def _discard(self) -> None:
-        if not self.socket.recv(1 << 18):
-            self.handle_close()
+    def check_time(self, now: float) -> None:
+        """End a connection whose client has been waited for too long."""
+        owed, seconds = self.transport.get_write_buffer_size() > 0, self.app.settings.seconds
+        state = (self.conn.their_state, self.cycle, owed)
+        if state != self._state:
+            self._state, self._since = state, now
+        elif now - self._since <= seconds:
+            return
+        elif owed:
+            self.transport.abort()
+        elif self._is_receiving():
+            self.refuse(ProblemError(408, f"the request was not sent within {seconds} seconds"))
+        elif self.conn.their_state is h11.IDLE:
+            self.transport.close()
+
+    def _is_receiving(self) -> bool:
+        """Return whether a request has begun and not ended."""
+        begun = self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]
+        return bool(begun or self.conn.their_state is h11.SEND_BODY)
 
 
-class Server:
+class Server(uvicorn.Server):
     """The API on a bound socket.
 
     Parameters
@@ -238,122 +252,71 @@ class Server:
     """
 
     def __init__(self, app: flask.Flask, sock: socket.socket, settings: Settings) -> None:
-        self._engine: Engine = app.extensions["captions"]
-        self._settings, self._stopping = settings, False
-        self._map: dict[int, Any] = {}
-        body = settings.body_bytes
-        self._server = create_server(
-            app,
-            map=self._map,
-            sockets=[sock],
-            threads=settings.threads,
-            connection_limit=settings.connections,
+        self._gateway, self._sock = Gateway(app, settings), sock
+        self._engine = self._gateway.engine
+        sock.listen(settings.connections)
+        config = uvicorn.Config(
+            self._gateway,
+            http=_Connection,
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            loop="asyncio",
+            log_config=None,
+            log_level=logging.CRITICAL,  # its messages may quote a request
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
             backlog=settings.connections,
-            channel_timeout=settings.seconds + 1,  # a late request is told so first
-            cleanup_interval=1,
-            max_request_body_size=body + 1,  # waitress refuses what is as large as the limit
-            inbuf_overflow=2 * body,  # what is larger would go to the disk: nothing is
-            outbuf_overflow=2 * body,
-            recv_bytes=1 << 16,
-            ident="xray_captioning",
-            clear_untrusted_proxy_headers=True,
+            timeout_keep_alive=settings.seconds,
+            timeout_graceful_shutdown=settings.seconds,
+            h11_max_incomplete_event_size=HEADER,
         )
-        self._server.channel_class = _Channel
-        self._server.adj.settings = settings
-        self._server.refused, self._server.draining = self._refused, False
-        self._looked = time.monotonic()
+        super().__init__(config)
 
-    def run(self) -> None:
-        """Answer requests until `stop` is called, then finish those whose answer has begun.
+    def run(self, sockets: Any = None) -> None:
+        """Answer requests until `stop` is called, then finish those that have come whole.
 
         Raises
         ------
         XrayCaptioningError
             The model cannot be run.
         """
-        with _waitress_quiet():
-            while not (self._stopping or self._engine.failed):
-                self._turn()
-            self._drain()
-            self._server.task_dispatcher.shutdown()
-            self._engine.close()
-            wasyncore.close_all(self._map)
+        super().run([self._sock])
+        self._gateway.threads.shutdown(wait=False, cancel_futures=True)
+        self._engine.close()
         if self._engine.failed:
             raise XrayCaptioningError("the model cannot be run; the log above tells why")
 
-    def stop(self, *_: Any) -> None:
-        """Make `run` come to an end; for signal handlers and other threads."""
-        if not self._stopping:
-            self._stopping = True
-            self._server.pull_trigger()
+    def stop(self) -> None:
+        """Make `run` come to an end; for other threads."""
+        self.should_exit = True
 
-    def _turn(self) -> None:
-        wasyncore.loop(timeout=TURN, use_poll=hasattr(select, "poll"), map=self._map, count=1)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at a signal; a second one ends the process at once."""
+        signal.signal(sig, signal.SIG_DFL)
+        self.stop()
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, and log what goes wrong as the application does."""
+        asyncio.get_running_loop().set_exception_handler(_log_error)
+        await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Check the time of all connections; return whether to stop."""
         now = time.monotonic()
-        if now - self._looked >= TURN:
-            self._looked = now
-            for channel in self._channels():
-                channel.look(now, self._settings.seconds)
+        for connection in list(self.server_state.connections):
+            connection.check_time(now)
+        return await super().on_tick(counter) or self._engine.failed
 
-    def _drain(self) -> None:
-        log("stopping", studies=self._engine.places.used)
-        self._engine.draining = self._server.draining = True  # what comes now is answered with 503
-        self._accept()
-        self._server.del_channel()
-        self._server.socket.close()
-        end = time.monotonic() + self._settings.seconds
-        busy = True
-        while busy and time.monotonic() < end:
-            self._turn()
-            for channel in self._channels():
-                channel.refuse(ProblemError(503, "the server is stopping"))
-            busy = any(channel.busy() for channel in self._channels())
-
-    def _accept(self) -> None:
-        """Accept who waits at the door, as far as there is room."""
-        for _ in range(self._settings.connections):
-            before = len(self._channels())
-            if select.select([self._server.socket], [], [], 0)[0]:
-                self._server.handle_accept()
-            if len(self._channels()) == before:
-                break
-
-    def _channels(self) -> list[_Channel]:
-        return list(self._server.active_channels.values())
-
-    def _refused(self, identity: str, status: int) -> None:
-        self._engine.metrics.requests.add(route="none", status=str(status))
-        log("request", request_id=identity, method="-", route="none", status=status)
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Finish the requests that have come whole, and refuse the others."""
+        log("stopping", studies=self._engine.capacity.used)
+        self._engine.draining = True
+        await super().shutdown(sockets)
 
 
-def stop_on_signals(server: Server) -> None:
-    """Let SIGTERM and SIGINT stop a server; a second one ends the process at once."""
-
-    def stop(number: int, _: Any) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        server.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-
-
-class _Events(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        kind = record.exc_info[0] if record.exc_info else None
-        log("waitress", at=record.funcName, error=kind.__name__ if kind else None)
-
-
-@contextmanager
-def _waitress_quiet() -> Iterator[None]:
-    """Take waitress' words, which may quote a request, out of its log."""
-    logger, handler = logging.getLogger("waitress"), _Events(logging.ERROR)
-    before = logger.level, logger.propagate
-    logger.setLevel(logging.ERROR)
-    logger.propagate = False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        logger.propagate = before[1]
+def _log_error(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if error is not None and not isinstance(error, OSError):  # that is a client that has gone
+        log("error", **trace(error))

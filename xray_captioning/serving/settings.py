@@ -19,7 +19,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # RFC 6750, section 2.1
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits of the API; each holds whatever a client sends.
+    """Limits of the API, which hold whatever a client sends.
 
     Attributes
     ----------
@@ -44,13 +44,13 @@ class Settings:
     upload_megabytes : int
         Most bytes of requests held at a time, in MiB.
     token : str, optional
-        What a client has to show as ``Authorization: Bearer``.
+        What a client must send as ``Authorization: Bearer``.
 
     Raises
     ------
     ConfigError
-        A limit is no positive whole number, limits contradict each other, or the token is no
-        token.
+        A limit is not a positive whole number, limits contradict each other, or the token has other
+        characters than RFC 6750 allows or is too short.
     """
 
     body_megabytes: int = 32
@@ -68,7 +68,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if name != "token" and (type(value) is not int or not 1 <= value < 2**31):
-                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1 on")
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1")
         pairs = [("studies", "queue"), ("batch", "queue"), ("body_megabytes", "upload_megabytes")]
         for small, large in pairs:
             if getattr(self, small) > getattr(self, large):
@@ -106,6 +106,11 @@ class Settings:
             if name not in names:
                 raise ConfigError(f"unknown limit {name!r}; limits are {', '.join(names)}")
         return dataclasses.replace(self, **changes)
+
+
+def is_protected(path: str) -> bool:
+    """Return whether a request for a path must show the token, where there is one."""
+    return path.startswith("/v1/") or path == "/metrics"
 
 
 def find_token(file: Path | None) -> str | None:

@@ -36,9 +36,9 @@ class Upload(NamedTuple):
     beam_size : int or None
         None is the bundle's own.
     alternatives : int
-        How many to answer with at most.
+        Largest number to answer with.
     threshold : float or None
-        Confidence below which a sentence is not said.
+        Confidence below which a sentence is withheld.
     """
 
     studies: list[list[bytes]]
@@ -48,7 +48,7 @@ class Upload(NamedTuple):
 
 
 def study_fields(settings: Settings) -> list[str]:
-    """Return the names of the fields that hold images, one a study."""
+    """Return the names of the fields that hold images, one for each study."""
     return ["images", *(f"images.{number}" for number in range(2, settings.studies + 1))]
 
 
@@ -67,7 +67,7 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
     Raises
     ------
     ProblemError
-        It is no form, or a field is missing, unknown or has a value that cannot be.
+        It is not a form, or a field is missing, unknown or out of range.
     """
     if request.mimetype != "multipart/form-data":
         raise ProblemError(415, "send multipart/form-data with the files in the field images")
