@@ -88,11 +88,6 @@ class Convolution(keras.layers.Layer):
         maps = ops.relu(self.norm(self.convolution(maps)))
         return ops.reshape(maps, (-1, self.rows * self.columns, self.channels))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        sizes = {"rows": self.rows, "columns": self.columns, "channels": self.channels}
-        return {**super().get_config(), **sizes}
-
 
 class ContextFlow(keras.layers.Layer):
     """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back.
@@ -113,7 +108,7 @@ class ContextFlow(keras.layers.Layer):
         (down, up), (across, along) = pool_and_spread(rows, scale), pool_and_spread(columns, scale)
         # As two constant matrices these are the same on every backend, for cells of any shape.
         self.pool, self.spread = np.kron(down, across), np.kron(up, along)
-        dtype = self.dtype_policy
+        dtype = self.dtype_policy.name
         self.convolutions = [
             Convolution(len(down), len(across), channels, name=f"convolution_{i}", dtype=dtype)
             for i in range(2)
@@ -132,11 +127,6 @@ class ContextFlow(keras.layers.Layer):
         for convolution in self.convolutions:
             cells = convolution(cells)
         return ops.matmul(ops.cast(self.spread, cells.dtype), cells)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        sizes = {"rows": self.rows, "columns": self.columns, "channels": self.channels}
-        return {**super().get_config(), **sizes, "scale": self.scale}
 
 
 class ContextAggregation(keras.layers.Layer):
@@ -191,7 +181,7 @@ class ContextAggregation(keras.layers.Layer):
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
         channels = features_shape[0][-1]
         _, rows, columns = self.grid
-        maps, dtype = (None, rows * columns, channels), self.dtype_policy
+        maps, dtype = (None, rows * columns, channels), self.dtype_policy.name
         self.overall = keras.layers.Dense(channels, "relu", name="overall", dtype=dtype)
         self.flows = [
             ContextFlow(rows, columns, channels, scale, name=f"flow_{scale}", dtype=dtype)
@@ -232,10 +222,6 @@ class ContextAggregation(keras.layers.Layer):
     def _select(self, maps: Any) -> Any:
         return maps + maps * self.selection(ops.mean(maps, axis=1, keepdims=True))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "grid": self.grid}
-
 
 class ContextAttention(GlobalAttention):
     """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them.
@@ -260,7 +246,7 @@ class ContextAttention(GlobalAttention):
 
     def __init__(self, vocabulary_size: int, grid: Any = (2, 7, 7), **kwargs: Any) -> None:
         super().__init__(vocabulary_size, **kwargs)
-        self.context = ContextAggregation(grid, name="context", dtype=self.dtype_policy)
+        self.context = ContextAggregation(grid, name="context", dtype=self.dtype_policy.name)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
@@ -270,7 +256,3 @@ class ContextAttention(GlobalAttention):
     def start(self, features: Features) -> State:
         """Return zero hidden state, the regions with their context, and their keys."""
         return super().start(self.context(features))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "grid": self.context.grid}
