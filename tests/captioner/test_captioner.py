@@ -52,7 +52,7 @@ def test_paths_bytes_and_pixels_are_captioned_alike(captioner, studies):
 
 def test_a_frontal_dicom_is_looked_at_first(captioner, studies):
     pytest.importorskip("pydicom")
-    from .data.test_dicom import RAMP, dicom
+    from tests.data.dicom.test_dicom import RAMP, dicom
 
     frontal, lateral = dicom(ViewPosition="PA"), dicom(RAMP[::-1], ViewPosition="LL")
     expected = captioner.features([[frontal, lateral]])

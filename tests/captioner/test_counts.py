@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.captioner.compiled import BATCHES, Plan, Searches
+from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch, SearchSettings
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.errors import ConfigError
@@ -36,36 +36,36 @@ def features(studies):
 
 
 PLANS = {
-    "greedy": Plan(RULES),
-    "beam": Plan(RULES, beam_size=3, length_penalty=0.6),
-    "sampling": Plan(RULES, sampling=Sampling(top_k=5, seed=1)),
+    "greedy": SearchSettings(RULES),
+    "beam": SearchSettings(RULES, beam_size=3, length_penalty=0.6),
+    "sampling": SearchSettings(RULES, sampling=Sampling(top_k=5, seed=1)),
 }
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
 @pytest.mark.parametrize("plan", PLANS)
 def test_in_steady_use_nothing_is_traced_again(plan):
-    searches = Searches(counted := model())
-    for studies in BATCHES:
-        searches.begin(PLANS[plan])(features(studies))
+    searches = CompiledSearch(counted := model())
+    for studies in BATCH_SIZES:
+        searches.prepare(PLANS[plan])(features(studies))
     traced = counted.steps
     # One loop a batch size, and the large batch's last quarter.
-    assert traced == len(BATCHES) + 1
+    assert traced == len(BATCH_SIZES) + 1
     for studies in (1, 2, 3, 5, 15, 16, 17, 33, 64):
-        searches.begin(PLANS[plan])(features(studies))
+        searches.prepare(PLANS[plan])(features(studies))
     if plan == "sampling":
         other = Sampling(top_k=5, seed=2)
-        searches.begin(PLANS[plan]._replace(sampling=other))(features(7))
+        searches.prepare(PLANS[plan]._replace(sampling=other))(features(7))
     assert counted.steps == traced
 
 
 @pytest.mark.parametrize("decoder", ["gru", "global_attention", "gpt2"])
 def test_captions_depend_on_no_batch_and_no_padding(decoder):
-    searches, whole = Searches(model(decoder)), features(3)
+    searches, whole = CompiledSearch(model(decoder)), features(3)
     for plan in PLANS.values():
-        search = searches.begin(plan)
+        search = searches.prepare(plan)
         found = [search(Features(*(x[i : i + 1] for x in whole))) for i in range(3)]
-        together = searches.begin(plan)(whole)
+        together = searches.prepare(plan)(whole)
         for i, alone in enumerate(found):
             assert np.array_equal(alone.tokens[0], together.tokens[i])
             for name in ("log_probabilities", "scores", "gains"):
@@ -76,20 +76,20 @@ def test_captions_depend_on_no_batch_and_no_padding(decoder):
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
 def test_few_studies_are_padded_to_what_is_compiled():
-    searches = Searches(counted := model())
+    searches = CompiledSearch(counted := model())
     whole = features(16)
-    first = searches.begin(PLANS["beam"])(whole)
+    first = searches.prepare(PLANS["beam"])(whole)
     traced = counted.steps
     for studies in (1, 3, 8):
-        found = searches.begin(PLANS["beam"])(Features(*(x[:studies] for x in whole)))
+        found = searches.prepare(PLANS["beam"])(Features(*(x[:studies] for x in whole)))
         assert np.array_equal(found.tokens, first.tokens[:studies])
     assert counted.steps == traced
 
 
 def test_a_seed_says_what_is_drawn():
-    searches, whole = Searches(model()), features(64)
+    searches, whole = CompiledSearch(model()), features(64)
     first, same, other = (
-        searches.begin(Plan(RULES, sampling=Sampling(seed=seed)))(whole).tokens
+        searches.prepare(SearchSettings(RULES, sampling=Sampling(seed=seed)))(whole).tokens
         for seed in (1, 1, 2)
     )
     assert np.array_equal(first, same)
@@ -108,7 +108,7 @@ def test_beams_leave_what_belongs_to_the_study_where_it_is():
     ("changes", "message"),
     [
         ({"beam_size": 0}, "beam_size is 0"),
-        ({"beam_size": 2, "sampling": Sampling()}, "beam_size is 2, but words are drawn"),
+        ({"beam_size": 2, "sampling": Sampling()}, "beam_size is 2, but words are sampled"),
         ({"sampling": Sampling(temperature=0)}, "temperature is 0"),
         ({"sampling": Sampling(top_k=-1)}, "top_k is -1"),
         ({"sampling": Sampling(top_k=0.5)}, "top_k is 0.5"),
@@ -118,4 +118,4 @@ def test_beams_leave_what_belongs_to_the_study_where_it_is():
 )
 def test_a_search_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        Searches(model()).begin(Plan(RULES)._replace(**changes))
+        CompiledSearch(model()).prepare(SearchSettings(RULES)._replace(**changes))

@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.search.loop import (
-    Carried,
-    SearchResult,
-    Step,
-    attention_of,
-    run_until_done,
-)
+from xray_captioning.search.loop import Carried, SearchResult, Step, attention_of, run_until_done
 from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
 
-SHARED = ("study", "past")  # what a state holds for all captions of a study at once
+SHARED = ("study", "past")  # entries of a state that the beams of a study have in common
 
 
 def beam_search(
@@ -33,9 +27,9 @@ def beam_search(
         What ``step`` starts from.
     step : callable
         ``step(token (rows,) int32, state) -> logits (rows, vocabulary), state``; it is called
-        with ``beam_size`` rows a study. What the state holds under ``"study"`` and ``"past"``
-        (see :class:`xray_captioning.decoders.Decoder`) keeps one row a study. Neither that nor a
-        tensor that comes back as it was given is reordered.
+        with ``beam_size`` rows for each study. The entries ``"study"`` and ``"past"`` of the state
+        (see :class:`xray_captioning.decoders.Decoder`) keep one row for each study. Neither they
+        nor a tensor that ``step`` returns unchanged are reordered.
     real : tensor, shape (batch,), bool
         False for padding, which is finished before it begins.
     rules : Rules
@@ -46,8 +40,8 @@ def beam_search(
     Returns
     -------
     SearchResult
-        ``beam_size`` captions a study, best score first. Where fewer captions than that exist,
-        the last have score and log-probability -1e9 and no tokens.
+        ``beam_size`` captions for each study, best score first. Where there are fewer, the last
+        have score and log-probability -1e9 and no tokens.
 
     References
     ----------
@@ -66,7 +60,7 @@ def beam_search(
 
 
 class _Search:
-    """The loop's pieces; every leaf they carry is (B, K, ...): batch, beams."""
+    """The steps of the search; what they pass on has the shape (batch, beams, ...): (B, K, ...)."""
 
     def __init__(self, step: Step, rules: Rules, beams: int, length_penalty: float) -> None:
         self.step, self.rules = step, rules
@@ -75,7 +69,7 @@ class _Search:
     def begin(self, state: Any, real: Any) -> Carried:
         shape = (real.shape[0], self.beams)
         attention = attention_of(state, ops.zeros(real.shape))
-        # What is said of a caption, by the time of its tokens.
+        # For each token of a caption: itself, its log-probability, the beam it came from.
         kinds = {"tokens": "int32", "gains": "float32", "slots": "int32"}
         captions = {
             name: ops.zeros((*shape, self.rules.maximum_length), dtype=kind)
@@ -83,7 +77,7 @@ class _Search:
         }
         nothing = ops.full(shape, IMPOSSIBLE, dtype="float32")
         return {
-            "state": _room(state, self.beams),
+            "state": _repeated(state, self.beams),
             "last": ops.full(shape, self.rules.start_id, dtype="int32"),
             "captions": captions,
             # All beams start alike, so only the first may be extended.
@@ -111,7 +105,7 @@ class _Search:
         captions = _choose(captions, ops.cast(chosen, "int32"))
         beam = ops.take(captions["slots"], time, axis=2)
         looked = self.unflat(attention_of(after, last))
-        after, shared = _apart(after)
+        after, shared = _split(after)
         return time + 1, {
             "state": (self.reordered(own, before, after, beam), shared),
             "last": ops.take(captions["tokens"], time, axis=2),
@@ -181,25 +175,25 @@ class _Search:
         return ops.reshape(x, (x.shape[0] // self.beams, self.beams, *x.shape[1:]))
 
 
-def _apart(state: Any) -> tuple[Any, dict[str, Any]]:
-    """Return what a state holds of each caption, and what all captions of a study share."""
+def _split(state: Any) -> tuple[Any, dict[str, Any]]:
+    """Split a state into the part of each beam and the part that a study's beams share."""
     if not isinstance(state, dict):
         return state, {}
     shared = {name: state[name] for name in SHARED if name in state}
     return {name: part for name, part in state.items() if name not in shared}, shared
 
 
-def _room(state: Any, beams: int) -> tuple[Any, dict[str, Any]]:
-    """Return a study's state with room for so many captions, the parts as `_apart` does."""
+def _repeated(state: Any, beams: int) -> tuple[Any, dict[str, Any]]:
+    """Repeat the state of each study for its beams; return both parts as `_split` does."""
 
-    def repeated(tree: Any, axis: int) -> Any:
+    def repeat(tree: Any, axis: int) -> Any:
         return keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=axis), tree)
 
-    own, shared = _apart(state)
+    own, shared = _split(state)
     if "past" in shared:
-        shared["past"], own["lineage"] = repeated(shared["past"], 2), repeated(own["lineage"], 1)
+        shared["past"], own["lineage"] = repeat(shared["past"], 2), repeat(own["lineage"], 1)
     own = keras.tree.map_structure(lambda x: x[:, None], own)
-    return repeated(own, 1), shared
+    return repeat(own, 1), shared
 
 
 def _flat(x: Any) -> Any:
