@@ -9,19 +9,19 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import threading
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.containers import check_jpeg
 from xray_captioning.data.dicom.frames import can_decode, check_rle, coded_shape
+from xray_captioning.data.views import named_view
 from xray_captioning.errors import ImageError, MissingExtraError
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
@@ -53,9 +53,6 @@ _ELEMENTS = (
 _VIEW_POSITION = 0x00185101
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_FRONTAL = frozenset(("AP", "PA", "FRONTAL"))
-_LATERAL = frozenset(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"))
-_NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 _LARGEST_LEAD = 1 << 24  # bytes that may precede the view position in a deflated file
 _pydicom_at_work = threading.Lock()
 
@@ -124,7 +121,7 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
         raise ImageError(f"{name}: is truncated or damaged DICOM; get it again") from None
 
 
-def view_of(source: str | os.PathLike[str] | bytes) -> Literal["frontal", "lateral", "unknown"]:
+def view_of(source: str | os.PathLike[str] | bytes) -> str:
     """Return the view that a DICOM file names, without reading its pixels.
 
     Parameters
@@ -149,19 +146,11 @@ def view_of(source: str | os.PathLike[str] | bytes) -> Literal["frontal", "later
                 return "unknown"
             _require_pydicom()
             with _quiet():
-                return _view(str(_read(file, _LARGEST_LEAD, _VIEW_POSITION).ViewPosition))
+                return named_view(str(_read(file, _LARGEST_LEAD, _VIEW_POSITION).ViewPosition))
     except MissingExtraError:
         raise
     except Exception:  # a hint only: reading the pixels will say what is wrong
         return "unknown"
-
-
-def _view(position: str) -> Literal["frontal", "lateral", "unknown"]:
-    words = set(re.findall("[A-Z]+", position.upper()))
-    frontal, lateral = bool(words & _FRONTAL), bool(words & _LATERAL)
-    if frontal == lateral or _NEITHER.search(position.upper()):
-        return "unknown"
-    return "frontal" if frontal else "lateral"
 
 
 def _require_pydicom() -> None:

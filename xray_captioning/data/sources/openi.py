@@ -16,25 +16,16 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import UNKNOWN, Study, text_or_none, unique_problems
+from xray_captioning.data.sources.source import Source
+from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, text_or_none, unique_problems
 from xray_captioning.errors import DataError
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
+ARCHIVES = (".tgz", ".tar.gz")
 MAX_REPORT_BYTES = 10_000_000  # a real one has about 10 kB
 _NUMBER = re.compile(r"(?:CXR)?(\d+)$")
-
-
-def report_files(folder: Path) -> list[Path]:
-    """List the XML files of a folder, or else of the folders in it."""
-    return _visible(folder.glob("*.xml")) or _visible(folder.glob("*/*.xml"))
-
-
-def archives(folder: Path) -> list[Path]:
-    """List the archives in a folder."""
-    return _visible(p for p in folder.iterdir() if p.name.lower().endswith(ARCHIVE_SUFFIXES))
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
@@ -67,16 +58,14 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
 def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the name and bytes of every report."""
     if path.is_dir():
-        files = report_files(path)
-        packed = archives(path)
-        if not files and len(packed) == 1:
-            yield from _archived(packed[0])
-            return
-    elif path.suffix.lower() == ".xml":
-        files = [path]
+        files = _visible(path.glob("*.xml")) or _visible(path.glob("*/*.xml"))
+        archives = [p for p in _visible(path.iterdir()) if p.name.lower().endswith(ARCHIVES)]
+        archive = archives[0] if not files and len(archives) == 1 else None
     else:
-        yield from _archived(path)
-        return
+        is_report = path.suffix.lower() == ".xml"
+        files, archive = ([path], None) if is_report else ([], path)
+    if archive:
+        yield from _archived(archive)
     for file in files:
         try:
             yield str(file), file.read_bytes()
@@ -114,12 +103,9 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
         study_id=_study_id(root, name),
         images=[finder.by_key(f"{image}.png", "") for image in images if image],
         views=[UNKNOWN for image in images if image],
-        indication=sections.get("indication"),
-        comparison=sections.get("comparison"),
-        findings=sections.get("findings"),
-        impression=sections.get("impression"),
         problems=unique_problems(term.split("/")[0] for term in major),
         mesh=text_or_none(";".join(major)),
+        **{name: sections.get(name) for name in SECTIONS},
     )
 
 
@@ -156,3 +142,12 @@ def _study_id(root: Element, name: str) -> str:
 
 def _visible(paths: Iterator[Path]) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+
+
+SOURCE = Source(
+    "openi",
+    ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz"),
+    read,
+    suffixes=(".xml", *ARCHIVES),
+    reads_folder=True,
+)

@@ -5,11 +5,11 @@ References
 .. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.sources.source import Source, read_json
 from xray_captioning.data.studies import PARTS, UNKNOWN, Study, text_or_none
 from xray_captioning.errors import DataError
 
@@ -35,7 +35,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     DataError
         If the file cannot be read, is not JSON or has another layout.
     """
-    annotation = _load(path)
+    annotation = read_json(path)
     if not isinstance(annotation, dict) or not set(annotation) & set(PARTS):
         raise DataError(f"{path}: has no key train, val or test; is this an R2Gen annotation?")
     return [
@@ -43,21 +43,6 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
         for part in PARTS
         for number, entry in enumerate(_entries(annotation, part, path), start=1)
     ]
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}: is not valid JSON ({error.msg}); mend it"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not usable JSON ({error}); copy it again") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def _entries(annotation: dict[str, Any], part: str, path: Path) -> list[Any]:
@@ -99,3 +84,6 @@ def _text(report: Any, where: str) -> str | None:
     if report is not None and not isinstance(report, str):
         raise DataError(f"{where}: the report is not a text")
     return report
+
+
+SOURCE = Source("r2gen", ("annotation.json",), read, suffixes=(".json",))
