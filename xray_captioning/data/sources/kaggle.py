@@ -9,8 +9,8 @@ References
 from pathlib import Path
 
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import SECTIONS, Study, text_or_none, unique_problems
+from xray_captioning.data.sources.source import Source, sections
+from xray_captioning.data.studies import Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, read_table
 from xray_captioning.data.views import named_view
 
@@ -60,7 +60,7 @@ def _study(row: Row, projections: dict[str, dict[str, str]], finder: ImageFinder
         views=list(views.values()),
         problems=unique_problems(row.get("problems", "").split(";")),
         mesh=text_or_none(row.get("mesh")),
-        **{name: text_or_none(row.get(name)) for name in SECTIONS},
+        **sections(row),
     )
 
 

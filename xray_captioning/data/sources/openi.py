@@ -16,8 +16,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, text_or_none, unique_problems
+from xray_captioning.data.sources.source import Source, sections
+from xray_captioning.data.studies import UNKNOWN, Study, text_or_none, unique_problems
 from xray_captioning.errors import DataError
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
     root = parse_report(content, name)
-    sections: dict[str, str | None] = {}
+    texts: dict[str, str] = {}
     for element in root.iter("AbstractText"):  # the first with a label counts
         label = element.get("Label", "").lower()
-        sections.setdefault(label, text_or_none("".join(element.itertext())))
-    if not sections and root.tag != "eCitation":
+        texts.setdefault(label, "".join(element.itertext()))
+    if not texts and root.tag != "eCitation":
         raise DataError(f"{name}: is XML but no Open-i report; take it out of the folder")
     images = dict.fromkeys(element.get("id", "") for element in root.iter("parentImage"))
     major = [(element.text or "").strip() for element in root.iter("major")]
@@ -105,7 +105,7 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
         views=[UNKNOWN for image in images if image],
         problems=unique_problems(term.split("/")[0] for term in major),
         mesh=text_or_none(";".join(major)),
-        **{name: sections.get(name) for name in SECTIONS},
+        **sections(texts),
     )
 
 

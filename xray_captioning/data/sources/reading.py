@@ -119,7 +119,7 @@ def _detect(path: Path) -> Source:
         matches = (source for source in sources if source.is_folder(path))
     else:
         known = [source for source in sources if source.has_name(name)]
-        matches = iter(known + [s for s in sources if name.endswith(s.suffixes)])
+        matches = (s for s in [*known, *sources] if s in known or name.endswith(s.suffixes))
     if found := next(matches, None):
         return found
     patterns = [(" with " if s.needs_all else ", ").join(s.patterns) for s in sources]

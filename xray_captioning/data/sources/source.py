@@ -7,14 +7,14 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import Study
+from xray_captioning.data.studies import SECTIONS, Study, text_or_none
 from xray_captioning.data.table import Row, read_table
 from xray_captioning.errors import DataError
 
@@ -71,6 +71,11 @@ class Source:
                 "needs one; name the file itself"
             )
         return found[0]
+
+
+def sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the sections of a report, as `Study` takes them, from texts by their names."""
+    return {name: text_or_none(texts.get(name)) for name in SECTIONS}
 
 
 def image_rows(
