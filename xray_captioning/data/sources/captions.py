@@ -14,28 +14,11 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read a table of images and captions.
 
     A caption is neither called findings nor impression, so it becomes both, and either can be
-    learned or scored. Rows with the same id (column ``study_id``, ``id`` or ``uid``), or with
-    the same image where there is no id column, are one study; its text is their distinct
-    captions in order, joined by a space, so that none is lost.
-
-    Parameters
-    ----------
-    path : Path
-        The table: columns ``image`` or ``filename`` and ``caption`` or ``report``.
-    finder : ImageFinder
-        Finds the images: by their path below the image folder, or else by a name that only
-        one file has.
-
-    Returns
-    -------
-    list of Study
-        In the order of first rows. Without an id column the study_id is the image's stem.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read, lacks a column, names no image in some row, or two images
-        of one stem would need one study_id.
+    learned or scored. Rows with the same id (column ``study_id``, ``id`` or ``uid``) are one
+    study; its text is their distinct captions in order, joined by a space, so that none is lost.
+    Without an id column the stem of the image is the id, and two images with the same stem are
+    refused. An image is found by its path below the image folder, or else by a name that only one
+    file has.
     """
     groups: dict[str, list[Row]] = {}
     rows = image_rows(path, ("image|filename", "caption|report"), ("study_id|id|uid",))

@@ -21,24 +21,8 @@ IMAGE_FOLDER = "images/images_normalized"
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the studies of a folder that holds both tables.
 
-    An image whose study has no report is kept, as a study without text.
-
-    Parameters
-    ----------
-    path : Path
-        The folder that holds `TABLES`, or one of the two.
-    finder : ImageFinder
-        Finds the images, under their Open-i names too.
-
-    Returns
-    -------
-    list of Study
-        In the order of the reports.
-
-    Raises
-    ------
-    DataError
-        If a table cannot be read or lacks a column.
+    The path may also be one of the two tables. An image whose study has no report is kept, as a
+    study without text. Images are found under their Open-i names, too.
     """
     folder = path if path.is_dir() else path.parent
     reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))

@@ -57,23 +57,9 @@ NAMES = {
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read a table of labels; there is no text.
 
-    Parameters
-    ----------
-    path : Path
-        A ``Data_Entry*.csv``.
-    finder : ImageFinder
-        Finds the images by stem, as .png or .jpg.
-
-    Returns
-    -------
-    list of Study
-        One an image, with its stem as study_id and all views frontal. `problems` are the
-        labels as they are spelled; "No Finding" is an empty list.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read, lacks a column, or names no image in some row.
+    Each image is a study, with its stem as study_id; all views are frontal. Images are found by
+    their stem, as .png or .jpg. `problems` are the labels as they are spelled; "No Finding" is an
+    empty list.
     """
     studies = []
     for name, _, row in image_rows(path, ("image index", "finding labels", "patient id")):

@@ -31,25 +31,10 @@ _NUMBER = re.compile(r"(?:CXR)?(\d+)$")
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read Open-i reports.
 
-    The view of an image is not in the XML, so it is 'unknown'. Nothing is written to disk.
-
-    Parameters
-    ----------
-    path : Path
-        A folder of XML files, a folder that holds such a folder or one archive of it, an
-        archive, or one XML file.
-    finder : ImageFinder
-        Finds the images, under their Kaggle names too.
-
-    Returns
-    -------
-    list of Study
-        In the order of their numbers.
-
-    Raises
-    ------
-    DataError
-        If a file is damaged, malformed, no report, or defines XML entities.
+    The path is a folder of XML files, a folder that holds such a folder or one archive of it, an
+    archive, or one XML file. Nothing is written to disk, and XML entities are refused. Studies are
+    in the order of their numbers. The view of an image is not in the XML, so it is 'unknown';
+    images are found under their Kaggle names, too.
     """
     studies = [_study(content, name, finder) for name, content in read_contents(path)]
     return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))

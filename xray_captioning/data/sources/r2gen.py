@@ -15,25 +15,10 @@ from xray_captioning.errors import DataError
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read an annotation file; the report goes to the findings.
+    """Read an annotation file: 'train', 'val' and 'test', each a list of entries.
 
-    Parameters
-    ----------
-    path : Path
-        JSON: 'train', 'val' and 'test' to entries of id, report, image_path and split.
-    finder : ImageFinder
-        Image paths are relative to its image folder.
-
-    Returns
-    -------
-    list of Study
-        In the order of the file, with their published split. A ``subject_id``, which the
-        MIMIC-CXR edition has, is the patient.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, is not JSON or has another layout.
+    An entry has an id, a report, which becomes the findings, an image_path relative to the image
+    folder, and a split. A ``subject_id``, which the MIMIC-CXR edition has, is the patient.
     """
     annotation = read_json(path)
     if not isinstance(annotation, dict) or not set(annotation) & set(PARTS):
@@ -53,13 +38,16 @@ def _entries(annotation: dict[str, Any], part: str, path: Path) -> list[Any]:
 
 
 def _study(entry: Any, part: str, where: str, finder: ImageFinder) -> Study:
-    missing = [key for key in ("id", "report", "image_path") if key not in _object(entry, where)]
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: is not an object with id, report and image_path")
+    missing = [key for key in ("id", "report", "image_path") if key not in entry]
     if missing:
         raise DataError(f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}")
-    split = entry.get("split", part)
+    split, report, paths = entry.get("split", part), entry["report"], entry["image_path"]
     if split not in PARTS:
         raise DataError(f"{where}: split is {split!r}; it must be train, val or test")
-    paths = entry["image_path"]
+    if report is not None and not isinstance(report, str):
+        raise DataError(f"{where}: the report is not a text")
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
         raise DataError(f"{where}: image_path must be a list of file names")
@@ -67,23 +55,10 @@ def _study(entry: Any, part: str, where: str, finder: ImageFinder) -> Study:
         study_id=str(entry["id"]),
         images=[finder.by_path(p) or str(finder.roots[0] / p) for p in paths],
         views=[UNKNOWN for _ in paths],
-        findings=text_or_none(_text(entry["report"], where)),
+        findings=text_or_none(report),
         patient_id=str(entry.get("subject_id") or ""),
         split=split,
     )
-
-
-def _object(entry: Any, where: str) -> dict[str, Any]:
-    """Return an entry that must be a JSON object."""
-    if not isinstance(entry, dict):
-        raise DataError(f"{where}: is not an object with id, report and image_path")
-    return entry
-
-
-def _text(report: Any, where: str) -> str | None:
-    if report is not None and not isinstance(report, str):
-        raise DataError(f"{where}: the report is not a text")
-    return report
 
 
 SOURCE = Source("r2gen", ("annotation.json",), read, suffixes=(".json",))

@@ -1,4 +1,4 @@
-"""Read the reports and image names of five kinds of source into one table of studies.
+"""Read the reports and image names of any known source into one table of studies.
 
 Missing texts are None. A study whose image is missing is kept: `summarise` reports it and
 `with_images` leaves it out.

@@ -29,8 +29,10 @@ class Source:
     patterns : tuple of str
         Glob patterns of the files in a folder of this source.
     read : callable
-        ``read(path, finder) -> list of Study``; the path is the file that fits the first
-        pattern, or the folder where `reads_folder` is set.
+        ``read(path, finder) -> list of Study`` in the order of the source. The path is the file
+        that fits the first pattern, or the folder where `reads_folder` is set; the finder tells
+        where the images are. Raises DataError if something cannot be read or is not as it must
+        be, and names the file and the place in it.
     suffixes : tuple of str
         Endings, in lower case, of a file that is given by itself under any name.
     needs_all : bool
