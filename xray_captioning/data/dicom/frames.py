@@ -1,4 +1,8 @@
-"""Compressed frames of DICOM files, looked at before anything decodes them."""
+"""Checks of the compressed frame of a DICOM file, before anything decodes it.
+
+The decoders believe the frame where it contradicts the file's header, and pydicom's RLE decoder
+unpacks a segment however long it becomes.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import Any
 
 from xray_captioning.data.containers import JPEG_FRAMES
 
-_FRAMES = JPEG_FRAMES | {0xF7}  # JPEG-LS, too
+_FRAMES = JPEG_FRAMES | {0xF7}  # the last is that of JPEG-LS
 
 
 def can_decode(syntax: Any, bits: int) -> bool:
