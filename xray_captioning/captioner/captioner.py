@@ -158,12 +158,7 @@ class Captioner:
         return cls(config, encoder, model, tokenizer, about["about"], split, calibration)
 
     def save(self, folder: str | Path) -> None:
-        """Write a bundle, whole or not at all.
-
-        Parameters
-        ----------
-        folder : str or Path
-        """
+        """Write a bundle, whole or not at all."""
 
         def write(aside: Path) -> None:
             values = describe("captioner", self.config, self.encoder, self.about)
@@ -226,26 +221,12 @@ class Captioner:
             yield from self._caption_batch(self.features(batch), search, sampling is not None)
 
     def features(self, studies: Sequence[Sequence[Image]]) -> Features:
-        """Encode studies.
-
-        Parameters
-        ----------
-        studies : sequence of sequences of images
-
-        Returns
-        -------
-        Features
-            regions (studies, views * rows * columns, channels) float32 and mask.
-        """
+        """Return regions (studies, views * rows * columns, channels), float32, and their mask."""
         images = [self._checked(i, study) for i, study in enumerate(studies)]
         return Features(*encode_studies(self._encode, self.config, images))
 
     def findings(self, studies: Sequence[Sequence[Image]]) -> list[dict[str, float]]:
         """Return the probability of each finding the encoder classifies, for each study.
-
-        Parameters
-        ----------
-        studies : sequence of sequences of images
 
         Raises
         ------

@@ -101,7 +101,7 @@ class BatchDataset(keras.utils.PyDataset):
 
 
 def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
-    """Return a function that makes ``regions`` and ``mask`` (batch, regions) from cached features.
+    """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies.
 
     Parameters
     ----------
@@ -124,17 +124,17 @@ def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
 def pixel_inputs(
     cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool
 ) -> Inputs:
-    """Return a function that makes ``images`` and ``mask`` (batch, views) from cached pixels.
+    """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
 
     Parameters
     ----------
     cache : ArrayCache
         Of grey images (size, size), uint8.
-    images : sequence of sequences of str
-    views : int
+    images, views
+        As for `feature_inputs`.
     normalisation : str
     augmented : bool
-        Change the pixels a little in each epoch; never mirrored.
+        Vary the pixels a little in each epoch; they are never mirrored.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:

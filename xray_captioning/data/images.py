@@ -79,14 +79,6 @@ def frontal_first(images: Sequence[Image]) -> list[Image]:
     Frontal ones come before those that name no view, and lateral ones last; otherwise, and for
     PNG, JPEG and pixels, the order stays as it is.
 
-    Parameters
-    ----------
-    images : sequence of Image
-
-    Returns
-    -------
-    list of Image
-
     Raises
     ------
     MissingExtraError
@@ -309,13 +301,7 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def opencv() -> Any:
-    """Return the module cv2, whichever distribution brings it.
-
-    Raises
-    ------
-    MissingExtraError
-        None does.
-    """
+    """Return the module cv2, whichever distribution contains it, or raise MissingExtraError."""
     try:
         import cv2
     except ImportError as error:

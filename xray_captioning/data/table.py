@@ -54,13 +54,19 @@ def read_table(
 def _rows(
     file: TextIO, path: Path, required: tuple[str, ...], lower: bool, optional: tuple[str, ...]
 ) -> Iterator[Row]:
-    reader = csv.reader(file, strict=True)
+    reader = csv.DictReader(file, restval="", strict=True)
     try:
-        names = [name.strip() for name in next(reader, [])]
-        header = _header([n.lower() for n in names] if lower else names, path, required, optional)
-        for fields in reader:
-            if fields:  # a blank line is no row
-                yield _row(header, fields, f"{path}, line {reader.line_num}")
+        names = [name.strip() for name in reader.fieldnames or []]
+        names = [name.lower() for name in names] if lower else names
+        reader.fieldnames = _header(names, path, required, optional)
+        for row in reader:
+            further = row.pop(None, [])  # DictReader keeps fields beyond the header under None
+            if any(further):  # a trailing comma is harmless
+                raise DataError(
+                    f"{path}, line {reader.line_num}: {len(names) + len(further)} fields where the "
+                    f"header has {len(names)}; put text that holds commas in quotes"
+                )
+            yield row
     except csv.Error as error:
         line = f"{path}, line {reader.line_num}"
         raise DataError(f"{line}: is not valid CSV ({error}); check the quotes there") from error
@@ -83,14 +89,3 @@ def _header(
         names_found = ", ".join(header[:20]) or "none"
         raise DataError(f"{path}: lacks the column {', '.join(missing)}; found: {names_found}")
     return header
-
-
-def _row(header: list[str], fields: list[str], where: str) -> Row:
-    """Pair names and fields; a trailing comma is harmless, further text is not."""
-    if any(fields[len(header) :]):
-        raise DataError(
-            f"{where}: {len(fields)} fields where the header has {len(header)}; "
-            "put text that holds commas in quotes"
-        )
-    padded = fields + [""] * (len(header) - len(fields))
-    return dict(zip(header, padded, strict=False))

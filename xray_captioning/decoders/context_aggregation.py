@@ -58,8 +58,6 @@ class Convolution(keras.layers.Layer):
     rows, columns : int
     channels : int
         Of the output.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(self, rows: int, columns: int, channels: int, **kwargs: Any) -> None:
@@ -98,8 +96,6 @@ class ContextFlow(keras.layers.Layer):
         Size of the maps.
     scale : int
         Side of the pooling's cells, clipped to the map.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(self, rows: int, columns: int, channels: int, scale: int, **kwargs: Any) -> None:
@@ -160,8 +156,6 @@ class ContextAggregation(keras.layers.Layer):
     ----------
     grid : tuple of int
         Views, rows and columns.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------

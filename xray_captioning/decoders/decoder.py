@@ -49,7 +49,7 @@ class Decoder(keras.layers.Layer):
     vocabulary_size : int
         Number of token ids, padding (0) included.
     **kwargs
-        Of :class:`keras.layers.Layer`.
+        Here and in all subclasses: of :class:`keras.layers.Layer`.
     """
 
     def __init__(self, vocabulary_size: int, **kwargs: Any) -> None:

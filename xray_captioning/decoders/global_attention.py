@@ -21,8 +21,6 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         Width of the recurrent state, and of the attention's hidden layer.
     regions, channels : int
         Size of the features attended to.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(
@@ -89,8 +87,6 @@ class GlobalAttention(WordDecoder):
         On word vectors and on the hidden state before the logits, in [0, 1).
     tied_embeddings : bool
         The word vectors are the weights of the logits, too.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------

@@ -21,8 +21,6 @@ class RegionHead(keras.layers.Layer):
         Add a learned vector for each region.
     dropout : float
         In [0, 1).
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(

@@ -28,8 +28,6 @@ class _Recurrent(WordDecoder):
         On word vectors and before the logits, in [0, 1).
     tied_embeddings : bool
         The word vectors are the weights of the logits, too.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     layer: Any = keras.layers.LSTM

@@ -20,8 +20,6 @@ class Attention(keras.layers.Layer):
     ----------
     heads, width : int
         ``width`` channels are divided among ``heads``.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------
@@ -82,8 +80,6 @@ class Block(keras.layers.Layer):
         On what each of the three adds, in [0, 1).
     approximate_gelu : bool
         Compute the feed-forward layer's GELU by a hyperbolic tangent.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(
@@ -152,8 +148,6 @@ class Transformer(WordDecoder):
         In [0, 1).
     tied_embeddings : bool
         The word vectors are the weights of the logits, too.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------

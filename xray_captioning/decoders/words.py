@@ -60,8 +60,6 @@ class TiedLogits(keras.layers.Layer):
     embedding : keras.layers.Embedding
         Built by its owner before this layer is called.
     use_bias : bool
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------

@@ -16,14 +16,7 @@ _FRAMES = JPEG_FRAMES | {0xF7}  # the last is that of JPEG-LS
 
 
 def can_decode(syntax: Any, bits: int) -> bool:
-    """Tell whether something installed decodes a transfer syntax.
-
-    Parameters
-    ----------
-    syntax : pydicom.uid.UID
-    bits : int
-        Stored bits of a sample.
-    """
+    """Tell whether something installed decodes a transfer syntax with so many stored bits."""
     from pydicom.pixels import get_decoder
     from pydicom.uid import JPEGExtended12Bit
 
@@ -67,12 +60,6 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
 
 def check_rle(frame: bytes, pixels: int) -> None:
     """Refuse segments that overlap or unpack to more than their plane: two bytes may become 128.
-
-    Parameters
-    ----------
-    frame : bytes
-    pixels : int
-        Of the image.
 
     Raises
     ------

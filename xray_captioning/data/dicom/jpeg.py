@@ -18,12 +18,7 @@ DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs",))
 
 
 def is_available(uid: str) -> bool:
-    """Tell whether frames of a transfer syntax can be decoded here.
-
-    Parameters
-    ----------
-    uid : str
-    """
+    """Tell whether frames of a transfer syntax can be decoded here."""
     return uid in SYNTAXES and find_spec("imagecodecs") is not None
 
 

@@ -58,17 +58,7 @@ _pydicom_lock = threading.Lock()
 
 
 def is_dicom(data: bytes) -> bool:
-    """Tell whether bytes begin as a DICOM file does.
-
-    Parameters
-    ----------
-    data : bytes
-        At least the first 132 bytes of the file.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether bytes, at least the first 132 of a file, begin as a DICOM file does."""
     return data[128:PREAMBLE] == b"DICM"
 
 
