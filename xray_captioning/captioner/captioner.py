@@ -205,7 +205,7 @@ class Captioner:
         DataError
             A study has no image, or more than the model has views.
         ConfigError
-            ``beam_size`` is no whole number from 1 on, or the sampling cannot be.
+            ``beam_size`` is no whole number from 1 on, or the sampling has an impossible value.
         """
         return list(self.caption_iter(studies, beam_size, sampling))
 
@@ -288,7 +288,7 @@ class Captioner:
         return self.calibration.calibrated(captions, *features, self.config.image.views, drawn)
 
     def rules(self) -> Rules:
-        """Return what the search needs to know of this model's vocabulary."""
+        """Return the special tokens and rules of this model's captions."""
         tokenizer, text = self.tokenizer, self.config.text
         return Rules(
             tokenizer.start_id,

@@ -113,7 +113,7 @@ class ArrayCache:
         ----------
         paths : iterable of str
         compute : callable
-            ``compute(paths) -> array`` with one row a path; called from several threads.
+            ``compute(paths) -> array`` with one row for each path; called from several threads.
         label : str
             Name on the progress bar.
 
@@ -200,7 +200,7 @@ def _check_unchanged(path: str, state: tuple[int, int]) -> None:
 def select_images(
     images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
 ) -> list[T]:
-    """Choose the images of one study that a model of ``count`` views looks at.
+    """Choose the images of one study for a model of ``count`` views.
 
     One image of each named view comes first, frontal before lateral, then the others in their
     order. A study with fewer images leaves the last views empty, or repeats its first image.
@@ -208,7 +208,7 @@ def select_images(
     Parameters
     ----------
     images : sequence
-        Paths, or whatever stands for an image.
+        Paths, or anything else that represents an image.
     views : sequence of str
         ``frontal``, ``lateral`` or ``unknown`` for each.
     count : int

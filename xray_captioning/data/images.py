@@ -131,7 +131,7 @@ def _checked_pixels(sources: Sequence[Any], size: int, resize: str) -> Pixels:
 def _sized_pixels(pixels: NDArray[Any], size: int, resize: str) -> NDArray[Any]:
     if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ImageError(
-            f"pixels of shape {pixels.shape} and type {pixels.dtype} cannot be taken; give float32 "
+            f"pixels of shape {pixels.shape} and type {pixels.dtype} are refused; give float32 "
             "(height, width, 3) in [0, 1], or a file"
         )
     return pixels if pixels.shape[:2] == (size, size) else _resize(pixels, size, resize)
@@ -199,7 +199,7 @@ def decode_image(
     if resize not in RESIZES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
     if size < 1:
-        raise ConfigError(f"an image size of {size} pixels cannot be; it must be at least 1")
+        raise ConfigError(f"the image size is {size} pixels; it must be at least 1")
     if is_dicom(data):
         image = decode_dicom(data, name, max_pixels)
         check_size(image.shape[0], image.shape[1], name, max_pixels, max_ratio)

@@ -18,7 +18,7 @@ from xray_captioning.decoders.global_attention import GlobalAttention
 def pooling_scales(rows: int, columns: int) -> list[int]:
     """Return the powers of two from 2 that are smaller than the longer side of a map.
 
-    A larger scale would see the whole map at once, as the global flow does already.
+    A larger scale would average the whole map, as the global flow does already.
     """
     scales: list[int] = []
     while 2 ** (len(scales) + 1) < max(rows, columns):
@@ -126,7 +126,7 @@ class ContextFlow(keras.layers.Layer):
 
 
 class ContextAggregation(keras.layers.Layer):
-    """Let the regions of a view know the view around them.
+    """Add to each region what the whole view around it shows.
 
     With ``X`` the feature map of one view, ``mean`` its mean over all regions, and ``[a, b]``
     channels side by side::
@@ -142,10 +142,10 @@ class ContextAggregation(keras.layers.Layer):
     those of :func:`pooling_scales`: 2 and 4 for 7x7 regions, none for 1x1. ``g`` is a learned
     gain of each channel, small at first, so that training begins near plain attention.
 
-    The views share all weights and do not see each other; they meet in the attention. The
+    The views share all weights and are aggregated separately; the attention joins them. The
     regions of a view the study does not have are zero and stay zero.
 
-    The design and its words are those of [1]_, the steps those of its authors' program [2]_.
+    The design and its terms are those of [1]_, the steps those of its authors' program [2]_.
     What differs: the normalisation is over the channels of a region, not over a batch, so that
     what a study gives does not depend on the others it is trained with; the map is added, where
     a segmentation brings fine detail back by a decoder over earlier maps; the gain; every

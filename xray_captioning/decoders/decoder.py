@@ -70,7 +70,7 @@ class Decoder(keras.layers.Layer):
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token a study.
+        """Read one token of each study.
 
         Parameters
         ----------

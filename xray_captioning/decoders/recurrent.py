@@ -116,7 +116,7 @@ class GruDecoder(_Recurrent):
 
 
 class SimpleDecoder(_Recurrent):
-    """An LSTM over the words alone; image and words meet in a dense layer before the logits.
+    """An LSTM over the words alone; a dense layer before the logits joins image and words.
 
     References
     ----------

@@ -2,7 +2,7 @@
 
 The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every
 radiograph the patient's right is on the left of the frontal image (an L marks the patient's left);
-on the lateral image the patient looks to the left. `Problems` in the reports table holds the truth,
+on the lateral image the patient looks to the left. `Problems` in the reports table is the truth,
 `MeSH` holds it with side, place and size.
 """
 

@@ -241,7 +241,7 @@ def _septal_lines(canvas: Canvas, layer: Layer, rng: np.random.Generator) -> Non
 
 
 def _ribs(body: Anatomy) -> dict[str, Points]:
-    """Ten ribs a side, each (10, samples, 2) from the spine round the wall to the front."""
+    """Ten ribs on each side, (10, samples, 2), from the spine round the wall to the front."""
     flat = 0.7 if body.dome < 0.06 else 1.0  # hyperinflation lifts the ribs
     start = np.linspace(-0.02, 0.86, 10)[:, None]
     drop = flat * np.linspace(0.06, 0.17, 10)[:, None]

@@ -46,7 +46,7 @@ def beam_search(
     """
     search = _Search(step, rules, beam_size, length_penalty)
     found = run_until_done(search.advance, search.begin(state, real), rules.maximum_length)
-    # A caption cut at the maximum length counts as it stands.
+    # A caption of the maximum length counts as finished.
     totals = ops.where(found["done"][:, None], IMPOSSIBLE, found["totals"])
     scores = search.normalised(totals, rules.maximum_length)
     captions, totals, scores = search.merge(found["pool"], (found["captions"], totals, scores))
@@ -77,7 +77,7 @@ class _Search:
             "state": _repeated(state, self.beams),
             "last": ops.full(shape, self.rules.start_id, dtype="int32"),
             "captions": captions,
-            # All beams start alike, so only the first may be extended.
+            # All beams start equal, so only the first may be extended.
             "totals": ops.where(ops.arange(self.beams) == 0, 0.0, nothing),
             "attention": ops.zeros(
                 (*shape, self.rules.maximum_length, attention.shape[1]), dtype="float32"
@@ -152,7 +152,7 @@ class _Search:
         return captions, totals, scores
 
     def is_done(self, done: Any, totals: Any, pool: Any, length: Any) -> Any:
-        # Once done stays done: a caption that goes on would gain from the length penalty.
+        # A study that is done stays done, because the length penalty favours captions that grow.
         best = ops.max(self.normalised(totals, length), axis=1)
         worst = ops.min(pool[2], axis=1)
         beaten = ops.logical_and(worst > IMPOSSIBLE / 2, best <= worst)
@@ -160,7 +160,7 @@ class _Search:
         return ops.logical_or(done, ops.logical_or(hopeless, beaten))
 
     def reordered(self, carried: Any, before: Any, after: Any, beam: Any) -> Any:
-        # Each beam gets the state of the beam it goes on from.
+        # Each beam gets the state of the beam that it continues.
         rows = _flat(ops.arange(beam.shape[0])[:, None] * self.beams + beam)
 
         def follow(kept: Any, old: Any, new: Any) -> Any:

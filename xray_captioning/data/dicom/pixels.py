@@ -123,7 +123,7 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
     -------
     {'frontal', 'lateral', 'unknown'}
         'unknown' for oblique and decubitus views, where View Position (0018,5101) is absent or
-        says anything else, and for whatever is no readable DICOM file.
+        has any other value, and for anything that is no readable DICOM file.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def _inflated(data: bytes, most: int, whole: bool) -> bytes:
 
 
 def _check(dataset: Any, name: str, max_pixels: float) -> None:
-    """Refuse what cannot be decoded, or should not be, before it is."""
+    """Refuse, before decoding, what cannot or should not be decoded."""
     if not dataset.get("PixelData") or not dataset.get("Rows") or not dataset.get("Columns"):
         raise ImageError(
             f"{name}: is DICOM without an image, or cut before it; get it again or take it out"

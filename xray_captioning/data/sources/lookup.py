@@ -49,7 +49,7 @@ class ImageFinder:
     folder : Path
         The source's folder.
     image_dir : Path or None
-        Where else to look, and first.
+        Another folder, searched first.
     """
 
     def __init__(self, folder: Path, image_dir: Path | None = None) -> None:

@@ -73,7 +73,7 @@ def read_studies(
     Returns
     -------
     pandas.DataFrame
-        One row a study, with the columns
+        One row for each study, with the columns
 
         ===================================== ===================================================
         study_id                              str: Kaggle uid, XML number, annotation id, or stem
@@ -82,7 +82,7 @@ def read_studies(
         indication, comparison, findings,     str or None
         impression
         problems                              list of str, empty for a normal study
-        mesh                                  str or None: the source's coding as it stands
+        mesh                                  str or None: the source's coding, unchanged
         patient_id                            str: the study_id where no patient is named
         split                                 'train', 'val', 'test' or None
         rendered                              bool: text made from labels
