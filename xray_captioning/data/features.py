@@ -216,14 +216,9 @@ def select_images(
     repeat : bool
         Fill up with the first image.
     """
-    rank = {"frontal": 0, "lateral": 1}
-    seen: set[str] = set()
-    keyed = []
-    for position, (image, view) in enumerate(zip(images, views)):
-        first = view not in seen and view in rank
-        seen.add(view)
-        keyed.append((0 if first else 1, rank.get(view, 2) if first else position, image))
-    chosen = [image for *_, image in sorted(keyed, key=lambda key: key[:2])][:count]
+    first = [views.index(view) for view in ("frontal", "lateral") if view in views]
+    order = first + [place for place in range(len(images)) if place not in first]
+    chosen = [images[place] for place in order][:count]
     if repeat and chosen:
         chosen += [chosen[0]] * (count - len(chosen))
     return chosen
