@@ -118,8 +118,10 @@ def _detect(path: Path) -> Source:
     if path.is_dir():
         matches = (source for source in sources if source.is_folder(path))
     else:
-        known = [source for source in sources if source.has_name(name)]
-        matches = (s for s in [*known, *sources] if s in known or name.endswith(s.suffixes))
+        # The usual name of a file tells more than its ending.
+        named = [source for source in sources if source.has_name(name)]
+        ending = [source for source in sources if name.endswith(source.suffixes)]
+        matches = (source for source in named + ending)
     if found := next(matches, None):
         return found
     patterns = [(" with " if s.needs_all else ", ").join(s.patterns) for s in sources]
