@@ -253,6 +253,7 @@ JPEG_WITH_THUMBNAIL = (
         (JPEG[:-600] + bytes(600), "end is missing"),
         (JPEG_WITH_THUMBNAIL[:-2], "end is missing"),
         (JPEG[:2] + b"\xff\xd9", "header"),
+        (JPEG[:2] + b"\xff\xe1\x00\x04xx" + bytes(9), "marker is missing"),
     ],
 )
 def test_unusable_bytes_name_the_file(tmp_path, data, message, capfd):
@@ -292,6 +293,8 @@ def test_enormous_image_is_refused_before_decoding(monkeypatch):
             decode_image(data, "big.png")
     with pytest.raises(ImageError, match="limit of 100"):
         decode_image(png(GREY, 0), "x.png", max_pixels=100)
+    with pytest.raises(ImageError, match="48 x 40 pixels are a strip"):
+        decode_image(png(GREY, 0), "x.png", max_ratio=1.1)
 
 
 def test_huge_file_of_another_kind_is_not_loaded(tmp_path):

@@ -141,6 +141,8 @@ def test_a_compressed_image_is_deeper_than_the_header_says(syntax):
     np.testing.assert_allclose(image, RAMP / RAMP.max(), atol=1e-6)
     with pytest.raises(ImageError, match="damaged"):
         decode(dicom(RAMP.astype(np.uint8), syntax, frame))
+    with pytest.raises(ImageError, match="damaged"):
+        decode(dicom(RAMP[:-1], syntax, frame))
 
 
 def test_jpeg_lossless_of_signed_values():
