@@ -180,8 +180,8 @@ def epoch(settings: Settings) -> Iterator[Row]:
 
 
 def _cached_epoch(settings: Settings, few: int, many: int) -> tuple[Any, Any]:
-    from xray_captioning.data.batches import (
-        Batches,
+    from xray_captioning.data.datasets import (
+        BatchDataset,
         caption_batch,
         caption_lengths,
         feature_inputs,
@@ -195,7 +195,7 @@ def _cached_epoch(settings: Settings, few: int, many: int) -> tuple[Any, Any]:
     cache = cached_features(pairs, encoder, config, settings.folder / "cache")
     tokens = _captions(many)
     make = caption_batch(feature_inputs(cache, studies, 2), tokens)
-    data = Batches(make, many, config.training.batch_size, 0, caption_lengths(tokens))
+    data = BatchDataset(make, many, config.training.batch_size, 0, caption_lengths(tokens))
     return data, teacher("float32")
 
 

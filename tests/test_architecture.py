@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 import xray_captioning
 from xray_captioning.cli import COMMANDS
 
@@ -121,34 +119,39 @@ def reachable(module: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", modules())
-def test_rooms_look_upwards_only(module: str) -> None:
-    if not module:  # the package itself only names where its public names live
-        return
-    for other in own(module):
-        up = LEVEL[room(other)] < LEVEL[room(module)]
-        assert up or room(other) == room(module), f"{module} imports {other}"
+def test_rooms_look_upwards_only() -> None:
+    # The package itself only names where its public names live.
+    pairs = [(module, other) for module in modules() if module for other in own(module)]
+    level = {name: LEVEL[room(name)] for pair in pairs for name in pair}
+    wrong = [
+        f"{module} imports {other}"
+        for module, other in pairs
+        if room(other) != room(module) and level[other] >= level[module]
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("module", modules())
-def test_what_needs_no_model_knows_none(module: str) -> None:
-    if room(module) in NO_MODEL:
-        model = {"captioner", "encoders", "decoders", "training"}
-        assert not {room(other) for other in own(module)} & model
+def test_what_needs_no_model_knows_none() -> None:
+    models = {"captioner", "encoders", "decoders", "training"}
+    wrong = [
+        f"{module} imports {other}"
+        for module in modules()
+        if room(module) in NO_MODEL
+        for other in own(module)
+        if room(other) in models
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize("module", modules())
-def test_backend_is_the_only_door_to_keras(module: str) -> None:
-    if module != "backend":
-        direct = {name.split(".")[0] for name in imports(module)}
-        assert not direct & {"keras", "tensorflow", "jax", "torch"}
+def test_backend_is_the_only_door_to_keras() -> None:
+    frameworks = {"keras", "tensorflow", "jax", "torch"}
+    wrong = [m for m in modules() if {n.split(".")[0] for n in imports(m)} & frameworks]
+    assert wrong == ["backend"]
 
 
-@pytest.mark.parametrize("start", BACKEND_FREE)
-def test_some_rooms_never_reach_the_backend(start: str) -> None:
-    for module in modules():
-        if module == start or module.startswith(f"{start}."):
-            assert "backend" not in reachable(module), module
+def test_some_rooms_never_reach_the_backend() -> None:
+    free = [m for m in modules() if m.startswith(BACKEND_FREE)]
+    assert not [module for module in free if "backend" in reachable(module)]
 
 
 def test_every_room_has_a_layer() -> None:
@@ -157,9 +160,9 @@ def test_every_room_has_a_layer() -> None:
     assert {name.split(".")[0] for name in LEVEL} <= rooms | {"presets"}
 
 
-@pytest.mark.parametrize("module", modules())
-def test_files_are_short(module: str) -> None:
-    assert len(path_of(module).read_text("utf-8").splitlines()) <= 400
+def test_files_are_short() -> None:
+    lengths = {m: len(path_of(m).read_text("utf-8").splitlines()) for m in modules()}
+    assert not {module: length for module, length in lengths.items() if length > 400}
 
 
 def _loaded(code: str) -> set[str]:

@@ -36,8 +36,8 @@ def same(first, second):
 
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_one_study_alone_is_captioned_as_in_a_batch(captioner, studies, beam_size):
-    together = captioner.caption(studies[:5], beam_size)
-    alone = [captioner.caption([study], beam_size)[0] for study in studies[:5]]
+    together = captioner.caption(studies[:3], beam_size)
+    alone = [captioner.caption([study], beam_size)[0] for study in studies[:3]]
     assert same(together, alone)
 
 
@@ -52,7 +52,7 @@ def test_paths_bytes_and_pixels_are_captioned_alike(captioner, studies):
 
 def test_a_frontal_dicom_is_looked_at_first(captioner, studies):
     pytest.importorskip("pydicom")
-    from .data.test_dicom import RAMP, dicom
+    from tests.data.dicom.test_dicom import RAMP, dicom
 
     frontal, lateral = dicom(ViewPosition="PA"), dicom(RAMP[::-1], ViewPosition="LL")
     expected = captioner.features([[frontal, lateral]])
@@ -67,7 +67,7 @@ def test_a_frontal_dicom_is_looked_at_first(captioner, studies):
 def test_saving_and_loading_keeps_every_caption(captioner, studies, tmp_path):
     captioner.save(tmp_path / "copy")
     again = Captioner.load(tmp_path / "copy")
-    assert same(captioner.caption(studies[:4], 3), again.caption(studies[:4], 3))
+    assert same(captioner.caption(studies[:4], 1), again.caption(studies[:4], 1))
     assert again.config == captioner.config
     assert again.split == captioner.split is not None
     names = {path.name for path in (tmp_path / "copy").iterdir()}
@@ -76,7 +76,7 @@ def test_saving_and_loading_keeps_every_caption(captioner, studies, tmp_path):
 
 def test_the_log_probability_is_that_of_the_words(captioner, studies):
     features = captioner.features(studies[:3])
-    captions = captioner.caption_features(features, 2)
+    captions = captioner.caption_features(features, 3)
     tokenizer = captioner.tokenizer
     for i, caption in enumerate(captions):
         state = captioner.model.start(
@@ -103,23 +103,25 @@ def test_attention_has_a_map_a_word_and_a_view_and_sums_to_one(captioner, studie
 
 
 def test_alternatives_are_other_captions_in_order(captioner, studies):
-    (caption,) = captioner.caption(studies[:1], beam_size=4)
-    assert len(caption.alternatives) == 3
+    (caption,) = captioner.caption(studies[:1], beam_size=3)
+    assert len(caption.alternatives) == 2
     found = [caption.log_probability, *(a.log_probability for a in caption.alternatives)]
-    assert len(set(found)) == 4
+    assert len(set(found)) == 3
     assert max(found) < 0
 
 
-def test_a_changed_weight_changes_the_next_caption(tiny_run, studies):
-    captioner = Captioner.load(tiny_run)
+def test_a_changed_weight_changes_the_next_caption(captioner, studies):
     first = captioner.caption(studies[:1])[0].log_probability
     bias = captioner.model.decoder.logits.bias
-    bias.assign(ops.convert_to_numpy(bias) + np.linspace(0, 3, bias.shape[0]))
-    assert captioner.caption(studies[:1])[0].log_probability != pytest.approx(first)
+    before = ops.convert_to_numpy(bias)
+    bias.assign(before + np.linspace(0, 3, bias.shape[0]))
+    changed = captioner.caption(studies[:1])[0].log_probability
+    bias.assign(before)
+    assert changed != pytest.approx(first)
 
 
 def test_captions_never_hold_special_tokens_or_redaction_marks(captioner, studies):
-    for caption in captioner.caption(studies, 2):
+    for caption in captioner.caption(studies[:4], 3):
         assert not {"<unk>", "<cls>", "<end>", ""} & set(caption.words)
         assert "xxxx" not in caption.text.lower()
 

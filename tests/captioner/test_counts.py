@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.captioner.compiled import BATCHES, Plan, Searches
+from xray_captioning.captioner.compiled_search import CompiledSearch, SearchSettings
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.errors import ConfigError
@@ -26,7 +26,7 @@ class Counting(CaptionModel):
 
 def model(decoder="global_attention"):
     keras.utils.set_random_seed(0)
-    sizes = {"head": 12, "units": 16, "embedding": 10, "attention": 9, "layers": 2, "heads": 4}
+    sizes = {"head": 12, "units": 16, "embedding": 10, "attention": 9, "layers": 1, "heads": 4}
     return Counting(ModelConfig(decoder=decoder, **sizes), VOCABULARY, GRID, CHANNELS)
 
 
@@ -35,61 +35,83 @@ def features(studies):
     return Features(regions * 3, np.ones((studies, 12), bool))
 
 
-PLANS = {
-    "greedy": Plan(RULES),
-    "beam": Plan(RULES, beam_size=3, length_penalty=0.6),
-    "sampling": Plan(RULES, sampling=Sampling(top_k=5, seed=1)),
+SETTINGS = {
+    "greedy": SearchSettings(RULES),
+    "beam": SearchSettings(RULES, beam_size=3, length_penalty=0.6),
+    "sampling": SearchSettings(RULES, sampling=Sampling(top_k=5, seed=1)),
 }
 
 
+@pytest.fixture(scope="module")
+def shared():
+    """A model and its compiled searches, so that no test compiles what another one has."""
+    return (counted := model()), CompiledSearch(counted)
+
+
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
-@pytest.mark.parametrize("plan", PLANS)
-def test_in_steady_use_nothing_is_traced_again(plan):
-    searches = Searches(counted := model())
-    for studies in BATCHES:
-        searches.begin(PLANS[plan])(features(studies))
+@pytest.mark.parametrize(
+    ("name", "sizes"), [("greedy", (1, 64)), ("beam", (1, 4, 64)), ("sampling", (1, 4))]
+)
+def test_in_steady_use_nothing_is_traced_again(shared, name, sizes, monkeypatch):
+    monkeypatch.setattr("xray_captioning.captioner.compiled_search.BATCH_SIZES", sizes)
+    counted, compiled = shared
+    before = counted.steps
+    for studies in sizes:
+        compiled.prepare(SETTINGS[name])(features(studies))
     traced = counted.steps
-    # One loop a batch size, and the large batch's last quarter.
-    assert traced == len(BATCHES) + 1
-    for studies in (1, 2, 3, 5, 15, 16, 17, 33, 64):
-        searches.begin(PLANS[plan])(features(studies))
-    if plan == "sampling":
+    # One loop for each batch size, and one for the unfinished quarter of the large batch.
+    assert traced - before == len(sizes) + (64 in sizes)
+    for studies in (1, 2, 3, 5, 17, 33, 64):
+        if studies > sizes[-1]:
+            break
+        compiled.prepare(SETTINGS[name])(features(studies))
+    if name == "sampling":
         other = Sampling(top_k=5, seed=2)
-        searches.begin(PLANS[plan]._replace(sampling=other))(features(7))
+        compiled.prepare(SETTINGS[name]._replace(sampling=other))(features(3))
     assert counted.steps == traced
 
 
-@pytest.mark.parametrize("decoder", ["gru", "global_attention", "gpt2"])
-def test_captions_depend_on_no_batch_and_no_padding(decoder):
-    searches, whole = Searches(model(decoder)), features(3)
-    for plan in PLANS.values():
-        search = searches.begin(plan)
-        found = [search(Features(*(x[i : i + 1] for x in whole))) for i in range(3)]
-        together = searches.begin(plan)(whole)
-        for i, alone in enumerate(found):
-            assert np.array_equal(alone.tokens[0], together.tokens[i])
-            for name in ("log_probabilities", "scores", "gains"):
-                np.testing.assert_allclose(
-                    getattr(alone, name)[0], getattr(together, name)[i], atol=1e-5
-                )
+def check_batches_and_padding(compiled, settings):
+    whole = features(3)
+    search = compiled.prepare(settings)
+    found = [search(Features(*(x[i : i + 1] for x in whole))) for i in range(3)]
+    together = compiled.prepare(settings)(whole)
+    for i, alone in enumerate(found):
+        assert np.array_equal(alone.tokens[0], together.tokens[i])
+        for name in ("log_probabilities", "scores", "gains"):
+            np.testing.assert_allclose(
+                getattr(alone, name)[0], getattr(together, name)[i], atol=1e-5
+            )
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_captions_depend_on_no_batch_and_no_padding(shared, name):
+    check_batches_and_padding(shared[1], SETTINGS[name])
+
+
+@pytest.mark.parametrize("decoder", ["gru", "gpt2"])
+def test_nor_do_those_of_other_decoders(decoder):
+    check_batches_and_padding(CompiledSearch(model(decoder)), SETTINGS["beam"])
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
-def test_few_studies_are_padded_to_what_is_compiled():
-    searches = Searches(counted := model())
+def test_few_studies_are_padded_to_what_is_compiled(shared):
+    compiled = CompiledSearch(counted := shared[0])
     whole = features(16)
-    first = searches.begin(PLANS["beam"])(whole)
+    first = compiled.prepare(SETTINGS["greedy"])(whole)
     traced = counted.steps
     for studies in (1, 3, 8):
-        found = searches.begin(PLANS["beam"])(Features(*(x[:studies] for x in whole)))
+        found = compiled.prepare(SETTINGS["greedy"])(Features(*(x[:studies] for x in whole)))
         assert np.array_equal(found.tokens, first.tokens[:studies])
     assert counted.steps == traced
 
 
-def test_a_seed_says_what_is_drawn():
-    searches, whole = Searches(model()), features(64)
+def test_a_seed_says_what_is_drawn(shared):
+    whole = features(4)
     first, same, other = (
-        searches.begin(Plan(RULES, sampling=Sampling(seed=seed)))(whole).tokens
+        shared[1]
+        .prepare(SearchSettings(RULES, sampling=Sampling(top_k=5, seed=seed)))(whole)
+        .tokens
         for seed in (1, 1, 2)
     )
     assert np.array_equal(first, same)
@@ -98,8 +120,9 @@ def test_a_seed_says_what_is_drawn():
 
 def test_beams_leave_what_belongs_to_the_study_where_it_is():
     for decoder in DECODERS:
-        state = model(decoder).start(features(2))
-        _, after = model(decoder).step(ops.ones((2,), dtype="int32"), state)
+        built = model(decoder)
+        state = built.start(features(2))
+        _, after = built.step(ops.ones((2,), dtype="int32"), state)
         kept = [a is b for a, b in zip(keras.tree.flatten(state), keras.tree.flatten(after))]
         assert any(kept), decoder
 
@@ -108,7 +131,7 @@ def test_beams_leave_what_belongs_to_the_study_where_it_is():
     ("changes", "message"),
     [
         ({"beam_size": 0}, "beam_size is 0"),
-        ({"beam_size": 2, "sampling": Sampling()}, "beam_size is 2, but words are drawn"),
+        ({"beam_size": 2, "sampling": Sampling()}, "beam_size is 2, but words are sampled"),
         ({"sampling": Sampling(temperature=0)}, "temperature is 0"),
         ({"sampling": Sampling(top_k=-1)}, "top_k is -1"),
         ({"sampling": Sampling(top_k=0.5)}, "top_k is 0.5"),
@@ -118,4 +141,4 @@ def test_beams_leave_what_belongs_to_the_study_where_it_is():
 )
 def test_a_search_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        Searches(model()).begin(Plan(RULES)._replace(**changes))
+        CompiledSearch(None).prepare(SearchSettings(RULES)._replace(**changes))

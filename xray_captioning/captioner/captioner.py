@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,12 @@ from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
 from xray_captioning.captioner.calibration import Calibration, load_calibration
-from xray_captioning.captioner.compiled import BATCHES, Plan, Search, Searches
+from xray_captioning.captioner.compiled_search import (
+    BATCH_SIZES,
+    CompiledSearch,
+    Search,
+    SearchSettings,
+)
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.data.images import Image, frontal_first
@@ -48,7 +54,7 @@ class Sentence(NamedTuple):
 
 
 class Alternative(NamedTuple):
-    """A caption the search liked less.
+    """A caption that the search found, but ranked below the best.
 
     Attributes
     ----------
@@ -62,25 +68,25 @@ class Alternative(NamedTuple):
 
 
 class Caption(NamedTuple):
-    """What a model says about one study.
+    """The text that a model wrote for one study.
 
     Attributes
     ----------
     text : str
-        For people; with capitals where the bundle's configuration says so.
+        As people read it, with capitals where the bundle's configuration says so.
     words : list of str
-        As the model chose them; what scores are computed on when joined by spaces.
+        As the model chose them; joined by spaces, they are what scores are computed on.
     log_probability : float
         Of the whole caption, natural logarithm, end token included.
     sentences : list of Sentence
     attention : array, shape (words, views, rows, columns), float32, or None
-        Weight of each region while each word was chosen, the mean where a word has several
-        tokens; the weights of a word sum to 1.
+        Weight of each region while each word was chosen; they sum to 1 for each word. Where a
+        word has several tokens, their mean.
     alternatives : list of Alternative
         The other captions of a beam, best first.
     novelty : float or None
-        How unlike the images of its training the study's images are: above 1 they are further
-        from them than 99 % of validation studies. None where the bundle is not calibrated.
+        How much the study's images differ from those of the training: above 1 they are further
+        away than 99 % of the validation studies. None where the bundle is not calibrated.
     """
 
     text: str
@@ -102,11 +108,11 @@ class Captioner:
     model : CaptionModel
     tokenizer : Tokenizer or BytePairTokenizer
     about : dict, optional
-        JSON values that travel in the bundle: metrics, data, training.
+        JSON values that are kept in the bundle: metrics, data, training.
     split : Split, optional
-        What it was trained on; travels in the bundle, too, so that nobody tests on it.
+        The studies it was trained on; kept in the bundle, too, so that nobody tests on them.
     calibration : Calibration, optional
-        What is known of its reliability.
+        How its probabilities become confidences.
     """
 
     def __init__(
@@ -123,7 +129,7 @@ class Captioner:
         self.tokenizer, self.about, self.split = tokenizer, about or {}, split
         self.calibration = calibration
         self._encode = compiled(encoder.encode, encoder)
-        self._searches = Searches(model)
+        self._compiled_search = CompiledSearch(model)
 
     @classmethod
     def load(cls, name: str | Path) -> Captioner:
@@ -152,12 +158,7 @@ class Captioner:
         return cls(config, encoder, model, tokenizer, about["about"], split, calibration)
 
     def save(self, folder: str | Path) -> None:
-        """Write a bundle, whole or not at all.
-
-        Parameters
-        ----------
-        folder : str or Path
-        """
+        """Write a bundle, whole or not at all."""
 
         def write(aside: Path) -> None:
             values = describe("captioner", self.config, self.encoder, self.about)
@@ -205,7 +206,7 @@ class Captioner:
         DataError
             A study has no image, or more than the model has views.
         ConfigError
-            ``beam_size`` is no whole number from 1 on, or the sampling cannot be.
+            ``beam_size`` is no whole number from 1 on, or the sampling has an impossible value.
         """
         return list(self.caption_iter(studies, beam_size, sampling))
 
@@ -217,30 +218,16 @@ class Captioner:
     ) -> Iterator[Caption]:
         """Like :meth:`caption`, a batch at a time, for any number of studies."""
         search = self._search(beam_size, sampling)
-        for batch in _batches(studies, BATCHES[-1]):
+        for batch in _batches(studies):
             yield from self._caption_batch(self.features(batch), search, sampling is not None)
 
     def features(self, studies: Sequence[Sequence[Image]]) -> Features:
-        """Encode studies.
-
-        Parameters
-        ----------
-        studies : sequence of sequences of images
-
-        Returns
-        -------
-        Features
-            regions (studies, views * rows * columns, channels) float32 and mask.
-        """
+        """Return regions (studies, views * rows * columns, channels), float32, and their mask."""
         images = [self._checked(i, study) for i, study in enumerate(studies)]
         return Features(*encode_studies(self._encode, self.config, images))
 
     def findings(self, studies: Sequence[Sequence[Image]]) -> list[dict[str, float]]:
         """Return the probability of each finding the encoder classifies, for each study.
-
-        Parameters
-        ----------
-        studies : sequence of sequences of images
 
         Raises
         ------
@@ -249,7 +236,7 @@ class Captioner:
         """
         return [
             probabilities
-            for batch in _batches(studies, BATCHES[-1])
+            for batch in _batches(studies)
             for probabilities in finding_probabilities(self.encoder, *self.features(batch))
         ]
 
@@ -261,12 +248,16 @@ class Captioner:
     ) -> list[Caption]:
         """Write a caption for each study whose features are given as arrays."""
         search = self._search(beam_size, sampling)
-        captions: list[Caption] = []
-        for start in range(0, len(features.mask), BATCHES[-1]):
-            stop = start + BATCHES[-1]
-            part = Features(features.regions[start:stop], features.mask[start:stop])
-            captions += self._caption_batch(part, search, sampling is not None)
-        return captions
+        most = BATCH_SIZES[-1]
+        return [
+            caption
+            for start in range(0, len(features.mask), most)
+            for caption in self._caption_batch(
+                Features(*(array[start : start + most] for array in features)),
+                search,
+                sampling is not None,
+            )
+        ]
 
     def _checked(self, index: int, study: Sequence[Image]) -> list[Image]:
         image = self.config.image
@@ -286,8 +277,9 @@ class Captioner:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
-        plan = Plan(self.rules(), beam_size, decoding.length_penalty, sampling)
-        return self._searches.begin(plan)
+        penalty = decoding.length_penalty
+        settings = SearchSettings(self.rules(), beam_size, penalty, sampling)
+        return self._compiled_search.prepare(settings)
 
     def _caption_batch(self, features: Features, search: Search, drawn: bool) -> list[Caption]:
         found = (SearchResult(*rows) for rows in zip(*search(features)))
@@ -297,7 +289,7 @@ class Captioner:
         return self.calibration.calibrated(captions, *features, self.config.image.views, drawn)
 
     def rules(self) -> Rules:
-        """Return what the search needs to know of this model's vocabulary."""
+        """Return the special tokens and rules of this model's captions."""
         tokenizer, text = self.tokenizer, self.config.text
         return Rules(
             tokenizer.start_id,
@@ -308,7 +300,7 @@ class Captioner:
         )
 
     def _caption(self, found: SearchResult, gains: Array, attention: Array) -> Caption:
-        rows = [self._said(tokens) for tokens in found.tokens]
+        rows = [self._words(tokens) for tokens in found.tokens]
         texts = [" ".join(word for word, _ in row) for row in rows]
         spelled = rows[0]
         views, maps = self.config.image.views, None
@@ -325,13 +317,13 @@ class Captioner:
             [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
         )
 
-    def _said(self, tokens: Array) -> list[tuple[str, list[int]]]:
-        # Words and the places of their tokens. Only a model whose start and padding are not
-        # banned, as the older project's, may say them in the middle of a caption.
+    def _words(self, tokens: Array) -> list[tuple[str, list[int]]]:
+        # Words and the positions of their tokens. Padding occurs within a caption only where it
+        # is not banned, as in the older project's model.
         ended = np.flatnonzero(tokens == self.tokenizer.end_id)
-        said = tokens[: ended[0]] if len(ended) else tokens
-        said = np.where(said == 0, self.tokenizer.unknown_id, said)
-        words = self.tokenizer.words_in([self.tokenizer.start_id, *said])
+        tokens = tokens[: ended[0]] if len(ended) else tokens
+        tokens = np.where(tokens == 0, self.tokenizer.unknown_id, tokens)
+        words = self.tokenizer.words_in([self.tokenizer.start_id, *tokens])
         return [(word, [place - 1 for place in places]) for word, places in words]
 
     def _display(self, text: str) -> str:
@@ -371,12 +363,6 @@ def _sentences(spelled: list[tuple[str, list[int]]], gains: Array) -> Iterator[t
             words, tokens = [], []
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _batches(studies: Iterable[Any]) -> Iterator[list[Any]]:
+    remaining = iter(studies)
+    return iter(lambda: list(islice(remaining, BATCH_SIZES[-1])), [])

@@ -1,18 +1,45 @@
-"""The structure of PNG and JPEG files, walked from start to end before anything is decoded."""
+"""Checks of PNG and JPEG files from start to end, before anything decodes them.
+
+OpenCV fills what is missing in a truncated JPEG with grey and reports nothing, decodes scan after
+scan of a JPEG that has thousands of them, and lets libpng print what a PNG contains. Pillow does
+not check the end of a JPEG without decoding it all.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 import zlib
 
+from xray_captioning.errors import ImageError
+
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_MOST_SCANS = 64  # progressive images have about ten; one of a few bytes goes over all pixels
+_MOST_SCANS = 64  # progressive images have about ten; a few bytes make one over all pixels
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that ends coded data
+
+
+def check_size(
+    height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf
+) -> None:
+    """Refuse an image that is too large, or too long and narrow, before memory is taken for it.
+
+    Raises
+    ------
+    ImageError
+        It has more than `max_pixels`, or one side is more than `max_ratio` times the other.
+    """
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
+            "shrink it, or raise the limit"
+        )
+    if max(height, width) > max_ratio * min(height, width):
+        raise ImageError(f"{name}: {width} x {height} pixels are a strip and no radiograph")
 
 
 def check_png(data: bytes) -> tuple[int, int]:
@@ -47,7 +74,7 @@ def check_png(data: bytes) -> tuple[int, int]:
 def check_jpeg(data: bytes) -> tuple[int, int]:
     """Walk the segments of a JPEG to its end and return (height, width).
 
-    An end marker inside a thumbnail does not count, and one that is missing is found out.
+    The end marker of a thumbnail does not count as the end of the image.
 
     Raises
     ------

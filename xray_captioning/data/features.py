@@ -1,12 +1,13 @@
-"""What is computed once for each image and kept on disk.
+"""Arrays that are computed once for each image and kept on disk.
 
 The cache is a folder of shards named after what was computed. Each shard is one memory-mapped
-``.npy`` array with a row an image and a ``.json`` list of the images' content hashes. A shard is
-renamed into place when it is whole, so an interrupted run loses at most one shard, and a changed
-image or encoder has another hash and is never served stale rows.
+``.npy`` array with one row for each image, and a ``.json`` list of the images' content hashes. A
+shard is renamed into place when it is whole, so an interrupted run loses at most one shard. A
+changed image or encoder has another hash and never gets an outdated row.
 
-Every file is hashed in every run (a third of a millisecond for a 1,024 px PNG, a fiftieth of what
-encoding it takes): size and date alone do not tell a copied or restored file from the one before.
+Every file is hashed in every run, because size and date alone do not distinguish a copied or
+restored file from the one before. That takes a third of a millisecond for a 1,024 px PNG, a
+fiftieth of the time to encode it.
 """
 
 from __future__ import annotations
@@ -26,11 +27,10 @@ from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_path, atomic_write, sha256_file
 
 SHARD = 512  # images
-# Images in one batch, and batches in work at a time. A network keeps two cores busier with two
-# batches of 8 than with one of 32, whose layers wait for each other, and while one batch is read
-# another is encoded.
+# Images in one batch. Two batches of 8 at a time keep two cores busier than one of 32, whose layers
+# wait for each other; and while one batch is read another is encoded.
 BATCH = 8
-DECODED = 32  # images in one batch where there is nothing to read beside the encoder
+DECODED = 32  # images in one batch where none has to be read from a file
 WORKERS = min(max(os.cpu_count() or 2, 2), 4)
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def map_batches(
 def power_of_two(count: int) -> int:
     """Return the least power of two that is not below ``count``.
 
-    Batches padded to such sizes have few shapes to compile and little computed in vain.
+    Batches padded to such sizes have few shapes to compile and little padding.
     """
     return 1 << (count - 1).bit_length()
 
@@ -88,8 +88,8 @@ class ArrayCache:
         Everything beside the image's bytes that decides a row: preprocessing, encoder, weights.
         A hash of it names a sub-folder.
     dtype : {"float32", "float16"}, optional
-        What floating-point rows are kept in; float16 has 11 significant bits, and half the size.
-        They are kept as they were computed when absent.
+        Type in which floating-point rows are kept; float16 has 11 significant bits and half the
+        size. Without it they are kept as they were computed.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any], dtype: str | None = None) -> None:
@@ -113,7 +113,7 @@ class ArrayCache:
         ----------
         paths : iterable of str
         compute : callable
-            ``compute(paths) -> array`` with one row a path; called from several threads.
+            ``compute(paths) -> array`` with one row for each path; called from several threads.
         label : str
             Name on the progress bar.
 
@@ -125,7 +125,8 @@ class ArrayCache:
         from tqdm import tqdm
 
         seen = self._hash(list(dict.fromkeys(paths)))
-        missing = list({self.hashes[path]: path for path in seen if not self._has(path)}.values())
+        paths_by_hash = {self.hashes[path]: path for path in seen}
+        missing = [path for found, path in paths_by_hash.items() if found not in self.rows]
         with tqdm(total=len(missing), desc=label, unit="image", disable=None) as bar:
             for start in range(0, len(missing), SHARD):
                 group, rows = missing[start : start + SHARD], []
@@ -142,20 +143,12 @@ class ArrayCache:
         found: Array = self.shards[shard][row]
         return found
 
-    def _has(self, path: str) -> bool:
-        return self.hashes[path] in self.rows
-
     def _hash(self, paths: list[str]) -> dict[str, tuple[int, int]]:
-        """Note the hash of each file's bytes; return what tells that it was changed later."""
-
-        def look(path: str) -> tuple[tuple[int, int], str]:
-            digest = sha256_file(path)
-            return _state(path), digest
-
+        """Note the hash of each file; return size and date, which a later change would alter."""
+        states = {path: _state(path) for path in paths}
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(look, paths))
-        self.hashes.update({path: digest for path, (_, digest) in zip(paths, found)})
-        return {path: state for path, (state, _) in zip(paths, found)}
+            self.hashes.update(zip(paths, pool.map(sha256_file, paths)))
+        return states
 
     def _stored(self, rows: Array) -> Array:
         if self.dtype is None or rows.dtype == self.dtype:
@@ -193,13 +186,13 @@ class ArrayCache:
 def _state(path: str) -> tuple[int, int]:
     try:
         found = os.stat(path)
-    except OSError:  # whoever reads it says so
+    except OSError:  # reading it will raise an error that names it
         return 0, 0
     return found.st_size, found.st_mtime_ns
 
 
 def _check_unchanged(path: str, state: tuple[int, int]) -> None:
-    # Its row would stand under the hash of what it was before.
+    # Otherwise the row of its new content would be kept under the hash of the old one.
     if _state(path) != state:
         raise DataError(f"{path}: changed while it was read; start again")
 
@@ -207,7 +200,7 @@ def _check_unchanged(path: str, state: tuple[int, int]) -> None:
 def select_images(
     images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
 ) -> list[T]:
-    """Choose the images of one study that a model of ``count`` views looks at.
+    """Choose the images of one study for a model of ``count`` views.
 
     One image of each named view comes first, frontal before lateral, then the others in their
     order. A study with fewer images leaves the last views empty, or repeats its first image.
@@ -215,7 +208,7 @@ def select_images(
     Parameters
     ----------
     images : sequence
-        Paths, or whatever stands for an image.
+        Paths, or anything else that represents an image.
     views : sequence of str
         ``frontal``, ``lateral`` or ``unknown`` for each.
     count : int
@@ -223,14 +216,9 @@ def select_images(
     repeat : bool
         Fill up with the first image.
     """
-    rank = {"frontal": 0, "lateral": 1}
-    seen: set[str] = set()
-    keyed = []
-    for position, (image, view) in enumerate(zip(images, views)):
-        first = view not in seen and view in rank
-        seen.add(view)
-        keyed.append((0 if first else 1, rank.get(view, 2) if first else position, image))
-    chosen = [image for *_, image in sorted(keyed, key=lambda key: key[:2])][:count]
+    first = [views.index(view) for view in ("frontal", "lateral") if view in views]
+    order = first + [place for place in range(len(images)) if place not in first]
+    chosen = [images[place] for place in order][:count]
     if repeat and chosen:
         chosen += [chosen[0]] * (count - len(chosen))
     return chosen

@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png
+from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png, check_size
 from xray_captioning.data.dicom.pixels import PREAMBLE, decode_dicom, is_dicom, view_of
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
 Pixels = NDArray[np.float32]
-Image = str | os.PathLike[str] | bytes | Pixels  # a path, a whole file's bytes, or pixels
+# The path or the bytes of a PNG, JPEG or DICOM file, or pixels: shape (height, width, 3), float32,
+# RGB in [0, 1].
+Image = str | os.PathLike[str] | bytes | Pixels
 
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 RESIZES = ("area", "nearest", "linear")
-# Mean and deviation of red, green and blue in [0, 1] that a scheme takes away and divides by.
+# Mean and deviation of red, green and blue in [0, 1] that a scheme subtracts and divides by.
 SCHEMES = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -48,9 +50,8 @@ def read_images(
     Parameters
     ----------
     sources : sequence of Image
-        As `read_image` takes them.
     size, resize, max_pixels
-        As `read_image` takes them.
+        As `decode_image` takes them.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def read_images(
     """
     read = partial(read_image, size=size, resize=resize, max_pixels=max_pixels)
     if sources and all(isinstance(source, np.ndarray) for source in sources):
-        return _checked_pixels(sources, size, resize)  # handing over takes longer than a copy
+        return _checked_pixels(sources, size, resize)  # threads would take longer than the copy
     images = np.empty((len(sources), size, size, 3), np.float32)
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
         for target, image in zip(images, pool.map(read, sources), strict=True):
@@ -77,15 +78,6 @@ def frontal_first(images: Sequence[Image]) -> list[Image]:
 
     Frontal ones come before those that name no view, and lateral ones last; otherwise, and for
     PNG, JPEG and pixels, the order stays as it is.
-
-    Parameters
-    ----------
-    images : sequence of Image
-        As `read_image` takes them.
-
-    Returns
-    -------
-    list of Image
 
     Raises
     ------
@@ -107,9 +99,7 @@ def read_image(
 
     Parameters
     ----------
-    source : str, os.PathLike, bytes or ndarray
-        The path or the bytes of a PNG, JPEG or DICOM file, or pixels that are there already:
-        shape (height, width, 3), float32, RGB in [0, 1].
+    source : Image
     size, resize, max_pixels
         As `decode_image` takes them.
 
@@ -141,7 +131,7 @@ def _checked_pixels(sources: Sequence[Any], size: int, resize: str) -> Pixels:
 def _sized_pixels(pixels: NDArray[Any], size: int, resize: str) -> NDArray[Any]:
     if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ImageError(
-            f"pixels of shape {pixels.shape} and type {pixels.dtype} cannot be taken; give float32 "
+            f"pixels of shape {pixels.shape} and type {pixels.dtype} are refused; give float32 "
             "(height, width, 3) in [0, 1], or a file"
         )
     return pixels if pixels.shape[:2] == (size, size) else _resize(pixels, size, resize)
@@ -154,7 +144,8 @@ def _file(name: str) -> bytes:
     try:
         with open(name, "rb") as file:
             start = file.read(PREAMBLE)
-            _check_kind(start, name)  # so that a huge file of another kind is not loaded
+            if not is_dicom(start):
+                _header_reader(start, name)  # so that a huge file of another kind is not loaded
             return start + file.read()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
@@ -172,16 +163,15 @@ def decode_image(
 
     Grey is repeated in three channels; 16-bit values are divided by 65,535; transparency is
     composited on black. The file's structure is checked first, a PNG's checksums included,
-    because some decoders fill what is missing with grey and say nothing. What is made of a DICOM
-    file's values, before it is resized, is told at
-    `xray_captioning.data.dicom.pixels.decode_dicom`.
+    because decoders fill what is missing with grey and report nothing. DICOM files are decoded by
+    `xray_captioning.data.dicom.pixels.decode_dicom` and then resized.
 
     Parameters
     ----------
     data : bytes
         The whole file.
     name : str
-        What to call it in messages.
+        The file's name in messages.
     size : int
         Height and width of the result, in pixels.
     resize : {'area', 'nearest', 'linear'}
@@ -209,30 +199,20 @@ def decode_image(
     if resize not in RESIZES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
     if size < 1:
-        raise ConfigError(f"an image size of {size} pixels cannot be; it must be at least 1")
+        raise ConfigError(f"the image size is {size} pixels; it must be at least 1")
     if is_dicom(data):
         image = decode_dicom(data, name, max_pixels)
-        _check_ratio(image.shape[0], image.shape[1], name, max_ratio)
+        check_size(image.shape[0], image.shape[1], name, max_pixels, max_ratio)
         return _three_channels(_resize(image, size, resize))
-    checked = _header_reader(data, name)
+    read_header = _header_reader(data, name)
     try:
-        height, width = checked(data)
+        height, width = read_header(data)
     except (struct.error, ValueError, IndexError) as error:
         detail = f" ({error})" if isinstance(error, ValueError) else ""
         raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
-    if height * width > max_pixels:
-        raise ImageError(
-            f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
-            "shrink it, or raise the limit"
-        )
-    _check_ratio(height, width, name, max_ratio)
+    check_size(height, width, name, max_pixels, max_ratio)
     stored = _on_black(_decode(data, name))
     return _to_rgb(_resize(stored, size, resize))
-
-
-def _check_ratio(height: int, width: int, name: str, most: float) -> None:
-    if max(height, width) > most * min(height, width):
-        raise ImageError(f"{name}: {width} x {height} pixels are a strip and no radiograph")
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
@@ -262,7 +242,7 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     images = np.asarray(images, np.float32)
     if scheme == "unit":
         return images
-    # A line of pixels at a time: NumPy is slow where the last axis is as short as three.
+    # Whole lines of pixels at a time, because NumPy is slow over a last axis of three.
     line = images.shape[-2] if images.ndim > 1 else 1
     mean, deviation = np.tile(np.array(SCHEMES[scheme], np.float32), line)
     lines = images.reshape(*images.shape[:-2], 3 * line)
@@ -280,7 +260,7 @@ def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
     Parameters
     ----------
     images : ndarray, shape (n, h, w, channels), float32
-        Grey or RGB in [0, 1], before `normalise`; left as they are.
+        Grey or RGB in [0, 1], before `normalise`; not changed.
     rng : numpy.random.Generator
         The only source of chance.
 
@@ -316,18 +296,12 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, scale)
     matrix[:, 2] += rng.uniform(-0.05, 0.05, 2) * (width, height)
     moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    # OpenCV drops a single channel; and rounding below 0 would have no power.
+    # OpenCV drops a single channel. Values rounded below 0 would have no power in `augment`.
     return np.clip(moved.reshape(image.shape), 0.0, 1.0)
 
 
 def opencv() -> Any:
-    """Return the module cv2, whichever distribution brings it.
-
-    Raises
-    ------
-    MissingExtraError
-        None does.
-    """
+    """Return the module cv2, whichever distribution contains it, or raise MissingExtraError."""
     try:
         import cv2
     except ImportError as error:
@@ -335,11 +309,6 @@ def opencv() -> Any:
             "images need OpenCV: pip install opencv-python-headless (opencv-python serves as well)"
         ) from error
     return cv2
-
-
-def _check_kind(start: bytes, name: str) -> None:
-    if not is_dicom(start):
-        _header_reader(start, name)
 
 
 def _header_reader(data: bytes, name: str) -> Callable[[bytes], tuple[int, int]]:

@@ -18,7 +18,7 @@ from xray_captioning.decoders.global_attention import GlobalAttention
 def pooling_scales(rows: int, columns: int) -> list[int]:
     """Return the powers of two from 2 that are smaller than the longer side of a map.
 
-    A larger scale would see the whole map at once, as the global flow does already.
+    A larger scale would average the whole map, as the global flow does already.
     """
     scales: list[int] = []
     while 2 ** (len(scales) + 1) < max(rows, columns):
@@ -58,8 +58,6 @@ class Convolution(keras.layers.Layer):
     rows, columns : int
     channels : int
         Of the output.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(self, rows: int, columns: int, channels: int, **kwargs: Any) -> None:
@@ -88,11 +86,6 @@ class Convolution(keras.layers.Layer):
         maps = ops.relu(self.norm(self.convolution(maps)))
         return ops.reshape(maps, (-1, self.rows * self.columns, self.channels))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        sizes = {"rows": self.rows, "columns": self.columns, "channels": self.channels}
-        return {**super().get_config(), **sizes}
-
 
 class ContextFlow(keras.layers.Layer):
     """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back.
@@ -103,8 +96,6 @@ class ContextFlow(keras.layers.Layer):
         Size of the maps.
     scale : int
         Side of the pooling's cells, clipped to the map.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(self, rows: int, columns: int, channels: int, scale: int, **kwargs: Any) -> None:
@@ -113,7 +104,7 @@ class ContextFlow(keras.layers.Layer):
         (down, up), (across, along) = pool_and_spread(rows, scale), pool_and_spread(columns, scale)
         # As two constant matrices these are the same on every backend, for cells of any shape.
         self.pool, self.spread = np.kron(down, across), np.kron(up, along)
-        dtype = self.dtype_policy
+        dtype = self.dtype_policy.name
         self.convolutions = [
             Convolution(len(down), len(across), channels, name=f"convolution_{i}", dtype=dtype)
             for i in range(2)
@@ -133,14 +124,9 @@ class ContextFlow(keras.layers.Layer):
             cells = convolution(cells)
         return ops.matmul(ops.cast(self.spread, cells.dtype), cells)
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        sizes = {"rows": self.rows, "columns": self.columns, "channels": self.channels}
-        return {**super().get_config(), **sizes, "scale": self.scale}
-
 
 class ContextAggregation(keras.layers.Layer):
-    """Let the regions of a view know the view around them.
+    """Add to each region what the whole view around it shows.
 
     With ``X`` the feature map of one view, ``mean`` its mean over all regions, and ``[a, b]``
     channels side by side::
@@ -156,10 +142,10 @@ class ContextAggregation(keras.layers.Layer):
     those of :func:`pooling_scales`: 2 and 4 for 7x7 regions, none for 1x1. ``g`` is a learned
     gain of each channel, small at first, so that training begins near plain attention.
 
-    The views share all weights and do not see each other; they meet in the attention. The
+    The views share all weights and are aggregated separately; the attention joins them. The
     regions of a view the study does not have are zero and stay zero.
 
-    The design and its words are those of [1]_, the steps those of its authors' program [2]_.
+    The design and its terms are those of [1]_, the steps those of its authors' program [2]_.
     What differs: the normalisation is over the channels of a region, not over a batch, so that
     what a study gives does not depend on the others it is trained with; the map is added, where
     a segmentation brings fine detail back by a decoder over earlier maps; the gain; every
@@ -170,8 +156,6 @@ class ContextAggregation(keras.layers.Layer):
     ----------
     grid : tuple of int
         Views, rows and columns.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------
@@ -191,7 +175,7 @@ class ContextAggregation(keras.layers.Layer):
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
         channels = features_shape[0][-1]
         _, rows, columns = self.grid
-        maps, dtype = (None, rows * columns, channels), self.dtype_policy
+        maps, dtype = (None, rows * columns, channels), self.dtype_policy.name
         self.overall = keras.layers.Dense(channels, "relu", name="overall", dtype=dtype)
         self.flows = [
             ContextFlow(rows, columns, channels, scale, name=f"flow_{scale}", dtype=dtype)
@@ -232,10 +216,6 @@ class ContextAggregation(keras.layers.Layer):
     def _select(self, maps: Any) -> Any:
         return maps + maps * self.selection(ops.mean(maps, axis=1, keepdims=True))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "grid": self.grid}
-
 
 class ContextAttention(GlobalAttention):
     """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them.
@@ -260,7 +240,7 @@ class ContextAttention(GlobalAttention):
 
     def __init__(self, vocabulary_size: int, grid: Any = (2, 7, 7), **kwargs: Any) -> None:
         super().__init__(vocabulary_size, **kwargs)
-        self.context = ContextAggregation(grid, name="context", dtype=self.dtype_policy)
+        self.context = ContextAggregation(grid, name="context", dtype=self.dtype_policy.name)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
@@ -270,7 +250,3 @@ class ContextAttention(GlobalAttention):
     def start(self, features: Features) -> State:
         """Return zero hidden state, the regions with their context, and their keys."""
         return super().start(self.context(features))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "grid": self.context.grid}

@@ -1,4 +1,4 @@
-"""The protocol every decoder keeps, and the features it reads."""
+"""The interface of every decoder, and the features it reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 
 
 class Features(NamedTuple):
-    """What an encoder saw in a batch of studies.
+    """Encoder features of a batch of studies.
 
     Attributes
     ----------
@@ -27,26 +27,29 @@ class Features(NamedTuple):
 class Decoder(keras.layers.Layer):
     """Features and tokens in, logits out.
 
-    A subclass gives ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``.
-    What does not change while decoding is computed in ``start``. ``start`` and ``step`` bypass
-    ``__call__``: sub-layers are built in ``build`` and casts are explicit.
+    A subclass defines ``start``, ``step`` and ``call``, and ``call`` must equal repeated ``step``.
+    What does not change while decoding is computed in ``start``. Search calls ``start`` and
+    ``step`` directly, without ``__call__``: a decoder therefore builds its sub-layers in
+    ``build`` and casts its inputs itself. Keras writes the constructor's arguments into
+    ``get_config`` as long as they are numbers, texts or tuples of them, so pass a data type by
+    its name.
 
-    The state is a dict; where the decoder attends to regions its ``"attention"`` holds the
-    weights of the last step, shape (batch, regions), summing to one.
+    The state is a dict. A decoder that attends to regions keeps the weights of the last step in
+    its ``"attention"``, shape (batch, regions), summing to one.
 
-    Beam search gives ``step`` several rows a study, which lie side by side, and repeats and
-    reorders the state to match. Two entries it leaves with one row a study: ``"study"``, which no
-    step changes, and ``"past"``, tensors (batch, heads, places, width) with as many places as
-    there may be words. Beams need not copy a past they share: there then are places for every
-    beam, side by side for one time, and the boolean ``"lineage"`` (rows, places) says which of
-    them belong to a row's caption.
+    Beam search calls ``step`` with one row for each beam; the rows of a study are neighbours. It
+    repeats and reorders the state to match, except for two entries that keep one row for each
+    study: ``"study"``, which no step changes, and ``"past"``, tensors (batch, heads, places,
+    width). A past has a place for each word that a caption may have, times the number of beams:
+    the beams of a study write next to each other, and the boolean ``"lineage"`` (rows, places)
+    says which places belong to the caption of a row. In this way no beam ever copies a past.
 
     Parameters
     ----------
     vocabulary_size : int
         Number of token ids, padding (0) included.
     **kwargs
-        Of :class:`keras.layers.Layer`.
+        Here and in all subclasses: of :class:`keras.layers.Layer`.
     """
 
     def __init__(self, vocabulary_size: int, **kwargs: Any) -> None:
@@ -67,7 +70,7 @@ class Decoder(keras.layers.Layer):
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token a study.
+        """Read one token of each study.
 
         Parameters
         ----------
@@ -95,10 +98,6 @@ class Decoder(keras.layers.Layer):
         tensor, shape (batch, time, vocabulary), float32
         """
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "vocabulary_size": self.vocabulary_size}
 
 
 def masked_softmax(scores: Any, mask: Any) -> Any:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Decoder, Features, State, masked_softmax
-from xray_captioning.decoders.words import word_logits
+from xray_captioning.decoders.decoder import Features, State, masked_softmax
+from xray_captioning.decoders.words import WordDecoder
 
 
 class AdditiveAttentionGRUCell(keras.layers.Layer):
     """One step: attend with the previous hidden state, then read context and word.
 
-    The regions, their keys and their mask ride along as state, because a loop that XLA can
-    compile sees nothing else.
+    The regions, their keys and their mask are part of the state, because a loop that XLA can
+    compile has access to nothing else.
 
     Parameters
     ----------
@@ -21,8 +21,6 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         Width of the recurrent state, and of the attention's hidden layer.
     regions, channels : int
         Size of the features attended to.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(
@@ -69,22 +67,12 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         states = [ops.where(real, read, hidden), regions, keys, mask]
         return ops.where(real, read, 0), [*states, ops.cast(weights, mask.dtype)]
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        sizes = {"units": self.units, "attention": self.attention}
-        return {
-            **super().get_config(),
-            **sizes,
-            "regions": self.regions,
-            "channels": self.channels,
-        }
-
 
 # The cell's states in its order; a dict's own order does not survive a compiled loop.
 _STATES = ("hidden", "regions", "keys", "mask", "attention")
 
 
-class GlobalAttention(Decoder):
+class GlobalAttention(WordDecoder):
     """Show, attend and tell over a fixed set of regions, with a GRU.
 
     At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context
@@ -99,8 +87,6 @@ class GlobalAttention(Decoder):
         On word vectors and on the hidden state before the logits, in [0, 1).
     tied_embeddings : bool
         The word vectors are the weights of the logits, too.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------
@@ -119,28 +105,21 @@ class GlobalAttention(Decoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(vocabulary_size, **kwargs)
-        self.units, self.embedding_size, self.attention = units, embedding, attention
-        self.dropout_rate, self.tied_embeddings = dropout, tied_embeddings
-        dtype = self.dtype_policy
-        self.embedding = keras.layers.Embedding(
-            vocabulary_size, embedding, name="embedding", dtype=dtype
-        )
-        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
-        self.logits = word_logits(self.embedding, tied_embeddings)
+        self.units, self.attention = units, attention
+        self.add_embedding(embedding)
+        self.add_logits(dropout, tied_embeddings)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
         _, regions, channels = features_shape[0]
-        self.embedding.build((None, None))
         self.cell = AdditiveAttentionGRUCell(
-            self.units, self.attention, regions, channels, name="cell", dtype=self.dtype_policy
+            self.units, self.attention, regions, channels, name="cell", dtype=self.dtype_policy.name
         )
         self.rnn = keras.layers.RNN(
             self.cell, return_sequences=True, name="rnn", dtype=self.dtype_policy
         )
-        self.rnn.build((None, None, self.embedding_size + 1))
-        self.logits.build((None, None, self.units))
-        self.built = True
+        self.rnn.build((None, None, self.embedding.output_dim + 1))
+        self.build_words(self.units)
 
     def start(self, features: Features) -> State:
         """Return zero hidden state, the regions and their keys."""
@@ -173,14 +152,3 @@ class GlobalAttention(Decoder):
         states = [state[name] for name in _STATES]
         hidden = self.rnn(words, initial_state=states, training=training)
         return self.logits(self.dropout(hidden, training=training))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "embedding": self.embedding_size,
-            "attention": self.attention,
-            "dropout": self.dropout_rate,
-            "tied_embeddings": self.tied_embeddings,
-        }

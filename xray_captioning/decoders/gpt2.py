@@ -1,4 +1,4 @@
-"""GPT-2 with a look at the image added to every block."""
+"""GPT-2 with attention to the image added to every block."""
 
 from __future__ import annotations
 
@@ -32,9 +32,3 @@ class Gpt2(Transformer):
 
     def __init__(self, vocabulary_size: int, **kwargs: Any) -> None:
         super().__init__(vocabulary_size, tied_embeddings=True, **kwargs)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        config = super().get_config()
-        del config["tied_embeddings"]
-        return config

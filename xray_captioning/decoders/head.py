@@ -1,4 +1,4 @@
-"""The encoder's feature map, made ready for a decoder."""
+"""From the encoder's feature map to what a decoder reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from xray_captioning.decoders.decoder import Features
 
 
 class RegionHead(keras.layers.Layer):
-    """Project each region, say where it is, normalise, drop out.
+    """Project each region, add its learned position, normalise, apply dropout.
 
     Parameters
     ----------
@@ -21,8 +21,6 @@ class RegionHead(keras.layers.Layer):
         Add a learned vector for each region.
     dropout : float
         In [0, 1).
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(
@@ -35,7 +33,7 @@ class RegionHead(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.channels, self.positions = channels, positions
-        self.normalisation, self.dropout_rate = normalisation, dropout
+        self.normalisation = normalisation
         dtype = self.dtype_policy
         self.project = keras.layers.Dense(channels, "relu", name="project", dtype=dtype)
         self.norm = (
@@ -78,13 +76,3 @@ class RegionHead(keras.layers.Layer):
             regions = self.norm(regions)
         regions = ops.where(ops.cast(features.mask, "bool")[..., None], regions, 0)
         return Features(self.dropout(regions, training=training), features.mask)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "channels": self.channels,
-            "normalisation": self.normalisation,
-            "positions": self.positions,
-            "dropout": self.dropout_rate,
-        }

@@ -121,10 +121,15 @@ class CaptionModel(keras.Model):
             config.positions,
             config.dropout,
             name="head",
-            dtype=self.dtype_policy,
+            dtype=self.dtype_policy.name,
         )
         self.decoder = build_decoder(
-            config, vocabulary_size, grid, maximum_length, name="decoder", dtype=self.dtype_policy
+            config,
+            vocabulary_size,
+            grid,
+            maximum_length,
+            name="decoder",
+            dtype=self.dtype_policy.name,
         )
         self.build(None)
 

@@ -1,12 +1,12 @@
-"""Decoders that see the study as one vector: the mean of its regions."""
+"""Decoders that read the study as one vector: the mean of its regions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Decoder, Features, State
-from xray_captioning.decoders.words import word_logits
+from xray_captioning.decoders.decoder import Features, State
+from xray_captioning.decoders.words import WordDecoder
 
 
 def mean_region(features: Features, dtype: str) -> Any:
@@ -17,7 +17,7 @@ def mean_region(features: Features, dtype: str) -> Any:
     return ops.einsum("br,brc->bc", weights, regions)
 
 
-class _Recurrent(Decoder):
+class _Recurrent(WordDecoder):
     """What the three decoders below share: word vectors, one recurrent layer, logits.
 
     Parameters
@@ -28,12 +28,11 @@ class _Recurrent(Decoder):
         On word vectors and before the logits, in [0, 1).
     tied_embeddings : bool
         The word vectors are the weights of the logits, too.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     layer: Any = keras.layers.LSTM
     names: tuple[str, ...] = ("hidden", "cell")  # of the recurrent layer's states, in its order
+    reads_image = True  # starts from the image vector and reads it beside every word
 
     def __init__(
         self,
@@ -45,37 +44,35 @@ class _Recurrent(Decoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(vocabulary_size, **kwargs)
-        self.units, self.embedding_size, self.dropout_rate = units, embedding, dropout
-        self.tied_embeddings = tied_embeddings
+        self.units = units
         dtype = self.dtype_policy
-        self.embedding = keras.layers.Embedding(
-            vocabulary_size, embedding, name="embedding", dtype=dtype
-        )
+        self.add_embedding(embedding)
         self.image = keras.layers.Dense(units, "relu", name="image", dtype=dtype)
         self.rnn = self.layer(units, return_sequences=True, name="rnn", dtype=dtype)
-        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
-        self.logits = word_logits(self.embedding, tied_embeddings)
+        self.add_logits(dropout, tied_embeddings)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
-        self.embedding.build((None, None))
         self.image.build((None, features_shape[0][-1]))
-        self.rnn.build((None, None, self.embedding_size + self._joined()))
-        self.logits.build((None, None, self.units))
-        self.built = True
+        width = self.embedding.output_dim + (self.units if self.reads_image else 0)
+        self.rnn.build((None, None, width))
+        self.build_words(self.units)
 
     def start(self, features: Features) -> State:
         """Return the image vector and the recurrent state."""
         image = self.image(mean_region(features, self.compute_dtype))
-        return {"image": image, **{name: self._first(name, image) for name in self.names}}
+        states = {name: ops.zeros_like(image) for name in self.names}
+        if self.reads_image:
+            states["hidden"] = ops.tanh(image)
+        return {"image": image, **states}
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
         """Read one token, return float32 logits and the next state."""
         image = state["image"]
-        word = self._join(self.embedding(token), image)
-        hidden, states = self.rnn.cell(word, [state[name] for name in self.names])
+        words = self._inputs(self.embedding(token), image)
+        hidden, states = self.rnn.cell(words, [state[name] for name in self.names])
         states = states if isinstance(states, (list, tuple)) else [states]
-        return self.logits(self._merge(hidden, image)), {
+        return self.logits(self._merged(hidden, image)), {
             "image": image,
             **dict(zip(self.names, states)),
         }
@@ -86,29 +83,13 @@ class _Recurrent(Decoder):
         words = self.dropout(self.embedding(tokens), training=training)
         image = ops.repeat(state["image"][:, None], ops.shape(tokens)[1], axis=1)
         states = [state[name] for name in self.names]
-        hidden = self.rnn(self._join(words, image), initial_state=states, training=training)
-        return self.logits(self.dropout(self._merge(hidden, image), training=training))
+        hidden = self.rnn(self._inputs(words, image), initial_state=states, training=training)
+        return self.logits(self.dropout(self._merged(hidden, image), training=training))
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "embedding": self.embedding_size,
-            "dropout": self.dropout_rate,
-            "tied_embeddings": self.tied_embeddings,
-        }
+    def _inputs(self, words: Any, image: Any) -> Any:
+        return ops.concatenate([words, image], axis=-1) if self.reads_image else words
 
-    def _joined(self) -> int:
-        return self.units
-
-    def _first(self, name: str, image: Any) -> Any:
-        return ops.tanh(image) if name == "hidden" else ops.zeros_like(image)
-
-    def _join(self, words: Any, image: Any) -> Any:
-        return ops.concatenate([words, image], axis=-1)
-
-    def _merge(self, hidden: Any, image: Any) -> Any:
+    def _merged(self, hidden: Any, image: Any) -> Any:
         return hidden
 
 
@@ -135,12 +116,14 @@ class GruDecoder(_Recurrent):
 
 
 class SimpleDecoder(_Recurrent):
-    """An LSTM over the words alone; image and words meet in a dense layer before the logits.
+    """An LSTM over the words alone; a dense layer before the logits joins image and words.
 
     References
     ----------
     .. [1] Tanti et al., arXiv:1708.02043 (the "merge" architecture).
     """
+
+    reads_image = False
 
     def __init__(self, vocabulary_size: int, **kwargs: Any) -> None:
         super().__init__(vocabulary_size, **kwargs)
@@ -151,14 +134,5 @@ class SimpleDecoder(_Recurrent):
         super().build(features_shape, tokens_shape)
         self.merge.build((None, None, self.units))
 
-    def _joined(self) -> int:
-        return 0
-
-    def _first(self, name: str, image: Any) -> Any:
-        return ops.zeros_like(image)
-
-    def _join(self, words: Any, image: Any) -> Any:
-        return words
-
-    def _merge(self, hidden: Any, image: Any) -> Any:
+    def _merged(self, hidden: Any, image: Any) -> Any:
         return self.merge(hidden + image)

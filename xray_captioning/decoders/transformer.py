@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Decoder, Features, State, masked_softmax
-from xray_captioning.decoders.words import word_logits
+from xray_captioning.decoders.decoder import Features, State, masked_softmax
+from xray_captioning.decoders.words import WordDecoder
 
 
 class Attention(keras.layers.Layer):
@@ -20,8 +20,6 @@ class Attention(keras.layers.Layer):
     ----------
     heads, width : int
         ``width`` channels are divided among ``heads``.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------
@@ -37,19 +35,19 @@ class Attention(keras.layers.Layer):
         self.value = keras.layers.Dense(width, name="value", dtype=dtype)
         self.output_layer = keras.layers.Dense(width, name="output", dtype=dtype)
 
-    def build(self, channels: int) -> None:
-        """Build for keys and values read from ``channels`` channels."""
-        self.query.build((None, None, self.width))
-        self.key.build((None, None, channels))
-        self.value.build((None, None, channels))
-        self.output_layer.build((None, None, self.width))
+    def build(self, x_shape: Any, source_shape: Any) -> None:
+        """Build for queries of x (B, T, width), keys and values of a source (B, S, channels)."""
+        self.query.build(x_shape)
+        self.key.build(source_shape)
+        self.value.build(source_shape)
+        self.output_layer.build(x_shape)
         self.built = True
 
     def memory(self, source: Any) -> tuple[Any, Any]:
         """Return keys and values (B, H, S, D) of a source (B, S, channels)."""
         return self._split(self.key(source)), self._split(self.value(source))
 
-    def read(self, x: Any, memory: tuple[Any, Any], mask: Any) -> tuple[Any, Any]:
+    def call(self, x: Any, memory: tuple[Any, Any], mask: Any) -> tuple[Any, Any]:
         """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True.
 
         Returns
@@ -66,7 +64,7 @@ class Attention(keras.layers.Layer):
         return self.output_layer(ops.reshape(mixed, shape)), ops.mean(weights, axis=1)
 
     def _split(self, x: Any) -> Any:
-        # Heads come before time: what is kept is then read as it lies.
+        # Heads come before time, so that a step reads the kept keys in the order of memory.
         length = x.shape[1] or ops.shape(x)[1]
         x = ops.reshape(x, (-1, length, self.heads, self.width // self.heads))
         return ops.transpose(x, (0, 2, 1, 3))
@@ -82,16 +80,13 @@ class Block(keras.layers.Layer):
         On what each of the three adds, in [0, 1).
     approximate_gelu : bool
         Compute the feed-forward layer's GELU by a hyperbolic tangent.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
     """
 
     def __init__(
         self, heads: int, width: int, dropout: float, approximate_gelu: bool, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.width = width
-        dtype = self.dtype_policy
+        dtype = self.dtype_policy.name
         self.norms = [
             keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}", dtype=dtype)
             for i in range(3)
@@ -103,21 +98,21 @@ class Block(keras.layers.Layer):
         self.contract = keras.layers.Dense(width, name="contract", dtype=dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
 
-    def build(self, channels: int) -> None:
-        """Build for regions of ``channels`` channels."""
+    def build(self, x_shape: Any, regions_shape: Any) -> None:
+        """Build for x (B, T, width) and regions (B, R, channels)."""
         for norm in self.norms:
-            norm.build((None, None, self.width))
-        self.self_attention.build(self.width)
-        self.cross_attention.build(channels)
-        self.expand.build((None, None, self.width))
-        self.contract.build((None, None, 4 * self.width))
+            norm.build(x_shape)
+        self.self_attention.build(x_shape, x_shape)
+        self.cross_attention.build(x_shape, regions_shape)
+        self.expand.build(x_shape)
+        self.contract.build((*x_shape[:-1], 4 * x_shape[-1]))
         self.built = True
 
     def past(self, x: Any) -> tuple[Any, Any]:
         """Return this block's self-attention keys and values of x (B, T, width)."""
         return self.self_attention.memory(self.norms[0](x))
 
-    def advance(
+    def call(
         self,
         x: Any,
         past: tuple[Any, Any],
@@ -128,15 +123,15 @@ class Block(keras.layers.Layer):
     ) -> tuple[Any, Any]:
         """Return the block's output (B, T, width) and its weights over regions (B, T, R)."""
         drop = self.dropout
-        added, _ = self.self_attention.read(self.norms[0](x), past, past_mask)
+        added, _ = self.self_attention(self.norms[0](x), past, past_mask)
         x = x + drop(added, training=training)
-        added, weights = self.cross_attention.read(self.norms[1](x), image, image_mask)
+        added, weights = self.cross_attention(self.norms[1](x), image, image_mask)
         x = x + drop(added, training=training)
         added = self.contract(self.expand(self.norms[2](x)))
         return x + drop(added, training=training), weights
 
 
-class Transformer(Decoder):
+class Transformer(WordDecoder):
     """Causal self-attention over the words, cross-attention to the regions.
 
     The keys and values of earlier words are kept in the state, so that a step costs the same
@@ -153,8 +148,6 @@ class Transformer(Decoder):
         In [0, 1).
     tied_embeddings : bool
         The word vectors are the weights of the logits, too.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------
@@ -162,7 +155,7 @@ class Transformer(Decoder):
        Xiong et al., arXiv:2002.04745.
     """
 
-    # What GPT-2 does otherwise.
+    # The two choices in which GPT-2 differs.
     approximate_gelu = False
     logits_bias = True
 
@@ -178,31 +171,25 @@ class Transformer(Decoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(vocabulary_size, **kwargs)
-        self.units, self.layers, self.heads = units, layers, heads
-        self.maximum_length, self.dropout_rate = maximum_length, dropout
-        self.tied_embeddings = tied_embeddings
-        dtype = self.dtype_policy
-        self.embedding = keras.layers.Embedding(
-            vocabulary_size, units, name="embedding", dtype=dtype
-        )
+        self.units, self.heads, self.maximum_length = units, heads, maximum_length
+        dtype = self.dtype_policy.name
+        self.add_embedding(units)
         self.position = keras.layers.Embedding(maximum_length, units, name="position", dtype=dtype)
         self.blocks = [
             Block(heads, units, dropout, self.approximate_gelu, name=f"block_{i}", dtype=dtype)
             for i in range(layers)
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=dtype)
-        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
-        self.logits = word_logits(self.embedding, tied_embeddings, self.logits_bias)
+        self.add_logits(dropout, tied_embeddings, self.logits_bias)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
-        self.embedding.build((None, None))
+        x_shape = (None, None, self.units)
         self.position.build((None,))
         for block in self.blocks:
-            block.build(features_shape[0][-1])
-        self.norm.build((None, None, self.units))
-        self.logits.build((None, None, self.units))
-        self.built = True
+            block.build(x_shape, features_shape[0])
+        self.norm.build(x_shape)
+        self.build_words(self.units)
 
     def start(self, features: Features) -> State:
         """Return the regions' keys and values of every block, and an empty past."""
@@ -222,8 +209,9 @@ class Transformer(Decoder):
     def step(self, token: Any, state: State) -> tuple[Any, State]:
         """Read one token, add its keys and values to the past, return logits and state.
 
-        Several captions of a study are read side by side, as if they were words of one text, each
-        of which sees its own lineage: so the study's keys are read once for all of them.
+        The beams of a study are treated as words of one text, each of which attends only to the
+        places of its own lineage. The keys of the study's regions are then read once for all
+        beams.
         """
         study, place = state["study"], self._place(token, state)
         images, image_mask = study["images"], study["mask"][:, None]
@@ -237,7 +225,7 @@ class Transformer(Decoder):
             now = block.past(x)
             past = tuple(ops.slice_update(p, (0, 0, place[0], 0), n) for p, n in zip(past, now))
             pasts.append(past)
-            x, weights = block.advance(x, past, before, image, image_mask)
+            x, weights = block(x, past, before, image, image_mask)
         logits = self.logits(self.norm(x))
         return ops.reshape(logits, (-1, logits.shape[-1])), {
             **state,
@@ -248,9 +236,9 @@ class Transformer(Decoder):
         }
 
     def _place(self, token: Any, state: State) -> Any:
-        """Return where the past keeps what each row (rows,) says now.
+        """Return the place of the past in which each row (rows,) keeps its present token.
 
-        All rows are equally long; the captions of a study write side by side.
+        All captions are equally long, and the beams of a study use neighbouring places.
         """
         captions = token.shape[0] // state["past"][0][0].shape[0]
         return state["time"] * captions + ops.arange(token.shape[0]) % captions
@@ -258,27 +246,15 @@ class Transformer(Decoder):
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
         """Return logits for every position; see :meth:`Decoder.call`."""
         time = tokens.shape[1] or ops.shape(tokens)[1]
-        # Padding may be longer than any caption.
+        # A batch may be padded beyond the longest caption that the positions allow.
         positions = ops.minimum(ops.arange(time), self.maximum_length - 1)
         x = self.embedding(tokens) + self.position(positions)
         x = self.dropout(x, training=training)
         causal = (ops.arange(time)[:, None] >= ops.arange(time)[None])[None]
         mask = ops.cast(features.mask, "bool")[:, None]
         for block, image in zip(self.blocks, self._images(features)):
-            x, _ = block.advance(x, block.past(x), causal, image, mask, training=training)
+            x, _ = block(x, block.past(x), causal, image, mask, training=training)
         return self.logits(self.norm(x))
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "layers": self.layers,
-            "heads": self.heads,
-            "maximum_length": self.maximum_length,
-            "dropout": self.dropout_rate,
-            "tied_embeddings": self.tied_embeddings,
-        }
 
     def _images(self, features: Features) -> list[tuple[Any, Any]]:
         regions = ops.cast(features.regions, self.compute_dtype)

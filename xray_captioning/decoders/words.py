@@ -1,31 +1,57 @@
-"""The last layer of a decoder: a hidden vector in, one logit a word out."""
+"""The first and the last layers of a decoder: word vectors, and one logit for each word."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from xray_captioning.backend import keras, ops
+from xray_captioning.decoders.decoder import Decoder
 
 
-def word_logits(embedding: Any, tied: bool, bias: bool = True) -> Any:
-    """Return the layer that turns hidden vectors into float32 logits over a vocabulary.
+class WordDecoder(Decoder):
+    """A decoder that begins with word vectors and ends with one logit for each word.
 
-    Parameters
-    ----------
-    embedding : keras.layers.Embedding
-        The decoder's word vectors.
-    tied : bool
-        Use them as weights; else a dense layer has its own.
-    bias : bool
-        Add a learned number to each word's logit.
+    Its subclasses call :meth:`add_embedding`, make their own layers, and call
+    :meth:`add_logits`, in this order: Keras draws the random weights of layers in the order in
+    which they are made, and a seed shall go on giving the same ones.
     """
-    if tied:
-        return TiedLogits(embedding, bias, name="logits", dtype="float32")
-    return keras.layers.Dense(embedding.input_dim, use_bias=bias, name="logits", dtype="float32")
+
+    def add_embedding(self, width: int) -> None:
+        """Make the layer of word vectors, ``width`` numbers for each word."""
+        self.embedding = keras.layers.Embedding(
+            self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy
+        )
+
+    def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
+        """Make the dropout and the layer from hidden vectors to float32 logits.
+
+        Parameters
+        ----------
+        dropout : float
+            In [0, 1).
+        tied : bool
+            Use the word vectors as weights; otherwise a dense layer has its own.
+        bias : bool
+            Add a learned number to each word's logit.
+        """
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.logits = (
+            TiedLogits(self.embedding, bias, name="logits", dtype="float32")
+            if tied
+            else keras.layers.Dense(
+                self.vocabulary_size, use_bias=bias, name="logits", dtype="float32"
+            )
+        )
+
+    def build_words(self, units: int) -> None:
+        """Build both layers, for hidden vectors of ``units`` channels."""
+        self.embedding.build((None, None))
+        self.logits.build((None, None, units))
+        self.built = True
 
 
 class TiedLogits(keras.layers.Layer):
-    """Similarity of a hidden vector to every word vector, with or without a bias a word.
+    """Similarity of a hidden vector to every word vector, with or without a bias for each word.
 
     A hidden vector of another width than the word vectors is projected first.
 
@@ -34,8 +60,6 @@ class TiedLogits(keras.layers.Layer):
     embedding : keras.layers.Embedding
         Built by its owner before this layer is called.
     use_bias : bool
-    **kwargs
-        Of :class:`keras.layers.Layer`.
 
     References
     ----------

@@ -107,7 +107,7 @@ class Canvas:
     def blur(self, layer: Layer, sigma: float) -> Field:
         """The layer blurred by about `sigma` (a fraction of the image), as float32 in [0, 1].
 
-        Wide blurs are made on a smaller image: nobody sees the difference, and it is much faster.
+        Wide blurs are made on a smaller image, which is much faster and looks the same.
         """
         pixels = sigma * self.size
         kernel = (3, 3) if pixels < 0.9 else (5, 5)  # binomial: by far the fastest in OpenCV

@@ -2,7 +2,7 @@
 
 The phantoms are schematic radiographs drawn from lines and ellipses, not patients. As on every
 radiograph the patient's right is on the left of the frontal image (an L marks the patient's left);
-on the lateral image the patient looks to the left. `Problems` in the reports table holds the truth,
+on the lateral image the patient looks to the left. `Problems` in the reports table is the truth,
 `MeSH` holds it with side, place and size.
 """
 
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xray_captioning.data.images import opencv
+from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.phantom.reports import Report, report
 from xray_captioning.phantom.study import Anatomy, Finding, PhantomStudy, sample_study
@@ -44,16 +45,7 @@ NOTICE = (
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
 MOST_WORKERS, STUDIES_A_WORKER = 4, 100
-REPORT_COLUMNS = (
-    "uid",
-    "MeSH",
-    "Problems",
-    "image",
-    "indication",
-    "comparison",
-    "findings",
-    "impression",
-)
+REPORT_COLUMNS = ("uid", "MeSH", "Problems", "image", *SECTIONS)
 PROJECTION_COLUMNS = ("uid", "filename", "projection")
 _FIRST_LINE = "Synthetic chest radiographs and reports, made by xray_captioning."
 _README = """{first_line}
@@ -128,11 +120,8 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     DataError
         If `out` is a file or a folder that is not empty.
     """
-    for name, value, least in (
-        ("studies", studies, 1),
-        ("seed", seed, 0),
-        ("size", size, SMALLEST),
-    ):
+    limits = (("studies", studies, 1), ("seed", seed, 0), ("size", size, SMALLEST))
+    for name, value, least in limits:
         if value < least:
             raise ConfigError(f"phantom {name} is {value}: choose at least {least}")
     with _new_folder(Path(out)) as folder:
@@ -156,7 +145,7 @@ def _write_studies(
     images: Path, studies: int, seed: int, size: int
 ) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
     """Write the images of all studies and return the rows of both tables."""
-    with _drawn_elsewhere(images, studies, seed, size) as workers:
+    with _helpers_drawing(images, studies, seed, size) as workers:
         draw_share(images, studies, seed, size, 0, workers)
     reports: list[tuple[object, ...]] = []
     projections: list[tuple[object, ...]] = []
@@ -170,31 +159,29 @@ def _write_studies(
 def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, workers: int) -> None:
     """Draw and write every `workers`-th study, beginning with number `worker`.
 
-    Drawing is many short steps that would fight over Python's lock, so one thread draws while
-    another compresses and writes the study before.
+    Drawing consists of many short steps that would wait for Python's lock, so one thread draws
+    while another compresses and writes the study before.
     """
     from tqdm import tqdm
 
     bar = tqdm(total=studies, desc="phantoms", unit="study", disable=bool(worker) or None)
     with _single_threaded_opencv(), bar, ThreadPoolExecutor(1) as writer:
-        writing: Future[None] | None = None
+        writing: Future[None] = writer.submit(_write_images, images, {})
         for index in range(worker, studies, workers):
             uid, study, _ = _sampled(seed, index)
             views = dict(zip(_names(uid, study), render(study, size)))
-            if writing is not None:
-                writing.result()
+            writing.result()
             writing = writer.submit(_write_images, images, views)
             bar.update(min(workers, studies - index))
-        if writing is not None:
-            writing.result()
+        writing.result()
 
 
 @contextmanager
-def _drawn_elsewhere(images: Path, studies: int, seed: int, size: int) -> Iterator[int]:
-    """Let a process on each further core draw its share; yields how many draw, this one too.
+def _helpers_drawing(images: Path, studies: int, seed: int, size: int) -> Iterator[int]:
+    """Start processes that each draw a share; yield how many draw, this process included.
 
-    Plain processes, because to fork after TensorFlow has started can hang, and the pools that do
-    not fork import the caller's script again.
+    They are started as plain commands, because a fork after TensorFlow has started can hang, and
+    the pools of multiprocessing that do not fork import the caller's script again.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = max(1, min(cores or 1, MOST_WORKERS, studies // STUDIES_A_WORKER))
@@ -236,8 +223,8 @@ def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ..
 
 
 def _names(uid: int, study: PhantomStudy) -> dict[str, str]:
-    names = {f"{uid}_IM-0001-1001.dcm.png": "Frontal"}
-    return {**names, f"{uid}_IM-0001-2001.dcm.png": "Lateral"} if study.lateral else names
+    numbers = {"1001": "Frontal", "2001": "Lateral"} if study.lateral else {"1001": "Frontal"}
+    return {f"{uid}_IM-0001-{number}.dcm.png": view for number, view in numbers.items()}
 
 
 def _write_images(folder: Path, views: dict[str, _Image]) -> None:
@@ -253,16 +240,13 @@ def _write_images(folder: Path, views: dict[str, _Image]) -> None:
 
 def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
 
 @contextmanager
 def _single_threaded_opencv() -> Iterator[None]:
-    """Keep OpenCV's own threads from taking the core of the one that writes."""
+    """Keep OpenCV's own threads from taking the core of the thread that writes."""
     cv2 = opencv()
-
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -273,7 +257,7 @@ def _single_threaded_opencv() -> Iterator[None]:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that becomes `out` at the end, or vanishes on any error."""
+    """Yield a hidden folder beside `out` that is renamed at the end, or removed on any error."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not an empty folder: choose another or remove it")
     out = out.resolve()

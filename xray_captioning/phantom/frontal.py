@@ -17,7 +17,14 @@ from xray_captioning.phantom.canvas import (
     film,
     joined,
     mirrored,
-    mottle,
+)
+from xray_captioning.phantom.shadows import (
+    add_hernia,
+    by_disease,
+    calcification,
+    cloud,
+    fluid,
+    mottled,
 )
 from xray_captioning.phantom.study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
 
@@ -47,19 +54,7 @@ _COLLAPSE = {"small": 0.82, "moderate": 0.68, "large": 0.50}
 
 
 def draw_frontal(study: PhantomStudy, size: int) -> Layer:
-    """Draw the frontal view.
-
-    Parameters
-    ----------
-    study : PhantomStudy
-        Patient and findings.
-    size : int
-        Width and height in pixels.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size)
-    """
+    """Draw the frontal view of a study, (size, size) pixels."""
     body = study.shaped_anatomy()
     origin = (0.5 + body.shift[0], 0.13 + body.shift[1])
     canvas = Canvas(size, origin, (body.half_width, body.height), body.rotation)
@@ -171,8 +166,7 @@ def _collapsed(finding: Finding, outline: Points) -> Points:
 def _effusion(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
     at_wall, at_heart = np.array(_FLUID_LEVEL[finding.size]) + rng.uniform(-0.03, 0.03)
     surface = curve([(1.1, at_wall - 0.03), (0.9, at_wall + 0.06), (0.6, at_heart), (0, at_heart)])
-    fluid = joined(surface, np.array([(0, 1.5), (1.2, 1.5)])) * (SIGN[side], 1)
-    return np.float32(0.96) * canvas.blur(canvas.fill(canvas.layer(), [fluid]), 0.008)
+    return np.float32(0.96) * fluid(canvas, surface, SIGN[side])
 
 
 def _zone_point(finding: Finding, side: str, rng: np.random.Generator) -> tuple[float, float]:
@@ -181,13 +175,8 @@ def _zone_point(finding: Finding, side: str, rng: np.random.Generator) -> tuple[
 
 
 def _consolidation(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
-    centre = _zone_point(finding, side, rng)
-    layer = canvas.layer()
-    for du, dv in rng.normal(0, (0.11, 0.055), (6, 2)):
-        radii = (rng.uniform(0.05, 0.085), rng.uniform(0.045, 0.075))
-        canvas.fill(layer, [canvas.ellipse((centre[0] + du, centre[1] + dv), radii)])
-    patchy = 0.88 + 0.10 * mottle(canvas.size, rng)
-    return np.clip(canvas.blur(layer, 0.02) * patchy, 0, 0.95)
+    shade = cloud(canvas, _zone_point(finding, side, rng), (0.11, 0.055), rng)
+    return mottled(shade, 0.88, 0.10, 0.95, rng)
 
 
 def _nodule(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
@@ -212,8 +201,7 @@ def _atelectasis(canvas: Canvas, finding: Finding, side: str, rng: np.random.Gen
 def _edema(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
     wings = [canvas.ellipse((sign * 0.36, 0.52), (0.13, 0.17)) for sign in SIGN.values()]
     haze = canvas.blur(canvas.fill(canvas.layer(), wings), 0.05)
-    strength = 0.55 if finding.size == "mild" else 0.85
-    return np.clip(haze * (strength + 0.09 * mottle(canvas.size, rng)), 0, 0.95)
+    return mottled(haze, 0.55 if finding.size == "mild" else 0.85, 0.09, 0.95, rng)
 
 
 _OPACITIES = {
@@ -228,8 +216,7 @@ _OPACITIES = {
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
     """Markings that branch from both hila, and septal lines, dark on 255."""
     layer = canvas.layer(255)
-    edema = study.find("Edema")
-    strength = study.anatomy.texture * (1.6 if edema else 0.6 if study.find("Emphysema") else 1.0)
+    strength = study.anatomy.texture * by_disease(study, 1.6, 0.6)
     large, small = (max(0, int(228 - strength * value)) for value in (110, 115))
     for sign in SIGN.values():
         root = np.array((sign * 0.24, 0.46))
@@ -241,7 +228,7 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
         canvas.stroke(layer, lines[:, 3:], (0.004, small))
         canvas.stroke(layer, lines[:, :4], (0.008, large))
         canvas.fill(layer, [canvas.ellipse(root, (0.024, 0.05))], large)
-    if edema:
+    if study.find("Edema"):
         _septal_lines(canvas, layer, study.stream("septal lines"))
     return layer
 
@@ -254,7 +241,7 @@ def _septal_lines(canvas: Canvas, layer: Layer, rng: np.random.Generator) -> Non
 
 
 def _ribs(body: Anatomy) -> dict[str, Points]:
-    """Ten ribs a side, each (10, samples, 2) from the spine round the wall to the front."""
+    """Ten ribs on each side, (10, samples, 2), from the spine round the wall to the front."""
     flat = 0.7 if body.dome < 0.06 else 1.0  # hyperinflation lifts the ribs
     start = np.linspace(-0.02, 0.86, 10)[:, None]
     drop = flat * np.linspace(0.06, 0.17, 10)[:, None]
@@ -285,8 +272,8 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
         bones += np.float32(0.7) * canvas.blur(ends, 0.003)
     if spot := study.find("Granuloma"):
         rng = study.stream("Granuloma")
-        dot = canvas.ellipse(_zone_point(spot, spot.side, rng), rng.uniform(0.018, 0.023))
-        bones += np.float32(1.9) * canvas.blur(canvas.fill(canvas.layer(), [dot]), 0.0025)
+        centre = _zone_point(spot, spot.side, rng)
+        bones += np.float32(1.9) * calcification(canvas, centre, rng.uniform(0.018, 0.023))
     return bones
 
 
@@ -328,17 +315,6 @@ def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
         rng = study.stream("Hiatal Hernia")
         low, high = (0.055, 0.065) if hernia.size == "small" else (0.085, 0.10)
         add_hernia(canvas, density, (rng.uniform(0.0, 0.12), 0.86), rng.uniform(low, high))
-
-
-def add_hernia(canvas: Canvas, density: Field, centre: tuple[float, float], radius: float) -> None:
-    """Draw a stomach in the chest in place: a wall, fluid, and air above a level."""
-    sac = canvas.ellipse(centre, radius)
-    gas = sac.copy()
-    gas[:, 1] = np.minimum(gas[:, 1], centre[1] + 0.1 * radius)
-    layer = canvas.fill(canvas.layer(), [sac], 150)
-    canvas.stroke(layer, [sac], (0.009, 210), closed=True)
-    density += np.float32(0.5) * canvas.blur(layer, 0.004)
-    density *= 1 - np.float32(0.55) * canvas.blur(canvas.fill(canvas.layer(), [gas]), 0.004)
 
 
 def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

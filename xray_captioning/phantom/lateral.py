@@ -9,8 +9,15 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined, mottle
-from xray_captioning.phantom.frontal import add_hernia
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined
+from xray_captioning.phantom.shadows import (
+    add_hernia,
+    by_disease,
+    calcification,
+    cloud,
+    fluid,
+    mottled,
+)
 from xray_captioning.phantom.study import BILATERAL, Anatomy, Finding, PhantomStudy
 
 _SPINE = np.array([[0.70, -0.2], [0.80, 0.1], [0.87, 0.4], [0.87, 0.65], [0.81, 0.95], [0.75, 1.5]])
@@ -35,19 +42,7 @@ _FLUID_LEVEL = {"small": 0.84, "moderate": 0.68, "large": 0.44}
 
 
 def draw_lateral(study: PhantomStudy, size: int) -> Layer:
-    """Draw the lateral view.
-
-    Parameters
-    ----------
-    study : PhantomStudy
-        Patient and findings.
-    size : int
-        Width and height in pixels.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size)
-    """
+    """Draw the lateral view of a study, (size, size) pixels."""
     body = study.shaped_anatomy()
     origin = (0.5 + body.shift[1] - 0.5 * body.depth, 0.16 + body.shift[0])
     canvas = Canvas(size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
@@ -120,9 +115,7 @@ def _effusion(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Fie
     surface = curve(
         [(1.1, level - 0.05), (0.95, level + 0.05), (0.75, level + 0.1), (0, level + 0.14)]
     )
-    fluid = joined(surface, np.array([(0, 1.5), (1.2, 1.5)]))
-    strength = 0.9 if finding.side == BILATERAL else 0.65
-    return np.float32(strength) * canvas.blur(canvas.fill(canvas.layer(), [fluid]), 0.008)
+    return np.float32(0.9 if finding.side == BILATERAL else 0.65) * fluid(canvas, surface)
 
 
 def _zone_point(finding: Finding, rng: np.random.Generator) -> tuple[float, float]:
@@ -130,13 +123,8 @@ def _zone_point(finding: Finding, rng: np.random.Generator) -> tuple[float, floa
 
 
 def _consolidation(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
-    centre = _zone_point(finding, rng)
-    layer = canvas.layer()
-    for dp, dv in rng.normal(0, (0.07, 0.05), (6, 2)):
-        radii = (rng.uniform(0.05, 0.085), rng.uniform(0.045, 0.075))
-        canvas.fill(layer, [canvas.ellipse((centre[0] + dp, centre[1] + dv), radii)])
-    patchy = 0.6 + 0.08 * mottle(canvas.size, rng)
-    return np.clip(canvas.blur(layer, 0.02) * patchy, 0, 0.9)
+    shade = cloud(canvas, _zone_point(finding, rng), (0.07, 0.05), rng)
+    return mottled(shade, 0.6, 0.08, 0.9, rng)
 
 
 def _nodule(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
@@ -153,8 +141,7 @@ def _atelectasis(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> 
 
 def _edema(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
     haze = canvas.blur(canvas.fill(canvas.layer(), [canvas.ellipse((0.56, 0.5), 0.16)]), 0.05)
-    strength = 0.45 if finding.size == "mild" else 0.75
-    return np.clip(haze * (strength + 0.08 * mottle(canvas.size, rng)), 0, 0.95)
+    return mottled(haze, 0.45 if finding.size == "mild" else 0.75, 0.08, 0.95, rng)
 
 
 _OPACITIES = {
@@ -169,8 +156,7 @@ _OPACITIES = {
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
     """Aorta, hilum and the vessels from it, dark on 255."""
     layer = canvas.layer(255)
-    strength = study.anatomy.texture
-    strength *= 1.5 if study.find("Edema") else 0.7 if study.find("Emphysema") else 1.0
+    strength = study.anatomy.texture * by_disease(study, 1.5, 0.7)
     broad, large, small = (max(0, int(255 - strength * value)) for value in (60, 95, 100))
     angle = rng.uniform(0, 2 * np.pi, 18)
     heading = np.stack([np.cos(angle), np.sin(angle)], -1) * rng.uniform(0.12, 0.42, 18)[:, None]
@@ -190,8 +176,8 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
     bones = canvas.blur(layer, 0.003) * np.float32(0.9)
     if spot := study.find("Granuloma"):
         rng = study.stream("Granuloma lateral")
-        dot = canvas.ellipse(_zone_point(spot, rng), rng.uniform(0.018, 0.022))
-        bones += np.float32(1.6) * canvas.blur(canvas.fill(canvas.layer(), [dot]), 0.0025)
+        centre = _zone_point(spot, rng)
+        bones += np.float32(1.6) * calcification(canvas, centre, rng.uniform(0.018, 0.022))
     return bones
 
 
@@ -217,12 +203,8 @@ def _spine() -> tuple[Points, Points]:
 def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
     if hernia := study.find("Hiatal Hernia"):
         rng = study.stream("Hiatal Hernia lateral")
-        add_hernia(
-            canvas,
-            density,
-            (rng.uniform(0.62, 0.68), 0.80),
-            0.06 if hernia.size == "small" else 0.09,
-        )
+        radius = 0.06 if hernia.size == "small" else 0.09
+        add_hernia(canvas, density, (rng.uniform(0.62, 0.68), 0.80), radius)
 
 
 def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

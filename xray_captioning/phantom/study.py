@@ -166,7 +166,7 @@ FREQUENCY = {
 }
 COUNT_SHARES = (0.34, 0.32, 0.21, 0.10, 0.03)  # studies with 0, 1, 2, 3 and 4 findings
 FRONTAL_ONLY = 0.05
-# The heart, the diaphragms and the dark lungs of the one hide or undo the other.
+# Emphysema makes the heart small and the lungs dark, which hides or undoes the other findings.
 EXCLUSIVE = {"Emphysema": ("Cardiomegaly", "Edema")}
 # Heart failure: these come together more often than by chance.
 COMPANIONS = {"Cardiomegaly": ("Edema", "Pleural Effusion", "Support Devices")}

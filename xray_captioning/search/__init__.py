@@ -1,4 +1,4 @@
-"""Captions from a step function; nothing here knows a model."""
+"""Captions from a step function; nothing here depends on a model."""
 
 from xray_captioning.search.beam import beam_search
 from xray_captioning.search.greedy import Sampling, greedy_search, sample_search

@@ -5,16 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.search.loop import (
-    Carried,
-    SearchResult,
-    Step,
-    attention_of,
-    run_until_done,
-)
+from xray_captioning.search.loop import Carried, SearchResult, Step, attention_of, run_until_done
 from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
 
-SHARED = ("study", "past")  # what a state holds for all captions of a study at once
+SHARED = ("study", "past")  # entries of a state that the beams of a study have in common
 
 
 def beam_search(
@@ -29,16 +23,13 @@ def beam_search(
 
     Parameters
     ----------
-    state : nested tensors with a leading batch axis
-        What ``step`` starts from.
+    state, real, rules
+        As for :func:`~xray_captioning.search.greedy_search`.
     step : callable
         ``step(token (rows,) int32, state) -> logits (rows, vocabulary), state``; it is called
-        with ``beam_size`` rows a study. What the state holds under ``"study"`` and ``"past"``
-        (see :class:`xray_captioning.decoders.Decoder`) keeps one row a study. Neither that nor a
-        tensor that comes back as it was given is reordered.
-    real : tensor, shape (batch,), bool
-        False for padding, which is finished before it begins.
-    rules : Rules
+        with ``beam_size`` rows for each study. The entries ``"study"`` and ``"past"`` of the state
+        (see :class:`xray_captioning.decoders.Decoder`) keep one row for each study. Neither they
+        nor a tensor that ``step`` returns unchanged are reordered.
     beam_size : int
     length_penalty : float
         Exponent a of the score ``log p / ((5 + length) / 6) ** a``; at least 0.
@@ -46,8 +37,8 @@ def beam_search(
     Returns
     -------
     SearchResult
-        ``beam_size`` captions a study, best score first. Where fewer captions than that exist,
-        the last have score and log-probability -1e9 and no tokens.
+        ``beam_size`` captions for each study, best score first. Where there are fewer, the last
+        have score and log-probability -1e9 and no tokens.
 
     References
     ----------
@@ -55,7 +46,7 @@ def beam_search(
     """
     search = _Search(step, rules, beam_size, length_penalty)
     found = run_until_done(search.advance, search.begin(state, real), rules.maximum_length)
-    # A caption cut at the maximum length counts as it stands.
+    # A caption of the maximum length counts as finished.
     totals = ops.where(found["done"][:, None], IMPOSSIBLE, found["totals"])
     scores = search.normalised(totals, rules.maximum_length)
     captions, totals, scores = search.merge(found["pool"], (found["captions"], totals, scores))
@@ -66,7 +57,7 @@ def beam_search(
 
 
 class _Search:
-    """The loop's pieces; every leaf they carry is (B, K, ...): batch, beams."""
+    """The steps of the search; what they pass on has the shape (batch, beams, ...): (B, K, ...)."""
 
     def __init__(self, step: Step, rules: Rules, beams: int, length_penalty: float) -> None:
         self.step, self.rules = step, rules
@@ -75,7 +66,7 @@ class _Search:
     def begin(self, state: Any, real: Any) -> Carried:
         shape = (real.shape[0], self.beams)
         attention = attention_of(state, ops.zeros(real.shape))
-        # What is said of a caption, by the time of its tokens.
+        # For each token of a caption: itself, its log-probability, the beam it came from.
         kinds = {"tokens": "int32", "gains": "float32", "slots": "int32"}
         captions = {
             name: ops.zeros((*shape, self.rules.maximum_length), dtype=kind)
@@ -83,10 +74,10 @@ class _Search:
         }
         nothing = ops.full(shape, IMPOSSIBLE, dtype="float32")
         return {
-            "state": _room(state, self.beams),
+            "state": _repeated(state, self.beams),
             "last": ops.full(shape, self.rules.start_id, dtype="int32"),
             "captions": captions,
-            # All beams start alike, so only the first may be extended.
+            # All beams start equal, so only the first may be extended.
             "totals": ops.where(ops.arange(self.beams) == 0, 0.0, nothing),
             "attention": ops.zeros(
                 (*shape, self.rules.maximum_length, attention.shape[1]), dtype="float32"
@@ -111,7 +102,7 @@ class _Search:
         captions = _choose(captions, ops.cast(chosen, "int32"))
         beam = ops.take(captions["slots"], time, axis=2)
         looked = self.unflat(attention_of(after, last))
-        after, shared = _apart(after)
+        after, shared = _split(after)
         return time + 1, {
             "state": (self.reordered(own, before, after, beam), shared),
             "last": ops.take(captions["tokens"], time, axis=2),
@@ -161,7 +152,7 @@ class _Search:
         return captions, totals, scores
 
     def is_done(self, done: Any, totals: Any, pool: Any, length: Any) -> Any:
-        # Once done stays done: a caption that goes on would gain from the length penalty.
+        # A study that is done stays done, because the length penalty favours captions that grow.
         best = ops.max(self.normalised(totals, length), axis=1)
         worst = ops.min(pool[2], axis=1)
         beaten = ops.logical_and(worst > IMPOSSIBLE / 2, best <= worst)
@@ -169,7 +160,7 @@ class _Search:
         return ops.logical_or(done, ops.logical_or(hopeless, beaten))
 
     def reordered(self, carried: Any, before: Any, after: Any, beam: Any) -> Any:
-        # Each beam gets the state of the beam it goes on from.
+        # Each beam gets the state of the beam that it continues.
         rows = _flat(ops.arange(beam.shape[0])[:, None] * self.beams + beam)
 
         def follow(kept: Any, old: Any, new: Any) -> Any:
@@ -181,25 +172,25 @@ class _Search:
         return ops.reshape(x, (x.shape[0] // self.beams, self.beams, *x.shape[1:]))
 
 
-def _apart(state: Any) -> tuple[Any, dict[str, Any]]:
-    """Return what a state holds of each caption, and what all captions of a study share."""
+def _split(state: Any) -> tuple[Any, dict[str, Any]]:
+    """Split a state into the part of each beam and the part that a study's beams share."""
     if not isinstance(state, dict):
         return state, {}
     shared = {name: state[name] for name in SHARED if name in state}
     return {name: part for name, part in state.items() if name not in shared}, shared
 
 
-def _room(state: Any, beams: int) -> tuple[Any, dict[str, Any]]:
-    """Return a study's state with room for so many captions, the parts as `_apart` does."""
+def _repeated(state: Any, beams: int) -> tuple[Any, dict[str, Any]]:
+    """Repeat the state of each study for its beams; return both parts as `_split` does."""
 
-    def repeated(tree: Any, axis: int) -> Any:
+    def repeat(tree: Any, axis: int) -> Any:
         return keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=axis), tree)
 
-    own, shared = _apart(state)
+    own, shared = _split(state)
     if "past" in shared:
-        shared["past"], own["lineage"] = repeated(shared["past"], 2), repeated(own["lineage"], 1)
+        shared["past"], own["lineage"] = repeat(shared["past"], 2), repeat(own["lineage"], 1)
     own = keras.tree.map_structure(lambda x: x[:, None], own)
-    return repeated(own, 1), shared
+    return repeat(own, 1), shared
 
 
 def _flat(x: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One caption a study, word by word: the likeliest word, or one drawn at random."""
+"""One caption for each study, word by word: the likeliest word, or one sampled at random."""
 
 from __future__ import annotations
 
@@ -6,29 +6,23 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import ops
-from xray_captioning.search.loop import (
-    Carried,
-    SearchResult,
-    Step,
-    attention_of,
-    run_until_done,
-)
+from xray_captioning.search.loop import Carried, SearchResult, Step, attention_of, run_until_done
 from xray_captioning.search.rules import Rules, continuations, write_at
 
 
 class Sampling(NamedTuple):
-    """How words are drawn at random.
+    """How words are sampled.
 
     Attributes
     ----------
     temperature : float
-        Divides the logits; above 0. Small ones come near to greedy search.
+        Divides the logits; above 0. The smaller, the nearer to greedy search.
     top_k : int
-        Draw among this many of the likeliest words; 0 is all.
+        Sample among this many of the likeliest words; 0 is all.
     top_p : float
-        Draw among the fewest likeliest words that together have this probability; in (0, 1].
+        Sample among the fewest likeliest words that together have this probability; in (0, 1].
     seed : int
-        The same seed draws the same captions, however the studies are batched.
+        The same seed gives the same captions, however the studies are batched.
 
     References
     ----------
@@ -71,7 +65,7 @@ def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResu
 def sample_search(
     state: Any, step: Step, real: Any, rules: Rules, sampling: Sampling, noise: Any
 ) -> SearchResult:
-    """Draw a token at every step until every study is finished.
+    """Sample a token at every step until every study is finished.
 
     Log-probabilities are the model's own, at temperature 1 and over all words. Without
     ``top_k`` every step sorts the vocabulary.
@@ -81,10 +75,10 @@ def sample_search(
     state, step, real, rules
         As for :func:`greedy_search`.
     sampling : Sampling
-        Its seed is not read: ``noise`` is all that is random.
+        Its seed is not used here: all chance comes from ``noise``.
     noise : tensor, shape (batch, maximum_length), float32
-        Uniform in [0, 1): one number a study and step, so that a study's caption depends on no
-        other study.
+        Uniform in [0, 1): one number for each study and step, so that a study's caption depends
+        on no other study.
 
     Returns
     -------
@@ -92,7 +86,7 @@ def sample_search(
         With one beam.
     """
 
-    def drawn(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
+    def sampled(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
         vocabulary = logits.shape[1]
         width = min(sampling.top_k or vocabulary, vocabulary)
         gains, tokens = continuations(logits, carried["tokens"], time, rules, width)
@@ -103,7 +97,7 @@ def sample_search(
         )
 
     noise = ops.convert_to_tensor(noise, dtype="float32")
-    return _search(state, step, real, rules, drawn, {"noise": noise})
+    return _search(state, step, real, rules, sampled, {"noise": noise})
 
 
 def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
@@ -123,10 +117,10 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
     """
     weights = ops.softmax(gains / sampling.temperature, axis=-1)
     before = ops.cumsum(weights, axis=-1) - weights
-    # A word belongs to the nucleus where those before it do not fill it; the first always does.
+    # A word belongs to the nucleus if those before it have less than top_p; the first always does.
     weights = ops.where(before < sampling.top_p - 1e-6, weights, 0.0)
     upto = ops.cumsum(weights, axis=-1)
-    # Below 1 by more than float32 rounds, so that there always is a column beyond.
+    # Below 1 by more than the rounding of float32, so that a column is always found.
     level = ops.minimum(noise, 1 - 1e-6)[:, None] * upto[:, -1:]
     return ops.sum(ops.cast(upto <= level, "int32"), axis=-1)
 

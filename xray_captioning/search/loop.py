@@ -1,4 +1,4 @@
-"""The loop every search runs: a whole batch a step, until every study is done."""
+"""The loop of every search: one step of the whole batch at a time, until all studies are done."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from xray_captioning.backend import keras, ops
 Step = Callable[[Any, Any], tuple[Any, Any]]
 Carried = dict[str, Any]
 
-_SHRINK_FROM = 64  # studies; a smaller batch gains less than its second loop costs to compile
-_SHRINK_TO = 4  # a quarter
+# A batch of so many studies is reduced to its unfinished ones when only a quarter is left. In a
+# smaller batch that gains less than the second loop costs to compile.
+_SHRINK_FROM = 64
+_SHRINK_DIVISOR = 4
 
 
 class SearchResult(NamedTuple):
@@ -28,8 +30,9 @@ class SearchResult(NamedTuple):
     gains : tensor, shape (batch, beams, time), float32
         Natural logarithm of each token's probability given those before it; zeros after the end.
     attention : tensor, shape (batch, time, regions), float32
-        Where the decoder looked for each token of the best caption, what its state holds as
-        ``"attention"``; it means nothing after the end. Zero regions where it does not attend.
+        Weight of each region for each token of the best caption: what the decoder's state holds
+        as ``"attention"``. Values after the end mean nothing. There are no regions where the
+        decoder does not attend to any.
     """
 
     tokens: Any
@@ -44,15 +47,16 @@ def run_until_done(
 ) -> Carried:
     """Repeat a step until every study is done, or the captions are as long as they may be.
 
-    Of a large batch the last quarter goes on alone, so that a few long captions do not hold it.
+    When three quarters of a large batch are finished, the loop continues with the unfinished
+    studies alone, so that a few long captions do not cost a step of the whole batch each.
 
     Parameters
     ----------
     advance : callable
         ``advance(time, carried) -> time + 1, carried``, for any number of studies.
     carried : dict of nested tensors
-        Every leaf has a leading batch axis; ``"done"`` is (batch,) bool. What is under
-        ``"state"`` is not given back.
+        Every leaf has a leading batch axis; ``"done"`` is (batch,) bool. The ``"state"`` is not
+        part of the result.
     maximum_length : int
 
     Returns
@@ -68,7 +72,7 @@ def run_until_done(
         return going
 
     batch = carried["done"].shape[0]
-    few = batch // _SHRINK_TO if batch >= _SHRINK_FROM else 0
+    few = batch // _SHRINK_DIVISOR if batch >= _SHRINK_FROM else 0
     time = ops.convert_to_tensor(0, "int32")
     time, carried = ops.while_loop(more_than(few), advance, (time, carried))
     state = carried.pop("state")
@@ -82,14 +86,14 @@ def run_until_done(
     del last["state"]
 
     def put_back(whole: Any, part: Any) -> Any:
-        # TensorFlow refuses to write nothing into nothing: a decoder that attends to no region.
+        # TensorFlow cannot update an empty array: the attention of a decoder without any.
         return ops.scatter_update(whole, rows[:, None], part) if 0 not in whole.shape else whole
 
     return keras.tree.map_structure(put_back, carried, last)
 
 
 def attention_of(state: Any, token: Any) -> Any:
-    """Return where a decoder just looked, (rows, regions), for the tokens (rows,) it read."""
+    """Return a decoder's weights (rows, regions) of the step in which it read tokens (rows,)."""
     if isinstance(state, dict) and "attention" in state:
         return ops.cast(state["attention"], "float32")
     return ops.zeros((token.shape[0], 0), dtype="float32")

@@ -1,4 +1,4 @@
-"""What a search may say next, and how likely it is."""
+"""The tokens that may come next in a caption, and their probabilities."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 from xray_captioning.backend import ops
 
 IMPOSSIBLE = -1e9
-_BLOCK = 64  # tokens; near the square root of a vocabulary divided by a few candidates
+_BLOCK = 64  # tokens; near the square root of (vocabulary / candidates), where the work is least
 
 
 class Rules(NamedTuple):
-    """What every search needs to know of the vocabulary and the caption's form.
+    """Special tokens, and the rules that every caption keeps.
 
     Attributes
     ----------
@@ -35,8 +35,9 @@ class Rules(NamedTuple):
 def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int) -> tuple[Any, Any]:
     """Return the likeliest tokens that the rules allow, the likeliest first.
 
-    The vocabulary is read as seldom as possible: what is forbidden is a short list, and asking
-    for as many more candidates as it is long leaves enough of them.
+    Reading the whole vocabulary is slow, so forbidden tokens are not masked in it. Instead, as
+    many additional candidates are taken as there are forbidden tokens; enough allowed ones then
+    remain.
 
     Parameters
     ----------
@@ -72,8 +73,8 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
 def largest(values: Any, k: int) -> tuple[Any, Any]:
     """Return the ``k`` largest of each row and where they are, as ``top_k`` does, but faster.
 
-    The k largest numbers lie in the k blocks with the largest maxima, and a maximum over blocks
-    is one pass that a processor does many numbers at a time.
+    The k largest numbers lie in the k blocks with the largest maxima, and a processor finds the
+    maxima of many blocks at a time.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from xray_captioning.backend import keras
 from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.config import Config, TrainingConfig
-from xray_captioning.data.batches import (
-    Batches,
+from xray_captioning.data.datasets import (
+    BatchDataset,
     Inputs,
     caption_batch,
     caption_lengths,
@@ -129,13 +129,13 @@ def _batches(
     config: Config,
     encoder: Encoder,
     cache: str | Path,
-) -> Batches:
+) -> BatchDataset:
     training = name == "train"
     texts = training_texts(studies, config)
     tokens = tokenizer.encode_batch(texts, config.text.maximum_length)
     inputs = _inputs(study_images(studies, config), config, encoder, cache, training)
     options = config.training
-    return Batches(
+    return BatchDataset(
         caption_batch(inputs, tokens, labels if options.finding_weight else None),
         len(studies),
         options.batch_size,
@@ -159,7 +159,7 @@ def _inputs(
 
 def _fit(
     captions: Any,
-    data: dict[str, Batches],
+    data: dict[str, BatchDataset],
     out: Path,
     config: Config,
     encoder: Encoder,
@@ -248,7 +248,7 @@ def compile_model(
 
 def fit(
     model: Any,
-    data: dict[str, Batches],
+    data: dict[str, BatchDataset],
     out: Path,
     training: TrainingConfig,
     callbacks: Sequence[Any] = (),

@@ -16,7 +16,7 @@ import numpy as np
 
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import Config
-from xray_captioning.data.batches import Batches, finding_batch, pixel_inputs
+from xray_captioning.data.datasets import BatchDataset, finding_batch, pixel_inputs
 from xray_captioning.data.features import Array
 from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
 from xray_captioning.data.studies import with_images
@@ -113,7 +113,7 @@ def _rows(studies: pd.DataFrame, ids: Sequence[str]) -> Array:
 
 def _datasets(
     studies: pd.DataFrame, labels: Labels, config: Config, split: Split, cache: str | Path
-) -> dict[str, Batches]:
+) -> dict[str, BatchDataset]:
     image = config.image
     images = study_images(studies, config)
     pixels = cached_pixels(images, config, cache)
@@ -129,7 +129,7 @@ def _datasets(
         )
         make = finding_batch(inputs, labels[rows])
         seed = config.encoder_training.seed if name == "train" else None
-        data[name] = Batches(make, len(rows), config.encoder_training.batch_size, seed)
+        data[name] = BatchDataset(make, len(rows), config.encoder_training.batch_size, seed)
     return data
 
 
@@ -142,7 +142,7 @@ def _odds(labels: Labels) -> Array:
 
 def _measure(
     model: Any,
-    data: dict[str, Batches],
+    data: dict[str, BatchDataset],
     labels: Labels,
     studies: pd.DataFrame,
     split: Split,
@@ -158,7 +158,7 @@ def _measure(
     return classification_table(names, truth, model.predict(data["test"], verbose=0), thresholds)
 
 
-def _counts(studies: pd.DataFrame, data: dict[str, Batches]) -> dict[str, Any]:
+def _counts(studies: pd.DataFrame, data: dict[str, BatchDataset]) -> dict[str, Any]:
     sizes = {f"{name}_studies": batches.studies for name, batches in data.items()}
     return {"data": {"digest": data_digest(studies), **sizes}}
 

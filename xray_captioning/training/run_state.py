@@ -13,7 +13,7 @@ import numpy as np
 
 from xray_captioning.backend import keras
 from xray_captioning.config import Config
-from xray_captioning.data.batches import Batches
+from xray_captioning.data.datasets import BatchDataset
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_path, atomic_write
@@ -35,7 +35,7 @@ class RunState(keras.callbacks.Callback):
     Parameters
     ----------
     folder : Path
-    dataset : Batches
+    dataset : BatchDataset
         Its epoch is set, so that the order of batches depends on it.
     monitor : str
         Name of the loss that decides which epoch is best.
@@ -43,7 +43,7 @@ class RunState(keras.callbacks.Callback):
         Epochs without improvement before training stops.
     """
 
-    def __init__(self, folder: Path, dataset: Batches, monitor: str, patience: int) -> None:
+    def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int) -> None:
         super().__init__()
         self.folder, self.dataset = folder, dataset
         self.monitor, self.patience = monitor, patience

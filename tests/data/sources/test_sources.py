@@ -453,7 +453,7 @@ def test_unknown_places(tmp_path):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     name=st.sampled_from(
@@ -509,8 +509,13 @@ def test_reading_imports_no_model():
 # --- real files
 
 
-def test_real_kaggle_tables(shared_data):
-    studies = read_studies(shared_data / "iu")
+@pytest.fixture(scope="module")
+def real_kaggle(shared_data):
+    return read_studies(shared_data / "iu")
+
+
+def test_real_kaggle_tables(real_kaggle):
+    studies = real_kaggle
     summary = summarise(studies)
     assert (summary["studies"], summary["images_named"]) == (3851, 7466)
     assert summary["views"] == {"frontal": 3818, "lateral": 3648}
@@ -520,7 +525,7 @@ def test_real_kaggle_tables(shared_data):
     assert [os.path.basename(path) for path in hundred] == ["CXR100_IM-0002-2001.png"]
 
 
-def test_real_archive(shared_data):
+def test_real_archive(shared_data, real_kaggle):
     studies = read_studies(shared_data / "iu" / "ecgen-radiology.tgz")
     summary = summarise(studies)
     assert summary["studies"] == 3955
@@ -528,7 +533,7 @@ def test_real_archive(shared_data):
     assert summary["images_a_study"] == histogram
     assert len(with_images(studies)) == 8
     # the archive and the Kaggle tables tell the same
-    tables = read_studies(shared_data / "iu").set_index("study_id")
+    tables = real_kaggle.set_index("study_id")
     both = studies.set_index("study_id").loc[tables.index]
     same = [a == b for a, b in zip(both["findings"], tables["findings"], strict=True)]
     assert np.mean(same) > 0.95

@@ -1,4 +1,8 @@
-"""Compressed frames of DICOM files, looked at before anything decodes them."""
+"""Checks of the compressed frame of a DICOM file, before anything decodes it.
+
+The decoders believe the frame where it contradicts the file's header, and pydicom's RLE decoder
+unpacks a segment however long it becomes.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,11 @@ from typing import Any
 
 from xray_captioning.data.containers import JPEG_FRAMES
 
-_FRAMES = JPEG_FRAMES | {0xF7}  # JPEG-LS, too
+_FRAMES = JPEG_FRAMES | {0xF7}  # the last is that of JPEG-LS
 
 
 def can_decode(syntax: Any, bits: int) -> bool:
-    """Tell whether something installed decodes a transfer syntax.
-
-    Parameters
-    ----------
-    syntax : pydicom.uid.UID
-    bits : int
-        Stored bits of a sample.
-    """
+    """Tell whether something installed decodes a transfer syntax with so many stored bits."""
     from pydicom.pixels import get_decoder
     from pydicom.uid import JPEGExtended12Bit
 
@@ -63,12 +60,6 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
 
 def check_rle(frame: bytes, pixels: int) -> None:
     """Refuse segments that overlap or unpack to more than their plane: two bytes may become 128.
-
-    Parameters
-    ----------
-    frame : bytes
-    pixels : int
-        Of the image.
 
     Raises
     ------

@@ -18,12 +18,7 @@ DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs",))
 
 
 def is_available(uid: str) -> bool:
-    """Tell whether frames of a transfer syntax can be decoded here.
-
-    Parameters
-    ----------
-    uid : str
-    """
+    """Tell whether frames of a transfer syntax can be decoded here."""
     return uid in SYNTAXES and find_spec("imagecodecs") is not None
 
 
@@ -35,7 +30,7 @@ def decode_frame(frame: bytes, runner: Any) -> bytearray:
     frame : bytes
         JPEG, ITU-T T.81.
     runner : pydicom.pixels.decoders.base.DecodeRunner
-        Is told what the pixels look like.
+        Receives the layout of the pixels.
 
     Returns
     -------
@@ -45,7 +40,7 @@ def decode_frame(frame: bytes, runner: Any) -> bytearray:
     Raises
     ------
     RuntimeError
-        From imagecodecs: the frame is damaged. What is cut off is filled up without a word.
+        From imagecodecs: the frame is damaged. A cut frame is filled up and nothing reported.
     """
     from imagecodecs import jpeg8_decode
 
@@ -59,6 +54,6 @@ def decode_frame(frame: bytes, runner: Any) -> bytearray:
 
 @cache
 def add_plugin() -> None:
-    """Tell pydicom of this plugin, once; not for several threads at a time."""
+    """Register this plugin with pydicom, once; to be called by one thread at a time."""
     for syntax in SYNTAXES:
         get_decoder(syntax).add_plugin("imagecodecs", (__name__, decode_frame.__name__))

@@ -1,7 +1,7 @@
 """DICOM files to float32 pixels as a radiologist sees them: windowed, with bone in white.
 
 Only the elements named here are read. No patient field is kept, logged or returned, and no message
-repeats what a file says: any of its texts may hold a name.
+quotes a file, because any of its texts may contain a name.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import io
 import logging
 import os
-import re
 import threading
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.containers import check_jpeg
+from xray_captioning.data.containers import check_jpeg, check_size
 from xray_captioning.data.dicom.frames import can_decode, check_rle, coded_shape
+from xray_captioning.data.views import named_view
 from xray_captioning.errors import ImageError, MissingExtraError
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
@@ -53,36 +53,23 @@ _ELEMENTS = (
 _VIEW_POSITION = 0x00185101
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_FRONTAL = frozenset(("AP", "PA", "FRONTAL"))
-_LATERAL = frozenset(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"))
-_NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 _LARGEST_LEAD = 1 << 24  # bytes that may precede the view position in a deflated file
-_pydicom_at_work = threading.Lock()
+_pydicom_lock = threading.Lock()
 
 
 def is_dicom(data: bytes) -> bool:
-    """Tell whether bytes begin as a DICOM file does.
-
-    Parameters
-    ----------
-    data : bytes
-        At least the first 132 bytes of the file.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether bytes, at least the first 132 of a file, begin as a DICOM file does."""
     return data[128:PREAMBLE] == b"DICM"
 
 
 def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float32]:
     """Decode the bytes of a DICOM file with one frame.
 
-    Grey: the stored values go through the modality LUT or the rescale slope and intercept, then
-    through the first VOI LUT or window if there is one; what comes out is scaled by its own least
-    and greatest value, so that with or without a window the whole range is used. MONOCHROME1 is
-    inverted, so that bone is white; padding does not count and is black. Colour becomes RGB,
-    divided by the greatest value of its depth. Overlays and presentation LUTs are ignored.
+    Grey: the modality LUT or the rescale slope and intercept is applied to the stored values, then
+    the first VOI LUT or window if there is one. The result is scaled by its own least and greatest
+    value, so that the whole range is used with or without a window. MONOCHROME1 is inverted, so
+    that bone is white; padding does not count and is black. Colour becomes RGB, divided by the
+    greatest value of its depth. Overlays and presentation LUTs are ignored.
 
     Parameters
     ----------
@@ -119,12 +106,12 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
             return _unit(dataset)
     except (ImageError, MissingExtraError):
         raise
-    except Exception:  # of any kind: pydicom trusts what it reads
-        # Without the cause, whose message may quote the file.
+    except Exception:  # of any kind, because pydicom trusts what it reads
+        # "from None" leaves out the cause, whose message may quote the file.
         raise ImageError(f"{name}: is truncated or damaged DICOM; get it again") from None
 
 
-def view_of(source: str | os.PathLike[str] | bytes) -> Literal["frontal", "lateral", "unknown"]:
+def view_of(source: str | os.PathLike[str] | bytes) -> str:
     """Return the view that a DICOM file names, without reading its pixels.
 
     Parameters
@@ -136,7 +123,7 @@ def view_of(source: str | os.PathLike[str] | bytes) -> Literal["frontal", "later
     -------
     {'frontal', 'lateral', 'unknown'}
         'unknown' for oblique and decubitus views, where View Position (0018,5101) is absent or
-        says anything else, and for whatever is no readable DICOM file.
+        has any other value, and for anything that is no readable DICOM file.
 
     Raises
     ------
@@ -149,19 +136,11 @@ def view_of(source: str | os.PathLike[str] | bytes) -> Literal["frontal", "later
                 return "unknown"
             _require_pydicom()
             with _quiet():
-                return _view(str(_read(file, _LARGEST_LEAD, _VIEW_POSITION).ViewPosition))
+                return named_view(str(_read(file, _LARGEST_LEAD, _VIEW_POSITION).ViewPosition))
     except MissingExtraError:
         raise
-    except Exception:  # a hint only: reading the pixels will say what is wrong
+    except Exception:  # the view is only a hint; reading the pixels will tell what is wrong
         return "unknown"
-
-
-def _view(position: str) -> Literal["frontal", "lateral", "unknown"]:
-    words = set(re.findall("[A-Z]+", position.upper()))
-    frontal, lateral = bool(words & _FRONTAL), bool(words & _LATERAL)
-    if frontal == lateral or _NEITHER.search(position.upper()):
-        return "unknown"
-    return "frontal" if frontal else "lateral"
 
 
 def _require_pydicom() -> None:
@@ -177,10 +156,10 @@ def _require_pydicom() -> None:
 def _quiet() -> Iterator[None]:
     """Hold back pydicom's warnings and log, which may quote the file.
 
-    One thread at a time: both settings belong to the whole process.
+    One thread at a time, because both settings belong to the whole process.
     """
     log = logging.getLogger("pydicom")
-    with _pydicom_at_work, warnings.catch_warnings(), np.errstate(all="ignore"):
+    with _pydicom_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         before = log.level
         log.setLevel(logging.CRITICAL + 1)  # its children's as well
@@ -218,12 +197,12 @@ def _inflated(data: bytes, most: int, whole: bool) -> bytes:
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     content = inflater.decompress(data, most)
     if whole and not inflater.eof:
-        raise ValueError("the deflated data are cut or inflate beyond all measure")
+        raise ValueError("the deflated data are cut or inflate to too much")
     return content
 
 
 def _check(dataset: Any, name: str, max_pixels: float) -> None:
-    """Refuse what cannot be decoded, or should not be, before it is."""
+    """Refuse, before decoding, what cannot or should not be decoded."""
     if not dataset.get("PixelData") or not dataset.get("Rows") or not dataset.get("Columns"):
         raise ImageError(
             f"{name}: is DICOM without an image, or cut before it; get it again or take it out"
@@ -231,7 +210,7 @@ def _check(dataset: Any, name: str, max_pixels: float) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ImageError(f"{name}: holds {frames} frames; export one frame as a file of its own")
-    _check_size(dataset.Rows, dataset.Columns, name, max_pixels)
+    check_size(dataset.Rows, dataset.Columns, name, max_pixels)
     grey, colour = (dataset.PhotometricInterpretation in kinds for kinds in (_GREY, _COLOUR))
     samples = 1 if grey else 3
     if not (grey or colour) or dataset.SamplesPerPixel != samples:
@@ -240,14 +219,6 @@ def _check(dataset: Any, name: str, max_pixels: float) -> None:
         raise ImageError(f"{name}: has pixels of neither 8 nor 16 bits; export it as PNG")
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         _check_compressed(dataset, name, max_pixels)
-
-
-def _check_size(rows: int, columns: int, name: str, max_pixels: float) -> None:
-    if rows * columns > max_pixels:
-        raise ImageError(
-            f"{name}: {columns} x {rows} pixels are more than the limit of {max_pixels:,.0f}; "
-            "shrink it, or raise the limit"
-        )
 
 
 def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
@@ -268,7 +239,7 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
     if syntax in JPEGTransferSyntaxes:
         check_jpeg(frame)  # decoders fill up what is cut off
     rows, columns, samples, bits = coded_shape(frame)
-    _check_size(rows, columns, name, max_pixels)
+    check_size(rows, columns, name, max_pixels)
     if (rows, columns, samples) != (dataset.Rows, dataset.Columns, dataset.SamplesPerPixel):
         raise ValueError("the compressed image is of another shape than the header says")
     if bits > dataset.BitsAllocated:

@@ -1,1 +1,1 @@
-"""One reader a source, one table of studies for all."""
+"""A reader for each source, and one table of studies for all."""

@@ -9,41 +9,27 @@ References
 from pathlib import Path
 
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import UNKNOWN, VIEWS, Study, text_or_none, unique_problems
+from xray_captioning.data.sources.source import Source, sections
+from xray_captioning.data.studies import Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, read_table
+from xray_captioning.data.views import named_view
 
 REPORTS, PROJECTIONS = TABLES = ("indiana_reports.csv", "indiana_projections.csv")
 IMAGE_FOLDER = "images/images_normalized"
 
 
-def read(folder: Path, finder: ImageFinder) -> list[Study]:
+def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the studies of a folder that holds both tables.
 
-    An image whose study has no report is kept, as a study without text.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds `TABLES`.
-    finder : ImageFinder
-        Finds the images, under their Open-i names too.
-
-    Returns
-    -------
-    list of Study
-        In the order of the reports.
-
-    Raises
-    ------
-    DataError
-        If a table cannot be read or lacks a column.
+    The path may also be one of the two tables. An image whose study has no report is kept, as a
+    study without text. Images are found under their Open-i names, too.
     """
+    folder = path if path.is_dir() else path.parent
     reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))
     projections: dict[str, dict[str, str]] = {}
     for row in read_table(folder / PROJECTIONS, ("uid", "filename", "projection")):
-        view = row["projection"].strip().lower()
         names = projections.setdefault(row["uid"].strip(), {})
-        names[row["filename"].strip()] = view if view in VIEWS else UNKNOWN
+        names[row["filename"].strip()] = named_view(row["projection"])
     described = {row["uid"].strip() for row in reports}
     bare = [{"uid": uid} for uid in projections if uid not in described]
     return [_study(row, projections, finder) for row in [*reports, *bare]]
@@ -56,10 +42,10 @@ def _study(row: Row, projections: dict[str, dict[str, str]], finder: ImageFinder
         study_id=study_id,
         images=[finder.by_key(name, IMAGE_FOLDER) for name in views],
         views=list(views.values()),
-        indication=text_or_none(row.get("indication")),
-        comparison=text_or_none(row.get("comparison")),
-        findings=text_or_none(row.get("findings")),
-        impression=text_or_none(row.get("impression")),
         problems=unique_problems(row.get("problems", "").split(";")),
         mesh=text_or_none(row.get("mesh")),
+        **sections(row),
     )
+
+
+SOURCE = Source("kaggle", TABLES, read, needs_all=True, reads_folder=True)

@@ -1,4 +1,4 @@
-"""Where the image files of a source are, whatever they were renamed to on the way."""
+"""Finds the image files of a source, also under the names that other editions give them."""
 
 from __future__ import annotations
 
@@ -49,12 +49,11 @@ class ImageFinder:
     folder : Path
         The source's folder.
     image_dir : Path or None
-        Where else to look, and first.
+        Another folder, searched first.
     """
 
     def __init__(self, folder: Path, image_dir: Path | None = None) -> None:
-        self.folder = folder
-        self.image_dir = image_dir
+        self.folder, self.image_dir = folder, image_dir
 
     def by_key(self, name: str, home: str, unique: bool = False) -> str:
         """Find an image anywhere below the folders, under any of its names.
@@ -66,7 +65,7 @@ class ImageFinder:
         home : str
             The folder, relative to the source's, where the image would be expected.
         unique : bool
-            Whether two files of that key are two images, of which neither is taken.
+            Take no file where several have that key, because they may be different images.
 
         Returns
         -------

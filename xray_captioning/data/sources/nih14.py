@@ -1,7 +1,8 @@
 """NIH ChestX-ray14: images with labels, and short reports rendered from those labels.
 
-The labels were mined from reports that are not public and are noisy; a rendered text says what
-the labels say and nothing else, and is marked so that nobody takes it for a radiologist's.
+The labels were extracted by a program from reports that are not public, and are noisy. A rendered
+text contains what the labels contain and nothing else, and is marked so that nobody takes it for a
+radiologist's.
 
 References
 ----------
@@ -14,9 +15,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.sources.source import Source, image_rows
 from xray_captioning.data.studies import FRONTAL, Study
-from xray_captioning.data.table import read_table
-from xray_captioning.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ STATEMENTS = {
     "Pneumonia": "There is pneumonia.",
     "Pneumothorax": "There is a pneumothorax.",
 }
-# Said where the label is absent: the organs every report speaks about.
+# Written where the label is absent, because nearly every report mentions these organs.
 DENIALS = {
     "Cardiomegaly": "The heart size is normal.",
     "Effusion": "No pleural effusion.",
@@ -57,30 +57,12 @@ NAMES = {
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read a table of labels; there is no text.
 
-    Parameters
-    ----------
-    path : Path
-        A ``Data_Entry*.csv``.
-    finder : ImageFinder
-        Finds the images by stem, as .png or .jpg.
-
-    Returns
-    -------
-    list of Study
-        One an image, with its stem as study_id and all views frontal. `problems` are the
-        labels as they are spelled; "No Finding" is an empty list.
-
-    Raises
-    ------
-    DataError
-        If the table cannot be read, lacks a column, or names no image in some row.
+    Each image is a study, with its stem as study_id; all views are frontal. Images are found by
+    their stem, as .png or .jpg. `problems` are the labels as they are spelled; "No Finding" is an
+    empty list.
     """
     studies = []
-    rows = read_table(path, ("image index", "finding labels", "patient id"))
-    for number, row in enumerate(rows, start=1):
-        name = row["image index"].strip()
-        if not name:
-            raise DataError(f"{path}, data row {number}: names no image; remove the row")
+    for name, _, row in image_rows(path, ("image index", "finding labels", "patient id")):
         labels = dict.fromkeys(label.strip() for label in row["finding labels"].split("|"))
         studies.append(
             Study(
@@ -94,11 +76,14 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     return studies
 
 
+SOURCE = Source("nih14", ("Data_Entry*.csv",), read)
+
+
 def render_captions(studies: pd.DataFrame) -> pd.DataFrame:
     """Write findings and impression from labels, for studies that have neither.
 
-    An absent label counts as denied, which is more than the labels know; use the texts to
-    exercise a captioner and not to judge one.
+    An absent label counts as denied, which is more than the labels tell. Use the texts to try a
+    captioner out, not to evaluate one.
 
     Parameters
     ----------
@@ -123,9 +108,9 @@ def render_captions(studies: pd.DataFrame) -> pd.DataFrame:
 
 
 def _findings(labels: list[str]) -> str:
-    said = [STATEMENTS.get(label, f"There is {_name(label)}.") for label in labels]
+    stated = [STATEMENTS.get(label, f"There is {_name(label)}.") for label in labels]
     denied = [text for label, text in DENIALS.items() if label not in labels]
-    return " ".join(said + ([] if labels else ["The lungs are clear."]) + denied)
+    return " ".join(stated + ([] if labels else ["The lungs are clear."]) + denied)
 
 
 def _impression(labels: list[str]) -> str:

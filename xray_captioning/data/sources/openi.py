@@ -16,49 +16,25 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.sources.source import Source, sections
 from xray_captioning.data.studies import UNKNOWN, Study, text_or_none, unique_problems
 from xray_captioning.errors import DataError
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-ARCHIVE_SUFFIXES = (".tgz", ".tar.gz")
+ARCHIVES = (".tgz", ".tar.gz")
 MAX_REPORT_BYTES = 10_000_000  # a real one has about 10 kB
 _NUMBER = re.compile(r"(?:CXR)?(\d+)$")
-
-
-def report_files(folder: Path) -> list[Path]:
-    """List the XML files of a folder, or else of the folders in it."""
-    return _visible(folder.glob("*.xml")) or _visible(folder.glob("*/*.xml"))
-
-
-def archives(folder: Path) -> list[Path]:
-    """List the archives in a folder."""
-    return _visible(p for p in folder.iterdir() if p.name.lower().endswith(ARCHIVE_SUFFIXES))
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read Open-i reports.
 
-    The view of an image is not in the XML, so it is 'unknown'. Nothing is written to disk.
-
-    Parameters
-    ----------
-    path : Path
-        A folder of XML files, a folder that holds such a folder or one archive of it, an
-        archive, or one XML file.
-    finder : ImageFinder
-        Finds the images, under their Kaggle names too.
-
-    Returns
-    -------
-    list of Study
-        In the order of their numbers.
-
-    Raises
-    ------
-    DataError
-        If a file is damaged, malformed, no report, or defines XML entities.
+    The path is a folder of XML files, a folder that holds such a folder or one archive of it, an
+    archive, or one XML file. Nothing is written to disk, and XML entities are refused. Studies are
+    in the order of their numbers. The view of an image is not in the XML, so it is 'unknown';
+    images are found under their Kaggle names, too.
     """
     studies = [_study(content, name, finder) for name, content in read_contents(path)]
     return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))
@@ -67,16 +43,14 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
 def read_contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the name and bytes of every report."""
     if path.is_dir():
-        files = report_files(path)
-        packed = archives(path)
-        if not files and len(packed) == 1:
-            yield from _archived(packed[0])
-            return
-    elif path.suffix.lower() == ".xml":
-        files = [path]
+        files = _visible(path.glob("*.xml")) or _visible(path.glob("*/*.xml"))
+        archives = [p for p in _visible(path.iterdir()) if p.name.lower().endswith(ARCHIVES)]
+        archive = archives[0] if not files and len(archives) == 1 else None
     else:
-        yield from _archived(path)
-        return
+        is_report = path.suffix.lower() == ".xml"
+        files, archive = ([path], None) if is_report else ([], path)
+    if archive:
+        yield from _archived(archive)
     for file in files:
         try:
             yield str(file), file.read_bytes()
@@ -102,11 +76,11 @@ def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
     root = parse_report(content, name)
-    sections: dict[str, str | None] = {}
+    texts: dict[str, str] = {}
     for element in root.iter("AbstractText"):  # the first with a label counts
         label = element.get("Label", "").lower()
-        sections.setdefault(label, text_or_none("".join(element.itertext())))
-    if not sections and root.tag != "eCitation":
+        texts.setdefault(label, "".join(element.itertext()))
+    if not texts and root.tag != "eCitation":
         raise DataError(f"{name}: is XML but no Open-i report; take it out of the folder")
     images = dict.fromkeys(element.get("id", "") for element in root.iter("parentImage"))
     major = [(element.text or "").strip() for element in root.iter("major")]
@@ -114,12 +88,9 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
         study_id=_study_id(root, name),
         images=[finder.by_key(f"{image}.png", "") for image in images if image],
         views=[UNKNOWN for image in images if image],
-        indication=sections.get("indication"),
-        comparison=sections.get("comparison"),
-        findings=sections.get("findings"),
-        impression=sections.get("impression"),
         problems=unique_problems(term.split("/")[0] for term in major),
         mesh=text_or_none(";".join(major)),
+        **sections(texts),
     )
 
 
@@ -156,3 +127,12 @@ def _study_id(root: Element, name: str) -> str:
 
 def _visible(paths: Iterator[Path]) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
+
+
+SOURCE = Source(
+    "openi",
+    ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz"),
+    read,
+    suffixes=(".xml", *ARCHIVES),
+    reads_folder=True,
+)

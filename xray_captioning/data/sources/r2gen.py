@@ -5,37 +5,22 @@ References
 .. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.sources.source import Source, read_json
 from xray_captioning.data.studies import PARTS, UNKNOWN, Study, text_or_none
 from xray_captioning.errors import DataError
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read an annotation file; the report goes to the findings.
+    """Read an annotation file: 'train', 'val' and 'test', each a list of entries.
 
-    Parameters
-    ----------
-    path : Path
-        JSON: 'train', 'val' and 'test' to entries of id, report, image_path and split.
-    finder : ImageFinder
-        Image paths are relative to its image folder.
-
-    Returns
-    -------
-    list of Study
-        In the order of the file, with their published split. A ``subject_id``, which the
-        MIMIC-CXR edition has, is the patient.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read, is not JSON or has another layout.
+    An entry has an id, a report, which becomes the findings, an image_path relative to the image
+    folder, and a split. A ``subject_id``, which the MIMIC-CXR edition has, is the patient.
     """
-    annotation = _load(path)
+    annotation = read_json(path)
     if not isinstance(annotation, dict) or not set(annotation) & set(PARTS):
         raise DataError(f"{path}: has no key train, val or test; is this an R2Gen annotation?")
     return [
@@ -43,21 +28,6 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
         for part in PARTS
         for number, entry in enumerate(_entries(annotation, part, path), start=1)
     ]
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}: is not valid JSON ({error.msg}); mend it"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not usable JSON ({error}); copy it again") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def _entries(annotation: dict[str, Any], part: str, path: Path) -> list[Any]:
@@ -68,13 +38,16 @@ def _entries(annotation: dict[str, Any], part: str, path: Path) -> list[Any]:
 
 
 def _study(entry: Any, part: str, where: str, finder: ImageFinder) -> Study:
-    missing = [key for key in ("id", "report", "image_path") if key not in _object(entry, where)]
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: is not an object with id, report and image_path")
+    missing = [key for key in ("id", "report", "image_path") if key not in entry]
     if missing:
         raise DataError(f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}")
-    split = entry.get("split", part)
+    split, report, paths = entry.get("split", part), entry["report"], entry["image_path"]
     if split not in PARTS:
         raise DataError(f"{where}: split is {split!r}; it must be train, val or test")
-    paths = entry["image_path"]
+    if report is not None and not isinstance(report, str):
+        raise DataError(f"{where}: the report is not a text")
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
         raise DataError(f"{where}: image_path must be a list of file names")
@@ -82,20 +55,10 @@ def _study(entry: Any, part: str, where: str, finder: ImageFinder) -> Study:
         study_id=str(entry["id"]),
         images=[finder.by_path(p) or str(finder.roots[0] / p) for p in paths],
         views=[UNKNOWN for _ in paths],
-        findings=text_or_none(_text(entry["report"], where)),
+        findings=text_or_none(report),
         patient_id=str(entry.get("subject_id") or ""),
         split=split,
     )
 
 
-def _object(entry: Any, where: str) -> dict[str, Any]:
-    """Return an entry that must be a JSON object."""
-    if not isinstance(entry, dict):
-        raise DataError(f"{where}: is not an object with id, report and image_path")
-    return entry
-
-
-def _text(report: Any, where: str) -> str | None:
-    if report is not None and not isinstance(report, str):
-        raise DataError(f"{where}: the report is not a text")
-    return report
+SOURCE = Source("r2gen", ("annotation.json",), read, suffixes=(".json",))

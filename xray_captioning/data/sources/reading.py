@@ -1,4 +1,4 @@
-"""Read the reports and image names of five kinds of source into one table of studies.
+"""Read the reports and image names of any known source into one table of studies.
 
 Missing texts are None. A study whose image is missing is kept: `summarise` reports it and
 `with_images` leaves it out.
@@ -7,16 +7,15 @@ Missing texts are None. A study whose image is missing is kept: `summarise` repo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources import captions, kaggle, nih14, openi, r2gen
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.nih14 import render_captions
+from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import (
     COLUMNS,
-    Study,
     format_summary,
     study_frame,
     summarise,
@@ -37,23 +36,9 @@ __all__ = [
     "with_images",
 ]
 
-READERS: dict[str, Callable[[Path, ImageFinder], list[Study]]] = {
-    "kaggle": kaggle.read,
-    "captions": captions.read,
-    "r2gen": r2gen.read,
-    "nih14": nih14.read,
-    "openi": openi.read,
-}
+# A folder is read as the first of these that it holds.
+READERS = {module.SOURCE.name: module.SOURCE for module in (kaggle, captions, r2gen, nih14, openi)}
 SOURCES = tuple(READERS)
-
-# What a folder of each source holds; the first that fits, in this order, is taken.
-PATTERNS = {
-    "kaggle": kaggle.TABLES,
-    "captions": ("captions.csv",),
-    "r2gen": ("annotation.json",),
-    "nih14": ("Data_Entry*.csv",),
-    "openi": ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz"),
-}
 
 
 def read_studies(
@@ -88,7 +73,7 @@ def read_studies(
     Returns
     -------
     pandas.DataFrame
-        One row a study, with the columns
+        One row for each study, with the columns
 
         ===================================== ===================================================
         study_id                              str: Kaggle uid, XML number, annotation id, or stem
@@ -97,7 +82,7 @@ def read_studies(
         indication, comparison, findings,     str or None
         impression
         problems                              list of str, empty for a normal study
-        mesh                                  str or None: the source's coding as it stands
+        mesh                                  str or None: the source's coding, unchanged
         patient_id                            str: the study_id where no patient is named
         split                                 'train', 'val', 'test' or None
         rendered                              bool: text made from labels
@@ -122,57 +107,26 @@ def read_studies(
         raise DataError(f"{origin}: does not exist; check the path")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: is not a folder of images; check image_dir")
-    kind = source or _detect(origin)
+    reader = READERS[source] if source else _detect(origin)
     folder = origin if origin.is_dir() else origin.parent
-    return study_frame(READERS[kind](_file(origin, kind), ImageFinder(folder, images)), origin)
+    return study_frame(reader.read(reader.to_open(origin), ImageFinder(folder, images)), origin)
 
 
-def _detect(path: Path) -> str:
-    """Return the kind of source a path is."""
-    if path.is_file():
-        return _detect_file(path)
-    for kind, patterns in PATTERNS.items():
-        found = [any(path.glob(pattern)) for pattern in patterns]
-        if all(found) if kind == "kaggle" else any(found):
-            return kind
-    others = ", ".join(p for kind in SOURCES[1:] for p in PATTERNS[kind])
+def _detect(path: Path) -> Source:
+    """Return the source that a folder holds or a file belongs to."""
+    sources, name = READERS.values(), path.name.lower()
+    if path.is_dir():
+        matches = (source for source in sources if source.is_folder(path))
+    else:
+        # The usual name of a file tells more than its ending.
+        named = [source for source in sources if source.has_name(name)]
+        ending = [source for source in sources if name.endswith(source.suffixes)]
+        matches = (source for source in named + ending)
+    if found := next(matches, None):
+        return found
+    patterns = [(" with " if s.needs_all else ", ").join(s.patterns) for s in sources]
+    endings = ", ".join(suffix for source in sources for suffix in source.suffixes)
     raise DataError(
-        f"{path}: no known source there; looked for {' with '.join(kaggle.TABLES)}, {others}"
+        f"{path}: no known source there; looked for {', '.join(patterns)}; "
+        f"a single file must end in {endings}"
     )
-
-
-def _detect_file(path: Path) -> str:
-    """Return the kind of source a file belongs to, by its name."""
-    name = path.name.lower()
-    if name in kaggle.TABLES:
-        return "kaggle"
-    if name.startswith("data_entry") and name.endswith(".csv"):
-        return "nih14"
-    suffixes = {
-        ".csv": "captions",
-        ".json": "r2gen",
-        ".xml": "openi",
-        **dict.fromkeys(openi.ARCHIVE_SUFFIXES, "openi"),
-    }
-    kind = next((kind for suffix, kind in suffixes.items() if name.endswith(suffix)), None)
-    if kind is None:
-        raise DataError(
-            f"{path}: is no known source; give a folder or a file that ends in "
-            f"{', '.join(suffixes)}"
-        )
-    return kind
-
-
-def _file(path: Path, kind: str) -> Path:
-    """Return what the reader of a kind opens: the table of a folder, or the folder."""
-    if kind == "kaggle":
-        return path if path.is_dir() else path.parent
-    if kind == "openi" or path.is_file():
-        return path
-    found = sorted(path.glob(PATTERNS[kind][0]))
-    if len(found) != 1:
-        raise DataError(
-            f"{path}: holds {len(found)} files {PATTERNS[kind][0]} where source {kind} needs one; "
-            "name the file itself"
-        )
-    return found[0]

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from xray_captioning.data.batches import (
+from xray_captioning.data.datasets import (
     AHEAD,
     STEP,
-    Batches,
+    BatchDataset,
     caption_batch,
     caption_lengths,
     feature_inputs,
@@ -22,14 +22,14 @@ def numbers(numbers, rng, index):
 
 
 def test_an_epoch_holds_every_study_once():
-    data = Batches(numbers, 23, 5, seed=1, lengths=np.arange(23) % 7)
+    data = BatchDataset(numbers, 23, 5, seed=1, lengths=np.arange(23) % 7)
     seen = [i for index in range(len(data)) for i in data[index][0]]
     assert sorted(seen) == list(range(23))
 
 
 def test_seed_and_epoch_decide_the_order():
     def epoch(seed, number):
-        data = Batches(numbers, 23, 5, seed)
+        data = BatchDataset(numbers, 23, 5, seed)
         data.epoch = number
         return [data[i] for i in range(len(data))]
 
@@ -45,12 +45,15 @@ def test_studies_of_like_length_share_a_batch():
     def spread(data):
         return np.mean([np.ptp(lengths[data[i][0]]) for i in range(len(data))])
 
-    assert spread(Batches(numbers, 800, 10, 0, lengths)) < spread(Batches(numbers, 800, 10, 0)) / 4
+    assert (
+        spread(BatchDataset(numbers, 800, 10, 0, lengths))
+        < spread(BatchDataset(numbers, 800, 10, 0)) / 4
+    )
 
 
 def test_weights_draw_studies_in_their_proportion():
     weights = np.array([1.0, 0.0, 3.0, 0.0] * 250)
-    data = Batches(numbers, 1000, 50, seed=1, weights=weights)
+    data = BatchDataset(numbers, 1000, 50, seed=1, weights=weights)
     seen = np.concatenate([data[i][0] for i in range(len(data))]).astype(int)
     assert len(seen) == 1000
     assert not np.isin(seen % 4, [1, 3]).any()
@@ -125,7 +128,7 @@ def test_the_next_batches_are_made_by_other_threads_meanwhile():
             enough.set()
         return index
 
-    data = Batches(make, 100, 5)
+    data = BatchDataset(make, 100, 5)
     assert data[0] == 0
     assert enough.wait(timeout=30)
     assert sorted(index for index, _ in made) == list(range(1 + AHEAD))
@@ -135,10 +138,10 @@ def test_the_next_batches_are_made_by_other_threads_meanwhile():
 
 
 def test_batches_made_ahead_of_an_epoch_that_is_over_are_not_served():
-    data = Batches(numbers, 40, 2, seed=1)
+    data = BatchDataset(numbers, 40, 2, seed=1)
     data[0]
     data.epoch = 1
-    fresh = Batches(numbers, 40, 2, seed=1)
+    fresh = BatchDataset(numbers, 40, 2, seed=1)
     fresh.epoch = 1
     assert [data[i] for i in range(20)] == [fresh[i] for i in range(20)]
 
@@ -148,4 +151,4 @@ def test_an_error_in_a_thread_reaches_whoever_asks():
         raise ValueError("no such image")
 
     with pytest.raises(ValueError, match="no such image"):
-        Batches(make, 10, 5)[0]
+        BatchDataset(make, 10, 5)[0]

@@ -1,4 +1,4 @@
-"""Batches for Keras, in an order that depends on the seed and the epoch only."""
+"""Training data for Keras, in an order that depends on the seed and the epoch only."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from xray_captioning.data.images import augment, normalise
 Maker = Callable[[Array, np.random.Generator, int], Any]
 Inputs = Callable[[Array, np.random.Generator], dict[str, Array]]
 Images = Sequence[Sequence[str]]
-WINDOW = 8  # batches whose studies are sorted by length together
-AHEAD = 4  # batches that are made while others are trained on
+WINDOW = 8  # so many batches are sorted by length together
+AHEAD = 4  # so many batches are prepared while others are trained on
 STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are compiled
 
 
-class Batches(keras.utils.PyDataset):
-    """Batches of study numbers, shuffled anew in each epoch.
+class BatchDataset(keras.utils.PyDataset):
+    """Batches of studies, shuffled anew in each epoch.
 
-    Asking for one batch lets two threads make the next ones, on any backend and without a second
-    process. What a batch holds depends on seed, epoch and its index alone, not on the threads.
+    While one batch is used, two threads prepare the next ones, on any backend and without a second
+    process. (Keras' own workers begin with an epoch before they tell the dataset that it began.) A
+    batch depends on seed, epoch and its index alone, not on the threads.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class Batches(keras.utils.PyDataset):
     seed : int or None
         None keeps the order.
     lengths : array, shape (studies,), optional
-        Studies of like length are put together, so that little time goes into padding.
+        Studies of similar length are put together, so that little time is lost on padding.
     weights : array, shape (studies,), optional
         An epoch then draws as many studies as there are, with replacement, in this proportion.
     """
@@ -57,7 +58,7 @@ class Batches(keras.utils.PyDataset):
 
     @property
     def epoch(self) -> int:
-        """What decides, with the seed, the order."""
+        """Number of the epoch; it decides the order, together with the seed."""
         return self._epoch
 
     @epoch.setter
@@ -71,12 +72,11 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         """Return one batch."""
-        ahead = self._ahead
         for i in range(index, min(index + 1 + AHEAD, len(self))):
-            if i not in ahead:
+            if i not in self._ahead:
                 rng = np.random.default_rng([self.seed or 0, self.epoch, i])
-                ahead[i] = self._pool.submit(self.make, self._plan[i], rng, i)
-        return ahead.pop(index).result()
+                self._ahead[i] = self._pool.submit(self.make, self._plan[i], rng, i)
+        return self._ahead.pop(index).result()
 
     def _arrange(self, epoch: int) -> list[Array]:
         order = np.arange(self.studies)
@@ -97,14 +97,11 @@ class Batches(keras.utils.PyDataset):
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def _cut(self, order: Array) -> list[Array]:
-        return [
-            order[start : start + self.batch_size]
-            for start in range(0, self.studies, self.batch_size)
-        ]
+        return np.split(order, range(self.batch_size, self.studies, self.batch_size))
 
 
 def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
-    """Return a maker of ``regions`` and ``mask`` (batch, regions) from cached feature maps.
+    """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies.
 
     Parameters
     ----------
@@ -127,17 +124,17 @@ def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
 def pixel_inputs(
     cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool
 ) -> Inputs:
-    """Return a maker of ``images`` and ``mask`` (batch, views) from cached pixels.
+    """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
 
     Parameters
     ----------
     cache : ArrayCache
         Of grey images (size, size), uint8.
-    images : sequence of sequences of str
-    views : int
+    images, views
+        As for `feature_inputs`.
     normalisation : str
     augmented : bool
-        Change the pixels a little in each epoch; never mirrored.
+        Vary the pixels a little in each epoch; they are never mirrored.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -152,7 +149,7 @@ def pixel_inputs(
 
 
 def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) -> Maker:
-    """Return a maker of (inputs, targets, weights).
+    """Return a function that makes batches of (inputs, targets, weights).
 
     Parameters
     ----------
@@ -169,7 +166,7 @@ def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) 
 
     def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:
         time = _rounded(lengths[numbers].max())
-        # Keras takes from the first two batches which axes vary, so these differ.
+        # Keras looks at the first two batches to learn which axes vary, so these must differ.
         time = longest if index == 0 else longest + STEP if (index, time) == (1, longest) else time
         given = {**inputs(numbers, rng), "tokens": tokens[numbers, :time]}
         if findings is not None:
@@ -191,7 +188,7 @@ def _rounded(length: int) -> int:
 
 
 def finding_batch(inputs: Inputs, labels: Array) -> Maker:
-    """Return a maker of (inputs, labels).
+    """Return a function that makes batches of (inputs, labels).
 
     Parameters
     ----------

@@ -1,0 +1,126 @@
+"""What makes up a source of studies, and what the readers of all sources share.
+
+A reader is a module with a `Source` of a few lines and a function that returns a list of
+`xray_captioning.data.studies.Study`; `xray_captioning.data.sources.reading` lists them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.studies import SECTIONS, Study, text_or_none
+from xray_captioning.data.table import Row, read_table
+from xray_captioning.errors import DataError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of collection: how it is recognised, and how it is read.
+
+    Parameters
+    ----------
+    name : str
+    patterns : tuple of str
+        Glob patterns of the files in a folder of this source.
+    read : callable
+        ``read(path, finder) -> list of Study`` in the order of the source. The path is the file
+        that fits the first pattern, or the folder where `reads_folder` is set; the finder tells
+        where the images are. Raises DataError if something cannot be read or is not as it must
+        be, and names the file and the place in it.
+    suffixes : tuple of str
+        Endings, in lower case, of a file that is given by itself under any name.
+    needs_all : bool
+        A folder must hold a file of every pattern; otherwise one is enough.
+    reads_folder : bool
+    """
+
+    name: str
+    patterns: tuple[str, ...]
+    read: Callable[[Path, ImageFinder], list[Study]]
+    suffixes: tuple[str, ...] = ()
+    needs_all: bool = False
+    reads_folder: bool = False
+
+    def is_folder(self, folder: Path) -> bool:
+        """Tell whether a folder holds this source."""
+        enough = all if self.needs_all else any
+        return enough(any(folder.glob(pattern)) for pattern in self.patterns)
+
+    def has_name(self, name: str) -> bool:
+        """Tell whether a file has the name that this source's files usually have."""
+        return any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
+
+    def to_open(self, path: Path) -> Path:
+        """Return what `read` takes: the path itself, or the one table in it.
+
+        Raises
+        ------
+        DataError
+            A folder holds no such table, or several.
+        """
+        if self.reads_folder or path.is_file():
+            return path
+        found = sorted(path.glob(self.patterns[0]))
+        if len(found) != 1:
+            raise DataError(
+                f"{path}: holds {len(found)} files {self.patterns[0]} where source {self.name} "
+                "needs one; name the file itself"
+            )
+        return found[0]
+
+
+def sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the sections of a report, as `Study` takes them, from texts by their names."""
+    return {name: text_or_none(texts.get(name)) for name in SECTIONS}
+
+
+def image_rows(
+    path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str, Row]]:
+    """Yield the image, the place for messages, and the whole of each row of a table.
+
+    Parameters
+    ----------
+    path : Path
+    required, optional : tuple of str
+        Columns, as `read_table` takes them; the first one names an image.
+
+    Raises
+    ------
+    DataError
+        The table cannot be read, lacks a column, or a row names no image.
+    """
+    column = required[0].split("|")[0]
+    for number, row in enumerate(read_table(path, required, optional=optional), start=1):
+        where, image = f"{path}, data row {number}", row[column].strip()
+        if not image:
+            raise DataError(f"{where}: names no image; fill it in or remove the row")
+        yield image, where, row
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, is not UTF-8 or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}: is not valid JSON ({error.msg}); mend it"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not usable JSON ({error}); copy it again") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
