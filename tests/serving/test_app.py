@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from xray_captioning.bundles.bundle import find_bundle
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.serving import app, app_pictures
+from xray_captioning.serving import app
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = str(ROOT / "streamlit_app.py")
@@ -43,13 +43,13 @@ def decoded(monkeypatch):
 @pytest.fixture
 def overlays(monkeypatch):
     """Return the pictures that are shown, as they come."""
-    real, shown = app_pictures.overlay, []
+    real, shown = app.overlay, []
 
     def recorded(view, top):
         shown.append(real(view, top))
         return shown[-1]
 
-    monkeypatch.setattr(app_pictures, "overlay", recorded)
+    monkeypatch.setattr(app, "overlay", recorded)
     return shown
 
 
