@@ -183,8 +183,8 @@ notebook.table(rows, ["studies", "impression"])
 # image or an impression were dropped. Of the 3,955 XML reports of the Indiana collection 3,208 name two
 # images, 446 one, 197 more and 104 none: they give 4,169 rows, of which 4,033 remain.
 #
-# Two rows of the same report are not independent: where rows rather than studies are split, a report stands
-# in training *and* in test. Here studies are split, by patient where the source names patients.
+# Two rows of the same report are not independent: where rows rather than studies are split, a report is in
+# training *and* in test. Here studies are split, by patient where the source names patients.
 
 # %%
 from xray_captioning.legacy.impressions import pair_images
@@ -223,7 +223,7 @@ for archive in sorted(Path(data.path).glob("*.tgz")):
 # ## Who learns from what
 #
 # A split belongs to the data, not to a run: patients are ordered by a hash of their name, without a seed,
-# so no training seed can carry a test study into training.
+# so no training seed can move a test study into training.
 
 # %%
 split = xc.split_studies(present)

@@ -13,7 +13,7 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/xray-captioning/xray_captioning/blob/main/notebooks/2_simple_encoder_decoder.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/xray-captioning/xray_captioning/blob/main/notebooks/2_simple_encoder_decoder.ipynb)
 #
-# The smallest model that writes: an encoder that has learned to see findings, and an LSTM that is told one
+# The smallest model that writes: an encoder that has learned to see findings, and an LSTM that is given one
 # vector about the study. It shows the whole recipe (findings first, captions after, measured beside
 # systems that look at no image) and what one vector cannot hold.
 #
@@ -127,8 +127,8 @@ notebook.table(rows, ["log probability", "caption"])
 # ## Is it any good?
 #
 # BLEU, ROUGE-L and CIDEr compare words. `clinical_f1` compares the findings that both texts assert, `sides`
-# whether they put them on the same side, and `distinct` is the number of different captions. Below the
-# model stand systems that look at no image (`constant`, `random`) or only for the nearest training study
+# whether they put them on the same side, and `distinct` is the number of different captions. The other
+# rows are systems that look at no image (`constant`, `random`) or only for the nearest training study
 # (`retrieval`): a model has to beat them all.
 
 # %%

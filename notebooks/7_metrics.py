@@ -145,7 +145,7 @@ plots.lines({name: curve for name, curve in curves.items() if "nltk" not in name
 # ## A model that looks, and its shuffled double
 #
 # The shipped bundle was trained on phantoms. `compare` scores it beside a dozen rows that look at no image,
-# and beside its own captions dealt to other studies: what is left then is what it says without looking. On
+# and beside its own captions given to other studies: what is left then is what it says without looking. On
 # real images this bundle knows nothing, and the table shows it.
 
 # %%
@@ -179,7 +179,7 @@ points = {
 plots.scatter(points, "BLEU-4", "clinical F1")
 
 # %% [markdown]
-# `label-oracle` is told the findings and writes them with a template: a ceiling of what findings alone can
+# `label-oracle` gets the findings and writes them with a template: a ceiling of what findings alone can
 # give, with a BLEU far from 1. Whoever tunes for BLEU moves to the right in this picture; whoever wants a
 # reader of X-rays should move up.
 #

@@ -1,5 +1,6 @@
 """What the app shows and hands out, without Streamlit."""
 
+import io
 import json
 import re
 
@@ -68,20 +69,12 @@ def test_a_bad_image_is_named_by_its_place(bad):
 
 def dicom(view):
     pydicom = pytest.importorskip("pydicom")
-    from pydicom.dataset import FileDataset, FileMetaDataset
-
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
-    file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    file.ViewPosition, file.PatientName = view, "Doe^Jane"
-    file.Rows, file.Columns, file.SamplesPerPixel = 20, 10, 1
-    file.BitsAllocated = file.BitsStored = 8
-    file.HighBit, file.PixelRepresentation = 7, 0
-    file.PhotometricInterpretation = "MONOCHROME2"
-    file.PixelData = bytes(range(200))
-    buffer = pydicom.filebase.DicomBytesIO()
-    file.save_as(buffer, enforce_file_format=True)
+    data = pydicom.Dataset()
+    data.SOPClassUID = data.SOPInstanceUID = "1.2.3"
+    data.ViewPosition, data.PatientName = view, "Doe^Jane"
+    data.set_pixel_data(np.arange(200, dtype=np.uint8).reshape(20, 10), "MONOCHROME2", 8)
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, data, enforce_file_format=True)
     return buffer.getvalue()
 
 
