@@ -6,6 +6,7 @@ an earlier notebook, or an interrupted one, left in the working folder.
 """
 
 # ruff: noqa: F401
+from xray_captioning.data.targets import study_images as images_of
 from xray_captioning.notebook.data import Data, Note, find_data, note, setup, usable
 from xray_captioning.notebook.runs import (
     captions,
@@ -21,7 +22,6 @@ from xray_captioning.notebook.samples import serving, write_captions, write_dico
 from xray_captioning.notebook.tables import (
     examples,
     image_sizes,
-    images_of,
     lateral_shares,
     legacy_constant,
     part,

@@ -72,13 +72,6 @@ def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
     return [max(rows, key=lambda row: lengths[row]) for rows in shares]
 
 
-def images_of(studies: pd.DataFrame, config: Config) -> list[list[str]]:
-    """Return the images of each study that a model looks at."""
-    from xray_captioning.data.targets import study_images
-
-    return study_images(studies, config)
-
-
 def examples(
     studies: pd.DataFrame,
     rows: Sequence[int],
