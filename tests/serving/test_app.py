@@ -126,7 +126,7 @@ def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
     monkeypatch.setattr(Captioner, "caption_features", unsure)
     page = choose(page, "Or a sample", 1)
     assert "2.5 times as far" in page.error[0].value
-    assert "%" not in re.search('<p class="xc-caption">.*?</p>', written(page))[0]
+    assert "%" not in re.search('(?s)<p class="xc-caption">.*?</p>', written(page))[0]
     assert "about 80 % were" not in written(page)
     assert "not confident" in written(page)
     assert not [box for box in page.selectbox if box.label == "Attention of"]
@@ -134,7 +134,7 @@ def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
     assert "not confident" in written(page)
     labelled(page.selectbox, "Least confidence").select(0).run()
     assert "not confident" not in written(page)
-    assert "%" not in re.search('<p class="xc-caption">.*?</p>', written(page))[0]
+    assert "%" not in re.search('(?s)<p class="xc-caption">.*?</p>', written(page))[0]
     assert [box for box in page.selectbox if box.label == "Attention of"]
 
 
