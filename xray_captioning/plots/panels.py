@@ -51,7 +51,9 @@ class Example(NamedTuple):
 
     def seen(self, word: int | None = None) -> list[View]:
         """Return the views, with the attention of one word where one is given."""
-        maps = itertools.repeat(None) if word is None else self.attention[word]  # type: ignore[index]
+        maps: Any = itertools.repeat(None)
+        if word is not None and self.attention is not None:
+            maps = self.attention[word]
         names = [*self.views, *["unknown"] * len(self.images)]
         return [
             View(f"view {i}" if name == "unknown" else name, image[..., 0], weights)
