@@ -80,6 +80,9 @@ def test_the_data_set_is_found_read_and_learned_from(kaggle, tmp_path):
 
 def check_training(config, studies, split, data, work):
     """Train a captioner, once."""
+    for size in ("auto", "full"):  # auto is full where there is a GPU
+        encoder = notebook.recipe("chexnet_attention", data, studies, size).model.encoder
+        assert encoder in ("chexnet", "phantom_cnn")
     captioner = notebook.fit_captioner(config, studies, split, data, work)
     run = notebook.run_folder(config, split, work)
     written = {path: path.stat().st_mtime_ns for path in work.rglob("*.h5")}

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import xray_captioning as xc
@@ -14,7 +16,7 @@ from xray_captioning.data.dicom.pixels import view_of
 from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.kaggle import TABLES
 from xray_captioning.data.studies import with_images
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import ConfigError, DataError, MissingExtraError
 from xray_captioning.metrics.bleu import bleu
 from xray_captioning.notebook import data as places
 from xray_captioning.notebook import samples
@@ -82,6 +84,28 @@ def test_a_download_happens_only_when_asked_for(tmp_path, monkeypatch):
     found = notebook.find_data(work=tmp_path, download=True)
     assert found == notebook.Data(tmp_path / "downloaded" / "2", "kagglehub")
     assert asked == [places.KAGGLE_DATASET]
+
+
+def test_a_download_that_cannot_be_used_is_an_error(tmp_path, monkeypatch):
+    class Hub:
+        dataset_download = staticmethod(lambda name: str(tmp_path / "empty"))
+
+    monkeypatch.setattr(places.importlib, "import_module", lambda name: Hub)
+    with pytest.raises(DataError, match="holds no Kaggle tables"):
+        notebook.find_data(work=tmp_path, download=True)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(MissingExtraError, match="needs kagglehub"):
+        places._download()
+
+
+def test_warnings_become_notes_without_a_place(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pd.option_context("display.max_colwidth", 50):
+        notebook.setup()
+        assert pd.get_option("display.max_colwidth") == 300
+    warnings.showwarning(UserWarning("beware"), UserWarning, "/tmp/somewhere.py", 1)
+    assert capsys.readouterr().out == "Please note: beware\n"
 
 
 def test_phantoms_are_drawn_once_and_announced(tmp_path, capsys):
