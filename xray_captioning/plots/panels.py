@@ -117,15 +117,9 @@ def words(example: Example, most: int = 28) -> Any:
     for place, word in enumerate(drawn):
         top = head + row * (place // COLUMNS) + TITLE / 2
         left = MARGIN + (place % COLUMNS) * (side + GAP / 2)
-        seen = example.seen(word)
-        for number, view in enumerate(seen):
-            axis = _axis(figure, left, top + number * side, side)
-            axis.imshow(overlay(view, strongest(seen)))
-            if not number:
-                _fit_title(axis, example.words[word], side)
-            if not place % COLUMNS:
-                style = {"transform": axis.transAxes, "rotation": 90, "ha": "right", "va": "center"}
-                axis.text(-0.04, 0.5, view.name, fontsize=FONT - 1.5, **style)
+        axes = [_axis(figure, left, top + number * side, side) for number in range(views)]
+        _draw_word_over_views(axes, example, word, named=place % COLUMNS == 0)
+        _fit_title(axes[0], example.words[word], side)
     return figure
 
 
@@ -157,13 +151,9 @@ def card(
     above, below = 0.75 + CARD_LINE * len(lines), 0.85 + CARD_LINE * len(small)
     height, width = above + CARD_SIDE + below, 0.96 / len(views)
     figure = Figure(figsize=(CARD_WIDTH, height), dpi=CARD_DPI)
-    for written, at, size in (
-        ([title], height - 0.28, 8),
-        (lines, height - 0.56, 11),
-        (small, CARD_LINE * (len(small) - 1) + 0.12, 8),
-    ):
-        for i, line in enumerate(written):
-            figure.text(0.03, (at - CARD_LINE * i) / height, line, size=size, parse_math=False)
+    _write_lines(figure, [title], height - 0.28, 8)
+    _write_lines(figure, lines, height - 0.56, 11)
+    _write_lines(figure, small, CARD_LINE * (len(small) - 1) + 0.12, 8)
     for i, (view, caption) in enumerate(zip(views, captions)):
         axis = figure.add_axes((0.02 + i * width, below / height, width, CARD_SIDE / height))
         axis.imshow(overlay(view, top))
@@ -172,6 +162,12 @@ def card(
     if top > 0:
         _colour_bar(figure, top, of, (below - 0.2) / height, 0.1 / height)
     return figure
+
+
+def _write_lines(figure: Any, lines: Sequence[str], at: float, size: int) -> None:
+    height = figure.get_size_inches()[1]
+    for i, line in enumerate(lines):
+        figure.text(0.03, (at - CARD_LINE * i) / height, line, size=size, parse_math=False)
 
 
 def _colour_bar(figure: Any, top: float, of: str, at: float, height: float) -> None:
@@ -197,6 +193,16 @@ def _draw_word(axis: Any, example: Example, word: int) -> None:
     axis.imshow(overlay(view, strongest(seen)))
     title = f"“{_cut(example.words[word], 0.9 * SIDE)}”\n{view.name}, {100 * view.share:.0f} %"
     axis.set_title(title, fontsize=FONT, pad=4, parse_math=False)
+
+
+def _draw_word_over_views(axes: Sequence[Any], example: Example, word: int, named: bool) -> None:
+    """Draw the attention of a word on every view, with the views' names on the left if named."""
+    seen = example.seen(word)
+    for axis, view in zip(axes, seen):
+        axis.imshow(overlay(view, strongest(seen)))
+        if named:
+            style = {"transform": axis.transAxes, "rotation": 90, "ha": "right", "va": "center"}
+            axis.text(-0.04, 0.5, view.name, fontsize=FONT - 1.5, **style)
 
 
 def _fit_title(axis: Any, word: str, side: float) -> None:
