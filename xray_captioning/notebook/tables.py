@@ -159,8 +159,8 @@ def sentences_by_truth(
 def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the scores of several texts, by name, against one reference.
 
-    A row is what :func:`xray_captioning.evaluation.systems.score_system` gives, and ``contradictions``,
-    the number of findings that one text asserts and the other denies.
+    A row is what :func:`xray_captioning.evaluation.systems.score_system` gives, and
+    ``contradictions``, the number of findings that one text asserts and the other denies.
     """
     from xray_captioning.evaluation.systems import System, score_system
     from xray_captioning.metrics.clinical import contradictions
