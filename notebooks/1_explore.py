@@ -45,8 +45,7 @@ STUDIES = 2000  # phantoms to draw where there are no data
 from collections import Counter
 
 import xray_captioning as xc
-from xray_captioning import notebook
-from xray_captioning.plots import charts, panels
+from xray_captioning import notebook, plots
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -77,7 +76,7 @@ print(format_summary(summary))
 # %%
 present = notebook.usable(studies)
 present = present.assign(reference=present["impression"].fillna("(no impression)"))
-panels.panel_figure(notebook.examples(present, notebook.telling(present, 3)))
+plots.panel(notebook.examples(present, notebook.wordiest(present, 3)))
 
 # %% [markdown]
 # ## What is there, and what is missing
@@ -91,7 +90,7 @@ from xray_captioning.data.studies import SECTIONS
 
 sections = {name: int(studies[name].notna().sum()) for name in SECTIONS}
 images = {f"{n} image{'s' * (n != '1')}": k for n, k in summary["images_a_study"].items()}
-charts.bars({"section present": sections, "images named": images, "view": summary["views"]})
+plots.bars({"section present": sections, "images named": images, "view": summary["views"]})
 
 # %% [markdown]
 # ## Sizes of images
@@ -101,7 +100,7 @@ charts.bars({"section present": sections, "images named": images, "view": summar
 
 # %%
 sizes = notebook.image_sizes(present)
-charts.histograms(
+plots.histograms(
     {"height": [size[0] for size in sizes], "width": [size[1] for size in sizes]},
     "pixels",
     unit="images",
@@ -116,7 +115,7 @@ charts.histograms(
 words = {
     name: [len(text.split()) for text in studies[name].dropna()] for name in ("findings", "impression")
 }
-charts.histograms(words, "words")
+plots.histograms(words, "words")
 
 # %% [markdown]
 # ## Words
@@ -134,13 +133,13 @@ cleaned = [xc.clean(text, "plain") for text in studies["impression"].dropna()]
 counts = Counter(word for text in cleaned for word in text.split() if word != ".")
 once = sum(number == 1 for number in counts.values())
 print(f"{len(counts):,} different words, {once:,} of them seen once")
-charts.lines(
+plots.lines(
     {"impression": sorted(counts.values(), reverse=True)}, "rank of the word", "times seen", True
 )
 
 # %%
 shown = ("no", "normal", "clear", "left", "right", "small", "large", "stable", "mild", "acute")
-charts.bars(
+plots.bars(
     {
         "the commonest words": dict(counts.most_common(10)),
         "some that carry the meaning": {word: counts[word] for word in shown if counts[word]},
@@ -162,7 +161,7 @@ from xray_captioning.findings import FINDINGS
 reports = [" ".join(filter(None, pair)) for pair in zip(studies["findings"], studies["impression"])]
 read = Counter(dict(zip(FINDINGS, (label_matrix(reports) == 1).sum(axis=0).tolist())))
 coded = dict(list(summary["problems"].items())[:14])
-charts.bars({"coded by the source": coded, "read from the words": dict(read.most_common(14))})
+plots.bars({"coded by the source": coded, "read from the words": dict(read.most_common(14))})
 
 # %% [markdown]
 # ## The same report again and again
@@ -184,8 +183,8 @@ notebook.table(rows, ["studies", "impression"])
 # image or an impression were dropped. Of the 3,955 XML reports of the Indiana collection 3,208 name two
 # images, 446 one, 197 more and 104 none: they give 4,169 rows, of which 4,033 remain.
 #
-# Two rows of the same report are not independent: where rows rather than studies are split, a report stands
-# in training *and* in test. Here studies are split, by patient where the source names patients.
+# Two rows of the same report are not independent: where rows rather than studies are split, a report is in
+# training *and* in test. Here studies are split, by patient where the source names patients.
 
 # %%
 from xray_captioning.legacy.impressions import pair_images
@@ -208,7 +207,7 @@ pairing = {
     "with one image twice": lone,
     "studies in several rows": sum(number > 1 for number in kept.values()),
 }
-charts.bars({"the pairing rule": pairing}, "rows")
+plots.bars({"the pairing rule": pairing}, "rows")
 
 # %% [markdown]
 # Where the XML reports lie beside the tables, the older project's table is rebuilt from them, row for row.
@@ -224,7 +223,7 @@ for archive in sorted(Path(data.path).glob("*.tgz")):
 # ## Who learns from what
 #
 # A split belongs to the data, not to a run: patients are ordered by a hash of their name, without a seed,
-# so no training seed can carry a test study into training.
+# so no training seed can move a test study into training.
 
 # %%
 split = xc.split_studies(present)

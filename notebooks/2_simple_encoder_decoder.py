@@ -13,7 +13,7 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/xray-captioning/xray_captioning/blob/main/notebooks/2_simple_encoder_decoder.ipynb) [![Open in Kaggle](https://kaggle.com/static/images/open-in-kaggle.svg)](https://kaggle.com/kernels/welcome?src=https://github.com/xray-captioning/xray_captioning/blob/main/notebooks/2_simple_encoder_decoder.ipynb)
 #
-# The smallest model that writes: an encoder that has learned to see findings, and an LSTM that is told one
+# The smallest model that writes: an encoder that has learned to see findings, and an LSTM that is given one
 # vector about the study. It shows the whole recipe (findings first, captions after, measured beside
 # systems that look at no image) and what one vector cannot hold.
 #
@@ -39,8 +39,7 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import notebook
-from xray_captioning.plots import charts, panels
+from xray_captioning import notebook, plots
 from xray_captioning.comparison import measure
 
 notebook.setup()
@@ -72,7 +71,7 @@ print(*(f"{name}={value}" for name, value in vars(config.model).items()), sep="\
 # %%
 encoder, findings = notebook.fit_encoder(config, studies, split, data, WORK)
 encoder_run = notebook.run_folder(notebook.encoder_recipe(config), split, WORK)
-panels.curves_figure(notebook.history(encoder_run))
+plots.curves(notebook.history(encoder_run))
 
 # %% [markdown]
 # The area under the ROC curve is the chance that a study with the finding gets a higher probability than
@@ -80,7 +79,7 @@ panels.curves_figure(notebook.history(encoder_run))
 
 # %%
 known = [row for row in findings if row["AUROC_low"] is not None]
-charts.intervals(
+plots.intervals(
     {row["finding"]: (row["AUROC"], row["AUROC_low"], row["AUROC_high"]) for row in known},
     "area under the ROC curve",
     chance=0.5,
@@ -97,7 +96,7 @@ charts.intervals(
 # %%
 captioner = notebook.fit_captioner(config, studies, split, data, WORK)
 run = notebook.run_folder(config, split, WORK)
-panels.curves_figure(notebook.history(run))
+plots.curves(notebook.history(run))
 
 # %% [markdown]
 # ## Greedy and beam search
@@ -109,8 +108,8 @@ panels.curves_figure(notebook.history(run))
 test = notebook.part(studies, split, config)
 images = notebook.images_of(test, config)
 written = {f"beam-{n}" if n > 1 else "greedy": captioner.caption(images, n) for n in (1, 3)}
-shown = notebook.telling(test)
-panels.panel_figure(notebook.examples(test, shown, written, config))
+shown = notebook.wordiest(test)
+plots.panel(notebook.examples(test, shown, written, config))
 
 # %% [markdown]
 # Log-probabilities are those of the whole caption. The other captions of the beam show what the model was
@@ -128,8 +127,8 @@ notebook.table(rows, ["log probability", "caption"])
 # ## Is it any good?
 #
 # BLEU, ROUGE-L and CIDEr compare words. `clinical_f1` compares the findings that both texts assert, `sides`
-# whether they put them on the same side, and `distinct` is the number of different captions. Below the
-# model stand systems that look at no image (`constant`, `random`) or only for the nearest training study
+# whether they put them on the same side, and `distinct` is the number of different captions. The other
+# rows are systems that look at no image (`constant`, `random`) or only for the nearest training study
 # (`retrieval`): a model has to beat them all.
 
 # %%
@@ -137,7 +136,7 @@ rows = measure(captioner, studies, split, run, Path(WORK) / "cache", "simple")
 notebook.table(rows)
 
 # %%
-charts.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(run)["intervals"])
+plots.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(run)["intervals"])
 
 # %% [markdown]
 # Points are scores on the test studies, lines their 95 % intervals; grey is what is there for comparison.

@@ -38,8 +38,7 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import notebook
-from xray_captioning.plots import charts, panels
+from xray_captioning import notebook, plots
 from xray_captioning.comparison import measure
 
 notebook.setup()
@@ -68,22 +67,22 @@ print(f"{views} views of {rows} x {columns} regions, {encoder.channels} channels
 # %%
 captioner = notebook.fit_captioner(config, studies, split, data, WORK)
 run = notebook.run_folder(config, split, WORK)
-panels.curves_figure(notebook.history(run))
+plots.curves(notebook.history(run))
 
 # %% [markdown]
 # ## Where it looks while it writes
 #
 # Above: the two views, the report and the caption. Below, for each word, the weights over both views on one
-# scale: the redder, the more attention. It is the decoder's reading, not a proof of why it wrote the word.
+# scale: the brighter, the more attention. It is the decoder's reading, not a proof of why it wrote the word.
 
 # %%
 test = notebook.part(studies, split, config)
 captions = captioner.caption(notebook.images_of(test, config), beam_size=3)
-examples = notebook.examples(test, notebook.telling(test, 3), {"beam-3": captions}, config)
-panels.words_figure(examples[0])
+examples = notebook.examples(test, notebook.wordiest(test, 3), {"beam-3": captions}, config)
+plots.words(examples[0])
 
 # %%
-panels.words_figure(examples[-1])
+plots.words(examples[-1])
 
 # %% [markdown]
 # ## Which words are read from which view?
@@ -95,10 +94,10 @@ panels.words_figure(examples[-1])
 
 # %%
 both = [row for row, views in enumerate(test["views"]) if len(set(views)) > 1]
-shares = notebook.view_shares([captions[row] for row in both])
+shares = notebook.lateral_shares([captions[row] for row in both])
 common = {word: share for word, share in shares.items() if len(word) > 3}
 ends = [*list(common.items())[:8], *list(common.items())[-8:]]
-charts.bars({"attention on the lateral view": {w: round(100 * s) for w, s in ends}}, "per cent")
+plots.bars({"attention on the lateral view": {w: round(100 * s) for w, s in ends}}, "per cent")
 
 # %% [markdown]
 # ## What if one view is hidden?
@@ -119,7 +118,7 @@ rows = measure(captioner, studies, split, run, Path(WORK) / "cache", "attention"
 notebook.table(rows)
 
 # %%
-charts.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(run)["intervals"])
+plots.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(run)["intervals"])
 
 # %% [markdown]
 # Compare `clinical_f1` and `sides` with the simple model of notebook 2: looking at regions finds more, and
@@ -129,7 +128,7 @@ charts.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(run)["i
 # The words with the sharpest attention of each study:
 
 # %%
-panels.panel_figure(examples)
+plots.panel(examples)
 
 # %% [markdown]
 # The bundle is in the run folder; `xray-captioning caption --bundle FOLDER frontal.png,lateral.png` uses it.

@@ -39,8 +39,7 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import notebook
-from xray_captioning.plots import charts, panels
+from xray_captioning import notebook, plots
 from xray_captioning.comparison import compare
 
 notebook.setup()
@@ -59,7 +58,7 @@ config = notebook.recipe("chexnet_context", data, studies, SIZE)
 split = xc.split_studies(studies, config.fractions)
 captioner = notebook.fit_captioner(config, studies, split, data, WORK)
 run = notebook.run_folder(config, split, WORK)
-panels.curves_figure(notebook.history(run))
+plots.curves(notebook.history(run))
 
 # %% [markdown]
 # For the comparison we need the model of notebook 3; it is trained here if it is not there.
@@ -67,7 +66,7 @@ panels.curves_figure(notebook.history(run))
 # %%
 plain = notebook.recipe("chexnet_attention", data, studies, SIZE)
 attention = notebook.fit_captioner(plain, studies, split, data, WORK)
-charts.lines(
+plots.lines(
     {
         "context aggregation": [row["val_loss"] for row in notebook.history(run)],
         "attention": [
@@ -86,11 +85,11 @@ test = notebook.part(studies, split, config)
 images = notebook.images_of(test, config)
 systems = {"context": captioner, "attention": attention}
 captions = {name: model.caption(images, beam_size=3) for name, model in systems.items()}
-examples = notebook.examples(test, notebook.telling(test, 4), captions, config)
-panels.words_figure(examples[0])
+examples = notebook.examples(test, notebook.wordiest(test, 4), captions, config)
+plots.words(examples[0])
 
 # %%
-panels.panel_figure(examples)
+plots.panel(examples)
 
 # %% [markdown]
 # ## Scores, and whether they differ
@@ -102,7 +101,7 @@ notebook.table(rows)
 
 # %%
 results = notebook.results(out)
-charts.scores(rows, ("BLEU-4", "clinical_f1", "sides"), results["intervals"])
+plots.scores(rows, ("BLEU-4", "clinical_f1", "sides"), results["intervals"])
 
 # %% [markdown]
 # Both models are scored on the same resamples of the test studies, so their difference has an interval of

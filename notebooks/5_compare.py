@@ -50,8 +50,7 @@ from pathlib import Path
 import numpy as np
 
 import xray_captioning as xc
-from xray_captioning import notebook
-from xray_captioning.plots import charts, panels
+from xray_captioning import notebook, plots
 from xray_captioning.comparison import compare
 from xray_captioning.evaluation.cases import choose_cases
 from xray_captioning.metrics.clinical import confusion, finding_table
@@ -90,7 +89,7 @@ notebook.table(rows, list(rows[0]))
 # %%
 runs = {name: notebook.run_folder(config, split, WORK) for name, config in configs.items()}
 losses = {name: [row["val_loss"] for row in notebook.history(run)] for name, run in runs.items()}
-charts.lines(losses, "epoch", "validation loss")
+plots.lines(losses, "epoch", "validation loss")
 
 # %% [markdown]
 # ## Scores
@@ -105,13 +104,13 @@ rows = compare(studies, split, first, out, Path(WORK) / "cache", captioners, qui
 notebook.table(rows)
 
 # %%
-charts.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(out)["intervals"])
+plots.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(out)["intervals"])
 
 # %%
 points = {
     row["system"]: (row["BLEU-4"], row["clinical_f1"]) for row in rows if row["search"] != "beam-3"
 }
-charts.scatter(points, "BLEU-4", "clinical F1")
+plots.scatter(points, "BLEU-4", "clinical F1")
 
 # %% [markdown]
 # Models with attention over regions lie at the top right. Those that see a study as one vector write as
@@ -130,7 +129,7 @@ tables = {
 }
 common = [row.finding for row in tables[PRESETS[0]] if row.support and row.finding != "No Finding"]
 f1 = [[row.f1 for row in table if row.finding in common] for table in tables.values()]
-charts.heatmap(np.array(f1), list(tables), common, "F1")
+plots.heatmap(np.array(f1), list(tables), common, "F1")
 
 # %% [markdown]
 # ## The best and the worst
@@ -150,7 +149,7 @@ print(f"{best['system']}: clinical F1 {best['clinical_f1']:.3f}")
 # %%
 images = notebook.images_of(test, config)
 written = captioner.caption(images, beam_size=1)
-panels.panel_figure(notebook.examples(test, [*good, *bad], {best["system"]: written}, config))
+plots.panel(notebook.examples(test, [*good, *bad], {best["system"]: written}, config))
 
 # %% [markdown]
 # The first two are its best studies, the last two its worst.

@@ -43,8 +43,7 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import notebook
-from xray_captioning.plots import charts, panels
+from xray_captioning import notebook, plots
 from xray_captioning.comparison import compare
 
 notebook.setup()
@@ -91,10 +90,10 @@ for name, config in configs.items():
 
 # %%
 losses = {name: [row["val_loss"] for row in notebook.history(run)] for name, run in runs.items()}
-charts.lines(losses, "epoch", "validation loss")
+plots.lines(losses, "epoch", "validation loss")
 
 # %%
-panels.curves_figure(notebook.history(runs["vit_gpt2"]))
+plots.curves(notebook.history(runs["vit_gpt2"]))
 
 # %% [markdown]
 # ## What they write
@@ -105,10 +104,10 @@ panels.curves_figure(notebook.history(runs["vit_gpt2"]))
 # %%
 config = configs["vit_gpt2"]
 test = notebook.part(studies, split, config)
-images, shown = notebook.images_of(test, config), notebook.telling(test, 3)
+images, shown = notebook.images_of(test, config), notebook.wordiest(test, 3)
 captions = {name: model.caption(images, beam_size=3) for name, model in captioners.items()}
 examples = notebook.examples(test, shown, captions, config)
-panels.panel_figure(examples)
+plots.panel(examples)
 
 # %% [markdown]
 # ## Cross-attention, word by word
@@ -118,11 +117,11 @@ panels.panel_figure(examples)
 # its subject lies: a warning against taking such pictures for explanations.
 
 # %%
-panels.words_figure(examples[0], most=24)
+plots.words(examples[0], most=24)
 
 # %%
 other = notebook.examples(test, shown[:1], dict(reversed(captions.items())), config)
-panels.words_figure(other[0], most=24)
+plots.words(other[0], most=24)
 
 # %% [markdown]
 # ## Scores
@@ -133,7 +132,7 @@ rows = compare(studies, split, config, out, Path(WORK) / "cache", captioners, qu
 notebook.table(rows)
 
 # %%
-charts.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(out)["intervals"])
+plots.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(out)["intervals"])
 
 # %% [markdown]
 # ## Which sentences is it sure of?
@@ -143,7 +142,7 @@ charts.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(out)["i
 
 # %%
 right, wrong = notebook.sentences_by_truth(captions["vit_gpt2"], list(test["reference"]))
-charts.histograms(
+plots.histograms(
     {"sentence stands in the report": right, "does not": wrong},
     "mean log-probability of a word",
     unit="sentences",

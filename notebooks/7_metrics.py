@@ -37,8 +37,7 @@ STUDIES = 2000  # phantoms to draw where there are no data
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import notebook
-from xray_captioning.plots import charts
+from xray_captioning import notebook, plots
 from xray_captioning.evaluation.baselines import constant_captions, random_captions
 
 notebook.setup()
@@ -99,7 +98,7 @@ rows = notebook.text_rows(reference, variants)
 notebook.table(rows, ["text", "BLEU-1", "BLEU-4", "ROUGE-L", "clinical_f1", "sides", "contradictions"])
 
 # %%
-charts.scores(rows, ("BLEU-1", "BLEU-4", "clinical_f1", "sides", "contradictions"))
+plots.scores(rows, ("BLEU-1", "BLEU-4", "clinical_f1", "sides", "contradictions"))
 
 # %% [markdown]
 # What the report labeler reads from them: 1 present, 0 denied, -1 uncertain, None not mentioned. It is a set of
@@ -125,7 +124,7 @@ constant = constants["BLEU-4"]
 texts = {
     "constant": [constant] * len(references),
     "random": random_captions(learned, len(references), seed=0),
-    "constant, legacy's choice": [notebook.legacy_favourite(learned)] * len(references),
+    "constant, legacy's choice": [notebook.legacy_constant(learned)] * len(references),
 }
 rows = [
     {"system": name, "rule": rule, **xc.score(references, column, rule)}
@@ -136,7 +135,7 @@ notebook.table(rows, ["system", "rule", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"])
 
 # %%
 curves = {f"{r['system']}: {r['rule']}": [r[f"BLEU-{n}"] for n in (1, 2, 3, 4)] for r in rows}
-charts.lines({name: curve for name, curve in curves.items() if "nltk" not in name}, "order of BLEU", "score")
+plots.lines({name: curve for name, curve in curves.items() if "nltk" not in name}, "order of BLEU", "score")
 
 # %% [markdown]
 # A score that rises with its order is a broken rule, not a good system. Under the legacy rule the published
@@ -146,7 +145,7 @@ charts.lines({name: curve for name, curve in curves.items() if "nltk" not in nam
 # ## A model that looks, and its shuffled double
 #
 # The shipped bundle was trained on phantoms. `compare` scores it beside a dozen rows that look at no image,
-# and beside its own captions dealt to other studies: what is left then is what it says without looking. On
+# and beside its own captions given to other studies: what is left then is what it says without looking. On
 # real images this bundle knows nothing, and the table shows it.
 
 # %%
@@ -163,7 +162,7 @@ notebook.table(rows)
 # %%
 results = notebook.results(out)
 named = [row for row in rows if row["system"] in results["intervals"] or row["search"]]
-charts.scores(named, ("BLEU-4", "clinical_f1", "sides", "distinct"), results["intervals"])
+plots.scores(named, ("BLEU-4", "clinical_f1", "sides", "distinct"), results["intervals"])
 
 # %% [markdown]
 # Lines are 95 % intervals: studies are drawn with replacement a thousand times and scored again. The count of
@@ -177,10 +176,10 @@ points = {
     for row in rows
     if row["system"].split("-")[0] != "constant" or row["system"] == "constant"
 }
-charts.scatter(points, "BLEU-4", "clinical F1")
+plots.scatter(points, "BLEU-4", "clinical F1")
 
 # %% [markdown]
-# `label-oracle` is told the findings and writes them with a template: a ceiling of what findings alone can
+# `label-oracle` gets the findings and writes them with a template: a ceiling of what findings alone can
 # give, with a BLEU far from 1. Whoever tunes for BLEU moves to the right in this picture; whoever wants a
 # reader of X-rays should move up.
 #

@@ -38,8 +38,7 @@ SIZE = "auto"  # "full" (the preset itself), "small", or auto: full for real dat
 from pathlib import Path
 
 import xray_captioning as xc
-from xray_captioning import notebook
-from xray_captioning.plots import panels
+from xray_captioning import notebook, plots
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -96,7 +95,7 @@ print(said.read_text())
 # %%
 shown = xc.read_studies(own)
 shown = shown.assign(reference=shown["impression"])
-panels.panel_figure(notebook.examples(shown, notebook.telling(shown, 2)))
+plots.panel(notebook.examples(shown, notebook.wordiest(shown, 2)))
 
 # %% [markdown]
 # ## Train
@@ -122,7 +121,7 @@ print(said.read_text())
 print(said.read_text())
 
 # %%
-panels.curves_figure(notebook.history(Path(run)))
+plots.curves(notebook.history(Path(run)))
 
 # %% [markdown]
 # ## Evaluate
@@ -154,9 +153,9 @@ print(said.read_text())
 
 # %%
 captioner = xc.Captioner.load(run)
-test = shown.iloc[notebook.telling(shown, 1)]
+test = shown.iloc[notebook.wordiest(shown, 1)]
 captions = captioner.caption(notebook.images_of(test, captioner.config), beam_size=3)
-panels.words_figure(notebook.examples(test, [0], {"own": captions}, captioner.config)[0])
+plots.words(notebook.examples(test, [0], {"own": captions}, captioner.config)[0])
 
 # %% [markdown]
 # ## Serve

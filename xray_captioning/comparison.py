@@ -22,7 +22,7 @@ from xray_captioning.evaluation.r2gen import r2gen_references, r2gen_vocabulary
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import Results, evaluate_systems
 from xray_captioning.evaluation.systems import System
-from xray_captioning.plots.panels import Example, plot_panel
+from xray_captioning.plots import Example, panel, save
 from xray_captioning.text.cleaning import clean
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
@@ -115,7 +115,7 @@ def compare(
     results.write(Path(out))
     if captioned:
         examples = _examples(test, said.references, captioned[0][1], systems, config)
-        plot_panel(examples, Path(out) / "panel.png")
+        save(panel(examples), Path(out) / "panel.png")
     if report is not None:
         write_report(results, report, dict(zip(ids, test["images"])))
     _warn(results)

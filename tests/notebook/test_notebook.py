@@ -1,19 +1,25 @@
 """What the notebooks share: data that are found, recipes that fit, tables and small collections."""
 
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import xray_captioning as xc
 from xray_captioning import notebook
 from xray_captioning.captioner.captioner import Caption, Sentence
+from xray_captioning.data.dicom.pixels import view_of
 from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.kaggle import TABLES
 from xray_captioning.data.studies import with_images
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import ConfigError, DataError, MissingExtraError
 from xray_captioning.metrics.bleu import bleu
 from xray_captioning.notebook import data as places
+from xray_captioning.notebook import samples
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +40,7 @@ def data(phantoms):
 
 
 def tables(folder: Path) -> Path:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in TABLES:
         (folder / name).write_text("uid\n")
     return folder
@@ -50,16 +56,12 @@ def test_a_given_path_that_is_absent_is_an_error(tmp_path):
         notebook.find_data(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("below", [".", "indiana", "datasets/owner/indiana"])
-def test_kaggle_comes_before_drive(tmp_path, below):
-    folder = tables(tmp_path / "kaggle" / below)
-    tables(tmp_path / "drive" / "MyDrive" / "indiana")
-    assert notebook.find_data(work=tmp_path) == notebook.Data(folder, "kaggle")
-
-
-def test_drive_comes_before_a_download(tmp_path):
-    folder = tables(tmp_path / "drive" / "MyDrive" / "x-rays" / "indiana")
-    assert notebook.find_data(work=tmp_path, download=True) == notebook.Data(folder, "drive")
+def test_kaggle_comes_before_drive_and_drive_before_a_download(tmp_path):
+    drive = tables(tmp_path / "drive" / "MyDrive" / "x-rays" / "indiana")
+    assert notebook.find_data(work=tmp_path, download=True) == notebook.Data(drive, "drive")
+    for below in ("datasets/owner/indiana", "indiana", "."):  # the nearest is taken
+        folder = tables(tmp_path / "kaggle" / below)
+        assert notebook.find_data(work=tmp_path) == notebook.Data(folder, "kaggle")
 
 
 def test_a_folder_with_one_of_the_tables_is_none(tmp_path):
@@ -82,6 +84,28 @@ def test_a_download_happens_only_when_asked_for(tmp_path, monkeypatch):
     found = notebook.find_data(work=tmp_path, download=True)
     assert found == notebook.Data(tmp_path / "downloaded" / "2", "kagglehub")
     assert asked == [places.KAGGLE_DATASET]
+
+
+def test_a_download_that_cannot_be_used_is_an_error(tmp_path, monkeypatch):
+    class Hub:
+        dataset_download = staticmethod(lambda name: str(tmp_path / "empty"))
+
+    monkeypatch.setattr(places.importlib, "import_module", lambda name: Hub)
+    with pytest.raises(DataError, match="holds no Kaggle tables"):
+        notebook.find_data(work=tmp_path, download=True)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(MissingExtraError, match="needs kagglehub"):
+        places._download()
+
+
+def test_warnings_become_notes_without_a_place(monkeypatch, capsys):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pd.option_context("display.max_colwidth", 50):
+        notebook.setup()
+        assert pd.get_option("display.max_colwidth") == 300
+    warnings.showwarning(UserWarning("beware"), UserWarning, "/tmp/somewhere.py", 1)
+    assert capsys.readouterr().out == "Please note: beware\n"
 
 
 def test_phantoms_are_drawn_once_and_announced(tmp_path, capsys):
@@ -117,15 +141,14 @@ def test_missing_images_are_told(studies, capsys):
         notebook.usable(lost.assign(images=[["gone.png"]] * 24, views=[["frontal"]] * 24))
 
 
-@pytest.mark.parametrize("preset", ["chexnet_attention", "vit_gpt2", "phantom_attention"])
-def test_small_recipes_keep_what_else_a_preset_decides(preset, data, studies):
-    small = notebook.recipe(preset, data, studies, "small")
-    whole = notebook.recipe(preset, data, studies, "full")
-    assert small.model.encoder in ("phantom_cnn", "vit_tiny")
-    assert small.model.decoder == whole.model.decoder == xc.load_preset(preset).model.decoder
-    assert whole.model == xc.load_preset(preset).model
-    assert small.decoding == whole.decoding
-    assert small.model.units < whole.model.units or preset == "phantom_attention"
+def test_small_recipes_keep_what_else_a_preset_decides(data, studies):
+    for preset in ("chexnet_attention", "vit_gpt2", "phantom_attention"):
+        small, whole = (notebook.recipe(preset, data, studies, size) for size in ("auto", "full"))
+        assert small.model.encoder in ("phantom_cnn", "vit_tiny")
+        assert small.model.decoder == whole.model.decoder
+        assert whole.model == xc.load_preset(preset).model
+        assert small.decoding == whole.decoding
+        assert small.model.units < whole.model.units or preset == "phantom_attention"
 
 
 def test_few_studies_leave_some_to_test_on(data, studies):
@@ -150,26 +173,12 @@ def test_presets_share_encoders_but_not_runs(data, studies, tmp_path):
     assert notebook.run_folder(one, fewer, tmp_path) != folders[0]
 
 
-@pytest.mark.slow
-def test_a_run_is_trained_once(data, studies, tmp_path):
-    config = notebook.recipe("phantom_attention", data, studies, "quick")
-    split = xc.split_studies(studies, config.fractions)
-    first = notebook.fit_captioner(config, studies, split, data, tmp_path)
-    run = notebook.run_folder(config, split, tmp_path)
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")}
-    again = notebook.fit_captioner(config, studies, split, data, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.h5")} == written
-    images = notebook.images_of(with_images(studies), config)[:2]
-    assert [c.text for c in first.caption(images)] == [c.text for c in again.caption(images)]
-    assert [row["epoch"] for row in notebook.history(run)] == [1, 2]
-
-
-def test_part_and_telling(data, studies):
+def test_part_and_wordiest(data, studies):
     config = notebook.recipe("phantom_attention", data, studies, "quick")
     split = xc.split_studies(studies, config.fractions)
     test = notebook.part(studies, split, config)
     assert set(test["study_id"]) == set(split.test)
-    rows = notebook.telling(test, 2)
+    rows = notebook.wordiest(test, 2)
     lengths = [len(text.split()) for text in test["reference"]]
     assert max(lengths) in [lengths[row] for row in rows]
     shown = notebook.examples(test, rows)
@@ -185,7 +194,7 @@ def caption(words: str, lateral: float) -> Caption:
 
 
 def test_shares_of_views_are_means_over_captions():
-    shares = notebook.view_shares([caption("spine bent .", 0.5), caption("spine .", 1.0)] * 3)
+    shares = notebook.lateral_shares([caption("spine bent .", 0.5), caption("spine .", 1.0)] * 3)
     assert shares == pytest.approx({"spine": 0.75, ".": 0.75})
 
 
@@ -195,29 +204,30 @@ def test_sentences_are_told_by_whether_they_stand_in_the_report():
     assert (right, wrong) == ([-0.5], [-0.5])
 
 
-def test_text_rows_tell_the_side():
+def test_text_rows_have_the_side():
     rows = notebook.text_rows("left pleural effusion .", {"other": "right pleural effusion ."})
     assert rows[0]["text"] == "other"
     assert rows[0]["clinical_f1"] == 1
     assert rows[0]["sides"] == 0
 
 
-def test_legacy_favourite_is_the_best_of_the_common_and_the_short():
+def test_the_legacy_constant_is_the_best_of_the_common_and_the_short():
     texts = ["no acute disease .", "no acute disease .", "clear lungs and heart .", "no ."]
-    favourite = notebook.legacy_favourite(texts)
+    chosen = notebook.legacy_constant(texts)
     values = {text: bleu(texts, [text] * 4, "legacy")[3] for text in texts}
-    assert values[favourite] == max(values.values())
+    assert values[chosen] == max(values.values())
 
 
 def test_a_table_escapes_texts_and_rounds_numbers():
-    shown = notebook.table([{"a": "<x>", "b": 0.12345, "c": None}], ["a", "b", "c"])
-    assert "&lt;x&gt;" in shown._repr_html_()
-    assert "0.123<" in shown._repr_html_()
-    assert "0.123" in repr(shown)
+    rows = [{"a": "<x>", "b": 0.12345, "c": None, "d": "0.01"}]
+    shown = notebook.table(rows, ["a", "b", "c", "d"])._repr_html_()
+    for cell in ("&lt;x&gt;", "0.123<", "<td>0.01<"):
+        assert cell in shown
+    assert "None" not in shown
 
 
 def test_sizes_of_images(studies):
-    assert set(notebook.image_sizes(studies, most=5)) == {(96, 96)}
+    assert set(notebook.image_sizes(studies)) == {(96, 96)}
 
 
 def test_written_captions_are_read_again(studies, tmp_path):
@@ -231,6 +241,7 @@ def test_written_dicom_shows_the_same_pixels(studies, tmp_path):
     pytest.importorskip("pydicom")
     png = studies["images"][0][0]
     dicom = notebook.write_dicom(png, tmp_path / "one.dcm")
+    assert view_of(dicom) == "frontal"
     png, dicom = (read_image(str(path), 96) for path in (png, dicom))
     stretched = (png - png.min()) / (png.max() - png.min())  # as DICOM pixels always are
     assert np.abs(stretched - dicom).max() < 1e-5
@@ -242,3 +253,41 @@ def test_written_xml_is_read_again(studies, tmp_path):
     for name in ("findings", "impression", "comparison"):
         assert list(read[name]) == list(studies[name])
     assert [len(images) for images in read["images"]] == [len(i) for i in studies["images"]]
+
+
+def test_a_server_that_does_not_start_is_an_error(tmp_path):
+    with (
+        pytest.raises(DataError, match="the server did not start"),
+        notebook.serving(tmp_path / "nothing"),
+    ):
+        raise AssertionError
+
+
+def test_a_server_is_ready_when_it_answers_and_ended_afterwards(monkeypatch):
+    class Process(subprocess.Popen):
+        def __init__(self, line, **options):
+            super().__init__([sys.executable, "-c", SERVER], **options)
+            started.append(self)
+
+    started = []
+    monkeypatch.setattr(samples.subprocess, "Popen", Process)
+    with notebook.serving("anything") as address:
+        assert address.startswith("http://127.0.0.1:")
+    assert started[0].poll() is not None
+
+
+SERVER = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    asked = 0
+
+    def do_GET(self):
+        Handler.asked += 1
+        self.send_response(200 if Handler.asked > 1 else 503)
+        self.end_headers()
+
+server = HTTPServer(("127.0.0.1", 0), Handler)
+print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
+server.serve_forever()
+"""

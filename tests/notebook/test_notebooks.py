@@ -24,14 +24,9 @@ def run():
     return module
 
 
-@pytest.fixture(params=NAMES)
-def name(request):
-    return request.param
-
-
-@pytest.fixture
-def notebook(name):
-    return nbformat.read(HERE / f"{name}.ipynb", as_version=4)
+@pytest.fixture(scope="module")
+def notebooks():
+    return {name: nbformat.read(HERE / f"{name}.ipynb", as_version=4) for name in NAMES}
 
 
 def code(notebook):
@@ -46,58 +41,66 @@ def test_all_eight_are_there():
     assert [name[0] for name in NAMES] == list("12345678")
 
 
-def test_both_forms_agree(run, name):
-    assert run.difference(name) is None
+def test_both_forms_agree(run):
+    assert {name: run.difference(name) for name in NAMES} == dict.fromkeys(NAMES)
 
 
-def test_it_was_run_from_top_to_bottom(notebook):
-    counts = [cell.execution_count for cell in code(notebook)]
-    assert counts == list(range(1, len(counts) + 1))
+def test_they_were_run_from_top_to_bottom(notebooks):
+    for name, notebook in notebooks.items():
+        counts = [cell.execution_count for cell in code(notebook)]
+        assert counts == list(range(1, len(counts) + 1)), name
 
 
-def test_it_is_small_and_has_figures(name, notebook):
-    assert (HERE / f"{name}.ipynb").stat().st_size < 2_000_000
-    assert sum("image/png" in output.get("data", {}) for output in outputs(notebook)) >= 2
+def test_they_are_small_and_have_figures(notebooks):
+    for name, notebook in notebooks.items():
+        assert (HERE / f"{name}.ipynb").stat().st_size < 2_000_000
+        figures = ["image/png" in output.get("data", {}) for output in outputs(notebook)]
+        assert sum(figures) >= 2, name
 
 
-def test_its_outputs_hold_no_errors_and_no_warnings(notebook):
-    for output in outputs(notebook):
-        assert output.output_type != "error"
-        assert output.get("name") != "stderr", output.get("text")
-        assert "Warning" not in json.dumps(output.get("text", ""))
+def test_outputs_hold_no_errors_and_no_warnings(notebooks):
+    for name, notebook in notebooks.items():
+        for output in outputs(notebook):
+            assert output.output_type != "error", name
+            assert output.get("name") != "stderr", (name, output.get("text"))
+            assert "Warning" not in json.dumps(output.get("text", "")), name
 
 
-def test_its_outputs_do_not_tell_the_machine(notebook):
-    for output in outputs(notebook):
-        texts = {kind: text for kind, text in output.get("data", {}).items() if "image" not in kind}
-        found = TRACES.search(json.dumps([texts, output.get("text", "")]))
-        assert not found, found
-    assert notebook.metadata.kernelspec.name == "python3"
-    assert set(notebook.metadata.language_info) == {"name"}
+def test_outputs_do_not_tell_the_machine(notebooks):
+    for name, notebook in notebooks.items():
+        for output in outputs(notebook):
+            data = output.get("data", {}).items()
+            texts = {kind: text for kind, text in data if "image" not in kind}
+            found = TRACES.search(json.dumps([texts, output.get("text", "")]))
+            assert not found, (name, found)
+        assert notebook.metadata.kernelspec.name == "python3"
+        assert set(notebook.metadata.language_info) == {"name"}
 
 
-def test_its_outputs_come_from_phantoms(notebook):
-    assert "Synthetic phantoms, not patients" in json.dumps(outputs(notebook))
+def test_outputs_come_from_phantoms(notebooks):
+    for name, notebook in notebooks.items():
+        assert "Synthetic phantoms, not patients" in json.dumps(outputs(notebook)), name
 
 
-def test_its_first_cells(name, run, notebook):
-    title, install, parameters = notebook.cells[:3]
-    assert title.source.startswith(f"# {name[0]}. ")
-    assert run.badges(name) in title.source
-    assert "two CPU cores" in title.source
-    assert "GPU" in title.source
-    assert "%pip install" in install.source
-    assert run.REPOSITORY in install.source
-    assert parameters.metadata.tags == ["parameters"]
-    assert "DATA = None" in parameters.source
+def test_first_cells(run, notebooks):
+    for name, notebook in notebooks.items():
+        title, install, parameters = notebook.cells[:3]
+        assert title.source.startswith(f"# {name[0]}. ")
+        for text in (run.badges(name), "two CPU cores", "GPU"):
+            assert text in title.source, name
+        assert "%pip install" in install.source
+        assert run.REPOSITORY in install.source
+        assert parameters.metadata.tags == ["parameters"]
+        assert "DATA = None" in parameters.source
 
 
-def test_its_functions_are_short(notebook):
-    for cell in code(notebook):
-        plain = re.sub(r"(?m)^( *)(!|%|\w+ = !).*$", r"\1pass", cell.source)
-        for node in ast.walk(ast.parse(plain)):
-            if isinstance(node, (ast.FunctionDef, ast.Lambda)):
-                assert node.end_lineno - node.lineno < LONGEST, ast.unparse(node)[:60]
+def test_functions_are_short(notebooks):
+    for name, notebook in notebooks.items():
+        for cell in code(notebook):
+            plain = re.sub(r"(?m)^( *)(!|%|\w+ = !).*$", r"\1pass", cell.source)
+            for node in ast.walk(ast.parse(plain)):
+                if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+                    assert node.end_lineno - node.lineno < LONGEST, (name, ast.unparse(node)[:60])
 
 
 def tiny(*sources):

@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xray_captioning.cli import main
+from xray_captioning.data.pictures import read_picture
 from xray_captioning.errors import ConfigError, DataError, ImageError
+from xray_captioning.plots import data_uri
 from xray_captioning.review.answers import read_answers
 from xray_captioning.review.design import CRITERIA, Key
-from xray_captioning.review.pictures import picture_uri
 from xray_captioning.review.sheet import FORMULA, export_study, guarded, unguarded
 from xray_captioning.review.summary import sign_test, summarise, weighted_kappa
 from xray_captioning.review.tables import format_summary
@@ -207,7 +208,8 @@ def test_images_are_embedded_in_their_proportions(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "small.png"), ramp[:50, :80])
     cv2.imwrite(str(tmp_path / "colour.png"), np.full((20, 20, 3), (200, 100, 0), np.uint8))
     tall, small, colour = (
-        decode(picture_uri(str(tmp_path / f"{name}.png"))) for name in ("tall", "small", "colour")
+        decode(data_uri(read_picture(str(tmp_path / f"{name}.png"), 768)))
+        for name in ("tall", "small", "colour")
     )
     assert tall.shape == (768, 461)
     assert tall[0].max() < 3

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 
 from xray_captioning.bundles.bundle import find_bundle
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.serving import app, app_pictures
+from xray_captioning.serving import app
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = str(ROOT / "streamlit_app.py")
@@ -43,13 +43,13 @@ def decoded(monkeypatch):
 @pytest.fixture
 def overlays(monkeypatch):
     """Return the pictures that are shown, as they come."""
-    real, shown = app_pictures.overlay, []
+    real, shown = app.overlay, []
 
     def recorded(view, top):
         shown.append(real(view, top))
         return shown[-1]
 
-    monkeypatch.setattr(app_pictures, "overlay", recorded)
+    monkeypatch.setattr(app, "overlay", recorded)
     return shown
 
 
@@ -82,23 +82,19 @@ def test_the_page_appears_without_tensorflow():
     assert done.returncode == 0, done.stderr
 
 
-def test_with_one_bundle_the_page_says_how_to_compare(page):
+def test_the_page_says_how_to_compare_and_keeps_uploads_in_memory(page):
     beside = labelled(page.selectbox, "Compare with")
     assert beside.disabled
     assert "--bundle" in beside.placeholder
+    parsers = pytest.importorskip("starlette.formparsers")
+    assert parsers.MultiPartParser.spool_max_size > get_option("server.maxUploadSize") << 20
 
 
-def test_every_picture_is_told_in_words(page, monkeypatch):
+def test_a_sample_is_captioned_and_another_word_decodes_nothing(
+    page, decoded, overlays, monkeypatch
+):
     told, real = [], app.st.image
     monkeypatch.setattr(app.st, "image", lambda *a, alt, **k: told.append(alt) or real(*a, **k))
-    page = choose(page, "Or a sample", 0)
-    choose(page, "or of one word", 0)
-    assert not page.exception
-    assert len(set(told)) == 4  # two views of a sentence, then of a word
-    assert all(re.match("X-ray, (frontal|lateral); coloured: the attention of .", x) for x in told)
-
-
-def test_a_sample_is_captioned_and_another_word_decodes_nothing(page, decoded, overlays):
     page = choose(page, "Or a sample", 0)
     assert not page.exception
     assert 'class="xc-caption"' in written(page)
@@ -108,6 +104,8 @@ def test_a_sample_is_captioned_and_another_word_decodes_nothing(page, decoded, o
     assert not page.exception
     assert len(overlays) == 4  # two views of a sentence, then of a word
     assert (overlays[0] != overlays[2]).any()
+    assert len(set(told)) == 4  # each is described in words
+    assert all(re.match("X-ray, (frontal|lateral); coloured: the attention of .", x) for x in told)
     labelled(page.selectbox, "Attention of").select_index(1).run()
     labelled(page.selectbox, "Least confidence").select(99).run()
     assert decoded == [3]
@@ -128,7 +126,7 @@ def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
     monkeypatch.setattr(Captioner, "caption_features", unsure)
     page = choose(page, "Or a sample", 1)
     assert "2.5 times as far" in page.error[0].value
-    assert "%" not in re.search('<p class="xc-caption">.*?</p>', written(page))[0]
+    assert "%" not in re.search('(?s)<p class="xc-caption">.*?</p>', written(page))[0]
     assert "about 80 % were" not in written(page)
     assert "not confident" in written(page)
     assert not [box for box in page.selectbox if box.label == "Attention of"]
@@ -136,7 +134,7 @@ def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
     assert "not confident" in written(page)
     labelled(page.selectbox, "Least confidence").select(0).run()
     assert "not confident" not in written(page)
-    assert "%" not in re.search('<p class="xc-caption">.*?</p>', written(page))[0]
+    assert "%" not in re.search('(?s)<p class="xc-caption">.*?</p>', written(page))[0]
     assert [box for box in page.selectbox if box.label == "Attention of"]
 
 
@@ -156,26 +154,17 @@ def test_bundles_that_are_called_alike_are_told_apart():
     assert app._names(["a/runs", "b/runs"]) == ["a/runs", "b/runs"]
 
 
-def test_uploads_stay_in_memory(page):
-    parsers = pytest.importorskip("starlette.formparsers")
-    assert parsers.MultiPartParser.spool_max_size > get_option("server.maxUploadSize") << 20
-
-
-def test_a_bad_file_is_one_line(page, decoded):
+def test_bad_uploads_are_one_line(page, decoded):
     bad = ("jane_doe.png", b"\x89PNG\r\n\x1a\nno", "image/png")
     page.file_uploader[0].set_value([bad]).run()
     assert [error.value for error in page.error] == [
         "image 1: is truncated or damaged; get it again"
     ]
+    image = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
+    page.file_uploader[0].set_value([(f"{i}.png", image, "image/png") for i in range(3)]).run()
+    assert "3 images given; give one or two" in page.error[0].value
     assert not page.exception
     assert decoded == []
-
-
-def test_more_than_two_images_are_refused(page):
-    image = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
-    files = [(f"{i}.png", image, "image/png") for i in range(3)]
-    page.file_uploader[0].set_value(files).run()
-    assert "3 images given; give one or two" in page.error[0].value
 
 
 def test_two_bundles_are_compared_and_a_broken_one_spoils_nothing(tmp_path, decoded):

@@ -1,5 +1,6 @@
 """What the app shows and hands out, without Streamlit."""
 
+import io
 import json
 import re
 
@@ -11,8 +12,8 @@ from xray_captioning.captioner.captioner import Alternative, Caption, Sentence
 from xray_captioning.errors import DataError, ImageError
 from xray_captioning.phantom.dataset import render, sample_study
 from xray_captioning.serving import app_parts as parts
-from xray_captioning.serving import app_pictures as pictures
 from xray_captioning.serving import app_view as view
+from xray_captioning.serving.app_view import html
 
 WORDS = ["small", "left", "effusion", ".", "no", "pneumothorax", "."]
 
@@ -21,7 +22,7 @@ def png(height=40, width=30, value=128):
     return cv2.imencode(".png", np.full((height, width), value, np.uint8))[1].tobytes()
 
 
-def result(confidences=(0.9, 0.3), **changes):
+def result(confidences=(0.9, 0.3), threshold=0.0, **changes):
     attention = np.zeros((len(WORDS), 2, 4, 4), np.float32)
     attention[:, 0, 0, 0], attention[:, 1, 3, 3] = 0.75, 0.25
     texts = ("Small left effusion.", "No pneumothorax.")
@@ -35,7 +36,7 @@ def result(confidences=(0.9, 0.3), **changes):
         0.5,
     )
     probabilities = {"Pleural Effusion": 0.8, "Edema": 0.01}
-    return parts.Result("runs", 3, caption._replace(**changes), probabilities, "made up")
+    return parts.Result("runs", 3, caption._replace(**changes), probabilities, "made up", threshold)
 
 
 @pytest.fixture
@@ -68,20 +69,12 @@ def test_a_bad_image_is_named_by_its_place(bad):
 
 def dicom(view):
     pydicom = pytest.importorskip("pydicom")
-    from pydicom.dataset import FileDataset, FileMetaDataset
-
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = "1.2.3"
-    file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    file.ViewPosition, file.PatientName = view, "Doe^Jane"
-    file.Rows, file.Columns, file.SamplesPerPixel = 20, 10, 1
-    file.BitsAllocated = file.BitsStored = 8
-    file.HighBit, file.PixelRepresentation = 7, 0
-    file.PhotometricInterpretation = "MONOCHROME2"
-    file.PixelData = bytes(range(200))
-    buffer = pydicom.filebase.DicomBytesIO()
-    file.save_as(buffer, enforce_file_format=True)
+    data = pydicom.Dataset()
+    data.SOPClassUID = data.SOPInstanceUID = "1.2.3"
+    data.ViewPosition, data.PatientName = view, "Doe^Jane"
+    data.set_pixel_data(np.arange(200, dtype=np.uint8).reshape(20, 10), "MONOCHROME2", 8)
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, data, enforce_file_format=True)
     return buffer.getvalue()
 
 
@@ -112,52 +105,59 @@ def test_words_belong_to_the_sentence_they_stand_in():
 
 
 def test_without_calibration_the_models_own_probability_is_shown_and_said_to_be():
-    plain = result((None, None))
-    assert parts.strength(plain.caption.sentences[0]) == pytest.approx(np.exp(-0.2))
-    assert parts.shown_text(plain, 1.0) == plain.caption.text
-    assert "82\N{NO-BREAK SPACE}%" in view.caption_html(plain, 1.0)
-    assert "not calibrated" in view.confidence_legend(plain)
-    assert "calibrated on validation" in view.confidence_legend(result())
+    plain = result((None, None), threshold=1.0)
+    assert plain.sentences[0].probability == pytest.approx(np.exp(-0.2))
+    assert plain.text == plain.caption.text
+    assert "82&nbsp;%" in html("caption", plain)
+    assert "not calibrated" in html("caption", plain)
+    assert "calibrated on validation" in html("caption", result())
 
 
-def test_what_is_withheld_is_said_nowhere(study):
-    hidden = result()
+def test_what_is_withheld_is_said_nowhere():
+    hidden = result(threshold=0.5)
     made = [
-        view.caption_html(hidden, 0.5),
-        view.alternatives_html(hidden, 0.5),
-        view.findings_html(parts.findings_table(hidden, 0.5)),
-        parts.as_text(hidden, 0.5),
-        parts.as_json(hidden, 0.5),
+        html("caption", hidden),
+        html("alternatives", hidden),
+        html("findings", hidden.findings),
+        parts.as_text(hidden),
+        parts.as_json(hidden),
     ]
     assert not [text for text in made if "neumothorax" in text]
     assert "not confident" in made[0]
     assert "[not confident]" in made[3]
-    assert "No pneumothorax." in parts.as_text(hidden, 0.2)
+    assert "No pneumothorax." in parts.as_text(result(threshold=0.2))
 
 
 def test_what_is_said_comes_before_what_is_likely():
     found = result()._replace(probabilities={"Edema": 0.99, "Pleural Effusion": 0.2, "Hernia": 1.0})
-    rows = parts.findings_table(found, 0)
-    assert [name for name, _, _ in rows] == ["Pleural Effusion", "Hernia", "Edema", "Pneumothorax"]
+    names = [name for name, _, _ in found.findings]
+    assert names == ["Pleural Effusion", "Hernia", "Edema", "Pneumothorax"]
 
 
 def test_cautions_go_wherever_the_caption_goes(study, monkeypatch):
     drawn = []
-    monkeypatch.setattr(pictures, "_write", lambda figure, lines, *at: drawn.extend(lines))
+    monkeypatch.setattr(parts, "card", lambda title, text, notes, *_: drawn.extend(notes))
+    monkeypatch.setattr(parts, "png", lambda figure: b"")
     for novelty, alike in ((1.0, True), (2.5, False)):
         drawn.clear()
         strange = result(novelty=novelty)
-        pictures.panel(study, strange, pictures.views_of(study, None, []), "", 0)
-        for text in (parts.as_text(strange, 0), " ".join(drawn)):
+        parts.as_picture(study, strange, parts.views_of(study, None, []), "")
+        for text in (parts.as_text(strange), " ".join(drawn)):
             assert "Not for clinical use" in text
             assert "This model was made up." in text
             assert ("Not like the chest X-rays" in text) is not alike
 
 
 def test_the_surer_a_sentence_the_deeper_its_shade():
-    shades = [float(x) for x in re.findall(r"([\d.]+)\)\"", view.caption_html(result(), 0))]
+    shades = [float(x) for x in re.findall(r"<mark .*?([\d.]+)\)\"", html("caption", result()))]
     assert shades == [view.opacity(0.9), view.opacity(0.3)]
     assert shades[0] > shades[1] > 0
+
+
+def test_an_empty_caption_is_said_to_be_empty():
+    assert "wrote nothing" in html("caption", result(sentences=[]))
+    assert "A beam of one has none" in html("alternatives", result(alternatives=[]))
+    assert view.shade(None).endswith("0.0)")
 
 
 def luminance(rgb):
@@ -179,27 +179,28 @@ def test_every_shade_can_be_read_on_light_and_dark_pages(text, page):
 
 
 def test_what_the_model_wrote_is_never_html():
-    html = view.alternatives_html(result(), 0)
-    assert "&lt;b&gt;" in html
-    assert "<b>" not in html
-    hostile = result()._replace(bundle="<script>")
+    alternatives = html("alternatives", result())
+    assert "&lt;b&gt;" in alternatives
+    assert "<b>" not in alternatives
     sentence = Sentence("<script>alert(1)</script>", -0.1, 0.9)
-    hostile = hostile._replace(caption=hostile.caption._replace(sentences=[sentence]))
-    assert "<script>" not in view.caption_html(hostile, 0)
+    assert "<script>" not in html("caption", result(sentences=[sentence]))
+    assert "<script>" not in html("note", "<script>")
+    assert "<script>" not in html("findings", [("<script>", None, 1)])
 
 
-def test_findings_stand_in_order_with_both_opinions():
-    rows = parts.findings_table(result(), 0)
+def test_findings_are_ordered_and_have_both_opinions():
+    rows = result().findings
     assert rows[0] == ("Pleural Effusion", 0.8, 1)
     assert ("Pneumothorax", None, 0) in rows
-    html = view.findings_html(rows)
-    assert "80\N{NO-BREAK SPACE}%" in html
-    assert "absent" in html
-    assert "Encoder" not in view.findings_html([("Edema", None, 1)])
+    table = html("findings", rows)
+    assert "80&nbsp;%" in table
+    assert "absent" in table
+    assert "<td>none</td>" in table
+    assert "Encoder" not in html("findings", [("Edema", None, 1)])
 
 
 def test_json_has_the_names_of_the_api():
-    values = json.loads(parts.as_json(result(), 0))
+    values = json.loads(parts.as_json(result()))
     assert values["sentences"][0]["confidence"] == 0.9
     assert values["findings"]["probabilities"]["Pleural Effusion"] == 0.8
     assert values["findings"]["labels"]["Pneumothorax"] == "absent"
@@ -207,46 +208,24 @@ def test_json_has_the_names_of_the_api():
     assert "Not for clinical use" in values["notice"]
 
 
-def test_the_overlay_colours_where_the_attention_lies(study):
-    caption = result().caption
-    views = pictures.views_of(study, caption.attention, [0, 1])
-    assert [round(one.share, 2) for one in views] == [0.75, 0.25]
-    top = pictures.highest(views)
-    assert top == pytest.approx(0.75)
-    first, second = (pictures.overlay(one, top).astype(int) for one in views)
-    colourful = [np.ptp(image, axis=2) for image in (first, second)]
-    assert colourful[0][:50, :50].mean() > 60
-    assert not colourful[0][300:, 200:].any()  # the grey of the radiograph is left as it is
-    # One scale for both views: less attention, less colour.
-    assert 0 < colourful[1][-20:, -20:].mean() < colourful[0][:20, :20].mean()
-
-
 def test_an_image_that_a_model_sees_twice_is_shown_twice():
     alone = parts.study_of([png()])
     attention = result().caption.attention
-    assert len(pictures.views_of(alone, attention, [0])) == 2
+    names = [one.name for one in parts.views_of(alone, attention, [0])]
+    assert names == ["image 1", "image 1 (seen twice)"]
     attention[:, 1] = 0
-    assert len(pictures.views_of(alone, attention, [0])) == 1
+    assert len(parts.views_of(alone, attention, [0])) == 1
 
 
-def test_without_attention_the_images_are_shown_as_they_are(study):
-    views = pictures.views_of(study, None, [])
-    assert pictures.highest(views) == 0
-    assert not np.ptp(pictures.overlay(views[0], 0), axis=2).any()
-    assert pictures.title(views[0]) == "image 1"
-
-
-def test_the_colour_bar_is_told_apart_without_colour_too():
-    stops = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in pictures.colour_stops()]
-    lightness = [luminance(stop) for stop in stops]
-    assert lightness == sorted(lightness)
-    assert lightness[-1] > 2 * lightness[0]
+def test_titles_tell_the_share_of_the_attention(study):
+    plain, seen = (parts.views_of(study, result().caption.attention, w) for w in ([], [0, 1]))
+    assert parts.title(plain[0]) == "image 1"
+    assert parts.title(seen[1]) == "image 2: 25 % of the attention"
 
 
 def test_the_picture_is_a_png_of_both_views(study):
-    views = pictures.views_of(study, result().caption.attention, [0])
-    data = pictures.panel(study, result(), views, "“small”", 0.5)
+    seen, plain = (parts.views_of(study, result().caption.attention, w) for w in ([0], []))
+    data = parts.as_picture(study, result(), seen, "“small”")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    assert image.shape[1] == round(pictures.WIDTH * pictures.DPI)
-    other = pictures.panel(study, result(), pictures.views_of(study, None, []), "", 0.5)
-    assert other != data
+    assert image.shape[1] == 836
+    assert parts.as_picture(study, result(), plain, "") != data

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import importlib
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
 KAGGLE_DATASET = "raddar/chest-xrays-indiana-university"
 KAGGLE_INPUT = Path("/kaggle/input")
 DRIVE = Path("/content/drive")  # where Colab mounts it
-DEPTH = 4  # folders below those two that are looked into
-FEW = 100  # studies below which nothing can be learned, only shown to run
+DEPTH = 4  # levels of folders below those two that are searched
+FEW = 100  # with fewer studies one can see that everything runs, and no more
+SEED = 11  # of the phantoms
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,12 @@ def find_data(
     work: str | Path = "runs",
     studies: int = 2000,
     download: bool = False,
-    seed: int = 11,
 ) -> Data:
     """Find studies to work with, and say in a note which they are.
 
-    Looked for, in this order: the given path; the Kaggle tables in Kaggle's input folder; the same
-    in a Google Drive mounted on Colab; the data set downloaded with kagglehub, if that is
-    allowed; and where there is nothing, phantoms are drawn.
+    The first of these is taken: the given path; the Kaggle tables in Kaggle's input folder; the
+    same tables in a Google Drive mounted on Colab; the data set downloaded with kagglehub, if that
+    is allowed; and otherwise phantoms, which are drawn.
 
     Parameters
     ----------
@@ -120,8 +119,8 @@ def find_data(
         A folder or file that :func:`xray_captioning.read_studies` reads.
     work : path
         The working folder; phantoms are drawn below it, once.
-    studies, seed : int
-        Of the phantoms.
+    studies : int
+        How many phantoms to draw.
     download : bool
         Whether kagglehub may download the Indiana University collection (14 GB).
 
@@ -136,7 +135,7 @@ def find_data(
     MissingExtraError
         A download is asked for and kagglehub is not installed.
     """
-    data = _find(path, Path(work), studies, download, seed)
+    data = _find(path, Path(work), studies, download)
     if data.phantoms:
         note(
             "Synthetic phantoms, not patients",
@@ -152,17 +151,12 @@ def find_data(
 
 
 def usable(studies: pd.DataFrame) -> pd.DataFrame:
-    """Return the studies of which an image is on disk, with a note where others are not.
-
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        As :func:`xray_captioning.read_studies` returns it.
+    """Return the studies that have an image on disk; a note tells how many have none.
 
     Raises
     ------
     DataError
-        There is none.
+        No study has one.
     """
     from xray_captioning.data.studies import with_images
 
@@ -170,19 +164,19 @@ def usable(studies: pd.DataFrame) -> pd.DataFrame:
     if found.empty:
         raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
     if len(found) < len(studies):
-        few = " What is trained on so few shows that it runs, no more." if len(found) < FEW else ""
+        few = " Training on so few only shows that everything runs." if len(found) < FEW else ""
         text = f"{len(found):,} of {len(studies):,} studies have an image on disk.{few}"
         note("Images missing", text)
     return found
 
 
-def _find(path: str | Path | None, work: Path, studies: int, download: bool, seed: int) -> Data:
+def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> Data:
     if path is not None:
         if not Path(path).exists():
             raise DataError(f"{path}: does not exist; check DATA, or set it to None")
         return Data(Path(path), "given")
     for origin, root in (("kaggle", KAGGLE_INPUT), ("drive", DRIVE)):
-        found = next(_kaggle_folders(root, DEPTH), None)
+        found = _kaggle_folder(root)
         if found is not None:
             return Data(found, origin)
     if download:
@@ -192,19 +186,17 @@ def _find(path: str | Path | None, work: Path, studies: int, download: bool, see
     folder = work / f"phantoms-{studies}"
     if not folder.is_dir():
         work.mkdir(parents=True, exist_ok=True)
-        write_phantoms(folder, studies, seed)
+        write_phantoms(folder, studies, SEED)
     return Data(folder, "phantoms")
 
 
-def _kaggle_folders(root: Path, depth: int) -> Iterator[Path]:
-    """Yield the folders at or below a root that hold the Kaggle tables, the nearest first."""
+def _kaggle_folder(root: Path) -> Path | None:
+    """Return the folder at or below a root that holds the Kaggle tables, the nearest of several."""
     from xray_captioning.data.sources.kaggle import TABLES
 
-    level = [root]
-    for _ in range(depth + 1):
-        level = [folder for folder in level if folder.is_dir()]
-        yield from (f for f in level if all((f / name).is_file() for name in TABLES))
-        level = [below for folder in level for below in sorted(folder.iterdir()) if below.is_dir()]
+    levels = (sorted(root.glob("*/" * depth + TABLES[0])) for depth in range(DEPTH + 1))
+    folders = (table.parent for level in levels for table in level)
+    return next((f for f in folders if all((f / name).is_file() for name in TABLES)), None)
 
 
 def _download() -> Path:
@@ -215,12 +207,12 @@ def _download() -> Path:
             "downloading the data set needs kagglehub; pip install 'xray-captioning[notebooks]'"
         ) from error
     folder = Path(kagglehub.dataset_download(KAGGLE_DATASET))
-    found = next(_kaggle_folders(folder, DEPTH), None)
+    found = _kaggle_folder(folder)
     if found is None:
         raise DataError(f"{folder}: holds no Kaggle tables; remove it and download again")
     return found
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    # Without the place, which is of this machine.
+    # Without the file and line, which name a folder of this machine.
     note("Please note", str(message))

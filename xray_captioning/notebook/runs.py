@@ -1,4 +1,4 @@
-"""Recipes at a size that fits the machine, and runs that are done once and then found again."""
+"""Recipes at a size that fits the machine, and training runs that are done once and then reused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAND_INS = {
     "resnet50": "phantom_cnn",
     "vit": "vit_tiny",
 }
-# What two cores train in a minute or two; what else a preset decides is kept.
+# Changes to a preset that let two cores train it in a minute or two.
 SMALL: dict[str, Any] = {
     "image.size": 112,
     "image.normalisation": "unit",
@@ -47,15 +47,15 @@ SMALL: dict[str, Any] = {
     "encoder_training.patience": 8,
     "encoder_training.weight_decay": 0.01,
 }
-# Recurrent decoders stand a higher learning rate than Transformers, and so does the small network.
+# Transformers need a lower learning rate than recurrent decoders.
 RATES = {"transformer": 0.001, "gpt2": 0.001}
-# One vector is all that these read: an epoch takes two seconds, and they need more of them.
+# These read a single vector: an epoch takes two seconds, and they need more epochs.
 EPOCHS = {"simple": 24, "gru": 24, "lstm": 24}
 ENCODERS: dict[str, dict[str, Any]] = {
     "phantom_cnn": {"batch_size": 12, "learning_rate": 0.003},
     "vit_tiny": {"batch_size": 16, "learning_rate": 0.001},
 }
-# Only to see that every cell runs.
+# Further changes, with which nothing is learned: they show that every cell runs.
 QUICK: dict[str, Any] = {
     "image.size": 64,
     "model.head": 16,
@@ -118,7 +118,7 @@ def has_gpu() -> bool:
 
 
 def encoder_recipe(config: Config) -> Config:
-    """Return the part of a recipe that decides the encoder, which recipes can share."""
+    """Return the part of a recipe that the encoder depends on, so that recipes can share it."""
     values = config.to_dict()
     shared = {name: values[name] for name in ("fractions", "image", "encoder_training")}
     model = {"encoder": config.model.encoder}
@@ -127,7 +127,7 @@ def encoder_recipe(config: Config) -> Config:
 
 
 def run_folder(config: Config, split: Split, work: str | Path) -> Path:
-    """Return the folder of a run, which other options or other data do not share."""
+    """Return the folder of a run; its name changes with the options and with the data."""
     digest = hashlib.sha256((json.dumps(config.to_dict()) + split.digest).encode()).hexdigest()
     return Path(work) / f"{config.name}-{digest[:8]}"
 
@@ -135,7 +135,7 @@ def run_folder(config: Config, split: Split, work: str | Path) -> Path:
 def fit_encoder(
     config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
 ) -> tuple[Encoder, list[dict[str, Any]]]:
-    """Teach an encoder the findings, or take the one that is there already.
+    """Train an encoder to classify findings, unless the working folder holds it already.
 
     Parameters
     ----------
@@ -166,16 +166,12 @@ def fit_encoder(
 def fit_captioner(
     config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
 ) -> Captioner:
-    """Teach a decoder to write, on the features of :func:`fit_encoder`, or take what is there.
+    """Train a decoder on the features of :func:`fit_encoder`, unless it is there already.
 
     Parameters
     ----------
-    config : Config
-    studies : pandas.DataFrame
-    split : Split
-    data : Data
-    work : path
-        The working folder.
+    config, studies, split, data, work
+        As :func:`fit_encoder` takes them.
 
     Returns
     -------
@@ -196,8 +192,8 @@ def history(run: Path) -> list[dict[str, float]]:
     """Return the log of a run, a row an epoch."""
     import pandas as pd
 
-    rows = pd.read_csv(run / "log.csv").to_dict("records")
-    return [{str(name): float(value) for name, value in row.items()} for row in rows]
+    rows: list[Any] = pd.read_csv(run / "log.csv").to_dict("records")
+    return rows
 
 
 def results(folder: str | Path) -> dict[str, Any]:
@@ -209,15 +205,13 @@ def captions(folder: str | Path) -> dict[str, list[str]]:
     """Return the ``captions.csv`` of a comparison, a list of texts by column."""
     import pandas as pd
 
-    table = pd.read_csv(Path(folder) / "captions.csv", dtype=str, keep_default_na=False)
-    return {str(name): list(table[name]) for name in table}
+    table: Any = pd.read_csv(Path(folder) / "captions.csv", dtype=str, keep_default_na=False)
+    return dict(table.to_dict("list"))
 
 
 def _small(config: Config, section: str) -> dict[str, Any]:
-    encoder, decoder = (
-        STAND_INS.get(config.model.encoder, config.model.encoder),
-        config.model.decoder,
-    )
+    decoder, encoder = config.model.decoder, config.model.encoder
+    encoder = STAND_INS.get(encoder, encoder)
     return {
         **SMALL,
         "text.maximum_length": 48 if section == "impression" else 80,

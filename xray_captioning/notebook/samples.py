@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import shutil
 import subprocess
@@ -13,39 +12,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from xray_captioning.errors import DataError, MissingExtraError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+WAIT = 120  # seconds at most until a server is ready
 
-def write_captions(studies: pd.DataFrame, out: str | Path, column: str = "impression") -> Path:
-    """Write ``captions.csv`` and ``images/`` in a folder, which is replaced where it exists.
+
+def write_captions(studies: pd.DataFrame, out: str | Path) -> Path:
+    """Write ``captions.csv`` with the impressions, and ``images/``, in a folder.
 
     Parameters
     ----------
     studies : pandas.DataFrame
-        With images on disk; those without a text are left out.
+        With images on disk; those without an impression are left out.
     out : path
-    column : {"impression", "findings"}
-        The text that becomes the caption.
+        A folder that is there already is replaced.
 
     Returns
     -------
     Path
         The folder.
     """
-    folder = Path(out)
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "images").mkdir(parents=True)
-    with (folder / "captions.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("study_id", "image", "caption"))
-        for study, images, text in zip(studies["study_id"], studies["images"], studies[column]):
-            for image in images if text else []:
-                shutil.copyfile(image, folder / "images" / Path(image).name)
-                writer.writerow((study, Path(image).name, text))
+    folder = _new_folder(out)
+    (folder / "images").mkdir()
+    rows = studies[studies["impression"].fillna("") != ""].explode("images")
+    for image in rows["images"]:
+        shutil.copyfile(image, folder / "images" / Path(image).name)
+    rows = rows.assign(image=rows["images"].map(lambda image: Path(image).name))
+    rows = rows.rename(columns={"impression": "caption"})[["study_id", "image", "caption"]]
+    rows.to_csv(folder / "captions.csv", index=False)
     return folder
 
 
@@ -55,15 +54,10 @@ def write_dicom(image: str, out: str | Path, view: str = "PA") -> Path:
     Parameters
     ----------
     image : str
-        A file that :func:`xray_captioning.data.images.read_image` reads.
+        A PNG or JPEG file.
     out : path
     view : {"PA", "AP", "LL"}
         The view position.
-
-    Returns
-    -------
-    Path
-        ``out``.
 
     Raises
     ------
@@ -73,85 +67,42 @@ def write_dicom(image: str, out: str | Path, view: str = "PA") -> Path:
     from xray_captioning.data.images import opencv
 
     try:
-        from pydicom.dataset import FileDataset, FileMetaDataset
-        from pydicom.uid import (
-            DigitalXRayImageStorageForPresentation,
-            ExplicitVRLittleEndian,
-            generate_uid,
-        )
+        from pydicom import Dataset, dcmwrite
+        from pydicom.uid import DigitalXRayImageStorageForPresentation, generate_uid
     except ImportError as error:
         raise MissingExtraError(
             "writing DICOM needs pydicom; pip install 'xray-captioning[dicom]'"
         ) from error
-    pixels = opencv().imread(image, opencv().IMREAD_GRAYSCALE)
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset: Any = FileDataset(str(out), {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta[0x00020002].value, meta[0x00020003].value
+    dataset: Any = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = (
+        DigitalXRayImageStorageForPresentation,
+        generate_uid(),
+    )
     dataset.Modality, dataset.ViewPosition = "DX", view
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    dataset.PixelData = pixels.tobytes()
-    dataset.save_as(str(out))
+    pixels = opencv().imread(image, opencv().IMREAD_GRAYSCALE)
+    dataset.set_pixel_data(pixels, "MONOCHROME2", 8)
+    dcmwrite(out, dataset, enforce_file_format=True)
     return Path(out)
 
 
 def write_openi(studies: pd.DataFrame, out: str | Path) -> Path:
-    """Write one XML report a study as Open-i does, in a folder that is replaced where it exists.
-
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-    out : path
+    """Write an XML report a study as Open-i does, in a folder that is replaced where it exists.
 
     Returns
     -------
     Path
         The folder.
     """
-    folder = Path(out)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = _new_folder(out)
     for row in studies.to_dict("records"):
-        (folder / f"{row['study_id']}.xml").write_text(_report(row), "utf-8")
+        report = ElementTree.ElementTree(_report(row))
+        report.write(folder / f"{row['study_id']}.xml", "utf-8", xml_declaration=True)
     return folder
 
 
-def _report(row: dict[Any, Any]) -> str:
-    from xml.sax.saxutils import escape, quoteattr
-
-    names = ("comparison", "indication", "findings", "impression")
-    texts = [
-        f'        <AbstractText Label="{name.upper()}">{escape(row[name] or "")}</AbstractText>'
-        for name in names
-    ]
-    images = [f"  <parentImage id={quoteattr(Path(image).stem)}/>" for image in row["images"]]
-    lines = [
-        '<?xml version="1.0" encoding="utf-8"?>',
-        "<eCitation>",
-        f"  <uId id={quoteattr('CXR' + row['study_id'])}/>",
-        "  <MedlineCitation><Article><Abstract>",
-        *texts,
-        "  </Abstract></Article></MedlineCitation>",
-        *images,
-        "</eCitation>",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 @contextmanager
-def serving(bundle: str | Path, seconds: float = 120) -> Iterator[str]:
+def serving(bundle: str | Path) -> Iterator[str]:
     """Run ``xray-captioning serve`` beside the notebook, and end it afterwards.
-
-    Parameters
-    ----------
-    bundle : str or Path
-    seconds : float
-        Longest to wait until it is ready.
 
     Yields
     ------
@@ -167,7 +118,7 @@ def serving(bundle: str | Path, seconds: float = 120) -> Iterator[str]:
     server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         said = re.search(r"http://\S+", server.stdout.readline() if server.stdout else "")
-        if said is None or not _ready(said[0], server, seconds):
+        if said is None or not _ready(said[0], server):
             raise DataError(f"{bundle}: the server did not start; try {' '.join(line[2:])}")
         yield said[0]
     finally:
@@ -175,8 +126,8 @@ def serving(bundle: str | Path, seconds: float = 120) -> Iterator[str]:
         server.wait()
 
 
-def _ready(address: str, server: subprocess.Popen[str], seconds: float) -> bool:
-    end = time.monotonic() + seconds
+def _ready(address: str, server: subprocess.Popen[str]) -> bool:
+    end = time.monotonic() + WAIT
     while server.poll() is None and time.monotonic() < end:
         try:
             with urllib.request.urlopen(f"{address}/readyz", timeout=5):
@@ -184,3 +135,23 @@ def _ready(address: str, server: subprocess.Popen[str], seconds: float) -> bool:
         except OSError:  # refused, or 503 while the model is compiled
             time.sleep(0.2)
     return False
+
+
+def _new_folder(path: str | Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    Path(path).mkdir(parents=True)
+    return Path(path)
+
+
+def _report(row: dict[Any, Any]) -> ElementTree.Element:
+    report = ElementTree.Element("eCitation")
+    ElementTree.SubElement(report, "uId", id=f"CXR{row['study_id']}")
+    parent = report
+    for name in ("MedlineCitation", "Article", "Abstract"):
+        parent = ElementTree.SubElement(parent, name)
+    for name in ("comparison", "indication", "findings", "impression"):
+        ElementTree.SubElement(parent, "AbstractText", Label=name.upper()).text = row[name]
+    for image in row["images"]:
+        ElementTree.SubElement(report, "parentImage", id=Path(image).stem)
+    ElementTree.indent(report)
+    return report

@@ -1,1 +1,42 @@
-"""Pictures for people."""
+"""Pictures for people: charts of numbers, panels of studies, attention over the pixels.
+
+They know arrays and strings only; matplotlib and OpenCV are imported when something is drawn.
+"""
+
+from xray_captioning.plots.charts import (
+    bars,
+    curves,
+    heatmap,
+    histograms,
+    intervals,
+    lines,
+    png,
+    save,
+    scatter,
+    scores,
+)
+from xray_captioning.plots.images import View, colour_scale, data_uri, encode, overlay, strongest
+from xray_captioning.plots.panels import Example, card, panel, words
+
+__all__ = [
+    "Example",
+    "View",
+    "bars",
+    "card",
+    "colour_scale",
+    "curves",
+    "data_uri",
+    "encode",
+    "heatmap",
+    "histograms",
+    "intervals",
+    "lines",
+    "overlay",
+    "panel",
+    "png",
+    "save",
+    "scatter",
+    "scores",
+    "strongest",
+    "words",
+]

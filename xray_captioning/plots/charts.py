@@ -1,25 +1,66 @@
-"""Charts of numbers: counts, lengths, scores with their intervals, findings by system.
+"""Charts of numbers: training curves, counts, lengths, scores with intervals, findings by system.
 
 Every chart is a figure of its own, as wide as a page of text and legible in print: labelled axes,
-the colours of Okabe and Ito, which colour-blind readers can tell apart, and no pyplot state.
+the colours of Okabe and Ito, which colour-blind readers can tell apart, and no pyplot state. Every
+function returns a :class:`matplotlib.figure.Figure`; :func:`save` writes it.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.plots.panels import COLOURS, FONT, WIDTH
+from xray_captioning.files import atomic_write
 
-ROW = 0.21  # inches a row of names
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#767676"  # of what is there for comparison
-LINES = (*COLOURS, "#E69F00", "#56B4E9", "#000000")  # the rest of Okabe and Ito's
+WIDTH, ROW = 7.2, 0.21  # inches of a page of text, and of a row of names
+FONT, DPI = 8.5, 130
+BINS = 30
 BASELINES = ("constant", "random", "retrieval", "most-frequent", "label-oracle")
+METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
 
 Interval = Sequence[float] | None
+
+
+def png(figure: Any) -> bytes:
+    """Return the bytes of a PNG file of a figure."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a figure to a PNG file, whole or not at all."""
+    atomic_write(path, png(figure))
+
+
+def curves(history: Sequence[Mapping[str, float]]) -> Any:
+    """Draw losses and accuracies by epoch, training and validation in one axis each.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        A row an epoch with ``epoch``, ``loss`` and perhaps ``token_accuracy``, each perhaps
+        with a ``val_`` twin.
+    """
+    metrics = [name for name in ("loss", "token_accuracy") if name in history[0]]
+    figure, axes = _figure(len(metrics), 2.8, WIDTH / 2 * len(metrics))
+    epochs = [row["epoch"] for row in history]
+    for axis, metric in zip(axes, metrics):
+        for colour, (prefix, label) in zip(COLOURS, [("", "training"), ("val_", "validation")]):
+            if prefix + metric in history[0]:
+                values = [row[prefix + metric] for row in history]
+                axis.plot(epochs, values, color=colour, label=label, marker=".", markersize=4)
+        axis.set(xlabel="epoch", ylabel=metric.replace("_", " "))
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.legend(frameon=False, fontsize=FONT)
+    return figure
 
 
 def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> Any:
@@ -31,10 +72,6 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
         Count by name, from top to bottom, by the panel's title.
     label : str
         What is counted.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     rows = max(1, *(len(counts) for counts in panels.values()))
     figure, axes = _figure(len(panels), 0.9 + ROW * rows)
@@ -52,9 +89,7 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
     return figure
 
 
-def histograms(
-    panels: Mapping[str, Sequence[float]], label: str, unit: str = "studies", bins: int = 30
-) -> Any:
+def histograms(panels: Mapping[str, Sequence[float]], label: str, unit: str = "studies") -> Any:
     """Draw how often each value occurs, a panel for each group, with its median as a line.
 
     All panels have the same bins.
@@ -65,30 +100,18 @@ def histograms(
         Values by title; values above the 99.5th percentile are counted in the last bin.
     label, unit : str
         What is measured, and what is counted.
-    bins : int
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     figure, axes = _figure(len(panels), 2.5)
-    edges = _edges(np.concatenate([np.asarray(values, float) for values in panels.values()]), bins)
+    edges = _edges(np.concatenate([np.asarray(values, float) for values in panels.values()]))
     for axis, (title, values) in zip(axes, panels.items()):
         found = np.asarray(values, float)
         axis.hist(np.clip(found, edges[0], edges[-1]), edges, color=COLOURS[0], rwidth=0.9)
         if len(found):
             middle = float(np.median(found))
             axis.axvline(middle, color=COLOURS[1], linewidth=1.5)
-            style = {"color": COLOURS[1], "fontsize": FONT}
-            height = axis.get_xaxis_transform()
-            axis.text(
-                middle,
-                1.0,
-                f" median {middle:.3g}" if abs(middle) < 1 else f" median {middle:.0f}",
-                va="top",
-                transform=height,
-                **style,
-            )
+            named = f" median {middle:.3g}" if abs(middle) < 1 else f" median {middle:.0f}"
+            style = {"transform": axis.get_xaxis_transform(), "color": COLOURS[1], "fontsize": FONT}
+            axis.text(middle, 1.0, named, va="top", **style)
         axis.set_title(title, fontsize=FONT)
         axis.set(xlabel=label, ylabel=unit)
         _few_ticks(axis.xaxis)
@@ -97,44 +120,31 @@ def histograms(
 
 def scores(
     rows: Sequence[Mapping[str, Any]],
-    metrics: Sequence[str] = ("BLEU-4", "ROUGE-L", "clinical_f1"),
+    metrics: Sequence[str],
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
 ) -> Any:
-    """Draw the scores of systems as points, a panel a metric; what reads no image is grey.
+    """Draw the scores of systems as points, a panel a metric; systems that see no image are grey.
 
     Parameters
     ----------
     rows : sequence of mapping
-        As :func:`xray_captioning.comparison.compare` returns them.
+        ``system``, ``search`` and scores, as in ``rows`` of ``metrics.json``.
     metrics : sequence of str
         Keys of a row.
     intervals : mapping, optional
         95 % intervals by column of ``captions.csv`` and metric, as in ``metrics.json``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     names = [_name(row) for row in rows]
     figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)
     for axis, metric in zip(axes, metrics):
         for place, (name, row) in enumerate(zip(names, rows)):
-            colour = GREY if _is_baseline(str(row["system"])) else COLOURS[0]
-            if row.get(metric) is not None:
-                axis.plot(row[metric], place, "o", color=colour, markersize=5)
-            found = (intervals or {}).get(name, {}).get(metric)
-            if found:
-                axis.plot(found, [place, place], color=colour, linewidth=1.5)
+            interval = (intervals or {}).get(name, {}).get(metric)
+            _point(axis, row.get(metric), place, interval, _colour(str(row["system"])))
         axis.set_xlabel(METRIC_NAMES.get(metric, metric))
         axis.set_xlim(left=0)
-        axis.grid(axis="y", color="0.92", linewidth=0.8)
         _few_ticks(axis.xaxis)
-    axes[0].set_yticks(range(len(rows)), names, parse_math=False)
-    axes[0].set_ylim(len(rows) - 0.4, -0.6)
+    _name_rows(axes, names)
     return figure
-
-
-METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
 
 
 def intervals(values: Mapping[str, tuple[float, float, float]], label: str, chance: float) -> Any:
@@ -147,47 +157,33 @@ def intervals(values: Mapping[str, tuple[float, float, float]], label: str, chan
         Of the values' axis.
     chance : float
         Where a dashed line is drawn.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     figure, (axis,) = _figure(1, 0.9 + ROW * len(values), 0.75 * WIDTH)
     for place, (value, low, high) in enumerate(values.values()):
-        axis.plot([low, high], [place, place], color=COLOURS[0], linewidth=1.5)
-        axis.plot(value, place, "o", color=COLOURS[0], markersize=5)
+        _point(axis, value, place, (low, high), COLOURS[0])
     axis.axvline(chance, color=GREY, linestyle="--", linewidth=1)
-    axis.set_yticks(range(len(values)), list(values), parse_math=False)
-    axis.set_ylim(len(values) - 0.4, -0.6)
     axis.set_xlabel(label)
-    axis.grid(axis="y", color="0.92", linewidth=0.8)
+    _name_rows([axis], list(values))
     return figure
 
 
 def lines(
-    curves: Mapping[str, Sequence[float]],
-    xlabel: str,
-    ylabel: str,
-    logarithmic: bool = False,
+    values: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logarithmic: bool = False
 ) -> Any:
-    """Draw curves over 1, 2, 3, ..., each named at its end.
+    """Draw series of numbers over 1, 2, 3, ..., with their names beside.
 
     Parameters
     ----------
-    curves : mapping of str to sequence of float
+    values : mapping of str to sequence of float
     xlabel, ylabel : str
     logarithmic : bool
-        Both axes.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        Whether both axes are.
     """
     figure, (axis,) = _figure(1, 3.0, 0.8 * WIDTH)
-    for number, (name, values) in enumerate(curves.items()):
-        colour = LINES[number % len(LINES)]
-        style = ("-", "--", ":")[number // len(LINES) % 3]
-        axis.plot(1 + np.arange(len(values)), values, style, color=colour, label=name)
+    for number, (name, series) in enumerate(values.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        style = ("-", "--", ":")[number // len(COLOURS) % 3]
+        axis.plot(1 + np.arange(len(series)), series, style, color=colour, label=name)
     axis.xaxis.get_major_locator().set_params(integer=True)
     if logarithmic:
         axis.set(xscale="log", yscale="log")
@@ -197,21 +193,16 @@ def lines(
 
 
 def scatter(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str) -> Any:
-    """Draw named points; what reads no image is grey.
+    """Draw a named point a system; systems that see no image are grey.
 
     Parameters
     ----------
     points : mapping of str to (x, y)
     xlabel, ylabel : str
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     figure, (axis,) = _figure(1, 3.6, 0.8 * WIDTH)
     for name, (x, y) in points.items():
-        colour = GREY if _is_baseline(name) else COLOURS[0]
-        axis.plot(x, y, "o", color=colour, markersize=6)
+        axis.plot(x, y, "o", color=_colour(name), markersize=6)
     _name_points(axis, points)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.margins(0.15)
@@ -229,10 +220,6 @@ def heatmap(table: NDArray[Any], rows: Sequence[str], columns: Sequence[str], la
     rows, columns : sequence of str
     label : str
         What the numbers are.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     figure, (axis,) = _figure(1, 1.7 + 0.27 * len(rows))
     drawn = axis.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
@@ -249,19 +236,19 @@ def heatmap(table: NDArray[Any], rows: Sequence[str], columns: Sequence[str], la
     return figure
 
 
-def _edges(values: NDArray[Any], bins: int) -> NDArray[np.float64]:
-    """Edges of bins that hold 0 and nearly all values; whole numbers have whole bins."""
+def _edges(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return edges of bins that hold 0 and nearly all values; whole numbers get whole bins."""
     if not len(values):
-        return np.linspace(0.0, 1.0, bins + 1)
+        return np.linspace(0.0, 1.0, BINS + 1)
     low, top = min(0.0, *np.percentile(values, [0.5])), max(0.0, *np.percentile(values, [99.5]))
     if (values != np.rint(values)).any() or low == top:
-        return np.linspace(low, top if top > low else low + 1.0, bins + 1)
-    step = max(int(np.ceil((top - low) / bins)), 1)
+        return np.linspace(low, top if top > low else low + 1.0, BINS + 1)
+    step = max(int(np.ceil((top - low) / BINS)), 1)
     return np.arange(np.floor(low), np.ceil(top) + step + 1, step) - 0.5
 
 
 def _name_points(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
-    # Names of points that lie on each other stand one below the other.
+    # Names of points that lie on each other are written one below the other.
     wide, high = (max(abs(point[i]) for point in points.values()) or 1.0 for i in (0, 1))
     taken: list[tuple[float, float]] = []
     for name, (x, y) in sorted(points.items(), key=lambda item: -item[1][1]):
@@ -277,8 +264,23 @@ def _name(row: Mapping[str, Any]) -> str:
     return f"{row['system']} {row['search']}" if row.get("search") else str(row["system"])
 
 
-def _is_baseline(system: str) -> bool:
-    return system.startswith(BASELINES) or system.endswith("shuffled")
+def _colour(system: str) -> str:
+    return GREY if system.startswith(BASELINES) or system.endswith("shuffled") else COLOURS[0]
+
+
+def _point(axis: Any, value: float | None, row: int, interval: Interval, colour: str) -> None:
+    if value is not None:
+        axis.plot(value, row, "o", color=colour, markersize=5)
+    if interval:
+        axis.plot(interval, [row, row], color=colour, linewidth=1.5)
+
+
+def _name_rows(axes: Sequence[Any], names: Sequence[str]) -> None:
+    """Name the rows of panels from top to bottom, with a thin line through each."""
+    axes[0].set_yticks(range(len(names)), names, parse_math=False)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    for axis in axes:
+        axis.grid(axis="y", color="0.92", linewidth=0.8)
 
 
 def _few_ticks(axis: Any) -> None:
@@ -288,7 +290,7 @@ def _few_ticks(axis: Any) -> None:
 def _figure(columns: int, height: float, width: float = WIDTH, shared: bool = False) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     axes = figure.subplots(1, columns, squeeze=False, sharey=shared)[0]
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)

@@ -1,59 +1,28 @@
-"""Pictures one would show: training curves, panels of studies, attention over the pixels."""
+"""Studies as one shows them: their views, what was written, and where the decoder looked.
+
+Every function returns a :class:`matplotlib.figure.Figure`.
+"""
 
 from __future__ import annotations
 
 import itertools
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xray_captioning.files import atomic_path
+from xray_captioning.plots.charts import COLOURS, DPI, FONT, WIDTH
+from xray_captioning.plots.images import Array, View, colour_scale, overlay, strongest
 
-Array = NDArray[Any]
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: safe for the colour-blind
+# Inches: an image, what lies between two, a title above one, a system's name beside its text (and
+# beside the views, where there is less room), the margin of a page, a line of text.
+SIDE, GAP, TITLE, NAME, SHORT, MARGIN, LINE = 1.6, 0.1, 0.42, 1.9, 1.4, 0.2, 0.165
+SHOWN = 3  # words of a caption whose attention a panel shows
+COLUMNS = 7  # words side by side
+CARD_WIDTH, CARD_SIDE, CARD_LINE, CARD_DPI = 7.6, 3.3, 0.22, 110
 
-# A panel's measures in inches: it is as wide as a page of text, and read without enlarging.
-SIDE, GAP, TITLE, NAME = 1.6, 0.1, 0.42, 1.9
-WIDTH, MARGIN = 7.2, 0.2  # of a page; left of the words' first column
-SHORT = 1.4  # of a name beside the views
-DPI = 130
-FONT, LINE = 8.5, 0.165  # points; inches
-
-
-def plot_curves(history: Sequence[dict[str, float]], path: str | Path) -> None:
-    """Write what :func:`curves_figure` draws to a PNG file."""
-    _save(curves_figure(history), path)
-
-
-def curves_figure(history: Sequence[dict[str, float]]) -> Any:
-    """Draw losses and accuracies by epoch, training and validation in one axis each.
-
-    Parameters
-    ----------
-    history : sequence of dict
-        A row an epoch with ``epoch``, ``loss`` and perhaps ``token_accuracy``, each perhaps
-        with a ``val_`` twin.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    metrics = [name for name in ("loss", "token_accuracy") if name in history[0]]
-    figure, axes = _figure(len(metrics), (3.6 * len(metrics), 2.8))
-    epochs = [row["epoch"] for row in history]
-    for axis, metric in zip(axes, metrics):
-        for colour, (prefix, label) in zip(COLOURS, [("", "training"), ("val_", "validation")]):
-            if prefix + metric in history[0]:
-                values = [row[prefix + metric] for row in history]
-                axis.plot(epochs, values, color=colour, label=label, marker=".", markersize=4)
-        axis.set(xlabel="epoch", ylabel=metric.replace("_", " "))
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.legend(frameon=False)
-    return figure
+Texts = list[tuple[str, list[str], str]]  # name, lines and colour
 
 
 class Example(NamedTuple):
@@ -80,34 +49,31 @@ class Example(NamedTuple):
     words: Sequence[str]
     views: Sequence[str] = ()
 
-    def view(self, index: int) -> str:
-        """Return what to call a view."""
-        name = self.views[index] if index < len(self.views) else "unknown"
-        return f"view {index + 1}" if name == "unknown" else name
+    def seen(self, word: int | None = None) -> list[View]:
+        """Return the views, with the attention of one word where one is given."""
+        maps: Any = itertools.repeat(None)
+        if word is not None and self.attention is not None:
+            maps = self.attention[word]
+        names = [*self.views, *["unknown"] * len(self.images)]
+        return [
+            View(f"view {i}" if name == "unknown" else name, image[..., 0], weights)
+            for i, (name, image, weights) in enumerate(zip(names, self.images, maps), 1)
+        ]
 
 
-def plot_panel(examples: Sequence[Example], path: str | Path, words: int = 3) -> None:
-    """Write what :func:`panel_figure` draws to a PNG file."""
-    _save(panel_figure(examples, words), path)
-
-
-def panel_figure(examples: Sequence[Example], words: int = 3) -> Any:
+def panel(examples: Sequence[Example]) -> Any:
     """Draw each study: its views, where the model looked, and below what was written.
+
+    Of each caption the attention of a few words is drawn: those that look at the fewest regions.
 
     Parameters
     ----------
     examples : sequence of Example
-    words : int
-        Words of each caption whose attention is drawn: those that look at the fewest regions.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     from matplotlib.figure import Figure
 
     views = max(len(example.images) for example in examples)
-    chosen = [_sharpest(example, words) for example in examples]
+    chosen = [_sharpest(example) for example in examples]
     beside = not any(chosen)  # without attention there is room for the texts beside the views
     width = max((views + max(map(len, chosen))) * (SIDE + GAP) + GAP, 5 * SIDE)
     left, indent = (views * (SIDE + GAP) + GAP, SHORT) if beside else (GAP, NAME)
@@ -117,124 +83,154 @@ def panel_figure(examples: Sequence[Example], words: int = 3) -> Any:
     figure = Figure(figsize=(width, sum(heights)), dpi=DPI)
     for i, (example, text) in enumerate(zip(examples, texts)):
         top = sum(heights[:i]) + TITLE
-        cells = [_axis(figure, GAP + n * (SIDE + GAP), top) for n in range(views + len(chosen[i]))]
-        for view, (axis, image) in enumerate(zip(cells, example.images)):
-            axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
-            axis.set_title(example.view(view), fontsize=FONT, pad=4)
-        for axis, word in zip(cells[views:], chosen[i]):
-            draw_attention(axis, example, word)
+        _draw_views(figure, example, GAP, top)
+        for place, word in enumerate(chosen[i], views):
+            _draw_word(_axis(figure, GAP + place * (SIDE + GAP), top), example, word)
         _write(figure, text, top if beside else top + SIDE + LINE / 2, left, indent)
     return figure
 
 
-def words_figure(example: Example, columns: int = 7, most: int = 28) -> Any:
+def words(example: Example, most: int = 28) -> Any:
     """Draw a study, what was written of it, and below, word by word, where the decoder looked.
 
-    The views stand one above the other, and the colours of a word share one scale over both, so
+    The views lie one above the other, and the colours of a word share one scale over both, so
     that one glance tells which view it was read from, and where in it.
 
     Parameters
     ----------
     example : Example
         With attention.
-    columns : int
-        Words side by side.
     most : int
         Words drawn, punctuation left out; so is the rest of a longer caption.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     from matplotlib.figure import Figure
 
     views = len(example.images)
-    words = [n for n, word in enumerate(example.words) if any(map(str.isalnum, word))][:most]
-    side = (WIDTH - MARGIN) / columns - GAP / 2
+    drawn = [n for n, word in enumerate(example.words) if any(map(str.isalnum, word))][:most]
+    side = (WIDTH - MARGIN) / COLUMNS - GAP / 2
     row = TITLE / 2 + views * side + GAP
     text = _texts(example, WIDTH - views * (SIDE + GAP) - SHORT - GAP, SHORT - GAP)
     head = TITLE / 2 + max(SIDE, LINE * sum(len(lines) for _, lines, _ in text)) + GAP
-    figure = Figure(figsize=(WIDTH, head + row * -(-len(words) // columns)), dpi=DPI)
-    for view, image in enumerate(example.images):
-        axis = _axis(figure, view * (SIDE + GAP), TITLE / 2)
-        axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=1)
-        axis.set_title(example.view(view), fontsize=FONT, pad=4)
+    figure = Figure(figsize=(WIDTH, head + row * -(-len(drawn) // COLUMNS)), dpi=DPI)
+    _draw_views(figure, example, 0, TITLE / 2)
     _write(figure, text, TITLE / 2, views * (SIDE + GAP), SHORT)
-    for place, word in enumerate(words):
-        top = head + row * (place // columns) + TITLE / 2
-        left = MARGIN + (place % columns) * (side + GAP / 2)
-        for view in range(views):
-            axis = _axis(figure, left, top + view * side, side)
-            _overlay(axis, example, word, view)
-            if not view:
-                _fit_title(axis, example.words[word], side)
-            if not place % columns:
-                style = {"transform": axis.transAxes, "rotation": 90, "ha": "right", "va": "center"}
-                axis.text(-0.04, 0.5, example.view(view), fontsize=FONT - 1.5, **style)
+    for place, word in enumerate(drawn):
+        top = head + row * (place // COLUMNS) + TITLE / 2
+        left = MARGIN + (place % COLUMNS) * (side + GAP / 2)
+        axes = [_axis(figure, left, top + number * side, side) for number in range(views)]
+        _draw_word_over_views(axes, example, word, named=place % COLUMNS == 0)
+        _fit_title(axes[0], example.words[word], side)
     return figure
 
 
-def draw_attention(axis: Any, example: Example, word: int) -> None:
-    """Lay one word's attention over the view that it looks at most.
+def card(
+    title: str,
+    text: str,
+    notes: Sequence[str],
+    views: Sequence[View],
+    captions: Sequence[str],
+    of: str,
+) -> Any:
+    """Draw a caption, the attention on the images it was read from, and remarks below.
 
     Parameters
     ----------
-    axis : matplotlib axis
-    example : Example
-        With attention.
-    word : int
-        Index of the word.
+    title, text : str
+    notes : sequence of str
+    views : sequence of View
+    captions : sequence of str
+        What is written above each view.
+    of : str
+        The words whose attention it is.
     """
-    assert example.attention is not None
-    weights = example.attention[word][: len(example.images)].sum(axis=(1, 2))
-    view = int(np.argmax(weights))
-    _overlay(axis, example, word, view)
-    share = 100 * weights[view]
-    title = f"“{_cut(example.words[word], 0.9 * SIDE)}”\n{example.view(view)}, {share:.0f} %"
+    from matplotlib.figure import Figure
+
+    top = strongest(views)
+    lines = textwrap.wrap(text, 88) or ["(nothing)"]
+    small = [line for note in notes for line in textwrap.wrap(note, 118)]
+    above, below = 0.75 + CARD_LINE * len(lines), 0.85 + CARD_LINE * len(small)
+    height, width = above + CARD_SIDE + below, 0.96 / len(views)
+    figure = Figure(figsize=(CARD_WIDTH, height), dpi=CARD_DPI)
+    _write_lines(figure, [title], height - 0.28, 8)
+    _write_lines(figure, lines, height - 0.56, 11)
+    _write_lines(figure, small, CARD_LINE * (len(small) - 1) + 0.12, 8)
+    for i, (view, caption) in enumerate(zip(views, captions)):
+        axis = figure.add_axes((0.02 + i * width, below / height, width, CARD_SIDE / height))
+        axis.imshow(overlay(view, top))
+        axis.set_axis_off()
+        axis.set_title(caption, size=9)
+    if top > 0:
+        _colour_bar(figure, top, of, (below - 0.2) / height, 0.1 / height)
+    return figure
+
+
+def _write_lines(figure: Any, lines: Sequence[str], at: float, size: int) -> None:
+    height = figure.get_size_inches()[1]
+    for i, line in enumerate(lines):
+        figure.text(0.03, (at - CARD_LINE * i) / height, line, size=size, parse_math=False)
+
+
+def _colour_bar(figure: Any, top: float, of: str, at: float, height: float) -> None:
+    axis = figure.add_axes((0.2, at, 0.6, height))
+    axis.imshow(colour_scale(256)[None], aspect="auto", extent=(0, 100 * top, 0, 1))
+    axis.set_yticks([])
+    axis.tick_params(labelsize=7)
+    label = f"% of the attention on a region, for {textwrap.shorten(of, 70, placeholder=' …')}"
+    axis.set_xlabel(label, size=8, parse_math=False)
+
+
+def _draw_views(figure: Any, example: Example, left: float, top: float) -> None:
+    for place, view in enumerate(example.seen()):
+        axis = _axis(figure, left + place * (SIDE + GAP), top)
+        axis.imshow(overlay(view, 0))
+        axis.set_title(view.name, fontsize=FONT, pad=4)
+
+
+def _draw_word(axis: Any, example: Example, word: int) -> None:
+    """Draw the attention of a word on the view that it looks at most."""
+    seen = example.seen(word)
+    view = max(seen, key=lambda view: view.share)
+    axis.imshow(overlay(view, strongest(seen)))
+    title = f"“{_cut(example.words[word], 0.9 * SIDE)}”\n{view.name}, {100 * view.share:.0f} %"
     axis.set_title(title, fontsize=FONT, pad=4, parse_math=False)
 
 
-def _overlay(axis: Any, example: Example, word: int, view: int) -> None:
-    """Lay a word's attention over one view, scaled to the strongest of all views."""
-    assert example.attention is not None
-    maps = example.attention[word][: len(example.images)]
-    image = example.images[view][..., 0]
-    height, width = image.shape
-    place = {"extent": (0, width, height, 0)}
-    axis.imshow(image, cmap="gray", vmin=0, vmax=1, **place)
-    heat = maps[view] / max(float(maps.max()), 1e-9)
-    # The less attention, the less colour: the pixels below stay readable.
-    axis.imshow(
-        heat, cmap="autumn_r", vmin=0, vmax=1, alpha=0.7 * heat, interpolation="bilinear", **place
-    )
+def _draw_word_over_views(axes: Sequence[Any], example: Example, word: int, named: bool) -> None:
+    """Draw the attention of a word on every view, with the views' names on the left if named."""
+    seen = example.seen(word)
+    for axis, view in zip(axes, seen):
+        axis.imshow(overlay(view, strongest(seen)))
+        if named:
+            style = {"transform": axis.transAxes, "rotation": 90, "ha": "right", "va": "center"}
+            axis.text(-0.04, 0.5, view.name, fontsize=FONT - 1.5, **style)
 
 
 def _fit_title(axis: Any, word: str, side: float) -> None:
-    """Put a word above a picture, smaller or cut where it is wider."""
+    """Write a word above a picture; a wide one is made smaller or cut."""
     size = FONT * min(1.0, max(side / _inches(word), 0.75))
     shown = _cut(word, 1.2 * side * FONT / size)  # it is measured bold
     axis.set_title(shown, fontsize=size, pad=4, parse_math=False)
 
 
-def _sharpest(example: Example, count: int) -> list[int]:
-    # Low entropy: these words depend on a place.
+def _sharpest(example: Example) -> list[int]:
+    """Return the words with the lowest entropy of attention, which depend on a place."""
     if example.attention is None or not len(example.words):
         return []
     flat = example.attention.reshape(len(example.words), -1)
     entropy = -(flat * np.log(flat + 1e-9)).sum(axis=1)
     eligible = [i for i, word in enumerate(example.words) if len(word) > 3]
-    seen: dict[str, int] = {}
+    first: dict[str, int] = {}
     for i in sorted(eligible, key=lambda i: float(entropy[i])):
-        seen.setdefault(example.words[i], i)
-    return sorted(list(seen.values())[:count])
+        first.setdefault(example.words[i], i)
+    return sorted(list(first.values())[:SHOWN])
 
 
-def _texts(example: Example, width: float, name_width: float) -> list[tuple[str, list[str], str]]:
+def _texts(example: Example, width: float, name_width: float) -> Texts:
     """Return name, lines and colour of everything that was written, fitted to widths."""
     named = [("reference", example.reference), *example.captions.items()]
     return [
         (_cut(name, name_width), _wrap(text, width), colour)
-        for (name, text), colour in zip(named, itertools.cycle(("black", *COLOURS)))
+        for (name, text), colour in zip(named, itertools.cycle(("black", *COLOURS[:4])))
     ]
 
 
@@ -263,13 +259,7 @@ def _inches(text: str, weight: str = "normal") -> float:
     return size * 1.05  # on whole pixels letters are a little wider
 
 
-def _write(
-    figure: Any,
-    texts: list[tuple[str, list[str], str]],
-    top: float,
-    left: float = GAP,
-    indent: float = NAME,
-) -> None:
+def _write(figure: Any, texts: Texts, top: float, left: float, indent: float) -> None:
     width, height = figure.get_size_inches()
     style = {"fontsize": FONT, "va": "baseline", "parse_math": False}
     for name, lines, colour in texts:
@@ -288,19 +278,3 @@ def _axis(figure: Any, left: float, top: float, side: float = SIDE) -> Any:
     axis = figure.add_axes(box)
     axis.set_axis_off()
     return axis
-
-
-def _figure(columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _save(figure: Any, path: str | Path) -> None:
-    # A Figure of its own needs neither a display nor pyplot's global state.
-    with atomic_path(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=DPI)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.files import atomic_path
+from xray_captioning.plots.charts import DPI, save
 
 COLOURS = ("#999999", "#0072B2", "#D55E00")
 
@@ -27,7 +27,7 @@ def reliability_diagram(curves: Mapping[str, Sequence[Bin]], path: str | Path) -
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(4.6, 4.2), layout="constrained", dpi=DPI)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="0.75", linestyle="--", linewidth=1)
     for colour, (name, bins) in zip(COLOURS, curves.items()):
@@ -43,8 +43,7 @@ def reliability_diagram(curves: Mapping[str, Sequence[Bin]], path: str | Path) -
     )
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8, loc="lower right")
-    with atomic_path(path) as aside:
-        figure.savefig(aside, dpi=130, metadata={"Software": None})
+    save(figure, path)
 
 
 def _draw(axis: Any, bins: Sequence[Bin], colour: str, label: str) -> None:

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from xray_captioning.data.pictures import read_picture
 from xray_captioning.data.table import read_table
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.pages import render
 from xray_captioning.files import atomic_write, sha256_file
+from xray_captioning.plots import data_uri
 from xray_captioning.review.design import CRITERIA, Key, Sheet, draw_sheets
-from xray_captioning.review.pictures import picture_uri
 
+LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
 # A spreadsheet takes a cell that begins with one of these for a formula; the last four are the
 # full-width forms that some of them take as well.
@@ -165,7 +167,9 @@ def _pictures(views: Views) -> Pictures:
 
     bar = tqdm(views.items(), desc="images", unit="study", disable=None)
     return {
-        study: [{"view": view, "uri": picture_uri(path)} for path, view in found]
+        study: [
+            {"view": view, "uri": data_uri(read_picture(path, LONGEST))} for path, view in found
+        ]
         for study, found in bar
     }
 

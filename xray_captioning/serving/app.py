@@ -1,7 +1,8 @@
 """The Streamlit app: a front end over a captioner, without logic of its own.
 
 ``xray-captioning app`` starts it. Streamlit runs this file again, from top to bottom, whenever the
-user changes something; what was read is kept in the session, so that nothing is decoded twice.
+user changes something. What was read is cached in the user's session, so that no study is decoded
+twice, and uploads, which may be large, go with the session.
 """
 
 from __future__ import annotations
@@ -12,24 +13,22 @@ import gc
 import re
 import sys
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
 from xray_captioning.bundles.bundle import shipped_bundles
 from xray_captioning.data.images import frontal_first
 from xray_captioning.errors import XrayCaptioningError
+from xray_captioning.plots import View, colour_scale, overlay, strongest
 from xray_captioning.serving import app_parts as parts
-from xray_captioning.serving import app_pictures as pictures
-from xray_captioning.serving import app_view as view
+from xray_captioning.serving.app_view import html
 
 if TYPE_CHECKING:
     from xray_captioning.captioner.captioner import Captioner
 
 TYPES = ["png", "jpg", "jpeg", "dcm", "dicom"]
-KEPT = {"study": 1, "result": 8}  # how many a session remembers: uploads may be large
 SEED = 2048  # of the samples: three unlike studies, one of them normal
 BEAMS = (1, 2, 3, 5, 10)
 LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     _keep_uploads_in_memory()
     options = _parse(arguments)
     st.set_page_config("Chest X-ray captions", page_icon="🩻", layout="wide")
-    st.html(view.STYLE)
+    st.html(html("style"))
     st.title("Chest X-ray captions")
     st.warning(parts.NOTICE)
     settings = _settings(list(dict.fromkeys([*options.bundle, *shipped_bundles()])))
@@ -81,9 +80,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 @st.cache_resource(show_spinner="Loading the model …", max_entries=4)
 def load(bundle: str) -> Captioner:
     """Return a bundle, loaded once for all sessions."""
-    from xray_captioning.captioner.captioner import (
-        Captioner,  # here, so that the page appears at once
-    )
+    from xray_captioning.captioner.captioner import Captioner  # here: the page appears at once
 
     captioner = Captioner.load(bundle)
     # Streamlit collects garbage after every event. Without this it looks at all of TensorFlow's
@@ -156,35 +153,39 @@ def _study(seed: int) -> parts.Study | None:
     if len(files) == 2 and frontal_first(files) != frontal_first(other):  # no DICOM view decides
         with samples:
             files = other if st.toggle("Swap the two images") else files
-    return _kept("study", parts.digest(files), lambda: parts.study_of(files))
+    return _own(parts.digest(files), files)
 
 
+@st.cache_resource(scope="session", max_entries=1, show_spinner=False)
+def _own(digest: str, _files: list[bytes]) -> parts.Study:
+    return parts.study_of(_files)
+
+
+@st.cache_resource(scope="session", max_entries=1, show_spinner=False)
 def _sample(number: int, seed: int) -> parts.Study:
-    return _kept("study", (number, seed), lambda: parts.sample(number, seed))
+    return parts.sample(number, seed)
+
+
+@st.cache_resource(scope="session", max_entries=8, show_spinner="Reading the images …")
+def _read(
+    bundle: str, name: str, beam_size: int, digest: str, _captioner: Captioner, _study: parts.Study
+) -> parts.Result:
+    return parts.read_study(_captioner, name, _study, beam_size)
 
 
 def _show_all(study: parts.Study, settings: Settings) -> None:
     if study.about:
-        st.html(f'<p class="xc-note">{escape(study.about)}</p>')
+        st.html(html("note", study.about))
     places = st.columns(len(settings.bundles)) if len(settings.bundles) > 1 else [st.container()]
     for place, bundle, name in zip(places, settings.bundles, _names(settings.bundles)):
         with place:
             try:
-                result = _result(study, bundle, name, settings.beam_size)
+                result = _read(bundle, name, settings.beam_size, study.digest, load(bundle), study)
             except XrayCaptioningError as error:
                 st.error(str(error))
                 continue
-            _show(study, result, settings.threshold, bundle, wide=len(places) == 1)
-
-
-def _result(study: parts.Study, bundle: str, name: str, beam_size: int) -> parts.Result:
-    captioner = load(bundle)
-
-    def read() -> parts.Result:
-        with st.spinner("Reading the images …"):
-            return parts.read_study(captioner, name, study, beam_size)
-
-    return _kept("result", (study.digest, bundle, name, beam_size), read)
+            result = result._replace(threshold=settings.threshold)
+            _show(study, result, bundle, wide=len(places) == 1)
 
 
 def _names(bundles: list[str]) -> list[str]:
@@ -193,46 +194,44 @@ def _names(bundles: list[str]) -> list[str]:
     return names if len(set(names)) == len(names) else bundles
 
 
-def _show(study: parts.Study, result: parts.Result, threshold: float, key: str, wide: bool) -> None:
+def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> None:
     # Filled in the order in which a phone shows them, one below the other.
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
         st.header(result.bundle)
-        _show_caption(result, threshold)
-        words, of = _choice(study, result, threshold, key)
-    views = pictures.views_of(study, result.caption.attention, words)
+        _show_caption(result)
+        words, of = _choice(study, result, key)
+    views = parts.views_of(study, result.caption.attention, words)
     with right:
         _show_views(views, of)
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
         st.header("Findings")
-        st.html(view.findings_html(parts.findings_table(result, threshold)))
+        st.html(html("findings", result.findings))
     with right:
         st.header("Alternatives")
-        st.html(view.alternatives_html(result, threshold))
+        st.html(html("alternatives", result))
         st.header("Download")
         stem = "caption" if wide else f"caption_{re.sub('[^A-Za-z0-9]+', '_', result.bundle)}"
-        _downloads(study, result, views, of, threshold, stem)
+        _downloads(study, result, views, of, stem)
 
 
-def _show_caption(result: parts.Result, threshold: float) -> None:
-    if warning := parts.unfamiliar(result):
-        st.error(warning)
-    st.html(view.caption_html(result, threshold) + view.confidence_legend(result))
-    if result.trained:
-        st.html(f'<p class="xc-note">{escape(parts.trained(result))}</p>')
+def _show_caption(result: parts.Result) -> None:
+    if result.warning:
+        st.error(result.warning)
+    st.html(html("caption", result))
+    if result.limits:
+        st.html(html("note", result.limits))
 
 
-def _choice(
-    study: parts.Study, result: parts.Result, threshold: float, key: str
-) -> tuple[list[int], str]:
+def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[int], str]:
     """Let the user choose a sentence or a word of it; return its places and its text."""
-    caption, withheld = result.caption, parts.withheld_sentences(result, threshold)
+    caption, withheld = result.caption, result.withheld
     sentences = parts.sentence_words(caption.words)
     shown = [i for i in range(len(sentences)) if i not in withheld]
     if caption.attention is None or not shown:
         missing = "regions to attend to" if caption.attention is None else "sentence that is shown"
-        st.html(f'<p class="xc-note">No attention: there is no {missing}.</p>')
+        st.html(html("note", f"No attention: there is no {missing}."))
         return [], ""
     texts = [sentence.text for sentence in caption.sentences]
     scope = f"{key}-{result.beam_size}-{study.digest}"
@@ -248,44 +247,30 @@ def _choice(
     return (places, texts[chosen]) if word is None else ([word], f"“{caption.words[word]}”")
 
 
-def _show_views(views: list[pictures.View], of: str) -> None:
-    top = pictures.highest(views)
+def _show_views(views: list[View], of: str) -> None:
+    top = strongest(views)
     for place, one in zip(st.columns(len(views)), views):
         told = f"X-ray, {one.name}" + (f"; coloured: the attention of {of}" if top > 0 else "")
         with place:
-            st.image(pictures.overlay(one, top), pictures.title(one), width="stretch", alt=told)
+            st.image(overlay(one, top), parts.title(one), width="stretch", alt=told)
     if top > 0:
-        st.html(view.attention_legend(pictures.colour_stops(), top, len(views)))
+        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_scale(9)]
+        st.html(html("attention", colours, top, len(views)))
 
 
 def _downloads(
-    study: parts.Study,
-    result: parts.Result,
-    views: list[pictures.View],
-    of: str,
-    threshold: float,
-    stem: str,
+    study: parts.Study, result: parts.Result, views: list[View], of: str, stem: str
 ) -> None:
     made: dict[str, tuple[str, Callable[[], str | bytes]]] = {
-        "txt": ("Text", lambda: parts.as_text(result, threshold)),
-        "json": ("JSON", lambda: parts.as_json(result, threshold)),
-        "png": ("Picture", lambda: pictures.panel(study, result, views, of, threshold)),
+        "txt": ("Text", lambda: parts.as_text(result)),
+        "json": ("JSON", lambda: parts.as_json(result)),
+        "png": ("Picture", lambda: parts.as_picture(study, result, views, of)),
     }
     with st.container(horizontal=True):
         for suffix, (label, make) in made.items():
             st.download_button(
                 label, make, f"{stem}.{suffix}", on_click="ignore", key=f"{suffix}-{result.bundle}"
             )
-
-
-def _kept(kind: str, key: Any, make: Callable[[], Any]) -> Any:
-    """Return what the session remembers, made once."""
-    kept = st.session_state.setdefault(kind, {})
-    if key not in kept:
-        kept[key] = make()
-    while len(kept) > KEPT[kind]:
-        del kept[next(iter(kept))]
-    return kept[key]
 
 
 if __name__ == "__main__":

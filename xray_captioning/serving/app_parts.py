@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, sure_labels
-from xray_captioning.data.containers import JPEG, check_jpeg, check_png
-from xray_captioning.data.dicom.pixels import decode_dicom, is_dicom, view_of
-from xray_captioning.data.images import decode_image, frontal_first, opencv
+from xray_captioning.data.dicom.pixels import view_of
+from xray_captioning.data.images import frontal_first
+from xray_captioning.data.pictures import decode_picture
 from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import render, sample_study
+from xray_captioning.plots import View, card, encode, png
 from xray_captioning.serving.settings import LONGEST, Settings
 
 if TYPE_CHECKING:
-    from xray_captioning.captioner.captioner import Caption, Captioner, Sentence
+    from xray_captioning.captioner.captioner import Caption, Captioner
 
 NOTICE = (
     "Not for clinical use. For research and teaching only: the text is fluent whether or not it is "
@@ -59,8 +60,27 @@ class Study(NamedTuple):
     about: str = ""
 
 
+class Shown(NamedTuple):
+    """A sentence as it is shown.
+
+    Attributes
+    ----------
+    text : str
+        "not confident" where the sentence is withheld.
+    probability : float or None
+        How sure the sentence is, in [0, 1]: its confidence, or without one the exponential of its
+        mean log-probability, which is how likely the model finds each of its tokens and no chance
+        of being right. None for images unlike those of the training, where it means nothing.
+    withheld : bool
+    """
+
+    text: str
+    probability: float | None
+    withheld: bool
+
+
 class Result(NamedTuple):
-    """What a bundle says of a study.
+    """What a bundle says of a study, and which of it the user wants to see.
 
     Attributes
     ----------
@@ -69,20 +89,77 @@ class Result(NamedTuple):
     caption : Caption
     probabilities : dict of float
         The encoder's probability of each finding that it classifies.
-    trained : str
-        What the bundle says of its own limits; may be empty.
+    origin : str
+        How the bundle says that it was made; may be empty.
+    threshold : float
+        Sentences with a confidence below it are withheld.
     """
 
     bundle: str
     beam_size: int
     caption: Caption
     probabilities: dict[str, float]
-    trained: str
+    origin: str
+    threshold: float = 0.0
 
     @property
     def calibrated(self) -> bool:
         """Whether every sentence has a confidence."""
         return all(sentence.confidence is not None for sentence in self.caption.sentences)
+
+    @property
+    def sentences(self) -> list[Shown]:
+        """The sentences as they are shown."""
+        known = not is_unfamiliar(self.caption)
+        texts = zip(self.caption.sentences, hedged(self.caption, self.threshold))
+        return [
+            Shown(text, _probability(one) if known else None, text != one.text)
+            for one, text in texts
+        ]
+
+    @property
+    def withheld(self) -> set[int]:
+        """Which sentences are not shown."""
+        return {i for i, sentence in enumerate(self.sentences) if sentence.withheld}
+
+    @property
+    def text(self) -> str:
+        """The caption as it is shown: in place of sentences that are withheld it says so."""
+        return " ".join(f"[{s.text}]" if s.withheld else s.text for s in self.sentences)
+
+    @property
+    def warning(self) -> str:
+        """That the images are unlike those the model knows; empty where they are alike."""
+        if not is_unfamiliar(self.caption):
+            return ""
+        return (
+            "Not like the chest X-rays this model was trained on: "
+            f"{self.caption.novelty:.1f} times as far from them as 99 % of its validation studies. "
+            "What it says of them, its confidence included, means nothing; it is shown at a least "
+            "confidence of 0 %."
+        )
+
+    @property
+    def limits(self) -> str:
+        """What the bundle says of its own limits; may be empty."""
+        return f"This model was {self.origin}." if self.origin else ""
+
+    @property
+    def cautions(self) -> list[str]:
+        """What has to be said beside a caption wherever it goes."""
+        return list(filter(None, [self.warning, NOTICE, self.limits]))
+
+    @property
+    def findings(self) -> Rows:
+        """Each finding with the encoder's probability and what the shown text says of it.
+
+        Name, probability or None, and 1 present, 0 denied, -1 uncertain or None. What the text
+        names comes first, then what the encoder finds likely.
+        """
+        said = sure_labels(self.caption, self.threshold)
+        rows = [(n, self.probabilities.get(n), said.get(n)) for n in {**self.probabilities, **said}]
+        known = [row for row in rows if row[1] is not None or row[2] is not None]
+        return sorted(known, key=lambda row: (row[2] != 1, -(row[1] or 0.0)))
 
 
 def study_of(files: Sequence[bytes]) -> Study:
@@ -102,7 +179,10 @@ def study_of(files: Sequence[bytes]) -> Study:
     """
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
-    pictures = {file: _picture(file, f"image {i}") for i, file in enumerate(files, 1)}
+    pictures = {
+        file: decode_picture(file, f"image {i}", SHOWN, MOST, LONGEST)[..., 0]
+        for i, file in enumerate(files, 1)
+    }
     ordered = [file for file in frontal_first(files) if isinstance(file, bytes)]
     named = [(view_of(file), f"image {i}") for i, file in enumerate(ordered, 1)]
     views = [number if view == "unknown" else view for view, number in named]
@@ -110,16 +190,10 @@ def study_of(files: Sequence[bytes]) -> Study:
 
 
 def sample(index: int, seed: int) -> Study:
-    """Draw a synthetic study.
-
-    Parameters
-    ----------
-    index, seed : int
-        Which one.
-    """
+    """Draw the synthetic study of this number and seed."""
     drawn = sample_study(np.random.default_rng([seed, index]))
     images = render(drawn, SHOWN)[: 2 if drawn.lateral else 1]
-    files = [opencv().imencode(".png", image)[1].tobytes() for image in images]
+    files = [encode(image) for image in images]
     truth = "; ".join(finding.detail.replace("/", ", ") for finding in drawn.findings)
     about = f"A drawing, not a patient. Drawn into it: {truth or 'nothing abnormal'}."
     pictures = [np.asarray(image, np.float32) / 255 for image in images]
@@ -132,15 +206,7 @@ def digest(files: Sequence[bytes]) -> str:
 
 
 def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) -> Result:
-    """Let a bundle caption a study.
-
-    Parameters
-    ----------
-    captioner : Captioner
-    name : str
-        What to call it.
-    study : Study
-    beam_size : int
+    """Let a bundle, which the page calls by a name, caption a study.
 
     Raises
     ------
@@ -152,19 +218,8 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
     features = captioner.features([study.files])  # once for both
     (caption,) = captioner.caption_features(features, beam_size)
     encoder = captioner.encoder
-    chances = finding_probabilities(encoder, *features)[0] if encoder.findings else {}
-    return Result(name, beam_size, caption, chances, str(captioner.about.get("notice", "")))
-
-
-def strength(sentence: Sentence) -> float:
-    """Return how sure a sentence is, in [0, 1].
-
-    Its confidence, or without one the exponential of its mean log-probability, which is how
-    likely the model finds each of its tokens and no chance of being right.
-    """
-    if sentence.confidence is not None:
-        return sentence.confidence
-    return math.exp(sentence.log_probability)
+    found = finding_probabilities(encoder, *features)[0] if encoder.findings else {}
+    return Result(name, beam_size, caption, found, str(captioner.about.get("notice", "")))
 
 
 def sentence_words(words: Sequence[str]) -> list[list[int]]:
@@ -176,69 +231,54 @@ def sentence_words(words: Sequence[str]) -> list[list[int]]:
 
 
 def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
-    """Return those places where a word stands, not punctuation."""
+    """Return those places where there is a word and not punctuation."""
     return [i for i in places if any(map(str.isalnum, words[i]))]
 
 
-def findings_table(result: Result, threshold: float) -> Rows:
-    """Return each finding with the encoder's probability and what the shown text says of it.
+def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> list[View]:
+    """Return the views of a study with the mean attention of some words.
 
     Parameters
     ----------
-    result : Result
-    threshold : float
+    study : Study
+    attention : array, shape (words, views, rows, columns), or None
+    words : sequence of int
+        Places in the caption.
 
     Returns
     -------
-    list of tuples
-        Name, probability or None, and 1 present, 0 denied, -1 uncertain or None. What is said
-        comes first, then what is likely.
+    list of View
+        One an image, and a further one where a model looked at the same image twice.
     """
-    said = sure_labels(result.caption, threshold)
-    names = [*result.probabilities, *(name for name in said if name not in result.probabilities)]
-    rows = [(name, result.probabilities.get(name), said.get(name)) for name in names]
-    known = [row for row in rows if row[1] is not None or row[2] is not None]
-    return sorted(known, key=lambda row: (row[2] != 1, -(row[1] or 0.0)))
+    seen = [View(*view) for view in zip(study.views, study.pictures)]
+    if attention is None or not len(words):
+        return seen
+    maps = attention[list(words)].mean(axis=0)
+    last = seen[-1]
+    twice = [last._replace(name=f"{last.name} (seen twice)") for weights in maps[len(seen) :]]
+    whole = zip([*seen, *twice], maps)
+    return [
+        view._replace(attention=weights)
+        for i, (view, weights) in enumerate(whole)
+        if i < len(seen) or weights.any()
+    ]
 
 
-def shown_text(result: Result, threshold: float) -> str:
-    """Return the caption as it is shown: in place of sentences that are withheld it says so."""
-    withheld = withheld_sentences(result, threshold)
-    texts = enumerate(hedged(result.caption, threshold))
-    return " ".join(f"[{text}]" if i in withheld else text for i, text in texts)
+def title(view: View) -> str:
+    """Return a view's name, and the share of the attention on it."""
+    if view.attention is None:
+        return view.name
+    return f"{view.name}: {100 * view.share:.0f} % of the attention"
 
 
-def withheld_sentences(result: Result, threshold: float) -> set[int]:
-    """Return which sentences are not shown."""
-    texts = hedged(result.caption, threshold)
-    pairs = zip(result.caption.sentences, texts)
-    return {i for i, (sentence, text) in enumerate(pairs) if text != sentence.text}
-
-
-def as_text(result: Result, threshold: float) -> str:
+def as_text(result: Result) -> str:
     """Return the caption and what to know of it, for a text file."""
-    lines = [shown_text(result, threshold), "", _source(result), *cautions(result)]
+    search = "greedy" if result.beam_size == 1 else f"beam size {result.beam_size}"
+    lines = [result.text, "", f"Written by {result.bundle}, {search}.", *result.cautions]
     return "\n".join(lines) + "\n"
 
 
-def cautions(result: Result) -> list[str]:
-    """Return what has to stand beside a caption wherever it goes."""
-    return list(filter(None, [unfamiliar(result), NOTICE, trained(result)]))
-
-
-def unfamiliar(result: Result) -> str:
-    """Return the warning of images unlike those the model knows; empty where they are alike."""
-    if not is_unfamiliar(result.caption):
-        return ""
-    return (
-        "Not like the chest X-rays this model was trained on: "
-        f"{result.caption.novelty:.1f} times as far from them as 99 % of its validation studies. "
-        "What it says of them, its confidence included, means nothing; it is shown at a least "
-        "confidence of 0 %."
-    )
-
-
-def as_json(result: Result, threshold: float) -> str:
+def as_json(result: Result) -> str:
     """Return a result for a JSON file, with the names the API uses."""
     from msgspec import to_builtins
 
@@ -247,42 +287,30 @@ def as_json(result: Result, threshold: float) -> str:
     from xray_captioning.serving.uploads import Upload
 
     # Without a limit the API leaves nothing out.
-    limit = threshold if withheld_sentences(result, threshold) else None
+    limit = result.threshold if result.withheld else None
     values = {
         "model": result.bundle,
         "beam_size": result.beam_size,
-        "threshold": threshold if result.calibrated else None,
+        "threshold": result.threshold if result.calibrated else None,
         **to_builtins(
             describe_study(
                 Prediction(result.caption, result.probabilities or None),
                 Upload([], result.beam_size, result.beam_size, limit),
             )
         ),
-        "notice": f"{NOTICE} {trained(result)}".strip(),
+        "notice": f"{NOTICE} {result.limits}".strip(),
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
-def _source(result: Result) -> str:
-    search = "greedy" if result.beam_size == 1 else f"beam size {result.beam_size}"
-    return f"Written by {result.bundle}, {search}."
+def as_picture(study: Study, result: Result, views: Sequence[View], of: str) -> bytes:
+    """Return a PNG file of the caption, and the attention of some words on the study's images."""
+    name = f"{result.bundle}, beam size {result.beam_size}"
+    notes = [study.about, *result.cautions]
+    return png(card(name, result.text, notes, views, [title(view) for view in views], of))
 
 
-def trained(result: Result) -> str:
-    """Return what the bundle says of its own limits; may be empty."""
-    return f"This model was {result.trained}." if result.trained else ""
-
-
-def _picture(file: bytes, name: str) -> Array:
-    square = decode_image(file, name, SHOWN, max_pixels=MOST, max_ratio=LONGEST)[..., 0]
-    height, width = _shape(file, name)
-    longer = max(height, width) / SHOWN
-    size = (max(round(width / longer), 1), max(round(height / longer), 1))
-    picture: Array = opencv().resize(square, size, interpolation=opencv().INTER_AREA)
-    return picture
-
-
-def _shape(file: bytes, name: str) -> tuple[int, ...]:
-    if is_dicom(file):
-        return decode_dicom(file, name, MOST).shape[:2]
-    return check_jpeg(file) if file.startswith(JPEG) else check_png(file)
+def _probability(sentence: Any) -> float:
+    if sentence.confidence is not None:
+        return float(sentence.confidence)
+    return math.exp(sentence.log_probability)

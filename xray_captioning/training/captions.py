@@ -25,7 +25,7 @@ from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.caches import Images, cached_features, cached_pixels
 from xray_captioning.encoders.saved import load_weights, weights_digest
 from xray_captioning.errors import DataError
-from xray_captioning.plots.panels import plot_curves
+from xray_captioning.plots import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
@@ -285,6 +285,6 @@ def fit(
             verbose=0,
             callbacks=[*callbacks, state, EpochBar(done, training.epochs)],
         )
-    plot_curves(state.history, out / "curves.png")
+    save(curves(state.history), out / "curves.png")
     load_weights(model, out / BEST, "this run")
     return state.history

@@ -1,0 +1,124 @@
+"""Images for people: encoded files, and attention laid over grey pixels."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Viridis: read alike with every kind of colour vision, and no grey of a radiograph is among it.
+COLOUR_MAP = "viridis"
+LOWEST, OPACITY = 0.25, 0.72  # its darkest quarter would be black on black
+LUNG = 0.25  # the grey under a colour bar; lungs are about as bright
+
+
+class View(NamedTuple):
+    """One image of a study, and the attention on it where that is known.
+
+    Attributes
+    ----------
+    name : str
+    image : array, shape (height, width), float in [0, 1]
+    attention : array, shape (rows, columns), float, or None
+        The share of the attention on each region; the shares of all views sum to 1.
+    """
+
+    name: str
+    image: Array
+    attention: Array | None = None
+
+    @property
+    def share(self) -> float:
+        """The share of the attention on this view, in [0, 1]."""
+        return 0.0 if self.attention is None else float(self.attention.sum())
+
+
+def strongest(views: Sequence[View]) -> float:
+    """Return the largest share of a single region in any view, or 0 without attention.
+
+    It is where the colours of all the views end, so that they can be compared.
+    """
+    return max((float(v.attention.max()) for v in views if v.attention is not None), default=0.0)
+
+
+def overlay(view: View, top: float) -> Array:
+    """Lay the attention over an image: the less attention, the less colour.
+
+    Parameters
+    ----------
+    view : View
+    top : float
+        The share that has the strongest colour.
+
+    Returns
+    -------
+    array, shape (height, width, 3), uint8
+        RGB. Without attention it is the grey image.
+    """
+    import cv2
+
+    grey = np.repeat(view.image[..., None], 3, axis=2)
+    if view.attention is None or top <= 0:
+        return _bytes(grey)
+    heat = cv2.resize(np.float32(view.attention) / np.float32(top), view.image.shape[::-1])
+    return _bytes(_coloured(grey, np.clip(heat, 0, 1)))
+
+
+def colour_scale(count: int) -> Array:
+    """Return the colours from no attention to the most, as they look on a lung.
+
+    Returns
+    -------
+    array, shape (count, 3), uint8
+        RGB.
+    """
+    return _bytes(_coloured(np.full((count, 3), LUNG), np.linspace(0, 1, count)))
+
+
+def encode(pixels: Array, suffix: str = ".png") -> bytes:
+    """Return the bytes of an image file that holds pixels and nothing else.
+
+    Parameters
+    ----------
+    pixels : array, shape (height, width) or (height, width, 3)
+        RGB, stored as grey where the channels are equal; uint8, or float in [0, 1].
+    suffix : {".png", ".jpg"}
+        A JPEG has a quality of 80.
+    """
+    import cv2
+
+    stored = pixels if pixels.dtype == np.uint8 else _bytes(pixels)
+    if stored.ndim == 3:  # OpenCV writes BGR
+        stored = stored[..., 0] if (stored == stored[..., :1]).all() else stored[..., ::-1]
+    flags = [cv2.IMWRITE_JPEG_QUALITY, 80] if suffix == ".jpg" else []
+    return bytes(cv2.imencode(suffix, stored, flags)[1])
+
+
+def data_uri(pixels: Array, suffix: str = ".png") -> str:
+    """Return an image as a data URI, for a page that needs no other file.
+
+    Parameters
+    ----------
+    pixels, suffix
+        As :func:`encode` takes them.
+    """
+    kind = {".png": "png", ".jpg": "jpeg"}[suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(encode(pixels, suffix)).decode()}"
+
+
+def _coloured(rgb: Array, heat: Array) -> Array:
+    from matplotlib import colormaps
+
+    colour = colormaps[COLOUR_MAP](LOWEST + (1 - LOWEST) * heat)[..., :3]
+    opacity = OPACITY * heat[..., None]
+    coloured: Array = (1 - opacity) * rgb + opacity * colour
+    return coloured
+
+
+def _bytes(unit: Array) -> Array:
+    return np.rint(255 * np.clip(unit, 0, 1)).astype(np.uint8)
