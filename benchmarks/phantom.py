@@ -33,17 +33,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from results import write_results
 
-from xray_captioning.comparison import measure
+from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config, load_preset
+from xray_captioning.data.provenance import PHANTOM_NOTICE
 from xray_captioning.data.sources.reading import read_studies, render_captions
 from xray_captioning.data.splits import Split, split_studies
 from xray_captioning.data.targets import study_images, usable_studies
+from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.caches import cached_features
-from xray_captioning.encoders.saved import load_encoder
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.sides import side_agreement
 from xray_captioning.notebook import runs
-from xray_captioning.phantom.dataset import NOTICE, write_phantoms
+from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
 
@@ -135,7 +136,12 @@ class Bench:
                 f"{folder}: holds {len(self.studies)} studies, not {studies}; choose another --out"
             )
         self.split = split_studies(self.studies, FRACTIONS)
-        self.about = {"source": "phantom", "notice": NOTICE}
+        self.about = {"source": "phantom", "notice": PHANTOM_NOTICE}
+
+    def options(self, run: Path) -> dict[str, Any]:
+        """Return what the training of encoders and decoders has in common."""
+        common = {"split": self.split, "cache": self.cache, "about": self.about}
+        return {**common, "resume": run.exists()}
 
     def encoder(self, config: Config, seed: int) -> Path:
         """Train the encoder of a seed, unless it is there, with both views."""
@@ -143,9 +149,7 @@ class Bench:
         if not (run / "manifest.json").is_file():
             started = time.perf_counter()
             both = config.replace({"image.views": 2, "name": config.model.encoder})
-            _, rows = train_encoder(
-                self.studies, both, run, self.cache, "random", self.split, run.exists(), self.about
-            )
+            _, rows = train_encoder(self.studies, both, run, "random", **self.options(run))
             seconds = time.perf_counter() - started
             _write(run / "result.json", {"AUROC": rows[-1]["AUROC"], "seconds": seconds})
         return run
@@ -155,15 +159,13 @@ class Bench:
         run = self.out / f"seed-{seed}" / name
         if (run / "result.json").is_file():
             return
-        encoder = load_encoder(self.encoder(config, seed))
+        encoder = Encoder.load(self.encoder(config, seed))
         images = study_images(usable_studies(self.studies, config), config)
         cached_features(images, encoder, config, self.cache)
         started = time.perf_counter()
-        captioner = train(
-            self.studies, config, run, encoder, self.cache, self.split, run.exists(), self.about
-        )
+        captioner = train(self.studies, config, run, encoder, **self.options(run), measured=False)
         seconds = (time.perf_counter() - started) / config.training.epochs
-        rows = measure(captioner, self.studies, self.split, run, self.cache, name, seed)
+        rows = measure(captioner, self.studies, run, self.cache, name)
         _write(
             run / "result.json",
             {

@@ -40,7 +40,7 @@ from pathlib import Path
 
 import xray_captioning as xc
 from xray_captioning import notebook, plots
-from xray_captioning.comparison import measure
+from xray_captioning.comparison.evaluate import measure
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -66,7 +66,7 @@ print(*(f"{name}={value}" for name, value in vars(config.model).items()), sep="\
 # while its loss looks healthy: common words are learned long before the encoder sees anything. So the
 # encoder first learns to name findings (that is what CheXNet is), and stays as it is afterwards.
 #
-# `fit_encoder` calls `xray_captioning.training.encoder.train_encoder`, or takes what is in `WORK` already.
+# `fit_encoder` calls `xc.train_encoder`, or takes what is in `WORK` already.
 
 # %%
 encoder, findings = notebook.fit_encoder(config, studies, split, data, WORK)
@@ -132,7 +132,7 @@ notebook.table(rows, ["log probability", "caption"])
 # (`retrieval`): a model has to beat them all.
 
 # %%
-rows = measure(captioner, studies, split, run, Path(WORK) / "cache", "simple")
+rows = measure(captioner, studies, run, Path(WORK) / "cache", "simple")
 notebook.table(rows)
 
 # %%

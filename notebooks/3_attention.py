@@ -39,7 +39,7 @@ from pathlib import Path
 
 import xray_captioning as xc
 from xray_captioning import notebook, plots
-from xray_captioning.comparison import measure
+from xray_captioning.comparison.evaluate import measure
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -114,7 +114,7 @@ notebook.table([{"seen": s, "caption": c.text} for s, c in zip(seen, alone)], ["
 # ## Scores
 
 # %%
-rows = measure(captioner, studies, split, run, Path(WORK) / "cache", "attention")
+rows = measure(captioner, studies, run, Path(WORK) / "cache", "attention")
 notebook.table(rows)
 
 # %%

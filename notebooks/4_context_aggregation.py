@@ -40,7 +40,6 @@ from pathlib import Path
 
 import xray_captioning as xc
 from xray_captioning import notebook, plots
-from xray_captioning.comparison import compare
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -96,7 +95,8 @@ plots.panel(examples)
 
 # %%
 out = Path(WORK) / "context-or-attention"
-rows = compare(studies, split, config, out, Path(WORK) / "cache", systems, quick=True)
+cache = Path(WORK) / "cache"
+rows = xc.evaluate(studies, systems, out, split=split, cache=cache, quick=True)
 notebook.table(rows)
 
 # %%

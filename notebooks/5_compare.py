@@ -51,7 +51,6 @@ import numpy as np
 
 import xray_captioning as xc
 from xray_captioning import notebook, plots
-from xray_captioning.comparison import compare
 from xray_captioning.evaluation.cases import choose_cases
 from xray_captioning.metrics.clinical import confusion, finding_table
 
@@ -99,8 +98,8 @@ plots.lines(losses, "epoch", "validation loss")
 
 # %%
 out = Path(WORK) / "presets"
-first = configs[PRESETS[0]]
-rows = compare(studies, split, first, out, Path(WORK) / "cache", captioners, quick=True)
+cache = Path(WORK) / "cache"
+rows = xc.evaluate(studies, captioners, out, split=split, cache=cache, quick=True)
 notebook.table(rows)
 
 # %%

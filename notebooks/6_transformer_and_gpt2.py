@@ -44,7 +44,6 @@ from pathlib import Path
 
 import xray_captioning as xc
 from xray_captioning import notebook, plots
-from xray_captioning.comparison import compare
 
 notebook.setup()
 data = notebook.find_data(DATA, WORK, STUDIES, DOWNLOAD)
@@ -128,7 +127,8 @@ plots.words(other[0], most=24)
 
 # %%
 out = Path(WORK) / "findings"
-rows = compare(studies, split, config, out, Path(WORK) / "cache", captioners, quick=True)
+cache = Path(WORK) / "cache"
+rows = xc.evaluate(studies, captioners, out, split=split, cache=cache, quick=True)
 notebook.table(rows)
 
 # %%

@@ -144,19 +144,16 @@ plots.lines({name: curve for name, curve in curves.items() if "nltk" not in name
 #
 # ## A model that looks, and its shuffled double
 #
-# The shipped bundle was trained on phantoms. `compare` scores it beside a dozen rows that look at no image,
+# The shipped bundle was trained on phantoms. `xc.evaluate` scores it beside a dozen rows that look at no image,
 # and beside its own captions given to other studies: what is left then is what it says without looking. On
 # real images this bundle knows nothing, and the table shows it.
 
 # %%
-from xray_captioning.comparison import compare
-
 captioner = xc.Captioner.load("phantom_attention")
 present = notebook.usable(studies)
 seen = xc.split_studies(present, notebook.recipe("phantom_attention", data, present, "small").fractions)
-out = Path(WORK) / "metrics"
-bundles = {"shipped": captioner}
-rows = compare(present, seen, captioner.config, out, Path(WORK) / "cache", bundles, beams=[1])
+out, cache = Path(WORK) / "metrics", Path(WORK) / "cache"
+rows = xc.evaluate(present, {"shipped": captioner}, out, split=seen, beams=[1], cache=cache)
 notebook.table(rows)
 
 # %%

@@ -64,7 +64,7 @@ def tiny_encoder_run(
     from xray_captioning.training.encoder import train_encoder
 
     out = tmp_path_factory.mktemp("runs") / "encoder"
-    train_encoder(read_studies(phantoms), tiny_config, out, tiny_cache, weights="random")
+    train_encoder(read_studies(phantoms), tiny_config, out, "random", cache=tiny_cache)
     return out
 
 
@@ -81,10 +81,10 @@ def tiny_run(
     Tests that change it work on a copy.
     """
     from xray_captioning.data.sources.reading import read_studies
-    from xray_captioning.encoders.saved import load_encoder
+    from xray_captioning.encoders import Encoder
     from xray_captioning.training.captions import train
 
     out = tmp_path_factory.mktemp("runs") / "captioner"
-    encoder = load_encoder(tiny_encoder_run)
-    train(read_studies(phantoms), tiny_config, out, encoder, tiny_cache)
+    encoder = Encoder.load(tiny_encoder_run)
+    train(read_studies(phantoms), tiny_config, out, encoder, cache=tiny_cache, measured=False)
     return out

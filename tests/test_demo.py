@@ -5,21 +5,24 @@ import json
 import pytest
 
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.config import load_preset
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     from xray_captioning import demo
     from xray_captioning.captioner import captioner
-    from xray_captioning.encoders import saved
+    from xray_captioning.encoders import encoder, saved
 
     def never(*args, **kwargs):
         raise AssertionError("the demo must not load shipped weights")
 
     folder, said = tmp_path_factory.mktemp("demo") / "demo", []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "STUDIES", 60)
-        for module in (captioner, saved):
+        patch.setattr(demo, "STUDIES", 40)
+        short = {"encoder_training.epochs": 1, "training.epochs": 1, "image.size": 64}
+        patch.setattr(demo, "load_preset", lambda name: load_preset(name).replace(short))
+        for module in (captioner, encoder, saved):
             patch.setattr(module, "find_bundle", never)
         demo.run_demo(folder, seed=3, say=said.append)
     assert [line[:3] for line in said if line[0].isdigit()] == ["1/4", "2/4", "3/4", "4/4"]

@@ -12,45 +12,43 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from xray_captioning import legacy
-    from xray_captioning.captioner.captioner import Caption, Captioner
-    from xray_captioning.config import Config, load_preset
-    from xray_captioning.data.sources.reading import read_studies
-    from xray_captioning.data.splits import split_studies
-    from xray_captioning.metrics.labeler import label_report
-    from xray_captioning.metrics.scores import score
-    from xray_captioning.phantom.dataset import write_phantoms
-    from xray_captioning.text.cleaning import clean
-    from xray_captioning.text.tokenizer import Tokenizer
+    from xray_captioning import legacy as legacy
+    from xray_captioning.captioner.captioner import Caption as Caption
+    from xray_captioning.captioner.captioner import Captioner as Captioner
+    from xray_captioning.comparison.evaluate import evaluate as evaluate
+    from xray_captioning.config import Config as Config
+    from xray_captioning.config import load_preset as load_preset
+    from xray_captioning.data.sources.reading import read_studies as read_studies
+    from xray_captioning.data.splits import split_studies as split_studies
+    from xray_captioning.decoders import Decoder as Decoder
+    from xray_captioning.encoders import Encoder as Encoder
+    from xray_captioning.metrics.labeler import label_report as label_report
+    from xray_captioning.metrics.scores import score as score
+    from xray_captioning.phantom.dataset import write_phantoms as write_phantoms
+    from xray_captioning.text.cleaning import clean as clean
+    from xray_captioning.text.tokenizer import Tokenizer as Tokenizer
+    from xray_captioning.training.captions import train as train
+    from xray_captioning.training.encoder import train_encoder as train_encoder
 
 _HOMES = {
     "Caption": "captioner.captioner",
     "Captioner": "captioner.captioner",
     "Config": "config",
+    "Decoder": "decoders",
+    "Encoder": "encoders",
     "Tokenizer": "text.tokenizer",
     "clean": "text.cleaning",
+    "evaluate": "comparison.evaluate",
     "label_report": "metrics.labeler",
     "load_preset": "config",
     "read_studies": "data.sources.reading",
     "score": "metrics.scores",
     "split_studies": "data.splits",
+    "train": "training.captions",
+    "train_encoder": "training.encoder",
     "write_phantoms": "phantom.dataset",
 }
-
-__all__ = [
-    "Caption",
-    "Captioner",
-    "Config",
-    "Tokenizer",
-    "clean",
-    "label_report",
-    "legacy",
-    "load_preset",
-    "read_studies",
-    "score",
-    "split_studies",
-    "write_phantoms",
-]
+__all__ = ["legacy", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.comparison import measure
+from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import load_preset
+from xray_captioning.data.provenance import PHANTOM_NOTICE
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import split_studies
-from xray_captioning.phantom.dataset import NOTICE, write_phantoms
+from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
 
@@ -25,7 +26,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[di
     ----------
     out : Path
         Receives ``phantom/``, ``encoder/``, ``global_attention/`` (a bundle) and the results
-        of :func:`xray_captioning.comparison.measure`.
+        of :func:`xray_captioning.comparison.evaluate.measure`.
     seed : int
         Of phantoms and training.
     say : callable
@@ -44,16 +45,18 @@ def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[di
     split = split_studies(studies, config.fractions)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
     say(f"2/4 teaching an encoder the findings ({sizes})")
-    about, cache = {"source": "phantom", "notice": NOTICE}, out / "cache"
-    encoder, rows = train_encoder(studies, config, out / "encoder", cache, split=split, about=about)
+    about, cache = {"source": "phantom", "notice": PHANTOM_NOTICE}, out / "cache"
+    encoder, rows = train_encoder(
+        studies, config, out / "encoder", "random", split=split, cache=cache, about=about
+    )
     say(f"    mean area under the ROC curve on test studies: {rows[-1]['AUROC']:.3f}")
     say("3/4 teaching an attention decoder to write impressions")
+    run = out / "global_attention"
     captioner = train(
-        studies, config, out / "global_attention", encoder, cache, split=split, about=about
+        studies, config, run, encoder, split=split, cache=cache, about=about, measured=False
     )
     say("4/4 captioning the test studies with greedy and beam search")
-    run = out / "global_attention"
-    found = measure(captioner, studies, split, run, cache, "global_attention", seed)
+    found = measure(captioner, studies, run, cache)
     for name in ("metrics.json", "captions.csv", "panel.png"):
         (run / name).replace(out / name)
     shutil.rmtree(cache)

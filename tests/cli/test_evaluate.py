@@ -153,6 +153,19 @@ def test_the_protocol_needs_a_published_split(phantoms: Path, tmp_path: Path, ca
     assert "names no split" in capfd.readouterr().err
 
 
+def test_the_shipped_bundle_is_not_tested_on_its_training_phantoms(tmp_path: Path, capfd) -> None:
+    data, out = tmp_path / "phantom", tmp_path / "out"
+    assert run("phantom", "--out", data, "--studies", 12, "--seed", 7) == 0
+    capfd.readouterr()
+    line = ["--data", data, "--out", out, "--cache", tmp_path / "cache"]
+    assert run("evaluate", *line, "--set", "fractions=[0.4,0,0.6]") == 2
+    error = capfd.readouterr().err
+    assert "was trained on 7 of the test studies" in error
+    assert "--split" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
 @pytest.fixture(scope="module")
 def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Results of a published system and of a fixed report under R2Gen's protocol."""

@@ -6,7 +6,6 @@ from xray_captioning.backend import keras, ops
 from xray_captioning.config import load_preset
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.saved import (
-    load_encoder,
     load_weights,
     new_encoder,
     starting_encoder,
@@ -40,7 +39,7 @@ def test_arrays_of_another_shape_are_named_with_both_shapes(tmp_path):
 
 
 def test_the_encoder_of_a_bundle_with_a_new_classifier(tiny_encoder_run, tiny_config):
-    saved = load_encoder(tiny_encoder_run)
+    saved = Encoder.load(tiny_encoder_run)
     found = new_encoder(tiny_config, str(tiny_encoder_run), ["Edema", "Fracture"])
     assert weights_digest(found.backbone) == weights_digest(saved.backbone)
     assert found.findings == ("Edema", "Fracture")
@@ -51,7 +50,7 @@ def test_the_encoder_of_a_bundle_with_a_new_classifier(tiny_encoder_run, tiny_co
 def test_a_decoder_may_pool_its_encoder_otherwise(tiny_encoder_run, tiny_config):
     found = starting_encoder(tiny_config.replace({"model.pool": 2}), tiny_encoder_run)
     assert found.grid == (2, 2)
-    assert weights_digest(found) == weights_digest(load_encoder(tiny_encoder_run))
+    assert weights_digest(found) == weights_digest(Encoder.load(tiny_encoder_run))
 
 
 @pytest.mark.parametrize("change", [{"image.size": 96}, {"image.resize": "nearest"}])
@@ -65,7 +64,7 @@ def test_probabilities_are_those_of_the_classes(tiny_encoder_run, tiny_config, p
     from xray_captioning.data.sources.reading import read_studies
     from xray_captioning.encoders.saved import encode_images
 
-    encoder = load_encoder(tiny_encoder_run)
+    encoder = Encoder.load(tiny_encoder_run)
     images = [paths[0] for paths in read_studies(phantoms)["images"]][:6]
     maps = encode_images(encoder.encode, tiny_config, images)
     features = maps.reshape(len(images), -1, encoder.channels)

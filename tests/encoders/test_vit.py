@@ -92,9 +92,7 @@ def test_a_saved_network_for_other_images_is_refused(tmp_path):
 
 
 def test_a_bundle_for_other_images_is_refused(monkeypatch):
-    from xray_captioning.encoders import saved
-
-    monkeypatch.setattr(saved, "load_encoder", lambda name: Encoder("vit_tiny", 32))
+    monkeypatch.setattr(Encoder, "load", lambda name: Encoder("vit_tiny", 32))
     config = Config().replace({"model.encoder": "vit_tiny", "image.size": 48})
     with pytest.raises(
         ConfigError, match="for images of 32 px, but this run asks for 48; add --set"

@@ -1,9 +1,8 @@
 """What is added to teacher forcing does what it says, and nothing when it is off."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import CaptionTrainingConfig, ModelConfig

@@ -7,6 +7,7 @@
     encoder.weights.h5    Keras weights
     decoder.weights.h5    Keras weights (a captioner only)
     split.json            which studies were trained on
+    trained_on.json       digests of them and their images, so that they are recognised
     calibration.json      how confidence is computed from log-probability (once calibrated)
     calibration.h5        statistics of its training images' features (once calibrated)
     README.md             the model card

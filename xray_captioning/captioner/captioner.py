@@ -24,11 +24,12 @@ from xray_captioning.captioner.compiled_search import (
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.data.images import Image, frontal_first
+from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.classification import finding_probabilities
-from xray_captioning.encoders.saved import describe, encode_studies, load_encoder, load_weights
+from xray_captioning.encoders.saved import describe, encode_studies, load_weights
 from xray_captioning.errors import DataError
 from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.byte_pairs import load_tokenizer
@@ -109,7 +110,7 @@ class Captioner:
     tokenizer : Tokenizer or BytePairTokenizer
     about : dict, optional
         JSON values that are kept in the bundle: metrics, data, training.
-    split : Split, optional
+    trained_on : TrainedOn, optional
         The studies it was trained on; kept in the bundle, too, so that nobody tests on them.
     calibration : Calibration, optional
         How its probabilities become confidences.
@@ -122,11 +123,11 @@ class Captioner:
         model: CaptionModel,
         tokenizer: TokenIds,
         about: dict[str, Any] | None = None,
-        split: Split | None = None,
+        trained_on: TrainedOn | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         self.config, self.encoder, self.model = config, encoder, model
-        self.tokenizer, self.about, self.split = tokenizer, about or {}, split
+        self.tokenizer, self.about, self.trained_on = tokenizer, about or {}, trained_on
         self.calibration = calibration
         self._encode = compiled(encoder.encode, encoder)
         self._compiled_search = CompiledSearch(model)
@@ -148,14 +149,17 @@ class Captioner:
         folder = find_bundle(name)
         about = read_bundle(folder, "captioner")
         config = Config.from_dict(about["config"], f"{folder}/captioner.json")
-        encoder = load_encoder(folder)
+        encoder = Encoder.load(folder)
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         model = new_model(config, encoder, tokenizer)
         load_weights(model, folder / "decoder.weights.h5")
-        path = folder / "split.json"
-        split = Split.from_json(path) if path.is_file() else None
-        calibration = load_calibration(folder)
-        return cls(config, encoder, model, tokenizer, about["about"], split, calibration)
+        trained_on, calibration = encoder.trained_on, load_calibration(folder)
+        return cls(config, encoder, model, tokenizer, about["about"], trained_on, calibration)
+
+    @property
+    def split(self) -> Split | None:
+        """The split it was trained with, where that is known."""
+        return self.trained_on.split if self.trained_on else None
 
     def save(self, folder: str | Path) -> None:
         """Write a bundle, whole or not at all."""
@@ -168,8 +172,8 @@ class Captioner:
             self.model.save_weights(aside / "decoder.weights.h5")
             card = model_card(values, self.calibration.about if self.calibration else None)
             (aside / "README.md").write_text(card, "utf-8")
-            if self.split is not None:
-                self.split.to_json(aside / "split.json")
+            if self.trained_on is not None:
+                self.trained_on.save(aside)
             if self.calibration is not None:
                 self.calibration.save(aside)
 

@@ -12,8 +12,6 @@ from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from xray_captioning.captioner.calibration import Calibration
     from xray_captioning.metrics.calibration import CalibrationScores
 
@@ -51,7 +49,7 @@ def calibrate(
     plot: Path | None,
     captions_from_labels: bool,
     images: Path | None,
-    split_file: Path | None,
+    split: Path | None,
     seed: int | None,
 ) -> None:
     """Fit how far a bundle's sentences are to be believed, and when its images are strange.
@@ -61,18 +59,19 @@ def calibrate(
     """
     from xray_captioning.bundles.bundle import read_bundle
     from xray_captioning.config import Config
-    from xray_captioning.data.splits import split_studies
+    from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split
+    from xray_captioning.data.splits import Split
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = _own_bundle(bundle)
     config = Config.from_dict(read_bundle(folder, "captioner")["config"], str(folder))
     studies = options.load_studies(data, images, captions_from_labels)
-    split = options.find_split(studies, split_file, [folder])
-    split = split or split_studies(studies, config.fractions)
-    options.check_not_trained_on(studies, split, part, [folder])
-
-    others = _check_studies(check, folder) if check else studies
+    models = {str(folder): TrainedOn.load(folder)}
+    parts = choose_split(studies, studies, config.fractions, split, models, part)
+    others = options.load_studies(check, None) if check else studies
+    if check:
+        check_unseen(models, others, Split((), (), tuple(others["study_id"])), "test")
 
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.data.targets import usable_studies
@@ -80,9 +79,9 @@ def calibrate(
 
     usable = usable_studies(others, config)
     if check is None:
-        usable = fitting.part_studies(usable, split, "test" if part == "val" else "val")
+        usable = fitting.part_studies(usable, parts, "test" if part == "val" else "val")
     captioner = Captioner.load(folder)
-    fitted = fitting.calibrate(captioner, studies, split, part)
+    fitted = fitting.calibrate(captioner, studies, parts, part)
     values, curves = fitting.evaluate_calibration(
         fitted, fitting.caption_outcomes(captioner, usable)
     )
@@ -101,15 +100,6 @@ def _own_bundle(name: str) -> Path:
             f"--bundle {name}: is the shipped one, which stays as it is; give a copy's folder"
         )
     return folder
-
-
-def _check_studies(path: Path, bundle: Path) -> pd.DataFrame:
-    from xray_captioning.data.splits import Split
-
-    studies = options.load_studies(path, None)
-    everything = Split((), (), tuple(studies["study_id"]))
-    options.check_not_trained_on(studies, everything, "test", [bundle])
-    return studies
 
 
 def _keep(folder: Path, calibration: Calibration) -> None:

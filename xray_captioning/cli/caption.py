@@ -233,10 +233,10 @@ def _captions(
 
 
 def _chances(bundle: Bundle, studies: list[list[str]]) -> Iterator[Printed]:
+    from xray_captioning.encoders import Encoder
     from xray_captioning.encoders.classification import classify_studies
-    from xray_captioning.encoders.saved import load_encoder
 
-    encoder = load_encoder(bundle.folder)
+    encoder = Encoder.load(bundle.folder)
     return (([], chances) for chances in classify_studies(encoder, bundle.config, studies))
 
 

@@ -77,13 +77,18 @@ def pad_rows(array: Array, rows: int) -> Array:
     return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
 
 
+def usual_cache() -> Path:
+    """Return the folder of caches where no other is asked for."""
+    return Path.home() / ".cache" / "xray-captioning"
+
+
 class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content.
 
     Parameters
     ----------
-    folder : Path
-        Where the shards live.
+    folder : path, optional
+        Where caches live; ``~/.cache/xray-captioning`` where absent.
     settings : dict
         Everything beside the image's bytes that decides a row: preprocessing, encoder, weights.
         A hash of it names a sub-folder.
@@ -92,9 +97,14 @@ class ArrayCache:
         size. Without it they are kept as they were computed.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        settings: dict[str, Any],
+        dtype: str | None = None,
+    ) -> None:
         text = json.dumps({**settings, "dtype": dtype} if dtype else settings, sort_keys=True)
-        self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = Path(folder or usual_cache()) / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         atomic_write(self.folder / "settings.json", text)
         self.dtype = dtype

@@ -1,4 +1,4 @@
-"""Which studies are learned from, which choose a model, and which judge it.
+"""Which studies train a model, which choose its best epoch, and which test it.
 
 A split belongs to the data, not to a run: groups (patients) are ordered by the SHA-256 of
 their id and cut at the fractions, with no seed. Two runs on the same data, whatever their
@@ -149,12 +149,12 @@ def check_split(split: Split, studies: pd.DataFrame) -> None:
     """
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
-            raise DataError(f"split: {name} names a study twice; make the split anew")
+            raise DataError(f"split: {name} names a study twice; make a new split")
     for (one, ids), (other, others) in combinations(split.parts.items(), 2):
         if both := sorted(set(ids) & set(others)):
             raise DataError(
                 f"split: study {both[0]!r} is in {one} and in {other} ({len(both)} such); "
-                "make the split anew"
+                "make a new split"
             )
     known = set(studies["study_id"])
     unknown = [

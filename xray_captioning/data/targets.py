@@ -1,4 +1,4 @@
-"""What a model is to write for each study, and the images it may look at."""
+"""The reference text of each study, the text a model is trained to write, and its images."""
 
 from __future__ import annotations
 
@@ -36,11 +36,15 @@ def usable_studies(studies: pd.DataFrame, config: Config) -> pd.DataFrame:
 
 def reference_texts(studies: pd.DataFrame, config: Config) -> list[str]:
     """Return each study's section, cleaned as the configuration says; empty where absent."""
-    columns = ["findings", "impression"]
-    if config.text.section != "report":
-        columns = [config.text.section]
+    return [clean(text, config.text.cleaning) for text in section_texts(studies, config)]
+
+
+def section_texts(studies: pd.DataFrame, config: Config) -> list[str]:
+    """Return each study's section as it stands; empty where absent."""
+    section = config.text.section
+    columns = ["findings", "impression"] if section == "report" else [section]
     rows = zip(*(studies[column] for column in columns))
-    return [clean(" ".join(text for text in row if text), config.text.cleaning) for row in rows]
+    return [" ".join(text for text in row if text) for row in rows]
 
 
 def training_texts(studies: pd.DataFrame, config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""Pixels and features of images on disk, for whoever trains or evaluates."""
+"""Pixels and features of image files, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xray_captioning.encoders.saved import encode_images, weights_digest
 Images = Sequence[Sequence[str]]
 
 
-def cached_pixels(images: Images, config: Config, folder: str | Path) -> ArrayCache:
+def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
     """Return grey pixels (size, size), uint8, of the images of studies, read where missing.
 
     Parameters
@@ -26,11 +26,11 @@ def cached_pixels(images: Images, config: Config, folder: str | Path) -> ArrayCa
         Paths, study by study.
     config : Config
         Its image part says how they are resized.
-    folder : path
-        Where caches live.
+    folder : path or None
+        Where caches live; None is the usual folder.
     """
     image = config.image
-    cache = ArrayCache(Path(folder), {"pixels": "grey", "size": image.size, "resize": image.resize})
+    cache = ArrayCache(folder, {"pixels": "grey", "size": image.size, "resize": image.resize})
     cache.fill(
         [path for study in images for path in study],
         lambda paths: _grey(read_images(paths, image.size, image.resize)),
@@ -40,7 +40,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path) -> ArrayCa
 
 
 def cached_features(
-    images: Images, encoder: Encoder, config: Config, folder: str | Path
+    images: Images, encoder: Encoder, config: Config, folder: str | Path | None
 ) -> ArrayCache:
     """Return feature maps (rows, columns, channels), encoded where missing.
 
@@ -53,8 +53,8 @@ def cached_features(
     config : Config
         Its image part says how pixels become the encoder's input, ``training.cache_dtype`` what
         the maps are kept in.
-    folder : path
-        Where caches live.
+    folder : path or None
+        Where caches live; None is the usual folder.
     """
     settings = {
         "version": 1,  # of the code that reads and encodes images
@@ -65,7 +65,7 @@ def cached_features(
         "resize": config.image.resize,
         "normalisation": config.image.normalisation,
     }
-    cache = ArrayCache(Path(folder), settings, config.training.cache_dtype)
+    cache = ArrayCache(folder, settings, config.training.cache_dtype)
     encode = compiled(encoder.encode, encoder)
     paths = [path for study in images for path in study]
     cache.fill(paths, lambda some: encode_images(encode, config, some), "encode images")

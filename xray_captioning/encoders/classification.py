@@ -1,4 +1,4 @@
-"""What an encoder's own classifier says of studies."""
+"""Probabilities of findings from an encoder's own classifier."""
 
 from __future__ import annotations
 

@@ -8,9 +8,13 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from xray_captioning.backend import compiled, keras, ops
+from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.config import Config
+from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.errors import ConfigError
 
@@ -39,6 +43,9 @@ class Encoder(keras.Model):
     grid : tuple of int
         Rows and columns of one view's regions.
     channels : int
+        Of each region.
+    trained_on : TrainedOn or None
+        The studies it was trained on, where they are known; a decoder's tests leave them out.
 
     Raises
     ------
@@ -79,7 +86,38 @@ class Encoder(keras.Model):
             max(len(self.findings), 1), name="classifier", dtype="float32"
         )
         self.classifier.build((None, self.channels))
+        self.trained_on: TrainedOn | None = None
         self.built = True
+
+    @classmethod
+    def load(cls, name: str | Path) -> Encoder:
+        """Load the encoder of a bundle.
+
+        Parameters
+        ----------
+        name : path
+            The folder of a bundle that holds an encoder or a captioner, or the name of a shipped
+            one.
+
+        Raises
+        ------
+        BundleError
+            The bundle is missing, incomplete, altered or does not fit its own configuration.
+
+        Examples
+        --------
+        >>> encoder = xc.Encoder.load("phantom_attention")  # doctest: +SKIP
+        """
+        from xray_captioning.encoders.saved import load_weights
+
+        folder = find_bundle(name)
+        about = read_bundle(folder, "encoder")
+        config = Config.from_dict(about["config"], f"{folder}/captioner.json")
+        model = config.model
+        encoder = cls(model.encoder, config.image.size, model.pool, about["findings"])
+        load_weights(encoder, folder / "encoder.weights.h5")
+        encoder.trained_on = TrainedOn.load(folder)
+        return encoder
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments; weights are saved beside them."""
@@ -165,7 +203,7 @@ class Encoder(keras.Model):
 
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:
-    """Add what the regions of a study say of each finding, so that one of them suffices.
+    """Pool the logits of a study's regions so that one region can show a finding.
 
     Parameters
     ----------

@@ -28,7 +28,7 @@ from xray_captioning.data.features import (
     stack_features,
 )
 from xray_captioning.data.images import Image, normalise, read_images
-from xray_captioning.data.splits import Split
+from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
@@ -89,14 +89,24 @@ def encode_studies(
     return stack_features([[maps[key] for key in study] for study in chosen], views)
 
 
-def load_encoder(name: str | Path) -> Encoder:
-    """Load the encoder of a bundle written by ``train-encoder`` or ``train``."""
-    folder = find_bundle(name)
-    about = read_bundle(folder, "encoder")
-    config = Config.from_dict(about["config"], f"{folder}/captioner.json")
-    encoder = Encoder(config.model.encoder, config.image.size, config.model.pool, about["findings"])
-    load_weights(encoder, folder / "encoder.weights.h5")
-    return encoder
+def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
+    """Return what an encoder, or the bundle that holds it, was trained on, where that is known.
+
+    Raises
+    ------
+    BundleError
+        There is no such bundle, or it is damaged.
+    """
+    if encoder is None or isinstance(encoder, Encoder):
+        return encoder and encoder.trained_on
+    folder = find_bundle(encoder)
+    read_bundle(folder, "encoder")
+    return TrainedOn.load(folder)
+
+
+def is_network(weights: str) -> bool:
+    """Whether weights are published ones, random ones or a file's, and not those of a bundle."""
+    return weights in ("imagenet", "random") or Path(weights).is_file()
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
@@ -130,7 +140,7 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     if Path(weights).is_file():
         load_weights(encoder.backbone, Path(weights), f"the network {model.encoder}")
         return encoder
-    saved = load_encoder(weights)
+    saved = Encoder.load(weights)
     if saved.name_of_backbone != model.encoder:
         raise ConfigError(
             f"{weights}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
@@ -157,22 +167,24 @@ def _warn_of_normalisation(config: Config) -> None:
         )
 
 
-def starting_encoder(config: Config, bundle: Path | None) -> Encoder:
-    """Return the frozen encoder a decoder is trained on.
+def starting_encoder(config: Config, name: str | Path | None) -> Encoder:
+    """Return the encoder that a decoder is trained on.
 
     Parameters
     ----------
     config : Config
-    bundle : Path or None
-        Without one the encoder has ImageNet weights, or random ones with a warning.
+    name : path or None
+        A bundle's folder or shipped name. Without one the encoder has its published weights, or
+        random ones with a warning.
 
     Raises
     ------
     ConfigError
         The bundle's images are prepared otherwise than the configuration says.
     """
-    if bundle is None:
+    if name is None:
         return new_encoder(config, "imagenet")
+    bundle = find_bundle(name)
     saved = Config.from_dict(read_bundle(bundle, "encoder")["config"], str(bundle))
     checked = [("model", "encoder"), *(("image", n) for n in ("size", "resize", "normalisation"))]
     for group, name in checked:
@@ -182,20 +194,17 @@ def starting_encoder(config: Config, bundle: Path | None) -> Encoder:
                 f"{bundle}: {group}.{name} is {found!r} there, but this run asks for {asked!r}; "
                 f"choose a fitting preset or add --set {group}.{name}={found}"
             )
-    encoder = load_encoder(bundle)
+    encoder = Encoder.load(bundle)
     if encoder.pool == config.model.pool:
         return encoder
     pooled = Encoder(config.model.encoder, config.image.size, config.model.pool, encoder.findings)
     pooled.set_weights(encoder.get_weights())
+    pooled.trained_on = encoder.trained_on
     return pooled
 
 
 def save_encoder(
-    folder: str | Path,
-    config: Config,
-    encoder: Encoder,
-    about: dict[str, Any],
-    split: Split | None = None,
+    folder: str | Path, config: Config, encoder: Encoder, about: dict[str, Any]
 ) -> None:
     """Write a bundle that holds an encoder and its finding classifier only."""
 
@@ -204,8 +213,8 @@ def save_encoder(
         (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         encoder.save_weights(aside / "encoder.weights.h5")
         (aside / "README.md").write_text(model_card(values), "utf-8")
-        if split is not None:
-            split.to_json(aside / "split.json")
+        if encoder.trained_on is not None:
+            encoder.trained_on.save(aside)
 
     write_bundle(Path(folder), write)
 

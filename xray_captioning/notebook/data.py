@@ -61,17 +61,17 @@ class Data:
     @property
     def phantoms(self) -> bool:
         """Whether the images are drawn."""
-        from xray_captioning.phantom.dataset import is_phantom
+        from xray_captioning.data.provenance import is_phantom
 
         return self.path.is_dir() and is_phantom(self.path)
 
     @property
     def about(self) -> dict[str, Any]:
         """What a bundle's model card says of where its studies came from."""
-        from xray_captioning.phantom.dataset import NOTICE
+        from xray_captioning.data.provenance import PHANTOM_NOTICE
 
         source = {"source": "phantom" if self.phantoms else self.path.resolve().name}
-        return {**source, "notice": NOTICE} if self.phantoms else source
+        return {**source, "notice": PHANTOM_NOTICE} if self.phantoms else source
 
 
 def setup() -> None:

@@ -158,7 +158,7 @@ def fit_encoder(
     own = encoder_recipe(config)
     run, cache = run_folder(own, split, work), Path(work) / "cache"
     if not (run / "metrics.json").is_file():
-        train_encoder(studies, own, run, cache, "imagenet", split, True, data.about)
+        train_encoder(studies, own, run, split=split, cache=cache, resume=True, about=data.about)
     rows = json.loads((run / "metrics.json").read_text("utf-8"))["rows"]
     return starting_encoder(config, run), rows
 
@@ -185,7 +185,17 @@ def fit_captioner(
     if (run / "manifest.json").is_file():
         return Captioner.load(run)
     encoder, _ = fit_encoder(config, studies, split, data, work)
-    return train(studies, config, run, encoder, Path(work) / "cache", split, True, data.about)
+    return train(
+        studies,
+        config,
+        run,
+        encoder,
+        split=split,
+        cache=Path(work) / "cache",
+        resume=True,
+        about=data.about,
+        measured=False,
+    )
 
 
 def history(run: Path) -> list[dict[str, float]]:

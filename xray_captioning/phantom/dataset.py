@@ -20,34 +20,28 @@ import numpy as np
 import numpy.typing as npt
 
 from xray_captioning.data.images import opencv
+from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.phantom.reports import Report, report
 from xray_captioning.phantom.study import Anatomy, Finding, PhantomStudy, sample_study
 
 __all__ = [
-    "NOTICE",
     "Anatomy",
     "Finding",
     "PhantomStudy",
     "Report",
-    "is_phantom",
     "render",
     "report",
     "sample_study",
     "write_phantoms",
 ]
 
-NOTICE = (
-    "trained on synthetic phantoms only; it knows nothing of real radiographs and is here to show "
-    "the tool at work"
-)
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
 MOST_WORKERS, STUDIES_A_WORKER = 4, 100
 REPORT_COLUMNS = ("uid", "MeSH", "Problems", "image", *SECTIONS)
 PROJECTION_COLUMNS = ("uid", "filename", "projection")
-_FIRST_LINE = "Synthetic chest radiographs and reports, made by xray_captioning."
 _README = """{first_line}
 
 Nobody's images: every picture is drawn by a program and every report is put together from
@@ -130,15 +124,9 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
         reports, projections = _write_studies(images, studies, seed, size)
         _write_table(folder / "indiana_reports.csv", REPORT_COLUMNS, reports)
         _write_table(folder / "indiana_projections.csv", PROJECTION_COLUMNS, projections)
-        text = _README.format(first_line=_FIRST_LINE, studies=studies, seed=seed, size=size)
+        text = _README.format(first_line=PHANTOM_README, studies=studies, seed=seed, size=size)
         (folder / "README.txt").write_text(text, encoding="utf-8")
     return Path(out)
-
-
-def is_phantom(folder: Path) -> bool:
-    """Whether a folder was written by `write_phantoms`."""
-    readme = folder / "README.txt"
-    return readme.is_file() and readme.read_text("utf-8", "replace").startswith(_FIRST_LINE)
 
 
 def _write_studies(

@@ -1,1 +1,1 @@
-"""Fit an encoder on findings, then a decoder on what it sees."""
+"""Train an encoder on findings, then a decoder on its features."""

@@ -1,4 +1,4 @@
-"""Fit a decoder on features that the frozen encoder computes once, or its last block, too."""
+"""Train a decoder on the features of a frozen encoder, or with the encoder's last block."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xray_captioning.backend import keras
 from xray_captioning.captioner.captioner import Captioner, new_model
+from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config, TrainingConfig
 from xray_captioning.data.datasets import (
     BatchDataset,
@@ -18,18 +19,25 @@ from xray_captioning.data.datasets import (
     pixel_inputs,
 )
 from xray_captioning.data.features import Array
-from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
+from xray_captioning.data.provenance import choose_split, open_studies, record_training
+from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.data.targets import study_images, training_texts, usable_studies
+from xray_captioning.decoders import check_decoder
 from xray_captioning.decoders.language_model import load_language_model, resolve_language_model
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.caches import Images, cached_features, cached_pixels
-from xray_captioning.encoders.saved import load_weights, weights_digest
+from xray_captioning.encoders.saved import (
+    load_weights,
+    starting_encoder,
+    trained_before,
+    weights_digest,
+)
 from xray_captioning.errors import DataError
 from xray_captioning.plots import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
-from xray_captioning.training.run_state import BEST, EpochBar, RunState, claim_run
+from xray_captioning.training.run_state import BEST, RunState, claim_run, epoch_bar, run_folder
 from xray_captioning.training.teacher_forcing import SamplingSchedule, TeacherForcing, TwoRates
 
 if TYPE_CHECKING:
@@ -37,116 +45,150 @@ if TYPE_CHECKING:
 
 
 def train(
-    studies: pd.DataFrame,
+    studies: pd.DataFrame | str | Path,
     config: Config,
     out: str | Path,
-    encoder: Encoder,
-    cache: str | Path,
-    split: Split | None = None,
+    encoder: Encoder | str | Path | None = None,
+    *,
+    split: Split | str | Path | None = None,
+    cache: str | Path | None = None,
     resume: bool = False,
     about: dict[str, Any] | None = None,
+    measured: bool = True,
 ) -> Captioner:
-    """Fit head and decoder, keep the best epoch, save it as a bundle.
+    """Train a decoder to write captions, keep its best epoch, and save it as a bundle.
 
     The run folder holds the bundle, ``log.csv``, ``curves.png`` and the state from which an
     interrupted run goes on to the same losses as an unbroken one.
 
     Parameters
     ----------
-    studies : pandas.DataFrame
-        As :func:`xray_captioning.read_studies` returns it.
+    studies : pandas.DataFrame or path
+        As :func:`xray_captioning.read_studies` returns it, or what it reads.
     config : Config
+        A recipe, such as :func:`xray_captioning.load_preset` returns.
     out : path
         The run folder.
-    encoder : Encoder
-        Stays as it is, unless ``config.training.encoder_learning_rate`` is above 0: then its
-        last block is trained.
-    cache : path
-        Where features are kept; runs with the same encoder and images share them.
-    split : Split, optional
-        Made from ``config.fractions`` when absent.
+    encoder : Encoder or path, optional
+        An encoder, or a bundle with one. Without it the configuration's encoder starts from its
+        published weights. It stays as it is, unless ``config.training.encoder_learning_rate`` is
+        above 0: then its last block is trained.
+    split : Split or path, optional
+        A split, or its file. Without one it is that of the encoder's bundle, where that was
+        trained on these very studies, or else made from ``config.fractions``.
+    cache : path, optional
+        Where features are kept between runs; the usual folder when absent.
     resume : bool
-        Go on with the run in ``out``.
+        Go on with the run in ``out``, if there is one.
     about : dict, optional
-        More JSON values for the bundle.
+        More JSON values for the bundle, beside what is known of the path of the studies.
+    measured : bool
+        Compare the captioner with the baselines on the test studies, and write the table into
+        its bundle.
 
     Returns
     -------
     Captioner
+        Its ``about["rows"]`` is that table.
 
     Raises
     ------
     ConfigError
-        ``out`` holds a run already, or, with ``resume``, another one.
+        ``out`` holds a run already, or, with ``resume``, another one; the encoder does not fit
+        the configuration, or was trained on test studies.
     DataError
-        No study has both an image and a text.
+        No study has both an image and a text, or the split does not fit.
+
+    Examples
+    --------
+    >>> config = xc.load_preset("phantom_attention")  # doctest: +SKIP
+    >>> captioner = xc.train("phantom", config, "runs/mine", "runs/encoder")  # doctest: +SKIP
     """
-    out = Path(out)
-    usable = usable_studies(studies, config)
-    split = split or split_studies(usable, config.fractions)
-    check_split(split, studies)
-    claim_run(out, config, usable, split, weights_digest(encoder), resume)
-    # What was asked for claims the run; what could be had goes into the bundle.
+    out, cache = Path(out), Path(cache) if cache else None
+    with run_folder(out, config, resume):
+        check_decoder(config.model)
+        before = trained_before(encoder)
+        studies, described = open_studies(studies)
+        usable = usable_studies(studies, config)
+        models = {"the encoder" if isinstance(encoder, Encoder) else str(encoder): before}
+        split = choose_split(studies, usable, config.fractions, split, models, cache=cache)
+        start = encoder if isinstance(encoder, Encoder) else starting_encoder(config, encoder)
+        claim_run(out, config, usable, split, weights_digest(start))
+        captioner = _trained(usable, config, out, start, split, cache)
+        described |= about or {}
+        captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
+        captioner.trained_on = record_training(studies, split, cache).including(before)
+        captioner.save(out)
+        if measured:
+            measure(captioner, studies, out, cache)
+    return captioner
+
+
+def _trained(
+    usable: pd.DataFrame,
+    config: Config,
+    out: Path,
+    encoder: Encoder,
+    split: Split,
+    cache: Path | None,
+) -> Captioner:
+    """Fit head and decoder; what is known of the captioner is the number of its studies."""
+    # The run was claimed by what was asked for; what could be had goes into the bundle.
     config, language = resolve_language_model(config)
     keras.utils.set_random_seed(config.training.seed)
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")
     tokenizer = language.tokenizer if language else _tokenizer(parts["train"], config)
-    labels = _labels(parts, config)
+    labels = _labels(parts["train"], config)
     data = {
-        name: _batches(name, parts[name], tokenizer, labels.get(name), config, encoder, cache)
-        for name in ("train", "val")
+        "train": _batches(parts["train"], tokenizer, config, encoder, cache, labels, True),
+        "val": _batches(parts["val"], tokenizer, config, encoder, cache),
     }
     captions = new_model(config, encoder, tokenizer)
     if language:
         load_language_model(captions.decoder, language)
-    _fit(captions, data, out, config, encoder, tokenizer, labels)
+    findings = 0 if labels is None else labels.shape[1]
+    _fit(captions, data, out, config, encoder, tokenizer, findings)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
-    described = {**(about or {}), "data": {"digest": data_digest(studies), **sizes}}
-    captioner = Captioner(config, encoder, captions, tokenizer, described, split)
-    captioner.save(out)
-    return captioner
+    return Captioner(config, encoder, captions, tokenizer, sizes)
 
 
 def _tokenizer(train: pd.DataFrame, config: Config) -> Tokenizer:
     return Tokenizer.fit(training_texts(train, config), config.text.minimum_frequency)
 
 
-def _labels(parts: dict[str, pd.DataFrame], config: Config) -> dict[str, Array]:
-    # Labels of findings that some training study has; none where nobody asks for them.
+def _labels(train: pd.DataFrame, config: Config) -> Array | None:
+    """Return labels of the findings that some training study has; None where nobody asks."""
     if not (config.training.finding_weight or config.training.balanced):
-        return {}
-    names, train = finding_labels(parts["train"])
-    return {"train": train, "val": finding_labels(parts["val"], names)[1]}
+        return None
+    return finding_labels(train)[1]
 
 
 def _batches(
-    name: str,
     studies: pd.DataFrame,
     tokenizer: Any,
-    labels: Array | None,
     config: Config,
     encoder: Encoder,
-    cache: str | Path,
+    cache: Path | None,
+    labels: Array | None = None,
+    training: bool = False,
 ) -> BatchDataset:
-    training = name == "train"
-    texts = training_texts(studies, config)
+    texts, options = training_texts(studies, config), config.training
     tokens = tokenizer.encode_batch(texts, config.text.maximum_length)
     inputs = _inputs(study_images(studies, config), config, encoder, cache, training)
-    options = config.training
     return BatchDataset(
         caption_batch(inputs, tokens, labels if options.finding_weight else None),
         len(studies),
         options.batch_size,
         options.seed if training else None,
         caption_lengths(tokens),
-        rarity(labels) if training and options.balanced and labels is not None else None,
+        rarity(labels) if options.balanced and labels is not None else None,
     )
 
 
 def _inputs(
-    images: Images, config: Config, encoder: Encoder, cache: str | Path, training: bool
+    images: Images, config: Config, encoder: Encoder, cache: Path | None, training: bool
 ) -> Inputs:
     image = config.image
     if not config.training.encoder_learning_rate:
@@ -164,37 +206,20 @@ def _fit(
     config: Config,
     encoder: Encoder,
     tokenizer: Any,
-    labels: dict[str, Array],
+    findings: int,
 ) -> None:
     """Fit a caption model as the configuration says, in the precision it says."""
-    fitted = _in_precision(captions, config, encoder, tokenizer)
-    model = _teacher_forcing(fitted, config, encoder, labels)
-    compile_captions(model, config.training, len(data["train"]))
-    fit(model, data, out, config.training, [SamplingSchedule(config.training)])
+    options, fitted = config.training, captions
+    if options.precision != "float32":
+        fitted = new_model(config, encoder, tokenizer, "mixed_bfloat16")
+        fitted.set_weights(captions.get_weights())
+    tuned = encoder if options.encoder_learning_rate else None
+    if tuned is not None:
+        tuned.unfreeze_last_block()
+    model = TeacherForcing(fitted, options, tuned, findings)
+    compile_captions(model, options, len(data["train"]))
+    fit(model, data, out, options, [SamplingSchedule(options)])
     captions.set_weights(fitted.get_weights())
-
-
-def _in_precision(captions: Any, config: Config, encoder: Encoder, tokenizer: Any) -> Any:
-    """Return the model itself, or one of the same weights that computes in bfloat16."""
-    if config.training.precision == "float32":
-        return captions
-    fitted = new_model(config, encoder, tokenizer, "mixed_bfloat16")
-    fitted.set_weights(captions.get_weights())
-    return fitted
-
-
-def _teacher_forcing(
-    captions: Any, config: Config, encoder: Encoder, labels: dict[str, Array]
-) -> TeacherForcing:
-    options = config.training
-    if options.encoder_learning_rate:
-        encoder.unfreeze_last_block()
-    return TeacherForcing(
-        captions,
-        options,
-        encoder if options.encoder_learning_rate else None,
-        labels["train"].shape[1] if options.finding_weight else 0,
-    )
 
 
 def compile_captions(model: TeacherForcing, training: Any, batches: int) -> None:
@@ -252,7 +277,7 @@ def fit(
     out: Path,
     training: TrainingConfig,
     callbacks: Sequence[Any] = (),
-) -> list[dict[str, float]]:
+) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
     Parameters
@@ -265,26 +290,21 @@ def fit(
     training : TrainingConfig
     callbacks : sequence of keras.callbacks.Callback, optional
         Called before the run's state is written.
-
-    Returns
-    -------
-    list of dict
-        The log, a row an epoch.
     """
     validation = data["val"] if data["val"].studies else None
     monitor = "val_loss" if validation is not None else "loss"
     state = RunState(out, data["train"], monitor, training.patience)
     done = state.restore(model)
     if not state.finished and done < training.epochs:
-        model.fit(
-            data["train"],
-            validation_data=validation,
-            epochs=training.epochs,
-            initial_epoch=done,
-            shuffle=False,
-            verbose=0,
-            callbacks=[*callbacks, state, EpochBar(done, training.epochs)],
-        )
+        with epoch_bar(done, training.epochs) as bar:
+            model.fit(
+                data["train"],
+                validation_data=validation,
+                epochs=training.epochs,
+                initial_epoch=done,
+                shuffle=False,
+                verbose=0,
+                callbacks=[*callbacks, state, bar],
+            )
     save(curves(state.history), out / "curves.png")
     load_weights(model, out / BEST, "this run")
-    return state.history

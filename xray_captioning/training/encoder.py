@@ -18,80 +18,119 @@ from xray_captioning.backend import keras, ops
 from xray_captioning.config import Config
 from xray_captioning.data.datasets import BatchDataset, finding_batch, pixel_inputs
 from xray_captioning.data.features import Array
-from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
+from xray_captioning.data.provenance import choose_split, open_studies, record_training
+from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.data.studies import with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel
 from xray_captioning.encoders.caches import cached_pixels
-from xray_captioning.encoders.saved import new_encoder, save_encoder
+from xray_captioning.encoders.saved import is_network, new_encoder, save_encoder, trained_before
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.classification import classification_table
 from xray_captioning.training.captions import compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
-from xray_captioning.training.run_state import claim_run
+from xray_captioning.training.run_state import claim_run, run_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def train_encoder(
-    studies: pd.DataFrame,
+    studies: pd.DataFrame | str | Path,
     config: Config,
     out: str | Path,
-    cache: str | Path,
-    weights: str = "random",
-    split: Split | None = None,
+    weights: str = "imagenet",
+    *,
+    split: Split | str | Path | None = None,
+    cache: str | Path | None = None,
     resume: bool = False,
     about: dict[str, Any] | None = None,
 ) -> tuple[Encoder, list[dict[str, Any]]]:
-    """Fit an encoder on finding labels and save it as a bundle.
+    """Train an encoder to classify findings, and save its best epoch as a bundle.
 
     Parameters
     ----------
-    studies : pandas.DataFrame
-        As :func:`xray_captioning.read_studies` returns it.
+    studies : pandas.DataFrame or path
+        As :func:`xray_captioning.read_studies` returns it, or what it reads.
     config : Config
+        A recipe, such as :func:`xray_captioning.load_preset` returns.
     out : path
         The run folder.
-    cache : path
-        Where resized pixels are kept.
     weights : str
-        ``random``, ``imagenet``, a bundle whose encoder has the same network, or a Keras ``.h5``
-        file of that network without its top.
-    split : Split, optional
-        Made from ``config.fractions`` when absent.
+        What the network starts from: ``random``, ``imagenet`` (its published weights, which are
+        downloaded), a bundle whose encoder is the same network, or a Keras ``.h5`` file of that
+        network without its top.
+    split : Split or path, optional
+        A split, or its file; made from ``config.fractions`` when absent.
+    cache : path, optional
+        Where resized pixels are kept between runs; the usual folder when absent.
     resume : bool
-        Go on with the run in ``out``.
+        Go on with the run in ``out``, if there is one.
     about : dict, optional
-        More JSON values for the bundle.
+        More JSON values for the bundle, beside what is known of the path of the studies.
 
     Returns
     -------
     encoder : Encoder
     rows : list of dict
-        Area under the ROC curve and F1 a finding on the test part, with 95 % intervals.
+        Area under the ROC curve and F1 of each finding on the test part, with 95 % intervals.
 
     Raises
     ------
+    ConfigError
+        ``out`` holds a run already, or, with ``resume``, another one; or the bundle in
+        ``weights`` was trained on test studies.
     DataError
-        No study has an image, or none has a known finding.
+        No study has an image, or none has a known finding, or the split does not fit.
+
+    Examples
+    --------
+    >>> config = xc.load_preset("phantom_attention")  # doctest: +SKIP
+    >>> encoder, rows = xc.train_encoder("phantom", config, "runs/encoder")  # doctest: +SKIP
     """
-    out = Path(out)
-    usable = with_images(studies)
-    if usable.empty:
-        raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
-    names, labels = finding_labels(usable)
-    split = split or split_studies(usable, config.fractions)
-    if not len(_rows(usable, split.train)):
-        raise DataError("the training part of the split is empty; give more studies or fractions")
-    check_split(split, studies)
-    claim_run(out, config, usable, split, weights, resume)
+    out, cache = Path(out), Path(cache) if cache else None
+    with run_folder(out, config, resume):
+        before = trained_before(None if is_network(weights) else weights)
+        studies, described = open_studies(studies)
+        usable = with_images(studies)
+        if usable.empty:
+            raise DataError(
+                f"none of {len(studies)} studies has an image on disk; check the folder"
+            )
+        labels = finding_labels(usable)
+        models = {weights: before}
+        split = choose_split(studies, usable, config.fractions, split, models, cache=cache)
+        if not len(_rows(usable, split.train)):
+            raise DataError(
+                "the training part of the split is empty; give more studies or fractions"
+            )
+        claim_run(out, config, usable, split, weights)
+        encoder, rows, sizes = _trained(usable, labels, config, out, weights, split, cache)
+        encoder.trained_on = record_training(studies, split, cache).including(before)
+        data = {"digest": data_digest(studies), **sizes}
+        described = {**described, **(about or {}), "data": data, "rows": rows}
+        save_encoder(out, config, encoder, described)
+        atomic_write(out / "metrics.json", json.dumps({"rows": rows}, indent=2) + "\n")
+    return encoder, rows
+
+
+def _trained(
+    usable: pd.DataFrame,
+    labels: tuple[list[str], Labels],
+    config: Config,
+    out: Path,
+    weights: str,
+    split: Split,
+    cache: Path | None,
+) -> tuple[Encoder, list[dict[str, Any]], dict[str, int]]:
+    """Return a fitted encoder, its rows on the test part, and how many studies each part has."""
+    names, known = labels
     keras.utils.set_random_seed(config.encoder_training.seed)
-    data = _datasets(usable, labels, config, split, cache)
+    data = _datasets(usable, known, config, split, cache)
     encoder = new_encoder(config, weights, names)
-    odds = _odds(labels[_rows(usable, split.train)])
+    odds = _odds(known[_rows(usable, split.train)])
     # Rare findings are not drowned, and the classifier starts at each one's (weighted) frequency.
     weights_of_present = odds**-0.5
     encoder.classifier.bias.assign(np.log(odds * weights_of_present))
@@ -102,9 +141,8 @@ def train_encoder(
     # Without the weights again, so that the sigmoid of a logit is a probability.
     bias = ops.convert_to_numpy(encoder.classifier.bias)
     encoder.classifier.bias.assign(bias - np.log(weights_of_present))
-    rows = _measure(model, data, labels, usable, split, names)
-    _save(out, config, encoder, rows, split, {**(about or {}), **_counts(studies, data)})
-    return encoder, rows
+    rows = _measure(model, data, known, usable, split, names)
+    return encoder, rows, {f"{name}_studies": part.studies for name, part in data.items()}
 
 
 def _rows(studies: pd.DataFrame, ids: Sequence[str]) -> Array:
@@ -112,7 +150,7 @@ def _rows(studies: pd.DataFrame, ids: Sequence[str]) -> Array:
 
 
 def _datasets(
-    studies: pd.DataFrame, labels: Labels, config: Config, split: Split, cache: str | Path
+    studies: pd.DataFrame, labels: Labels, config: Config, split: Split, cache: Path | None
 ) -> dict[str, BatchDataset]:
     image = config.image
     images = study_images(studies, config)
@@ -156,20 +194,3 @@ def _measure(
         scores = model.predict(data["val"], verbose=0)
         thresholds = (labels[_rows(studies, split.val)], scores)
     return classification_table(names, truth, model.predict(data["test"], verbose=0), thresholds)
-
-
-def _counts(studies: pd.DataFrame, data: dict[str, BatchDataset]) -> dict[str, Any]:
-    sizes = {f"{name}_studies": batches.studies for name, batches in data.items()}
-    return {"data": {"digest": data_digest(studies), **sizes}}
-
-
-def _save(
-    out: Path,
-    config: Config,
-    encoder: Encoder,
-    rows: list[dict[str, Any]],
-    split: Split,
-    about: dict[str, Any],
-) -> None:
-    save_encoder(out, config, encoder, {**about, "rows": rows}, split)
-    atomic_write(out / "metrics.json", json.dumps({"rows": rows}, indent=2) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 Labels = NDArray[np.float32]
 
 
-def finding_labels(
-    studies: pd.DataFrame, wanted: Sequence[str] | None = None
-) -> tuple[list[str], Labels]:
+def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
     """Return the findings that some study has, and a label for each study and finding.
 
     Where the source codes findings (``problems``), what it does not name is absent. Where it
@@ -31,8 +28,6 @@ def finding_labels(
     ----------
     studies : pandas.DataFrame
         As :func:`xray_captioning.read_studies` returns it.
-    wanted : sequence of str, optional
-        Findings to label, whether or not some study has them.
 
     Returns
     -------
@@ -48,8 +43,6 @@ def finding_labels(
     coded = any(len(problems) for problems in studies["problems"])
     names = list(dict.fromkeys((*FINDINGS[1:], *NIH14)))
     rows = _from_problems(studies, names) if coded else _from_text(studies, names)
-    if wanted is not None:
-        return list(wanted), rows[:, [names.index(name) for name in wanted]]
     found = np.flatnonzero(np.nansum(rows, axis=0) > 0)
     if not len(found):
         raise DataError(
@@ -60,7 +53,7 @@ def finding_labels(
 
 
 def rarity(labels: Labels) -> Labels:
-    """Return how often to draw each study so that rare findings are seen more.
+    """Return weights by which studies are drawn, so that rare findings are drawn more often.
 
     A study counts by its rarest finding, one without findings as a finding of its own: the
     inverse square root of the frequency.

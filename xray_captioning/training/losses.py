@@ -1,4 +1,4 @@
-"""What encoders and decoders are trained to lower."""
+"""Losses of encoders and decoders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
     Parameters
     ----------
     positive_weights : array, shape (findings,)
-        How much more a present finding counts than an absent one.
+        Weight of a present finding; an absent one has weight 1.
     """
 
     def __init__(self, positive_weights: Any) -> None:

@@ -1,10 +1,11 @@
-"""What a training run keeps on disk so that it can be stopped at any moment and go on."""
+"""The files of a training run, from which it goes on after it was stopped at any moment."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
@@ -15,7 +16,8 @@ from xray_captioning.backend import keras
 from xray_captioning.config import Config
 from xray_captioning.data.datasets import BatchDataset
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, XrayCaptioningError
+from xray_captioning.evaluation.table import format_csv
 from xray_captioning.files import atomic_path, atomic_write
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class RunState(keras.callbacks.Callback):
 
     @property
     def finished(self) -> bool:
-        """Whether the last epochs brought nothing."""
+        """Whether no epoch of the last `patience` ones was better than the best before them."""
         return len(self.history) - 1 - self.best >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -111,15 +113,13 @@ class RunState(keras.callbacks.Callback):
         return len(self.history)
 
     def _write_state(self) -> None:
-        values = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(self._all())}
+        variables = enumerate(_variables(self.model))
+        values = {str(i): keras.ops.convert_to_numpy(v) for i, v in variables}
         with atomic_path(self.folder / STATE) as temporary, open(temporary, "wb") as file:
             np.savez(file, history=json.dumps(self.history), **values)
 
     def _write_log(self) -> None:
-        atomic_write(self.folder / "log.csv", _csv(self.history))
-
-    def _all(self) -> list[Any]:
-        return _variables(self.model)
+        atomic_write(self.folder / "log.csv", format_csv(self.history, list(self.history[0])))
 
 
 def _variables(model: Any) -> list[Any]:
@@ -128,48 +128,86 @@ def _variables(model: Any) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _csv(rows: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+@contextmanager
+def epoch_bar(done: int, epochs: int) -> Iterator[keras.callbacks.Callback]:
+    """Show one progress bar over all epochs, where there is a terminal."""
+    from tqdm import tqdm
+
+    def show(epoch: int, logs: dict[str, float]) -> None:
+        bar.update()
+        bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items() if "loss" in name})
+
+    with tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=None) as bar:
+        yield keras.callbacks.LambdaCallback(on_epoch_end=show)
 
 
-class EpochBar(keras.callbacks.Callback):
-    """One progress bar over all epochs, silent where there is no terminal."""
+@contextmanager
+def run_folder(out: Path, config: Config, resume: bool) -> Iterator[None]:
+    """Check a run's folder before work begins, and leave nothing in it where the work is refused.
 
-    def __init__(self, done: int, epochs: int) -> None:
-        super().__init__()
-        self.done, self.epochs = done, epochs
+    Some mistakes in the data show only after the run has claimed its folder; until its first
+    epoch is written there is nothing to resume.
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Open the bar."""
-        from tqdm import tqdm
+    Parameters
+    ----------
+    out : Path
+    config : Config
+    resume : bool
 
-        self.bar = tqdm(
-            total=self.epochs, initial=self.done, desc="train", unit="epoch", disable=None
+    Raises
+    ------
+    ConfigError
+        The folder holds other things, a run although ``resume`` is False, or a run with another
+        configuration.
+    """
+    _check_folder(out, config, resume)
+    existed, resumed = out.is_dir(), (out / RUN).is_file()
+    try:
+        yield
+    except (XrayCaptioningError, OSError):
+        if not resumed and not (out / STATE).is_file():
+            shutil.rmtree(out, ignore_errors=True)
+            if existed:
+                out.mkdir()
+        raise
+
+
+def _check_folder(out: Path, config: Config, resume: bool) -> None:
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / RUN).is_file():
+        raise ConfigError(f"{out}: is not empty and holds no run; choose another --out")
+    if not resume:
+        raise ConfigError(
+            f"{out}: holds a run already; go on with --resume or choose another --out"
         )
+    saved = Config.from_dict(_read_run(out).get("config", {}), str(out / RUN))
+    asked, found = (dict(_flat(values.to_dict())) for values in (config, saved))
+    for name in asked:
+        if asked[name] != found[name]:
+            raise ConfigError(
+                f"{out}: was started with {name} {found[name]}, not {asked[name]}; "
+                f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
+            )
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Show the losses."""
-        self.bar.update()
-        self.bar.set_postfix({k: f"{v:.3f}" for k, v in (logs or {}).items() if "loss" in k})
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Close the bar."""
-        self.bar.close()
+def _read_run(out: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((out / RUN).read_text("utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{out / RUN}: is damaged; choose another --out") from error
 
 
-def claim_run(
-    out: Path,
-    config: Config,
-    studies: pd.DataFrame,
-    split: Split,
-    weights: str,
-    resume: bool,
-) -> None:
-    """Make the run folder this run's own, or check that it is.
+def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for group, value in values.items():
+        if isinstance(value, dict):
+            yield from ((f"{group}.{name}", item) for name, item in value.items())
+        else:
+            yield group, value
+
+
+def claim_run(out: Path, config: Config, studies: pd.DataFrame, split: Split, weights: str) -> None:
+    """Make a folder that :func:`run_folder` has checked this run's own, or check that it is.
 
     Parameters
     ----------
@@ -179,33 +217,22 @@ def claim_run(
     split : Split
     weights : str
         What the run starts from: a digest or a name.
-    resume : bool
 
     Raises
     ------
     ConfigError
-        The folder holds a run and ``resume`` is False, or holds another run.
+        The folder holds a run of other data, another split or other weights.
     """
-    path = out / RUN
     values = {
         "config": config.to_dict(),
         "data": data_digest(studies),
         "split": split.digest,
         "weights": weights,
     }
-    if not path.is_file():
-        if out.is_dir() and any(out.iterdir()):
-            raise ConfigError(f"{out}: is not empty and holds no run; choose another folder")
-        atomic_write(path, json.dumps(values, indent=2) + "\n")
+    if not (out / RUN).is_file():
+        atomic_write(out / RUN, json.dumps(values, indent=2) + "\n")
         return
-    if not resume:
-        raise ConfigError(
-            f"{out}: holds a run already; go on with --resume or choose another --out"
-        )
-    try:
-        saved = dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: is damaged; choose another folder") from error
+    saved = _read_run(out)
     different = sorted(name for name in values if values[name] != saved.get(name))
     if different:
         raise ConfigError(

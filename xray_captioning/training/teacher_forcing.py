@@ -1,4 +1,4 @@
-"""A caption model in training: teacher forcing, and what keeps it from collapsing."""
+"""A caption model in training: teacher forcing, findings loss and scheduled sampling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xray_captioning.training.losses import MaskedBinaryCrossentropy
 
 
 class TeacherForcing(keras.Model):
-    """Owns a caption model, and an encoder if that is trained, too, while they are fitted.
+    """A caption model while it is fitted, with its encoder if that is trained, too.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class TeacherForcing(keras.Model):
         return Features(regions, ops.repeat(inputs["mask"], a_view, axis=1))
 
     def _sampled(self, features: Features, tokens: Any) -> Any:
-        # The word the model would have said stands in for some of those that were said.
+        # Some words of the reference are replaced by those that the model would write.
         said = self.captions.decoder(features, tokens, training=False)
         said = 1 + ops.cast(ops.argmax(said[..., 1:], axis=-1), tokens.dtype)  # never padding
         said = ops.concatenate([tokens[:, :1], said[:, :-1]], axis=1)
@@ -93,7 +93,7 @@ class TeacherForcing(keras.Model):
 
 
 class SamplingSchedule(keras.callbacks.Callback):
-    """Let the share of the model's own words rise from 0 to its last value."""
+    """Raise the share of the model's own words from 0 to its last value."""
 
     def __init__(self, options: CaptionTrainingConfig) -> None:
         super().__init__()

@@ -8,8 +8,7 @@ import warnings
 import pytest
 
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.comparison import compare
-from xray_captioning.config import Config
+from xray_captioning.comparison.evaluate import evaluate
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError, DataError
@@ -34,9 +33,7 @@ def results(studies, split, tiny_run, tiny_cache, tmp_path_factory):
     texts = {"parrot": dict.fromkeys(studies["study_id"], "normal chest .")}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CollapseWarning)
-        rows = compare(
-            studies, split, captioner.config, out, tiny_cache, {"tiny": captioner}, texts
-        )
+        rows = evaluate(studies, texts | {"tiny": captioner}, out, cache=tiny_cache)
     return out, rows
 
 
@@ -76,7 +73,7 @@ def test_a_system_that_does_not_look_is_warned_of(results, studies, split, tmp_p
     assert "parrot" in [alarm["system"] for alarm in stored["alarms"]]
     texts = {"parrot": dict.fromkeys(studies["study_id"], "normal chest .")}
     with pytest.warns(CollapseWarning, match="parrot looks collapsed"):
-        rows = compare(studies, split, Config(), tmp_path, tmp_path, texts=texts, quick=True)
+        rows = evaluate(studies, texts, tmp_path, split=split, quick=True)
     assert [row["system"] for row in rows] == ["parrot", "constant", "random"]
     assert list(rows[0]) == list(SHOWN)
 
@@ -92,7 +89,7 @@ def test_captions_are_written_a_row_a_study(results, split):
 def test_other_systems_are_measured_without_images(studies, split, tmp_path):
     studies = studies.assign(images=[[] for _ in range(len(studies))])
     texts = {"echo": dict(zip(studies["study_id"], studies["impression"]))}
-    rows = compare(studies, split, Config(), tmp_path, tmp_path / "cache", texts=texts)
+    rows = evaluate(studies, texts, tmp_path, split=split)
     assert rows[0]["BLEU-4"] == pytest.approx(1, abs=1e-6)
     assert rows[0]["clinical_f1"] == 1
     assert [row["system"] for row in rows][:2] == ["echo", "constant"]
@@ -102,11 +99,10 @@ def test_other_systems_are_measured_without_images(studies, split, tmp_path):
 
 def test_a_missing_text_and_another_section_are_refused(studies, split, tiny_run, tmp_path):
     with pytest.raises(DataError, match="system echo has no text for study"):
-        compare(studies, split, Config(), tmp_path, tmp_path, texts={"echo": {}})
-    captioner = Captioner.load(tiny_run)
-    other = captioner.config.replace({"text.section": "findings"})
+        evaluate(studies, {"echo": {}}, tmp_path, split=split)
+    changes = {"text.section": "findings"}
     with pytest.raises(ConfigError, match="writes the impression"):
-        compare(studies, split, other, tmp_path, tmp_path, {"tiny": captioner})
+        evaluate(studies, {"tiny": tiny_run}, tmp_path, changes=changes)
 
 
 def test_testing_on_training_studies_is_refused(phantoms, tiny_run, tmp_path, capsys):
@@ -130,7 +126,7 @@ def test_texts_may_stand_in_the_order_of_the_studies(studies, split, tmp_path):
     chosen = studies[studies["study_id"].isin(split.test)]
     texts = {"named": dict(zip(chosen["study_id"], chosen["impression"]))}
     texts["listed"] = list(chosen["impression"])
-    rows = compare(studies, split, Config(), tmp_path, tmp_path, texts=texts, quick=True)
+    rows = evaluate(studies, texts, tmp_path, split=split, quick=True)
     assert rows[0] | {"system": ""} == rows[1] | {"system": ""}
     with pytest.raises(DataError, match="listed has 1 texts without a study_id"):
-        compare(studies, split, Config(), tmp_path, tmp_path, texts={"listed": ["a"]})
+        evaluate(studies, {"listed": ["a"]}, tmp_path, split=split)

@@ -1,0 +1,1 @@
+"""Captioners, other systems and baselines, compared on the same studies."""

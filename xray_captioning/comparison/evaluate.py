@@ -1,0 +1,260 @@
+"""Captioners and other systems against the same studies and the same baselines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.comparison.systems import Model, Task, all_systems, examples
+from xray_captioning.config import Config
+from xray_captioning.data.provenance import choose_split, open_studies
+from xray_captioning.data.splits import Split, split_studies
+from xray_captioning.data.studies import with_images
+from xray_captioning.data.targets import reference_texts, usable_studies
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation.baselines import BASELINES
+from xray_captioning.evaluation.caption_files import Texts, read_captions
+from xray_captioning.evaluation.collapse import CollapseWarning
+from xray_captioning.evaluation.report import write_report
+from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.plots import panel, save
+
+if TYPE_CHECKING:  # texts alone are compared without loading Keras
+    import pandas as pd
+
+    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.comparison.systems import Given
+
+
+def evaluate(
+    studies: pd.DataFrame | str | Path,
+    systems: Mapping[str, Given],
+    out: str | Path = "results",
+    *,
+    split: Split | str | Path | None = None,
+    part: str = "test",
+    protocol: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    beams: Sequence[int] = (1, 3),
+    cache: str | Path | None = None,
+    seed: int = 0,
+    quick: bool = False,
+    report: str | Path | None = None,
+) -> list[dict[str, Any]]:
+    """Score captioners, other systems' texts and baselines on one part of the same studies.
+
+    Writes ``metrics.json``, ``captions.csv`` and, where there is a captioner, ``panel.png``. Warns
+    of every system that is not clearly better than a fixed report.
+
+    Parameters
+    ----------
+    studies : pandas.DataFrame or path
+        As :func:`xray_captioning.read_studies` returns it, or what it reads. Studies without a
+        text and, where there is a captioner, without an image are left out.
+    systems : mapping
+        By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
+        of another system, by study id or in the order of the evaluated studies.
+    out : path
+        The folder for results.
+    split : Split or path, optional
+        A split, or its file. Without one it is that of a captioner that was trained on these very
+        studies, or else made from the configuration's fractions.
+    part : {"train", "val", "test"}
+        The part of the split to evaluate on.
+    protocol : {"r2gen"}, optional
+        References as R2Gen's evaluation makes them on the published split, and beside it the
+        same systems against references that are not truncated.
+    changes : mapping, optional
+        Fields ``text.*`` and ``fractions`` of the configuration that makes the references, such
+        as ``{"text.section": "findings"}``. The configuration is that of the first captioner;
+        without one it is the default, with the findings where there are no impressions.
+    beams : sequence of int
+        Beam sizes; 1 is greedy.
+    cache : path, optional
+        Where features are kept between runs; the usual folder when absent.
+    seed : int
+        Of the random baseline, the shuffled systems and the resamples.
+    quick : bool
+        The small table: baselines constant, random and retrieval, and no shuffled systems.
+    report : path, optional
+        An HTML page of all that was found; Markdown and CSV tables are written beside it.
+
+    Returns
+    -------
+    list of dict
+        A row for each system and search, as in ``metrics.json``.
+
+    Raises
+    ------
+    ConfigError
+        A captioner was trained on studies of this part, or writes another section or cleans
+        otherwise than the references.
+    DataError
+        The part is empty, a system lacks a study, or a name is taken.
+
+    Examples
+    --------
+    >>> texts = {"900001": "no acute disease .", "900002": "small left effusion ."}
+    >>> rows = xc.evaluate(
+    ...     "phantom", {"mine": "runs/mine", "theirs": texts}, "results"
+    ... )  # doctest: +SKIP
+    """
+    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
+    _check_names(systems)
+    texts: dict[str, Any] = {name: given for name, given in systems.items() if _is_texts(given)}
+    models = {name: Model(name, given) for name, given in systems.items() if name not in texts}
+    studies, _ = open_studies(studies)
+    config = _configuration(list(models.values()), changes or {}, protocol, studies)
+    if protocol:
+        _check_published(studies, split)
+    usable = _usable(studies, config, bool(models))
+    trained_on = {name: model.trained_on for name, model in models.items()}
+    if protocol:
+        split = split_studies(usable)
+    split = choose_split(studies, usable, config.fractions, split, trained_on, part, cache)
+    for model in models.values():
+        model.check_text(config, protocol)
+    train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
+    if test.empty:
+        raise DataError(f"the {part} part of the split has no study with text; choose another")
+    task = Task(train, test, config, protocol, cache, seed, quick)
+    found = all_systems(task, list(models.values()), texts, beams)
+    results = evaluate_systems(
+        list(test["study_id"]),
+        task.written.references,
+        found.systems,
+        task.written.training,
+        {"part": part, "split": split.digest, "protocol": protocol or "coco"},
+        groups=list(test["patient_id"]),
+        whole=task.written.whole,
+        reports=task.written.reports,
+        quick=quick,
+        seed=seed,
+    )
+    results.write(Path(out))
+    if models:
+        save(panel(examples(task, found)), Path(out) / "panel.png")
+    if report is not None:
+        write_report(results, report, dict(zip(test["study_id"], test["images"])))
+    for alarm in results.alarms:
+        warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
+    return results.rows
+
+
+def measure(
+    captioner: Captioner,
+    studies: pd.DataFrame,
+    run: str | Path,
+    cache: str | Path | None = None,
+    name: str | None = None,
+) -> list[dict[str, Any]]:
+    """Compare a newly trained captioner with the baselines and write that into its bundle.
+
+    Parameters
+    ----------
+    captioner : Captioner
+        With the split that it was trained with.
+    studies : pandas.DataFrame
+        What it was trained on.
+    run : path
+        Its run folder, which also receives the results.
+    cache : path, optional
+        Where features are kept between runs; the usual folder when absent.
+    name : str, optional
+        Of the system; that of the folder when absent.
+
+    Returns
+    -------
+    list of dict
+        Empty where the split has no test studies: the model card then says nothing of scores.
+    """
+    split, config = captioner.split, captioner.config
+    if split is None or not set(usable_studies(studies, config)["study_id"]) & set(split.test):
+        return []
+    systems = {name or Path(run).resolve().name: captioner}
+    seed = config.training.seed
+    rows = evaluate(studies, systems, run, split=split, cache=cache, seed=seed, quick=True)
+    captioner.about["rows"] = rows
+    captioner.save(run)
+    return rows
+
+
+def read_systems(
+    bundles: Iterable[str | Path], files: Iterable[Path]
+) -> dict[str, str | Path | Texts]:
+    """Return bundles and files of captions as `evaluate` takes them, by folder, file or column.
+
+    Raises
+    ------
+    BundleError
+        A folder holds no captioner.
+    DataError
+        A file cannot be read, or two systems have the same name.
+    """
+    found: list[tuple[str, Any]] = []
+    for bundle in map(find_bundle, bundles):
+        read_bundle(bundle, "captioner")
+        found.append((bundle.resolve().name, bundle))
+    for file in files:
+        found += read_captions(file).items()
+    _check_names([name for name, _ in found])
+    return dict(found)
+
+
+def _check_names(names: Iterable[str]) -> None:
+    given = list(names)
+    every = [*given, *BASELINES, *(f"{name} shuffled" for name in given)]
+    twice = sorted({name for name in every if every.count(name) > 1})
+    if twice:
+        raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
+
+
+def _is_texts(given: Given) -> bool:
+    return isinstance(given, (Mapping, Sequence)) and not isinstance(given, str)
+
+
+def _configuration(
+    models: list[Model], changes: Mapping[str, Any], protocol: str | None, studies: pd.DataFrame
+) -> Config:
+    """Return the configuration whose section and cleaning make the references."""
+    for name in changes:
+        if name != "fractions" and not name.startswith("text."):
+            raise ConfigError(
+                f"{name}: a bundle stays as it is; evaluate takes text.* and fractions"
+            )
+    config = models[0].config if models else Config()
+    if not models and protocol == "r2gen":
+        config = config.replace({"text.section": "report"})
+    config = config.replace(dict(changes))
+    if protocol == "r2gen":
+        config = config.replace({"text.cleaning": "r2gen"})
+    chosen = models or "text.section" in changes or config.text.section != "impression"
+    if chosen or studies["impression"].fillna("").ne("").any():
+        return config
+    return config.replace({"text.section": "findings"})  # as in R2Gen's annotation
+
+
+def _check_published(studies: pd.DataFrame, split: Any) -> None:
+    if split is not None:
+        raise ConfigError("--protocol r2gen uses the published split; leave out --split")
+    if studies["split"].isna().any():
+        raise ConfigError(
+            "the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json"
+        )
+
+
+def _usable(studies: pd.DataFrame, config: Config, images_too: bool) -> pd.DataFrame:
+    if images_too:
+        studies = with_images(studies)
+    usable = studies[[bool(text) for text in reference_texts(studies, config)]]
+    if usable.empty:
+        need = "an image on disk and text" if images_too else "text"
+        raise DataError(
+            f"no study has {need} in its {config.text.section}; "
+            "check the data, or choose another section with --set text.section=..."
+        )
+    return usable

@@ -1,0 +1,208 @@
+"""What every system wrote for the evaluated studies: captioners, other systems, baselines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.config import Config
+from xray_captioning.data.features import Array, ArrayCache, stack_features
+from xray_captioning.data.images import read_images
+from xray_captioning.data.provenance import TrainedOn
+from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
+from xray_captioning.errors import ConfigError
+from xray_captioning.evaluation.baselines import CONSTANTS, baseline_captions
+from xray_captioning.evaluation.caption_files import Texts, in_order
+from xray_captioning.evaluation.r2gen import r2gen_references, r2gen_vocabulary
+from xray_captioning.evaluation.systems import System
+from xray_captioning.plots.panels import Example
+from xray_captioning.text.cleaning import clean
+
+if TYPE_CHECKING:  # texts alone are compared without loading Keras
+    import pandas as pd
+
+    from xray_captioning.captioner.captioner import Caption, Captioner
+
+    Given = Captioner | str | Path | Texts
+
+
+EXAMPLES = 4  # studies in the picture
+
+
+class Model:
+    """A captioner, or the bundle of one, which is loaded when it is used."""
+
+    def __init__(self, name: str, given: Any) -> None:
+        self.name, self._given = name, given
+        if isinstance(given, (str, os.PathLike)):
+            folder = self._given = find_bundle(Path(given))
+            about = read_bundle(folder, "captioner")
+            self.config = Config.from_dict(about["config"], str(folder))
+            self.trained_on = TrainedOn.load(folder)
+        else:
+            self.config, self.trained_on = given.config, given.trained_on
+
+    @cached_property
+    def captioner(self) -> Captioner:
+        """The captioner itself."""
+        from xray_captioning.captioner.captioner import Captioner
+
+        given = self._given
+        return Captioner.load(given) if isinstance(given, Path) else given
+
+    def check_text(self, expected: Config, protocol: str | None) -> None:
+        """Refuse a model whose section or cleaning is not that of the references."""
+        if protocol == "r2gen" and self.config.text.section in ("findings", "report"):
+            return  # every text is cleaned anew
+        mine, other = ((c.text.section, c.text.cleaning) for c in (expected, self.config))
+        if mine != other:
+            raise ConfigError(
+                f"bundle {self.name} writes the {other[0]} after {other[1]} cleaning, but the "
+                f"references are the {mine[0]} after {mine[1]} cleaning; evaluate it on its own"
+            )
+
+
+class Written(NamedTuple):
+    """What readers wrote, and what a protocol makes of it."""
+
+    references: list[str]  # of the evaluated studies
+    reports: list[str]  # the same with every word: what findings are read from
+    training: list[str]  # the training studies' texts, which a system may repeat
+    targets: list[str]  # the training texts as references
+    whole: list[str] | None  # the references before truncation, where a protocol truncates
+
+
+@dataclass
+class Task:
+    """The studies of a comparison, and how it is done: what `evaluate` is asked for."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame  # the studies that are evaluated
+    config: Config
+    protocol: str | None
+    cache: str | Path | None
+    seed: int
+    quick: bool
+
+    @cached_property
+    def written(self) -> Written:
+        """The references and the training texts."""
+        references, training = (reference_texts(p, self.config) for p in (self.test, self.train))
+        if self.protocol != "r2gen":
+            return Written(references, references, training, training, None)
+        # R2Gen's functions clean the section themselves.
+        reports, learned = (section_texts(p, self.config) for p in (self.test, self.train))
+        vocabulary = r2gen_vocabulary(learned)
+        return Written(
+            r2gen_references(reports, vocabulary),
+            references,
+            training,
+            r2gen_references(learned, vocabulary),
+            r2gen_references(reports, vocabulary, None),
+        )
+
+
+class Found(NamedTuple):
+    """All systems' texts, and the captions that the first model wrote with its first search."""
+
+    systems: list[System]
+    captions: list[Caption]
+
+
+def all_systems(
+    task: Task, models: Sequence[Model], texts: Mapping[str, Texts], beams: Sequence[int]
+) -> Found:
+    """Return what other systems, models and baselines wrote for the evaluated studies."""
+    ids, cleaning = list(task.test["study_id"]), task.config.text.cleaning
+    systems = [
+        System(name, None, [clean(text, cleaning) for text in in_order(name, given, ids)])
+        for name, given in texts.items()
+    ]
+    first: list[Caption] = []
+    for model in models:
+        features = _features(model.captioner, task.test, task.cache)
+        for beam in beams:
+            captions = model.captioner.caption_features(features, beam)
+            first = first or captions
+            search = "greedy" if beam == 1 else f"beam-{beam}"
+            systems.append(System(model.name, search, _scored(captions, model, task.protocol)))
+    return Found([*systems, *_baselines(task, models)], first)
+
+
+def _scored(captions: Sequence[Caption], model: Model, protocol: str | None) -> list[str]:
+    texts = [scored_text(caption.words, model.config) for caption in captions]
+    return [clean(text, "r2gen") for text in texts] if protocol == "r2gen" else texts
+
+
+def _baselines(task: Task, models: Sequence[Model]) -> list[System]:
+    if task.train.empty:
+        return []
+    pooled = None
+    for model in models[:1]:
+        keys, queries = (_pooled(model.captioner, p, task.cache) for p in (task.train, task.test))
+        pooled = keys, queries
+    written = task.written
+    given = written.training, written.targets, written.reports
+    found = baseline_captions(*given, pooled, task.quick, task.seed)
+    return [System(name, None, column, "baseline") for name, column in found.items()]
+
+
+def _features(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Any:
+    from xray_captioning.decoders import Features
+
+    maps, images = _maps(captioner, studies, cache)
+    rows = [[maps[path] for path in study] for study in images]
+    return Features(*stack_features(rows, captioner.config.image.views))
+
+
+def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Array:
+    # Mean and maximum over the regions of each view, side by side; a missing view is zeros.
+    maps, images = _maps(captioner, studies, cache)
+    views = captioner.config.image.views
+    pooled = np.zeros((len(images), views, 2, captioner.encoder.channels), np.float32)
+    for row, study in zip(pooled, images):
+        for view, path in enumerate(study):
+            row[view] = maps[path].mean(axis=(0, 1)), maps[path].max(axis=(0, 1))
+    return pooled.reshape(len(images), -1)
+
+
+def _maps(
+    captioner: Captioner, studies: pd.DataFrame, cache: Any
+) -> tuple[ArrayCache, list[list[str]]]:
+    from xray_captioning.encoders.caches import cached_features
+
+    images = study_images(studies, captioner.config)
+    return cached_features(images, captioner.encoder, captioner.config, cache), images
+
+
+def examples(task: Task, found: Found) -> list[Example]:
+    """Return a few studies with the captions of the first model, to be drawn.
+
+    Evenly cut shares of the studies are each represented by the one with the longest reference,
+    which is likely to name a finding.
+    """
+    studies, config, references = task.test, task.config, task.written.references
+    images = study_images(studies, config)
+    views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
+    groups = np.array_split(np.arange(len(studies)), min(EXAMPLES, len(studies)))
+    chosen = [max(group, key=lambda i: len(references[i])) for group in groups]
+    first = next(system for system in found.systems if system.search)
+    constant = [system for system in found.systems if system.name == CONSTANTS[0]]
+    return [
+        Example(
+            read_images(images[i], config.image.size, config.image.resize),
+            references[i],
+            {system.name: system.texts[i] for system in (first, *constant)},
+            found.captions[i].attention,
+            found.captions[i].words,
+            [views[i][path] for path in images[i]],
+        )
+        for i in chosen
+    ]
