@@ -68,7 +68,7 @@ def _rows(
                 )
             yield row
     except csv.Error as error:
-        line = f"{path}, line {reader.line_num}"
+        line = f"{path}, line {reader.reader.line_num}"  # the other counts whole rows only
         raise DataError(f"{line}: is not valid CSV ({error}); check the quotes there") from error
 
 
