@@ -131,7 +131,7 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
     ----------
     .. [1] Alayrac et al., Flamingo, arXiv:2204.14198 (new cross-attention that starts at zero).
     """
-    own = {"units": decoder.units, "layers": decoder.layers, "heads": decoder.heads}
+    own = {"units": decoder.units, "layers": len(decoder.blocks), "heads": decoder.heads}
     if own != found.sizes or decoder.vocabulary_size != found.tokenizer.vocabulary_size:
         raise ConfigError(
             f"the decoder has {own} and {decoder.vocabulary_size} tokens, but the language model "
