@@ -1,8 +1,11 @@
 """Fixtures shared by all tests."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from xray_captioning.config import Config, load_preset
 
@@ -17,13 +20,27 @@ def shared_data() -> Path:
     return SHARED
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder that the first of pytest-xdist's workers makes and the others share."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made" / name
+    folder.parent.mkdir(exist_ok=True)
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of 24 small synthetic studies in the Kaggle layout."""
     from xray_captioning.phantom.dataset import write_phantoms
 
-    folder = tmp_path_factory.mktemp("phantoms") / "phantom"
-    return write_phantoms(folder, studies=24, seed=1, size=96)
+    return made_once(
+        tmp_path_factory, "phantom", lambda out: write_phantoms(out, studies=24, seed=1, size=96)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -63,9 +80,10 @@ def tiny_encoder_run(
     from xray_captioning.data.sources.reading import read_studies
     from xray_captioning.training.encoder import train_encoder
 
-    out = tmp_path_factory.mktemp("runs") / "encoder"
-    train_encoder(read_studies(phantoms), tiny_config, out, "random", cache=tiny_cache)
-    return out
+    def make(out: Path) -> None:
+        train_encoder(read_studies(phantoms), tiny_config, out, "random", cache=tiny_cache)
+
+    return made_once(tmp_path_factory, "encoder", make)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +102,8 @@ def tiny_run(
     from xray_captioning.encoders import Encoder
     from xray_captioning.training.captions import train
 
-    out = tmp_path_factory.mktemp("runs") / "captioner"
-    encoder = Encoder.load(tiny_encoder_run)
-    train(read_studies(phantoms), tiny_config, out, encoder, cache=tiny_cache, measured=False)
-    return out
+    def make(out: Path) -> None:
+        encoder, studies = Encoder.load(tiny_encoder_run), read_studies(phantoms)
+        train(studies, tiny_config, out, encoder, cache=tiny_cache, measured=False)
+
+    return made_once(tmp_path_factory, "captioner", make)
