@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.errors import ConfigError, require
 from xray_captioning.files import atomic_path
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
@@ -166,10 +166,5 @@ def _read_table(out: Path) -> list[Row]:
 
 
 def _pyarrow() -> Any:
-    try:
-        import_module("pyarrow.parquet")  # which pyarrow itself does not import
-    except ImportError as error:
-        raise MissingExtraError(
-            "Parquet files need pyarrow: pip install 'xray-captioning[parquet]'"
-        ) from error
+    require("pyarrow.parquet", "Parquet files", "parquet")  # which pyarrow itself does not import
     return import_module("pyarrow")

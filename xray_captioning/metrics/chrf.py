@@ -11,14 +11,13 @@ References
 """
 
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.errors import MissingExtraError
+from xray_captioning.errors import require
 from xray_captioning.metrics.ngrams import References, checked_pairs
 
 ORDERS = 6
@@ -54,7 +53,9 @@ def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
     MissingExtraError
         When sacrebleu is not installed.
     """
-    pairs, metric = checked_pairs(references, hypotheses), _sacrebleu()
+    pairs = checked_pairs(references, hypotheses)
+    sacrebleu = require("sacrebleu.metrics", "chrF", "metrics")
+    metric = sacrebleu.CHRF(char_order=ORDERS, word_order=0, beta=2)
     # The counts behind its public scores have no public name. One pair at a time: it would keep
     # the n-grams of all references at once.
     rows = [
@@ -62,15 +63,6 @@ def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
         for texts, hypothesis in pairs
     ]
     return np.array(rows, dtype=np.int64).reshape(-1, ORDERS, 3)
-
-
-def _sacrebleu() -> Any:
-    if not chrf_available():
-        raise MissingExtraError(
-            "chrF needs sacrebleu, which is not installed; install it with "
-            "pip install 'xray-captioning[metrics]'"
-        )
-    return import_module("sacrebleu.metrics").CHRF(char_order=ORDERS, word_order=0, beta=2)
 
 
 def chrf_from_statistics(statistics: NDArray[Any]) -> NDArray[np.float64]:
