@@ -5,7 +5,7 @@ from types import ModuleType
 
 
 class XrayCaptioningError(Exception):
-    """Base of every error raised on purpose; the command line prints it as one line, status 2."""
+    """Base of all errors raised on purpose; the command line prints one line, exit status 2."""
 
 
 class ConfigError(XrayCaptioningError, ValueError):

@@ -32,14 +32,7 @@ def chrf_available() -> bool:
 
 
 def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """Count what chrF is made of, so that a bootstrap only has to add rows.
-
-    Parameters
-    ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study; of several the one with the best chrF counts.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
+    """Count what chrF is made of; of several references the one with the best chrF counts.
 
     Returns
     -------
@@ -48,10 +41,8 @@ def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
 
     Raises
     ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
     MissingExtraError
-        When sacrebleu is not installed.
+        sacrebleu is not installed.
     """
     pairs = checked_pairs(references, hypotheses)
     sacrebleu = require("sacrebleu.metrics", "chrF", "metrics")
@@ -66,19 +57,9 @@ def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
 
 
 def chrf_from_statistics(statistics: NDArray[Any]) -> NDArray[np.float64]:
-    """Compute chrF from added-up statistics as sacrebleu does.
+    """Compute chrF, from 0 to 100, of rows (..., 6, 3) or sums of them as sacrebleu does.
 
     Precision and recall are averaged over the orders that both sides have before they are joined.
-
-    Parameters
-    ----------
-    statistics : ndarray, shape (..., 6, 3)
-        Rows of `chrf_statistics` or sums of them.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        From 0 to 100.
     """
     said, wanted, matched = np.moveaxis(np.asarray(statistics, dtype=np.float64), -1, 0)
     both = (said > 0) & (wanted > 0)
