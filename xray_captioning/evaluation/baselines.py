@@ -79,7 +79,7 @@ def baseline_captions(
     quick: bool = False,
     seed: int = 0,
 ) -> dict[str, list[str]]:
-    """Return what every baseline writes of the evaluated studies.
+    """Return what every baseline writes of the evaluated studies, in the order of a table.
 
     Parameters
     ----------
@@ -98,11 +98,6 @@ def baseline_captions(
         most frequent text and the oracle.
     seed : int
         Of the random baseline.
-
-    Returns
-    -------
-    dict of str to list of str
-        By name, in the order of a table.
     """
     fixed = {CONSTANTS[0]: constant_caption(training)} if quick else _fixed(training, targets)
     found = {name: [text] * len(reports) for name, text in fixed.items()}
@@ -136,7 +131,9 @@ def constant_captions(
     """Return, for each metric, the training text that scores highest when said of every study.
 
     The different texts are tried against all of them: the 2,000 most frequent where there are
-    more (of equally frequent ones the first), against 4,000 evenly chosen ones.
+    more (of equally frequent ones the first), against 4,000 evenly chosen ones. A metric in
+    which every text scores 0, such as ``clinical_f1`` where no training text names a finding,
+    has no text.
 
     Parameters
     ----------
@@ -146,12 +143,6 @@ def constant_captions(
         What they are scored against, where a protocol alters references; one a text.
     metrics : sequence of str
         Of :data:`CONSTANT_METRICS`.
-
-    Returns
-    -------
-    dict of str to str
-        Text by metric; no text for a metric in which every text scores 0, such as
-        ``clinical_f1`` where no training text names a finding.
 
     Raises
     ------
@@ -194,34 +185,12 @@ def _scores(
 
 
 def constant_caption(texts: Sequence[str]) -> str:
-    """Return the training text that scores the highest corpus BLEU-4 when said of every study.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts.
-
-    Returns
-    -------
-    str
-        See :func:`constant_captions`; the first in the alphabet where no text scores.
-
-    Raises
-    ------
-    DataError
-        There is no text.
-    """
+    """Return `constant_captions` by BLEU-4, or the first in the alphabet where none scores."""
     return constant_captions(texts, metrics=["BLEU-4"]).get("BLEU-4", min(texts, default=""))
 
 
 def most_frequent_caption(texts: Sequence[str]) -> str:
-    """Return the most frequent training text; of equally frequent ones the first in the alphabet.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts, at least one.
-    """
+    """Return the most frequent text; of equally frequent ones the first in the alphabet."""
     counts = Counter(texts)
     return min(counts, key=lambda text: (-counts[text], text))
 
@@ -235,12 +204,7 @@ def random_captions(texts: Sequence[str], count: int, seed: int = 0) -> list[str
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:
     """Return the text of each query's nearest training study by cosine of standardised features.
 
-    Parameters
-    ----------
-    features : array, shape (training studies, channels)
-    texts : sequence of str
-        Of the training studies.
-    queries : array, shape (studies, channels)
+    Features and queries have the shape (studies, channels).
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
     keys, asked = (_unit((x - mean) / deviation) for x in (features, queries))
@@ -257,12 +221,6 @@ def shuffled_captions(texts: Sequence[str], seed: int = 0) -> list[str]:
 
     The caption of another study is what the model says of another study's images. So the scores
     of the result are those of a model that does not look at the images.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        At least two.
-    seed : int
 
     Raises
     ------
@@ -286,23 +244,6 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     adds sentences of the best fixed report without a finding (by BLEU-4), but none that denies
     what it has written. It does not know sides, sizes and places: the scores are the ceiling of
     a template, not of a reader.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts.
-    references : sequence of str
-        Their labels are looked at, nothing else.
-
-    Returns
-    -------
-    list of str
-        One a reference.
-
-    Raises
-    ------
-    DataError
-        There is no training text.
     """
     template = _template(texts)
     return [template.write(row & PROPER) for row in asserted(references)]

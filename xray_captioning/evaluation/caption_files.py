@@ -37,17 +37,7 @@ REFERENCES = ("reference", "ground_truth", "report_gt", "gts")
 
 
 def read_captions(path: Path) -> dict[str, Texts]:
-    """Read the texts of one or more systems.
-
-    Parameters
-    ----------
-    path : Path
-        See the table above; the ending tells the format: ``.csv``, ``.json``, or any other.
-
-    Returns
-    -------
-    dict of str to (mapping of str to str, or list of str)
-        By system: text by study id, or texts in the order of the evaluated studies.
+    """Read the texts of one or more systems; the ending of the file's name tells its format.
 
     Raises
     ------
@@ -60,14 +50,6 @@ def read_captions(path: Path) -> dict[str, Texts]:
 
 def in_order(system: str, texts: Texts, studies: Sequence[str]) -> list[str]:
     """Return a system's texts in the order of the studies.
-
-    Parameters
-    ----------
-    system : str
-        For messages.
-    texts : mapping or sequence of str
-    studies : sequence of str
-        Ids of the evaluated studies.
 
     Raises
     ------
@@ -117,11 +99,6 @@ def _single_column(path: Path) -> list[str] | None:
 
 def read_lines(path: Path) -> list[str]:
     """Read a file of one text a line.
-
-    Returns
-    -------
-    list of str
-        At least one.
 
     Raises
     ------

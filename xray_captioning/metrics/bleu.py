@@ -127,7 +127,7 @@ def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> N
 
 
 def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute BLEU-1 to BLEU-4, (..., 4), of rows (..., 10) or sums of them as pycocoevalcap does."""
+    """Compute BLEU-1 to BLEU-4, (..., 4), of rows or sums of them, (..., 10), as pycocoevalcap."""
     # pycocoevalcap's two constants: no division by zero, and 0 stays almost 0.
     small, tiny = 1e-9, 1e-15
     parts = np.asarray(statistics, dtype=np.float64)
@@ -138,7 +138,7 @@ def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did, with the older project's weights.
+    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did, by the older project's rule.
 
     A sentence without any common word scores 0. Otherwise the weighted logarithms of the
     precisions are added up to the first order that has no match. Higher orders are left out as

@@ -108,7 +108,7 @@ def _cosines(
 
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
-    """Return the mean of what `cider_rows` gives each of some fixed texts, to rounding: (candidates,)."""
+    """Return the mean of what `cider_rows` gives each fixed text, to rounding: (candidates,)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     frequency = _document_frequency([([text], "") for text in references])
     similarity = np.zeros((len(said), len(wanted)))

@@ -121,13 +121,13 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
 
 def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    """Compute macro and micro F1, (...), in [0, 1], from sums over studies of `confusion`, (..., 18, 3).
+    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...).
 
     ``clinical_f1`` is macro F1 over the findings other than "No Finding" that some reference has;
     nan where none has any. ``micro_f1`` is micro F1 over the findings other than "No Finding".
     ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...`` are over CheXpert's
     fourteen names, its five, and all eighteen, with "No Finding" where it is one of them. As in
-    the literature, F1 of a finding that nobody has is 0.
+    the literature, F1 of a finding that nobody has is 0. All are in [0, 1].
     """
     f1 = np.nan_to_num(_f1(counts))
     supported = (counts[..., 0] + counts[..., 2] > 0) & PROPER

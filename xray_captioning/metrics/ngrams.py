@@ -34,7 +34,7 @@ def checked_pairs(references: References, hypotheses: Sequence[str]) -> Pairs:
 
 
 def check_columns(**columns: Sized) -> None:
-    """Check that columns, by the name that a message calls them, are lists of one length, not empty."""
+    """Check that columns, named as messages call them, are lists of one length and not empty."""
     for name, column in columns.items():
         if isinstance(column, str):
             raise DataError(f"{name} is one text; give a list with one text a study")

@@ -103,9 +103,9 @@ def _f_measure(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> N
 
 
 def rouge_score_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
-    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L of every study as rouge-score does: (studies, 3).
+    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does.
 
-    An F1 is 0 where either text has no word, or for ROUGE-2 fewer than two.
+    It is 0 where either text has no word, or for ROUGE-2 fewer than two.
     """
     pairs = checked_pairs(references, hypotheses)
     return np.array([_best_f1(texts, hypothesis) for texts, hypothesis in pairs])
