@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from xray_captioning.errors import DataError
 
@@ -37,9 +38,10 @@ class Sheet(Struct, forbid_unknown_fields=True):
     sha256: dict[str, str] = {}  # digest of each file in the folder
 
 
-class Key(Struct, forbid_unknown_fields=True, tag_field="format", tag=FORMAT):
+class Key(Struct, forbid_unknown_fields=True):
     """What the owner of a reading study keeps: which system wrote which text."""
 
+    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
     systems: tuple[str, str]  # the two that are compared, in the order they were asked for
     studies: list[str]  # ids of those that are read
     identical: int  # in how many of them both systems wrote the same

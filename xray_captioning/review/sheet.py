@@ -19,7 +19,7 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.pages import render
 from xray_captioning.files import atomic_write, sha256_file
 from xray_captioning.plots import data_uri
-from xray_captioning.review.design import CRITERIA, Key, Sheet, draw_sheets
+from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_sheets
 
 LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
@@ -84,7 +84,7 @@ def export_study(
         raise ConfigError(f"{repeats} repeats of {len(drawn)} studies are too many; ask for fewer")
     sheets = draw_sheets(drawn, systems, readers, repeats, rng)
     identical = sum(texts[study][0] == texts[study][1] for study in drawn)
-    key = Key(systems, sorted(drawn), identical, digest, seed, sheets)
+    key = Key(FORMAT, systems, sorted(drawn), identical, digest, seed, sheets)
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
     files: dict[str, bytes] = {}
     for sheet in sheets:
