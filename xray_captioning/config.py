@@ -1,7 +1,7 @@
 """Everything a run decides, as frozen structures that are read from JSON and written to it.
 
 A configuration travels with the model it made, so that images and texts are prepared in the same
-way wherever the model is used.
+way wherever the model is used. What it cannot hold is a ConfigError that names the field.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rows of a run that is not finished: after a kill it goes on from them.
 
 A file of JSON lines that one process writes. The first line says which run it is, each further one
-is a study's row.
+is a study's row. One that cannot be gone on with is a ConfigError that says why.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
 def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size: int) -> int:
     """Return how many studies are done, and drop what a kill left half-written.
 
-    A journal whose `run`, JSON values, is another is refused, and one with other rows than
-    those of `names` in their order. A batch is done as a whole, because the last digits of a
-    study's numbers depend on the other studies of its batch.
+    `run` holds JSON values that say which run this is, and `names` are all its studies in order: a
+    journal of another run, or with rows of other studies, is refused. A batch is done as a whole,
+    because the last digits of a study's numbers depend on the other studies of its batch.
     """
     run = {"format": FORMAT, **run}
     file.seek(0)

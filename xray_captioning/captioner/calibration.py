@@ -154,10 +154,11 @@ def hedged(caption: Any, threshold: float) -> list[str]:
         above 1 no confidence holds, so a threshold above 0 withholds all their sentences.
     """
     unfamiliar = threshold > 0 and is_unfamiliar(caption)
-    return [
-        NOT_CONFIDENT if unfamiliar or _below(sentence.confidence, threshold) else sentence.text
-        for sentence in _sentences(caption)
-    ]
+
+    def withheld(confidence: float | None) -> bool:
+        return unfamiliar or (confidence is not None and confidence < threshold)
+
+    return [NOT_CONFIDENT if withheld(s.confidence) else s.text for s in _sentences(caption)]
 
 
 def _sentences(caption: Any) -> Sequence[Any]:
@@ -169,10 +170,6 @@ def is_unfamiliar(caption: Any) -> bool:
     """Return whether a caption is known to be of images unlike the training images."""
     novelty = getattr(caption, "novelty", None)
     return novelty is not None and novelty > 1
-
-
-def _below(confidence: float | None, threshold: float) -> bool:
-    return confidence is not None and confidence < threshold
 
 
 def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:

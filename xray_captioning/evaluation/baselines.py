@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from xray_captioning.metrics.bleu import bleu_of_constants
 from xray_captioning.metrics.cider import cider_of_constants
 from xray_captioning.metrics.clinical import (
     PROPER,
-    Labels,
     asserted,
     clinical_f1_of_constants,
     label_matrix,
@@ -245,29 +244,18 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     what it has written. It does not know sides, sizes and places: the scores are the ceiling of
     a template, not of a reader.
     """
-    template = _template(texts)
-    return [template.write(row & PROPER) for row in asserted(references)]
-
-
-class _Template(NamedTuple):
-    said: list[str]  # a sentence for each finding, "No Finding" among them
-    normal: list[str]  # sentences of a normal text
-    labels: Labels  # of those
-
-    def write(self, found: Array) -> str:
-        sentences = [self.said[i] for i in np.flatnonzero(found)]
-        for text, labels in zip(self.normal, self.labels):
-            if not (labels[found] == DENIED).any():
-                sentences.append(text)
-        return " ".join(sentences)
-
-
-def _template(texts: Sequence[str]) -> _Template:
     found = (asserted(texts) & PROPER).any(axis=1)
-    normal = [text for text, some in zip(texts, found) if not some and text.strip()]
-    counts = Counter(sentence for text in texts for sentence in _sentences(text))
-    sentences = _sentences(constant_caption(normal)) if normal else []
-    return _Template(_favourites(counts), sentences, label_matrix(sentences))
+    plain = [text for text, some in zip(texts, found) if not some and text.strip()]
+    said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))
+    normal = _sentences(constant_caption(plain)) if plain else []
+    labels = label_matrix(normal)
+
+    def written(found: Array) -> str:
+        denied = (labels[:, found] == DENIED).any(axis=1)
+        sentences = [said[i] for i in np.flatnonzero(found)]
+        return " ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)])
+
+    return [written(row & PROPER) for row in asserted(references)]
 
 
 def _favourites(counts: Counter[str]) -> list[str]:

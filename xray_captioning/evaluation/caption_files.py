@@ -44,8 +44,9 @@ def read_captions(path: Path) -> dict[str, Texts]:
     DataError
         The file cannot be read, names no system, or names a study twice.
     """
-    readers = {".csv": _read_csv, ".json": _read_json}
-    return readers.get(path.suffix.lower(), _read_lines)(path)
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path)
+    return _read_json(path) if path.suffix.lower() == ".json" else {path.stem: read_lines(path)}
 
 
 def in_order(system: str, texts: Texts, studies: Sequence[str]) -> list[str]:
@@ -110,10 +111,6 @@ def read_lines(path: Path) -> list[str]:
     if not lines:
         raise DataError(f"{path}: is empty; give one text a line")
     return lines
-
-
-def _read_lines(path: Path) -> dict[str, Texts]:
-    return {path.stem: read_lines(path)}
 
 
 def _utf8(path: Path) -> str:

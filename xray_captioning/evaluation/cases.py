@@ -51,10 +51,10 @@ def case_cards(
     labels: Labels,
     images: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of the best, the median and the worst studies of a system.
+    """Return what the page shows of a system's best, median and worst studies, a dict a study.
 
-    Beside the obvious, ``score`` is the F1 of the study, and ``images`` are data URIs of the
-    study's files. Labels are int8, (studies, 18), of the reports and of the system's texts.
+    `reference` and `labels` are the labels of the reports and of the system's texts, `images`
+    paths by study. ``score`` is the F1 of the study.
     """
     counts = confusion(reference, labels)
     scores = example_f1(counts)
