@@ -26,7 +26,6 @@ from xray_captioning.metrics.ngrams import checked_texts
 from xray_captioning.metrics.statistics import Statistics, study_statistics, weighted_scores
 
 _CELLS = 1 << 23  # resamples times studies at a time: 64 MB of weights
-_PERCENTILES = (2.5, 97.5)
 
 Array = NDArray[np.float64]
 
@@ -178,7 +177,7 @@ def _interval(values: Array) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     if not len(known):
         return (float("nan"), float("nan"))
-    low, high = np.percentile(known, _PERCENTILES)
+    low, high = np.percentile(known, (2.5, 97.5))
     return float(low), float(high)
 
 

@@ -66,16 +66,14 @@ def case_cards(
             "score": float(scores[row]),
             "report": _cut(results.reports[row]),
             "text": _cut(system.texts[row]),
-            "images": _thumbnails(images.get(results.studies[row], ())),
+            "images": [
+                uri for uri in map(thumbnail, images.get(results.studies[row], ())[:2]) if uri
+            ],
             **_findings(counts[row]),
         }
         for kind, rows in zip(("best", "median", "worst"), groups)
         for row in rows
     ]
-
-
-def _thumbnails(paths: Sequence[str]) -> list[str]:
-    return [uri for uri in map(thumbnail, paths[:2]) if uri is not None]
 
 
 def _findings(counts: Labels) -> dict[str, list[str]]:

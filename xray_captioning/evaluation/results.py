@@ -53,7 +53,10 @@ class Results:
         atomic_write(out / "captions.csv", format_csv(rows, names))
         values = {**self.about, "rows": self.rows}
         values |= {"rows_untruncated": self.whole_rows} if self.whole_rows else {}
-        values["alarms"] = [_alarm_values(alarm) for alarm in self.alarms]
+        values["alarms"] = [
+            {**alarm._asdict(), "comparisons": [_comparison_values(c) for c in alarm.comparisons]}
+            for alarm in self.alarms
+        ]
         values["differences"] = self.paired_tests()
         values["intervals"] = {name: self.intervals(name) for name in self.found.scores}
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
@@ -240,11 +243,6 @@ def _strongest(results: Results, metric: str) -> str:
     constants = [system.column for system in results.systems if _is_constant(system)]
     scores = {name: results.found.scores[name][metric] for name in constants}
     return max(constants, key=lambda name: scores[name] if scores[name] == scores[name] else -1.0)
-
-
-def _alarm_values(alarm: Alarm) -> Row:
-    comparisons = [_comparison_values(comparison) for comparison in alarm.comparisons]
-    return {"system": alarm.system, "message": alarm.message, "comparisons": comparisons}
 
 
 def _comparison_values(comparison: Comparison) -> Row:
