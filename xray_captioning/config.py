@@ -1,7 +1,7 @@
 """Everything a run decides, as frozen structures that are read from JSON and written to it.
 
 A configuration travels with the model it made, so that images and texts are prepared in the same
-way wherever the model is used.
+way wherever the model is used. What it cannot hold is a ConfigError that names the field.
 """
 
 from __future__ import annotations
@@ -25,201 +25,136 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 
 
 class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How pixels become an encoder's input.
-
-    Attributes
-    ----------
-    size : int
-        Height and width in pixels after resizing.
-    resize : {"area", "linear", "nearest"}
-        Interpolation; ``nearest`` is what the published attention model was trained with.
-    normalisation : {"imagenet", "unit", "signed", "caffe", "clip"}
-        What the encoder's weights expect, as :func:`xray_captioning.data.images.normalise` says.
-    views : int
-        Images of one study the model looks at.
-    repeat_single_view : bool
-        Show a lone image in every view, as the published model does, instead of masking the rest.
-    augment : bool
-        Vary pixels while an encoder is trained; never mirrored.
-    """
+    """How pixels become an encoder's input."""
 
     size: Annotated[int, Meta(ge=16, lt=LARGEST)] = 224
+    """Height and width in pixels after resizing."""
     resize: Literal["area", "linear", "nearest"] = "area"
+    """Interpolation; ``nearest`` is what the published attention model was trained with."""
     normalisation: Literal["imagenet", "unit", "signed", "caffe", "clip"] = "imagenet"
+    """What the encoder's weights expect, see :func:`xray_captioning.data.images.normalise`."""
     views: Count = 2
+    """Images of one study the model looks at."""
     repeat_single_view: bool = False
+    """Show a lone image in every view, as the published model does, instead of masking the rest."""
     augment: bool = True
+    """Vary pixels while an encoder is trained; never mirrored."""
 
 
 class TextConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which section is written, and how its words are cleaned and counted.
-
-    Attributes
-    ----------
-    section : {"impression", "findings", "report"}
-        ``report`` is findings followed by impression.
-    cleaning : {"plain", "r2gen", "legacy"}
-        Named protocol of :mod:`xray_captioning.text.cleaning`.
-    minimum_frequency : int
-        Words seen less often in training become ``<unk>``.
-    maximum_length : int
-        Tokens of a caption with its start and end tokens.
-    prettify : bool
-        Capitals and closed-up full stops in what people read; scores always use the raw words.
-    view_prefix : bool
-        A caption starts with a sentence that names its views; scores leave that sentence out.
-    """
+    """Which section is written, and how its words are cleaned and counted."""
 
     section: Literal["impression", "findings", "report"] = "impression"
+    """``report`` is findings followed by impression."""
     cleaning: Literal["plain", "r2gen", "legacy"] = "plain"
+    """Named protocol of :mod:`xray_captioning.text.cleaning`."""
     minimum_frequency: Count = 1
+    """Words seen less often in training become ``<unk>``."""
     maximum_length: Annotated[int, Meta(ge=3, lt=LARGEST)] = 60
+    """Tokens of a caption with its start and end tokens."""
     prettify: bool = True
+    """Capitals and closed-up full stops in what people read; scores always use the raw words."""
     view_prefix: bool = False
+    """A caption starts with a sentence that names its views; scores leave that sentence out."""
 
 
 class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Encoder, head and decoder.
-
-    Attributes
-    ----------
-    encoder, decoder : str
-        Names of :data:`xray_captioning.encoders.ENCODERS` and
-        :data:`xray_captioning.decoders.DECODERS`.
-    pool : int
-        Side of the average pooling over the encoder's feature map (1: none).
-    head : int
-        Channels each region is projected to before the decoder.
-    normalisation : {"layer", "batch"}
-        Normalisation of the projected regions.
-    positions : bool
-        Add a learned vector for each view, row and column. Without it a decoder cannot tell
-        left from right, unless the encoder can.
-    units, embedding, attention : int
-        Widths of the recurrent state, the word vectors and the attention's hidden layer.
-    layers, heads : int
-        Blocks and attention heads of a Transformer or GPT-2.
-    dropout : float
-        On the regions, on what a decoder makes its logits of, and, where it has them, on word
-        vectors and on what each block of a Transformer adds, in [0, 1).
-    tied_embeddings : bool
-        The word vectors serve as the weights of the logits, too (Press and Wolf,
-        arXiv:1608.05859).
-    language_model : str
-        What a ``gpt2`` decoder starts from: a keras-hub preset such as ``gpt2_base_en``, or a
-        folder of GPT-2 files. Empty: random weights, and words instead of byte pairs.
-    """
+    """Encoder, head and decoder."""
 
     encoder: str = "chexnet"
+    """A name of :data:`xray_captioning.encoders.ENCODERS`."""
     pool: Count = 1
+    """Side of the average pooling over the encoder's feature map (1: none)."""
     head: Count = 512
+    """Channels each region is projected to before the decoder."""
     normalisation: Literal["layer", "batch"] = "layer"
+    """Normalisation of the projected regions."""
     positions: bool = True
+    """Add a learned vector for each view, row and column. Without it a decoder cannot tell left
+    from right, unless the encoder can."""
     decoder: str = "global_attention"
+    """A name of :data:`xray_captioning.decoders.DECODERS`."""
     units: Count = 512
+    """Width of the recurrent state."""
     embedding: Count = 300
+    """Width of the word vectors."""
     attention: Count = 512
+    """Width of the attention's hidden layer."""
     layers: Count = 3
+    """Blocks of a Transformer or GPT-2."""
     heads: Count = 8
+    """Attention heads of a Transformer or GPT-2."""
     dropout: Share = 0.2
+    """On the regions, on what a decoder makes its logits of, and, where it has them, on word
+    vectors and on what each block of a Transformer adds."""
     tied_embeddings: bool = False
+    """The word vectors serve as the weights of the logits, too (Press and Wolf,
+    arXiv:1608.05859)."""
     language_model: str = ""
+    """What a ``gpt2`` decoder starts from: a keras-hub preset such as ``gpt2_base_en``, or a
+    folder of GPT-2 files. Empty: random weights, and words instead of byte pairs."""
 
 
 class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a network is fitted.
-
-    Attributes
-    ----------
-    epochs, batch_size, patience : int
-        ``patience`` is the number of epochs without a lower validation loss before stopping.
-    learning_rate : float
-        The highest: after an epoch of warm-up from a tenth of it a cosine decay to zero begins.
-    accumulated_batches : int
-        Batches whose mean gradient moves the weights once. Each counts alike, though a caption's
-        loss is a mean over words and some batches have more of them.
-    clip_norm : float
-        Global gradient norm bound.
-    weight_decay : float
-        Decoupled weight decay (AdamW); 0 is Adam.
-    seed : int
-        Weights, order and dropout. The split does not depend on it.
-    """
+    """How a network is fitted."""
 
     epochs: Count = 30
     batch_size: Count = 64
     accumulated_batches: Count = 1
+    """Batches whose mean gradient moves the weights once. Each counts alike, though a caption's
+    loss is a mean over words and some batches have more of them."""
     learning_rate: Rate = 1e-3
+    """The highest: after an epoch of warm-up from a tenth of it a cosine decay to zero begins."""
     weight_decay: NonNegative = 0.0
+    """Decoupled weight decay (AdamW); 0 is Adam."""
     clip_norm: NonNegative = 5.0
+    """Bound of the global gradient norm."""
     patience: Count = 5
+    """Epochs without a lower validation loss before training stops."""
     seed: CountOrZero = 0
+    """Weights, order and dropout. The split does not depend on it."""
 
 
 class CaptionTrainingConfig(TrainingConfig, frozen=True):
-    """How a decoder is fitted; what keeps it from collapsing is off unless asked for.
-
-    Attributes
-    ----------
-    finding_weight : float
-        Weight of a finding classifier's loss on the projected regions, beside the caption's.
-    balanced : bool
-        Draw studies with rare findings more often, by the inverse square root of frequency.
-    label_smoothing : float
-        Share of the target spread over all words (Szegedy et al., arXiv:1512.00567), in [0, 1).
-    scheduled_sampling : float
-        Share of words replaced by the model's own in the last epoch, rising from 0 in the first
-        (Bengio et al., arXiv:1506.03099), in [0, 1).
-    encoder_learning_rate : float
-        Of the encoder's last block, which is then trained, too; 0 leaves the encoder frozen and
-        its features in the cache.
-    precision : {"float32", "bfloat16"}
-        What the decoder computes in while it is trained; its weights are float32 either way.
-    cache_dtype : {"float32", "float16"}
-        What features are kept in on disk.
-    """
+    """How a decoder is fitted; what keeps it from collapsing is off unless asked for."""
 
     finding_weight: NonNegative = 0.0
+    """Weight of a finding classifier's loss on the projected regions, beside the caption's."""
     balanced: bool = False
+    """Draw studies with rare findings more often, by the inverse square root of frequency."""
     label_smoothing: Share = 0.0
+    """Share of the target spread over all words (Szegedy et al., arXiv:1512.00567)."""
     scheduled_sampling: Share = 0.0
+    """Share of words replaced by the model's own in the last epoch, rising from 0 in the first
+    (Bengio et al., arXiv:1506.03099)."""
     encoder_learning_rate: NonNegative = 0.0
+    """Of the encoder's last block, which is then trained, too; 0 leaves the encoder frozen and
+    its features in the cache."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """What the decoder computes in while it is trained; its weights are float32 either way."""
     cache_dtype: Literal["float32", "float16"] = "float32"
+    """What features are kept in on disk."""
 
 
 class DecodingConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a caption is searched for.
-
-    Attributes
-    ----------
-    beam_size : int
-        1 is greedy search.
-    length_penalty : float
-        Exponent of the length normalisation of Wu et al., arXiv:1609.08144, eq. 14; 0 is none.
-    no_repeat_ngram : int
-        No n-gram of this length occurs twice in a caption; 0 allows all.
-    """
+    """How a caption is searched for."""
 
     beam_size: Count = 1
+    """1 is greedy search."""
     length_penalty: NonNegative = 0.0
+    """Exponent of the length normalisation of Wu et al., arXiv:1609.08144, eq. 14; 0 is none."""
     no_repeat_ngram: CountOrZero = 0
+    """No n-gram of this length occurs twice in a caption; 0 allows all."""
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """One run: image, text, model, decoding, and the training of encoder and decoder.
-
-    Attributes
-    ----------
-    name : str
-        Of the preset.
-    fractions : tuple of float
-        Shares of train, validation and test, for encoder and decoder alike, where the data
-        publish no split of their own.
-    """
+    """One run: image, text, model, decoding, and the training of encoder and decoder."""
 
     name: str = "custom"
+    """Of the preset."""
     fractions: tuple[NonNegative, NonNegative, NonNegative] = (0.8, 0.1, 0.1)
+    """Shares of train, validation and test, for encoder and decoder alike, where the data
+    publish no split of their own."""
     image: ImageConfig = ImageConfig()
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()
@@ -235,11 +170,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> Config:
         """Build from nested dictionaries; absent fields keep their defaults.
 
-        Parameters
-        ----------
-        values : dict
-        where : str
-            What the values were read from; begins the message of an error.
+        `where` is what the values were read from and begins the message of an error.
 
         Raises
         ------
@@ -257,13 +188,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return config
 
     def replace(self, changes: dict[str, Any]) -> Config:
-        """Return a copy with dotted fields changed, such as ``{"training.epochs": 3}``.
-
-        Raises
-        ------
-        ConfigError
-            A field is unknown, of the wrong type or out of range.
-        """
+        """Return a copy with dotted fields changed, such as ``{"training.epochs": 3}``."""
         values = self.to_dict()
         for dotted, value in changes.items():
             group, _, name = dotted.partition(".")
@@ -285,13 +210,7 @@ def fields() -> list[str]:
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """Read ``training.epochs=3`` as a dotted name and a JSON value (or a bare string).
-
-    Raises
-    ------
-    ConfigError
-        There is no equals sign.
-    """
+    """Read ``training.epochs=3`` as a dotted name and a JSON value (or a bare string)."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"cannot read {text!r}; write FIELD=VALUE, such as training.epochs=3")

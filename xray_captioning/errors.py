@@ -1,14 +1,11 @@
 """The one small family of errors: a message says what is wrong, where, and what to do."""
 
-import importlib
-from typing import Any
+from importlib import import_module
+from types import ModuleType
 
 
 class XrayCaptioningError(Exception):
-    """Base of every error this package raises on purpose.
-
-    The command line prints its message as one line and exits with status 2.
-    """
+    """Base of all errors raised on purpose; the command line prints one line, exit status 2."""
 
 
 class ConfigError(XrayCaptioningError, ValueError):
@@ -31,18 +28,27 @@ class MissingExtraError(XrayCaptioningError, ImportError):
     """An optional dependency is needed; the message names the extra to install."""
 
 
-def import_extra(module: str, extra: str) -> Any:
-    """Import a module of an optional dependency.
+def require(package: str, purpose: str, extra: str) -> ModuleType:
+    """Import an optional package, or say which extra it belongs to.
+
+    Parameters
+    ----------
+    package : str
+        What to import, such as ``"pydicom"`` or ``"pyarrow.parquet"``.
+    purpose : str
+        What needs it, a noun: ``"DICOM files"``.
+    extra : str
+        The extra of this project that installs it.
 
     Raises
     ------
     MissingExtraError
-        When it is not installed; the message names the extra to install.
+        It cannot be imported.
     """
     try:
-        return importlib.import_module(module)
+        return import_module(package)
     except ImportError as error:
-        package = module.split(".")[0].replace("_", "-")
+        name = package.partition(".")[0].replace("_", "-")
         raise MissingExtraError(
-            f"{package} is not installed; pip install 'xray-captioning[{extra}]'"
+            f"{name} is needed for {purpose}: pip install 'xray-captioning[{extra}]'"
         ) from error

@@ -20,20 +20,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     ``save_weights`` choose a format by it. If the block raises, the temporary file is removed
     and the file that was at `path` before is still there. Missing parent folders are made.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        Name of the finished file.
-
-    Yields
-    ------
-    Path
-        An empty file in the same folder, to be written by the caller.
-
     Raises
     ------
     OSError
-        If the folder cannot be written.
+        The folder cannot be written.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -54,17 +44,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write `data` to `path` so that a reader sees the old file or the whole new one.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        File to write; missing parent folders are made.
-    data : bytes or str
-        Text is encoded as UTF-8, its line ends unchanged.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written.
+    Text is encoded as UTF-8, its line ends unchanged. Folders and errors are as for `atomic_path`.
     """
     content = data.encode("utf-8") if isinstance(data, str) else data
     with atomic_path(path) as temporary:
@@ -74,15 +54,10 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        File to read.
-
     Raises
     ------
     DataError
-        If the file is absent or cannot be read.
+        The file is absent or cannot be read.
     """
     try:
         with open(path, "rb") as file:
@@ -116,13 +91,7 @@ def _usual_mode() -> int:
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:
-    """Read a JSON object of a model's folder.
-
-    Parameters
-    ----------
-    path : Path
-    advice : str
-        What to do if that fails; the end of the message.
+    """Read a JSON object of a model's folder; `advice` ends the message where that fails.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 import csv
 import json
+import sys
 
 import pytest
 
@@ -54,11 +55,7 @@ def test_parquet_without_findings(tmp_path):
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):
-
-    def absent(name):
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr("xray_captioning.batch.caption_table.import_module", absent)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'xray-captioning\[parquet\]'"):
         check_out(tmp_path / "t.parquet", False)
 

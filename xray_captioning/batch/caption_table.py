@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.errors import ConfigError, require
 from xray_captioning.files import atomic_path
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
@@ -28,18 +28,10 @@ COLUMNS = (
 
 
 class Study(NamedTuple):
-    """A study to be captioned.
+    """A study to be captioned."""
 
-    Attributes
-    ----------
-    name : str
-        Its id, or its images' paths.
-    images : list of str
-        Paths, frontal first.
-    """
-
-    name: str
-    images: list[str]
+    name: str  # its id, or its images' paths
+    images: list[str]  # paths, frontal first
 
 
 def printable(text: str) -> str:
@@ -54,8 +46,6 @@ def check_out(out: Path, resume: bool) -> None:
     ------
     ConfigError
         Its suffix is unknown, or it is there already.
-    MissingExtraError
-        A Parquet file is asked for without pyarrow.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: let its name end in {', '.join(SUFFIXES[:-1])} or .jsonl")
@@ -71,19 +61,9 @@ def is_whole(out: Path) -> bool:
 
 
 def check_whole(out: Path, studies: Sequence[Study]) -> int:
-    """Make sure that a file which is there already is of these studies.
+    """Return the rows with an error of a file that is there, or refuse it if of other studies.
 
     It does not say which bundle wrote it, nor with which beam size.
-
-    Parameters
-    ----------
-    out : Path
-    studies : sequence of Study
-
-    Returns
-    -------
-    int
-        Rows with an error.
 
     Raises
     ------
@@ -107,16 +87,9 @@ def part_of(out: Path) -> Path:
 
 
 def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> None:
-    """Write rows to a file, whole or not at all.
+    """Write rows of :func:`~xray_captioning.batch.run.caption_rows` to a file, whole or not at all.
 
-    Parameters
-    ----------
-    rows : iterable of dict
-        As :func:`~xray_captioning.batch.run.caption_rows` returns them.
-    out : Path
-        Ends in ``.csv``, ``.parquet`` or ``.jsonl``.
-    findings : sequence of str
-        Names of the findings that the encoder classifies: part of a Parquet file's schema.
+    The findings that the encoder classifies are part of a Parquet file's schema.
     """
     writers = {".csv": _write_csv, ".jsonl": _write_lines, ".parquet": _write_parquet}
     with atomic_path(out) as aside:
@@ -166,10 +139,5 @@ def _read_table(out: Path) -> list[Row]:
 
 
 def _pyarrow() -> Any:
-    try:
-        import_module("pyarrow.parquet")  # which pyarrow itself does not import
-    except ImportError as error:
-        raise MissingExtraError(
-            "Parquet files need pyarrow: pip install 'xray-captioning[parquet]'"
-        ) from error
+    require("pyarrow.parquet", "Parquet files", "parquet")  # which pyarrow itself does not import
     return import_module("pyarrow")

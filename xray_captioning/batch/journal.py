@@ -1,7 +1,7 @@
 """The rows of a run that is not finished: after a kill it goes on from them.
 
 A file of JSON lines that one process writes. The first line says which run it is, each further one
-is a study's row.
+is a study's row. One that cannot be gone on with is a ConfigError that says why.
 """
 
 from __future__ import annotations
@@ -21,13 +21,7 @@ FORMAT = 2
 
 @contextmanager
 def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
-    """Open the journal of an unfinished run, or of a new one, for this process alone.
-
-    Raises
-    ------
-    ConfigError
-        It is there without `resume`, or another process is writing it.
-    """
+    """Open the journal of an unfinished run, or of a new one, for this process alone."""
     if path.exists() and not resume:
         raise ConfigError(
             f"{path}: holds an unfinished run; go on with --resume, or remove it to start anew"
@@ -40,22 +34,9 @@ def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
 def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size: int) -> int:
     """Return how many studies are done, and drop what a kill left half-written.
 
-    Parameters
-    ----------
-    file : binary file
-        As :func:`open_journal` yields it.
-    run : dict
-        JSON values that say which run this is; a journal with other ones is of another run.
-    names : sequence of str
-        Of all studies of the run, in order.
-    batch_size : int
-        A batch is done as a whole, because the last digits of a study's numbers depend on the
-        other studies of its batch.
-
-    Raises
-    ------
-    ConfigError
-        The journal is of another run, is no journal, or holds other rows than this run writes.
+    `run` holds JSON values that say which run this is, and `names` are all its studies in order: a
+    journal of another run, or with rows of other studies, is refused. A batch is done as a whole,
+    because the last digits of a study's numbers depend on the other studies of its batch.
     """
     run = {"format": FORMAT, **run}
     file.seek(0)

@@ -40,7 +40,7 @@ def caption_to_file(
     beam_size: int | None = None,
     resume: bool = False,
 ) -> int:
-    """Write a row for each study: its caption, or the reason why it has none.
+    """Write a row for each study, its caption or why it has none, and count those with an error.
 
     A run that is resumed writes the same file, byte for byte, as one that was never stopped.
 
@@ -56,11 +56,6 @@ def caption_to_file(
     beam_size : int, optional
     resume : bool
         Continue a run that was killed.
-
-    Returns
-    -------
-    int
-        Rows with an error.
 
     Raises
     ------
@@ -97,20 +92,10 @@ def caption_to_file(
 def caption_rows(
     captioner: Captioner, studies: Sequence[Study], beam_size: int | None = None
 ) -> list[Row]:
-    """Caption one batch.
+    """Return a row for each study of a batch: JSON values, floats with six digits after the point.
 
-    Parameters
-    ----------
-    captioner : Captioner
-    studies : sequence of Study
-    beam_size : int, optional
-        1 is greedy; the bundle's own choice when absent.
-
-    Returns
-    -------
-    list of dict
-        A row for each study: JSON values by column, floats with six digits after the point. What
-        prevents a caption stands in the column ``error``.
+    What prevents a caption stands in the column ``error``. Without a beam size the bundle's own
+    counts.
     """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))

@@ -38,54 +38,25 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What was fitted to tell how far a bundle's captions can be trusted.
+    """What was fitted to tell how far a bundle's captions can be trusted."""
 
-    Parameters
-    ----------
-    slope, intercept : float
-        Of the line that gives the log-odds that a sentence is right from its mean
-        log-probability.
-    centre : array, shape (channels,), float32
-        Mean of the pooled features of training images.
-    precision : array, shape (channels, channels), float32
-        Inverse of their covariance.
-    radius : float
-        The Mahalanobis distance at which the novelty is 1.
-    about : dict
-        JSON values: what it was fitted on, and how well it does on other studies.
-    """
-
-    slope: float
+    slope: float  # of the line from a mean log-probability to the log-odds of being right
     intercept: float
-    centre: Array
-    precision: Array
-    radius: float
+    centre: Array  # mean of the pooled features of training images, (channels,) float32
+    precision: Array  # inverse of their covariance, (channels, channels) float32
+    radius: float  # the Mahalanobis distance at which the novelty is 1
+    # JSON values: what it was fitted on, and how well it does on other studies.
     about: dict[str, Any] = field(default_factory=dict)
 
     def confidence(self, log_probability: float) -> float:
-        """Return the probability that a sentence is right, in [0, 1].
-
-        Parameters
-        ----------
-        log_probability : float
-            Mean over the sentence's tokens, natural logarithm.
-        """
+        """Return the probability in [0, 1] that a sentence of a mean log-probability is right."""
         return 1 / (1 + math.exp(-max(self.slope * log_probability + self.intercept, -700.0)))
 
     def novelty(self, pooled: Array, present: Array) -> Array:
-        """Return the novelty of each study: that of its least familiar image.
+        """Return the novelty of each study, (studies,) float64: that of its least familiar image.
 
-        Parameters
-        ----------
-        pooled : array, shape (studies, views, channels), float32
-        present : array, shape (studies, views), bool
-            As :func:`pooled_views` returns both.
-
-        Returns
-        -------
-        array, shape (studies,), float64
-            0 or more; above 1 the images are less familiar than those of 99 % of the validation
-            studies.
+        It is 0 or more; above 1 the images are less familiar than those of 99 % of the validation
+        studies. Features are those of :func:`pooled_views`.
         """
         found: Array = distances(pooled, present, self.centre, self.precision) / self.radius
         return found
@@ -95,15 +66,8 @@ class Calibration:
     ) -> list[Any]:
         """Return captions with the confidence of their sentences and the novelty of their studies.
 
-        Parameters
-        ----------
-        captions : sequence of Caption
-        regions, mask : array
-            Features of the same studies.
-        views : int
-        drawn : bool
-            Whether words were drawn at random: the fit does not hold for those, so the
-            confidence of their sentences stays None.
+        `regions` and `mask` are the features of the same studies. Where words were `drawn` at
+        random the fit does not hold, so the confidence of sentences stays None.
         """
         novelties = self.novelty(*pooled_views(regions, mask, views)).tolist()
         return [
@@ -171,12 +135,7 @@ def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]
 
 
 def distances(pooled: Array, present: Array, centre: Array, precision: Array) -> Array:
-    """Return the Mahalanobis distance of the most distant image of each study.
-
-    Returns
-    -------
-    array, shape (studies,), float64
-    """
+    """Return the Mahalanobis distance of the most distant image of each study, (studies,) float."""
     away = (pooled - centre).astype("float64")
     squares = np.einsum("svc,cd,svd->sv", away, precision, away, optimize=True)
     found: Array = np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1))
@@ -193,17 +152,13 @@ def hedged(caption: Any, threshold: float) -> list[str]:
         The least confidence of a sentence that is shown, in [0, 1]. A sentence without a
         confidence, of a bundle that is not calibrated, is always shown. For images with a novelty
         above 1 no confidence holds, so a threshold above 0 withholds all their sentences.
-
-    Returns
-    -------
-    list of str
-        As many as there are sentences.
     """
     unfamiliar = threshold > 0 and is_unfamiliar(caption)
-    return [
-        NOT_CONFIDENT if unfamiliar or _below(sentence.confidence, threshold) else sentence.text
-        for sentence in _sentences(caption)
-    ]
+
+    def withheld(confidence: float | None) -> bool:
+        return unfamiliar or (confidence is not None and confidence < threshold)
+
+    return [NOT_CONFIDENT if withheld(s.confidence) else s.text for s in _sentences(caption)]
 
 
 def _sentences(caption: Any) -> Sequence[Any]:
@@ -217,26 +172,11 @@ def is_unfamiliar(caption: Any) -> bool:
     return novelty is not None and novelty > 1
 
 
-def _below(confidence: float | None, threshold: float) -> bool:
-    return confidence is not None and confidence < threshold
-
-
 def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
-    """Return the findings that a caption's shown sentences name.
+    """Label the sentences that `hedged` shows, as :func:`~xray_captioning.label_report` does.
 
     Sentences below the threshold count as if they were not there. Where one is withheld, "No
     Finding" is None, because the sentence may have named a finding.
-
-    Parameters
-    ----------
-    caption : Caption, or sequence of Sentence
-    threshold : float
-        As `hedged` takes it.
-
-    Returns
-    -------
-    dict of str to int or None
-        As :func:`xray_captioning.metrics.labeler.label_report` returns it.
     """
     sentences = _sentences(caption)
     pairs = zip(sentences, hedged(caption, threshold))

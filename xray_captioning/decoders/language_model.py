@@ -25,7 +25,7 @@ from xray_captioning.errors import (
     ConfigError,
     DataError,
     MissingExtraError,
-    import_extra,
+    require,
 )
 from xray_captioning.files import read_json
 from xray_captioning.text.byte_pairs import BytePairTokenizer
@@ -205,7 +205,7 @@ def _read_folder(folder: Path) -> LanguageModel:
 
 def _read_preset(name: str) -> LanguageModel | None:
     try:
-        hub = import_extra("keras_hub", "hub")
+        hub = require("keras_hub", "GPT-2", "hub")
     except MissingExtraError as error:
         _warn(name, error)
         return None
@@ -272,7 +272,7 @@ def _safetensors(folder: Path) -> dict[str, Array]:
             "trust it, write model.safetensors with transformers: "
             "GPT2LMHeadModel.from_pretrained(folder).save_pretrained(folder)"
         )
-    with import_extra("safetensors", "hub").safe_open(path, framework="numpy") as file:
+    with require("safetensors", "GPT-2 files", "hub").safe_open(path, framework="numpy") as file:
         # Buffers such as h.0.attn.bias, the causal mask, are no weights in spite of their names.
         names = {name.removeprefix("transformer."): name for name in list(file.keys())}
         return _Arrays(
@@ -309,7 +309,7 @@ _HUB_LAYERS = {
 
 
 def _from_keras_hub(name: str, settings: dict[str, Any]) -> LanguageModel:
-    models = import_extra("keras_hub", "hub").models
+    models = require("keras_hub", "GPT-2", "hub").models
     backbone = models.GPT2Backbone.from_preset(name)
     tokenizer = models.GPT2Tokenizer.from_preset(name)
     units = backbone.hidden_dim

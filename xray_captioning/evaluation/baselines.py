@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from xray_captioning.metrics.bleu import bleu_of_constants
 from xray_captioning.metrics.cider import cider_of_constants
 from xray_captioning.metrics.clinical import (
     PROPER,
-    Labels,
     asserted,
     clinical_f1_of_constants,
     label_matrix,
@@ -79,7 +78,7 @@ def baseline_captions(
     quick: bool = False,
     seed: int = 0,
 ) -> dict[str, list[str]]:
-    """Return what every baseline writes of the evaluated studies.
+    """Return what every baseline writes of the evaluated studies, in the order of a table.
 
     Parameters
     ----------
@@ -98,11 +97,6 @@ def baseline_captions(
         most frequent text and the oracle.
     seed : int
         Of the random baseline.
-
-    Returns
-    -------
-    dict of str to list of str
-        By name, in the order of a table.
     """
     fixed = {CONSTANTS[0]: constant_caption(training)} if quick else _fixed(training, targets)
     found = {name: [text] * len(reports) for name, text in fixed.items()}
@@ -136,7 +130,9 @@ def constant_captions(
     """Return, for each metric, the training text that scores highest when said of every study.
 
     The different texts are tried against all of them: the 2,000 most frequent where there are
-    more (of equally frequent ones the first), against 4,000 evenly chosen ones.
+    more (of equally frequent ones the first), against 4,000 evenly chosen ones. A metric in
+    which every text scores 0, such as ``clinical_f1`` where no training text names a finding,
+    has no text.
 
     Parameters
     ----------
@@ -146,12 +142,6 @@ def constant_captions(
         What they are scored against, where a protocol alters references; one a text.
     metrics : sequence of str
         Of :data:`CONSTANT_METRICS`.
-
-    Returns
-    -------
-    dict of str to str
-        Text by metric; no text for a metric in which every text scores 0, such as
-        ``clinical_f1`` where no training text names a finding.
 
     Raises
     ------
@@ -194,34 +184,12 @@ def _scores(
 
 
 def constant_caption(texts: Sequence[str]) -> str:
-    """Return the training text that scores the highest corpus BLEU-4 when said of every study.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts.
-
-    Returns
-    -------
-    str
-        See :func:`constant_captions`; the first in the alphabet where no text scores.
-
-    Raises
-    ------
-    DataError
-        There is no text.
-    """
+    """Return `constant_captions` by BLEU-4, or the first in the alphabet where none scores."""
     return constant_captions(texts, metrics=["BLEU-4"]).get("BLEU-4", min(texts, default=""))
 
 
 def most_frequent_caption(texts: Sequence[str]) -> str:
-    """Return the most frequent training text; of equally frequent ones the first in the alphabet.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts, at least one.
-    """
+    """Return the most frequent text; of equally frequent ones the first in the alphabet."""
     counts = Counter(texts)
     return min(counts, key=lambda text: (-counts[text], text))
 
@@ -235,12 +203,7 @@ def random_captions(texts: Sequence[str], count: int, seed: int = 0) -> list[str
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:
     """Return the text of each query's nearest training study by cosine of standardised features.
 
-    Parameters
-    ----------
-    features : array, shape (training studies, channels)
-    texts : sequence of str
-        Of the training studies.
-    queries : array, shape (studies, channels)
+    Features and queries have the shape (studies, channels).
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
     keys, asked = (_unit((x - mean) / deviation) for x in (features, queries))
@@ -257,12 +220,6 @@ def shuffled_captions(texts: Sequence[str], seed: int = 0) -> list[str]:
 
     The caption of another study is what the model says of another study's images. So the scores
     of the result are those of a model that does not look at the images.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        At least two.
-    seed : int
 
     Raises
     ------
@@ -286,47 +243,19 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     adds sentences of the best fixed report without a finding (by BLEU-4), but none that denies
     what it has written. It does not know sides, sizes and places: the scores are the ceiling of
     a template, not of a reader.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts.
-    references : sequence of str
-        Their labels are looked at, nothing else.
-
-    Returns
-    -------
-    list of str
-        One a reference.
-
-    Raises
-    ------
-    DataError
-        There is no training text.
     """
-    template = _template(texts)
-    return [template.write(row & PROPER) for row in asserted(references)]
-
-
-class _Template(NamedTuple):
-    said: list[str]  # a sentence for each finding, "No Finding" among them
-    normal: list[str]  # sentences of a normal text
-    labels: Labels  # of those
-
-    def write(self, found: Array) -> str:
-        sentences = [self.said[i] for i in np.flatnonzero(found)]
-        for text, labels in zip(self.normal, self.labels):
-            if not (labels[found] == DENIED).any():
-                sentences.append(text)
-        return " ".join(sentences)
-
-
-def _template(texts: Sequence[str]) -> _Template:
     found = (asserted(texts) & PROPER).any(axis=1)
-    normal = [text for text, some in zip(texts, found) if not some and text.strip()]
-    counts = Counter(sentence for text in texts for sentence in _sentences(text))
-    sentences = _sentences(constant_caption(normal)) if normal else []
-    return _Template(_favourites(counts), sentences, label_matrix(sentences))
+    plain = [text for text, some in zip(texts, found) if not some and text.strip()]
+    said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))
+    normal = _sentences(constant_caption(plain)) if plain else []
+    labels = label_matrix(normal)
+
+    def written(found: Array) -> str:
+        denied = (labels[:, found] == DENIED).any(axis=1)
+        sentences = [said[i] for i in np.flatnonzero(found)]
+        return " ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)])
+
+    return [written(row & PROPER) for row in asserted(references)]
 
 
 def _favourites(counts: Counter[str]) -> list[str]:

@@ -26,7 +26,6 @@ from xray_captioning.metrics.ngrams import checked_texts
 from xray_captioning.metrics.statistics import Statistics, study_statistics, weighted_scores
 
 _CELLS = 1 << 23  # resamples times studies at a time: 64 MB of weights
-_PERCENTILES = (2.5, 97.5)
 
 Array = NDArray[np.float64]
 
@@ -51,40 +50,24 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Scores of several systems on the same resamples.
+    """Scores of several systems on the same resamples, by system and metric."""
 
-    Attributes
-    ----------
-    scores : dict of str to dict of str to float
-        By system and metric, on the studies themselves.
-    replicates : dict of str to dict of str to ndarray of float64, shape (resamples,)
-        By system and metric, on the resamples.
-    """
-
-    scores: dict[str, dict[str, float]]
-    replicates: dict[str, dict[str, Array]]
+    scores: dict[str, dict[str, float]]  # on the studies themselves
+    replicates: dict[str, dict[str, Array]]  # on the resamples, (resamples,)
 
     def intervals(self, system: str) -> dict[str, tuple[float, float]]:
-        """Return the 95 % percentile interval of each metric.
+        """Return the 95 % percentile interval of each metric, both ends nan where it has no value.
 
         Resamples in which a score is undefined (no finding in any reference) are left out.
-
-        Returns
-        -------
-        dict of str to tuple of float
-            Low and high, both nan where the score has no value.
         """
         return {name: _interval(values) for name, values in self.replicates[system].items()}
 
     def compare(self, system: str, rival: str, metric: str) -> Comparison:
         """Compare two systems by one metric on the same resamples.
 
-        Returns
-        -------
-        Comparison
-            ``p`` is twice the share of the resamples in which the difference is on the other side
-            of 0 or is 0, at least 2 / (resamples + 1): it is below 0.05 about where the interval
-            leaves out 0. Many metrics and systems are many tests; nothing is corrected for that.
+        ``p`` is twice the share of the resamples in which the difference is on the other side of 0
+        or is 0, at least 2 / (resamples + 1): it is below 0.05 about where the interval leaves out
+        0. Many metrics and systems are many tests; nothing is corrected for that.
         """
         score, other = (self.scores[name][metric] for name in (system, rival))
         drawn = self.replicates[system][metric] - self.replicates[rival][metric]
@@ -121,16 +104,14 @@ def bootstrap(
     Returns
     -------
     Bootstrap
-        Metrics: BLEU-1 to BLEU-4 (coco), ROUGE-L (COCO), CIDEr, ROUGE-1, ROUGE-2 and ROUGE-L-F1
-        (rouge-score), chrF where sacrebleu is installed, mean_length, length_ratio, the names of
-        `clinical_scores`, side_agreement and side_recall.
+        Metrics are those of :func:`xray_captioning.metrics.statistics.weighted_scores`.
 
     Raises
     ------
     ConfigError
-        When there is no resample.
+        There is no resample.
     DataError
-        When there is no system, columns are empty, differ in length or hold anything but text.
+        There is no system, or its texts cannot be scored.
 
     Notes
     -----
@@ -196,7 +177,7 @@ def _interval(values: Array) -> tuple[float, float]:
     known = values[np.isfinite(values)]
     if not len(known):
         return (float("nan"), float("nan"))
-    low, high = np.percentile(known, _PERCENTILES)
+    low, high = np.percentile(known, (2.5, 97.5))
     return float(low), float(high)
 
 

@@ -37,37 +37,20 @@ REFERENCES = ("reference", "ground_truth", "report_gt", "gts")
 
 
 def read_captions(path: Path) -> dict[str, Texts]:
-    """Read the texts of one or more systems.
-
-    Parameters
-    ----------
-    path : Path
-        See the table above; the ending tells the format: ``.csv``, ``.json``, or any other.
-
-    Returns
-    -------
-    dict of str to (mapping of str to str, or list of str)
-        By system: text by study id, or texts in the order of the evaluated studies.
+    """Read the texts of one or more systems; the ending of the file's name tells its format.
 
     Raises
     ------
     DataError
         The file cannot be read, names no system, or names a study twice.
     """
-    readers = {".csv": _read_csv, ".json": _read_json}
-    return readers.get(path.suffix.lower(), _read_lines)(path)
+    if path.suffix.lower() == ".csv":
+        return _read_csv(path)
+    return _read_json(path) if path.suffix.lower() == ".json" else {path.stem: read_lines(path)}
 
 
 def in_order(system: str, texts: Texts, studies: Sequence[str]) -> list[str]:
     """Return a system's texts in the order of the studies.
-
-    Parameters
-    ----------
-    system : str
-        For messages.
-    texts : mapping or sequence of str
-    studies : sequence of str
-        Ids of the evaluated studies.
 
     Raises
     ------
@@ -118,11 +101,6 @@ def _single_column(path: Path) -> list[str] | None:
 def read_lines(path: Path) -> list[str]:
     """Read a file of one text a line.
 
-    Returns
-    -------
-    list of str
-        At least one.
-
     Raises
     ------
     DataError
@@ -133,10 +111,6 @@ def read_lines(path: Path) -> list[str]:
     if not lines:
         raise DataError(f"{path}: is empty; give one text a line")
     return lines
-
-
-def _read_lines(path: Path) -> dict[str, Texts]:
-    return {path.stem: read_lines(path)}
 
 
 def _utf8(path: Path) -> str:

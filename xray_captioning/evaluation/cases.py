@@ -28,20 +28,10 @@ _CUT = 400  # characters of a text on the page
 def choose_cases(
     references: Sequence[str], texts: Sequence[str], counts: Labels
 ) -> list[list[int]]:
-    """Choose the best, the median and the worst studies of a system.
+    """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice.
 
-    Studies are ordered by the F1 of their findings and, where that is equal, by ROUGE-L.
-
-    Parameters
-    ----------
-    references, texts : sequence of str
-    counts : array, shape (n, 18, 3)
-        What :func:`xray_captioning.metrics.clinical.confusion` gives.
-
-    Returns
-    -------
-    list of list of int
-        Rows, at most :data:`EACH` a kind, none twice.
+    Studies are ordered by the F1 of their findings, whose `counts` are
+    :func:`~xray_captioning.metrics.clinical.confusion`'s, and, where that is equal, by ROUGE-L.
     """
     order = np.lexsort((-rouge_l_rows(references, texts), -example_f1(counts)))
     middle = max(len(order) // 2 - EACH // 2, 0)
@@ -61,22 +51,10 @@ def case_cards(
     labels: Labels,
     images: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of the best, the median and the worst studies of a system.
+    """Return what the page shows of a system's best, median and worst studies, a dict a study.
 
-    Parameters
-    ----------
-    results : Results
-    system : System
-    reference, labels : int8 array, shape (n, 18)
-        Labels of the reports and of the system's texts.
-    images : mapping of str to sequence of str
-        Paths by study.
-
-    Returns
-    -------
-    list of dict
-        ``kind``, ``study``, ``score`` (F1 of the study), ``report``, ``text``, ``images`` (data
-        URIs), and the findings that are ``common``, ``missed`` and ``added``.
+    `reference` and `labels` are the labels of the reports and of the system's texts, `images`
+    paths by study. ``score`` is the F1 of the study.
     """
     counts = confusion(reference, labels)
     scores = example_f1(counts)
@@ -88,16 +66,14 @@ def case_cards(
             "score": float(scores[row]),
             "report": _cut(results.reports[row]),
             "text": _cut(system.texts[row]),
-            "images": _thumbnails(images.get(results.studies[row], ())),
+            "images": [
+                uri for uri in map(thumbnail, images.get(results.studies[row], ())[:2]) if uri
+            ],
             **_findings(counts[row]),
         }
         for kind, rows in zip(("best", "median", "worst"), groups)
         for row in rows
     ]
-
-
-def _thumbnails(paths: Sequence[str]) -> list[str]:
-    return [uri for uri in map(thumbnail, paths[:2]) if uri is not None]
 
 
 def _findings(counts: Labels) -> dict[str, list[str]]:
@@ -115,21 +91,10 @@ def _cut(text: str) -> str:
 def contradiction_summary(
     results: Results, system: System, found: Sequence[Contradiction]
 ) -> dict[str, Any]:
-    """Return how often a system contradicts the reports, and examples.
+    """Return how often a system contradicts the reports, in how many studies, and examples.
 
-    Parameters
-    ----------
-    results : Results
-    system : System
-    found : sequence of Contradiction
-        Between the reports and the system's texts.
-
-    Returns
-    -------
-    dict
-        ``count``, ``studies`` (in how many of them), ``findings`` (with their number, the most
-        frequent first) and ``examples``: ``study``, ``finding`` and ``sides``, what the report
-        and the system say, each as a word and a sentence.
+    ``findings`` come with their number, the most frequent first. The ``sides`` of an example
+    are what the report and the system say, each as a word and a sentence.
     """
     return {
         "count": len(found),

@@ -41,44 +41,17 @@ class Spread(NamedTuple):
 
 
 class Alarm(NamedTuple):
-    """Why a system is suspected of writing the same whatever it is shown.
+    """Why a system is suspected of writing the same whatever it is shown."""
 
-    Attributes
-    ----------
-    system : str
-        Name of its column in ``captions.csv``.
-    message : str
-        One sentence.
-    comparisons : list of Comparison
-        Those that failed first.
-    """
-
-    system: str
-    message: str
-    comparisons: list[Comparison]
+    system: str  # name of its column in ``captions.csv``
+    message: str  # one sentence
+    comparisons: list[Comparison]  # those that failed first
 
 
 def caption_spread(
     references: Sequence[str], texts: Sequence[str], training: Sequence[str]
 ) -> Spread:
-    """Measure how varied a system's captions are, and how many abnormal studies it recognises.
-
-    Parameters
-    ----------
-    references, texts : sequence of str
-        One of each a study.
-    training : sequence of str
-        The training texts, cleaned in the same way.
-
-    Returns
-    -------
-    Spread
-
-    Raises
-    ------
-    DataError
-        A text is no string.
-    """
+    """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
     true, said = (asserted(column) & PROPER for column in (references, texts))
     abnormal = true.any(axis=1)
     known = frozenset(training)
@@ -104,21 +77,7 @@ def collapse_alarm(
     where there are findings: a system that reads images, but words its reports unlike the
     references, may score less than a fixed report.
 
-    Parameters
-    ----------
-    system : str
-        Its name in `found`.
-    spread : Spread
-    found : Bootstrap
-        With the system and its rivals on the same resamples.
-    constants : sequence of str
-        Names of the fixed reports in `found`.
-    shuffled : str or None
-        Name of the system's own captions given to other studies, where there are two studies.
-
-    Returns
-    -------
-    Alarm or None
+    `system`, `constants` and `shuffled` are names in `found`, the last None for a single study.
     """
     metric = next((m for m in ALARM_METRICS if np.isfinite(found.scores[system][m])), "BLEU-4")
     rivals = [max(constants, key=lambda name: found.scores[name][metric])] if constants else []

@@ -13,20 +13,9 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template; no text can become a tag or an attribute.
+    """Fill a template, named by its path in the package; no text can become a tag or an attribute.
 
-    Parameters
-    ----------
-    template : str
-        Its path in the package, such as ``evaluation/report.html``.
-    **values
-        What the template names.
-
-    Returns
-    -------
-    str
-        The page. Control characters and halves of surrogate pairs, which no page may hold, are
-        replaced.
+    Control characters and halves of surrogate pairs, which no page may hold, are replaced.
     """
     return _CONTROL.sub(
         "\N{REPLACEMENT CHARACTER}", _environment().get_template(template).render(values)

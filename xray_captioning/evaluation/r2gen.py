@@ -22,18 +22,7 @@ MAXIMUM_WORDS = 59
 
 
 def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
-    """Collect the words that keep their name in R2Gen's references.
-
-    Parameters
-    ----------
-    training_reports : iterable of str
-        Reports of the training split, as they stand.
-
-    Returns
-    -------
-    frozenset of str
-        Cleaned words seen at least `MINIMUM_FREQUENCY` times.
-    """
+    """Return the cleaned words that training reports have at least `MINIMUM_FREQUENCY` times."""
     counts = Counter(word for text in training_reports for word in clean_r2gen(text).split())
     return frozenset(word for word, number in counts.items() if number >= MINIMUM_FREQUENCY)
 
@@ -41,21 +30,9 @@ def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
 def r2gen_references(
     reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
 ) -> list[str]:
-    """Make the references that R2Gen scores against.
+    """Make the references that R2Gen scores against of reports as they stand.
 
-    Parameters
-    ----------
-    reports : iterable of str
-        Reports of the split to score, as they stand.
-    vocabulary : frozenset of str
-        See `r2gen_vocabulary`.
-    maximum_words : int, optional
-        Words kept; None keeps the whole report.
-
-    Returns
-    -------
-    list of str
-        Words separated by single spaces.
+    `vocabulary` is :func:`r2gen_vocabulary`'s; None for `maximum_words` keeps whole reports.
     """
     cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
     return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]

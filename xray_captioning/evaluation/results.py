@@ -26,34 +26,17 @@ COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
 
 @dataclass(frozen=True)
 class Results:
-    """What :func:`evaluate_systems` found.
+    """What :func:`evaluate_systems` found."""
 
-    Attributes
-    ----------
-    studies, references, reports : list of str
-        Ids of the evaluated studies, the texts that words are compared with, and those whose
-        findings count.
-    systems : list of System
-        Systems first, then baselines, then shuffled systems.
-    rows : list of dict
-        One a system: see :func:`evaluate_systems`.
-    found : Bootstrap
-        By column name; in a quick comparison without some baselines.
-    alarms : list of Alarm
-    about : dict
-        Part, digest of the split and protocol.
-    whole_rows : list of dict
-        The same systems against references that are not truncated, where a protocol truncates.
-    """
-
-    studies: list[str]
-    references: list[str]
-    reports: list[str]
-    systems: list[System]
-    rows: list[Row]
-    found: Bootstrap
+    studies: list[str]  # ids
+    references: list[str]  # the texts that words are compared with
+    reports: list[str]  # those whose findings count
+    systems: list[System]  # systems first, then baselines, then shuffled systems
+    rows: list[Row]  # one a system
+    found: Bootstrap  # by column name; in a quick comparison without some baselines
     alarms: list[Alarm]
-    about: dict[str, Any]
+    about: dict[str, Any]  # part, digest of the split and protocol
+    # Against references that are not truncated, where a protocol truncates.
     whole_rows: list[Row] = field(default_factory=list)
 
     def write(self, out: Path) -> None:
@@ -70,7 +53,10 @@ class Results:
         atomic_write(out / "captions.csv", format_csv(rows, names))
         values = {**self.about, "rows": self.rows}
         values |= {"rows_untruncated": self.whole_rows} if self.whole_rows else {}
-        values["alarms"] = [_alarm_values(alarm) for alarm in self.alarms]
+        values["alarms"] = [
+            {**alarm._asdict(), "comparisons": [_comparison_values(c) for c in alarm.comparisons]}
+            for alarm in self.alarms
+        ]
         values["differences"] = self.paired_tests()
         values["intervals"] = {name: self.intervals(name) for name in self.found.scores}
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
@@ -78,14 +64,11 @@ class Results:
     def paired_tests(self) -> list[Row]:
         """Compare each system with the strongest constant and with every other system.
 
-        Returns
-        -------
-        list of dict
-            ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``, ``rival_score``,
-            their ``difference``, its 95 % interval ``low`` to ``high`` and ``p`` (two-sided), on
-            the same resamples. The strongest constant is the one with the highest score in that
-            metric on these studies. Constants come first. Nothing is corrected for the number of
-            tests.
+        A row has ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``,
+        ``rival_score``, their ``difference``, its 95 % interval ``low`` to ``high`` and ``p``
+        (two-sided), on the same resamples. The strongest constant is the one with the highest score
+        in that metric on these studies. Constants come first. Nothing is corrected for the number
+        of tests.
         """
         names = [system.column for system in self.systems if system.kind == "system"]
         pairs = [
@@ -161,11 +144,6 @@ def evaluate_systems(
         :func:`xray_captioning.evaluation.bootstrap.bootstrap`, ``distinct-1``, ``distinct-2``,
         and ``copied``, ``top_share``, ``entropy`` and ``abnormal_recall`` of
         :class:`xray_captioning.evaluation.collapse.Spread`.
-
-    Raises
-    ------
-    DataError
-        There is nothing to score, or numbers of texts differ.
     """
     shuffled = [
         System(_shuffled(s), s.search, shuffled_captions(s.texts, seed), "shuffled")
@@ -265,11 +243,6 @@ def _strongest(results: Results, metric: str) -> str:
     constants = [system.column for system in results.systems if _is_constant(system)]
     scores = {name: results.found.scores[name][metric] for name in constants}
     return max(constants, key=lambda name: scores[name] if scores[name] == scores[name] else -1.0)
-
-
-def _alarm_values(alarm: Alarm) -> Row:
-    comparisons = [_comparison_values(comparison) for comparison in alarm.comparisons]
-    return {"system": alarm.system, "message": alarm.message, "comparisons": comparisons}
 
 
 def _comparison_values(comparison: Comparison) -> Row:

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from xray_captioning.evaluation.results import Results, Row
 from xray_captioning.evaluation.table import TEXT_COLUMNS
 
-COLUMNS = (
-    "clinical_f1",
-    "sides",
-    "abnormal_recall",
-    "distinct",
-    "copied",
-    *TEXT_COLUMNS,
-    "mean_length",
-)
-MORE = (
-    "macro_f1_14",
-    "micro_f1_14",
-    "macro_f1_5",
-    "micro_f1_5",
-    "micro_f1",
-    "example_f1",
-    "clinical_f1_present",
-    "side_agreement",
-    "ROUGE-1",
-    "ROUGE-2",
-    "ROUGE-L-F1",
-    "chrF",
-    "length_ratio",
-    "distinct-1",
-    "distinct-2",
-    "top_share",
-    "entropy",
-)
-WHOLE = ("clinical_f1", "sides", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
-PAIRED = 4
-"""Systems that the page compares with each other; Markdown and CSV compare all."""
-
-NAMES = {
+# Scores by name, and what a reader finds above them.
+COLUMNS = {
     "clinical_f1": "clinical F1",
+    "sides": "sides",
     "abnormal_recall": "abnormal recall",
+    "distinct": "distinct",
+    "copied": "copied",
+    **{name: name for name in TEXT_COLUMNS},
     "mean_length": "words",
+}
+MORE = {
     "macro_f1_14": "macro F1, 14",
     "micro_f1_14": "micro F1, 14",
     "macro_f1_5": "macro F1, 5",
@@ -52,10 +27,21 @@ NAMES = {
     "example_f1": "F1 a study",
     "clinical_f1_present": "clinical F1, certain",
     "side_agreement": "side agreement",
+    "ROUGE-1": "ROUGE-1",
+    "ROUGE-2": "ROUGE-2",
     "ROUGE-L-F1": "ROUGE-L (F1)",
+    "chrF": "chrF",
     "length_ratio": "length ratio",
+    "distinct-1": "distinct-1",
+    "distinct-2": "distinct-2",
     "top_share": "commonest",
+    "entropy": "entropy",
 }
+NAMES = COLUMNS | MORE
+WHOLE = ("clinical_f1", "sides", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+PAIRED = 4
+"""Systems that the page compares with each other; Markdown and CSV compare all."""
+
 GROUPS = {
     "system": "Systems",
     "baseline": "Baselines: what looks at no image, or at the answer (label-oracle)",
@@ -63,9 +49,9 @@ GROUPS = {
 }
 
 
-def named(columns: Sequence[str]) -> list[str]:
+def named(columns: Iterable[str]) -> list[str]:
     """Return what a reader of a table finds above its columns."""
-    return [NAMES.get(name, name) for name in columns]
+    return [NAMES[name] for name in columns]
 
 
 def number(name: str, value: Any) -> str:
@@ -105,15 +91,15 @@ def summary_rows(results: Results) -> list[Row]:
     return rows
 
 
-def markdown_rows(results: Results, columns: Sequence[str]) -> list[Row]:
+def markdown_rows(results: Results, columns: Iterable[str]) -> list[Row]:
     """Return some scores of every system as text, intervals in parentheses."""
     return [_markdown_row(row, columns) for row in summary_rows(results)]
 
 
-def _markdown_row(row: Mapping[str, Any], columns: Sequence[str]) -> Row:
+def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:
     shown = {"system": row["system"], "search": row["search"] or ""}
     for name in (name for name in columns if name in row):
         low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
         span = f" ({number(name, low)} to {number(name, high)})" if low is not None else ""
-        shown[NAMES.get(name, name)] = number(name, row[name]) + span
+        shown[NAMES[name]] = number(name, row[name]) + span
     return shown

@@ -12,22 +12,12 @@ from xray_captioning.metrics.sides import side_agreement
 
 
 class System(NamedTuple):
-    """What one system wrote for the evaluated studies, in their order.
-
-    Attributes
-    ----------
-    name : str
-    search : str or None
-        ``greedy``, ``beam-3`` …, or None where nothing was searched.
-    texts : list of str
-    kind : {"system", "baseline", "shuffled"}
-        What is evaluated, what it is compared with, or its captions given to other studies.
-    """
+    """What one system wrote for the evaluated studies, in their order."""
 
     name: str
-    search: str | None
+    search: str | None  # ``greedy``, ``beam-3`` …, or None where nothing was searched
     texts: list[str]
-    kind: str = "system"
+    kind: str = "system"  # or what it is compared with: "baseline", "shuffled"
 
     @property
     def column(self) -> str:

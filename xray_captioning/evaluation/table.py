@@ -17,14 +17,7 @@ _MARKUP = re.compile(r"[\\|`*_\[\]]")
 
 
 def format_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
-    """Return rows as aligned text for a terminal.
-
-    Parameters
-    ----------
-    rows : sequence of mapping
-    names : sequence of str, optional
-        The columns to show; those of the first row where absent.
-    """
+    """Return rows as aligned text for a terminal: the columns named, or those of the first row."""
     from tabulate import tabulate
 
     names = list(names or rows[0])

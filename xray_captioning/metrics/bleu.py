@@ -39,28 +39,12 @@ _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, MAXIMUM_ORDER + 1)]
 def bleu(
     references: References, hypotheses: Sequence[str], protocol: str = "coco"
 ) -> NDArray[np.float64]:
-    """Compute BLEU-1 to BLEU-4 of a system.
-
-    Parameters
-    ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
-    protocol : {'coco', 'nltk', 'legacy'}
-        The rule, see above.
-
-    Returns
-    -------
-    ndarray of float64, shape (4,)
-        Scores from 0 to 1.
+    """Compute BLEU-1 to BLEU-4 of a system by a protocol: float64 (4,), from 0 to 1.
 
     Raises
     ------
     ConfigError
-        When no protocol has that name.
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
+        No protocol has that name.
     """
     if protocol not in BLEU_PROTOCOLS:
         names = ", ".join(BLEU_PROTOCOLS)
@@ -74,12 +58,7 @@ def bleu(
 
 
 def bleu_statistics(references: References, hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """Count what BLEU is made of, so that a bootstrap only has to add rows.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence
-        As `bleu` takes them.
+    """Count what BLEU is made of.
 
     Returns
     -------
@@ -121,7 +100,7 @@ def _totals(length: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
-    """Compute the corpus BLEU (``coco``) of systems that say one fixed text of every study.
+    """Return what `bleu` gives each of some fixed texts (``coco``), to rounding.
 
     Parameters
     ----------
@@ -133,7 +112,6 @@ def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> N
     Returns
     -------
     ndarray of float64, shape (candidates, 4)
-        What `bleu` gives each of them, to rounding.
     """
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     columns = []
@@ -149,19 +127,7 @@ def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> N
 
 
 def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute BLEU from added-up statistics as pycocoevalcap does.
-
-    Parameters
-    ----------
-    statistics : ndarray, shape (..., 10)
-        Rows of `bleu_statistics` or sums of them: of all rows for a corpus, of resampled rows
-        for each draw of a bootstrap, of none for a sentence.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., 4)
-        BLEU-1 to BLEU-4.
-    """
+    """Compute BLEU-1 to BLEU-4, (..., 4), of rows or sums of them, (..., 10), as pycocoevalcap."""
     # pycocoevalcap's two constants: no division by zero, and 0 stays almost 0.
     small, tiny = 1e-9, 1e-15
     parts = np.asarray(statistics, dtype=np.float64)
@@ -172,21 +138,11 @@ def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute each sentence's BLEU as NLTK 3.2.5 did, with the older project's weights.
+    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did, by the older project's rule.
 
     A sentence without any common word scores 0. Otherwise the weighted logarithms of the
     precisions are added up to the first order that has no match. Higher orders are left out as
     if they were perfect, so BLEU-4 can exceed BLEU-1. BLEU-3 has weights of 0.33.
-
-    Parameters
-    ----------
-    statistics : ndarray of int64, shape (studies, 10)
-        Rows of `bleu_statistics`.
-
-    Returns
-    -------
-    ndarray of float64, shape (studies, 4)
-        BLEU-1 to BLEU-4 of each sentence.
     """
     matches, totals = statistics[:, :4], np.maximum(statistics[:, 4:8], 1)
     # Once an order has no match, no higher one has any.
@@ -199,18 +155,7 @@ def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def nltk_bleu_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
-    """Compute each sentence's BLEU by the installed NLTK, without smoothing.
-
-    Parameters
-    ----------
-    references, hypotheses : sequence
-        As `bleu` takes them.
-
-    Returns
-    -------
-    ndarray of float64, shape (studies, 4)
-        BLEU-1 to BLEU-4 of each sentence, weights even.
-    """
+    """Compute each sentence's BLEU, (studies, 4), by the installed NLTK, without smoothing."""
     from nltk.translate.bleu_score import sentence_bleu
 
     pairs = checked_pairs(references, hypotheses)

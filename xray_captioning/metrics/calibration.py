@@ -16,26 +16,11 @@ BINS = 10
 
 
 class Bin(NamedTuple):
-    """Sentences of similar confidence.
+    """Sentences of similar confidence."""
 
-    Attributes
-    ----------
-    confidence : float
-        Mean of the stated probabilities, in [0, 1].
-    right : float
-        Share of right sentences, in [0, 1].
-    low, high : float
-        95 % interval of that share [1]_.
-    n : int
-
-    References
-    ----------
-    .. [1] Wilson, Probable inference, the law of succession, and statistical inference, 1927.
-    """
-
-    confidence: float
-    right: float
-    low: float
+    confidence: float  # mean of the stated probabilities, in [0, 1]
+    right: float  # share of right sentences, in [0, 1]
+    low: float  # 95 % interval of that share (Wilson, 1927)
     high: float
     n: int
 
@@ -43,19 +28,8 @@ class Bin(NamedTuple):
 class CalibrationScores(NamedTuple):
     """How well stated probabilities fit what happened.
 
-    Attributes
-    ----------
-    n : int
-        Sentences.
-    right : float
-        Share of right sentences, in [0, 1].
-    brier : float
-        Mean squared difference of probability and outcome, in [0, 1]; 0 is best.
-    calibration_error : float
-        Mean absolute difference of stated and found shares over bins of equally many sentences
-        [1]_, in [0, 1]; with few sentences it is above 0 even of true probabilities.
-    bins : list of Bin
-        The least confident first.
+    The calibration error is the mean absolute difference of stated and found shares over bins of
+    equally many sentences [1]_; with few sentences it is above 0 even of true probabilities.
 
     References
     ----------
@@ -63,11 +37,11 @@ class CalibrationScores(NamedTuple):
        processing models, EMNLP 2015.
     """
 
-    n: int
-    right: float
-    brier: float
-    calibration_error: float
-    bins: list[Bin]
+    n: int  # sentences
+    right: float  # share of right ones, in [0, 1]
+    brier: float  # mean squared difference of probability and outcome, in [0, 1]; 0 is best
+    calibration_error: float  # in [0, 1]
+    bins: list[Bin]  # the least confident first
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
@@ -77,15 +51,6 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     side where both name one. It must assert no finding that the sentence denies. A sentence that
     names no finding ("No acute disease.") is right where the reference has none but support
     devices.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    DataError
-        If one of them is not a string.
 
     Examples
     --------
@@ -110,10 +75,6 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike) -> CalibrationS
     confidences : array_like of float, shape (n,)
         In [0, 1].
     right : array_like of bool, shape (n,)
-
-    Returns
-    -------
-    CalibrationScores
 
     Raises
     ------

@@ -11,14 +11,13 @@ References
 """
 
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.errors import MissingExtraError
+from xray_captioning.errors import require
 from xray_captioning.metrics.ngrams import References, checked_pairs
 
 ORDERS = 6
@@ -33,14 +32,7 @@ def chrf_available() -> bool:
 
 
 def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """Count what chrF is made of, so that a bootstrap only has to add rows.
-
-    Parameters
-    ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study; of several the one with the best chrF counts.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
+    """Count what chrF is made of; of several references the one with the best chrF counts.
 
     Returns
     -------
@@ -49,12 +41,12 @@ def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
 
     Raises
     ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
     MissingExtraError
-        When sacrebleu is not installed.
+        sacrebleu is not installed.
     """
-    pairs, metric = checked_pairs(references, hypotheses), _sacrebleu()
+    pairs = checked_pairs(references, hypotheses)
+    sacrebleu = require("sacrebleu.metrics", "chrF", "metrics")
+    metric = sacrebleu.CHRF(char_order=ORDERS, word_order=0, beta=2)
     # The counts behind its public scores have no public name. One pair at a time: it would keep
     # the n-grams of all references at once.
     rows = [
@@ -64,29 +56,10 @@ def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
     return np.array(rows, dtype=np.int64).reshape(-1, ORDERS, 3)
 
 
-def _sacrebleu() -> Any:
-    if not chrf_available():
-        raise MissingExtraError(
-            "chrF needs sacrebleu, which is not installed; install it with "
-            "pip install 'xray-captioning[metrics]'"
-        )
-    return import_module("sacrebleu.metrics").CHRF(char_order=ORDERS, word_order=0, beta=2)
-
-
 def chrf_from_statistics(statistics: NDArray[Any]) -> NDArray[np.float64]:
-    """Compute chrF from added-up statistics as sacrebleu does.
+    """Compute chrF, from 0 to 100, of rows (..., 6, 3) or sums of them as sacrebleu does.
 
     Precision and recall are averaged over the orders that both sides have before they are joined.
-
-    Parameters
-    ----------
-    statistics : ndarray, shape (..., 6, 3)
-        Rows of `chrf_statistics` or sums of them.
-
-    Returns
-    -------
-    ndarray of float64, shape (...)
-        From 0 to 100.
     """
     said, wanted, matched = np.moveaxis(np.asarray(statistics, dtype=np.float64), -1, 0)
     both = (said > 0) & (wanted > 0)

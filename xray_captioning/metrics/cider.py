@@ -39,22 +39,12 @@ _CANDIDATES = 256  # compared with all references at a time, to bound memory
 def cider_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
     """Compute the CIDEr of every study; a system's CIDEr is their mean.
 
-    Parameters
-    ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study; they also say how common each n-gram is.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
+    The references also say how common each n-gram is.
 
     Returns
     -------
     ndarray of float64, shape (studies,)
         From 0 to 10; all 0 for a single study, whose n-grams tell nothing apart.
-
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
     """
     pairs = checked_pairs(references, hypotheses)
     frequency: Frequency = Counter()
@@ -118,11 +108,7 @@ def _cosines(
 
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
-    """Compute the CIDEr of systems that say one fixed text of every study, shape (candidates,).
-
-    Arguments are those of `xray_captioning.metrics.bleu.bleu_of_constants`; to rounding the result
-    is the mean of what `cider_rows` gives each of them.
-    """
+    """Return the mean of what `cider_rows` gives each fixed text, to rounding: (candidates,)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     frequency = _document_frequency([([text], "") for text in references])
     similarity = np.zeros((len(said), len(wanted)))

@@ -36,9 +36,9 @@ def classification_table(
     Returns
     -------
     list of dict
-        ``finding``, ``positives``, ``n``, ``AUROC``, ``AUROC_low``, ``AUROC_high``, ``F1``,
-        ``F1_low``, ``F1_high``; None where a finding has no positive or no negative study. The
-        last row is the mean over findings that have both.
+        ``finding``, ``positives``, ``n``, and ``AUROC`` and ``F1``, both with ``_low`` and
+        ``_high``: None where a finding has no positive or no negative study. The last row is the
+        mean over findings that have both.
     """
     rng = np.random.default_rng(0)
     rows = []

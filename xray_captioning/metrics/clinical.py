@@ -69,11 +69,6 @@ def label_matrix(texts: Iterable[str]) -> Labels:
     numpy.ndarray of int8, shape (n, 18)
         Columns are :data:`xray_captioning.findings.FINDINGS`: 1 present, 0 denied, -1 uncertain,
         -2 (:data:`NOT_MENTIONED`) not mentioned.
-
-    Raises
-    ------
-    DataError
-        If `texts` is one string, or one of them is no string.
     """
     if isinstance(texts, str):
         raise DataError("expected a list of reports, got one string; put it into a list")
@@ -86,22 +81,9 @@ def label_matrix(texts: Iterable[str]) -> Labels:
 
 
 def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
-    """Return which findings texts say are there.
+    """Return which findings texts, or their labels, say are there: bool, shape (n, 18).
 
-    Parameters
-    ----------
-    texts : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
-    uncertain : bool, default=True
-        Whether an uncertain finding counts as present or as absent.
-
-    Returns
-    -------
-    numpy.ndarray of bool, shape (n, 18)
-
-    Raises
-    ------
-    DataError
-        If `texts` is one string, or one of them is no string.
+    An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
     """
     labels = _labels(texts)
     return (labels == PRESENT) | (uncertain & (labels == UNCERTAIN))
@@ -113,23 +95,14 @@ def _labels(texts: Texts) -> Labels:
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
-    """Count the hits and misses of each study and finding, which a bootstrap adds up.
+    """Count the hits and misses of each study and finding.
 
-    Parameters
-    ----------
-    references, hypotheses : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
-    uncertain : bool, default=True
-        Whether an uncertain finding counts as present or as absent.
+    An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
 
     Returns
     -------
     numpy.ndarray of int8, shape (n, 18, 3)
         True positives, false positives and false negatives, each 0 or 1.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to score or the two differ in length.
 
     Examples
     --------
@@ -148,21 +121,13 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
 
 def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
-    """Compute macro and micro F1 from summed counts.
+    """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...).
 
-    Parameters
-    ----------
-    counts : numpy.ndarray, shape (..., 18, 3)
-        Sums over studies of what :func:`confusion` gives; leading axes are resamples.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray, shape (...)
-        ``clinical_f1``: macro F1 over the findings other than "No Finding" that some reference
-        has; nan where none has any. ``micro_f1``: micro F1 over the findings other than "No
-        Finding". ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...``: over
-        CheXpert's fourteen names, its five, and all eighteen, with "No Finding" where it is one of
-        them. As in the literature, F1 of a finding that nobody has is 0. All in [0, 1].
+    ``clinical_f1`` is macro F1 over the findings other than "No Finding" that some reference has;
+    nan where none has any. ``micro_f1`` is micro F1 over the findings other than "No Finding".
+    ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...`` are over CheXpert's
+    fourteen names, its five, and all eighteen, with "No Finding" where it is one of them. As in
+    the literature, F1 of a finding that nobody has is 0. All are in [0, 1].
     """
     f1 = np.nan_to_num(_f1(counts))
     supported = (counts[..., 0] + counts[..., 2] > 0) & PROPER
@@ -191,17 +156,10 @@ def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the F1 of each study over all eighteen names that its two texts assert.
+    """Return the F1 of each study, (n,), over all eighteen names that its two texts assert.
 
-    Parameters
-    ----------
-    counts : numpy.ndarray, shape (n, 18, 3)
-        What :func:`confusion` gives.
-
-    Returns
-    -------
-    numpy.ndarray, shape (n,)
-        In [0, 1]; 1 where neither text asserts anything, "No Finding" included.
+    It is made of what :func:`confusion` counts, and 1 where neither text asserts anything, "No
+    Finding" included.
     """
     return np.nan_to_num(_f1(counts.sum(1, dtype=np.int64)), nan=1.0)
 
@@ -209,21 +167,12 @@ def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
 def clinical_scores(references: Texts, hypotheses: Texts) -> dict[str, float]:
     """Compare the findings of hypotheses with those of their references.
 
-    Parameters
-    ----------
-    references, hypotheses : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
-
     Returns
     -------
     dict of str to float
         The names of :func:`scores_from_counts` and ``example_f1`` (mean of
         :func:`example_f1`), uncertain findings counted as present; and the same names with
         ``_present`` added, uncertain findings counted as absent.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to score, the two differ in length, or a text is no string.
 
     Examples
     --------
@@ -243,39 +192,16 @@ def clinical_scores(references: Texts, hypotheses: Texts) -> dict[str, float]:
 
 
 def clinical_f1_of_constants(references: Texts, candidates: Texts) -> NDArray[np.float64]:
-    """Compute the clinical F1 of systems that say one fixed text of every study.
-
-    Parameters
-    ----------
-    references, candidates : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
-
-    Returns
-    -------
-    numpy.ndarray of float64, shape (candidates,)
-        ``clinical_f1`` as :func:`clinical_scores` gives it; nan where no reference has a finding.
-    """
+    """Return the ``clinical_f1`` of :func:`clinical_scores` for each fixed text: (candidates,)."""
     said, present = asserted(candidates), asserted(references).sum(axis=0)
     hits, false = said * present, said * (len(references) - present)
     return scores_from_counts(np.stack([hits, false, ~said * present], axis=-1))["clinical_f1"]
 
 
 def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
-    """Return precision, recall and F1 of every finding.
+    """Return precision, recall and F1 of every finding, in the order of `FINDINGS`.
 
-    Parameters
-    ----------
-    references, hypotheses : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
-        Uncertain findings count as present.
-
-    Returns
-    -------
-    list of FindingScore
-        In the order of :data:`xray_captioning.findings.FINDINGS`.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to score, the two differ in length, or a text is no string.
+    Uncertain findings count as present.
     """
     counts = confusion(references, hypotheses).sum(0, dtype=np.int64)
     hits, false, missed = counts.T
@@ -290,21 +216,9 @@ def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
 
 
 def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
-    """List the findings that one text asserts and the other denies.
+    """List the findings that one text asserts and the other denies, by study, then finding.
 
-    Parameters
-    ----------
-    references, hypotheses : sequence of str, or int8 array (n, 18) of :func:`label_matrix`
-
-    Returns
-    -------
-    list of Contradiction
-        By study, then finding. Uncertain findings contradict nothing.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to score, the two differ in length, or a text is no string.
+    Uncertain findings contradict nothing.
     """
     check_columns(references=references, hypotheses=hypotheses)
     reference, hypothesis = _labels(references), _labels(hypotheses)

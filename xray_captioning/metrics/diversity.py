@@ -22,25 +22,9 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
     """Divide the number of different n-grams of all texts together by the number of n-grams.
 
     The paper divides by the number of words, which for an order of 2 or more is a little larger;
-    this is the share that became usual, 1 where no n-gram comes twice. It falls as more texts
-    are scored, so compare it between systems on the same studies only.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        A system's texts, split at whitespace.
-    order : int
-        Words in a row, 1 or more.
-
-    Returns
-    -------
-    float
-        From 0 to 1; 0 where no text has that many words.
-
-    Raises
-    ------
-    DataError
-        When there is no text, or something else than text.
+    this is the share that became usual, 1 where no n-gram comes twice and 0 where no text has
+    that many words. It falls as more texts are scored, so compare it between systems on the same
+    studies only.
     """
     different: set[tuple[str, ...]] = set()
     total = 0
@@ -53,22 +37,9 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
 
 
 def caption_entropy(texts: Sequence[str]) -> float:
-    """Compute the entropy of the distribution of whole captions.
+    """Compute the entropy of the distribution of whole captions, in bits.
 
-    Parameters
-    ----------
-    texts : sequence of str
-        A system's texts; equal ones are the same caption.
-
-    Returns
-    -------
-    float
-        In bits: 0 for one constant caption, log2 of the number of studies where all differ.
-
-    Raises
-    ------
-    DataError
-        When there is no text, or something else than text.
+    It is 0 for one constant caption, log2 of the number of studies where all differ.
     """
     counts = np.array(list(Counter(checked_texts("texts", texts)).values()))
     shares = counts / counts.sum()

@@ -79,14 +79,10 @@ MESH_FINDINGS = {
 class Mention(NamedTuple):
     """One place where a report names a finding."""
 
-    finding: str
-    """One of :data:`xray_captioning.findings.FINDINGS`, never "No Finding"."""
-    label: int
-    """1 present, 0 denied, -1 uncertain."""
-    sides: frozenset[str]
-    """Sides named in the finding's clause: none, left, right or (bilateral) both of them."""
-    sentence: str
-    """The sentence in lower case, its words and commas separated by single spaces."""
+    finding: str  # one of :data:`xray_captioning.findings.FINDINGS`, never "No Finding"
+    label: int  # 1 present, 0 denied, -1 uncertain
+    sides: frozenset[str]  # named in its clause: none, left, right or (bilateral) both of them
+    sentence: str  # in lower case, its words and commas separated by single spaces
 
 
 class _Phrase(NamedTuple):
@@ -125,21 +121,12 @@ class _Rules(NamedTuple):
 
 
 def find_mentions(text: str) -> list[Mention]:
-    """Return every place where a report names a finding, in reading order.
-
-    Parameters
-    ----------
-    text : str
-        A report, raw or cleaned; sentences end with a full stop.
-
-    Returns
-    -------
-    list of Mention
+    """Return every place where a report, raw or cleaned, names a finding, in reading order.
 
     Raises
     ------
     DataError
-        If `text` is not a string.
+        `text` is not a string.
     """
     return [mention for sentence in _sentences(text) for mention in sentence]
 

@@ -25,26 +25,7 @@ Pairs: TypeAlias = list[tuple[list[str], str]]
 
 
 def checked_pairs(references: References, hypotheses: Sequence[str]) -> Pairs:
-    """Check the two columns every text metric begins with and put them side by side.
-
-    Parameters
-    ----------
-    references : sequence of str or of lists of str
-        What the report says; several texts a study where there are several readers.
-    hypotheses : sequence of str
-        What the system wrote, in the same order.
-
-    Returns
-    -------
-    list of tuple
-        The list of references and the hypothesis of each study.
-
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text; the message
-        names the row.
-    """
+    """Check references and hypotheses as the room's docstring says, and put them side by side."""
     check_columns(references=references, hypotheses=hypotheses)
     return [
         (_texts(f"references[{row}]", reference), _texts(f"hypotheses[{row}]", [hypothesis])[0])
@@ -53,18 +34,7 @@ def checked_pairs(references: References, hypotheses: Sequence[str]) -> Pairs:
 
 
 def check_columns(**columns: Sized) -> None:
-    """Check that columns are lists of the same length, and not empty.
-
-    Parameters
-    ----------
-    **columns
-        By the name that a message calls them.
-
-    Raises
-    ------
-    DataError
-        When a column is one text or empty, or two of them differ in length.
-    """
+    """Check that columns, named as messages call them, are lists of one length and not empty."""
     for name, column in columns.items():
         if isinstance(column, str):
             raise DataError(f"{name} is one text; give a list with one text a study")
@@ -77,22 +47,12 @@ def check_columns(**columns: Sized) -> None:
 
 
 def checked_texts(name: str, texts: Sequence[str]) -> list[str]:
-    """Check one column of texts, one a study.
-
-    Parameters
-    ----------
-    name : str
-        What the message calls it.
-    texts : sequence of str
-
-    Returns
-    -------
-    list of str
+    """Return one column of texts as a list.
 
     Raises
     ------
     DataError
-        When the column is empty or holds anything but text.
+        The column, which the message calls `name`, is empty or holds anything but text.
     """
     if isinstance(texts, str):
         raise DataError(f"{name} is one text; give a list with one text a study")
@@ -103,7 +63,7 @@ def checked_texts(name: str, texts: Sequence[str]) -> list[str]:
 
 
 def _texts(where: str, value: Any) -> list[str]:
-    """Make a list of texts of one text or several, and name the place where that fails."""
+    """Return one text or several as a list, and name the place where that fails."""
     texts: list[str] = list(value) if isinstance(value, list | tuple) else [value]
     if not texts:
         raise DataError(f"{where} is an empty list; give at least one text, '' where none is known")
@@ -124,24 +84,13 @@ class Ngrams(NamedTuple):
     The first, the second and the third occurrence of an n-gram in a text have different columns.
     So the n-grams that two texts share, each as often as both have it, are the columns that both
     have.
-
-    Attributes
-    ----------
-    text, column : ndarray of int64, shape (entries,)
-        The position of the text, and the column of the occurrence.
-    total : ndarray of int64, shape (entries,)
-        How often the text has the n-gram in all.
-    code : ndarray of int64, shape (columns,)
-        The number of the n-gram that a column belongs to.
-    ngrams : list of tuple of str
-        The words of each number.
     """
 
-    text: NDArray[np.int64]
-    column: NDArray[np.int64]
-    total: NDArray[np.int64]
-    code: NDArray[np.int64]
-    ngrams: list[tuple[str, ...]]
+    text: NDArray[np.int64]  # position of the text, (entries,)
+    column: NDArray[np.int64]  # of the occurrence, (entries,)
+    total: NDArray[np.int64]  # how often the text has the n-gram in all, (entries,)
+    code: NDArray[np.int64]  # number of the n-gram that a column belongs to, (columns,)
+    ngrams: list[tuple[str, ...]]  # the words of each number
 
     def keys(self, texts: slice, study: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return a number for the study and the column of some entries, equal where both are."""
@@ -149,20 +98,10 @@ class Ngrams(NamedTuple):
 
 
 def count_ngrams(texts: Sequence[list[str]]) -> Iterator[Ngrams]:
-    """Count the n-grams of orders 1 to `MAXIMUM_ORDER`.
+    """Yield the n-grams of texts, lists of words, for orders 1 to `MAXIMUM_ORDER`.
 
     The number of an n-gram is the rank of the number of its first n - 1 words together with
     its last word, so that no number is ever larger than there are n-grams.
-
-    Parameters
-    ----------
-    texts : sequence of list of str
-        The words of each text.
-
-    Yields
-    ------
-    Ngrams
-        One an order.
     """
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     words = list(chain.from_iterable(texts))

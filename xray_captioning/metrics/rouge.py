@@ -33,23 +33,11 @@ _ALPHANUMERIC = re.compile("[a-z0-9]+")
 def rouge_l_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
     """Compute the COCO ROUGE-L of every study; a system's ROUGE-L is their mean.
 
-    Parameters
-    ----------
-    references : sequence of str or of lists of str
-        One or more reference texts a study.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
-
     Returns
     -------
     ndarray of float64, shape (studies,)
         From 0 to 1. As in pycocoevalcap an empty text is one empty word: two empty texts score
         1, one empty text 0.
-
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
     """
     best = []
     for texts, hypothesis in checked_pairs(references, hypotheses):
@@ -61,11 +49,7 @@ def rouge_l_rows(references: References, hypotheses: Sequence[str]) -> NDArray[n
 def rouge_l_of_constants(
     references: Sequence[str], candidates: Sequence[str]
 ) -> NDArray[np.float64]:
-    """Compute the ROUGE-L of systems that say one fixed text of every study, shape (candidates,).
-
-    Arguments are those of `xray_captioning.metrics.bleu.bleu_of_constants`; to rounding the result
-    is the mean of what `rouge_l_rows` gives each of them.
-    """
+    """Return the mean of what `rouge_l_rows` gives each fixed text, to rounding: (candidates,)."""
     order = _WordOrder([_words(text) for text in references])
     return np.array([_f_measure(*_shares(order, text)).mean() for text in candidates])
 
@@ -119,17 +103,9 @@ def _f_measure(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> N
 
 
 def rouge_score_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
-    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L of every study as rouge-score does.
+    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does.
 
-    Parameters
-    ----------
-    references, hypotheses : sequence
-        As `rouge_l_rows` takes them.
-
-    Returns
-    -------
-    ndarray of float64, shape (studies, 3)
-        From 0 to 1; 0 where either text has no word, or for ROUGE-2 fewer than two.
+    It is 0 where either text has no word, or for ROUGE-2 fewer than two.
     """
     pairs = checked_pairs(references, hypotheses)
     return np.array([_best_f1(texts, hypothesis) for texts, hypothesis in pairs])

@@ -38,10 +38,10 @@ def score(
     Raises
     ------
     ConfigError
-        When no protocol has that name.
+        No protocol has that name.
     DataError
-        When the columns are empty, differ in length or hold anything but text; the message
-        names the row.
+        The columns are empty, differ in length or hold anything but text; the message names the
+        row.
 
     Examples
     --------

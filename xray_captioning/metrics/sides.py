@@ -23,15 +23,7 @@ class SideScores(NamedTuple):
 def asserted_sides(text: str) -> dict[str, frozenset[str]]:
     """Return the findings that a report asserts, certain or not, and their sides.
 
-    Returns
-    -------
-    dict of str to frozenset of str
-        Sides of all mentions together: none, left, right, or both of them for bilateral.
-
-    Raises
-    ------
-    DataError
-        If `text` is not a string.
+    They are those of all mentions together: none, left, right, or both of them for bilateral.
     """
     sides: dict[str, frozenset[str]] = {}
     for mention in find_mentions(text):
@@ -41,18 +33,13 @@ def asserted_sides(text: str) -> dict[str, frozenset[str]]:
 
 
 def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray[np.int64]:
-    """Count the findings with a side in each study, which a bootstrap adds up.
+    """Count the findings with a side in each study.
 
     Returns
     -------
     numpy.ndarray of int64, shape (n, 3)
         Findings whose side the reference names; those of them that the hypothesis asserts; those
         of them with the same side in the hypothesis.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to score, the two differ in length, or a text is no string.
     """
     check_columns(references=references, hypotheses=hypotheses)
     counts = np.zeros((len(references), 3), dtype=np.int64)
@@ -69,16 +56,6 @@ def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
 
 def side_agreement(references: Sequence[str], hypotheses: Sequence[str]) -> SideScores:
     """Compare the sides of hypotheses with those of their references.
-
-    Returns
-    -------
-    SideScores
-        Two shares in [0, 1] and their denominators.
-
-    Raises
-    ------
-    DataError
-        If there is nothing to score, the two differ in length, or a text is no string.
 
     Examples
     --------

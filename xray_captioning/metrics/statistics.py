@@ -62,11 +62,6 @@ def study_statistics(
         ``findings`` and ``findings_present`` (studies, 18, 3) and, where sacrebleu is installed,
         ``chrf`` (studies, 6, 3); 270 to 420 bytes a study.
 
-    Raises
-    ------
-    DataError
-        When the columns are empty, differ in length or hold anything but text.
-
     Notes
     -----
     A study's CIDEr weighs its n-grams by how many studies of the whole reference set have them,

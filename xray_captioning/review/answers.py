@@ -14,28 +14,18 @@ from xray_captioning.review.sheet import unguarded
 
 
 class Rating(NamedTuple):
-    """How one reader rates one text.
-
-    Attributes
-    ----------
-    reader, study, system : str
-    repeat : bool
-        Whether the reader had rated the study before.
-    values : tuple of float
-        One a criterion, from 1 to 5; nan where there is no answer.
-    note : str
-    """
+    """How one reader rates one text."""
 
     reader: str
     study: str
     system: str
-    repeat: bool
-    values: tuple[float, ...]
+    repeat: bool  # whether the reader had rated the study before
+    values: tuple[float, ...]  # one a criterion, from 1 to 5; nan where there is no answer
     note: str
 
 
 def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
-    """Read and unblind answers.
+    """Read and unblind answers, in the order of the files and their rows.
 
     Parameters
     ----------
@@ -43,11 +33,6 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
     paths : sequence of Path
         CSV files that the page exported, or filled-in sheets. They need the columns ``sheet``,
         ``case``, ``text``, the criteria and ``note``.
-
-    Returns
-    -------
-    list of Rating
-        In the order of the files and their rows.
 
     Raises
     ------

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import msgspec
 import numpy as np
+from msgspec import Meta, Struct
 
 from xray_captioning.errors import DataError
 
@@ -21,74 +21,37 @@ LOWEST, HIGHEST = 1, 5
 FORMAT = "xray-captioning reading study 1"
 
 
-@dataclass(frozen=True)
-class Case:
-    """One study as one reader meets it.
-
-    Parameters
-    ----------
-    study : str
-    texts : tuple of str
-        The systems that wrote Text 1 and Text 2.
-    repeat : bool
-        Whether the reader has met the study before.
-    """
+class Case(Struct, frozen=True, forbid_unknown_fields=True):
+    """One study as one reader meets it."""
 
     study: str
-    texts: tuple[str, str]
-    repeat: bool = False
+    texts: tuple[str, str]  # the systems that wrote Text 1 and Text 2
+    repeat: bool = False  # whether the reader has met the study before
 
 
-@dataclass
-class Sheet:
-    """What one reader is given.
+class Sheet(Struct, forbid_unknown_fields=True):
+    """What one reader is given."""
 
-    Parameters
-    ----------
-    reader : str
-        ``reader-1`` …, also the name of the folder.
-    cases : list of Case
-        In the order of reading; the first is case 1.
-    sheet : str
-        Identifies the sheet in its answers; computed only from what the reader sees.
-    sha256 : dict of str to str
-        Digest of each file in the folder.
-    """
-
-    reader: str
-    cases: list[Case]
-    sheet: str = ""
-    sha256: dict[str, str] = field(default_factory=dict)
+    reader: str  # ``reader-1`` …, also the name of the folder
+    cases: list[Case]  # in the order of reading; the first is case 1
+    sheet: str = ""  # identifies it in its answers; computed only from what the reader sees
+    sha256: dict[str, str] = {}  # digest of each file in the folder
 
 
-@dataclass
-class Key:
-    """What the owner of a reading study keeps: which system wrote which text.
+class Key(Struct, forbid_unknown_fields=True):
+    """What the owner of a reading study keeps: which system wrote which text."""
 
-    Parameters
-    ----------
-    systems : tuple of str
-        The two that are compared, in the order they were asked for.
-    studies : list of str
-        Ids of the studies that are read.
-    identical : int
-        In how many of them both systems wrote the same.
-    captions_sha256 : str
-        Of the file the texts came from.
-    seed : int
-    sheets : list of Sheet
-    """
-
-    systems: tuple[str, str]
-    studies: list[str]
-    identical: int
-    captions_sha256: str
+    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
+    systems: tuple[str, str]  # the two that are compared, in the order they were asked for
+    studies: list[str]  # ids of those that are read
+    identical: int  # in how many of them both systems wrote the same
+    captions_sha256: str  # of the file the texts came from
     seed: int
     sheets: list[Sheet]
 
-    def to_json(self) -> str:
+    def to_json(self) -> bytes:
         """Return the content of ``key.json``."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     @classmethod
     def from_json(cls, path: Path) -> Key:
@@ -97,44 +60,24 @@ class Key:
         Raises
         ------
         DataError
-            If the file is no key of a reading study.
+            The file is no key of a reading study, or its parts contradict each other.
         """
         try:
-            values = json.loads(path.read_text("utf-8"))
-            if values.pop("format") != FORMAT:
-                raise ValueError
-            sheets = [_sheet(**sheet) for sheet in values.pop("sheets")]
-            first, second = values.pop("systems")
-            key = cls(systems=(first, second), sheets=sheets, **values)
+            key = msgspec.json.decode(path.read_bytes(), type=cls)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, msgspec.MsgspecError):
             raise DataError(
                 f"{path}: is no key of a reading study; give the key.json that review export wrote"
             ) from None
-        key.check(path)
-        return key
-
-    def check(self, path: Path) -> None:
-        """Refuse a key whose parts contradict each other.
-
-        Raises
-        ------
-        DataError
-            If a case names a study or system that is not in the study.
-        """
-        for sheet in self.sheets:
+        for sheet in key.sheets:
             for number, case in enumerate(sheet.cases, 1):
-                if case.study not in self.studies or set(case.texts) != set(self.systems):
+                if case.study not in key.studies or set(case.texts) != set(key.systems):
                     raise DataError(
                         f"{path}: case {number} of {sheet.reader} does not fit the studies and "
                         "systems named there; use the file as review export wrote it"
                     )
-
-
-def _sheet(cases: list[dict[str, Any]], **others: Any) -> Sheet:
-    made = [Case(case["study"], (*case["texts"],), case["repeat"]) for case in cases]
-    return Sheet(cases=made, **others)
+        return key
 
 
 def draw_sheets(
@@ -147,21 +90,8 @@ def draw_sheets(
     """Draw what each reader sees: all studies, in another order for each reader.
 
     Each system is Text 1 in half of a reader's cases, so that a preference for the first text
-    favours neither.
-
-    Parameters
-    ----------
-    studies : sequence of str
-    systems : tuple of str
-    readers : int
-    repeats : int
-        How many of the first cases are shown again at the end, in a new order.
-    rng : numpy.random.Generator
-        The only source of chance.
-
-    Returns
-    -------
-    list of Sheet
+    favours neither. So many `repeats` of the first cases are shown again at the end, in a new
+    order. All that is drawn comes from `rng`.
     """
     return [
         Sheet(f"reader-{number}", _draw_cases(studies, systems, repeats, rng))

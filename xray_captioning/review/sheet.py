@@ -19,7 +19,7 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.pages import render
 from xray_captioning.files import atomic_write, sha256_file
 from xray_captioning.plots import data_uri
-from xray_captioning.review.design import CRITERIA, Key, Sheet, draw_sheets
+from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_sheets
 
 LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
@@ -60,16 +60,9 @@ def export_study(
     views : mapping of str to sequence of (path, view), optional
         Images by study; a study without one is left out. Without `views` the sheets name the
         studies, so that a reader can look up the images.
-    studies : int
-        How many are drawn; all of them if there are no more.
-    readers : int
-    repeats : int
-        How many cases each reader meets again at the end.
-    seed : int
-
-    Returns
-    -------
-    Key
+    studies, repeats : int
+        How many are drawn, all of them if there are no more; and how many cases each reader meets
+        again at the end.
 
     Raises
     ------
@@ -91,27 +84,19 @@ def export_study(
         raise ConfigError(f"{repeats} repeats of {len(drawn)} studies are too many; ask for fewer")
     sheets = draw_sheets(drawn, systems, readers, repeats, rng)
     identical = sum(texts[study][0] == texts[study][1] for study in drawn)
-    key = Key(systems, sorted(drawn), identical, digest, seed, sheets)
+    key = Key(FORMAT, systems, sorted(drawn), identical, digest, seed, sheets)
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
     files: dict[str, bytes] = {}
     for sheet in sheets:
         made = sheet_files(sheet, systems, texts, pictures)
         sheet.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
         files |= {f"{sheet.reader}/{name}": data for name, data in made.items()}
-    _write_folder(out, {**files, "key.json": key.to_json().encode("utf-8")})
+    _write_folder(out, {**files, "key.json": key.to_json()})
     return key
 
 
 def read_texts(path: Path, systems: tuple[str, str]) -> Texts:
-    """Read what two systems wrote; runs of white space become one space.
-
-    Raises
-    ------
-    ConfigError
-        The two are the same one.
-    DataError
-        A column is missing, or a study has two rows or no id.
-    """
+    """Read what two systems wrote; runs of white space become one space."""
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
     rows = read_table(path, ("study_id", *systems), lower=False)
@@ -131,23 +116,10 @@ def read_texts(path: Path, systems: tuple[str, str]) -> Texts:
 def sheet_files(
     sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None
 ) -> dict[str, bytes]:
-    """Return a reader's files, and name the sheet.
+    """Return a reader's files by name, and name the sheet.
 
-    Nothing in the files depends on which system wrote a text, but for the texts.
-
-    Parameters
-    ----------
-    sheet : Sheet
-        Its attribute `sheet` is set.
-    systems : tuple of str
-        In the order of the two texts of `texts`.
-    texts : dict of str to tuple of str
-    pictures : dict of str to list of {"view", "uri"}, optional
-
-    Returns
-    -------
-    dict of str to bytes
-        By file name.
+    Nothing in the files depends on which system wrote a text, but for the texts, which are
+    in the order of `systems`.
     """
     cases = [
         {

@@ -23,22 +23,12 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
     """Compare the two systems of a reading study.
 
     Intervals hold 95 % of the means of 2,000 bootstrap samples of studies. All ratings of a study
-    are drawn together.
-
-    Parameters
-    ----------
-    key : Key
-    ratings : sequence of Rating
-        Of :func:`xray_captioning.review.answers.read_answers`. Second readings of the same
-        study by the same reader count for ``repeats`` only.
-    seed : int
-        Of the bootstrap.
+    are drawn together. Second readings of the same study by the same reader count for ``repeats``
+    only. The result can be written as JSON; a number that does not exist is None.
 
     Returns
     -------
     dict
-        Can be written as JSON; a number that does not exist is None.
-
         ============= ========================================================================
         systems       The two names, A and B below.
         studies       How many there are to read.
@@ -102,23 +92,10 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
 
 
 def weighted_kappa(first: Array, second: Array) -> float | None:
-    """Return Cohen's kappa with quadratic weights.
+    """Return Cohen's kappa with quadratic weights (Cohen, 1968) of whole numbers from 1 to 5, (n,).
 
-    Parameters
-    ----------
-    first, second : array, shape (n,)
-        Whole numbers from 1 to 5.
-
-    Returns
-    -------
-    float or None
-        1 for equal ratings, 0 for what chance gives; None without ratings, or where both readers
-        always gave the same number, so that chance explains everything.
-
-    References
-    ----------
-    .. [1] J. Cohen, "Weighted kappa: nominal scale agreement with provision for scaled
-       disagreement or partial credit", Psychological Bulletin 70(4), 1968.
+    It is 1 for equal ratings and 0 for what chance gives; None without ratings, or where both
+    readers always gave the same number, so that chance explains everything.
     """
     from sklearn.metrics import cohen_kappa_score
 
@@ -130,13 +107,7 @@ def weighted_kappa(first: Array, second: Array) -> float | None:
 
 
 def sign_test(above: int, below: int) -> float | None:
-    """Return the two-sided p-value of the sign test; ties do not count.
-
-    References
-    ----------
-    .. [1] W. J. Dixon and A. M. Mood, "The statistical sign test", Journal of the American
-       Statistical Association 41(236), 1946.
-    """
+    """Return the two-sided p of the sign test (Dixon and Mood, 1946); ties do not count."""
     from scipy.stats import binomtest
 
     return float(binomtest(above, above + below).pvalue) if above + below else None

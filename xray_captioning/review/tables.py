@@ -11,19 +11,7 @@ Rows = list[dict[str, Any]]
 
 
 def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
-    """Return what `summarise` found as tables with headings.
-
-    Parameters
-    ----------
-    summary : dict
-    markdown : bool
-        Whether tables and headings are Markdown, not aligned text.
-
-    Returns
-    -------
-    str
-        Without a line end after the last line.
-    """
+    """Return what `summarise` found as tables with headings: aligned text, or Markdown."""
     heading = "## " if markdown else ""
     layout = format_markdown if markdown else format_table
     parts = [f"# {_title(summary)}" if markdown else _title(summary)]

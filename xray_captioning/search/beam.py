@@ -23,13 +23,11 @@ def beam_search(
 
     Parameters
     ----------
-    state, real, rules
-        As for :func:`~xray_captioning.search.greedy_search`.
-    step : callable
-        ``step(token (rows,) int32, state) -> logits (rows, vocabulary), state``; it is called
-        with ``beam_size`` rows for each study. The entries ``"study"`` and ``"past"`` of the state
-        (see :class:`xray_captioning.decoders.Decoder`) keep one row for each study. Neither they
-        nor a tensor that ``step`` returns unchanged are reordered.
+    state, step, real, rules
+        As for :func:`~xray_captioning.search.greedy_search`. ``step`` is called with ``beam_size``
+        rows for each study. The entries ``"study"`` and ``"past"`` of the state (see
+        :class:`xray_captioning.decoders.Decoder`) keep one row for each study. Neither they nor a
+        tensor that ``step`` returns unchanged are reordered.
     beam_size : int
     length_penalty : float
         Exponent a of the score ``log p / ((5 + length) / 6) ** a``; at least 0.

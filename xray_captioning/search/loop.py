@@ -17,28 +17,14 @@ _SHRINK_DIVISOR = 4
 
 
 class SearchResult(NamedTuple):
-    """Captions of a batch, best first.
+    """Captions of a batch, best first."""
 
-    Attributes
-    ----------
-    tokens : tensor, shape (batch, beams, time), int32
-        Without the start token; after the end token only zeros.
-    log_probabilities : tensor, shape (batch, beams), float32
-        Natural logarithm of the caption's probability, end token included.
-    scores : tensor, shape (batch, beams), float32
-        What the captions are ranked by: the log-probability, length-normalised if asked.
-    gains : tensor, shape (batch, beams, time), float32
-        Natural logarithm of each token's probability given those before it; zeros after the end.
-    attention : tensor, shape (batch, time, regions), float32
-        Weight of each region for each token of the best caption: what the decoder's state holds
-        as ``"attention"``. Values after the end mean nothing. There are no regions where the
-        decoder does not attend to any.
-    """
-
-    tokens: Any
-    log_probabilities: Any
-    scores: Any
-    gains: Any
+    tokens: Any  # (batch, beams, time) int32: no start token, only zeros after the end token
+    log_probabilities: Any  # (batch, beams) float32, natural logarithm, end token included
+    scores: Any  # (batch, beams) float32: their order; the above, length-normalised if asked
+    gains: Any  # (batch, beams, time) float32: of each token given those before; 0 after the end
+    # (batch, time, regions) float32: weight of each region for each token of the best caption, from
+    # "attention" in the decoder's state; after the end without meaning. No regions: no attention.
     attention: Any
 
 
@@ -50,18 +36,9 @@ def run_until_done(
     When three quarters of a large batch are finished, the loop continues with the unfinished
     studies alone, so that a few long captions do not cost a step of the whole batch each.
 
-    Parameters
-    ----------
-    advance : callable
-        ``advance(time, carried) -> time + 1, carried``, for any number of studies.
-    carried : dict of nested tensors
-        Every leaf has a leading batch axis; ``"done"`` is (batch,) bool. The ``"state"`` is not
-        part of the result.
-    maximum_length : int
-
-    Returns
-    -------
-    dict of tensors
+    The step is ``advance(time, carried) -> time + 1, carried``, for any number of studies. Every
+    leaf of ``carried`` has a leading batch axis; ``"done"`` is (batch,) bool. The ``"state"`` is
+    not part of the result.
     """
 
     def more_than(few: int) -> Callable[[Any, Carried], Any]:

@@ -11,25 +11,13 @@ _BLOCK = 64  # tokens; near the square root of (vocabulary / candidates), where 
 
 
 class Rules(NamedTuple):
-    """Special tokens, and the rules that every caption keeps.
+    """Special tokens, and the rules that every caption keeps."""
 
-    Attributes
-    ----------
-    start_id, end_id : int
-        Tokens before the first and after the last word.
-    maximum_length : int
-        Most tokens to choose, the end token included.
-    banned : tuple of int
-        Tokens never chosen; their probability is not given to others.
-    no_repeat_ngram : int
-        No n-gram of this length twice in a caption; 0 allows all.
-    """
-
-    start_id: int
-    end_id: int
-    maximum_length: int
-    banned: tuple[int, ...] = ()
-    no_repeat_ngram: int = 0
+    start_id: int  # the token before the first word
+    end_id: int  # the token after the last word
+    maximum_length: int  # most tokens to choose, the end token included
+    banned: tuple[int, ...] = ()  # never chosen; their probability is not given to others
+    no_repeat_ngram: int = 0  # no n-gram of this length twice in a caption; 0 allows all
 
 
 def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int) -> tuple[Any, Any]:
@@ -71,21 +59,11 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
 
 
 def largest(values: Any, k: int) -> tuple[Any, Any]:
-    """Return the ``k`` largest of each row and where they are, as ``top_k`` does, but faster.
+    """Return the ``k`` largest of each row and their columns, as ``top_k`` does, but faster.
 
-    The k largest numbers lie in the k blocks with the largest maxima, and a processor finds the
-    maxima of many blocks at a time.
-
-    Parameters
-    ----------
-    values : tensor, shape (rows, columns), float32
-    k : int
-
-    Returns
-    -------
-    largest : tensor, shape (rows, k), float32
-        In descending order; of equal ones the first comes first.
-    columns : tensor, shape (rows, k), int32
+    Both are (rows, k), in descending order; of equal ones the first comes first. The k largest
+    numbers lie in the k blocks with the largest maxima, and a processor finds the maxima of many
+    blocks at a time.
     """
     rows, columns = values.shape
     blocks = -(-columns // _BLOCK)

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any, Self
 
-from xray_captioning.errors import DataError, import_extra
+from xray_captioning.errors import DataError, require
 from xray_captioning.text.token_ids import (
     PAD_ID,
     Ids,
@@ -132,7 +132,7 @@ class BytePairTokenizer(TokenIds):
 
     @cached_property
     def _encoder(self) -> Any:
-        tokenizers = import_extra("tokenizers", "hub")
+        tokenizers = require("tokenizers", "byte pairs", "hub")
         encoder = tokenizers.Tokenizer(tokenizers.models.BPE(self.index, list(self.merges)))
         level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         encoder.pre_tokenizer = level

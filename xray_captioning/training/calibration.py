@@ -23,26 +23,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FAMILIAR = 2000  # training studies whose features are fitted
-PERCENTILE = 99
 BATCH = 64
 
 
 class Outcomes(NamedTuple):
-    """A captioner's features of studies, and which sentences of its captions are right.
+    """A captioner's features of studies, and which sentences of its captions are right."""
 
-    Attributes
-    ----------
-    pooled : array, shape (studies, views, channels), float32
-    present : array, shape (studies, views), bool
-    log_probabilities : array, shape (sentences,), float64
-        Of the sentences of all captions; empty where no captions were asked for.
-    right : array, shape (sentences,), bool
-    """
-
-    pooled: Array
-    present: Array
-    log_probabilities: Array
-    right: Array
+    pooled: Array  # (studies, views, channels) float32
+    present: Array  # (studies, views) bool
+    log_probabilities: Array  # (sentences,) float64; empty where no captions were asked for
+    right: Array  # (sentences,) bool
 
 
 def calibrate(
@@ -50,22 +40,10 @@ def calibrate(
 ) -> Calibration:
     """Fit confidence and novelty.
 
-    The images of the training part are those that are familiar. `part` gives the usual distance
-    from them, and which sentences are right.
-
-    Parameters
-    ----------
-    captioner : Captioner
-    studies : pandas.DataFrame
-        As :func:`xray_captioning.read_studies` returns it.
-    split : Split
-        The captioner must not have been trained on its `part`.
-    part : {"val", "test"}
-
-    Returns
-    -------
-    Calibration
-        Its ``about`` holds ``fitted``; see :func:`evaluate_calibration` for other studies.
+    The images of the training part are those that are familiar. `part`, "val" or "test", on which
+    the captioner must not have been trained, gives the usual distance from them, and which
+    sentences are right. The result's ``about`` holds ``fitted``; see
+    :func:`evaluate_calibration` for other studies.
 
     Raises
     ------
@@ -83,7 +61,7 @@ def calibrate(
             "are not right more often; give more studies, or train longer"
         )
     centre, precision = fit_familiar(train.pooled[train.present])
-    radius = np.percentile(distances(found.pooled, found.present, centre, precision), PERCENTILE)
+    radius = np.percentile(distances(found.pooled, found.present, centre, precision), 99)
     fitted = {
         "part": part,
         "studies": len(found.present),
@@ -99,13 +77,7 @@ def caption_outcomes(
 ) -> Outcomes:
     """Encode studies and compare the sentences of their captions with their reports.
 
-    Parameters
-    ----------
-    captioner : Captioner
-    studies : pandas.DataFrame
-        With images and texts.
-    captions : bool
-        Whether to write captions; without them only the features are returned.
+    Without `captions` nothing is written, and only the features are returned.
     """
     from tqdm import tqdm
 
@@ -142,26 +114,9 @@ def _compared(
 def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float]:
     """Fit the log-odds that a sentence is right as a line in its mean log-probability.
 
-    The outcomes are fitted as if there were one more right and one more wrong sentence [1]_, so
-    that a fit on few mistakes, or none, does not state certainty.
-
-    Parameters
-    ----------
-    log_probabilities : array, shape (n,), float
-    right : array, shape (n,), bool
-
-    Returns
-    -------
-    slope, intercept : float
-
-    Raises
-    ------
-    DataError
-        There is no sentence.
-
-    References
-    ----------
-    .. [1] Platt, Probabilistic outputs for support vector machines, 1999, section 2.2.
+    The outcomes are fitted as if there were one more right and one more wrong sentence (Platt,
+    1999, section 2.2), so that a fit on few mistakes, or none, does not state certainty. Arrays
+    are (sentences,); slope and intercept are returned.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -176,19 +131,11 @@ def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float
 
 
 def fit_familiar(features: Array) -> tuple[Array, Array]:
-    """Fit one Gaussian to the pooled features of images.
+    """Fit one Gaussian to the pooled features of images, (images, channels).
 
     The covariance of the standardised features is shrunk towards a multiple of the identity, by
-    as much as Ledoit and Wolf's formula says [1]_, so that it can be inverted.
-
-    Parameters
-    ----------
-    features : array, shape (images, channels), float32
-
-    Returns
-    -------
-    centre : array, shape (channels,), float32
-    precision : array, shape (channels, channels), float32
+    as much as Ledoit and Wolf's formula says [1]_, so that it can be inverted. The mean,
+    (channels,), and the inverse, (channels, channels), are float32.
 
     References
     ----------
@@ -215,11 +162,6 @@ def evaluate_calibration(
         For the model card.
     curves : dict of str to CalibrationScores
         ``uncalibrated``, the exponential of the mean log-probability, and ``calibrated``.
-
-    Raises
-    ------
-    DataError
-        The captions have no sentence.
     """
     stated = [calibration.confidence(float(found)) for found in outcomes.log_probabilities]
     curves = {
@@ -243,13 +185,7 @@ def evaluate_calibration(
 
 
 def part_studies(studies: pd.DataFrame, split: Split, name: str) -> pd.DataFrame:
-    """Return the studies of one part of a split.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
+    """Return the studies of one part of a split; a DataError where there are none."""
     chosen = studies[studies["study_id"].isin(split.parts[name])]
     if chosen.empty:
         raise DataError(
