@@ -10,18 +10,10 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 
 
 class Features(NamedTuple):
-    """Encoder features of a batch of studies.
+    """Encoder features of a batch of studies."""
 
-    Attributes
-    ----------
-    regions : tensor or array, shape (batch, regions, channels), float
-        Feature vectors in the order view, row, column.
-    mask : tensor or array, shape (batch, regions), bool
-        False where a region belongs to a view the study does not have.
-    """
-
-    regions: Any
-    mask: Any
+    regions: Any  # (batch, regions, channels), float, in the order view, row, column
+    mask: Any  # (batch, regions), bool: False where the study does not have that view
 
 
 class Decoder(keras.layers.Layer):
@@ -57,53 +49,25 @@ class Decoder(keras.layers.Layer):
         self.vocabulary_size = vocabulary_size
 
     def start(self, features: Features) -> State:
-        """Return the state before the first token.
-
-        Parameters
-        ----------
-        features : Features
-
-        Returns
-        -------
-        dict of tensors, each with a leading batch axis
-        """
+        """Return the state before the first token."""
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token of each study.
+        """Read one token (batch,), int32, of each study; return logits and state.
 
-        Parameters
-        ----------
-        token : tensor, shape (batch,), int32
-        state : dict of tensors
-
-        Returns
-        -------
-        logits : tensor, shape (batch, vocabulary), float32
-        state : dict of tensors
+        The logits are (batch, vocabulary), float32.
         """
         raise NotImplementedError
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Teacher forcing: logits of the token after each of ``tokens``.
+        """Teacher forcing: logits of the token after each of ``tokens`` (batch, time), int32.
 
-        Parameters
-        ----------
-        features : Features
-        tokens : tensor, shape (batch, time), int32
-        training : bool, optional
-
-        Returns
-        -------
-        tensor, shape (batch, time, vocabulary), float32
+        They are (batch, time, vocabulary), float32.
         """
         raise NotImplementedError
 
 
 def masked_softmax(scores: Any, mask: Any) -> Any:
-    """Softmax over the last axis in float32, zero where ``mask`` is False.
-
-    A row without any True is all zeros rather than not-a-number.
-    """
+    """Softmax over the last axis in float32, zero where ``mask`` is False, even in a whole row."""
     scores = ops.where(mask, ops.cast(scores, "float32"), -1e9)
     return ops.softmax(scores, axis=-1) * ops.cast(mask, "float32")

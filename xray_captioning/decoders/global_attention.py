@@ -13,14 +13,7 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
     """One step: attend with the previous hidden state, then read context and word.
 
     The regions, their keys and their mask are part of the state, because a loop that XLA can
-    compile has access to nothing else.
-
-    Parameters
-    ----------
-    units, attention : int
-        Width of the recurrent state, and of the attention's hidden layer.
-    regions, channels : int
-        Size of the features attended to.
+    compile has access to nothing else. ``attention`` is the width of its hidden layer.
     """
 
     def __init__(
@@ -81,8 +74,8 @@ class GlobalAttention(WordDecoder):
 
     Parameters
     ----------
-    vocabulary_size, units, embedding, attention : int
-        Token ids; widths of the state, the word vectors and the attention's hidden layer.
+    units, embedding, attention : int
+        Widths of the state, the word vectors and the attention's hidden layer.
     dropout : float
         On word vectors and on the hidden state before the logits, in [0, 1).
     tied_embeddings : bool

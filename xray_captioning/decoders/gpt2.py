@@ -14,13 +14,6 @@ class Gpt2(Transformer):
     tangent, logits from the word vectors without a bias: where the cross-attention adds nothing,
     this is GPT-2. :func:`xray_captioning.decoders.language_model.load_language_model` fills it.
 
-    Parameters
-    ----------
-    vocabulary_size : int
-        Number of token ids.
-    **kwargs
-        Of :class:`Transformer`, but for ``tied_embeddings``.
-
     References
     ----------
     .. [1] Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.

@@ -16,14 +16,7 @@ from xray_captioning.decoders.words import WordDecoder
 class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention whose keys and values can be kept.
 
-    Parameters
-    ----------
-    heads, width : int
-        ``width`` channels are divided among ``heads``.
-
-    References
-    ----------
-    .. [1] Vaswani et al., arXiv:1706.03762, section 3.2.
+    ``width`` channels are divided among ``heads`` (Vaswani et al., arXiv:1706.03762, section 3.2).
     """
 
     def __init__(self, heads: int, width: int, **kwargs: Any) -> None:
@@ -50,10 +43,7 @@ class Attention(keras.layers.Layer):
     def call(self, x: Any, memory: tuple[Any, Any], mask: Any) -> tuple[Any, Any]:
         """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True.
 
-        Returns
-        -------
-        output : tensor, shape (B, T, width)
-        weights : tensor, shape (B, T, S), float32, the mean over heads
+        Return the output (B, T, width) and the float32 weights (B, T, S), their mean over heads.
         """
         keys, values = memory
         query = self._split(self.query(x)) * (self.width // self.heads) ** -0.5
@@ -73,13 +63,7 @@ class Attention(keras.layers.Layer):
 class Block(keras.layers.Layer):
     """Self-attention, cross-attention and a feed-forward layer, each after a normalisation.
 
-    Parameters
-    ----------
-    heads, width : int
-    dropout : float
-        On what each of the three adds, in [0, 1).
-    approximate_gelu : bool
-        Compute the feed-forward layer's GELU by a hyperbolic tangent.
+    Dropout is on what each adds; the GELU may be computed by a hyperbolic tangent.
     """
 
     def __init__(
@@ -139,9 +123,8 @@ class Transformer(WordDecoder):
 
     Parameters
     ----------
-    vocabulary_size, units : int
-        Token ids; width of the blocks.
-    layers, heads : int
+    units : int
+        Width of the blocks.
     maximum_length : int
         Most tokens of a caption.
     dropout : float

@@ -25,14 +25,7 @@ class WordDecoder(Decoder):
     def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
         """Make the dropout and the layer from hidden vectors to float32 logits.
 
-        Parameters
-        ----------
-        dropout : float
-            In [0, 1).
-        tied : bool
-            Use the word vectors as weights; otherwise a dense layer has its own.
-        bias : bool
-            Add a learned number to each word's logit.
+        If `tied`, the word vectors are its weights; `bias` is a learned number for each word.
         """
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.logits = (
@@ -53,17 +46,8 @@ class WordDecoder(Decoder):
 class TiedLogits(keras.layers.Layer):
     """Similarity of a hidden vector to every word vector, with or without a bias for each word.
 
-    A hidden vector of another width than the word vectors is projected first.
-
-    Parameters
-    ----------
-    embedding : keras.layers.Embedding
-        Built by its owner before this layer is called.
-    use_bias : bool
-
-    References
-    ----------
-    .. [1] Press and Wolf, arXiv:1608.05859.
+    A hidden vector of another width than the word vectors is projected first. The owner of
+    `embedding` builds it before this layer is called (Press and Wolf, arXiv:1608.05859).
     """
 
     def __init__(self, embedding: Any, use_bias: bool, **kwargs: Any) -> None:

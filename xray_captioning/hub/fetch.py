@@ -31,64 +31,29 @@ FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".tgz": b"\x1f\x8b"}
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A published file.
-
-    Attributes
-    ----------
-    name : str
-        What it is called here.
-    urls : tuple of str
-        Where it is published; the first that gives it is taken.
-    size : int or None
-        Bytes, where known.
-    git_blob, sha256 : str or None
-        What identifies its content, where known; hexadecimal.
-    """
+    """A published file."""
 
     name: str
-    urls: tuple[str, ...]
-    size: int | None = None
-    git_blob: str | None = None
+    urls: tuple[str, ...]  # the first that gives it is taken
+    size: int | None = None  # bytes; None here and below is unknown
+    git_blob: str | None = None  # hexadecimal, as is the next
     sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is fetched under one name.
-
-    Attributes
-    ----------
-    what, used : str
-        What it is, and which command or function reads it.
-    licence : str
-        ``unknown`` where none is stated.
-    page : str
-        Where people read about it.
-    files : tuple of RemoteFile
-        Empty for a Kaggle data set.
-    kaggle : str or None
-        Name of a Kaggle data set, for which Kaggle wants an account.
-    """
+    """What is fetched under one name."""
 
     what: str
-    used: str
-    licence: str
-    page: str
-    files: tuple[RemoteFile, ...] = ()
-    kaggle: str | None = None
+    used: str  # which command or function reads it
+    licence: str  # ``unknown`` where none is stated
+    page: str  # where people read about it
+    files: tuple[RemoteFile, ...] = ()  # none for a Kaggle data set
+    kaggle: str | None = None  # name of a Kaggle data set, for which Kaggle wants an account
 
 
 def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry]:
-    """Read what can be fetched, by name.
-
-    Parameters
-    ----------
-    path : str or os.PathLike, optional
-        Another registry than the shipped one.
-
-    Returns
-    -------
-    dict of str to Entry
+    """Read what can be fetched, by name, from the shipped registry or another one.
 
     Raises
     ------
@@ -108,13 +73,6 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:
     """Download what an entry names, unless it is there already.
-
-    Parameters
-    ----------
-    entry : Entry
-        From `read_registry`.
-    folder : Path
-        Where the files shall lie; made if it is not there.
 
     Returns
     -------
@@ -155,22 +113,7 @@ def fetch_file(file: RemoteFile, folder: Path) -> Path:
 
 
 def check_file(path: Path, file: RemoteFile, advice: str) -> None:
-    """Compare a file on disk with what the registry knows of it.
-
-    Parameters
-    ----------
-    path : Path
-        The file on disk, under any name.
-    file : RemoteFile
-        What it should be.
-    advice : str
-        What the message tells people to do.
-
-    Raises
-    ------
-    DataError
-        If its kind, its size or an id differs; the message gives what is there and what should be.
-    """
+    """Raise a DataError, with advice, if a file's kind, size or id is not the registry's."""
     size, kind = path.stat().st_size, PurePath(file.name).suffix
     with path.open("rb") as stream:
         head = stream.read(len(LFS_POINTER))

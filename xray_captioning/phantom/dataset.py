@@ -56,25 +56,10 @@ _Image = npt.NDArray[np.uint8]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
-    """Draw both views of a study.
+    """Draw both views of a study as grey images (size, size), uint8, the frontal one first.
 
-    Parameters
-    ----------
-    study : PhantomStudy
-        Patient and findings. The lateral view is drawn even if `study.lateral` is False.
-    size : int
-        Width and height in pixels, at least 32.
-
-    Returns
-    -------
-    frontal, lateral : ndarray of uint8, shape (size, size)
-        Grey images; dense structures are bright, and the patient's right is on the left of the
-        frontal one.
-
-    Raises
-    ------
-    ConfigError
-        If `size` is too small.
+    The lateral view is drawn even if `study.lateral` is False. A size of less than 32 pixels is a
+    ConfigError.
     """
     opencv()  # the two below import it when they are
     from xray_captioning.phantom.frontal import draw_frontal
@@ -94,10 +79,8 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     ----------
     out : Path
         Folder to make; it may exist if it is empty.
-    studies : int
-        How many, at least 1.
-    seed : int
-        Not negative.
+    studies, seed : int
+        How many, at least 1; not negative.
     size : int
         Width and height of the images in pixels, at least 32.
 

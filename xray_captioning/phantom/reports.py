@@ -17,20 +17,10 @@ from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy
 
 @dataclass(frozen=True)
 class Report:
-    """The texts of one study; every sentence ends in a full stop.
+    """The texts of one study; every sentence ends in a full stop."""
 
-    Parameters
-    ----------
-    findings : str
-        Three to seven sentences on heart, lungs, pleura, bones and devices.
-    impression : str
-        One to three sentences: every finding of the study, or that the chest is normal.
-    indication, comparison : str
-        Why the images were made, and what they were compared with.
-    """
-
-    findings: str
-    impression: str
+    findings: str  # three to seven sentences on heart, lungs, pleura, bones and devices
+    impression: str  # one to three: every finding, or that the chest is normal
     indication: str
     comparison: str
 
@@ -53,16 +43,7 @@ _LONGEST = 7  # sentences in the findings section
 def report(study: PhantomStudy, rng: np.random.Generator) -> Report:
     """Write the report of a study: all that is true of it, and nothing else.
 
-    Parameters
-    ----------
-    study : PhantomStudy
-        Its findings are named in both sections, with side, place and size.
-    rng : numpy.random.Generator
-        Chooses among paraphrases.
-
-    Returns
-    -------
-    Report
+    Both sections name its findings, with side, place and size; `rng` chooses among paraphrases.
     """
     return Report(
         findings=_write_findings(study, rng),

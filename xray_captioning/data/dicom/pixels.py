@@ -71,15 +71,8 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
     that bone is white; padding does not count and is black. Colour becomes RGB, divided by the
     greatest value of its depth. Overlays and presentation LUTs are ignored.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    name : str
-        What to call it in messages.
-    max_pixels : float
-        An image of more pixels, by its header or inside its compressed data, is refused before
-        memory is taken for it.
+    An image of more than `max_pixels`, by its header or inside its compressed data, is refused
+    before memory is taken for it; `name` is what messages call the file.
 
     Returns
     -------
@@ -112,23 +105,11 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
 
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
-    """Return the view that a DICOM file names, without reading its pixels.
+    """Return the view that a DICOM file (its path or content) names, without reading its pixels.
 
-    Parameters
-    ----------
-    source : str, os.PathLike or bytes
-        The file's path or its content.
-
-    Returns
-    -------
-    {'frontal', 'lateral', 'unknown'}
-        'unknown' for oblique and decubitus views, where View Position (0018,5101) is absent or
-        has any other value, and for anything that is no readable DICOM file.
-
-    Raises
-    ------
-    MissingExtraError
-        If it is a DICOM file and pydicom is not installed.
+    It is 'frontal', 'lateral' or 'unknown': the last for oblique and decubitus views, where View
+    Position (0018,5101) is absent or has any other value, and for anything that is no readable
+    DICOM file. Raise MissingExtraError if it is one and pydicom is not installed.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
@@ -154,10 +135,7 @@ def _require_pydicom() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log, which may quote the file.
-
-    One thread at a time, because both settings belong to the whole process.
-    """
+    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time."""
     log = logging.getLogger("pydicom")
     with _pydicom_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

@@ -94,11 +94,6 @@ def read_studies(
         If the path is absent, of no known kind, or its content cannot be used.
     ConfigError
         If `source` is none of those above.
-
-    Examples
-    --------
-    >>> studies = read_studies("chest-xrays-indiana-university")  # doctest: +SKIP
-    >>> print(format_summary(summarise(studies)))  # doctest: +SKIP
     """
     origin, images = Path(path), Path(image_dir) if image_dir is not None else None
     if source is not None and source not in READERS:
