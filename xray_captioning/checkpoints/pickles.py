@@ -4,11 +4,8 @@
 instructions are listed, none of them followed: all are refused but those that build text, numbers,
 lists, dictionaries and objects, and there may only be so many. Then Python's own unpickler follows
 them, but gets an inert stand-in for each of the few accepted names and an error for any other, so
-that nothing is imported and nothing of the file's choice is called.
-
-References
-----------
-.. [1] Python documentation, ``pickle``, "Restricting Globals"; ``pickletools``.
+that nothing is imported and nothing of the file's choice is called (Python's documentation of
+``pickle``, "Restricting Globals").
 """
 
 import bz2

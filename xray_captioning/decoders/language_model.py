@@ -19,7 +19,7 @@ import numpy as np
 from xray_captioning.backend import ops
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
-from xray_captioning.decoders.gpt2 import Gpt2
+from xray_captioning.decoders.transformer import Gpt2
 from xray_captioning.errors import (
     BundleError,
     ConfigError,

@@ -1,11 +1,8 @@
 """Download one file over HTTP, so that an interrupted download can be continued.
 
 The standard library does it: pooch and requests neither continue a download nor stop at a size, and
-huggingface_hub does so for its own hub only.
-
-References
-----------
-.. [1] RFC 9110, "HTTP Semantics", sections 13.1.5 (If-Range) and 14 (range requests).
+huggingface_hub does so for its own hub only. See RFC 9110, "HTTP Semantics", sections 13.1.5
+(If-Range) and 14 (range requests).
 """
 
 from __future__ import annotations

@@ -2,11 +2,6 @@
 
 A file is downloaded under a name that ends in ``.part``, checked, and then renamed; a file that is
 there already is never replaced.
-
-References
-----------
-.. [1] Chacon and Straub, "Pro Git", section 10.2: a blob's id is the SHA-1 of a header with its
-   size, and its content.
 """
 
 from __future__ import annotations
@@ -132,6 +127,7 @@ def check_file(path: Path, file: RemoteFile, advice: str) -> None:
 
 
 def _git_blob(path: Path) -> str:
+    """Return the SHA-1 of a header with the size, and the content ("Pro Git", section 10.2)."""
     header = b"blob %d\0" % path.stat().st_size
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.sha1(header)).hexdigest()

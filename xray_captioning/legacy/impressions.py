@@ -2,11 +2,6 @@
 
 Each step of its exploratory notebook is a function here: `read_report` reads a report,
 `pair_images` pairs its images, and `drop_incomplete` drops rows without an impression or an image.
-
-References
-----------
-.. [1] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 2016: the XML reports.
 """
 
 from __future__ import annotations

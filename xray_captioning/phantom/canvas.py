@@ -85,7 +85,7 @@ class Canvas:
     def ellipse(
         self, centre: Sequence[float] | Points, radii: float | tuple[float, float]
     ) -> Points:
-        """Outline of an ellipse, or outlines for centres (n, 2); radii are fractions of the side."""
+        """Outline of an ellipse, or one for each centre (n, 2); radii are fractions of the image."""
         across, down = radii if isinstance(radii, tuple) else (radii, radii)
         outline = _circle() * (across / self.scale[0], down / self.scale[1])
         return np.asarray(centre)[..., None, :] + outline

@@ -24,18 +24,7 @@ from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.phantom.reports import Report, report
-from xray_captioning.phantom.study import Anatomy, Finding, PhantomStudy, sample_study
-
-__all__ = [
-    "Anatomy",
-    "Finding",
-    "PhantomStudy",
-    "Report",
-    "render",
-    "report",
-    "sample_study",
-    "write_phantoms",
-]
+from xray_captioning.phantom.study import PhantomStudy, sample_study
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32

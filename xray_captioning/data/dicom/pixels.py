@@ -22,33 +22,17 @@ from numpy.typing import NDArray
 from xray_captioning.data.containers import check_jpeg, check_size
 from xray_captioning.data.dicom.frames import can_decode, check_rle, coded_shape
 from xray_captioning.data.views import named_view
-from xray_captioning.errors import ImageError, MissingExtraError
+from xray_captioning.errors import ImageError, MissingExtraError, import_extra
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 
 _ELEMENTS = (
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "ModalityLUTSequence",
-    "VOILUTSequence",
-    "VOILUTFunction",
-    "WindowCenter",
-    "WindowWidth",
-    "PixelData",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("PlanarConfiguration", "NumberOfFrames", "BitsAllocated", "BitsStored"),
+    *("HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
+    *("VOILUTFunction", "WindowCenter", "WindowWidth", "PixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 _VIEW_POSITION = 0x00185101
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -91,7 +75,7 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
     ----------
     .. [1] DICOM PS3.3, C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT.
     """
-    _require_pydicom()
+    import_extra("pydicom.pixels", "dicom")
     try:
         with _quiet():
             dataset = _read(io.BytesIO(data), int(8 * max_pixels))
@@ -115,22 +99,13 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             if not is_dicom(file.read(PREAMBLE)):
                 return "unknown"
-            _require_pydicom()
+            import_extra("pydicom.pixels", "dicom")
             with _quiet():
                 return named_view(str(_read(file, _LARGEST_LEAD, _VIEW_POSITION).ViewPosition))
     except MissingExtraError:
         raise
     except Exception:  # the view is only a hint; reading the pixels will tell what is wrong
         return "unknown"
-
-
-def _require_pydicom() -> None:
-    try:
-        import pydicom.pixels  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "DICOM files need pydicom: pip install 'xray-captioning[dicom]'"
-        ) from error
 
 
 @contextmanager

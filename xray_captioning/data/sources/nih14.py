@@ -3,10 +3,7 @@
 The labels were extracted by a program from reports that are not public, and are noisy. A rendered
 text contains what the labels contain and nothing else, and is marked so that nobody takes it for a
 radiologist's.
-
-References
-----------
-.. [1] Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
+Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
 """
 
 from __future__ import annotations
