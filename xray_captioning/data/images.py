@@ -39,12 +39,7 @@ SCHEMES = {
 }
 
 
-def read_images(
-    sources: Sequence[Image],
-    size: int = 224,
-    resize: str = "area",
-    max_pixels: float = MAX_PIXELS,
-) -> Pixels:
+def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
     """Read images in parallel, keeping their order; otherwise as `read_image`.
 
     Returns
@@ -57,7 +52,7 @@ def read_images(
     ImageError
         For the first file, in order, that cannot be read.
     """
-    read = partial(read_image, size=size, resize=resize, max_pixels=max_pixels)
+    read = partial(read_image, size=size, resize=resize)
     if sources and all(isinstance(source, np.ndarray) for source in sources):
         return _checked_pixels(sources, size, resize)  # threads would take longer than the copy
     images = np.empty((len(sources), size, size, 3), np.float32)

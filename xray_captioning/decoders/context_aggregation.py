@@ -174,7 +174,8 @@ class ContextAggregation(keras.layers.Layer):
         mask = ops.cast(features.mask, "bool")[..., None]
         regions = ops.where(mask, ops.cast(features.regions, self.compute_dtype), 0)
         maps = ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))
-        context = self._select(self.fusion(self._flow(maps)))
+        fused = self.fusion(self._flow(maps))
+        context = fused + fused * self.selection(ops.mean(fused, axis=1, keepdims=True))
         regions = regions + ops.cast(self.gain, regions.dtype) * ops.reshape(context, shape)
         return Features(ops.where(mask, regions, 0), features.mask)
 
@@ -185,9 +186,6 @@ class ContextAggregation(keras.layers.Layer):
             flow = context(maps, flow)
             total = total + flow
         return total
-
-    def _select(self, maps: Any) -> Any:
-        return maps + maps * self.selection(ops.mean(maps, axis=1, keepdims=True))
 
 
 class ContextAttention(GlobalAttention):

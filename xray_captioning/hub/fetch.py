@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+
+import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
 from xray_captioning.files import sha256_file, shipped_folder
@@ -24,8 +23,7 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".tgz": b"\x1f\x8b"}
 
 
-@dataclass(frozen=True)
-class RemoteFile:
+class RemoteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A published file."""
 
     name: str
@@ -34,9 +32,12 @@ class RemoteFile:
     git_blob: str | None = None  # hexadecimal, as is the next
     sha256: str | None = None
 
+    def __post_init__(self) -> None:
+        if PurePath(self.name).name != self.name or not self.urls:
+            raise ValueError(f"{self.name!r} needs a plain file name and an address")
 
-@dataclass(frozen=True)
-class Entry:
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is fetched under one name."""
 
     what: str
@@ -57,10 +58,10 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
     """
     place = Path(path) if path is not None else shipped_folder() / "registry.json"
     try:
-        return {name: _entry(**about) for name, about in json.loads(place.read_bytes()).items()}
+        return msgspec.json.decode(place.read_bytes(), type=dict[str, Entry])
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise DataError(
             f"{place}: is no registry ({error}); write it like weights/registry.json"
         ) from error
@@ -131,16 +132,6 @@ def _git_blob(path: Path) -> str:
     header = b"blob %d\0" % path.stat().st_size
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.sha1(header)).hexdigest()
-
-
-def _entry(files: list[dict[str, Any]] | None = None, **about: Any) -> Entry:
-    return Entry(files=tuple(_remote_file(**values) for values in files or ()), **about)
-
-
-def _remote_file(name: str, urls: list[str], **known: Any) -> RemoteFile:
-    if PurePath(name).name != name or not urls:
-        raise ValueError(f"{name!r} needs a plain file name and an address")
-    return RemoteFile(name, tuple(urls), **known)
 
 
 def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:

@@ -114,14 +114,11 @@ def _layer_roles(layers: dict[str, list[StoredArray]]) -> dict[str, str]:
     for by_name in (True, False):
         for role in LAYERS:
             free = [name for name in layers if name not in roles.values()]
-            fits = [n for n in free if (_is_named(n, role) if by_name else _holds(layers[n], role))]
+            named = re.compile(rf"(.*/)?{role}(_\d+)?")
+            fits = [n for n in free if (named.fullmatch(n) if by_name else _holds(layers[n], role))]
             if role not in roles and len(fits) == 1:
                 roles[role] = fits[0]
     return roles
-
-
-def _is_named(layer: str, role: str) -> bool:
-    return re.fullmatch(rf"{role}(_\d+)?", layer.split("/")[-1]) is not None
 
 
 def _holds(members: list[StoredArray], role: str) -> bool:

@@ -85,7 +85,7 @@ class Canvas:
     def ellipse(
         self, centre: Sequence[float] | Points, radii: float | tuple[float, float]
     ) -> Points:
-        """Outline of an ellipse, or one for each centre (n, 2); radii are fractions of the image."""
+        """Outline of an ellipse, or one for each centre (n, 2); radii in fractions of the image."""
         across, down = radii if isinstance(radii, tuple) else (radii, radii)
         outline = _circle() * (across / self.scale[0], down / self.scale[1])
         return np.asarray(centre)[..., None, :] + outline
@@ -172,8 +172,9 @@ def _circle() -> Points:
 
 
 @lru_cache(64)
-def _spline_basis(knots: int, closed: bool, steps: int = 5) -> npt.NDArray[np.float64]:
+def _spline_basis(knots: int, closed: bool) -> npt.NDArray[np.float64]:
     """Matrix (samples, knots) that evaluates a Catmull-Rom curve."""
+    steps = 5  # samples from a knot to the next
     t = np.arange(steps)[:, None] / steps
     cubic = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
     weights = np.concatenate([t**0, t, t**2, t**3], axis=1) @ cubic

@@ -8,9 +8,9 @@ on the lateral image the patient looks to the left. `Problems` in the reports ta
 
 import csv
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -189,7 +189,6 @@ def _names(uid: int, study: PhantomStudy) -> dict[str, str]:
 
 def _write_images(folder: Path, views: dict[str, _Image]) -> None:
     cv2 = opencv()
-
     # Film grain hardly compresses: storing it takes a third more space and a sixth of the time.
     flags = [cv2.IMWRITE_PNG_COMPRESSION, 0]
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.11; older ones try every filter
@@ -217,17 +216,15 @@ def _single_threaded_opencv() -> Iterator[None]:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside `out` that is renamed at the end, or removed on any error."""
+    """Yield a hidden folder that becomes `out` at the end, or disappears after an error."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not an empty folder: choose another or remove it")
     out = out.resolve()
-    staging = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        staging.mkdir(parents=True)
-        yield staging
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+        folder = Path(staging) / "whole"
+        folder.mkdir()
+        yield folder
         if out.exists():
             out.rmdir()  # empty; Windows cannot rename onto it
-        staging.rename(out)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        folder.rename(out)
