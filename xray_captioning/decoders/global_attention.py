@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Features, State, masked_softmax
-from xray_captioning.decoders.words import WordDecoder
+from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 
 
 class AdditiveAttentionGRUCell(keras.layers.Layer):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Features, State
-from xray_captioning.decoders.words import WordDecoder
+from xray_captioning.decoders.decoder import Features, State, WordDecoder
 
 
 def mean_region(features: Features, dtype: str) -> Any:

@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Features, State, masked_softmax
-from xray_captioning.decoders.words import WordDecoder
+from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 
 
 class Attention(keras.layers.Layer):

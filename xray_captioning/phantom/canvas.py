@@ -114,11 +114,6 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
     return _spline_basis(len(knots), closed) @ knots
 
 
-def mirrored(line: Points) -> list[Points]:
-    """The line on both sides of the midline."""
-    return [line, line * (-1, 1)]
-
-
 def joined(*pieces: Points) -> Points:
     """One outline from several curves, with corners where they meet."""
     return np.concatenate(pieces)

@@ -9,16 +9,7 @@ import cv2
 import numpy as np
 
 from xray_captioning.phantom import shadows
-from xray_captioning.phantom.canvas import (
-    Canvas,
-    Field,
-    Layer,
-    Points,
-    curve,
-    film,
-    joined,
-    mirrored,
-)
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined
 from xray_captioning.phantom.study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
 
 SIGN = {RIGHT: -1.0, LEFT: 1.0}
@@ -34,10 +25,9 @@ _BELLY = joined(
     curve([(-1.6, 1.1), (-0.5, 0.93), (0, 0.97), (0.5, 0.95), (1.6, 1.12)]),
     np.array([(1.6, 2.0), (-1.6, 2.0)]),
 )
-_CLAVICLES = mirrored(
-    curve([(0.12, 0.13), (0.35, 0.09), (0.62, 0.02), (0.95, -0.02), (1.2, -0.03)])
-)
-_BLADES = mirrored(curve([(1.12, 0.02), (1.02, 0.2), (0.93, 0.42), (1.02, 0.44), (1.22, 0.2)]))
+_CLAVICLE = curve([(0.12, 0.13), (0.35, 0.09), (0.62, 0.02), (0.95, -0.02), (1.2, -0.03)])
+_BLADE = curve([(1.12, 0.02), (1.02, 0.2), (0.93, 0.42), (1.02, 0.44), (1.22, 0.2)])
+_BOTH_SIDES = np.array([(1, 1), (-1, 1)])[:, None]
 _ARMS = np.array([(-1.34, 0.04), (1.34, 0.04)])
 _FAN = np.linspace(-1.3, 1.45, 13)  # directions in which vessels leave a hilum
 _ALONG = np.linspace(0, 1, 9)[:, None, None]
@@ -271,11 +261,7 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
 
 
 def _break(
-    canvas: Canvas,
-    ends: Layer,
-    back: list[Points],
-    front: list[Points],
-    rng: np.random.Generator,
+    canvas: Canvas, ends: Layer, back: list[Points], front: list[Points], rng: np.random.Generator
 ) -> None:
     """Break three neighbouring ribs in place: the outer parts sink, and both ends are bright."""
     first = int(rng.integers(3, 6))
@@ -291,8 +277,8 @@ def _break(
 
 def _girdle(canvas: Canvas, layer: Layer) -> None:
     """Clavicles, shoulder blades and the heads of the arms."""
-    canvas.stroke(layer, _CLAVICLES, (0.024, 105), (0.012, 75))
-    canvas.stroke(layer, _BLADES, (0.008, 50))
+    canvas.stroke(layer, _CLAVICLE * _BOTH_SIDES, (0.024, 105), (0.012, 75))
+    canvas.stroke(layer, _BLADE * _BOTH_SIDES, (0.008, 50))
     canvas.fill(layer, canvas.ellipse(_ARMS, 0.06), 100)
 
 

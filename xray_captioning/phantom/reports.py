@@ -8,6 +8,7 @@ favourite words.
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,7 @@ def _further_negatives(study: PhantomStudy) -> list[tuple[str, list[str]]]:
     present = {finding.name for finding in study.findings}
     normal, absent = _SENTENCES["normal"], _SENTENCES["absent"]
     negatives: list[tuple[str, list[str]]] = []
-    for name, other in (
-        ("Pneumothorax", "Pleural Effusion"),
-        ("Pleural Effusion", "Pneumothorax"),
-    ):
+    for name, other in permutations(_SYSTEMS["pleura"]):
         if other in present and name not in present:
             negatives.append(("pleura", absent[name]))
     if not present & {"Fracture", "Scoliosis"}:
