@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from xray_captioning.data.containers import check_jpeg, check_size
 from xray_captioning.data.dicom.frames import can_decode, check_rle, coded_shape
 from xray_captioning.data.views import named_view
-from xray_captioning.errors import ImageError, MissingExtraError, import_extra
+from xray_captioning.errors import ImageError, MissingExtraError, require
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 
@@ -75,7 +75,7 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
     ----------
     .. [1] DICOM PS3.3, C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT.
     """
-    import_extra("pydicom.pixels", "dicom")
+    require("pydicom.pixels", "DICOM files", "dicom")
     try:
         with _quiet():
             dataset = _read(io.BytesIO(data), int(8 * max_pixels))
@@ -99,7 +99,7 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             if not is_dicom(file.read(PREAMBLE)):
                 return "unknown"
-            import_extra("pydicom.pixels", "dicom")
+            require("pydicom.pixels", "DICOM files", "dicom")
             with _quiet():
                 return named_view(str(_read(file, _LARGEST_LEAD, _VIEW_POSITION).ViewPosition))
     except MissingExtraError:
