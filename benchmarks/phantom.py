@@ -36,7 +36,8 @@ from results import write_results
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import PHANTOM_NOTICE
-from xray_captioning.data.sources.reading import read_studies, render_captions
+from xray_captioning.data.sources.nih14 import render_captions
+from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, split_studies
 from xray_captioning.data.targets import study_images, usable_studies
 from xray_captioning.encoders import Encoder

@@ -61,7 +61,7 @@ studies = xc.read_studies(data.path)
 studies[["study_id", "views", "indication", "findings", "impression", "problems"]].head(3)
 
 # %%
-from xray_captioning.data.sources.reading import format_summary, summarise
+from xray_captioning.data.studies import format_summary, summarise
 
 summary = summarise(studies)
 print(format_summary(summary))

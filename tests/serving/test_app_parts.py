@@ -10,7 +10,8 @@ import pytest
 
 from xray_captioning.captioner.captioner import Alternative, Caption, Sentence
 from xray_captioning.errors import DataError, ImageError
-from xray_captioning.phantom.dataset import render, sample_study
+from xray_captioning.phantom.dataset import render
+from xray_captioning.phantom.study import sample_study
 from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving import app_view as view
 from xray_captioning.serving.app_view import html

@@ -29,12 +29,8 @@ to be believed, whatever its confidence.
 def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
     """Return the card, as Markdown.
 
-    Parameters
-    ----------
-    values : dict
-        Those of ``captioner.json``: ``kind``, ``config``, ``findings`` and ``about``.
-    calibration : dict, optional
-        What the confidence of its sentences was fitted on, and how well it does.
+    `values` are those of ``captioner.json``: ``kind``, ``config``, ``findings``, ``about``;
+    `calibration` is what the confidence of its sentences was fitted on, and how well it does.
     """
     config, about = values["config"], values["about"]
     model = config["model"]

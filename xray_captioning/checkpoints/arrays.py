@@ -10,19 +10,10 @@ from numpy.typing import NDArray
 
 
 class StoredArray(NamedTuple):
-    """One array of a weights file.
+    """One array of a weights file."""
 
-    Attributes
-    ----------
-    layer : str
-        The layer it belongs to, as the file calls it.
-    name : str
-        Its own name without ``:0``, such as ``global_attention/dense/kernel``.
-    values : array, float32
-    """
-
-    layer: str
-    name: str
+    layer: str  # as the file calls it
+    name: str  # without ``:0``, such as ``global_attention/dense/kernel``
     values: NDArray[np.float32]
 
     @property
@@ -47,21 +38,9 @@ def mismatches(
     found: Mapping[str, StoredArray],
     extra: Iterable[StoredArray],
 ) -> list[str]:
-    """List the arrays that are missing, misshapen or not expected.
+    """List the arrays that are missing, misshapen or not expected, a clause each.
 
-    Parameters
-    ----------
-    expected : mapping
-        The shape of each array, by the name the published file gives it.
-    found : mapping
-        The arrays of this file that were recognised, by the same names.
-    extra : iterable of StoredArray
-        The others.
-
-    Returns
-    -------
-    list of str
-        One clause an array; empty where everything fits.
+    Expected shapes and arrays found go by the names of the published file; extra are the others.
     """
     clauses = []
     for name, shape in expected.items():

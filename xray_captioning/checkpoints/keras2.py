@@ -28,15 +28,9 @@ from numpy.typing import NDArray
 from xray_captioning.checkpoints.arrays import StoredArray
 from xray_captioning.errors import BundleError
 
-MAXIMUM_BYTES = 2**30
-"""Most bytes that the arrays of one file may take."""
-
-MAXIMUM_NAMES = 20_000
-"""Most layers of a file, and most arrays of a layer."""
-
-CPU_SECONDS = 15
-"""Longest time that one file is worked on; a gigabyte takes a few seconds."""
-
+MAXIMUM_BYTES = 2**30  # of all arrays of one file
+MAXIMUM_NAMES = 20_000  # layers of a file, and arrays of a layer
+CPU_SECONDS = 15  # longest time that one file is worked on; a gigabyte takes a few seconds
 _WAIT_SECONDS = 300  # for a busy machine, or one that cannot limit the time a process works
 _MEMORY = 6 * 2**30
 _CODE = (
@@ -53,7 +47,7 @@ class _RefusedError(Exception):
 
 
 def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
-    """Read every array of a Keras 2 weights file.
+    """Read every array of a Keras 2 weights file, in the file's own order of layers and arrays.
 
     Arrays that the file lists and does not have are left out; arrays that a layer has and does not
     list come after those it lists.
@@ -62,11 +56,6 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
     ----------
     path : str or os.PathLike
         HDF5, written by ``save_weights`` or ``save`` of Keras 2.
-
-    Returns
-    -------
-    list of StoredArray
-        In the file's own order of layers and arrays.
 
     Raises
     ------
@@ -108,11 +97,7 @@ def read_here(path: str | os.PathLike[str]) -> list[StoredArray]:
 def send_arrays(path: str, seconds: str) -> None:
     """Write to standard output what `read_here` returns: a line of JSON, then float32 numbers.
 
-    Parameters
-    ----------
-    path : str
-    seconds : str
-        Longest time to work, where the system can limit it.
+    Work for so many seconds at most, where the system can limit it.
     """
     _limit_this_process(int(seconds))
     try:

@@ -4,11 +4,8 @@
 instructions are listed, none of them followed: all are refused but those that build text, numbers,
 lists, dictionaries and objects, and there may only be so many. Then Python's own unpickler follows
 them, but gets an inert stand-in for each of the few accepted names and an error for any other, so
-that nothing is imported and nothing of the file's choice is called.
-
-References
-----------
-.. [1] Python documentation, ``pickle``, "Restricting Globals"; ``pickletools``.
+that nothing is imported and nothing of the file's choice is called (Python's documentation of
+``pickle``, "Restricting Globals").
 """
 
 import bz2
@@ -24,12 +21,8 @@ from typing import Any
 
 from xray_captioning.errors import DataError
 
-MAXIMUM_BYTES = 64 * 2**20
-"""Largest file, and largest content of a compressed file, that is read."""
-
-MAXIMUM_STEPS = 3_000_000
-"""Most instructions that are followed: enough for a tokenizer of 200,000 words."""
-
+MAXIMUM_BYTES = 64 * 2**20  # of a file, and of the content of a compressed file
+MAXIMUM_STEPS = 3_000_000  # instructions: enough for a tokenizer of 200,000 words
 _LZMA_MEMORY = 128 * 2**20  # its strongest setting needs about half
 
 _KERAS_TOKENIZER = re.compile(
@@ -66,18 +59,8 @@ def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     Accepted are objects of class ``Tokenizer`` from ``keras_preprocessing.text`` and the
     ``keras`` and ``tensorflow`` spellings of that module, and plain dictionaries; pickle
     protocols 0 to 5; pickle and joblib files, the latter also compressed by zlib, gzip, bz2,
-    lzma or xz. None of these packages needs to be installed and none is imported.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The file.
-
-    Returns
-    -------
-    dict
-        The object's attributes, or the dictionary; ordered and default dictionaries in it come
-        as plain ones.
+    lzma or xz. None of these packages needs to be installed and none is imported. Ordered and
+    default dictionaries come as plain ones.
 
     Raises
     ------

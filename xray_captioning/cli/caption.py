@@ -157,7 +157,8 @@ def _name(paths: list[str]) -> str:
 
 def _source_studies(data: Path, image_dir: Path | None, config: Config) -> list[Study]:
     """Return each study of a data source with those of its images that the model looks at."""
-    from xray_captioning.data.sources.reading import read_studies, with_images
+    from xray_captioning.data.sources.reading import read_studies
+    from xray_captioning.data.studies import with_images
     from xray_captioning.data.targets import study_images
 
     studies = read_studies(data, image_dir)

@@ -40,13 +40,10 @@ def prepare(
 
     The split depends on the data only, so that no seed can carry a test study into training.
     """
-    from xray_captioning.data.sources.reading import (
-        format_summary,
-        read_studies,
-        render_captions,
-        summarise,
-    )
+    from xray_captioning.data.sources.nih14 import render_captions
+    from xray_captioning.data.sources.reading import read_studies
     from xray_captioning.data.splits import split_studies
+    from xray_captioning.data.studies import format_summary, summarise
     from xray_captioning.files import atomic_write
 
     studies = read_studies(path, images)

@@ -60,7 +60,9 @@ def load_studies(
     data: Path, images: Path | None, captions_from_labels: bool = False
 ) -> pd.DataFrame:
     """Read studies, and say once how many images are missing."""
-    from xray_captioning.data.sources.reading import read_studies, render_captions, summarise
+    from xray_captioning.data.sources.nih14 import render_captions
+    from xray_captioning.data.sources.reading import read_studies
+    from xray_captioning.data.studies import summarise
 
     studies = read_studies(data, images)
     if captions_from_labels:

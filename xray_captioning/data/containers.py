@@ -26,12 +26,9 @@ _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that
 def check_size(
     height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf
 ) -> None:
-    """Refuse an image that is too large, or too long and narrow, before memory is taken for it.
+    """Raise ImageError where an image has more than `max_pixels`, or is too long and narrow.
 
-    Raises
-    ------
-    ImageError
-        It has more than `max_pixels`, or one side is more than `max_ratio` times the other.
+    To be called before memory is taken for it. One side may be `max_ratio` times the other.
     """
     if height * width > max_pixels:
         raise ImageError(
@@ -45,15 +42,8 @@ def check_size(
 def check_png(data: bytes) -> tuple[int, int]:
     """Walk the chunks of a PNG to its end and return (height, width).
 
-    Raises
-    ------
-    ValueError, struct.error
-        If a chunk is cut, unknown and critical, or its checksum is wrong, or there is no end or no
-        pixel.
-
-    References
-    ----------
-    .. [1] ISO/IEC 15948, Portable Network Graphics, sections 5.3 and 11.2.
+    Raise ValueError or struct.error where a chunk is cut, unknown and critical, or its checksum
+    wrong, or where there is no end or no pixel (ISO/IEC 15948, sections 5.3 and 11.2).
     """
     width, height = struct.unpack_from(">II", data, 16)
     if data[12:16] != b"IHDR" or not height * width:
@@ -74,16 +64,8 @@ def check_png(data: bytes) -> tuple[int, int]:
 def check_jpeg(data: bytes) -> tuple[int, int]:
     """Walk the segments of a JPEG to its end and return (height, width).
 
-    The end marker of a thumbnail does not count as the end of the image.
-
-    Raises
-    ------
-    ValueError, struct.error, IndexError
-        If a segment or the end is missing, there is no pixel, or there are scans without end.
-
-    References
-    ----------
-    .. [1] ITU-T T.81, annex B: frame header B.2.2, markers B.1.1.3.
+    The end marker of a thumbnail does not count. Raise ValueError, struct.error or IndexError where
+    a segment, the end or a pixel is missing, or scans have no end (ITU-T T.81, B.1.1.3 and B.2.2).
     """
     at, shape, scans = 2, (0, 0), 0
     while True:

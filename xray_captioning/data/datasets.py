@@ -32,7 +32,6 @@ class BatchDataset(keras.utils.PyDataset):
     ----------
     make : callable
         ``make(numbers, rng, index) -> batch`` for an array of study numbers.
-    studies, batch_size : int
     seed : int or None
         None keeps the order.
     lengths : array, shape (studies,), optional
@@ -103,13 +102,7 @@ class BatchDataset(keras.utils.PyDataset):
 def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
     """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies.
 
-    Parameters
-    ----------
-    cache : ArrayCache
-        Of feature maps (rows, columns, channels).
-    images : sequence of sequences of str
-        The images of each study.
-    views : int
+    The cache holds feature maps (rows, columns, channels); ``images`` are those of each study.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -126,15 +119,8 @@ def pixel_inputs(
 ) -> Inputs:
     """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
 
-    Parameters
-    ----------
-    cache : ArrayCache
-        Of grey images (size, size), uint8.
-    images, views
-        As for `feature_inputs`.
-    normalisation : str
-    augmented : bool
-        Vary the pixels a little in each epoch; they are never mirrored.
+    The cache holds grey images (size, size), uint8. If `augmented`, the pixels vary a little in
+    each epoch; they are never mirrored.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -153,8 +139,6 @@ def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) 
 
     Parameters
     ----------
-    inputs : callable
-        Made by :func:`feature_inputs` or :func:`pixel_inputs`.
     tokens : array, shape (studies, time), int32
         Start token, words, end token, zeros.
     findings : array, shape (studies, findings), float32, optional
@@ -190,12 +174,7 @@ def _rounded(length: int) -> int:
 def finding_batch(inputs: Inputs, labels: Array) -> Maker:
     """Return a function that makes batches of (inputs, labels).
 
-    Parameters
-    ----------
-    inputs : callable
-        Made by :func:`pixel_inputs`.
-    labels : array, shape (studies, findings), float32
-        1 present, 0 absent, not-a-number unknown.
+    Labels (studies, findings) are float32: 1 present, 0 absent, not-a-number unknown.
     """
 
     def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:

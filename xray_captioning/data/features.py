@@ -40,20 +40,7 @@ R = TypeVar("R")
 def map_batches(
     function: Callable[[list[T]], R], items: Sequence[T], size: int = BATCH
 ) -> Iterator[R]:
-    """Call a function on batches of items, a few at a time, and yield the results in order.
-
-    Parameters
-    ----------
-    function : callable
-        Takes at most ``size`` items; called from several threads.
-    items : sequence
-    size : int
-
-    Yields
-    ------
-    object
-        What the function returned, a batch at a time.
-    """
+    """Call a function on batches of items, several at a time in threads; yield results in order."""
     batches = [list(items[start : start + size]) for start in range(0, len(items), size)]
     if len(batches) == 1:
         yield function(batches[0])
@@ -63,10 +50,7 @@ def map_batches(
 
 
 def power_of_two(count: int) -> int:
-    """Return the least power of two that is not below ``count``.
-
-    Batches padded to such sizes have few shapes to compile and little padding.
-    """
+    """Return the least power of two that is not below ``count``, so that few sizes are compiled."""
     return 1 << (count - 1).bit_length()
 
 
@@ -121,7 +105,6 @@ class ArrayCache:
 
         Parameters
         ----------
-        paths : iterable of str
         compute : callable
             ``compute(paths) -> array`` with one row for each path; called from several threads.
         label : str
@@ -214,17 +197,7 @@ def select_images(
 
     One image of each named view comes first, frontal before lateral, then the others in their
     order. A study with fewer images leaves the last views empty, or repeats its first image.
-
-    Parameters
-    ----------
-    images : sequence
-        Paths, or anything else that represents an image.
-    views : sequence of str
-        ``frontal``, ``lateral`` or ``unknown`` for each.
-    count : int
-        Most images to return.
-    repeat : bool
-        Fill up with the first image.
+    ``views`` are ``frontal``, ``lateral`` or ``unknown``, one for each image.
     """
     first = [views.index(view) for view in ("frontal", "lateral") if view in views]
     order = first + [place for place in range(len(images)) if place not in first]
@@ -237,16 +210,7 @@ def select_images(
 def stack_views(rows: Sequence[Sequence[Array]], views: int) -> tuple[Array, Array]:
     """Lay the rows of each study's images side by side, zeros where a view is missing.
 
-    Parameters
-    ----------
-    rows : sequence of sequences of arrays
-        For each study, at most ``views`` arrays of one shape.
-    views : int
-
-    Returns
-    -------
-    stacked : array, shape (studies, views, ...)
-    mask : array, shape (studies, views), bool
+    Of rows (...) make an array (studies, views, ...) and a bool mask (studies, views).
     """
     shape = next(row.shape for study in rows for row in study)
     dtype = next(row.dtype for study in rows for row in study)

@@ -39,19 +39,8 @@ SCHEMES = {
 }
 
 
-def read_images(
-    sources: Sequence[Image],
-    size: int = 224,
-    resize: str = "area",
-    max_pixels: float = MAX_PIXELS,
-) -> Pixels:
-    """Read images in parallel, keeping their order.
-
-    Parameters
-    ----------
-    sources : sequence of Image
-    size, resize, max_pixels
-        As `decode_image` takes them.
+def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
+    """Read images in parallel, keeping their order; otherwise as `read_image`.
 
     Returns
     -------
@@ -63,7 +52,7 @@ def read_images(
     ImageError
         For the first file, in order, that cannot be read.
     """
-    read = partial(read_image, size=size, resize=resize, max_pixels=max_pixels)
+    read = partial(read_image, size=size, resize=resize)
     if sources and all(isinstance(source, np.ndarray) for source in sources):
         return _checked_pixels(sources, size, resize)  # threads would take longer than the copy
     images = np.empty((len(sources), size, size, 3), np.float32)
@@ -77,12 +66,8 @@ def frontal_first(images: Sequence[Image]) -> list[Image]:
     """Order the images of one study by the views that their DICOM files name.
 
     Frontal ones come before those that name no view, and lateral ones last; otherwise, and for
-    PNG, JPEG and pixels, the order stays as it is.
-
-    Raises
-    ------
-    MissingExtraError
-        If one of several is a DICOM file and pydicom is not installed.
+    PNG, JPEG and pixels, the order stays as it is. Raise MissingExtraError if one of several is a
+    DICOM file and pydicom is not installed.
     """
     if len(images) < 2:
         return list(images)
@@ -95,18 +80,7 @@ def frontal_first(images: Sequence[Image]) -> list[Image]:
 def read_image(
     source: Image, size: int = 224, resize: str = "area", max_pixels: float = MAX_PIXELS
 ) -> Pixels:
-    """Read an image.
-
-    Parameters
-    ----------
-    source : Image
-    size, resize, max_pixels
-        As `decode_image` takes them.
-
-    Returns
-    -------
-    ndarray, shape (size, size, 3), float32
-        RGB in [0, 1].
+    """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
 
     Raises
     ------
@@ -168,8 +142,6 @@ def decode_image(
 
     Parameters
     ----------
-    data : bytes
-        The whole file.
     name : str
         The file's name in messages.
     size : int
@@ -177,10 +149,9 @@ def decode_image(
     resize : {'area', 'nearest', 'linear'}
         'area' averages when shrinking and interpolates linearly when enlarging; 'nearest' is
         OpenCV's INTER_NEAREST on the stored values, as the older projects do.
-    max_pixels : float
-        An image of more pixels is refused before memory is taken for it.
-    max_ratio : float
-        An image whose one side is more than so many times the other is refused.
+    max_pixels, max_ratio : float
+        An image of more pixels, or whose one side is more than so many times the other, is refused
+        before memory is taken for it.
 
     Returns
     -------
@@ -216,26 +187,15 @@ def decode_image(
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
-    """Scale pixels as an encoder expects them.
+    """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it; the result is float32.
 
     Parameters
     ----------
-    images : ndarray, shape (..., 3)
-        RGB in [0, 1].
     scheme : {'unit', 'imagenet', 'signed', 'caffe', 'clip'}
         'unit' leaves them as they are; 'imagenet' and 'clip' subtract the mean of ImageNet's or
         CLIP's training images and divide by their deviation, a channel at a time; 'signed' is
         [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean. The last two are the modes tf
-        and caffe of `keras.applications`, 'imagenet' is torch.
-
-    Returns
-    -------
-    ndarray, shape (..., 3), float32
-
-    Raises
-    ------
-    ConfigError
-        If the scheme is unknown.
+        and caffe of `keras.applications`, 'imagenet' is torch. Others raise a ConfigError.
     """
     if scheme not in SCHEMES:
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")
@@ -251,28 +211,11 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
-    """Vary images a little, as positioning and exposure vary.
+    """Vary images (n, h, w, channels), float32 in [0, 1], as positioning and exposure vary.
 
     Each is rotated (up to 7 degrees), shifted (5 % of its side) and scaled (8 %) on black, its
     contrast, brightness and gamma are changed, and grey noise is added. Nothing is ever
-    mirrored: left and right are words of the report.
-
-    Parameters
-    ----------
-    images : ndarray, shape (n, h, w, channels), float32
-        Grey or RGB in [0, 1], before `normalise`; not changed.
-    rng : numpy.random.Generator
-        The only source of chance.
-
-    Returns
-    -------
-    ndarray, shape (n, h, w, channels), float32
-        In [0, 1].
-
-    Raises
-    ------
-    MissingExtraError
-        If OpenCV is not installed.
+    mirrored: left and right are words of the report. To be called before `normalise`.
     """
     n, height, width, _ = images.shape
     varied = np.empty(images.shape, np.float32)

@@ -15,27 +15,18 @@ Row = dict[str, str]
 def read_table(
     path: Path, required: tuple[str, ...], lower: bool = True, optional: tuple[str, ...] = ()
 ) -> list[Row]:
-    """Read a CSV file whose first row names the columns.
+    """Read a CSV file, UTF-8 with or without a byte order mark, whose first row names the columns.
 
     pandas would read the comparison "None" as a missing value; here every field is text, and
     a field that a short row lacks is the empty text.
 
     Parameters
     ----------
-    path : Path
-        UTF-8 text, with or without a byte order mark.
-    required : tuple of str
-        Columns that must be there, in lower case. 'image|filename' asks for either, the first
-        before the second, and calls it 'image'.
-    lower : bool, default=True
-        Whether column names are lower-cased.
-    optional : tuple of str
-        Columns that may be there, written in the same way.
-
-    Returns
-    -------
-    list of dict
-        Column name, stripped, to field.
+    required, optional : tuple of str
+        Columns that must or may be there, in lower case. 'image|filename' asks for either, the
+        first before the second, and calls it 'image'.
+    lower : bool
+        Whether column names are lower-cased; white space around them is dropped in any case.
 
     Raises
     ------

@@ -10,17 +10,9 @@ _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 
 
 def named_view(name: str) -> str:
-    """Return the view that words describe.
+    """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name.
 
-    Parameters
-    ----------
-    name : str
-        Such as 'PA', 'AP SUPINE', 'Left Lateral' or 'LL', in any case.
-
-    Returns
-    -------
-    {'frontal', 'lateral', 'unknown'}
-        'unknown' for oblique and decubitus views, and where neither or both are named.
+    Oblique and decubitus views are unknown, and so are those where neither or both are named.
     """
     words = set(re.findall("[A-Z]+", name.upper()))
     frontal, lateral = bool(words & _FRONTAL), bool(words & _LATERAL)

@@ -27,20 +27,11 @@ def pooling_scales(rows: int, columns: int) -> list[int]:
 
 
 def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrices that average a line of regions into cells, and draw it again.
+    """Return the matrices that average a line of regions into cells, and draw it again; float64.
 
-    Parameters
-    ----------
-    length, scale : int
-        Regions of the line, and of a cell. The last cell has what is left over; a scale beyond
-        the line is clipped to it.
-
-    Returns
-    -------
-    pool : ndarray, shape (cells, length), float64
-        Mean over the regions of a cell.
-    spread : ndarray, shape (length, cells), float64
-        Linear interpolation between the cells' centres, constant beyond the outermost.
+    The first (cells, length) takes the mean of each `scale` regions, the last cell what is left
+    over; the second (length, cells) interpolates between the cells' centres, constant beyond the
+    outermost.
     """
     cell = np.arange(length) // scale
     members = (cell == np.arange(cell[-1] + 1)[:, None]).astype(float)
@@ -51,14 +42,7 @@ def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Convolution(keras.layers.Layer):
-    """``relu(norm(conv3x3(maps)))``, the convolution depthwise separable and zero-padded.
-
-    Parameters
-    ----------
-    rows, columns : int
-    channels : int
-        Of the output.
-    """
+    """``relu(norm(conv3x3(maps)))``, the convolution depthwise separable and zero-padded."""
 
     def __init__(self, rows: int, columns: int, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -90,12 +74,7 @@ class Convolution(keras.layers.Layer):
 class ContextFlow(keras.layers.Layer):
     """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back.
 
-    Parameters
-    ----------
-    rows, columns, channels : int
-        Size of the maps.
-    scale : int
-        Side of the pooling's cells, clipped to the map.
+    The pooling's cells are `scale` regions wide and high, clipped to the map.
     """
 
     def __init__(self, rows: int, columns: int, channels: int, scale: int, **kwargs: Any) -> None:
@@ -190,18 +169,13 @@ class ContextAggregation(keras.layers.Layer):
         self.built = True
 
     def call(self, features: Features) -> Features:
-        """Return features of the same shape and the same mask.
-
-        Parameters
-        ----------
-        features : Features
-            A view's regions are masked all or not at all.
-        """
+        """Return features of the same shape and mask; a view is masked whole or not at all."""
         shape = (-1, *features.regions.shape[1:])
         mask = ops.cast(features.mask, "bool")[..., None]
         regions = ops.where(mask, ops.cast(features.regions, self.compute_dtype), 0)
         maps = ops.reshape(regions, (-1, self.grid[1] * self.grid[2], shape[-1]))
-        context = self._select(self.fusion(self._flow(maps)))
+        fused = self.fusion(self._flow(maps))
+        context = fused + fused * self.selection(ops.mean(fused, axis=1, keepdims=True))
         regions = regions + ops.cast(self.gain, regions.dtype) * ops.reshape(context, shape)
         return Features(ops.where(mask, regions, 0), features.mask)
 
@@ -213,29 +187,12 @@ class ContextAggregation(keras.layers.Layer):
             total = total + flow
         return total
 
-    def _select(self, maps: Any) -> Any:
-        return maps + maps * self.selection(ops.mean(maps, axis=1, keepdims=True))
-
 
 class ContextAttention(GlobalAttention):
     """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them.
 
-    The aggregation is part of ``start``, hence done once a study; attention is over the
-    regions, as without it.
-
-    Parameters
-    ----------
-    vocabulary_size : int
-        Number of token ids, padding (0) included.
-    grid : tuple of int
-        Views, rows and columns of the regions.
-    **kwargs
-        Of :class:`GlobalAttention`.
-
-    References
-    ----------
-    .. [1] Tang et al., arXiv:2002.12041 (the aggregation).
-    .. [2] Bahdanau et al., arXiv:1409.0473, section A.1.2 (the attention).
+    The aggregation is part of ``start``, hence done once a study. ``grid`` is the number of views,
+    rows and columns of the regions.
     """
 
     def __init__(self, vocabulary_size: int, grid: Any = (2, 7, 7), **kwargs: Any) -> None:

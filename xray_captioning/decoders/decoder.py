@@ -1,4 +1,4 @@
-"""The interface of every decoder, and the features it reads."""
+"""The interface of every decoder, the features it reads, and its first and last layers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,10 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 
 
 class Features(NamedTuple):
-    """Encoder features of a batch of studies.
+    """Encoder features of a batch of studies."""
 
-    Attributes
-    ----------
-    regions : tensor or array, shape (batch, regions, channels), float
-        Feature vectors in the order view, row, column.
-    mask : tensor or array, shape (batch, regions), bool
-        False where a region belongs to a view the study does not have.
-    """
-
-    regions: Any
-    mask: Any
+    regions: Any  # (batch, regions, channels), float, in the order view, row, column
+    mask: Any  # (batch, regions), bool: False where the study does not have that view
 
 
 class Decoder(keras.layers.Layer):
@@ -57,53 +49,91 @@ class Decoder(keras.layers.Layer):
         self.vocabulary_size = vocabulary_size
 
     def start(self, features: Features) -> State:
-        """Return the state before the first token.
-
-        Parameters
-        ----------
-        features : Features
-
-        Returns
-        -------
-        dict of tensors, each with a leading batch axis
-        """
+        """Return the state before the first token."""
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token of each study.
+        """Read one token (batch,), int32, of each study; return logits and state.
 
-        Parameters
-        ----------
-        token : tensor, shape (batch,), int32
-        state : dict of tensors
-
-        Returns
-        -------
-        logits : tensor, shape (batch, vocabulary), float32
-        state : dict of tensors
+        The logits are (batch, vocabulary), float32.
         """
         raise NotImplementedError
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Teacher forcing: logits of the token after each of ``tokens``.
+        """Teacher forcing: logits of the token after each of ``tokens`` (batch, time), int32.
 
-        Parameters
-        ----------
-        features : Features
-        tokens : tensor, shape (batch, time), int32
-        training : bool, optional
-
-        Returns
-        -------
-        tensor, shape (batch, time, vocabulary), float32
+        They are (batch, time, vocabulary), float32.
         """
         raise NotImplementedError
 
 
 def masked_softmax(scores: Any, mask: Any) -> Any:
-    """Softmax over the last axis in float32, zero where ``mask`` is False.
-
-    A row without any True is all zeros rather than not-a-number.
-    """
+    """Softmax over the last axis in float32, zero where ``mask`` is False, even in a whole row."""
     scores = ops.where(mask, ops.cast(scores, "float32"), -1e9)
     return ops.softmax(scores, axis=-1) * ops.cast(mask, "float32")
+
+
+class WordDecoder(Decoder):
+    """A decoder that begins with word vectors and ends with one logit for each word.
+
+    Its subclasses call :meth:`add_embedding`, make their own layers, and call
+    :meth:`add_logits`, in this order: Keras draws the random weights of layers in the order in
+    which they are made, and a seed shall go on giving the same ones.
+    """
+
+    def add_embedding(self, width: int) -> None:
+        """Make the layer of word vectors, ``width`` numbers for each word."""
+        self.embedding = keras.layers.Embedding(
+            self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy
+        )
+
+    def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
+        """Make the dropout and the layer from hidden vectors to float32 logits.
+
+        If `tied`, the word vectors are its weights; `bias` is a learned number for each word.
+        """
+        self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.logits = (
+            TiedLogits(self.embedding, bias, name="logits", dtype="float32")
+            if tied
+            else keras.layers.Dense(
+                self.vocabulary_size, use_bias=bias, name="logits", dtype="float32"
+            )
+        )
+
+    def build_words(self, units: int) -> None:
+        """Build both layers, for hidden vectors of ``units`` channels."""
+        self.embedding.build((None, None))
+        self.logits.build((None, None, units))
+        self.built = True
+
+
+class TiedLogits(keras.layers.Layer):
+    """Similarity of a hidden vector to every word vector, with or without a bias for each word.
+
+    A hidden vector of another width than the word vectors is projected first. The owner of
+    `embedding` builds it before this layer is called (Press and Wolf, arXiv:1608.05859).
+    """
+
+    def __init__(self, embedding: Any, use_bias: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.embedding, self.use_bias = embedding, use_bias
+        self.project = keras.layers.Dense(embedding.output_dim, name="project", dtype="float32")
+
+    def build(self, hidden_shape: Any) -> None:
+        """Build for hidden vectors of ``hidden_shape[-1]`` channels."""
+        self.projected = hidden_shape[-1] != self.embedding.output_dim
+        if self.projected:
+            self.project.build(hidden_shape)
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(self.embedding.input_dim,), initializer="zeros", name="bias"
+            )
+        self.built = True
+
+    def call(self, hidden: Any) -> Any:
+        """Return logits (..., vocabulary), float32, of hidden vectors (..., channels)."""
+        vectors = ops.transpose(ops.cast(self.embedding.embeddings, "float32"))
+        hidden = self.project(hidden) if self.projected else ops.cast(hidden, "float32")
+        logits = ops.matmul(hidden, vectors)
+        return logits + self.bias if self.use_bias else logits

@@ -5,22 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Features, State, masked_softmax
-from xray_captioning.decoders.words import WordDecoder
+from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 
 
 class AdditiveAttentionGRUCell(keras.layers.Layer):
     """One step: attend with the previous hidden state, then read context and word.
 
     The regions, their keys and their mask are part of the state, because a loop that XLA can
-    compile has access to nothing else.
-
-    Parameters
-    ----------
-    units, attention : int
-        Width of the recurrent state, and of the attention's hidden layer.
-    regions, channels : int
-        Size of the features attended to.
+    compile has access to nothing else. ``attention`` is the width of its hidden layer.
     """
 
     def __init__(
@@ -81,8 +73,8 @@ class GlobalAttention(WordDecoder):
 
     Parameters
     ----------
-    vocabulary_size, units, embedding, attention : int
-        Token ids; widths of the state, the word vectors and the attention's hidden layer.
+    units, embedding, attention : int
+        Widths of the state, the word vectors and the attention's hidden layer.
     dropout : float
         On word vectors and on the hidden state before the logits, in [0, 1).
     tied_embeddings : bool

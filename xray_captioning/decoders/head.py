@@ -11,16 +11,8 @@ from xray_captioning.decoders.decoder import Features
 class RegionHead(keras.layers.Layer):
     """Project each region, add its learned position, normalise, apply dropout.
 
-    Parameters
-    ----------
-    channels : int
-        Width of the projection, shared by all regions of all views.
-    normalisation : {"layer", "batch"}
-        Over the channels of a region, or over the real regions of a batch.
-    positions : bool
-        Add a learned vector for each region.
-    dropout : float
-        In [0, 1).
+    The projection is shared by all regions of all views; the normalisation is over the channels of
+    a region ("layer") or over the real regions of a batch ("batch").
     """
 
     def __init__(
@@ -55,18 +47,7 @@ class RegionHead(keras.layers.Layer):
         self.built = True
 
     def call(self, features: Features, training: bool | None = None) -> Features:
-        """Return features with ``channels`` channels and the same mask.
-
-        Parameters
-        ----------
-        features : Features
-            regions (batch, regions, any) and mask (batch, regions).
-        training : bool, optional
-
-        Returns
-        -------
-        Features
-        """
+        """Return features of regions (batch, regions, channels) and the same mask."""
         regions = self.project(ops.cast(features.regions, self.compute_dtype))
         if self.positions:
             regions = regions + ops.cast(self.position, regions.dtype)

@@ -19,7 +19,7 @@ import numpy as np
 from xray_captioning.backend import ops
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
-from xray_captioning.decoders.gpt2 import Gpt2
+from xray_captioning.decoders.transformer import Gpt2
 from xray_captioning.errors import (
     BundleError,
     ConfigError,
@@ -35,21 +35,12 @@ _AGAIN = "download the model again"
 
 
 class LanguageModel(NamedTuple):
-    """A GPT-2 as arrays.
-
-    Attributes
-    ----------
-    heads : int
-    words : array, shape (vocabulary, units), float32
-    positions : array, shape (positions, units), float32
-    layers : dict of str to list of arrays
-        Kernel and bias, or scale and shift, by name: ``h.0.ln_1``, ``h.0.attn.query``, ...
-    tokenizer : BytePairTokenizer
-    """
+    """A GPT-2 as float32 arrays."""
 
     heads: int
-    words: Array
-    positions: Array
+    words: Array  # (vocabulary, units)
+    positions: Array  # (positions, units)
+    # Kernel and bias, or scale and shift, by name: ``h.0.ln_1``, ``h.0.attn.query``, ...
     layers: dict[str, list[Array]]
     tokenizer: BytePairTokenizer
 
@@ -61,21 +52,11 @@ class LanguageModel(NamedTuple):
 
 
 def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None]:
-    """Read the language model that a configuration names.
+    """Read the language model that a configuration names; return it beside what is to be trained.
 
-    Where a preset cannot be loaded (keras-hub is not installed, or there is no network), one
-    warning says so, and the decoder is trained from scratch, at the configuration's own sizes and
-    on words.
-
-    Parameters
-    ----------
-    config : Config
-
-    Returns
-    -------
-    config : Config
-        What is to be trained: with the sizes of the language model, or without its name.
-    language_model : LanguageModel or None
+    That is the configuration with the sizes of the language model. Where a preset cannot be loaded
+    (keras-hub is not installed, or there is no network), one warning says so, and the configuration
+    loses the model's name: the decoder is trained from scratch, at its own sizes and on words.
 
     Raises
     ------
@@ -114,16 +95,10 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
     a text, after which GPT-2 begins a new one; padding gets the mean word vector, whose probability
     cannot exceed one divided by the number of words.
 
-    Parameters
-    ----------
-    decoder : Gpt2
-        Built, with the tokenizer's vocabulary and the sizes :func:`resolve_language_model` gave.
-    found : LanguageModel
-
     Raises
     ------
     ConfigError
-        The decoder has other sizes.
+        The decoder has other sizes than :func:`resolve_language_model` gave.
     BundleError
         An array of the language model does not have the shape that its sizes demand.
 

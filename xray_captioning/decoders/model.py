@@ -12,10 +12,9 @@ from xray_captioning.config import ModelConfig
 from xray_captioning.decoders.context_aggregation import ContextAttention
 from xray_captioning.decoders.decoder import Decoder, Features, State
 from xray_captioning.decoders.global_attention import GlobalAttention
-from xray_captioning.decoders.gpt2 import Gpt2
 from xray_captioning.decoders.head import RegionHead
 from xray_captioning.decoders.recurrent import GruDecoder, LstmDecoder, SimpleDecoder
-from xray_captioning.decoders.transformer import Transformer
+from xray_captioning.decoders.transformer import Gpt2, Transformer
 from xray_captioning.errors import ConfigError
 
 _RECURRENT = ("units", "embedding", "dropout", "tied_embeddings")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Features, State
-from xray_captioning.decoders.words import WordDecoder
+from xray_captioning.decoders.decoder import Features, State, WordDecoder
 
 
 def mean_region(features: Features, dtype: str) -> Any:
@@ -20,14 +19,7 @@ def mean_region(features: Features, dtype: str) -> Any:
 class _Recurrent(WordDecoder):
     """What the three decoders below share: word vectors, one recurrent layer, logits.
 
-    Parameters
-    ----------
-    vocabulary_size, units, embedding : int
-        Token ids; widths of the recurrent state and of the word vectors.
-    dropout : float
-        On word vectors and before the logits, in [0, 1).
-    tied_embeddings : bool
-        The word vectors are the weights of the logits, too.
+    Dropout is on word vectors and before the logits; see `GlobalAttention` for the parameters.
     """
 
     layer: Any = keras.layers.LSTM
@@ -96,19 +88,14 @@ class _Recurrent(WordDecoder):
 class LstmDecoder(_Recurrent):
     """An LSTM that starts from the image vector and reads it beside every word.
 
-    References
-    ----------
-    .. [1] Vinyals et al., Show and Tell, arXiv:1411.4555; the image joins every step as in
-       Mao et al., arXiv:1412.6632.
+    As Vinyals et al., Show and Tell, arXiv:1411.4555; the image joins every step as in Mao et al.,
+    arXiv:1412.6632.
     """
 
 
 class GruDecoder(_Recurrent):
-    """A GRU that starts from the image vector and reads it beside every word.
-
-    References
-    ----------
-    .. [1] Cho et al., arXiv:1406.1078 (gated recurrent unit).
+    """A GRU (Cho et al., arXiv:1406.1078) that starts from the image vector and reads it at every
+    word.
     """
 
     layer = keras.layers.GRU
@@ -118,9 +105,7 @@ class GruDecoder(_Recurrent):
 class SimpleDecoder(_Recurrent):
     """An LSTM over the words alone; a dense layer before the logits joins image and words.
 
-    References
-    ----------
-    .. [1] Tanti et al., arXiv:1708.02043 (the "merge" architecture).
+    This is the "merge" architecture of Tanti et al., arXiv:1708.02043.
     """
 
     reads_image = False

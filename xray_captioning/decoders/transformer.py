@@ -9,21 +9,13 @@ from functools import partial
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.decoders.decoder import Features, State, masked_softmax
-from xray_captioning.decoders.words import WordDecoder
+from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 
 
 class Attention(keras.layers.Layer):
     """Multi-head scaled dot-product attention whose keys and values can be kept.
 
-    Parameters
-    ----------
-    heads, width : int
-        ``width`` channels are divided among ``heads``.
-
-    References
-    ----------
-    .. [1] Vaswani et al., arXiv:1706.03762, section 3.2.
+    ``width`` channels are divided among ``heads`` (Vaswani et al., arXiv:1706.03762, section 3.2).
     """
 
     def __init__(self, heads: int, width: int, **kwargs: Any) -> None:
@@ -50,10 +42,7 @@ class Attention(keras.layers.Layer):
     def call(self, x: Any, memory: tuple[Any, Any], mask: Any) -> tuple[Any, Any]:
         """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True.
 
-        Returns
-        -------
-        output : tensor, shape (B, T, width)
-        weights : tensor, shape (B, T, S), float32, the mean over heads
+        Return the output (B, T, width) and the float32 weights (B, T, S), their mean over heads.
         """
         keys, values = memory
         query = self._split(self.query(x)) * (self.width // self.heads) ** -0.5
@@ -73,13 +62,7 @@ class Attention(keras.layers.Layer):
 class Block(keras.layers.Layer):
     """Self-attention, cross-attention and a feed-forward layer, each after a normalisation.
 
-    Parameters
-    ----------
-    heads, width : int
-    dropout : float
-        On what each of the three adds, in [0, 1).
-    approximate_gelu : bool
-        Compute the feed-forward layer's GELU by a hyperbolic tangent.
+    Dropout is on what each adds; the GELU may be computed by a hyperbolic tangent.
     """
 
     def __init__(
@@ -139,9 +122,8 @@ class Transformer(WordDecoder):
 
     Parameters
     ----------
-    vocabulary_size, units : int
-        Token ids; width of the blocks.
-    layers, heads : int
+    units : int
+        Width of the blocks.
     maximum_length : int
         Most tokens of a caption.
     dropout : float
@@ -259,3 +241,23 @@ class Transformer(WordDecoder):
     def _images(self, features: Features) -> list[tuple[Any, Any]]:
         regions = ops.cast(features.regions, self.compute_dtype)
         return [block.cross_attention.memory(regions) for block in self.blocks]
+
+
+class Gpt2(Transformer):
+    """GPT-2, each of whose blocks attends to the regions after it has attended to the words.
+
+    Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic
+    tangent, logits from the word vectors without a bias: where the cross-attention adds nothing,
+    this is GPT-2. :func:`xray_captioning.decoders.language_model.load_language_model` fills it.
+
+    References
+    ----------
+    .. [1] Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+    .. [2] Rothe et al., arXiv:1907.12461 (cross-attention added to a pretrained GPT-2).
+    """
+
+    approximate_gelu = True
+    logits_bias = False
+
+    def __init__(self, vocabulary_size: int, **kwargs: Any) -> None:
+        super().__init__(vocabulary_size, tied_embeddings=True, **kwargs)

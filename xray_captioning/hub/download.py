@@ -1,11 +1,8 @@
 """Download one file over HTTP, so that an interrupted download can be continued.
 
 The standard library does it: pooch and requests neither continue a download nor stop at a size, and
-huggingface_hub does so for its own hub only.
-
-References
-----------
-.. [1] RFC 9110, "HTTP Semantics", sections 13.1.5 (If-Range) and 14 (range requests).
+huggingface_hub does so for its own hub only. See RFC 9110, "HTTP Semantics", sections 13.1.5
+(If-Range) and 14 (range requests).
 """
 
 from __future__ import annotations
@@ -30,19 +27,10 @@ class UnreachableError(Exception):
 
 
 class Part(NamedTuple):
-    """A file of which only the beginning may have been received.
+    """A file of which only the beginning may have been received."""
 
-    Attributes
-    ----------
-    content : Path
-        The bytes received so far.
-    version : Path
-        The server's name for the version they belong to (an ETag or a date); empty where it gives
-        none.
-    """
-
-    content: Path
-    version: Path
+    content: Path  # the bytes received so far
+    version: Path  # holds the server's name (ETag, date) for their version, or nothing
 
     @classmethod
     def beside(cls, target: Path) -> Part:
@@ -71,21 +59,9 @@ def download(url: str, part: Part, name: str, size: int | None, checked: bool) -
     """Receive a file, or what is missing of it.
 
     Where the server can send ranges and still has the version that was begun, only the missing
-    bytes are asked for; otherwise the download starts again.
-
-    Parameters
-    ----------
-    url : str
-        An https address, or an http one on this machine; redirects may not lead to others.
-    part : Part
-        Where the bytes go; complete when the function returns.
-    name : str
-        What the progress bar calls the file.
-    size : int or None
-        Bytes of the file, where known: more or fewer are refused.
-    checked : bool
-        Whether the complete file will be compared with an id, so that the download may continue
-        even where the server names no version.
+    bytes are asked for; otherwise the download starts again. The address is https, or http on this
+    machine, and so must be those that it redirects to. More or fewer bytes than `size` are refused.
+    See `Part.begun` for `checked`.
 
     Raises
     ------

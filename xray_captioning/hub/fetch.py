@@ -2,22 +2,16 @@
 
 A file is downloaded under a name that ends in ``.part``, checked, and then renamed; a file that is
 there already is never replaced.
-
-References
-----------
-.. [1] Chacon and Straub, "Pro Git", section 10.2: a blob's id is the SHA-1 of a header with its
-   size, and its content.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import os
-from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+
+import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
 from xray_captioning.files import sha256_file, shipped_folder
@@ -29,66 +23,33 @@ LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 FIRST_BYTES = {".h5": b"\x89HDF\r\n\x1a\n", ".tgz": b"\x1f\x8b"}
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A published file.
-
-    Attributes
-    ----------
-    name : str
-        What it is called here.
-    urls : tuple of str
-        Where it is published; the first that gives it is taken.
-    size : int or None
-        Bytes, where known.
-    git_blob, sha256 : str or None
-        What identifies its content, where known; hexadecimal.
-    """
+class RemoteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A published file."""
 
     name: str
-    urls: tuple[str, ...]
-    size: int | None = None
-    git_blob: str | None = None
+    urls: tuple[str, ...]  # the first that gives it is taken
+    size: int | None = None  # bytes; None here and below is unknown
+    git_blob: str | None = None  # hexadecimal, as is the next
     sha256: str | None = None
 
+    def __post_init__(self) -> None:
+        if PurePath(self.name).name != self.name or not self.urls:
+            raise ValueError(f"{self.name!r} needs a plain file name and an address")
 
-@dataclass(frozen=True)
-class Entry:
-    """What is fetched under one name.
 
-    Attributes
-    ----------
-    what, used : str
-        What it is, and which command or function reads it.
-    licence : str
-        ``unknown`` where none is stated.
-    page : str
-        Where people read about it.
-    files : tuple of RemoteFile
-        Empty for a Kaggle data set.
-    kaggle : str or None
-        Name of a Kaggle data set, for which Kaggle wants an account.
-    """
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is fetched under one name."""
 
     what: str
-    used: str
-    licence: str
-    page: str
-    files: tuple[RemoteFile, ...] = ()
-    kaggle: str | None = None
+    used: str  # which command or function reads it
+    licence: str  # ``unknown`` where none is stated
+    page: str  # where people read about it
+    files: tuple[RemoteFile, ...] = ()  # none for a Kaggle data set
+    kaggle: str | None = None  # name of a Kaggle data set, for which Kaggle wants an account
 
 
 def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry]:
-    """Read what can be fetched, by name.
-
-    Parameters
-    ----------
-    path : str or os.PathLike, optional
-        Another registry than the shipped one.
-
-    Returns
-    -------
-    dict of str to Entry
+    """Read what can be fetched, by name, from the shipped registry or another one.
 
     Raises
     ------
@@ -97,10 +58,10 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
     """
     place = Path(path) if path is not None else shipped_folder() / "registry.json"
     try:
-        return {name: _entry(**about) for name, about in json.loads(place.read_bytes()).items()}
+        return msgspec.json.decode(place.read_bytes(), type=dict[str, Entry])
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise DataError(
             f"{place}: is no registry ({error}); write it like weights/registry.json"
         ) from error
@@ -108,13 +69,6 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:
     """Download what an entry names, unless it is there already.
-
-    Parameters
-    ----------
-    entry : Entry
-        From `read_registry`.
-    folder : Path
-        Where the files shall lie; made if it is not there.
 
     Returns
     -------
@@ -155,22 +109,7 @@ def fetch_file(file: RemoteFile, folder: Path) -> Path:
 
 
 def check_file(path: Path, file: RemoteFile, advice: str) -> None:
-    """Compare a file on disk with what the registry knows of it.
-
-    Parameters
-    ----------
-    path : Path
-        The file on disk, under any name.
-    file : RemoteFile
-        What it should be.
-    advice : str
-        What the message tells people to do.
-
-    Raises
-    ------
-    DataError
-        If its kind, its size or an id differs; the message gives what is there and what should be.
-    """
+    """Raise a DataError, with advice, if a file's kind, size or id is not the registry's."""
     size, kind = path.stat().st_size, PurePath(file.name).suffix
     with path.open("rb") as stream:
         head = stream.read(len(LFS_POINTER))
@@ -189,19 +128,10 @@ def check_file(path: Path, file: RemoteFile, advice: str) -> None:
 
 
 def _git_blob(path: Path) -> str:
+    """Return the SHA-1 of a header with the size, and the content ("Pro Git", section 10.2)."""
     header = b"blob %d\0" % path.stat().st_size
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.sha1(header)).hexdigest()
-
-
-def _entry(files: list[dict[str, Any]] | None = None, **about: Any) -> Entry:
-    return Entry(files=tuple(_remote_file(**values) for values in files or ()), **about)
-
-
-def _remote_file(name: str, urls: list[str], **known: Any) -> RemoteFile:
-    if PurePath(name).name != name or not urls:
-        raise ValueError(f"{name!r} needs a plain file name and an address")
-    return RemoteFile(name, tuple(urls), **known)
 
 
 def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:

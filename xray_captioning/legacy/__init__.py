@@ -22,8 +22,7 @@ _HOMES = {
     "pair_table": "legacy.impressions",
 }
 
-SOURCE = "an older Keras project's files"
-"""What a bundle that was made from such files gives as its source."""
+SOURCE = "an older Keras project's files"  # a bundle made from such files gives it as its source
 
 __all__ = [
     "drop_incomplete",

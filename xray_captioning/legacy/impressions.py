@@ -2,11 +2,6 @@
 
 Each step of its exploratory notebook is a function here: `read_report` reads a report,
 `pair_images` pairs its images, and `drop_incomplete` drops rows without an impression or an image.
-
-References
-----------
-.. [1] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 2016: the XML reports.
 """
 
 from __future__ import annotations
@@ -49,31 +44,14 @@ def impression_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
     ------
     DataError
         If there is no report, or a file is damaged or no report.
-
-    Examples
-    --------
-    >>> table = impression_table("NLMCXR_reports.tgz")  # doctest: +SKIP
     """
     return drop_incomplete(pair_table(reports_dir))
 
 
 def pair_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return the table before rows are dropped: 4,169 rows of the whole collection.
+    """Return `impression_table` before rows are dropped: 4,169 of the whole collection.
 
-    Parameters
-    ----------
-    reports_dir : str or os.PathLike
-        As for `impression_table`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same columns; a report without an image has one row without images.
-
-    Raises
-    ------
-    DataError
-        As for `impression_table`.
+    A report without an image has one row without images.
     """
     import pandas as pd
 
@@ -82,27 +60,11 @@ def pair_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def read_report(content: bytes, name: str) -> list[Row]:
-    """Read one report as the older project did: images from the XML, texts from its lines.
+    """Read one report as the older project did, as a row for each pair of images.
 
-    A text counts only where its element begins and ends on one line, only the first element with
-    a label is looked at, and XML entities are not decoded: ``&amp;`` leaves the word "amp".
-
-    Parameters
-    ----------
-    content : bytes
-        The XML file.
-    name : str
-        Its path, for the file name and for messages.
-
-    Returns
-    -------
-    list of dict
-        A row of the table for each pair of images; texts are cleaned by the ``legacy`` protocol.
-
-    Raises
-    ------
-    DataError
-        If the file is damaged, is no Open-i report, or is not UTF-8.
+    Images are taken from the XML, texts from its lines: a text counts only where its element begins
+    and ends on one line, only the first element with a label is looked at, and XML entities are not
+    decoded: ``&amp;`` leaves the word "amp". Texts are cleaned by the ``legacy`` protocol.
     """
     root = openi.parse_report(content, name)  # refuses damaged files and declared entities
     if root.tag != "eCitation":
@@ -120,23 +82,11 @@ def read_report(content: bytes, name: str) -> list[Row]:
 
 
 def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair a report's images, one row of the table a pair.
+    """Pair a report's images, one row of the table a pair: the older model reads two views.
 
-    The older model reads two views. A single image is used for both; of more than two, each makes
-    a pair with the next, so k images give k - 1 rows with the same text.
+    A single image is used for both, none gives (None, None); of more than two, each makes a pair
+    with the next, so k images give k - 1 rows with the same text.
 
-    Parameters
-    ----------
-    images : list of str
-        In the report's order.
-
-    Returns
-    -------
-    list of tuple
-        At least one pair; ``(None, None)`` for a report without an image.
-
-    Examples
-    --------
     >>> pair_images(["a.png", "b.png", "c.png"])
     [('a.png', 'b.png'), ('b.png', 'c.png')]
     >>> pair_images(["a.png"])
@@ -147,18 +97,7 @@ def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
 
 
 def drop_incomplete(table: pd.DataFrame) -> pd.DataFrame:
-    """Drop the rows that have no image to look at or no impression to learn.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        With the columns image_1 and impression.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The other rows, numbered from 0. Findings, indication and comparison may be missing.
-    """
+    """Drop rows without an image to look at or an impression to learn; number the rest from 0."""
     whole = table["image_1"].notna() & table["impression"].notna()
     return table[whole].reset_index(drop=True)
 

@@ -33,7 +33,7 @@ def load_attention_captioner(
     """Read the published attention captioner; nothing in either file is executed.
 
     Images are prepared as in its own program (nearest neighbour, divided by 255, a single image
-    shown in both views) and its words are left as they are.
+    shown in both views) and its words are left as they are. It writes at most 29 tokens.
 
     Parameters
     ----------
@@ -42,11 +42,6 @@ def load_attention_captioner(
         widths are read from the shapes.
     tokenizer_pkl : str or os.PathLike
         The ``tokenizer.pkl`` published beside it.
-
-    Returns
-    -------
-    Captioner
-        It writes at most 29 tokens.
 
     Raises
     ------
@@ -82,11 +77,8 @@ def load_attention_captioner(
 def chexnet_config(normalisation: str) -> Config:
     """Return the configuration of a CheXNet bundle: one frontal view of 224 px.
 
-    Parameters
-    ----------
-    normalisation : {"imagenet", "unit"}
-        ``imagenet`` is what its author trained with; ``unit``, with nearest neighbour, is what the
-        published captioning project used.
+    Its author trained with the normalisation ``imagenet``; the published captioning project used
+    ``unit`` with nearest neighbour.
     """
     resize = _IMAGE["resize"] if normalisation == "unit" else "area"
     image = {"size": 224, "resize": resize, "normalisation": normalisation, "views": 1}
@@ -96,14 +88,7 @@ def chexnet_config(normalisation: str) -> Config:
 
 
 def describe_import(config: Config, **files: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the origin of a bundle, to be stored in it.
-
-    Parameters
-    ----------
-    config : Config
-    **files : str or os.PathLike
-        The files that were read; their names and SHA-256 are kept, not their folders.
-    """
+    """Return the origin of a bundle, to be stored in it: the files' names and SHA-256."""
     image = config.image
     published = {name: getattr(image, name) for name in _IMAGE} == _IMAGE
     scaled = "divided by 255" + ("" if image.normalisation == "unit" else ", then as ImageNet's")

@@ -50,20 +50,9 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def place(arrays: Iterable[StoredArray]) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    """Give each array its published name.
+    """Give each array of a file its name in `LAYOUT`; return these, and the others as a list.
 
-    Parameters
-    ----------
-    arrays : iterable of StoredArray
-        Of one file, in its order.
-
-    Returns
-    -------
-    found : dict
-        Arrays by the names of `LAYOUT`.
-    rest : list of StoredArray
-        The others: those of the image encoder, with their layer renamed ``image_encoder``, and
-        those that are not in the layout.
+    The image encoder's are among the others, their layer renamed ``image_encoder``.
     """
     layers: dict[str, list[StoredArray]] = {}
     for array in arrays:
@@ -84,18 +73,7 @@ def place(arrays: Iterable[StoredArray]) -> tuple[dict[str, StoredArray], list[S
 
 
 def read_sizes(found: dict[str, StoredArray]) -> dict[str, int]:
-    """Return the sizes that most arrays agree on.
-
-    Parameters
-    ----------
-    found : dict
-        As `place` returns it.
-
-    Returns
-    -------
-    dict
-        Of the names of `PUBLISHED`.
-    """
+    """Return the size of each name in `PUBLISHED` that most of the arrays found agree on."""
     votes: dict[str, list[int]] = {name: [] for name in PUBLISHED}
     for name, axes in LAYOUT.items():
         shape = found[name].values.shape if name in found else ()
@@ -136,14 +114,11 @@ def _layer_roles(layers: dict[str, list[StoredArray]]) -> dict[str, str]:
     for by_name in (True, False):
         for role in LAYERS:
             free = [name for name in layers if name not in roles.values()]
-            fits = [n for n in free if (_is_named(n, role) if by_name else _holds(layers[n], role))]
+            named = re.compile(rf"(.*/)?{role}(_\d+)?")
+            fits = [n for n in free if (named.fullmatch(n) if by_name else _holds(layers[n], role))]
             if role not in roles and len(fits) == 1:
                 roles[role] = fits[0]
     return roles
-
-
-def _is_named(layer: str, role: str) -> bool:
-    return re.fullmatch(rf"{role}(_\d+)?", layer.split("/")[-1]) is not None
 
 
 def _holds(members: list[StoredArray], role: str) -> bool:

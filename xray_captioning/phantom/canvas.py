@@ -23,16 +23,9 @@ _SUBPIXEL = 4  # bits after the point in OpenCV's fixed-point coordinates
 class Canvas:
     """A square image and the affine map from body coordinates onto it.
 
-    Parameters
-    ----------
-    size : int
-        Width and height in pixels.
-    origin : tuple of float
-        Where the body point (0, 0) lies, as a fraction of the image, before `rotation`.
-    scale : tuple of float
-        Fractions of the image to which one unit along and down the body corresponds.
-    rotation : float
-        Degrees, clockwise, about the middle of the image.
+    Lengths are fractions of the image: `origin` is where the body point (0, 0) lies before
+    `rotation` (degrees, clockwise, about the middle of the image), `scale` what one unit along and
+    down the body corresponds to.
     """
 
     def __init__(
@@ -61,9 +54,8 @@ class Canvas:
         return np.full((self.size, self.size), value, np.uint8)
 
     def fill(self, layer: Layer, shapes: Shapes, value: int = 255) -> Layer:
-        """Fill polygons and return the layer.
-
-        Shapes in a list may overlap; those of one array are drawn at once and must not.
+        """Fill polygons and return the layer; shapes in a list may overlap, those of one array must
+        not.
         """
         pixels = self._split_pixels(shapes)
         for group in [pixels] if isinstance(shapes, np.ndarray) else [[shape] for shape in pixels]:
@@ -73,10 +65,7 @@ class Canvas:
     def stroke(
         self, layer: Layer, lines: Shapes, *pens: tuple[float, int], closed: bool = False
     ) -> Layer:
-        """Draw lines with one pen after the other and return the layer.
-
-        A pen is a width, as a fraction of the image, and a value.
-        """
+        """Draw lines with one pen (width as a fraction of the image, value) after the other."""
         pixels = self._split_pixels(lines)
         for width, value in pens:
             thickness = max(1, round(width * self.size))
@@ -96,10 +85,7 @@ class Canvas:
     def ellipse(
         self, centre: Sequence[float] | Points, radii: float | tuple[float, float]
     ) -> Points:
-        """Outline (or outlines, for centres (n, 2)) of an ellipse.
-
-        The radii are fractions of the image, not body units.
-        """
+        """Outline of an ellipse, or one for each centre (n, 2); radii in fractions of the image."""
         across, down = radii if isinstance(radii, tuple) else (radii, radii)
         outline = _circle() * (across / self.scale[0], down / self.scale[1])
         return np.asarray(centre)[..., None, :] + outline
@@ -128,11 +114,6 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
     return _spline_basis(len(knots), closed) @ knots
 
 
-def mirrored(line: Points) -> list[Points]:
-    """The line on both sides of the midline."""
-    return [line, line * (-1, 1)]
-
-
 def joined(*pieces: Points) -> Points:
     """One outline from several curves, with corners where they meet."""
     return np.concatenate(pieces)
@@ -141,21 +122,11 @@ def joined(*pieces: Points) -> Points:
 def film(
     density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator
 ) -> Layer:
-    """The picture that `density` leaves on a film: bone is bright, air is dark.
+    """The picture that `density` (size, size) leaves on a film: bone is bright, air is dark.
 
-    Parameters
-    ----------
-    density : ndarray of float32, shape (size, size)
-        Attenuation along each ray; changed in place.
-    gain, contrast, noise : float
-        Exposure, how much the dark tones are darkened further, standard deviation of the grain in
-        grey levels.
-    rng : numpy.random.Generator
-        Chooses the grain.
-
-    Returns
-    -------
-    ndarray of uint8, shape (size, size)
+    `density`, the attenuation along each ray, is changed in place. `gain` is the exposure,
+    `contrast` how much the dark tones are darkened further, `noise` the grain's deviation in grey
+    levels.
     """
     density *= np.float32(-gain)
     grey = cv2.exp(density)
@@ -196,8 +167,9 @@ def _circle() -> Points:
 
 
 @lru_cache(64)
-def _spline_basis(knots: int, closed: bool, steps: int = 5) -> npt.NDArray[np.float64]:
+def _spline_basis(knots: int, closed: bool) -> npt.NDArray[np.float64]:
     """Matrix (samples, knots) that evaluates a Catmull-Rom curve."""
+    steps = 5  # samples from a knot to the next
     t = np.arange(steps)[:, None] / steps
     cubic = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
     weights = np.concatenate([t**0, t, t**2, t**3], axis=1) @ cubic

@@ -8,9 +8,9 @@ on the lateral image the patient looks to the left. `Problems` in the reports ta
 
 import csv
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,18 +24,7 @@ from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.phantom.reports import Report, report
-from xray_captioning.phantom.study import Anatomy, Finding, PhantomStudy, sample_study
-
-__all__ = [
-    "Anatomy",
-    "Finding",
-    "PhantomStudy",
-    "Report",
-    "render",
-    "report",
-    "sample_study",
-    "write_phantoms",
-]
+from xray_captioning.phantom.study import PhantomStudy, sample_study
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
@@ -56,25 +45,10 @@ _Image = npt.NDArray[np.uint8]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
-    """Draw both views of a study.
+    """Draw both views of a study as grey images (size, size), uint8, the frontal one first.
 
-    Parameters
-    ----------
-    study : PhantomStudy
-        Patient and findings. The lateral view is drawn even if `study.lateral` is False.
-    size : int
-        Width and height in pixels, at least 32.
-
-    Returns
-    -------
-    frontal, lateral : ndarray of uint8, shape (size, size)
-        Grey images; dense structures are bright, and the patient's right is on the left of the
-        frontal one.
-
-    Raises
-    ------
-    ConfigError
-        If `size` is too small.
+    The lateral view is drawn even if `study.lateral` is False. A size of less than 32 pixels is a
+    ConfigError.
     """
     opencv()  # the two below import it when they are
     from xray_captioning.phantom.frontal import draw_frontal
@@ -94,10 +68,8 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     ----------
     out : Path
         Folder to make; it may exist if it is empty.
-    studies : int
-        How many, at least 1.
-    seed : int
-        Not negative.
+    studies, seed : int
+        How many, at least 1; not negative.
     size : int
         Width and height of the images in pixels, at least 32.
 
@@ -217,7 +189,6 @@ def _names(uid: int, study: PhantomStudy) -> dict[str, str]:
 
 def _write_images(folder: Path, views: dict[str, _Image]) -> None:
     cv2 = opencv()
-
     # Film grain hardly compresses: storing it takes a third more space and a sixth of the time.
     flags = [cv2.IMWRITE_PNG_COMPRESSION, 0]
     if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV 4.11; older ones try every filter
@@ -245,17 +216,15 @@ def _single_threaded_opencv() -> Iterator[None]:
 
 @contextmanager
 def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside `out` that is renamed at the end, or removed on any error."""
+    """Yield a hidden folder that becomes `out` at the end, or disappears after an error."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not an empty folder: choose another or remove it")
     out = out.resolve()
-    staging = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        staging.mkdir(parents=True)
-        yield staging
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+        folder = Path(staging) / "whole"
+        folder.mkdir()
+        yield folder
         if out.exists():
             out.rmdir()  # empty; Windows cannot rename onto it
-        staging.rename(out)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
+        folder.rename(out)

@@ -8,24 +8,8 @@ the patient's right is at negative u, on the left of the image.
 import cv2
 import numpy as np
 
-from xray_captioning.phantom.canvas import (
-    Canvas,
-    Field,
-    Layer,
-    Points,
-    curve,
-    film,
-    joined,
-    mirrored,
-)
-from xray_captioning.phantom.shadows import (
-    add_hernia,
-    by_disease,
-    calcification,
-    cloud,
-    fluid,
-    mottled,
-)
+from xray_captioning.phantom import shadows
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined
 from xray_captioning.phantom.study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
 
 SIGN = {RIGHT: -1.0, LEFT: 1.0}
@@ -41,10 +25,9 @@ _BELLY = joined(
     curve([(-1.6, 1.1), (-0.5, 0.93), (0, 0.97), (0.5, 0.95), (1.6, 1.12)]),
     np.array([(1.6, 2.0), (-1.6, 2.0)]),
 )
-_CLAVICLES = mirrored(
-    curve([(0.12, 0.13), (0.35, 0.09), (0.62, 0.02), (0.95, -0.02), (1.2, -0.03)])
-)
-_BLADES = mirrored(curve([(1.12, 0.02), (1.02, 0.2), (0.93, 0.42), (1.02, 0.44), (1.22, 0.2)]))
+_CLAVICLE = curve([(0.12, 0.13), (0.35, 0.09), (0.62, 0.02), (0.95, -0.02), (1.2, -0.03)])
+_BLADE = curve([(1.12, 0.02), (1.02, 0.2), (0.93, 0.42), (1.02, 0.44), (1.22, 0.2)])
+_BOTH_SIDES = np.array([(1, 1), (-1, 1)])[:, None]
 _ARMS = np.array([(-1.34, 0.04), (1.34, 0.04)])
 _FAN = np.linspace(-1.3, 1.45, 13)  # directions in which vessels leave a hilum
 _ALONG = np.linspace(0, 1, 9)[:, None, None]
@@ -166,7 +149,7 @@ def _collapsed(finding: Finding, outline: Points) -> Points:
 def _effusion(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
     at_wall, at_heart = np.array(_FLUID_LEVEL[finding.size]) + rng.uniform(-0.03, 0.03)
     surface = curve([(1.1, at_wall - 0.03), (0.9, at_wall + 0.06), (0.6, at_heart), (0, at_heart)])
-    return np.float32(0.96) * fluid(canvas, surface, SIGN[side])
+    return np.float32(0.96) * shadows.fluid(canvas, surface, SIGN[side])
 
 
 def _zone_point(finding: Finding, side: str, rng: np.random.Generator) -> tuple[float, float]:
@@ -175,8 +158,8 @@ def _zone_point(finding: Finding, side: str, rng: np.random.Generator) -> tuple[
 
 
 def _consolidation(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
-    shade = cloud(canvas, _zone_point(finding, side, rng), (0.11, 0.055), rng)
-    return mottled(shade, 0.88, 0.10, 0.95, rng)
+    shade = shadows.cloud(canvas, _zone_point(finding, side, rng), (0.11, 0.055), rng)
+    return shadows.mottled(shade, 0.88, 0.10, 0.95, rng)
 
 
 def _nodule(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
@@ -201,7 +184,7 @@ def _atelectasis(canvas: Canvas, finding: Finding, side: str, rng: np.random.Gen
 def _edema(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
     wings = [canvas.ellipse((sign * 0.36, 0.52), (0.13, 0.17)) for sign in SIGN.values()]
     haze = canvas.blur(canvas.fill(canvas.layer(), wings), 0.05)
-    return mottled(haze, 0.55 if finding.size == "mild" else 0.85, 0.09, 0.95, rng)
+    return shadows.mottled(haze, 0.55 if finding.size == "mild" else 0.85, 0.09, 0.95, rng)
 
 
 _OPACITIES = {
@@ -216,7 +199,7 @@ _OPACITIES = {
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
     """Markings that branch from both hila, and septal lines, dark on 255."""
     layer = canvas.layer(255)
-    strength = study.anatomy.texture * by_disease(study, 1.6, 0.6)
+    strength = study.anatomy.texture * shadows.by_disease(study, 1.6, 0.6)
     large, small = (max(0, int(228 - strength * value)) for value in (110, 115))
     for sign in SIGN.values():
         root = np.array((sign * 0.24, 0.46))
@@ -273,16 +256,12 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
     if spot := study.find("Granuloma"):
         rng = study.stream("Granuloma")
         centre = _zone_point(spot, spot.side, rng)
-        bones += np.float32(1.9) * calcification(canvas, centre, rng.uniform(0.018, 0.023))
+        bones += np.float32(1.9) * shadows.calcification(canvas, centre, rng.uniform(0.018, 0.023))
     return bones
 
 
 def _break(
-    canvas: Canvas,
-    ends: Layer,
-    back: list[Points],
-    front: list[Points],
-    rng: np.random.Generator,
+    canvas: Canvas, ends: Layer, back: list[Points], front: list[Points], rng: np.random.Generator
 ) -> None:
     """Break three neighbouring ribs in place: the outer parts sink, and both ends are bright."""
     first = int(rng.integers(3, 6))
@@ -298,8 +277,8 @@ def _break(
 
 def _girdle(canvas: Canvas, layer: Layer) -> None:
     """Clavicles, shoulder blades and the heads of the arms."""
-    canvas.stroke(layer, _CLAVICLES, (0.024, 105), (0.012, 75))
-    canvas.stroke(layer, _BLADES, (0.008, 50))
+    canvas.stroke(layer, _CLAVICLE * _BOTH_SIDES, (0.024, 105), (0.012, 75))
+    canvas.stroke(layer, _BLADE * _BOTH_SIDES, (0.008, 50))
     canvas.fill(layer, canvas.ellipse(_ARMS, 0.06), 100)
 
 
@@ -314,7 +293,7 @@ def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
     if hernia := study.find("Hiatal Hernia"):
         rng = study.stream("Hiatal Hernia")
         low, high = (0.055, 0.065) if hernia.size == "small" else (0.085, 0.10)
-        add_hernia(canvas, density, (rng.uniform(0.0, 0.12), 0.86), rng.uniform(low, high))
+        shadows.add_hernia(canvas, density, (rng.uniform(0.0, 0.12), 0.86), rng.uniform(low, high))
 
 
 def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

@@ -9,15 +9,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from xray_captioning.phantom import shadows
 from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined
-from xray_captioning.phantom.shadows import (
-    add_hernia,
-    by_disease,
-    calcification,
-    cloud,
-    fluid,
-    mottled,
-)
 from xray_captioning.phantom.study import BILATERAL, Anatomy, Finding, PhantomStudy
 
 _SPINE = np.array([[0.70, -0.2], [0.80, 0.1], [0.87, 0.4], [0.87, 0.65], [0.81, 0.95], [0.75, 1.5]])
@@ -86,14 +79,8 @@ def _heart(body: Anatomy) -> Points:
     back = 0.30 + 0.62 * body.heart
     top = 0.48 - 0.35 * max(0.0, body.heart - 0.48)
     shape = [(0.05, 0.68), (0.10, top + 0.10), (0.24, top + 0.02), (0.42, top - 0.03)]
-    shape += [
-        (back - 0.06, top + 0.10),
-        (back, 0.72),
-        (back - 0.04, 0.86),
-        (0.4, 0.94),
-        (0.08, 0.9),
-    ]
-    return curve(shape, closed=True)
+    shape += [(back - 0.06, top + 0.10), (back, 0.72), (back - 0.04, 0.86)]
+    return curve([*shape, (0.4, 0.94), (0.08, 0.9)], closed=True)
 
 
 def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
@@ -115,7 +102,7 @@ def _effusion(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Fie
     surface = curve(
         [(1.1, level - 0.05), (0.95, level + 0.05), (0.75, level + 0.1), (0, level + 0.14)]
     )
-    return np.float32(0.9 if finding.side == BILATERAL else 0.65) * fluid(canvas, surface)
+    return np.float32(0.9 if finding.side == BILATERAL else 0.65) * shadows.fluid(canvas, surface)
 
 
 def _zone_point(finding: Finding, rng: np.random.Generator) -> tuple[float, float]:
@@ -123,8 +110,8 @@ def _zone_point(finding: Finding, rng: np.random.Generator) -> tuple[float, floa
 
 
 def _consolidation(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
-    shade = cloud(canvas, _zone_point(finding, rng), (0.07, 0.05), rng)
-    return mottled(shade, 0.6, 0.08, 0.9, rng)
+    shade = shadows.cloud(canvas, _zone_point(finding, rng), (0.07, 0.05), rng)
+    return shadows.mottled(shade, 0.6, 0.08, 0.9, rng)
 
 
 def _nodule(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
@@ -141,7 +128,7 @@ def _atelectasis(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> 
 
 def _edema(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
     haze = canvas.blur(canvas.fill(canvas.layer(), [canvas.ellipse((0.56, 0.5), 0.16)]), 0.05)
-    return mottled(haze, 0.45 if finding.size == "mild" else 0.75, 0.08, 0.95, rng)
+    return shadows.mottled(haze, 0.45 if finding.size == "mild" else 0.75, 0.08, 0.95, rng)
 
 
 _OPACITIES = {
@@ -156,7 +143,7 @@ _OPACITIES = {
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
     """Aorta, hilum and the vessels from it, dark on 255."""
     layer = canvas.layer(255)
-    strength = study.anatomy.texture * by_disease(study, 1.5, 0.7)
+    strength = study.anatomy.texture * shadows.by_disease(study, 1.5, 0.7)
     broad, large, small = (max(0, int(255 - strength * value)) for value in (60, 95, 100))
     angle = rng.uniform(0, 2 * np.pi, 18)
     heading = np.stack([np.cos(angle), np.sin(angle)], -1) * rng.uniform(0.12, 0.42, 18)[:, None]
@@ -177,7 +164,7 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
     if spot := study.find("Granuloma"):
         rng = study.stream("Granuloma lateral")
         centre = _zone_point(spot, rng)
-        bones += np.float32(1.6) * calcification(canvas, centre, rng.uniform(0.018, 0.022))
+        bones += np.float32(1.6) * shadows.calcification(canvas, centre, rng.uniform(0.018, 0.022))
     return bones
 
 
@@ -204,7 +191,7 @@ def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
     if hernia := study.find("Hiatal Hernia"):
         rng = study.stream("Hiatal Hernia lateral")
         radius = 0.06 if hernia.size == "small" else 0.09
-        add_hernia(canvas, density, (rng.uniform(0.62, 0.68), 0.80), radius)
+        shadows.add_hernia(canvas, density, (rng.uniform(0.62, 0.68), 0.80), radius)
 
 
 def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

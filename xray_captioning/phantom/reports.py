@@ -8,6 +8,7 @@ favourite words.
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,10 @@ from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy
 
 @dataclass(frozen=True)
 class Report:
-    """The texts of one study; every sentence ends in a full stop.
+    """The texts of one study; every sentence ends in a full stop."""
 
-    Parameters
-    ----------
-    findings : str
-        Three to seven sentences on heart, lungs, pleura, bones and devices.
-    impression : str
-        One to three sentences: every finding of the study, or that the chest is normal.
-    indication, comparison : str
-        Why the images were made, and what they were compared with.
-    """
-
-    findings: str
-    impression: str
+    findings: str  # three to seven sentences on heart, lungs, pleura, bones and devices
+    impression: str  # one to three: every finding, or that the chest is normal
     indication: str
     comparison: str
 
@@ -53,16 +44,7 @@ _LONGEST = 7  # sentences in the findings section
 def report(study: PhantomStudy, rng: np.random.Generator) -> Report:
     """Write the report of a study: all that is true of it, and nothing else.
 
-    Parameters
-    ----------
-    study : PhantomStudy
-        Its findings are named in both sections, with side, place and size.
-    rng : numpy.random.Generator
-        Chooses among paraphrases.
-
-    Returns
-    -------
-    Report
+    Both sections name its findings, with side, place and size; `rng` chooses among paraphrases.
     """
     return Report(
         findings=_write_findings(study, rng),
@@ -107,10 +89,7 @@ def _further_negatives(study: PhantomStudy) -> list[tuple[str, list[str]]]:
     present = {finding.name for finding in study.findings}
     normal, absent = _SENTENCES["normal"], _SENTENCES["absent"]
     negatives: list[tuple[str, list[str]]] = []
-    for name, other in (
-        ("Pneumothorax", "Pleural Effusion"),
-        ("Pleural Effusion", "Pneumothorax"),
-    ):
+    for name, other in permutations(_SYSTEMS["pleura"]):
         if other in present and name not in present:
             negatives.append(("pleura", absent[name]))
     if not present & {"Fracture", "Scoliosis"}:

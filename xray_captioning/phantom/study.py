@@ -12,27 +12,13 @@ DEVICES = ("central venous catheter", "pacemaker")
 
 @dataclass(frozen=True)
 class Finding:
-    """One abnormality that can be seen in the image.
+    """One abnormality that can be seen in the image."""
 
-    Parameters
-    ----------
-    name : str
-        One of `xray_captioning.findings.FINDINGS`.
-    kind : str
-        Which device; empty otherwise.
-    side : str
-        The patient's ``left`` or ``right``, ``bilateral``, or empty for the midline.
-    place : str
-        ``upper``, ``mid`` or ``lower`` zone, or empty.
-    size : str
-        ``small``, ``moderate``, ``large`` or ``mild``, ``moderate``, ``severe``, or empty.
-    """
-
-    name: str
-    kind: str = ""
-    side: str = ""
-    place: str = ""
-    size: str = ""
+    name: str  # one of `xray_captioning.findings.FINDINGS`
+    kind: str = ""  # which device; empty otherwise
+    side: str = ""  # the patient's left or right, bilateral, or empty for the midline
+    place: str = ""  # upper, mid or lower zone, or empty
+    size: str = ""  # small, moderate, large; mild, moderate, severe; or empty
 
     @property
     def sides(self) -> tuple[str, ...]:
@@ -50,69 +36,36 @@ class Anatomy:
     """Body, position and exposure of one patient before any finding changes them.
 
     Lengths are fractions of the image width unless said otherwise.
-
-    Parameters
-    ----------
-    half_width, height, depth : float
-        Half the inner width of the chest, its height from apex to costophrenic angle, and its
-        extent from front to back.
-    heart : float
-        Cardiothoracic ratio; normal below 0.5.
-    dome : float
-        Height of a diaphragm's dome as a fraction of `height`.
-    build : float
-        From 0 (slender) to 1 (obese): thickness of the soft tissue.
-    breasts : float
-        How dense the breast shadows are; 0 for none.
-    bend : float
-        Sideways bend of the spine as a fraction of `half_width`, positive to the patient's left.
-    rotation : float
-        Degrees by which the patient leans in the image.
-    shift : tuple of float
-        Where the chest lies, right and down of its usual place.
-    gain, contrast, noise : float
-        Exposure, depth of the dark tones and grain of the film.
-    texture : float
-        Strength of the vessel markings.
     """
 
-    half_width: float
-    height: float
-    depth: float
-    heart: float
-    dome: float
-    build: float
-    breasts: float
-    bend: float
-    rotation: float
-    shift: tuple[float, float]
-    gain: float
-    contrast: float
-    noise: float
-    texture: float
+    half_width: float  # of the inside of the chest
+    height: float  # from apex to costophrenic angle
+    depth: float  # from front to back
+    heart: float  # cardiothoracic ratio; normal below 0.5
+    dome: float  # height of a diaphragm's dome as a fraction of `height`
+    build: float  # thickness of the soft tissue: from 0 (slender) to 1 (obese)
+    breasts: float  # density of their shadows; 0 for none
+    bend: float  # of the spine, as a fraction of `half_width`, positive to the patient's left
+    rotation: float  # degrees by which the patient leans in the image
+    shift: tuple[float, float]  # right and down of the usual place
+    gain: float  # exposure
+    contrast: float  # depth of the dark tones
+    noise: float  # grain of the film
+    texture: float  # strength of the vessel markings
 
 
 @dataclass(frozen=True)
 class PhantomStudy:
     """All that is needed to draw a study and to write its report.
 
-    Parameters
-    ----------
-    anatomy : Anatomy
-        The patient.
-    findings : tuple of Finding
-        Most urgent first; empty for a normal study.
-    lateral : bool
-        Whether the study has a lateral view beside the frontal one.
-    seed : int
-        Seeds the small irregularities of the drawing. Every structure and finding draws from its
-        own stream, so the same body can be drawn with and without a finding.
+    Every structure and finding draws random numbers from its own stream, so the same body can be
+    drawn with and without a finding.
     """
 
     anatomy: Anatomy
-    findings: tuple[Finding, ...] = ()
-    lateral: bool = True
-    seed: int = 0
+    findings: tuple[Finding, ...] = ()  # most urgent first; none in a normal study
+    lateral: bool = True  # whether there is a lateral view beside the frontal one
+    seed: int = 0  # of the small irregularities of the drawing
 
     def find(self, name: str) -> Finding | None:
         """The finding of that name, or None."""
@@ -188,15 +141,6 @@ def sample_study(rng: np.random.Generator) -> PhantomStudy:
 
     About a third of the studies are normal; most others have one to three findings, and no two
     findings hide each other.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Where all choices come from.
-
-    Returns
-    -------
-    PhantomStudy
     """
     anatomy = _sample_anatomy(rng)
     findings = _sample_findings(rng)

@@ -17,7 +17,8 @@ from xray_captioning.data.dicom.pixels import view_of
 from xray_captioning.data.images import frontal_first
 from xray_captioning.data.pictures import decode_picture
 from xray_captioning.errors import DataError
-from xray_captioning.phantom.dataset import render, sample_study
+from xray_captioning.phantom.dataset import render
+from xray_captioning.phantom.study import sample_study
 from xray_captioning.plots import View, card, encode, png
 from xray_captioning.serving.settings import LONGEST, Settings
 

@@ -26,9 +26,9 @@ END = "<|endoftext|>"
 class BytePairTokenizer(TokenIds):
     """Byte-level byte-pair encoding with the vocabulary and merges of a GPT-2.
 
-    The symbol at position i has id i + 1, and 0 is padding. ``<|endoftext|>`` ends a text; a new
-    id after the last begins it, because a search never chooses the id it starts from. Only
-    `encode` needs the package ``tokenizers``: a trained model captions without it.
+    The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a
+    text; a new id after the last begins it, because a search never chooses the id it starts from.
+    Only `encode` needs the package ``tokenizers``: a trained model captions without it.
 
     Parameters
     ----------
@@ -37,11 +37,6 @@ class BytePairTokenizer(TokenIds):
         the 256 single bytes and ``<|endoftext|>``.
     merges : tuple of pairs of str
         Which two symbols become one, the first one first.
-
-    Attributes
-    ----------
-    index : dict of str to int
-        Id of every symbol.
 
     Raises
     ------
@@ -73,10 +68,7 @@ class BytePairTokenizer(TokenIds):
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`.
 
-        Raises
-        ------
-        MissingExtraError
-            When the package ``tokenizers`` is not installed.
+        Raise MissingExtraError where the package ``tokenizers`` is not installed.
         """
         room = room_for_words(maximum_length)
         spelled = " ".join(text.split()).encode("utf-8", "replace").decode()  # no lone surrogates
@@ -108,19 +100,10 @@ class BytePairTokenizer(TokenIds):
 
     @classmethod
     def from_lists(cls, vocabulary: Any, merges: Any) -> Self:
-        """Build from what a file holds.
+        """Build from what a file holds, or raise a DataError.
 
-        Parameters
-        ----------
-        vocabulary : list of str, or dict of str to int
-            Symbols in the order of their ids, or with their ids 0, 1, 2, ...
-        merges : list of str, or of pairs of str
-            Lines such as "a b".
-
-        Raises
-        ------
-        DataError
-            When they are something else.
+        The vocabulary is a list of symbols in the order of their ids, or a dict with the ids 0, 1,
+        2, ...; merges are pairs, or lines such as "a b".
         """
         if isinstance(vocabulary, dict):
             if sorted(map(str, vocabulary.values())) != sorted(map(str, range(len(vocabulary)))):
@@ -149,10 +132,7 @@ class BytePairTokenizer(TokenIds):
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer | BytePairTokenizer:
     """Read a ``tokenizer.json`` of either kind; one that does not say which holds words.
 
-    Raises
-    ------
-    DataError
-        When the file is missing, damaged or something else; the message names it.
+    A file that is missing, damaged or something else is a `DataError` that names it.
     """
     content = read_content(path)
     kind = BytePairTokenizer if content.get("kind") == BytePairTokenizer.KIND else Tokenizer

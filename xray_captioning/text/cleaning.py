@@ -121,7 +121,7 @@ PROTOCOLS: dict[str, Callable[[str], str]] = {
 
 
 def clean(text: str, protocol: str) -> str:
-    """Clean a report by a named protocol.
+    """Clean a report by a named protocol to words separated by single spaces.
 
     Parameters
     ----------
@@ -129,11 +129,6 @@ def clean(text: str, protocol: str) -> str:
         A report or a section of one.
     protocol : {'plain', 'r2gen', 'legacy'}
         The rule: this project's own, R2Gen's or the older Keras project's.
-
-    Returns
-    -------
-    str
-        Words separated by single spaces.
 
     Raises
     ------
@@ -151,33 +146,15 @@ def clean(text: str, protocol: str) -> str:
 
 
 def sentences(text: str) -> list[str]:
-    """Split a cleaned or an ordinary text into its sentences.
+    """Split a cleaned or an ordinary text into its sentences, without their full stops.
 
-    Parameters
-    ----------
-    text : str
-        For example "no effusion . heart is normal ." or "No effusion. Heart is normal."
-
-    Returns
-    -------
-    list of str
-        Sentences without their full stop; decimal points do not end one.
+    "no effusion . heart is normal ." and "No effusion. Heart is normal." have two; decimal points
+    end none.
     """
     return [part for part in re.split(r"\s*\.+(?:\s+|$)", text.strip()) if part]
 
 
 def prettify(text: str) -> str:
-    """Write a cleaned text as people write: "no effusion ." becomes "No effusion.".
-
-    Parameters
-    ----------
-    text : str
-        A cleaned text; an ordinary one stays as it is.
-
-    Returns
-    -------
-    str
-        Text for display.
-    """
+    """Write a cleaned text for display, "no effusion ." as "No effusion."; ordinary ones stay."""
     attached = re.sub(r"\s+([,%])", r"\1", text)
     return " ".join(f"{part[0].upper()}{part[1:]}." for part in sentences(attached))

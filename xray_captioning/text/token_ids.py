@@ -14,48 +14,29 @@ from numpy.typing import NDArray
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 
-PAD_ID = 0
-"""Fills rows up to a common length; no word has this id."""
-
+PAD_ID = 0  # fills rows up to a common length; no word has this id
 HEADER = {"format": "xray_captioning.tokenizer", "version": 1}
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 
 
 class TokenIds(ABC):
-    """Cleaned text to ids and back; a word is what stands between white space.
-
-    Attributes
-    ----------
-    vocabulary_size : int
-        Number of ids, padding included: what an embedding or a softmax needs.
-    start_id, end_id : int
-        Ids with which every encoded text begins and ends.
-    unknown_id : int
-        Id of every word that is not known; `PAD_ID` where every word is known.
-    """
+    """Cleaned text to ids and back; a word is what stands between white space."""
 
     KIND: ClassVar[str]
-    vocabulary_size: int
-    start_id: int
-    end_id: int
-    unknown_id: int
+    vocabulary_size: int  # number of ids, padding included
+    start_id: int  # every encoded text begins with it
+    end_id: int  # and ends with this one
+    unknown_id: int  # of every unknown word; `PAD_ID` where every word is known
 
     @abstractmethod
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into ids.
+        """Turn a cleaned text into start, the words' ids, end.
 
         Parameters
         ----------
-        text : str
-            Words separated by whitespace.
         maximum_length : int, optional
             Longest result, at least 2; longer texts lose their last words, never the end.
-
-        Returns
-        -------
-        list of int
-            Start, the words' ids, end.
 
         Raises
         ------
@@ -65,17 +46,7 @@ class TokenIds(ABC):
 
     @abstractmethod
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return the words of decoded ids, each with the positions of its tokens in ``ids``.
-
-        Parameters
-        ----------
-        ids : sequence of int
-            One row, as encoded or as a search found it.
-
-        Returns
-        -------
-        list of (str, list of int)
-            No list of positions is empty.
+        """Return the words of a row of ids, each with the positions (at least one) of its tokens.
 
         Raises
         ------
@@ -84,24 +55,10 @@ class TokenIds(ABC):
         """
 
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
-        """Turn cleaned texts into rows of equal length.
-
-        Parameters
-        ----------
-        texts : iterable of str
-            Cleaned texts.
-        maximum_length : int
-            Length of every row, at least 2.
-
-        Returns
-        -------
-        ndarray of int32, shape (texts, maximum_length)
-            Start, words, end, then zeros.
+        """Turn cleaned texts into rows (texts, maximum_length), int32: as `encode`, then zeros.
 
         Raises
         ------
-        ConfigError
-            When `maximum_length` leaves no room for start and end.
         DataError
             When an entry is not text.
         """
@@ -124,12 +81,8 @@ class TokenIds(ABC):
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `to_json` wrote, with every id as it was.
-
-        Raises
-        ------
-        DataError
-            When the file is missing, damaged or something else; the message names it.
+        """Read what `to_json` wrote, with every id as it was, or raise a DataError that names the
+        file.
         """
         return cls.from_content(read_content(path), path)
 
@@ -172,10 +125,7 @@ class TokenIds(ABC):
 def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
     """Return the id of each symbol, counted from 1.
 
-    Raises
-    ------
-    DataError
-        When a symbol is empty, not text or there twice, or one of `needed` is missing.
+    Raise a DataError where one is empty, not text or there twice, or one of `needed` is missing.
     """
     for number, symbol in enumerate(symbols, 1):
         if not isinstance(symbol, str) or not symbol:
@@ -192,10 +142,7 @@ def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
 def room_for_words(maximum_length: int | None) -> int | None:
     """Return how many ids fit between start and end, or None where there is no limit.
 
-    Raises
-    ------
-    ConfigError
-        When there is no room for start and end.
+    Raise a ConfigError where start and end do not fit.
     """
     if maximum_length is not None and maximum_length < 2:
         raise ConfigError(f"maximum_length is {maximum_length}: start and end need 2")
@@ -213,13 +160,7 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
 
 
 def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a ``tokenizer.json`` and check what every kind has in common.
-
-    Raises
-    ------
-    DataError
-        When the file is missing, damaged or something else; the message names it.
-    """
+    """Read a ``tokenizer.json`` and check what every kind has in common; errors name the file."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

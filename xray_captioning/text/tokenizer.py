@@ -25,7 +25,7 @@ SPECIAL = (UNKNOWN, START, END)
 
 
 class Tokenizer(TokenIds):
-    """Words and their ids: the word at position i has id i + 1, and 0 is padding.
+    """Words and their ids: the word at position i has id i + 1 (`index`), and 0 is padding.
 
     Texts are split at whitespace and nowhere else; `xray_captioning.text.cleaning` comes first.
 
@@ -33,11 +33,6 @@ class Tokenizer(TokenIds):
     ----------
     words : tuple of str
         All words in the order of their ids, among them ``<unk>``, ``<cls>`` and ``<end>``.
-
-    Attributes
-    ----------
-    index : dict of str to int
-        Id of every word, special ones included.
 
     Raises
     ------
@@ -57,18 +52,13 @@ class Tokenizer(TokenIds):
     def fit(cls, texts: Iterable[str], minimum_frequency: int = 1) -> Self:
         """Collect the words of cleaned texts.
 
+        ``<unk>`` becomes 1, ``<cls>`` 2, ``<end>`` 3; then come words by falling frequency, equally
+        frequent ones by alphabet.
+
         Parameters
         ----------
-        texts : iterable of str
-            Cleaned training texts.
-        minimum_frequency : int, default 1
+        minimum_frequency : int
             Rarer words are left out and become ``<unk>``.
-
-        Returns
-        -------
-        Tokenizer
-            ``<unk>`` = 1, ``<cls>`` = 2, ``<end>`` = 3, then words by falling frequency, equally
-            frequent ones by alphabet.
 
         Raises
         ------
@@ -107,15 +97,8 @@ class Tokenizer(TokenIds):
     def from_pickle(cls, path: str | os.PathLike[str]) -> Self:
         """Read a tokenizer pickled by `to_pickle` or by Keras, without running anything.
 
-        Parameters
-        ----------
-        path : str or os.PathLike
-            A pickle or joblib file; see `read_tokenizer_pickle` for what is accepted.
-
-        Returns
-        -------
-        Tokenizer
-            With the ids of the file. A Keras tokenizer's ``num_words`` is applied.
+        It keeps the ids of the file; a Keras tokenizer's ``num_words`` is applied. See
+        `read_tokenizer_pickle` for the files that are accepted.
 
         Raises
         ------

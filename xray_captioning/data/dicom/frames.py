@@ -35,14 +35,8 @@ def can_decode(syntax: Any, bits: int) -> bool:
 def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
     """Read (rows, columns, samples, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
 
-    Raises
-    ------
-    ValueError, struct.error, IndexError
-        There is no such header.
-
-    References
-    ----------
-    .. [1] ITU-T T.81, B.2.2 Frame header; T.87, C.2.2; T.800, A.5.1 Image and tile size.
+    Raise ValueError, struct.error or IndexError where there is none (ITU-T T.81, B.2.2; T.87,
+    C.2.2; T.800, A.5.1).
     """
     if frame.startswith(b"\xff\x4f\xff\x51"):
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
@@ -59,16 +53,9 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
 
 
 def check_rle(frame: bytes, pixels: int) -> None:
-    """Refuse segments that overlap or unpack to more than their plane: two bytes may become 128.
+    """Raise ValueError or struct.error where segments overlap or unpack to more than their plane.
 
-    Raises
-    ------
-    ValueError, struct.error
-        They do, or there is no header.
-
-    References
-    ----------
-    .. [1] DICOM PS3.5, annex G.
+    Two bytes may become 128 (DICOM PS3.5, annex G).
     """
     count, *starts = struct.unpack_from("<16I", frame)
     bounds = [*starts[:count], len(frame)]

@@ -23,24 +23,10 @@ def is_available(uid: str) -> bool:
 
 
 def decode_frame(frame: bytes, runner: Any) -> bytearray:
-    """Decode one frame.
+    """Decode a frame of JPEG, ITU-T T.81, to pixels of 8 or 16 bits, samples of a pixel together.
 
-    Parameters
-    ----------
-    frame : bytes
-        JPEG, ITU-T T.81.
-    runner : pydicom.pixels.decoders.base.DecodeRunner
-        Receives the layout of the pixels.
-
-    Returns
-    -------
-    bytearray
-        Pixels of 8 or 16 bits, samples of a pixel together.
-
-    Raises
-    ------
-    RuntimeError
-        From imagecodecs: the frame is damaged. A cut frame is filled up and nothing reported.
+    pydicom's DecodeRunner receives their layout. imagecodecs raises RuntimeError where the frame is
+    damaged; it fills up a cut one and reports nothing.
     """
     from imagecodecs import jpeg8_decode
 

@@ -22,33 +22,17 @@ from numpy.typing import NDArray
 from xray_captioning.data.containers import check_jpeg, check_size
 from xray_captioning.data.dicom.frames import can_decode, check_rle, coded_shape
 from xray_captioning.data.views import named_view
-from xray_captioning.errors import ImageError, MissingExtraError
+from xray_captioning.errors import ImageError, MissingExtraError, require
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 
 _ELEMENTS = (
-    "Rows",
-    "Columns",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "PlanarConfiguration",
-    "NumberOfFrames",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "ModalityLUTSequence",
-    "VOILUTSequence",
-    "VOILUTFunction",
-    "WindowCenter",
-    "WindowWidth",
-    "PixelData",
-    "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("PlanarConfiguration", "NumberOfFrames", "BitsAllocated", "BitsStored"),
+    *("HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
+    *("VOILUTFunction", "WindowCenter", "WindowWidth", "PixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 )
 _VIEW_POSITION = 0x00185101
 _GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -71,15 +55,8 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
     that bone is white; padding does not count and is black. Colour becomes RGB, divided by the
     greatest value of its depth. Overlays and presentation LUTs are ignored.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    name : str
-        What to call it in messages.
-    max_pixels : float
-        An image of more pixels, by its header or inside its compressed data, is refused before
-        memory is taken for it.
+    An image of more than `max_pixels`, by its header or inside its compressed data, is refused
+    before memory is taken for it; `name` is what messages call the file.
 
     Returns
     -------
@@ -98,7 +75,7 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
     ----------
     .. [1] DICOM PS3.3, C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT.
     """
-    _require_pydicom()
+    require("pydicom.pixels", "DICOM files", "dicom")
     try:
         with _quiet():
             dataset = _read(io.BytesIO(data), int(8 * max_pixels))
@@ -112,29 +89,17 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
 
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
-    """Return the view that a DICOM file names, without reading its pixels.
+    """Return the view that a DICOM file (its path or content) names, without reading its pixels.
 
-    Parameters
-    ----------
-    source : str, os.PathLike or bytes
-        The file's path or its content.
-
-    Returns
-    -------
-    {'frontal', 'lateral', 'unknown'}
-        'unknown' for oblique and decubitus views, where View Position (0018,5101) is absent or
-        has any other value, and for anything that is no readable DICOM file.
-
-    Raises
-    ------
-    MissingExtraError
-        If it is a DICOM file and pydicom is not installed.
+    It is 'frontal', 'lateral' or 'unknown': the last for oblique and decubitus views, where View
+    Position (0018,5101) is absent or has any other value, and for anything that is no readable
+    DICOM file. Raise MissingExtraError if it is one and pydicom is not installed.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             if not is_dicom(file.read(PREAMBLE)):
                 return "unknown"
-            _require_pydicom()
+            require("pydicom.pixels", "DICOM files", "dicom")
             with _quiet():
                 return named_view(str(_read(file, _LARGEST_LEAD, _VIEW_POSITION).ViewPosition))
     except MissingExtraError:
@@ -143,21 +108,9 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
         return "unknown"
 
 
-def _require_pydicom() -> None:
-    try:
-        import pydicom.pixels  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "DICOM files need pydicom: pip install 'xray-captioning[dicom]'"
-        ) from error
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log, which may quote the file.
-
-    One thread at a time, because both settings belong to the whole process.
-    """
+    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time."""
     log = logging.getLogger("pydicom")
     with _pydicom_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

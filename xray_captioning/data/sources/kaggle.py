@@ -1,10 +1,4 @@
-"""The Kaggle edition of the Indiana University collection: two CSV tables and PNG images.
-
-References
-----------
-.. [1] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 2016.
-"""
+"""The Kaggle edition of the Indiana University collection (see `openi`): two CSV tables, PNGs."""
 
 from pathlib import Path
 

@@ -16,20 +16,8 @@ _DOUBLED_NUMBER = re.compile(r"^(\d+)_(?=\1_IM)")
 
 
 def image_key(name: str) -> str:
-    """Return what all names of one image have in common.
+    """Return what all names of one image have in common: the stem, of Indiana names the shortest.
 
-    Parameters
-    ----------
-    name : str
-        A file name, a path or an id.
-
-    Returns
-    -------
-    str
-        The stem; of the Indiana names the shortest form.
-
-    Examples
-    --------
     >>> image_key("1000_IM-0003-2001.dcm.png")  # Kaggle
     '1000_IM-0003-2001'
     >>> image_key("CXR1000_IM-0003-2001.png")  # Open-i
@@ -42,35 +30,17 @@ def image_key(name: str) -> str:
 
 
 class ImageFinder:
-    """Finds the images that a source names.
-
-    Parameters
-    ----------
-    folder : Path
-        The source's folder.
-    image_dir : Path or None
-        Another folder, searched first.
-    """
+    """Finds images that a source names: in `image_dir` first, then in the source's own folder."""
 
     def __init__(self, folder: Path, image_dir: Path | None = None) -> None:
         self.folder, self.image_dir = folder, image_dir
 
     def by_key(self, name: str, home: str, unique: bool = False) -> str:
-        """Find an image anywhere below the folders, under any of its names.
+        """Find an image anywhere below the folders under any of its names, preferably this one.
 
-        Parameters
-        ----------
-        name : str
-            The name in the source; a file of exactly this name is preferred.
-        home : str
-            The folder, relative to the source's, where the image would be expected.
-        unique : bool
-            Take no file where several have that key, because they may be different images.
-
-        Returns
-        -------
-        str
-            The file's path, or the path where it would be expected.
+        Where there is none, or where several have that key and it must be `unique` (they may be
+        different images), return the path below `home`, a folder of the source's, where it is
+        expected.
         """
         for index in self._indexes:
             found = index.get(image_key(name), [])

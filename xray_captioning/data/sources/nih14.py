@@ -3,10 +3,7 @@
 The labels were extracted by a program from reports that are not public, and are noisy. A rendered
 text contains what the labels contain and nothing else, and is marked so that nobody takes it for a
 radiologist's.
-
-References
-----------
-.. [1] Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
+Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", CVPR 2017.
 """
 
 from __future__ import annotations
@@ -80,20 +77,10 @@ SOURCE = Source("nih14", ("Data_Entry*.csv",), read)
 
 
 def render_captions(studies: pd.DataFrame) -> pd.DataFrame:
-    """Write findings and impression from labels, for studies that have neither.
+    """Return studies with findings and impression written from labels where they have neither.
 
     An absent label counts as denied, which is more than the labels tell. Use the texts to try a
-    captioner out, not to evaluate one.
-
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        As `read_studies` returns it; left as it is.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same rows; those that were filled have `rendered` set.
+    captioner out, not to evaluate one. The rows that were filled have `rendered` set.
     """
     bare = studies["findings"].isna() & studies["impression"].isna()
     filled = studies.copy()

@@ -95,13 +95,7 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
 
 
 def parse_report(content: bytes, name: str) -> Element:
-    """Return the root of a report's XML.
-
-    Raises
-    ------
-    DataError
-        It is not well-formed or defines entities.
-    """
+    """Return the root of a report's XML, or raise a DataError: malformed, or with entities."""
     from xml.etree.ElementTree import ParseError
 
     from defusedxml import DefusedXmlException

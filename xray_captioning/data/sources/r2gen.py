@@ -1,9 +1,4 @@
-"""The annotation.json of R2Gen and of the systems that use its split.
-
-References
-----------
-.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020.
-"""
+"""The annotation.json of R2Gen (Chen et al., EMNLP 2020) and of systems that use its split."""
 
 from pathlib import Path
 from typing import Any

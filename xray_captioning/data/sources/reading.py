@@ -12,29 +12,12 @@ from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources import captions, kaggle, nih14, openi, r2gen
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.nih14 import render_captions
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import (
-    COLUMNS,
-    format_summary,
-    study_frame,
-    summarise,
-    with_images,
-)
+from xray_captioning.data.studies import study_frame
 from xray_captioning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-__all__ = [
-    "COLUMNS",
-    "SOURCES",
-    "format_summary",
-    "read_studies",
-    "render_captions",
-    "summarise",
-    "with_images",
-]
 
 # A folder is read as the first of these that it holds.
 READERS = {module.SOURCE.name: module.SOURCE for module in (kaggle, captions, r2gen, nih14, openi)}
@@ -94,11 +77,6 @@ def read_studies(
         If the path is absent, of no known kind, or its content cannot be used.
     ConfigError
         If `source` is none of those above.
-
-    Examples
-    --------
-    >>> studies = read_studies("chest-xrays-indiana-university")  # doctest: +SKIP
-    >>> print(format_summary(summarise(studies)))  # doctest: +SKIP
     """
     origin, images = Path(path), Path(image_dir) if image_dir is not None else None
     if source is not None and source not in READERS:

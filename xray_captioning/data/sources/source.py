@@ -23,28 +23,16 @@ from xray_captioning.errors import DataError
 class Source:
     """A kind of collection: how it is recognised, and how it is read.
 
-    Parameters
-    ----------
-    name : str
-    patterns : tuple of str
-        Glob patterns of the files in a folder of this source.
-    read : callable
-        ``read(path, finder) -> list of Study`` in the order of the source. The path is the file
-        that fits the first pattern, or the folder where `reads_folder` is set; the finder tells
-        where the images are. Raises DataError if something cannot be read or is not as it must
-        be, and names the file and the place in it.
-    suffixes : tuple of str
-        Endings, in lower case, of a file that is given by itself under any name.
-    needs_all : bool
-        A folder must hold a file of every pattern; otherwise one is enough.
-    reads_folder : bool
+    ``read(path, finder)`` returns studies in the order of the source. The path is the file that
+    fits the first pattern, or the folder where `reads_folder` is set; the finder tells where the
+    images are. It raises a DataError that names the file and the place in it.
     """
 
     name: str
-    patterns: tuple[str, ...]
+    patterns: tuple[str, ...]  # globs of the files in a folder of this source
     read: Callable[[Path, ImageFinder], list[Study]]
-    suffixes: tuple[str, ...] = ()
-    needs_all: bool = False
+    suffixes: tuple[str, ...] = ()  # endings, in lower case, of a file that is given by itself
+    needs_all: bool = False  # a folder must hold a file of every pattern, not of one alone
     reads_folder: bool = False
 
     def is_folder(self, folder: Path) -> bool:
@@ -57,13 +45,7 @@ class Source:
         return any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
 
     def to_open(self, path: Path) -> Path:
-        """Return what `read` takes: the path itself, or the one table in it.
-
-        Raises
-        ------
-        DataError
-            A folder holds no such table, or several.
-        """
+        """Return what `read` takes: the path itself, or the one table that the folder must hold."""
         if self.reads_folder or path.is_file():
             return path
         found = sorted(path.glob(self.patterns[0]))
@@ -85,16 +67,7 @@ def image_rows(
 ) -> Iterator[tuple[str, str, Row]]:
     """Yield the image, the place for messages, and the whole of each row of a table.
 
-    Parameters
-    ----------
-    path : Path
-    required, optional : tuple of str
-        Columns, as `read_table` takes them; the first one names an image.
-
-    Raises
-    ------
-    DataError
-        The table cannot be read, lacks a column, or a row names no image.
+    Columns are as `read_table` takes them; the first required one must name an image in every row.
     """
     column = required[0].split("|")[0]
     for number, row in enumerate(read_table(path, required, optional=optional), start=1):
@@ -105,13 +78,7 @@ def image_rows(
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    DataError
-        It cannot be read, is not UTF-8 or not JSON.
-    """
+    """Read a JSON file; raise a DataError where it cannot be read, is not UTF-8 or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
