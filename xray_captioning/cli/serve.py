@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.errors import ConfigError, import_extra
 
 if TYPE_CHECKING:
-    from xray_captioning.serving.server import Server
     from xray_captioning.serving.settings import Settings
 
 _LOOPBACK = ("127.", "localhost", "::1")
@@ -57,21 +56,19 @@ def serve(
     folder = find_bundle(bundle)
     read_bundle(folder, "captioner")
     settings = replace(Settings(), token=find_token(token_file)).replace(limits)
-    sock = _bound(host, port)
-    server = _server(folder, sock, settings)
+    sock = _bound(host, port)  # before the model is loaded, so that a wrong address is told at once
+    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.serving.api import create_app
+    from xray_captioning.serving.server import Server
+
+    server = Server(create_app(Captioner.load(folder), settings), sock, settings)
     _say(sock, host, settings)
     server.run()
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    # Before the model is loaded, so that a wrong address is told at once.
-    try:
-        import flask  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "the API needs Flask and uvicorn: pip install 'xray-captioning[serve]'"
-        ) from error
+    for package in ("flask", "uvicorn"):
+        import_extra(package, "serve")
     sock = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -86,14 +83,6 @@ def _bound(host: str, port: int) -> socket.socket:
             f"{host} port {port}: cannot listen there ({reason}); choose another --host or --port"
         ) from error
     return sock
-
-
-def _server(folder: Path, sock: socket.socket, settings: Settings) -> Server:
-    from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.serving.api import create_app
-    from xray_captioning.serving.server import Server
-
-    return Server(create_app(Captioner.load(folder), settings), sock, settings)
 
 
 def _say(sock: socket.socket, host: str, settings: Settings) -> None:
