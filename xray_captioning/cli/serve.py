@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError, import_extra
-
-if TYPE_CHECKING:
-    from xray_captioning.serving.settings import Settings
 
 _LOOPBACK = ("127.", "localhost", "::1")
 
@@ -62,7 +58,7 @@ def serve(
     from xray_captioning.serving.server import Server
 
     server = Server(create_app(Captioner.load(folder), settings), sock, settings)
-    _say(sock, host, settings)
+    _say(sock, host, protected=settings.token is not None)
     server.run()
 
 
@@ -85,10 +81,10 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _say(sock: socket.socket, host: str, settings: Settings) -> None:
+def _say(sock: socket.socket, host: str, protected: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"listening on http://{shown}:{sock.getsockname()[1]} (Ctrl-C ends it)")
-    if not host.startswith(_LOOPBACK) and settings.token is None:
+    if not host.startswith(_LOOPBACK) and not protected:
         click.echo(
             "note: whoever reaches this address can use it; give --token-file, and a proxy that "
             "speaks TLS, see docs/serving.md",

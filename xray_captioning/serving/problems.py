@@ -19,7 +19,6 @@ from typing import Annotated, Any
 import msgspec
 from werkzeug import Response
 
-RETRY_AFTER = "1"  # seconds; a full queue is worked off in about that time
 REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 
 
@@ -51,7 +50,7 @@ def problem_response(problem: ProblemError, request_id: str) -> Response:
     document = Problem("about:blank", status.phrase, int(status), problem.detail, request_id)
     headers = {"X-Request-ID": request_id}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = RETRY_AFTER
+        headers["Retry-After"] = "1"  # seconds; a full queue is worked off in about that time
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     text = msgspec.json.encode(document) + b"\n"
