@@ -1,12 +1,8 @@
-"""The API's OpenAPI description, made from the views and the types of their answers.
+"""The API's OpenAPI 3.1 description, made from the views and the types of their answers.
 
 Each view gives its summary (docstring), its name (operationId) and its answer (return annotation);
 `msgspec` turns types into schemas. Only the upload is described here by hand, because its limits
 are those of a server.
-
-References
-----------
-.. [1] OpenAPI Specification 3.1.0.
 """
 
 from __future__ import annotations
