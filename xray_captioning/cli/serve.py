@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.errors import ConfigError, import_extra
+from xray_captioning.errors import ConfigError, require
 
 _LOOPBACK = ("127.", "localhost", "::1")
 
@@ -64,7 +64,7 @@ def serve(
 
 def _bound(host: str, port: int) -> socket.socket:
     for package in ("flask", "uvicorn"):
-        import_extra(package, "serve")
+        require(package, "the API", "serve")
     sock = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
