@@ -38,22 +38,17 @@ with _silenced_stderr():
 
 
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:
-    """Compile a function of tensors that reads ``model``'s weights.
+    """Compile a function of nested tensors, once for every shape it meets.
 
     Parameters
     ----------
     function : callable
-        Takes and returns nested tensors; every shape it meets is compiled once.
     model : keras.Model
         Owner of every variable that ``function`` reads. Later changes of a weight are seen.
     fused : bool
         Let XLA make one program of it under TensorFlow, too, as JAX always does. That pays for
         many small operations, as of a search; it takes longer to compile, and the convolutions
         of an encoder gain nothing from it on a CPU.
-
-    Returns
-    -------
-    callable
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

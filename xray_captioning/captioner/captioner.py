@@ -38,34 +38,18 @@ from xray_captioning.text.token_ids import TokenIds
 
 
 class Sentence(NamedTuple):
-    """A sentence of a caption.
-
-    Attributes
-    ----------
-    text : str
-    log_probability : float
-        Mean over its tokens, natural logarithm; a token is a word unless byte pairs spell words.
-    confidence : float or None
-        Probability that it is right, in [0, 1]; None where the bundle is not calibrated.
-    """
+    """A sentence of a caption."""
 
     text: str
-    log_probability: float
-    confidence: float | None = None
+    log_probability: float  # mean over its tokens (words, or byte pairs), natural logarithm
+    confidence: float | None = None  # that it is right, in [0, 1]; None if not calibrated
 
 
 class Alternative(NamedTuple):
-    """A caption that the search found, but ranked below the best.
-
-    Attributes
-    ----------
-    text : str
-    log_probability : float
-        Of the whole caption, natural logarithm.
-    """
+    """A caption that the search found, but ranked below the best."""
 
     text: str
-    log_probability: float
+    log_probability: float  # of the whole caption, natural logarithm
 
 
 class Caption(NamedTuple):
@@ -104,10 +88,8 @@ class Captioner:
 
     Parameters
     ----------
-    config : Config
-    encoder : Encoder
-    model : CaptionModel
-    tokenizer : Tokenizer or BytePairTokenizer
+    config, encoder, model, tokenizer : object
+        Which fit together, as those of a bundle do.
     about : dict, optional
         JSON values that are kept in the bundle: metrics, data, training.
     trained_on : TrainedOn, optional
@@ -134,12 +116,7 @@ class Captioner:
 
     @classmethod
     def load(cls, name: str | Path) -> Captioner:
-        """Load a bundle.
-
-        Parameters
-        ----------
-        name : str or Path
-            A bundle's folder, or the name of a shipped one.
+        """Load a bundle from its folder, or a shipped one by its name.
 
         Raises
         ------
@@ -198,10 +175,6 @@ class Captioner:
             1 is greedy; the bundle's own choice when absent.
         sampling : Sampling, optional
             Draw the words at random instead of searching for likely ones.
-
-        Returns
-        -------
-        list of Caption
 
         Raises
         ------

@@ -27,31 +27,16 @@ Search = Callable[[Features], SearchResult]
 
 
 class SearchSettings(NamedTuple):
-    """Everything about a search that its compiled function holds fixed.
-
-    Attributes
-    ----------
-    rules : Rules
-    beam_size : int
-        1 is greedy search, or sampling where ``sampling`` is given.
-    length_penalty : float
-        Of a beam search.
-    sampling : Sampling or None
-    """
+    """Everything about a search that its compiled function holds fixed."""
 
     rules: Rules
-    beam_size: int = 1
-    length_penalty: float = 0.0
+    beam_size: int = 1  # 1 is greedy search, or sampling where `sampling` is given
+    length_penalty: float = 0.0  # of a beam search
     sampling: Sampling | None = None
 
 
 class CompiledSearch:
-    """Compiles the searches of one model and keeps them.
-
-    Parameters
-    ----------
-    model : CaptionModel
-    """
+    """Compiles the searches of one model and keeps them."""
 
     def __init__(self, model: CaptionModel) -> None:
         self.model = model
@@ -61,20 +46,8 @@ class CompiledSearch:
     def prepare(self, settings: SearchSettings) -> Search:
         """Return a function that captions one batch after another.
 
-        Parameters
-        ----------
-        settings : SearchSettings
-
-        Returns
-        -------
-        callable
-            Takes `Features` of at most ``BATCH_SIZES[-1]`` studies as arrays; returns a
-            `SearchResult` of arrays.
-
-        Raises
-        ------
-        ConfigError
-            The beam size or the sampling has a value that cannot work.
+        It takes `Features` of at most ``BATCH_SIZES[-1]`` studies as arrays, and returns a
+        `SearchResult` of arrays. Settings that cannot work raise `ConfigError`.
         """
         _check(settings)
         sampling = settings.sampling

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.errors import ConfigError, MissingExtraError
-
-if TYPE_CHECKING:
-    from xray_captioning.serving.server import Server
-    from xray_captioning.serving.settings import Settings
+from xray_captioning.errors import ConfigError, require
 
 _LOOPBACK = ("127.", "localhost", "::1")
 
@@ -57,21 +52,19 @@ def serve(
     folder = find_bundle(bundle)
     read_bundle(folder, "captioner")
     settings = replace(Settings(), token=find_token(token_file)).replace(limits)
-    sock = _bound(host, port)
-    server = _server(folder, sock, settings)
-    _say(sock, host, settings)
+    sock = _bound(host, port)  # before the model is loaded, so that a wrong address is told at once
+    from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.serving.api import create_app
+    from xray_captioning.serving.server import Server
+
+    server = Server(create_app(Captioner.load(folder), settings), sock, settings)
+    _say(sock, host, protected=settings.token is not None)
     server.run()
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    # Before the model is loaded, so that a wrong address is told at once.
-    try:
-        import flask  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "the API needs Flask and uvicorn: pip install 'xray-captioning[serve]'"
-        ) from error
+    for package in ("flask", "uvicorn"):
+        require(package, "the API", "serve")
     sock = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -88,18 +81,10 @@ def _bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _server(folder: Path, sock: socket.socket, settings: Settings) -> Server:
-    from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.serving.api import create_app
-    from xray_captioning.serving.server import Server
-
-    return Server(create_app(Captioner.load(folder), settings), sock, settings)
-
-
-def _say(sock: socket.socket, host: str, settings: Settings) -> None:
+def _say(sock: socket.socket, host: str, protected: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"listening on http://{shown}:{sock.getsockname()[1]} (Ctrl-C ends it)")
-    if not host.startswith(_LOOPBACK) and settings.token is None:
+    if not host.startswith(_LOOPBACK) and not protected:
         click.echo(
             "note: whoever reaches this address can use it; give --token-file, and a proxy that "
             "speaks TLS, see docs/serving.md",

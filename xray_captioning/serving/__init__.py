@@ -7,21 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from xray_captioning.serving.settings import Settings
+
 if TYPE_CHECKING:
     from xray_captioning.serving.api import create_app
-    from xray_captioning.serving.settings import Settings
 
 __all__ = ["Settings", "create_app"]
 
 
 def __getattr__(name: str) -> Any:
-    # When they are used: the app does without Flask.
-    if name == "create_app":
+    if name == "create_app":  # imported when it is used: the app does without Flask
         from xray_captioning.serving.api import create_app
 
         return create_app
-    if name == "Settings":
-        from xray_captioning.serving.settings import Settings
-
-        return Settings
     raise AttributeError(f"module 'xray_captioning.serving' has no attribute {name!r}")

@@ -37,15 +37,9 @@ class Sentence(_Part):
         float, Meta(le=0, description="Mean over the sentence's tokens, natural logarithm.")
     ]
     confidence: Annotated[
-        Share | None,
-        Meta(
-            description="Calibrated probability that the sentence is right; null where the model "
-            "is not calibrated."
-        ),
+        Share | None, Meta(description="Probability that it is right; null if not calibrated.")
     ]
-    hedged: Annotated[
-        bool, Meta(description="Whether 'not confident' stands in place of the sentence.")
-    ]
+    hedged: Annotated[bool, Meta(description="Whether 'not confident' stands in its place.")]
 
 
 class Findings(_Part):
@@ -53,9 +47,7 @@ class Findings(_Part):
 
     probabilities: Annotated[
         dict[str, Share] | None,
-        Meta(
-            description="What the encoder's classifier says of the images; null where it has none."
-        ),
+        Meta(description="What the encoder's classifier says of the images; null if it has none."),
     ]
     labels: Annotated[
         dict[str, Label],
@@ -79,24 +71,18 @@ class Study(_Part):
     findings: Findings
     alternatives: Annotated[
         list[Alternative],
-        Meta(
-            description="Captions that the search ranked lower, best first; as many as were asked "
-            "for, or fewer where the search found fewer."
-        ),
+        Meta(description="Captions ranked lower, best first; at most as many as asked for."),
     ]
     novelty: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(
             description="How unlike the training images the study's are; above 1 further than 99 % "
-            "of validation studies; null where the model is not calibrated."
+            "of validation studies; null if not calibrated."
         ),
     ]
     unfamiliar: Annotated[
         bool | None,
-        Meta(
-            description="Whether novelty is above 1: these may be no chest X-rays such as the "
-            "model knows."
-        ),
+        Meta(description="Whether novelty is above 1: the model may know no images like these."),
     ]
 
 
@@ -146,9 +132,7 @@ class Model(_Part):
     encoder: str
     decoder: str
     image: Image
-    findings: Annotated[
-        list[str], Meta(description="Those that the encoder's classifier distinguishes.")
-    ]
+    findings: Annotated[list[str], Meta(description="What the encoder's classifier tells apart.")]
     beam_size: Annotated[int, Meta(ge=1, description="Used where a request names none.")]
     calibrated: bool
     limits: Limits

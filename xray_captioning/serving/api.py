@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import flask
 import msgspec
-from werkzeug.exceptions import HTTPException
+from werkzeug import Response
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
@@ -29,7 +30,7 @@ from xray_captioning.serving.answers import (
 )
 from xray_captioning.serving.batching import BusyError
 from xray_captioning.serving.engine import Engine
-from xray_captioning.serving.problems import ProblemError, log, problem_document, request_id, trace
+from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
 
@@ -70,17 +71,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.
     """Return the API over a captioner.
 
     It starts a thread that owns the model and compiles it; ``/readyz`` says when that is done. So
-    it must be made in the very process that answers, after any fork.
-
-    Parameters
-    ----------
-    captioner : Captioner
-    settings : Settings, optional
-
-    Returns
-    -------
-    flask.Flask
-        Its ``extensions["captions"]`` is the `Engine`.
+    it must be made in the very process that answers, after any fork. ``extensions["captions"]`` of
+    what is returned is the `Engine`.
     """
     settings = settings or Settings()
     app = _App("xray_captioning.serving", static_folder=None)
@@ -200,13 +192,7 @@ def _begin(settings: Settings) -> None:
 
 
 def check_token(path: str, authorization: str, settings: Settings) -> None:
-    """Refuse a request whose header Authorization (RFC 6750) lacks the token that its path needs.
-
-    Raises
-    ------
-    ProblemError
-        The token is missing or wrong.
-    """
+    """Refuse a request whose header Authorization (RFC 6750) lacks the token its path needs."""
     if settings.token is None or not is_protected(path):
         return
     kind, _, given = authorization.partition(" ")
@@ -214,17 +200,14 @@ def check_token(path: str, authorization: str, settings: Settings) -> None:
         raise ProblemError(401, "show the token: Authorization: Bearer TOKEN")
 
 
-def _problem(error: Exception) -> flask.Response:
+def _problem(error: Exception) -> Response:
     """Turn whatever was raised into a problem document."""
     problem = _as_problem(error)
     if problem.status == 500:
         log("error", request_id=flask.g.request_id, **trace(error))
-    text, headers = problem_document(problem, flask.g.request_id)
-    response = flask.Response(text, status=int(problem.status), headers=headers)
-    if isinstance(error, HTTPException):
-        response.headers.extend(
-            (name, value) for name, value in error.get_headers() if name == "Allow"
-        )
+    response = problem_response(problem, flask.g.request_id)
+    if isinstance(error, MethodNotAllowed):
+        response.allow.update(error.valid_methods or ())
     return response
 
 

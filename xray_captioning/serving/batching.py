@@ -17,18 +17,11 @@ class BusyError(Exception):
 
 
 class Result(NamedTuple):
-    """The value computed for an item, and how long that took.
-
-    Attributes
-    ----------
-    value : object
-    waited, took : float
-        Seconds until the item's batch began, and seconds that the batch took.
-    """
+    """The value computed for an item, and how long that took."""
 
     value: Any
-    waited: float
-    took: float
+    waited: float  # seconds until the item's batch began
+    took: float  # seconds that the batch took
 
 
 @dataclass(eq=False)
@@ -40,13 +33,7 @@ class _Job:
 
 
 class Capacity:
-    """Counts work against a limit.
-
-    Parameters
-    ----------
-    limit : int
-        Largest amount of work at a time.
-    """
+    """Counts work against a limit of work at a time."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
@@ -54,13 +41,7 @@ class Capacity:
 
     @contextmanager
     def taken(self, count: int) -> Iterator[None]:
-        """Count an amount of work for as long as the block runs.
-
-        Raises
-        ------
-        BusyError
-            It would go beyond the limit.
-        """
+        """Count an amount of work for as long as the block runs, or raise `BusyError`."""
         with self._lock:
             if self.used + count > self.limit:
                 raise BusyError
@@ -76,27 +57,16 @@ class Batcher:
     """Collects items of many threads into batches and computes those in one thread.
 
     A batch begins when it is full or its first item has waited long enough. A batch holds items of
-    one key only: that of the oldest item, so that no item waits for ever.
-
-    Parameters
-    ----------
-    run : callable
-        Takes a key and a list of items, returns their values in order. An exception it raises
-        reaches the threads that wait for one of these items, and no others.
-    size : int
-        Largest number of items in a batch.
-    patience : float
-        Seconds that the first item of a batch waits for others.
-    prepare : callable
-        Called first, in the same thread.
+    one key only: that of the oldest item, so that no item waits for ever. An exception that ``run``
+    raises reaches the threads that wait for one of its items, and no others.
     """
 
     def __init__(
         self,
-        run: Callable[[Any, list[Any]], Sequence[Any]],
-        size: int,
-        patience: float,
-        prepare: Callable[[], None] = lambda: None,
+        run: Callable[[Any, list[Any]], Sequence[Any]],  # key and items to their values, in order
+        size: int,  # largest number of items in a batch
+        patience: float,  # seconds that the first item of a batch waits for others
+        prepare: Callable[[], None] = lambda: None,  # called first, in the same thread
     ) -> None:
         self._run, self._size, self._patience = run, size, patience
         self._prepare = prepare
@@ -109,17 +79,8 @@ class Batcher:
     def compute(self, key: Any, items: Sequence[Any], deadline: float) -> list[Result]:
         """Compute items, together with those of other threads.
 
-        Parameters
-        ----------
-        key : hashable
-        items : sequence
-        deadline : float
-            When to give up, on the clock of `time.monotonic`. Items not begun by then never are.
-
-        Raises
-        ------
-        BusyError
-            It was not done by the deadline, or the batcher is closed.
+        Raises `BusyError` if they are not done by the deadline, on the clock of `time.monotonic`,
+        or the batcher is closed. Items not begun by then never are.
         """
         jobs = [_Job(key, item, Future(), time.monotonic()) for item in items]
         with self._changed:

@@ -22,44 +22,20 @@ COMPILED = 10  # beam sizes that are compiled before requests are taken
 
 
 class Prediction(NamedTuple):
-    """What the model predicts for one study.
-
-    Attributes
-    ----------
-    caption : Caption
-    probabilities : dict or None
-        Of the findings that the encoder classifies, each in [0, 1]; None where it classifies none.
-    """
+    """What the model predicts for one study."""
 
     caption: Caption
-    probabilities: dict[str, float] | None
+    probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
 
 
 class Engine:
-    """A captioner that many threads use at once.
-
-    Parameters
-    ----------
-    captioner : Captioner
-    settings : Settings
-
-    Attributes
-    ----------
-    ready : bool
-        Whether the model has been compiled and requests are accepted.
-    draining : bool
-        Set when the server stops: no more requests are accepted.
-    failed : bool
-        Whether the model could not be run at all, so that it will never be ready.
-    capacity : Capacity
-        Counts the studies in work.
-    metrics : Metrics
-    """
+    """A captioner that many threads use at once."""
 
     def __init__(self, captioner: Captioner, settings: Settings) -> None:
         self.captioner, self.settings = captioner, settings
-        self.draining = self.failed = False
-        self.capacity = Capacity(settings.queue)
+        self.draining = False  # set when the server stops: no more requests are accepted
+        self.failed = False  # the model could not be run at all and will never be ready
+        self.capacity = Capacity(settings.queue)  # counts the studies in work
         self.metrics = Metrics(lambda: self.capacity.used, lambda: self.ready)
         # A large image takes much memory while it is decoded, and more threads than cores no time.
         self._decoders = threading.BoundedSemaphore(_cores())
@@ -70,7 +46,7 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are accepted."""
+        """Whether the model has been compiled and requests are accepted."""
         return self._warm.is_set() and not self.draining
 
     def wait(self, seconds: float) -> bool:
@@ -80,22 +56,9 @@ class Engine:
     def decode(self, files: Sequence[bytes], name: str, deadline: float) -> list[Pixels]:
         """Return the pixels of a study's images, frontal first where DICOM files say which is.
 
-        Parameters
-        ----------
-        files : sequence of bytes
-        name : str
-            What messages say before "image 1".
-        deadline : float
-            On the clock of `time.monotonic`.
-
-        Raises
-        ------
-        BusyError
-            No decoder was free by the deadline.
-        ImageError
-            A file is no image that can be used.
-        MissingExtraError
-            A file is DICOM and pydicom is not installed.
+        Messages say ``name`` before "image 1". Raises `BusyError` if no decoder is free by the
+        deadline, on the clock of `time.monotonic`; `ImageError`; and `MissingExtraError` for DICOM
+        without pydicom.
         """
         image, most = self.captioner.config.image, self.settings.megapixels * 1e6
         pixels = {}
@@ -114,13 +77,7 @@ class Engine:
     def predict(
         self, studies: Sequence[list[Pixels]], beam_size: int | None, deadline: float
     ) -> list[Result]:
-        """Return a `Prediction` of each study, as the value of a `Result`.
-
-        Raises
-        ------
-        BusyError
-            It was not computed by the deadline, or the engine is closed.
-        """
+        """Return a `Prediction` of each study, as the value of a `Result`; `compute` says more."""
         beam_size = beam_size or self.captioner.config.decoding.beam_size
         return self._batcher.compute(beam_size, studies, deadline)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -15,42 +16,23 @@ class Metrics:
     """What the API measures of itself, in a registry of its own.
 
     Labels are routes and statuses, never a path that a client sent, so memory is bounded.
-
-    Parameters
-    ----------
-    in_work : callable
-        Returns how many studies wait or are computed.
-    ready : callable
-        Returns whether requests are accepted.
+    ``in_work`` returns how many studies wait or are computed, ``ready`` whether requests are
+    accepted.
     """
 
     def __init__(self, in_work: Callable[[], int], ready: Callable[[], bool]) -> None:
-        self._registry = own = CollectorRegistry()
-        named = "xray_captioning_{}".format
-        self.requests = Counter(
-            named("requests"),
-            "Requests answered, by route and status.",
-            ["route", "status"],
-            registry=own,
-        )
-        self.studies = Counter(named("studies"), "Studies captioned.", registry=own)
-        self.seconds = Histogram(
-            named("caption_seconds"),
-            "Time from a request for captions to its answer.",
-            buckets=SECONDS,
-            registry=own,
-        )
-        self.batches = Histogram(
-            named("batch_studies"),
-            "Studies in a batch of the model.",
-            buckets=STUDIES,
-            registry=own,
-        )
-        waiting = Gauge(
-            named("studies_in_work"), "Studies that wait or are computed.", registry=own
-        )
+        self._registry = CollectorRegistry()
+        own: dict[str, Any] = {"namespace": "xray_captioning", "registry": self._registry}
+        answered = "Requests answered, by route and status."
+        self.requests = Counter("requests", answered, ["route", "status"], **own)
+        self.studies = Counter("studies", "Studies captioned.", **own)
+        took = "Time from a request for captions to its answer."
+        self.seconds = Histogram("caption_seconds", took, buckets=SECONDS, **own)
+        together = "Studies in a batch of the model."
+        self.batches = Histogram("batch_studies", together, buckets=STUDIES, **own)
+        waiting = Gauge("studies_in_work", "Studies that wait or are computed.", **own)
         waiting.set_function(in_work)
-        Gauge(named("ready"), "Whether requests are accepted.", registry=own).set_function(ready)
+        Gauge("ready", "Whether requests are accepted.", **own).set_function(ready)
 
     def text(self) -> bytes:
         """Return all values in Prometheus' text format, without the times of creation."""

@@ -10,16 +10,15 @@ from __future__ import annotations
 import json
 import re
 import sys
-import time
 import traceback
 import uuid
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
+from werkzeug import Response
 
-CONTENT_TYPE = "application/problem+json"
-RETRY_AFTER = "1"  # seconds; a full queue is worked off in about that time
 REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
 
 
@@ -34,14 +33,10 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProblemError(Exception):
-    """A request that is refused.
+    """A request that is refused with an HTTP status.
 
-    Parameters
-    ----------
-    status : int
-        An HTTP status.
-    detail : str
-        One line for whoever sent it: what is wrong and what to do. It quotes nothing that was sent.
+    The detail is one line for whoever sent it: what is wrong and what to do. It quotes nothing that
+    was sent.
     """
 
     def __init__(self, status: int, detail: str) -> None:
@@ -49,16 +44,17 @@ class ProblemError(Exception):
         self.status, self.detail = HTTPStatus(status), detail
 
 
-def problem_document(problem: ProblemError, request_id: str) -> tuple[bytes, dict[str, str]]:
-    """Return a problem's JSON and the headers that go with it."""
+def problem_response(problem: ProblemError, request_id: str) -> Response:
+    """Return a problem as it is sent."""
     status = problem.status
     document = Problem("about:blank", status.phrase, int(status), problem.detail, request_id)
-    headers = {"Content-Type": CONTENT_TYPE, "X-Request-ID": request_id}
+    headers = {"X-Request-ID": request_id}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = RETRY_AFTER
+        headers["Retry-After"] = "1"  # seconds; a full queue is worked off in about that time
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return msgspec.json.encode(document) + b"\n", headers
+    text = msgspec.json.encode(document) + b"\n"
+    return Response(text, int(status), headers, content_type="application/problem+json")
 
 
 def request_id(given: str | None) -> str:
@@ -71,11 +67,10 @@ def request_id(given: str | None) -> str:
 def log(event: str, **values: Any) -> None:
     """Write an event to standard error as one line of JSON.
 
-    Callers pass numbers and words of the program only. Of what a client sent nothing is logged but
+    Values are numbers and words of the program only. Of what a client sent nothing is logged but
     the identifier it chose for its request.
     """
-    now = time.time()
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+    stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     sys.stderr.write(json.dumps({"time": stamp, "event": event, **values}) + "\n")
     sys.stderr.flush()
 

@@ -32,13 +32,7 @@ from werkzeug import Response
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.serving.api import DETAILS, HEADERS, check_token
 from xray_captioning.serving.engine import Engine
-from xray_captioning.serving.problems import (
-    ProblemError,
-    log,
-    problem_document,
-    request_id,
-    trace,
-)
+from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings
 
 HEADER = 1 << 16  # bytes of the largest header
@@ -48,15 +42,7 @@ LINGER = 2.0  # seconds in which a client may go on sending after its last answe
 
 
 class Gateway:
-    """The Flask application as an ASGI application that receives bodies within limits.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        As `create_app` returns it.
-    settings : Settings
-        Those of the application.
-    """
+    """What `create_app` returns, as an ASGI application that receives bodies within limits."""
 
     def __init__(self, app: flask.Flask, settings: Settings) -> None:
         self.engine: Engine = app.extensions["captions"]
@@ -88,8 +74,9 @@ class Gateway:
         identity, status = request_id(None), int(error.status)
         self.engine.metrics.requests.labels("none", str(status)).inc()
         log("request", request_id=identity, method="-", route="none", status=status)
-        text, headers = problem_document(error, identity)
-        return Response(text, status, {**HEADERS, **headers, "Connection": "close"})
+        response = problem_response(error, identity)
+        response.headers.extend({**HEADERS, "Connection": "close"})
+        return response
 
     def _admit(self, scope: Any) -> None:
         """Refuse what can be refused before the body is received."""
@@ -239,17 +226,7 @@ class _Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """The API on a bound socket.
-
-    Parameters
-    ----------
-    app : flask.Flask
-        As `create_app` returns it.
-    sock : socket.socket
-        Bound, and not listening yet.
-    settings : Settings
-        Those of the application.
-    """
+    """What `create_app` returns, on a socket that is bound and not listening yet."""
 
     def __init__(self, app: flask.Flask, sock: socket.socket, settings: Settings) -> None:
         self._gateway, self._sock = Gateway(app, settings), sock
@@ -277,10 +254,7 @@ class Server(uvicorn.Server):
     def run(self, sockets: Any = None) -> None:
         """Answer requests until `stop` is called, then finish those that have come whole.
 
-        Raises
-        ------
-        XrayCaptioningError
-            The model cannot be run.
+        Raises an error if the model cannot be run.
         """
         super().run([self._sock])
         self._gateway.threads.shutdown(wait=False, cancel_futures=True)

@@ -19,32 +19,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,512}")  # RFC 6750, section 2.1
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits of the API, which hold whatever a client sends.
-
-    Attributes
-    ----------
-    body_megabytes : int
-        Largest body of a request, in MiB.
-    megapixels : int
-        Most pixels of an image, in millions; the largest radiographs have about 20.
-    studies : int
-        Most studies of a request.
-    beam : int
-        Largest beam size.
-    seconds : int
-        Longest a request may take, and longest a client may take to send it.
-    batch : int
-        Most studies the model sees at a time; 1 is no batching.
-    milliseconds : int
-        How long a study waits for others to be batched with.
-    queue : int
-        Most studies in work, those that wait included; one more is answered with 503.
-    connections : int
-        Most connections at a time.
-    upload_megabytes : int
-        Most bytes of requests held at a time, in MiB.
-    token : str, optional
-        What a client must send as ``Authorization: Bearer``.
+    """Limits of the API, which hold whatever a client sends; docs/serving.md explains them.
 
     Raises
     ------
@@ -53,17 +28,17 @@ class Settings:
         characters than RFC 6750 allows or is too short.
     """
 
-    body_megabytes: int = 32
-    megapixels: int = 32
-    studies: int = 8
-    beam: int = 5
-    seconds: int = 30
-    batch: int = 16
-    milliseconds: int = 4
-    queue: int = 64
+    body_megabytes: int = 32  # MiB of a request's body
+    megapixels: int = 32  # of an image; the largest radiographs have about 20
+    studies: int = 8  # of a request
+    beam: int = 5  # largest beam size
+    seconds: int = 30  # that a request may take, and that a client may take to send it
+    batch: int = 16  # studies that the model sees at a time; 1 is no batching
+    milliseconds: int = 4  # that a study waits for others to be batched with
+    queue: int = 64  # studies in work, those that wait included; one more is answered with 503
     connections: int = 512
-    upload_megabytes: int = 512
-    token: str | None = dataclasses.field(default=None, repr=False)
+    upload_megabytes: int = 512  # MiB of all bodies held at a time
+    token: str | None = dataclasses.field(default=None, repr=False)  # that a client must show
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -93,13 +68,7 @@ class Settings:
         return self.queue + 8
 
     def replace(self, assignments: Iterable[str]) -> Settings:
-        """Return a copy with fields changed, such as ``["batch=1", "queue=32"]``.
-
-        Raises
-        ------
-        ConfigError
-            There is no such field, or its value cannot be.
-        """
+        """Return a copy with limits changed, such as by ``["batch=1", "queue=32"]``."""
         changes = dict(parse_assignment(text) for text in assignments)
         names = [field.name for field in dataclasses.fields(self) if field.name != "token"]
         for name in changes:
@@ -114,13 +83,7 @@ def is_protected(path: str) -> bool:
 
 
 def find_token(file: Path | None) -> str | None:
-    """Return the token a file holds, or else the environment variable, or None.
-
-    Raises
-    ------
-    ConfigError
-        The file is not UTF-8.
-    """
+    """Return the token a file holds, or else the environment variable; a binary file is refused."""
     if file is None:
         return os.environ.get(TOKEN_VARIABLE) or None
     try:

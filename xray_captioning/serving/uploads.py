@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from flask import Request
@@ -12,8 +11,10 @@ from flask import Request
 from xray_captioning.serving.problems import ProblemError
 from xray_captioning.serving.settings import Settings
 
-_WHOLE = re.compile(r"[0-9]{1,4}")
-_DECIMAL = re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}")
+_WRITTEN = {
+    int: re.compile(r"[0-9]{1,4}"),
+    float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}"),
+}
 
 
 class MemoryRequest(Request):
@@ -27,24 +28,12 @@ class MemoryRequest(Request):
 
 
 class Upload(NamedTuple):
-    """What a request for captions holds.
+    """What a request for captions holds."""
 
-    Attributes
-    ----------
-    studies : list of list of bytes
-        The files of each study.
-    beam_size : int or None
-        None is the bundle's own.
-    alternatives : int
-        Largest number to answer with.
-    threshold : float or None
-        Confidence below which a sentence is withheld.
-    """
-
-    studies: list[list[bytes]]
-    beam_size: int | None
-    alternatives: int
-    threshold: float | None
+    studies: list[list[bytes]]  # the files of each study
+    beam_size: int | None  # None is the bundle's own
+    alternatives: int  # to answer with, at most
+    threshold: float | None  # confidence below which a sentence is withheld, in [0, 1]
 
 
 def study_fields(settings: Settings) -> list[str]:
@@ -53,29 +42,18 @@ def study_fields(settings: Settings) -> list[str]:
 
 
 def read_upload(request: Request, settings: Settings, views: int, calibrated: bool) -> Upload:
-    """Return what a request for captions holds.
+    """Return what a request holds.
 
-    Parameters
-    ----------
-    request : flask.Request
-    settings : Settings
-    views : int
-        Most images of a study.
-    calibrated : bool
-        Whether a threshold can be used.
-
-    Raises
-    ------
-    ProblemError
-        It is not a form, or a field is missing, unknown or out of range.
+    `ProblemError` refuses what is no form, a study of more views, a field that is missing, unknown
+    or out of range, and a threshold where the model is not calibrated.
     """
     if request.mimetype != "multipart/form-data":
         raise ProblemError(415, "send multipart/form-data with the files in the field images")
     _check_names(request, settings)
     studies = _studies(request, settings, views)
-    beam_size = _field(request, "beam_size", _WHOLE, int, 1, settings.beam)
-    alternatives = _field(request, "alternatives", _WHOLE, int, 0, settings.beam - 1) or 0
-    threshold = _field(request, "threshold", _DECIMAL, float, 0, 1)
+    beam_size = _field(request, "beam_size", int, 1, settings.beam)
+    alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
+    threshold = _field(request, "threshold", float, 0, 1)
     if threshold is not None and not calibrated:
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
@@ -87,9 +65,8 @@ def _check_names(request: Request, settings: Settings) -> None:
     known = study_fields(settings)
     if request.args:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
-    if set(request.form) - {"beam_size", "alternatives", "threshold"} or set(request.files) - set(
-        known
-    ):
+    numbers = {"beam_size", "alternatives", "threshold"}
+    if not (request.form.keys() <= numbers and request.files.keys() <= set(known)):
         raise ProblemError(
             400,
             "a field is not known, or no file; files are "
@@ -115,18 +92,12 @@ def _studies(request: Request, settings: Settings, views: int) -> list[list[byte
     return [[cast(io.BytesIO, file.stream).getvalue() for file in files] for files in given]
 
 
-def _field(
-    request: Request,
-    name: str,
-    pattern: re.Pattern[str],
-    number: Callable[[str], Any],
-    least: int,
-    most: int,
-) -> Any:
+def _field(request: Request, name: str, kind: type, least: int, most: int) -> Any:
     values = request.form.getlist(name)
     if not values:
         return None
-    if len(values) == 1 and pattern.fullmatch(values[0]) and least <= number(values[0]) <= most:
-        return number(values[0])
-    kind = "whole number" if number is int else "number"
-    raise ProblemError(422, f"{name} must be one {kind} from {least} to {most}")
+    valid = len(values) == 1 and _WRITTEN[kind].fullmatch(values[0])
+    if valid and least <= kind(values[0]) <= most:
+        return kind(values[0])
+    said = "whole number" if kind is int else "number"
+    raise ProblemError(422, f"{name} must be one {said} from {least} to {most}")
