@@ -23,6 +23,7 @@ from xray_captioning.data.features import ArrayCache
 from xray_captioning.data.images import read_images
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
+from xray_captioning.data.studies import with_images
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_write, read_json
 
@@ -117,9 +118,9 @@ class TrainedOn:
             return shared if self.data == data_digest(studies) else []
         alike = sum(digest in self.reports for digest in _report_digests(rows))
         found = set(shared if 2 * alike >= len(shared) else [])
-        present = [list(filter(os.path.isfile, images)) for images in rows["images"]]
-        digests = image_digests([path for images in present for path in images], cache)
-        for name, images in zip(rows["study_id"], present):
+        present = with_images(rows)
+        digests = image_digests(present["images"].explode(), cache)
+        for name, images in zip(present["study_id"], present["images"]):
             if any(digests[path] in self.images for path in images):
                 found.add(name)
         return sorted(found)
@@ -130,13 +131,12 @@ def record_training(
 ) -> TrainedOn:
     """Return what a model that is trained on a split of these studies keeps of them."""
     rows = studies[studies["study_id"].isin(split.train)]
-    paths = [path for images in rows["images"] for path in images if os.path.isfile(path)]
     return TrainedOn(
         split,
         data_digest(studies),
         frozenset(map(_digest, rows["study_id"])),
         frozenset(_report_digests(rows)),
-        frozenset(image_digests(paths, cache).values()),
+        frozenset(image_digests(with_images(rows)["images"].explode(), cache).values()),
     )
 
 

@@ -85,7 +85,7 @@ def with_images(studies: pd.DataFrame) -> pd.DataFrame:
             [item for item, there in zip(items, flags, strict=True) if there]
             for items, flags in zip(studies[column], present, strict=True)
         ]
-    return kept[[any(flags) for flags in present]].reset_index(drop=True)
+    return kept.loc[[any(flags) for flags in present]].reset_index(drop=True)
 
 
 def summarise(studies: pd.DataFrame) -> dict[str, Any]:
