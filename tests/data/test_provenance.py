@@ -98,7 +98,8 @@ def test_other_studies_with_the_same_ids_are_not(record, cache, tmp_path):
 
 
 def test_a_study_without_images_is_recognised_by_its_report(studies, split, record, cache):
-    bare = studies.assign(**{name: [[] for _ in range(len(studies))] for name in ("images", "views")})
+    nothing = [[] for _ in range(len(studies))]
+    bare = studies.assign(images=nothing, views=nothing)
     assert record.recognised(bare, split.train, cache) == list(split.train)
 
 

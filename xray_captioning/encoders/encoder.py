@@ -215,8 +215,8 @@ def pooled_evidence(logits: Any, mask: Any) -> Any:
 class FindingModel(keras.Model):
     """An encoder in training: images and mask in, finding logits out."""
 
-    def __init__(self, encoder: Encoder, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
         self.encoder = encoder
         self.built = True
 

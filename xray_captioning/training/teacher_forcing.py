@@ -31,9 +31,8 @@ class TeacherForcing(keras.Model):
         options: CaptionTrainingConfig,
         encoder: Encoder | None = None,
         findings: int = 0,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__()
         self.captions, self.options, self.encoder = captions, options, encoder
         self.seeds = keras.random.SeedGenerator(options.seed)
         self.share = self.add_weight(
