@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.errors import MissingExtraError
+from xray_captioning.errors import require
 
 layers = keras.layers
 
@@ -82,7 +82,7 @@ def vit(size: int, published: bool) -> Any:
     """Build ViT-B/16, with the weights that keras-hub publishes or random ones."""
     if not published:
         return vision_transformer(size, WIDTH, BLOCKS, HEADS)
-    hub = keras_hub("to load the published weights of vit")
+    hub = require("keras_hub", "the published weights of vit", "hub")
     trained = hub.models.ViTBackbone.from_preset(VIT_PRESET)
     model = vision_transformer(size, WIDTH, BLOCKS, HEADS)
     copy_vit(trained, model)
@@ -119,7 +119,7 @@ def clip(size: int, published: bool) -> Any:
     ----------
     .. [1] Radford et al., Learning Transferable Visual Models, arXiv:2103.00020.
     """
-    hub = keras_hub("to build the encoder clip, new or saved")
+    hub = require("keras_hub", "the encoder clip, new or saved", "hub")
     if published:
         trained = hub.models.CLIPBackbone.from_preset(CLIP_PRESET).vision_encoder
     tower = hub.models.CLIPVisionEncoder(
@@ -166,20 +166,3 @@ def resized_positions(positions: Any, grid: tuple[int, int]) -> Any:
     square = ops.reshape(positions[1:], (side, side, width))
     square = ops.image.resize(square, grid, interpolation="bilinear", data_format="channels_last")
     return ops.concatenate([positions[:1], ops.reshape(square, (-1, width))], axis=0)
-
-
-def keras_hub(purpose: str) -> Any:
-    """Return the module keras_hub.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed; the message names what it is needed for.
-    """
-    try:
-        import keras_hub
-    except ImportError as error:
-        raise MissingExtraError(
-            f"keras-hub is needed {purpose}: pip install 'xray-captioning[hub]'"
-        ) from error
-    return keras_hub

@@ -72,9 +72,7 @@ def case_cards(
             "score": float(scores[row]),
             "report": _cut(results.reports[row]),
             "text": _cut(system.texts[row]),
-            "images": [
-                uri for uri in map(thumbnail, images.get(results.studies[row], ())[:2]) if uri
-            ],
+            "images": _thumbnails(images.get(results.studies[row], ())),
             **_findings(counts[row]),
         }
         for kind, rows in zip(("best", "median", "worst"), groups)
@@ -82,8 +80,6 @@ def case_cards(
     ]
 
 
-<<<<<<< HEAD
-=======
 def _thumbnails(paths: Sequence[str]) -> list[str]:
     """Return small copies of the first two images that can be read, as data URIs."""
     found = []
@@ -93,7 +89,6 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
     return found
 
 
->>>>>>> f8f4cf7 (Training, encoders, pictures, notebooks: docstrings say once what signatures do not; small modules join their neighbours)
 def _findings(counts: Labels) -> dict[str, list[str]]:
     named = ("common", "added", "missed")
     columns = (np.flatnonzero(counts[:, k] * PROPER) for k in range(3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xray_captioning.data.provenance import describe_data, is_phantom
 from xray_captioning.data.sources.kaggle import TABLES
 from xray_captioning.data.studies import with_images
-from xray_captioning.errors import DataError, MissingExtraError
+from xray_captioning.errors import DataError, require
 from xray_captioning.phantom.dataset import write_phantoms
 
 if TYPE_CHECKING:
@@ -165,12 +164,7 @@ def _kaggle_folder(root: Path) -> Path | None:
 
 
 def _download() -> Path:
-    try:
-        kagglehub: Any = importlib.import_module("kagglehub")
-    except ImportError as error:
-        raise MissingExtraError(
-            "downloading the data set needs kagglehub; pip install 'xray-captioning[notebooks]'"
-        ) from error
+    kagglehub = require("kagglehub", "downloading the data set", "notebooks")
     folder = Path(kagglehub.dataset_download(KAGGLE_DATASET))
     found = _kaggle_folder(folder)
     if found is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from xray_captioning.data.images import opencv
-from xray_captioning.errors import DataError, MissingExtraError
+from xray_captioning.errors import DataError, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,20 +44,14 @@ def write_dicom(image: str, out: str | Path, view: str = "PA") -> Path:
 
     The view position is PA, AP or LL.
     """
-    try:
-        from pydicom import Dataset, dcmwrite
-        from pydicom.uid import DigitalXRayImageStorageForPresentation, generate_uid
-    except ImportError as error:
-        raise MissingExtraError(
-            "writing DICOM needs pydicom; pip install 'xray-captioning[dicom]'"
-        ) from error
-    dataset: Any = Dataset()
-    dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
-    dataset.SOPInstanceUID = generate_uid()
+    pydicom = require("pydicom", "writing DICOM files", "dicom")
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
     dataset.Modality, dataset.ViewPosition = "DX", view
     pixels = opencv().imread(image, opencv().IMREAD_GRAYSCALE)
     dataset.set_pixel_data(pixels, "MONOCHROME2", 8)
-    dcmwrite(out, dataset, enforce_file_format=True)
+    pydicom.dcmwrite(out, dataset, enforce_file_format=True)
     return Path(out)
 
 
