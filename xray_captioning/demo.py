@@ -20,22 +20,10 @@ STUDIES = 1820  # 200 of them to test on
 
 
 def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[dict[str, Any]]:
-    """Render phantoms, train an encoder and an attention decoder, evaluate them.
+    """Render phantoms, train an encoder and an attention decoder, and return a row a system.
 
-    Parameters
-    ----------
-    out : Path
-        Receives ``phantom/``, ``encoder/``, ``global_attention/`` (a bundle) and the results
-        of :func:`xray_captioning.comparison.evaluate.measure`.
-    seed : int
-        Of phantoms and training.
-    say : callable
-        Told what happens.
-
-    Returns
-    -------
-    list of dict
-        A row a system.
+    `out` receives ``phantom/``, ``encoder/``, ``global_attention/`` (a bundle) and the results of
+    :func:`xray_captioning.comparison.evaluate.measure`; `say` is told what happens.
     """
     config = load_preset("phantom_attention").replace(
         {"training.seed": seed, "encoder_training.seed": seed}

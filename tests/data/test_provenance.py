@@ -98,7 +98,8 @@ def test_other_studies_with_the_same_ids_are_not(record, cache, tmp_path):
 
 
 def test_a_study_without_images_is_recognised_by_its_report(studies, split, record, cache):
-    bare = studies.assign(images=[[] for _ in range(len(studies))])
+    nothing = [[] for _ in range(len(studies))]
+    bare = studies.assign(images=nothing, views=nothing)
     assert record.recognised(bare, split.train, cache) == list(split.train)
 
 

@@ -7,7 +7,7 @@ from sklearn.metrics import brier_score_loss
 from xray_captioning.errors import DataError
 from xray_captioning.metrics import calibration as module
 from xray_captioning.metrics.calibration import calibration_scores, sentence_is_right
-from xray_captioning.plots.reliability import reliability_diagram
+from xray_captioning.plots.charts import reliability_diagram, save
 
 SENTENCES = [
     ("Small left pleural effusion.", "left pleural effusion . cardiomegaly .", True),
@@ -78,7 +78,7 @@ def test_the_plot_shows_every_curve(tmp_path):
         "one": calibration_scores(stated, rng.random(300) < stated),
         "two": calibration_scores(stated**3, rng.random(300) < stated),
     }
-    reliability_diagram({n: c.bins for n, c in curves.items()}, tmp_path / "plot.png")
+    save(reliability_diagram({n: c.bins for n, c in curves.items()}), tmp_path / "plot.png")
     image = cv2.imread(str(tmp_path / "plot.png"))
     colours = {tuple(colour) for colour in image.reshape(-1, 3)[:, ::-1].tolist()}
     assert {(0x99, 0x99, 0x99), (0x00, 0x72, 0xB2)} <= colours

@@ -78,7 +78,7 @@ def test_a_download_happens_only_when_asked_for(tmp_path, monkeypatch):
             asked.append(name)
             return str(tables(tmp_path / "downloaded" / "2").parent)
 
-    monkeypatch.setattr(places.importlib, "import_module", lambda name: Hub)
+    monkeypatch.setitem(sys.modules, "kagglehub", Hub)
     assert notebook.find_data(work=tmp_path, studies=2).origin == "phantoms"
     assert asked == []
     found = notebook.find_data(work=tmp_path, download=True)
@@ -90,12 +90,12 @@ def test_a_download_that_cannot_be_used_is_an_error(tmp_path, monkeypatch):
     class Hub:
         dataset_download = staticmethod(lambda name: str(tmp_path / "empty"))
 
-    monkeypatch.setattr(places.importlib, "import_module", lambda name: Hub)
+    monkeypatch.setitem(sys.modules, "kagglehub", Hub)
     with pytest.raises(DataError, match="holds no Kaggle tables"):
         notebook.find_data(work=tmp_path, download=True)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(MissingExtraError, match="needs kagglehub"):
+    with pytest.raises(MissingExtraError, match="kagglehub is needed"):
         places._download()
 
 

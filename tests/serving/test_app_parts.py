@@ -13,8 +13,7 @@ from xray_captioning.errors import DataError, ImageError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
 from xray_captioning.serving import app_parts as parts
-from xray_captioning.serving import app_view as view
-from xray_captioning.serving.app_view import html
+from xray_captioning.serving.app_parts import html
 
 WORDS = ["small", "left", "effusion", ".", "no", "pneumothorax", "."]
 
@@ -151,14 +150,14 @@ def test_cautions_go_wherever_the_caption_goes(study, monkeypatch):
 
 def test_the_surer_a_sentence_the_deeper_its_shade():
     shades = [float(x) for x in re.findall(r"<mark .*?([\d.]+)\)\"", html("caption", result()))]
-    assert shades == [view.opacity(0.9), view.opacity(0.3)]
+    assert shades == [parts.opacity(0.9), parts.opacity(0.3)]
     assert shades[0] > shades[1] > 0
 
 
 def test_an_empty_caption_is_said_to_be_empty():
     assert "wrote nothing" in html("caption", result(sentences=[]))
     assert "A beam of one has none" in html("alternatives", result(alternatives=[]))
-    assert view.shade(None).endswith("0.0)")
+    assert parts.shade(None).endswith("0.0)")
 
 
 def luminance(rgb):
@@ -173,8 +172,8 @@ def luminance(rgb):
 def test_every_shade_can_be_read_on_light_and_dark_pages(text, page):
     """WCAG 2.2 asks for a contrast of 4.5."""
     for chance in (0, 0.5, 1):
-        share = view.opacity(chance)
-        shaded = share * np.array(view.SHADE) + (1 - share) * np.array(page)
+        share = parts.opacity(chance)
+        shaded = share * np.array(parts.SHADE) + (1 - share) * np.array(page)
         darker, lighter = sorted((luminance(text), luminance(shaded)))
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5
 

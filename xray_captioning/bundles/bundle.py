@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.config import Config
 from xray_captioning.errors import BundleError
 from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
 
@@ -39,16 +40,10 @@ _NOT_WHOLE = (
 
 
 def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a bundle's files to a temporary folder, then move them in, the manifest last.
+    """Let `write` fill a temporary folder, then move its files into a bundle, the manifest last.
 
-    A bundle of which the writing was interrupted has no manifest and does not load.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it is not there; files of other names in it are left alone.
-    write : callable
-        Writes every file of the bundle but the manifest into the folder it is given.
+    A bundle of which the writing was interrupted has no manifest and does not load. Files of other
+    names in the folder are left alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".bundle-*"):  # of a process that was killed
@@ -67,15 +62,7 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
 
 
 def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
-    """Change some files of a bundle and keep the others, byte for byte.
-
-    Parameters
-    ----------
-    folder : Path
-        A bundle that :func:`read_bundle` accepts.
-    change : callable
-        Changes or adds files in the folder it is given, which holds copies of all but the manifest.
-    """
+    """Let `change` alter copies of a bundle's files, and keep the others, byte for byte."""
 
     def write(aside: Path) -> None:
         for name in bundle_files(folder):
@@ -86,21 +73,14 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 
 
 def bundle_files(folder: Path) -> list[str]:
-    """Return the names of the files that belong to a bundle, without the manifest.
-
-    Its folder may hold other files, such as those of a training run.
-    """
+    """Return the names of a bundle's own files, without the manifest."""
     return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
 def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
     """Check every file against the manifest and return ``captioner.json``.
 
-    Parameters
-    ----------
-    folder : Path
-    kind : {"captioner", "encoder"}
-        What the caller needs; a captioner holds an encoder, too.
+    A captioner holds an encoder, too, and may be read as one.
 
     Raises
     ------
@@ -133,6 +113,11 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
         if name not in digests:
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
     return about
+
+
+def read_config(folder: Path, kind: str) -> Config:
+    """Return the configuration of a bundle that :func:`read_bundle` accepts."""
+    return Config.from_dict(read_bundle(folder, kind)["config"], f"{folder}/captioner.json")
 
 
 def find_bundle(name: str | Path) -> Path:

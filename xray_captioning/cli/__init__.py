@@ -64,18 +64,9 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
+    """Run a command with these arguments, or those of the process.
 
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Those of the process when absent.
-
-    Returns
-    -------
-    int
-        0, or 2 after one line on standard error that says what is wrong, or 130 when
-        interrupted.
+    Returns 0; 2 after one line on standard error that says what is wrong; or 130 when interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.errors import ConfigError, require
 
 HOST = "127.0.0.1"
 SETTINGS = {
@@ -66,13 +66,8 @@ def _check_port(port: int) -> None:
 
 
 def _start(port: int, arguments: list[str]) -> None:
-    try:
-        from streamlit.web.cli import main as streamlit
-    except ImportError as error:
-        raise MissingExtraError(
-            "the app needs Streamlit: pip install 'xray-captioning[serve]'"
-        ) from error
+    streamlit = require("streamlit.web.cli", "the app", "serve")
     script = str(Path(__file__).parents[1] / "serving" / "app.py")
     settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
     line = ["run", script, f"--server.port={port}", *settings, "--", *arguments]
-    streamlit(line, standalone_mode=False)
+    streamlit.main(line, standalone_mode=False)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.new_file,
     metavar="OUT.png",
     help="Draw the share of right sentences over what is stated.",
 )
@@ -57,15 +57,14 @@ def calibrate(
     On studies that it was not trained on. The bundle then gives each sentence a confidence and
     each study a novelty; its weights stay as they are.
     """
-    from xray_captioning.bundles.bundle import read_bundle
-    from xray_captioning.config import Config
+    from xray_captioning.bundles.bundle import read_config
     from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split
     from xray_captioning.data.splits import Split
 
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = _own_bundle(bundle)
-    config = Config.from_dict(read_bundle(folder, "captioner")["config"], str(folder))
+    config = read_config(folder, "captioner")
     studies = options.load_studies(data, images, captions_from_labels)
     models = {str(folder): TrainedOn.load(folder)}
     parts = choose_split(studies, studies, config.fractions, split, models, part)
@@ -118,14 +117,14 @@ def _report(
     values: dict[str, Any], curves: dict[str, CalibrationScores], plot: Path | None
 ) -> None:
     from xray_captioning.evaluation.table import format_table
-    from xray_captioning.plots.reliability import reliability_diagram
+    from xray_captioning.plots.charts import reliability_diagram, save
 
     if plot is not None:
         named = {
             f"{name}: calibration error {curve.calibration_error:.3f}": curve.bins
             for name, curve in curves.items()
         }
-        reliability_diagram(named, plot)
+        save(reliability_diagram(named), plot)
     click.echo(format_table([{"": name, **row} for name, row in values["sentences"].items()]))
     click.echo(
         f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange"

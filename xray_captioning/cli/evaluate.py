@@ -39,7 +39,7 @@ WHY = (
 )
 @click.option(
     "--report",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=options.new_file,
     metavar="OUT.html",
     help="One page with all that was found; its tables as Markdown and CSV are put beside it.",
 )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 existing = click.Path(exists=True, path_type=Path)
 folder = click.Path(file_okay=False, path_type=Path)
 file = click.Path(exists=True, dir_okay=False, path_type=Path)
+new_file = click.Path(dir_okay=False, path_type=Path)
 
 seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Random seed.")
 data = click.option("--data", required=True, type=existing, help="Folder or file of studies.")

@@ -20,7 +20,8 @@ from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.collapse import CollapseWarning
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.plots import panel, save
+from xray_captioning.plots.charts import save
+from xray_captioning.plots.panels import panel
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
     import pandas as pd
@@ -154,18 +155,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Compare a newly trained captioner with the baselines and write that into its bundle.
 
-    Parameters
-    ----------
-    captioner : Captioner
-        With the split that it was trained with.
-    studies : pandas.DataFrame
-        What it was trained on.
-    run : path
-        Its run folder, which also receives the results.
-    cache : path, optional
-        Where features are kept between runs; the usual folder when absent.
-    name : str, optional
-        Of the system; that of the folder when absent.
+    The system is called `name`, or after the folder `run`, which also receives the results.
 
     Returns
     -------
@@ -186,15 +176,7 @@ def measure(
 def read_systems(
     bundles: Iterable[str | Path], files: Iterable[Path]
 ) -> dict[str, str | Path | Texts]:
-    """Return bundles and files of captions as `evaluate` takes them, by folder, file or column.
-
-    Raises
-    ------
-    BundleError
-        A folder holds no captioner.
-    DataError
-        A file cannot be read, or two systems have the same name.
-    """
+    """Return bundles and files of captions as `evaluate` takes them, by folder, file or column."""
     found: list[tuple[str, Any]] = []
     for bundle in map(find_bundle, bundles):
         read_bundle(bundle, "captioner")

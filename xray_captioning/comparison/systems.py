@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.bundles.bundle import find_bundle, read_config
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array, ArrayCache, stack_features
 from xray_captioning.data.images import read_images
@@ -43,8 +43,7 @@ class Model:
         self.name, self._given = name, given
         if isinstance(given, (str, os.PathLike)):
             folder = self._given = find_bundle(Path(given))
-            about = read_bundle(folder, "captioner")
-            self.config = Config.from_dict(about["config"], str(folder))
+            self.config = read_config(folder, "captioner")
             self.trained_on = TrainedOn.load(folder)
         else:
             self.config, self.trained_on = given.config, given.trained_on

@@ -10,24 +10,9 @@ from xray_captioning.data.images import MAX_PIXELS, Pixels, decode_image, opencv
 
 
 def read_picture(path: str, longest: int) -> Pixels:
-    """Read an image file in its own proportions; nothing is enlarged.
+    """Read an image file as RGB (height, width, 3), float32 in [0, 1], in its own proportions.
 
-    Parameters
-    ----------
-    path : str
-        A PNG, JPEG or DICOM file.
-    longest : int
-        The longer side has at most so many pixels.
-
-    Returns
-    -------
-    ndarray, shape (height, width, 3), float32
-        RGB in [0, 1].
-
-    Raises
-    ------
-    ImageError
-        If the file is missing or cannot be decoded.
+    The longer side has at most `longest` pixels; nothing is enlarged.
     """
     square = read_image(path, longest)  # refuses what is damaged
     shape = _shape(Path(path).read_bytes(), path, MAX_PIXELS)

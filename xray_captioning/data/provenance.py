@@ -23,6 +23,7 @@ from xray_captioning.data.features import ArrayCache
 from xray_captioning.data.images import read_images
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
+from xray_captioning.data.studies import with_images
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_write, read_json
 
@@ -41,19 +42,7 @@ PHANTOM_NOTICE = (
 
 
 def open_studies(studies: pd.DataFrame | str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read studies where their path is given, and say where they come from.
-
-    Parameters
-    ----------
-    studies : pandas.DataFrame or path
-        Studies, or what :func:`xray_captioning.read_studies` reads them from.
-
-    Returns
-    -------
-    studies : pandas.DataFrame
-    about : dict
-        As :func:`describe_data` returns it; empty where no path is given.
-    """
+    """Read studies where their path is given, and return them with what `describe_data` says."""
     if isinstance(studies, (str, os.PathLike)):
         return read_studies(studies), describe_data(Path(studies))
     return studies, {}
@@ -73,36 +62,17 @@ def is_phantom(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What a model was trained on.
+    """What a model was trained on; digests are empty where a bundle is older than its record."""
 
-    Attributes
-    ----------
-    split : Split
-        Which studies trained it, chose it and were left to test it.
-    data : str or None
-        :func:`~xray_captioning.data.splits.data_digest` of all these studies.
-    studies : frozenset of str
-        Digests of the ids of its training studies, and of those that its encoder was trained on.
-    reports, images : frozenset of str
-        Digests of the same studies' ids with findings and impression, and of their images'
-        pixels; empty for a bundle that was written before ``trained_on.json`` was.
-    """
-
-    split: Split
-    data: str | None
-    studies: frozenset[str]
-    reports: frozenset[str] = frozenset()
-    images: frozenset[str] = frozenset()
+    split: Split  # which studies trained it, chose it and were left to test it
+    data: str | None  # data_digest of all these studies
+    studies: frozenset[str]  # digests of the ids of the studies that trained it or its encoder
+    reports: frozenset[str] = frozenset()  # of these ids with findings and impression
+    images: frozenset[str] = frozenset()  # of the pixels of these studies' images
 
     @classmethod
     def load(cls, bundle: Path) -> TrainedOn | None:
-        """Read what a bundle says of its training; None where it says nothing.
-
-        Raises
-        ------
-        BundleError
-            The record is damaged.
-        """
+        """Read what a bundle says of its training; None where it says nothing."""
         if not (bundle / SPLIT).is_file():
             return None
         about = read_json(bundle / "captioner.json", "copy the whole bundle again")["about"]
@@ -135,21 +105,12 @@ class TrainedOn:
     def recognised(
         self, studies: pd.DataFrame, part: Iterable[str], cache: str | Path | None = None
     ) -> list[str]:
-        """Return the ids of the studies that the model was trained on.
+        """Return the ids of the studies in `part` that the model was trained on.
 
         A study is recognised by the pixels of any of its images. An id alone tells little, since
         many collections count from 1: ids count where at least half of those that occur in both
         belong to the same reports. For a bundle without ``trained_on.json`` ids count where the
         data are the very ones it was trained on.
-
-        Parameters
-        ----------
-        studies : pandas.DataFrame
-            All studies of the source.
-        part : iterable of str
-            Ids of those to look at.
-        cache : path, optional
-            As :func:`image_digests` takes it.
         """
         rows = studies[studies["study_id"].isin(list(part))]
         shared = [name for name in rows["study_id"] if _digest(name) in self.studies]
@@ -157,9 +118,9 @@ class TrainedOn:
             return shared if self.data == data_digest(studies) else []
         alike = sum(digest in self.reports for digest in _report_digests(rows))
         found = set(shared if 2 * alike >= len(shared) else [])
-        present = [list(filter(os.path.isfile, images)) for images in rows["images"]]
-        digests = image_digests([path for images in present for path in images], cache)
-        for name, images in zip(rows["study_id"], present):
+        present = with_images(rows)
+        digests = image_digests(present["images"].explode(), cache)
+        for name, images in zip(present["study_id"], present["images"]):
             if any(digests[path] in self.images for path in images):
                 found.add(name)
         return sorted(found)
@@ -170,13 +131,12 @@ def record_training(
 ) -> TrainedOn:
     """Return what a model that is trained on a split of these studies keeps of them."""
     rows = studies[studies["study_id"].isin(split.train)]
-    paths = [path for images in rows["images"] for path in images if os.path.isfile(path)]
     return TrainedOn(
         split,
         data_digest(studies),
         frozenset(map(_digest, rows["study_id"])),
         frozenset(_report_digests(rows)),
-        frozenset(image_digests(paths, cache).values()),
+        frozenset(image_digests(with_images(rows)["images"].explode(), cache).values()),
     )
 
 
@@ -238,11 +198,10 @@ def check_unseen(
         By name, what each was trained on; None where that is unknown.
     studies : pandas.DataFrame
         All studies of the source.
-    split : Split
     part : {"train", "val", "test"}
         What the models are to be tested on; nothing is refused for ``train``.
     cache : path, optional
-        As :func:`image_digests` takes it.
+        Folder in which digests of images are kept between runs; the usual one where absent.
 
     Raises
     ------
@@ -261,25 +220,10 @@ def check_unseen(
 
 
 def image_digests(paths: Iterable[str], cache: str | Path | None = None) -> dict[str, str]:
-    """Return a digest of each image's pixels, whatever the file's name or compression.
+    """Return, by path, a digest of each image's pixels, whatever the file's name or compression.
 
-    Parameters
-    ----------
-    paths : iterable of str
-    cache : path, optional
-        Folder in which digests are kept between runs, by the files' contents; the usual one where
-        absent.
-
-    Returns
-    -------
-    dict of str to str
-        By path, the beginning of the SHA-256 of the decoded image, reduced to 64 x 64 pixels: the
-        digest of a whole radiograph takes longer than to decode it, and tells no more.
-
-    Raises
-    ------
-    ImageError
-        An image cannot be read.
+    It is the beginning of the SHA-256 of the decoded image, reduced to 64 x 64 pixels: the digest
+    of a whole radiograph takes longer than to decode it, and tells no more.
     """
     paths = list(paths)
     digests = ArrayCache(cache, {"digest": "sha256", "size": SIDE, "resize": "area"})

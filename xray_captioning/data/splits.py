@@ -13,7 +13,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,27 +28,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """Study ids of the three parts.
-
-    Parameters
-    ----------
-    train, val, test : tuple of str
-        Study ids.
-
-    Attributes
-    ----------
-    digest : str
-        SHA-256 of the three parts, in hexadecimal.
-    """
+    """Study ids of the three parts."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...]
-    digest: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Compute the digest."""
-        object.__setattr__(self, "digest", _sha256(self.parts))
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the three parts, in hexadecimal."""
+        return _sha256(self.parts)
 
     @property
     def parts(self) -> dict[str, tuple[str, ...]]:
@@ -56,24 +45,13 @@ class Split:
         return {name: getattr(self, name) for name in PARTS}
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the split and its digest, whole or not at all.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-            The file.
-        """
+        """Write the split and its digest, whole or not at all."""
         content = {"digest": self.digest, **self.parts}
         atomic_write(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Split:
         """Read what `to_json` wrote.
-
-        Parameters
-        ----------
-        path : str or os.PathLike
-            The file.
 
         Raises
         ------
@@ -133,20 +111,7 @@ def split_studies(
 
 
 def check_split(split: Split, studies: pd.DataFrame) -> None:
-    """Check that a split fits the data: no study twice, none unknown.
-
-    Parameters
-    ----------
-    split : Split
-        The split.
-    studies : pandas.DataFrame
-        The data; studies that are in no part are allowed.
-
-    Raises
-    ------
-    DataError
-        If a study is in two parts, twice in one, or not in the data.
-    """
+    """Raise a DataError unless a split fits the data: no study twice, none unknown."""
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
             raise DataError(f"split: {name} names a study twice; make a new split")
@@ -168,18 +133,10 @@ def check_split(split: Split, studies: pd.DataFrame) -> None:
 
 
 def data_digest(studies: pd.DataFrame) -> str:
-    """Return the SHA-256 of what the studies say, whatever the order of rows.
+    """Return the SHA-256 of what the studies say, in hexadecimal, whatever the order of rows.
 
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        As `read_studies` returns it.
-
-    Returns
-    -------
-    str
-        Hexadecimal, over the sorted (study_id, findings, impression, problems); where the images
-        lie plays no part.
+    It is over the sorted (study_id, findings, impression, problems); where the images lie plays no
+    part.
     """
     columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
     rows = sorted(zip(*columns, strict=True), key=lambda row: json.dumps(row))

@@ -21,42 +21,20 @@ SECTIONS = ("indication", "comparison", "findings", "impression")
 
 @dataclass
 class Study:
-    """One examination: its images and its report, one row of the table.
+    """One examination: its images and its report, one row of the table."""
 
-    Parameters
-    ----------
-    study_id : str
-        The source's own name of the study.
-    images : list of str
-        Paths of every image the source names, present or not.
-    views : list of str
-        'frontal', 'lateral' or 'unknown', one for each image.
-    indication, comparison, findings, impression : str or None
-        Sections of the report; an empty or absent one is None.
-    problems : list of str
-        Names of findings, as the source spells them; empty for a normal study.
-    mesh : str or None
-        The source's coding as it stands, its terms joined by ';'.
-    patient_id : str
-        The study's own id where the source names no patient.
-    split : {'train', 'val', 'test'} or None
-        The part the source puts the study in.
-    rendered : bool
-        Whether the text was made from labels rather than written by a reader.
-    """
-
-    study_id: str
-    images: list[str]
-    views: list[str]
-    indication: str | None = None
+    study_id: str  # the source's own name of the study
+    images: list[str]  # paths of every image the source names, present or not
+    views: list[str]  # 'frontal', 'lateral' or 'unknown', one for each image
+    indication: str | None = None  # a section of the report that is empty or absent is None
     comparison: str | None = None
     findings: str | None = None
     impression: str | None = None
-    problems: list[str] = field(default_factory=list)
-    mesh: str | None = None
-    patient_id: str = ""
-    split: str | None = None
-    rendered: bool = False
+    problems: list[str] = field(default_factory=list)  # as the source spells them
+    mesh: str | None = None  # the source's coding as it stands, its terms joined by ';'
+    patient_id: str = ""  # the study's own id where the source names no patient
+    split: str | None = None  # 'train', 'val' or 'test', where the source puts it in one
+    rendered: bool = False  # whether the text was made from labels, not written by a reader
 
     def __post_init__(self) -> None:
         """Put frontal images first, keeping the order otherwise."""
@@ -81,25 +59,10 @@ def unique_problems(names: Iterable[str]) -> list[str]:
 
 
 def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
-    """Build the table of studies.
+    """Return the table of studies that a reader found, in its order.
 
-    Parameters
-    ----------
-    studies : list of Study
-        What a reader found, in its order.
-    origin : Path
-        The file or folder read, for messages.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a study, columns `COLUMNS`; texts have dtype object, so that a missing one is
-        None and never NaN.
-
-    Raises
-    ------
-    DataError
-        If there is no study, or two have the same id.
+    Texts have dtype object, so that a missing one is None and never NaN. No study, or two with the
+    same id, are a DataError that names `origin`.
     """
     import pandas as pd
 
@@ -114,19 +77,7 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
 
 
 def with_images(studies: pd.DataFrame) -> pd.DataFrame:
-    """Keep the images that are present, and the studies that have one.
-
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        As `read_studies` returns it; left as it is.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same columns, rows numbered anew. `summarise` of the full table says how many
-        images and studies are not here.
-    """
+    """Keep the images that are on disk, and the studies that have one; rows are numbered anew."""
     present = [[os.path.isfile(image) for image in images] for images in studies["images"]]
     kept = studies.copy()
     for column in ("images", "views"):
@@ -134,16 +85,11 @@ def with_images(studies: pd.DataFrame) -> pd.DataFrame:
             [item for item, there in zip(items, flags, strict=True) if there]
             for items, flags in zip(studies[column], present, strict=True)
         ]
-    return kept[[any(flags) for flags in present]].reset_index(drop=True)
+    return kept.loc[[any(flags) for flags in present]].reset_index(drop=True)
 
 
 def summarise(studies: pd.DataFrame) -> dict[str, Any]:
     """Count what a table of studies holds and what it lacks.
-
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        As `read_studies` returns it.
 
     Returns
     -------
@@ -181,18 +127,7 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
 
 
 def format_summary(summary: dict[str, Any]) -> str:
-    """Lay a summary out as a short table for people.
-
-    Parameters
-    ----------
-    summary : dict
-        What `summarise` returned.
-
-    Returns
-    -------
-    str
-        A dozen lines or so, without a line end after the last.
-    """
+    """Lay what `summarise` returned out as a short table for people."""
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
     rows: list[tuple[str, Any]] = [
         ("studies", summary["studies"]),

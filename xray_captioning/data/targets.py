@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def usable_studies(studies: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """Return the studies that have an image and, after cleaning, a text.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
+    """Return the studies that have an image and, after cleaning, a text; none is a DataError."""
     present = with_images(studies)
     texts = reference_texts(present, config)
     usable = present[[bool(text) for text in texts]].reset_index(drop=True)

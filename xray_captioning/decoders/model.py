@@ -39,24 +39,7 @@ Grid = tuple[int, int, int]
 def build_decoder(
     config: ModelConfig, vocabulary_size: int, grid: Grid, maximum_length: int, **kwargs: Any
 ) -> Decoder:
-    """Return the decoder a configuration names.
-
-    Parameters
-    ----------
-    config : ModelConfig
-    vocabulary_size : int
-    grid : tuple of int
-        Views, rows and columns of the regions.
-    maximum_length : int
-        Most tokens of a caption.
-    **kwargs
-        Of :class:`keras.layers.Layer`.
-
-    Raises
-    ------
-    ConfigError
-        There is no decoder of that name, or the widths do not fit.
-    """
+    """Return the decoder a configuration names, for a grid of views, rows and columns."""
     check_decoder(config)
     kind, names = DECODERS[config.decoder]
     known = {**asdict(config), "grid": grid, "maximum_length": maximum_length}
@@ -64,17 +47,7 @@ def build_decoder(
 
 
 def check_decoder(config: ModelConfig) -> None:
-    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it.
-
-    Parameters
-    ----------
-    config : ModelConfig
-
-    Raises
-    ------
-    ConfigError
-        There is no decoder of that name, or the widths do not fit.
-    """
+    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it."""
     if config.decoder not in DECODERS:
         raise ConfigError(f"unknown decoder {config.decoder!r}; decoders are {', '.join(DECODERS)}")
     _, names = DECODERS[config.decoder]
@@ -90,16 +63,12 @@ class CaptionModel(keras.Model):
 
     Parameters
     ----------
-    config : ModelConfig
-    vocabulary_size : int
     grid : tuple of int
         Views, rows and columns of the encoder's regions.
     channels : int
         Of each region.
     maximum_length : int
         Most tokens of a caption.
-    **kwargs
-        Of :class:`keras.Model`.
     """
 
     def __init__(
@@ -142,18 +111,10 @@ class CaptionModel(keras.Model):
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Teacher forcing.
+        """Return logits (batch, time, vocabulary), float32, by teacher forcing.
 
-        Parameters
-        ----------
-        inputs : dict
-            ``regions`` (batch, regions, channels), ``mask`` (batch, regions) and ``tokens``
-            (batch, time).
-        training : bool, optional
-
-        Returns
-        -------
-        tensor, shape (batch, time, vocabulary), float32
+        `inputs` are ``regions`` (batch, regions, channels), ``mask`` (batch, regions) and
+        ``tokens`` (batch, time).
         """
         features = self.head(Features(inputs["regions"], inputs["mask"]), training=training)
         return self.decoder(features, inputs["tokens"], training=training)

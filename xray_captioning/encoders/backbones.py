@@ -15,28 +15,17 @@ layers = keras.layers
 class Backbone(NamedTuple):
     """How a named encoder is built, and what one must know to use it.
 
-    Attributes
-    ----------
-    build : callable
-        ``build(size, published) -> keras.Model`` from (batch, size, size, 3) to (batch, rows,
-        columns, channels), float32. With ``published`` it has the published weights, which are
-        downloaded; otherwise random ones.
-    pooling : {"mean", "evidence"}
-        How the finding classifier joins the regions of a study: CheXNet averages features;
-        the small network adds the regions' evidence (log-sum-exp of their logits), which finds
-        small things much sooner than an average and gives each finding a place.
-    last_block : tuple of str
-        The layers whose names begin with one of these are the last block, which may be
-        fine-tuned with a decoder.
-    normalisation : str or None
-        The scheme of :func:`xray_captioning.data.images.normalise` that the published weights
-        were trained with; None where there are no published weights.
+    ``build(size, published)`` returns a keras.Model from (batch, size, size, 3) to (batch, rows,
+    columns, channels), float32, with the published weights, which are downloaded, or random ones.
+    A study's regions are joined for the finding classifier by their mean, as CheXNet does, or by
+    adding their evidence (log-sum-exp of their logits), which finds small things much sooner than
+    an average and gives each finding a place.
     """
 
     build: Callable[[int, bool], Any]
-    pooling: str
-    last_block: tuple[str, ...]
-    normalisation: str | None = None
+    pooling: str  # "mean" or "evidence"
+    last_block: tuple[str, ...]  # beginnings of the names of its layers, which may be fine-tuned
+    normalisation: str | None = None  # of data.images.normalise, for the published weights
 
 
 def _application(network: Any, **options: Any) -> Callable[[int, bool], Any]:
@@ -106,13 +95,7 @@ ENCODERS = {
 
 
 def find_backbone(name: str) -> Backbone:
-    """Return the backbone of that name.
-
-    Raises
-    ------
-    ConfigError
-        There is no encoder of that name.
-    """
+    """Return the backbone of that name, or raise ConfigError."""
     if name not in ENCODERS:
         raise ConfigError(f"unknown encoder {name!r}; encoders are {', '.join(ENCODERS)}")
     return ENCODERS[name]

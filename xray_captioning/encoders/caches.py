@@ -20,14 +20,7 @@ Images = Sequence[Sequence[str]]
 def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
     """Return grey pixels (size, size), uint8, of the images of studies, read where missing.
 
-    Parameters
-    ----------
-    images : sequence of sequences of str
-        Paths, study by study.
-    config : Config
-        Its image part says how they are resized.
-    folder : path or None
-        Where caches live; None is the usual folder.
+    They are kept in `folder`, the usual one where it is None.
     """
     image = config.image
     cache = ArrayCache(folder, {"pixels": "grey", "size": image.size, "resize": image.resize})
@@ -44,17 +37,8 @@ def cached_features(
 ) -> ArrayCache:
     """Return feature maps (rows, columns, channels), encoded where missing.
 
-    Parameters
-    ----------
-    images : sequence of sequences of str
-        Paths, study by study.
-    encoder : Encoder
-        Its weights are part of the cache's name.
-    config : Config
-        Its image part says how pixels become the encoder's input, ``training.cache_dtype`` what
-        the maps are kept in.
-    folder : path or None
-        Where caches live; None is the usual folder.
+    The encoder's weights are part of the name of the cache, which is kept in `folder`, the usual
+    one where it is None; ``config.training.cache_dtype`` is what the maps are kept in.
     """
     settings = {
         "version": 1,  # of the code that reads and encodes images

@@ -60,16 +60,8 @@ def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
 def load_densenet121(encoder: Encoder, weights_h5: str | os.PathLike[str]) -> None:
     """Fill the network of a ``chexnet`` encoder, whatever classifier the file has.
 
-    Parameters
-    ----------
-    encoder : Encoder
-    weights_h5 : str or os.PathLike
-        CheXNet's file, or DenseNet121 with or without its top as Keras 2 published it.
-
-    Raises
-    ------
-    BundleError
-        The file is damaged, or an array is missing, misshapen or not expected.
+    The file is CheXNet's, or DenseNet121 with or without its top as Keras 2 published it; one that
+    is damaged or does not fit is a BundleError.
     """
     variables = densenet121_variables(encoder)
     found, rest = match_densenet121(read_arrays(weights_h5), variables)
@@ -90,22 +82,10 @@ def densenet121_variables(encoder: Encoder) -> dict[str, Any]:
 def match_densenet121(
     arrays: Iterable[StoredArray], names: Collection[str]
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    """Find the arrays of a DenseNet121 by their whole names.
+    """Find the arrays of a DenseNet121 by their whole names, which are Keras 2's.
 
-    Never by the end of a name: ``bn`` would be confused with ``conv1/bn``.
-
-    Parameters
-    ----------
-    arrays : iterable of StoredArray
-    names : collection of str
-        Keras 2 names of the arrays wanted.
-
-    Returns
-    -------
-    found : dict
-        Arrays by those names.
-    rest : list of StoredArray
-        The others.
+    Never by the end of a name: ``bn`` would be confused with ``conv1/bn``. Returned are arrays by
+    those names, and the others.
     """
     wanted = {_joined(*name.rsplit("/", 1)): name for name in names}
     found: dict[str, StoredArray] = {}
@@ -128,21 +108,9 @@ def check(
     found: Mapping[str, StoredArray],
     extra: Iterable[StoredArray],
 ) -> None:
-    """Compare a file's arrays with those a model needs.
+    """Raise a BundleError that lists every array of a file that is missing, misshapen or unknown.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The file, for the message.
-    what : str
-        The model, for the message.
-    shapes, found, extra
-        As `mismatches` takes them.
-
-    Raises
-    ------
-    BundleError
-        An array is missing, misshapen or not expected; each is listed.
+    `what` names the model in the message; the rest is as `mismatches` takes it.
     """
     if clauses := mismatches(shapes, found, extra):
         raise BundleError(

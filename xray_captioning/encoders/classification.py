@@ -18,7 +18,7 @@ BATCH = 32  # studies
 
 
 def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
-    """Return the probability of each finding, from features.
+    """Return the probability of each finding, in [0, 1], from features.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dic
     Returns
     -------
     list of dict
-        For each study, the encoder's findings in their order, each in [0, 1].
+        For each study, the encoder's findings in their order.
 
     Raises
     ------
@@ -50,15 +50,7 @@ def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dic
 def classify_studies(
     encoder: Encoder, config: Config, studies: Sequence[Sequence[str]]
 ) -> Iterator[dict[str, float]]:
-    """Yield the probability of each finding, study by study, from image files.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    config : Config
-        Its image part says how pixels become input.
-    studies : sequence of sequences of str
-        The images of each study, frontal first.
+    """Yield the probability of each finding, study by study, from image files, frontal first.
 
     Raises
     ------

@@ -203,46 +203,27 @@ class Encoder(keras.Model):
 
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:
-    """Pool the logits of a study's regions so that one region can show a finding.
+    """Pool logits (batch, regions, findings) so that one region can show a finding.
 
-    Parameters
-    ----------
-    logits : tensor, shape (batch, regions, findings), float32
-    mask : tensor, shape (batch, regions), bool
-        False for regions of views the study does not have.
-
-    Returns
-    -------
-    tensor, shape (batch, findings), float32
-        The logarithm of the mean of the regions' exponentials, masked regions counting as 0.
+    Returns the logarithm of the mean of the regions' exponentials, (batch, findings); regions that
+    `mask` (batch, regions) leaves out count as 0.
     """
     logits = ops.where(ops.cast(mask, "bool")[..., None], logits, -1e9)
     return ops.logsumexp(logits, axis=1) - math.log(logits.shape[1])
 
 
 class FindingModel(keras.Model):
-    """An encoder in training: images and mask in, finding logits out.
+    """An encoder in training: images and mask in, finding logits out."""
 
-    Parameters
-    ----------
-    encoder : Encoder
-    **kwargs
-        Of :class:`keras.Model`.
-    """
-
-    def __init__(self, encoder: Encoder, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
         self.encoder = encoder
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings).
 
-        Parameters
-        ----------
-        inputs : dict
-            ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
-        training : bool, optional
+        `inputs` are ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
         """
         features = self.encoder(inputs["images"], training=training)
         regions = self.encoder.grid[0] * self.encoder.grid[1]

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.backend import ops
-from xray_captioning.bundles.bundle import FORMAT, find_bundle, read_bundle, write_bundle
+from xray_captioning.bundles.bundle import (
+    FORMAT,
+    find_bundle,
+    read_bundle,
+    read_config,
+    write_bundle,
+)
 from xray_captioning.bundles.card import model_card
 from xray_captioning.checkpoints import is_keras2
 from xray_captioning.config import Config
@@ -67,14 +73,8 @@ def encode_studies(
 ) -> tuple[Array, Array]:
     """Encode the images of studies, each of them once, and lay them out as regions.
 
-    Parameters
-    ----------
-    encode : callable
-        An encoder's ``encode``, compiled or not.
-    config : Config
-        Its image part says how pixels become input, and how many views there are.
-    studies : sequence of sequences of Image
-        The images of each study, frontal first.
+    `encode` and `config` are as :func:`encode_images` takes them; `studies` are the images of each,
+    frontal first.
 
     Returns
     -------
@@ -90,13 +90,7 @@ def encode_studies(
 
 
 def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
-    """Return what an encoder, or the bundle that holds it, was trained on, where that is known.
-
-    Raises
-    ------
-    BundleError
-        There is no such bundle, or it is damaged.
-    """
+    """Return what an encoder, or the bundle that holds it, was trained on, where that is known."""
     if encoder is None or isinstance(encoder, Encoder):
         return encoder and encoder.trained_on
     folder = find_bundle(encoder)
@@ -114,7 +108,6 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
 
     Parameters
     ----------
-    config : Config
     weights : str
         ``random``, ``imagenet`` (the published ones), a bundle, or a Keras ``.h5`` file of the
         network without top; for ``chexnet`` also a Keras 2 file such as CheXNet's own.
@@ -168,24 +161,15 @@ def _warn_of_normalisation(config: Config) -> None:
 
 
 def starting_encoder(config: Config, name: str | Path | None) -> Encoder:
-    """Return the encoder that a decoder is trained on.
+    """Return the encoder that a decoder is trained on: that of a bundle, or a new one.
 
-    Parameters
-    ----------
-    config : Config
-    name : path or None
-        A bundle's folder or shipped name. Without one the encoder has its published weights, or
-        random ones with a warning.
-
-    Raises
-    ------
-    ConfigError
-        The bundle's images are prepared otherwise than the configuration says.
+    A new one has its published weights, or random ones with a warning. Images of a bundle that are
+    prepared otherwise than the configuration says are a ConfigError.
     """
     if name is None:
         return new_encoder(config, "imagenet")
     bundle = find_bundle(name)
-    saved = Config.from_dict(read_bundle(bundle, "encoder")["config"], str(bundle))
+    saved = read_config(bundle, "encoder")
     checked = [("model", "encoder"), *(("image", n) for n in ("size", "resize", "normalisation"))]
     for group, name in checked:
         asked, found = (getattr(getattr(c, group), name) for c in (config, saved))
@@ -220,13 +204,7 @@ def save_encoder(
 
 
 def load_weights(model: Any, path: Path, target: str = "captioner.json beside it") -> None:
-    """Load Keras weights, or say which file does not fit.
-
-    Raises
-    ------
-    BundleError
-        The file is damaged or holds weights of other shapes.
-    """
+    """Load Keras weights, or raise a BundleError that says which array does not fit `target`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error says it all

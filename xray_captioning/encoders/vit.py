@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.errors import MissingExtraError
+from xray_captioning.errors import require
 
 layers = keras.layers
 
@@ -39,21 +39,10 @@ class Tokens(keras.layers.Layer):
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
-    """Build a Vision Transformer of the original kind.
+    """Build a Vision Transformer of the original kind [1]_.
 
-    Its layers are called ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
-
-    Parameters
-    ----------
-    size : int
-        Height and width of the images, in pixels.
-    width, blocks, heads : int
-        Channels of a token, Transformer blocks, attention heads of a block.
-
-    Returns
-    -------
-    keras.Model
-        From (batch, size, size, 3) to (batch, size // 16, size // 16, width).
+    It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
+    ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
 
     References
     ----------
@@ -90,16 +79,10 @@ def _grid(tokens: Any, grid: tuple[int, int]) -> Any:
 
 
 def vit(size: int, published: bool) -> Any:
-    """Build ViT-B/16, with the weights that keras-hub publishes or random ones.
-
-    Raises
-    ------
-    MissingExtraError
-        The published weights are asked for and keras-hub is not installed.
-    """
+    """Build ViT-B/16, with the weights that keras-hub publishes or random ones."""
     if not published:
         return vision_transformer(size, WIDTH, BLOCKS, HEADS)
-    hub = keras_hub("to load the published weights of vit")
+    hub = require("keras_hub", "the published weights of vit", "hub")
     trained = hub.models.ViTBackbone.from_preset(VIT_PRESET)
     model = vision_transformer(size, WIDTH, BLOCKS, HEADS)
     copy_vit(trained, model)
@@ -107,13 +90,9 @@ def vit(size: int, published: bool) -> Any:
 
 
 def copy_vit(source: Any, target: Any) -> None:
-    """Copy weights, layer by layer; positions are interpolated where the images differ in size.
+    """Copy weights of keras-hub's ViTBackbone into a `vision_transformer` of the same sizes.
 
-    Parameters
-    ----------
-    source : keras_hub.models.ViTBackbone
-    target : keras.Model
-        A `vision_transformer` of the same width, blocks and heads.
+    Positions are interpolated where the images differ in size.
     """
     embedding, encoder = source.layers[1:3]
     pairs = {"patches": embedding.patch_embedding, "norm": encoder.layer_norm}
@@ -132,23 +111,15 @@ def copy_vit(source: Any, target: Any) -> None:
 
 
 def clip(size: int, published: bool) -> Any:
-    """Build the image tower of CLIP (ViT-B/16), with its published weights or random ones.
+    """Build the image tower of CLIP (ViT-B/16) [1]_, with its published weights or random ones.
 
-    Returns
-    -------
-    keras.Model
-        From (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
-
-    Raises
-    ------
-    MissingExtraError
-        keras-hub, which builds it, is not installed.
+    It maps (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
 
     References
     ----------
     .. [1] Radford et al., Learning Transferable Visual Models, arXiv:2103.00020.
     """
-    hub = keras_hub("to build the encoder clip, new or saved")
+    hub = require("keras_hub", "the encoder clip, new or saved", "hub")
     if published:
         trained = hub.models.CLIPBackbone.from_preset(CLIP_PRESET).vision_encoder
     tower = hub.models.CLIPVisionEncoder(
@@ -168,13 +139,7 @@ def clip(size: int, published: bool) -> Any:
 
 
 def copy_clip(source: Any, target: Any) -> None:
-    """Copy weights, layer by layer; positions are interpolated where the images differ in size.
-
-    Parameters
-    ----------
-    source, target : keras_hub.models.CLIPVisionEncoder
-        Of the same width, blocks and heads.
-    """
+    """Copy weights between two of keras-hub's CLIPVisionEncoder; positions are interpolated."""
     old, new = source.embedding, target.embedding
     new.class_embedding.assign(old.class_embedding)
     new.patch_embedding.set_weights(old.patch_embedding.get_weights())
@@ -186,18 +151,10 @@ def copy_clip(source: Any, target: Any) -> None:
 
 
 def resized_positions(positions: Any, grid: tuple[int, int]) -> Any:
-    """Interpolate learned positions bilinearly to another grid.
+    """Interpolate learned positions (1 + side * side, width) bilinearly to rows and columns [1]_.
 
-    Parameters
-    ----------
-    positions : tensor, shape (1 + side * side, width)
-        Of the class token, which is kept, and of a square grid of patches, row by row.
-    grid : tuple of int
-        Rows and columns wanted.
-
-    Returns
-    -------
-    tensor, shape (1 + rows * columns, width)
+    The first is that of the class token, which is kept; the others are those of the patches, row by
+    row.
 
     References
     ----------
@@ -209,20 +166,3 @@ def resized_positions(positions: Any, grid: tuple[int, int]) -> Any:
     square = ops.reshape(positions[1:], (side, side, width))
     square = ops.image.resize(square, grid, interpolation="bilinear", data_format="channels_last")
     return ops.concatenate([positions[:1], ops.reshape(square, (-1, width))], axis=0)
-
-
-def keras_hub(purpose: str) -> Any:
-    """Return the module keras_hub.
-
-    Raises
-    ------
-    MissingExtraError
-        It is not installed; the message names what it is needed for.
-    """
-    try:
-        import keras_hub
-    except ImportError as error:
-        raise MissingExtraError(
-            f"keras-hub is needed {purpose}: pip install 'xray-captioning[hub]'"
-        ) from error
-    return keras_hub

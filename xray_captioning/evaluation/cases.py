@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from xray_captioning.evaluation.figures import thumbnail
+from xray_captioning.data.images import read_image
+from xray_captioning.errors import ImageError
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.clinical import PROPER, Contradiction, Labels, confusion, example_f1
 from xray_captioning.metrics.labeler import PRESENT, find_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows
+from xray_captioning.plots.images import data_uri
 
 EACH = 2
 """Cases of each kind."""
 
 EXAMPLES = 8
 """Contradictions shown a system; the CSV has all."""
+
+THUMBNAIL = 176
+"""Pixels of a side: what a card of the page shows, and a few kilobytes."""
 
 _CUT = 400  # characters of a text on the page
 
@@ -66,14 +72,21 @@ def case_cards(
             "score": float(scores[row]),
             "report": _cut(results.reports[row]),
             "text": _cut(system.texts[row]),
-            "images": [
-                uri for uri in map(thumbnail, images.get(results.studies[row], ())[:2]) if uri
-            ],
+            "images": _thumbnails(images.get(results.studies[row], ())),
             **_findings(counts[row]),
         }
         for kind, rows in zip(("best", "median", "worst"), groups)
         for row in rows
     ]
+
+
+def _thumbnails(paths: Sequence[str]) -> list[str]:
+    """Return small copies of the first two images that can be read, as data URIs."""
+    found = []
+    for path in paths[:2]:
+        with contextlib.suppress(ImageError):
+            found.append(data_uri(read_image(path, THUMBNAIL)[..., 0], ".jpg"))
+    return found
 
 
 def _findings(counts: Labels) -> dict[str, list[str]]:

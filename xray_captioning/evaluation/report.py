@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.evaluation import summary
-from xray_captioning.evaluation.cases import case_cards, contradiction_summary
-from xray_captioning.evaluation.figures import THUMBNAIL
+from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
 from xray_captioning.evaluation.pages import render
 from xray_captioning.evaluation.results import COMPARED, Results
 from xray_captioning.evaluation.summary import COLUMNS, MORE, markdown_rows, summary_rows

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import html
-import importlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xray_captioning.errors import DataError, MissingExtraError
+from xray_captioning.data.provenance import describe_data, is_phantom
+from xray_captioning.data.sources.kaggle import TABLES
+from xray_captioning.data.studies import with_images
+from xray_captioning.errors import DataError, require
+from xray_captioning.phantom.dataset import write_phantoms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +27,7 @@ SEED = 11  # of the phantoms
 
 @dataclass(frozen=True)
 class Note:
-    """A remark that stands out in a notebook and is plain text elsewhere.
-
-    Attributes
-    ----------
-    title, text : str
-    """
+    """A remark that stands out in a notebook and is plain text elsewhere."""
 
     title: str
     text: str
@@ -46,32 +44,21 @@ class Note:
 
 @dataclass(frozen=True)
 class Data:
-    """Where the studies of a notebook are, and what they are.
+    """Where the studies of a notebook are, and how they were found."""
 
-    Attributes
-    ----------
-    path : Path
-        What :func:`xray_captioning.read_studies` is given.
-    origin : {"given", "kaggle", "drive", "kagglehub", "phantoms"}
-    """
-
-    path: Path
-    origin: str
+    path: Path  # what read_studies is given
+    origin: str  # "given", "kaggle", "drive", "kagglehub" or "phantoms"
 
     @property
     def phantoms(self) -> bool:
         """Whether the images are drawn."""
-        from xray_captioning.data.provenance import is_phantom
-
-        return self.path.is_dir() and is_phantom(self.path)
+        return is_phantom(self.path)
 
     @property
     def about(self) -> dict[str, Any]:
         """What a bundle's model card says of where its studies came from."""
-        from xray_captioning.data.provenance import PHANTOM_NOTICE
-
-        source = {"source": "phantom" if self.phantoms else self.path.resolve().name}
-        return {**source, "notice": PHANTOM_NOTICE} if self.phantoms else source
+        about = describe_data(self.path)
+        return {**about, "source": "phantom"} if self.phantoms else about
 
 
 def setup() -> None:
@@ -123,17 +110,6 @@ def find_data(
         How many phantoms to draw.
     download : bool
         Whether kagglehub may download the Indiana University collection (14 GB).
-
-    Returns
-    -------
-    Data
-
-    Raises
-    ------
-    DataError
-        The given path does not exist, or the download holds no tables.
-    MissingExtraError
-        A download is asked for and kagglehub is not installed.
     """
     data = _find(path, Path(work), studies, download)
     if data.phantoms:
@@ -151,15 +127,7 @@ def find_data(
 
 
 def usable(studies: pd.DataFrame) -> pd.DataFrame:
-    """Return the studies that have an image on disk; a note tells how many have none.
-
-    Raises
-    ------
-    DataError
-        No study has one.
-    """
-    from xray_captioning.data.studies import with_images
-
+    """Return the studies that have an image on disk; a note tells how many have none."""
     found = with_images(studies)
     if found.empty:
         raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
@@ -181,8 +149,6 @@ def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> 
             return Data(found, origin)
     if download:
         return Data(_download(), "kagglehub")
-    from xray_captioning.phantom.dataset import write_phantoms
-
     folder = work / f"phantoms-{studies}"
     if not folder.is_dir():
         work.mkdir(parents=True, exist_ok=True)
@@ -192,20 +158,13 @@ def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> 
 
 def _kaggle_folder(root: Path) -> Path | None:
     """Return the folder at or below a root that holds the Kaggle tables, the nearest of several."""
-    from xray_captioning.data.sources.kaggle import TABLES
-
     levels = (sorted(root.glob("*/" * depth + TABLES[0])) for depth in range(DEPTH + 1))
     folders = (table.parent for level in levels for table in level)
     return next((f for f in folders if all((f / name).is_file() for name in TABLES)), None)
 
 
 def _download() -> Path:
-    try:
-        kagglehub: Any = importlib.import_module("kagglehub")
-    except ImportError as error:
-        raise MissingExtraError(
-            "downloading the data set needs kagglehub; pip install 'xray-captioning[notebooks]'"
-        ) from error
+    kagglehub = require("kagglehub", "downloading the data set", "notebooks")
     folder = Path(kagglehub.dataset_download(KAGGLE_DATASET))
     found = _kaggle_folder(folder)
     if found is None:

@@ -76,8 +76,6 @@ def recipe(
 
     Parameters
     ----------
-    preset : str
-    data : Data
     studies : pandas.DataFrame
         With images.
     size : {"auto", "full", "small", "quick"}
@@ -85,15 +83,6 @@ def recipe(
         ``quick`` learns nothing. ``auto`` is full for real data with a GPU and small otherwise.
     section : {"impression", "findings", "report"}, optional
         Instead of the preset's own.
-
-    Returns
-    -------
-    Config
-
-    Raises
-    ------
-    ConfigError
-        There is no such preset or size.
     """
     if size not in SIZES:
         raise ConfigError(f"size is {size!r}; choose one of {', '.join(SIZES)}")
@@ -137,20 +126,8 @@ def fit_encoder(
 ) -> tuple[Encoder, list[dict[str, Any]]]:
     """Train an encoder to classify findings, unless the working folder holds it already.
 
-    Parameters
-    ----------
-    config : Config
-    studies : pandas.DataFrame
-    split : Split
-    data : Data
-    work : path
-        The working folder.
-
-    Returns
-    -------
-    encoder : Encoder
-    rows : list of dict
-        As :func:`xray_captioning.training.encoder.train_encoder` returns them.
+    Returned are the encoder and its rows of AUROC and F1, as
+    :func:`xray_captioning.train_encoder` returns them.
     """
     from xray_captioning.encoders.saved import starting_encoder
     from xray_captioning.training.encoder import train_encoder
@@ -166,18 +143,7 @@ def fit_encoder(
 def fit_captioner(
     config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
 ) -> Captioner:
-    """Train a decoder on the features of :func:`fit_encoder`, unless it is there already.
-
-    Parameters
-    ----------
-    config, studies, split, data, work
-        As :func:`fit_encoder` takes them.
-
-    Returns
-    -------
-    Captioner
-        Saved as a bundle in :func:`run_folder`.
-    """
+    """Train a decoder on the features of :func:`fit_encoder`, unless it is there already."""
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.training.captions import train
 

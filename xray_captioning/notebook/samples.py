@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from xray_captioning.errors import DataError, MissingExtraError
+from xray_captioning.data.images import opencv
+from xray_captioning.errors import DataError, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,19 +24,9 @@ WAIT = 120  # seconds at most until a server is ready
 
 
 def write_captions(studies: pd.DataFrame, out: str | Path) -> Path:
-    """Write ``captions.csv`` with the impressions, and ``images/``, in a folder.
+    """Write ``captions.csv`` with the impressions, and ``images/``, in a folder that is made anew.
 
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        With images on disk; those without an impression are left out.
-    out : path
-        A folder that is there already is replaced.
-
-    Returns
-    -------
-    Path
-        The folder.
+    Studies without an impression are left out.
     """
     folder = _new_folder(out)
     (folder / "images").mkdir()
@@ -51,48 +42,21 @@ def write_captions(studies: pd.DataFrame, out: str | Path) -> Path:
 def write_dicom(image: str, out: str | Path, view: str = "PA") -> Path:
     """Write a grey image as an uncompressed DICOM file without any patient field.
 
-    Parameters
-    ----------
-    image : str
-        A PNG or JPEG file.
-    out : path
-    view : {"PA", "AP", "LL"}
-        The view position.
-
-    Raises
-    ------
-    MissingExtraError
-        pydicom is not installed.
+    The view position is PA, AP or LL.
     """
-    from xray_captioning.data.images import opencv
-
-    try:
-        from pydicom import Dataset, dcmwrite
-        from pydicom.uid import DigitalXRayImageStorageForPresentation, generate_uid
-    except ImportError as error:
-        raise MissingExtraError(
-            "writing DICOM needs pydicom; pip install 'xray-captioning[dicom]'"
-        ) from error
-    dataset: Any = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = (
-        DigitalXRayImageStorageForPresentation,
-        generate_uid(),
-    )
+    pydicom = require("pydicom", "writing DICOM files", "dicom")
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
     dataset.Modality, dataset.ViewPosition = "DX", view
     pixels = opencv().imread(image, opencv().IMREAD_GRAYSCALE)
     dataset.set_pixel_data(pixels, "MONOCHROME2", 8)
-    dcmwrite(out, dataset, enforce_file_format=True)
+    pydicom.dcmwrite(out, dataset, enforce_file_format=True)
     return Path(out)
 
 
 def write_openi(studies: pd.DataFrame, out: str | Path) -> Path:
-    """Write an XML report a study as Open-i does, in a folder that is replaced where it exists.
-
-    Returns
-    -------
-    Path
-        The folder.
-    """
+    """Write an XML report a study as Open-i does, in a folder that is made anew."""
     folder = _new_folder(out)
     for row in studies.to_dict("records"):
         report = ElementTree.ElementTree(_report(row))
@@ -102,18 +66,7 @@ def write_openi(studies: pd.DataFrame, out: str | Path) -> Path:
 
 @contextmanager
 def serving(bundle: str | Path) -> Iterator[str]:
-    """Run ``xray-captioning serve`` beside the notebook, and end it afterwards.
-
-    Yields
-    ------
-    str
-        Its address, such as ``http://127.0.0.1:8080``.
-
-    Raises
-    ------
-    DataError
-        It ended, or was not ready in time.
-    """
+    """Run ``xray-captioning serve`` beside the notebook, yield its address, and stop it again."""
     line = [sys.executable, "-m", "xray_captioning", "serve", "--bundle", str(bundle), "--port=0"]
     server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config
+from xray_captioning.data.features import select_images
+from xray_captioning.data.images import opencv, read_images
+from xray_captioning.data.targets import reference_texts
+from xray_captioning.evaluation.systems import System, score_system
+from xray_captioning.evaluation.table import SHOWN
+from xray_captioning.metrics.bleu import bleu
+from xray_captioning.metrics.clinical import contradictions
+from xray_captioning.plots.panels import Example
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from xray_captioning.captioner.captioner import Caption
     from xray_captioning.data.splits import Split
-    from xray_captioning.plots import Example
 
 VIEWS, SIDE = 2, 224  # of a study, and pixels of an image, in figures
 SIZED = 200  # images opened to tell sizes
@@ -22,22 +29,11 @@ CANDIDATES, COMPARED = 300, 200  # texts tried as a constant, and texts they are
 
 
 def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
-    """Return rows as a table that a notebook shows: numbers with three digits, None left empty.
+    """Return rows as HTML that a notebook shows: numbers with three digits, None left empty.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-    names : sequence of str, optional
-        The columns; those of a comparison where absent.
-
-    Returns
-    -------
-    str
-        HTML, escaped, with a ``_repr_html_``.
+    The columns are those of a comparison where no names are given.
     """
     from tabulate import tabulate
-
-    from xray_captioning.evaluation.table import SHOWN
 
     present = [name for name in names or SHOWN if any(name in row for row in rows)]
     cells = [[row.get(name) for name in present] for row in rows]
@@ -46,17 +42,7 @@ def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None)
 
 
 def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test") -> pd.DataFrame:
-    """Return the studies of one part that have a text, with the column ``reference``.
-
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-    split : Split
-    config : Config
-    name : {"train", "val", "test"}
-    """
-    from xray_captioning.data.targets import reference_texts
-
+    """Return the studies of one part that have a text, with the column ``reference``."""
     found = studies[studies["study_id"].isin(split.parts[name])]
     found = found.assign(reference=reference_texts(found, config))
     return found[found["reference"] != ""].reset_index(drop=True)
@@ -78,23 +64,11 @@ def examples(
     captions: Mapping[str, Sequence[Caption]] | None = None,
     config: Config | None = None,
 ) -> list[Example]:
-    """Lay some studies out for a figure, with what systems wrote of them.
+    """Lay some rows of studies with references out for a figure, with what systems wrote of them.
 
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        With the column ``reference``.
-    rows : sequence of int
-        The studies to show.
-    captions : mapping of str to sequence of Caption, optional
-        Of all the studies, by the system's name; the attention drawn is that of the first.
-    config : Config, optional
-        Says how many views are looked at: two where absent.
+    `captions` are of all the studies, by the system's name; the attention drawn is that of the
+    first. Without a configuration two views are shown.
     """
-    from xray_captioning.data.features import select_images
-    from xray_captioning.data.images import read_images
-    from xray_captioning.plots import Example
-
     count = config.image.views if config else VIEWS
     found = []
     for row in rows:
@@ -118,8 +92,6 @@ def examples(
 
 def image_sizes(studies: pd.DataFrame) -> list[tuple[int, int]]:
     """Return height and width, in pixels, of evenly chosen images; DICOM files are left out."""
-    from xray_captioning.data.images import opencv
-
     paths = [path for images in studies["images"] for path in images]
     chosen = paths[:: -(-len(paths) // SIZED)]
     read = (opencv().imread(path, opencv().IMREAD_UNCHANGED) for path in chosen)
@@ -129,10 +101,7 @@ def image_sizes(studies: pd.DataFrame) -> list[tuple[int, int]]:
 def lateral_shares(captions: Sequence[Caption]) -> dict[str, float]:
     """Return the mean share of each word's attention that lies on the second view, highest first.
 
-    Parameters
-    ----------
-    captions : sequence of Caption
-        Of studies with two views. Rare words, and captions without attention, are left out.
+    Rare words, and captions without attention, are left out.
     """
     shares: dict[str, list[float]] = {}
     for caption in captions:
@@ -162,9 +131,6 @@ def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
     A row is what :func:`xray_captioning.evaluation.systems.score_system` gives, and
     ``contradictions``, the number of findings that one text asserts and the other denies.
     """
-    from xray_captioning.evaluation.systems import System, score_system
-    from xray_captioning.metrics.clinical import contradictions
-
     return [
         {
             "text": name,
@@ -178,15 +144,8 @@ def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
 def legacy_constant(texts: Sequence[str]) -> str:
     """Return the text whose legacy BLEU-4 is highest when it is said of every study.
 
-    The most frequent and the shortest training texts are tried.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts.
+    The most frequent and the shortest of the cleaned training texts are tried.
     """
-    from xray_captioning.metrics.bleu import bleu
-
     counts = Counter(texts)
     common = [text for text, _ in counts.most_common(CANDIDATES)]
     short = sorted(counts, key=lambda text: (len(text.split()), text))[:CANDIDATES]

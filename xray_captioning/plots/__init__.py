@@ -3,6 +3,7 @@
 They know arrays and strings only; matplotlib and OpenCV are imported when something is drawn.
 """
 
+# ruff: noqa: F401
 from xray_captioning.plots.charts import (
     bars,
     curves,
@@ -17,26 +18,3 @@ from xray_captioning.plots.charts import (
 )
 from xray_captioning.plots.images import View, colour_scale, data_uri, encode, overlay, strongest
 from xray_captioning.plots.panels import Example, card, panel, words
-
-__all__ = [
-    "Example",
-    "View",
-    "bars",
-    "card",
-    "colour_scale",
-    "curves",
-    "data_uri",
-    "encode",
-    "heatmap",
-    "histograms",
-    "intervals",
-    "lines",
-    "overlay",
-    "panel",
-    "png",
-    "save",
-    "scatter",
-    "scores",
-    "strongest",
-    "words",
-]

@@ -26,6 +26,8 @@ BASELINES = ("constant", "random", "retrieval", "most-frequent", "label-oracle")
 METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
 
 Interval = Sequence[float] | None
+Bin = tuple[float, float, float, float, int]
+"""Mean stated probability, share of right ones with its 95 % interval, and how many there are."""
 
 
 def png(figure: Any) -> bytes:
@@ -43,11 +45,8 @@ def save(figure: Any, path: str | Path) -> None:
 def curves(history: Sequence[Mapping[str, float]]) -> Any:
     """Draw losses and accuracies by epoch, training and validation in one axis each.
 
-    Parameters
-    ----------
-    history : sequence of mapping
-        A row an epoch with ``epoch``, ``loss`` and perhaps ``token_accuracy``, each perhaps
-        with a ``val_`` twin.
+    A row of `history` has ``epoch``, ``loss`` and perhaps ``token_accuracy``, each perhaps with a
+    ``val_`` twin.
     """
     metrics = [name for name in ("loss", "token_accuracy") if name in history[0]]
     figure, axes = _figure(len(metrics), 2.8, WIDTH / 2 * len(metrics))
@@ -64,15 +63,7 @@ def curves(history: Sequence[Mapping[str, float]]) -> Any:
 
 
 def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> Any:
-    """Draw counts as horizontal bars, a panel for each group of names.
-
-    Parameters
-    ----------
-    panels : mapping of str to mapping of str to float
-        Count by name, from top to bottom, by the panel's title.
-    label : str
-        What is counted.
-    """
+    """Draw counts of `label` by name as horizontal bars, a panel for each title."""
     rows = max(1, *(len(counts) for counts in panels.values()))
     figure, axes = _figure(len(panels), 0.9 + ROW * rows)
     for axis, (title, counts) in zip(axes, panels.items()):
@@ -90,16 +81,10 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
 
 
 def histograms(panels: Mapping[str, Sequence[float]], label: str, unit: str = "studies") -> Any:
-    """Draw how often each value occurs, a panel for each group, with its median as a line.
+    """Draw how often each value occurs, a panel for each title, with its median as a line.
 
-    All panels have the same bins.
-
-    Parameters
-    ----------
-    panels : mapping of str to sequence of float
-        Values by title; values above the 99.5th percentile are counted in the last bin.
-    label, unit : str
-        What is measured, and what is counted.
+    All panels have the same bins; values above the 99.5th percentile are counted in the last one.
+    `label` says what is measured, `unit` what is counted.
     """
     figure, axes = _figure(len(panels), 2.5)
     edges = _edges(np.concatenate([np.asarray(values, float) for values in panels.values()]))
@@ -125,14 +110,8 @@ def scores(
 ) -> Any:
     """Draw the scores of systems as points, a panel a metric; systems that see no image are grey.
 
-    Parameters
-    ----------
-    rows : sequence of mapping
-        ``system``, ``search`` and scores, as in ``rows`` of ``metrics.json``.
-    metrics : sequence of str
-        Keys of a row.
-    intervals : mapping, optional
-        95 % intervals by column of ``captions.csv`` and metric, as in ``metrics.json``.
+    `rows` and `intervals` (95 %, by column of ``captions.csv`` and metric) are as in
+    ``metrics.json``.
     """
     names = [_name(row) for row in rows]
     figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)
@@ -148,16 +127,7 @@ def scores(
 
 
 def intervals(values: Mapping[str, tuple[float, float, float]], label: str, chance: float) -> Any:
-    """Draw values with their intervals, one below the other, and what chance would give.
-
-    Parameters
-    ----------
-    values : mapping of str to (value, low, high)
-    label : str
-        Of the values' axis.
-    chance : float
-        Where a dashed line is drawn.
-    """
+    """Draw values (value, low, high), one below the other, and a dashed line at `chance`."""
     figure, (axis,) = _figure(1, 0.9 + ROW * len(values), 0.75 * WIDTH)
     for place, (value, low, high) in enumerate(values.values()):
         _point(axis, value, place, (low, high), COLOURS[0])
@@ -170,15 +140,7 @@ def intervals(values: Mapping[str, tuple[float, float, float]], label: str, chan
 def lines(
     values: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logarithmic: bool = False
 ) -> Any:
-    """Draw series of numbers over 1, 2, 3, ..., with their names beside.
-
-    Parameters
-    ----------
-    values : mapping of str to sequence of float
-    xlabel, ylabel : str
-    logarithmic : bool
-        Whether both axes are.
-    """
+    """Draw series of numbers over 1, 2, 3, ..., with their names beside."""
     figure, (axis,) = _figure(1, 3.0, 0.8 * WIDTH)
     for number, (name, series) in enumerate(values.items()):
         colour = COLOURS[number % len(COLOURS)]
@@ -193,13 +155,7 @@ def lines(
 
 
 def scatter(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str) -> Any:
-    """Draw a named point a system; systems that see no image are grey.
-
-    Parameters
-    ----------
-    points : mapping of str to (x, y)
-    xlabel, ylabel : str
-    """
+    """Draw a named point (x, y) a system; systems that see no image are grey."""
     figure, (axis,) = _figure(1, 3.6, 0.8 * WIDTH)
     for name, (x, y) in points.items():
         axis.plot(x, y, "o", color=_colour(name), markersize=6)
@@ -211,16 +167,7 @@ def scatter(points: Mapping[str, tuple[float, float]], xlabel: str, ylabel: str)
 
 
 def heatmap(table: NDArray[Any], rows: Sequence[str], columns: Sequence[str], label: str) -> Any:
-    """Draw shares as a table of shades with the numbers in it.
-
-    Parameters
-    ----------
-    table : array, shape (rows, columns), float in [0, 1]
-        Not-a-number stays empty.
-    rows, columns : sequence of str
-    label : str
-        What the numbers are.
-    """
+    """Draw shares (rows, columns) in [0, 1] as shades with the numbers in them; nan stays empty."""
     figure, (axis,) = _figure(1, 1.7 + 0.27 * len(rows))
     drawn = axis.imshow(table, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(table):
@@ -233,6 +180,23 @@ def heatmap(table: NDArray[Any], rows: Sequence[str], columns: Sequence[str], la
     scale = figure.colorbar(drawn, ax=axis, fraction=0.03, pad=0.01)
     scale.ax.tick_params(labelsize=FONT)
     scale.set_label(label, size=FONT)
+    return figure
+
+
+def reliability_diagram(curves: Mapping[str, Sequence[Bin]]) -> Any:
+    """Draw the share of right sentences over the stated probability, with 95 % intervals."""
+    figure, (axis,) = _figure(1, 4.2, 4.6)
+    axis.plot([0, 1], [0, 1], color="0.75", linestyle="--", linewidth=1)
+    style = {"fmt": "o-", "markersize": 4, "linewidth": 1, "elinewidth": 0.8, "capsize": 2}
+    for colour, (name, bins) in zip(("#999999", *COLOURS), curves.items()):
+        x, y, low, high, _ = np.transpose(bins)
+        axis.errorbar(x, y, (y - low, high - y), color=colour, label=name, **style)
+    least = min(min(stated, low) for bins in curves.values() for stated, _, low, _, _ in bins)
+    edge = max(0.0, np.floor(least * 20) / 20 - 0.05)
+    axis.set(xlim=(edge, 1.01), ylim=(edge, 1.01), aspect="equal")
+    axis.set_xlabel("stated probability that a sentence is right")
+    axis.set_ylabel("share of sentences that are right")
+    axis.legend(frameon=False, fontsize=FONT, loc="lower right")
     return figure
 
 

@@ -18,19 +18,11 @@ LUNG = 0.25  # the grey under a colour bar; lungs are about as bright
 
 
 class View(NamedTuple):
-    """One image of a study, and the attention on it where that is known.
-
-    Attributes
-    ----------
-    name : str
-    image : array, shape (height, width), float in [0, 1]
-    attention : array, shape (rows, columns), float, or None
-        The share of the attention on each region; the shares of all views sum to 1.
-    """
+    """One image of a study, and the attention on it where that is known."""
 
     name: str
-    image: Array
-    attention: Array | None = None
+    image: Array  # (height, width), float in [0, 1]
+    attention: Array | None = None  # (rows, columns): shares, which sum to 1 over all views
 
     @property
     def share(self) -> float:
@@ -49,16 +41,8 @@ def strongest(views: Sequence[View]) -> float:
 def overlay(view: View, top: float) -> Array:
     """Lay the attention over an image: the less attention, the less colour.
 
-    Parameters
-    ----------
-    view : View
-    top : float
-        The share that has the strongest colour.
-
-    Returns
-    -------
-    array, shape (height, width, 3), uint8
-        RGB. Without attention it is the grey image.
+    The share `top` has the strongest colour. The result is RGB (height, width, 3), uint8; without
+    attention it is the grey image.
     """
     import cv2
 
@@ -70,25 +54,15 @@ def overlay(view: View, top: float) -> Array:
 
 
 def colour_scale(count: int) -> Array:
-    """Return the colours from no attention to the most, as they look on a lung.
-
-    Returns
-    -------
-    array, shape (count, 3), uint8
-        RGB.
-    """
+    """Return RGB (count, 3), uint8, from no attention to the most, as it looks on a lung."""
     return _bytes(_coloured(np.full((count, 3), LUNG), np.linspace(0, 1, count)))
 
 
 def encode(pixels: Array, suffix: str = ".png") -> bytes:
     """Return the bytes of an image file that holds pixels and nothing else.
 
-    Parameters
-    ----------
-    pixels : array, shape (height, width) or (height, width, 3)
-        RGB, stored as grey where the channels are equal; uint8, or float in [0, 1].
-    suffix : {".png", ".jpg"}
-        A JPEG has a quality of 80.
+    Pixels are grey or RGB, uint8 or float in [0, 1]; equal channels are stored as grey. A JPEG has
+    a quality of 80.
     """
     import cv2
 
@@ -100,13 +74,7 @@ def encode(pixels: Array, suffix: str = ".png") -> bytes:
 
 
 def data_uri(pixels: Array, suffix: str = ".png") -> str:
-    """Return an image as a data URI, for a page that needs no other file.
-
-    Parameters
-    ----------
-    pixels, suffix
-        As :func:`encode` takes them.
-    """
+    """Return an image as a data URI, for a page that needs no other file."""
     kind = {".png": "png", ".jpg": "jpeg"}[suffix]
     return f"data:image/{kind};base64,{base64.b64encode(encode(pixels, suffix)).decode()}"
 

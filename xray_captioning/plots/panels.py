@@ -26,28 +26,14 @@ Texts = list[tuple[str, list[str], str]]  # name, lines and colour
 
 
 class Example(NamedTuple):
-    """One study of a panel.
+    """One study of a panel."""
 
-    Attributes
-    ----------
-    images : sequence of arrays, each (height, width, 3), float in [0, 1]
-    reference : str
-    captions : dict of str
-        Text by system.
-    attention : array, shape (words, views, rows, columns), or None
-        Of the first caption.
-    words : sequence of str
-        Of the first caption.
-    views : sequence of str
-        ``frontal``, ``lateral`` or ``unknown`` for each image, where that is known.
-    """
-
-    images: Sequence[Array] | Array
+    images: Sequence[Array] | Array  # each (height, width, 3), float in [0, 1]
     reference: str
-    captions: dict[str, str]
-    attention: Array | None
-    words: Sequence[str]
-    views: Sequence[str] = ()
+    captions: dict[str, str]  # text by system
+    attention: Array | None  # (words, views, rows, columns), of the first caption
+    words: Sequence[str]  # of the first caption
+    views: Sequence[str] = ()  # "frontal", "lateral" or "unknown", where that is known
 
     def seen(self, word: int | None = None) -> list[View]:
         """Return the views, with the attention of one word where one is given."""
@@ -65,10 +51,6 @@ def panel(examples: Sequence[Example]) -> Any:
     """Draw each study: its views, where the model looked, and below what was written.
 
     Of each caption the attention of a few words is drawn: those that look at the fewest regions.
-
-    Parameters
-    ----------
-    examples : sequence of Example
     """
     from matplotlib.figure import Figure
 
@@ -94,14 +76,8 @@ def words(example: Example, most: int = 28) -> Any:
     """Draw a study, what was written of it, and below, word by word, where the decoder looked.
 
     The views lie one above the other, and the colours of a word share one scale over both, so
-    that one glance tells which view it was read from, and where in it.
-
-    Parameters
-    ----------
-    example : Example
-        With attention.
-    most : int
-        Words drawn, punctuation left out; so is the rest of a longer caption.
+    that one glance tells which view it was read from, and where in it. Punctuation is left out,
+    and so is what a longer caption has beyond `most` words.
     """
     from matplotlib.figure import Figure
 
@@ -131,18 +107,7 @@ def card(
     captions: Sequence[str],
     of: str,
 ) -> Any:
-    """Draw a caption, the attention on the images it was read from, and remarks below.
-
-    Parameters
-    ----------
-    title, text : str
-    notes : sequence of str
-    views : sequence of View
-    captions : sequence of str
-        What is written above each view.
-    of : str
-        The words whose attention it is.
-    """
+    """Draw a caption, the attention of the words `of` on captioned views, and remarks below."""
     from matplotlib.figure import Figure
 
     top = strongest(views)

@@ -18,7 +18,7 @@ from xray_captioning.data.table import read_table
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.pages import render
 from xray_captioning.files import atomic_write, sha256_file
-from xray_captioning.plots import data_uri
+from xray_captioning.plots.images import data_uri
 from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_sheets
 
 LONGEST = 768  # pixels of an image's longer side in a sheet

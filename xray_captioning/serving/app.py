@@ -21,9 +21,9 @@ import streamlit as st
 from xray_captioning.bundles.bundle import shipped_bundles
 from xray_captioning.data.images import frontal_first
 from xray_captioning.errors import XrayCaptioningError
-from xray_captioning.plots import View, colour_scale, overlay, strongest
+from xray_captioning.plots.images import View, colour_scale, overlay, strongest
 from xray_captioning.serving import app_parts as parts
-from xray_captioning.serving.app_view import html
+from xray_captioning.serving.app_parts import html
 
 if TYPE_CHECKING:
     from xray_captioning.captioner.captioner import Captioner
@@ -35,30 +35,15 @@ LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
 
 
 class Settings(NamedTuple):
-    """What the user chose in the sidebar.
+    """What the user chose in the sidebar."""
 
-    Attributes
-    ----------
-    bundles : list of str
-        One, or two to compare.
-    beam_size : int
-    threshold : float
-        Sentences with a confidence below it are withheld.
-    """
-
-    bundles: list[str]
+    bundles: list[str]  # one, or two to compare
     beam_size: int
-    threshold: float
+    threshold: float  # sentences with a confidence below it are withheld
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Draw the page once.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        ``--bundle FOLDER``, repeatable, and ``--seed N`` of the samples.
-    """
+    """Draw the page once; arguments are ``--bundle FOLDER``, repeatable, and ``--seed N``."""
     _keep_uploads_in_memory()
     options = _parse(arguments)
     st.set_page_config("Chest X-ray captions", page_icon="🩻", layout="wide")

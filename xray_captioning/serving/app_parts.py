@@ -1,4 +1,4 @@
-"""What the app works with: a study's images, what a bundle says of them, and files of that."""
+"""What the app works with: a study's images, what a bundle says of them, its HTML and files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,10 +20,14 @@ from xray_captioning.data.pictures import decode_picture
 from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
-from xray_captioning.plots import View, card, encode, png
+from xray_captioning.plots.charts import png
+from xray_captioning.plots.images import View, encode
+from xray_captioning.plots.panels import card
 from xray_captioning.serving.settings import LONGEST, Settings
 
 if TYPE_CHECKING:
+    from jinja2.environment import TemplateModule
+
     from xray_captioning.captioner.captioner import Caption, Captioner
 
 NOTICE = (
@@ -33,75 +38,45 @@ SHOWN = 560  # pixels of the longer side of an image on the page
 SAMPLES = 3
 MOST = Settings.megapixels * 1e6  # pixels of an image, as for the API
 
+SHADE = (0, 114, 178)  # blue of Okabe and Ito: told from grey with every kind of colour vision
+DEEPEST = 0.42  # opacity of the surest sentence's shade
+
 Array = NDArray[Any]
 Rows = list[tuple[str, float | None, int | None]]
 
 
 class Study(NamedTuple):
-    """One or two images of one patient.
+    """One or two images of one patient."""
 
-    Attributes
-    ----------
-    files : list of bytes
-        Whole files, frontal first where that is known.
-    views : list of str
-        What to call each image.
-    pictures : list of arrays, each (height, width), float32 in [0, 1]
-        For the page, in the proportions of the image.
-    digest : str
-        Tells it from other studies.
-    about : str
-        What is known of it; empty for a user's own.
-    """
-
-    files: list[bytes]
-    views: list[str]
-    pictures: list[Array]
-    digest: str
-    about: str = ""
+    files: list[bytes]  # whole, frontal first where that is known
+    views: list[str]  # what to call each image
+    pictures: list[Array]  # for the page: each (height, width), float32 in [0, 1], in proportion
+    digest: str  # tells it from other studies
+    about: str = ""  # what is known of it; empty for a user's own
 
 
 class Shown(NamedTuple):
     """A sentence as it is shown.
 
-    Attributes
-    ----------
-    text : str
-        "not confident" where the sentence is withheld.
-    probability : float or None
-        How sure the sentence is, in [0, 1]: its confidence, or without one the exponential of its
-        mean log-probability, which is how likely the model finds each of its tokens and no chance
-        of being right. None for images unlike those of the training, where it means nothing.
-    withheld : bool
+    `probability` is how sure it is, in [0, 1]: its confidence, or without one the exponential of
+    its mean log-probability, which is how likely the model finds each of its tokens and no chance
+    of being right. None for images unlike those of the training, where it means nothing.
     """
 
-    text: str
+    text: str  # "not confident" where the sentence is withheld
     probability: float | None
     withheld: bool
 
 
 class Result(NamedTuple):
-    """What a bundle says of a study, and which of it the user wants to see.
-
-    Attributes
-    ----------
-    bundle : str
-    beam_size : int
-    caption : Caption
-    probabilities : dict of float
-        The encoder's probability of each finding that it classifies.
-    origin : str
-        How the bundle says that it was made; may be empty.
-    threshold : float
-        Sentences with a confidence below it are withheld.
-    """
+    """What a bundle says of a study, and which of it the user wants to see."""
 
     bundle: str
     beam_size: int
     caption: Caption
-    probabilities: dict[str, float]
-    origin: str
-    threshold: float = 0.0
+    probabilities: dict[str, float]  # of each finding that the encoder classifies
+    origin: str  # how the bundle says that it was made; may be empty
+    threshold: float = 0.0  # sentences with a confidence below it are withheld
 
     @property
     def calibrated(self) -> bool:
@@ -154,8 +129,8 @@ class Result(NamedTuple):
     def findings(self) -> Rows:
         """Each finding with the encoder's probability and what the shown text says of it.
 
-        Name, probability or None, and 1 present, 0 denied, -1 uncertain or None. What the text
-        names comes first, then what the encoder finds likely.
+        That is 1 present, 0 denied, -1 uncertain or None. What the text names comes first, then
+        what the encoder finds likely.
         """
         said = sure_labels(self.caption, self.threshold)
         rows = [(n, self.probabilities.get(n), said.get(n)) for n in {**self.probabilities, **said}]
@@ -164,19 +139,10 @@ class Result(NamedTuple):
 
 
 def study_of(files: Sequence[bytes]) -> Study:
-    """Return a study of a user's files.
+    """Return a study of a user's one or two PNG, JPEG or DICOM files.
 
-    Parameters
-    ----------
-    files : sequence of bytes
-        PNG, JPEG or DICOM. The image a DICOM file calls frontal goes first, a lateral one last.
-
-    Raises
-    ------
-    DataError
-        There are none, or more than two.
-    ImageError
-        One cannot be read; the message calls it by its place, never by its name.
+    The image a DICOM file calls frontal goes first, a lateral one last. One that cannot be read is
+    called by its place in the error, never by its name.
     """
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
@@ -207,13 +173,7 @@ def digest(files: Sequence[bytes]) -> str:
 
 
 def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) -> Result:
-    """Let a bundle, which the page calls by a name, caption a study.
-
-    Raises
-    ------
-    XrayCaptioningError
-        The bundle takes fewer images.
-    """
+    """Let a bundle, which the page calls by a name, caption a study."""
     from xray_captioning.encoders.classification import finding_probabilities
 
     features = captioner.features([study.files])  # once for both
@@ -237,19 +197,10 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
 
 
 def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> list[View]:
-    """Return the views of a study with the mean attention of some words.
+    """Return the views of a study with the mean attention of some words, given by their places.
 
-    Parameters
-    ----------
-    study : Study
-    attention : array, shape (words, views, rows, columns), or None
-    words : sequence of int
-        Places in the caption.
-
-    Returns
-    -------
-    list of View
-        One an image, and a further one where a model looked at the same image twice.
+    `attention` is (words, views, rows, columns). A further view is returned where a model looked at
+    the same image twice.
     """
     seen = [View(*view) for view in zip(study.views, study.pictures)]
     if attention is None or not len(words):
@@ -263,6 +214,31 @@ def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> lis
         for i, (view, weights) in enumerate(whole)
         if i < len(seen) or weights.any()
     ]
+
+
+def html(part: str, *values: Any) -> str:
+    """Return a part of the page: a macro of ``app.html`` filled with values, which it escapes."""
+    return str(getattr(_macros(), part)(*values)).strip()
+
+
+def opacity(probability: float) -> float:
+    """Return how opaque the shade of a sentence is: the surer, the more."""
+    return round(DEEPEST * min(max(probability, 0.0), 1.0), 3)
+
+
+def shade(probability: float | None) -> str:
+    """Return the colour behind a sentence, in CSS; clear where nothing is known."""
+    return f"rgba{(*SHADE, opacity(probability or 0.0))}"
+
+
+@cache
+def _macros() -> TemplateModule:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("xray_captioning.serving", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment.filters["shade"] = shade
+    return environment.get_template("app.html").module
 
 
 def title(view: View) -> str:

@@ -33,7 +33,7 @@ from xray_captioning.encoders.saved import (
     weights_digest,
 )
 from xray_captioning.errors import DataError
-from xray_captioning.plots import curves, save
+from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
@@ -139,8 +139,10 @@ def _trained(
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")
-    tokenizer = language.tokenizer if language else _tokenizer(parts["train"], config)
-    labels = _labels(parts["train"], config)
+    texts, least = training_texts(parts["train"], config), config.text.minimum_frequency
+    tokenizer = language.tokenizer if language else Tokenizer.fit(texts, least)
+    asked = config.training.finding_weight or config.training.balanced
+    labels = finding_labels(parts["train"])[1] if asked else None
     data = {
         "train": _batches(parts["train"], tokenizer, config, encoder, cache, labels, True),
         "val": _batches(parts["val"], tokenizer, config, encoder, cache),
@@ -152,17 +154,6 @@ def _trained(
     _fit(captions, data, out, config, encoder, tokenizer, findings)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     return Captioner(config, encoder, captions, tokenizer, sizes)
-
-
-def _tokenizer(train: pd.DataFrame, config: Config) -> Tokenizer:
-    return Tokenizer.fit(training_texts(train, config), config.text.minimum_frequency)
-
-
-def _labels(train: pd.DataFrame, config: Config) -> Array | None:
-    """Return labels of the findings that some training study has; None where nobody asks."""
-    if not (config.training.finding_weight or config.training.balanced):
-        return None
-    return finding_labels(train)[1]
 
 
 def _batches(
@@ -223,15 +214,7 @@ def _fit(
 
 
 def compile_captions(model: TeacherForcing, training: Any, batches: int) -> None:
-    """Compile a caption model in training; an encoder in it has a learning rate of its own.
-
-    Parameters
-    ----------
-    model : TeacherForcing
-    training : CaptionTrainingConfig
-    batches : int
-        Of an epoch.
-    """
+    """Compile a caption model in training; an encoder in it has a learning rate of its own."""
     slow = model.encoder.trainable_variables if model.encoder else []
     ratio = training.encoder_learning_rate / training.learning_rate if slow else 1.0
     loss = WordCrossentropy(training.label_smoothing)
@@ -280,16 +263,8 @@ def fit(
 ) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
-    Parameters
-    ----------
-    model : keras.Model
-    data : dict
-        ``train`` and ``val`` batches; with an empty ``val`` the training loss chooses the epoch.
-    out : Path
-        The run folder.
-    training : TrainingConfig
-    callbacks : sequence of keras.callbacks.Callback, optional
-        Called before the run's state is written.
+    `data` has ``train`` and ``val`` batches; with an empty ``val`` the training loss chooses the
+    epoch. `callbacks` are called before the run's state is written.
     """
     validation = data["val"] if data["val"].studies else None
     monitor = "val_loss" if validation is not None else "loss"

@@ -53,18 +53,10 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
 
 
 def rarity(labels: Labels) -> Labels:
-    """Return weights by which studies are drawn, so that rare findings are drawn more often.
+    """Return weights (studies,) by which studies are drawn, so that rare findings come more often.
 
     A study counts by its rarest finding, one without findings as a finding of its own: the
     inverse square root of the frequency.
-
-    Parameters
-    ----------
-    labels : array, shape (studies, findings), float32
-
-    Returns
-    -------
-    array, shape (studies,), float32
     """
     present = np.nan_to_num(labels) > 0
     present = np.column_stack([present, ~present.any(axis=1)])

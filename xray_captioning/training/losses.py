@@ -12,10 +12,7 @@ from xray_captioning.backend import keras, ops
 class MaskedBinaryCrossentropy(keras.losses.Loss):
     """Sigmoid cross-entropy averaged over the labels that are known (not not-a-number).
 
-    Parameters
-    ----------
-    positive_weights : array, shape (findings,)
-        Weight of a present finding; an absent one has weight 1.
+    A present finding has its weight of `positive_weights` (findings,), an absent one has 1.
     """
 
     def __init__(self, positive_weights: Any) -> None:
@@ -23,15 +20,7 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         self.positive_weights = np.asarray(positive_weights, "float32")
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return one loss a study, shape (batch,).
-
-        Parameters
-        ----------
-        y_true : tensor, shape (batch, findings)
-            1, 0 or not-a-number.
-        y_pred : tensor, shape (batch, findings)
-            Logits.
-        """
+        """Return losses (batch,) of labels (batch, findings), 1, 0 or not-a-number, and logits."""
         known = ops.logical_not(ops.isnan(y_true))
         target = ops.where(known, y_true, 0.0)
         loss = ops.softplus(y_pred) - y_pred * target
@@ -45,7 +34,7 @@ class WordCrossentropy(keras.losses.Loss):
     Parameters
     ----------
     smoothing : float
-        Share of the target that is spread evenly over the vocabulary, in [0, 1).
+        Share of the target that is spread evenly over the vocabulary, in [0, 1) [1]_.
 
     References
     ----------
@@ -57,14 +46,7 @@ class WordCrossentropy(keras.losses.Loss):
         self.smoothing = smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Return one loss a word, shape (batch, time).
-
-        Parameters
-        ----------
-        y_true : tensor, shape (batch, time), int
-        y_pred : tensor, shape (batch, time, vocabulary)
-            Logits.
-        """
+        """Return losses (batch, time) of word ids and logits (batch, time, vocabulary)."""
         loss = ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
         if not self.smoothing:
             return loss

@@ -32,17 +32,9 @@ class RunState(keras.callbacks.Callback):
     """Log, best weights, early stopping and a resumable state, written at the end of each epoch.
 
     Losses after :meth:`restore` are those of a run that was never stopped: every weight, the
-    optimizer, the dropout seeds and the order of the batches go on from where they were.
-
-    Parameters
-    ----------
-    folder : Path
-    dataset : BatchDataset
-        Its epoch is set, so that the order of batches depends on it.
-    monitor : str
-        Name of the loss that decides which epoch is best.
-    patience : int
-        Epochs without improvement before training stops.
+    optimizer, the dropout seeds and the order of `dataset`, whose epoch is set, go on from where
+    they were. The loss called `monitor` decides which epoch is best; training stops after
+    `patience` epochs without improvement.
     """
 
     def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int) -> None:
@@ -84,18 +76,7 @@ class RunState(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def restore(self, model: Any) -> int:
-        """Load the state of a stopped run into a compiled model.
-
-        Returns
-        -------
-        int
-            The number of epochs already done; 0 when there is no state.
-
-        Raises
-        ------
-        BundleError
-            The state is damaged or of another model.
-        """
+        """Load the state of a stopped run into a compiled model; return how many epochs it had."""
         path = self.folder / STATE
         if not path.is_file():
             return 0
@@ -147,18 +128,6 @@ def run_folder(out: Path, config: Config, resume: bool) -> Iterator[None]:
 
     Some mistakes in the data show only after the run has claimed its folder; until its first
     epoch is written there is nothing to resume.
-
-    Parameters
-    ----------
-    out : Path
-    config : Config
-    resume : bool
-
-    Raises
-    ------
-    ConfigError
-        The folder holds other things, a run although ``resume`` is False, or a run with another
-        configuration.
     """
     _check_folder(out, config, resume)
     existed, resumed = out.is_dir(), (out / RUN).is_file()
@@ -209,19 +178,7 @@ def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def claim_run(out: Path, config: Config, studies: pd.DataFrame, split: Split, weights: str) -> None:
     """Make a folder that :func:`run_folder` has checked this run's own, or check that it is.
 
-    Parameters
-    ----------
-    out : Path
-    config : Config
-    studies : pandas.DataFrame
-    split : Split
-    weights : str
-        What the run starts from: a digest or a name.
-
-    Raises
-    ------
-    ConfigError
-        The folder holds a run of other data, another split or other weights.
+    `weights` says what the run starts from: a digest or a name.
     """
     values = {
         "config": config.to_dict(),

@@ -16,16 +16,8 @@ from xray_captioning.training.losses import MaskedBinaryCrossentropy
 class TeacherForcing(keras.Model):
     """A caption model while it is fitted, with its encoder if that is trained, too.
 
-    Parameters
-    ----------
-    captions : CaptionModel
-    options : CaptionTrainingConfig
-    encoder : Encoder or None
-        Its last block is trained; None where features come from a cache.
-    findings : int
-        Number of labels a study has, for ``options.finding_weight``.
-    **kwargs
-        Of :class:`keras.Model`.
+    `encoder` is None where features come from a cache; `findings` is the number of labels a study
+    has, for ``options.finding_weight``.
 
     References
     ----------
@@ -39,9 +31,8 @@ class TeacherForcing(keras.Model):
         options: CaptionTrainingConfig,
         encoder: Encoder | None = None,
         findings: int = 0,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__()
         self.captions, self.options, self.encoder = captions, options, encoder
         self.seeds = keras.random.SeedGenerator(options.seed)
         self.share = self.add_weight(
@@ -56,13 +47,9 @@ class TeacherForcing(keras.Model):
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, time, vocabulary).
 
-        Parameters
-        ----------
-        inputs : dict
-            ``tokens`` (batch, time); ``regions`` and ``mask`` (batch, regions), or ``images``
-            (batch, views, height, width, 3) and ``mask`` (batch, views) where there is an
-            encoder; ``findings`` (batch, findings) where they are learned.
-        training : bool, optional
+        `inputs` are ``tokens`` (batch, time); ``regions`` and ``mask`` (batch, regions), or
+        ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views) where there is an
+        encoder; and ``findings`` (batch, findings) where they are learned.
         """
         tokens = inputs["tokens"]
         features = self.captions.head(self._features(inputs), training=training)
@@ -106,16 +93,7 @@ class SamplingSchedule(keras.callbacks.Callback):
 
 
 class TwoRates(keras.optimizers.AdamW):
-    """AdamW with a rate of its own for some variables.
-
-    Parameters
-    ----------
-    slow : sequence of variables
-        Those whose rate is multiplied by ``ratio`` and whose weights do not decay.
-    ratio : float
-    *args, **kwargs
-        Of :class:`keras.optimizers.AdamW`.
-    """
+    """AdamW with the rate of `slow` variables, which do not decay, multiplied by `ratio`."""
 
     def __init__(self, slow: Any, ratio: float, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
