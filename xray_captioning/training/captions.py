@@ -252,6 +252,8 @@ def compile_model(
         gradient_accumulation_steps=accumulated if accumulated > 1 else None,
     )
     model.compile(optimizer, loss, weighted_metrics=list(metrics))
+    # A step that makes the optimizer's variables itself is traced by TensorFlow twice.
+    optimizer.build(model.trainable_variables)
 
 
 def fit(

@@ -104,8 +104,6 @@ class RunState(keras.callbacks.Callback):
 
 
 def _variables(model: Any) -> list[Any]:
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 
