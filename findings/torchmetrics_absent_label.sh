@@ -3,8 +3,8 @@
 #
 # Guess: a label without positives has no AUROC and is left out of the mean, or makes it nan.
 # What happened: torchmetrics gives that label 0, the worst score there is, and counts it in the macro
-# mean: a perfect ranking of the other label reads .5. scikit-learn answers nan and warns. A label
-# that every study has is 0 as well in AUROC; average precision is 0 for the absent label.
+# mean: a perfect ranking of the other label reads .5. Both packages warn, but scikit-learn answers
+# nan. A label that every study has is 0 as well in AUROC; average precision is 0 for the absent label.
 # Output seen: torchmetrics macro 0.5, each 1.0 and 0.0, weighted 1.0; scikit-learn macro nan.
 # Date: 2026-11-28.
 #
