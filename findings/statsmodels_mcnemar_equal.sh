@@ -3,8 +3,9 @@
 #
 # Guess: p = 1, or not a number, since no pair of answers differs.
 # What happened: the continuity-corrected statistic squares (|0 - 0| - 1), divides by zero, is infinite,
-# and the p-value is 0.0 (NumPy warns of the division, nothing else does): the strongest possible difference between two identical systems. Without
-# the correction both are nan; the exact test (the default) says 1. One disagreement already gives 1.
+# and the p-value is 0.0: the strongest possible difference between two identical systems. Only
+# NumPy warns, of a division. Without the correction both are nan; the exact test (the default)
+# says 1. One disagreement already gives 1.
 # Output seen: [[80, 0], [0, 20]]: exact 0 and 1.0; corrected inf and 0.0; uncorrected nan and nan.
 #              [[80, 1], [0, 19]]: corrected 0.0 and 1.0.
 # Date: 2026-11-28.
