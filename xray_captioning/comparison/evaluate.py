@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
-from xray_captioning.comparison.systems import Model, Task, all_systems, examples
+from xray_captioning.comparison.systems import CaptioningSystem, Task, examples, system_texts
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import choose_split, open_studies
 from xray_captioning.data.splits import Split, split_studies
@@ -18,8 +18,10 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import BASELINES
 from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.collapse import CollapseWarning
+from xray_captioning.evaluation.r2gen import R2GEN
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.findings import SHUFFLED
 from xray_captioning.plots.charts import save
 from xray_captioning.plots.panels import panel
 
@@ -107,7 +109,9 @@ def evaluate(
         raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
     _check_names(systems)
     texts: dict[str, Any] = {name: given for name, given in systems.items() if _is_texts(given)}
-    models = {name: Model(name, given) for name, given in systems.items() if name not in texts}
+    models = {
+        name: CaptioningSystem(name, given) for name, given in systems.items() if name not in texts
+    }
     studies, _ = open_studies(studies)
     config = _configuration(list(models.values()), changes or {}, protocol, studies)
     if protocol:
@@ -123,16 +127,16 @@ def evaluate(
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
     task = Task(train, test, config, protocol, cache, seed, quick)
-    found = all_systems(task, list(models.values()), texts, beams)
+    found = system_texts(task, list(models.values()), texts, beams)
     results = evaluate_systems(
         list(test["study_id"]),
-        task.written.references,
+        task.reports.references,
         found.systems,
-        task.written.training,
+        task.reports.training,
         {"part": part, "split": split.digest, "protocol": protocol or "coco"},
         groups=list(test["patient_id"]),
-        whole=task.written.whole,
-        reports=task.written.reports,
+        whole=task.reports.whole,
+        reports=task.reports.reports,
         quick=quick,
         seed=seed,
     )
@@ -189,7 +193,7 @@ def read_systems(
 
 def _check_names(names: Iterable[str]) -> None:
     given = list(names)
-    every = [*given, *BASELINES, *(f"{name} shuffled" for name in given)]
+    every = [*given, *BASELINES, *(f"{name} {SHUFFLED}" for name in given)]
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
@@ -200,7 +204,10 @@ def _is_texts(given: Given) -> bool:
 
 
 def _configuration(
-    models: list[Model], changes: Mapping[str, Any], protocol: str | None, studies: pd.DataFrame
+    models: list[CaptioningSystem],
+    changes: Mapping[str, Any],
+    protocol: str | None,
+    studies: pd.DataFrame,
 ) -> Config:
     """Return the configuration whose section and cleaning make the references."""
     for name in changes:
@@ -209,11 +216,11 @@ def _configuration(
                 f"{name}: a bundle stays as it is; evaluate takes text.* and fractions"
             )
     config = models[0].config if models else Config()
-    if not models and protocol == "r2gen":
+    if not models and protocol == R2GEN:
         config = config.replace({"text.section": "report"})
     config = config.replace(dict(changes))
-    if protocol == "r2gen":
-        config = config.replace({"text.cleaning": "r2gen"})
+    if protocol == R2GEN:
+        config = config.replace({"text.cleaning": R2GEN})
     chosen = models or "text.section" in changes or config.text.section != "impression"
     if chosen or studies["impression"].fillna("").ne("").any():
         return config

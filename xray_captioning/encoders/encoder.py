@@ -197,7 +197,7 @@ class Encoder(keras.Model):
         return self.classifier(ops.einsum("br,brc->bc", weights, features))
 
     @cached_property
-    def chances(self) -> Callable[..., Any]:
+    def probabilities(self) -> Callable[..., Any]:
         """The sigmoid of :meth:`classify`, compiled."""
         return compiled(lambda features, mask: ops.sigmoid(self.classify(features, mask)), self)
 

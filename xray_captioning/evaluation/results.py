@@ -16,6 +16,7 @@ from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, c
 from xray_captioning.evaluation.systems import System, score_system
 from xray_captioning.evaluation.table import finite, format_csv
 from xray_captioning.files import atomic_write
+from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.diversity import distinct_ngrams
 
 Row = dict[str, Any]
@@ -85,7 +86,7 @@ class Results:
 
     def rows_by_kind(self) -> Iterator[tuple[str, list[tuple[System, Row]]]]:
         """Yield the systems and rows of each kind that there is, in the order of a table."""
-        for kind in ("system", "baseline", "shuffled"):
+        for kind in ("system", "baseline", SHUFFLED):
             chosen = [(s, r) for s, r in zip(self.systems, self.rows) if s.kind == kind]
             if chosen:
                 yield kind, chosen
@@ -146,7 +147,7 @@ def evaluate_systems(
         :class:`xray_captioning.evaluation.collapse.Spread`.
     """
     shuffled = [
-        System(_shuffled(s), s.search, shuffled_captions(s.texts, seed), "shuffled")
+        System(_shuffled(s), s.search, shuffled_captions(s.texts, seed), SHUFFLED)
         for s in systems
         if s.kind == "system" and len(studies) > 1
     ]
@@ -214,7 +215,7 @@ def _is_constant(system: System) -> bool:
 
 def _shuffled(system: System) -> str:
     """Name a system whose captions are given to other studies."""
-    return f"{system.name} shuffled"
+    return f"{system.name} {SHUFFLED}"
 
 
 def _bootstrap(

@@ -55,7 +55,7 @@ class Study(NamedTuple):
     about: str = ""  # what is known of it; empty for a user's own
 
 
-class Shown(NamedTuple):
+class ShownSentence(NamedTuple):
     """A sentence as it is shown.
 
     `probability` is how sure it is, in [0, 1]: its confidence, or without one the exponential of
@@ -84,12 +84,12 @@ class Result(NamedTuple):
         return all(sentence.confidence is not None for sentence in self.caption.sentences)
 
     @property
-    def sentences(self) -> list[Shown]:
+    def sentences(self) -> list[ShownSentence]:
         """The sentences as they are shown."""
         known = not is_unfamiliar(self.caption)
         texts = zip(self.caption.sentences, hedged(self.caption, self.threshold))
         return [
-            Shown(text, _probability(one) if known else None, text != one.text)
+            ShownSentence(text, _probability(one) if known else None, text != one.text)
             for one, text in texts
         ]
 
