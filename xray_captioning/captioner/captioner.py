@@ -84,16 +84,20 @@ class Caption(NamedTuple):
 
 
 class Captioner:
-    """Encoder, decoder, tokenizer and their preprocessing.
+    """Encoder, decoder, tokenizer and their preprocessing; :meth:`load` makes one of a bundle.
 
     Parameters
     ----------
-    config, encoder, model, tokenizer : object
-        Which fit together, as those of a bundle do.
+    config : Config
+        How images and texts are prepared, and how captions are searched for.
+    encoder : Encoder
+    model : CaptionModel
+        Head and decoder, of the encoder's regions and channels and the tokenizer's size.
+    tokenizer : Tokenizer or BytePairTokenizer
     about : dict, optional
         JSON values that are kept in the bundle: metrics, data, training.
     trained_on : TrainedOn, optional
-        The studies it was trained on; kept in the bundle, too, so that nobody tests on them.
+        The studies it was trained on; a bundle keeps this, and evaluation refuses these studies.
     calibration : Calibration, optional
         How its probabilities become confidences.
     """
@@ -118,6 +122,15 @@ class Captioner:
     def load(cls, name: str | Path) -> Captioner:
         """Load a bundle from its folder, or a shipped one by its name.
 
+        Parameters
+        ----------
+        name : path
+            The folder of a bundle that holds a captioner, or ``"phantom_attention"``.
+
+        Returns
+        -------
+        Captioner
+
         Raises
         ------
         BundleError
@@ -139,7 +152,18 @@ class Captioner:
         return self.trained_on.split if self.trained_on else None
 
     def save(self, folder: str | Path) -> None:
-        """Write a bundle, whole or not at all."""
+        """Write a bundle, whole or not at all.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there; files of other names in it are left alone.
+
+        Raises
+        ------
+        OSError
+            The folder cannot be written.
+        """
 
         def write(aside: Path) -> None:
             values = describe("captioner", self.config, self.encoder, self.about)
@@ -176,6 +200,11 @@ class Captioner:
         sampling : Sampling, optional
             Draw the words at random instead of searching for likely ones.
 
+        Returns
+        -------
+        list of Caption
+            One for each study, in the same order.
+
         Raises
         ------
         ImageError
@@ -193,23 +222,46 @@ class Captioner:
         beam_size: int | None = None,
         sampling: Sampling | None = None,
     ) -> Iterator[Caption]:
-        """Like :meth:`caption`, a batch at a time, for any number of studies."""
+        """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
+
+        Studies are read a batch at a time, so memory does not grow with their number.
+        """
         search = self._search(beam_size, sampling)
         for batch in _batches(studies):
             yield from self._caption_batch(self.features(batch), search, sampling is not None)
 
     def features(self, studies: Sequence[Sequence[Image]]) -> Features:
-        """Return regions (studies, views * rows * columns, channels), float32, and their mask."""
+        """Encode studies, given as :meth:`caption` takes them.
+
+        Returns
+        -------
+        Features
+            ``regions`` (studies, views * rows * columns, channels), float32, in the order view,
+            row, column; ``mask`` (studies, views * rows * columns), bool, False for the regions
+            of a view that the study does not have.
+
+        Raises
+        ------
+        ImageError, DataError
+            As :meth:`caption`.
+        """
         images = [self._checked(i, study) for i, study in enumerate(studies)]
         return Features(*encode_studies(self._encode, self.config, images))
 
     def findings(self, studies: Sequence[Sequence[Image]]) -> list[dict[str, float]]:
-        """Return the probability of each finding the encoder classifies, for each study.
+        """Classify findings in the images of studies, given as :meth:`caption` takes them.
+
+        Returns
+        -------
+        list of dict
+            For each study, the probability, in [0, 1], of each finding that the encoder knows.
 
         Raises
         ------
         ConfigError
             The encoder classifies no findings.
+        ImageError, DataError
+            As :meth:`caption`.
         """
         return [
             probabilities
@@ -223,7 +275,19 @@ class Captioner:
         beam_size: int | None = None,
         sampling: Sampling | None = None,
     ) -> list[Caption]:
-        """Write a caption for each study whose features are given as arrays."""
+        """Write a caption for each study whose features are known; otherwise as :meth:`caption`.
+
+        Parameters
+        ----------
+        features : Features
+            NumPy arrays, such as :meth:`features` returns.
+        beam_size, sampling
+            As :meth:`caption` takes them.
+
+        Returns
+        -------
+        list of Caption
+        """
         search = self._search(beam_size, sampling)
         most = BATCH_SIZES[-1]
         return [

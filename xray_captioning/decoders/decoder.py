@@ -49,20 +49,50 @@ class Decoder(keras.layers.Layer):
         self.vocabulary_size = vocabulary_size
 
     def start(self, features: Features) -> State:
-        """Return the state before the first token."""
+        """Return the state before the first token.
+
+        Parameters
+        ----------
+        features : Features
+
+        Returns
+        -------
+        dict of tensors
+            Each with a leading batch axis.
+        """
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token (batch,), int32, of each study; return logits and state.
+        """Read one token of each study.
 
-        The logits are (batch, vocabulary), float32.
+        Parameters
+        ----------
+        token : tensor, shape (batch,), int32
+        state : dict of tensors
+            As :meth:`start` or the step before returned it.
+
+        Returns
+        -------
+        logits : tensor, shape (batch, vocabulary), float32
+            Of the token that follows.
+        state : dict of tensors
         """
         raise NotImplementedError
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Teacher forcing: logits of the token after each of ``tokens`` (batch, time), int32.
+        """Return the logits of the token after each of ``tokens`` (teacher forcing).
 
-        They are (batch, time, vocabulary), float32.
+        Parameters
+        ----------
+        features : Features
+        tokens : tensor, shape (batch, time), int32
+            Start token and words; zeros are padding.
+        training : bool, optional
+            Whether dropout is applied.
+
+        Returns
+        -------
+        tensor, shape (batch, time, vocabulary), float32
         """
         raise NotImplementedError
 

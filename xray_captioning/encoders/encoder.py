@@ -99,6 +99,10 @@ class Encoder(keras.Model):
             The folder of a bundle that holds an encoder or a captioner, or the name of a shipped
             one.
 
+        Returns
+        -------
+        Encoder
+
         Raises
         ------
         BundleError
@@ -126,23 +130,33 @@ class Encoder(keras.Model):
         return {**own, "findings": list(self.findings), "name": self.name, "dtype": self.dtype}
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
-        """Return maps (batch, rows, columns, channels) of single images.
+        """Encode single images.
 
         Parameters
         ----------
         images : tensor, shape (batch, height, width, 3), float32
             Normalised as the model's configuration says.
         training : bool, optional
+
+        Returns
+        -------
+        tensor, shape (batch, rows, columns, channels)
         """
         return self.pooling_layer(self.backbone(images, training=training))
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Return features (batch, regions, channels), regions in the order view, row, column.
+        """Encode all views of studies.
 
         Parameters
         ----------
         images : tensor, shape (batch, views, height, width, 3), float32
+            Normalised as the model's configuration says; zeros where a view is missing.
         training : bool, optional
+
+        Returns
+        -------
+        tensor, shape (batch, views * rows * columns, channels)
+            Regions in the order view, row, column.
         """
         views = images.shape[1]
         maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training=training)
@@ -198,7 +212,7 @@ class Encoder(keras.Model):
 
     @cached_property
     def probabilities(self) -> Callable[..., Any]:
-        """The sigmoid of :meth:`classify`, compiled."""
+        """A compiled function of what :meth:`classify` takes: its sigmoid, in [0, 1]."""
         return compiled(lambda features, mask: ops.sigmoid(self.classify(features, mask)), self)
 
 
