@@ -67,8 +67,8 @@ class Calibration:
     ) -> list[Any]:
         """Return captions with the confidence of their sentences and the novelty of their studies.
 
-        `regions` and `mask` are the features of the same studies. Where words were `drawn` at
-        random the fit does not hold, so the confidence of sentences stays None.
+        `regions` and `mask` are the features of the same studies. The fit does not hold for words
+        that were sampled at random (`drawn`), so their sentences' confidence stays None.
         """
         novelties = self.novelty(*pooled_views(regions, mask, views)).tolist()
         return [

@@ -38,18 +38,34 @@ from xray_captioning.text.token_ids import TokenIds
 
 
 class Sentence(NamedTuple):
-    """A sentence of a caption."""
+    """A sentence of a caption.
+
+    Attributes
+    ----------
+    text : str
+    log_probability : float
+        Natural logarithm, mean over the sentence's tokens (words, or byte pairs).
+    confidence : float or None
+        Probability that the sentence is right, in [0, 1]; None if the bundle is not calibrated.
+    """
 
     text: str
-    log_probability: float  # mean over its tokens (words, or byte pairs), natural logarithm
-    confidence: float | None = None  # that it is right, in [0, 1]; None if not calibrated
+    log_probability: float
+    confidence: float | None = None
 
 
 class Alternative(NamedTuple):
-    """A caption that the search found, but ranked below the best."""
+    """A caption that the search found, but ranked below the best.
+
+    Attributes
+    ----------
+    text : str
+    log_probability : float
+        Of the whole caption, natural logarithm.
+    """
 
     text: str
-    log_probability: float  # of the whole caption, natural logarithm
+    log_probability: float
 
 
 class Caption(NamedTuple):

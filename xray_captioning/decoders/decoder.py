@@ -10,10 +10,18 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 
 
 class Features(NamedTuple):
-    """Encoder features of a batch of studies."""
+    """Encoder features of a batch of studies.
 
-    regions: Any  # (batch, regions, channels), float, in the order view, row, column
-    mask: Any  # (batch, regions), bool: False where the study does not have that view
+    Attributes
+    ----------
+    regions : tensor or array, shape (batch, regions, channels), float
+        Feature vectors in the order view, row, column.
+    mask : tensor or array, shape (batch, regions), bool
+        False for the regions of a view that the study does not have.
+    """
+
+    regions: Any
+    mask: Any
 
 
 class Decoder(keras.layers.Layer):
