@@ -1,4 +1,4 @@
-"""Captions of thousands of studies in a file: a kill loses nothing, a bad image stops nothing."""
+"""Captions of thousands of studies in a file; a run survives being killed, and unreadable images."""
 
 from __future__ import annotations
 
@@ -94,8 +94,7 @@ def caption_rows(
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
 
-    What prevents a caption stands in the column ``error``. Without a beam size the bundle's own
-    counts.
+    The column ``error`` says why a study has no caption. Without a beam size it is the bundle's own.
     """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))

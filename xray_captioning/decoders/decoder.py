@@ -115,8 +115,8 @@ class WordDecoder(Decoder):
     """A decoder that begins with word vectors and ends with one logit for each word.
 
     Its subclasses call :meth:`add_embedding`, make their own layers, and call
-    :meth:`add_logits`, in this order: Keras draws the random weights of layers in the order in
-    which they are made, and a seed shall go on giving the same ones.
+    :meth:`add_logits`, in this order. Keras draws the random weights of layers in the order in
+    which they are made, so another order would give a seed other weights.
     """
 
     def add_embedding(self, width: int) -> None:

@@ -1,4 +1,4 @@
-"""A system: what somebody or something wrote for the evaluated studies, and its scores."""
+"""A system: the texts that a person or a program wrote for the evaluated studies, and scores."""
 
 from __future__ import annotations
 

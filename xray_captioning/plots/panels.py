@@ -1,4 +1,4 @@
-"""Studies as one shows them: their views, what was written, and where the decoder looked.
+"""Figures of studies: their views, what was written, and where the decoder looked.
 
 Every function returns a :class:`matplotlib.figure.Figure`.
 """

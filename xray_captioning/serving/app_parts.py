@@ -38,7 +38,7 @@ SHOWN = 560  # pixels of the longer side of an image on the page
 SAMPLES = 3
 MOST = Settings.megapixels * 1e6  # pixels of an image, as for the API
 
-SHADE = (0, 114, 178)  # blue of Okabe and Ito: told from grey with every kind of colour vision
+SHADE = (0, 114, 178)  # blue of Okabe and Ito: differs from grey for colour-blind people, too
 DEEPEST = 0.42  # opacity of the surest sentence's shade
 
 Array = NDArray[Any]
@@ -105,7 +105,7 @@ class Result(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """That the images are unlike those the model knows; empty where they are alike."""
+        """A warning if the images are unlike the training images; otherwise empty."""
         if not is_unfamiliar(self.caption):
             return ""
         return (
@@ -122,7 +122,7 @@ class Result(NamedTuple):
 
     @property
     def cautions(self) -> list[str]:
-        """What has to be said beside a caption wherever it goes."""
+        """The cautions that accompany a caption, on the page and in files."""
         return list(filter(None, [self.warning, NOTICE, self.limits]))
 
     @property
