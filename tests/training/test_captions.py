@@ -220,7 +220,7 @@ def test_studies_without_image_or_text_are_not_trained_on(phantoms, tmp_path):
 
 
 @pytest.mark.slow
-def test_eight_real_studies_are_learned_by_heart(shared_data, tmp_path):
+def test_eight_real_studies_are_overfitted(shared_data, tmp_path):
     """A run that may overfit writes at least seven of eight impressions word for word."""
     config = Config().replace(
         {

@@ -1,4 +1,4 @@
-"""Captions of thousands of studies in a file; a run survives being killed, and unreadable images."""
+"""Captions of thousands of studies in a file; a run survives a kill and unreadable images."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def caption_rows(
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
 
-    The column ``error`` says why a study has no caption. Without a beam size it is the bundle's own.
+    The column ``error`` says why a study has no caption. The beam size is the bundle's own where
+    none is given.
     """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))

@@ -76,7 +76,7 @@ def words(example: Example, most: int = 28) -> Any:
     """Draw a study, what was written of it, and below, word by word, where the decoder looked.
 
     The views lie one above the other, and the colours of a word share one scale over both, so
-    that one glance tells which view it was read from, and where in it. Punctuation is left out,
+    that both show which view it was read from, and where in it. Punctuation is left out,
     and so is what a longer caption has beyond `most` words.
     """
     from matplotlib.figure import Figure
