@@ -1,4 +1,4 @@
-"""Reading studies: nobody can tell whose text is whose, and the numbers are right."""
+"""Reading studies: sheets do not reveal which system wrote a text, and the numbers are right."""
 
 import base64
 import csv
