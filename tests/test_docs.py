@@ -146,6 +146,11 @@ def test_the_picture_of_the_rooms_shows_the_imports() -> None:
     assert not {(above, below) for above, below in allowed if (below, above) in allowed}
 
 
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (ROOT / "docs" / "api" / "index.md").read_text("utf-8")
+    assert set(re.findall(r"\[`(\w+)`\]\[", page)) == set(xray_captioning.__all__)
+
+
 def test_readme_is_short() -> None:
     assert len(README.read_text("utf-8").splitlines()) <= 150
 
