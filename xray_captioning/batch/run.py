@@ -22,7 +22,8 @@ from xray_captioning.batch.caption_table import (
     write_rows,
 )
 from xray_captioning.batch.journal import append, begin, open_journal, read_rows
-from xray_captioning.captioner.captioner import Caption, Captioner
+from xray_captioning.captioner.caption import Caption
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import Image, frontal_first, read_image
 from xray_captioning.encoders.classification import finding_probabilities

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
 from xray_captioning.captioner.calibration import Calibration, load_calibration
+from xray_captioning.captioner.caption import Alternative, Caption, Sentence
 from xray_captioning.captioner.compiled_search import (
     BATCH_SIZES,
     CompiledSearch,
@@ -35,68 +36,6 @@ from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.byte_pairs import load_tokenizer
 from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.token_ids import TokenIds
-
-
-class Sentence(NamedTuple):
-    """A sentence of a caption.
-
-    Attributes
-    ----------
-    text : str
-    log_probability : float
-        Natural logarithm, mean over the sentence's tokens (words, or byte pairs).
-    confidence : float or None
-        Probability that the sentence is right, in [0, 1]; None if the bundle is not calibrated.
-    """
-
-    text: str
-    log_probability: float
-    confidence: float | None = None
-
-
-class Alternative(NamedTuple):
-    """A caption that the search found, but ranked below the best.
-
-    Attributes
-    ----------
-    text : str
-    log_probability : float
-        Of the whole caption, natural logarithm.
-    """
-
-    text: str
-    log_probability: float
-
-
-class Caption(NamedTuple):
-    """The text that a model wrote for one study.
-
-    Attributes
-    ----------
-    text : str
-        As people read it, with capitals where the bundle's configuration says so.
-    words : list of str
-        As the model chose them; joined by spaces, they are what scores are computed on.
-    log_probability : float
-        Of the whole caption, natural logarithm, end token included.
-    sentences : list of Sentence
-    attention : array, shape (words, views, rows, columns), float32, or None
-        Weight of each region while each word was chosen; they sum to 1 for each word. Where a
-        word has several tokens, their mean.
-    alternatives : list of Alternative
-        The other captions of a beam, best first.
-    novelty : float or None
-        How much the study's images differ from those of the training: above 1 they are further
-        away than 99 % of the validation studies. None where the bundle is not calibrated.
-    """
-
-    text: str
-    words: list[str]
-    log_probability: float
-    sentences: list[Sentence]
-    attention: Array | None
-    alternatives: list[Alternative]
-    novelty: float | None = None
 
 
 class Captioner:

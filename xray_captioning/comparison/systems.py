@@ -29,7 +29,8 @@ from xray_captioning.text.cleaning import clean
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
     import pandas as pd
 
-    from xray_captioning.captioner.captioner import Caption, Captioner
+    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
 
     Given = Captioner | str | Path | Texts
 

@@ -28,7 +28,8 @@ from xray_captioning.serving.settings import LONGEST, Settings
 if TYPE_CHECKING:
     from jinja2.environment import TemplateModule
 
-    from xray_captioning.captioner.captioner import Caption, Captioner
+    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = (
     "Not for clinical use. For research and teaching only: the text is fluent whether or not it is "
