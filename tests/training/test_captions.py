@@ -17,7 +17,7 @@ from xray_captioning.encoders.saved import weights_digest
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
-from xray_captioning.training.run_state import STATE
+from xray_captioning.training.run_folder import STATE
 
 
 def log(run):

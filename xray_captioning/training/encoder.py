@@ -31,7 +31,7 @@ from xray_captioning.metrics.classification import classification_table
 from xray_captioning.training.captions import compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
-from xray_captioning.training.run_state import claim_run, run_folder
+from xray_captioning.training.run_folder import claim_run, run_folder
 
 if TYPE_CHECKING:
     import pandas as pd
