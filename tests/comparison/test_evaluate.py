@@ -105,6 +105,14 @@ def test_a_missing_text_and_another_section_are_refused(studies, split, tiny_run
         evaluate(studies, {"tiny": tiny_run}, tmp_path, changes=changes)
 
 
+@pytest.mark.parametrize("wrong", [{"protocol": "coco"}, {"part": "all"}])
+def test_an_unknown_protocol_or_part_is_refused(studies, tmp_path, wrong):
+    (value,) = wrong.values()
+    with pytest.raises(ConfigError, match=f"{value}.*is unknown; choose"):
+        evaluate(studies, {}, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
 def test_testing_on_training_studies_is_refused(phantoms, tiny_run, tmp_path, capsys):
     from xray_captioning.cli import main
 

@@ -12,7 +12,7 @@ from xray_captioning.comparison.systems import CaptioningSystem, Task, examples,
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import choose_split, open_studies
 from xray_captioning.data.splits import Split, split_studies
-from xray_captioning.data.studies import with_images
+from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import BASELINES
@@ -94,7 +94,7 @@ def evaluate(
     ------
     ConfigError
         A captioner was trained on studies of this part, or writes another section or cleans
-        otherwise than the references.
+        otherwise than the references; or there is no such part, protocol or field.
     DataError
         The part is empty, a system lacks a study, or a name is taken.
 
@@ -107,6 +107,10 @@ def evaluate(
     """
     if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
+    if protocol not in (None, R2GEN):
+        raise ConfigError(f"protocol {protocol!r} is unknown; choose {R2GEN!r}, or leave it out")
+    if part not in PARTS:
+        raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
     _check_names(systems)
     texts: dict[str, Any] = {name: given for name, given in systems.items() if _is_texts(given)}
     models = {
@@ -130,13 +134,13 @@ def evaluate(
     found = system_texts(task, list(models.values()), texts, beams)
     results = evaluate_systems(
         list(test["study_id"]),
-        task.reports.references,
+        task.texts.references,
         found.systems,
-        task.reports.training,
+        task.texts.training,
         {"part": part, "split": split.digest, "protocol": protocol or "coco"},
         groups=list(test["patient_id"]),
-        whole=task.reports.whole,
-        reports=task.reports.reports,
+        whole=task.texts.whole,
+        reports=task.texts.reports,
         quick=quick,
         seed=seed,
     )

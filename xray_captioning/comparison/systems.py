@@ -93,7 +93,7 @@ class Task:
     quick: bool
 
     @cached_property
-    def reports(self) -> ReportTexts:
+    def texts(self) -> ReportTexts:
         """The references and the training texts."""
         references, training = (reference_texts(p, self.config) for p in (self.test, self.train))
         if self.protocol != R2GEN:
@@ -151,7 +151,7 @@ def _baselines(task: Task, models: Sequence[CaptioningSystem]) -> list[System]:
     for model in models[:1]:
         keys, queries = (_pooled(model.captioner, p, task.cache) for p in (task.train, task.test))
         pooled = keys, queries
-    written = task.reports
+    written = task.texts
     given = written.training, written.targets, written.reports
     found = baseline_captions(*given, pooled, task.quick, task.seed)
     return [System(name, None, column, "baseline") for name, column in found.items()]
@@ -191,7 +191,7 @@ def examples(task: Task, found: SystemTexts) -> list[Example]:
     Evenly cut shares of the studies are each represented by the one with the longest reference,
     which is likely to name a finding.
     """
-    studies, config, references = task.test, task.config, task.reports.references
+    studies, config, references = task.test, task.config, task.texts.references
     images = study_images(studies, config)
     views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
     groups = np.array_split(np.arange(len(studies)), min(EXAMPLES, len(studies)))
