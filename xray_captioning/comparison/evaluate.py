@@ -94,7 +94,7 @@ def evaluate(
     ------
     ConfigError
         A captioner was trained on studies of this part, or writes another section or cleans
-        otherwise than the references; or there is no such part, protocol or field.
+        otherwise than the references; or there is no such part, protocol or field, or no beam size.
     DataError
         The part is empty, a system lacks a study, or a name is taken.
 
@@ -111,6 +111,8 @@ def evaluate(
         raise ConfigError(f"protocol {protocol!r} is unknown; choose {R2GEN!r}, or leave it out")
     if part not in PARTS:
         raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
+    if not beams:
+        raise ConfigError("there is no beam size; give one or more, such as beams=[1, 3]")
     _check_names(systems)
     texts: dict[str, Any] = {name: given for name, given in systems.items() if _is_texts(given)}
     models = {

@@ -50,7 +50,8 @@ class Encoder(keras.Model):
     Raises
     ------
     ConfigError
-        There is no such backbone, or it cannot be built for images of this size or this pool.
+        There is no such backbone, it cannot be built for images of this size or this pool, or
+        there are no such weights.
     MissingExtraError
         ``clip`` without keras-hub.
 
@@ -247,6 +248,10 @@ class FindingModel(keras.Model):
 
 def _backbone(name: str, size: int, weights: str) -> Any:
     backbone = find_backbone(name)
+    if weights not in ("random", "imagenet"):
+        raise ConfigError(
+            f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load"
+        )
     failure = None
     if weights == "imagenet" and backbone.normalisation is not None:
         try:
