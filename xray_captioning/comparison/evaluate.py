@@ -105,14 +105,7 @@ def evaluate(
     ...     "phantom", {"mine": "runs/mine", "theirs": texts}, "results"
     ... )  # doctest: +SKIP
     """
-    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
-    if protocol not in (None, R2GEN):
-        raise ConfigError(f"protocol {protocol!r} is unknown; choose {R2GEN!r}, or leave it out")
-    if part not in PARTS:
-        raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
-    if not beams:
-        raise ConfigError("there is no beam size; give one or more, such as beams=[1, 3]")
+    _check_settings(part, protocol, beams, report)
     _check_names(systems)
     texts: dict[str, Any] = {name: given for name, given in systems.items() if _is_texts(given)}
     models = {
@@ -134,23 +127,14 @@ def evaluate(
         raise DataError(f"the {part} part of the split has no study with text; choose another")
     task = Task(train, test, config, protocol, cache, seed, quick)
     found = system_texts(task, list(models.values()), texts, beams)
-    results = evaluate_systems(
-        list(test["study_id"]),
-        task.texts.references,
-        found.systems,
-        task.texts.training,
-        {"part": part, "split": split.digest, "protocol": protocol or "coco"},
-        groups=list(test["patient_id"]),
-        whole=task.texts.whole,
-        reports=task.texts.reports,
-        quick=quick,
-        seed=seed,
-    )
+    about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
+    ids, patients = list(test["study_id"]), list(test["patient_id"])
+    results = evaluate_systems(ids, found.systems, task.texts, about, patients, quick, seed)
     results.write(Path(out))
     if models:
         save(panel(examples(task, found)), Path(out) / "panel.png")
     if report is not None:
-        write_report(results, report, dict(zip(test["study_id"], test["images"])))
+        write_report(results, report, dict(zip(ids, test["images"])))
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
@@ -207,6 +191,19 @@ def _check_names(names: Iterable[str]) -> None:
 
 def _is_texts(given: Given) -> bool:
     return isinstance(given, (Mapping, Sequence)) and not isinstance(given, str)
+
+
+def _check_settings(
+    part: str, protocol: str | None, beams: Sequence[int], report: str | Path | None
+) -> None:
+    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
+    if protocol not in (None, R2GEN):
+        raise ConfigError(f"protocol {protocol!r} is unknown; choose {R2GEN!r}, or leave it out")
+    if part not in PARTS:
+        raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
+    if not beams:
+        raise ConfigError("there is no beam size; give one or more, such as beams=[1, 3]")
 
 
 def _configuration(

@@ -21,7 +21,7 @@ from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.baselines import baseline_captions
 from xray_captioning.evaluation.caption_files import Texts, in_order
 from xray_captioning.evaluation.r2gen import R2GEN, r2gen_references, r2gen_vocabulary
-from xray_captioning.evaluation.systems import System
+from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example
 from xray_captioning.text.cleaning import clean
@@ -70,16 +70,6 @@ class CaptioningSystem:
             )
 
 
-class ReportTexts(NamedTuple):
-    """What readers wrote, and what a protocol makes of it."""
-
-    references: list[str]  # of the evaluated studies
-    reports: list[str]  # the same with every word: what findings are read from
-    training: list[str]  # the training studies' texts, which a system may repeat
-    targets: list[str]  # the training texts as references
-    whole: list[str] | None  # the references before truncation, where a protocol truncates
-
-
 @dataclass
 class Task:
     """The studies of a comparison, and how it is done: what `evaluate` is asked for."""
@@ -97,7 +87,7 @@ class Task:
         """The references and the training texts."""
         references, training = (reference_texts(p, self.config) for p in (self.test, self.train))
         if self.protocol != R2GEN:
-            return ReportTexts(references, references, training, training, None)
+            return ReportTexts.unaltered(references, training)
         # R2Gen's functions clean the section themselves.
         reports, learned = (section_texts(p, self.config) for p in (self.test, self.train))
         vocabulary = r2gen_vocabulary(learned)
