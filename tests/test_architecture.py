@@ -1,4 +1,4 @@
-"""Which way the parts may look, and what is imported when."""
+"""Which room may import which, and what an import or a command loads."""
 
 import ast
 import subprocess
@@ -25,7 +25,7 @@ HEAVY = (
     "PIL",
 )
 
-# From top to bottom. A room may use those on lines above its own, and itself.
+# From top to bottom. A room may import those on lines above its own, and itself.
 LAYERS = [
     ["errors"],
     ["findings", "files", "config", "backend", "presets"],
@@ -119,7 +119,7 @@ def reachable(module: str) -> set[str]:
     return found
 
 
-def test_rooms_look_upwards_only() -> None:
+def test_rooms_import_from_above_only() -> None:
     # The package itself only names where its public names live.
     pairs = [(module, other) for module in modules() if module for other in own(module)]
     level = {name: LEVEL[room(name)] for pair in pairs for name in pair}

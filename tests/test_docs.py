@@ -14,7 +14,7 @@ import click
 import pytest
 
 import xray_captioning
-from tests.test_architecture import LEVEL
+from tests.test_architecture import LEVEL, modules, own, room
 from xray_captioning.cli import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,7 +111,7 @@ def _unknown_options(call: str) -> set[str]:
     return {word.split("=")[0] for word in words if word.startswith("--")} - known
 
 
-def test_the_picture_of_the_rooms_is_the_order_that_is_tested() -> None:
+def test_the_picture_of_the_rooms_shows_the_imports() -> None:
     picture = re.search(
         r"```mermaid\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S
     )
@@ -119,15 +119,36 @@ def test_the_picture_of_the_rooms_is_the_order_that_is_tested() -> None:
     labels = dict(re.findall(r'(\w+)\["([^"]+)"\]', picture[1]))
     boxes = re.sub(r'\["[^"]+"\]', "", picture[1])
     chains = [line.split("-->") for line in boxes.splitlines() if "-->" in line]
-    arrows = [
-        [set(re.findall(r"\w+", labels.get(box, box).replace("<br>", " "))) for box in ends]
+    arrows = {
+        (above, below)
         for chain in chains
         for sides in pairwise(chain)
-        for ends in product(*(re.findall(r"\w+", side) for side in sides))
-    ]
-    assert set().union(*(rooms for arrow in arrows for rooms in arrow)) == set(LEVEL) - {"__main__"}
-    for above, below in arrows:
-        assert max(map(LEVEL.get, above)) < min(map(LEVEL.get, below)), (above, below)
+        for above, below in product(*(re.findall(r"\w+", side) for side in sides))
+    }
+    box = {
+        room: name
+        for name in {end for arrow in arrows for end in arrow}
+        for room in re.findall(r"\w+", labels.get(name, name).replace("<br>", " "))
+    }
+    assert set(box) == set(LEVEL) - {"__main__"}
+    used = {
+        (box[room(other)], box[room(module)])
+        for module in modules()
+        if room(module) in box
+        for other in own(module)
+        if box[room(other)] != box[room(module)]
+    }
+    assert arrows <= used, arrows - used
+    allowed = set(arrows)
+    for _ in box:  # as many steps as a way through the picture may have
+        allowed |= {(a, d) for a, b in allowed for c, d in arrows if b == c}
+    assert used <= allowed, used - allowed
+    assert not {(above, below) for above, below in allowed if (below, above) in allowed}
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (ROOT / "docs" / "api" / "index.md").read_text("utf-8")
+    assert set(re.findall(r"\[`(\w+)`\]\[", page)) == set(xray_captioning.__all__)
 
 
 def test_readme_is_short() -> None:

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from xray_captioning import legacy as legacy
-    from xray_captioning.captioner.captioner import Caption as Caption
+    from xray_captioning.captioner.caption import Caption as Caption
     from xray_captioning.captioner.captioner import Captioner as Captioner
     from xray_captioning.comparison.evaluate import evaluate as evaluate
     from xray_captioning.config import Config as Config
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from xray_captioning.training.encoder import train_encoder as train_encoder
 
 _HOMES = {
-    "Caption": "captioner.captioner",
+    "Caption": "captioner.caption",
     "Captioner": "captioner.captioner",
     "Config": "config",
     "Decoder": "decoders",

@@ -44,7 +44,7 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
     ----------
     function : callable
     model : keras.Model
-        Owner of every variable that ``function`` reads. Later changes of a weight are seen.
+        Owner of every variable that ``function`` reads. Later changes of its weights take effect.
     fused : bool
         Let XLA make one program of it under TensorFlow, too, as JAX always does. That pays for
         many small operations, as of a search; it takes longer to compile, and the convolutions

@@ -148,7 +148,11 @@ class DecodingConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
-    """One run: image, text, model, decoding, and the training of encoder and decoder."""
+    """One run: image, text, model, decoding, and the training of encoder and decoder.
+
+    It is immutable. :func:`load_preset` returns a recipe, :meth:`replace` a changed copy and
+    :meth:`from_dict` one from JSON values; these two check every field.
+    """
 
     name: str = "custom"
     """Of the preset."""
@@ -170,7 +174,16 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> Config:
         """Build from nested dictionaries; absent fields keep their defaults.
 
-        `where` is what the values were read from and begins the message of an error.
+        Parameters
+        ----------
+        values : dict
+            As :meth:`to_dict` returns them.
+        where : str
+            What the values were read from; it begins the message of an error.
+
+        Returns
+        -------
+        Config
 
         Raises
         ------
@@ -188,7 +201,22 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return config
 
     def replace(self, changes: dict[str, Any]) -> Config:
-        """Return a copy with dotted fields changed, such as ``{"training.epochs": 3}``."""
+        """Return a copy with some fields changed.
+
+        Parameters
+        ----------
+        changes : dict
+            New values by dotted name, such as ``{"training.epochs": 3}``; see :func:`fields`.
+
+        Returns
+        -------
+        Config
+
+        Raises
+        ------
+        ConfigError
+            A field is unknown, of the wrong type or out of range.
+        """
         values = self.to_dict()
         for dotted, value in changes.items():
             group, _, name = dotted.partition(".")
@@ -229,10 +257,25 @@ def presets() -> list[str]:
 def load_preset(name: str) -> Config:
     """Return a shipped recipe.
 
+    Parameters
+    ----------
+    name : str
+        One of :func:`presets`, such as ``"chexnet_attention"``.
+
+    Returns
+    -------
+    Config
+        Change fields with :meth:`Config.replace`.
+
     Raises
     ------
     ConfigError
         There is no recipe of that name.
+
+    Examples
+    --------
+    >>> load_preset("phantom_attention").replace({"training.epochs": 3}).training.epochs
+    3
     """
     if name not in presets():
         raise ConfigError(f"unknown preset {name!r}; presets are {', '.join(presets())}")

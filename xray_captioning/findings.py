@@ -1,4 +1,4 @@
-"""Names of the findings that labels, metrics and encoders speak about.
+"""Names that several rooms share: findings, and the baselines of every comparison.
 
 References
 ----------
@@ -6,8 +6,10 @@ References
    Expert Comparison", AAAI 2019: the first fourteen names.
 """
 
+NO_FINDING = "No Finding"
+
 CHEXPERT = (
-    "No Finding",
+    NO_FINDING,
     "Enlarged Cardiomediastinum",
     "Cardiomegaly",
     "Lung Opacity",
@@ -45,3 +47,7 @@ NIH14 = (
     "Pleural_Thickening",
     "Hernia",
 )
+
+# Systems that see no image of a study, or only the features of one: see `evaluation.baselines`.
+CONSTANT, MOST_FREQUENT, RANDOM = "constant", "most-frequent", "random"
+RETRIEVAL, ORACLE, SHUFFLED = "retrieval", "label-oracle", "shuffled"

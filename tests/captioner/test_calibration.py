@@ -15,7 +15,8 @@ from xray_captioning.captioner.calibration import (
     pooled_views,
     sure_labels,
 )
-from xray_captioning.captioner.captioner import Caption, Captioner, Sentence
+from xray_captioning.captioner.caption import Caption, Sentence
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import BundleError
 from xray_captioning.search import Sampling
 

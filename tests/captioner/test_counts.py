@@ -90,7 +90,7 @@ def test_captions_depend_on_no_batch_and_no_padding(shared, name):
 
 
 @pytest.mark.parametrize("decoder", ["gru", "gpt2"])
-def test_nor_do_those_of_other_decoders(decoder):
+def test_captions_of_other_decoders_depend_on_no_batch_and_no_padding(decoder):
     check_batches_and_padding(CompiledSearch(model(decoder)), SETTINGS["beam"])
 
 

@@ -105,6 +105,13 @@ def test_a_missing_text_and_another_section_are_refused(studies, split, tiny_run
         evaluate(studies, {"tiny": tiny_run}, tmp_path, changes=changes)
 
 
+@pytest.mark.parametrize("wrong", [{"protocol": "coco"}, {"part": "all"}, {"beams": []}])
+def test_settings_that_do_not_exist_are_refused(studies, tmp_path, wrong):
+    with pytest.raises(ConfigError, match=r"'coco' is unknown|'all' is unknown|no beam size"):
+        evaluate(studies, {}, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
 def test_testing_on_training_studies_is_refused(phantoms, tiny_run, tmp_path, capsys):
     from xray_captioning.cli import main
 

@@ -186,7 +186,7 @@ def test_one_fit_step_lowers_the_loss_and_reaches_every_weight(model):
     check_one_step(model)
 
 
-def test_so_it_does_with_batch_normalisation():
+def test_one_fit_step_with_batch_normalisation():
     check_one_step(build(small("global_attention", normalisation="batch")))
 
 

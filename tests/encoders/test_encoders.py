@@ -160,6 +160,8 @@ def test_an_encoder_without_a_last_block_says_so(monkeypatch):
 def test_an_unknown_encoder_and_a_pool_too_wide_are_refused():
     with pytest.raises(ConfigError, match="unknown encoder 'vgg'; encoders are chexnet"):
         Encoder("vgg", SIZE)
+    with pytest.raises(ConfigError, match="weights are 'coco'"):
+        Encoder("phantom_cnn", SIZE, weights="coco")
     with pytest.raises(ConfigError, match=r"model\.pool is 9 but the feature map"):
         Encoder("phantom_cnn", SIZE, pool=9)
 

@@ -8,7 +8,7 @@ import pytest
 from xray_captioning.evaluation.baselines import constant_caption, random_captions
 from xray_captioning.evaluation.collapse import caption_spread
 from xray_captioning.evaluation.results import Results, evaluate_systems
-from xray_captioning.evaluation.systems import System
+from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import sample_study
 from xray_captioning.text.cleaning import clean
@@ -42,7 +42,9 @@ def results() -> Results:
         System("random", None, random_captions(training, STUDIES), "baseline"),
     ]
     ids = [str(i) for i in range(STUDIES)]
-    return evaluate_systems(ids, references, systems, training, {"part": "test"})
+    return evaluate_systems(
+        ids, systems, ReportTexts.unaltered(references, training), {"part": "test"}
+    )
 
 
 def test_only_what_does_not_look_is_alarmed(results):
@@ -89,12 +91,19 @@ def test_without_findings_bleu_decides():
         System("fixed", None, [words[0]] * 30),
         System("constant", None, [words[0]] * 30, "baseline"),
     ]
-    found = evaluate_systems([str(i) for i in range(30)], words, systems, words, {}, quick=True)
+    found = evaluate_systems(
+        [str(i) for i in range(30)], systems, ReportTexts.unaltered(words, words), {}, quick=True
+    )
     assert [alarm.system for alarm in found.alarms] == ["fixed"]
     assert "BLEU-4" in found.alarms[0].message
 
 
 def test_one_study_and_no_baseline_can_be_evaluated():
-    found = evaluate_systems(["1"], ["cardiomegaly ."], [System("x", None, ["clear ."])], [], {})
+    found = evaluate_systems(
+        ["1"],
+        [System("x", None, ["clear ."])],
+        ReportTexts.unaltered(["cardiomegaly ."], []),
+        {},
+    )
     assert [row["system"] for row in found.rows] == ["x"]
     assert found.alarms == []

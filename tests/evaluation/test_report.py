@@ -12,7 +12,7 @@ import pytest
 from xray_captioning.evaluation.cases import choose_cases
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.systems import System
+from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.metrics.clinical import confusion, label_matrix
 
 HOSTILE = '<script>alert(1)</script> "left effusion" & <img src=x onerror=alert(2)> | \x00\x07 ]]>'
@@ -51,7 +51,7 @@ def folder(tmp_path_factory, phantoms):
     ]
     about = {"part": "test", "split": "abc", "protocol": "coco"}
     ids = [f"<i>{i}</i>" for i in range(12)]
-    results = evaluate_systems(ids, references, systems, references, about, whole=references)
+    results = evaluate_systems(ids, systems, ReportTexts(*[references] * 5), about)
     pictures = sorted(str(path) for path in phantoms.glob("images/*/*.png"))
     (out / "broken.png").write_bytes(b"no image")
     images = dict.fromkeys(ids[:6], pictures[:2]) | {ids[7]: [str(out / "broken.png"), "no"]}
@@ -149,7 +149,7 @@ def test_baselines_alone_have_a_page(tmp_path):
     texts = ["clear lungs .", "cardiomegaly ."]
     constant = System("constant", None, texts[:1] * 2, "baseline")
     about = {"part": "test", "split": "abc", "protocol": "coco"}
-    results = evaluate_systems(["1", "2"], texts, [constant], texts, about)
+    results = evaluate_systems(["1", "2"], [constant], ReportTexts.unaltered(texts, texts), about)
     write_report(results, tmp_path / "page.html")
     assert "Evaluation of baselines" in (tmp_path / "page.html").read_text("utf-8")
 
@@ -158,6 +158,6 @@ def test_a_study_without_words_can_be_drawn(tmp_path):
     empty = ["", ""]
     systems = [System("x", None, empty), System("constant", None, empty, "baseline")]
     about = {"part": "test", "split": "abc", "protocol": "coco"}
-    results = evaluate_systems(["1", "2"], empty, systems, empty, about)
+    results = evaluate_systems(["1", "2"], systems, ReportTexts.unaltered(empty, empty), about)
     assert np.isfinite([row["BLEU-1"] for row in results.rows]).all()
     write_report(results, Path(tmp_path / "page.html"))

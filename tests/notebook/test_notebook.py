@@ -11,7 +11,7 @@ import pytest
 
 import xray_captioning as xc
 from xray_captioning import notebook
-from xray_captioning.captioner.captioner import Caption, Sentence
+from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.data.dicom.pixels import view_of
 from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.kaggle import TABLES

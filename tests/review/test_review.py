@@ -1,4 +1,4 @@
-"""Reading studies: nobody can tell whose text is whose, and the numbers are right."""
+"""Reading studies: sheets do not reveal which system wrote a text, and the numbers are right."""
 
 import base64
 import csv
@@ -148,7 +148,7 @@ def test_the_same_seed_and_file_give_the_same_bytes(captions: Path, tmp_path: Pa
     assert one["reader-1/sheet.csv"] != three["reader-1/sheet.csv"]
 
 
-def test_who_lacks_the_captions_cannot_draw_the_order_again(captions: Path, tmp_path: Path) -> None:
+def test_the_order_cannot_be_drawn_without_the_captions(captions: Path, tmp_path: Path) -> None:
     one = export_study(captions, SYSTEMS, tmp_path / "one")
     changed = write_captions(tmp_path / "changed.csv", other="y")  # of a third system
     other = export_study(changed, SYSTEMS, tmp_path / "other")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from xray_captioning.captioner.captioner import Alternative, Caption, Sentence
+from xray_captioning.captioner.caption import Alternative, Caption, Sentence
 from xray_captioning.config import load_preset
 from xray_captioning.data.images import opencv
 from xray_captioning.serving import create_app

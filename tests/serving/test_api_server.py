@@ -83,7 +83,7 @@ def test_what_is_no_good_request(port, request_bytes, status):
     assert healthy(port)
 
 
-def test_who_waits_for_a_word_before_the_body_is_told_at_once(port):
+def test_expect_100_continue_is_answered_before_the_body(port):
     expects = "Expect: 100-continue\r\n"
     status, answer = exchange(port, post(b"", length=10**12, extra=expects))
     assert (status, document(answer)["status"]) == (413, 413)
@@ -187,7 +187,7 @@ def test_clients_that_never_read_stall_nobody_and_are_cut_off(monkeypatch):
     assert 0 < max(ahead) <= 2 * READ  # the requests that follow wait in the socket
 
 
-def test_who_has_gone_asks_for_nothing_more():
+def test_requests_of_a_client_that_has_gone_are_not_computed():
     toy = Toy()
     app = toy_app(LIMITS, toy)
     toy.go.clear()

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from xray_captioning.captioner.captioner import Alternative, Caption, Sentence
+from xray_captioning.captioner.caption import Alternative, Caption, Sentence
 from xray_captioning.errors import DataError, ImageError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study

@@ -185,7 +185,7 @@ def tricks():
 
 
 @pytest.mark.parametrize("name", tricks(), ids=lambda name: ascii(name)[:20])
-def test_a_name_is_never_looked_at(client, study, name, capsys):
+def test_names_of_files_are_not_used(client, study, name, capsys):
     import io
 
     data = {"images": [(io.BytesIO(file), name) for file in study]}
@@ -226,5 +226,5 @@ def serving_of(app, settings):
     return lent()
 
 
-def test_the_good_image_is_good(client):
+def test_the_image_that_the_others_damage_is_accepted(client):
     assert client.post("/v1/captions", **form([encoded(image=GREY)])).status_code == 200

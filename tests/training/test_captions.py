@@ -17,7 +17,7 @@ from xray_captioning.encoders.saved import weights_digest
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
-from xray_captioning.training.run_state import STATE
+from xray_captioning.training.run_folder import STATE
 
 
 def log(run):
@@ -220,7 +220,7 @@ def test_studies_without_image_or_text_are_not_trained_on(phantoms, tmp_path):
 
 
 @pytest.mark.slow
-def test_eight_real_studies_are_learned_by_heart(shared_data, tmp_path):
+def test_eight_real_studies_are_overfitted(shared_data, tmp_path):
     """A run that may overfit writes at least seven of eight impressions word for word."""
     config = Config().replace(
         {

@@ -56,14 +56,14 @@ def check_out(out: Path, resume: bool) -> None:
 
 
 def is_whole(out: Path) -> bool:
-    """Tell whether an output file is there, and no unfinished run beside it."""
+    """Return whether an output file is there and no unfinished run of it."""
     return out.exists() and not part_of(out).exists()
 
 
 def check_whole(out: Path, studies: Sequence[Study]) -> int:
-    """Return the rows with an error of a file that is there, or refuse it if of other studies.
+    """Count the rows with an error in a finished table, which must be of these studies.
 
-    It does not say which bundle wrote it, nor with which beam size.
+    The table does not say which bundle wrote it, nor with which beam size.
 
     Raises
     ------

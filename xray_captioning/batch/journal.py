@@ -1,7 +1,7 @@
-"""The rows of a run that is not finished: after a kill it goes on from them.
+"""The rows of an unfinished run, from which it continues after it was killed.
 
 A file of JSON lines that one process writes. The first line says which run it is, each further one
-is a study's row. One that cannot be gone on with is a ConfigError that says why.
+is a study's row. A file that a run cannot continue from is refused with a ConfigError.
 """
 
 from __future__ import annotations

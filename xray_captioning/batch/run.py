@@ -1,4 +1,4 @@
-"""Captions of thousands of studies in a file: a kill loses nothing, a bad image stops nothing."""
+"""Captions of thousands of studies in a file; a run survives a kill and unreadable images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from xray_captioning.batch.caption_table import (
     write_rows,
 )
 from xray_captioning.batch.journal import append, begin, open_journal, read_rows
-from xray_captioning.captioner.captioner import Caption, Captioner
+from xray_captioning.captioner.caption import Caption
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import Image, frontal_first, read_image
 from xray_captioning.encoders.classification import finding_probabilities
@@ -94,8 +95,8 @@ def caption_rows(
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
 
-    What prevents a caption stands in the column ``error``. Without a beam size the bundle's own
-    counts.
+    The column ``error`` says why a study has no caption. The beam size is the bundle's own where
+    none is given.
     """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))

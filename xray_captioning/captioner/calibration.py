@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from xray_captioning.bundles.bundle import bundle_files
 from xray_captioning.errors import BundleError
 from xray_captioning.files import read_json
+from xray_captioning.findings import NO_FINDING
 from xray_captioning.metrics.labeler import label_report
 
 NUMBERS, ARRAYS = "calibration.json", "calibration.h5"
@@ -66,8 +67,8 @@ class Calibration:
     ) -> list[Any]:
         """Return captions with the confidence of their sentences and the novelty of their studies.
 
-        `regions` and `mask` are the features of the same studies. Where words were `drawn` at
-        random the fit does not hold, so the confidence of sentences stays None.
+        `regions` and `mask` are the features of the same studies. The fit does not hold for words
+        that were sampled at random (`drawn`), so their sentences' confidence stays None.
         """
         novelties = self.novelty(*pooled_views(regions, mask, views)).tolist()
         return [
@@ -182,4 +183,4 @@ def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
     pairs = zip(sentences, hedged(caption, threshold))
     sure = [said for sentence, said in pairs if said == sentence.text]
     labels = label_report(" ".join(sure))
-    return labels if len(sure) == len(sentences) else {**labels, "No Finding": None}
+    return labels if len(sure) == len(sentences) else {**labels, NO_FINDING: None}

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
 from xray_captioning.captioner.calibration import Calibration, load_calibration
+from xray_captioning.captioner.caption import Alternative, Caption, Sentence
 from xray_captioning.captioner.compiled_search import (
     BATCH_SIZES,
     CompiledSearch,
@@ -37,63 +38,21 @@ from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.token_ids import TokenIds
 
 
-class Sentence(NamedTuple):
-    """A sentence of a caption."""
-
-    text: str
-    log_probability: float  # mean over its tokens (words, or byte pairs), natural logarithm
-    confidence: float | None = None  # that it is right, in [0, 1]; None if not calibrated
-
-
-class Alternative(NamedTuple):
-    """A caption that the search found, but ranked below the best."""
-
-    text: str
-    log_probability: float  # of the whole caption, natural logarithm
-
-
-class Caption(NamedTuple):
-    """The text that a model wrote for one study.
-
-    Attributes
-    ----------
-    text : str
-        As people read it, with capitals where the bundle's configuration says so.
-    words : list of str
-        As the model chose them; joined by spaces, they are what scores are computed on.
-    log_probability : float
-        Of the whole caption, natural logarithm, end token included.
-    sentences : list of Sentence
-    attention : array, shape (words, views, rows, columns), float32, or None
-        Weight of each region while each word was chosen; they sum to 1 for each word. Where a
-        word has several tokens, their mean.
-    alternatives : list of Alternative
-        The other captions of a beam, best first.
-    novelty : float or None
-        How much the study's images differ from those of the training: above 1 they are further
-        away than 99 % of the validation studies. None where the bundle is not calibrated.
-    """
-
-    text: str
-    words: list[str]
-    log_probability: float
-    sentences: list[Sentence]
-    attention: Array | None
-    alternatives: list[Alternative]
-    novelty: float | None = None
-
-
 class Captioner:
-    """Encoder, decoder, tokenizer and their preprocessing.
+    """Encoder, decoder, tokenizer and their preprocessing; :meth:`load` makes one of a bundle.
 
     Parameters
     ----------
-    config, encoder, model, tokenizer : object
-        Which fit together, as those of a bundle do.
+    config : Config
+        How images and texts are prepared, and how captions are searched for.
+    encoder : Encoder
+    model : CaptionModel
+        Head and decoder, of the encoder's regions and channels and the tokenizer's size.
+    tokenizer : Tokenizer or BytePairTokenizer
     about : dict, optional
         JSON values that are kept in the bundle: metrics, data, training.
     trained_on : TrainedOn, optional
-        The studies it was trained on; kept in the bundle, too, so that nobody tests on them.
+        The studies it was trained on; a bundle keeps this, and evaluation refuses these studies.
     calibration : Calibration, optional
         How its probabilities become confidences.
     """
@@ -118,6 +77,15 @@ class Captioner:
     def load(cls, name: str | Path) -> Captioner:
         """Load a bundle from its folder, or a shipped one by its name.
 
+        Parameters
+        ----------
+        name : path
+            The folder of a bundle that holds a captioner, or ``"phantom_attention"``.
+
+        Returns
+        -------
+        Captioner
+
         Raises
         ------
         BundleError
@@ -139,7 +107,18 @@ class Captioner:
         return self.trained_on.split if self.trained_on else None
 
     def save(self, folder: str | Path) -> None:
-        """Write a bundle, whole or not at all."""
+        """Write a bundle, whole or not at all.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there; files of other names in it are left alone.
+
+        Raises
+        ------
+        OSError
+            The folder cannot be written.
+        """
 
         def write(aside: Path) -> None:
             values = describe("captioner", self.config, self.encoder, self.about)
@@ -176,6 +155,11 @@ class Captioner:
         sampling : Sampling, optional
             Draw the words at random instead of searching for likely ones.
 
+        Returns
+        -------
+        list of Caption
+            One for each study, in the same order.
+
         Raises
         ------
         ImageError
@@ -193,23 +177,46 @@ class Captioner:
         beam_size: int | None = None,
         sampling: Sampling | None = None,
     ) -> Iterator[Caption]:
-        """Like :meth:`caption`, a batch at a time, for any number of studies."""
+        """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
+
+        Studies are read a batch at a time, so memory does not grow with their number.
+        """
         search = self._search(beam_size, sampling)
         for batch in _batches(studies):
             yield from self._caption_batch(self.features(batch), search, sampling is not None)
 
     def features(self, studies: Sequence[Sequence[Image]]) -> Features:
-        """Return regions (studies, views * rows * columns, channels), float32, and their mask."""
+        """Encode studies, given as :meth:`caption` takes them.
+
+        Returns
+        -------
+        Features
+            ``regions`` (studies, views * rows * columns, channels), float32, in the order view,
+            row, column; ``mask`` (studies, views * rows * columns), bool, False for the regions
+            of a view that the study does not have.
+
+        Raises
+        ------
+        ImageError, DataError
+            As :meth:`caption`.
+        """
         images = [self._checked(i, study) for i, study in enumerate(studies)]
         return Features(*encode_studies(self._encode, self.config, images))
 
     def findings(self, studies: Sequence[Sequence[Image]]) -> list[dict[str, float]]:
-        """Return the probability of each finding the encoder classifies, for each study.
+        """Classify findings in the images of studies, given as :meth:`caption` takes them.
+
+        Returns
+        -------
+        list of dict
+            For each study, the probability, in [0, 1], of each finding that the encoder knows.
 
         Raises
         ------
         ConfigError
             The encoder classifies no findings.
+        ImageError, DataError
+            As :meth:`caption`.
         """
         return [
             probabilities
@@ -223,7 +230,19 @@ class Captioner:
         beam_size: int | None = None,
         sampling: Sampling | None = None,
     ) -> list[Caption]:
-        """Write a caption for each study whose features are given as arrays."""
+        """Write a caption for each study whose features are known; otherwise as :meth:`caption`.
+
+        Parameters
+        ----------
+        features : Features
+            NumPy arrays, such as :meth:`features` returns.
+        beam_size, sampling
+            As :meth:`caption` takes them.
+
+        Returns
+        -------
+        list of Caption
+        """
         search = self._search(beam_size, sampling)
         most = BATCH_SIZES[-1]
         return [

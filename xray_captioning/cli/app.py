@@ -20,7 +20,7 @@ SETTINGS = {
     "browser.gatherUsageStats": "false",
     "client.showErrorDetails": "none",
     "client.toolbarMode": "viewer",
-    "theme.light.primaryColor": "#0b5cad",  # both told from their grounds, as text too
+    "theme.light.primaryColor": "#0b5cad",  # with enough contrast for text, on both backgrounds
     "theme.dark.primaryColor": "#7cb9f7",
 }
 

@@ -52,10 +52,10 @@ def calibrate(
     split: Path | None,
     seed: int | None,
 ) -> None:
-    """Fit how far a bundle's sentences are to be believed, and when its images are strange.
+    """Fit the confidence of a bundle's sentences, and when its images are unfamiliar.
 
-    On studies that it was not trained on. The bundle then gives each sentence a confidence and
-    each study a novelty; its weights stay as they are.
+    The studies must not be those that it was trained on. The bundle then gives each sentence a
+    confidence and each study a novelty; its weights stay as they are.
     """
     from xray_captioning.bundles.bundle import read_config
     from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split

@@ -36,7 +36,7 @@ def prepare(
     captions_from_labels: bool,
     seed: int | None,
 ) -> None:
-    """Say what PATH holds and what is missing, and split its studies.
+    """List what PATH holds and what is missing, and split its studies.
 
     The split depends on the data only, so that no seed can carry a test study into training.
     """

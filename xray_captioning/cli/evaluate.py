@@ -73,10 +73,10 @@ def evaluate(
 ) -> None:
     """Score bundles, other systems' texts and baselines on the same studies.
 
-    Without --bundle and --captions the shipped bundle is evaluated, under a protocol the baselines
-    alone. References are the section that the first bundle writes; without a bundle, that of --set
-    text.section, or the findings where there are no impressions. A system that is not clearly
-    better than a fixed report is warned of.
+    Without --bundle and --captions the shipped bundle is evaluated; with --protocol only the
+    baselines are. References are the section that the first bundle writes; without a bundle, that
+    of --set text.section, or the findings where there are no impressions. A warning names each
+    system that is not clearly better than a fixed report.
     """
     from xray_captioning.comparison.evaluate import evaluate as compare
     from xray_captioning.comparison.evaluate import read_systems

@@ -70,7 +70,7 @@ def load_studies(
         studies = render_captions(studies)
     summary = summarise(studies)
     if summary["images_missing"]:
-        # Not on standard error, where an error shall be the only line.
+        # Not on standard error, where only errors are written.
         click.echo(
             f"note: {summary['images_missing']} of {summary['images_named']} images are not there; "
             f"see xray-captioning prepare {data}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @options.seed
 @click.pass_context
 def review(context: click.Context, seed: int | None) -> None:
-    """Let people rate two systems' texts without knowing whose is whose."""
+    """Let people rate two systems' texts without knowing which system wrote them."""
     if seed is not None:
         context.default_map = {name: {"seed": seed} for name in ("export", "summarise")}
 
@@ -39,7 +39,7 @@ def review(context: click.Context, seed: int | None) -> None:
     help="Two of its columns; reference is one, too.",
 )
 @click.option("--out", required=True, type=options.folder, help="Folder to write; must be empty.")
-@click.option("--data", type=options.existing, help="Studies whose images the sheets shall show.")
+@click.option("--data", type=options.existing, help="Studies whose images the sheets show.")
 @options.images
 @click.option("--studies", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--readers", default=2, show_default=True, type=click.IntRange(1))
@@ -48,7 +48,7 @@ def review(context: click.Context, seed: int | None) -> None:
     default=0,
     show_default=True,
     type=click.IntRange(0),
-    help="How many cases each reader meets again at the end.",
+    help="How many cases each reader is shown again at the end.",
 )
 @options.seed
 def export(
@@ -80,14 +80,16 @@ def export(
 
 
 @review.command()
-@click.option("--key", "key_file", required=True, type=options.file, help="What export kept back.")
+@click.option(
+    "--key", "key_file", required=True, type=options.file, help="The key.json that export wrote."
+)
 @click.argument("answers", nargs=-1, required=True, type=options.file)
 @click.option("--out", type=options.folder, help="Where summary.json and summary.md are written.")
 @options.seed
 def summarise(
     key_file: Path, answers: tuple[Path, ...], out: Path | None, seed: int | None
 ) -> None:
-    """Unblind ANSWERS and say what was found."""
+    """Unblind ANSWERS and summarise them."""
     from xray_captioning.files import atomic_write
     from xray_captioning.review.answers import read_answers
     from xray_captioning.review.design import Key

@@ -17,7 +17,11 @@ _LOOPBACK = ("127.", "localhost", "::1")
 @click.option("--bundle", default="phantom_attention", show_default=True, metavar="BUNDLE")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 is any."
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="0 takes any free port.",
 )
 @click.option(
     "--token-file",
@@ -52,7 +56,7 @@ def serve(
     folder = find_bundle(bundle)
     read_bundle(folder, "captioner")
     settings = replace(Settings(), token=find_token(token_file)).replace(limits)
-    sock = _bound(host, port)  # before the model is loaded, so that a wrong address is told at once
+    sock = _bound(host, port)  # before the model is loaded: a wrong address is an error at once
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.serving.api import create_app
     from xray_captioning.serving.server import Server

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.config import presets
+from xray_captioning.config import Config, presets
 
 preset = click.option(
     "--preset",
@@ -51,11 +51,12 @@ def train_encoder(
 ) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
     from xray_captioning.data.provenance import describe_data
+    from xray_captioning.encoders.saved import is_network
     from xray_captioning.evaluation.table import format_table
     from xray_captioning.training.encoder import train_encoder as fit
 
     config = options.make_config(preset, assignments, seed, "encoder_training")
-    _note_new_run(out, run["resume"])
+    _check(out, config, run["resume"], None if is_network(run["weights"]) else run["weights"])
     studies = options.load_studies(data, images)
     _, rows = fit(studies, config, out, about=describe_data(data), **run)
     if rows:
@@ -95,7 +96,7 @@ def train(
     from xray_captioning.evaluation.table import format_table
 
     config = options.make_config(preset, assignments, seed)
-    _note_new_run(out, run["resume"])
+    _check(out, config, run["resume"], run["encoder"])
     studies = options.load_studies(data, images, captions_from_labels)
     usable = usable_studies(studies, config)
     click.echo(f"{len(usable)} of {len(studies)} studies have images and a text")
@@ -110,6 +111,13 @@ def train(
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
 
 
-def _note_new_run(out: Path, resume: bool) -> None:
+def _check(out: Path, config: Config, resume: bool, bundle: str | None) -> None:
+    """Refuse what is wrong with the command line before any study is read."""
+    from xray_captioning.bundles.bundle import find_bundle, read_bundle
+    from xray_captioning.training.run_folder import check_folder
+
+    check_folder(out, config, resume)
     if resume and not (out.is_dir() and any(out.iterdir())):
         click.echo(f"note: {out} holds nothing to resume; starting a new run")
+    if bundle is not None:
+        read_bundle(find_bundle(bundle), "encoder")

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
-from xray_captioning.comparison.systems import Model, Task, all_systems, examples
+from xray_captioning.comparison.systems import CaptioningSystem, Task, examples, system_texts
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import choose_split, open_studies
 from xray_captioning.data.splits import Split, split_studies
-from xray_captioning.data.studies import with_images
+from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import BASELINES
 from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.collapse import CollapseWarning
+from xray_captioning.evaluation.r2gen import R2GEN
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.findings import SHUFFLED
 from xray_captioning.plots.charts import save
 from xray_captioning.plots.panels import panel
 
@@ -92,7 +94,7 @@ def evaluate(
     ------
     ConfigError
         A captioner was trained on studies of this part, or writes another section or cleans
-        otherwise than the references.
+        otherwise than the references; or there is no such part, protocol or field, or no beam size.
     DataError
         The part is empty, a system lacks a study, or a name is taken.
 
@@ -103,11 +105,12 @@ def evaluate(
     ...     "phantom", {"mine": "runs/mine", "theirs": texts}, "results"
     ... )  # doctest: +SKIP
     """
-    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
+    _check_settings(part, protocol, beams, report)
     _check_names(systems)
     texts: dict[str, Any] = {name: given for name, given in systems.items() if _is_texts(given)}
-    models = {name: Model(name, given) for name, given in systems.items() if name not in texts}
+    models = {
+        name: CaptioningSystem(name, given) for name, given in systems.items() if name not in texts
+    }
     studies, _ = open_studies(studies)
     config = _configuration(list(models.values()), changes or {}, protocol, studies)
     if protocol:
@@ -123,24 +126,15 @@ def evaluate(
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
     task = Task(train, test, config, protocol, cache, seed, quick)
-    found = all_systems(task, list(models.values()), texts, beams)
-    results = evaluate_systems(
-        list(test["study_id"]),
-        task.written.references,
-        found.systems,
-        task.written.training,
-        {"part": part, "split": split.digest, "protocol": protocol or "coco"},
-        groups=list(test["patient_id"]),
-        whole=task.written.whole,
-        reports=task.written.reports,
-        quick=quick,
-        seed=seed,
-    )
+    found = system_texts(task, list(models.values()), texts, beams)
+    about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
+    ids, patients = list(test["study_id"]), list(test["patient_id"])
+    results = evaluate_systems(ids, found.systems, task.texts, about, patients, quick, seed)
     results.write(Path(out))
     if models:
         save(panel(examples(task, found)), Path(out) / "panel.png")
     if report is not None:
-        write_report(results, report, dict(zip(test["study_id"], test["images"])))
+        write_report(results, report, dict(zip(ids, test["images"])))
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
@@ -189,7 +183,7 @@ def read_systems(
 
 def _check_names(names: Iterable[str]) -> None:
     given = list(names)
-    every = [*given, *BASELINES, *(f"{name} shuffled" for name in given)]
+    every = [*given, *BASELINES, *(f"{name} {SHUFFLED}" for name in given)]
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
@@ -199,8 +193,24 @@ def _is_texts(given: Given) -> bool:
     return isinstance(given, (Mapping, Sequence)) and not isinstance(given, str)
 
 
+def _check_settings(
+    part: str, protocol: str | None, beams: Sequence[int], report: str | Path | None
+) -> None:
+    if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
+    if protocol not in (None, R2GEN):
+        raise ConfigError(f"protocol {protocol!r} is unknown; choose {R2GEN!r}, or leave it out")
+    if part not in PARTS:
+        raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
+    if not beams:
+        raise ConfigError("there is no beam size; give one or more, such as beams=[1, 3]")
+
+
 def _configuration(
-    models: list[Model], changes: Mapping[str, Any], protocol: str | None, studies: pd.DataFrame
+    models: list[CaptioningSystem],
+    changes: Mapping[str, Any],
+    protocol: str | None,
+    studies: pd.DataFrame,
 ) -> Config:
     """Return the configuration whose section and cleaning make the references."""
     for name in changes:
@@ -209,11 +219,11 @@ def _configuration(
                 f"{name}: a bundle stays as it is; evaluate takes text.* and fractions"
             )
     config = models[0].config if models else Config()
-    if not models and protocol == "r2gen":
+    if not models and protocol == R2GEN:
         config = config.replace({"text.section": "report"})
     config = config.replace(dict(changes))
-    if protocol == "r2gen":
-        config = config.replace({"text.cleaning": "r2gen"})
+    if protocol == R2GEN:
+        config = config.replace({"text.cleaning": R2GEN})
     chosen = models or "text.section" in changes or config.text.section != "impression"
     if chosen or studies["impression"].fillna("").ne("").any():
         return config

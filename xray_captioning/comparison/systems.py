@@ -18,17 +18,19 @@ from xray_captioning.data.images import read_images
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError
-from xray_captioning.evaluation.baselines import CONSTANTS, baseline_captions
+from xray_captioning.evaluation.baselines import baseline_captions
 from xray_captioning.evaluation.caption_files import Texts, in_order
-from xray_captioning.evaluation.r2gen import r2gen_references, r2gen_vocabulary
-from xray_captioning.evaluation.systems import System
+from xray_captioning.evaluation.r2gen import R2GEN, r2gen_references, r2gen_vocabulary
+from xray_captioning.evaluation.systems import ReportTexts, System
+from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example
 from xray_captioning.text.cleaning import clean
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
     import pandas as pd
 
-    from xray_captioning.captioner.captioner import Caption, Captioner
+    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
 
     Given = Captioner | str | Path | Texts
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
 EXAMPLES = 4  # studies in the picture
 
 
-class Model:
+class CaptioningSystem:
     """A captioner, or the bundle of one, which is loaded when it is used."""
 
     def __init__(self, name: str, given: Any) -> None:
@@ -58,7 +60,7 @@ class Model:
 
     def check_text(self, expected: Config, protocol: str | None) -> None:
         """Refuse a model whose section or cleaning is not that of the references."""
-        if protocol == "r2gen" and self.config.text.section in ("findings", "report"):
+        if protocol == R2GEN and self.config.text.section in ("findings", "report"):
             return  # every text is cleaned anew
         mine, other = ((c.text.section, c.text.cleaning) for c in (expected, self.config))
         if mine != other:
@@ -66,16 +68,6 @@ class Model:
                 f"bundle {self.name} writes the {other[0]} after {other[1]} cleaning, but the "
                 f"references are the {mine[0]} after {mine[1]} cleaning; evaluate it on its own"
             )
-
-
-class Written(NamedTuple):
-    """What readers wrote, and what a protocol makes of it."""
-
-    references: list[str]  # of the evaluated studies
-    reports: list[str]  # the same with every word: what findings are read from
-    training: list[str]  # the training studies' texts, which a system may repeat
-    targets: list[str]  # the training texts as references
-    whole: list[str] | None  # the references before truncation, where a protocol truncates
 
 
 @dataclass
@@ -91,15 +83,15 @@ class Task:
     quick: bool
 
     @cached_property
-    def written(self) -> Written:
+    def texts(self) -> ReportTexts:
         """The references and the training texts."""
         references, training = (reference_texts(p, self.config) for p in (self.test, self.train))
-        if self.protocol != "r2gen":
-            return Written(references, references, training, training, None)
+        if self.protocol != R2GEN:
+            return ReportTexts.unaltered(references, training)
         # R2Gen's functions clean the section themselves.
         reports, learned = (section_texts(p, self.config) for p in (self.test, self.train))
         vocabulary = r2gen_vocabulary(learned)
-        return Written(
+        return ReportTexts(
             r2gen_references(reports, vocabulary),
             references,
             training,
@@ -108,16 +100,16 @@ class Task:
         )
 
 
-class Found(NamedTuple):
+class SystemTexts(NamedTuple):
     """All systems' texts, and the captions that the first model wrote with its first search."""
 
     systems: list[System]
     captions: list[Caption]
 
 
-def all_systems(
-    task: Task, models: Sequence[Model], texts: Mapping[str, Texts], beams: Sequence[int]
-) -> Found:
+def system_texts(
+    task: Task, models: Sequence[CaptioningSystem], texts: Mapping[str, Texts], beams: Sequence[int]
+) -> SystemTexts:
     """Return what other systems, models and baselines wrote for the evaluated studies."""
     ids, cleaning = list(task.test["study_id"]), task.config.text.cleaning
     systems = [
@@ -132,22 +124,24 @@ def all_systems(
             first = first or captions
             search = "greedy" if beam == 1 else f"beam-{beam}"
             systems.append(System(model.name, search, _scored(captions, model, task.protocol)))
-    return Found([*systems, *_baselines(task, models)], first)
+    return SystemTexts([*systems, *_baselines(task, models)], first)
 
 
-def _scored(captions: Sequence[Caption], model: Model, protocol: str | None) -> list[str]:
+def _scored(
+    captions: Sequence[Caption], model: CaptioningSystem, protocol: str | None
+) -> list[str]:
     texts = [scored_text(caption.words, model.config) for caption in captions]
-    return [clean(text, "r2gen") for text in texts] if protocol == "r2gen" else texts
+    return [clean(text, R2GEN) for text in texts] if protocol == R2GEN else texts
 
 
-def _baselines(task: Task, models: Sequence[Model]) -> list[System]:
+def _baselines(task: Task, models: Sequence[CaptioningSystem]) -> list[System]:
     if task.train.empty:
         return []
     pooled = None
     for model in models[:1]:
         keys, queries = (_pooled(model.captioner, p, task.cache) for p in (task.train, task.test))
         pooled = keys, queries
-    written = task.written
+    written = task.texts
     given = written.training, written.targets, written.reports
     found = baseline_captions(*given, pooled, task.quick, task.seed)
     return [System(name, None, column, "baseline") for name, column in found.items()]
@@ -181,19 +175,19 @@ def _maps(
     return cached_features(images, captioner.encoder, captioner.config, cache), images
 
 
-def examples(task: Task, found: Found) -> list[Example]:
+def examples(task: Task, found: SystemTexts) -> list[Example]:
     """Return a few studies with the captions of the first model, to be drawn.
 
     Evenly cut shares of the studies are each represented by the one with the longest reference,
     which is likely to name a finding.
     """
-    studies, config, references = task.test, task.config, task.written.references
+    studies, config, references = task.test, task.config, task.texts.references
     images = study_images(studies, config)
     views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
     groups = np.array_split(np.arange(len(studies)), min(EXAMPLES, len(studies)))
     chosen = [max(group, key=lambda i: len(references[i])) for group in groups]
     first = next(system for system in found.systems if system.search)
-    constant = [system for system in found.systems if system.name == CONSTANTS[0]]
+    constant = [system for system in found.systems if system.name == CONSTANT]
     return [
         Example(
             read_images(images[i], config.image.size, config.image.resize),

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """Study ids of the three parts."""
+    """Study ids of the three parts.
+
+    Attributes
+    ----------
+    train, val, test : tuple of str
+        Studies that train a model, choose its best epoch, and test it.
+    """
 
     train: tuple[str, ...]
     val: tuple[str, ...]

@@ -10,10 +10,18 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 
 
 class Features(NamedTuple):
-    """Encoder features of a batch of studies."""
+    """Encoder features of a batch of studies.
 
-    regions: Any  # (batch, regions, channels), float, in the order view, row, column
-    mask: Any  # (batch, regions), bool: False where the study does not have that view
+    Attributes
+    ----------
+    regions : tensor or array, shape (batch, regions, channels), float
+        Feature vectors in the order view, row, column.
+    mask : tensor or array, shape (batch, regions), bool
+        False for the regions of a view that the study does not have.
+    """
+
+    regions: Any
+    mask: Any
 
 
 class Decoder(keras.layers.Layer):
@@ -49,20 +57,50 @@ class Decoder(keras.layers.Layer):
         self.vocabulary_size = vocabulary_size
 
     def start(self, features: Features) -> State:
-        """Return the state before the first token."""
+        """Return the state before the first token.
+
+        Parameters
+        ----------
+        features : Features
+
+        Returns
+        -------
+        dict of tensors
+            Each with a leading batch axis.
+        """
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token (batch,), int32, of each study; return logits and state.
+        """Read one token of each study.
 
-        The logits are (batch, vocabulary), float32.
+        Parameters
+        ----------
+        token : tensor, shape (batch,), int32
+        state : dict of tensors
+            As :meth:`start` or the step before returned it.
+
+        Returns
+        -------
+        logits : tensor, shape (batch, vocabulary), float32
+            Of the token that follows.
+        state : dict of tensors
         """
         raise NotImplementedError
 
     def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Teacher forcing: logits of the token after each of ``tokens`` (batch, time), int32.
+        """Return the logits of the token after each of ``tokens`` (teacher forcing).
 
-        They are (batch, time, vocabulary), float32.
+        Parameters
+        ----------
+        features : Features
+        tokens : tensor, shape (batch, time), int32
+            Start token and words; zeros are padding.
+        training : bool, optional
+            Whether dropout is applied.
+
+        Returns
+        -------
+        tensor, shape (batch, time, vocabulary), float32
         """
         raise NotImplementedError
 
@@ -77,8 +115,8 @@ class WordDecoder(Decoder):
     """A decoder that begins with word vectors and ends with one logit for each word.
 
     Its subclasses call :meth:`add_embedding`, make their own layers, and call
-    :meth:`add_logits`, in this order: Keras draws the random weights of layers in the order in
-    which they are made, and a seed shall go on giving the same ones.
+    :meth:`add_logits`, in this order. Keras draws the random weights of layers in the order in
+    which they are made, so another order would give a seed other weights.
     """
 
     def add_embedding(self, width: int) -> None:

@@ -52,11 +52,12 @@ class LanguageModel(NamedTuple):
 
 
 def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None]:
-    """Read the language model that a configuration names; return it beside what is to be trained.
+    """Read the language model that a configuration names, and fit the configuration to it.
 
-    That is the configuration with the sizes of the language model. Where a preset cannot be loaded
-    (keras-hub is not installed, or there is no network), one warning says so, and the configuration
-    loses the model's name: the decoder is trained from scratch, at its own sizes and on words.
+    Returned are the configuration with the sizes of the language model, and that model. Where a
+    preset cannot be loaded (keras-hub is not installed, or there is no network), one warning says
+    so, and the configuration loses the model's name: the decoder is trained from scratch, at its
+    own sizes and on words.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from xray_captioning.backend import keras, ops
 from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 
 
-class Attention(keras.layers.Layer):
+class CachedAttention(keras.layers.Layer):
     """Multi-head scaled dot-product attention whose keys and values can be kept.
 
     ``width`` channels are divided among ``heads`` (Vaswani et al., arXiv:1706.03762, section 3.2).
@@ -74,8 +74,8 @@ class Block(keras.layers.Layer):
             keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}", dtype=dtype)
             for i in range(3)
         ]
-        self.self_attention = Attention(heads, width, name="self_attention", dtype=dtype)
-        self.cross_attention = Attention(heads, width, name="cross_attention", dtype=dtype)
+        self.self_attention = CachedAttention(heads, width, name="self_attention", dtype=dtype)
+        self.cross_attention = CachedAttention(heads, width, name="cross_attention", dtype=dtype)
         gelu = partial(ops.gelu, approximate=approximate_gelu)
         self.expand = keras.layers.Dense(4 * width, gelu, name="expand", dtype=dtype)
         self.contract = keras.layers.Dense(width, name="contract", dtype=dtype)

@@ -43,8 +43,8 @@ def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dic
         )
     studies = len(mask)
     padded = (pad_rows(np.asarray(x), power_of_two(studies)) for x in (regions, mask))
-    chances = ops.convert_to_numpy(encoder.chances(*padded))[:studies]
-    return [dict(zip(encoder.findings, map(float, row))) for row in chances]
+    probabilities = ops.convert_to_numpy(encoder.probabilities(*padded))[:studies]
+    return [dict(zip(encoder.findings, map(float, row))) for row in probabilities]
 
 
 def classify_studies(

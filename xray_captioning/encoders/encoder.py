@@ -50,7 +50,8 @@ class Encoder(keras.Model):
     Raises
     ------
     ConfigError
-        There is no such backbone, or it cannot be built for images of this size or this pool.
+        There is no such backbone, it cannot be built for images of this size or this pool, or
+        there are no such weights.
     MissingExtraError
         ``clip`` without keras-hub.
 
@@ -99,6 +100,10 @@ class Encoder(keras.Model):
             The folder of a bundle that holds an encoder or a captioner, or the name of a shipped
             one.
 
+        Returns
+        -------
+        Encoder
+
         Raises
         ------
         BundleError
@@ -126,23 +131,33 @@ class Encoder(keras.Model):
         return {**own, "findings": list(self.findings), "name": self.name, "dtype": self.dtype}
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
-        """Return maps (batch, rows, columns, channels) of single images.
+        """Encode single images.
 
         Parameters
         ----------
         images : tensor, shape (batch, height, width, 3), float32
             Normalised as the model's configuration says.
         training : bool, optional
+
+        Returns
+        -------
+        tensor, shape (batch, rows, columns, channels)
         """
         return self.pooling_layer(self.backbone(images, training=training))
 
     def call(self, images: Any, training: bool | None = None) -> Any:
-        """Return features (batch, regions, channels), regions in the order view, row, column.
+        """Encode all views of studies.
 
         Parameters
         ----------
         images : tensor, shape (batch, views, height, width, 3), float32
+            Normalised as the model's configuration says; zeros where a view is missing.
         training : bool, optional
+
+        Returns
+        -------
+        tensor, shape (batch, views * rows * columns, channels)
+            Regions in the order view, row, column.
         """
         views = images.shape[1]
         maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training=training)
@@ -197,8 +212,8 @@ class Encoder(keras.Model):
         return self.classifier(ops.einsum("br,brc->bc", weights, features))
 
     @cached_property
-    def chances(self) -> Callable[..., Any]:
-        """The sigmoid of :meth:`classify`, compiled."""
+    def probabilities(self) -> Callable[..., Any]:
+        """A compiled function of what :meth:`classify` takes: its sigmoid, in [0, 1]."""
         return compiled(lambda features, mask: ops.sigmoid(self.classify(features, mask)), self)
 
 
@@ -233,6 +248,10 @@ class FindingModel(keras.Model):
 
 def _backbone(name: str, size: int, weights: str) -> Any:
     backbone = find_backbone(name)
+    if weights not in ("random", "imagenet"):
+        raise ConfigError(
+            f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load"
+        )
     failure = None
     if weights == "imagenet" and backbone.normalisation is not None:
         try:

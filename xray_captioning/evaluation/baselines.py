@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.findings import FINDINGS
+from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
 from xray_captioning.metrics.bleu import bleu_of_constants
 from xray_captioning.metrics.cider import cider_of_constants
 from xray_captioning.metrics.clinical import (
-    PROPER,
+    IS_FINDING,
     asserted,
     clinical_f1_of_constants,
     label_matrix,
@@ -33,10 +33,8 @@ Array = NDArray[Any]
 CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", "clinical_f1")
 """What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``."""
 
-CONSTANTS = ("constant", *(f"constant-{metric}" for metric in CONSTANT_METRICS[1:]))
+CONSTANTS = (CONSTANT, *(f"{CONSTANT}-{metric}" for metric in CONSTANT_METRICS[1:]))
 """Names of the fixed reports, in the order of the metrics."""
-
-MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE = "most-frequent", "random", "retrieval", "label-oracle"
 
 BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
 """Names that no system may have."""
@@ -244,7 +242,7 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     what it has written. It does not know sides, sizes and places: the scores are the ceiling of
     a template, not of a reader.
     """
-    found = (asserted(texts) & PROPER).any(axis=1)
+    found = (asserted(texts) & IS_FINDING).any(axis=1)
     plain = [text for text, some in zip(texts, found) if not some and text.strip()]
     said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))
     normal = _sentences(constant_caption(plain)) if plain else []
@@ -255,7 +253,7 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
         sentences = [said[i] for i in np.flatnonzero(found)]
         return " ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)])
 
-    return [written(row & PROPER) for row in asserted(references)]
+    return [written(row & IS_FINDING) for row in asserted(references)]
 
 
 def _favourites(counts: Counter[str]) -> list[str]:
@@ -263,7 +261,7 @@ def _favourites(counts: Counter[str]) -> list[str]:
     common = [text for text in counts if counts[text] >= OFTEN and len(text.split()) <= SHORT]
     ordered = sorted(common, key=lambda text: (-counts[text], len(text), text))
     labels = label_matrix(ordered)
-    present, doubted = ((labels == value) & PROPER for value in (PRESENT, UNCERTAIN))
+    present, doubted = ((labels == value) & IS_FINDING for value in (PRESENT, UNCERTAIN))
     alone = (present.sum(axis=1) == 1) & ~doubted.any(axis=1)
     best: dict[str, str] = defaultdict(str, PHRASES)
     for row in np.flatnonzero(alone)[::-1]:  # the most frequent one comes last and stays

@@ -14,7 +14,13 @@ from xray_captioning.errors import ImageError
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics.clinical import PROPER, Contradiction, Labels, confusion, example_f1
+from xray_captioning.metrics.clinical import (
+    IS_FINDING,
+    Contradiction,
+    Labels,
+    confusion,
+    example_f1,
+)
 from xray_captioning.metrics.labeler import PRESENT, find_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.plots.images import data_uri
@@ -91,7 +97,7 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
 
 def _findings(counts: Labels) -> dict[str, list[str]]:
     named = ("common", "added", "missed")
-    columns = (np.flatnonzero(counts[:, k] * PROPER) for k in range(3))
+    columns = (np.flatnonzero(counts[:, k] * IS_FINDING) for k in range(3))
     return {name: [FINDINGS[i] for i in column] for name, column in zip(named, columns)}
 
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison
-from xray_captioning.metrics.clinical import PROPER, asserted
+from xray_captioning.metrics.clinical import IS_FINDING, asserted
 from xray_captioning.metrics.diversity import caption_entropy
 
 ALARM_METRICS = ("clinical_f1", "BLEU-4")
@@ -52,7 +52,7 @@ def caption_spread(
     references: Sequence[str], texts: Sequence[str], training: Sequence[str]
 ) -> Spread:
     """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
-    true, said = (asserted(column) & PROPER for column in (references, texts))
+    true, said = (asserted(column) & IS_FINDING for column in (references, texts))
     abnormal = true.any(axis=1)
     known = frozenset(training)
     return Spread(

@@ -14,6 +14,9 @@ from collections.abc import Iterable
 
 from xray_captioning.text.cleaning import clean_r2gen
 
+R2GEN = "r2gen"
+"""Name of the protocol, and of its cleaning."""
+
 MINIMUM_FREQUENCY = 3
 """Rarer training words become ``<unk>`` in the references."""
 

@@ -17,6 +17,7 @@ from xray_captioning.evaluation.summary import COLUMNS, MORE, markdown_rows, sum
 from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import format_csv, format_markdown
 from xray_captioning.files import atomic_write
+from xray_captioning.findings import CONSTANT, SHUFFLED
 from xray_captioning.metrics.clinical import (
     Contradiction,
     FindingScore,
@@ -32,7 +33,7 @@ STRIP = 60
 """Most columns of the strip that shows how long texts are."""
 
 
-class Drawn(NamedTuple):
+class PlottedSystem(NamedTuple):
     """A system that is drawn, in the same colour everywhere on the page."""
 
     colour: int
@@ -59,7 +60,7 @@ def write_report(
         Paths by study; the cases show those that are there.
     """
     target = Path(path)
-    labels = {s.column: label_matrix(s.texts) for s in results.systems if s.kind != "shuffled"}
+    labels = {s.column: label_matrix(s.texts) for s in results.systems if s.kind != SHUFFLED}
     reference = label_matrix(results.reports)
     findings = {name: finding_table(reference, said) for name, said in labels.items()}
     systems = [s for s in results.systems if s.kind == "system"]
@@ -81,8 +82,8 @@ def _values(
     opposed: Mapping[str, Sequence[Contradiction]],
 ) -> dict[str, Any]:
     """Return what the template names, but for the cases."""
-    drawn = [Drawn(i, s) for i, s in enumerate(systems[:DRAWN], 1)]
-    drawn += [Drawn(DRAWN + 1, s) for s in results.systems if s.name == "constant"]
+    drawn = [PlottedSystem(i, s) for i, s in enumerate(systems[:DRAWN], 1)]
+    drawn += [PlottedSystem(DRAWN + 1, s) for s in results.systems if s.name == CONSTANT]
     return {
         "title": _title(systems),
         "facts": _facts(results),
@@ -115,7 +116,7 @@ def _shown_findings(
     return sorted(shown, key=lambda scores: -scores[0].support)
 
 
-def _variety(results: Results, drawn: Sequence[Drawn]) -> dict[str, Any]:
+def _variety(results: Results, drawn: Sequence[PlottedSystem]) -> dict[str, Any]:
     """Return how long and how varied the references and the drawn systems' texts are."""
     columns = [(0, "the references", results.references)]
     columns += [(colour, system.column, system.texts) for colour, system in drawn]

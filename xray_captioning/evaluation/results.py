@@ -13,9 +13,10 @@ from typing import Any
 from xray_captioning.evaluation.baselines import CONSTANTS, shuffled_captions
 from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison, bootstrap
 from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
-from xray_captioning.evaluation.systems import System, score_system
+from xray_captioning.evaluation.systems import ReportTexts, System, score_system
 from xray_captioning.evaluation.table import finite, format_csv
 from xray_captioning.files import atomic_write
+from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.diversity import distinct_ngrams
 
 Row = dict[str, Any]
@@ -85,7 +86,7 @@ class Results:
 
     def rows_by_kind(self) -> Iterator[tuple[str, list[tuple[System, Row]]]]:
         """Yield the systems and rows of each kind that there is, in the order of a table."""
-        for kind in ("system", "baseline", "shuffled"):
+        for kind in ("system", "baseline", SHUFFLED):
             chosen = [(s, r) for s, r in zip(self.systems, self.rows) if s.kind == kind]
             if chosen:
                 yield kind, chosen
@@ -102,13 +103,10 @@ class Results:
 
 def evaluate_systems(
     studies: Sequence[str],
-    references: Sequence[str],
     systems: Sequence[System],
-    training: Sequence[str],
+    texts: ReportTexts,
     about: Mapping[str, Any],
     groups: Sequence[Hashable] | None = None,
-    whole: Sequence[str] | None = None,
-    reports: Sequence[str] | None = None,
     quick: bool = False,
     seed: int = 0,
 ) -> Results:
@@ -116,21 +114,15 @@ def evaluate_systems(
 
     Parameters
     ----------
-    studies, references : sequence of str
-        Ids and texts of the evaluated studies.
+    studies : sequence of str
+        Ids of the evaluated studies.
     systems : sequence of System
         The systems, then the baselines.
-    training : sequence of str
-        The training texts, to count the captions that are copies of one.
+    texts : ReportTexts
     about : mapping
         Goes to ``metrics.json`` as it is.
     groups : sequence, optional
         The patient of each study: all studies of a patient are resampled together.
-    whole : sequence of str, optional
-        The references without truncation.
-    reports : sequence of str, optional
-        Texts whose findings and sides count, where a protocol alters the references: a rare word
-        that becomes ``<unk>`` may be a finding or a "without".
     quick : bool, default=False
         Only the columns of :func:`score_system`, no rows for shuffled systems, no intervals of
         baselines other than constants; alarms are the same.
@@ -146,29 +138,29 @@ def evaluate_systems(
         :class:`xray_captioning.evaluation.collapse.Spread`.
     """
     shuffled = [
-        System(_shuffled(s), s.search, shuffled_captions(s.texts, seed), "shuffled")
+        System(_shuffled(s), s.search, shuffled_captions(s.texts, seed), SHUFFLED)
         for s in systems
         if s.kind == "system" and len(studies) > 1
     ]
     every = [*systems, *shuffled]
-    reports = references if reports is None else reports
+    references, reports = texts.references, texts.reports
     resampled = [s for s in every if not quick or s.kind != "baseline" or _is_constant(s)]
     found = _bootstrap(references, reports, resampled, groups, seed)
     shown = list(systems) if quick else every
-    spreads = {s.column: caption_spread(reports, s.texts, training) for s in shown}
+    spreads = {s.column: caption_spread(reports, s.texts, texts.training) for s in shown}
     rows = _rows(references, reports, shown)
     if not quick:
         rows = [_fuller(row, s, found, spreads) for row, s in zip(rows, shown, strict=True)]
     return Results(
         list(studies),
-        list(references),
-        list(reports),
+        references,
+        reports,
         shown,
         rows,
         found,
         list(_alarms(systems, spreads, found)),
         dict(about),
-        _rows(whole, reports, shown) if whole else [],
+        _rows(texts.whole, reports, shown) if texts.whole else [],
     )
 
 
@@ -214,7 +206,7 @@ def _is_constant(system: System) -> bool:
 
 def _shuffled(system: System) -> str:
     """Name a system whose captions are given to other studies."""
-    return f"{system.name} shuffled"
+    return f"{system.name} {SHUFFLED}"
 
 
 def _bootstrap(

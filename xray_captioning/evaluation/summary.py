@@ -7,6 +7,7 @@ from typing import Any
 
 from xray_captioning.evaluation.results import Results, Row
 from xray_captioning.evaluation.table import TEXT_COLUMNS
+from xray_captioning.findings import SHUFFLED
 
 # Scores by name, and what a reader finds above them.
 COLUMNS = {
@@ -45,7 +46,7 @@ PAIRED = 4
 GROUPS = {
     "system": "Systems",
     "baseline": "Baselines: what looks at no image, or at the answer (label-oracle)",
-    "shuffled": "The systems' own captions given to other studies: what is said without looking",
+    SHUFFLED: "The systems' own captions given to other studies: what is said without looking",
 }
 
 

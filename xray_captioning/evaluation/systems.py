@@ -1,4 +1,4 @@
-"""A system: what somebody or something wrote for the evaluated studies, and its scores."""
+"""A system: the texts that a person or a program wrote for the evaluated studies, and scores."""
 
 from __future__ import annotations
 
@@ -23,6 +23,37 @@ class System(NamedTuple):
     def column(self) -> str:
         """Name of the system's column in ``captions.csv``."""
         return f"{self.name} {self.search}" if self.search else self.name
+
+
+class ReportTexts(NamedTuple):
+    """What readers wrote of the evaluated and of the training studies, and what is scored of it.
+
+    Attributes
+    ----------
+    references : list of str
+        Of the evaluated studies: the texts that words are compared with.
+    reports : list of str
+        Of the same studies: the texts whose findings and sides count. They differ from the
+        references where a protocol alters those: a rare word that becomes ``<unk>`` may be a
+        finding or a "without".
+    training : list of str
+        Of the training studies; a system may repeat one of them.
+    targets : list of str
+        Of the training studies, as the protocol alters references.
+    whole : list of str or None
+        The references before truncation, where a protocol truncates them.
+    """
+
+    references: list[str]
+    reports: list[str]
+    training: list[str]
+    targets: list[str]
+    whole: list[str] | None = None
+
+    @classmethod
+    def unaltered(cls, references: list[str], training: list[str]) -> ReportTexts:
+        """Return texts that no protocol alters."""
+        return cls(references, references, training, training)
 
 
 def score_system(

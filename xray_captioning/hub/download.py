@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
     @classmethod
     def beside(cls, target: Path) -> Part:
-        """Return where to collect a file that shall be `target` in the end."""
+        """Return where `target` is collected while it is downloaded."""
         return cls(*(target.with_name(target.name + end) for end in (".part", ".part.version")))
 
     def begun(self, checked: bool) -> tuple[int, str]:
@@ -50,7 +50,7 @@ class Part(NamedTuple):
             return 0, ""
 
     def remove(self) -> None:
-        """Forget what was received."""
+        """Delete what was received."""
         self.content.unlink(missing_ok=True)
         self.version.unlink(missing_ok=True)
 

@@ -78,8 +78,8 @@ def fetch(entry: Entry, folder: Path) -> list[Path]:
     Raises
     ------
     DataError
-        If no address gives a file, or what came or lies there is another file than the registry
-        names. What an interrupted download left is kept, and the next call continues it.
+        If no address gives a file, or the file there, or the one received, is not the registry's.
+        An interrupted download is kept, and the next call continues it.
     MissingExtraError
         If a Kaggle data set is asked for and kagglehub is not installed.
     """

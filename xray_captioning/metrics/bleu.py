@@ -39,7 +39,19 @@ _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, MAXIMUM_ORDER + 1)]
 def bleu(
     references: References, hypotheses: Sequence[str], protocol: str = "coco"
 ) -> NDArray[np.float64]:
-    """Compute BLEU-1 to BLEU-4 of a system by a protocol: float64 (4,), from 0 to 1.
+    """Compute BLEU-1 to BLEU-4 of a system.
+
+    Parameters
+    ----------
+    references, hypotheses
+        Texts as :mod:`xray_captioning.metrics` describes them.
+    protocol : {'coco', 'nltk', 'legacy'}
+        The rule; see above.
+
+    Returns
+    -------
+    ndarray of float64, shape (4,)
+        From 0 to 1.
 
     Raises
     ------

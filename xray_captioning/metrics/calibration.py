@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.findings import NO_FINDING
 from xray_captioning.metrics.labeler import DENIED, label_report
 from xray_captioning.metrics.sides import asserted_sides
 
@@ -62,7 +63,7 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     said, found = asserted_sides(sentence), asserted_sides(reference)
     denied = {name for name, label in label_report(sentence).items() if label == DENIED}
     if not said and not denied:
-        return label_report(reference)["No Finding"] == 1
+        return label_report(reference)[NO_FINDING] == 1
     same = (found.get(name) in (sides, frozenset()) or not sides for name, sides in said.items())
     return said.keys() <= found.keys() and not denied & found.keys() and all(same)
 

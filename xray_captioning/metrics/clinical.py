@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.findings import CHEXPERT, FINDINGS
+from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report
 from xray_captioning.metrics.ngrams import check_columns
 
@@ -31,7 +31,7 @@ CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural 
 Labels = NDArray[np.int8]
 Texts = Sequence[str] | Labels
 
-PROPER = np.array([name != "No Finding" for name in FINDINGS])
+IS_FINDING = np.array([name != NO_FINDING for name in FINDINGS])
 """Which columns of labels are findings: all but "No Finding", shape (18,)."""
 
 _GROUPS = {
@@ -130,12 +130,12 @@ def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
     the literature, F1 of a finding that nobody has is 0. All are in [0, 1].
     """
     f1 = np.nan_to_num(_f1(counts))
-    supported = (counts[..., 0] + counts[..., 2] > 0) & PROPER
+    supported = (counts[..., 0] + counts[..., 2] > 0) & IS_FINDING
     number = supported.sum(-1)
     total = np.where(supported, f1, 0.0).sum(-1)
     scores = {
         "clinical_f1": np.divide(total, number, np.full(total.shape, np.nan), where=number > 0),
-        "micro_f1": np.nan_to_num(_f1(counts[..., PROPER, :].sum(-2))),
+        "micro_f1": np.nan_to_num(_f1(counts[..., IS_FINDING, :].sum(-2))),
     }
     for name, group in _GROUPS.items():
         scores[f"macro_f1_{name}"] = f1[..., group].mean(-1)

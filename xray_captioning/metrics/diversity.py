@@ -24,7 +24,7 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
     The paper divides by the number of words, which for an order of 2 or more is a little larger;
     this is the share that became usual, 1 where no n-gram comes twice and 0 where no text has
     that many words. It falls as more texts are scored, so compare it between systems on the same
-    studies only.
+    studies only. `order` is the number of words in an n-gram, 1 or more.
     """
     different: set[tuple[str, ...]] = set()
     total = 0

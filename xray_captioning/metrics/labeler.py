@@ -20,7 +20,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from xray_captioning.errors import DataError
-from xray_captioning.findings import FINDINGS
+from xray_captioning.findings import FINDINGS, NO_FINDING
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 BILATERAL = frozenset({"left", "right"})
@@ -163,7 +163,7 @@ def label_report(text: str) -> dict[str, int | None]:
             labels[mention.finding] = _stronger(labels[mention.finding], mention.label)
     found = any(labels[name] for name in FINDINGS if name != "Support Devices")
     if not found and any(map(str.isalpha, text)):
-        labels["No Finding"] = PRESENT
+        labels[NO_FINDING] = PRESENT
     return labels
 
 

@@ -38,7 +38,7 @@ MEANS = (
 )
 """Scores that are means over studies."""
 
-_ROWS = 1 << 16  # studies whose small integers become floats at a time
+_ROWS = 1 << 16  # studies whose integers are converted to floats at a time
 
 
 def study_statistics(

@@ -19,7 +19,7 @@ from xray_captioning.plots.panels import Example
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xray_captioning.captioner.captioner import Caption
+    from xray_captioning.captioner.caption import Caption
     from xray_captioning.data.splits import Split
 
 VIEWS, SIDE = 2, 224  # of a study, and pixels of an image, in figures

@@ -16,13 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.files import atomic_write
+from xray_captioning.findings import (
+    CONSTANT,
+    MOST_FREQUENT,
+    ORACLE,
+    RANDOM,
+    RETRIEVAL,
+    SHUFFLED,
+)
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#767676"  # of what is there for comparison
 WIDTH, ROW = 7.2, 0.21  # inches of a page of text, and of a row of names
 FONT, DPI = 8.5, 130
 BINS = 30
-BASELINES = ("constant", "random", "retrieval", "most-frequent", "label-oracle")
+BASELINES = (CONSTANT, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
 METRIC_NAMES = {"clinical_f1": "clinical F1", "sides": "right side", "distinct": "distinct texts"}
 
 Interval = Sequence[float] | None
@@ -229,7 +237,7 @@ def _name(row: Mapping[str, Any]) -> str:
 
 
 def _colour(system: str) -> str:
-    return GREY if system.startswith(BASELINES) or system.endswith("shuffled") else COLOURS[0]
+    return GREY if system.startswith(BASELINES) or system.endswith(SHUFFLED) else COLOURS[0]
 
 
 def _point(axis: Any, value: float | None, row: int, interval: Interval, colour: str) -> None:

@@ -1,4 +1,4 @@
-"""Studies as one shows them: their views, what was written, and where the decoder looked.
+"""Figures of studies: their views, what was written, and where the decoder looked.
 
 Every function returns a :class:`matplotlib.figure.Figure`.
 """
@@ -35,7 +35,7 @@ class Example(NamedTuple):
     words: Sequence[str]  # of the first caption
     views: Sequence[str] = ()  # "frontal", "lateral" or "unknown", where that is known
 
-    def seen(self, word: int | None = None) -> list[View]:
+    def attended_views(self, word: int | None = None) -> list[View]:
         """Return the views, with the attention of one word where one is given."""
         maps: Any = itertools.repeat(None)
         if word is not None and self.attention is not None:
@@ -76,7 +76,7 @@ def words(example: Example, most: int = 28) -> Any:
     """Draw a study, what was written of it, and below, word by word, where the decoder looked.
 
     The views lie one above the other, and the colours of a word share one scale over both, so
-    that one glance tells which view it was read from, and where in it. Punctuation is left out,
+    that both show which view it was read from, and where in it. Punctuation is left out,
     and so is what a longer caption has beyond `most` words.
     """
     from matplotlib.figure import Figure
@@ -145,7 +145,7 @@ def _colour_bar(figure: Any, top: float, of: str, at: float, height: float) -> N
 
 
 def _draw_views(figure: Any, example: Example, left: float, top: float) -> None:
-    for place, view in enumerate(example.seen()):
+    for place, view in enumerate(example.attended_views()):
         axis = _axis(figure, left + place * (SIDE + GAP), top)
         axis.imshow(overlay(view, 0))
         axis.set_title(view.name, fontsize=FONT, pad=4)
@@ -153,18 +153,18 @@ def _draw_views(figure: Any, example: Example, left: float, top: float) -> None:
 
 def _draw_word(axis: Any, example: Example, word: int) -> None:
     """Draw the attention of a word on the view that it looks at most."""
-    seen = example.seen(word)
-    view = max(seen, key=lambda view: view.share)
-    axis.imshow(overlay(view, strongest(seen)))
+    views = example.attended_views(word)
+    view = max(views, key=lambda view: view.share)
+    axis.imshow(overlay(view, strongest(views)))
     title = f"“{_cut(example.words[word], 0.9 * SIDE)}”\n{view.name}, {100 * view.share:.0f} %"
     axis.set_title(title, fontsize=FONT, pad=4, parse_math=False)
 
 
 def _draw_word_over_views(axes: Sequence[Any], example: Example, word: int, named: bool) -> None:
     """Draw the attention of a word on every view, with the views' names on the left if named."""
-    seen = example.seen(word)
-    for axis, view in zip(axes, seen):
-        axis.imshow(overlay(view, strongest(seen)))
+    views = example.attended_views(word)
+    for axis, view in zip(axes, views):
+        axis.imshow(overlay(view, strongest(views)))
         if named:
             style = {"transform": axis.transAxes, "rotation": 90, "ha": "right", "va": "center"}
             axis.text(-0.04, 0.5, view.name, fontsize=FONT - 1.5, **style)

@@ -1,1 +1,1 @@
-"""Reading studies: people rate two systems' texts without knowing whose is whose."""
+"""Reading studies: people rate two systems' texts without knowing which system wrote them."""

@@ -22,11 +22,11 @@ FORMAT = "xray-captioning reading study 1"
 
 
 class Case(Struct, frozen=True, forbid_unknown_fields=True):
-    """One study as one reader meets it."""
+    """One study as one reader is shown it."""
 
     study: str
     texts: tuple[str, str]  # the systems that wrote Text 1 and Text 2
-    repeat: bool = False  # whether the reader has met the study before
+    repeat: bool = False  # whether the reader has read the study before
 
 
 class Sheet(Struct, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Blinded sheets: a folder a reader, and the key that stays at home."""
+"""Blinded sheets: a folder for each reader, and the key, which no reader gets."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def export_study(
         Images by study; a study without one is left out. Without `views` the sheets name the
         studies, so that a reader can look up the images.
     studies, repeats : int
-        How many are drawn, all of them if there are no more; and how many cases each reader meets
-        again at the end.
+        How many are drawn, all of them if there are no more; and how many cases each reader is
+        shown again at the end.
 
     Raises
     ------

@@ -13,15 +13,26 @@ from xray_captioning.search.rules import Rules, continuations, write_at
 class Sampling(NamedTuple):
     """How words are sampled.
 
+    Attributes
+    ----------
+    temperature : float
+        Divides the logits; above 0. The smaller it is, the nearer sampling is to greedy search.
+    top_k : int
+        Sample among this many of the likeliest words; 0 is all.
+    top_p : float
+        Sample among the fewest likeliest words that together have this probability; in (0, 1].
+    seed : int
+        The same seed gives the same captions, however the studies are batched.
+
     References
     ----------
     .. [1] Fan et al., arXiv:1805.04833 (top-k); Holtzman et al., arXiv:1904.09751 (top-p).
     """
 
-    temperature: float = 1.0  # above 0, divides the logits; the smaller, the nearer to greedy
-    top_k: int = 0  # sample among this many of the likeliest words; 0 is all
-    top_p: float = 1.0  # in (0, 1]: among the fewest likeliest with this probability together
-    seed: int = 0  # the same gives the same captions, however the studies are batched
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
 
 
 def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResult:

@@ -28,7 +28,8 @@ from xray_captioning.serving.settings import LONGEST, Settings
 if TYPE_CHECKING:
     from jinja2.environment import TemplateModule
 
-    from xray_captioning.captioner.captioner import Caption, Captioner
+    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = (
     "Not for clinical use. For research and teaching only: the text is fluent whether or not it is "
@@ -38,7 +39,7 @@ SHOWN = 560  # pixels of the longer side of an image on the page
 SAMPLES = 3
 MOST = Settings.megapixels * 1e6  # pixels of an image, as for the API
 
-SHADE = (0, 114, 178)  # blue of Okabe and Ito: told from grey with every kind of colour vision
+SHADE = (0, 114, 178)  # blue of Okabe and Ito: differs from grey for colour-blind people, too
 DEEPEST = 0.42  # opacity of the surest sentence's shade
 
 Array = NDArray[Any]
@@ -55,7 +56,7 @@ class Study(NamedTuple):
     about: str = ""  # what is known of it; empty for a user's own
 
 
-class Shown(NamedTuple):
+class ShownSentence(NamedTuple):
     """A sentence as it is shown.
 
     `probability` is how sure it is, in [0, 1]: its confidence, or without one the exponential of
@@ -84,12 +85,12 @@ class Result(NamedTuple):
         return all(sentence.confidence is not None for sentence in self.caption.sentences)
 
     @property
-    def sentences(self) -> list[Shown]:
+    def sentences(self) -> list[ShownSentence]:
         """The sentences as they are shown."""
         known = not is_unfamiliar(self.caption)
         texts = zip(self.caption.sentences, hedged(self.caption, self.threshold))
         return [
-            Shown(text, _probability(one) if known else None, text != one.text)
+            ShownSentence(text, _probability(one) if known else None, text != one.text)
             for one, text in texts
         ]
 
@@ -105,7 +106,7 @@ class Result(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """That the images are unlike those the model knows; empty where they are alike."""
+        """A warning if the images are unlike the training images; otherwise empty."""
         if not is_unfamiliar(self.caption):
             return ""
         return (
@@ -122,7 +123,7 @@ class Result(NamedTuple):
 
     @property
     def cautions(self) -> list[str]:
-        """What has to be said beside a caption wherever it goes."""
+        """The cautions that accompany a caption, on the page and in files."""
         return list(filter(None, [self.warning, NOTICE, self.limits]))
 
     @property

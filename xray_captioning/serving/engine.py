@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.captioner.captioner import Caption, Captioner
+from xray_captioning.captioner.caption import Caption
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.data.images import Pixels, decode_image, frontal_first
 from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.serving.batching import Batcher, BusyError, Capacity, Result

@@ -35,7 +35,7 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ProblemError(Exception):
     """A request that is refused with an HTTP status.
 
-    The detail is one line for whoever sent it: what is wrong and what to do. It quotes nothing that
+    The detail is one line for the client: what is wrong and what to do. It quotes nothing that
     was sent.
     """
 

@@ -130,12 +130,22 @@ def clean(text: str, protocol: str) -> str:
     protocol : {'plain', 'r2gen', 'legacy'}
         The rule: this project's own, R2Gen's or the older Keras project's.
 
+    Returns
+    -------
+    str
+        Empty where nothing is left; under ``r2gen`` then a single full stop.
+
     Raises
     ------
     ConfigError
         When no protocol has that name.
     DataError
         When `text` is not text, such as the NaN of an empty table cell.
+
+    Examples
+    --------
+    >>> clean("1. No effusion.  2. Heart size XXXX normal.", "plain")
+    'no effusion . heart size normal .'
     """
     if protocol not in PROTOCOLS:
         names = ", ".join(PROTOCOLS)

@@ -31,12 +31,18 @@ class TokenIds(ABC):
 
     @abstractmethod
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into start, the words' ids, end.
+        """Turn a cleaned text into ids: that of the start, those of the words, that of the end.
 
         Parameters
         ----------
+        text : str
+            Words separated by white space; unknown ones become `unknown_id`.
         maximum_length : int, optional
             Longest result, at least 2; longer texts lose their last words, never the end.
+
+        Returns
+        -------
+        list of int
 
         Raises
         ------
@@ -55,10 +61,23 @@ class TokenIds(ABC):
         """
 
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
-        """Turn cleaned texts into rows (texts, maximum_length), int32: as `encode`, then zeros.
+        """Turn cleaned texts into rows of ids of one length.
+
+        Parameters
+        ----------
+        texts : iterable of str
+        maximum_length : int
+            As `encode` takes it.
+
+        Returns
+        -------
+        ndarray, shape (texts, maximum_length), int32
+            What `encode` returns, followed by zeros.
 
         Raises
         ------
+        ConfigError
+            When `maximum_length` leaves no room for start and end.
         DataError
             When an entry is not text.
         """
@@ -69,7 +88,15 @@ class TokenIds(ABC):
         return rows
 
     def decode(self, ids: Ids) -> str:
-        """Turn ids into text, words joined by single spaces; see `words_in`."""
+        """Turn a row of ids into text, its words joined by single spaces.
+
+        Padding, the first start token, and the end token with all that follows are left out.
+
+        Raises
+        ------
+        DataError
+            When an id is outside the vocabulary.
+        """
         return " ".join(word for word, _ in self.words_in(ids))
 
     def __eq__(self, other: object) -> bool:
@@ -81,8 +108,12 @@ class TokenIds(ABC):
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `to_json` wrote, with every id as it was, or raise a DataError that names the
-        file.
+        """Read what `to_json` wrote; every id is what it was.
+
+        Raises
+        ------
+        DataError
+            When the file cannot be read, is damaged, or holds another kind of tokenizer.
         """
         return cls.from_content(read_content(path), path)
 

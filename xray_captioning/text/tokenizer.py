@@ -38,6 +38,14 @@ class Tokenizer(TokenIds):
     ------
     DataError
         When a word is empty, not text or there twice, or a special one is missing.
+
+    Examples
+    --------
+    >>> tokenizer = Tokenizer.fit(["no effusion .", "small effusion ."])
+    >>> tokenizer.encode("no nodule .")
+    [2, 6, 1, 4, 3]
+    >>> tokenizer.decode([2, 6, 5, 4, 3])
+    'no effusion .'
     """
 
     KIND = "words"
@@ -57,8 +65,14 @@ class Tokenizer(TokenIds):
 
         Parameters
         ----------
+        texts : iterable of str
+            Cleaned training texts.
         minimum_frequency : int
-            Rarer words are left out and become ``<unk>``.
+            Rarer words are left out and become ``<unk>``; at least 1.
+
+        Returns
+        -------
+        Tokenizer
 
         Raises
         ------
@@ -97,8 +111,16 @@ class Tokenizer(TokenIds):
     def from_pickle(cls, path: str | os.PathLike[str]) -> Self:
         """Read a tokenizer pickled by `to_pickle` or by Keras, without running anything.
 
-        It keeps the ids of the file; a Keras tokenizer's ``num_words`` is applied. See
-        `read_tokenizer_pickle` for the files that are accepted.
+        It keeps the ids of the file; a Keras tokenizer's ``num_words`` is applied.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            A file that :func:`~xray_captioning.checkpoints.pickles.read_tokenizer_pickle` accepts.
+
+        Returns
+        -------
+        Tokenizer
 
         Raises
         ------

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xray_captioning.captioner.calibration import Array, Calibration, distances, pooled_views
-from xray_captioning.captioner.captioner import Caption, Captioner
+from xray_captioning.captioner.caption import Caption
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import Config
 from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies

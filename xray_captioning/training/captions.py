@@ -37,7 +37,8 @@ from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
-from xray_captioning.training.run_state import BEST, RunState, claim_run, epoch_bar, run_folder
+from xray_captioning.training.run_folder import claim_run, run_folder
+from xray_captioning.training.run_state import BEST, RunState, epoch_bar
 from xray_captioning.training.teacher_forcing import SamplingSchedule, TeacherForcing, TwoRates
 
 if TYPE_CHECKING:

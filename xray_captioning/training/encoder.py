@@ -31,7 +31,7 @@ from xray_captioning.metrics.classification import classification_table
 from xray_captioning.training.captions import compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
-from xray_captioning.training.run_state import claim_run, run_folder
+from xray_captioning.training.run_folder import claim_run, run_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,14 +131,14 @@ def _trained(
     data = _datasets(usable, known, config, split, cache)
     encoder = new_encoder(config, weights, names)
     odds = _odds(known[_rows(usable, split.train)])
-    # Rare findings are not drowned, and the classifier starts at each one's (weighted) frequency.
+    # Rare findings get more weight, and the classifier starts at each one's (weighted) frequency.
     weights_of_present = odds**-0.5
     encoder.classifier.bias.assign(np.log(odds * weights_of_present))
     model = FindingModel(encoder)
     loss = MaskedBinaryCrossentropy(weights_of_present)
     compile_model(model, loss, config.encoder_training, len(data["train"]))
     fit(model, data, out, config.encoder_training)
-    # Without the weights again, so that the sigmoid of a logit is a probability.
+    # The bias is put back, so that the sigmoid of a logit is a probability.
     bias = ops.convert_to_numpy(encoder.classifier.bias)
     encoder.classifier.bias.assign(bias - np.log(weights_of_present))
     rows = _measure(model, data, known, usable, split, names)

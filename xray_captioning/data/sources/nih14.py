@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, image_rows
 from xray_captioning.data.studies import FRONTAL, Study
+from xray_captioning.findings import NO_FINDING
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NO_FINDING = "No Finding"
 
 STATEMENTS = {
     "Atelectasis": "There is atelectasis.",

@@ -1,0 +1,69 @@
+"""What a model wrote for one study."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from xray_captioning.data.features import Array
+
+
+class Sentence(NamedTuple):
+    """A sentence of a caption.
+
+    Attributes
+    ----------
+    text : str
+    log_probability : float
+        Natural logarithm, mean over the sentence's tokens (words, or byte pairs).
+    confidence : float or None
+        Probability that the sentence is right, in [0, 1]; None if the bundle is not calibrated.
+    """
+
+    text: str
+    log_probability: float
+    confidence: float | None = None
+
+
+class Alternative(NamedTuple):
+    """A caption that the search found, but ranked below the best.
+
+    Attributes
+    ----------
+    text : str
+    log_probability : float
+        Of the whole caption, natural logarithm.
+    """
+
+    text: str
+    log_probability: float
+
+
+class Caption(NamedTuple):
+    """The text that a model wrote for one study.
+
+    Attributes
+    ----------
+    text : str
+        As people read it, with capitals where the bundle's configuration says so.
+    words : list of str
+        As the model chose them; joined by spaces, they are what scores are computed on.
+    log_probability : float
+        Of the whole caption, natural logarithm, end token included.
+    sentences : list of Sentence
+    attention : array, shape (words, views, rows, columns), float32, or None
+        Weight of each region while each word was chosen; they sum to 1 for each word. Where a
+        word has several tokens, their mean.
+    alternatives : list of Alternative
+        The other captions of a beam, best first.
+    novelty : float or None
+        How much the study's images differ from those of the training: above 1 they are further
+        away than 99 % of the validation studies. None where the bundle is not calibrated.
+    """
+
+    text: str
+    words: list[str]
+    log_probability: float
+    sentences: list[Sentence]
+    attention: Array | None
+    alternatives: list[Alternative]
+    novelty: float | None = None
