@@ -57,7 +57,7 @@ studies = notebook.usable(xc.read_studies(data.path))
 config = notebook.recipe("chexnet_simple", data, studies, SIZE)
 split = xc.split_studies(studies, config.fractions)
 print({name: len(ids) for name, ids in split.parts.items()})
-print(*(f"{name}={value}" for name, value in vars(config.model).items()), sep="\n")
+print(*(f"{name}={value}" for name, value in config.to_dict()["model"].items()), sep="\n")
 
 # %% [markdown]
 # ## First the findings
