@@ -188,6 +188,6 @@ def test_the_loss_ignores_unknown_labels_and_equals_weighted_cross_entropy():
     truth = np.array([[1, np.nan], [0, 1]], "float32")
     scores = np.array([[0.3, 9.0], [-0.7, 1.2]], "float32")
     p = 1 / (1 + np.exp(-scores.astype("float64")))
-    first = -3 * np.log(p[0, 0]) / 3
+    first = -3 * np.log(p[0, 0]) / 2
     second = (-np.log(1 - p[1, 0]) - np.log(p[1, 1])) / 2
     assert float(loss(truth, scores)) == pytest.approx((first + second) / 2, rel=1e-5)

@@ -3,11 +3,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit
 
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.studies import Study, study_frame
 from xray_captioning.errors import DataError
-from xray_captioning.training.labels import finding_labels, rarity
+from xray_captioning.training.labels import (
+    finding_labels,
+    intercept_shift,
+    prevalence,
+    rarity,
+)
 
 
 def table(*studies: dict[str, object]) -> pd.DataFrame:
@@ -93,3 +99,22 @@ def test_rare_findings_are_drawn_more_often_and_normal_studies_count_as_a_findin
     labels = np.array([[1, 0], [1, 1], [1, np.nan], [1, 0], [0, 0], [0, 0]], "float32")
     found = rarity(labels)
     np.testing.assert_allclose(found, [0.5, 1, 0.5, 0.5, 2**-0.5, 2**-0.5], rtol=1e-6)
+
+
+def test_prevalence_is_the_share_of_known_labels_and_never_0_or_1():
+    labels = np.array([[1, 0, 1, np.nan], [0, 0, 1, np.nan], [0, 0, 1, np.nan], [np.nan] * 4])
+    np.testing.assert_allclose(prevalence(labels), [1 / 3, 1 / 6, 5 / 6, 0.5])
+
+
+def test_a_shifted_classifier_answers_with_the_prevalence_on_average():
+    rng = np.random.default_rng(0)
+    shares = np.array([0.4, 0.1, 0.01, 0.7])
+    labels = np.where(rng.random((200, 4)) < 0.3, np.nan, 0.0)
+    labels[:, 3] = np.nan
+    logits = rng.normal(4, 6, labels.shape).astype("float32")
+    shift = intercept_shift(logits, labels, shares)
+    found = np.where(np.isnan(labels), np.nan, expit(logits + shift))
+    np.testing.assert_allclose(np.nanmean(found[:, :3], axis=0), shares[:3], rtol=1e-9)
+    assert shift[3] == 0  # no label is known
+    same = intercept_shift(np.full((3, 1), 2.0), np.zeros((3, 1)), np.array([0.2]))
+    np.testing.assert_allclose(expit(2 + same), 0.2)

@@ -29,7 +29,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.classification import classification_table
 from xray_captioning.training.captions import compile_model, fit
-from xray_captioning.training.labels import Labels, finding_labels
+from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
 from xray_captioning.training.run_folder import claim_run, run_folder
 
@@ -130,7 +130,8 @@ def _trained(
     keras.utils.set_random_seed(config.encoder_training.seed)
     data = _datasets(usable, known, config, split, cache)
     encoder = new_encoder(config, weights, names)
-    odds = _odds(known[_rows(usable, split.train)])
+    present = prevalence(known[_rows(usable, split.train)])
+    odds = present / (1 - present)
     # Rare findings get more weight, and the classifier starts at each one's (weighted) frequency.
     weights_of_present = odds**-0.5
     encoder.classifier.bias.assign(np.log(odds * weights_of_present))
@@ -138,11 +139,35 @@ def _trained(
     loss = MaskedBinaryCrossentropy(weights_of_present)
     compile_model(model, loss, config.encoder_training, len(data["train"]))
     fit(model, data, out, config.encoder_training)
-    # The bias is put back, so that the sigmoid of a logit is a probability.
-    bias = ops.convert_to_numpy(encoder.classifier.bias)
-    encoder.classifier.bias.assign(bias - np.log(weights_of_present))
-    rows = _measure(model, data, known, usable, split, names)
+    _shift_bias(encoder, -np.log(weights_of_present))
+    validation = _calibrated(model, data["val"], known, usable, split)
+    rows = _measure(model, data["test"], known[_rows(usable, split.test)], names, validation)
     return encoder, rows, {f"{name}_studies": part.studies for name, part in data.items()}
+
+
+def _calibrated(
+    model: Any, data: BatchDataset, labels: Labels, studies: pd.DataFrame, split: Split
+) -> tuple[Labels, Array] | None:
+    """Make the mean probability of validation images each finding's prevalence.
+
+    Returned are validation labels and logits, or None where there are none. The prevalence is
+    that of training and validation labels together: a rare finding has few positives in the
+    validation part alone, whose images are there because the network has not learned from them.
+    """
+    if not data.studies:
+        return None
+    scores = model.predict(data, verbose=0)
+    truth = labels[_rows(studies, split.val)]
+    shift = intercept_shift(
+        scores, truth, prevalence(labels[_rows(studies, [*split.train, *split.val])])
+    )
+    _shift_bias(model.encoder, shift)
+    return truth, scores + shift
+
+
+def _shift_bias(encoder: Encoder, shift: Array) -> None:
+    # A logit is its bias plus what the image says, however regions are pooled.
+    encoder.classifier.bias.assign(ops.convert_to_numpy(encoder.classifier.bias) + shift)
 
 
 def _rows(studies: pd.DataFrame, ids: Sequence[str]) -> Array:
@@ -171,26 +196,13 @@ def _datasets(
     return data
 
 
-def _odds(labels: Labels) -> Array:
-    present = np.nansum(labels, axis=0) + 0.5
-    absent = np.isfinite(labels).sum(axis=0) + 1 - present
-    odds: Array = (present / absent).astype("float32")
-    return odds
-
-
 def _measure(
     model: Any,
-    data: dict[str, BatchDataset],
+    data: BatchDataset,
     labels: Labels,
-    studies: pd.DataFrame,
-    split: Split,
     names: list[str],
+    validation: tuple[Labels, Array] | None,
 ) -> list[dict[str, Any]]:
-    if not data["test"].studies:
+    if not data.studies:
         return []
-    truth = labels[_rows(studies, split.test)]
-    thresholds = None
-    if data["val"].studies:
-        scores = model.predict(data["val"], verbose=0)
-        thresholds = (labels[_rows(studies, split.val)], scores)
-    return classification_table(names, truth, model.predict(data["test"], verbose=0), thresholds)
+    return classification_table(names, labels, model.predict(data, verbose=0), validation)

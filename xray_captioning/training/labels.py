@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,60 @@ def rarity(labels: Labels) -> Labels:
     weights = np.maximum(present.sum(axis=0), 1) ** -0.5
     rare: Labels = (present * weights).max(axis=1).astype("float32")
     return rare
+
+
+def prevalence(labels: Labels) -> NDArray[np.float64]:
+    """Return the share of known labels (studies, findings) that are present, above 0, below 1.
+
+    A finding that all or none of the studies has counts as half a study away from that.
+    """
+    known = np.maximum(np.isfinite(labels).sum(axis=0), 1)
+    present = np.clip(np.nansum(labels, axis=0, dtype=np.float64), 0.5, known - 0.5)
+    share: NDArray[np.float64] = present / known
+    return share
+
+
+def intercept_shift(
+    logits: NDArray[Any], labels: Labels, shares: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return what makes the mean of each finding's probabilities its share when added to logits.
+
+    This is calibration in the large [1]_. Weights of rare findings, batch normalisation, weight
+    decay and the choice of an epoch all move the mean of what a network answers; this puts it
+    back, whatever moved it, and keeps the order of studies.
+
+    Parameters
+    ----------
+    logits, labels : array, shape (studies, findings)
+        Only studies whose label is known (not not-a-number) count.
+    shares : array, shape (findings,)
+        In (0, 1).
+
+    Returns
+    -------
+    array, shape (findings,), float64
+        0 where no label is known.
+
+    References
+    ----------
+    .. [1] Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC
+       Medicine 17:230, 2019.
+    """
+    known = np.isfinite(labels)
+    columns = (z[k].astype(np.float64) for z, k in zip(logits.T, known.T))
+    return np.array([_shift(z, share) if z.size else 0.0 for z, share in zip(columns, shares)])
+
+
+def _shift(logits: NDArray[np.float64], share: float) -> float:
+    from scipy.optimize import brentq
+    from scipy.special import expit, logit
+
+    def excess(shift: float) -> float:
+        return float(expit(logits + shift).mean() - share)
+
+    # One study's probability would be the share at the one end, and another's at the other.
+    ends = logit(share) - logits.max() - 1, logit(share) - logits.min() + 1
+    return float(brentq(excess, *ends))
 
 
 def _from_problems(studies: pd.DataFrame, names: list[str]) -> Labels:

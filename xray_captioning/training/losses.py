@@ -10,9 +10,12 @@ from xray_captioning.backend import keras, ops
 
 
 class MaskedBinaryCrossentropy(keras.losses.Loss):
-    """Sigmoid cross-entropy averaged over the labels that are known (not not-a-number).
+    """Sigmoid cross-entropy of the labels that are known (not not-a-number).
 
-    A present finding has its weight of `positive_weights` (findings,), an absent one has 1.
+    A present finding has its weight of `positive_weights` (findings,), an absent one has 1. A
+    study's losses are divided by the number of findings, known or not. A divisor that depends on
+    the labels would weigh studies by them: a classifier without images would then not answer with
+    the share of known labels that are present.
     """
 
     def __init__(self, positive_weights: Any) -> None:
@@ -25,7 +28,7 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         target = ops.where(known, y_true, 0.0)
         loss = ops.softplus(y_pred) - y_pred * target
         weight = ops.where(target > 0.5, self.positive_weights, 1.0) * ops.cast(known, loss.dtype)
-        return ops.sum(loss * weight, axis=-1) / ops.maximum(ops.sum(weight, axis=-1), 1.0)
+        return ops.mean(loss * weight, axis=-1)
 
 
 class WordCrossentropy(keras.losses.Loss):
