@@ -106,7 +106,8 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: Rate = 1e-3
     """The highest: after an epoch of warm-up from a tenth of it a cosine decay to zero begins."""
     weight_decay: NonNegative = 0.0
-    """Decoupled weight decay (AdamW); 0 is Adam."""
+    """Decoupled weight decay (AdamW) of kernels: not of biases, normalisations and the vectors of
+    words and positions. 0 is Adam."""
     clip_norm: NonNegative = 5.0
     """Bound of the global gradient norm."""
     patience: Count = 5

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import CaptionTrainingConfig, ModelConfig
+from xray_captioning.data.datasets import BatchDataset, caption_batch
 from xray_captioning.decoders import CaptionModel
 from xray_captioning.encoders import Encoder
 from xray_captioning.training.captions import compile_captions
@@ -40,6 +41,35 @@ def test_without_options_it_is_the_caption_model(captions):
     model = TeacherForcing(captions, OPTIONS)
     np.testing.assert_array_equal(logits(model, True), captions(batch(), training=True))
     assert not model.losses
+
+
+def varied_captions(studies=70):
+    """Return tokens (studies, 18) of captions of one to sixteen words."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(1, 11, (studies, 18))
+    return words * (np.arange(18) < rng.integers(2, 18, (studies, 1)))
+
+
+class Bigrams(TeacherForcing):
+    """Logits of the next word from the present one alone, which takes no time."""
+
+    def call(self, inputs, training=None):
+        return ops.take(self.captions.decoder.logits.kernel, inputs["tokens"] % 8, axis=0)
+
+
+@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": True}])
+def test_the_loss_of_an_epoch_is_the_mean_over_its_words_in_batches_of_any_size(captions, compiled):
+    """Early stopping and the choice of the best epoch do not depend on the batch size."""
+    tokens, loss = varied_captions(), WordCrossentropy(0.1)
+    model = Bigrams(captions, OPTIONS)
+    model.compile("sgd", loss, **compiled)
+    targets = np.pad(tokens[:, 1:], [(0, 0), (0, 1)])
+    expected = float(loss(targets, model({"tokens": tokens}), targets > 0))
+    for size in (1, 8, 64):
+        make = caption_batch(lambda numbers, rng: {}, tokens)
+        data = BatchDataset(make, len(tokens), size)
+        found = model.evaluate(data, verbose=0, return_dict=True)
+        assert found == {"loss": pytest.approx(expected, rel=1e-5)}, size
 
 
 def test_the_finding_loss_counts_in_training_only(captions):
@@ -111,11 +141,40 @@ def test_one_step_with_every_option_passes_under_xla(captions):
 
 
 def test_slow_variables_move_at_their_own_rate_and_do_not_decay():
-    fast, slow = (keras.Variable(np.ones(3, "float32")) for _ in range(2))
+    fast, slow = (keras.Variable(np.ones(3, "float32"), name=f"{n}_kernel") for n in "ab")
     optimizer = TwoRates([slow], 0.01, 0.1, weight_decay=0.5)
     optimizer.apply([ops.ones(3), ops.ones(3)], [fast, slow])
     np.testing.assert_allclose(1 - ops.convert_to_numpy(slow), 0.001, rtol=1e-3)
     np.testing.assert_allclose(1 - ops.convert_to_numpy(fast), 0.1 + 0.05, rtol=1e-2)
+
+
+def decayed(variables):
+    """Return the paths of those that weight decay alone changes: all gradients are zero."""
+    optimizer = TwoRates([], 1.0, 0.1, weight_decay=0.5)
+    optimizer.build(variables)
+    before = [1 + ops.convert_to_numpy(v) for v in variables]
+    for variable, value in zip(variables, before):
+        variable.assign(value)  # zeros would decay unseen
+    optimizer.apply([ops.zeros_like(v) for v in variables])
+    after = map(ops.convert_to_numpy, variables)
+    return {v.path for v, old, new in zip(variables, before, after) if (old != new).any()}
+
+
+@pytest.mark.parametrize("decoder", ["context_aggregation", "gpt2"])
+def test_weight_decay_reaches_kernels_only(decoder):
+    """Neither biases, nor gains of normalisations, nor the vectors of words and positions."""
+    config = replace(SMALL, decoder=decoder, heads=2, layers=1)
+    variables = CaptionModel(config, 11, (1, 2, 2), 5).trainable_variables
+    expected = {v.path for v in variables if "kernel" in v.path.split("/")[-1]}
+    kept = {v.path.split("/")[-1] for v in variables} - {p.split("/")[-1] for p in expected}
+    assert {"bias", "gamma", "beta", "position", "embeddings"} <= kept
+    assert decayed(variables) == expected
+
+
+def test_weight_decay_leaves_the_tokens_of_a_vision_transformer():
+    encoder = Encoder("vit_tiny", 32)
+    found = {path.split("/")[-1] for path in decayed(encoder.trainable_variables)}
+    assert found == {"kernel"}
 
 
 def test_fine_tuning_moves_the_last_block_only():

@@ -19,6 +19,10 @@ class TeacherForcing(keras.Model):
     `encoder` is None where features come from a cache; `findings` is the number of labels a study
     has, for ``options.finding_weight``.
 
+    Its ``loss`` is the mean over all words of an epoch, however they are batched. Keras' own counts
+    the mean of each batch by its studies: a word among short captions would weigh more than one
+    among long captions, and the number would change with the size of the batches.
+
     References
     ----------
     .. [1] Bengio et al., arXiv:1506.03099 (scheduled sampling); in two parallel passes instead
@@ -34,6 +38,7 @@ class TeacherForcing(keras.Model):
     ) -> None:
         super().__init__()
         self.captions, self.options, self.encoder = captions, options, encoder
+        self.mean_loss = keras.metrics.Mean("loss")
         self.seeds = keras.random.SeedGenerator(options.seed)
         self.share = self.add_weight(
             shape=(), initializer="zeros", trainable=False, name="sampled_share"
@@ -43,6 +48,24 @@ class TeacherForcing(keras.Model):
             self.classifier.build((None, None, captions.head.channels))
             self.finding_loss = MaskedBinaryCrossentropy([1.0] * findings)
         self.built = True
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The mean over words in the place of Keras' own loss, then the others."""
+        return [self.mean_loss, *(m for m in super().metrics if m.name != "loss")]
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Return the mean loss of a batch, and count it by the batch's words."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        self.mean_loss.update_state(loss, ops.sum(sample_weight))
+        return loss
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, time, vocabulary).
@@ -93,17 +116,33 @@ class SamplingSchedule(keras.callbacks.Callback):
 
 
 class TwoRates(keras.optimizers.AdamW):
-    """AdamW with the rate of `slow` variables, which do not decay, multiplied by `ratio`."""
+    """AdamW with the rate of `slow` variables multiplied by `ratio`; only fast kernels decay.
+
+    A kernel is a matrix or convolution that inputs are multiplied with. What else there is stays:
+    biases, gains and shifts of normalisations, the vectors of words and positions. Weight decay
+    bounds how much a map can amplify its input, and these amplify nothing [1]_. A word's vector,
+    besides, would shrink in every step, also where the word does not occur, and so most where it
+    is rare [2]_. Nor do slow variables decay, which begin at weights that are worth keeping.
+
+    References
+    ----------
+    .. [1] Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018,
+       section 4.1: decay of all weights that are no bias or gain.
+    .. [2] Karpathy's minGPT, ``GPT.configure_optimizers``: nor of embeddings.
+    """
 
     def __init__(self, slow: Any, ratio: float, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.slow, self.ratio = [v.path for v in slow], ratio
-        self.exclude_from_weight_decay(var_list=list(slow))
 
     def build(self, variables: Any) -> None:
-        """Remember which of the variables are slow."""
+        """Decide each variable's rate, and whether it decays."""
+        is_slow = [v.path in self.slow for v in variables]
+        self.rates = [self.ratio if slow else 1.0 for slow in is_slow]
+        self.exclude_from_weight_decay(
+            [v for v, slow in zip(variables, is_slow) if slow or not v.name.endswith("kernel")]
+        )
         super().build(variables)
-        self.rates = [self.ratio if v.path in self.slow else 1.0 for v in variables]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable at its own rate."""
