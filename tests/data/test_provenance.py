@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+from xray_captioning.config import Config
 from xray_captioning.data.provenance import (
     TRAINED_ON,
     TrainedOn,
@@ -114,7 +115,7 @@ def test_the_split_is_the_one_given_or_that_of_a_model_of_these_studies(
     studies, split, record, tmp_path
 ):
     def chosen(given=None, table=studies, models=None):
-        return choose_split(table, table, (0.8, 0.1, 0.1), given, models or {"other": None})
+        return choose_split(table, table, Config(), given, models or {"other": None})
 
     assert chosen() == split_studies(studies)
     assert chosen(models={"other": None, "mine": record}) == split
