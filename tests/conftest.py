@@ -49,7 +49,7 @@ def tiny_config() -> Config:
     return load_preset("phantom_attention").replace(
         {
             "name": "tiny",
-            "fractions": [0.5, 0.25, 0.25],
+            "fractions": [0.66, 0.157, 0.183],  # 12, 6 and 6 of the phantoms
             "image.size": 64,
             "model.head": 16,
             "model.units": 16,

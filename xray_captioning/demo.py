@@ -16,7 +16,7 @@ from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
 
-STUDIES = 1820  # 200 of them to test on
+STUDIES = 1940  # 200 of them to test on
 
 
 def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[dict[str, Any]]:

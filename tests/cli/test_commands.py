@@ -80,7 +80,7 @@ def test_evaluate_texts_without_a_bundle(
     assert [row["system"] for row in rows][:2] == ["copyist", "constant"]
     assert rows[0]["BLEU-4"] == pytest.approx(1)
     assert rows[0]["clinical_f1"] == pytest.approx(1)
-    assert rows[0]["n"] == 12
+    assert rows[0]["n"] == 17
     assert rows[1]["distinct"] == 1
     assert "copyist" in capsys.readouterr().out
 

@@ -160,7 +160,7 @@ def test_the_shipped_bundle_is_not_tested_on_its_training_phantoms(tmp_path: Pat
     line = ["--data", data, "--out", out, "--cache", tmp_path / "cache"]
     assert run("evaluate", *line, "--set", "fractions=[0.4,0,0.6]") == 2
     error = capfd.readouterr().err
-    assert "was trained on 7 of the test studies" in error
+    assert "was trained on 10 of the test studies" in error
     assert "--split" in error
     assert error.count("\n") == 1
     assert not out.exists()

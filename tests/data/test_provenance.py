@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import cv2
 import pytest
 
+from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import (
     TRAINED_ON,
     TrainedOn,
@@ -17,7 +19,7 @@ from xray_captioning.data.provenance import (
     record_training,
 )
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import Split, split_studies
+from xray_captioning.data.splits import Split, SplitWarning, split_studies
 from xray_captioning.errors import BundleError, ConfigError, DataError
 
 
@@ -113,10 +115,12 @@ def test_a_model_is_tested_on_its_own_split_and_on_no_other(studies, split, reco
 def test_the_split_is_the_one_given_or_that_of_a_model_of_these_studies(
     studies, split, record, tmp_path
 ):
-    def chosen(given=None, table=studies, models=None):
-        return choose_split(table, table, (0.8, 0.1, 0.1), given, models or {"other": None})
+    config = Config().replace({"fractions": [0.2, 0.0, 0.8]})
 
-    assert chosen() == split_studies(studies)
+    def chosen(given=None, table=studies, models=None):
+        return choose_split(table, table, config, given, models or {"other": None})
+
+    assert chosen() == split_studies(studies, config.fractions)
     assert chosen(models={"other": None, "mine": record}) == split
     split.to_json(tmp_path / "split.json")
     assert chosen(tmp_path / "split.json") == chosen(split) == split
@@ -124,6 +128,22 @@ def test_the_split_is_the_one_given_or_that_of_a_model_of_these_studies(
         chosen(split, studies.head(3))
     with pytest.raises(ConfigError, match="use the whole data with the split"):
         chosen(None, studies[studies["study_id"].isin(split.train)], {"mine": record})
+
+
+def test_only_fractions_that_were_asked_for_are_missed(studies):
+    """A preset's own fractions say nothing about data that have a split; others are warned of."""
+    published = studies.assign(split=["train", "val", "test"] * 8)
+    preset = load_preset("vit_gpt2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        split = choose_split(published, published, preset, None, {})
+    assert split == split_studies(published)
+    asked = preset.replace({"fractions": [0.5, 0.25, 0.25]})
+    with pytest.warns(SplitWarning, match=r"\(0\.5, 0\.25, 0\.25\) are not used"):
+        assert choose_split(published, published, asked, None, {}) == split
+    assert choose_split(studies, studies, asked, None, {}) == split_studies(
+        studies, asked.fractions
+    )
 
 
 @pytest.fixture

@@ -9,8 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
+from xray_captioning.data.splits import (
+    Split,
+    SplitWarning,
+    check_split,
+    data_digest,
+    split_studies,
+)
+from xray_captioning.data.studies import Study
 from xray_captioning.errors import ConfigError, DataError
+
+pytestmark = pytest.mark.filterwarnings("ignore:no study fell into")  # tables here are small
 
 
 def table(n, patients=None, split=None):
@@ -45,27 +54,89 @@ def test_groups_stay_together_every_study_once_and_row_order_is_nothing(patients
 
 
 def test_sizes_follow_the_fractions():
-    split = split_studies(table(1000))
-    assert [len(ids) for ids in split.parts.values()] == [800, 100, 100]
-    split = split_studies(table(10), fractions=(0.8, 0.0, 0.2))
-    assert [len(ids) for ids in split.parts.values()] == [8, 0, 2]
-    assert len(split_studies(table(10), fractions=(1, 0, 0)).train) == 10
+    """Each part is a binomial share: within three standard deviations of its fraction."""
+    split = split_studies(table(2000))
+    for ids, share in zip(split.parts.values(), (0.8, 0.1, 0.1)):
+        assert abs(len(ids) - 2000 * share) < 3 * (2000 * share * (1 - share)) ** 0.5
+    assert not split_studies(table(100), fractions=(0.8, 0.0, 0.2)).val
+    assert len(split_studies(table(100), fractions=(1, 0, 0)).train) == 100
+    assert len(split_studies(table(100), fractions=(0, 0, 1)).test) == 100
 
 
-def test_the_order_of_groups_is_that_of_their_hash():
+def test_a_patient_has_a_part_for_ever():
     # the same ids give the same parts for ever: bundles name their split by digest
-    first = split_studies(table(20))
-    assert first.test == split_studies(table(20)).test
-    assert first.test != tuple(sorted(str(i) for i in range(20)))[-2:]
-    larger = split_studies(table(22))
-    assert len(set(first.train) & set(larger.test)) <= 2  # data that grows moves few studies
+    split = split_studies(table(20), (0.5, 0.25, 0.25))
+    assert split.val == ("0", "3", "6", "8", "9")
+    assert split.test == ("11", "12", "13", "17", "2", "5")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    old=st.lists(st.text(max_size=4), min_size=1, max_size=40),
+    new=st.lists(st.text(max_size=4), min_size=1, max_size=40),
+    share=st.floats(0, 1),
+)
+def test_added_studies_move_no_other(old, new, share):
+    """What a study is used for depends on its own patient alone, so data may grow."""
+    fractions = (share, (1 - share) / 2, (1 - share) / 2)
+    before = split_studies(table(len(old), old), fractions)
+    after = split_studies(table(len(old + new), old + new), fractions)
+    for name, ids in before.parts.items():
+        assert set(ids) <= set(after.parts[name])
+
+
+def test_a_larger_test_part_holds_the_smaller_one():
+    small, large = (split_studies(table(300), f) for f in ((0.8, 0.1, 0.1), (0.6, 0.1, 0.3)))
+    assert set(small.test) < set(large.test)
+    assert set(large.train) < set(small.train)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, "", "  ", "nan", "None"])
+def test_studies_of_unknown_patients_are_not_of_one_patient(missing):
+    """Two hundred unknown patients fall into all parts, in about the shares asked for."""
+    studies = table(200).assign(patient_id=pd.Series([missing] * 200, dtype=object))
+    assert split_studies(studies) == split_studies(table(200))
+    assert Study("7", [], [], patient_id=missing).patient_id == "7"
+
+
+def test_a_float_that_pandas_made_of_a_patient_is_the_number_it_was():
+    numbers = table(60, [str(i // 2) for i in range(60)])
+    floats = numbers.assign(patient_id=pd.to_numeric(numbers["patient_id"]).astype(float))
+    assert split_studies(floats) == split_studies(numbers)
+
+
+def test_an_empty_part_is_told():
+    with pytest.warns(SplitWarning, match=r"no study fell into val, whose fraction is 0\.1"):
+        split_studies(table(1))
+
+
+def test_fractions_that_are_not_used_are_told():
+    """A published split wins over fractions, and never in silence."""
+    studies = table(4, split=["test", "train", "val", "train"])
+    with pytest.warns(SplitWarning, match=r"\(0\.8, 0\.1, 0\.1\) are not used.*published=False"):
+        assert split_studies(studies, (0.8, 0.1, 0.1)) == split_studies(studies)
+
+
+def test_a_patient_in_two_parts_is_refused_or_told():
+    """A test patient whose other study was trained on is no test patient."""
+    studies = table(6, list("aabbcd"))
+    torn = Split(("0", "2", "3"), ("4",), ("1", "5"))
+    with pytest.raises(DataError, match=r"patient 'a' has studies in two parts \(1 such"):
+        check_split(torn, studies)
+    published = studies.assign(split=["train", "test", "train", "train", "val", "test"])
+    with pytest.warns(SplitWarning, match="has 1 of 4 values of patient_id in more than one part"):
+        assert split_studies(published) == torn
+    check_split(torn, published)  # its own split was warned of when it was read
+    unknown = studies.assign(patient_id=[None, None, *"bbcd"])
+    check_split(torn, unknown)  # nobody says that these are one patient
 
 
 def test_published_split_is_taken_unless_refused():
     studies = table(4, split=["test", "train", "val", "train"])
     split = split_studies(studies)
     assert (split.train, split.val, split.test) == (("1", "3"), ("2",), ("0",))
-    assert split_studies(studies, published=False) == split_studies(table(4))
+    again = split_studies(table(4), (0.4, 0.3, 0.3))
+    assert split_studies(studies, (0.4, 0.3, 0.3), published=False) == again
     studies.loc[2, "split"] = None
     with pytest.raises(DataError, match="study '2' has split None"):
         split_studies(studies)

@@ -153,7 +153,7 @@ def test_small_recipes_keep_what_else_a_preset_decides(data, studies):
 
 def test_few_studies_leave_some_to_test_on(data, studies):
     config = notebook.recipe("chexnet_simple", data, studies, "quick")
-    assert len(xc.split_studies(studies, config.fractions).test) == 6
+    assert len(xc.split_studies(studies, config.fractions).test) == 9
 
 
 def test_an_unknown_size_is_an_error(data, studies):

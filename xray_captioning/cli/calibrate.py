@@ -67,7 +67,7 @@ def calibrate(
     config = read_config(folder, "captioner")
     studies = options.load_studies(data, images, captions_from_labels)
     models = {str(folder): TrainedOn.load(folder)}
-    parts = choose_split(studies, studies, config.fractions, split, models, part)
+    parts = choose_split(studies, studies, config, split, models, part)
     others = options.load_studies(check, None) if check else studies
     if check:
         check_unseen(models, others, Split((), (), tuple(others["study_id"])), "test")

@@ -11,7 +11,7 @@ from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.comparison.systems import CaptioningSystem, Task, examples, system_texts
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import choose_split, open_studies
-from xray_captioning.data.splits import Split, split_studies
+from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
 from xray_captioning.errors import ConfigError, DataError
@@ -119,7 +119,7 @@ def evaluate(
     trained_on = {name: model.trained_on for name, model in models.items()}
     if protocol:
         split = split_studies(usable)
-    split = choose_split(studies, usable, config.fractions, split, trained_on, part, cache)
+    split = choose_split(studies, usable, config, split, trained_on, part, cache)
     for model in models.values():
         model.check_text(config, protocol)
     train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
@@ -128,7 +128,7 @@ def evaluate(
     task = Task(train, test, config, protocol, cache, seed, quick)
     found = system_texts(task, list(models.values()), texts, beams)
     about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
-    ids, patients = list(test["study_id"]), list(test["patient_id"])
+    ids, patients = list(test["study_id"]), group_ids(test)
     results = evaluate_systems(ids, found.systems, task.texts, about, patients, quick, seed)
     results.write(Path(out))
     if models:

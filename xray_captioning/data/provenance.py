@@ -19,10 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xray_captioning.config import Config, load_preset, presets
 from xray_captioning.data.features import ArrayCache
 from xray_captioning.data.images import read_images
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import Split, check_split, data_digest, split_studies
+from xray_captioning.data.splits import (
+    Split,
+    check_split,
+    data_digest,
+    names_split,
+    split_studies,
+)
 from xray_captioning.data.studies import with_images
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_write, read_json
@@ -143,7 +150,7 @@ def record_training(
 def choose_split(
     studies: pd.DataFrame,
     usable: pd.DataFrame,
-    fractions: tuple[float, float, float],
+    config: Config,
     split: Split | str | Path | None,
     models: Mapping[str, TrainedOn | None],
     part: str = "test",
@@ -155,11 +162,11 @@ def choose_split(
     ----------
     studies, usable : pandas.DataFrame
         All studies of the source, and those that a new split is made of.
-    fractions : tuple of three floats
-        Of a new split.
+    config : Config
+        Its fractions make a new split.
     split : Split, path or None
         A split, or its file. Without one it is that of a model that was trained on these very
-        studies, or else a new one.
+        studies, or else the one that their source publishes, or else a new one.
     models, part, cache
         As :func:`check_unseen` takes them.
 
@@ -169,6 +176,12 @@ def choose_split(
         A model was trained on studies of this part.
     DataError
         The split does not fit the studies, or its file is damaged.
+
+    Warns
+    -----
+    SplitWarning
+        The source's own split is used and not the fractions, which are other than the preset's;
+        and whatever :func:`split_studies` warns of.
     """
     if split is not None:
         found = split if isinstance(split, Split) else Split.from_json(split)
@@ -176,9 +189,17 @@ def choose_split(
     else:
         digest = data_digest(studies)
         own = (model.split for model in models.values() if model and model.data == digest)
-        found = next(own, None) or split_studies(usable, fractions)
+        found = next(own, None) or split_studies(usable, _fractions(config, usable))
     check_unseen(models, studies, found, part, cache)
     return found
+
+
+def _fractions(config: Config, studies: pd.DataFrame) -> tuple[float, float, float] | None:
+    """Return the fractions, None where only a preset names them and the source has a split."""
+    usual = load_preset(config.name) if config.name in presets() else Config()
+    if names_split(studies) and config.fractions == usual.fractions:
+        return None
+    return config.fractions
 
 
 def check_unseen(

@@ -1,8 +1,9 @@
 """Which studies train a model, which choose its best epoch, and which test it.
 
-A split belongs to the data, not to a run: groups (patients) are ordered by the SHA-256 of
-their id and cut at the fractions, with no seed. Two runs on the same data, whatever their
-seeds, therefore share their test studies, and no seed can carry a test study into training.
+A split belongs to the data, not to a run: the SHA-256 of a group's (patient's) id is read as a
+number in [0, 1), and the part of the fractions that the number falls into is the group's. There
+is no seed, and no other study plays a role. So two runs on the same data share their test
+studies, and studies that are added later move none of those before into another part.
 """
 
 from __future__ import annotations
@@ -11,19 +12,27 @@ import hashlib
 import json
 import math
 import os
+import warnings
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import accumulate, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xray_captioning.data.studies import PARTS
+from xray_captioning.data.studies import PARTS, patient_or_study
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FRACTIONS = (0.8, 0.1, 0.1)
+
+
+class SplitWarning(UserWarning):
+    """A split is not what it seems: a patient in two parts, an empty part, fractions not used."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Split:
 
 def split_studies(
     studies: pd.DataFrame,
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    fractions: tuple[float, float, float] | None = None,
     by: str = "patient_id",
     published: bool = True,
 ) -> Split:
@@ -83,12 +92,16 @@ def split_studies(
     ----------
     studies : pandas.DataFrame
         As `read_studies` returns it.
-    fractions : tuple of three floats
-        Shares of the groups for train, val and test; 0 leaves a part empty.
+    fractions : tuple of three floats, optional
+        Probabilities that a group is in train, val and test, so that its shares are met about,
+        not exactly (of n groups a share p within 2 * sqrt(n * p * (1 - p)), nearly always); 0
+        leaves a part empty. By default 0.8, 0.1, 0.1.
     by : str
-        Column whose equal values stay together.
+        Column whose equal values stay together. A study whose value is missing or empty is a
+        group of its own.
     published : bool
-        Whether the split that the source names, if it names one, is taken as it stands.
+        Whether the split that the source names, if it names one, is taken as it stands. It wins
+        over `fractions`.
 
     Returns
     -------
@@ -101,15 +114,32 @@ def split_studies(
         If the fractions are negative or do not sum to 1, or there is no column `by`.
     DataError
         If a study id occurs twice, or some studies name a published part and others none.
+
+    Warns
+    -----
+    SplitWarning
+        If the published split has a group in two parts, or is taken although `fractions` are
+        given; or if no group fell into a part.
     """
-    _check_fractions(fractions)
+    _check_fractions(fractions or FRACTIONS)
     if by not in studies.columns:
         raise ConfigError(f"by={by!r} is no column; found: {', '.join(map(str, studies.columns))}")
     _check_unique(list(studies["study_id"]))
-    if published and studies["split"].notna().any():
-        part_of = _published(studies)
+    if published and names_split(studies):
+        split = _in_parts(studies, _published(studies))
+        _warn_of_published(split, studies, by, fractions)
     else:
-        part_of = _by_group(list(studies[by]), fractions)
+        split = _in_parts(studies, _by_hash(group_ids(studies, by), fractions or FRACTIONS))
+        _warn_of_empty(split, fractions or FRACTIONS)
+    return split
+
+
+def names_split(studies: pd.DataFrame) -> bool:
+    """Whether the source of these studies publishes a split."""
+    return bool(studies["split"].notna().any())
+
+
+def _in_parts(studies: pd.DataFrame, part_of: Sequence[str]) -> Split:
     parts: dict[str, list[str]] = {name: [] for name in PARTS}
     for study_id, part in zip(studies["study_id"], part_of, strict=True):
         parts[part].append(study_id)
@@ -117,7 +147,11 @@ def split_studies(
 
 
 def check_split(split: Split, studies: pd.DataFrame) -> None:
-    """Raise a DataError unless a split fits the data: no study twice, none unknown."""
+    """Raise a DataError unless a split fits the data.
+
+    No study may be there twice or be unknown, and no patient may be in two parts. Only the split
+    that the source itself publishes is taken as it stands; `split_studies` warns of its patients.
+    """
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
             raise DataError(f"split: {name} names a study twice; make a new split")
@@ -136,6 +170,35 @@ def check_split(split: Split, studies: pd.DataFrame) -> None:
             f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); "
             "give the data the split was made of"
         )
+    torn = _torn(split, studies, "patient_id")
+    if torn and not _is_published(split, studies):
+        raise DataError(
+            f"split: patient {torn[0]!r} has studies in two parts ({len(torn)} such patients), so "
+            "a model would be tested on patients it was trained on; make a new split"
+        )
+
+
+def group_ids(studies: pd.DataFrame, by: str = "patient_id") -> list[str]:
+    """Return the group of each study; one without a value is a group of its own."""
+    return [
+        patient_or_study(group, study_id)
+        for group, study_id in zip(studies[by], studies["study_id"], strict=True)
+    ]
+
+
+def _torn(split: Split, studies: pd.DataFrame, by: str) -> list[str]:
+    """Return the groups that have studies in more than one part."""
+    part_of = {study_id: name for name, ids in split.parts.items() for study_id in ids}
+    parts: dict[str, set[str]] = {}
+    for study_id, group in zip(studies["study_id"], group_ids(studies, by), strict=True):
+        if study_id in part_of:
+            parts.setdefault(group, set()).add(part_of[study_id])
+    return sorted(group for group, found in parts.items() if len(found) > 1)
+
+
+def _is_published(split: Split, studies: pd.DataFrame) -> bool:
+    named = dict(zip(studies["study_id"], studies["split"], strict=True))
+    return all(named.get(i) == name for name, ids in split.parts.items() for i in ids)
 
 
 def data_digest(studies: pd.DataFrame) -> str:
@@ -176,13 +239,46 @@ def _published(studies: pd.DataFrame) -> list[str]:
     return list(studies["split"])
 
 
-def _by_group(groups: Iterable[str], fractions: tuple[float, float, float]) -> list[str]:
-    """Return the part of each study by the hash of its group."""
-    names = [str(group) for group in groups]
-    ordered = sorted(set(names), key=lambda name: _sha256(name))
-    first, second = (round(len(ordered) * sum(fractions[:k])) for k in (1, 2))
-    part_of = {name: PARTS[(rank >= first) + (rank >= second)] for rank, name in enumerate(ordered)}
-    return [part_of[name] for name in names]
+def _by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
+    """Return the part of each study by the hash of its group, whatever other groups there are."""
+    bounds = list(accumulate(fractions))[:-1]
+    return [PARTS[bisect_right(bounds, _uniform(group))] for group in groups]
+
+
+def _uniform(name: str) -> float:
+    """Return the number in [0, 1) that a name's hash stands for."""
+    return int(_sha256(name)[:13], 16) / 16**13  # 52 bits, which a float holds exactly
+
+
+def _warn_of_published(
+    split: Split, studies: pd.DataFrame, by: str, fractions: Sequence[float] | None
+) -> None:
+    if fractions is not None:
+        warnings.warn(
+            f"fractions {tuple(fractions)} are not used: the data name a split of their own "
+            "(published=False ignores it)",
+            SplitWarning,
+            stacklevel=3,
+        )
+    if torn := _torn(split, studies, by):
+        warnings.warn(
+            f"the published split has {len(torn)} of {len(set(group_ids(studies, by)))} values of "
+            f"{by} in more than one part, such as {torn[0]!r}; scores on it are of patients that "
+            "were trained on, too (published=False makes a split without them)",
+            SplitWarning,
+            stacklevel=3,
+        )
+
+
+def _warn_of_empty(split: Split, fractions: Sequence[float]) -> None:
+    for (name, ids), fraction in zip(split.parts.items(), fractions, strict=True):
+        if fraction > 0 and not ids:
+            warnings.warn(
+                f"no study fell into {name}, whose fraction is {fraction:g}; "
+                "give more studies or a larger fraction",
+                SplitWarning,
+                stacklevel=3,
+            )
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
 SECTIONS = ("indication", "comparison", "findings", "impression")
+MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
 
 
 @dataclass
@@ -38,10 +39,22 @@ class Study:
 
     def __post_init__(self) -> None:
         """Put frontal images first, keeping the order otherwise."""
-        self.patient_id = self.patient_id or self.study_id
+        self.patient_id = patient_or_study(self.patient_id, self.study_id)
         pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
         self.images = [image for image, _ in pairs]
         self.views = [view for _, view in pairs]
+
+
+def patient_or_study(patient: Any, study_id: str) -> str:
+    """Return a patient's id as text; where it is missing or empty, the study's own.
+
+    Studies of nobody known are not of one and the same patient. A number that pandas made a
+    float, because others are missing, is the number it was.
+    """
+    if isinstance(patient, float) and patient.is_integer():
+        patient = int(patient)
+    text = str(patient).strip()
+    return str(study_id) if text.lower() in MISSING else text
 
 
 COLUMNS = tuple(column.name for column in fields(Study))
@@ -106,7 +119,7 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
     parts = Counter(part for part in studies["split"] if part is not None)
     return {
         "studies": len(studies),
-        "patients": int(studies["patient_id"].nunique()),
+        "patients": len(set(map(patient_or_study, studies["patient_id"], studies["study_id"]))),
         "images_named": len(named),
         "images_present": sum(present),
         "images_missing": len(named) - sum(present),

@@ -112,7 +112,7 @@ def train(
         studies, described = open_studies(studies)
         usable = usable_studies(studies, config)
         models = {"the encoder" if isinstance(encoder, Encoder) else str(encoder): before}
-        split = choose_split(studies, usable, config.fractions, split, models, cache=cache)
+        split = choose_split(studies, usable, config, split, models, cache=cache)
         start = encoder if isinstance(encoder, Encoder) else starting_encoder(config, encoder)
         claim_run(out, config, usable, split, weights_digest(start))
         captioner = _trained(usable, config, out, start, split, cache)

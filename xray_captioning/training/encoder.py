@@ -101,7 +101,7 @@ def train_encoder(
             )
         labels = finding_labels(usable)
         models = {weights: before}
-        split = choose_split(studies, usable, config.fractions, split, models, cache=cache)
+        split = choose_split(studies, usable, config, split, models, cache=cache)
         if not len(_rows(usable, split.train)):
             raise DataError(
                 "the training part of the split is empty; give more studies or fractions"

@@ -284,6 +284,17 @@ def test_id_column_groups_images_and_distinct_captions_are_joined(tmp_path):
     assert study["findings"] == "One. Two."
 
 
+@pytest.mark.parametrize("column", ["patient_id", "Patient", "subject_id"])
+def test_captions_may_name_patients(tmp_path, column):
+    """Studies of one patient stay in one part of a split; those of unknown ones are their own."""
+    rows = "a.png,clear .,p1\nb.png,clear .,p1\nc.png,clear .,\nd.png,clear .,\n"
+    (tmp_path / "captions.csv").write_text(f"image,caption,{column}\n{rows}")
+    assert list(read_studies(tmp_path)["patient_id"]) == ["p1", "p1", "c", "d"]
+    (tmp_path / "captions.csv").write_text(f"id,image,caption,{column}\n1,a,x,p1\n1,b,x,p2\n")
+    with pytest.raises(DataError, match="study '1' is of patients 'p1' and 'p2'"):
+        read_studies(tmp_path)
+
+
 def test_several_captions_of_one_image_are_one_study(tmp_path):
     folder = write_captions(tmp_path, "image,caption\n1.png,One.\n1.png,Two.\n1.png,One.\n")
     assert only(read_studies(folder))["impression"] == "One. Two."
@@ -322,6 +333,9 @@ def test_r2gen(tmp_path):
     )
     assert study["images"] == [str(tmp_path / "images" / "CXR2_IM-1" / "0.png"), present]
     assert (study["findings"], study["impression"]) == ("Clear.", None)
+    for subject, patient in ((0, "0"), (17, "17"), (None, "CXR2_IM-1"), ("", "CXR2_IM-1")):
+        (tmp_path / "annotation.json").write_text(json.dumps(annotation(subject_id=subject)))
+        assert only(read_studies(tmp_path))["patient_id"] == patient
     moved = only(read_studies(tmp_path / "annotation.json", image_dir=tmp_path / "images" / "b"))
     assert moved["images"][1] == str(tmp_path / "images" / "b" / "b" / "1.png")
 

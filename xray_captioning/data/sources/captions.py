@@ -9,6 +9,8 @@ from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
 
+IDS, PATIENTS = "study_id|id|uid", "patient_id|patient|subject_id"
+
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read a table of images and captions.
@@ -17,11 +19,12 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     learned or scored. Rows with the same id (column ``study_id``, ``id`` or ``uid``) are one
     study; its text is their distinct captions in order, joined by a space, so that none is lost.
     Without an id column the stem of the image is the id, and two images with the same stem are
-    refused. An image is found by its path below the image folder, or else by a name that only one
-    file has.
+    refused. A column ``patient_id``, ``patient`` or ``subject_id`` names the patient, whose studies
+    stay together when they are split. An image is found by its path below the image folder, or
+    else by a name that only one file has.
     """
     groups: dict[str, list[Row]] = {}
-    rows = image_rows(path, ("image|filename", "caption|report"), ("study_id|id|uid",))
+    rows = image_rows(path, ("image|filename", "caption|report"), (IDS, PATIENTS))
     for image, where, row in rows:
         study_id = row.get("study_id", PurePath(image).stem).strip()
         if not study_id:
@@ -39,7 +42,18 @@ def _study(study_id: str, rows: list[Row], path: Path, finder: ImageFinder) -> S
     text = text_or_none(" ".join(dict.fromkeys(row["caption"].strip() for row in rows)))
     views = [UNKNOWN] * len(images)
     found = [_find(image, finder) for image in images]
-    return Study(study_id, found, views, findings=text, impression=text)
+    patient = _patient(study_id, rows, path)
+    return Study(study_id, found, views, findings=text, impression=text, patient_id=patient)
+
+
+def _patient(study_id: str, rows: list[Row], path: Path) -> str:
+    """Return the patient of a study's rows, empty where none names one."""
+    named = sorted({row.get("patient_id", "").strip() for row in rows} - {""})
+    if len(named) > 1:
+        raise DataError(
+            f"{path}: study {study_id!r} is of patients {named[0]!r} and {named[1]!r}; keep one"
+        )
+    return named[0] if named else ""
 
 
 def _find(name: str, finder: ImageFinder) -> str:

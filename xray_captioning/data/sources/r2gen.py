@@ -51,7 +51,7 @@ def _study(entry: Any, part: str, where: str, finder: ImageFinder) -> Study:
         images=[finder.by_path(p) or str(finder.roots[0] / p) for p in paths],
         views=[UNKNOWN for _ in paths],
         findings=text_or_none(report),
-        patient_id=str(entry.get("subject_id") or ""),
+        patient_id=entry.get("subject_id", ""),
         split=split,
     )
 
