@@ -106,7 +106,7 @@ plots.bars({"attention on the lateral view": {w: round(100 * s) for w, s in ends
 
 # %%
 study = notebook.images_of(test, config)[max(both, key=lambda row: len(captions[row].words))]
-alone = captioner.caption([study, study[:1], study[1:]], beam_size=3)
+alone = captioner.caption([study, study[:1], [None, study[1]]], beam_size=3)
 seen = ("both views", "frontal alone", "lateral alone")
 notebook.table([{"seen": s, "caption": c.text} for s, c in zip(seen, alone)], ["seen", "caption"])
 

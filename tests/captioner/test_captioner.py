@@ -64,6 +64,41 @@ def test_a_frontal_dicom_is_looked_at_first(captioner, studies):
     assert np.abs(regions[0] - regions[1]).max() > 0
 
 
+def test_a_lone_lateral_stands_in_its_own_place(captioner, studies):
+    """As in a study of both views the lateral is read in its place, and the frontal is masked."""
+    both = next(study for study in studies if len(study) == 2)
+    whole, half = captioner.features([both]), len(captioner.features([both]).mask[0]) // 2
+    for given, views in (
+        ([both[1:]], ["lateral"]),
+        ([both[1:]], [["lateral"]]),
+        ([[None, both[1]]], None),
+        ([list(read_images(both[1:], 64))], ["lateral"]),
+    ):
+        found = captioner.features(given, views)
+        assert found.mask.tolist() == [[False] * half + [True] * half]
+        np.testing.assert_allclose(found.regions[:, half:], whole.regions[:, half:], atol=1e-5)
+        assert not found.regions[:, :half].any()
+    (caption,) = captioner.caption([both[1:]], beam_size=1, views=["lateral"])
+    assert np.isfinite(caption.log_probability)
+    assert not caption.attention[:, 0].any()
+    assert captioner.features([both[1:]]).mask[0, :half].all()  # of an unknown view
+
+
+def test_views_that_do_not_fit_are_refused(captioner, studies):
+    both = next(study for study in studies if len(study) == 2)
+    for views, words in (
+        ("lateral", "give a list"),
+        (["left", "right"], "each image one of frontal, lateral, unknown"),
+        (["lateral"], r"\['lateral'\] of 2 images"),
+        ([["frontal", "lateral"]] * 2, "not as many as studies"),
+        (["frontal", "frontal"], "study 0: 2 images .*one frontal and one lateral image"),
+    ):
+        with pytest.raises(DataError, match=words):
+            captioner.features([both], views)
+    with pytest.raises(DataError, match="expected a list of one to 2 images"):
+        captioner.features([[None]])
+
+
 def test_saving_and_loading_keeps_every_caption(captioner, studies, tmp_path):
     captioner.save(tmp_path / "copy")
     again = Captioner.load(tmp_path / "copy")

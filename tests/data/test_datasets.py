@@ -104,16 +104,18 @@ def test_the_first_two_batches_differ_in_length_whatever_they_hold(tokens):
 def test_pixels_are_scaled_repeated_and_only_varied_in_training():
     cache = {"a": np.full((32, 32), 51, "uint8"), "b": np.full((32, 32), 255, "uint8")}
     labels = np.array([[1.0], [np.nan]], "float32")
+    images = [["a", "b"], [None, "b"]]
 
     def batch(augmented):
-        inputs = pixel_inputs(cache, [["a", "b"], ["b"]], 2, "unit", augmented)
+        inputs = pixel_inputs(cache, images, 2, "unit", augmented)
         make = finding_batch(inputs, labels)
         return make(np.array([0, 1]), np.random.default_rng(0), 0)
 
     inputs, found = batch(False)
     assert inputs["images"].shape == (2, 2, 32, 32, 3)
     assert inputs["images"][0, 0].mean() == pytest.approx(0.2)
-    assert inputs["mask"].tolist() == [[True, True], [True, False]]
+    assert inputs["mask"].tolist() == [[True, True], [False, True]]
+    assert not inputs["images"][1, 0].any()
     np.testing.assert_array_equal(found, labels)
     assert not np.array_equal(batch(True)[0]["images"], inputs["images"])
 

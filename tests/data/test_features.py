@@ -11,7 +11,6 @@ from xray_captioning.data.features import (
     WORKERS,
     ArrayCache,
     map_batches,
-    select_images,
     stack_features,
     stack_views,
 )
@@ -84,31 +83,11 @@ def test_an_interrupted_fill_keeps_whole_shards(tmp_path, files, monkeypatch):
     assert len(again.paths) == 2
 
 
-@pytest.mark.parametrize(
-    ("views", "expected"),
-    [
-        (["lateral", "frontal", "frontal"], ["b", "a"]),
-        (["unknown", "unknown", "unknown"], ["a", "b"]),
-        (["frontal", "frontal", "lateral"], ["a", "c"]),
-        (["frontal", "frontal", "unknown"], ["a", "b"]),
-        (["lateral", "unknown", "unknown"], ["a", "b"]),
-    ],
-)
-def test_one_frontal_and_one_lateral_come_first(views, expected):
-    assert select_images(["a", "b", "c"], views, 2) == expected
-
-
-def test_a_lone_image_is_repeated_only_where_asked():
-    assert select_images(["a"], ["lateral"], 2) == ["a"]
-    assert select_images(["a"], ["lateral"], 2, repeat=True) == ["a", "a"]
-    assert select_images(["a", "b", "c"], ["unknown"] * 3, 1) == ["a"]
-
-
 def test_missing_views_are_masked():
-    rows = [[np.ones(3), np.ones(3)], [np.full(3, 2.0)]]
-    stacked, mask = stack_views(rows, 2)
-    assert stacked.tolist() == [[[1] * 3] * 2, [[2] * 3, [0] * 3]]
-    assert mask.tolist() == [[True, True], [True, False]]
+    one, two = np.ones(3), np.full(3, 2.0)
+    stacked, mask = stack_views([[one, one], [two], [None, two]], 2)
+    assert stacked.tolist() == [[[1] * 3] * 2, [[2] * 3, [0] * 3], [[0] * 3, [2] * 3]]
+    assert mask.tolist() == [[True, True], [True, False], [False, True]]
 
 
 def test_regions_are_ordered_by_view_row_and_column():

@@ -100,6 +100,27 @@ def test_a_masked_region_changes_nothing(model):
     np.testing.assert_array_equal(logits(model, inputs), logits(model, other))
 
 
+@pytest.mark.parametrize("hidden", ["frontal", "both"])
+def test_a_lone_lateral_is_all_that_is_read(model, hidden):
+    """Its own place is read, the frontal's is masked; a study of nothing gives finite logits."""
+    inputs, other = batch(), batch()
+    for given, value in ((inputs, 0.0), (other, 1e3)):
+        given["mask"][:] = True
+        given["mask"][0, : REGIONS // 2 if hidden == "frontal" else REGIONS] = False
+        given["regions"][~given["mask"]] = value
+    found = logits(model, inputs)
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, logits(model, other))
+    np.testing.assert_allclose(found, stepped(model, inputs), atol=1e-4)
+    assert np.isfinite(ops.convert_to_numpy(model(inputs, training=True))).all()
+    state = model.start(Features(inputs["regions"], inputs["mask"]))
+    _, state = model.step(ops.convert_to_tensor(inputs["tokens"][:, 0]), state)
+    if "attention" in state:
+        seen = ops.convert_to_numpy(state["attention"])[0]
+        assert not seen[~inputs["mask"][0]].any()
+        assert seen.sum() == pytest.approx(float(hidden == "frontal"))
+
+
 def test_a_later_token_changes_nothing_before_it(model):
     inputs, other = batch(), batch()
     other["tokens"][:, 4:] = 0

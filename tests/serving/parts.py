@@ -105,6 +105,7 @@ class Toy:
         return [self._caption(study, beam_size) for study in studies]
 
     def _caption(self, study, beam_size):
+        study = [pixels for pixels in study if pixels is not None]
         sentences = [Sentence(f"{len(study)} seen.", -0.1, 0.9), Sentence("Small heart.", -2, 0.2)]
         others = [Alternative(f"other {i}", -3.0 - i) for i in range(beam_size - 1)]
         text = " ".join(sentence.text for sentence in sentences)

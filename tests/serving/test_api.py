@@ -86,7 +86,9 @@ def test_dicom_files_are_ordered_by_their_view(monkeypatch, views, order):
     assert all(answer.status_code == 200 for answer in alone)
     both, *single = seen
     for found, place in zip(both, order):
-        np.testing.assert_array_equal(found, single[place][0])
+        np.testing.assert_array_equal(found, single[place][-1])
+    for (first, *_), view in zip(single, views):  # a lateral alone stands in its own place
+        assert (first is None) == (view == "LL")
 
 
 def test_what_is_not_confident_is_not_said():

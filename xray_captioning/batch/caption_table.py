@@ -31,7 +31,8 @@ class Study(NamedTuple):
     """A study to be captioned."""
 
     name: str  # its id, or its images' paths
-    images: list[str]  # paths, frontal first
+    # Paths; in the places of the model's views where one is None, which the study then lacks.
+    images: Sequence[str | None]
 
 
 def printable(text: str) -> str:

@@ -25,7 +25,7 @@ from xray_captioning.batch.journal import append, begin, open_journal, read_rows
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import ImageConfig
-from xray_captioning.data.images import Image, frontal_first, read_image
+from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.errors import DataError, XrayCaptioningError
 
@@ -114,8 +114,8 @@ def caption_rows(
     return rows
 
 
-def _read(study: Study, image: ImageConfig) -> tuple[list[Image], str | None]:
-    """Return a study's pixels, frontal view first, or what is wrong with its images."""
+def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | None]:
+    """Return a study's pixels in the places of its views, or what is wrong with its images."""
     try:
         if not study.images:
             raise DataError("none of its images is there; check the image folder")
@@ -124,15 +124,17 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image], str | None]:
                 f"{len(study.images)} images, but this model looks at {image.views}; choose among "
                 "them"
             )
-        # Paths are ordered before they become pixels, which do not say which view they show.
-        paths = frontal_first(study.images)
-        return [read_image(path, image.size, image.resize) for path in paths], None
+        # Paths are arranged before they become pixels, which do not say which view they show.
+        return [
+            None if path is None else read_image(path, image.size, image.resize)
+            for path in arranged(study.images, image.views)
+        ], None
     except (XrayCaptioningError, OSError) as error:
         return [], printable(" ".join(str(error).split()))
 
 
 def _row(study: Study, error: str | None) -> Row:
-    images = [printable(path) for path in study.images]
+    images = [printable(path) for path in study.images if path is not None]
     known = {"study": printable(study.name), "images": images, "error": error}
     return {name: known.get(name) for name in COLUMNS}
 
@@ -160,7 +162,9 @@ def _digest(studies: Sequence[Study]) -> str:
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
-def _state(path: str) -> tuple[int, ...]:
+def _state(path: str | None) -> tuple[int, ...]:
+    if path is None:
+        return ()
     try:
         found = os.stat(path)
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,16 +21,15 @@ from xray_captioning.captioner.compiled_search import (
     Search,
     SearchSettings,
 )
+from xray_captioning.captioner.studies import Study, Views, arranged_studies
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
-from xray_captioning.data.images import Image, frontal_first
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.encoders.saved import describe, encode_studies, load_weights
-from xray_captioning.errors import DataError
 from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.byte_pairs import load_tokenizer
 from xray_captioning.text.cleaning import prettify
@@ -137,9 +135,10 @@ class Captioner:
 
     def caption(
         self,
-        studies: Sequence[Sequence[Image]],
+        studies: Sequence[Study],
         beam_size: int | None = None,
         sampling: Sampling | None = None,
+        views: Views | None = None,
     ) -> list[Caption]:
         """Write a caption for each study.
 
@@ -148,12 +147,16 @@ class Captioner:
         studies : sequence of sequences of images
             The images of each study, frontal first; at most as many as the model has views. An
             image is a path, the bytes of a file, or pixels (height, width, 3), float32 in [0, 1].
-            DICOM files that name their views are put in that order
-            (:func:`~xray_captioning.data.images.frontal_first`).
+            None stands where the study lacks a view: ``[None, "lateral.png"]``.
         beam_size : int, optional
             1 is greedy; the bundle's own choice when absent.
         sampling : Sampling, optional
             Draw the words at random instead of searching for likely ones.
+        views : sequence of str, or of sequences of str, optional
+            ``frontal``, ``lateral`` or ``unknown``, one for each image, as the column ``views``
+            of a table of studies; one sequence of names holds for all studies. Each view has its
+            own place in the model (:func:`~xray_captioning.data.views.select_images`). Where no
+            view is given, that which a DICOM file names counts, else the order.
 
         Returns
         -------
@@ -165,27 +168,29 @@ class Captioner:
         ImageError
             An image cannot be read.
         DataError
-            A study has no image, or more than the model has views.
+            A study has no image, more than the model has views, or two of one view; or ``views``
+            does not fit the studies.
         ConfigError
             ``beam_size`` is no whole number from 1 on, or the sampling has an impossible value.
         """
-        return list(self.caption_iter(studies, beam_size, sampling))
+        return list(self.caption_iter(studies, beam_size, sampling, views))
 
     def caption_iter(
         self,
-        studies: Iterable[Sequence[Image]],
+        studies: Iterable[Study],
         beam_size: int | None = None,
         sampling: Sampling | None = None,
+        views: Views | None = None,
     ) -> Iterator[Caption]:
         """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
 
         Studies are read a batch at a time, so memory does not grow with their number.
         """
         search = self._search(beam_size, sampling)
-        for batch in _batches(studies):
-            yield from self._caption_batch(self.features(batch), search, sampling is not None)
+        for batch in _batches(arranged_studies(studies, self.config.image.views, views)):
+            yield from self._caption_batch(self._encoded(batch), search, sampling is not None)
 
-    def features(self, studies: Sequence[Sequence[Image]]) -> Features:
+    def features(self, studies: Sequence[Study], views: Views | None = None) -> Features:
         """Encode studies, given as :meth:`caption` takes them.
 
         Returns
@@ -200,10 +205,11 @@ class Captioner:
         ImageError, DataError
             As :meth:`caption`.
         """
-        images = [self._checked(i, study) for i, study in enumerate(studies)]
-        return Features(*encode_studies(self._encode, self.config, images))
+        return self._encoded(list(arranged_studies(studies, self.config.image.views, views)))
 
-    def findings(self, studies: Sequence[Sequence[Image]]) -> list[dict[str, float]]:
+    def findings(
+        self, studies: Sequence[Study], views: Views | None = None
+    ) -> list[dict[str, float]]:
         """Classify findings in the images of studies, given as :meth:`caption` takes them.
 
         Returns
@@ -220,8 +226,8 @@ class Captioner:
         """
         return [
             probabilities
-            for batch in _batches(studies)
-            for probabilities in finding_probabilities(self.encoder, *self.features(batch))
+            for batch in _batches(arranged_studies(studies, self.config.image.views, views))
+            for probabilities in finding_probabilities(self.encoder, *self._encoded(batch))
         ]
 
     def caption_features(
@@ -255,19 +261,8 @@ class Captioner:
             )
         ]
 
-    def _checked(self, index: int, study: Sequence[Image]) -> list[Image]:
-        image = self.config.image
-        if isinstance(study, (str, bytes, os.PathLike, np.ndarray)) or not study:
-            raise DataError(
-                f"study {index}: expected a list of one to {image.views} images, got {study!r:.99}"
-            )
-        if len(study) > image.views:
-            raise DataError(
-                f"study {index}: {len(study)} images given, but this model looks at {image.views}; "
-                "choose among them"
-            )
-        paths = [os.fspath(x) if isinstance(x, os.PathLike) else x for x in study]
-        return frontal_first(paths)
+    def _encoded(self, studies: Sequence[Study]) -> Features:
+        return Features(*encode_studies(self._encode, self.config, studies))
 
     def _search(self, beam_size: int | None, sampling: Sampling | None) -> Search:
         decoding = self.config.decoding

@@ -151,8 +151,8 @@ def _image_paths(given: str, views: int) -> list[list[str]]:
     return [names]
 
 
-def _name(paths: list[str]) -> str:
-    return ",".join(click.format_filename(path) for path in paths)
+def _name(paths: Sequence[str | None]) -> str:
+    return ",".join(click.format_filename(path) for path in paths if path is not None)
 
 
 def _source_studies(data: Path, image_dir: Path | None, config: Config) -> list[Study]:
@@ -203,7 +203,7 @@ def _print(bundle: Bundle, studies: list[Study], beam: int | None, findings: boo
         click.echo("\t".join([_name(paths), *texts, *(f"{p:.6f}" for p in chances.values())]))
 
 
-def _check_images(studies: list[list[str]]) -> None:
+def _check_images(studies: list[Sequence[str | None]]) -> None:
     """Read the first images, so that one which cannot be read is the only line that is printed.
 
     All of very many would take longer to decode twice than that is worth.
@@ -211,19 +211,19 @@ def _check_images(studies: list[list[str]]) -> None:
     from xray_captioning.data.images import read_image
 
     for paths in studies[:CHECKED]:
-        for path in paths:
+        for path in filter(None, paths):
             read_image(path, size=1, resize="nearest")
 
 
 def _captions(
-    bundle: Bundle, studies: list[list[str]], beam: int | None, findings: bool
+    bundle: Bundle, studies: list[Sequence[str | None]], beam: int | None, findings: bool
 ) -> Iterator[Printed]:
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.encoders.classification import finding_probabilities
 
     captioner = Captioner.load(bundle.folder)
 
-    def printed(batch: list[list[str]]) -> Iterator[Printed]:
+    def printed(batch: list[Sequence[str | None]]) -> Iterator[Printed]:
         features = captioner.features(batch)  # once for captions and findings
         captions = captioner.caption_features(features, beam)
         chances = finding_probabilities(captioner.encoder, *features) if findings else repeat({})
@@ -233,7 +233,7 @@ def _captions(
     return chain.from_iterable(printed(studies[start : start + BATCH]) for start in starts)
 
 
-def _chances(bundle: Bundle, studies: list[list[str]]) -> Iterator[Printed]:
+def _chances(bundle: Bundle, studies: list[Sequence[str | None]]) -> Iterator[Printed]:
     from xray_captioning.encoders import Encoder
     from xray_captioning.encoders.classification import classify_studies
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from xray_captioning.bundles.bundle import find_bundle, read_config
 from xray_captioning.config import Config
-from xray_captioning.data.features import Array, ArrayCache, stack_features
+from xray_captioning.data.features import Array, ArrayCache, stack_features, study_rows
 from xray_captioning.data.images import read_images
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
@@ -23,7 +23,7 @@ from xray_captioning.evaluation.caption_files import Texts, in_order
 from xray_captioning.evaluation.r2gen import R2GEN, r2gen_references, r2gen_vocabulary
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.findings import CONSTANT
-from xray_captioning.plots.panels import Example
+from xray_captioning.plots.panels import Example, attention_of_views
 from xray_captioning.text.cleaning import clean
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
@@ -151,7 +151,7 @@ def _features(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Any:
     from xray_captioning.decoders import Features
 
     maps, images = _maps(captioner, studies, cache)
-    rows = [[maps[path] for path in study] for study in images]
+    rows = [study_rows(maps, study) for study in images]
     return Features(*stack_features(rows, captioner.config.image.views))
 
 
@@ -161,14 +161,15 @@ def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Array:
     views = captioner.config.image.views
     pooled = np.zeros((len(images), views, 2, captioner.encoder.channels), np.float32)
     for row, study in zip(pooled, images):
-        for view, path in enumerate(study):
-            row[view] = maps[path].mean(axis=(0, 1)), maps[path].max(axis=(0, 1))
+        for view, found in enumerate(study_rows(maps, study)):
+            if found is not None:
+                row[view] = found.mean(axis=(0, 1)), found.max(axis=(0, 1))
     return pooled.reshape(len(images), -1)
 
 
 def _maps(
     captioner: Captioner, studies: pd.DataFrame, cache: Any
-) -> tuple[ArrayCache, list[list[str]]]:
+) -> tuple[ArrayCache, list[list[str | None]]]:
     from xray_captioning.encoders.caches import cached_features
 
     images = study_images(studies, captioner.config)
@@ -188,14 +189,15 @@ def examples(task: Task, found: SystemTexts) -> list[Example]:
     chosen = [max(group, key=lambda i: len(references[i])) for group in groups]
     first = next(system for system in found.systems if system.search)
     constant = [system for system in found.systems if system.name == CONSTANT]
+    shown = {i: [(n, path) for n, path in enumerate(images[i]) if path] for i in chosen}
     return [
         Example(
-            read_images(images[i], config.image.size, config.image.resize),
+            read_images([path for _, path in shown[i]], config.image.size, config.image.resize),
             references[i],
             {system.name: system.texts[i] for system in (first, *constant)},
-            found.captions[i].attention,
+            attention_of_views(found.captions[i].attention, [n for n, _ in shown[i]]),
             found.captions[i].words,
-            [views[i][path] for path in images[i]],
+            [views[i][path] for _, path in shown[i]],
         )
         for i in chosen
     ]

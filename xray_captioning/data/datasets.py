@@ -10,12 +10,18 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.backend import keras
-from xray_captioning.data.features import Array, ArrayCache, stack_features, stack_views
+from xray_captioning.data.features import (
+    Array,
+    ArrayCache,
+    stack_features,
+    stack_views,
+    study_rows,
+)
 from xray_captioning.data.images import augment, normalise
 
 Maker = Callable[[Array, np.random.Generator, int], Any]
 Inputs = Callable[[Array, np.random.Generator], dict[str, Array]]
-Images = Sequence[Sequence[str]]
+Images = Sequence[Sequence[str | None]]  # of each study; None where a view is missing
 WINDOW = 8  # so many batches are sorted by length together
 AHEAD = 4  # so many batches are prepared while others are trained on
 STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are compiled
@@ -106,9 +112,7 @@ def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
-        regions, mask = stack_features(
-            [[cache[path] for path in images[i]] for i in numbers], views
-        )
+        regions, mask = stack_features([study_rows(cache, images[i]) for i in numbers], views)
         return {"regions": regions, "mask": mask}
 
     return make
@@ -124,7 +128,7 @@ def pixel_inputs(
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
-        pixels, mask = stack_views([[cache[path] for path in images[i]] for i in numbers], views)
+        pixels, mask = stack_views([study_rows(cache, images[i]) for i in numbers], views)
         grey = pixels.reshape(-1, *pixels.shape[2:], 1).astype(np.float32) / np.float32(255)
         if augmented:
             grey = augment(grey, rng)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -190,40 +190,34 @@ def _check_unchanged(path: str, state: tuple[int, int]) -> None:
         raise DataError(f"{path}: changed while it was read; start again")
 
 
-def select_images(
-    images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
-) -> list[T]:
-    """Choose the images of one study for a model of ``count`` views.
-
-    One image of each named view comes first, frontal before lateral, then the others in their
-    order. A study with fewer images leaves the last views empty, or repeats its first image.
-    ``views`` are ``frontal``, ``lateral`` or ``unknown``, one for each image.
-    """
-    first = [views.index(view) for view in ("frontal", "lateral") if view in views]
-    order = first + [place for place in range(len(images)) if place not in first]
-    chosen = [images[place] for place in order][:count]
-    if repeat and chosen:
-        chosen += [chosen[0]] * (count - len(chosen))
-    return chosen
+# The rows of each study, one for each view; None where a view is missing.
+Rows = Sequence[Sequence[Array | None]]
 
 
-def stack_views(rows: Sequence[Sequence[Array]], views: int) -> tuple[Array, Array]:
+def study_rows(
+    cache: Mapping[str, Array] | ArrayCache, images: Sequence[str | None]
+) -> list[Array | None]:
+    """Return the cached rows of one study's images, None where a view is missing."""
+    return [None if path is None else cache[path] for path in images]
+
+
+def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
     """Lay the rows of each study's images side by side, zeros where a view is missing.
 
     Of rows (...) make an array (studies, views, ...) and a bool mask (studies, views).
     """
-    shape = next(row.shape for study in rows for row in study)
-    dtype = next(row.dtype for study in rows for row in study)
-    stacked = np.zeros((len(rows), views, *shape), dtype)
+    present = [
+        (i, j, row) for i, s in enumerate(rows) for j, row in enumerate(s) if row is not None
+    ]
+    stacked = np.zeros((len(rows), views, *present[0][2].shape), present[0][2].dtype)
     mask = np.zeros((len(rows), views), bool)
-    for i, study in enumerate(rows):
-        for j, row in enumerate(study):
-            stacked[i, j] = row
-            mask[i, j] = True
+    for i, j, row in present:
+        stacked[i, j] = row
+        mask[i, j] = True
     return stacked, mask
 
 
-def stack_features(rows: Sequence[Sequence[Array]], views: int) -> tuple[Array, Array]:
+def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
     """Lay the feature maps (rows, columns, channels) of each study out as regions.
 
     Returns

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png, check_size
 from xray_captioning.data.dicom.pixels import PREAMBLE, decode_dicom, is_dicom, view_of
+from xray_captioning.data.studies import UNKNOWN
+from xray_captioning.data.views import select_images
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
 Pixels = NDArray[np.float32]
@@ -62,19 +64,51 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area")
     return images
 
 
-def frontal_first(images: Sequence[Image]) -> list[Image]:
-    """Order the images of one study by the views that their DICOM files name.
+def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
+    """Return the view of each image: as it is given, else as a DICOM file names it, else unknown.
 
-    Frontal ones come before those that name no view, and lateral ones last; otherwise, and for
-    PNG, JPEG and pixels, the order stays as it is. Raise MissingExtraError if one of several is a
-    DICOM file and pydicom is not installed.
+    Raise MissingExtraError if one of unknown view is a DICOM file and pydicom is not installed.
     """
-    if len(images) < 2:
+    given = [UNKNOWN] * len(images) if views is None else views
+    return [
+        view_of(image) if view == UNKNOWN and not isinstance(image, np.ndarray) else view
+        for image, view in zip(images, given, strict=True)
+    ]
+
+
+def arranged(
+    images: Sequence[Image | None], count: int, views: Sequence[str] | None = None
+) -> list[Image | None]:
+    """Put the images of one study into the places of a model of ``count`` views.
+
+    :func:`~xray_captioning.data.views.select_images` says which place is whose. Where a view is
+    not given, that which a DICOM file names counts. Images among which there is a None are in
+    their places already.
+
+    Returns
+    -------
+    list of Image or None
+        None in an empty place.
+
+    Raises
+    ------
+    ImageError
+        An image has no place: its view is there twice, or there are more than ``count``.
+    MissingExtraError
+        As `known_views`.
+    """
+    given = [image for image in images if image is not None]
+    if len(given) < len(images):
         return list(images)
-    rank = {"frontal": 0, "unknown": 1, "lateral": 2}
-    return sorted(
-        images, key=lambda image: 1 if isinstance(image, np.ndarray) else rank[view_of(image)]
-    )
+    names = known_views(given, views)
+    chosen = select_images(given, names, count)
+    if sum(image is not None for image in chosen) < len(given):
+        raise ImageError(
+            f"{len(given)} images ({', '.join(names)}), but this model looks at "
+            f"{'one frontal and one lateral image' if count == 2 else f'{count} images'}; choose "
+            "among them"
+        )
+    return chosen
 
 
 def read_image(

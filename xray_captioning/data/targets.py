@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from xray_captioning.config import Config
-from xray_captioning.data.features import select_images
+from xray_captioning.data.images import known_views
 from xray_captioning.data.studies import with_images
+from xray_captioning.data.views import select_images
 from xray_captioning.errors import DataError
 from xray_captioning.text.cleaning import clean
 
@@ -48,7 +49,7 @@ def training_texts(studies: pd.DataFrame, config: Config) -> list[str]:
         return texts
     views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
     rows = zip(study_images(studies, config), views, texts)
-    return [f"{_view_sentence([names[i] for i in seen])} {text}" for seen, names, text in rows]
+    return [f"{_view_sentence([names[i] for i in seen if i])} {text}" for seen, names, text in rows]
 
 
 def scored_text(words: Sequence[str], config: Config) -> str:
@@ -66,10 +67,14 @@ def _view_sentence(views: Sequence[str]) -> str:
     return "two views ." if len(views) == 2 else "several views ."
 
 
-def study_images(studies: pd.DataFrame, config: Config) -> list[list[str]]:
-    """Return the images of each study that the model looks at."""
+def study_images(studies: pd.DataFrame, config: Config) -> list[list[str | None]]:
+    """Return the images of each study that the model looks at, None where a view is missing.
+
+    They are in the places of :func:`~xray_captioning.data.views.select_images`. A DICOM file's own
+    view counts where the table knows none.
+    """
     image = config.image
     return [
-        select_images(images, views, image.views, image.repeat_single_view)
+        select_images(images, known_views(images, views), image.views, image.repeat_single_view)
         for images, views in zip(studies["images"], studies["views"])
     ]

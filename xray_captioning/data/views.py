@@ -1,11 +1,14 @@
-"""The view of a radiograph, from what a source or a DICOM file calls it."""
+"""The view of a radiograph: what a source or a DICOM file calls it, its place in a model."""
 
 import re
+from collections.abc import Sequence
+from typing import TypeVar
 
 from xray_captioning.data.studies import FRONTAL, LATERAL, UNKNOWN
 
 _FRONTAL = frozenset(("AP", "PA", "FRONTAL"))
 _LATERAL = frozenset(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"))
+T = TypeVar("T")
 _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 
 
@@ -19,3 +22,57 @@ def named_view(name: str) -> str:
     if frontal == lateral or _NEITHER.search(name.upper()):
         return UNKNOWN
     return FRONTAL if frontal else LATERAL
+
+
+def select_images(
+    images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
+) -> list[T | None]:
+    """Put the images of one study into the places of a model of ``count`` views.
+
+    The first place is the frontal image's and the second the lateral one's: a model learns for each
+    what is seen there. So an image of a known view never stands in the other's place: a lone
+    lateral image leaves the first one empty, and a second frontal image is left out, unless there
+    is a third place. Images of an unknown view fill empty places in their order. A model of one
+    view looks at the frontal image, without one at an unknown one, else at the lateral one.
+
+    Parameters
+    ----------
+    images : sequence
+    views : sequence of str
+        ``frontal``, ``lateral`` or ``unknown``, one for each image.
+    count : int
+    repeat : bool
+        Let the first image stand in every empty place, too.
+
+    Returns
+    -------
+    list
+        None in an empty place; empty places at the end are left out.
+    """
+    rest = list(range(len(images)))
+
+    def take(*wanted: str) -> int | None:
+        for place in (place for view in wanted for place in rest if views[place] == view):
+            rest.remove(place)
+            return place
+        return None
+
+    if count == 1:
+        order = [take(FRONTAL, UNKNOWN, LATERAL)]
+    else:
+        order = [take(FRONTAL, UNKNOWN), take(LATERAL, UNKNOWN), *rest][:count]
+    chosen = [None if place is None else images[place] for place in order]
+    return repeat_first(chosen, count) if repeat else without_empty_end(chosen)
+
+
+def repeat_first(chosen: Sequence[T | None], count: int) -> list[T | None]:
+    """Return places with the first image of a study in every empty one, up to ``count``."""
+    first = next((image for image in chosen if image is not None), None)
+    places = [*chosen, *[None] * (count - len(chosen))]
+    return without_empty_end([first if image is None else image for image in places])
+
+
+def without_empty_end(chosen: Sequence[T | None]) -> list[T | None]:
+    """Return places up to the last one that holds an image."""
+    last = max((i for i, image in enumerate(chosen, 1) if image is not None), default=0)
+    return list(chosen[:last])

@@ -14,7 +14,7 @@ from xray_captioning.data.images import read_images
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.saved import encode_images, weights_digest
 
-Images = Sequence[Sequence[str]]
+Images = Sequence[Sequence[str | None]]  # of each study; None where a view is missing
 
 
 def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
@@ -25,7 +25,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
     image = config.image
     cache = ArrayCache(folder, {"pixels": "grey", "size": image.size, "resize": image.resize})
     cache.fill(
-        [path for study in images for path in study],
+        _paths(images),
         lambda paths: _grey(read_images(paths, image.size, image.resize)),
         "read images",
     )
@@ -51,9 +51,12 @@ def cached_features(
     }
     cache = ArrayCache(folder, settings, config.training.cache_dtype)
     encode = compiled(encoder.encode, encoder)
-    paths = [path for study in images for path in study]
-    cache.fill(paths, lambda some: encode_images(encode, config, some), "encode images")
+    cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images")
     return cache
+
+
+def _paths(images: Images) -> list[str]:
+    return [path for study in images for path in study if path is not None]
 
 
 def _grey(images: Array) -> Array:

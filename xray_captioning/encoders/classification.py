@@ -48,7 +48,7 @@ def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dic
 
 
 def classify_studies(
-    encoder: Encoder, config: Config, studies: Sequence[Sequence[str]]
+    encoder: Encoder, config: Config, studies: Sequence[Sequence[str | None]]
 ) -> Iterator[dict[str, float]]:
     """Yield the probability of each finding, study by study, from image files, frontal first.
 

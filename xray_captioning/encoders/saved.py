@@ -30,11 +30,11 @@ from xray_captioning.data.features import (
     map_batches,
     pad_rows,
     power_of_two,
-    select_images,
     stack_features,
 )
 from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.provenance import TrainedOn
+from xray_captioning.data.views import repeat_first
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
@@ -69,12 +69,12 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array
 
 
 def encode_studies(
-    encode: Any, config: Config, studies: Sequence[Sequence[Image]]
+    encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
 ) -> tuple[Array, Array]:
     """Encode the images of studies, each of them once, and lay them out as regions.
 
-    `encode` and `config` are as :func:`encode_images` takes them; `studies` are the images of each,
-    frontal first.
+    `encode` and `config` are as :func:`encode_images` takes them; `studies` are the images of each
+    in their places (:func:`~xray_captioning.data.images.arranged`), None where one is missing.
 
     Returns
     -------
@@ -82,11 +82,19 @@ def encode_studies(
     mask : array, shape (studies, views * rows * columns), bool
     """
     views, repeat = config.image.views, config.image.repeat_single_view
-    keys = [[image if isinstance(image, str) else id(image) for image in s] for s in studies]
-    images = {k: image for ks, s in zip(keys, studies) for k, image in zip(ks, s)}
-    maps = dict(zip(images, encode_images(encode, config, list(images.values()))))
-    chosen = [select_images(ks, ["unknown"] * len(ks), views, repeat) for ks in keys]
-    return stack_features([[maps[key] for key in study] for study in chosen], views)
+    placed: list[Sequence[Any]] = [
+        repeat_first(study, views) if repeat else list(study) for study in studies
+    ]
+    images = {_key(image): image for study in placed for image in study if image is not None}
+    maps: dict[Any, Array | None] = dict(
+        zip(images, encode_images(encode, config, list(images.values())))
+    )
+    maps[_key(None)] = None
+    return stack_features([[maps[_key(image)] for image in study] for study in placed], views)
+
+
+def _key(image: Any) -> str | int:
+    return image if isinstance(image, str) else id(image)
 
 
 def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:

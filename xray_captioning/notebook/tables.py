@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config
-from xray_captioning.data.features import select_images
 from xray_captioning.data.images import opencv, read_images
 from xray_captioning.data.targets import reference_texts
+from xray_captioning.data.views import select_images
 from xray_captioning.evaluation.systems import System, score_system
 from xray_captioning.evaluation.table import SHOWN
 from xray_captioning.metrics.bleu import bleu
 from xray_captioning.metrics.clinical import contradictions
-from xray_captioning.plots.panels import Example
+from xray_captioning.plots.panels import Example, attention_of_views
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,16 +75,18 @@ def examples(
         study = studies.iloc[row]
         written = {name: texts[row] for name, texts in (captions or {}).items()}
         first = next(iter(written.values()), None)
-        seen = select_images(study["images"], study["views"], count)
+        chosen = select_images(study["images"], study["views"], count)
+        shown = [(place, path) for place, path in enumerate(chosen) if path is not None]
         views = dict(zip(study["images"], study["views"]))
+        attention = first.attention if first else None
         found.append(
             Example(
-                read_images(seen, SIDE),
+                read_images([path for _, path in shown], SIDE),
                 study["reference"],
                 {name: " ".join(caption.words) for name, caption in written.items()},
-                first.attention if first else None,
+                attention_of_views(attention, [place for place, _ in shown]),
                 first.words if first else [],
-                [views[path] for path in seen],
+                [views[path] for _, path in shown],
             )
         )
     return found

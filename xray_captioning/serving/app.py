@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import streamlit as st
 
 from xray_captioning.bundles.bundle import shipped_bundles
-from xray_captioning.data.images import frontal_first
+from xray_captioning.data.images import arranged
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.plots.images import View, colour_scale, overlay, strongest
 from xray_captioning.serving import app_parts as parts
@@ -135,7 +135,7 @@ def _study(seed: int) -> parts.Study | None:
         return None if number is None else _sample(number, seed)
     files = [upload.getvalue() for upload in uploads]
     other = files[::-1]
-    if len(files) == 2 and frontal_first(files) != frontal_first(other):  # no DICOM view decides
+    if len(files) == 2 and arranged(files, 2) != arranged(other, 2):  # no DICOM view decides
         with samples:
             files = other if st.toggle("Swap the two images") else files
     return _own(parts.digest(files), files)

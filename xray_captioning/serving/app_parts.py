@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, sure_labels
 from xray_captioning.data.dicom.pixels import view_of
-from xray_captioning.data.images import frontal_first
+from xray_captioning.data.images import arranged
 from xray_captioning.data.pictures import decode_picture
 from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import render
@@ -151,7 +151,7 @@ def study_of(files: Sequence[bytes]) -> Study:
         file: decode_picture(file, f"image {i}", SHOWN, MOST, LONGEST)[..., 0]
         for i, file in enumerate(files, 1)
     }
-    ordered = [file for file in frontal_first(files) if isinstance(file, bytes)]
+    ordered = [file for file in arranged(files, 2) if isinstance(file, bytes)]
     named = [(view_of(file), f"image {i}") for i, file in enumerate(ordered, 1)]
     views = [number if view == "unknown" else view for view, number in named]
     return Study(ordered, views, [pictures[file] for file in ordered], digest(files))
@@ -207,6 +207,8 @@ def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> lis
     if attention is None or not len(words):
         return seen
     maps = attention[list(words)].mean(axis=0)
+    if len(seen) < len(maps):  # a view that the study lacks has no attention
+        maps = maps[maps.any(axis=(1, 2))]
     last = seen[-1]
     twice = [last._replace(name=f"{last.name} (seen twice)") for weights in maps[len(seen) :]]
     whole = zip([*seen, *twice], maps)

@@ -12,7 +12,7 @@ import numpy as np
 
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.data.images import Pixels, decode_image, frontal_first
+from xray_captioning.data.images import Pixels, arranged, decode_image
 from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.serving.batching import Batcher, BusyError, Capacity, Result
 from xray_captioning.serving.metrics import Metrics
@@ -54,8 +54,8 @@ class Engine:
         """Wait until the model has been compiled; return whether it has."""
         return self._warm.wait(seconds)
 
-    def decode(self, files: Sequence[bytes], name: str, deadline: float) -> list[Pixels]:
-        """Return the pixels of a study's images, frontal first where DICOM files say which is.
+    def decode(self, files: Sequence[bytes], name: str, deadline: float) -> list[Pixels | None]:
+        """Return the pixels of a study's images, in the places of the views that DICOM files name.
 
         Messages say ``name`` before "image 1". Raises `BusyError` if no decoder is free by the
         deadline, on the clock of `time.monotonic`; `ImageError`; and `MissingExtraError` for DICOM
@@ -73,10 +73,10 @@ class Engine:
                 )
             finally:
                 self._decoders.release()
-        return [pixels[id(data)] for data in frontal_first(files)]
+        return [None if data is None else pixels[id(data)] for data in arranged(files, image.views)]
 
     def predict(
-        self, studies: Sequence[list[Pixels]], beam_size: int | None, deadline: float
+        self, studies: Sequence[list[Pixels | None]], beam_size: int | None, deadline: float
     ) -> list[Result]:
         """Return a `Prediction` of each study, as the value of a `Result`; `compute` says more."""
         beam_size = beam_size or self.captioner.config.decoding.beam_size
@@ -86,11 +86,11 @@ class Engine:
         """Compute what waits already, then stop."""
         self._batcher.close()
 
-    def _run(self, beam_size: int, studies: list[list[Pixels]]) -> list[Prediction]:
+    def _run(self, beam_size: int, studies: list[list[Pixels | None]]) -> list[Prediction]:
         self.metrics.batches.observe(len(studies))
         return self._predict(beam_size, studies)
 
-    def _predict(self, beam_size: int, studies: list[list[Pixels]]) -> list[Prediction]:
+    def _predict(self, beam_size: int, studies: list[list[Pixels | None]]) -> list[Prediction]:
         features = self.captioner.features(studies)
         captions = self.captioner.caption_features(features, beam_size)
         chances: list[Any] = [None] * len(studies)
@@ -123,7 +123,7 @@ class Engine:
         sizes = [2**i for i in range((batch - 1).bit_length())]
         return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]
 
-    def _blank(self) -> list[Pixels]:
+    def _blank(self) -> list[Pixels | None]:
         # Arrays of their own: the same one twice would be encoded once.
         image = self.captioner.config.image
         return [np.zeros((image.size, image.size, 3), np.float32) for _ in range(image.views)]

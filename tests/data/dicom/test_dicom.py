@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
-from xray_captioning.data.images import decode_image, frontal_first, read_image, read_images
+from xray_captioning.data.images import arranged, decode_image, read_image, read_images
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.errors import ImageError, MissingExtraError
 
@@ -304,19 +304,25 @@ def test_view_needs_no_pixels_and_never_complains(tmp_path, monkeypatch):
 
 def test_frontal_views_come_first_and_lateral_ones_last(tmp_path):
     lateral, frontal, unknown = (dicom(ViewPosition=word) for word in ("LL", "PA", ""))
-    assert frontal_first([lateral, frontal]) == [frontal, lateral]
-    assert frontal_first([lateral, unknown]) == [unknown, lateral]
-    assert frontal_first([unknown, frontal]) == [frontal, unknown]
+    assert arranged([lateral, frontal], 2) == [frontal, lateral]
+    assert arranged([lateral, unknown], 2) == [unknown, lateral]
+    assert arranged([unknown, frontal], 2) == [frontal, unknown]
+    assert arranged([lateral], 2) == [None, lateral]
+    assert arranged([lateral], 1) == [lateral]
+    assert arranged([lateral], 2, ["frontal"]) == [lateral]  # what is given counts for more
     path = tmp_path / "scan.dcm"
     path.write_bytes(frontal)
-    assert frontal_first([lateral, path]) == [path, lateral]
+    assert arranged([lateral, path], 2) == [path, lateral]
     pixels = np.zeros((4, 4, 3), np.float32)
-    assert frontal_first([lateral, pixels])[0] is pixels
+    assert arranged([lateral, pixels], 2)[0] is pixels
+    with pytest.raises(ImageError, match=r"2 images \(frontal, frontal\).*one frontal and one lat"):
+        arranged([frontal, path], 2)
 
 
 def test_images_that_name_no_view_stay_in_their_order(tmp_path):
     given = ["b.png", str(tmp_path / "absent.dcm"), b"\x89PNG", dicom(), "a.png"]
-    assert frontal_first(given) == given
+    assert arranged(given, 5) == given
+    assert arranged([None, "a.png"], 2) == [None, "a.png"]
 
 
 # --- files that cannot be used
