@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from xray_captioning.evaluation.results import Results, Row
+from xray_captioning.evaluation.differences import Row
+from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.table import TEXT_COLUMNS
 from xray_captioning.findings import SHUFFLED
 
 # Scores by name, and what a reader finds above them.
 COLUMNS = {
     "clinical_f1": "clinical F1",
+    "p_shuffled": "p shuffled",
     "sides": "sides",
     "abnormal_recall": "abnormal recall",
     "distinct": "distinct",
@@ -67,7 +69,7 @@ def shown_differences(results: Results) -> list[Row]:
     systems = [system.column for system in results.systems if system.kind == "system"]
     return [
         row
-        for row in results.paired_tests()
+        for row in results.paired_tests
         if row["rival"] not in systems[PAIRED:]
         and (row["system"] not in systems[PAIRED:] or row["rival"] not in systems)
     ]

@@ -18,11 +18,24 @@ class System(NamedTuple):
     search: str | None  # ``greedy``, ``beam-3`` …, or None where nothing was searched
     texts: list[str]
     kind: str = "system"  # or what it is compared with: "baseline", "shuffled"
+    others: Sequence[list[str]] = ()  # of further runs: training seeds, or random draws
 
     @property
     def column(self) -> str:
-        """Name of the system's column in ``captions.csv``."""
+        """Name of the system's column in ``captions.csv``, or what such columns begin with."""
         return f"{self.name} {self.search}" if self.search else self.name
+
+    @property
+    def runs(self) -> list[list[str]]:
+        """Texts of every run; the system's scores are the mean over them."""
+        return [self.texts, *self.others]
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """Columns of ``captions.csv``: one a run of a system, the first draw of what is random."""
+        if self.kind != "system" or not self.others:
+            return {self.column: self.texts}
+        return {f"{self.column} run {n}": texts for n, texts in enumerate(self.runs, 1)}
 
 
 class ReportTexts(NamedTuple):
@@ -59,7 +72,7 @@ class ReportTexts(NamedTuple):
 def score_system(
     references: Sequence[str], system: System, reports: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Score one system.
+    """Score one system's texts, those of its first run where it has several.
 
     Parameters
     ----------
