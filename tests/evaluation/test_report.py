@@ -92,7 +92,9 @@ def test_every_part_is_there(parsed):
         *NAMES,
         "fixed looks collapsed",
         "without truncation",
-        "strongest fixed report",
+        "against a fixed report",
+        "captions given to other studies",
+        "p, holm",
         "more scores",
     ]:
         assert name in shown

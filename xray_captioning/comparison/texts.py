@@ -187,7 +187,9 @@ def _scored(
 def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> list[System]:
     if task.train.empty:
         return []
-    pooled = {name: [_both_pooled(run.captioner, task) for run in runs] for name, runs in models.items()}
+    pooled = {
+        name: [_both_pooled(run.captioner, task) for run in runs] for name, runs in models.items()
+    }
     written = task.texts
     given = written.training, written.targets, written.reports
     return baseline_systems(*given, pooled, task.quick, task.seed)
@@ -234,6 +236,7 @@ def examples(task: Task, found: SystemTexts) -> list[Example]:
     views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
     first = next(system for system in found.systems if system.search)
     constant = [system for system in found.systems if system.name == CONSTANT]
+    chosen = wordiest(studies.assign(reference=references))
     shown = {i: [(n, path) for n, path in enumerate(images[i]) if path] for i in chosen}
     return [
         Example(
@@ -244,5 +247,5 @@ def examples(task: Task, found: SystemTexts) -> list[Example]:
             found.captions[i].words,
             [views[i][path] for _, path in shown[i]],
         )
-        for i in wordiest(studies.assign(reference=references))
+        for i in chosen
     ]

@@ -11,8 +11,8 @@ import numpy as np
 
 from xray_captioning.evaluation import summary
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
-from xray_captioning.evaluation.pages import render
 from xray_captioning.evaluation.differences import COMPARED, beaten
+from xray_captioning.evaluation.pages import render
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.summary import COLUMNS, MORE, markdown_rows, summary_rows
 from xray_captioning.evaluation.systems import System
@@ -178,7 +178,11 @@ def _markdown(
         parts += ["## Without truncation", format_markdown(results.whole_rows)]
     if tests := results.paired_tests:
         head = "## Against a fixed report and each other"
-        parts += [head, format_markdown(tests), *(_plain(beaten(row)) for row in results.beats_every_baseline)]
+        parts += [
+            head,
+            format_markdown(tests),
+            *(_plain(beaten(row)) for row in results.beats_every_baseline),
+        ]
     if scores := _finding_rows(findings, [s.column for s in systems]):
         parts += ["## Findings", format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
