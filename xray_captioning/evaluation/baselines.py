@@ -24,6 +24,7 @@ from xray_captioning.metrics.clinical import (
     IS_FINDING,
     asserted,
     clinical_f1_of_constants,
+    counted_findings,
     label_matrix,
 )
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
@@ -190,10 +191,15 @@ def _scores(
     others = {
         "ROUGE-L": rouge_l_of_constants,
         "CIDEr": cider_of_constants,
-        "clinical_f1": clinical_f1_of_constants,
+        "clinical_f1": _clinical_f1_of_constants,
     }
     scores |= {m: others[m](references, candidates) for m in metrics if m in others}
     return {metric: np.nan_to_num(values) for metric, values in scores.items()}
+
+
+def _clinical_f1_of_constants(references: list[str], candidates: list[str]) -> Array:
+    labels = label_matrix(references)
+    return clinical_f1_of_constants(labels, candidates, counted_findings(labels))
 
 
 def constant_caption(texts: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from xray_captioning.evaluation.bootstrap import Comparison
+from xray_captioning.evaluation.jackknife import Comparison
 from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest
 from xray_captioning.metrics.clinical import IS_FINDING, asserted
 from xray_captioning.metrics.diversity import caption_entropy

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison
 from xray_captioning.evaluation.collapse import LEVEL
+from xray_captioning.evaluation.jackknife import Comparison, Jackknife
 from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import finite
 from xray_captioning.findings import CONSTANT, ORACLE
@@ -55,7 +55,7 @@ def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
     return next((n for n in (f"{CONSTANT}-{metric}", CONSTANT) if n in names), None)
 
 
-def paired_tests(systems: Sequence[System], found: Bootstrap) -> list[Row]:
+def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
     """Compare each system with the fixed report of each metric, and with every other system.
 
     A row has ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``, ``rival_score``,
@@ -77,7 +77,7 @@ def paired_tests(systems: Sequence[System], found: Bootstrap) -> list[Row]:
     ]
 
 
-def beats_every_baseline(systems: Sequence[System], found: Bootstrap) -> list[Row]:
+def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Row]:
     """Return in which metrics a system is better than every baseline, at a level of .05.
 
     A row has ``system``, ``metric``, ``rivals`` (all baselines but the oracle, which is shown the

@@ -10,11 +10,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.evaluation.baselines import DRAWS
-from xray_captioning.evaluation.bootstrap import Bootstrap, bootstrap
 from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
 from xray_captioning.evaluation.differences import (
     Row,
@@ -23,17 +21,15 @@ from xray_captioning.evaluation.differences import (
     fixed_rival,
     paired_tests,
 )
-from xray_captioning.evaluation.runs import mean_replicates, mean_row
+from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_runs
+from xray_captioning.evaluation.runs import mean_row
 from xray_captioning.evaluation.shuffles import ShuffleTest, deals, shuffle_test
 from xray_captioning.evaluation.systems import ReportTexts, System, score_system
 from xray_captioning.evaluation.table import SHOWN, finite, format_csv
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
-from xray_captioning.metrics.clinical import IS_FINDING, asserted
+from xray_captioning.metrics.clinical import counted_findings, supported_findings
 from xray_captioning.metrics.diversity import distinct_ngrams
-
-RESAMPLES = 1_000
-"""Of the studies, for intervals and paired tests."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,10 @@ class Results:
     reports: list[str]  # those whose findings count
     systems: list[System]  # systems first, then baselines, then shuffled systems
     rows: list[Row]  # one a system
-    found: Bootstrap  # of systems and baselines, by column name
+    found: Jackknife  # of systems and baselines, by column name
     shuffle_tests: dict[str, ShuffleTest]  # of systems, by column name
     alarms: list[Alarm]
-    about: dict[str, Any]  # part, digest of the split and protocol
+    about: dict[str, Any]  # part, digest of the split, protocol, findings of `clinical_f1`
     # Against references that are not truncated, where a protocol truncates.
     whole_rows: list[Row] = field(default_factory=list)
 
@@ -128,31 +124,35 @@ def evaluate_systems(
     about : mapping
         Goes to ``metrics.json`` as it is.
     groups : sequence, optional
-        The patient of each study: all studies of a patient are resampled, and their captions dealt
-        to other patients, together.
+        The patient of each study: all studies of a patient are one observation, and their captions
+        are dealt to other patients together.
     quick : bool, default=False
         Only the columns of :func:`score_system` and ``p_shuffled``, no rows for shuffled systems;
         all tests are the same.
     seed : int
-        Of resamples and shuffling.
+        Of shuffling.
 
     Returns
     -------
     Results
         A row has what :func:`score_system` gives, ``p_shuffled`` of a system's
         :func:`~xray_captioning.evaluation.shuffles.shuffle_test` and, unless quick, every score of
-        :func:`xray_captioning.evaluation.bootstrap.bootstrap`, ``distinct-1``, ``distinct-2``,
+        :func:`xray_captioning.evaluation.jackknife.jackknife`, ``distinct-1``, ``distinct-2``,
         and ``copied``, ``top_share``, ``entropy`` and ``abnormal_recall`` of
         :class:`xray_captioning.evaluation.collapse.Spread`. Of several runs each is the mean.
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
-    tests = {s.column: shuffle_test(texts.reports, s.runs, groups, seed) for s in own}
+    findings = counted_findings(texts.training)
+    tests = {
+        s.column: shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own
+    }
     orders = [] if quick else list(deals(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
-    scorer = _Scorer(texts, groups, quick, seed)
-    found = scorer.resampled(systems)
+    scorer = _Scorer(texts, groups, findings, quick)
+    found = scorer.left_out(systems)
+    supported = supported_findings(texts.reports, findings)
     rows = [_tested(scorer.row(system), system, tests, shuffled) for system in shown]
     return Results(
         list(studies),
@@ -162,8 +162,8 @@ def evaluate_systems(
         rows,
         found,
         tests,
-        list(_alarms(systems, texts, found, tests)),
-        dict(about),
+        list(_alarms(systems, texts, found, tests, any(supported.values()))),
+        {**about, "findings": supported},
         [_tested(scorer.whole_row(s), s, tests, shuffled) for s in shown if texts.whole],
     )
 
@@ -172,50 +172,46 @@ class _Scorer:
     """Scores systems by the mean over their runs; equal texts are scored only once."""
 
     def __init__(
-        self, texts: ReportTexts, groups: Sequence[Hashable], quick: bool, seed: int
+        self,
+        texts: ReportTexts,
+        groups: Sequence[Hashable],
+        findings: Sequence[str],
+        quick: bool,
     ) -> None:
-        self.texts, self.groups, self.quick, self.seed = texts, groups, quick, seed
-        self.score, self.resample = cache(self._score), cache(self._resample)
+        self.texts, self.groups, self.findings, self.quick = texts, groups, findings, quick
+        self.score, self.leave_out = cache(self._score), cache(self._leave_out)
 
     def row(self, system: System) -> Row:
         """Return a system's row."""
-        # Shuffled captions are a test's, with no interval of their own.
-        resamples = 1 if system.kind == SHUFFLED else RESAMPLES
         runs = [tuple(run) for run in system.runs]
-        rows = [self.score(run) if self.quick else self._fuller(run, resamples) for run in runs]
+        rows = [self.score(run) if self.quick else self._fuller(run) for run in runs]
         return mean_row(rows) | {"system": system.name, "search": system.search}
 
     def whole_row(self, system: System) -> Row:
         """Return a system's row against references that are not truncated."""
-        whole, reports = self.texts.whole or [], self.texts.reports
-        rows = [score_system(whole, System("", None, run), reports) for run in system.runs]
+        whole, others = self.texts.whole or [], (self.texts.reports, self.findings)
+        rows = [score_system(whole, System("", None, run), *others) for run in system.runs]
         return mean_row(rows) | {"system": system.name, "search": system.search}
 
-    def resampled(self, systems: Sequence[System]) -> Bootstrap:
-        """Resample all systems alike, with a progress bar."""
+    def left_out(self, systems: Sequence[System]) -> Jackknife:
+        """Score all systems also without each patient, with a progress bar."""
         from tqdm import tqdm
 
-        scores, replicates = {}, {}
         bar = tqdm(systems, "scores and intervals", disable=None, leave=False)
-        for number, system in enumerate(bar):
-            found = [self.resample(tuple(run), RESAMPLES) for run in system.runs]
-            rng = np.random.default_rng([self.seed, number])
-            scores[system.column] = mean_row([run.scores[""] for run in found])
-            replicates[system.column] = mean_replicates([r.replicates[""] for r in found], rng)
-        return Bootstrap(scores, replicates)
+        return mean_of_runs({s.column: [self.leave_out(tuple(run)) for run in s.runs] for s in bar})
 
     def _score(self, run: tuple[str, ...]) -> Row:
-        texts = self.texts
-        return score_system(texts.references, System("", None, list(run)), texts.reports)
+        texts, system = self.texts, System("", None, list(run))
+        return score_system(texts.references, system, texts.reports, self.findings)
 
-    def _resample(self, run: tuple[str, ...], resamples: int) -> Bootstrap:
-        given = self.texts.references, {"": run}, self.groups, resamples, self.seed
-        return bootstrap(*given, self.texts.reports)
+    def _leave_out(self, run: tuple[str, ...]) -> Jackknife:
+        given = self.texts.references, {"": run}, self.groups, self.texts.reports
+        return jackknife(*given, self.findings)
 
-    def _fuller(self, run: tuple[str, ...], resamples: int) -> Row:
+    def _fuller(self, run: tuple[str, ...]) -> Row:
         row, spread = self.score(run), _spread(run, self.texts)
         distinct = {f"distinct-{n}": distinct_ngrams(run, n) for n in (1, 2)}
-        more = {**self.resample(run, resamples).scores[""], **spread._asdict()}
+        more = {**self.leave_out(run).scores[""], **spread._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
 
@@ -249,10 +245,10 @@ def _tested(
 def _alarms(
     systems: Sequence[System],
     texts: ReportTexts,
-    found: Bootstrap,
+    found: Jackknife,
     tests: Mapping[str, ShuffleTest],
+    findings: bool,
 ) -> Iterator[Alarm]:
-    findings = bool((asserted(texts.reports) & IS_FINDING).any())
     metric = "clinical_f1" if findings else "BLEU-4"
     constant = fixed_rival(systems, metric)
     for system in (s for s in systems if s.kind == "system"):

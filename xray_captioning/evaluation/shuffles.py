@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.metrics.clinical import IS_FINDING, asserted, scores_from_counts
+from xray_captioning.metrics.clinical import asserted, finding_columns, scores_from_counts
 
 Array = NDArray[Any]
 
@@ -77,6 +77,7 @@ def shuffle_test(
     patients: Sequence[Hashable],
     seed: int = 0,
     shuffles: int = SHUFFLES,
+    findings: Sequence[str] | None = None,
 ) -> ShuffleTest:
     """Test whether captions go better with their own studies than with others'.
 
@@ -91,6 +92,9 @@ def shuffle_test(
         The patient of each study.
     seed : int
     shuffles : int
+    findings : sequence of str, optional
+        What ``clinical_f1`` averages over; see
+        :func:`xray_captioning.metrics.clinical.clinical_scores`.
 
     Raises
     ------
@@ -100,11 +104,11 @@ def shuffle_test(
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be dealt to others; give at least two")
     orders = [np.arange(len(reports)), *deals(patients, shuffles, seed)]
-    present = asserted(reports) & IS_FINDING
-    findings = bool(present.any())
+    present = asserted(reports)
+    some = bool((present & finding_columns(findings)).any())
     scored = [
-        _clinical_f1(present, asserted(texts), orders)
-        if findings
+        _clinical_f1(present, asserted(texts), orders, findings)
+        if some
         else _word_f1(reports, texts, orders)
         for texts in runs
     ]
@@ -113,7 +117,7 @@ def shuffle_test(
     reached = int((np.array(dealt) >= own - 1e-9).sum())
     mean = float(np.mean(dealt))
     return ShuffleTest(
-        metric="clinical_f1" if findings else WORDS,
+        metric="clinical_f1" if some else WORDS,
         score=float(own),
         shuffled=mean,
         excess=float(own) - mean,
@@ -123,7 +127,9 @@ def shuffle_test(
     )
 
 
-def _clinical_f1(present: Array, said: Array, orders: Sequence[Array]) -> Array:
+def _clinical_f1(
+    present: Array, said: Array, orders: Sequence[Array], findings: Sequence[str] | None
+) -> Array:
     """Score each order of captions, (orders,), from labels (studies, 18) that are made once."""
     positives = present.sum(axis=0)
     counts = np.empty((len(orders), len(positives), 3), dtype=np.int64)
@@ -131,7 +137,7 @@ def _clinical_f1(present: Array, said: Array, orders: Sequence[Array]) -> Array:
         given = said[order]
         hits = (given & present).sum(axis=0)
         count[:] = np.column_stack([hits, given.sum(axis=0) - hits, positives - hits])
-    return np.nan_to_num(scores_from_counts(counts)["clinical_f1"])
+    return np.nan_to_num(scores_from_counts(counts, findings)["clinical_f1"])
 
 
 def _word_f1(reports: Sequence[str], texts: Sequence[str], orders: Sequence[Array]) -> Array:
