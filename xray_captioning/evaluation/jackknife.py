@@ -197,16 +197,28 @@ def jackknife(
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None else checked_texts("reports", reports)
-    patients = _numbered(groups, len(references))
-    found = Jackknife({}, {}, {})
+    patients, sums = _numbered(groups, len(references)), {}
     for name, texts in systems.items():
         if len(texts) != len(references):
             raise DataError(
                 f"{name} has {len(texts)} texts, but there are {len(references)} references"
             )
         statistics = study_statistics(references, checked_texts(name, texts), reports)
-        sums = patient_sums(statistics, patients)
-        scores, pseudo = _left_out(sums, findings)
+        sums[name] = patient_sums(statistics, patients)
+    return jackknife_sums(sums, findings)
+
+
+def jackknife_sums(
+    systems: Mapping[str, Statistics], findings: Sequence[str] | None = None
+) -> Jackknife:
+    """Return what :func:`jackknife` does, of sums over each patient's studies.
+
+    The sums are :func:`xray_captioning.metrics.statistics.patient_sums`, for all systems of the
+    same patients in the same order.
+    """
+    found = Jackknife({}, {}, {})
+    for name, sums in systems.items():
+        scores, pseudo = _leave_one_out(sums, findings)
         found.scores[name], found.pseudo[name] = scores, pseudo
         found.support[name] = dict.fromkeys(scores, len(sums["n"])) | support(sums, findings)
     return found
@@ -237,10 +249,10 @@ def _numbered(groups: Sequence[Hashable] | None, studies: int) -> NDArray[np.int
     return np.array([number.setdefault(group, len(number)) for group in groups])
 
 
-def _left_out(
+def _leave_one_out(
     sums: Statistics, findings: Sequence[str] | None
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    """Return the scores of all patients, and each patient's pseudo-values.
+    """Return the scores of all patients, and each patient's pseudo-values: (patients,).
 
     Where a score has no value without a patient, that patient counts as if nothing changed.
     """

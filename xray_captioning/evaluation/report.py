@@ -89,7 +89,7 @@ def _values(
         "title": _title(systems),
         "facts": _facts(results),
         "results": results,
-        "findings": results.about["findings"],
+        "counted": results.about["findings"],
         "systems": systems,
         "drawn": drawn,
         "columns": COLUMNS,
