@@ -89,7 +89,7 @@ def evaluate(
     cache : path, optional
         Where features are kept between runs; the usual folder when absent.
     seed : int
-        Of the random baseline, the shuffled systems and the resamples.
+        Of the random baseline and the shuffled systems.
     quick : bool
         The small table: baselines constant, constant-clinical_f1, random and retrieval, and no
         rows for shuffled systems. The tests are the same.
