@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import jackknife as module
-from xray_captioning.evaluation.jackknife import Jackknife, jackknife
+from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_runs
 from xray_captioning.metrics.bleu import bleu_statistics
 from xray_captioning.metrics.chrf import chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.clinical import clinical_scores
@@ -348,3 +348,30 @@ def test_clinical_f1_is_over_the_findings_that_were_named_before() -> None:
     found = jackknife(references, {"a": texts}, findings=["Pleural Effusion", "Edema"])
     assert found.scores["a"]["clinical_f1"] == 0.5
     assert jackknife(references, {"a": texts}).scores["a"]["clinical_f1"] == pytest.approx(1 / 3)
+
+
+def test_a_system_of_several_runs_varies_with_them_too() -> None:
+    references, texts = reports(80), reports(80, 1)
+    one = jackknife(references, {"": texts})
+    runs = [one, *(jackknife(references, {"": reports(80, seed)}) for seed in (2, 3))]
+    found = mean_of_runs({"a": runs, "same": [one] * 3, "one": [one]})
+    values = np.array([run.scores[""]["ROUGE-L"] for run in runs])
+    assert found.scores["a"]["ROUGE-L"] == pytest.approx(values.mean())
+    error, freedom = found._error(found.pseudo["a"]["ROUGE-L"], "ROUGE-L", "a")
+    patients = np.var(found.pseudo["a"]["ROUGE-L"], ddof=1) / 80
+    assert error**2 == pytest.approx(patients + values.var(ddof=1) / 3)
+    assert 2 <= freedom <= 79 + 2
+    # Runs that all write the same are one run.
+    assert found.intervals("same")["ROUGE-L"] == pytest.approx(found.intervals("one")["ROUGE-L"])
+    assert found.compare("same", "one", "ROUGE-L").p == 1
+
+
+def test_two_runs_alone_do_not_make_a_difference_clear() -> None:
+    # The same better captions: by seeds that lie far apart, nothing is known of a third one.
+    references, worse = reports(100), reports(100, 1)
+    good = [jackknife(references, {"": texts}) for texts in (references, worse)]
+    steady = [jackknife(references, {"": [*references[:50], *worse[50:]]})] * 2
+    rival = [jackknife(references, {"": reports(100, 2)})]
+    found = mean_of_runs({"apart": good, "steady": steady, "rival": rival})
+    assert found.compare("steady", "rival", "ROUGE-L").clear
+    assert not found.compare("apart", "rival", "ROUGE-L").clear

@@ -133,7 +133,7 @@ class Jackknife:
         """
         score, other = (self.scores[name][metric] for name in (system, rival))
         pseudo = self.pseudo[system][metric] - self.pseudo[rival][metric]
-        if system == rival or (score == other and not pseudo.any()):
+        if score == other and not pseudo.any():
             return Comparison(rival, metric, score, other, score - other, 0.0, 0.0, 1.0)
         error, freedom = self._error(pseudo, metric, system, rival)
         low, high = _t_interval(score - other, error, _quantile(freedom))

@@ -1,4 +1,4 @@
-"""Rows of a table for a system that was trained several times: its scores are means over the runs."""
+"""Rows of a table for a system that was trained several times: scores are means over its runs."""
 
 from __future__ import annotations
 
