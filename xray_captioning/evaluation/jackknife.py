@@ -14,10 +14,10 @@ error [4]_. Two or three runs say little of others: Satterthwaite's degrees of f
 interval as wide as that [5]_.
 
 An interval is that of a share with the root mean squared error: the standard error and the bias
-that the pseudo-values' mean shows [3]_. In a paired difference biases cancel. In simulations of this project's metrics it
-covers the truth more often than percentile, basic and BCa bootstrap intervals do, and it always
-holds its score, which bootstrap percentiles of an average over rare findings do not: resamples
-lose findings and score lower than the sample (``benchmarks/statistics.py``).
+that the pseudo-values' mean shows [3]_. In a paired difference biases cancel. In simulations
+(``benchmarks/statistics.py``) it covers the truth more often than percentile, basic and BCa
+bootstrap intervals do, and it always holds its score, which bootstrap percentiles of an average
+over rare findings do not: resamples lose findings and score lower than the sample.
 
 Counts of different texts or n-grams have no interval: leaving out a patient can only lower them.
 
