@@ -9,7 +9,7 @@ test sets take a minute.
     pool = draw_pool(OPEN_I, patients=20_000, quality={"reader": 0.5, "collapsed": 0.0})
     true = pool.true_scores("reader")
     rows = pool.draw(600, np.random.default_rng(1))       # one test set: positions in the pool
-    part = pool.statistics("reader", rows)                # what `patient_sums` takes
+    part = pool.statistics("reader", rows)                # as `study_statistics` counts them
     pool.references[rows], pool.texts["reader"][rows], pool.patients[rows]   # or the texts
 """
 
@@ -118,11 +118,25 @@ class Pool:
         """
         return {name: values[rows] for name, values in self.counted[system].items()}
 
-    def true_scores(self, system: str) -> dict[str, float]:
+    def true_scores(self, system: str, findings: Sequence[str] | None = None) -> dict[str, float]:
         """Return every score of the whole pool."""
-        sums = {k: v.sum(0, keepdims=True, dtype=float) for k, v in self.counted[system].items()}
-        found = scores_from_sums(sums)
+        found = self.scores(system, np.ones((1, len(self.patients))), findings)
         return {name: float(values[0]) for name, values in found.items()}
+
+    def scores(
+        self, system: str, weights: Array, findings: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Return every score of samples that have each study so many times: (samples,) each.
+
+        `weights` has the shape (samples, studies).
+        """
+        sums = {
+            name: (weights @ values.reshape(len(values), -1).astype(np.float64)).reshape(
+                len(weights), *values.shape[1:]
+            )
+            for name, values in self.counted[system].items()
+        }
+        return scores_from_sums(sums, findings)
 
     def draw(self, studies: int, rng: np.random.Generator) -> Array:
         """Return the rows of a test set of about that many studies: whole patients, independent."""

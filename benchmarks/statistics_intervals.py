@@ -16,7 +16,7 @@ from population import MIMIC_LIKE, ONE_STUDY, OPEN_I, SEVERAL_STUDIES, Pool, Pre
 
 from xray_captioning.evaluation.jackknife import Jackknife, jackknife_sums
 from xray_captioning.metrics.clinical import counted_findings
-from xray_captioning.metrics.statistics import patient_sums, scores_from_sums
+from xray_captioning.metrics.statistics import patient_sums
 
 METRICS = (
     *("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2"),
@@ -68,7 +68,7 @@ def _coverage(intervals: list[tuple[float, float, float]]) -> tuple[float | str,
 def simulate(pool: Pool, sets: dict[int, int]) -> dict[str, Found]:
     """Return the intervals of each system, and of the difference of the first two."""
     findings = counted_findings(list(pool.references))
-    truth = {name: _true_scores(pool, name, findings) for name in SYSTEMS}
+    truth = {name: pool.true_scores(name, findings) for name in SYSTEMS}
     first, second = list(SYSTEMS)[:2]
     difference = f"{first} minus {second}"
     found: dict[str, Found] = {name: [] for name in (*SYSTEMS, difference)}
@@ -84,12 +84,6 @@ def simulate(pool: Pool, sets: dict[int, int]) -> dict[str, Found]:
                 true_gap = truth[first][metric] - truth[second][metric]
                 found[difference].append((number, metric, true_gap, gap.low, gap.high))
     return found
-
-
-def _true_scores(pool: Pool, system: str, findings: tuple[str, ...]) -> dict[str, float]:
-    counted = pool.counted[system]
-    sums = {name: v.sum(0, keepdims=True, dtype=np.float64) for name, v in counted.items()}
-    return {name: float(v[0]) for name, v in scores_from_sums(sums, findings).items()}
 
 
 def _score(pool: Pool, rows: Any, findings: tuple[str, ...]) -> Jackknife:

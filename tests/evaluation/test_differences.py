@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xray_captioning.evaluation.bootstrap import Bootstrap
 from xray_captioning.evaluation.differences import (
     COMPARED,
     beats_every_baseline,
@@ -13,6 +12,7 @@ from xray_captioning.evaluation.differences import (
     holm,
     paired_tests,
 )
+from xray_captioning.evaluation.jackknife import Jackknife
 from xray_captioning.evaluation.systems import System
 
 probabilities = st.lists(st.floats(0, 1), max_size=12)
@@ -39,14 +39,15 @@ def test_holm_of_a_published_example_and_of_nothing():
     assert holm([]) == []
 
 
-def bootstrap_of(means: dict[str, float], deviation: float = 0.05) -> Bootstrap:
-    rng = np.random.default_rng(0)
+def jackknife_of(means: dict[str, float], error: float = 0.05) -> Jackknife:
+    rng, patients = np.random.default_rng(0), 100
     scores = {name: dict.fromkeys(COMPARED, mean) for name, mean in means.items()}
-    replicates = {
-        name: {m: mean + deviation * rng.standard_normal(1000) for m in COMPARED}
+    spread = error * np.sqrt(patients)
+    pseudo = {
+        name: {m: mean + spread * rng.standard_normal(patients) for m in COMPARED}
         for name, mean in means.items()
     }
-    return Bootstrap(scores, replicates)
+    return Jackknife(scores, pseudo, {name: dict.fromkeys(COMPARED, patients) for name in means})
 
 
 def systems_of(*names: str) -> list[System]:
@@ -59,14 +60,14 @@ def test_the_fixed_rival_is_chosen_by_the_training_texts():
     assert fixed_rival(systems, "BLEU-1") == "constant-BLEU-1"
     assert fixed_rival(systems, "clinical_f1") == "constant"
     assert fixed_rival(systems[:1], "clinical_f1") is None
-    found = bootstrap_of({"a": 0.5, "constant": 0.1, "constant-BLEU-1": 0.9})
+    found = jackknife_of({"a": 0.5, "constant": 0.1, "constant-BLEU-1": 0.9})
     rivals = {row["rival"] for row in paired_tests(systems, found)}
     assert rivals == {"constant"}  # although the other is the strongest on these studies
 
 
 def test_each_metric_is_a_family():
     systems = systems_of("a", "b", "c", "constant")
-    found = bootstrap_of({"a": 0.5, "b": 0.45, "c": 0.3, "constant": 0.25})
+    found = jackknife_of({"a": 0.5, "b": 0.45, "c": 0.3, "constant": 0.25})
     rows = paired_tests(systems, found)
     for metric in COMPARED:
         family = [row for row in rows if row["metric"] == metric]
@@ -79,7 +80,7 @@ def test_beats_every_baseline_is_said_only_where_every_test_says_so():
     """An intersection-union test: all rivals at .05; the oracle, shown the answer, is none."""
     names = ("good", "near", "constant", "random", "label-oracle")
     means = {"good": 0.6, "near": 0.35, "constant": 0.3, "random": 0.1, "label-oracle": 1.0}
-    found = bootstrap_of(means)
+    found = jackknife_of(means)
     rows = beats_every_baseline(systems_of(*names), found)
     assert {row["system"] for row in rows} == {"good"}
     assert [row["metric"] for row in rows] == list(COMPARED)
