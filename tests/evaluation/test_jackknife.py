@@ -173,6 +173,16 @@ def test_nothing_is_said_of_the_spread_of_what_does_not_vary() -> None:
         assert all(map(math.isnan, found.intervals("perfect")[name]))
 
 
+def test_a_perfect_system_is_better_than_one_that_names_nothing() -> None:
+    for patients, clear in ((3, False), (12, True)):
+        references = ["left effusion .", "edema .", "the lungs are clear ."] * (patients // 3)
+        found = jackknife(references, {"a": references, "b": [""] * patients})
+        gap = found.compare("a", "b", "clinical_f1")
+        assert gap.difference == 1
+        assert gap.p == 2.0 ** (1 - patients)
+        assert gap.clear == clear
+
+
 def test_below_five_patients_there_is_no_interval() -> None:
     normal = ["the lungs are clear ."] * 40
 
@@ -297,7 +307,7 @@ def test_one_study_and_empty_texts() -> None:
     found = jackknife(["a b c d"], {"a": ["a b c d"], "b": ["a"]})
     assert found.scores["a"]["ROUGE-L"] == 1
     assert all(math.isnan(low) for low, _ in found.intervals("a").values())
-    assert math.isnan(found.compare("a", "b", "ROUGE-L").p)
+    assert found.compare("a", "b", "ROUGE-L").p == 1
     assert jackknife(["", "effusion ."], {"a": ["", ""]}).scores["a"]["BLEU-1"] < 1e-6
 
 

@@ -120,7 +120,7 @@ def test_tables_stand_beside_it(folder):
         ("fixed", "constant", "clinical_f1"),
         (HOSTILE_NAME, "fixed", "clinical_f1"),
     ]
-    assert [float(row["low"]) for row in tests] == [row["low"] for row in stored["differences"]]
+    assert [float(row["p"]) for row in tests] == [row["p"] for row in stored["differences"]]
     with open(folder / "page-untruncated.csv", newline="", encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == len(rows)
     with open(folder / "page-contradictions.csv", newline="", encoding="utf-8") as file:

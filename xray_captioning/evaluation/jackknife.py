@@ -82,14 +82,14 @@ class Comparison(NamedTuple):
     score: float
     rival_score: float
     difference: float  # score minus the rival's
-    low: float  # 95 % interval of the difference
+    low: float  # 95 % interval of the difference; nan where it does not vary
     high: float
     p: float  # two-sided
 
     @property
     def clear(self) -> bool:
-        """Whether the 95 % interval of the difference lies above 0."""
-        return self.low > 0
+        """Whether the score is higher, at a level of .05."""
+        return self.difference > 0 and self.p <= 0.05
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Jackknife:
             return Comparison(rival, metric, score, other, score - other, 0.0, 0.0, 1.0)
         error, freedom = self._error(pseudo, metric, system, rival)
         low, high = _t_interval(score - other, error, _quantile(freedom))
-        p = _two_sided(score - other, error, freedom)
+        p = _two_sided(score - other, error, freedom, len(pseudo))
         return Comparison(rival, metric, score, other, score - other, low, high, p)
 
     def _error(self, pseudo: Array, metric: str, *systems: str) -> tuple[float, float]:
@@ -282,10 +282,15 @@ def _quantile(freedom: float) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def _two_sided(difference: float, error: float, freedom: float) -> float:
+def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
+    """Return p, no less than a sign test says where all patients agree.
+
+    That is also what is known where nothing varies: of a perfect system and one that names nothing.
+    """
     from scipy.special import stdtr
 
-    return 2 * float(stdtr(freedom, -abs(difference) / error))
+    least = 2.0 ** (1 - patients) if np.isfinite(difference) else float("nan")
+    return max(least, 2 * float(stdtr(freedom, -abs(difference) / error))) if error > 0 else least
 
 
 def _t_interval(score: float, error: float, quantile: float) -> Interval:
