@@ -197,7 +197,7 @@ def test_below_five_patients_there_is_no_interval() -> None:
         assert name in shown(5)
         assert name not in shown(4)
         assert name not in shown(4, twice=True)  # eight studies, but of four patients
-    # Averages that count an absent finding as 0 need five patients with each of their findings.
+    # Averages that count an absent finding as 0 need ten patients with each of their findings.
     assert not {"macro_f1_14", "macro_f1_5", "macro_f1_all"} & shown(5)
     assert {"BLEU-1", "ROUGE-L", "CIDEr", "example_f1", "false_positives"} <= shown(4)
 

@@ -59,6 +59,9 @@ from xray_captioning.metrics.statistics import (
 LEAST_PATIENTS = 5
 """Patients that a score has to stand on before it has an interval."""
 
+LEAST_RAREST = 10
+"""The same of averages that count an absent finding as 0: patients with the rarest finding."""
+
 HIGHEST = {"CIDEr": 10.0, "chrF": 100.0} | dict.fromkeys(
     ("false_positives", "false_positives_present"), len(FINDINGS) - 1.0
 )
@@ -107,7 +110,8 @@ class Jackknife:
     def intervals(self, system: str) -> dict[str, Interval]:
         """Return the 95 % interval of each metric, both ends nan where there is none.
 
-        There is none where a score stands on fewer than five patients (`LEAST_PATIENTS`; see
+        There is none where a score stands on fewer than five patients (`LEAST_PATIENTS`; ten for
+        macro F1 over CheXpert's or all names, `LEAST_RAREST`; see
         :func:`xray_captioning.metrics.statistics.support`), and where no patient's absence changes
         it: nothing is known then of how it varies.
         """
@@ -117,7 +121,8 @@ class Jackknife:
         }
 
     def _interval(self, system: str, metric: str, score: float) -> Interval:
-        if self.support[system][metric] < LEAST_PATIENTS:
+        least = LEAST_RAREST if metric.startswith("macro_f1") else LEAST_PATIENTS
+        if self.support[system][metric] < least:
             return NO_INTERVAL
         pseudo = self.pseudo[system][metric]
         error, freedom = self._error(pseudo, metric, system)
