@@ -111,6 +111,10 @@ def test_tables_stand_beside_it(folder):
     assert float(rows[0]["BLEU-1"]) == stored["rows"][0]["BLEU-1"]
     low, high = (float(rows[0][f"BLEU-1_{edge}"]) for edge in ("low", "high"))
     assert [low, high] == stored["intervals"][HOSTILE_NAME]["BLEU-1"]
+    # What the training reports have is counted; four cases of each are too few for an interval.
+    assert stored["findings"] == {"Cardiomegaly": 4, "Pleural Effusion": 4}
+    assert stored["intervals"][HOSTILE_NAME]["clinical_f1"] is None
+    assert {"clinical_f1", "micro_f1", "false_positives"} <= set(stored["rows"][0])
     assert [alarm["system"] for alarm in stored["alarms"]] == ["fixed"]
     assert len(stored["rows_untruncated"]) == len(stored["rows"])
     with open(folder / "page-differences.csv", newline="", encoding="utf-8") as file:
