@@ -81,8 +81,9 @@ notebook.table(rows, ["chosen by", "BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "text
 #
 # One report, and what a careless system could make of it. BLEU punishes the paraphrase, which is right, more
 # than the wrong side, the lost "no" or the denied effusion, which are dangerous. Each of the other columns
-# sees some of that: `clinical_f1` averages over the findings that some reference has, so here it sees the
-# effusion only; `sides` sees the side; `contradictions` counts what one text asserts and the other denies.
+# sees some of that: `clinical_f1` averages over findings that are named, so a lost "no" halves it, and a
+# denied effusion leaves nothing; `sides` sees the side; `contradictions` counts what one text asserts and the
+# other denies.
 
 # %%
 reference = "small left pleural effusion . no pneumothorax . the heart is normal in size ."

@@ -41,7 +41,8 @@ def test_the_table_holds_the_model_and_the_baselines(out):
     rows = json.loads((out / "metrics.json").read_text())["rows"]
     found = [(row["system"], row["search"]) for row in rows]
     assert found[:2] == [("global_attention", "greedy"), ("global_attention", "beam-3")]
-    assert [name for name, _ in found[2:]] == ["constant", "random", "retrieval"]
+    baselines = ["constant", "constant-clinical_f1", "random", "retrieval"]
+    assert [name for name, _ in found[2:]] == baselines
 
 
 def test_the_model_card_says_what_it_is_and_carries_the_table(out):

@@ -177,12 +177,16 @@ def test_python_of_a_page_runs(
 
 def test_examples_in_docstrings_give_what_they_show() -> None:
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(verbose=False)
+    written = found = 0
     for path in PACKAGE.rglob("*.py"):
-        if ">>>" in path.read_text("utf-8"):
+        if number := len(re.findall(r"^ *>>> ", path.read_text("utf-8"), re.M)):
             name = path.relative_to(PACKAGE.parent).with_suffix("")
             module = importlib.import_module(".".join(name.parts).removesuffix(".__init__"))
-            for example in finder.find(module):
+            examples = finder.find(module)
+            written, found = written + number, found + sum(len(e.examples) for e in examples)
+            for example in examples:
                 runner.run(example)
+    assert found == written  # none stands where doctest does not look
     failed, tried = runner.summarize(verbose=False)
     assert tried > 10
     assert not failed

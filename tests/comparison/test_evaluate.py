@@ -8,7 +8,8 @@ import warnings
 import pytest
 
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.comparison.evaluate import evaluate
+from xray_captioning.comparison.evaluate import evaluate, read_systems
+from xray_captioning.comparison.texts import runs_of
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError, DataError
@@ -74,7 +75,20 @@ def test_a_system_that_does_not_look_is_warned_of(results, studies, split, tmp_p
     texts = {"parrot": dict.fromkeys(studies["study_id"], "normal chest .")}
     with pytest.warns(CollapseWarning, match="parrot looks collapsed"):
         rows = evaluate(studies, texts, tmp_path, split=split, quick=True)
-    assert [row["system"] for row in rows] == ["parrot", "constant", "random"]
+    assert [row["system"] for row in rows] == [
+        "parrot",
+        "constant",
+        "constant-clinical_f1",
+        "random",
+    ]
+    quick = json.loads((tmp_path / "metrics.json").read_text())
+    # The small table has the same rivals and the same tests as the large one.
+    assert quick["shuffle_tests"]["parrot"] == stored["shuffle_tests"]["parrot"]
+    rivals = [
+        [c["rival"] for alarm in found["alarms"] for c in alarm["comparisons"]][:1]
+        for found in (quick, stored)
+    ]
+    assert rivals == [["constant-clinical_f1"]] * 2
     assert list(rows[0]) == list(SHOWN)
 
 
@@ -84,6 +98,39 @@ def test_captions_are_written_a_row_a_study(results, split):
     assert sorted(row["study_id"] for row in rows) == sorted(split.test)
     assert set(rows[0]) >= {"reference", "parrot", "tiny greedy", "tiny beam-3", "constant"}
     assert (results[0] / "panel.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bundles_of_several_seeds_are_one_system(studies, tiny_run, tiny_cache, tmp_path):
+    captioner = Captioner.load(tiny_run)
+    systems = {"mine": [captioner, tiny_run, str(tiny_run)], "other": tiny_run}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)
+        rows = evaluate(studies, systems, tmp_path, beams=[1], cache=tiny_cache, quick=True)
+    assert [row["system"] for row in rows][:2] == ["mine", "other"]
+    assert rows[0] | {"system": ""} == pytest.approx(rows[1] | {"system": ""})
+    assert [row["system"] for row in rows][-2:] == ["retrieval mine", "retrieval other"]
+    with open(tmp_path / "captions.csv", newline="") as file:
+        header = next(csv.reader(file))
+    assert header[2:6] == [*(f"mine greedy run {n}" for n in (1, 2, 3)), "other greedy"]
+
+
+def test_a_list_of_folders_is_runs_and_a_list_of_texts_is_not(tmp_path):
+    texts = ["no folder of this name", "x" * 5000, ""]
+    assert runs_of("a", texts) == [texts]
+    assert runs_of("a", [str(tmp_path), tmp_path]) == [str(tmp_path), tmp_path]
+    assert runs_of("a", [texts, texts]) == [texts, texts]
+    assert runs_of("a", {"1": "text"}) == [{"1": "text"}]
+    with pytest.raises(DataError, match="gone' is no folder, but other runs in its list are"):
+        runs_of("a", [str(tmp_path), "gone"])
+    with pytest.raises(DataError, match="mixes texts and bundles"):
+        runs_of("a", [tmp_path, texts])
+
+
+def test_a_name_before_folders_makes_them_one_system(tiny_run, tmp_path):
+    given = read_systems([f"mine={tiny_run},{tiny_run}", tiny_run], [])
+    assert given == {"mine": [tiny_run, tiny_run], tiny_run.name: tiny_run}
+    odd = shutil.copytree(tiny_run, tmp_path / "a=b")
+    assert read_systems([odd], []) == {"a=b": odd}
 
 
 def test_other_systems_are_measured_without_images(studies, split, tmp_path):

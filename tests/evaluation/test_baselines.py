@@ -6,14 +6,14 @@ import pytest
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import (
     BASELINES,
+    DRAWS,
     PHRASES,
-    baseline_captions,
+    baseline_systems,
     constant_caption,
     most_frequent_caption,
     oracle_captions,
     random_captions,
     retrieval_captions,
-    shuffled_captions,
 )
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.clinical import label_matrix
@@ -53,32 +53,35 @@ def test_the_most_frequent_text():
     assert most_frequent_caption(["b .", "a ."]) == "a ."
 
 
+def _baselines(pooled, quick=False):
+    systems = baseline_systems(TEXTS, TEXTS, TEXTS[2:], pooled, quick, seed=1)
+    assert all(system.kind == "baseline" for system in systems)
+    return {system.name: system.runs for system in systems}
+
+
 def test_every_baseline_writes_of_every_study():
     features = np.eye(5)
-    found = baseline_captions(TEXTS, TEXTS, TEXTS[2:], (features, features[2:]), seed=1)
+    found = _baselines({"a": [(features, features[2:])]})
     assert set(found) <= set(BASELINES)
-    assert {len(texts) for texts in found.values()} == {3}
-    assert found["retrieval"] == TEXTS[2:]
-    assert found["random"] == random_captions(TEXTS, 3, seed=1)
-    assert set(found["constant"]) == {constant_caption(TEXTS)}
-    quick = baseline_captions(TEXTS, TEXTS, TEXTS[2:], quick=True, seed=1)
-    assert quick == {name: found[name] for name in ("constant", "random")}
+    assert {len(texts) for runs in found.values() for texts in runs} == {3}
+    assert found["retrieval"] == [TEXTS[2:]]
+    assert found["random"] == [random_captions(TEXTS, 3, (1, draw)) for draw in range(DRAWS)]
+    assert set(found["constant"][0]) == {constant_caption(TEXTS)}
+    quick = _baselines({}, quick=True)
+    assert quick == {name: found[name] for name in ("constant", "constant-clinical_f1", "random")}
     # Where no text scores, the first training text is the constant.
-    assert baseline_captions(["", ""], ["x", "y"], ["c"])["constant"] == [""]
+    empty = baseline_systems(["", ""], ["x", "y"], ["c"], {})
+    assert (empty[0].name, empty[0].texts) == ("constant", [""])
 
 
-def test_no_study_keeps_its_own_caption():
-    for count, seed in ((2, 0), (3, 1), (40, 5)):
-        texts = [str(i) for i in range(count)]
-        shuffled = shuffled_captions(texts, seed)
-        assert sorted(shuffled) == sorted(texts)
-        assert all(one != other for one, other in zip(texts, shuffled))
-        assert shuffled == shuffled_captions(texts, seed)
-
-
-def test_one_caption_cannot_be_given_to_others():
-    with pytest.raises(DataError, match="at least two"):
-        shuffled_captions(["a"])
+def test_each_model_has_a_retrieval_of_its_own():
+    """A row of one model's features says nothing of another's."""
+    features = np.eye(5)
+    pooled = {"a": [(features, features[2:])], "b": [(features, features[:3])] * 2}
+    found = _baselines(pooled, quick=True)
+    assert "retrieval" not in found
+    assert found["retrieval a"] == [TEXTS[2:]]
+    assert found["retrieval b"] == [TEXTS[:3]] * 2
 
 
 def test_the_oracle_knows_every_finding_and_nothing_else():

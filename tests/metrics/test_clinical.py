@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import CHEXPERT, FINDINGS
 from xray_captioning.metrics.clinical import (
     CHEXPERT_5,
@@ -15,10 +15,12 @@ from xray_captioning.metrics.clinical import (
     clinical_scores,
     confusion,
     contradictions,
+    counted_findings,
     example_f1,
     finding_table,
     label_matrix,
     scores_from_counts,
+    supported_findings,
 )
 from xray_captioning.metrics.sides import side_agreement, side_counts
 
@@ -71,17 +73,74 @@ def test_a_constant_normal_report_earns_nothing_but_no_finding():
 def test_uncertain_counts_as_present_unless_left_out():
     scores = clinical_scores(["possible effusion", "edema"], ["small effusion", "edema"])
     assert scores["clinical_f1"] == 1
-    assert scores["clinical_f1_present"] == 1  # the effusion is no reference finding then
+    assert scores["clinical_f1_present"] == 0.5  # the effusion is no reference finding then
     assert scores["micro_f1_present"] == pytest.approx(2 / 3)
 
 
-def test_clinical_f1_averages_over_what_references_have():
+def test_clinical_f1_averages_over_what_either_text_asserts():
     scores = clinical_scores(["effusion", "edema"], ["effusion", "fracture"])
-    assert scores["clinical_f1"] == 0.5
+    assert scores["clinical_f1"] == pytest.approx(1 / 3)
+    assert scores["false_positives"] == 0.5
+
+
+def test_invented_findings_are_no_perfect_captions():
+    references = ["left pleural effusion ."] * 3 + ["the lungs are clear ."] * 97
+    invented = [f"{text} pneumothorax . rib fracture . edema ." for text in references]
+    scores = clinical_scores(references, invented)
+    assert scores["clinical_f1"] == 0.25
+    assert scores["micro_f1"] == pytest.approx(6 / 306)
+    assert scores["false_positives"] == 3
+    # Also where only one finding counts, the others are seen beside it.
+    few = clinical_scores(references, invented, ["Pleural Effusion"])
+    assert few["clinical_f1"] == 1
+    assert (few["micro_f1"], few["false_positives"]) == (scores["micro_f1"], 3)
+
+
+def test_findings_that_count_are_those_of_the_training_reports():
+    training = ["effusion ."] * 2 + ["edema ."] + ["possible fracture ."] * 3 + [NORMAL] * 94
+    assert counted_findings(training) == ("Pleural Effusion", "Fracture")
+    every = tuple(name for name in FINDINGS if name != "No Finding")
+    assert counted_findings([NORMAL] * 3) == counted_findings([]) == every
+    assert supported_findings(SICK, ("Edema", "Fracture")) == {"Edema": 1, "Fracture": 0}
+
+
+@pytest.mark.parametrize(
+    ("findings", "message"), [(["edema"], "'edema' is no finding"), ([], "no finding to average")]
+)
+def test_a_set_of_findings_is_checked(findings, message):
+    with pytest.raises(ConfigError, match=message):
+        clinical_scores(SICK, SICK, findings)
+
+
+@pytest.mark.parametrize("system", ["reads", "frequent only", "constant"])
+def test_clinical_f1_does_not_depend_on_the_number_of_studies(system):
+    """Its expectation at 50 and at 590 studies differs by less than its standard error at 50."""
+    prevalence = np.array([0.17, 0.09, 0.085, 0.07, 0.065, 0.03, 0.03, 0.027, 0.027, 0.02])
+    names = [name for name in FINDINGS if name != "No Finding"]
+    counted, rare = names[: len(prevalence)], names[len(prevalence) :]
+    every = [*prevalence, *[0.006] * len(rare)]
+    columns, rng = [column(name) for name in [*counted, *rare]], np.random.default_rng(0)
+
+    def mean_and_deviation(studies, findings):
+        scores = []
+        for _ in range(100):
+            there = rng.random((studies, len(every))) < every
+            said = np.where(rng.random(there.shape) < 0.5, there, rng.random(there.shape) < every)
+            said &= (np.array(every) > 0.05) | (system == "reads")
+            said |= (np.arange(len(every)) == 0) if system == "constant" else False
+            counts = np.zeros((18, 3))
+            counts[columns] = np.stack([there & said, ~there & said, there & ~said], -1).sum(0)
+            scores.append(scores_from_counts(counts, findings)["clinical_f1"])
+        return np.mean(scores), np.std(scores)
+
+    small, error = mean_and_deviation(50, counted)
+    large, _ = mean_and_deviation(590, counted)
+    assert abs(small - large) < error
 
 
 def test_references_without_any_finding_have_no_clinical_f1():
     assert math.isnan(clinical_scores([NORMAL], [NORMAL])["clinical_f1"])
+    assert clinical_scores([NORMAL], ["edema"])["clinical_f1"] == 0
 
 
 def test_empty_texts_assert_nothing():
@@ -109,7 +168,7 @@ def test_scores_equal_those_of_scikit_learn(rows, random):
                 assert scores[f"{kind}_f1_{group}{suffix}"] == pytest.approx(expected)
         expected = f1_score(true, guess, average="samples", zero_division=1)
         assert scores["example_f1" + suffix] == pytest.approx(expected)
-        proper = [c for c in range(1, 18) if true[:, c].any()]
+        proper = [c for c in range(1, 18) if (true | guess)[:, c].any()]
         if proper:
             # A column at a time: one alone would be taken for a problem of two classes.
             each = [f1_score(true[:, c], guess[:, c], zero_division=0) for c in proper]
@@ -181,7 +240,8 @@ def test_contradictions():
 def test_one_text_said_of_every_study():
     expected = [clinical_scores(SICK, [text] * 4)["clinical_f1"] for text in SICK]
     assert clinical_f1_of_constants(SICK, SICK).tolist() == expected
-    assert math.isnan(clinical_f1_of_constants([NORMAL], SICK)[0])
+    assert math.isnan(clinical_f1_of_constants([NORMAL], [NORMAL])[0])
+    assert clinical_f1_of_constants([NORMAL], SICK)[0] == 0
 
 
 REFUSED = [

@@ -146,7 +146,7 @@ def test_a_trained_captioner_is_measured_on_its_test_studies(
     config = tiny_config.replace({"training.epochs": 1})
     captioner = train(phantoms, config, out, tiny_encoder_run, cache=tiny_cache)
     systems = [row["system"] for row in captioner.about["rows"]]
-    assert systems == ["run", "run", "constant", "random", "retrieval"]
+    assert systems == ["run", "run", "constant", "constant-clinical_f1", "random", "retrieval"]
     assert "| constant |" in (out / "README.md").read_text()
 
 

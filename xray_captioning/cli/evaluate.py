@@ -22,7 +22,13 @@ WHY = (
 @click.command()
 @options.data
 @click.option("--out", required=True, type=options.folder, help="Folder for the results.")
-@click.option("--bundle", "bundles", multiple=True, metavar="BUNDLE", help="May be repeated.")
+@click.option(
+    "--bundle",
+    "bundles",
+    multiple=True,
+    metavar="BUNDLE|NAME=BUNDLE,BUNDLE…",
+    help="May be repeated. Several after a name are one system, trained with several seeds.",
+)
 @click.option(
     "--captions",
     "files",
@@ -76,11 +82,13 @@ def evaluate(
     Without --bundle and --captions the shipped bundle is evaluated; with --protocol only the
     baselines are. References are the section that the first bundle writes; without a bundle, that
     of --set text.section, or the findings where there are no impressions. A warning names each
-    system that is not clearly better than a fixed report.
+    system whose captions go as well with other studies, or that is not clearly better than a fixed
+    report. p_shuffled is the p value of the permutation test behind it.
     """
     from xray_captioning.comparison.evaluate import evaluate as compare
     from xray_captioning.comparison.evaluate import read_systems
     from xray_captioning.config import parse_assignment
+    from xray_captioning.evaluation.differences import beaten
     from xray_captioning.evaluation.table import SHOWN, format_table
 
     protocol, report = given["protocol"], given["report"]
@@ -95,8 +103,10 @@ def evaluate(
         **given,
     )
     click.echo(format_table(rows, SHOWN))
+    found = json.loads((out / "metrics.json").read_text("utf-8"))
+    for better in found["beats_every_baseline"]:
+        click.echo(beaten(better))
     if protocol:
-        found = json.loads((out / "metrics.json").read_text("utf-8"))
         click.echo("\nthe same systems against references without truncation")
         click.echo(format_table(found["rows_untruncated"], SHOWN))
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")

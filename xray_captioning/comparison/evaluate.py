@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
-from xray_captioning.comparison.systems import CaptioningSystem, Task, examples, system_texts
+from xray_captioning.comparison.texts import (
+    CaptioningSystem,
+    Task,
+    examples,
+    is_texts,
+    runs_of,
+    system_texts,
+)
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import choose_split, open_studies
 from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.baselines import BASELINES
+from xray_captioning.evaluation.baselines import BASELINES, retrieval_name
 from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.collapse import CollapseWarning
 from xray_captioning.evaluation.r2gen import R2GEN
@@ -29,7 +36,7 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
     import pandas as pd
 
     from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.comparison.systems import Given
+    from xray_captioning.comparison.texts import Given
 
 
 def evaluate(
@@ -50,7 +57,8 @@ def evaluate(
     """Score captioners, other systems' texts and baselines on one part of the same studies.
 
     Writes ``metrics.json``, ``captions.csv`` and, where there is a captioner, ``panel.png``. Warns
-    of every system that is not clearly better than a fixed report.
+    of every system whose captions go as well with other studies, or that is not clearly better
+    than a fixed report.
 
     Parameters
     ----------
@@ -59,7 +67,9 @@ def evaluate(
         text and, where there is a captioner, without an image are left out.
     systems : mapping
         By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
-        of another system, by study id or in the order of the evaluated studies.
+        of another system, by study id or in the order of the evaluated studies. A list of these is
+        one system that was trained several times: its scores are means over the runs, and its
+        intervals are of other seeds, too. (A list of strings of which none is a folder is texts.)
     out : path
         The folder for results.
     split : Split or path, optional
@@ -79,9 +89,10 @@ def evaluate(
     cache : path, optional
         Where features are kept between runs; the usual folder when absent.
     seed : int
-        Of the random baseline, the shuffled systems and the resamples.
+        Of the random baseline and the shuffled systems.
     quick : bool
-        The small table: baselines constant, random and retrieval, and no shuffled systems.
+        The small table: baselines constant, constant-clinical_f1, random and retrieval, and no
+        rows for shuffled systems. The tests are the same.
     report : path, optional
         An HTML page of all that was found; Markdown and CSV tables are written beside it.
 
@@ -101,43 +112,56 @@ def evaluate(
     Examples
     --------
     >>> texts = {"900001": "no acute disease .", "900002": "small left effusion ."}
-    >>> rows = xc.evaluate(
-    ...     "phantom", {"mine": "runs/mine", "theirs": texts}, "results"
-    ... )  # doctest: +SKIP
+    >>> systems = {"mine": ["runs/seed-0", "runs/seed-1", "runs/seed-2"], "theirs": texts}
+    >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
     _check_settings(part, protocol, beams, report)
-    _check_names(systems)
-    texts: dict[str, Any] = {name: given for name, given in systems.items() if _is_texts(given)}
-    models = {
-        name: CaptioningSystem(name, given) for name, given in systems.items() if name not in texts
-    }
+    models, texts = _by_kind(systems)
     studies, _ = open_studies(studies)
-    config = _configuration(list(models.values()), changes or {}, protocol, studies)
+    every = [run for runs in models.values() for run in runs]
+    config = _configuration(every, changes or {}, protocol, studies)
     if protocol:
         _check_published(studies, split)
     usable = _usable(studies, config, bool(models))
-    trained_on = {name: model.trained_on for name, model in models.items()}
-    if protocol:
-        split = split_studies(usable)
+    split = split_studies(usable) if protocol else split
+    trained_on = {run.name: run.trained_on for run in every}
     split = choose_split(studies, usable, config, split, trained_on, part, cache)
-    for model in models.values():
-        model.check_text(config, protocol)
+    for run in every:
+        run.check_text(config, protocol)
     train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
     if test.empty:
         raise DataError(f"the {part} part of the split has no study with text; choose another")
     task = Task(train, test, config, protocol, cache, seed, quick)
-    found = system_texts(task, list(models.values()), texts, beams)
+    found = system_texts(task, models, texts, beams)
     about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
-    ids, patients = list(test["study_id"]), group_ids(test)
-    results = evaluate_systems(ids, found.systems, task.texts, about, patients, quick, seed)
+    given = list(test["study_id"]), found.systems, task.texts, about, group_ids(test)
+    results = evaluate_systems(*given, quick, seed)
     results.write(Path(out))
     if models:
         save(panel(examples(task, found)), Path(out) / "panel.png")
     if report is not None:
-        write_report(results, report, dict(zip(ids, test["images"])))
+        write_report(results, report, dict(zip(results.studies, test["images"])))
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
+
+
+def _by_kind(
+    systems: Mapping[str, Given],
+) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
+    """Return the runs of models and those of other systems, which are texts, by name."""
+    runs = {name: runs_of(name, given) for name, given in systems.items()}
+    texts = {name: given for name, given in runs.items() if is_texts(given[0])}
+    models = {name: _models(name, given) for name, given in runs.items() if name not in texts}
+    _check_names(systems, models)
+    return models, texts
+
+
+def _models(name: str, runs: Sequence[Any]) -> list[CaptioningSystem]:
+    """Return the runs of a system; messages name a run where there are several."""
+    if len(runs) == 1:
+        return [CaptioningSystem(name, runs[0])]
+    return [CaptioningSystem(f"{name} run {n}", run) for n, run in enumerate(runs, 1)]
 
 
 def measure(
@@ -167,30 +191,35 @@ def measure(
     return rows
 
 
-def read_systems(
-    bundles: Iterable[str | Path], files: Iterable[Path]
-) -> dict[str, str | Path | Texts]:
-    """Return bundles and files of captions as `evaluate` takes them, by folder, file or column."""
-    found: list[tuple[str, Any]] = []
-    for bundle in map(find_bundle, bundles):
-        read_bundle(bundle, "captioner")
-        found.append((bundle.resolve().name, bundle))
+def read_systems(bundles: Iterable[str | Path], files: Iterable[Path]) -> dict[str, Given]:
+    """Return bundles and files of captions as `evaluate` takes them, by name.
+
+    A bundle is named after its folder, ``NAME=FOLDER,FOLDER,...`` is one system of several runs,
+    and a file's systems have the names of the file or its columns.
+    """
+    found = [_read_bundles(str(bundle)) for bundle in bundles]
     for file in files:
         found += read_captions(file).items()
-    _check_names([name for name, _ in found])
+    _check_names([name for name, _ in found], [])
     return dict(found)
 
 
-def _check_names(names: Iterable[str]) -> None:
-    given = list(names)
+def _read_bundles(given: str) -> tuple[str, Any]:
+    name, equals, folders = given.partition("=")
+    named = bool(name and equals) and not Path(given).exists()
+    bundles = [find_bundle(folder) for folder in (folders.split(",") if named else [given])]
+    for bundle in bundles:
+        read_bundle(bundle, "captioner")
+    return (name, bundles) if named else (bundles[0].resolve().name, bundles[0])
+
+
+def _check_names(systems: Iterable[str], models: Collection[str]) -> None:
+    given = list(systems)
     every = [*given, *BASELINES, *(f"{name} {SHUFFLED}" for name in given)]
+    every += [retrieval_name(name) for name in models] if len(models) > 1 else []
     twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
-
-
-def _is_texts(given: Given) -> bool:
-    return isinstance(given, (Mapping, Sequence)) and not isinstance(given, str)
 
 
 def _check_settings(

@@ -1,21 +1,22 @@
 """Systems that look at no image, only at the nearest one, or at the answer: floor and ceiling.
 
 A model has to beat the fixed texts, the random ones and those of the nearest training study;
-:func:`oracle_captions` is what a perfect classifier with a template would write, and
-:func:`shuffled_captions` is what is left of a model that is shown other studies' images.
+:func:`oracle_captions` is what a perfect classifier with a template would write. What is left of a
+model that is shown other studies' images is in :mod:`xray_captioning.evaluation.shuffles`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.evaluation.systems import System
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
 from xray_captioning.metrics.bleu import bleu_of_constants
 from xray_captioning.metrics.cider import cider_of_constants
@@ -23,6 +24,7 @@ from xray_captioning.metrics.clinical import (
     IS_FINDING,
     asserted,
     clinical_f1_of_constants,
+    counted_findings,
     label_matrix,
 )
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
@@ -41,6 +43,9 @@ BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
 
 CANDIDATES, REFERENCES = 2_000, 4_000
 """Most texts that are tried as a fixed report, and most training texts they are scored against."""
+
+DRAWS = 10
+"""Draws of what is random; its scores are their mean."""
 
 OFTEN, SHORT = 3, 12
 """How often a training sentence has to occur before the template uses it, and its most words."""
@@ -68,15 +73,15 @@ PHRASES = {
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
 
 
-def baseline_captions(
+def baseline_systems(
     training: Sequence[str],
     targets: Sequence[str],
     reports: Sequence[str],
-    pooled: tuple[Array, Array] | None = None,
+    pooled: Mapping[str, Sequence[tuple[Array, Array]]],
     quick: bool = False,
     seed: int = 0,
-) -> dict[str, list[str]]:
-    """Return what every baseline writes of the evaluated studies, in the order of a table.
+) -> list[System]:
+    """Return every baseline with what it writes of the evaluated studies, in a table's order.
 
     Parameters
     ----------
@@ -87,37 +92,48 @@ def baseline_captions(
     reports : sequence of str
         Texts of the evaluated studies. The oracle sees their findings, the others only how many
         there are.
-    pooled : tuple of array, optional
-        Features of the training studies and of the evaluated ones; where they are absent there
-        is no retrieval.
+    pooled : mapping of str to sequence of tuple of array
+        By model, features of the training studies and of the evaluated ones, for each run. There
+        is a retrieval a model; it bears the model's name where there are several.
     quick : bool
-        Leave out the baselines that take long: fixed texts by other metrics than BLEU-4, the
-        most frequent text and the oracle.
+        Leave out the baselines that take long: fixed texts by other metrics than BLEU-4 and
+        clinical F1, the most frequent text and the oracle.
     seed : int
         Of the random baseline.
     """
-    fixed = {CONSTANTS[0]: constant_caption(training)} if quick else _fixed(training, targets)
-    found = {name: [text] * len(reports) for name, text in fixed.items()}
-    found[RANDOM] = random_captions(training, len(reports), seed)
-    if pooled is not None:
-        found[RETRIEVAL] = retrieval_captions(pooled[0], training, pooled[1])
+    metrics = (CONSTANT_METRICS[0], CONSTANT_METRICS[-1]) if quick else CONSTANT_METRICS
+    fixed = _fixed(training, targets, metrics)
     if not quick:
-        found[ORACLE] = oracle_captions(training, reports)
-    return found
+        fixed[MOST_FREQUENT] = most_frequent_caption(training)
+    count = len(reports)
+    runs = {name: [[text] * count] for name, text in fixed.items()}
+    runs[RANDOM] = [random_captions(training, count, (seed, draw)) for draw in range(DRAWS)]
+    for name, arrays in pooled.items():
+        shown = RETRIEVAL if len(pooled) == 1 else retrieval_name(name)
+        runs[shown] = [retrieval_captions(keys, training, asked) for keys, asked in arrays]
+    if not quick:
+        runs[ORACLE] = [oracle_captions(training, reports)]
+    return [System(name, None, own[0], "baseline", own[1:]) for name, own in runs.items()]
 
 
-def _fixed(training: Sequence[str], targets: Sequence[str]) -> dict[str, str]:
-    *words, findings = CONSTANT_METRICS
+def retrieval_name(model: str) -> str:
+    """Return the name of the retrieval that looks through one of several models."""
+    return f"{RETRIEVAL} {model}"
+
+
+def _fixed(
+    training: Sequence[str], targets: Sequence[str], metrics: Sequence[str]
+) -> dict[str, str]:
+    *words, findings = metrics
     # A protocol may replace rare words of its references: findings are read from whole texts.
     chosen = constant_captions(training, targets, words)
     chosen |= constant_captions(training, metrics=[findings])
     chosen.setdefault(CONSTANT_METRICS[0], training[0])
-    named = {
+    return {
         name: chosen[metric]
         for name, metric in zip(CONSTANTS, CONSTANT_METRICS)
         if metric in chosen
     }
-    return {**named, MOST_FREQUENT: most_frequent_caption(training)}
 
 
 def constant_captions(
@@ -175,10 +191,15 @@ def _scores(
     others = {
         "ROUGE-L": rouge_l_of_constants,
         "CIDEr": cider_of_constants,
-        "clinical_f1": clinical_f1_of_constants,
+        "clinical_f1": _clinical_f1_of_constants,
     }
     scores |= {m: others[m](references, candidates) for m in metrics if m in others}
     return {metric: np.nan_to_num(values) for metric, values in scores.items()}
+
+
+def _clinical_f1_of_constants(references: list[str], candidates: list[str]) -> Array:
+    labels = label_matrix(references)
+    return clinical_f1_of_constants(labels, candidates, counted_findings(labels))
 
 
 def constant_caption(texts: Sequence[str]) -> str:
@@ -192,7 +213,7 @@ def most_frequent_caption(texts: Sequence[str]) -> str:
     return min(counts, key=lambda text: (-counts[text], text))
 
 
-def random_captions(texts: Sequence[str], count: int, seed: int = 0) -> list[str]:
+def random_captions(texts: Sequence[str], count: int, seed: int | Sequence[int] = 0) -> list[str]:
     """Return training texts drawn at random with replacement."""
     rng = np.random.default_rng(seed)
     return [texts[i] for i in rng.integers(len(texts), size=count)]
@@ -211,26 +232,6 @@ def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) ->
 def _unit(vectors: Array) -> Array:
     unit: Array = vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)
     return unit
-
-
-def shuffled_captions(texts: Sequence[str], seed: int = 0) -> list[str]:
-    """Give a system's captions to other studies, so that no study keeps its own.
-
-    The caption of another study is what the model says of another study's images. So the scores
-    of the result are those of a model that does not look at the images.
-
-    Raises
-    ------
-    DataError
-        There are fewer than two texts.
-    """
-    if len(texts) < 2:
-        raise DataError("captions of one study cannot be given to others; give at least two")
-    order = np.random.default_rng(seed).permutation(len(texts))
-    shuffled = list(texts)
-    for taker, giver in zip(order, np.roll(order, 1)):  # one cycle through all studies
-        shuffled[taker] = texts[giver]
-    return shuffled
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from xray_captioning.metrics.clinical import (
 from xray_captioning.metrics.labeler import PRESENT, find_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.plots.images import data_uri
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EACH = 2
 """Cases of each kind."""
@@ -54,6 +57,16 @@ def choose_cases(
         groups.append([row for row in rows.tolist() if row not in seen])
         seen.update(groups[-1])
     return groups
+
+
+def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
+    """Return rows to show: of each of some equal shares of the studies the longest report.
+
+    Most of them name a finding.
+    """
+    lengths = [len(text.split()) for text in studies["reference"]]
+    shares = [range(i, len(studies), count) for i in range(min(count, len(studies)))]
+    return [max(rows, key=lambda row: lengths[row]) for rows in shares]
 
 
 def case_cards(

@@ -1,8 +1,9 @@
-"""Whether a system reads images at all, or says what is usually said.
+"""Whether a system looks at the images, and whether looking is of any use.
 
 A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy.
-What it says of *other* studies shows it: if a fixed report, or its own captions given to other
-studies, find as many findings as it does, it does not look.
+What its captions score with *other* studies shows it: if they go as well with those, it does not
+look (:mod:`xray_captioning.evaluation.shuffles`). A system that looks may still name fewer findings
+than one fixed report does; that is another question, and said apart.
 
 References
 ----------
@@ -16,36 +17,42 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison
+from xray_captioning.evaluation.jackknife import Comparison
+from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest
 from xray_captioning.metrics.clinical import IS_FINDING, asserted
 from xray_captioning.metrics.diversity import caption_entropy
 
-ALARM_METRICS = ("clinical_f1", "BLEU-4")
-"""The metric that decides, and the one that decides where no reference has a finding."""
+LEVEL = 0.05
+"""Level of every test, and of every statement that a table makes."""
+
+COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
+"""Kinds of alarms."""
+
+_NAMES = {"clinical_f1": "clinical F1", WORDS: "F1 of words"}
 
 
 class CollapseWarning(UserWarning):
-    """A system is not clearly better than a fixed report, or than its own captions shuffled."""
+    """A system's captions go as well with other studies, or it is no better than a fixed report."""
 
 
 class Spread(NamedTuple):
     """How varied a system's captions are; shares are in [0, 1], nan where of nothing."""
 
     copied: float  # captions that are a training text, word for word
-    distinct: int  # different captions
+    distinct: float  # different captions
     top_share: float  # of the most frequent caption
     entropy: float  # of the distribution of captions, in bits
     abnormal_recall: float  # abnormal studies whose caption names a finding that they have
 
 
 class Alarm(NamedTuple):
-    """Why a system is suspected of writing the same whatever it is shown."""
+    """Why a system's scores are not to be believed."""
 
     system: str  # name of its column in ``captions.csv``
+    kind: str  # COLLAPSED or NO_BETTER
     message: str  # one sentence
-    comparisons: list[Comparison]  # those that failed first
+    shuffle_test: ShuffleTest | None  # None where all studies are of one patient
+    comparisons: list[Comparison]  # with a fixed report; empty where there is none
 
 
 def caption_spread(
@@ -67,42 +74,46 @@ def caption_spread(
 
 
 def collapse_alarm(
-    system: str, spread: Spread, found: Bootstrap, constants: Sequence[str], shuffled: str | None
+    system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None
 ) -> Alarm | None:
-    """Say whether a system is clearly better than a fixed report and than itself shuffled.
+    """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
 
-    Two differences of clinical F1 decide: to the fixed report that scores highest in it, and to
-    the system's own captions given to other studies. The 95 % interval of each has to lie above
-    0. Where no reference has a finding, BLEU-4 decides in the same way. BLEU-4 raises no alarm
-    where there are findings: a system that reads images, but words its reports unlike the
-    references, may score less than a fixed report.
-
-    `system`, `constants` and `shuffled` are names in `found`, the last None for a single study.
+    It looks collapsed where the permutation test is not significant at .05. Otherwise it is called
+    no better than a fixed report where the 95 % interval of the paired difference to it does not
+    lie above 0. The two are not made one verdict: a system that reads images, but names few
+    findings, would be accused of something it does not do.
     """
-    metric = next((m for m in ALARM_METRICS if np.isfinite(found.scores[system][m])), "BLEU-4")
-    rivals = [max(constants, key=lambda name: found.scores[name][metric])] if constants else []
-    rivals += [shuffled] if shuffled else []
-    compared = [found.compare(system, rival, metric) for rival in rivals]
-    failed = [comparison for comparison in compared if not comparison.clear]
-    if not failed:
+    weak = constant is not None and not constant.clear
+    if test is not None and not test.p <= LEVEL:
+        kind, message = COLLAPSED, _collapsed(system, spread, test, constant if weak else None)
+    elif weak and constant is not None:
+        kind, message = NO_BETTER, _no_better(system, constant)
+    else:
         return None
-    others = [found.compare(system, constants[0], "BLEU-4")] if constants else []
-    passed = [comparison for comparison in compared if comparison.clear]
-    return Alarm(system, _sentence(system, spread, failed, shuffled), failed + passed + others)
+    return Alarm(system, kind, message, test, [constant] if constant else [])
 
 
-def _sentence(
-    system: str, spread: Spread, failed: Sequence[Comparison], shuffled: str | None
-) -> str:
-    name = {"clinical_f1": "clinical F1"}.get(failed[0].metric, failed[0].metric)
-    rivals = [
-        f"{c.rival_score:.3f} of "
-        + ("its own captions given to other studies" if c.rival == shuffled else "one fixed report")
-        + f" (difference {c.difference:+.3f}, 95 % {c.low:+.3f} to {c.high:+.3f})"
-        for c in failed
-    ]
+def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Comparison | None) -> str:
+    fixed = f" and the {_rival(constant)}" if constant and constant.metric == test.metric else ""
     return (
-        f"{system} looks collapsed: its {name} of {failed[0].score:.3f} is not clearly "
-        f"above the {' and the '.join(rivals)}; distinct captions: {spread.distinct}, the "
-        f"commonest: {spread.top_share:.0%}, word for word in training: {spread.copied:.0%}"
+        f"{system} looks collapsed: its {_NAMES[test.metric]} of {test.score:.3f} is not clearly "
+        f"above the {test.shuffled:.3f} of its own captions given to other studies (mean of "
+        f"{test.shuffles:,} shuffles, p {test.p:.3f}){fixed}; distinct captions: "
+        f"{spread.distinct:g}, the commonest: {spread.top_share:.0%}, word for word in training: "
+        f"{spread.copied:.0%}"
+    )
+
+
+def _no_better(system: str, constant: Comparison) -> str:
+    name = _NAMES.get(constant.metric, constant.metric)
+    return (
+        f"{system} is not clearly better than a fixed report: its {name} of "
+        f"{constant.score:.3f} is not clearly above the {_rival(constant)}"
+    )
+
+
+def _rival(constant: Comparison) -> str:
+    return (
+        f"{constant.rival_score:.3f} of one fixed report (difference "
+        f"{constant.difference:+.3f}, 95 % {constant.low:+.3f} to {constant.high:+.3f})"
     )

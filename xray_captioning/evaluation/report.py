@@ -11,8 +11,9 @@ import numpy as np
 
 from xray_captioning.evaluation import summary
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
+from xray_captioning.evaluation.differences import COMPARED, beaten
 from xray_captioning.evaluation.pages import render
-from xray_captioning.evaluation.results import COMPARED, Results
+from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.summary import COLUMNS, MORE, markdown_rows, summary_rows
 from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import format_csv, format_markdown
@@ -88,6 +89,7 @@ def _values(
         "title": _title(systems),
         "facts": _facts(results),
         "results": results,
+        "counted": results.about["findings"],
         "systems": systems,
         "drawn": drawn,
         "columns": COLUMNS,
@@ -96,6 +98,8 @@ def _values(
         "groups": summary.GROUPS,
         "differences": summary.shown_differences(results),
         "compared": COMPARED,
+        "beaten": [beaten(row) for row in results.beats_every_baseline],
+        "tests": results.shuffle_tests,
         "findings": _shown_findings([findings[system.column] for _, system in drawn]),
         **_variety(results, drawn),
         "contradictions": {
@@ -168,14 +172,18 @@ def _markdown(
     results: Results, systems: Sequence[System], findings: Mapping[str, Sequence[FindingScore]]
 ) -> str:
     parts = [f"# {_plain(_title(systems))}", _plain(_facts(results))]
-    parts += [f"**Collapse alarm**: {_plain(alarm.message)}." for alarm in results.alarms]
+    parts += [f"**Alarm ({alarm.kind})**: {_plain(alarm.message)}." for alarm in results.alarms]
     parts += ["## Summary", format_markdown(markdown_rows(results, COLUMNS))]
     parts += ["## More scores", format_markdown(markdown_rows(results, MORE))]
     if results.whole_rows:
         parts += ["## Without truncation", format_markdown(results.whole_rows)]
-    if tests := results.paired_tests():
-        head = "## Against the strongest fixed report and each other"
-        parts += [head, format_markdown(tests)]
+    if tests := results.paired_tests:
+        head = "## Against a fixed report and each other"
+        parts += [
+            head,
+            format_markdown(tests),
+            *(_plain(beaten(row)) for row in results.beats_every_baseline),
+        ]
     if scores := _finding_rows(findings, [s.column for s in systems]):
         parts += ["## Findings", format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
@@ -204,7 +212,7 @@ def _write_tables(
     ]
     tables: dict[str, tuple[list[dict[str, Any]], Sequence[str]]] = {
         "": (summary_rows(results), ()),
-        "-differences": (results.paired_tests(), ["system"]),
+        "-differences": (results.paired_tests, ["system"]),
         "-findings": (_finding_rows(findings, list(findings)), ["system", *FindingScore._fields]),
         "-contradictions": (lines, ["system", "study_id", *Contradiction._fields[1:]]),
     }

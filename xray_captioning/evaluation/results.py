@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from itertools import combinations
+from functools import cache, cached_property
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.evaluation.baselines import CONSTANTS, shuffled_captions
-from xray_captioning.evaluation.bootstrap import Bootstrap, Comparison, bootstrap
+from numpy.typing import NDArray
+
+from xray_captioning.evaluation.baselines import DRAWS
 from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
+from xray_captioning.evaluation.differences import (
+    Row,
+    beats_every_baseline,
+    comparison_values,
+    fixed_rival,
+    paired_tests,
+)
+from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_runs
+from xray_captioning.evaluation.runs import mean_row
+from xray_captioning.evaluation.shuffles import ShuffleTest, deals, shuffle_test
 from xray_captioning.evaluation.systems import ReportTexts, System, score_system
-from xray_captioning.evaluation.table import finite, format_csv
+from xray_captioning.evaluation.table import SHOWN, finite, format_csv
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
+from xray_captioning.metrics.clinical import counted_findings, supported_findings
 from xray_captioning.metrics.diversity import distinct_ngrams
-
-Row = dict[str, Any]
-
-COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
-"""Metrics of the paired tests."""
 
 
 @dataclass(frozen=True)
@@ -34,55 +41,45 @@ class Results:
     reports: list[str]  # those whose findings count
     systems: list[System]  # systems first, then baselines, then shuffled systems
     rows: list[Row]  # one a system
-    found: Bootstrap  # by column name; in a quick comparison without some baselines
+    found: Jackknife  # of systems and baselines, by column name
+    shuffle_tests: dict[str, ShuffleTest]  # of systems, by column name
     alarms: list[Alarm]
-    about: dict[str, Any]  # part, digest of the split and protocol
+    about: dict[str, Any]  # part, digest of the split, protocol, findings of `clinical_f1`
     # Against references that are not truncated, where a protocol truncates.
     whole_rows: list[Row] = field(default_factory=list)
 
     def write(self, out: Path) -> None:
         """Write ``metrics.json`` and ``captions.csv`` into a folder.
 
-        ``metrics.json`` holds what `about` says, ``rows``, ``alarms``, ``differences`` (see
-        :meth:`paired_tests`) and ``intervals`` (95 %, by column of ``captions.csv`` and metric)
-        and, under a protocol that truncates the references, ``rows_untruncated``.
+        ``metrics.json`` holds what `about` says, ``rows``, ``alarms``, ``shuffle_tests``,
+        ``differences`` (:attr:`paired_tests`), ``beats_every_baseline`` and ``intervals`` (95 %,
+        by column of ``captions.csv`` and metric) and, under a protocol that truncates the
+        references, ``rows_untruncated``. ``captions.csv`` has a column a run of a system, and one
+        draw of what is random.
         """
-        columns = {system.column: system.texts for system in self.systems}
+        columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         names = ["study_id", "reference", *columns]
         lines = zip(self.studies, self.references, *columns.values(), strict=True)
         rows = [dict(zip(names, line, strict=True)) for line in lines]
         atomic_write(out / "captions.csv", format_csv(rows, names))
         values = {**self.about, "rows": self.rows}
         values |= {"rows_untruncated": self.whole_rows} if self.whole_rows else {}
-        values["alarms"] = [
-            {**alarm._asdict(), "comparisons": [_comparison_values(c) for c in alarm.comparisons]}
-            for alarm in self.alarms
-        ]
-        values["differences"] = self.paired_tests()
+        values["alarms"] = [_alarm_values(alarm) for alarm in self.alarms]
+        values["shuffle_tests"] = {n: test._asdict() for n, test in self.shuffle_tests.items()}
+        values["differences"] = self.paired_tests
+        values["beats_every_baseline"] = self.beats_every_baseline
         values["intervals"] = {name: self.intervals(name) for name in self.found.scores}
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
 
+    @cached_property
     def paired_tests(self) -> list[Row]:
-        """Compare each system with the strongest constant and with every other system.
+        """See :func:`xray_captioning.evaluation.differences.paired_tests`."""
+        return paired_tests(self.systems, self.found)
 
-        A row has ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``,
-        ``rival_score``, their ``difference``, its 95 % interval ``low`` to ``high`` and ``p``
-        (two-sided), on the same resamples. The strongest constant is the one with the highest score
-        in that metric on these studies. Constants come first. Nothing is corrected for the number
-        of tests.
-        """
-        names = [system.column for system in self.systems if system.kind == "system"]
-        pairs = [
-            (name, _strongest(self, metric), metric)
-            for name in names
-            for metric in COMPARED
-            if any(map(_is_constant, self.systems))
-        ]
-        pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
-        return [
-            {"system": name} | _comparison_values(self.found.compare(name, rival, metric))
-            for name, rival, metric in pairs
-        ]
+    @cached_property
+    def beats_every_baseline(self) -> list[Row]:
+        """See :func:`xray_captioning.evaluation.differences.beats_every_baseline`."""
+        return beats_every_baseline(self.systems, self.found)
 
     def rows_by_kind(self) -> Iterator[tuple[str, list[tuple[System, Row]]]]:
         """Yield the systems and rows of each kind that there is, in the order of a table."""
@@ -92,7 +89,12 @@ class Results:
                 yield kind, chosen
 
     def intervals(self, column: str) -> dict[str, list[float] | None]:
-        """Return the 95 % intervals of a system's scores, None where a score has no value."""
+        """Return the 95 % intervals of a system's scores, None where a score has no value.
+
+        A shuffled system has none: its scores are means over deals of the same captions.
+        """
+        if column not in self.found.scores:
+            return {}
         return {
             ("sides" if name == "side_recall" else name): [low, high]
             if finite(low) is not None
@@ -122,121 +124,142 @@ def evaluate_systems(
     about : mapping
         Goes to ``metrics.json`` as it is.
     groups : sequence, optional
-        The patient of each study: all studies of a patient are resampled together.
+        The patient of each study: all studies of a patient are one observation, and their captions
+        are dealt to other patients together.
     quick : bool, default=False
-        Only the columns of :func:`score_system`, no rows for shuffled systems, no intervals of
-        baselines other than constants; alarms are the same.
+        Only the columns of :func:`score_system` and ``p_shuffled``, no rows for shuffled systems;
+        all tests are the same.
     seed : int
-        Of resamples and shuffling.
+        Of shuffling.
 
     Returns
     -------
     Results
-        A row has what :func:`score_system` gives and, unless quick, every score of
-        :func:`xray_captioning.evaluation.bootstrap.bootstrap`, ``distinct-1``, ``distinct-2``,
+        A row has what :func:`score_system` gives, ``p_shuffled`` of a system's
+        :func:`~xray_captioning.evaluation.shuffles.shuffle_test` and, unless quick, every score of
+        :func:`xray_captioning.evaluation.jackknife.jackknife`, ``distinct-1``, ``distinct-2``,
         and ``copied``, ``top_share``, ``entropy`` and ``abnormal_recall`` of
-        :class:`xray_captioning.evaluation.collapse.Spread`.
+        :class:`xray_captioning.evaluation.collapse.Spread`. Of several runs each is the mean.
     """
-    shuffled = [
-        System(_shuffled(s), s.search, shuffled_captions(s.texts, seed), SHUFFLED)
-        for s in systems
-        if s.kind == "system" and len(studies) > 1
-    ]
-    every = [*systems, *shuffled]
-    references, reports = texts.references, texts.reports
-    resampled = [s for s in every if not quick or s.kind != "baseline" or _is_constant(s)]
-    found = _bootstrap(references, reports, resampled, groups, seed)
-    shown = list(systems) if quick else every
-    spreads = {s.column: caption_spread(reports, s.texts, texts.training) for s in shown}
-    rows = _rows(references, reports, shown)
-    if not quick:
-        rows = [_fuller(row, s, found, spreads) for row, s in zip(rows, shown, strict=True)]
+    groups = list(studies if groups is None else groups)
+    own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
+    findings = counted_findings(texts.training)
+    tests = {
+        s.column: shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own
+    }
+    orders = [] if quick else list(deals(groups, DRAWS, seed))
+    shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
+    shown = [*systems, *shuffled.values()]
+    scorer = _Scorer(texts, groups, findings, quick)
+    found = scorer.left_out(systems)
+    supported = supported_findings(texts.reports, findings)
+    rows = [_tested(scorer.row(system), system, tests, shuffled) for system in shown]
     return Results(
         list(studies),
-        references,
-        reports,
+        texts.references,
+        texts.reports,
         shown,
         rows,
         found,
-        list(_alarms(systems, spreads, found)),
-        dict(about),
-        _rows(texts.whole, reports, shown) if texts.whole else [],
+        tests,
+        list(_alarms(systems, texts, found, tests, any(supported.values()))),
+        {**about, "findings": supported},
+        [_tested(scorer.whole_row(s), s, tests, shuffled) for s in shown if texts.whole],
     )
 
 
-def _fuller(
-    row: dict[str, Any], system: System, found: Bootstrap, spreads: Mapping[str, Spread]
-) -> dict[str, Any]:
-    more = {**found.scores[system.column], **spreads[system.column]._asdict()}
-    distinct = {f"distinct-{n}": distinct_ngrams(system.texts, n) for n in (1, 2)}
-    return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
+class _Scorer:
+    """Scores systems by the mean over their runs; equal texts are scored only once."""
+
+    def __init__(
+        self,
+        texts: ReportTexts,
+        groups: Sequence[Hashable],
+        findings: Sequence[str],
+        quick: bool,
+    ) -> None:
+        self.texts, self.groups, self.findings, self.quick = texts, groups, findings, quick
+        self.score, self.leave_out = cache(self._score), cache(self._leave_out)
+
+    def row(self, system: System) -> Row:
+        """Return a system's row."""
+        runs = [tuple(run) for run in system.runs]
+        rows = [self.score(run) if self.quick else self._fuller(run) for run in runs]
+        return mean_row(rows) | {"system": system.name, "search": system.search}
+
+    def whole_row(self, system: System) -> Row:
+        """Return a system's row against references that are not truncated."""
+        whole, others = self.texts.whole or [], (self.texts.reports, self.findings)
+        rows = [score_system(whole, System("", None, run), *others) for run in system.runs]
+        return mean_row(rows) | {"system": system.name, "search": system.search}
+
+    def left_out(self, systems: Sequence[System]) -> Jackknife:
+        """Score all systems also without each patient, with a progress bar."""
+        from tqdm import tqdm
+
+        bar = tqdm(systems, "scores and intervals", disable=None, leave=False)
+        return mean_of_runs({s.column: [self.leave_out(tuple(run)) for run in s.runs] for s in bar})
+
+    def _score(self, run: tuple[str, ...]) -> Row:
+        texts, system = self.texts, System("", None, list(run))
+        return score_system(texts.references, system, texts.reports, self.findings)
+
+    def _leave_out(self, run: tuple[str, ...]) -> Jackknife:
+        given = self.texts.references, {"": run}, self.groups, self.texts.reports
+        return jackknife(*given, self.findings)
+
+    def _fuller(self, run: tuple[str, ...]) -> Row:
+        row, spread = self.score(run), _spread(run, self.texts)
+        distinct = {f"distinct-{n}": distinct_ngrams(run, n) for n in (1, 2)}
+        more = {**self.leave_out(run).scores[""], **spread._asdict()}
+        return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
+
+
+def _spread(run: Sequence[str], texts: ReportTexts) -> Spread:
+    return caption_spread(texts.reports, run, texts.training)
+
+
+def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
+    """Return a system whose captions are dealt to other patients, a run a deal."""
+    runs = [[texts[row] for row in order] for texts, order in zip(cycle(system.runs), orders)]
+    return System(f"{system.name} {SHUFFLED}", system.search, runs[0], SHUFFLED, runs[1:])
+
+
+def _tested(
+    row: Row, system: System, tests: Mapping[str, ShuffleTest], shuffled: Mapping[str, System]
+) -> Row:
+    """Note in a row what the test says of its system.
+
+    The clinical F1 of a shuffled system is the mean over all deals of the test, so that the table
+    and the test say the same; its other scores, which take longer, are means over `DRAWS` of them.
+    """
+    row = {**dict.fromkeys(SHOWN), **row}
+    if test := tests.get(system.column):
+        row["p_shuffled"] = test.p
+    for name, other in shuffled.items():
+        if other.column == system.column and tests[name].metric in row:
+            row[tests[name].metric] = tests[name].shuffled
+    return row
 
 
 def _alarms(
-    systems: Sequence[System], spreads: Mapping[str, Spread], found: Bootstrap
+    systems: Sequence[System],
+    texts: ReportTexts,
+    found: Jackknife,
+    tests: Mapping[str, ShuffleTest],
+    findings: bool,
 ) -> Iterator[Alarm]:
-    constants = [system.column for system in systems if _is_constant(system)]
+    metric = "clinical_f1" if findings else "BLEU-4"
+    constant = fixed_rival(systems, metric)
     for system in (s for s in systems if s.kind == "system"):
-        own = System(_shuffled(system), system.search, []).column
-        alarm = collapse_alarm(
-            system.column,
-            spreads[system.column],
-            found,
-            constants,
-            own if own in found.scores else None,
-        )
-        if alarm:
+        name = system.column
+        spread = Spread(**mean_row([_spread(run, texts)._asdict() for run in system.runs]))
+        rival = found.compare(name, constant, metric) if constant else None
+        if alarm := collapse_alarm(name, spread, tests.get(name), rival):
             yield alarm
 
 
-def _rows(
-    references: Sequence[str], reports: Sequence[str], systems: Sequence[System]
-) -> list[Row]:
-    """Score each system; equal texts, such as those of several constants, only once."""
-    scored = cache(lambda texts: score_system(references, System("", None, list(texts)), reports))
-    return [
-        scored(tuple(system.texts)) | {"system": system.name, "search": system.search}
-        for system in systems
-    ]
-
-
-def _is_constant(system: System) -> bool:
-    return system.kind == "baseline" and system.name in CONSTANTS
-
-
-def _shuffled(system: System) -> str:
-    """Name a system whose captions are given to other studies."""
-    return f"{system.name} {SHUFFLED}"
-
-
-def _bootstrap(
-    references: Sequence[str],
-    reports: Sequence[str],
-    systems: Sequence[System],
-    groups: Sequence[Hashable] | None,
-    seed: int,
-) -> Bootstrap:
-    """Resample all systems alike, with a progress bar, and equal texts only once."""
-    from tqdm import tqdm
-
-    drawn = cache(
-        lambda texts: bootstrap(references, {"": texts}, groups, seed=seed, reports=reports)
-    )
-    bar = tqdm(systems, "scores and intervals", disable=None, leave=False)
-    found = {system.column: drawn(tuple(system.texts)) for system in bar}
-    return Bootstrap(
-        {name: one.scores[""] for name, one in found.items()},
-        {name: one.replicates[""] for name, one in found.items()},
-    )
-
-
-def _strongest(results: Results, metric: str) -> str:
-    """Return the constant with the highest score; where none has a score, the first."""
-    constants = [system.column for system in results.systems if _is_constant(system)]
-    scores = {name: results.found.scores[name][metric] for name in constants}
-    return max(constants, key=lambda name: scores[name] if scores[name] == scores[name] else -1.0)
-
-
-def _comparison_values(comparison: Comparison) -> Row:
-    values = comparison._asdict().items()
-    return {name: finite(v) if isinstance(v, float) else v for name, v in values}
+def _alarm_values(alarm: Alarm) -> Row:
+    test = alarm.shuffle_test._asdict() if alarm.shuffle_test else None
+    compared = [comparison_values(one) for one in alarm.comparisons]
+    return {**alarm._asdict(), "shuffle_test": test, "comparisons": compared}

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from xray_captioning.evaluation.results import Results, Row
-from xray_captioning.evaluation.table import TEXT_COLUMNS
+from xray_captioning.evaluation.differences import Row
+from xray_captioning.evaluation.results import Results
+from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS
 from xray_captioning.findings import SHUFFLED
 
 # Scores by name, and what a reader finds above them.
 COLUMNS = {
     "clinical_f1": "clinical F1",
+    "p_shuffled": "p shuffled",
+    "micro_f1": "micro F1",
+    "false_positives": "false findings",
     "sides": "sides",
     "abnormal_recall": "abnormal recall",
     "distinct": "distinct",
@@ -24,7 +28,6 @@ MORE = {
     "micro_f1_14": "micro F1, 14",
     "macro_f1_5": "macro F1, 5",
     "micro_f1_5": "micro F1, 5",
-    "micro_f1": "micro F1",
     "example_f1": "F1 a study",
     "clinical_f1_present": "clinical F1, certain",
     "side_agreement": "side agreement",
@@ -39,7 +42,7 @@ MORE = {
     "entropy": "entropy",
 }
 NAMES = COLUMNS | MORE
-WHOLE = ("clinical_f1", "sides", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+WHOLE = (*CLINICAL_COLUMNS, "sides", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 PAIRED = 4
 """Systems that the page compares with each other; Markdown and CSV compare all."""
 
@@ -67,7 +70,7 @@ def shown_differences(results: Results) -> list[Row]:
     systems = [system.column for system in results.systems if system.kind == "system"]
     return [
         row
-        for row in results.paired_tests()
+        for row in results.paired_tests
         if row["rival"] not in systems[PAIRED:]
         and (row["system"] not in systems[PAIRED:] or row["rival"] not in systems)
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from xray_captioning.evaluation.table import finite
+from xray_captioning.evaluation.table import CLINICAL_COLUMNS, finite
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.scores import score
 from xray_captioning.metrics.sides import side_agreement
@@ -18,11 +18,24 @@ class System(NamedTuple):
     search: str | None  # ``greedy``, ``beam-3`` …, or None where nothing was searched
     texts: list[str]
     kind: str = "system"  # or what it is compared with: "baseline", "shuffled"
+    others: Sequence[list[str]] = ()  # of further runs: training seeds, or random draws
 
     @property
     def column(self) -> str:
-        """Name of the system's column in ``captions.csv``."""
+        """Name of the system's column in ``captions.csv``, or what such columns begin with."""
         return f"{self.name} {self.search}" if self.search else self.name
+
+    @property
+    def runs(self) -> list[list[str]]:
+        """Texts of every run; the system's scores are the mean over them."""
+        return [self.texts, *self.others]
+
+    @property
+    def columns(self) -> dict[str, list[str]]:
+        """Columns of ``captions.csv``: one a run of a system, the first draw of what is random."""
+        if self.kind != "system" or not self.others:
+            return {self.column: self.texts}
+        return {f"{self.column} run {n}": texts for n, texts in enumerate(self.runs, 1)}
 
 
 class ReportTexts(NamedTuple):
@@ -57,9 +70,12 @@ class ReportTexts(NamedTuple):
 
 
 def score_system(
-    references: Sequence[str], system: System, reports: Sequence[str] | None = None
+    references: Sequence[str],
+    system: System,
+    reports: Sequence[str] | None = None,
+    findings: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Score one system.
+    """Score one system's texts, those of its first run where it has several.
 
     Parameters
     ----------
@@ -68,23 +84,27 @@ def score_system(
     system : System
     reports : sequence of str, optional
         Texts whose findings and sides count, where they are not the references.
+    findings : sequence of str, optional
+        What ``clinical_f1`` averages over, settled before a text is seen
+        (:func:`xray_captioning.metrics.clinical.counted_findings`); by default all seventeen.
 
     Returns
     -------
     dict
         ``system``, ``search``, BLEU-1 to BLEU-4 (corpus), ROUGE-L, CIDEr, ``clinical_f1`` (macro
-        F1 over the findings some reference has), ``sides`` (share of the references' lateralised
-        findings named on the same side; None where there are none), ``distinct`` (number of
-        different texts) and ``n``.
+        F1 over `findings`), ``micro_f1`` and ``false_positives`` (a study; both over all
+        seventeen), ``sides`` (share of the references' lateralised findings named on the same
+        side), ``distinct`` (number of different texts) and ``n``. What would be a share of nothing
+        is None.
     """
     reports = references if reports is None else reports
-    clinical = clinical_scores(reports, system.texts)["clinical_f1"]
+    clinical = clinical_scores(reports, system.texts, findings)
     sides = side_agreement(reports, system.texts).side_recall
     return {
         "system": system.name,
         "search": system.search,
         **score(references, system.texts),
-        "clinical_f1": finite(clinical),
+        **{name: finite(clinical[name]) for name in CLINICAL_COLUMNS},
         "sides": finite(sides),
         "distinct": len(set(system.texts)),
         "n": len(references),

@@ -10,8 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 TEXT_COLUMNS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
-SHOWN = ("system", "search", *TEXT_COLUMNS, "clinical_f1", "sides", "distinct", "n")
-"""Columns for a terminal; a row of ``metrics.json`` may have more."""
+CLINICAL_COLUMNS = ("clinical_f1", "micro_f1", "false_positives")
+SHOWN = (
+    *("system", "search", *TEXT_COLUMNS, *CLINICAL_COLUMNS),
+    *("p_shuffled", "sides", "distinct", "n"),
+)
+"""Columns for a terminal; a row of ``metrics.json`` may have more. ``p_shuffled`` is the p value of
+`xray_captioning.evaluation.shuffles.shuffle_test`."""
 
 _MARKUP = re.compile(r"[\\|`*_\[\]]")
 

@@ -7,8 +7,8 @@ split both at whitespace. The clinical ones read findings out of them, and take 
 them raise a DataError, which names the row, for columns that are empty, differ in length or hold
 anything but text.
 
-A bootstrap adds up the counts or scores of studies, so names say what a function returns:
-``..._statistics``, ``..._counts`` and `confusion` a row of counts a study, ``..._rows`` a score a
-study, ``..._from_statistics`` and ``..._from_counts`` the score of added-up rows,
+Intervals and permutations add up the counts or scores of studies, so names say what a function
+returns: ``..._statistics``, ``..._counts`` and `confusion` a row of counts a study, ``..._rows`` a
+score a study, ``..._from_statistics`` and ``..._from_counts`` the score of added-up rows,
 ``..._of_constants`` the scores of systems that say one fixed text of every study.
 """

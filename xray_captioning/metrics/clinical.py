@@ -1,8 +1,10 @@
 """Clinical agreement of two sets of reports: how far they name the same findings.
 
 A system that copies the most frequent normal report scores well in BLEU and almost 0 here:
-``clinical_f1`` averages over seventeen findings and leaves "No Finding" out, of which a constant
-normal report alone would get about one half.
+``clinical_f1`` averages over findings and leaves "No Finding" out, of which a constant normal
+report alone would get about one half. Which findings is settled before a test text is seen
+(`counted_findings`): were they those that the test reports happen to have, inventing the others
+would cost nothing, and a small test set, which has fewer, would score higher than a large one.
 
 References
 ----------
@@ -18,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report
 from xray_captioning.metrics.ngrams import check_columns
@@ -34,11 +36,15 @@ Texts = Sequence[str] | Labels
 IS_FINDING = np.array([name != NO_FINDING for name in FINDINGS])
 """Which columns of labels are findings: all but "No Finding", shape (18,)."""
 
-_GROUPS = {
+LEAST_SHARE = 0.02
+"""Share of the training reports that have to assert a finding before ``clinical_f1`` counts it."""
+
+GROUPS = {
     "14": np.array([name in CHEXPERT for name in FINDINGS]),
     "5": np.array([name in CHEXPERT_5 for name in FINDINGS]),
     "all": np.ones(len(FINDINGS), dtype=bool),
 }
+"""Which columns the published averages are over, by the ending of their names."""
 
 
 class FindingScore(NamedTuple):
@@ -89,6 +95,20 @@ def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
     return (labels == PRESENT) | (uncertain & (labels == UNCERTAIN))
 
 
+def counted_findings(training: Texts) -> tuple[str, ...]:
+    """Return the findings that ``clinical_f1`` of a comparison averages over.
+
+    They are those other than "No Finding" that at least 2 % (`LEAST_SHARE`) of the training reports
+    assert, certain or not. Of a rarer one a test set of a few hundred studies has fewer than five
+    cases, whose F1 is chance and on average too low; it counts in ``micro_f1`` and
+    ``false_positives``. Where no finding is as frequent, all seventeen are returned.
+    """
+    present = asserted(training)
+    frequent = IS_FINDING & (present.sum(axis=0) >= LEAST_SHARE * len(present))
+    chosen = frequent if frequent.any() else IS_FINDING
+    return tuple(np.array(FINDINGS)[chosen].tolist())
+
+
 def _labels(texts: Texts) -> Labels:
     known = isinstance(texts, np.ndarray) and texts.ndim == 2
     return texts if known else label_matrix(texts)  # type: ignore[return-value]
@@ -106,13 +126,11 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
 
     Examples
     --------
-    Macro F1 of a thousand resamples at once, without labelling anything again:
+    Macro F1 without each of the studies in turn, without labelling anything again:
 
-    >>> counts = confusion(["small left effusion"] * 20, ["left effusion"] * 20)
-    >>> weights = np.random.default_rng(0).multinomial(20, np.full(20, 1 / 20), size=1000)
-    >>> f1 = scores_from_counts(np.tensordot(weights, counts, 1))["clinical_f1"]
-    >>> f1.shape
-    (1000,)
+    >>> counts = confusion(["small left effusion", "edema"], ["left effusion", "no edema"])
+    >>> scores_from_counts(counts.sum(0) - counts)["clinical_f1"].tolist()
+    [0.0, 1.0]
     """
     check_columns(references=references, hypotheses=hypotheses)
     reference, hypothesis = (asserted(texts, uncertain) for texts in (references, hypotheses))
@@ -120,27 +138,56 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
     return np.stack(hits, axis=-1).astype(np.int8)
 
 
-def scores_from_counts(counts: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+def scores_from_counts(
+    counts: NDArray[Any], findings: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...).
 
-    ``clinical_f1`` is macro F1 over the findings other than "No Finding" that some reference has;
-    nan where none has any. ``micro_f1`` is micro F1 over the findings other than "No Finding".
+    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding". One that neither
+    side asserts has no F1 and is left out, so that a perfect system scores 1; one that only
+    hypotheses assert has an F1 of 0; nan where nobody asserts any. It is scikit-learn's
+    ``f1_score(average="macro", zero_division=nan)``. ``micro_f1`` is micro F1 over all findings
+    but "No Finding".
+
     ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...`` are over CheXpert's
     fourteen names, its five, and all eighteen, with "No Finding" where it is one of them. As in
-    the literature, F1 of a finding that nobody has is 0. All are in [0, 1].
+    the literature, F1 of a finding that nobody has is 0 there. All are in [0, 1].
+
+    Raises
+    ------
+    ConfigError
+        `findings` names none, or one that is not of `FINDINGS`.
     """
-    f1 = np.nan_to_num(_f1(counts))
-    supported = (counts[..., 0] + counts[..., 2] > 0) & IS_FINDING
-    number = supported.sum(-1)
-    total = np.where(supported, f1, 0.0).sum(-1)
+    each = _f1(counts)
+    f1 = np.nan_to_num(each)
     scores = {
-        "clinical_f1": np.divide(total, number, np.full(total.shape, np.nan), where=number > 0),
+        "clinical_f1": _mean_of_known(each[..., finding_columns(findings)]),
         "micro_f1": np.nan_to_num(_f1(counts[..., IS_FINDING, :].sum(-2))),
     }
-    for name, group in _GROUPS.items():
+    for name, group in GROUPS.items():
         scores[f"macro_f1_{name}"] = f1[..., group].mean(-1)
         scores[f"micro_f1_{name}"] = np.nan_to_num(_f1(counts[..., group, :].sum(-2)))
     return scores
+
+
+def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
+    """Return which columns of labels have these names, (18,); None is all but "No Finding"."""
+    if findings is None:
+        return IS_FINDING
+    unknown = [name for name in findings if name not in FINDINGS]
+    if unknown or not findings:
+        raise ConfigError(
+            f"{unknown[0]!r} is no finding; choose of {', '.join(FINDINGS)}"
+            if unknown
+            else "there is no finding to average over; name one or more"
+        )
+    return np.isin(FINDINGS, findings)
+
+
+def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean along the last axis of what is not nan; nan where all is."""
+    known = np.isfinite(values)
+    return share(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
 def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:
@@ -164,38 +211,66 @@ def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     return np.nan_to_num(_f1(counts.sum(1, dtype=np.int64)), nan=1.0)
 
 
-def clinical_scores(references: Texts, hypotheses: Texts) -> dict[str, float]:
+def clinical_scores(
+    references: Texts, hypotheses: Texts, findings: Sequence[str] | None = None
+) -> dict[str, float]:
     """Compare the findings of hypotheses with those of their references.
+
+    Parameters
+    ----------
+    references, hypotheses : sequence of str, or labels
+        Reports, or what :func:`label_matrix` makes of them.
+    findings : sequence of str, optional
+        What ``clinical_f1`` averages over: settle it before a text is seen, as
+        :func:`counted_findings` does. All seventeen where it is absent.
 
     Returns
     -------
     dict of str to float
-        The names of :func:`scores_from_counts` and ``example_f1`` (mean of
-        :func:`example_f1`), uncertain findings counted as present; and the same names with
+        The names of :func:`scores_from_counts`, ``example_f1`` (mean of :func:`example_f1`) and
+        ``false_positives`` (findings that hypotheses assert and references do not, a study, "No
+        Finding" left out), uncertain findings counted as present; and the same names with
         ``_present`` added, uncertain findings counted as absent.
 
     Examples
     --------
-    >>> scores = clinical_scores(["large left effusion"], ["no effusion"])
-    >>> scores["clinical_f1"]
-    0.0
+    >>> scores = clinical_scores(["large left effusion", "edema"], ["effusion", "edema, fracture"])
+    >>> round(scores["clinical_f1"], 3), scores["false_positives"]
+    (0.667, 0.5)
     """
     check_columns(references=references, hypotheses=hypotheses)
     reference, hypothesis = _labels(references), _labels(hypotheses)
     scores: dict[str, float] = {}
     for suffix, uncertain in (("", True), ("_present", False)):
         counts = confusion(reference, hypothesis, uncertain)
-        for name, value in scores_from_counts(counts.sum(0, dtype=np.int64)).items():
+        total = counts.sum(0, dtype=np.int64)
+        for name, value in scores_from_counts(total, findings).items():
             scores[name + suffix] = float(value)
         scores["example_f1" + suffix] = float(example_f1(counts).mean())
+        scores["false_positives" + suffix] = float(false_positives(total)) / len(counts)
     return scores
 
 
-def clinical_f1_of_constants(references: Texts, candidates: Texts) -> NDArray[np.float64]:
+def supported_findings(references: Texts, findings: Sequence[str]) -> dict[str, int]:
+    """Return how many references assert each finding, uncertain ones too."""
+    number = dict(zip(FINDINGS, asserted(references).sum(axis=0).tolist(), strict=True))
+    return {name: number[name] for name in findings}
+
+
+def false_positives(counts: NDArray[Any]) -> NDArray[Any]:
+    """Return how often hypotheses assert what references do not, "No Finding" left out: (...)."""
+    wrong: NDArray[Any] = counts[..., IS_FINDING, 1].sum(-1)
+    return wrong
+
+
+def clinical_f1_of_constants(
+    references: Texts, candidates: Texts, findings: Sequence[str] | None = None
+) -> NDArray[np.float64]:
     """Return the ``clinical_f1`` of :func:`clinical_scores` for each fixed text: (candidates,)."""
     said, present = asserted(candidates), asserted(references).sum(axis=0)
     hits, false = said * present, said * (len(references) - present)
-    return scores_from_counts(np.stack([hits, false, ~said * present], axis=-1))["clinical_f1"]
+    counts = np.stack([hits, false, ~said * present], axis=-1)
+    return scores_from_counts(counts, findings)["clinical_f1"]
 
 
 def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:

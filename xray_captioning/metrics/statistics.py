@@ -1,7 +1,6 @@
-"""Sufficient statistics of every score, study by study, so that any sample's scores are sums.
+"""Sufficient statistics of every score, study by study, so that any sample's scores are of sums.
 
-A resample of studies is a row of weights: how often each study was drawn. Its scores need no text,
-only the weighted sums of these statistics.
+The scores of a test set without some patient need no text, only the sums of these statistics.
 """
 
 from collections.abc import Sequence
@@ -14,8 +13,12 @@ from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
 from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.cider import cider_rows
 from xray_captioning.metrics.clinical import (
+    GROUPS,
+    IS_FINDING,
     confusion,
     example_f1,
+    false_positives,
+    finding_columns,
     label_matrix,
     scores_from_counts,
     share,
@@ -37,8 +40,6 @@ MEANS = (
     "example_f1_present",
 )
 """Scores that are means over studies."""
-
-_ROWS = 1 << 16  # studies whose integers are converted to floats at a time
 
 
 def study_statistics(
@@ -65,8 +66,8 @@ def study_statistics(
     Notes
     -----
     A study's CIDEr weighs its n-grams by how many studies of the whole reference set have them,
-    and keeps these weights in every resample, as the inverse document frequencies of a fixed
-    collection.
+    and keeps these weights in every sample of its studies, as the inverse document frequencies of
+    a fixed collection.
     """
     checked_pairs(references, hypotheses)
     reports = references if reports is None else reports
@@ -89,41 +90,98 @@ def study_statistics(
     return statistics
 
 
-def weighted_scores(statistics: Statistics, weights: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Compute all scores of resamples.
+def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
+    """Add up the statistics of each patient's studies.
 
     Parameters
     ----------
     statistics : dict of str to ndarray
         Of `study_statistics`.
-    weights : ndarray, shape (resamples, studies)
-        How often each resample has each study; a row of ones is the sample itself.
+    patients : ndarray of int, shape (studies,)
+        Number of the patient of each study, from 0, every number used.
 
     Returns
     -------
-    dict of str to ndarray of float64, shape (resamples,)
+    dict of str to ndarray of float64, shape (patients, ...)
+    """
+    order = np.argsort(patients, kind="stable")
+    starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
+    return {
+        name: np.add.reduceat(values[order], starts, axis=0, dtype=np.float64)
+        for name, values in statistics.items()
+    }
+
+
+def scores_from_sums(
+    sums: Statistics, findings: Sequence[str] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Compute all scores of samples.
+
+    Parameters
+    ----------
+    sums : dict of str to ndarray, shape (samples, ...)
+        Sums of `study_statistics` over the studies of each sample.
+    findings : sequence of str, optional
+        What ``clinical_f1`` averages over; see `clinical_scores`.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (samples,)
         By the names that `score`, `clinical_scores` and `side_agreement` use, and ``ROUGE-1``,
         ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1), ``chrF`` (0 to 100),
         ``mean_length`` (words) and ``length_ratio`` (words over those of the closest references);
         nan where a score is a share of nothing.
     """
-    sums = {name: _weighted_sum(weights, values) for name, values in statistics.items()}
     scores = _text_scores(sums)
     for suffix in ("", "_present"):
-        clinical = scores_from_counts(sums["findings" + suffix])
+        counts = sums["findings" + suffix]
+        clinical = scores_from_counts(counts, findings)
         scores |= {name + suffix: values for name, values in clinical.items()}
         scores["example_f1" + suffix] = sums["example_f1" + suffix] / sums["n"]
+        scores["false_positives" + suffix] = false_positives(counts) / sums["n"]
     lateralised, shared, same = sums["sides"].T
     return scores | {"side_agreement": share(same, shared), "side_recall": share(same, lateralised)}
 
 
-def _weighted_sum(weights: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]:
-    flat = values.reshape(len(values), -1)
-    total = np.zeros((len(weights), flat.shape[1]))
-    for start in range(0, len(values), _ROWS):
-        part = slice(start, start + _ROWS)
-        total += weights[:, part].astype(np.float64, copy=False) @ flat[part].astype(np.float64)
-    return total.reshape(len(weights), *values.shape[1:])
+def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
+    """Count the patients that a score stands on, where these are not all patients.
+
+    Parameters
+    ----------
+    sums : dict of str to ndarray, shape (patients, ...)
+        Of `patient_sums`.
+    findings : sequence of str, optional
+        What ``clinical_f1`` averages over.
+
+    Returns
+    -------
+    dict of str to int
+        For micro F1 the patients with a finding of the group in some reference; for macro F1 over
+        a fixed group those with the rarest of its findings, which counts as 0 where it is absent;
+        for ``clinical_f1`` those with the median of the findings that any text asserts, because the
+        others are left out; for sides those whose references name a side, and those of them whose
+        hypothesis has the finding.
+    """
+    found = {"side_recall": sums["sides"][:, 0], "side_agreement": sums["sides"][:, 1]}
+    counted = {name: int((values > 0).sum()) for name, values in found.items()}
+    for suffix in ("", "_present"):
+        supported = _finding_support(sums["findings" + suffix], finding_columns(findings))
+        counted |= {name + suffix: number for name, number in supported.items()}
+    return counted
+
+
+def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[str, int]:
+    positive = counts[..., [0, 2]].sum(-1) > 0
+    patients = positive.sum(0)
+    averaged = patients[columns & counts.any((0, 2))]
+    counted = {
+        "clinical_f1": int(np.median(averaged)) if averaged.size else 0,
+        "micro_f1": int(positive[:, IS_FINDING].any(1).sum()),
+    }
+    for name, group in GROUPS.items():
+        counted[f"macro_f1_{name}"] = int(patients[group].min())
+        counted[f"micro_f1_{name}"] = int(positive[:, group].any(1).sum())
+    return counted
 
 
 def _text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:

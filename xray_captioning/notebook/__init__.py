@@ -7,6 +7,7 @@ an earlier notebook, or an interrupted one, left in the working folder.
 
 # ruff: noqa: F401
 from xray_captioning.data.targets import study_images as images_of
+from xray_captioning.evaluation.cases import wordiest
 from xray_captioning.notebook.data import Data, Note, find_data, note, setup, usable
 from xray_captioning.notebook.runs import (
     captions,
@@ -28,5 +29,4 @@ from xray_captioning.notebook.tables import (
     sentences_by_truth,
     table,
     text_rows,
-    wordiest,
 )

@@ -48,16 +48,6 @@ def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test"
     return found[found["reference"] != ""].reset_index(drop=True)
 
 
-def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
-    """Return rows to show: of each of some equal shares of the studies the longest report.
-
-    Most of them name a finding.
-    """
-    lengths = [len(text.split()) for text in studies["reference"]]
-    shares = [range(i, len(studies), count) for i in range(min(count, len(studies)))]
-    return [max(rows, key=lambda row: lengths[row]) for rows in shares]
-
-
 def examples(
     studies: pd.DataFrame,
     rows: Sequence[int],

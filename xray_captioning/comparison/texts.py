@@ -17,9 +17,10 @@ from xray_captioning.data.features import Array, ArrayCache, stack_features, stu
 from xray_captioning.data.images import read_images
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
-from xray_captioning.errors import ConfigError
-from xray_captioning.evaluation.baselines import baseline_captions
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation.baselines import baseline_systems
 from xray_captioning.evaluation.caption_files import Texts, in_order
+from xray_captioning.evaluation.cases import wordiest
 from xray_captioning.evaluation.r2gen import R2GEN, r2gen_references, r2gen_vocabulary
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.findings import CONSTANT
@@ -32,10 +33,8 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
     from xray_captioning.captioner.caption import Caption
     from xray_captioning.captioner.captioner import Captioner
 
-    Given = Captioner | str | Path | Texts
-
-
-EXAMPLES = 4  # studies in the picture
+    Run = Captioner | str | Path | Texts
+    Given = Run | Sequence[Run]
 
 
 class CaptioningSystem:
@@ -107,24 +106,75 @@ class SystemTexts(NamedTuple):
     captions: list[Caption]
 
 
+def is_texts(run: Any) -> bool:
+    """Return whether a run is given by its texts, and not by a captioner or its bundle."""
+    return isinstance(run, (Mapping, Sequence)) and not isinstance(run, str)
+
+
+def runs_of(name: str, given: Any) -> list[Any]:
+    """Return the runs of a system: each a captioner, a bundle's folder or name, or texts.
+
+    A list of strings of which none is a folder holds the texts of one run. Any other list holds
+    runs. What is no list is one run.
+
+    Raises
+    ------
+    DataError
+        Some of the strings are folders and others are not, or texts and bundles are mixed.
+    """
+    if not isinstance(given, (list, tuple)) or not given:
+        return [given]
+    folders = [entry for entry in given if not isinstance(entry, str) or os.path.isdir(entry)]
+    if not folders:
+        return [given]
+    for entry in given:
+        if isinstance(entry, str) and not os.path.isdir(entry):
+            raise DataError(
+                f"system {name}: {entry!r} is no folder, but other runs in its list are; give "
+                "folders of bundles, or texts alone"
+            )
+    if len({is_texts(entry) for entry in given}) > 1:
+        raise DataError(f"system {name} mixes texts and bundles; give its runs as one of them")
+    return list(given)
+
+
 def system_texts(
-    task: Task, models: Sequence[CaptioningSystem], texts: Mapping[str, Texts], beams: Sequence[int]
+    task: Task,
+    models: Mapping[str, Sequence[CaptioningSystem]],
+    texts: Mapping[str, Sequence[Texts]],
+    beams: Sequence[int],
 ) -> SystemTexts:
-    """Return what other systems, models and baselines wrote for the evaluated studies."""
+    """Return what other systems, models and baselines wrote for the evaluated studies.
+
+    `models` and `texts` are by name, each with the runs of a system.
+    """
     ids, cleaning = list(task.test["study_id"]), task.config.text.cleaning
     systems = [
-        System(name, None, [clean(text, cleaning) for text in in_order(name, given, ids)])
-        for name, given in texts.items()
+        _system(
+            name,
+            None,
+            [[clean(text, cleaning) for text in in_order(name, run, ids)] for run in runs],
+        )
+        for name, runs in texts.items()
     ]
     first: list[Caption] = []
-    for model in models:
-        features = _features(model.captioner, task.test, task.cache)
-        for beam in beams:
-            captions = model.captioner.caption_features(features, beam)
-            first = first or captions
+    for name, runs in models.items():
+        written = [_captions(run.captioner, task, beams) for run in runs]
+        first = first or written[0][0]
+        for i, beam in enumerate(beams):
             search = "greedy" if beam == 1 else f"beam-{beam}"
-            systems.append(System(model.name, search, _scored(captions, model, task.protocol)))
+            scored = [_scored(w[i], run, task.protocol) for w, run in zip(written, runs)]
+            systems.append(_system(name, search, scored))
     return SystemTexts([*systems, *_baselines(task, models)], first)
+
+
+def _system(name: str, search: str | None, runs: list[list[str]]) -> System:
+    return System(name, search, runs[0], "system", runs[1:])
+
+
+def _captions(captioner: Captioner, task: Task, beams: Sequence[int]) -> list[list[Caption]]:
+    features = _features(captioner, task.test, task.cache)
+    return [captioner.caption_features(features, beam) for beam in beams]
 
 
 def _scored(
@@ -134,17 +184,20 @@ def _scored(
     return [clean(text, R2GEN) for text in texts] if protocol == R2GEN else texts
 
 
-def _baselines(task: Task, models: Sequence[CaptioningSystem]) -> list[System]:
+def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> list[System]:
     if task.train.empty:
         return []
-    pooled = None
-    for model in models[:1]:
-        keys, queries = (_pooled(model.captioner, p, task.cache) for p in (task.train, task.test))
-        pooled = keys, queries
+    pooled = {
+        name: [_both_pooled(run.captioner, task) for run in runs] for name, runs in models.items()
+    }
     written = task.texts
     given = written.training, written.targets, written.reports
-    found = baseline_captions(*given, pooled, task.quick, task.seed)
-    return [System(name, None, column, "baseline") for name, column in found.items()]
+    return baseline_systems(*given, pooled, task.quick, task.seed)
+
+
+def _both_pooled(captioner: Captioner, task: Task) -> tuple[Array, Array]:
+    keys, asked = (_pooled(captioner, part, task.cache) for part in (task.train, task.test))
+    return keys, asked
 
 
 def _features(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Any:
@@ -177,18 +230,13 @@ def _maps(
 
 
 def examples(task: Task, found: SystemTexts) -> list[Example]:
-    """Return a few studies with the captions of the first model, to be drawn.
-
-    Evenly cut shares of the studies are each represented by the one with the longest reference,
-    which is likely to name a finding.
-    """
+    """Return a few studies with the captions of the first model, to be drawn."""
     studies, config, references = task.test, task.config, task.texts.references
     images = study_images(studies, config)
     views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
-    groups = np.array_split(np.arange(len(studies)), min(EXAMPLES, len(studies)))
-    chosen = [max(group, key=lambda i: len(references[i])) for group in groups]
     first = next(system for system in found.systems if system.search)
     constant = [system for system in found.systems if system.name == CONSTANT]
+    chosen = wordiest(studies.assign(reference=references))
     shown = {i: [(n, path) for n, path in enumerate(images[i]) if path] for i in chosen}
     return [
         Example(

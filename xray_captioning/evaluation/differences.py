@@ -1,0 +1,114 @@
+"""Statements about several systems, each with a level: paired tests, and "beats every baseline".
+
+References
+----------
+.. [1] Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+   Statistics 6(2), 1979.
+.. [2] Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24(4),
+   1982: intersection-union tests. Better than *all* rivals is claimed where each test at .05 says
+   so; that needs no correction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from xray_captioning.evaluation.collapse import LEVEL
+from xray_captioning.evaluation.jackknife import Comparison, Jackknife
+from xray_captioning.evaluation.systems import System
+from xray_captioning.evaluation.table import finite
+from xray_captioning.findings import CONSTANT, ORACLE
+
+Row = dict[str, Any]
+
+COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
+"""Metrics of the paired tests."""
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number by Holm's method, nan for nan.
+
+    The smallest of m is multiplied by m, the next by m - 1 and so on; none becomes smaller than one
+    before it. Whoever calls differences real where the corrected value is at most .05 is wrong
+    about any of them in at most one of twenty such families.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
+    steps = [values[i] * (len(order) - rank) for rank, i in enumerate(order)]
+    corrected = np.full(len(values), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if steps else []
+    return [float(value) for value in corrected]
+
+
+def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
+    """Return the column of the fixed report that the *training* texts choose by a metric.
+
+    It is the one by BLEU-4 where the metric chose none. One chosen by the test studies would be
+    the luckiest of seven there, and the test against it too strict.
+    """
+    names = [system.column for system in systems if system.kind == "baseline"]
+    return next((n for n in (f"{CONSTANT}-{metric}", CONSTANT) if n in names), None)
+
+
+def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
+    """Compare each system with the fixed report of each metric, and with every other system.
+
+    A row has ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``, ``rival_score``,
+    their ``difference``, its 95 % interval ``low`` to ``high``, ``p`` (two-sided, of this test
+    alone) and ``p_holm``, corrected for the family of all rows of the same metric. Fixed reports
+    come first.
+    """
+    names = [system.column for system in systems if system.kind == "system"]
+    pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]
+    pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
+    rows = [(name, found.compare(name, rival, m)) for name, rival, m in pairs if rival is not None]
+    corrected = {
+        metric: iter(holm([one.p for _, one in rows if one.metric == metric]))
+        for metric in COMPARED
+    }
+    return [
+        {"system": name, **comparison_values(one), "p_holm": finite(next(corrected[one.metric]))}
+        for name, one in rows
+    ]
+
+
+def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Row]:
+    """Return in which metrics a system is better than every baseline, at a level of .05.
+
+    A row has ``system``, ``metric``, ``rivals`` (all baselines but the oracle, which is shown the
+    answer), ``p``, the largest of the two-sided p values, and ``level``. There is no row where that
+    is above the level, or a baseline scores as high: the table then does not show it.
+    """
+    rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
+    return [
+        {"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL}
+        for name in (system.column for system in systems if system.kind == "system")
+        for metric in COMPARED
+        for p in _largest_p(found.compare(name, rival, metric) for rival in rivals)
+    ]
+
+
+def beaten(row: Row) -> str:
+    """Return a row of :func:`beats_every_baseline` as a sentence."""
+    return (
+        f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}: "
+        f"largest p {row['p']:.3f}, level {row['level']}"
+    )
+
+
+def _largest_p(compared: Iterator[Comparison]) -> list[float]:
+    """Return the largest p value; nothing where there is no rival, or one is not beaten."""
+    every = list(compared)
+    better = all(one.difference > 0 and one.p <= LEVEL for one in every)
+    return [max(one.p for one in every)] if every and better else []
+
+
+def comparison_values(comparison: Comparison) -> Row:
+    """Return a comparison as JSON has it."""
+    values = comparison._asdict().items()
+    return {name: finite(v) if isinstance(v, float) else v for name, v in values}

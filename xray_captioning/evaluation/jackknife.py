@@ -1,0 +1,319 @@
+"""Confidence intervals of scores, and tests of differences: the jackknife over patients.
+
+Every score is computed once without each patient. What a patient's absence changes is that
+patient's *pseudo-value*; their spread, divided by the number of patients, is the standard error of
+the score, as if the pseudo-values were independent observations whose mean it is [1]_, [2]_. A
+difference of two systems is tested by the pseudo-values' differences, patient by patient: a paired
+t test.
+
+An interval says how much a score could vary with another test set of the same kind, not how it
+would vary at another hospital, nor with another training run, unless a system is several runs. Of
+these the score is the mean. Every run captions every study, so the mean's pseudo-values are the
+runs' means; the variance between runs, divided by their number, is added to the squared standard
+error [4]_. Two or three runs say little of others: Satterthwaite's degrees of freedom make the
+interval as wide as that [5]_.
+
+An interval is that of a share with the root mean squared error: the standard error and the bias
+that the pseudo-values' mean shows [3]_. In a paired difference biases cancel. In simulations
+(``benchmarks/statistics.py``) it covers the truth more often than percentile, basic and BCa
+bootstrap intervals do, and it always holds its score, which bootstrap percentiles of an average
+over rare findings do not: resamples lose findings and score lower than the sample.
+
+Counts of different texts or n-grams have no interval: leaving out a patient can only lower them.
+
+References
+----------
+.. [1] Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical Statistics
+   29, 1958; Miller, "The jackknife: a review", Biometrika 61, 1974.
+.. [2] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11. Leaving out all
+   studies of a patient at once: Cameron and Miller, "A practitioner's guide to cluster-robust
+   inference", Journal of Human Resources 50, 2015.
+.. [3] Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
+   1927, with an effective number of observations as Dean and Pagano, "Evaluating confidence
+   interval methods for binomial proportions in clustered surveys", Journal of Survey Statistics
+   and Methodology 3, 2015.
+.. [4] Bouthillier et al., "Accounting for variance in machine learning benchmarks", MLSys 2021. A
+   part of the variance between runs is of this test set and counted twice: cautious.
+.. [5] Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics
+   Bulletin 2, 1946.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import DataError
+from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics.ngrams import checked_texts
+from xray_captioning.metrics.statistics import (
+    Statistics,
+    patient_sums,
+    scores_from_sums,
+    study_statistics,
+    support,
+)
+
+LEAST_PATIENTS = 5
+"""Patients that a score has to stand on before it has an interval."""
+
+LEAST_RAREST = 10
+"""The same of averages that count an absent finding as 0: patients with the rarest finding."""
+
+HIGHEST = {"CIDEr": 10.0, "chrF": 100.0} | dict.fromkeys(
+    ("false_positives", "false_positives_present"), len(FINDINGS) - 1.0
+)
+"""What scores cannot exceed, where that is not 1."""
+
+UNBOUNDED = ("mean_length", "length_ratio")
+
+_ROWS = 1 << 16  # patients who are left out at a time, in turn
+
+Array = NDArray[np.float64]
+Interval = tuple[float, float]
+
+NO_INTERVAL = (float("nan"), float("nan"))
+
+
+class Comparison(NamedTuple):
+    """A system against a rival on the same studies; nan where a score is a share of nothing."""
+
+    rival: str
+    metric: str
+    score: float
+    rival_score: float
+    difference: float  # score minus the rival's
+    low: float  # 95 % interval of the difference; nan where it does not vary
+    high: float
+    p: float  # two-sided
+
+    @property
+    def clear(self) -> bool:
+        """Whether the score is higher, at a level of .05."""
+        return self.difference > 0 and self.p <= 0.05
+
+
+@dataclass(frozen=True)
+class Jackknife:
+    """Scores of several systems on the same studies, by system and metric.
+
+    `pseudo` has a value a patient, in the same order for all systems.
+    """
+
+    scores: dict[str, dict[str, float]]
+    pseudo: dict[str, dict[str, Array]]  # (patients,)
+    support: dict[str, dict[str, int]]  # patients that a score stands on
+    runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # each run's scores
+
+    def intervals(self, system: str) -> dict[str, Interval]:
+        """Return the 95 % interval of each metric, both ends nan where there is none.
+
+        There is none where a score stands on fewer than five patients (`LEAST_PATIENTS`; ten for
+        macro F1 over CheXpert's or all names, `LEAST_RAREST`; see
+        :func:`xray_captioning.metrics.statistics.support`), and where no patient's absence changes
+        it: nothing is known then of how it varies.
+        """
+        return {
+            metric: self._interval(system, metric, score)
+            for metric, score in self.scores[system].items()
+        }
+
+    def _interval(self, system: str, metric: str, score: float) -> Interval:
+        least = LEAST_RAREST if metric.startswith("macro_f1") else LEAST_PATIENTS
+        if self.support[system][metric] < least:
+            return NO_INTERVAL
+        pseudo = self.pseudo[system][metric]
+        error, freedom = self._error(pseudo, metric, system)
+        # Their mean is the score without most of its bias (F1 of few cases is too low).
+        error, quantile = float(np.hypot(error, score - pseudo.mean())), _quantile(freedom)
+        if metric in UNBOUNDED:
+            return _t_interval(score, error, quantile)
+        highest = HIGHEST.get(metric, 1.0)
+        low, high = _wilson(score / highest, error / highest, quantile)
+        return low * highest, high * highest
+
+    def compare(self, system: str, rival: str, metric: str) -> Comparison:
+        """Compare two systems by one metric: a paired t test of pseudo-values.
+
+        Many metrics and systems are many tests; nothing is corrected for that here.
+        """
+        score, other = (self.scores[name][metric] for name in (system, rival))
+        pseudo = self.pseudo[system][metric] - self.pseudo[rival][metric]
+        if score == other and not pseudo.any():
+            return Comparison(rival, metric, score, other, score - other, 0.0, 0.0, 1.0)
+        error, freedom = self._error(pseudo, metric, system, rival)
+        low, high = _t_interval(score - other, error, _quantile(freedom))
+        p = _two_sided(score - other, error, freedom, len(pseudo))
+        return Comparison(rival, metric, score, other, score - other, low, high, p)
+
+    def _error(self, pseudo: Array, metric: str, *systems: str) -> tuple[float, float]:
+        """Return a standard error, over patients and the systems' runs, and its freedom."""
+        samples = [pseudo]
+        samples += [np.array([run[metric] for run in self.runs.get(name, [])]) for name in systems]
+        known = [sample for sample in samples if len(sample) > 1]
+        variances = np.array([sample.var(ddof=1) / len(sample) for sample in known])
+        if len(pseudo) < 2 or not variances.sum() > 0:
+            return float("nan"), float("nan")
+        spread = sum(v**2 / (len(sample) - 1) for v, sample in zip(variances, known))
+        return float(np.sqrt(variances.sum())), float(variances.sum() ** 2 / spread)
+
+
+def jackknife(
+    references: Sequence[str],
+    systems: Mapping[str, Sequence[str]],
+    groups: Sequence[Hashable] | None = None,
+    reports: Sequence[str] | None = None,
+    findings: Sequence[str] | None = None,
+) -> Jackknife:
+    """Score systems, also without each patient in turn.
+
+    Parameters
+    ----------
+    references : sequence of str
+        One text a study.
+    systems : mapping of str to sequence of str
+        What each system wrote, in the same order.
+    groups : sequence, optional
+        The patient of each study: all studies of a patient are left out together. Where it is
+        absent, each study is left out on its own.
+    reports : sequence of str, optional
+        Texts whose findings and sides count, where they are not the references: a protocol may
+        have replaced words of the references.
+    findings : sequence of str, optional
+        What ``clinical_f1`` averages over; see
+        :func:`xray_captioning.metrics.clinical.clinical_scores`.
+
+    Returns
+    -------
+    Jackknife
+        Metrics are those of :func:`xray_captioning.metrics.statistics.scores_from_sums`.
+
+    Raises
+    ------
+    DataError
+        There is no system, or its texts cannot be scored.
+
+    Notes
+    -----
+    A study's CIDEr keeps its n-gram weights when another study is left out; see
+    :func:`xray_captioning.metrics.statistics.study_statistics`. Memory, beyond the texts: about
+    3 kB a study while a system is scored.
+    """
+    if not systems:
+        raise DataError("there is no system to score; give at least one")
+    checked_texts("references", references)
+    reports = references if reports is None else checked_texts("reports", reports)
+    patients, sums = _numbered(groups, len(references)), {}
+    for name, texts in systems.items():
+        if len(texts) != len(references):
+            raise DataError(
+                f"{name} has {len(texts)} texts, but there are {len(references)} references"
+            )
+        statistics = study_statistics(references, checked_texts(name, texts), reports)
+        sums[name] = patient_sums(statistics, patients)
+    return jackknife_sums(sums, findings)
+
+
+def jackknife_sums(
+    systems: Mapping[str, Statistics], findings: Sequence[str] | None = None
+) -> Jackknife:
+    """Return what :func:`jackknife` does, of sums over each patient's studies.
+
+    The sums are :func:`xray_captioning.metrics.statistics.patient_sums`, for all systems of the
+    same patients in the same order.
+    """
+    found = Jackknife({}, {}, {})
+    for name, sums in systems.items():
+        scores, pseudo = _leave_one_out(sums, findings)
+        found.scores[name], found.pseudo[name] = scores, pseudo
+        found.support[name] = dict.fromkeys(scores, len(sums["n"])) | support(sums, findings)
+    return found
+
+
+def mean_of_runs(systems: Mapping[str, Sequence[Jackknife]]) -> Jackknife:
+    """Return systems of one run or several, each run scored alone, as the means over their runs."""
+    found = Jackknife({}, {}, {})
+    for name, runs in systems.items():
+        scores, pseudo, support = (
+            [next(iter(values.values())) for values in column]
+            for column in zip(*((run.scores, run.pseudo, run.support) for run in runs))
+        )
+        found.scores[name] = {m: float(np.mean([run[m] for run in scores])) for m in scores[0]}
+        found.pseudo[name] = {m: np.mean([run[m] for run in pseudo], axis=0) for m in scores[0]}
+        found.support[name] = {m: min(run[m] for run in support) for m in scores[0]}
+        found.runs[name] = scores
+    return found
+
+
+def _numbered(groups: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
+    """Number of the group of each study, from 0."""
+    if groups is None:
+        return np.arange(studies)
+    if len(groups) != studies:
+        raise DataError(f"{len(groups)} groups but {studies} studies: give one group a study")
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(group, len(number)) for group in groups])
+
+
+def _leave_one_out(
+    sums: Statistics, findings: Sequence[str] | None
+) -> tuple[dict[str, float], dict[str, Array]]:
+    """Return the scores of all patients, and each patient's pseudo-values: (patients,).
+
+    Where a score has no value without a patient, that patient counts as if nothing changed.
+    """
+    total = {name: values.sum(0, keepdims=True) for name, values in sums.items()}
+    scores = {name: float(v[0]) for name, v in scores_from_sums(total, findings).items()}
+    number, parts = len(sums["n"]), []
+    if number == 1:
+        return scores, {name: np.array([score]) for name, score in scores.items()}
+    for start in range(0, number, _ROWS):
+        part = slice(start, start + _ROWS)
+        rest = {name: total[name] - values[part] for name, values in sums.items()}
+        parts.append(scores_from_sums(rest, findings))
+    pseudo = {}
+    for name, score in scores.items():
+        without = np.concatenate([part[name] for part in parts])
+        change = np.where(np.isfinite(without), score - without, 0.0)
+        pseudo[name] = score + (number - 1) * change
+    return scores, pseudo
+
+
+def _quantile(freedom: float) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
+
+
+def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
+    """Return p, no less than a sign test says where all patients agree.
+
+    That is also what is known where nothing varies: of a perfect system and one that names nothing.
+    """
+    from scipy.special import stdtr
+
+    least = 2.0 ** (1 - patients) if np.isfinite(difference) else float("nan")
+    return max(least, 2 * float(stdtr(freedom, -abs(difference) / error))) if error > 0 else least
+
+
+def _t_interval(score: float, error: float, quantile: float) -> Interval:
+    if not error > 0:
+        return NO_INTERVAL
+    return score - quantile * error, score + quantile * error
+
+
+def _wilson(share: float, error: float, quantile: float) -> Interval:
+    """Return Wilson's interval of a share from 0 to 1 with that standard error.
+
+    It is that of as many independent observations as would have the same standard error, so that
+    it is wider towards one half and never leaves 0 to 1.
+    """
+    if not error > 0 or not 0 < share < 1:
+        return NO_INTERVAL
+    weight = (quantile * error) ** 2 / (share * (1 - share))  # quantile ** 2 / observations
+    centre = (share + weight / 2) / (1 + weight)
+    half = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
+    # Without rounding the share lies inside in any case.
+    return min(float(centre - half), share), max(float(centre + half), share)

@@ -1,0 +1,165 @@
+"""Whether what a system writes depends on the study at all: a permutation test.
+
+Were captions written without looking at the images, those of one patient would go as well with
+another. So they are dealt to other patients, many times, and scored each time. The share of the
+deals that score at least as high as the captions where they belong is the p value.
+
+Patients are dealt, not studies: the findings of one patient's studies are alike, and so may be the
+captions, even of a system that cannot tell a finding. Dealt one by one, such captions look better
+than chance too often (for 13 studies a patient in a quarter of all tests, not in a twentieth;
+``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that out would make p too
+small [3]_.
+
+References
+----------
+.. [1] Good, "Permutation, Parametric, and Bootstrap Tests of Hypotheses", 3rd edition, 2005.
+.. [2] Phipson and Smyth, "Permutation P-values Should Never Be Zero", Statistical Applications in
+   Genetics and Molecular Biology 9(1), 2010: p of random permutations, equation 2.
+.. [3] Southworth, Kim and Owen, "Properties of balanced permutations", Journal of Computational
+   Biology 16(4), 2009.
+.. [4] Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
+   Measurement 20(1), 1960: agreement beyond chance as a share of what is possible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import DataError
+from xray_captioning.metrics.clinical import asserted, finding_columns, scores_from_counts
+
+Array = NDArray[Any]
+
+SHUFFLES = 1_999
+"""Deals of a test; with them .05 is a whole number of the 2,000 ranks."""
+
+WORDS = "word_f1"
+"""F1 of the different words of a caption and of its reference, mean over studies."""
+
+
+class ShuffleTest(NamedTuple):
+    """A system's captions where they belong, and dealt to other patients."""
+
+    metric: str  # "clinical_f1", or "word_f1" where no reference has a finding
+    score: float  # where they belong, from 0 to 1
+    shuffled: float  # mean over the deals
+    excess: float  # score minus shuffled
+    share: float  # excess over what is possible, 1 - shuffled: 0 by chance, 1 a perfect system
+    p: float  # one-sided, at least 1 / (shuffles + 1)
+    shuffles: int
+
+
+def deals(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,).
+
+    All studies of a patient get captions of one patient drawn at random, in their order and from
+    the start again where that patient has fewer studies. Where each has one study this is a random
+    permutation of the studies.
+    """
+    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
+    rows, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
+    starts = np.cumsum(sizes) - sizes
+    place = np.empty_like(rows)
+    place[rows] = np.arange(len(rows)) - starts[codes[rows]]
+    rng = np.random.default_rng(seed)
+    for _ in range(number):
+        donor = rng.permutation(len(sizes))[codes]
+        yield rows[starts[donor] + place % sizes[donor]]
+
+
+def shuffle_test(
+    reports: Sequence[str],
+    runs: Sequence[Sequence[str]],
+    patients: Sequence[Hashable],
+    seed: int = 0,
+    shuffles: int = SHUFFLES,
+    findings: Sequence[str] | None = None,
+) -> ShuffleTest:
+    """Test whether captions go better with their own studies than with others'.
+
+    Parameters
+    ----------
+    reports : sequence of str
+        One reference a study.
+    runs : sequence of sequences of str
+        The captions, in the same order, of each run of the system; all runs are dealt alike, and
+        the score is the mean over them.
+    patients : sequence
+        The patient of each study.
+    seed : int
+    shuffles : int
+    findings : sequence of str, optional
+        What ``clinical_f1`` averages over; see
+        :func:`xray_captioning.metrics.clinical.clinical_scores`.
+
+    Raises
+    ------
+    DataError
+        All studies are of one patient.
+    """
+    if len(set(patients)) < 2:
+        raise DataError("captions of one patient cannot be dealt to others; give at least two")
+    orders = [np.arange(len(reports)), *deals(patients, shuffles, seed)]
+    present = asserted(reports)
+    some = bool((present & finding_columns(findings)).any())
+    scored = [
+        _clinical_f1(present, asserted(texts), orders, findings)
+        if some
+        else _word_f1(reports, texts, orders)
+        for texts in runs
+    ]
+    own, *dealt = np.mean(scored, axis=0)
+    # Sums in another order differ in the last digits: a system that always says the same is equal.
+    reached = int((np.array(dealt) >= own - 1e-9).sum())
+    mean = float(np.mean(dealt))
+    return ShuffleTest(
+        metric="clinical_f1" if some else WORDS,
+        score=float(own),
+        shuffled=mean,
+        excess=float(own) - mean,
+        share=(float(own) - mean) / (1 - mean) if mean < 1 else 0.0,
+        p=(1 + reached) / (1 + shuffles),
+        shuffles=shuffles,
+    )
+
+
+def _clinical_f1(
+    present: Array, said: Array, orders: Sequence[Array], findings: Sequence[str] | None
+) -> Array:
+    """Score each order of captions, (orders,), from labels (studies, 18) that are made once."""
+    positives = present.sum(axis=0)
+    counts = np.empty((len(orders), len(positives), 3), dtype=np.int64)
+    for count, order in zip(counts, orders):
+        given = said[order]
+        hits = (given & present).sum(axis=0)
+        count[:] = np.column_stack([hits, given.sum(axis=0) - hits, positives - hits])
+    return np.nan_to_num(scores_from_counts(counts, findings)["clinical_f1"])
+
+
+def _word_f1(reports: Sequence[str], texts: Sequence[str], orders: Sequence[Array]) -> Array:
+    """Score each order of captions, (orders,), from the F1 of every caption with every report."""
+    (wanted, row), (said, column) = (_words(column) for column in (reports, texts))
+    words = sorted({word for text in [*wanted, *said] for word in text})
+    one, other = (_incidence(column, words) for column in (wanted, said))
+    total = one.sum(axis=1)[:, None] + other.sum(axis=1)
+    pairs = 2 * (one @ other.T) / np.maximum(total, 1)
+    return np.array([pairs[row, column[order]].mean(dtype=np.float64) for order in orders])
+
+
+def _words(texts: Sequence[str]) -> tuple[list[frozenset[str]], Array]:
+    """Return the different sets of words, and which of them each text has."""
+    number: dict[frozenset[str], int] = {}
+    codes = [number.setdefault(frozenset(text.split()), len(number)) for text in texts]
+    return list(number), np.array(codes)
+
+
+def _incidence(sets: Sequence[frozenset[str]], words: Sequence[str]) -> Array:
+    place = {word: i for i, word in enumerate(words)}
+    table = np.zeros((len(sets), len(words)), dtype=np.float32)
+    for row, own in zip(table, sets):
+        row[[place[word] for word in own]] = 1
+    return table
