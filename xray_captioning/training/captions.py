@@ -206,8 +206,6 @@ def _fit(
         fitted = new_model(config, encoder, tokenizer, "mixed_bfloat16")
         fitted.set_weights(captions.get_weights())
     tuned = encoder if options.encoder_learning_rate else None
-    if tuned is not None:
-        tuned.unfreeze_last_block()
     model = TeacherForcing(fitted, options, tuned, findings)
     compile_captions(model, options, len(data["train"]))
     fit(model, data, out, options, [SamplingSchedule(options)])
@@ -245,7 +243,7 @@ def compile_model(
         warmup_steps=batches,
     )
     optimizer = TwoRates(
-        slow,
+        [variable.path for variable in slow],
         ratio,
         decay,
         weight_decay=training.weight_decay,
