@@ -104,7 +104,7 @@ def test_the_finding_loss_falls_and_teaches_the_head(captions):
 def test_sampled_words_are_the_models_own_and_the_first_token_stays(captions):
     model = TeacherForcing(captions, replace(OPTIONS, scheduled_sampling=0.9))
     inputs = batch()
-    features = captions.head(model._features(inputs))
+    features = captions.head(model.features(inputs))
     tokens = ops.convert_to_tensor(inputs["tokens"])
     np.testing.assert_array_equal(model._sampled(features, tokens), inputs["tokens"])
     model.share.assign(1.0)

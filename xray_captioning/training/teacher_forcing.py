@@ -99,7 +99,7 @@ class TeacherForcing(keras.Model):
         encoder; and ``findings`` (batch, findings) where they are learned.
         """
         tokens = inputs["tokens"]
-        features = self.captions.head(self._features(inputs), training=training)
+        features = self.captions.head(self.features(inputs), training=training)
         if training and self.options.finding_weight:
             logits = pooled_evidence(self.classifier(features.regions), features.mask)
             found = self.finding_loss(inputs["findings"], logits)
@@ -108,7 +108,8 @@ class TeacherForcing(keras.Model):
             tokens = self._sampled(features, tokens)
         return self.captions.decoder(features, tokens, training=training)
 
-    def _features(self, inputs: dict[str, Any]) -> Features:
+    def features(self, inputs: dict[str, Any]) -> Features:
+        """Return the encoder's features of ``inputs``, which may hold them already."""
         if self.encoder is None:
             return Features(inputs["regions"], inputs["mask"])
         # Batch statistics of a few fine-tuning images would be worse than those it has.
