@@ -73,9 +73,7 @@ def test_what_cannot_be_scored_is_refused_before_training(phantoms):
 
 
 def test_an_unknown_monitor_is_one_clear_error():
-    with pytest.raises(
-        ConfigError, match=r"training\.monitor: 'val_METEOR' .*choose one of val_l"
-    ):
+    with pytest.raises(ConfigError, match=r"training\.monitor: 'val_METEOR' .*choose one of val_l"):
         Config().replace({"training.monitor": "val_METEOR"})
 
 

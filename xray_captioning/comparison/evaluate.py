@@ -106,6 +106,8 @@ def evaluate(
     ... )  # doctest: +SKIP
     """
     _check_settings(part, protocol, beams, report)
+    if not isinstance(systems, Mapping):
+        raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
     _check_names(systems)
     texts: dict[str, Any] = {name: given for name, given in systems.items() if _is_texts(given)}
     models = {

@@ -17,7 +17,7 @@ from xray_captioning.data.features import Array, ArrayCache, stack_features, stu
 from xray_captioning.data.images import read_images
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
-from xray_captioning.errors import ConfigError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import baseline_captions
 from xray_captioning.evaluation.caption_files import Texts, in_order
 from xray_captioning.evaluation.r2gen import R2GEN, r2gen_references, r2gen_vocabulary
@@ -47,8 +47,13 @@ class CaptioningSystem:
             folder = self._given = find_bundle(Path(given))
             self.config = read_config(folder, "captioner")
             self.trained_on = TrainedOn.load(folder)
-        else:
+        elif hasattr(given, "caption_features"):
             self.config, self.trained_on = given.config, given.trained_on
+        else:
+            raise DataError(
+                f"system {name}: expected a captioner, a bundle's folder or texts, got "
+                f"{type(given).__name__}"
+            )
 
     @cached_property
     def captioner(self) -> Captioner:
