@@ -173,7 +173,7 @@ def test_every_layer_model_and_loss_is_registered():
     from xray_captioning.encoders import vit  # noqa: F401
     from xray_captioning.training import teacher_forcing  # noqa: F401
 
-    kinds = [keras.Layer, keras.Loss, keras.Optimizer]
+    kinds = [keras.Layer, keras.Loss, keras.Metric, keras.Optimizer]
     for kind in kinds:  # grows
         kinds += kind.__subclasses__()
     ours = {kind for kind in kinds if kind.__module__.startswith("xray_captioning")}

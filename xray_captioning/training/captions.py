@@ -40,7 +40,12 @@ from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.run_folder import claim_run, run_folder
 from xray_captioning.training.run_state import BEST, RunState, epoch_bar
-from xray_captioning.training.teacher_forcing import SamplingSchedule, TeacherForcing, TwoRates
+from xray_captioning.training.teacher_forcing import (
+    SamplingSchedule,
+    TeacherForcing,
+    TokenAccuracy,
+    TwoRates,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,8 +232,7 @@ def compile_captions(model: TeacherForcing, training: Any, batches: int) -> None
     slow = model.encoder.trainable_variables if model.encoder else []
     ratio = training.encoder_learning_rate / training.learning_rate if slow else 1.0
     loss = WordCrossentropy(training.label_smoothing)
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")
-    compile_model(model, loss, training, batches, [accuracy], slow, ratio)
+    compile_model(model, loss, training, batches, [TokenAccuracy()], slow, ratio)
 
 
 def compile_model(

@@ -127,6 +127,23 @@ class TeacherForcing(keras.Model):
         return ops.where(swapped, said, tokens)
 
 
+@registered
+class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """Share of an epoch's words that are the likeliest ones, however they are batched.
+
+    Of weights (batch, time) Keras takes the mean over time, and with it the padding, first.
+    """
+
+    def __init__(self, name: str = "token_accuracy", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count words (batch, time) by their weights, and logits (batch, time, vocabulary)."""
+        weights = None if sample_weight is None else ops.reshape(sample_weight, (-1,))
+        logits = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
+        super().update_state(ops.reshape(y_true, (-1,)), logits, weights)
+
+
 class SamplingSchedule(keras.callbacks.Callback):
     """Raise the share of the model's own words from 0 to its last value."""
 
