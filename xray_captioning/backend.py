@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["compiled", "keras", "ops"]
+__all__ = ["compiled", "keras", "ops", "registered"]
 
 
 @contextlib.contextmanager
@@ -35,6 +35,10 @@ with _silenced_stderr():
     from keras import ops
 
     ops.convert_to_numpy(ops.zeros(()) + 1)
+
+
+# The decorator of every layer, model and loss: Keras then finds its class in a ``.keras`` file.
+registered = keras.saving.register_keras_serializable("xray_captioning")
 
 
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:

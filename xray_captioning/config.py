@@ -111,7 +111,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     clip_norm: NonNegative = 5.0
     """Bound of the global gradient norm."""
     patience: Count = 5
-    """Epochs without a lower validation loss before training stops."""
+    """Epochs without a better one, by validation loss or ``monitor``, before training stops."""
     seed: CountOrZero = 0
     """Weights, order and dropout. The split does not depend on it."""
 
@@ -119,6 +119,19 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class CaptionTrainingConfig(TrainingConfig, frozen=True):
     """How a decoder is fitted; what keeps it from collapsing is off unless asked for."""
 
+    monitor: Literal[
+        "val_loss",
+        "val_BLEU-1",
+        "val_BLEU-2",
+        "val_BLEU-3",
+        "val_BLEU-4",
+        "val_ROUGE-L",
+        "val_CIDEr",
+        "val_clinical_f1",
+    ] = "val_loss"
+    """What decides which epoch is best: the validation loss, the lower the better, or a score of
+    greedy captions, the higher the better. After each epoch these are written for the validation
+    studies, or for 500 of them, the same ones in each epoch."""
     finding_weight: NonNegative = 0.0
     """Weight of a finding classifier's loss on the projected regions, beside the caption's."""
     balanced: bool = False

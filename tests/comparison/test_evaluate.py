@@ -184,3 +184,11 @@ def test_texts_may_stand_in_the_order_of_the_studies(studies, split, tmp_path):
     assert rows[0] | {"system": ""} == rows[1] | {"system": ""}
     with pytest.raises(DataError, match="listed has 1 texts without a study_id"):
         evaluate(studies, {"listed": ["a"]}, tmp_path, split=split)
+
+
+@pytest.mark.parametrize("given", [3, None, object()])
+def test_what_is_no_system_is_named(studies, given, tmp_path):
+    with pytest.raises(DataError, match=f"system a: expected .* got {type(given).__name__}"):
+        evaluate(studies, {"a": given}, tmp_path)
+    with pytest.raises(DataError, match="expected systems by name, got"):
+        evaluate(studies, given, tmp_path)

@@ -1,5 +1,6 @@
 """The order of batches depends on seed and epoch; a batch is no longer than it must be."""
 
+import gc
 import threading
 
 import numpy as np
@@ -154,3 +155,23 @@ def test_an_error_in_a_thread_reaches_whoever_asks():
 
     with pytest.raises(ValueError, match="no such image"):
         BatchDataset(make, 10, 5)[0]
+
+
+def batch_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("batches")]
+
+
+def test_threads_end_with_the_epoch_or_with_the_dataset():
+    before = set(batch_threads())
+    data = BatchDataset(numbers, 100, 5)
+    for _ in range(2):
+        assert [data[i][0][0] for i in range(20)] == list(range(0, 100, 5))
+        for thread in set(batch_threads()) - before:
+            thread.join(timeout=5)
+        assert set(batch_threads()) <= before
+    data[0]  # an epoch that is broken off
+    del data
+    gc.collect()
+    for thread in set(batch_threads()) - before:
+        thread.join(timeout=5)
+    assert set(batch_threads()) <= before

@@ -69,6 +69,24 @@ def test_a_masked_view_changes_no_finding(encoder):
     np.testing.assert_allclose(first, second, atol=1e-5)
 
 
+def test_a_keras_file_gives_the_same_features_and_findings(encoder, tmp_path):
+    model = FindingModel(encoder)
+    model.save(tmp_path / "model.keras")
+    other = keras.models.load_model(tmp_path / "model.keras")
+    assert type(other.encoder) is Encoder
+    assert other.encoder.findings == encoder.findings
+    inputs = {"images": studies(), "mask": np.array([[True, False], [True, True]])}
+    np.testing.assert_allclose(model(inputs), other(inputs), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(encoder(inputs["images"]), other.encoder(inputs["images"]))
+
+
+def test_a_clone_is_the_same_network_with_other_weights(encoder):
+    other = keras.models.clone_model(encoder)
+    assert other.get_config() == encoder.get_config()
+    assert [v.shape for v in other.weights] == [v.shape for v in encoder.weights]
+    assert weights_digest(other) != weights_digest(encoder)
+
+
 def test_weights_round_trip(encoder, tmp_path):
     encoder.save_weights(tmp_path / "encoder.weights.h5")
     other = Encoder(encoder.name_of_backbone, SIZE, findings=encoder.findings)

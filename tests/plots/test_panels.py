@@ -113,13 +113,15 @@ def test_attention_of_a_view_that_is_not_there_is_not_drawn(example: Example) ->
 
 
 def test_curves() -> None:
-    for names in (["loss"], ["loss", "val_loss", "token_accuracy", "val_token_accuracy"]):
+    two = ["loss", "val_loss", "token_accuracy", "val_token_accuracy"]
+    for names in (["loss"], two, [*two, "val_BLEU-4"]):
         for epochs in (1, 12):
             history = [
                 {"epoch": e + 1.0, **dict.fromkeys(names, 1 / (e + 1))} for e in range(epochs)
             ]
             axes = curves(history).axes
-            assert [axis.get_ylabel() for axis in axes] == ["loss", "token accuracy"][: len(axes)]
+            labels = ["loss", "token accuracy", "BLEU-4"][: len(axes)]
+            assert [axis.get_ylabel() for axis in axes] == labels
             assert sum(len(axis.lines) for axis in axes) == len(names)
 
 

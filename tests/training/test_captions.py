@@ -91,6 +91,7 @@ VARIED = {
     "training.encoder_learning_rate": 1e-3,
     "training.precision": "bfloat16",
     "training.accumulated_batches": 2,
+    "training.monitor": "val_BLEU-4",
     "text.view_prefix": True,
 }
 
@@ -109,6 +110,13 @@ def test_fine_tuning_changes_the_saved_encoder_and_no_other(varied, tiny_encoder
     saved = weights_digest(Encoder.load(out))
     assert saved == weights_digest(captioner.encoder)
     assert saved != weights_digest(Encoder.load(tiny_encoder_run))
+
+
+def test_the_monitored_score_is_logged(varied):
+    out, captioner = varied
+    assert (out / "log.csv").read_text().splitlines()[0].endswith("val_BLEU-4")
+    assert 0 <= log(out)[0][-1] <= 1
+    assert captioner.config.training.monitor == "val_BLEU-4"
 
 
 def test_a_view_prefix_is_learned_but_not_scored(varied, phantoms, tmp_path):

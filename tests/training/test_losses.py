@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from xray_captioning.backend import ops
+from xray_captioning.backend import keras, ops
 from xray_captioning.training.losses import MaskedBinaryCrossentropy, WordCrossentropy
 
 PREVALENCES = np.array([0.4, 0.3, 0.1, 0.02, 0.01])
@@ -52,3 +52,10 @@ def test_the_mean_loss_of_studies_does_not_depend_on_their_batches():
     parts = [slice(i, i + 16) for i in range(0, 50, 16)]
     losses = [float(loss(labels[p], logits[p])) * len(labels[p]) for p in parts]
     assert sum(losses) / 50 == pytest.approx(float(loss(labels, logits)), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [WordCrossentropy(0.1), MaskedBinaryCrossentropy([1.0, 2.5])])
+def test_a_loss_is_made_anew_from_its_configuration(loss):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert type(again) is type(loss)
+    assert again.get_config() == loss.get_config()

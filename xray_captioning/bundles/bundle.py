@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.config import Config
-from xray_captioning.errors import BundleError
+from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
 
 FORMAT = 1
@@ -122,6 +123,8 @@ def read_config(folder: Path, kind: str) -> Config:
 
 def find_bundle(name: str | Path) -> Path:
     """Return the folder of a bundle: a path, or the name of a shipped one."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise ConfigError(f"expected the folder or the name of a bundle, got {type(name).__name__}")
     if not Path(name).exists() and str(name) in shipped_bundles():
         return shipped_folder() / str(name)
     return Path(name)

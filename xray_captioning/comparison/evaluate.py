@@ -116,6 +116,8 @@ def evaluate(
     >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
     _check_settings(part, protocol, beams, report)
+    if not isinstance(systems, Mapping):
+        raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
     models, texts = _by_kind(systems)
     studies, _ = open_studies(studies)
     every = [run for runs in models.values() for run in runs]

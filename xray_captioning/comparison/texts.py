@@ -46,8 +46,13 @@ class CaptioningSystem:
             folder = self._given = find_bundle(Path(given))
             self.config = read_config(folder, "captioner")
             self.trained_on = TrainedOn.load(folder)
-        else:
+        elif hasattr(given, "caption_features"):
             self.config, self.trained_on = given.config, given.trained_on
+        else:
+            raise DataError(
+                f"system {name}: expected a captioner, a bundle's folder or texts, got "
+                f"{type(given).__name__}"
+            )
 
     @cached_property
     def captioner(self) -> Captioner:

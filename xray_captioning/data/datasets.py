@@ -31,8 +31,9 @@ class BatchDataset(keras.utils.PyDataset):
     """Batches of studies, shuffled anew in each epoch.
 
     While one batch is used, two threads prepare the next ones, on any backend and without a second
-    process. (Keras' own workers begin with an epoch before they tell the dataset that it began.) A
-    batch depends on seed, epoch and its index alone, not on the threads.
+    process. (Keras' own workers begin with an epoch before they tell the dataset that it began.)
+    They end with the last batch of an epoch, or with the dataset. A batch depends on seed, epoch
+    and its index alone, not on the threads.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ class BatchDataset(keras.utils.PyDataset):
         weights: Array | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self._pool = ThreadPoolExecutor(2, "batches")
+        self._pool: ThreadPoolExecutor | None = None
         self.make, self.studies, self.batch_size = make, studies, batch_size
         self.seed, self.lengths, self.weights = seed, lengths, weights
         self.epoch = 0
@@ -77,11 +78,25 @@ class BatchDataset(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         """Return one batch."""
-        for i in range(index, min(index + 1 + AHEAD, len(self))):
+        end = min(index + 1 + AHEAD, len(self))
+        for i in range(index, end):
             if i not in self._ahead:
-                rng = np.random.default_rng([self.seed or 0, self.epoch, i])
-                self._ahead[i] = self._pool.submit(self.make, self._plan[i], rng, i)
+                self._ahead[i] = self._begin(i)
+        if end == len(self):
+            self._end_threads()
         return self._ahead.pop(index).result()
+
+    def _begin(self, index: int) -> Future[Any]:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(2, "batches")
+        rng = np.random.default_rng([self.seed or 0, self.epoch, index])
+        return self._pool.submit(self.make, self._plan[index], rng, index)
+
+    def _end_threads(self) -> None:
+        """Let the threads end as soon as they have made what was asked for."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
 
     def _arrange(self, epoch: int) -> list[Array]:
         order = np.arange(self.studies)

@@ -31,7 +31,7 @@ from xray_captioning.data.splits import (
     split_studies,
 )
 from xray_captioning.data.studies import with_images
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ def open_studies(studies: pd.DataFrame | str | Path) -> tuple[pd.DataFrame, dict
     """Read studies where their path is given, and return them with what `describe_data` says."""
     if isinstance(studies, (str, os.PathLike)):
         return read_studies(studies), describe_data(Path(studies))
+    if not hasattr(studies, "columns"):
+        raise DataError(
+            f"expected studies, got {type(studies).__name__}; give a path, or the table that "
+            "read_studies returns"
+        )
     return studies, {}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State
 from xray_captioning.decoders.global_attention import GlobalAttention
 
@@ -41,6 +41,7 @@ def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
     return pool, np.stack(spread, axis=1)
 
 
+@registered
 class Convolution(keras.layers.Layer):
     """``relu(norm(conv3x3(maps)))``, the convolution depthwise separable and zero-padded."""
 
@@ -71,6 +72,7 @@ class Convolution(keras.layers.Layer):
         return ops.reshape(maps, (-1, self.rows * self.columns, self.channels))
 
 
+@registered
 class ContextFlow(keras.layers.Layer):
     """A shallow encoder-decoder: pool two maps side by side, convolve twice, interpolate back.
 
@@ -104,6 +106,7 @@ class ContextFlow(keras.layers.Layer):
         return ops.matmul(ops.cast(self.spread, cells.dtype), cells)
 
 
+@registered
 class ContextAggregation(keras.layers.Layer):
     """Add to each region what the whole view around it shows.
 
@@ -188,6 +191,7 @@ class ContextAggregation(keras.layers.Layer):
         return total
 
 
+@registered
 class ContextAttention(GlobalAttention):
     """:class:`ContextAggregation` of the regions, then :class:`GlobalAttention` over them.
 

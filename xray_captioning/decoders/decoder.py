@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import keras, ops, registered
 
 State = Any  # nested tensors; every leaf has a leading batch axis, so that search can reorder it
 
@@ -146,6 +146,7 @@ class WordDecoder(Decoder):
         self.built = True
 
 
+@registered
 class TiedLogits(keras.layers.Layer):
     """Similarity of a hidden vector to every word vector, with or without a bias for each word.
 
@@ -157,6 +158,17 @@ class TiedLogits(keras.layers.Layer):
         super().__init__(**kwargs)
         self.embedding, self.use_bias = embedding, use_bias
         self.project = keras.layers.Dense(embedding.output_dim, name="project", dtype="float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, of the word vectors their own configuration."""
+        embedding = keras.saving.serialize_keras_object(self.embedding)
+        return {**super().get_config(), "embedding": embedding, "use_bias": self.use_bias}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TiedLogits:
+        """Make a layer with word vectors of its own."""
+        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        return cls(**{**config, "embedding": embedding})
 
     def build(self, hidden_shape: Any) -> None:
         """Build for hidden vectors of ``hidden_shape[-1]`` channels."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 
 
+@registered
 class AdditiveAttentionGRUCell(keras.layers.Layer):
     """One step: attend with the previous hidden state, then read context and word.
 
@@ -64,6 +65,7 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
 _STATES = ("hidden", "regions", "keys", "mask", "attention")
 
 
+@registered
 class GlobalAttention(WordDecoder):
     """Show, attend and tell over a fixed set of regions, with a GRU.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features
 
 
+@registered
 class RegionHead(keras.layers.Layer):
     """Project each region, add its learned position, normalise, apply dropout.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 from msgspec.structs import asdict
 
-from xray_captioning.backend import keras
+from xray_captioning.backend import keras, registered
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders.context_aggregation import ContextAttention
 from xray_captioning.decoders.decoder import Decoder, Features, State
@@ -58,6 +59,7 @@ def check_decoder(config: ModelConfig) -> None:
         )
 
 
+@registered
 class CaptionModel(keras.Model):
     """Encoder features and tokens in, logits out; built as soon as it is made.
 
@@ -81,6 +83,8 @@ class CaptionModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.config, self.vocabulary_size = config, vocabulary_size
+        self.grid, self.channels, self.maximum_length = tuple(grid), channels, maximum_length
         regions = math.prod(grid)
         self.features_shape = Features((None, regions, channels), (None, regions))
         self.head = RegionHead(
@@ -100,6 +104,17 @@ class CaptionModel(keras.Model):
             dtype=self.dtype_policy.name,
         )
         self.build(None)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as JSON types."""
+        names = ("vocabulary_size", "grid", "channels", "maximum_length")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), "config": asdict(self.config), **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CaptionModel:
+        """Make a model with new weights of what :meth:`get_config` returned."""
+        return cls(**{**config, "config": msgspec.convert(config["config"], ModelConfig)})
 
     def build(self, input_shape: Any) -> None:
         """Build head and decoder; the sizes were given to the constructor."""

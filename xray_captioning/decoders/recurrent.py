@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State, WordDecoder
 
 
@@ -85,6 +85,7 @@ class _Recurrent(WordDecoder):
         return hidden
 
 
+@registered
 class LstmDecoder(_Recurrent):
     """An LSTM that starts from the image vector and reads it beside every word.
 
@@ -93,6 +94,7 @@ class LstmDecoder(_Recurrent):
     """
 
 
+@registered
 class GruDecoder(_Recurrent):
     """A GRU (Cho et al., arXiv:1406.1078) that starts from the image vector and reads it at every
     word.
@@ -102,6 +104,7 @@ class GruDecoder(_Recurrent):
     names = ("hidden",)
 
 
+@registered
 class SimpleDecoder(_Recurrent):
     """An LSTM over the words alone; a dense layer before the logits joins image and words.
 

@@ -5,13 +5,13 @@ Shapes below: B batch, T tokens, R regions, H heads, D channels of a head.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 
 
+@registered
 class CachedAttention(keras.layers.Layer):
     """Multi-head scaled dot-product attention whose keys and values can be kept.
 
@@ -59,6 +59,7 @@ class CachedAttention(keras.layers.Layer):
         return ops.transpose(x, (0, 2, 1, 3))
 
 
+@registered
 class Block(keras.layers.Layer):
     """Self-attention, cross-attention and a feed-forward layer, each after a normalisation.
 
@@ -69,6 +70,7 @@ class Block(keras.layers.Layer):
         self, heads: int, width: int, dropout: float, approximate_gelu: bool, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        self.approximate_gelu = approximate_gelu
         dtype = self.dtype_policy.name
         self.norms = [
             keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}", dtype=dtype)
@@ -76,8 +78,7 @@ class Block(keras.layers.Layer):
         ]
         self.self_attention = CachedAttention(heads, width, name="self_attention", dtype=dtype)
         self.cross_attention = CachedAttention(heads, width, name="cross_attention", dtype=dtype)
-        gelu = partial(ops.gelu, approximate=approximate_gelu)
-        self.expand = keras.layers.Dense(4 * width, gelu, name="expand", dtype=dtype)
+        self.expand = keras.layers.Dense(4 * width, name="expand", dtype=dtype)
         self.contract = keras.layers.Dense(width, name="contract", dtype=dtype)
         self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
 
@@ -110,10 +111,13 @@ class Block(keras.layers.Layer):
         x = x + drop(added, training=training)
         added, weights = self.cross_attention(self.norms[1](x), image, image_mask)
         x = x + drop(added, training=training)
-        added = self.contract(self.expand(self.norms[2](x)))
-        return x + drop(added, training=training), weights
+        return x + drop(self._feed_forward(self.norms[2](x)), training=training), weights
+
+    def _feed_forward(self, x: Any) -> Any:
+        return self.contract(ops.gelu(self.expand(x), approximate=self.approximate_gelu))
 
 
+@registered
 class Transformer(WordDecoder):
     """Causal self-attention over the words, cross-attention to the regions.
 
@@ -243,6 +247,7 @@ class Transformer(WordDecoder):
         return [block.cross_attention.memory(regions) for block in self.blocks]
 
 
+@registered
 class Gpt2(Transformer):
     """GPT-2, each of whose blocks attends to the regions after it has attended to the words.
 

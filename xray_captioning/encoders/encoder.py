@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.backend import compiled, keras, ops
+from xray_captioning.backend import compiled, keras, ops, registered
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
@@ -19,6 +19,7 @@ from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.errors import ConfigError
 
 
+@registered
 class Encoder(keras.Model):
     """A backbone shared by all views, with a linear classifier of findings on top.
 
@@ -128,7 +129,7 @@ class Encoder(keras.Model):
         """Return the constructor's arguments; weights are saved beside them."""
         names = ("name_of_backbone", "size", "pool")
         own = {name: getattr(self, name) for name in names}
-        return {**own, "findings": list(self.findings), "name": self.name, "dtype": self.dtype}
+        return {**super().get_config(), **own, "findings": list(self.findings)}
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Encode single images.
@@ -227,13 +228,25 @@ def pooled_evidence(logits: Any, mask: Any) -> Any:
     return ops.logsumexp(logits, axis=1) - math.log(logits.shape[1])
 
 
+@registered
 class FindingModel(keras.Model):
     """An encoder in training: images and mask in, finding logits out."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
+    def __init__(self, encoder: Encoder, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.encoder = encoder
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        encoder = keras.saving.serialize_keras_object(self.encoder)
+        return {**super().get_config(), "encoder": encoder}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FindingModel:
+        """Make a model with new weights of what :meth:`get_config` returned."""
+        encoder = keras.saving.deserialize_keras_object(config["encoder"])
+        return cls(**{**config, "encoder": encoder})
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import keras, ops, registered
 from xray_captioning.errors import require
 
 layers = keras.layers
@@ -18,6 +18,7 @@ CLIP_PRESET = "clip_vit_base_patch16"
 WIDTH, BLOCKS, HEADS = 768, 12, 12
 
 
+@registered
 class Tokens(keras.layers.Layer):
     """Patches in one row behind a class token, each with the learned vector of its position.
 

@@ -51,12 +51,13 @@ def save(figure: Any, path: str | Path) -> None:
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Any:
-    """Draw losses and accuracies by epoch, training and validation in one axis each.
+    """Draw each metric by epoch, training and validation in one axis.
 
-    A row of `history` has ``epoch``, ``loss`` and perhaps ``token_accuracy``, each perhaps with a
-    ``val_`` twin.
+    A row of `history` has ``epoch`` and ``loss``, and perhaps other metrics; the same with
+    ``val_`` before its name is that of validation.
     """
-    metrics = [name for name in ("loss", "token_accuracy") if name in history[0]]
+    metrics = list(dict.fromkeys(name.removeprefix("val_") for name in history[0]))
+    metrics.remove("epoch")
     figure, axes = _figure(len(metrics), 2.8, WIDTH / 2 * len(metrics))
     epochs = [row["epoch"] for row in history]
     for axis, metric in zip(axes, metrics):

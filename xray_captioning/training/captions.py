@@ -35,11 +35,17 @@ from xray_captioning.encoders.saved import (
 from xray_captioning.errors import DataError
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
+from xray_captioning.training.caption_score import CaptionScore, monitored_studies
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.run_folder import claim_run, run_folder
 from xray_captioning.training.run_state import BEST, RunState, epoch_bar
-from xray_captioning.training.teacher_forcing import SamplingSchedule, TeacherForcing, TwoRates
+from xray_captioning.training.teacher_forcing import (
+    SamplingSchedule,
+    TeacherForcing,
+    TokenAccuracy,
+    TwoRates,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,10 +157,20 @@ def _trained(
     captions = new_model(config, encoder, tokenizer)
     if language:
         load_language_model(captions.decoder, language)
-    findings = 0 if labels is None else labels.shape[1]
-    _fit(captions, data, out, config, encoder, tokenizer, findings)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
-    return Captioner(config, encoder, captions, tokenizer, sizes)
+    captioner = Captioner(config, encoder, captions, tokenizer, sizes)
+    callbacks = _scores(captioner, parts["val"], cache)
+    _fit(captioner, data, out, 0 if labels is None else labels.shape[1], callbacks)
+    return captioner
+
+
+def _scores(captioner: Captioner, studies: pd.DataFrame, cache: Path | None) -> list[CaptionScore]:
+    config = captioner.config
+    if config.training.monitor == "val_loss":
+        return []
+    studies = monitored_studies(studies, config.training.seed)
+    inputs = _inputs(study_images(studies, config), config, captioner.encoder, cache, False)
+    return [CaptionScore(captioner, studies, inputs)]
 
 
 def _batches(
@@ -192,25 +208,22 @@ def _inputs(
 
 
 def _fit(
-    captions: Any,
+    captioner: Captioner,
     data: dict[str, BatchDataset],
     out: Path,
-    config: Config,
-    encoder: Encoder,
-    tokenizer: Any,
     findings: int,
+    callbacks: Sequence[Any],
 ) -> None:
-    """Fit a caption model as the configuration says, in the precision it says."""
+    """Fit a captioner's model as its configuration says, in the precision it says."""
+    config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
     if options.precision != "float32":
-        fitted = new_model(config, encoder, tokenizer, "mixed_bfloat16")
+        fitted = new_model(config, encoder, captioner.tokenizer, "mixed_bfloat16")
         fitted.set_weights(captions.get_weights())
     tuned = encoder if options.encoder_learning_rate else None
-    if tuned is not None:
-        tuned.unfreeze_last_block()
     model = TeacherForcing(fitted, options, tuned, findings)
     compile_captions(model, options, len(data["train"]))
-    fit(model, data, out, options, [SamplingSchedule(options)])
+    fit(model, data, out, options, [SamplingSchedule(options), *callbacks], options.monitor)
     captions.set_weights(fitted.get_weights())
 
 
@@ -219,8 +232,7 @@ def compile_captions(model: TeacherForcing, training: Any, batches: int) -> None
     slow = model.encoder.trainable_variables if model.encoder else []
     ratio = training.encoder_learning_rate / training.learning_rate if slow else 1.0
     loss = WordCrossentropy(training.label_smoothing)
-    accuracy = keras.metrics.SparseCategoricalAccuracy(name="token_accuracy")
-    compile_model(model, loss, training, batches, [accuracy], slow, ratio)
+    compile_model(model, loss, training, batches, [TokenAccuracy()], slow, ratio)
 
 
 def compile_model(
@@ -245,7 +257,7 @@ def compile_model(
         warmup_steps=batches,
     )
     optimizer = TwoRates(
-        slow,
+        [variable.path for variable in slow],
         ratio,
         decay,
         weight_decay=training.weight_decay,
@@ -263,14 +275,15 @@ def fit(
     out: Path,
     training: TrainingConfig,
     callbacks: Sequence[Any] = (),
+    monitor: str = "val_loss",
 ) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
     `data` has ``train`` and ``val`` batches; with an empty ``val`` the training loss chooses the
-    epoch. `callbacks` are called before the run's state is written.
+    epoch, otherwise `monitor`. `callbacks` are called before the run's state is written.
     """
     validation = data["val"] if data["val"].studies else None
-    monitor = "val_loss" if validation is not None else "loss"
+    monitor = monitor if validation is not None else "loss"
     state = RunState(out, data["train"], monitor, training.patience)
     done = state.restore(model)
     if not state.finished and done < training.epochs:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import keras, ops, registered
 
 
+@registered
 class MaskedBinaryCrossentropy(keras.losses.Loss):
     """Sigmoid cross-entropy of the labels that are known (not not-a-number).
 
@@ -18,9 +19,13 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
     the share of known labels that are present.
     """
 
-    def __init__(self, positive_weights: Any) -> None:
-        super().__init__()
+    def __init__(self, positive_weights: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.positive_weights = np.asarray(positive_weights, "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as JSON types."""
+        return {**super().get_config(), "positive_weights": self.positive_weights.tolist()}
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return losses (batch,) of labels (batch, findings), 1, 0 or not-a-number, and logits."""
@@ -31,6 +36,7 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
         return ops.mean(loss * weight, axis=-1)
 
 
+@registered
 class WordCrossentropy(keras.losses.Loss):
     """Cross-entropy of the next word, averaged over the words that count.
 
@@ -44,9 +50,13 @@ class WordCrossentropy(keras.losses.Loss):
     .. [1] Szegedy et al., arXiv:1512.00567, section 7 (label smoothing).
     """
 
-    def __init__(self, smoothing: float = 0.0) -> None:
-        super().__init__(reduction="mean_with_sample_weight")
+    def __init__(self, smoothing: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**{"reduction": "mean_with_sample_weight", **kwargs})
         self.smoothing = smoothing
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "smoothing": self.smoothing}
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return losses (batch, time) of word ids and logits (batch, time, vocabulary)."""

@@ -28,6 +28,11 @@ def run_folder(out: Path, config: Config, resume: bool) -> Iterator[None]:
     Some mistakes in the data show only after the run has claimed its folder; until its first
     epoch is written there is nothing to resume.
     """
+    if not isinstance(config, Config):
+        raise ConfigError(
+            f"expected a configuration, got {type(config).__name__}; give what load_preset or "
+            "Config.from_dict returns"
+        )
     check_folder(out, config, resume)
     existed, resumed = out.is_dir(), (out / RUN).is_file()
     try:

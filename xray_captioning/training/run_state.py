@@ -26,8 +26,8 @@ class RunState(keras.callbacks.Callback):
 
     Losses after :meth:`restore` are those of a run that was never stopped: every weight, the
     optimizer, the dropout seeds and the order of `dataset`, whose epoch is set, go on from where
-    they were. The loss called `monitor` decides which epoch is best; training stops after
-    `patience` epochs without improvement.
+    they were. `monitor` decides which epoch is best, the lowest loss or the highest score; training
+    stops after `patience` epochs without improvement.
     """
 
     def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int) -> None:
@@ -39,8 +39,9 @@ class RunState(keras.callbacks.Callback):
     @property
     def best(self) -> int:
         """Index of the best epoch so far, -1 before the first."""
-        losses = [row[self.monitor] for row in self.history]
-        return int(np.argmin(losses)) if losses else -1
+        values = [row[self.monitor] for row in self.history]
+        best = np.argmin if self.monitor.endswith("loss") else np.argmax
+        return int(best(values)) if values else -1
 
     @property
     def finished(self) -> bool:
@@ -55,11 +56,12 @@ class RunState(keras.callbacks.Callback):
         """Write best weights first, then the state that names them, then the log."""
         values = {name: float(value) for name, value in (logs or {}).items()}
         self.history.append({"epoch": epoch + 1, **values})
-        if not np.isfinite(values[self.monitor]):
-            raise BundleError(
-                f"{self.folder}: the loss became {values[self.monitor]} in epoch {epoch + 1}; "
-                "lower training.learning_rate"
-            )
+        for name in ("loss", self.monitor):
+            if not np.isfinite(values[name]):
+                raise BundleError(
+                    f"{self.folder}: {name} became {values[name]} in epoch {epoch + 1}; "
+                    "lower training.learning_rate"
+                )
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:
                 self.model.save_weights(temporary)
@@ -107,7 +109,8 @@ def epoch_bar(done: int, epochs: int) -> Iterator[keras.callbacks.Callback]:
 
     def show(epoch: int, logs: dict[str, float]) -> None:
         bar.update()
-        bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items() if "loss" in name})
+        shown = {name: f"{value:.3f}" for name, value in logs.items() if "accuracy" not in name}
+        bar.set_postfix(shown)
 
     with tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=None) as bar:
         yield keras.callbacks.LambdaCallback(on_epoch_end=show)

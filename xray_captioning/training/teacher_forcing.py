@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from xray_captioning.backend import keras, ops
+import msgspec
+from msgspec.structs import asdict
+
+from xray_captioning.backend import keras, ops, registered
 from xray_captioning.config import CaptionTrainingConfig
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
@@ -13,11 +17,12 @@ from xray_captioning.encoders.encoder import pooled_evidence
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
 
 
+@registered
 class TeacherForcing(keras.Model):
     """A caption model while it is fitted, with its encoder if that is trained, too.
 
-    `encoder` is None where features come from a cache; `findings` is the number of labels a study
-    has, for ``options.finding_weight``.
+    `encoder`, whose last block is trained, is None where features come from a cache; `findings` is
+    the number of labels a study has, for ``options.finding_weight``.
 
     Its ``loss`` is the mean over all words of an epoch, however they are batched. Keras' own counts
     the mean of each batch by its studies: a word among short captions would weigh more than one
@@ -35,9 +40,13 @@ class TeacherForcing(keras.Model):
         options: CaptionTrainingConfig,
         encoder: Encoder | None = None,
         findings: int = 0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**kwargs)
+        self.findings = findings
         self.captions, self.options, self.encoder = captions, options, encoder
+        if encoder is not None:
+            encoder.unfreeze_last_block()
         self.mean_loss = keras.metrics.Mean("loss")
         self.seeds = keras.random.SeedGenerator(options.seed)
         self.share = self.add_weight(
@@ -48,6 +57,21 @@ class TeacherForcing(keras.Model):
             self.classifier.build((None, None, captions.head.channels))
             self.finding_loss = MaskedBinaryCrossentropy([1.0] * findings)
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as JSON types."""
+        models = {"captions": self.captions, "encoder": self.encoder}
+        parts = {k: keras.saving.serialize_keras_object(model) for k, model in models.items()}
+        own = {"options": asdict(self.options), "findings": self.findings}
+        return {**super().get_config(), **parts, **own}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> TeacherForcing:
+        """Make a model with new weights of what :meth:`get_config` returned."""
+        names = ("captions", "encoder")
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
+        options = msgspec.convert(config["options"], CaptionTrainingConfig)
+        return cls(**{**config, **parts, "options": options})
 
     @property
     def metrics(self) -> list[Any]:
@@ -75,7 +99,7 @@ class TeacherForcing(keras.Model):
         encoder; and ``findings`` (batch, findings) where they are learned.
         """
         tokens = inputs["tokens"]
-        features = self.captions.head(self._features(inputs), training=training)
+        features = self.captions.head(self.features(inputs), training=training)
         if training and self.options.finding_weight:
             logits = pooled_evidence(self.classifier(features.regions), features.mask)
             found = self.finding_loss(inputs["findings"], logits)
@@ -84,7 +108,8 @@ class TeacherForcing(keras.Model):
             tokens = self._sampled(features, tokens)
         return self.captions.decoder(features, tokens, training=training)
 
-    def _features(self, inputs: dict[str, Any]) -> Features:
+    def features(self, inputs: dict[str, Any]) -> Features:
+        """Return the encoder's features of ``inputs``, which may hold them already."""
         if self.encoder is None:
             return Features(inputs["regions"], inputs["mask"])
         # Batch statistics of a few fine-tuning images would be worse than those it has.
@@ -102,6 +127,23 @@ class TeacherForcing(keras.Model):
         return ops.where(swapped, said, tokens)
 
 
+@registered
+class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """Share of an epoch's words that are the likeliest ones, however they are batched.
+
+    Of weights (batch, time) Keras takes the mean over time, and with it the padding, first.
+    """
+
+    def __init__(self, name: str = "token_accuracy", **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Count words (batch, time) by their weights, and logits (batch, time, vocabulary)."""
+        weights = None if sample_weight is None else ops.reshape(sample_weight, (-1,))
+        logits = ops.reshape(y_pred, (-1, y_pred.shape[-1]))
+        super().update_state(ops.reshape(y_true, (-1,)), logits, weights)
+
+
 class SamplingSchedule(keras.callbacks.Callback):
     """Raise the share of the model's own words from 0 to its last value."""
 
@@ -115,8 +157,9 @@ class SamplingSchedule(keras.callbacks.Callback):
         self.model.share.assign(self.options.scheduled_sampling * done)
 
 
+@registered
 class TwoRates(keras.optimizers.AdamW):
-    """AdamW with the rate of `slow` variables multiplied by `ratio`; only fast kernels decay.
+    """AdamW with the rate of the variables of `slow` paths times `ratio`; only fast kernels decay.
 
     A kernel is a matrix or convolution that inputs are multiplied with. What else there is stays:
     biases, gains and shifts of normalisations, the vectors of words and positions. Weight decay
@@ -131,9 +174,13 @@ class TwoRates(keras.optimizers.AdamW):
     .. [2] Karpathy's minGPT, ``GPT.configure_optimizers``: nor of embeddings.
     """
 
-    def __init__(self, slow: Any, ratio: float, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, slow: Sequence[str], ratio: float, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.slow, self.ratio = [v.path for v in slow], ratio
+        self.slow, self.ratio = list(slow), ratio
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "slow": self.slow, "ratio": self.ratio}
 
     def build(self, variables: Any) -> None:
         """Decide each variable's rate, and whether it decays."""

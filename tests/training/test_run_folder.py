@@ -1,0 +1,24 @@
+"""What is no configuration, no studies, no encoder is refused in one line, and leaves nothing."""
+
+import pytest
+
+from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.training.captions import train
+from xray_captioning.training.encoder import train_encoder
+
+
+@pytest.mark.parametrize("fit", [train, train_encoder])
+def test_what_python_callers_give_by_mistake_is_named(fit, phantoms, tiny_config, tmp_path):
+    studies, out = read_studies(phantoms), tmp_path / "run"
+    for config in ({}, "phantom_attention", None):
+        kind = type(config).__name__
+        with pytest.raises(ConfigError, match=f"expected a configuration, got {kind}; give what"):
+            fit(studies, config, out)
+    for given in ({}, None, ["a.png"]):
+        kind = type(given).__name__
+        with pytest.raises(DataError, match=f"expected studies, got {kind}; give a path, or"):
+            fit(given, tiny_config, out)
+    with pytest.raises(ConfigError, match="expected the folder or the name of a bundle, got int"):
+        train(studies, tiny_config, out, 3)
+    assert not out.exists()
