@@ -7,6 +7,8 @@ import pytest
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import load_preset
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):

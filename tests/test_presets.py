@@ -12,6 +12,8 @@ from xray_captioning.config import load_preset, presets
 from xray_captioning.decoders import DECODERS, CaptionModel
 from xray_captioning.encoders import ENCODERS
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).parents[1]
 PUBLISHED = [name for name in presets() if name != "phantom_attention"]
 

@@ -8,6 +8,8 @@ import pytest
 
 from xray_captioning.cli import main
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 # A training report of the published split, in the words of R2Gen's cleaning.
 CONSTANT = (
     "the heart is normal in size . the mediastinum is unremarkable . the lungs are clear . there "
