@@ -70,6 +70,14 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fresh_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 150 synthetic studies that the shipped bundle has not seen."""
+    from xray_captioning.phantom.dataset import write_phantoms
+
+    return made_once(tmp_path_factory, "fresh", lambda out: write_phantoms(out, 150, seed=11))
+
+
+@pytest.fixture(scope="session")
 def tiny_config() -> Config:
     """Return a recipe that trains in seconds and learns nothing to speak of."""
     return load_preset("phantom_attention").replace(

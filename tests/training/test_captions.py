@@ -80,12 +80,12 @@ def test_a_run_killed_in_an_epoch_ends_with_the_losses_of_an_unbroken_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "fit", watched)
-        start(tmp_path / "whole", epochs=3, **EVERYTHING)
+        start(tmp_path / "whole", epochs=2, **EVERYTHING)
     assert len(log(tmp_path / "killed")) == 1
     assert not (tmp_path / "killed" / "manifest.json").exists()
     with pytest.raises(ConfigError, match="--resume"):
-        start(tmp_path / "killed", epochs=3, **EVERYTHING)
-    start(tmp_path / "killed", epochs=3, resume=True, **EVERYTHING)
+        start(tmp_path / "killed", epochs=2, **EVERYTHING)
+    start(tmp_path / "killed", epochs=2, resume=True, **EVERYTHING)
     np.testing.assert_allclose(log(tmp_path / "killed"), log(tmp_path / "whole"), rtol=1e-6)
 
 
@@ -198,7 +198,7 @@ def test_resuming_a_finished_run_changes_nothing(start, tiny_run, tmp_path):
 
 
 def test_training_stops_when_validation_no_longer_improves(start, tmp_path):
-    start(tmp_path / "run", epochs=30, **{"training.patience": 1, "training.learning_rate": 0.3})
+    start(tmp_path / "run", epochs=20, **{"training.patience": 1, "training.learning_rate": 0.3})
     losses = [row[3] for row in log(tmp_path / "run")]
     assert len(losses) < 30
     assert min(losses) == losses[-2]
