@@ -1,4 +1,4 @@
-"""The demonstration leaves what it says, and trains everything itself."""
+"""The demonstration leaves what it says, and trains everything itself, compiled as for users."""
 
 import json
 
@@ -6,8 +6,6 @@ import pytest
 
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import load_preset
-
-pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 @pytest.fixture(scope="module")

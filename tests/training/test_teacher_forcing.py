@@ -132,7 +132,8 @@ def test_the_share_of_sampled_words_rises_over_the_epochs(captions):
 
 
 def test_one_step_with_every_option_passes_under_xla(captions):
-    options = replace(OPTIONS, finding_weight=1.0, label_smoothing=0.1, scheduled_sampling=0.5)
+    changes = {"finding_weight": 1.0, "label_smoothing": 0.1, "scheduled_sampling": 0.5}
+    options = replace(OPTIONS, accumulated_batches=2, **changes)
     model = TeacherForcing(captions, options, findings=2)
     compile_captions(model, options, 5)
     model.jit_compile = True
