@@ -1,7 +1,8 @@
 """Fixtures shared by all tests."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,31 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run as Python what TensorFlow would compile: sooner done, where it is run a few times."""
+    from xray_captioning.backend import keras
+
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+@pytest.fixture(scope="module")
+def eagerly() -> Iterator[None]:
+    """Compile nothing in this module, whose tests are not about what is compiled."""
+    with uncompiled():
+        yield
+
+
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of 24 small synthetic studies in the Kaggle layout."""
@@ -41,6 +67,14 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(
         tmp_path_factory, "phantom", lambda out: write_phantoms(out, studies=24, seed=1, size=96)
     )
+
+
+@pytest.fixture(scope="session")
+def fresh_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of 150 synthetic studies that the shipped bundle has not seen."""
+    from xray_captioning.phantom.dataset import write_phantoms
+
+    return made_once(tmp_path_factory, "fresh", lambda out: write_phantoms(out, 150, seed=11))
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +115,8 @@ def tiny_encoder_run(
     from xray_captioning.training.encoder import train_encoder
 
     def make(out: Path) -> None:
-        train_encoder(read_studies(phantoms), tiny_config, out, "random", cache=tiny_cache)
+        with uncompiled():
+            train_encoder(read_studies(phantoms), tiny_config, out, "random", cache=tiny_cache)
 
     return made_once(tmp_path_factory, "encoder", make)
 
@@ -104,6 +139,7 @@ def tiny_run(
 
     def make(out: Path) -> None:
         encoder, studies = Encoder.load(tiny_encoder_run), read_studies(phantoms)
-        train(studies, tiny_config, out, encoder, cache=tiny_cache, measured=False)
+        with uncompiled():
+            train(studies, tiny_config, out, encoder, cache=tiny_cache, measured=False)
 
     return made_once(tmp_path_factory, "captioner", make)

@@ -68,6 +68,7 @@ BACKEND_FREE = (
 )
 
 
+@cache
 def modules() -> list[str]:
     """Dotted names below the package, such as 'data.sources' and, for itself, ''."""
     paths = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]

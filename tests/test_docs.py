@@ -17,6 +17,8 @@ import xray_captioning
 from tests.test_architecture import LEVEL, modules, own, room
 from xray_captioning.cli import cli
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "xray_captioning"
 README = ROOT / "README.md"

@@ -20,6 +20,8 @@ from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import BundleError
 from xray_captioning.search import Sampling
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def calibration(channels=3, **changes):
     precision = np.diag(np.arange(1.0, channels + 1)).astype("float32")

@@ -15,20 +15,23 @@ from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import reference_texts, study_images
 from xray_captioning.evaluation.baselines import constant_caption
 from xray_captioning.evaluation.systems import System, score_system
-from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.calibration import caption_outcomes, evaluate_calibration
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    return read_studies(write_phantoms(tmp_path_factory.mktemp("fresh") / "p", 150, seed=11))
+def fresh(fresh_phantoms):
+    return read_studies(fresh_phantoms)
 
 
 @pytest.fixture(scope="module")
-def rows(fresh):
-    captioner = Captioner.load("phantom_attention")
+def captioner():
+    return Captioner.load("phantom_attention")
+
+
+@pytest.fixture(scope="module")
+def rows(fresh, captioner):
     references = reference_texts(fresh, captioner.config)
     features = captioner.features(study_images(fresh, captioner.config))
     systems = [System("constant", None, [constant_caption(references)] * len(references))]
@@ -69,14 +72,12 @@ def test_the_command_captions_and_says_what_the_model_is(fresh, capsys):
 
 
 @pytest.fixture(scope="module")
-def calibrated(fresh):
-    captioner = Captioner.load("phantom_attention")
-    return captioner, caption_outcomes(captioner, fresh)
+def outcomes(fresh, captioner):
+    return caption_outcomes(captioner, fresh)
 
 
-def test_its_confidence_holds_for_unseen_phantoms(calibrated):
-    captioner, seen = calibrated
-    values, _ = evaluate_calibration(captioner.calibration, seen)
+def test_its_confidence_holds_for_unseen_phantoms(captioner, outcomes):
+    values, _ = evaluate_calibration(captioner.calibration, outcomes)
     before, after = (values["sentences"][name] for name in ("uncalibrated", "calibrated"))
     assert before["n"] > 200
     assert before["calibration error"] > 0.1
@@ -85,8 +86,7 @@ def test_its_confidence_holds_for_unseen_phantoms(calibrated):
     assert values["flagged"] <= 0.02
 
 
-def test_what_is_no_chest_x_ray_is_flagged(fresh, calibrated):
-    captioner, _ = calibrated
+def test_what_is_no_chest_x_ray_is_flagged(fresh, captioner):
     strange = runpy.run_path(str(BENCHMARKS / "strange.py"))
     pairs = [study for study in fresh["images"] if len(study) > 1][:10]
     frontal, lateral = ([read_image(study[view], 224) for study in pairs] for view in (0, 1))
@@ -98,8 +98,7 @@ def test_what_is_no_chest_x_ray_is_flagged(fresh, calibrated):
     assert known.novelty < 1 < mixed.novelty
 
 
-def test_real_radiographs_are_strange_to_it(shared_data, calibrated):
-    captioner, _ = calibrated
+def test_real_radiographs_are_strange_to_it(shared_data, captioner):
     images = sorted(shared_data.glob("nih14/images/*.jpg"))[::20]
     captions = captioner.caption([[image] for image in images])
     assert np.mean([caption.novelty > 1 for caption in captions]) > 0.95

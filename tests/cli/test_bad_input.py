@@ -13,6 +13,8 @@ import pytest
 from xray_captioning.cli import COMMANDS, main
 from xray_captioning.config import load_preset
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 # What is typed, with {box} for a folder of broken things, {phantoms} for sound data and {out}
 # for a folder that does not exist, and words the one line must have.
 CASES = [

@@ -12,6 +12,8 @@ import pytest
 
 from xray_captioning.cli import COMMANDS, main
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 PROGRAM = [sys.executable, "-m", "xray_captioning"]
 
 

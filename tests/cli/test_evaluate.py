@@ -8,6 +8,8 @@ import pytest
 
 from xray_captioning.cli import main
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 # A training report of the published split, in the words of R2Gen's cleaning.
 CONSTANT = (
     "the heart is normal in size . the mediastinum is unremarkable . the lungs are clear . there "
@@ -207,11 +209,10 @@ def test_the_alarm_goes_off_for_a_published_system(published: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_shipped_bundle_raises_no_alarm(tmp_path: Path, capfd) -> None:
-    data, out = tmp_path / "phantom", tmp_path / "out"
-    assert run("phantom", "--out", data, "--studies", 150, "--seed", 11) == 0
+def test_the_shipped_bundle_raises_no_alarm(fresh_phantoms: Path, tmp_path: Path, capfd) -> None:
+    out = tmp_path / "out"
     capfd.readouterr()
-    line = ["--data", data, "--out", out, "--cache", tmp_path / "cache", "--beam", 1]
+    line = ["--data", fresh_phantoms, "--out", out, "--cache", tmp_path / "cache", "--beam", 1]
     line += ["--set", "fractions=[0.4,0,0.6]", "--report", out / "page.html"]
     assert run("evaluate", *line) == 0
     assert not capfd.readouterr().err

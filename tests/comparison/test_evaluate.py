@@ -16,6 +16,8 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.collapse import CollapseWarning
 from xray_captioning.evaluation.table import SHOWN
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture(scope="module")
 def studies(phantoms):

@@ -255,7 +255,7 @@ def test_tied_word_vectors_serve_as_logits(name, tmp_path):
 
 # The others inherit their loops from these, and compiling is slow.
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="XLA is TensorFlow's and JAX's")
-@pytest.mark.parametrize("name", ["gru", "lstm", "context_aggregation", "transformer"])
+@pytest.mark.parametrize("name", ["lstm", "context_aggregation", "transformer"])
 def test_one_fit_step_passes_under_xla(name):
     model, inputs = build(small(name, layers=1)), batch(4)
     compile_for(model, jit_compile=True)

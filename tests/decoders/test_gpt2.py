@@ -24,6 +24,8 @@ from xray_captioning.errors import BundleError, ConfigError, MissingExtraError
 from xray_captioning.text.byte_pairs import END, BytePairTokenizer
 from xray_captioning.text.token_ids import TokenIds
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 LAYERS, UNITS, HEADS, POSITIONS = 2, 16, 4, 24
 MERGES = ["n o", "\u0120 n", "e f", "ef f"]
 SEEN = {*range(33, 127), *range(161, 173), *range(174, 256)}

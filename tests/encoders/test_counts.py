@@ -14,6 +14,8 @@ from xray_captioning.encoders import Encoder, saved
 from xray_captioning.encoders.caches import cached_features
 from xray_captioning.training import captions as training
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture
 def reads(monkeypatch):

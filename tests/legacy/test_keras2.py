@@ -22,6 +22,8 @@ from xray_captioning.encoders.saved import new_encoder
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.findings import NIH14
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 VOCABULARY = SIZES["vocabulary"]
 NAMES = {"dense_3": "dense_11", "dense_2": "dense_10", "dense_1": "dense_9", "dense/": "dense_8/"}
 NAMES |= {"onestep": "decoder/one__step__decoder/onestep", "gru_cell": "gru_cell_1"}

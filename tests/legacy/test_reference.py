@@ -14,7 +14,7 @@ from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.chexnet import densenet121_variables, load_densenet121
 from xray_captioning.findings import NIH14
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eagerly")]
 
 
 @pytest.fixture(scope="module")

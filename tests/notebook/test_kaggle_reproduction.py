@@ -15,6 +15,8 @@ from xray_captioning.data.sources.kaggle import IMAGE_FOLDER, PROJECTIONS, REPOR
 from xray_captioning.notebook import data as places
 from xray_captioning.phantom.dataset import write_phantoms
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 STUDIES = 24  # that get pixels
 
 

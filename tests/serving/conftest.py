@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.conftest import uncompiled
+
 pytest.importorskip("flask")
 pytest.importorskip("uvicorn")
 
@@ -24,8 +26,9 @@ def settings():
 def app(captioner, settings):
     from xray_captioning.serving import create_app
 
-    app = create_app(captioner, settings)
-    assert app.extensions["captions"].wait(120)
+    with uncompiled():
+        app = create_app(captioner, settings)
+        assert app.extensions["captions"].wait(120)
     return app
 
 

@@ -13,6 +13,8 @@ from xray_captioning.serving import Settings
 
 from .parts import GREY, Toy, bomb, dicom, encoded, form, toy_app
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def test_a_study_is_captioned_as_by_the_captioner(client, captioner, study):
     answer = client.post("/v1/captions", **form(study))

@@ -9,6 +9,8 @@ from xray_captioning.serving import Settings
 
 from .parts import Toy, encoded, form, toy_app
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 jsonschema = pytest.importorskip("jsonschema")
 
 

@@ -18,6 +18,8 @@ from xray_captioning.bundles.bundle import find_bundle
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.serving import app
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = str(ROOT / "streamlit_app.py")
 

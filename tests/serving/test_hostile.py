@@ -8,6 +8,8 @@ import pytest
 
 from .parts import GREY, body, bomb, chunk, dicom, encoded, exchange, form, post, serving
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 pytestmark = pytest.mark.slow
 WITHIN = 20.0  # seconds; the limit of a request, on a machine that has other things to do
 FLIPS, CUTS = 24, 16

@@ -18,6 +18,8 @@ from xray_captioning.training.calibration import (
     fit_familiar,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))

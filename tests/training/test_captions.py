@@ -11,13 +11,15 @@ from xray_captioning.comparison.evaluate import evaluate
 from xray_captioning.config import Config
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
-from xray_captioning.data.targets import reference_texts, study_images, usable_studies
+from xray_captioning.data.targets import study_images, usable_studies
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.saved import weights_digest
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
 from xray_captioning.training.run_folder import STATE
+
+pytestmark = pytest.mark.usefixtures("eagerly")
 
 
 def log(run):
@@ -78,12 +80,12 @@ def test_a_run_killed_in_an_epoch_ends_with_the_losses_of_an_unbroken_one(
 
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "fit", watched)
-        start(tmp_path / "whole", epochs=3, **EVERYTHING)
+        start(tmp_path / "whole", epochs=2, **EVERYTHING)
     assert len(log(tmp_path / "killed")) == 1
     assert not (tmp_path / "killed" / "manifest.json").exists()
     with pytest.raises(ConfigError, match="--resume"):
-        start(tmp_path / "killed", epochs=3, **EVERYTHING)
-    start(tmp_path / "killed", epochs=3, resume=True, **EVERYTHING)
+        start(tmp_path / "killed", epochs=2, **EVERYTHING)
+    start(tmp_path / "killed", epochs=2, resume=True, **EVERYTHING)
     np.testing.assert_allclose(log(tmp_path / "killed"), log(tmp_path / "whole"), rtol=1e-6)
 
 
@@ -204,7 +206,7 @@ def test_resuming_a_finished_run_changes_nothing(start, tiny_run, tmp_path):
 
 
 def test_training_stops_when_validation_no_longer_improves(start, tmp_path):
-    start(tmp_path / "run", epochs=30, **{"training.patience": 1, "training.learning_rate": 0.3})
+    start(tmp_path / "run", epochs=20, **{"training.patience": 1, "training.learning_rate": 0.3})
     losses = [row[3] for row in log(tmp_path / "run")]
     assert len(losses) < 30
     assert min(losses) == losses[-2]
@@ -225,28 +227,3 @@ def test_studies_without_image_or_text_are_not_trained_on(phantoms, tmp_path):
     studies["impression"] = None
     with pytest.raises(DataError, match="text in its impression"):
         usable_studies(studies, Config())
-
-
-@pytest.mark.slow
-def test_eight_real_studies_are_overfitted(shared_data, tmp_path):
-    """A run that may overfit writes at least seven of eight impressions word for word."""
-    config = Config().replace(
-        {
-            "fractions": [1, 0, 0],
-            "image": {"size": 64, "normalisation": "unit"},
-            "model": {"encoder": "phantom_cnn", "units": 128, "attention": 64, "head": 96},
-            "model.dropout": 0.0,
-            "training": {"epochs": 60, "patience": 60, "learning_rate": 1e-2},
-        }
-    )
-    studies = read_studies(shared_data / "iu")
-    usable = usable_studies(studies, config)
-    assert len(usable) == 8
-    keras.utils.set_random_seed(0)
-    train(studies, config, tmp_path / "run", Encoder("phantom_cnn", 64), cache=tmp_path / "cache")
-    captioner = Captioner.load(tmp_path / "run")
-    captions = captioner.caption(study_images(usable, config), beam_size=1)
-    written = [" ".join(caption.words) for caption in captions]
-    right = sum(a == b for a, b in zip(written, reference_texts(usable, config)))
-    assert right >= 7
-    assert not any("xxxx" in caption.text.lower() for caption in captions)
