@@ -25,11 +25,14 @@ def test_the_score_is_that_of_greedy_captions_of_the_validation_studies(phantoms
     images = study_images(studies, captioner.config)
     features = captioner.features(images)
     captioner.config = captioner.config.replace({"training.monitor": "val_BLEU-1"})
-    watched = CaptionScore(captioner, studies, lambda numbers, rng: [x[numbers] for x in features])
+    findings = ["Cardiomegaly", "Pleural Effusion"]
+    watched = CaptionScore(
+        captioner, studies, lambda numbers, rng: [x[numbers] for x in features], findings
+    )
     watched.set_model(SimpleNamespace(captions=captioner.model, features=lambda given: given))
     references = reference_texts(studies, captioner.config)
     texts = [" ".join(c.words) for c in captioner.caption_features(features, beam_size=1)]
-    expected = {**score(references, texts), **clinical_scores(references, texts)}
+    expected = {**score(references, texts), **clinical_scores(references, texts, findings)}
     logs = {}
     for name in NAMES:
         watched.monitor = f"val_{name}"
@@ -61,14 +64,14 @@ def test_a_number_that_is_none_ends_the_run(tmp_path, broken):
 def monitoring(name, impressions, phantoms):
     config = Config().replace({"training.monitor": name})
     studies = read_studies(phantoms)[: len(impressions)].assign(impression=impressions)
-    return CaptionScore(SimpleNamespace(config=config), studies, None)
+    return CaptionScore(SimpleNamespace(config=config), studies, None, ["Pleural Effusion"])
 
 
 def test_what_cannot_be_scored_is_refused_before_training(phantoms):
     with pytest.raises(ConfigError, match="val_BLEU-4, but the validation part of the split is em"):
         monitoring("val_BLEU-4", [], phantoms)
-    with pytest.raises(ConfigError, match="val_clinical_f1, but no validation report names a find"):
-        monitoring("val_clinical_f1", ["normal ."] * 3, phantoms)
+    with pytest.raises(ConfigError, match="val_clinical_f1, but no validation report names a f"):
+        monitoring("val_clinical_f1", ["normal .", "emphysema ."], phantoms)
     monitoring("val_clinical_f1", ["normal .", "small left effusion ."], phantoms)
 
 

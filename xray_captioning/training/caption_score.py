@@ -28,12 +28,6 @@ def monitored_studies(studies: pd.DataFrame, seed: int) -> pd.DataFrame:
     return studies.sample(MOST, random_state=seed) if len(studies) > MOST else studies
 
 
-def caption_score(name: str, references: Sequence[str], texts: Sequence[str]) -> float:
-    """Return the score of `texts` that is called `name`, such as ``BLEU-4`` or ``clinical_f1``."""
-    scores = clinical_scores if name == "clinical_f1" else score
-    return scores(references, texts)[name]
-
-
 class CaptionScore(keras.callbacks.Callback):
     """Write captions of validation studies after each epoch, and log how they score.
 
@@ -48,6 +42,8 @@ class CaptionScore(keras.callbacks.Callback):
         Those of :func:`monitored_studies`.
     inputs : callable
         What a batch of these studies holds beside its tokens.
+    findings : sequence of str
+        What clinical F1 is over.
 
     Raises
     ------
@@ -55,9 +51,11 @@ class CaptionScore(keras.callbacks.Callback):
         There are no studies, or they do not allow the score.
     """
 
-    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs) -> None:
+    def __init__(
+        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]
+    ) -> None:
         super().__init__()
-        self.captioner, self.inputs = captioner, inputs
+        self.captioner, self.inputs, self.findings = captioner, inputs, findings
         self.monitor = captioner.config.training.monitor
         self.references = reference_texts(studies, captioner.config)
         if not self.references:
@@ -67,8 +65,8 @@ class CaptionScore(keras.callbacks.Callback):
             )
         if not np.isfinite(self._score(self.references)):
             raise ConfigError(
-                f"training.monitor is {self.monitor}, but no validation report names a finding; "
-                "choose another, such as val_BLEU-4"
+                f"training.monitor is {self.monitor}, but no validation report names a finding "
+                "that is counted; choose another, such as val_BLEU-4"
             )
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -91,4 +89,7 @@ class CaptionScore(keras.callbacks.Callback):
         return self.captioner.caption_features(Features(*features), beam_size=1)
 
     def _score(self, texts: Sequence[str]) -> float:
-        return caption_score(self.monitor.removeprefix("val_"), self.references, texts)
+        name = self.monitor.removeprefix("val_")
+        if name == "clinical_f1":
+            return clinical_scores(self.references, texts, self.findings)[name]
+        return score(self.references, texts)[name]

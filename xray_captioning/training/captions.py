@@ -21,7 +21,12 @@ from xray_captioning.data.datasets import (
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.data.targets import study_images, training_texts, usable_studies
+from xray_captioning.data.targets import (
+    reference_texts,
+    study_images,
+    training_texts,
+    usable_studies,
+)
 from xray_captioning.decoders import check_decoder
 from xray_captioning.decoders.language_model import load_language_model, resolve_language_model
 from xray_captioning.encoders import Encoder
@@ -33,6 +38,7 @@ from xray_captioning.encoders.saved import (
     weights_digest,
 )
 from xray_captioning.errors import DataError
+from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training.caption_score import CaptionScore, monitored_studies
@@ -159,18 +165,21 @@ def _trained(
         load_language_model(captions.decoder, language)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
-    callbacks = _scores(captioner, parts["val"], cache)
+    callbacks = _scores(captioner, parts, cache)
     _fit(captioner, data, out, 0 if labels is None else labels.shape[1], callbacks)
     return captioner
 
 
-def _scores(captioner: Captioner, studies: pd.DataFrame, cache: Path | None) -> list[CaptionScore]:
+def _scores(
+    captioner: Captioner, parts: dict[str, pd.DataFrame], cache: Path | None
+) -> list[CaptionScore]:
     config = captioner.config
     if config.training.monitor == "val_loss":
         return []
-    studies = monitored_studies(studies, config.training.seed)
+    findings = counted_findings(reference_texts(parts["train"], config))
+    studies = monitored_studies(parts["val"], config.training.seed)
     inputs = _inputs(study_images(studies, config), config, captioner.encoder, cache, False)
-    return [CaptionScore(captioner, studies, inputs)]
+    return [CaptionScore(captioner, studies, inputs, findings)]
 
 
 def _batches(
