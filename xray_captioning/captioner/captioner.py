@@ -146,7 +146,9 @@ class Captioner:
         ----------
         studies : sequence of sequences of images
             The images of each study, frontal first; at most as many as the model has views. An
-            image is a path, the bytes of a file, or pixels (height, width, 3), float32 in [0, 1].
+            image is a path, the bytes of a file, or pixels, (height, width, 3) or grey,
+            (height, width) or (height, width, 1): uint8 from 0 to 255, or floating-point from 0
+            to 1, and nothing else.
             None stands where the study lacks a view: ``[None, "lateral.png"]``.
         beam_size : int, optional
             1 is greedy; the bundle's own choice when absent.
