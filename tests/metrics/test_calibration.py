@@ -83,7 +83,7 @@ def test_intervals_cover_where_sentences_of_a_study_are_right_together():
                 interval = share_interval(outcome, unit)
                 covers[i] += interval[0] <= share <= interval[1]
         assert low <= covers[0] / 400 <= 0.99
-        assert (covers[1] / 400 < 0.85) is clustered
+        assert bool(covers[1] / 400 < 0.85) is clustered
 
 
 def test_where_all_are_right_the_studies_are_counted():

@@ -148,10 +148,11 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
        Statistics and Methodology 7, 2019 (Wilson's interval for clustered samples).
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
-    spread, variance = share * (1 - share), _variance(outcome, study)
-    n = min(outcome.size, spread / variance) if variance else outcome.size
+    spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)
     if not spread or studies == 1:
         n = studies
+    elif variance:  # divided by that of independent outcomes it is the design effect
+        n = min(n, n * spread / (n - 1) / variance)
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     reach = Z / (1 + Z**2 / n) * math.sqrt(spread / n + Z**2 / (4 * n**2))
     return max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0)
