@@ -6,7 +6,7 @@
 
 Printed are Brier score and calibration error of what is stated of the captions' sentences; what a
 threshold withholds; and the novelty of images that are no chest X-rays, and of folders of real
-ones, each image by itself, with the confidence that is stated of them all the same.
+ones, each image by itself: their captions have no confidence where it is above 1.
 """
 
 import argparse
@@ -60,15 +60,16 @@ def withheld(captioner: Captioner, seen: Outcomes, threshold: float) -> dict[str
     """Return what a threshold withholds, and what that is worth."""
     from sklearn.metrics import roc_auc_score
 
-    rate = captioner.calibration.confidence
-    shown = np.array([rate(found) >= threshold for found in seen.log_probabilities])
+    search, (found, right, _) = next(iter(seen.written.items()))
+    stated = [captioner.calibration.confidence(one, search) for one in found.tolist()]
+    shown = np.array(stated) >= threshold
     return {
         "threshold": threshold,
         "sentences withheld": f"{1 - shown.mean():.1%}",
-        "wrong ones among them": f"{(~seen.right & ~shown).sum()} of {(~seen.right).sum()}",
-        "right of all": f"{seen.right.mean():.1%}",
-        "right of those shown": f"{seen.right[shown].mean():.1%}",
-        "area under the ROC curve": roc_auc_score(seen.right, seen.log_probabilities),
+        "wrong ones among them": f"{(~right & ~shown).sum()} of {(~right).sum()}",
+        "right of all": f"{right.mean():.1%}",
+        "right of those shown": f"{right[shown].mean():.1%}",
+        "area under the ROC curve": roc_auc_score(right, found),
     }
 
 
@@ -89,14 +90,14 @@ def novelty(captioner: Captioner, name: str, images: Sequence[Image]) -> dict[st
     """Return how novel images of one kind are, each by itself, and how sure the captions."""
     captions = list(captioner.caption_iter([[image] for image in images]))
     found = np.array([caption.novelty for caption in captions])
-    stated = [s.confidence for caption in captions for s in caption.sentences]
+    stated = [s.confidence is not None for caption in captions for s in caption.sentences]
     return {
         "images": name,
         "n": len(images),
         "novelty above 1": f"{np.mean(found > 1):.0%}",
         "least": f"{found.min():.1f}",
         "median": f"{np.median(found):.1f}",
-        "mean confidence": f"{np.mean(stated):.2f}",
+        "sentences with a confidence": f"{np.mean(stated):.0%}",
     }
 
 

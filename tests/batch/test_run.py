@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 
 from xray_captioning.batch import journal
 from xray_captioning.batch import run as batch
 from xray_captioning.batch.caption_table import Study, check_whole, json_line
+from xray_captioning.captioner.calibration import Calibration, UnfamiliarImageWarning
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.errors import ConfigError
@@ -153,6 +155,34 @@ def test_absent_and_surplus_images_are_reasons(
     absent, surplus = (str(row["error"]) for row in read(out))
     assert "no.png" in absent
     assert surplus == "3 images, but this model looks at 2; choose among them"
+
+
+def test_of_unfamiliar_images_the_cell_is_empty_and_one_warning_is_given(
+    folder: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = Captioner.load(tiny_run)
+    channels = captioner.encoder.channels
+    strange = Calibration({None: (1.0, 0.0)}, np.zeros(channels), np.eye(channels), 1e-9)
+    monkeypatch.setattr(captioner, "calibration", strange)
+    studies, out = [Study(str(path), [str(path)]) for path in folder.iterdir()], tmp_path / "c.csv"
+    with pytest.warns(UnfamiliarImageWarning, match="images of 9 of 9 studies") as warned:
+        batch.caption_to_file(captioner, "digest", studies, out)
+    assert len(warned) == 1  # of five batches
+    with open(out, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["novelty"]) > 1 for row in rows)
+    stated = [s["confidence"] for row in rows for s in json.loads(row["sentences"])]
+    assert set(stated) == {None}
+
+
+def test_a_lone_lateral_is_read_in_its_own_place(folder: Path, tiny_run: Path) -> None:
+    captioner, path = Captioner.load(tiny_run), str(min(folder.iterdir()))
+    (row,) = batch.caption_rows(captioner, [Study("1", [None, path])])
+    (expected,) = captioner.caption([[path]], views=["lateral"])
+    assert (row["images"], row["caption"]) == ([path], expected.text)
+    assert row["log_probability"] == pytest.approx(expected.log_probability, abs=1e-5)
+    (frontal,) = captioner.caption([[path]])
+    assert row["log_probability"] != pytest.approx(frontal.log_probability, abs=1e-5)
 
 
 class Killed(BaseException):

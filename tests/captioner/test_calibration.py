@@ -1,5 +1,7 @@
 import json
 import shutil
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +10,21 @@ import pytest
 from xray_captioning.bundles.bundle import bundle_files, read_bundle, rewrite_bundle
 from xray_captioning.captioner.calibration import (
     Calibration,
+    UnfamiliarImageWarning,
     distances,
     hedged,
     is_unfamiliar,
     load_calibration,
     pooled_views,
+    search_of,
     sure_labels,
 )
 from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.config import DecodingConfig
 from xray_captioning.errors import BundleError
+from xray_captioning.phantom.dataset import render
+from xray_captioning.phantom.study import sample_study
 from xray_captioning.search import Sampling
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -25,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 
 def calibration(channels=3, **changes):
     precision = np.diag(np.arange(1.0, channels + 1)).astype("float32")
-    values = {"slope": 4.0, "intercept": 2.0, "radius": 2.0, "about": {"fitted": {"studies": 9}}}
+    values = {"lines": {None: (4.0, 2.0)}, "radius": 2.0, "about": {"fitted": {"studies": 9}}}
     return Calibration(centre=np.ones(channels, "float32"), precision=precision, **values | changes)
 
 
@@ -112,7 +119,7 @@ def test_a_calibration_travels_and_touches_nothing_else(bundle: Path) -> None:
     assert set(bundle_files(bundle)) - set(before) == {"calibration.json", "calibration.h5"}
     found = load_calibration(bundle)
     assert found is not None
-    for name in ("slope", "intercept", "radius", "about"):
+    for name in ("lines", "radius", "about"):
         assert getattr(found, name) == getattr(known, name)
     np.testing.assert_array_equal(found.precision, known.precision)
     np.testing.assert_array_equal(found.centre, known.centre)
@@ -126,6 +133,8 @@ def test_captions_are_calibrated(bundle: Path, phantoms: Path, tmp_path: Path) -
     assert all(caption.novelty is None for caption in before)
     assert "## Confidence" not in (bundle / "README.md").read_text("utf-8")
     known = calibrated(bundle)
+    known = replace(known, radius=1e6)  # all images are familiar
+    rewrite_bundle(bundle, known.save)
     # The search is compiled already: only the calibration changes.
     captioner.calibration = Captioner.load(bundle).calibration
     for caption, plain in zip(captioner.caption(studies), before, strict=True):
@@ -155,7 +164,7 @@ def test_a_calibration_that_lacks_a_number(bundle: Path) -> None:
 
     def lose(folder: Path) -> None:
         values = json.loads((folder / "calibration.json").read_text("utf-8"))
-        del values["slope"]
+        del values["lines"][0]["slope"]
         (folder / "calibration.json").write_text(json.dumps(values), "utf-8")
 
     rewrite_bundle(bundle, lose)
@@ -165,12 +174,73 @@ def test_a_calibration_that_lacks_a_number(bundle: Path) -> None:
 
 def test_captions_drawn_at_random_have_no_confidence() -> None:
     known = calibration()
-    regions, mask = np.ones((1, 4, 3), "float32"), np.ones((1, 4), bool)
+    pooled, present = np.ones((1, 2, 3), "float32"), np.ones((1, 2), bool)
     said = [Caption("", [], -0.1, [Sentence("Clear lungs.", -0.1, None)], None, [], None)]
-    drawn, found = (known.calibrated(said, regions, mask, 2, drawn=d)[0] for d in (True, False))
+    drawn, found = (known.calibrated(said, pooled, present, drawn=d)[0] for d in (True, False))
     assert drawn.sentences[0].confidence is None
     assert found.sentences[0].confidence == known.confidence(-0.1)
     assert drawn.novelty == found.novelty == 0
+
+
+GREEDY, BEAM = DecodingConfig(), DecodingConfig(beam_size=3, length_penalty=1.0)
+SAID = Caption("", [], -0.1, [Sentence("Clear lungs.", -0.1)], None, [])
+
+
+def test_a_confidence_holds_for_the_searches_it_was_fitted_for_and_no_other() -> None:
+    """A line fitted on greedy captions says nothing of a beam's, which are chosen otherwise."""
+    known = calibration(lines={GREEDY: (4.0, 2.0), BEAM: (3.0, 1.0)})
+    assert known.confidence(-0.5, GREEDY) == pytest.approx(0.5)
+    assert known.confidence(-1 / 3, BEAM) == pytest.approx(0.5)
+    assert known.confidence(-0.5, DecodingConfig(beam_size=5)) is None
+    images = np.ones((1, 1, 3), "float32"), np.ones((1, 1), bool)
+    for search, stated in ((GREEDY, True), (BEAM, True), (DecodingConfig(beam_size=2), False)):
+        (found,) = known.calibrated([SAID], *images, search)
+        assert (found.sentences[0].confidence is not None) is stated
+        assert hedged(found, 0.1) == ["Clear lungs." if stated else "not confident"]
+
+
+def test_the_file_says_which_searches_it_is_for(tmp_path: Path) -> None:
+    calibration(lines={GREEDY: (4.0, 2.0), BEAM: (3.0, 1.0)}).save(tmp_path)
+    assert json.loads((tmp_path / "calibration.json").read_text("utf-8"))["lines"] == [
+        {"beam_size": 1, "length_penalty": 0, "no_repeat_ngram": 0, "slope": 4, "intercept": 2},
+        {"beam_size": 3, "length_penalty": 1, "no_repeat_ngram": 0, "slope": 3, "intercept": 1},
+    ]
+    # Greedy search knows no length penalty.
+    assert search_of(DecodingConfig(beam_size=3, length_penalty=1.0), 1) == GREEDY
+    assert search_of(DecodingConfig(length_penalty=1.0), 3) == BEAM
+
+
+def test_a_file_of_before_is_read(bundle: Path) -> None:
+    calibrated(bundle)
+
+    def older(folder: Path) -> None:
+        values = json.loads((folder / "calibration.json").read_text("utf-8"))
+        (line,) = values.pop("lines")
+        (folder / "calibration.json").write_text(json.dumps({**line, **values}), "utf-8")
+
+    rewrite_bundle(bundle, older)
+    found = load_calibration(bundle)
+    assert found is not None
+    assert found.confidence(-0.5, BEAM) == pytest.approx(0.5)
+
+
+def test_of_unfamiliar_images_no_confidence_is_stated_and_one_warning_is_given() -> None:
+    """Noise has a fluent caption of high probability; no number may say that it is right."""
+    captioner, rng = Captioner.load("phantom_attention"), np.random.default_rng(0)
+    noise = [[rng.random((112, 112, 3), dtype="float32")] for _ in range(3)]
+    chest = [render(sample_study(rng), 112)[0]]
+    with pytest.warns(UnfamiliarImageWarning, match="images of 3 of 4 studies are") as warned:
+        *strange, known = captioner.caption([*noise, chest], beam_size=1)
+    assert len(warned) == 1
+    assert Path(warned[0].filename) == Path(__file__)
+    assert {s.confidence for caption in strange for s in caption.sentences} == {None}
+    assert all(s.confidence is not None for s in known.sentences)
+    with pytest.warns(UnfamiliarImageWarning) as warned:
+        assert len(list(captioner.caption_iter([*noise, chest] * 20, beam_size=1))) == 80
+    assert len(warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        captioner.caption([chest], beam_size=1)
 
 
 def test_a_random_search_is_drawn() -> None:

@@ -167,6 +167,10 @@ def test_a_beam_size_that_is_no_whole_number_is_refused(captioner, studies, beam
         captioner.caption(studies[:1], beam_size)
 
 
+def test_a_beam_size_may_be_a_numpy_integer(captioner, studies):
+    assert same(captioner.caption(studies[:1], np.int64(3)), captioner.caption(studies[:1], 3))
+
+
 def test_no_study_gives_no_caption(captioner):
     assert captioner.caption([]) == []
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.captioner.compiled_search import CompiledSearch, SearchSettings
+from xray_captioning.captioner.compiled_search import KEPT, CompiledSearch, SearchSettings
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.errors import ConfigError
-from xray_captioning.search import Rules, Sampling
+from xray_captioning.search import Rules, Sampling, sample_search
 
 VOCABULARY, GRID, CHANNELS, LENGTH = 23, (2, 2, 3), 5, 9
 RULES = Rules(1, 2, LENGTH)
@@ -65,10 +65,62 @@ def test_in_steady_use_nothing_is_traced_again(shared, name, sizes, monkeypatch)
         if studies > sizes[-1]:
             break
         compiled.prepare(SETTINGS[name])(features(studies))
-    if name == "sampling":
-        other = Sampling(top_k=5, seed=2)
-        compiled.prepare(SETTINGS[name]._replace(sampling=other))(features(3))
     assert counted.steps == traced
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
+def test_numbers_of_a_search_are_given_to_it_and_not_compiled_into_it(shared):
+    """Every temperature, top-p, top-k up to the next power of two, and penalty shares a trace."""
+    counted, compiled = shared
+    found, traced = [], None
+    for sampling in (
+        Sampling(top_k=5, seed=1),
+        Sampling(temperature=0.5, top_k=5, seed=1),
+        Sampling(temperature=1e-7, top_k=5, seed=2),
+        Sampling(top_k=np.int64(7), top_p=0.5, seed=1),
+        Sampling(top_k=8, seed=1),
+    ):
+        found.append(compiled.prepare(SearchSettings(RULES, sampling=sampling))(features(4)))
+        traced = traced or counted.steps
+    assert counted.steps == traced
+    tokens = {result.tokens.tobytes() for result in found}
+    assert len(tokens) == len(found)  # and each number has its effect
+    greedy = compiled.prepare(SETTINGS["greedy"])(features(4))
+    np.testing.assert_array_equal(found[2].tokens, greedy.tokens)
+    scores, traced = [], None
+    for penalty in (0.6, 0.0, 1.0):
+        settings = SETTINGS["beam"]._replace(length_penalty=penalty)
+        scores.append(compiled.prepare(settings)(features(4)).scores)
+        traced = traced or counted.steps
+    assert counted.steps == traced
+    assert not np.allclose(scores[0], scores[2])
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(top_k=5), Sampling(0.7, 3, 0.8), Sampling(top_p=0.6)]
+)
+def test_a_compiled_search_draws_what_the_search_itself_draws(shared, sampling):
+    """Numbers given at run time, and more candidates than top_k, change no caption of a seed."""
+    built, compiled = shared
+    given = features(4)
+    noise = np.random.default_rng(sampling.seed).random((4, LENGTH), dtype="float32")
+    expected = sample_search(
+        built.start(given), built.step, ops.ones((4,), dtype="bool"), RULES, sampling, noise
+    )
+    found = compiled.prepare(SearchSettings(RULES, sampling=sampling))(given)
+    np.testing.assert_array_equal(found.tokens, ops.convert_to_numpy(expected.tokens))
+
+
+def test_only_so_many_searches_are_kept(monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "xray_captioning.captioner.compiled_search._Compiled",
+        lambda model, shape: made.append(shape.beam_size) or shape,
+    )
+    compiled = CompiledSearch(None)
+    for beam_size in [*range(1, KEPT + 1), 1, KEPT + 1, 1, 2]:
+        compiled.prepare(SearchSettings(RULES, np.int64(beam_size)))
+    assert made == [*range(1, KEPT + 2), 2]  # 2 was not used for longest
 
 
 def check_batches_and_padding(compiled, settings):
@@ -134,6 +186,7 @@ def test_beams_leave_what_belongs_to_the_study_where_it_is():
         ({"beam_size": 0}, "beam_size is 0"),
         ({"beam_size": 2, "sampling": Sampling()}, "beam_size is 2, but words are sampled"),
         ({"sampling": Sampling(temperature=0)}, "temperature is 0"),
+        ({"sampling": Sampling(temperature=float("inf"))}, "temperature is inf"),
         ({"sampling": Sampling(top_k=-1)}, "top_k is -1"),
         ({"sampling": Sampling(top_k=0.5)}, "top_k is 0.5"),
         ({"sampling": Sampling(top_p=0)}, "top_p is 0"),

@@ -190,15 +190,31 @@ def test_a_path_its_bytes_and_its_pixels_are_the_same_image(tmp_path):
     (tmp_path / "a.png").write_bytes(png(COLOUR, 2))
     pixels = (COLOUR / np.float32(255)).astype(np.float32)
     expected = read_image(tmp_path / "a.png", size=20, resize="nearest")
-    for source in (str(tmp_path / "a.png"), png(COLOUR, 2), pixels):
+    double = COLOUR / 255
+    for source in (str(tmp_path / "a.png"), png(COLOUR, 2), pixels, COLOUR, double):
         np.testing.assert_array_equal(read_image(source, size=20, resize="nearest"), expected)
+    for size in (10, 200):  # uint8 is the file's own pixels for any way of resizing
+        np.testing.assert_array_equal(read_image(COLOUR, size), read_image(png(COLOUR, 2), size))
+
+
+def test_grey_pixels_of_any_shape_and_depth_are_the_grey_file():
+    expected = read_image(png(GREY, 0), size=20)
+    half = (GREY / 255).astype(np.float16)
+    for pixels, close in ((GREY, 0), (GREY[..., None], 0), (GREY / 255, 3e-3), (half, 3e-3)):
+        np.testing.assert_allclose(read_image(pixels, size=20), expected, atol=close)
+    both = read_images([GREY, np.dstack([GREY] * 3)], size=20)
+    np.testing.assert_array_equal(*both)
 
 
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
-        (COLOUR, "type uint8"),
-        (np.zeros((4, 4), np.float32), r"shape \(4, 4\)"),
+        (COLOUR.astype("int64"), "type int64 are refused; give .*uint8 from 0 to 255 or floating"),
+        (COLOUR.astype("uint16"), "type uint16"),
+        (np.zeros((4, 4), bool), "type bool"),
+        (np.zeros((4, 4, 4), np.float32), r"shape \(4, 4, 4\)"),
+        (np.zeros(4, np.float32), r"shape \(4,\)"),
+        (COLOUR.astype("float64"), r"outside \[0, 1\]: floating-point from 0 to 25\d; divide"),
         (np.zeros((0, 4, 3), np.float32), r"shape \(0, 4, 3\)"),
         (np.full((4, 4, 3), 2, np.float32), "outside"),
         (np.full((4, 4, 3), np.nan, np.float32), "outside"),

@@ -2,11 +2,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss
 
 from xray_captioning.errors import DataError
 from xray_captioning.metrics import calibration as module
-from xray_captioning.metrics.calibration import calibration_scores, sentence_is_right
+from xray_captioning.metrics.calibration import (
+    calibration_scores,
+    sentence_is_right,
+    share_interval,
+)
 from xray_captioning.plots.charts import reliability_diagram, save
 
 SENTENCES = [
@@ -60,6 +65,46 @@ def test_shares_stay_shares(pairs):
     assert found.brier == pytest.approx(brier_score_loss(outcome, stated, pos_label=True))
     assert sum(b.n for b in found.bins) == found.n == len(pairs)
     assert all(0 <= b.low <= b.right <= b.high <= 1 for b in found.bins)
+
+
+def test_intervals_cover_where_sentences_of_a_study_are_right_together():
+    """The 95 % interval of a bin's share covers it in 95 % of samples, clustered or not.
+
+    As if each sentence were a study of its own, Wilson's interval covers far less often.
+    """
+    rng = np.random.default_rng(0)
+    study = np.repeat(np.arange(60), 4)
+    for share, low, clustered in ((0.7, 0.92, True), (0.95, 0.92, True), (0.7, 0.92, False)):
+        covers = np.zeros(2)
+        for _ in range(400):
+            chance = rng.beta(share, 1 - share, 60)[study] if clustered else share
+            outcome = (rng.random(240) < chance).astype(float)
+            for i, unit in enumerate((study, np.arange(240))):
+                interval = share_interval(outcome, unit)
+                covers[i] += interval[0] <= share <= interval[1]
+        assert low <= covers[0] / 400 <= 0.99
+        assert bool(covers[1] / 400 < 0.85) is clustered
+
+
+def test_where_all_are_right_the_studies_are_counted():
+    """Ten studies of nine right sentences each are Wilson's ten of ten, not ninety of ninety."""
+    study = np.repeat(np.arange(10), 9)
+    low, high = share_interval(np.ones(90), study)
+    wilson = binomtest(10, 10).proportion_ci(method="wilson")
+    assert (low, high) == pytest.approx((wilson.low, wilson.high), abs=1e-6)
+
+
+def test_the_interval_of_the_brier_score_is_of_studies():
+    rng = np.random.default_rng(0)
+    study = np.repeat(np.arange(50), 5)
+    stated, right = rng.random(50)[study], (rng.random(50) < 0.5)[study]
+    once, each = calibration_scores(stated, right, study), calibration_scores(stated, right)
+    assert once.brier == each.brier
+    assert once.brier_low < each.brier_low < each.brier < each.brier_high < once.brier_high
+    loss = ((stated - right) ** 2).reshape(50, 5).mean(axis=1)
+    assert once.brier_high - once.brier == pytest.approx(
+        1.96 * loss.std(ddof=1) / 50**0.5, rel=1e-4
+    )
 
 
 def test_nothing_to_compare():

@@ -99,7 +99,7 @@ def test_what_is_not_confident_is_not_said():
     assert found["text"] == "1 seen. [not confident]"
     assert [s["hedged"] for s in found["sentences"]] == [False, True]
     assert "heart" not in json.dumps(found)
-    assert (found["novelty"], found["unfamiliar"]) == (0.5, False)
+    assert (found["novelty"], found["unfamiliar"], found["warning"]) == (0.5, False, None)
     everything = client.post("/v1/captions", **form([encoded()])).json
     assert everything["text"] == "1 seen. Small heart."
     others = client.post("/v1/captions", **form([encoded()], threshold=0.5, alternatives=1)).json
@@ -113,6 +113,7 @@ def test_of_unfamiliar_images_nothing_is_confident():
     assert all(sentence["hedged"] for sentence in found["sentences"])
     assert found["findings"]["labels"] == {}
     assert (found["novelty"], found["unfamiliar"]) == (1.5, True)
+    assert "not like the chest X-rays" in found["warning"]
     for fields in ({}, {"threshold": 0}):  # nobody asked for confidence
         asked = client.post("/v1/captions", **form([encoded()], **fields)).json
         assert asked["text"] == "1 seen. Small heart."

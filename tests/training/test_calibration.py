@@ -3,22 +3,29 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.stats import kstest
 
 from xray_captioning.bundles.bundle import bundle_files
 from xray_captioning.captioner.calibration import Calibration
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
+from xray_captioning.config import DecodingConfig
 from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.calibration import (
     Outcomes,
+    Sentences,
+    drawn_studies,
     evaluate_calibration,
     fit_confidence,
     fit_familiar,
 )
 
 pytestmark = pytest.mark.usefixtures("eagerly")
+
+GREEDY, BEAM, OTHER = (DecodingConfig(beam_size=n) for n in (1, 3, 5))
 
 
 def sigmoid(x):
@@ -66,16 +73,31 @@ def test_few_images_in_many_channels_and_a_dead_channel_do_no_harm():
 
 
 def test_what_is_measured():
-    known = Calibration(2.0, 1.0, np.zeros(1, "float32"), np.ones((1, 1), "float32"), 2.0)
+    lines = {GREEDY: (2.0, 1.0), BEAM: (0.0, 0.0)}
+    known = Calibration(lines, np.zeros(1, "float32"), np.ones((1, 1), "float32"), 2.0)
     pooled = np.array([[[1.0]], [[5.0]]], "float32")
+    written = Sentences(np.array([-0.5, -0.5]), np.array([True, False]), np.array([0, 1]))
     outcomes = Outcomes(
-        pooled, np.ones((2, 1), bool), np.array([-0.5, -0.5]), np.array([True, False])
+        pooled, np.ones((2, 1), bool), dict.fromkeys([GREEDY, BEAM, OTHER], written)
     )
     values, curves = evaluate_calibration(known, outcomes)
+    assert list(curves) == ["uncalibrated", "calibrated", "calibrated, beam 3"]
     assert values["flagged"] == 0.5
     calibrated = values["sentences"]["calibrated"]  # .5 is stated twice, of one right sentence
     assert (calibrated["Brier"], calibrated["right"]) == pytest.approx((0.25, 0.5))
     assert curves["uncalibrated"].brier == pytest.approx(((1 - np.exp(-0.5)) ** 2 + np.exp(-1)) / 2)
+
+
+def test_training_studies_are_drawn_and_not_the_first_ones():
+    """Of a table in some order, such as by hospital, its first rows are no sample."""
+    table = pd.DataFrame({"study_id": [str(i) for i in range(3000)]})
+    drawn = drawn_studies(table, 600, 0)["study_id"].astype(int)
+    # Kolmogorov and Smirnov's distance from the whole: 1.63 / sqrt(600) at level .01.
+    assert kstest(drawn, "uniform", (0, 3000)).statistic < 0.066
+    shuffled = table.sample(frac=1, random_state=1)
+    assert set(drawn_studies(shuffled, 600, 0)["study_id"].astype(int)) == set(drawn)
+    assert set(drawn_studies(table, 600, 1)["study_id"].astype(int)) != set(drawn)
+    assert len(drawn_studies(table, 5000, 0)) == 3000
 
 
 @pytest.fixture
@@ -92,9 +114,8 @@ def run(*words: object) -> int:
 def compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a model that has learned nothing write two sentences, the more probable one right."""
 
-    def said(captions, references, config):
-        for number, _ in enumerate(captions):
-            yield from ((-0.1, True), (-1.0, number % 3 == 0))
+    def said(caption, reference, config):
+        yield from ((-0.1, True), (-1.0, len(reference) % 3 == 0))
 
     monkeypatch.setattr("xray_captioning.training.calibration._compared", said)
 
@@ -105,7 +126,7 @@ def test_the_command(
 ) -> None:
     before = {name: (bundle / name).read_bytes() for name in bundle_files(bundle)}
     plot = tmp_path / "plot.png"
-    line = ["calibrate", "--bundle", bundle, "--data", phantoms]
+    line = ["calibrate", "--bundle", bundle, "--data", phantoms, "--beam", 1]
     assert run(*line, "--plot", plot) == 0
     assert "other studies are flagged as strange" in capfd.readouterr().out
     changed = {name for name in before if (bundle / name).read_bytes() != before[name]}
@@ -116,6 +137,7 @@ def test_the_command(
     assert about["fitted"]["studies"] == len(split["val"])
     assert about["fitted"]["training_studies"] == len(split["train"])
     assert about["measured"]["studies"] == len(split["test"])
+    assert (about["fitted"]["beam_sizes"], about["fitted"]["seed"]) == ("1", 0)
     assert plot.stat().st_size > 5000
     captioner = Captioner.load(bundle)
     assert captioner.calibration is not None
@@ -129,18 +151,18 @@ def test_a_fit_that_tells_nothing_apart_changes_nothing(
     bundle: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
-    mistaken = [(-0.1, False), (-1.0, True)] * 5
+    mistaken = [(-0.1, False), (-1.0, True)]
     monkeypatch.setattr("xray_captioning.training.calibration._compared", lambda *_: iter(mistaken))
     capfd.readouterr()
-    assert run("calibrate", "--bundle", bundle, "--data", phantoms) == 2
-    assert "10 sentences the more probable ones are" in capfd.readouterr().err
+    assert run("calibrate", "--bundle", bundle, "--data", phantoms, "--beam", 1) == 2
+    assert "beam size 1: of 12 sentences the more probable ones are" in capfd.readouterr().err
     assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}
 
 
 @pytest.mark.usefixtures("compared")
 def test_other_studies_can_measure_it(bundle: Path, phantoms: Path, tmp_path: Path) -> None:
     other = write_phantoms(tmp_path / "other", 6, seed=4, size=64)
-    line = ["calibrate", "--bundle", bundle, "--data", phantoms]
+    line = ["calibrate", "--bundle", bundle, "--data", phantoms, "--beam", 1]
     assert run(*line, "--check", other, "--part", "test") == 0
     about = json.loads((bundle / "calibration.json").read_text("utf-8"))["about"]
     assert about["fitted"]["part"] == "test"

@@ -22,6 +22,7 @@ from xray_captioning.batch.caption_table import (
     write_rows,
 )
 from xray_captioning.batch.journal import append, begin, open_journal, read_rows
+from xray_captioning.captioner.calibration import warn_if_unfamiliar, warned_later
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import ImageConfig
@@ -86,6 +87,7 @@ def caption_to_file(
                 bar.update(len(batch))
         write_rows(read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in read_rows(file))
+        warn_if_unfamiliar(row["novelty"] for row in read_rows(file))
     part_of(out).unlink()
     return errors
 
@@ -105,7 +107,8 @@ def caption_rows(
     classifies = bool(captioner.encoder.findings)
     if readable:
         features = captioner.features([pixels for pixels, error in read if error is None])
-        captions = captioner.caption_features(features, beam_size)
+        with warned_later():
+            captions = captioner.caption_features(features, beam_size)
         chances = (
             finding_probabilities(captioner.encoder, *features) if classifies else repeat(None)
         )

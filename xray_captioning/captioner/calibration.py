@@ -2,7 +2,8 @@
 
 A bundle has both after ``xray-captioning calibrate`` on studies that it was not trained on (see
 `xray_captioning.training.calibration`). The *confidence* of a sentence is the logistic function of
-a line in its mean log-probability [1]_. The *novelty* of a study is a Mahalanobis distance [2]_
+a line in its mean log-probability [1]_, a line for each search that it was fitted for. The
+*novelty* of a study is a Mahalanobis distance [2]_
 between the encoder's features, averaged over each image, and those of the training images,
 divided by the 99th percentile of the distances of validation studies.
 
@@ -17,15 +18,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
 from xray_captioning.bundles.bundle import bundle_files
+from xray_captioning.config import DecodingConfig
 from xray_captioning.errors import BundleError
 from xray_captioning.files import read_json
 from xray_captioning.findings import NO_FINDING
@@ -35,23 +41,37 @@ NUMBERS, ARRAYS = "calibration.json", "calibration.h5"
 NOT_CONFIDENT = "not confident"
 
 Array = NDArray[Any]
+# By search, the slope and the intercept of the line from a mean log-probability to the log-odds of
+# being right. A file of before says no search: its line, under None, is taken for any.
+Lines = Mapping[DecodingConfig | None, tuple[float, float]]
+
+
+class UnfamiliarImageWarning(UserWarning):
+    """Images are unlike those of the training, so that nothing said of them can be trusted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """What was fitted to tell how far a bundle's captions can be trusted."""
 
-    slope: float  # of the line from a mean log-probability to the log-odds of being right
-    intercept: float
+    lines: Lines
     centre: Array  # mean of the pooled features of training images, (channels,) float32
     precision: Array  # inverse of their covariance, (channels, channels) float32
     radius: float  # the Mahalanobis distance at which the novelty is 1
     # JSON values: what it was fitted on, and how well it does on other studies.
     about: dict[str, Any] = field(default_factory=dict)
 
-    def confidence(self, log_probability: float) -> float:
-        """Return the probability in [0, 1] that a sentence of a mean log-probability is right."""
-        return 1 / (1 + math.exp(-max(self.slope * log_probability + self.intercept, -700.0)))
+    def confidence(
+        self, log_probability: float, search: DecodingConfig | None = None
+    ) -> float | None:
+        """Return the probability in [0, 1] that a sentence of a mean log-probability is right.
+
+        None if it was not fitted for captions of this search.
+        """
+        line = self.lines.get(search, self.lines.get(None))
+        if line is None:
+            return None
+        return 1 / (1 + math.exp(-max(line[0] * log_probability + line[1], -700.0)))
 
     def novelty(self, pooled: Array, present: Array) -> Array:
         """Return the novelty of each study, (studies,) float64: that of its least familiar image.
@@ -63,31 +83,40 @@ class Calibration:
         return found
 
     def calibrated(
-        self, captions: Sequence[Any], regions: Array, mask: Array, views: int, drawn: bool = False
+        self,
+        captions: Sequence[Any],
+        pooled: Array,
+        present: Array,
+        search: DecodingConfig | None = None,
+        drawn: bool = False,
     ) -> list[Any]:
         """Return captions with the confidence of their sentences and the novelty of their studies.
 
-        `regions` and `mask` are the features of the same studies. The fit does not hold for words
-        that were sampled at random (`drawn`), so their sentences' confidence stays None.
+        The features of the same studies are those of :func:`pooled_views`. Confidence stays None
+        where no fit holds: of a search that it was not fitted for, of words that were sampled at
+        random (`drawn`), and of images whose novelty is above 1.
         """
-        novelties = self.novelty(*pooled_views(regions, mask, views)).tolist()
-        return [
-            caption._replace(
-                novelty=novelty,
-                sentences=[
-                    s if drawn else s._replace(confidence=self.confidence(s.log_probability))
-                    for s in caption.sentences
-                ],
-            )
-            for caption, novelty in zip(captions, novelties)
-        ]
+
+        def known(caption: Any, novelty: float) -> Any:
+            sentences = [
+                s
+                if drawn or novelty > 1
+                else s._replace(confidence=self.confidence(s.log_probability, search))
+                for s in caption.sentences
+            ]
+            return caption._replace(novelty=novelty, sentences=sentences)
+
+        return list(map(known, captions, self.novelty(pooled, present).tolist()))
 
     def save(self, folder: Path) -> None:
         """Write ``calibration.json`` and ``calibration.h5`` into a bundle's folder."""
         import h5py
 
-        names = ("slope", "intercept", "radius", "about")
-        values = {name: getattr(self, name) for name in names}
+        lines = [
+            {**(asdict(search) if search else {}), "slope": slope, "intercept": intercept}
+            for search, (slope, intercept) in self.lines.items()
+        ]
+        values = {"lines": lines, "radius": self.radius, "about": self.about}
         (folder / NUMBERS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         with h5py.File(folder / ARRAYS, "w") as file:
             for name in ("centre", "precision"):
@@ -110,9 +139,24 @@ def load_calibration(folder: Path) -> Calibration | None:
     try:
         with h5py.File(folder / ARRAYS) as file:
             arrays = {name: file[name][:] for name in ("centre", "precision")}
-        return Calibration(**read_json(folder / NUMBERS, advice), **arrays)
-    except (OSError, KeyError, TypeError) as error:
+        values = read_json(folder / NUMBERS, advice)
+        lines = dict(map(_line, values.get("lines") or [values]))
+        return Calibration(lines, **arrays, radius=values["radius"], about=values["about"])
+    except (OSError, KeyError, TypeError, msgspec.ValidationError) as error:
         raise BundleError(f"{folder}/{NUMBERS}: does not fit {ARRAYS}; {advice}") from error
+
+
+def _line(values: dict[str, Any]) -> tuple[DecodingConfig | None, tuple[float, float]]:
+    names = DecodingConfig.__struct_fields__
+    search = {name: values[name] for name in names if name in values}
+    found = msgspec.convert(search, DecodingConfig) if search else None
+    return found, (float(values["slope"]), float(values["intercept"]))
+
+
+def search_of(decoding: DecodingConfig, beam_size: int) -> DecodingConfig:
+    """Return what tells a search from others; greedy search knows no length penalty."""
+    penalty = decoding.length_penalty if beam_size > 1 else 0.0
+    return replace(decoding, beam_size=int(beam_size), length_penalty=penalty)
 
 
 def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]:
@@ -150,14 +194,17 @@ def hedged(caption: Any, threshold: float) -> list[str]:
     ----------
     caption : Caption, or sequence of Sentence
     threshold : float
-        The least confidence of a sentence that is shown, in [0, 1]. A sentence without a
-        confidence, of a bundle that is not calibrated, is always shown. For images with a novelty
-        above 1 no confidence holds, so a threshold above 0 withholds all their sentences.
+        The least confidence of a sentence that is shown, in [0, 1]. A bundle that is not
+        calibrated withholds nothing. One that is withholds, at any threshold above 0, whatever has
+        no confidence: of images with a novelty above 1, or of a search it was not fitted for.
     """
-    unfamiliar = threshold > 0 and is_unfamiliar(caption)
+    calibrated = getattr(caption, "novelty", None) is not None
+    unknown = threshold > 0 and calibrated
 
     def withheld(confidence: float | None) -> bool:
-        return unfamiliar or (confidence is not None and confidence < threshold)
+        if confidence is None or is_unfamiliar(caption):
+            return unknown
+        return confidence < threshold
 
     return [NOT_CONFIDENT if withheld(s.confidence) else s.text for s in _sentences(caption)]
 
@@ -171,6 +218,28 @@ def is_unfamiliar(caption: Any) -> bool:
     """Return whether a caption is known to be of images unlike the training images."""
     novelty = getattr(caption, "novelty", None)
     return novelty is not None and novelty > 1
+
+
+def warn_if_unfamiliar(novelties: Iterable[float | None], stacklevel: int = 3) -> bool:
+    """Warn once, with their number, of studies whose novelty is above 1; return whether any is."""
+    found = [novelty is not None and novelty > 1 for novelty in novelties]
+    if any(found):
+        warnings.warn(
+            f"the images of {sum(found)} of {len(found)} studies are unlike those this model was "
+            "trained on (novelty above 1); what it says of them means nothing, and their sentences "
+            "have no confidence",
+            UnfamiliarImageWarning,
+            stacklevel,
+        )
+    return any(found)
+
+
+@contextmanager
+def warned_later() -> Iterator[None]:
+    """Hold back the warning of unfamiliar images, for who warns of all batches at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnfamiliarImageWarning)
+        yield
 
 
 def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:

@@ -16,7 +16,9 @@ class Sentence(NamedTuple):
     log_probability : float
         Natural logarithm, mean over the sentence's tokens (words, or byte pairs).
     confidence : float or None
-        Probability that the sentence is right, in [0, 1]; None if the bundle is not calibrated.
+        Probability that the sentence is right, in [0, 1]. None if nothing is known of it: the
+        bundle is not calibrated or not for this search, the words were drawn at random, or the
+        study's novelty is above 1.
     """
 
     text: str

@@ -6,14 +6,20 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
-from xray_captioning.captioner.calibration import Calibration, load_calibration
+from xray_captioning.captioner.calibration import (
+    Calibration,
+    load_calibration,
+    pooled_views,
+    search_of,
+    warn_if_unfamiliar,
+)
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence
 from xray_captioning.captioner.compiled_search import (
     BATCH_SIZES,
@@ -22,7 +28,7 @@ from xray_captioning.captioner.compiled_search import (
     SearchSettings,
 )
 from xray_captioning.captioner.studies import Study, Views, arranged_studies
-from xray_captioning.config import Config
+from xray_captioning.config import Config, DecodingConfig
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
@@ -146,7 +152,9 @@ class Captioner:
         ----------
         studies : sequence of sequences of images
             The images of each study, frontal first; at most as many as the model has views. An
-            image is a path, the bytes of a file, or pixels (height, width, 3), float32 in [0, 1].
+            image is a path, the bytes of a file, or pixels, (height, width, 3) or grey,
+            (height, width) or (height, width, 1): uint8 from 0 to 255, or floating-point from 0
+            to 1, and nothing else.
             None stands where the study lacks a view: ``[None, "lateral.png"]``.
         beam_size : int, optional
             1 is greedy; the bundle's own choice when absent.
@@ -161,7 +169,9 @@ class Captioner:
         Returns
         -------
         list of Caption
-            One for each study, in the same order.
+            One for each study, in the same order. Where a calibrated bundle finds images unlike
+            those of its training, sentences have no confidence, and one
+            :class:`~xray_captioning.captioner.calibration.UnfamiliarImageWarning` says how many.
 
         Raises
         ------
@@ -173,7 +183,14 @@ class Captioner:
         ConfigError
             ``beam_size`` is no whole number from 1 on, or the sampling has an impossible value.
         """
-        return list(self.caption_iter(studies, beam_size, sampling, views))
+        search = self._search(beam_size, sampling)
+        captions = [
+            caption
+            for batch in _batches(arranged_studies(studies, self.config.image.views, views))
+            for caption in self._caption_batch(self._encoded(batch), search)
+        ]
+        warn_if_unfamiliar(caption.novelty for caption in captions)
+        return captions
 
     def caption_iter(
         self,
@@ -184,11 +201,14 @@ class Captioner:
     ) -> Iterator[Caption]:
         """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
 
-        Studies are read a batch at a time, so memory does not grow with their number.
+        Studies are read a batch at a time, so memory does not grow with their number. Only the
+        first batch with unfamiliar images is warned of.
         """
-        search = self._search(beam_size, sampling)
+        search, warned = self._search(beam_size, sampling), False
         for batch in _batches(arranged_studies(studies, self.config.image.views, views)):
-            yield from self._caption_batch(self._encoded(batch), search, sampling is not None)
+            captions = self._caption_batch(self._encoded(batch), search)
+            warned = warned or warn_if_unfamiliar(caption.novelty for caption in captions)
+            yield from captions
 
     def features(self, studies: Sequence[Study], views: Views | None = None) -> Features:
         """Encode studies, given as :meth:`caption` takes them.
@@ -251,33 +271,35 @@ class Captioner:
         """
         search = self._search(beam_size, sampling)
         most = BATCH_SIZES[-1]
-        return [
+        captions = [
             caption
             for start in range(0, len(features.mask), most)
             for caption in self._caption_batch(
-                Features(*(array[start : start + most] for array in features)),
-                search,
-                sampling is not None,
+                Features(*(array[start : start + most] for array in features)), search
             )
         ]
+        warn_if_unfamiliar(caption.novelty for caption in captions)
+        return captions
 
     def _encoded(self, studies: Sequence[Study]) -> Features:
         return Features(*encode_studies(self._encode, self.config, studies))
 
-    def _search(self, beam_size: int | None, sampling: Sampling | None) -> Search:
+    def _search(self, beam_size: int | None, sampling: Sampling | None) -> _Prepared:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
         penalty = decoding.length_penalty
         settings = SearchSettings(self.rules(), beam_size, penalty, sampling)
-        return self._compiled_search.prepare(settings)
+        run = self._compiled_search.prepare(settings)
+        return _Prepared(run, search_of(decoding, beam_size), sampling is not None)
 
-    def _caption_batch(self, features: Features, search: Search, drawn: bool) -> list[Caption]:
-        found = (SearchResult(*rows) for rows in zip(*search(features)))
+    def _caption_batch(self, features: Features, search: _Prepared) -> list[Caption]:
+        found = (SearchResult(*rows) for rows in zip(*search.run(features)))
         captions = [self._caption(rows, rows.gains[0], rows.attention) for rows in found]
         if self.calibration is None:
             return captions
-        return self.calibration.calibrated(captions, *features, self.config.image.views, drawn)
+        pooled = pooled_views(*features, self.config.image.views)
+        return self.calibration.calibrated(captions, *pooled, search.settings, search.drawn)
 
     def rules(self) -> Rules:
         """Return the special tokens and rules of this model's captions."""
@@ -319,6 +341,14 @@ class Captioner:
 
     def _display(self, text: str) -> str:
         return prettify(text) if self.config.text.prettify else text
+
+
+class _Prepared(NamedTuple):
+    """A search that can be run, and what calibration has to know of it."""
+
+    run: Search
+    settings: DecodingConfig
+    drawn: bool  # whether words are sampled at random
 
 
 def new_model(

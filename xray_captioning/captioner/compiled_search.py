@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import lru_cache
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xray_captioning.backend import compiled, ops
-from xray_captioning.data.features import pad_rows
+from xray_captioning.data.features import pad_rows, power_of_two
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.errors import ConfigError
 from xray_captioning.search import (
@@ -23,11 +26,14 @@ from xray_captioning.search import (
 # A batch is padded to one of these numbers of studies, so that few shapes are compiled.
 BATCH_SIZES = (1, 4, 8, 16, 64)
 
+# So many searches are kept compiled; the one that was not used for longest makes room.
+KEPT = 16
+
 Search = Callable[[Features], SearchResult]
 
 
 class SearchSettings(NamedTuple):
-    """Everything about a search that its compiled function holds fixed."""
+    """Everything about a search but the features."""
 
     rules: Rules
     beam_size: int = 1  # 1 is greedy search, or sampling where `sampling` is given
@@ -35,13 +41,20 @@ class SearchSettings(NamedTuple):
     sampling: Sampling | None = None
 
 
+class Shape(NamedTuple):
+    """What a compiled search holds fixed; all else is given to it as numbers."""
+
+    rules: Rules
+    beam_size: int
+    width: int | None  # candidates at each step of sampling, 0 being all; None: nothing is sampled
+
+
 class CompiledSearch:
-    """Compiles the searches of one model and keeps them."""
+    """Compiles the searches of one model, and keeps the last `KEPT` of them."""
 
     def __init__(self, model: CaptionModel) -> None:
         self.model = model
-        self._functions: dict[SearchSettings, Callable[..., Any]] = {}
-        self._compiled_sizes: dict[SearchSettings, frozenset[int]] = {}
+        self._compiled = lru_cache(KEPT)(lambda shape: _Compiled(model, shape))
 
     def prepare(self, settings: SearchSettings) -> Search:
         """Return a function that captions one batch after another.
@@ -50,62 +63,80 @@ class CompiledSearch:
         `SearchResult` of arrays. Settings that cannot work raise `ConfigError`.
         """
         _check(settings)
-        sampling = settings.sampling
+        run, numbers = self._compiled(_shape(settings)), _numbers(settings)
+        sampling, length = settings.sampling, settings.rules.maximum_length
         noise = None if sampling is None else np.random.default_rng(sampling.seed)
-        if sampling is not None:  # any seed uses the same compiled function
-            settings = settings._replace(sampling=sampling._replace(seed=0))
-        if settings not in self._functions:
-            self._functions[settings] = self._compile(settings)
-        run = self._functions[settings]
 
         def search(features: Features) -> SearchResult:
-            studies = len(features.mask)
             arrays = [*features]
             if noise is not None:  # row by row, so that batch size and padding change nothing
-                shape = (studies, settings.rules.maximum_length)
-                arrays.append(noise.random(shape, dtype="float32"))
-            padded = [pad_rows(x, self._padded_size(settings, studies)) for x in arrays]
-            return SearchResult(*(ops.convert_to_numpy(x)[:studies] for x in run(*padded)))
+                arrays.append(noise.random((len(features.mask), length), dtype="float32"))
+            return run(arrays, numbers)
 
         return search
 
-    def _padded_size(self, settings: SearchSettings, studies: int) -> int:
+
+class _Compiled:
+    """One compiled search, for batches of any size."""
+
+    def __init__(self, model: CaptionModel, shape: Shape) -> None:
+        self.model, self.shape = model, shape
+        self._run = compiled(self._search, model, fused=True)
+        self._sizes: frozenset[int] = frozenset()
+
+    def __call__(self, arrays: list[Any], numbers: Any) -> SearchResult:
+        studies = len(arrays[0])
+        size = self._padded_size(studies)
+        found = self._run(numbers, *(pad_rows(array, size) for array in arrays))
+        return SearchResult(*(ops.convert_to_numpy(x)[:studies] for x in found))
+
+    def _padded_size(self, studies: int) -> int:
         """Return the batch size to pad to; more padding is cheaper than compiling anew."""
-        known = self._compiled_sizes.get(settings, frozenset())
         fitting = next(size for size in BATCH_SIZES if size >= studies)
-        size = min((size for size in known if size >= studies), default=fitting)
+        size = min((size for size in self._sizes if size >= studies), default=fitting)
         # A new set, because another thread may be reading the old one.
-        self._compiled_sizes[settings] = known | {size}
+        self._sizes |= {size}
         return size
 
-    def _compile(self, settings: SearchSettings) -> Callable[..., Any]:
-        rules, sampling = settings.rules, settings.sampling
+    def _search(self, numbers: Any, regions: Any, mask: Any, *noise: Any) -> SearchResult:
+        rules, beam_size, width = self.shape
+        state, step = self.model.start(Features(regions, mask)), self.model.step
+        # Padding has no region; it is finished before it begins.
+        real = ops.any(ops.cast(mask, "bool"), axis=1)
+        if width is not None:
+            return sample_search(state, step, real, rules, Sampling(*numbers), noise[0], width)
+        if beam_size == 1:
+            return greedy_search(state, step, real, rules)
+        return beam_search(state, step, real, rules, beam_size, *numbers)
 
-        def run(regions: Any, mask: Any, *noise: Any) -> SearchResult:
-            state, step = self.model.start(Features(regions, mask)), self.model.step
-            # Padding has no region; it is finished before it begins.
-            real = ops.any(ops.cast(mask, "bool"), axis=1)
-            if sampling is not None:
-                return sample_search(state, step, real, rules, sampling, *noise)
-            if settings.beam_size == 1:
-                return greedy_search(state, step, real, rules)
-            size, penalty = settings.beam_size, settings.length_penalty
-            return beam_search(state, step, real, rules, size, penalty)
 
-        return compiled(run, self.model, fused=True)
+def _shape(settings: SearchSettings) -> Shape:
+    rules, size, sampling = settings.rules, int(settings.beam_size), settings.sampling
+    if sampling is None:
+        return Shape(rules, size, None)
+    return Shape(rules, size, power_of_two(int(sampling.top_k)) if sampling.top_k else 0)
+
+
+def _numbers(settings: SearchSettings) -> tuple[Any, ...]:
+    """Return the numbers of a search as arrays: of these a compiled function takes any."""
+    sampling = settings.sampling
+    if sampling is not None:
+        kinds = {"temperature": "float32", "top_k": "int32", "top_p": "float32"}
+        return tuple(np.asarray(getattr(sampling, name), kind) for name, kind in kinds.items())
+    return (np.asarray(settings.length_penalty, "float32"),) if settings.beam_size > 1 else ()
 
 
 def _check(settings: SearchSettings) -> None:
     size, sampling = settings.beam_size, settings.sampling
-    if not isinstance(size, int) or size < 1:
+    if not isinstance(size, Integral) or size < 1:
         raise ConfigError(f"beam_size is {size!r}; it must be a whole number from 1 on")
     if sampling is None:
         return
     if size != 1:
         raise ConfigError(f"beam_size is {size}, but words are sampled; leave one of them out")
-    if not sampling.temperature > 0:
+    if not 0 < sampling.temperature < math.inf:
         raise ConfigError(f"temperature is {sampling.temperature!r}; it must be above 0")
-    if not isinstance(sampling.top_k, int) or sampling.top_k < 0:
+    if not isinstance(sampling.top_k, Integral) or sampling.top_k < 0:
         raise ConfigError(f"top_k is {sampling.top_k!r}; it must be a whole number from 0 on")
     if not 0 < sampling.top_p <= 1:
         raise ConfigError(f"top_p is {sampling.top_p!r}; it must be above 0 and at most 1")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -12,7 +13,10 @@ from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from xray_captioning.captioner.calibration import Calibration
+    from xray_captioning.data.splits import Split
     from xray_captioning.metrics.calibration import CalibrationScores
 
 
@@ -37,6 +41,14 @@ if TYPE_CHECKING:
     metavar="OUT.png",
     help="Draw the share of right sentences over what is stated.",
 )
+@click.option(
+    "--beam",
+    "beams",
+    multiple=True,
+    type=click.IntRange(1, 100),
+    help="A beam size whose captions get a confidence; repeat it for several.  [default: the "
+    "bundle's own, 1, 2, 3, 5, 10]",
+)
 @options.captions_from_labels
 @options.images
 @options.split
@@ -47,6 +59,7 @@ def calibrate(
     part: str,
     check: Path | None,
     plot: Path | None,
+    beams: tuple[int, ...],
     captions_from_labels: bool,
     images: Path | None,
     split: Path | None,
@@ -57,37 +70,49 @@ def calibrate(
     The studies must not be those that it was trained on. The bundle then gives each sentence a
     confidence and each study a novelty; its weights stay as they are.
     """
-    from xray_captioning.bundles.bundle import read_config
-    from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split
-    from xray_captioning.data.splits import Split
-
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = _own_bundle(bundle)
-    config = read_config(folder, "captioner")
     studies = options.load_studies(data, images, captions_from_labels)
-    models = {str(folder): TrainedOn.load(folder)}
-    parts = choose_split(studies, studies, config, split, models, part)
-    others = options.load_studies(check, None) if check else studies
-    if check:
-        check_unseen(models, others, Split((), (), tuple(others["study_id"])), "test")
+    given = _read(folder, studies, split, part, check)
 
     from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.data.targets import usable_studies
     from xray_captioning.training import calibration as fitting
 
-    usable = usable_studies(others, config)
-    if check is None:
-        usable = fitting.part_studies(usable, parts, "test" if part == "val" else "val")
     captioner = Captioner.load(folder)
-    fitted = fitting.calibrate(captioner, studies, parts, part)
-    values, curves = fitting.evaluate_calibration(
-        fitted, fitting.caption_outcomes(captioner, usable)
-    )
+    fitted = fitting.calibrate(captioner, studies, given.parts, part, beams, seed or 0)
+    seen = fitting.caption_outcomes(captioner, given.measured, beams)
+    values, curves = fitting.evaluate_calibration(fitted, seen)
     values = {"source": (check or data).resolve().name, **values}
     _keep(folder, replace(fitted, about={**fitted.about, "measured": values}))
     _report(values, curves, plot)
-    click.echo(f"calibrated {folder}; every sentence of its captions now has a confidence")
+    click.echo(f"calibrated {folder}; sentences of its captions now have a confidence")
+
+
+class _Given(NamedTuple):
+    parts: Split  # of the studies
+    measured: pd.DataFrame  # the studies that the fit is measured on
+
+
+def _read(
+    folder: Path, studies: pd.DataFrame, split: Path | None, part: str, check: Path | None
+) -> _Given:
+    """Return what to fit and what to measure on, of which the bundle must know nothing."""
+    from xray_captioning.bundles.bundle import read_config
+    from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split
+    from xray_captioning.data.splits import Split
+    from xray_captioning.data.targets import usable_studies
+    from xray_captioning.training.calibration import part_studies
+
+    config = read_config(folder, "captioner")
+    models = {str(folder): TrainedOn.load(folder)}
+    parts = choose_split(studies, studies, config, split, models, part)
+    if check:
+        others = options.load_studies(check, None)
+        check_unseen(models, others, Split((), (), tuple(others["study_id"])), "test")
+        return _Given(parts, usable_studies(others, config))
+    other = "test" if part == "val" else "val"
+    return _Given(parts, part_studies(usable_studies(studies, config), parts, other))
 
 
 def _own_bundle(name: str) -> Path:
@@ -114,7 +139,7 @@ def _keep(folder: Path, calibration: Calibration) -> None:
 
 
 def _report(
-    values: dict[str, Any], curves: dict[str, CalibrationScores], plot: Path | None
+    values: dict[str, Any], curves: Mapping[str, CalibrationScores], plot: Path | None
 ) -> None:
     from xray_captioning.evaluation.table import format_table
     from xray_captioning.plots.charts import reliability_diagram, save
@@ -123,6 +148,7 @@ def _report(
         named = {
             f"{name}: calibration error {curve.calibration_error:.3f}": curve.bins
             for name, curve in curves.items()
+            if "," not in name  # those of the first search
         }
         save(reliability_diagram(named), plot)
     click.echo(format_table([{"": name, **row} for name, row in values["sentences"].items()]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -218,19 +218,23 @@ def _check_images(studies: list[Sequence[str | None]]) -> None:
 def _captions(
     bundle: Bundle, studies: list[Sequence[str | None]], beam: int | None, findings: bool
 ) -> Iterator[Printed]:
+    from xray_captioning.captioner.calibration import warn_if_unfamiliar, warned_later
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.encoders.classification import finding_probabilities
 
-    captioner = Captioner.load(bundle.folder)
+    captioner, novelties = Captioner.load(bundle.folder), list[float | None]()
 
     def printed(batch: list[Sequence[str | None]]) -> Iterator[Printed]:
         features = captioner.features(batch)  # once for captions and findings
-        captions = captioner.caption_features(features, beam)
+        with warned_later():
+            captions = captioner.caption_features(features, beam)
+        novelties.extend(caption.novelty for caption in captions)
         chances = finding_probabilities(captioner.encoder, *features) if findings else repeat({})
         return (([caption.text], row) for caption, row in zip(captions, chances))
 
-    starts = range(0, len(studies), BATCH)
-    return chain.from_iterable(printed(studies[start : start + BATCH]) for start in starts)
+    for start in range(0, len(studies), BATCH):
+        yield from printed(studies[start : start + BATCH])
+    warn_if_unfamiliar(novelties)
 
 
 def _chances(bundle: Bundle, studies: list[Sequence[str | None]]) -> Iterator[Printed]:

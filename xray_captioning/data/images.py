@@ -25,9 +25,9 @@ from xray_captioning.data.views import select_images
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
 Pixels = NDArray[np.float32]
-# The path or the bytes of a PNG, JPEG or DICOM file, or pixels: shape (height, width, 3), float32,
-# RGB in [0, 1].
-Image = str | os.PathLike[str] | bytes | Pixels
+# The path or the bytes of a PNG, JPEG or DICOM file, or pixels: shape (height, width, 3), RGB, or
+# grey, (height, width) or (height, width, 1); uint8 from 0 to 255, or floating-point from 0 to 1.
+Image = str | os.PathLike[str] | bytes | NDArray[Any]
 
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 RESIZES = ("area", "nearest", "linear")
@@ -130,19 +130,37 @@ def read_image(
 
 
 def _checked_pixels(sources: Sequence[Any], size: int, resize: str) -> Pixels:
-    images = np.stack([_sized_pixels(pixels, size, resize) for pixels in sources])
-    if not (images.min() >= 0 and images.max() <= 1):  # so that NaN is refused too
-        raise ImageError("pixels lie outside [0, 1]; divide them by the greatest possible value")
-    return images
+    return np.stack([_sized_pixels(pixels, size, resize) for pixels in sources])
 
 
-def _sized_pixels(pixels: NDArray[Any], size: int, resize: str) -> NDArray[Any]:
-    if pixels.dtype != np.float32 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+def _sized_pixels(pixels: NDArray[Any], size: int, resize: str) -> Pixels:
+    stored = _checked_kind(pixels)
+    if stored.shape[:2] != (size, size):
+        stored = _resize(np.ascontiguousarray(stored), size, resize)
+    # As of a file, uint8 is resized before it is scaled.
+    whole = stored.dtype == np.uint8
+    return _three_channels(np.divide(stored, 255, dtype=np.float32) if whole else stored)
+
+
+def _checked_kind(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Return pixels that can be used, uint8 as they are and others as float32, or refuse them."""
+    kind, shape = pixels.dtype, pixels.shape
+    whole, floating = kind == np.uint8, np.issubdtype(kind, np.floating)
+    grey = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
+    if not ((whole or floating) and pixels.size and (grey or (len(shape) == 3 and shape[2] == 3))):
         raise ImageError(
-            f"pixels of shape {pixels.shape} and type {pixels.dtype} are refused; give float32 "
-            "(height, width, 3) in [0, 1], or a file"
+            f"pixels of shape {shape} and type {kind} are refused; give (height, width), with or "
+            "without a last axis of 1 or 3, uint8 from 0 to 255 or floating-point from 0 to 1"
         )
-    return pixels if pixels.shape[:2] == (size, size) else _resize(pixels, size, resize)
+    if whole:
+        return pixels
+    unit = pixels.astype(np.float32, copy=False)
+    if not (unit.min() >= 0 and unit.max() <= 1):  # so that NaN is refused too
+        raise ImageError(
+            f"pixels lie outside [0, 1]: floating-point from {unit.min():g} to {unit.max():g}; "
+            "divide them by the greatest possible value, or give uint8 from 0 to 255"
+        )
+    return unit
 
 
 def _file(name: str) -> bytes:

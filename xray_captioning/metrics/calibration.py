@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,12 +17,16 @@ BINS = 10
 """Groups of equally many sentences; fewer where there are fewer sentences."""
 
 
+Z = 1.959964  # of a 95 % interval
+Floats = NDArray[np.float64]
+
+
 class Bin(NamedTuple):
     """Sentences of similar confidence."""
 
     confidence: float  # mean of the stated probabilities, in [0, 1]
     right: float  # share of right sentences, in [0, 1]
-    low: float  # 95 % interval of that share (Wilson, 1927)
+    low: float  # 95 % interval of that share, see `share_interval`
     high: float
     n: int
 
@@ -41,6 +46,8 @@ class CalibrationScores(NamedTuple):
     n: int  # sentences
     right: float  # share of right ones, in [0, 1]
     brier: float  # mean squared difference of probability and outcome, in [0, 1]; 0 is best
+    brier_low: float  # 95 % interval of that mean
+    brier_high: float
     calibration_error: float  # in [0, 1]
     bins: list[Bin]  # the least confident first
 
@@ -68,7 +75,9 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     return said.keys() <= found.keys() and not denied & found.keys() and all(same)
 
 
-def calibration_scores(confidences: ArrayLike, right: ArrayLike) -> CalibrationScores:
+def calibration_scores(
+    confidences: ArrayLike, right: ArrayLike, studies: ArrayLike | None = None
+) -> CalibrationScores:
     """Compare stated probabilities with what turned out right.
 
     Parameters
@@ -76,6 +85,10 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike) -> CalibrationS
     confidences : array_like of float, shape (n,)
         In [0, 1].
     right : array_like of bool, shape (n,)
+    studies : array_like, shape (n,), optional
+        The study of each sentence. Sentences of one study are right or wrong together more often
+        than those of two, so the intervals take the study for the unit. Each sentence is its own
+        when absent.
 
     Raises
     ------
@@ -90,16 +103,64 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike) -> CalibrationS
             "outcome for each of at least one confidence"
         )
     order = np.argsort(stated, kind="stable")
+    names = np.arange(stated.size) if studies is None else np.asarray(studies)
+    study = np.unique(names, return_inverse=True)[1]
     groups = [g for g in np.array_split(order, BINS) if g.size]
-    found = [_bin(stated[group], outcome[group]) for group in groups]
+    found = [_bin(stated[group], outcome[group], study[group]) for group in groups]
     error = sum(b.n * abs(b.confidence - b.right) for b in found) / stated.size
-    brier = float(np.mean((stated - outcome) ** 2))
-    return CalibrationScores(stated.size, float(outcome.mean()), brier, error, found)
+    losses = (stated - outcome) ** 2
+    brier, reach = float(losses.mean()), Z * math.sqrt(_variance(losses, study))
+    return CalibrationScores(
+        stated.size,
+        float(outcome.mean()),
+        brier,
+        max(brier - reach, 0.0),
+        min(brier + reach, 1.0),
+        error,
+        found,
+    )
 
 
-def _bin(stated: NDArray[np.float64], outcome: NDArray[np.float64]) -> Bin:
-    from scipy.stats import binomtest
+def _bin(stated: Floats, outcome: Floats, study: Any) -> Bin:
+    low, high = share_interval(outcome, study)
+    return Bin(float(stated.mean()), float(outcome.mean()), low, high, stated.size)
 
-    share = float(outcome.mean())
-    low, high = binomtest(int(outcome.sum()), outcome.size).proportion_ci(method="wilson")
-    return Bin(float(stated.mean()), share, min(low, share), max(high, share), stated.size)
+
+def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
+    """Return a 95 % interval of a share of outcomes, several of which may be of one study.
+
+    It is Wilson's interval [1]_ for the effective number of outcomes [2]_: as many independent ones
+    as have the variance that these have between studies. Where all outcomes are alike they tell
+    nothing of that variance, and the number is that of the studies. A bootstrap over studies has
+    no width there, and is too narrow near 0 and 1, where most bins lie.
+
+    Parameters
+    ----------
+    outcome : array, shape (n,), float
+        1 or 0.
+    study : array, shape (n,), int
+        From 0 on.
+
+    References
+    ----------
+    .. [1] Wilson, Probable inference, JASA 22, 1927.
+    .. [2] Korn and Graubard, Survey Methodology 24, 1998; Franco et al., Journal of Survey
+       Statistics and Methodology 7, 2019 (Wilson's interval for clustered samples).
+    """
+    share, studies = float(outcome.mean()), len(np.unique(study))
+    spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)
+    if not spread or studies == 1:
+        n = studies
+    elif variance:  # divided by that of independent outcomes it is the design effect
+        n = min(n, n * spread / (n - 1) / variance)
+    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    reach = Z / (1 + Z**2 / n) * math.sqrt(spread / n + Z**2 / (4 * n**2))
+    return max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0)
+
+
+def _variance(values: Floats, study: Any) -> float:
+    """Return the variance of a mean of values (n,) whose studies are independent; 0 of one."""
+    sums = np.bincount(study, values - values.mean())[np.unique(study)]
+    if len(sums) < 2:
+        return 0.0
+    return float(len(sums) / (len(sums) - 1) * (sums**2).sum() / values.size**2)

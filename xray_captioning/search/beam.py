@@ -12,7 +12,7 @@ SHARED = ("study", "past")  # entries of a state that the beams of a study have 
 
 
 def beam_search(
-    state: Any, step: Step, real: Any, rules: Rules, beam_size: int, length_penalty: float = 0.0
+    state: Any, step: Step, real: Any, rules: Rules, beam_size: int, length_penalty: Any = 0.0
 ) -> SearchResult:
     """Keep the best ``beam_size`` unfinished captions, and as many finished ones.
 
@@ -29,7 +29,7 @@ def beam_search(
         :class:`xray_captioning.decoders.Decoder`) keep one row for each study. Neither they nor a
         tensor that ``step`` returns unchanged are reordered.
     beam_size : int
-    length_penalty : float
+    length_penalty : float or scalar tensor
         Exponent a of the score ``log p / ((5 + length) / 6) ** a``; at least 0.
 
     Returns
@@ -57,9 +57,9 @@ def beam_search(
 class _Search:
     """The steps of the search; what they pass on has the shape (batch, beams, ...): (B, K, ...)."""
 
-    def __init__(self, step: Step, rules: Rules, beams: int, length_penalty: float) -> None:
-        self.step, self.rules = step, rules
-        self.beams, self.length_penalty = beams, length_penalty
+    def __init__(self, step: Step, rules: Rules, beams: int, length_penalty: Any) -> None:
+        self.step, self.rules, self.beams = step, rules, beams
+        self.length_penalty = ops.cast(length_penalty, "float32")
 
     def begin(self, state: Any, real: Any) -> Carried:
         shape = (real.shape[0], self.beams)
@@ -85,8 +85,6 @@ class _Search:
         }
 
     def normalised(self, totals: Any, length: Any) -> Any:
-        if not self.length_penalty:
-            return totals
         penalty = ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
         return ops.where(totals <= IMPOSSIBLE / 2, IMPOSSIBLE, totals / penalty)
 

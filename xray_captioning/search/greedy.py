@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from xray_captioning.backend import ops
 from xray_captioning.search.loop import Carried, SearchResult, Step, attention_of, run_until_done
-from xray_captioning.search.rules import Rules, continuations, write_at
+from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
 
 
 class Sampling(NamedTuple):
@@ -63,7 +63,13 @@ def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResu
 
 
 def sample_search(
-    state: Any, step: Step, real: Any, rules: Rules, sampling: Sampling, noise: Any
+    state: Any,
+    step: Step,
+    real: Any,
+    rules: Rules,
+    sampling: Sampling,
+    noise: Any,
+    width: int | None = None,
 ) -> SearchResult:
     """Sample a token at every step until every study is finished.
 
@@ -75,21 +81,27 @@ def sample_search(
     state, step, real, rules
         As for :func:`greedy_search`.
     sampling : Sampling
-        Its seed is not used here: all chance comes from ``noise``.
+        Its seed is not used here: all chance comes from ``noise``. Its numbers may be scalar
+        tensors, so that one compiled search serves them all.
     noise : tensor, shape (batch, maximum_length), float32
         Uniform in [0, 1): one number for each study and step, so that a study's caption depends
         on no other study.
+    width : int, optional
+        So many of the likeliest words are looked at, 0 being all; at least ``top_k``, which it is
+        when absent.
 
     Returns
     -------
     SearchResult
         With one beam.
     """
+    width = sampling.top_k if width is None else width
 
     def sampled(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
-        vocabulary = logits.shape[1]
-        width = min(sampling.top_k or vocabulary, vocabulary)
-        gains, tokens = continuations(logits, carried["tokens"], time, rules, width)
+        wide = min(width or logits.shape[1], logits.shape[1])
+        gains, tokens = continuations(logits, carried["tokens"], time, rules, wide)
+        if width:
+            gains, tokens = _likeliest(gains, tokens, sampling.top_k)
         column = draw(gains, ops.take(carried["noise"], time, axis=1), sampling)[:, None]
         return (
             ops.take_along_axis(gains, column, axis=1)[:, 0],
@@ -106,7 +118,8 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
     Gains are log-probabilities, (rows, width), the likeliest first; noise, (rows,), is uniform
     in [0, 1).
     """
-    weights = ops.softmax(gains / sampling.temperature, axis=-1)
+    possible = gains > IMPOSSIBLE / 2  # at any temperature
+    weights = ops.softmax(ops.where(possible, gains / sampling.temperature, IMPOSSIBLE), axis=-1)
     before = ops.cumsum(weights, axis=-1) - weights
     # A word belongs to the nucleus if those before it have less than top_p; the first always does.
     weights = ops.where(before < sampling.top_p - 1e-6, weights, 0.0)
@@ -114,6 +127,14 @@ def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
     # Below 1 by more than the rounding of float32, so that a column is always found.
     level = ops.minimum(noise, 1 - 1e-6)[:, None] * upto[:, -1:]
     return ops.sum(ops.cast(upto <= level, "int32"), axis=-1)
+
+
+def _likeliest(gains: Any, tokens: Any, top_k: Any) -> tuple[Any, Any]:
+    """Forbid all but the ``top_k`` likeliest of tokens (rows, width), the likeliest first."""
+    width = gains.shape[1]
+    gains, order = ops.top_k(gains, width)  # tokens that the rules forbid may stand among others
+    tokens = ops.take_along_axis(tokens, ops.cast(order, "int32"), axis=1)
+    return ops.where(ops.arange(width) < top_k, gains, IMPOSSIBLE), tokens
 
 
 def _search(

@@ -15,6 +15,11 @@ from xray_captioning.serving.uploads import Upload
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
 
+UNFAMILIAR = (
+    "The images are not like the chest X-rays this model was trained on; what it says of them "
+    "means nothing."
+)
+
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -37,7 +42,11 @@ class Sentence(_Part):
         float, Meta(le=0, description="Mean over the sentence's tokens, natural logarithm.")
     ]
     confidence: Annotated[
-        Share | None, Meta(description="Probability that it is right; null if not calibrated.")
+        Share | None,
+        Meta(
+            description="Probability that it is right; null if nothing is known of it: not "
+            "calibrated, not for this beam size, or the images are unfamiliar."
+        ),
     ]
     hedged: Annotated[bool, Meta(description="Whether 'not confident' stands in its place.")]
 
@@ -83,6 +92,9 @@ class Study(_Part):
     unfamiliar: Annotated[
         bool | None,
         Meta(description="Whether novelty is above 1: the model may know no images like these."),
+    ]
+    warning: Annotated[
+        str | None, Meta(description="Why this must not be believed; null if nothing is known.")
     ]
 
 
@@ -174,6 +186,7 @@ def describe_study(prediction: Prediction, upload: Upload) -> Study:
         alternatives=[Alternative(other.text, other.log_probability) for other in others],
         novelty=caption.novelty,
         unfamiliar=None if caption.novelty is None else is_unfamiliar(caption),
+        warning=UNFAMILIAR if is_unfamiliar(caption) else None,
     )
 
 

@@ -81,8 +81,9 @@ class Result(NamedTuple):
 
     @property
     def calibrated(self) -> bool:
-        """Whether every sentence has a confidence."""
-        return all(sentence.confidence is not None for sentence in self.caption.sentences)
+        """Whether sentences have a confidence, or could have it but for strange images."""
+        known = (sentence.confidence is not None for sentence in self.caption.sentences)
+        return is_unfamiliar(self.caption) or all(known)
 
     @property
     def sentences(self) -> list[ShownSentence]:
@@ -112,7 +113,7 @@ class Result(NamedTuple):
         return (
             "Not like the chest X-rays this model was trained on: "
             f"{self.caption.novelty:.1f} times as far from them as 99 % of its validation studies. "
-            "What it says of them, its confidence included, means nothing; it is shown at a least "
+            "What it says of them means nothing and has no confidence; it is shown at a least "
             "confidence of 0 %."
         )
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.captioner.calibration import Array, Calibration, distances, pooled_views
+from xray_captioning.captioner.calibration import (
+    Array,
+    Calibration,
+    Lines,
+    distances,
+    pooled_views,
+    search_of,
+)
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.config import Config
+from xray_captioning.config import Config, DecodingConfig
 from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies
 from xray_captioning.errors import DataError
@@ -25,26 +34,46 @@ if TYPE_CHECKING:
 
 FAMILIAR = 2000  # training studies whose features are fitted
 BATCH = 64
+BEAM_SIZES = (1, 2, 3, 5, 10)  # which the app offers
+
+
+class Sentences(NamedTuple):
+    """Which sentences are right that one search wrote for some studies."""
+
+    log_probabilities: Array  # (sentences,) float64
+    right: Array  # (sentences,) bool
+    studies: Array  # (sentences,) int: the number of each one's study
 
 
 class Outcomes(NamedTuple):
-    """A captioner's features of studies, and which sentences of its captions are right."""
+    """A captioner's features of studies, and what it wrote for them."""
 
     pooled: Array  # (studies, views, channels) float32
     present: Array  # (studies, views) bool
-    log_probabilities: Array  # (sentences,) float64; empty where no captions were asked for
-    right: Array  # (sentences,) bool
+    written: dict[DecodingConfig, Sentences]  # of each search
 
 
 def calibrate(
-    captioner: Captioner, studies: pd.DataFrame, split: Split, part: str = "val"
+    captioner: Captioner,
+    studies: pd.DataFrame,
+    split: Split,
+    part: str = "val",
+    beam_sizes: Sequence[int] = (),
+    seed: int = 0,
 ) -> Calibration:
     """Fit confidence and novelty.
 
-    The images of the training part are those that are familiar. `part`, "val" or "test", on which
-    the captioner must not have been trained, gives the usual distance from them, and which
-    sentences are right. The result's ``about`` holds ``fitted``; see
-    :func:`evaluate_calibration` for other studies.
+    Images of up to `FAMILIAR` studies of the training part, drawn at random, are those that are
+    familiar. `part`, "val" or "test", on which the captioner must not have been trained, gives the
+    usual distance from them, and which sentences are right. The result's ``about`` holds
+    ``fitted``; see :func:`evaluate_calibration` for other studies.
+
+    Parameters
+    ----------
+    beam_sizes : sequence of int
+        The confidence holds for these; for the bundle's own and `BEAM_SIZES` when absent.
+    seed : int
+        Of the draw, which depends on nothing but this and the studies' ids.
 
     Raises
     ------
@@ -52,64 +81,85 @@ def calibrate(
         A part has no usable study, or more probable sentences are not right more often.
     """
     usable = usable_studies(studies, captioner.config)
-    familiar = part_studies(usable, split, "train")[:FAMILIAR]
+    familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
     train = caption_outcomes(captioner, familiar, captions=False)
-    found = caption_outcomes(captioner, part_studies(usable, split, part))
-    slope, intercept = fit_confidence(found.log_probabilities, found.right)
-    if slope <= 0:
-        raise DataError(
-            f"calibration: of {len(found.right)} sentences the more probable ones "
-            "are not right more often; give more studies, or train longer"
-        )
+    found = caption_outcomes(captioner, part_studies(usable, split, part), beam_sizes)
+    lines: Lines = {search: _line(search, sentences) for search, sentences in found.written.items()}
     centre, precision = fit_familiar(train.pooled[train.present])
     radius = np.percentile(distances(found.pooled, found.present, centre, precision), 99)
+    first = next(iter(found.written.values()))
     fitted = {
         "part": part,
         "studies": len(found.present),
-        "sentences": len(found.right),
-        "right_sentences": int(found.right.sum()),
+        "sentences": len(first.right),
+        "right_sentences": int(first.right.sum()),
         "training_studies": len(train.present),
+        "beam_sizes": ", ".join(str(search.beam_size) for search in found.written),
+        "seed": seed,
     }
-    return Calibration(slope, intercept, centre, precision, float(radius), {"fitted": fitted})
+    return Calibration(lines, centre, precision, float(radius), {"fitted": fitted})
+
+
+def drawn_studies(studies: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    """Draw up to `count` studies at random, the same for the same ids and seed in any order."""
+    keys = [sha256(f"{seed} {name}".encode()).digest() for name in studies["study_id"]]
+    rows = sorted(range(len(keys)), key=keys.__getitem__)[:count]
+    return studies.iloc[sorted(rows)].reset_index(drop=True)
+
+
+def _line(search: DecodingConfig, written: Sentences) -> tuple[float, float]:
+    slope, intercept = fit_confidence(written.log_probabilities, written.right)
+    if slope <= 0:
+        raise DataError(
+            f"calibration, beam size {search.beam_size}: of {len(written.right)} sentences the "
+            "more probable ones are not right more often; give more studies, or train longer"
+        )
+    return slope, intercept
 
 
 def caption_outcomes(
-    captioner: Captioner, studies: pd.DataFrame, captions: bool = True
+    captioner: Captioner,
+    studies: pd.DataFrame,
+    beam_sizes: Sequence[int] = (),
+    captions: bool = True,
 ) -> Outcomes:
     """Encode studies and compare the sentences of their captions with their reports.
 
-    Without `captions` nothing is written, and only the features are returned.
+    They are written with these beam sizes; with the bundle's own and `BEAM_SIZES` where none is
+    given. Without `captions` nothing is written, and only the features are returned.
     """
     from tqdm import tqdm
 
-    config = captioner.config
+    config, plain = captioner.config, copy(captioner)
+    plain.calibration = None  # an older one has no say
+    own = config.decoding.beam_size
+    sizes = list(dict.fromkeys(beam_sizes or [own, *BEAM_SIZES])) if captions else []
     images, references = study_images(studies, config), reference_texts(studies, config)
     views: list[tuple[Array, Array]] = []
-    sentences: list[tuple[float, bool]] = []
+    found: dict[int, list[tuple[float, bool, int]]] = {size: [] for size in sizes}
     for start in tqdm(range(0, len(images), BATCH), desc="studies", unit="batch", disable=None):
-        features = captioner.features(images[start : start + BATCH])
+        features = plain.features(images[start : start + BATCH])
         views.append(pooled_views(*features, config.image.views))
-        if captions:
-            written = captioner.caption_features(features)
-            sentences += _compared(written, references[start : start + BATCH], config)
-    pooled, present = zip(*views)
-    return Outcomes(
-        np.concatenate(pooled),
-        np.concatenate(present),
-        np.array([found for found, _ in sentences], "float64"),
-        np.array([right for _, right in sentences], bool),
-    )
+        for size, rows in found.items():
+            texts = plain.caption_features(features, size)
+            for number, row in enumerate(zip(texts, references[start : start + BATCH]), start):
+                rows += [(*outcome, number) for outcome in _compared(*row, config)]
+    pooled, present = map(np.concatenate, zip(*views))
+    written = {search_of(config.decoding, n): _sentences(rows) for n, rows in found.items()}
+    return Outcomes(pooled, present, written)
 
 
-def _compared(
-    captions: Sequence[Caption], references: Sequence[str], config: Config
-) -> Iterator[tuple[float, bool]]:
+def _sentences(rows: list[tuple[float, bool, int]]) -> Sentences:
+    columns = list(zip(*rows)) or [(), (), ()]
+    kinds = ("float64", "bool", "int64")
+    return Sentences(*(np.array(column, kind) for column, kind in zip(columns, kinds)))
+
+
+def _compared(caption: Caption, reference: str, config: Config) -> Iterator[tuple[float, bool]]:
     # Some models begin with a sentence that says which views there are; no reference does.
     first = 1 if config.text.view_prefix else 0
-    for caption, reference in zip(captions, references):
-        for sentence in caption.sentences[first:]:
-            right = sentence_is_right(sentence.text, reference)
-            yield sentence.log_probability, right
+    for sentence in caption.sentences[first:]:
+        yield sentence.log_probability, sentence_is_right(sentence.text, reference)
 
 
 def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float]:
@@ -162,13 +212,19 @@ def evaluate_calibration(
     values : dict
         For the model card.
     curves : dict of str to CalibrationScores
-        ``uncalibrated``, the exponential of the mean log-probability, and ``calibrated``.
+        ``uncalibrated``, the exponential of the mean log-probability, and ``calibrated``, both of
+        the first search; ``calibrated, beam 3`` and so on of others.
     """
-    stated = [calibration.confidence(float(found)) for found in outcomes.log_probabilities]
-    curves = {
-        "uncalibrated": calibration_scores(np.exp(outcomes.log_probabilities), outcomes.right),
-        "calibrated": calibration_scores(stated, outcomes.right),
-    }
+    curves: dict[str, CalibrationScores] = {}
+    for search, (found, right, studies) in outcomes.written.items():
+        stated = [calibration.confidence(value, search) for value in found.tolist()]
+        known = np.array([one is not None for one in stated], bool)
+        if not curves:
+            curves["uncalibrated"] = calibration_scores(np.exp(found), right, studies)
+        if known.any():
+            sure = np.array(stated, "float64")[known]
+            name = f"calibrated, beam {search.beam_size}" if len(curves) > 1 else "calibrated"
+            curves[name] = calibration_scores(sure, right[known], studies[known])
     values = {
         "studies": len(outcomes.present),
         "flagged": float(np.mean(calibration.novelty(outcomes.pooled, outcomes.present) > 1)),
@@ -177,6 +233,8 @@ def evaluate_calibration(
                 "n": found.n,
                 "right": found.right,
                 "Brier": found.brier,
+                "Brier, low": found.brier_low,
+                "Brier, high": found.brier_high,
                 "calibration error": found.calibration_error,
             }
             for name, found in curves.items()

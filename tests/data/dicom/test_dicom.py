@@ -8,15 +8,18 @@ import sys
 import traceback
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xray_captioning.config import Config
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.images import arranged, decode_image, read_image, read_images
 from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.targets import study_images
 from xray_captioning.errors import ImageError, MissingExtraError
 
 cv2 = pytest.importorskip("cv2")
@@ -317,6 +320,20 @@ def test_frontal_views_come_first_and_lateral_ones_last(tmp_path):
     assert arranged([lateral, pixels], 2)[0] is pixels
     with pytest.raises(ImageError, match=r"2 images \(frontal, frontal\).*one frontal and one lat"):
         arranged([frontal, path], 2)
+
+
+def test_training_and_captioning_put_a_dicom_file_in_the_same_place(tmp_path):
+    """A table without views: the model is trained on what it is later asked about."""
+    import pandas as pd
+
+    paths = [str(tmp_path / name) for name in ("a.dcm", "b.dcm")]
+    for path, view in zip(paths, ("LL", "PA")):
+        Path(path).write_bytes(dicom(ViewPosition=view))
+    rows = [(paths, ["unknown"] * 2), (paths[:1], ["unknown"]), (paths[:1], ["frontal"])]
+    table = pd.DataFrame(rows, columns=["images", "views"])
+    expected = [paths[::-1], [None, paths[0]], paths[:1]]
+    assert study_images(table, Config()) == expected
+    assert [arranged(images, 2) for images, _ in rows[:2]] == expected[:2]
 
 
 def test_images_that_name_no_view_stay_in_their_order(tmp_path):
