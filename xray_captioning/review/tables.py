@@ -61,7 +61,11 @@ def _means(summary: dict[str, Any]) -> Rows:
 def _interval(row: dict[str, Any]) -> str:
     if row["mean"] is None:
         return "-"
-    return f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    return f"{row['mean']:.2f} ({_span(row['low'], row['high'])})"
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "-" if low is None else f"{low:.2f} to {high:.2f}"
 
 
 def _preferences(summary: dict[str, Any]) -> Rows:
@@ -77,7 +81,10 @@ def _agreement(found: Rows) -> Rows:
     return [
         {
             "readers": " and ".join(dict.fromkeys(row["readers"])),
-            **{name: row[name] for name in ("criterion", "kappa", "same", "n")},
+            "criterion": row["criterion"],
+            "kappa": row["kappa"],
+            "95 % interval": _span(row["low"], row["high"]),
+            **{name: row[name] for name in ("same", "n")},
         }
         for row in found
     ]
