@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(topic: str, quick: bool) -> list[Table]:
-    """Return the tables of one topic; the last row of nothing says how long it took."""
+    """Return the tables of one topic, and say on standard error how long they took."""
     start = time.perf_counter()
     tables = list(import_module(f"statistics_{topic}").tables(quick))
     print(f"{topic}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
