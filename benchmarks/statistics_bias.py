@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from population import MIMIC_LIKE, OPEN_I, Pool, draw_pool
 
 from xray_captioning.metrics.cider import cider_rows
+from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.metrics.diversity import caption_entropy, distinct_ngrams
-from xray_captioning.metrics.statistics import weighted_scores
+from xray_captioning.metrics.statistics import scores_from_sums
 
 Array = NDArray[Any]
 
@@ -52,8 +53,9 @@ def tables(quick: bool) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
 
 def bias_rows(pool: Pool, system: str, simulations: int) -> list[list[Any]]:
     """Return name, true value, bias at each of `SIZES` and standard error at 590 of each score."""
-    true = pool.true_scores(system)
-    found = {n: simulated_scores(pool, system, n, simulations) for n in SIZES}
+    findings = counted_findings(list(pool.references))
+    true = pool.true_scores(system, findings)
+    found = {n: simulated_scores(pool, system, n, simulations, findings) for n in SIZES}
     return [
         [
             name,
@@ -67,16 +69,20 @@ def bias_rows(pool: Pool, system: str, simulations: int) -> list[list[Any]]:
     ]
 
 
-def simulated_scores(pool: Pool, system: str, studies: int, simulations: int) -> dict[str, Array]:
+def simulated_scores(
+    pool: Pool, system: str, studies: int, simulations: int, findings: tuple[str, ...]
+) -> dict[str, Array]:
     """Return every score of simulated test sets, (simulations,) each."""
     rng = np.random.default_rng(studies)
+    counted = {name: values.astype(np.float64) for name, values in pool.counted[system].items()}
     parts = []
     for start in range(0, simulations, _AT_A_TIME):
         count = min(_AT_A_TIME, simulations - start)
         weights = np.zeros((count, len(pool.patients)))
         for row in weights:
             np.add.at(row, pool.draw(studies, rng), 1)
-        parts.append(weighted_scores(pool.counted[system], weights))
+        sums = {name: np.tensordot(weights, values, 1) for name, values in counted.items()}
+        parts.append(scores_from_sums(sums, findings))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
