@@ -310,6 +310,7 @@ def test_a_preferred_system_is_found(captions: Path, tmp_path: Path) -> None:
     )
     assert total["studies"] == {"above": 10, "below": 0, "ties": 2}
     assert total["p"] == pytest.approx(2 / 2**10)  # ten studies, not twenty readings
+    assert total["p_holm"] == pytest.approx(4 * 2 / 2**10)  # the smallest of four
     assert [row["kappa"] for row in found["agreement"]] == [1.0, 1.0, 1.0]
     assert found["agreement"][0]["readers"] == ["reader-1", "reader-2"]
     assert [row["given"] for row in found["readers"]] == [72, 72]

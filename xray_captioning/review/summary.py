@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.evaluation.differences import holm
+from xray_captioning.evaluation.table import finite
 from xray_captioning.review.answers import Rating
 from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Key
 from xray_captioning.review.estimates import (
@@ -44,7 +46,8 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
         differences   A row a criterion: A less B over pairs of which both are rated.
         preferences   A row a criterion and ``total``, their sum: readings with A ``above``,
                       ``below`` and ``ties``; the same of ``studies`` by the mean over readers,
-                      and ``p`` of the two-sided sign test over studies.
+                      and ``p`` of the two-sided sign test over studies, ``p_holm`` corrected for
+                      the four of them.
         agreement     A row a pair of readers and criterion: ``kappa`` with ``low`` and ``high``,
                       ``same`` (share of equal ratings), ``n`` texts.
         repeats       The same for each reader's first and second reading.
@@ -71,7 +74,6 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
         for (one, values), (other, others) in combinations(zip(readers, first), 2)
     ]
     twice = list(zip(readers, readers, first, again))
-    names = [*CRITERIA, "total"]
     return {
         "systems": list(key.systems),
         "studies": len(key.studies),
@@ -82,9 +84,7 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
             {"criterion": name, **_mean(differences[..., j], (LOWEST - HIGHEST, HIGHEST - LOWEST))}
             for j, name in enumerate(CRITERIA)
         ],
-        "preferences": [
-            {"criterion": name, **_preference(differences[..., j])} for j, name in enumerate(names)
-        ],
+        "preferences": _preferences(differences, [*CRITERIA, "total"]),
         "agreement": _agreements(pairs),
         "repeats": _agreements(twice) if np.isfinite(again).any() else [],
         "notes": [
@@ -118,6 +118,13 @@ def _mean(values: Array, bounds: tuple[float, float]) -> dict[str, Any]:
     mean = float(np.nansum(values) / n) if n else None
     low, high = mean_interval(values, bounds)
     return {"mean": mean, "low": low, "high": high, "n": n}
+
+
+def _preferences(differences: Array, names: Sequence[str]) -> Rows:
+    """Return a row a name, with p also as it is when all of them are looked at."""
+    rows = [{"criterion": n, **_preference(differences[..., j])} for j, n in enumerate(names)]
+    corrected = holm([float("nan") if row["p"] is None else row["p"] for row in rows])
+    return [row | {"p_holm": finite(p)} for row, p in zip(rows, corrected, strict=True)]
 
 
 def _preference(differences: Array) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def _preferences(summary: dict[str, Any]) -> Rows:
     for row in summary["preferences"]:
         readings = {name: row[name] for name in ("above", "below", "ties")}
         studies = {f"studies {name}": count for name, count in row["studies"].items()}
-        rows.append({"by": row["criterion"], **readings, **studies, "p": row["p"]})
+        rows.append(
+            {"by": row["criterion"], **readings, **studies, "p": row["p"], "p_holm": row["p_holm"]}
+        )
     return rows
 
 
