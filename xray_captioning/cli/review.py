@@ -96,8 +96,9 @@ def summarise(
     from xray_captioning.review.summary import summarise as find
     from xray_captioning.review.tables import format_summary
 
+    del seed  # every command takes one; nothing is drawn here
     key = Key.from_json(key_file)
-    summary = find(key, read_answers(key, answers), seed or 0)
+    summary = find(key, read_answers(key, answers))
     click.echo(format_summary(summary))
     if out is not None:
         text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"

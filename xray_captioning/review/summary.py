@@ -10,21 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.evaluation.differences import holm
+from xray_captioning.evaluation.table import finite
 from xray_captioning.review.answers import Rating
 from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Key
+from xray_captioning.review.estimates import (
+    kappa_interval,
+    mean_interval,
+    sign_test,
+    weighted_kappa,
+)
 
 Array = NDArray[np.float64]
 Rows = list[dict[str, Any]]
 
-RESAMPLES = 2000
 
-
-def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, Any]:
+def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
     """Compare the two systems of a reading study.
 
-    Intervals hold 95 % of the means of 2,000 bootstrap samples of studies. All ratings of a study
-    are drawn together. Second readings of the same study by the same reader count for ``repeats``
-    only. The result can be written as JSON; a number that does not exist is None.
+    Intervals are of 95 %, over studies, and None where nothing varies from study to study:
+    :mod:`xray_captioning.review.estimates` says how they are made. Second readings of the same
+    study by the same reader count for ``repeats`` only. The result can be written as JSON; a number
+    that does not exist is None.
 
     Returns
     -------
@@ -39,9 +46,10 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
         differences   A row a criterion: A less B over pairs of which both are rated.
         preferences   A row a criterion and ``total``, their sum: readings with A ``above``,
                       ``below`` and ``ties``; the same of ``studies`` by the mean over readers,
-                      and ``p`` of the two-sided sign test over studies.
-        agreement     A row a pair of readers and criterion: ``kappa``, ``same`` (share of
-                      equal ratings), ``n`` texts.
+                      and ``p`` of the two-sided sign test over studies, ``p_holm`` corrected for
+                      the four of them.
+        agreement     A row a pair of readers and criterion: ``kappa`` with ``low`` and ``high``,
+                      ``same`` (share of equal ratings), ``n`` texts.
         repeats       The same for each reader's first and second reading.
         notes         Reader, study, system and note.
         ============= ========================================================================
@@ -56,9 +64,8 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
     readers = [s.reader for s in key.sheets if any(r.reader == s.reader for r in ratings)]
     first, again = (_cube(key, readers, ratings, repeat) for repeat in (False, True))
     differences = _totalled(first)[:, :, 0] - _totalled(first)[:, :, 1]
-    draws = _draws(len(key.studies), seed)
     means = [
-        {"system": system, "criterion": name, **_mean(first[:, :, i, j], draws)}
+        {"system": system, "criterion": name, **_mean(first[:, :, i, j], (LOWEST, HIGHEST))}
         for i, system in enumerate(key.systems)
         for j, name in enumerate(CRITERIA)
     ]
@@ -67,7 +74,6 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
         for (one, values), (other, others) in combinations(zip(readers, first), 2)
     ]
     twice = list(zip(readers, readers, first, again))
-    names = [*CRITERIA, "total"]
     return {
         "systems": list(key.systems),
         "studies": len(key.studies),
@@ -75,12 +81,10 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
         "readers": [_count(key, name, ratings) for name in readers],
         "means": means,
         "differences": [
-            {"criterion": name, **_mean(differences[..., j], draws)}
+            {"criterion": name, **_mean(differences[..., j], (LOWEST - HIGHEST, HIGHEST - LOWEST))}
             for j, name in enumerate(CRITERIA)
         ],
-        "preferences": [
-            {"criterion": name, **_preference(differences[..., j])} for j, name in enumerate(names)
-        ],
+        "preferences": _preferences(differences, [*CRITERIA, "total"]),
         "agreement": _agreements(pairs),
         "repeats": _agreements(twice) if np.isfinite(again).any() else [],
         "notes": [
@@ -89,28 +93,6 @@ def summarise(key: Key, ratings: Sequence[Rating], seed: int = 0) -> dict[str, A
             if r.note
         ],
     }
-
-
-def weighted_kappa(first: Array, second: Array) -> float | None:
-    """Return Cohen's kappa with quadratic weights (Cohen, 1968) of whole numbers from 1 to 5, (n,).
-
-    It is 1 for equal ratings and 0 for what chance gives; None without ratings, or where both
-    readers always gave the same number, so that chance explains everything.
-    """
-    from sklearn.metrics import cohen_kappa_score
-
-    if len({*first, *second}) < 2:
-        return None
-    scale = list(range(LOWEST, HIGHEST + 1))
-    whole = first.astype(int), second.astype(int)
-    return float(cohen_kappa_score(*whole, labels=scale, weights="quadratic"))
-
-
-def sign_test(above: int, below: int) -> float | None:
-    """Return the two-sided p of the sign test (Dixon and Mood, 1946); ties do not count."""
-    from scipy.stats import binomtest
-
-    return float(binomtest(above, above + below).pvalue) if above + below else None
 
 
 def _cube(key: Key, readers: list[str], ratings: Sequence[Rating], repeat: bool) -> Array:
@@ -130,24 +112,19 @@ def _totalled(values: Array) -> Array:
     return np.concatenate([values, values.sum(axis=-1, keepdims=True)], axis=-1)
 
 
-def _draws(studies: int, seed: int) -> Array:
-    """Return how often each bootstrap sample holds each study, shape (resamples, studies)."""
-    even = np.full(studies, 1 / studies)
-    draws = np.random.default_rng(seed).multinomial(studies, even, size=RESAMPLES)
-    return draws.astype(float)  # products of whole numbers are slow
-
-
-def _mean(values: Array, draws: Array) -> dict[str, Any]:
+def _mean(values: Array, bounds: tuple[float, float]) -> dict[str, Any]:
     """Return the mean of (readers, studies) with its interval."""
-    counts = np.isfinite(values).sum(axis=0)
-    sums = np.nansum(values, axis=0)
-    if not counts.sum():
-        return {"mean": None, "low": None, "high": None, "n": 0}
-    n = draws @ counts
-    means = (draws @ sums)[n > 0] / n[n > 0]  # a sample may miss the few rated studies
-    low, high = np.percentile(means, [2.5, 97.5])
-    mean = sums.sum() / counts.sum()
-    return {"mean": float(mean), "low": float(low), "high": float(high), "n": int(counts.sum())}
+    n = int(np.isfinite(values).sum())
+    mean = float(np.nansum(values) / n) if n else None
+    low, high = mean_interval(values, bounds)
+    return {"mean": mean, "low": low, "high": high, "n": n}
+
+
+def _preferences(differences: Array, names: Sequence[str]) -> Rows:
+    """Return a row a name, with p also as it is when all of them are looked at."""
+    rows = [{"criterion": n, **_preference(differences[..., j])} for j, n in enumerate(names)]
+    corrected = holm([float("nan") if row["p"] is None else row["p"] for row in rows])
+    return [row | {"p_holm": finite(p)} for row, p in zip(rows, corrected, strict=True)]
 
 
 def _preference(differences: Array) -> dict[str, Any]:
@@ -174,10 +151,13 @@ def _agreements(pairs: Sequence[tuple[str, str, Array, Array]]) -> Rows:
 
 
 def _agreement(first: Array, second: Array) -> dict[str, Any]:
+    """Compare two readers' ratings of the same texts, (studies, systems)."""
     both = np.isfinite(first) & np.isfinite(second)
     one, other = first[both], second[both]
+    low, high = kappa_interval(first, second)
     same = float((one == other).mean()) if len(one) else None
-    return {"kappa": weighted_kappa(one, other), "same": same, "n": len(one)}
+    kappa = weighted_kappa(one, other)
+    return {"kappa": kappa, "low": low, "high": high, "same": same, "n": len(one)}
 
 
 def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:

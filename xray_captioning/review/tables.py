@@ -61,7 +61,11 @@ def _means(summary: dict[str, Any]) -> Rows:
 def _interval(row: dict[str, Any]) -> str:
     if row["mean"] is None:
         return "-"
-    return f"{row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    return f"{row['mean']:.2f} ({_span(row['low'], row['high'])})"
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "-" if low is None else f"{low:.2f} to {high:.2f}"
 
 
 def _preferences(summary: dict[str, Any]) -> Rows:
@@ -69,7 +73,9 @@ def _preferences(summary: dict[str, Any]) -> Rows:
     for row in summary["preferences"]:
         readings = {name: row[name] for name in ("above", "below", "ties")}
         studies = {f"studies {name}": count for name, count in row["studies"].items()}
-        rows.append({"by": row["criterion"], **readings, **studies, "p": row["p"]})
+        rows.append(
+            {"by": row["criterion"], **readings, **studies, "p": row["p"], "p_holm": row["p_holm"]}
+        )
     return rows
 
 
@@ -77,7 +83,10 @@ def _agreement(found: Rows) -> Rows:
     return [
         {
             "readers": " and ".join(dict.fromkeys(row["readers"])),
-            **{name: row[name] for name in ("criterion", "kappa", "same", "n")},
+            "criterion": row["criterion"],
+            "kappa": row["kappa"],
+            "95 % interval": _span(row["low"], row["high"]),
+            **{name: row[name] for name in ("same", "n")},
         }
         for row in found
     ]
