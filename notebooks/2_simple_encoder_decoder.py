@@ -75,7 +75,7 @@ plots.curves(notebook.history(encoder_run))
 
 # %% [markdown]
 # The area under the ROC curve is the chance that a study with the finding gets a higher probability than
-# one without it; 0.5 is guessing. The lines are 95 % bootstrap intervals on the test studies.
+# one without it; 0.5 is guessing. The lines are 95 % intervals over the patients of the test part.
 
 # %%
 known = [row for row in findings if row["AUROC_low"] is not None]

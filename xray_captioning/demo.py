@@ -12,6 +12,7 @@ from xray_captioning.config import load_preset
 from xray_captioning.data.provenance import PHANTOM_NOTICE
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import split_studies
+from xray_captioning.evaluation.table import format_cell
 from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.captions import train
 from xray_captioning.training.encoder import train_encoder
@@ -37,7 +38,7 @@ def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[di
     encoder, rows = train_encoder(
         studies, config, out / "encoder", "random", split=split, cache=cache, about=about
     )
-    say(f"    mean area under the ROC curve on test studies: {rows[-1]['AUROC']:.3f}")
+    say(f"    mean area under the ROC curve on test studies: {format_cell(rows[-1]['AUROC'])}")
     say("3/4 teaching an attention decoder to write impressions")
     run = out / "global_attention"
     captioner = train(

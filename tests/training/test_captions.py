@@ -100,15 +100,19 @@ VARIED = {
 
 @pytest.fixture(scope="module")
 def varied(phantoms, tiny_config, tiny_encoder_run, tiny_cache, tmp_path_factory):
-    """Run folder of a captioner and the captioner: fine-tuned, in bfloat16, with a view prefix."""
+    """Run folder, captioner (fine-tuned, in bfloat16, with a view prefix) and given encoder."""
     out = tmp_path_factory.mktemp("varied") / "run"
     config = tiny_config.replace({"training.epochs": 1, **VARIED})
-    options = {"encoder": tiny_encoder_run, "cache": tiny_cache, "measured": False}
-    return out, train(phantoms, config, out, **options)
+    encoder = Encoder.load(tiny_encoder_run)
+    captioner = train(phantoms, config, out, encoder, cache=tiny_cache, measured=False)
+    return out, captioner, encoder
 
 
 def test_fine_tuning_changes_the_saved_encoder_and_no_other(varied, tiny_encoder_run):
-    out, captioner = varied
+    out, captioner, given = varied
+    before = Encoder.load(tiny_encoder_run)
+    assert weights_digest(given) == weights_digest(before)
+    assert len(given.trainable_variables) == len(before.trainable_variables)
     saved = weights_digest(Encoder.load(out))
     assert saved == weights_digest(captioner.encoder)
     assert saved != weights_digest(Encoder.load(tiny_encoder_run))
@@ -122,7 +126,7 @@ def test_the_monitored_score_is_logged(varied):
 
 
 def test_a_view_prefix_is_learned_but_not_scored(varied, phantoms, tmp_path):
-    out, captioner = varied
+    out, captioner, _ = varied
     assert {"two", "views"} <= set(captioner.tokenizer.words)
     evaluate(phantoms, {"model": out}, tmp_path, beams=[1], cache=tmp_path / "cache", quick=True)
     found = (tmp_path / "captions.csv").read_text()
@@ -130,7 +134,7 @@ def test_a_view_prefix_is_learned_but_not_scored(varied, phantoms, tmp_path):
 
 
 def test_bfloat16_and_accumulation_leave_a_bundle_of_float32_that_answers_alike(varied, phantoms):
-    out, captioner = varied
+    out, captioner, _ = varied
     assert captioner.model.dtype_policy.name == "float32"
     images = study_images(read_studies(phantoms), captioner.config)[:2]
     loaded = Captioner.load(out).caption(images, beam_size=1)
@@ -139,7 +143,7 @@ def test_bfloat16_and_accumulation_leave_a_bundle_of_float32_that_answers_alike(
 
 
 def test_data_are_described_and_the_training_studies_kept(varied, phantoms, tiny_cache):
-    out, captioner = varied
+    out, captioner, _ = varied
     assert captioner.about["source"] == "phantom"
     assert "notice" in captioner.about
     record = Captioner.load(out).trained_on

@@ -53,6 +53,7 @@ def train_encoder(
     from xray_captioning.data.provenance import describe_data
     from xray_captioning.encoders.saved import is_network
     from xray_captioning.evaluation.table import format_table
+    from xray_captioning.metrics.classification import format_intervals
     from xray_captioning.training.encoder import train_encoder as fit
 
     config = options.make_config(preset, assignments, seed, "encoder_training")
@@ -60,7 +61,7 @@ def train_encoder(
     studies = options.load_studies(data, images)
     _, rows = fit(studies, config, out, about=describe_data(data), **run)
     if rows:
-        click.echo(format_table(rows))
+        click.echo(format_table(format_intervals(rows)))
     click.echo(f"encoder in {out}")
 
 

@@ -189,10 +189,15 @@ def starting_encoder(config: Config, name: str | Path | None) -> Encoder:
     encoder = Encoder.load(bundle)
     if encoder.pool == config.model.pool:
         return encoder
-    pooled = Encoder(config.model.encoder, config.image.size, config.model.pool, encoder.findings)
-    pooled.set_weights(encoder.get_weights())
-    pooled.trained_on = encoder.trained_on
-    return pooled
+    return copy_encoder(encoder, config.model.pool)
+
+
+def copy_encoder(encoder: Encoder, pool: int) -> Encoder:
+    """Return an encoder with the same weights, none of them shared, and another pool, perhaps."""
+    copied = Encoder.from_config({**encoder.get_config(), "pool": pool})
+    copied.set_weights(encoder.get_weights())
+    copied.trained_on = encoder.trained_on
+    return copied
 
 
 def save_encoder(

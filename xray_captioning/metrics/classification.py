@@ -1,17 +1,35 @@
-"""How well finding scores separate present from absent."""
+"""How well finding scores separate present from absent, and hold as probabilities."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Metric = Callable[[Array, Array], float]
+from xray_captioning.errors import DataError
+from xray_captioning.metrics.calibration import calibration_scores
+from xray_captioning.metrics.finding_intervals import (
+    Measured,
+    auroc,
+    f1,
+    mean_of,
+    mean_over_prevalence,
+)
 
-RESAMPLES = 200
+Array = NDArray[Any]
+
+Part = tuple[Array, Array, Array]
+"""Of the studies whose label is known: present, logits and numbers of patients."""
+
+ENDS = ("_low", "_high")
+COLUMNS = [
+    *("positives", "n"),
+    *(name + end for name in ("AUROC", "F1") for end in ("", *ENDS)),
+    *("Brier", "ECE", "ECE_by_chance"),
+    *("mean_over_prevalence" + end for end in ("", *ENDS)),
+]
 
 
 def classification_table(
@@ -19,8 +37,9 @@ def classification_table(
     truth: Array,
     scores: Array,
     validation: tuple[Array, Array] | None = None,
+    patients: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return AUROC and F1 of each finding with 95 % bootstrap intervals.
+    """Measure the logits of findings, with 95 % intervals over patients.
 
     Parameters
     ----------
@@ -32,69 +51,146 @@ def classification_table(
         Logits.
     validation : (truth, scores), optional
         Where the threshold of F1 is chosen; without it the threshold is a logit of 0.
+    patients : sequence of str, optional
+        The patient of each study; without it each study is of another patient.
 
     Returns
     -------
     list of dict
-        ``finding``, ``positives``, ``n``, and ``AUROC`` and ``F1``, both with ``_low`` and
-        ``_high``: None where a finding has no positive or no negative study. The last row is the
-        mean over findings that have both.
+        ``finding``, ``positives``, ``n``; ``AUROC`` and ``F1``; ``Brier``, the mean squared
+        difference of probability and label; ``ECE``, the expected calibration error over ten
+        groups of equally many studies, and ``ECE_by_chance``, what probabilities that hold would
+        have on average in as many studies; ``mean_over_prevalence``, the mean probability over the
+        share of present labels. None is what has no value: all where a finding has no positive or
+        no negative study, and ``_low`` and ``_high`` where fewer than five patients have the
+        finding or five do not. The last row is over the findings that have intervals: means, and
+        the ratio of all their probabilities to all their labels.
+
+    Raises
+    ------
+    DataError
+        The shapes differ, or a score is not a finite number.
+
+    Notes
+    -----
+    Intervals are conditional on the encoder and on the threshold. The Brier score and the
+    calibration error have none. See :mod:`xray_captioning.metrics.finding_intervals` for the
+    others, and :class:`xray_captioning.metrics.calibration.CalibrationScores` for the groups.
     """
-    rng = np.random.default_rng(0)
-    rows = []
+    _check(names, truth, scores)
+    codes = np.unique(range(len(truth)) if patients is None else patients, return_inverse=True)[1]
+    rows, intervals, parts = [], [], []
     for i, name in enumerate(names):
         threshold = 0.0 if validation is None else best_threshold(*(v[:, i] for v in validation))
         known = np.isfinite(truth[:, i])
-        rows.append(_row(name, truth[known, i], scores[known, i], threshold, rng))
-    mean: dict[str, Any] = {"finding": "mean", "positives": None, "n": len(truth)}
-    for metric in ("AUROC", "F1"):
-        values = [row[metric] for row in rows if row["AUROC"] is not None]
-        mean[metric] = float(np.mean(values)) if values else None
-    return [*rows, {key: mean.get(key) for key in rows[0]}]
+        part = truth[known, i] > 0, scores[known, i].astype(np.float64), codes[known]
+        measured = _measured(part, threshold)
+        rows.append({"finding": name, **_row(part, measured)})
+        if measured and measured["AUROC"].known:
+            intervals.append(measured)
+            parts.append(part)
+    mean = _mean(rows, intervals, parts) if parts else dict.fromkeys(COLUMNS)
+    return [*rows, {"finding": "mean", **mean, "positives": None, "n": len(truth)}]
 
 
 def best_threshold(truth: Array, scores: Array) -> float:
     """Return the score at or above which F1 is highest; 0 where there is no positive."""
+    from sklearn.metrics import precision_recall_curve
+
     known = np.isfinite(truth)
     truth, scores = truth[known], scores[known]
     if not truth.any():
         return 0.0
-    order = np.argsort(-scores)
-    hits = np.cumsum(truth[order])
-    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + truth.sum())
-    return float(scores[order][np.argmax(f1)])
+    precision, recall, thresholds = precision_recall_curve(truth, scores)
+    f1_scores = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[np.argmax(f1_scores[:-1])])  # the last point has no threshold
 
 
-def _f1(truth: Array, positive: Array) -> float:
-    # scikit-learn's checks its input for a millisecond, which 200 resamples a finding feel.
-    total = truth.sum() + positive.sum()
-    return float(2 * (truth * positive).sum() / total) if total else 0.0
+def format_intervals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with each interval in the cell of its measure, as a terminal shows them."""
+    return [{name: _cell(row, name) for name in row if not name.endswith(ENDS)} for row in rows]
 
 
-def _row(
-    name: str, truth: Array, scores: Array, threshold: float, rng: np.random.Generator
+def _cell(row: dict[str, Any], name: str) -> Any:
+    low, high = (row.get(name + end) for end in ENDS)
+    return row[name] if low is None else f"{row[name]:.3f} ({low:.2f} to {high:.2f})"
+
+
+def _check(names: Sequence[str], truth: Array, scores: Array) -> None:
+    if truth.shape != scores.shape or truth.shape[1:] != (len(names),):
+        raise DataError(
+            f"{len(names)} findings, labels {truth.shape} and scores {scores.shape} do not fit; "
+            "give one label and one score for each study and finding"
+        )
+    if not np.isfinite(scores).all():
+        row, column = np.argwhere(~np.isfinite(scores))[0]
+        raise DataError(
+            f"the score of {names[column]} in row {row} is {scores[row, column]}; give numbers, "
+            "or train again with a smaller learning rate"
+        )
+
+
+def _measured(part: Part, threshold: float) -> dict[str, Measured]:
+    """Return what has intervals, or nothing where a class is missing."""
+    present, logits, patients = part
+    if not 0 < present.sum() < len(present):
+        return {}
+    return {
+        "AUROC": auroc(present, logits, patients),
+        "F1": f1(present, logits >= threshold, patients),
+        "mean_over_prevalence": mean_over_prevalence(present, _probabilities(logits), patients),
+    }
+
+
+def _row(part: Part, measured: dict[str, Measured]) -> dict[str, Any]:
+    present, logits, _ = part
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {"positives": int(present.sum()), "n": len(present)}
+    if not measured:
+        return row
+    calibrated = calibration_scores(_probabilities(logits), present)
+    row |= {"Brier": calibrated.brier, "ECE": calibrated.calibration_error}
+    row["ECE_by_chance"] = _error_by_chance(calibrated.bins)
+    return row | _with_ends(measured)
+
+
+def _with_ends(measured: dict[str, Measured]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for name, (value, low, high, _) in measured.items():
+        ends = (low, high) if np.isfinite(low) else (None, None)
+        found |= {name: value, **{name + end: number for end, number in zip(ENDS, ends)}}
+    return found
+
+
+def _mean(
+    rows: list[dict[str, Any]], measured: list[dict[str, Measured]], parts: list[Part]
 ) -> dict[str, Any]:
-    from sklearn.metrics import roc_auc_score
-
-    row: dict[str, Any] = {"finding": name, "positives": int(truth.sum()), "n": len(truth)}
-    positive = (scores >= threshold).astype(float)
-    for metric, measure, values in (("AUROC", roc_auc_score, scores), ("F1", _f1, positive)):
-        found = low = high = None
-        if 0 < truth.sum() < len(truth):
-            found = float(measure(truth, values))
-            low, high = _interval(measure, truth, values, rng)
-        row |= {metric: found, f"{metric}_low": low, f"{metric}_high": high}
-    return row
+    """Return the row over findings with intervals."""
+    averaged = {name: mean_of([m[name] for m in measured]) for name in ("AUROC", "F1")}
+    present, logits, patients = (np.concatenate(columns) for columns in zip(*parts))
+    ratio = mean_over_prevalence(present, _probabilities(logits), patients)
+    mean: dict[str, Any] = dict.fromkeys(COLUMNS)
+    for name in ("Brier", "ECE", "ECE_by_chance"):
+        mean[name] = float(np.mean([row[name] for row in rows if row["AUROC_low"] is not None]))
+    return mean | _with_ends({**averaged, "mean_over_prevalence": ratio})
 
 
-def _interval(
-    measure: Metric, truth: Array, values: Array, rng: np.random.Generator
-) -> tuple[float, float]:
-    # Resampled within each class, so that no resample is without a positive study.
-    groups = [np.flatnonzero(truth == label) for label in (0, 1)]
-    found = []
-    for _ in range(RESAMPLES):
-        picked = np.concatenate([rng.choice(group, len(group)) for group in groups])
-        found.append(measure(truth[picked], values[picked]))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return float(low), float(high)
+def _error_by_chance(bins: Sequence[Any]) -> float:
+    """Return the mean calibration error of probabilities that hold, in such bins.
+
+    That is the mean absolute deviation of a binomial count, by de Moivre's formula (Diaconis and
+    Zabell, Statistical Science 6:284, 1991).
+    """
+    from scipy.stats import binom
+
+    n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
+    most = np.minimum(np.floor(n * p) + 1, n)
+    deviations = 2 * most * (1 - p) * binom.pmf(most, n, p)
+    return float(deviations.sum() / n.sum())
+
+
+def _probabilities(logits: Array) -> Array:
+    from scipy.special import expit
+
+    found: Array = expit(logits)
+    return found

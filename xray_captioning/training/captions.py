@@ -32,6 +32,7 @@ from xray_captioning.decoders.language_model import load_language_model, resolve
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.caches import Images, cached_features, cached_pixels
 from xray_captioning.encoders.saved import (
+    copy_encoder,
     load_weights,
     starting_encoder,
     trained_before,
@@ -84,8 +85,8 @@ def train(
         The run folder.
     encoder : Encoder or path, optional
         An encoder, or a bundle with one. Without it the configuration's encoder starts from its
-        published weights. It stays as it is, unless ``config.training.encoder_learning_rate`` is
-        above 0: then its last block is trained.
+        published weights. It stays as it is: where ``config.training.encoder_learning_rate`` is
+        above 0, the last block of a copy is trained, which the captioner has.
     split : Split or path, optional
         A split, or its file. Without one it is that of the encoder's bundle, where that was
         trained on these very studies, or else made from ``config.fractions``.
@@ -125,7 +126,7 @@ def train(
         usable = usable_studies(studies, config)
         models = {"the encoder" if isinstance(encoder, Encoder) else str(encoder): before}
         split = choose_split(studies, usable, config, split, models, cache=cache)
-        start = encoder if isinstance(encoder, Encoder) else starting_encoder(config, encoder)
+        start = _start(config, encoder)
         claim_run(out, config, usable, split, weights_digest(start))
         captioner = _trained(usable, config, out, start, split, cache)
         described |= about or {}
@@ -135,6 +136,14 @@ def train(
         if measured:
             measure(captioner, studies, out, cache)
     return captioner
+
+
+def _start(config: Config, encoder: Encoder | str | Path | None) -> Encoder:
+    """Return the encoder to begin with: the caller's own stays as it is, whatever is trained."""
+    if not isinstance(encoder, Encoder):
+        return starting_encoder(config, encoder)
+    tuned = config.training.encoder_learning_rate
+    return copy_encoder(encoder, encoder.pool) if tuned else encoder
 
 
 def _trained(

@@ -75,7 +75,8 @@ def train_encoder(
     -------
     encoder : Encoder
     rows : list of dict
-        Area under the ROC curve and F1 of each finding on the test part, with 95 % intervals.
+        What :func:`xray_captioning.metrics.classification.classification_table` measures of each
+        finding on the test part, by patient.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def _trained(
     fit(model, data, out, config.encoder_training)
     _shift_bias(encoder, -np.log(weights_of_present))
     validation = _calibrated(model, data["val"], known, usable, split)
-    rows = _measure(model, data["test"], known[_rows(usable, split.test)], names, validation)
+    rows = _measure(model, data["test"], known, usable, split, names, validation)
     return encoder, rows, {f"{name}_studies": part.studies for name, part in data.items()}
 
 
@@ -200,9 +201,13 @@ def _measure(
     model: Any,
     data: BatchDataset,
     labels: Labels,
+    studies: pd.DataFrame,
+    split: Split,
     names: list[str],
     validation: tuple[Labels, Array] | None,
 ) -> list[dict[str, Any]]:
     if not data.studies:
         return []
-    return classification_table(names, labels, model.predict(data, verbose=0), validation)
+    rows, scores = _rows(studies, split.test), model.predict(data, verbose=0)
+    patients = list(studies["patient_id"].iloc[rows])
+    return classification_table(names, labels[rows], scores, validation, patients)

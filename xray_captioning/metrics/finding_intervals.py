@@ -1,0 +1,186 @@
+"""Finding probabilities measured against labels, with 95 % intervals over patients.
+
+Studies of one patient are alike, so the variance of a measure is that of patients' totals: every
+study has its influence on the measure (by how much it moves it from its expectation, to first
+order), and the influences of a patient's studies are added up before they are squared [1]_ [2]_.
+
+References
+----------
+.. [1] DeLong et al., Biometrics 44:837, 1988: the influences on the area under the ROC curve.
+.. [2] Obuchowski, Biometrics 53:567, 1997, equations 4 to 8: its variance with clusters.
+.. [3] Hanley and McNeil, Radiology 143:29, 1982: its variance from the area and the counts alone.
+.. [4] Newcombe, Statistics in Medicine 25:559, 2006, method 5: the interval that solves for the
+   area, which has a width where separation is perfect, too.
+.. [5] Wilson, JASA 22:209, 1927.
+.. [6] Zou, Psychological Methods 12:399, 2007: limits of a sum from the limits of its terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+LEAST = 5
+"""With fewer patients who have a finding, or who have it not, nothing has an interval."""
+
+LEVEL = 0.975
+
+
+class Measured(NamedTuple):
+    """A measure and its 95 % interval: nan where a class has fewer than `LEAST` patients."""
+
+    value: float
+    low: float
+    high: float
+    influence: Array  # of each patient up to the last one here; sums to 0
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return bool(np.isfinite(self.low))
+
+
+def auroc(present: Array, scores: Array, patients: Array) -> Measured:
+    """Measure the area under the ROC curve.
+
+    The interval solves ``(area - a)² = t² V(a)`` for ``a`` [4]_. ``V`` is the variance of Hanley
+    and McNeil times what DeLong's with clusters is of it. A ratio seen in few patients is
+    unstable, so Hanley and McNeil's own counts as `LEAST` patients more.
+
+    Parameters
+    ----------
+    present : array, shape (studies,), bool
+        There are studies of both kinds.
+    scores : array, shape (studies,)
+    patients : array, shape (studies,), int
+        Numbers of the patients, from 0.
+    """
+    from scipy.stats import rankdata, t
+
+    positives, negatives = int(present.sum()), int((~present).sum())
+    # The share of the other class that a study is on the right side of; ties count half.
+    above = rankdata(scores) - np.where(present, _within(scores, present), 0)
+    below = rankdata(-scores) - np.where(present, 0, _within(-scores, ~present))
+    side = np.where(present, above / negatives, below / positives)
+    area = float(side[present].mean())
+    counts = _patients(present, patients)
+    fewest = min(counts)
+    # Each class is averaged over its own patients (Bessel's correction).
+    share = np.where(present, _bessel(counts[1]) / positives, _bessel(counts[0]) / negatives)
+    single = (side - area) * share
+    influence = np.bincount(patients, single)
+    ratio = cluster = 1.0
+    if fewest < LEAST:
+        return Measured(area, np.nan, np.nan, influence)
+    if assumed := _hanley_mcneil(area, positives, negatives):
+        ratio = (influence**2).sum() / assumed
+        cluster = _design_effect(influence, float((single**2).sum()))
+    factor = (fewest * ratio + LEAST * cluster) / (fewest + LEAST)
+    factor *= t.ppf(LEVEL, fewest - 1) ** 2
+    low, high = _solved(area, positives, negatives, factor)
+    return Measured(area, low, high, influence)
+
+
+def f1(present: Array, said: Array, patients: Array) -> Measured:
+    """Measure F1 of what is said to be present, (studies,) of bool.
+
+    ``F1 = 2 j / (1 + j)`` where ``j`` is the share of studies with the finding in both among those
+    with it in either: a proportion, whose interval is Wilson's [5]_. Where a patient has several
+    studies they count as fewer, by the ratio of the two variances.
+    """
+    from scipy.stats import norm
+
+    both, either = present & said, present | said
+    share = both.sum() / either.sum()
+    influence = np.bincount(patients, both - share * either) / either.sum()
+    count = either.sum() / _design_effect(influence, share * (1 - share) / either.sum())
+    spread = norm.ppf(LEVEL) ** 2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = np.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
+    ends = np.array([max(middle - half, 0.0), middle + half])
+    if min(_patients(present, patients)) < LEAST:
+        ends[:] = np.nan
+    value, low, high = (float(2 * j / (1 + j)) for j in (share, *ends))
+    return Measured(value, low, high, influence * 2 / (1 + share) ** 2)
+
+
+def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) -> Measured:
+    """Measure the mean probability over the share that is present: 1 is calibrated in the large.
+
+    The interval is that of the logarithm, by Student's t.
+    """
+    from scipy.stats import t
+
+    value = float(probabilities.sum() / present.sum())
+    single = probabilities / probabilities.sum() - present / present.sum()
+    influence = np.bincount(patients, single)
+    fewest = min(_patients(present, patients))
+    if fewest < LEAST:
+        return Measured(value, np.nan, np.nan, influence)
+    error = np.sqrt((influence**2).sum()) * _bessel(fewest)
+    factor = float(np.exp(t.ppf(LEVEL, fewest - 1) * error))
+    return Measured(value, value / factor, value * factor, influence * value)
+
+
+def mean_of(measured: Sequence[Measured]) -> Measured:
+    """Average a measure that has an interval over findings; a study may have several of them.
+
+    The limits are those of a sum of correlated terms [6]_, the correlations those of influences.
+    """
+    values, lows, highs = (np.array([m[i] for m in measured]) for i in range(3))
+    patients = max(len(m.influence) for m in measured)
+    influences = np.array([np.pad(i, (0, patients - len(i))) for *_, i in measured])
+    length = np.linalg.norm(influences, axis=1, keepdims=True)
+    unit = influences / np.where(length, length, 1)
+    correlation = unit @ unit.T
+    np.fill_diagonal(correlation, 1)
+    below, above = (np.sqrt(d @ correlation @ d) / len(d) for d in (values - lows, highs - values))
+    value = values.mean()
+    return Measured(float(value), value - below, value + above, influences.mean(axis=0))
+
+
+def _patients(present: Array, patients: Array) -> tuple[int, int]:
+    """Return how many patients have studies without, and with, the finding."""
+    return len(np.unique(patients[~present])), len(np.unique(patients[present]))
+
+
+def _within(scores: Array, chosen: Array) -> Array:
+    """Return ranks among the chosen studies, and 0 elsewhere."""
+    from scipy.stats import rankdata
+
+    ranks = np.zeros(len(scores))
+    ranks[chosen] = rankdata(scores[chosen])
+    return ranks
+
+
+def _bessel(count: int) -> float:
+    return float(np.sqrt(count / max(count - 1, 1)))
+
+
+def _design_effect(influence: Array, independent: float) -> float:
+    """Return how many times the variance is what it would be if studies were independent."""
+    return max(float((influence**2).sum()) / independent, 1.0) if independent else 1.0
+
+
+def _hanley_mcneil(area: float, positives: int, negatives: int) -> float:
+    # Newcombe's form: half the total in place of either class' count.
+    pairs = (positives + negatives) / 2 - 1
+    spread = 1 + pairs * ((1 - area) / (2 - area) + area / (1 + area))
+    return area * (1 - area) / (positives * negatives) * spread
+
+
+def _solved(area: float, positives: int, negatives: int, factor: float) -> tuple[float, float]:
+    from scipy.optimize import brentq
+
+    def excess(other: float) -> float:
+        return (area - other) ** 2 - factor * _hanley_mcneil(other, positives, negatives)
+
+    near = 1e-9  # at the area itself both terms may be 0
+    low = brentq(excess, 0, area - near) if area > near else 0.0
+    high = brentq(excess, area + near, 1) if area < 1 - near else 1.0
+    return float(low), float(high)
