@@ -29,6 +29,7 @@ Table = tuple[str, list[str], list[list[Any]]]
 TOPICS = {
     "intervals": "coverage of the intervals of scores",
     "classification": "coverage of the intervals of finding classification",
+    "calibration": "intervals of confidence, and what chance alone gives",
     "tests": "size and power of the collapse alarm and of paired tests",
     "bias": "bias of every score with the number of studies",
     "review": "intervals and agreement of reading studies",
