@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     with ProcessPoolExecutor(2, get_context("spawn")) as workers:
         running = {name: workers.submit(measure, name, chosen.quick) for name in topics}
         for name, future in running.items():
-            print(f"## {TOPICS[name]}\n", *map(markdown, future.result()), sep="\n")
+            print(f"## {TOPICS[name]}\n", *map(markdown, future.result()), sep="\n", flush=True)
 
 
 def measure(topic: str, quick: bool) -> list[Table]:
