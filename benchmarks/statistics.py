@@ -29,6 +29,7 @@ Table = tuple[str, list[str], list[list[Any]]]
 TOPICS = {
     "intervals": "coverage of the intervals of scores",
     "classification": "coverage of the intervals of finding classification",
+    "calibration": "intervals of confidence, and what chance alone gives",
     "tests": "size and power of the collapse alarm and of paired tests",
     "bias": "bias of every score with the number of studies",
     "review": "intervals and agreement of reading studies",
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     with ProcessPoolExecutor(2, get_context("spawn")) as workers:
         running = {name: workers.submit(measure, name, chosen.quick) for name in topics}
         for name, future in running.items():
-            print(f"## {TOPICS[name]}\n", *map(markdown, future.result()), sep="\n")
+            print(f"## {TOPICS[name]}\n", *map(markdown, future.result()), sep="\n", flush=True)
 
 
 def measure(topic: str, quick: bool) -> list[Table]:

@@ -17,6 +17,9 @@ BINS = 10
 """Groups of equally many sentences; fewer where there are fewer sentences."""
 
 
+LEAST = 5
+"""Studies with a wrong, and with a right outcome, below which a Brier score has no interval."""
+
 Z = 1.959964  # of a 95 % interval
 Floats = NDArray[np.float64]
 
@@ -46,8 +49,8 @@ class CalibrationScores(NamedTuple):
     n: int  # sentences
     right: float  # share of right ones, in [0, 1]
     brier: float  # mean squared difference of probability and outcome, in [0, 1]; 0 is best
-    brier_low: float  # 95 % interval of that mean
-    brier_high: float
+    brier_low: float | None  # 95 % interval of that mean, see `brier_interval`
+    brier_high: float | None
     calibration_error: float  # in [0, 1]
     bins: list[Bin]  # the least confident first
 
@@ -108,14 +111,14 @@ def calibration_scores(
     groups = [g for g in np.array_split(order, BINS) if g.size]
     found = [_bin(stated[group], outcome[group], study[group]) for group in groups]
     error = sum(b.n * abs(b.confidence - b.right) for b in found) / stated.size
-    losses = (stated - outcome) ** 2
-    brier, reach = float(losses.mean()), Z * math.sqrt(_variance(losses, study))
+    brier = float(((stated - outcome) ** 2).mean())
+    low, high = brier_interval(stated, outcome, study)
     return CalibrationScores(
         stated.size,
         float(outcome.mean()),
         brier,
-        max(brier - reach, 0.0),
-        min(brier + reach, 1.0),
+        low,
+        high,
         error,
         found,
     )
@@ -153,8 +156,30 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
         n = studies
     elif variance:  # divided by that of independent outcomes it is the design effect
         n = min(n, n * spread / (n - 1) / variance)
+    return _wilson(share, n)
+
+
+def brier_interval(
+    stated: Floats, outcome: NDArray[Any], study: Any
+) -> tuple[float, float] | tuple[None, None]:
+    """Return a 95 % interval of the Brier score, whose unit is the study.
+
+    It is Wilson's, as `share_interval`, for as many independent observations as have the variance
+    of the squared differences between studies. A few wrong outcomes make nearly all of the score
+    and of that variance, so there is none where fewer than `LEAST` studies have a wrong outcome, or
+    a right one. Arrays have the shape (n,).
+    """
+    fewest = min(len(np.unique(study[outcome == value])) for value in (0, 1))
+    losses = (stated - outcome) ** 2
+    mean, variance = float(losses.mean()), _variance(losses, study)
+    if fewest < LEAST or not variance:
+        return None, None
+    return _wilson(mean, mean * (1 - mean) / variance)
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    reach = Z / (1 + Z**2 / n) * math.sqrt(spread / n + Z**2 / (4 * n**2))
+    reach = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
     return max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0)
 
 
