@@ -20,6 +20,7 @@ from xray_captioning.captioner.calibration import (
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import Config, DecodingConfig
+from xray_captioning.data.provenance import check_unseen
 from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies
 from xray_captioning.errors import DataError
@@ -77,9 +78,12 @@ def calibrate(
 
     Raises
     ------
+    ConfigError
+        The captioner was trained on studies of `part`.
     DataError
         A part has no usable study, or more probable sentences are not right more often.
     """
+    check_unseen({"the captioner": captioner.trained_on}, studies, split, part)
     usable = usable_studies(studies, captioner.config)
     familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
     train = caption_outcomes(captioner, familiar, captions=False)
