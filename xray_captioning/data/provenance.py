@@ -336,8 +336,7 @@ def _field_digests(paths: list[str]) -> np.ndarray[Any, Any]:
 
 def _field_digest(image: Array) -> bytes:
     cv2 = opencv()
-    grey = image.mean(axis=-1, dtype="float64")
-    fields = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    fields = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(axis=-1)
     least, most = fields.min(), fields.max()
     if most - least < LEAST_RANGE:
         return BLANK
