@@ -1,11 +1,12 @@
-"""Files that are written whole or not at all, and their SHA-256."""
+"""Files that are written whole or not at all, their SHA-256, and a descriptor that is silenced."""
 
 import hashlib
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,56 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BundleError(f"{path}: expected an object; {advice}")
     return values
+
+
+def no_terminal() -> bool:
+    """Whether nobody watches standard error, which is None where a process has no console."""
+    return sys.stderr is None or not sys.stderr.isatty()
+
+
+# What is entered while Keras is imported. A library leaves its host's descriptors alone.
+while_loading: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def load_quietly() -> None:
+    """Let Keras, which is not imported yet, be imported without notices.
+
+    For programs, such as the command line, that are a process of their own. TensorFlow writes
+    notices to file descriptor 2 whatever the environment says, and more when the first operation
+    looks for a GPU, so the descriptor is silenced for just that long. Later ones heed
+    ``TF_CPP_MIN_LOG_LEVEL``, which is set where it is not.
+    """
+    global while_loading
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    while_loading = _silent_loading
+
+
+@contextmanager
+def _silent_loading() -> Iterator[None]:
+    import logging
+
+    with _silenced(2):
+        yield
+        import keras
+
+        keras.ops.convert_to_numpy(keras.ops.zeros(()) + 1)
+    # A few batch sizes are compiled on purpose; it would warn of that.
+    logging.getLogger("tensorflow").setLevel("ERROR")
+
+
+@contextmanager
+def _silenced(descriptor: int) -> Iterator[None]:
+    if sys.stderr is not None:  # it is None where there is no console
+        sys.stderr.flush()
+    try:
+        saved = os.dup(descriptor)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), descriptor)
+        yield
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_path, atomic_write, sha256_file
+from xray_captioning.files import atomic_path, atomic_write, no_terminal, sha256_file
 
 SHARD = 512  # images
 # Images in one batch. Two batches of 8 at a time keep two cores busier than one of 32, whose layers
@@ -120,7 +120,7 @@ class ArrayCache:
         seen = self._hash(list(dict.fromkeys(paths)))
         paths_by_hash = {self.hashes[path]: path for path in seen}
         missing = [path for found, path in paths_by_hash.items() if found not in self.rows]
-        with tqdm(total=len(missing), desc=label, unit="image", disable=None) as bar:
+        with tqdm(total=len(missing), desc=label, unit="image", disable=no_terminal()) as bar:
             for start in range(0, len(missing), SHARD):
                 group, rows = missing[start : start + SHARD], []
                 for part in map_batches(compute, group):
