@@ -12,13 +12,16 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from xray_captioning import files
+from xray_captioning.files import while_loading
 
 __all__ = ["compiled", "keras", "ops", "registered", "seeded"]
 
-with files.while_loading():
+with while_loading() as quiet:
     import keras
     from keras import ops
+
+    if quiet:
+        ops.convert_to_numpy(ops.zeros(()) + 1)  # looks for a GPU
 
 
 @contextlib.contextmanager

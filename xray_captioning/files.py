@@ -5,8 +5,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -117,34 +117,33 @@ def no_terminal() -> bool:
     return sys.stderr is None or not sys.stderr.isatty()
 
 
-# What is entered while Keras is imported. A library leaves its host's descriptors alone.
-while_loading: Callable[[], AbstractContextManager[None]] = nullcontext
+_quiet = False  # whether notices are held back while Keras is imported
 
 
 def load_quietly() -> None:
     """Let Keras, which is not imported yet, be imported without notices.
 
-    For programs, such as the command line, that are a process of their own. TensorFlow writes
-    notices to file descriptor 2 whatever the environment says, and more when the first operation
-    looks for a GPU, so the descriptor is silenced for just that long. Later ones heed
-    ``TF_CPP_MIN_LOG_LEVEL``, which is set where it is not.
+    For programs, such as the command line, that are a process of their own; a library leaves its
+    host alone. Sets ``TF_CPP_MIN_LOG_LEVEL``, which later notices heed, where it is not set.
     """
-    global while_loading
+    import logging
+
+    global _quiet
+    _quiet = True
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    while_loading = _silent_loading
+    # A few batch sizes are compiled on purpose; it would warn of that.
+    logging.getLogger("tensorflow").setLevel("ERROR")
 
 
 @contextmanager
-def _silent_loading() -> Iterator[None]:
-    import logging
+def while_loading() -> Iterator[bool]:
+    """Silence file descriptor 2 where a program asked for it, and tell whether it did.
 
-    with _silenced(2):
-        yield
-        import keras
-
-        keras.ops.convert_to_numpy(keras.ops.zeros(()) + 1)
-    # A few batch sizes are compiled on purpose; it would warn of that.
-    logging.getLogger("tensorflow").setLevel("ERROR")
+    TensorFlow writes notices to it whatever the environment says, and more when the first
+    operation looks for a GPU.
+    """
+    with _silenced(2) if _quiet else nullcontext():
+        yield _quiet
 
 
 @contextmanager
