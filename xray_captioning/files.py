@@ -126,13 +126,9 @@ def load_quietly() -> None:
     For programs, such as the command line, that are a process of their own; a library leaves its
     host alone. Sets ``TF_CPP_MIN_LOG_LEVEL``, which later notices heed, where it is not set.
     """
-    import logging
-
     global _quiet
     _quiet = True
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # A few batch sizes are compiled on purpose; it would warn of that.
-    logging.getLogger("tensorflow").setLevel("ERROR")
 
 
 @contextmanager
@@ -144,6 +140,11 @@ def while_loading() -> Iterator[bool]:
     """
     with _silenced(2) if _quiet else nullcontext():
         yield _quiet
+    if _quiet:
+        import logging
+
+        # A few batch sizes are compiled on purpose; it would warn of that.
+        logging.getLogger("tensorflow").setLevel("ERROR")
 
 
 @contextmanager

@@ -29,6 +29,7 @@ COMMANDS = {
     "serve": ("serve", "Answer requests for captions over HTTP."),
     "import-legacy": ("legacy", "Turn an older Keras project's weights into a bundle."),
     "review": ("review", "Let people rate texts without knowing which system wrote them."),
+    "cache": ("cache", "List and remove the pixels and features kept between runs."),
     "fetch": ("fetch", "Download published weights, reports or images, and check them."),
 }
 
