@@ -24,6 +24,7 @@ from xray_captioning.data.provenance import check_unseen
 from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies
 from xray_captioning.errors import DataError
+from xray_captioning.files import no_terminal
 from xray_captioning.metrics.calibration import (
     CalibrationScores,
     calibration_scores,
@@ -141,7 +142,8 @@ def caption_outcomes(
     images, references = study_images(studies, config), reference_texts(studies, config)
     views: list[tuple[Array, Array]] = []
     found: dict[int, list[tuple[float, bool, int]]] = {size: [] for size in sizes}
-    for start in tqdm(range(0, len(images), BATCH), desc="studies", unit="batch", disable=None):
+    starts = range(0, len(images), BATCH)
+    for start in tqdm(starts, desc="studies", unit="batch", disable=no_terminal()):
         features = plain.features(images[start : start + BATCH])
         views.append(pooled_views(*features, config.image.views))
         for size, rows in found.items():
