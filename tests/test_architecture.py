@@ -28,7 +28,8 @@ HEAVY = (
 # From top to bottom. A room may import those on lines above its own, and itself.
 LAYERS = [
     ["errors"],
-    ["findings", "files", "config", "backend", "presets"],
+    ["findings", "files", "config", "presets"],
+    ["backend"],
     ["checkpoints", "search"],
     ["text", "hub", "bundles"],
     ["data", "plots"],

@@ -1,40 +1,42 @@
 """The only door to Keras, and the only place that asks which backend runs.
 
-Importing TensorFlow writes notices to file descriptor 2 whatever the environment says, and more
-when the first operation looks for a GPU, so the descriptor is silenced for just that long.
+Nothing of the process is changed here: no environment variable, file descriptor, logger or random
+state. A program that is its own process, as the command line is, may ask for silence
+(:func:`xray_captioning.files.load_quietly`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["compiled", "keras", "ops", "registered"]
+from xray_captioning.files import while_loading
 
+__all__ = ["compiled", "keras", "ops", "registered", "seeded"]
 
-@contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
-# TensorFlow's later notices do heed this.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with _silenced_stderr():
+with while_loading() as quiet:
     import keras
     from keras import ops
 
-    ops.convert_to_numpy(ops.zeros(()) + 1)
+    if quiet:
+        ops.convert_to_numpy(ops.zeros(()) + 1)  # looks for a GPU
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let what is made in this context depend on a seed, and put Python's random state back.
+
+    Keras draws the seed of every initializer and dropout layer that is not given one from Python's
+    generator; `keras.utils.set_random_seed` would seed NumPy and TensorFlow for good, too.
+    """
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 # The decorator of every layer, model and loss: Keras then finds its class in a ``.keras`` file.
@@ -57,8 +59,6 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # A few batch sizes are compiled on purpose; it would warn of that.
-        tf.get_logger().setLevel("ERROR")
         # No Python `if` or loop over tensors here, so nothing to rewrite: tracing the first search
         # takes a third of the time.
         return tf.function(function, autograph=False, jit_compile=fused or None)

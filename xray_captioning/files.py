@@ -1,11 +1,12 @@
-"""Files that are written whole or not at all, and their SHA-256."""
+"""Files that are written whole or not at all, their SHA-256, and a descriptor that is silenced."""
 
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,56 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BundleError(f"{path}: expected an object; {advice}")
     return values
+
+
+def no_terminal() -> bool:
+    """Whether nobody watches standard error, which is None where a process has no console."""
+    return sys.stderr is None or not sys.stderr.isatty()
+
+
+_quiet = False  # whether notices are held back while Keras is imported
+
+
+def load_quietly() -> None:
+    """Let Keras, which is not imported yet, be imported without notices.
+
+    For programs, such as the command line, that are a process of their own; a library leaves its
+    host alone. Sets ``TF_CPP_MIN_LOG_LEVEL``, which later notices heed, where it is not set.
+    """
+    global _quiet
+    _quiet = True
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextmanager
+def while_loading() -> Iterator[bool]:
+    """Silence file descriptor 2 where a program asked for it, and tell whether it did.
+
+    TensorFlow writes notices to it whatever the environment says, and more when the first
+    operation looks for a GPU.
+    """
+    with _silenced(2) if _quiet else nullcontext():
+        yield _quiet
+    if _quiet:
+        import logging
+
+        # A few batch sizes are compiled on purpose; it would warn of that.
+        logging.getLogger("tensorflow").setLevel("ERROR")
+
+
+@contextmanager
+def _silenced(descriptor: int) -> Iterator[None]:
+    if sys.stderr is not None:  # it is None where there is no console
+        sys.stderr.flush()
+    try:
+        saved = os.dup(descriptor)
+    except OSError:  # closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), descriptor)
+        yield
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)

@@ -171,8 +171,10 @@ def test_a_beam_size_may_be_a_numpy_integer(captioner, studies):
     assert same(captioner.caption(studies[:1], np.int64(3)), captioner.caption(studies[:1], 3))
 
 
-def test_no_study_gives_no_caption(captioner):
-    assert captioner.caption([]) == []
+def test_no_study_gives_no_caption(captioner, studies):
+    assert captioner.caption([]) == captioner.findings([]) == []
+    for empty, one in zip(captioner.features([]), captioner.features(studies[:1])):
+        assert (empty.shape[0], empty.shape[1:], empty.dtype) == (0, one.shape[1:], one.dtype)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ def test_an_interrupt_is_one_line(
         "score": f"--references {__file__} --hypotheses {__file__}",
         "import-legacy": f"--weights {__file__} --out x",
         "fetch": "--list",
+        "cache": "",
         "review": f"export --captions {__file__} --systems a b --out x",
     }
     lines = [f"{name} {needed.get(name, '--data . --out x')}" for name in COMMANDS]

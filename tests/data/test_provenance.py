@@ -3,13 +3,16 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import (
+    MOST_STUDIES,
     TRAINED_ON,
     TrainedOn,
     check_unseen,
@@ -18,9 +21,12 @@ from xray_captioning.data.provenance import (
     open_studies,
     record_training,
 )
+from xray_captioning.data.sources.nih14 import render_captions
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, SplitWarning, split_studies
 from xray_captioning.errors import BundleError, ConfigError, DataError
+
+NEW = ("version", "patients")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +86,62 @@ def smaller(studies, folder):
     return copied(studies, folder, shape=(80, 80))
 
 
-@pytest.mark.parametrize("change", [reworded, copied, renamed, in_colour, smaller])
+def in_16_bits(studies, folder):
+    return rewritten(studies, folder, lambda pixels: pixels.astype(np.uint16) * 257)
+
+
+def opaque(studies, folder):
+    """Write images with a fourth channel."""
+    return rewritten(studies, folder, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGRA))
+
+
+def rewritten(studies, folder, change):
+    """Write changed pixels under other names, for studies with other ids and reports."""
+
+    def rewrite(path):
+        target = str(folder / f"changed_{Path(path).name}")
+        cv2.imwrite(target, change(cv2.imread(path, cv2.IMREAD_GRAYSCALE)))
+        return target
+
+    images = [list(map(rewrite, row)) for row in studies["images"]]
+    return renamed(studies, folder).assign(images=images)
+
+
+def as_dicom(studies, folder):
+    """Write DICOM files, whose pixels are scaled from the least value to the greatest."""
+    pytest.importorskip("pydicom")
+    from tests.data.dicom.test_dicom import dicom
+
+    def rewrite(path):
+        target = folder / f"{Path(path).stem}.dcm"
+        target.write_bytes(dicom(cv2.imread(path, cv2.IMREAD_GRAYSCALE)))
+        return str(target)
+
+    return renamed(studies, folder).assign(
+        images=[list(map(rewrite, row)) for row in studies["images"]]
+    )
+
+
+def with_a_second_image(studies, folder):
+    """Write studies that share only their last image, behind one that nobody has seen."""
+    other = str(folder / "other.png")
+    cv2.imwrite(other, np.random.default_rng(0).integers(0, 255, (96, 96), np.uint8))
+    images = [[other, *row[1:2]] if len(row) > 1 else [other, *row] for row in studies["images"]]
+    return renamed(studies, folder).assign(images=images, views=[["unknown"] * 2] * len(images))
+
+
+def one_reworded(studies, folder):
+    texts = ["clear .", *studies["findings"][1:]]
+    return copied(studies, folder).assign(findings=texts)
+
+
+CHANGES = [
+    *(reworded, copied, renamed, in_colour, smaller, in_16_bits, opaque, as_dicom),
+    *(with_a_second_image, one_reworded),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_training_studies_are_recognised(studies, split, record, cache, tmp_path, change):
     some = studies[studies["study_id"].isin([*split.train[:5], *split.test[:3]])]
     given = change(some, tmp_path)
@@ -90,6 +151,82 @@ def test_training_studies_are_recognised(studies, split, record, cache, tmp_path
     with pytest.raises(ConfigError, match="mine: was trained on 5 of the test studies, such as"):
         check_unseen({"mine": record}, given, asked, "test", cache)
     check_unseen({"mine": record, "unknown": None}, given, asked, "train", cache)
+
+
+def test_ids_count_where_a_quarter_of_the_reports_is_known(studies, split, record, cache):
+    """Rewording most reports does not make studies unseen, even without their images."""
+    some = studies[studies["study_id"].isin(split.train)]
+    nothing = [[] for _ in range(len(some))]
+    texts = ["another ."] * (len(some) * 3 // 4) + [*some["findings"]][len(some) * 3 // 4 :]
+    given = some.assign(images=nothing, views=nothing, findings=texts)
+    assert record.recognised(given, split.train, cache) == list(split.train)
+    other = given.assign(findings="another .")
+    assert record.recognised(other, split.train, cache) == []
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_blank_images_make_no_study_seen(studies, split, cache, tmp_path, value):
+    """Black frames say nothing of whether two studies are one."""
+    cv2.imwrite(str(tmp_path / "blank.png"), np.full((64, 48), value, np.uint8))
+    blank = studies.assign(images=[[str(tmp_path / "blank.png")]] * 24, views=[["unknown"]] * 24)
+    record = record_training(blank, split, cache)
+    other = blank.assign(study_id=[f"other{i}" for i in range(24)], findings="other .")
+    assert record.recognised(other, other["study_id"], cache) == []
+
+
+def test_a_placeholder_makes_no_study_seen(studies, cache, tmp_path):
+    """An image of very many training studies is none of theirs; one of a few is."""
+    pixels = np.random.default_rng(1).integers(0, 255, (64, 64), np.uint8)
+    cv2.imwrite(str(tmp_path / "placeholder.png"), pixels)
+    images = [[*row, str(tmp_path / "placeholder.png")] for row in studies["images"]]
+    views = [["unknown"] * len(row) for row in images]
+    given = studies.assign(images=images, views=views)
+    many, few = (Split(tuple(studies["study_id"][: MOST_STUDIES + i]), (), ()) for i in (1, 0))
+    other = given.assign(images=[row[-1:] for row in images], views=[["unknown"]] * 24)
+    other = other.assign(study_id=[f"other{i}" for i in range(24)], findings="other .")
+    for trained, count in ((many, 0), (few, 24)):
+        record = record_training(given, trained, cache)
+        assert len(record.recognised(other, other["study_id"], cache)) == count
+
+
+def test_other_studies_of_a_training_patient_are_not_unseen(studies, split, cache):
+    """A patient's studies resemble each other; a study of nobody known resembles none."""
+    patients = [f"p{i // 2}" for i in range(24)]
+    known = studies.assign(patient_id=patients)
+    trained = Split(tuple(known["study_id"][::2]), (), tuple(known["study_id"][1::2]))
+    record = record_training(known, trained, cache)
+    assert record.recognised(known, trained.test, cache) == sorted(trained.test)
+    with pytest.raises(ConfigError, match=r"12 of the test studies, .*or on others of their pat"):
+        check_unseen({"mine": record}, known, replace(trained, val=trained.test[:1]), "test", cache)
+    single = record_training(studies, trained, cache)
+    assert single.patients == frozenset()
+    assert single.recognised(studies, trained.test, cache) == []
+
+
+def test_where_only_ids_of_patients_agree_it_is_told(studies, split, cache):
+    known = studies.assign(patient_id=[f"p{i // 2}" for i in range(24)])
+    trained = Split(tuple(known["study_id"][::2]), (), ())
+    record = record_training(known, trained, cache)
+    later = known[1::2].reset_index(drop=True)
+    asked = Split((), (), tuple(later["study_id"]))
+    with pytest.warns(SplitWarning, match="with the ids of 12 of the test studies"):
+        check_unseen({"mine": record}, later, asked, "test", cache)
+
+
+def test_a_captioner_is_not_tested_on_what_trained_its_encoder(studies, split, record, cache):
+    """The decoder's own split says nothing about the studies that its encoder was trained on."""
+    own = Split(split.test, split.train, split.val)
+    both = record_training(studies, own, cache).including(record)
+    check_unseen({"mine": both}, studies, own, "test", cache)
+    with pytest.raises(ConfigError, match=f"{len(split.train)} of the val studies"):
+        check_unseen({"mine": both}, studies, own, "val", cache)
+
+
+def test_texts_made_from_labels_do_not_hide_the_images(studies, split, record, cache):
+    """An encoder learns labels, a decoder texts that are made of them: the studies are the same."""
+    bare = studies.assign(findings=None, impression=None)
+    made = render_captions(bare).drop(columns="split").assign(split=None)
+    assert record.recognised(made, split.train, cache) == list(split.train)
 
 
 def test_other_studies_with_the_same_ids_are_not(record, cache, tmp_path):
@@ -158,7 +295,10 @@ def test_a_record_is_kept_without_ids_and_texts(record, studies, bundle):
     assert TrainedOn.load(bundle) == record
     text = (bundle / TRAINED_ON).read_text()
     assert not any(name in text for name in studies["study_id"])
-    assert set(json.loads(text)) == {"studies", "reports", "images"}
+    assert set(json.loads(text)) == {"version", "studies", "patients", "reports", "images"}
+    first = {name: text for name, text in json.loads(text).items() if name not in NEW}
+    (bundle / TRAINED_ON).write_text(json.dumps(first))  # its digests of images are others
+    assert TrainedOn.load(bundle) == replace(record, images=frozenset())
     (bundle / TRAINED_ON).write_text('{"studies": "a"}')
     with pytest.raises(BundleError, match=r"trained_on\.json: is damaged"):
         TrainedOn.load(bundle)
@@ -171,6 +311,9 @@ def test_an_older_bundle_is_compared_by_ids_where_the_data_are_the_same(
     older = TrainedOn.load(bundle)
     assert older.recognised(studies, split.train[:4], cache) == list(split.train[:4])
     assert older.recognised(reworded(studies, bundle), split.train, cache) == []
+    asked = Split((), (), split.train)
+    with pytest.warns(SplitWarning, match=f"with the ids of {len(split.train)} of the test"):
+        check_unseen({"older": older}, reworded(studies, bundle), asked, "test", cache)
     older.save(bundle)
     assert not (bundle / TRAINED_ON).exists()
     assert older.including(record).images == record.images

@@ -12,11 +12,14 @@ from xray_captioning.captioner.calibration import Calibration
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.config import DecodingConfig
-from xray_captioning.errors import DataError
+from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.data.splits import Split
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.calibration import (
     Outcomes,
     Sentences,
+    calibrate,
     drawn_studies,
     evaluate_calibration,
     fit_confidence,
@@ -171,17 +174,23 @@ def test_other_studies_can_measure_it(bundle: Path, phantoms: Path, tmp_path: Pa
 
 def swapped(bundle: Path, path: Path) -> Path:
     """Write a split whose validation studies were trained on."""
-    from xray_captioning.data.splits import Split
-
     split = Split.from_json(bundle / "split.json")
     Split(split.val, split.train, split.test).to_json(path)
     return path
+
+
+def test_python_refuses_training_studies_too(bundle: Path, phantoms: Path) -> None:
+    captioner, studies = Captioner.load(bundle), read_studies(phantoms)
+    own = captioner.split
+    with pytest.raises(ConfigError, match="captioner: was trained on 12 of the val studies"):
+        calibrate(captioner, studies, Split(own.val, own.train, own.test))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ("--data {data} --split {swapped}", "was trained on 12 of the val studies"),
+        ("--data {data} --split {measured}", "was trained on 12 of the test studies"),
         ("--data {data} --check {data}", "was trained on 12 of the test studies"),
         ("--data {data} --plot plot.pdf", "let its name end in .png"),
         ("--data {data} --bundle {encoder}", "holds an encoder only"),
@@ -199,6 +208,9 @@ def test_refusals(
 ) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
     places = {"data": phantoms, "swapped": swapped(bundle, tmp_path / "s.json")}
+    own = Split.from_json(bundle / "split.json")
+    places["measured"] = tmp_path / "measured.json"
+    Split(own.test, own.val, own.train).to_json(places["measured"])
     given = options.format(**places, encoder=tiny_encoder_run).split()
     capfd.readouterr()
     assert run("calibrate", "--bundle", bundle, *given) == 2

@@ -29,6 +29,7 @@ from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.errors import DataError, XrayCaptioningError
+from xray_captioning.files import no_terminal
 
 SIZE = 64  # studies in a batch
 DIGITS = 6
@@ -79,7 +80,7 @@ def caption_to_file(
     out.parent.mkdir(parents=True, exist_ok=True)
     with open_journal(part_of(out), resume) as file:
         done = begin(file, run, [printable(study.name) for study in studies], SIZE)
-        with tqdm(total=len(studies), desc="caption", unit="study", disable=None) as bar:
+        with tqdm(total=len(studies), desc="caption", unit="study", disable=no_terminal()) as bar:
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]

@@ -225,7 +225,14 @@ class Captioner:
         ImageError, DataError
             As :meth:`caption`.
         """
-        return self._encoded(list(arranged_studies(studies, self.config.image.views, views)))
+        placed = list(arranged_studies(studies, self.config.image.views, views))
+        return self._encoded(placed) if placed else self._no_features()
+
+    def _no_features(self) -> Features:
+        rows, columns = self.encoder.grid
+        regions = self.config.image.views * rows * columns
+        shape = (0, regions, self.encoder.channels)
+        return Features(np.zeros(shape, "float32"), np.zeros((0, regions), bool))
 
     def findings(
         self, studies: Sequence[Study], views: Views | None = None

@@ -13,6 +13,7 @@ import click
 
 from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
+from xray_captioning.files import load_quietly
 
 COMMANDS = {
     "demo": ("demo", "Everything on synthetic phantoms, in about three minutes."),
@@ -28,6 +29,7 @@ COMMANDS = {
     "serve": ("serve", "Answer requests for captions over HTTP."),
     "import-legacy": ("legacy", "Turn an older Keras project's weights into a bundle."),
     "review": ("review", "Let people rate texts without knowing which system wrote them."),
+    "cache": ("cache", "List and remove the pixels and features kept between runs."),
     "fetch": ("fetch", "Download published weights, reports or images, and check them."),
 }
 
@@ -69,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0; 2 after one line on standard error that says what is wrong; or 130 when interrupted.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    load_quietly()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a user cannot act on the warnings of other packages
         warnings.filterwarnings("always", module="xray_captioning")

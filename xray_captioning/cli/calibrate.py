@@ -111,7 +111,8 @@ def _read(
         others = options.load_studies(check, None)
         check_unseen(models, others, Split((), (), tuple(others["study_id"])), "test")
         return _Given(parts, usable_studies(others, config))
-    other = "test" if part == "val" else "val"
+    other = "test" if part == "val" else "val"  # it is measured on
+    check_unseen(models, studies, parts, other)
     return _Given(parts, part_studies(usable_studies(studies, config), parts, other))
 
 

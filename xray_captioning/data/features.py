@@ -3,7 +3,9 @@
 The cache is a folder of shards named after what was computed. Each shard is one memory-mapped
 ``.npy`` array with one row for each image, and a ``.json`` list of the images' content hashes. A
 shard is renamed into place when it is whole, so an interrupted run loses at most one shard. A
-changed image or encoder has another hash and never gets an outdated row.
+changed image or encoder has another hash and never gets an outdated row. When the folder of all
+caches exceeds its limit, shards that have not been used for longest are removed; those of the
+running process stay.
 
 Every file is hashed in every run, because size and date alone do not distinguish a copied or
 restored file from the one before. That takes a third of a millisecond for a 1,024 px PNG, a
@@ -23,9 +25,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.data.cache_folder import SETTINGS, note_use, size_limit, trim, usual_cache
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_path, atomic_write, sha256_file
+from xray_captioning.files import atomic_path, atomic_write, no_terminal, sha256_file
 
+FORMAT = 1  # of shards, and of how images are read; another number starts all caches anew
 SHARD = 512  # images
 # Images in one batch. Two batches of 8 at a time keep two cores busier than one of 32, whose layers
 # wait for each other; and while one batch is read another is encoded.
@@ -61,11 +65,6 @@ def pad_rows(array: Array, rows: int) -> Array:
     return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
 
 
-def usual_cache() -> Path:
-    """Return the folder of caches where no other is asked for."""
-    return Path.home() / ".cache" / "xray-captioning"
-
-
 class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content.
 
@@ -75,7 +74,7 @@ class ArrayCache:
         Where caches live; ``~/.cache/xray-captioning`` where absent.
     settings : dict
         Everything beside the image's bytes that decides a row: preprocessing, encoder, weights.
-        A hash of it names a sub-folder.
+        A hash of it, with the version of the format, names a sub-folder.
     dtype : {"float32", "float16"}, optional
         Type in which floating-point rows are kept; float16 has 11 significant bits and half the
         size. Without it they are kept as they were computed.
@@ -87,12 +86,14 @@ class ArrayCache:
         settings: dict[str, Any],
         dtype: str | None = None,
     ) -> None:
-        text = json.dumps({**settings, "dtype": dtype} if dtype else settings, sort_keys=True)
+        text = json.dumps({**settings, "dtype": dtype, "format": FORMAT}, sort_keys=True)
         self.folder = Path(folder or usual_cache()) / hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.folder / "settings.json", text)
+        atomic_write(self.folder / SETTINGS, text)
         self.dtype = dtype
+        self.limit = size_limit()
         self.shards: list[Array] = []
+        self.files: list[Path] = []
         self.rows: dict[str, tuple[int, int]] = {}
         self.hashes: dict[str, str] = {}
         for index in sorted(self.folder.glob("*.hashes.json")):
@@ -120,7 +121,7 @@ class ArrayCache:
         seen = self._hash(list(dict.fromkeys(paths)))
         paths_by_hash = {self.hashes[path]: path for path in seen}
         missing = [path for found, path in paths_by_hash.items() if found not in self.rows]
-        with tqdm(total=len(missing), desc=label, unit="image", disable=None) as bar:
+        with tqdm(total=len(missing), desc=label, unit="image", disable=no_terminal()) as bar:
             for start in range(0, len(missing), SHARD):
                 group, rows = missing[start : start + SHARD], []
                 for part in map_batches(compute, group):
@@ -163,6 +164,7 @@ class ArrayCache:
         index = self.folder / f"{name}.hashes.json"
         atomic_write(index, json.dumps(hashes))
         self._open(index)
+        trim(self.folder.parent, self.limit, keep=self.files)
 
     def _open(self, index: Path) -> None:
         shard = index.with_name(index.name.replace(".hashes.json", ".npy"))
@@ -172,6 +174,8 @@ class ArrayCache:
             return  # damaged: its images are computed again and the shard is replaced
         if not isinstance(hashes, list) or len(hashes) != len(rows):
             return  # as above
+        note_use(shard)
+        self.files.append(shard)
         self.shards.append(rows)
         self.rows.update({found: (len(self.shards) - 1, row) for row, found in enumerate(hashes)})
 

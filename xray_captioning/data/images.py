@@ -112,9 +112,11 @@ def arranged(
 
 
 def read_image(
-    source: Image, size: int = 224, resize: str = "area", max_pixels: float = MAX_PIXELS
+    source: Image, size: int | None = 224, resize: str = "area", max_pixels: float = MAX_PIXELS
 ) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
+
+    Without a size a file keeps its own height and width.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def read_image(
         If there is no such file, it cannot be decoded, or the pixels are of another kind.
     """
     if isinstance(source, np.ndarray):
-        return _checked_pixels([source], size, resize)[0]
+        return _checked_pixels([source], size or len(source), resize)[0]
     if isinstance(source, bytes):
         return decode_image(source, "image", size, resize, max_pixels)
     name = os.fspath(source)
@@ -180,7 +182,7 @@ def _file(name: str) -> bytes:
 def decode_image(
     data: bytes,
     name: str,
-    size: int = 224,
+    size: int | None = 224,
     resize: str = "area",
     max_pixels: float = MAX_PIXELS,
     max_ratio: float = math.inf,
@@ -196,8 +198,8 @@ def decode_image(
     ----------
     name : str
         The file's name in messages.
-    size : int
-        Height and width of the result, in pixels.
+    size : int or None
+        Height and width of the result, in pixels; None leaves them as they are.
     resize : {'area', 'nearest', 'linear'}
         'area' averages when shrinking and interpolates linearly when enlarging; 'nearest' is
         OpenCV's INTER_NEAREST on the stored values, as the older projects do.
@@ -221,7 +223,7 @@ def decode_image(
     """
     if resize not in RESIZES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
-    if size < 1:
+    if size is not None and size < 1:
         raise ConfigError(f"the image size is {size} pixels; it must be at least 1")
     if is_dicom(data):
         image = decode_dicom(data, name, max_pixels)
@@ -336,8 +338,10 @@ def _on_black(image: NDArray[Any]) -> NDArray[Any]:
     return np.rint(image[..., :3] * opacity).astype(image.dtype)
 
 
-def _resize(image: NDArray[Any], size: int, resize: str) -> NDArray[Any]:
-    """Resize to a square in the stored depth."""
+def _resize(image: NDArray[Any], size: int | None, resize: str) -> NDArray[Any]:
+    """Resize to a square, or not at all, in the stored depth."""
+    if size is None:
+        return image
     cv2 = opencv()
     shrinks = min(image.shape[:2]) >= size
     how = {

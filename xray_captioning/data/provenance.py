@@ -2,8 +2,10 @@
 
 A model must not be tested on studies it was trained on. Beside its ``split.json`` a bundle
 therefore keeps ``trained_on.json``: digests by which its training studies are recognised, also
-as a subset, with other reports, under other names or in losslessly re-encoded files. The
-digests tell nobody what a report says or an image shows.
+as a subset, with other reports, under other names or in losslessly re-encoded files, and their
+patients, of whom another study is not unseen either: a patient's radiographs resemble each other
+so much that they identify the patient (Packhaeuser et al., Scientific Reports 12, 2022,
+arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import base64
 import hashlib
 import json
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xray_captioning.config import Config, load_preset, presets
-from xray_captioning.data.features import ArrayCache
-from xray_captioning.data.images import read_images
+from xray_captioning.data.features import Array, ArrayCache
+from xray_captioning.data.images import opencv, read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import (
     Split,
+    SplitWarning,
     check_split,
     data_digest,
+    group_ids,
     names_split,
     split_studies,
 )
@@ -38,9 +44,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLIT, TRAINED_ON = "split.json", "trained_on.json"
-DIGESTS = ("studies", "reports", "images")
+DIGESTS = ("studies", "patients", "reports", "images")
 LENGTH = 6  # bytes: of a million images one in 280 million others is taken for one of them
-SIDE = 64  # pixels: what of an image is compared
+VERSION = 2  # of what the digests are made of; those of images differ in the first
+SIDE, LEVELS = 16, 64  # what of an image is compared: means of 16 x 16 fields, in 64 steps
+BLANK = bytes(LENGTH)  # in place of the digest of an image that shows nothing
+LEAST_RANGE = 0.01  # of an image's fields, in [0, 1]; it is blank below
+# An image of more training studies than this is a placeholder. Some collections name an image once
+# for each of five captions.
+MOST_STUDIES = 10
+ALIKE = 0.25  # see `TrainedOn.recognised`
 PHANTOM_README = "Synthetic chest radiographs and reports, made by xray_captioning."
 PHANTOM_NOTICE = (
     "trained on synthetic phantoms only; it knows nothing of real radiographs and is here to show "
@@ -79,8 +92,9 @@ class TrainedOn:
     split: Split  # which studies trained it, chose it and were left to test it
     data: str | None  # data_digest of all these studies
     studies: frozenset[str]  # digests of the ids of the studies that trained it or its encoder
-    reports: frozenset[str] = frozenset()  # of these ids with findings and impression
-    images: frozenset[str] = frozenset()  # of the pixels of these studies' images
+    patients: frozenset[str] = frozenset()  # of their patients' ids, where these are known
+    reports: frozenset[str] = frozenset()  # of the studies' ids with findings and impression
+    images: frozenset[str] = frozenset()  # of what their images show
 
     @classmethod
     def load(cls, bundle: Path) -> TrainedOn | None:
@@ -92,19 +106,23 @@ class TrainedOn:
         split = Split.from_json(bundle / SPLIT)
         path = bundle / TRAINED_ON
         if not path.is_file():
-            return cls(split, data, frozenset(map(_digest, split.train)))
+            return cls(split, data, _digests(split.train))
         try:
             values = json.loads(path.read_text("utf-8"))
-            digests = [frozenset(values[name].split()) for name in DIGESTS]
+            digests = {name: frozenset(values.get(name, "").split()) for name in DIGESTS}
+            values["studies"], values["reports"], values["images"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{path}: is damaged; copy the whole bundle again") from error
-        return cls(split, data, *digests)
+        if values.get("version") != VERSION:
+            digests["images"] = frozenset()
+        return cls(split, data, **digests)
 
     def save(self, bundle: Path) -> None:
         """Write ``split.json`` and, unless nothing else is known, ``trained_on.json``."""
         self.split.to_json(bundle / SPLIT)
         if self.reports:
-            text = json.dumps({name: " ".join(sorted(getattr(self, name))) for name in DIGESTS})
+            digests = {name: " ".join(sorted(getattr(self, name))) for name in DIGESTS}
+            text = json.dumps({"version": VERSION, **digests})
             atomic_write(bundle / TRAINED_ON, text + "\n")
 
     def including(self, other: TrainedOn | None) -> TrainedOn:
@@ -114,28 +132,56 @@ class TrainedOn:
         both = {name: getattr(self, name) | getattr(other, name) for name in DIGESTS}
         return replace(self, **both)
 
+    def has_split(self, split: Split, studies: pd.DataFrame) -> bool:
+        """Whether this is the split of these very data, and nothing else trained the model."""
+        same = self.split == split and self.data == data_digest(studies)
+        return same and self.studies == _digests(split.train)
+
     def recognised(
         self, studies: pd.DataFrame, part: Iterable[str], cache: str | Path | None = None
     ) -> list[str]:
         """Return the ids of the studies in `part` that the model was trained on.
 
-        A study is recognised by the pixels of any of its images. An id alone tells little, since
-        many collections count from 1: ids count where at least half of those that occur in both
-        belong to the same reports. For a bundle without ``trained_on.json`` ids count where the
-        data are the very ones it was trained on.
+        A study is recognised by what any of its images shows. An id alone tells little, since many
+        collections count from 1: ids count where a quarter of those that occur in both belong to
+        the same reports or images. Then another study of a patient counts, too. For a bundle
+        without ``trained_on.json`` ids count where the data are the very ones it was trained on.
         """
         rows = studies[studies["study_id"].isin(list(part))]
-        shared = [name for name in rows["study_id"] if _digest(name) in self.studies]
+        shared = self._named(rows)
         if not self.reports:
-            return shared if self.data == data_digest(studies) else []
-        alike = sum(digest in self.reports for digest in _report_digests(rows))
-        found = set(shared if 2 * alike >= len(shared) else [])
+            return sorted(shared) if self.data == data_digest(studies) else []
+        found = self._shown(rows, cache)
+        if len(shared & (found | self._reported(rows))) >= ALIKE * len(shared):
+            found |= shared
+        return sorted(found | (self._of_patients(rows) if self.is_same(studies) else set()))
+
+    def unclear(self, studies: pd.DataFrame, part: Iterable[str]) -> int:
+        """Count studies that share the id of a study or patient, which may be another's, too."""
+        rows = studies[studies["study_id"].isin(list(part))]
+        return len(self._of_patients(rows) if self.reports else self._named(rows))
+
+    def is_same(self, studies: pd.DataFrame) -> bool:
+        """Whether these studies are of the collection that the model was trained on."""
+        shared = self._named(studies)
+        return bool(shared) and len(shared & self._reported(studies)) >= ALIKE * len(shared)
+
+    def _named(self, rows: pd.DataFrame) -> set[str]:
+        return {name for name in rows["study_id"] if _digest(name) in self.studies}
+
+    def _reported(self, rows: pd.DataFrame) -> set[str]:
+        pairs = zip(rows["study_id"], _report_digests(rows), strict=True)
+        return {name for name, digest in pairs if digest in self.reports}
+
+    def _of_patients(self, rows: pd.DataFrame) -> set[str]:
+        pairs = zip(rows["study_id"], group_ids(rows), strict=True)
+        return {name for name, patient in pairs if _digest(patient) in self.patients}
+
+    def _shown(self, rows: pd.DataFrame, cache: str | Path | None) -> set[str]:
         present = with_images(rows)
-        digests = image_digests(present["images"].explode(), cache)
-        for name, images in zip(present["study_id"], present["images"]):
-            if any(digests[path] in self.images for path in images):
-                found.add(name)
-        return sorted(found)
+        shown = _study_images(present, cache)
+        pairs = zip(present["study_id"], shown, strict=True)
+        return {name for name, digests in pairs if digests & self.images}
 
 
 def record_training(
@@ -143,12 +189,15 @@ def record_training(
 ) -> TrainedOn:
     """Return what a model that is trained on a split of these studies keeps of them."""
     rows = studies[studies["study_id"].isin(split.train)]
+    patients = set(group_ids(rows)) - set(rows["study_id"])
+    times = Counter(digest for found in _study_images(with_images(rows), cache) for digest in found)
     return TrainedOn(
         split,
         data_digest(studies),
-        frozenset(map(_digest, rows["study_id"])),
+        _digests(rows["study_id"]),
+        _digests(patients),
         frozenset(_report_digests(rows)),
-        frozenset(image_digests(with_images(rows)["images"].explode(), cache).values()),
+        frozenset(digest for digest, count in times.items() if count <= MOST_STUDIES),
     )
 
 
@@ -216,7 +265,8 @@ def check_unseen(
 ) -> None:
     """Refuse to test models on studies that they were trained on.
 
-    A model's own split of the very data that it was trained on is not looked into again.
+    The own split of a model is not looked into again where the data are the very ones that it was
+    trained on, and nothing else trained its encoder.
 
     Parameters
     ----------
@@ -232,40 +282,76 @@ def check_unseen(
     Raises
     ------
     ConfigError
-        A model was trained on studies of this part.
+        A model was trained on studies of this part, or on others of their patients.
+
+    Warns
+    -----
+    SplitWarning
+        Nothing but ids tells whether a model was trained on studies of this part.
     """
     for name, model in models.items() if part != "train" else ():
-        if model is None or (model.split == split and model.data == data_digest(studies)):
+        if model is None or model.has_split(split, studies):
             continue
         if found := model.recognised(studies, split.parts[part], cache):
             raise ConfigError(
-                f"{name}: was trained on {len(found)} of the {part} studies, such as {found[0]}; "
-                "use the whole data with the split it was trained with (--split split.json of its "
-                "bundle), or leave these studies out"
+                f"{name}: was trained on {len(found)} of the {part} studies, such as {found[0]}, "
+                "or on others of their patients; use the whole data with the split it was trained "
+                "with (--split split.json of its bundle), or leave these studies out"
+            )
+        if count := model.unclear(studies, split.parts[part]):
+            warnings.warn(
+                f"{name}: was trained on studies or patients with the ids of {count} of the {part} "
+                "studies, and nothing else is known of them; if they are the same, their scores "
+                "are not those of unseen studies",
+                SplitWarning,
+                stacklevel=3,
             )
 
 
 def image_digests(paths: Iterable[str], cache: str | Path | None = None) -> dict[str, str]:
-    """Return, by path, a digest of each image's pixels, whatever the file's name or compression.
+    """Return, by path, a digest of what each image shows, whatever the file's name and format.
 
-    It is the beginning of the SHA-256 of the decoded image, reduced to 64 x 64 pixels: the digest
-    of a whole radiograph takes longer than to decode it, and tells no more.
+    It is the beginning of the SHA-256 of the means of 16 x 16 fields, from the least to the
+    greatest in 64 steps. So it is the same for grey or RGB, 8 or 16 bits and a DICOM file of other
+    units; a step is large beside the rounding errors of float32. Blank images have none.
     """
-    paths = list(paths)
-    digests = ArrayCache(cache, {"digest": "sha256", "size": SIDE, "resize": "area"})
-    digests.fill(paths, _pixel_digests, "compare images")
-    return {path: _text(digests[path].tobytes()) for path in paths}
+    paths = list(dict.fromkeys(paths))
+    settings = {"digest": "fields", "version": VERSION, "side": SIDE, "levels": LEVELS}
+    digests = ArrayCache(cache, settings)
+    digests.fill(paths, _field_digests, "compare images")
+    found = {path: digests[path].tobytes() for path in paths}
+    return {path: _text(digest) for path, digest in found.items() if digest != BLANK}
 
 
-def _pixel_digests(paths: list[str]) -> np.ndarray[Any, Any]:
-    pixels = np.rint(read_images(paths, SIDE) * 65535).astype("<u2")
-    rows = [hashlib.sha256(image.tobytes()).digest()[:LENGTH] for image in pixels]
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, LENGTH)
+def _study_images(studies: pd.DataFrame, cache: str | Path | None) -> list[set[str]]:
+    """Return the digests of each study's images that show something."""
+    digests = image_digests((path for row in studies["images"] for path in row), cache)
+    return [{digests[path] for path in row if path in digests} for row in studies["images"]]
+
+
+def _field_digests(paths: list[str]) -> np.ndarray[Any, Any]:
+    rows = b"".join(_field_digest(read_image(path, None)) for path in paths)
+    return np.frombuffer(rows, np.uint8).reshape(-1, LENGTH)
+
+
+def _field_digest(image: Array) -> bytes:
+    cv2 = opencv()
+    fields = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(axis=-1)
+    least, most = fields.min(), fields.max()
+    if most - least < LEAST_RANGE:
+        return BLANK
+    # Halves of a step are frequent among means of integers, and rounding would be by chance.
+    steps = np.floor((fields - least) / (most - least) * LEVELS + 0.3819).astype("uint8")
+    return hashlib.sha256(steps.tobytes()).digest()[:LENGTH]
 
 
 def _report_digests(studies: pd.DataFrame) -> list[str]:
     columns = (studies[name] for name in ("study_id", "findings", "impression"))
     return [_digest(row) for row in zip(*columns, strict=True)]
+
+
+def _digests(contents: Iterable[Any]) -> frozenset[str]:
+    return frozenset(map(_digest, contents))
 
 
 def _digest(content: Any) -> str:

@@ -26,7 +26,7 @@ from xray_captioning.evaluation.runs import mean_row
 from xray_captioning.evaluation.shuffles import ShuffleTest, deals, shuffle_test
 from xray_captioning.evaluation.systems import ReportTexts, System, score_system
 from xray_captioning.evaluation.table import SHOWN, finite, format_csv
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, no_terminal
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.clinical import counted_findings, supported_findings
 from xray_captioning.metrics.diversity import distinct_ngrams
@@ -197,7 +197,7 @@ class _Scorer:
         """Score all systems also without each patient, with a progress bar."""
         from tqdm import tqdm
 
-        bar = tqdm(systems, "scores and intervals", disable=None, leave=False)
+        bar = tqdm(systems, "scores and intervals", disable=no_terminal(), leave=False)
         return mean_of_runs({s.column: [self.leave_out(tuple(run)) for run in s.runs] for s in bar})
 
     def _score(self, run: tuple[str, ...]) -> Row:

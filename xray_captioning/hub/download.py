@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, no_terminal
 
 TIMEOUT = 30.0  # seconds without an answer, or without a further byte
 CHUNK = 1 << 18  # bytes
@@ -100,7 +100,9 @@ def _receive(response: Any, part: Part, start: int, name: str, size: int | None)
     if not start:
         part.remove()
         atomic_write(part.version, _version(response))
-    bar = tqdm(desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=None)
+    bar = tqdm(
+        desc=name, total=total, initial=start, unit="B", unit_scale=True, disable=no_terminal()
+    )
     with bar, part.content.open("ab" if start else "wb") as stream:
         while chunk := _read(response):
             if total is not None and stream.tell() + len(chunk) > total:

@@ -23,6 +23,7 @@ from xray_captioning.data.images import opencv
 from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.files import no_terminal
 from xray_captioning.phantom.reports import Report, report
 from xray_captioning.phantom.study import PhantomStudy, sample_study
 
@@ -124,7 +125,7 @@ def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, wo
     """
     from tqdm import tqdm
 
-    bar = tqdm(total=studies, desc="phantoms", unit="study", disable=bool(worker) or None)
+    bar = tqdm(total=studies, desc="phantoms", unit="study", disable=bool(worker) or no_terminal())
     with _single_threaded_opencv(), bar, ThreadPoolExecutor(1) as writer:
         writing: Future[None] = writer.submit(_write_images, images, {})
         for index in range(worker, studies, workers):

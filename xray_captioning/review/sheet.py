@@ -17,7 +17,7 @@ from xray_captioning.data.pictures import read_picture
 from xray_captioning.data.table import read_table
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.pages import render
-from xray_captioning.files import atomic_write, sha256_file
+from xray_captioning.files import atomic_write, no_terminal, sha256_file
 from xray_captioning.plots.images import data_uri
 from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_sheets
 
@@ -137,7 +137,7 @@ def sheet_files(
 def _pictures(views: Views) -> Pictures:
     from tqdm import tqdm
 
-    bar = tqdm(views.items(), desc="images", unit="study", disable=None)
+    bar = tqdm(views.items(), desc="images", unit="study", disable=no_terminal())
     return {
         study: [
             {"view": view, "uri": data_uri(read_picture(path, LONGEST))} for path, view in found

@@ -20,9 +20,11 @@ from xray_captioning.captioner.calibration import (
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import Config, DecodingConfig
+from xray_captioning.data.provenance import check_unseen
 from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies
 from xray_captioning.errors import DataError
+from xray_captioning.files import no_terminal
 from xray_captioning.metrics.calibration import (
     CalibrationScores,
     calibration_scores,
@@ -77,9 +79,12 @@ def calibrate(
 
     Raises
     ------
+    ConfigError
+        The captioner was trained on studies of `part`.
     DataError
         A part has no usable study, or more probable sentences are not right more often.
     """
+    check_unseen({"the captioner": captioner.trained_on}, studies, split, part)
     usable = usable_studies(studies, captioner.config)
     familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
     train = caption_outcomes(captioner, familiar, captions=False)
@@ -137,7 +142,8 @@ def caption_outcomes(
     images, references = study_images(studies, config), reference_texts(studies, config)
     views: list[tuple[Array, Array]] = []
     found: dict[int, list[tuple[float, bool, int]]] = {size: [] for size in sizes}
-    for start in tqdm(range(0, len(images), BATCH), desc="studies", unit="batch", disable=None):
+    starts = range(0, len(images), BATCH)
+    for start in tqdm(starts, desc="studies", unit="batch", disable=no_terminal()):
         features = plain.features(images[start : start + BATCH])
         views.append(pooled_views(*features, config.image.views))
         for size, rows in found.items():

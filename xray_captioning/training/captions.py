@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xray_captioning.backend import keras
+from xray_captioning.backend import keras, seeded
 from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config, TrainingConfig
@@ -128,7 +128,8 @@ def train(
         split = choose_split(studies, usable, config, split, models, cache=cache)
         start = _start(config, encoder)
         claim_run(out, config, usable, split, weights_digest(start))
-        captioner = _trained(usable, config, out, start, split, cache)
+        with seeded(config.training.seed):
+            captioner = _trained(usable, config, out, start, split, cache)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
         captioner.trained_on = record_training(studies, split, cache).including(before)
@@ -157,7 +158,6 @@ def _trained(
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
     # The run was claimed by what was asked for; what could be had goes into the bundle.
     config, language = resolve_language_model(config)
-    keras.utils.set_random_seed(config.training.seed)
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")

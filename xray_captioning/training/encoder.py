@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xray_captioning.backend import keras, ops
+from xray_captioning.backend import ops, seeded
 from xray_captioning.config import Config
 from xray_captioning.data.datasets import BatchDataset, finding_batch, pixel_inputs
 from xray_captioning.data.features import Array
@@ -108,7 +108,8 @@ def train_encoder(
                 "the training part of the split is empty; give more studies or fractions"
             )
         claim_run(out, config, usable, split, weights)
-        encoder, rows, sizes = _trained(usable, labels, config, out, weights, split, cache)
+        with seeded(config.encoder_training.seed):
+            encoder, rows, sizes = _trained(usable, labels, config, out, weights, split, cache)
         encoder.trained_on = record_training(studies, split, cache).including(before)
         data = {"digest": data_digest(studies), **sizes}
         described = {**described, **(about or {}), "data": data, "rows": rows}
@@ -128,7 +129,6 @@ def _trained(
 ) -> tuple[Encoder, list[dict[str, Any]], dict[str, int]]:
     """Return a fitted encoder, its rows on the test part, and how many studies each part has."""
     names, known = labels
-    keras.utils.set_random_seed(config.encoder_training.seed)
     data = _datasets(usable, known, config, split, cache)
     encoder = new_encoder(config, weights, names)
     present = prevalence(known[_rows(usable, split.train)])

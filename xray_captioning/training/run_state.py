@@ -15,7 +15,7 @@ from xray_captioning.backend import keras
 from xray_captioning.data.datasets import BatchDataset
 from xray_captioning.errors import BundleError
 from xray_captioning.evaluation.table import format_csv
-from xray_captioning.files import atomic_path, atomic_write
+from xray_captioning.files import atomic_path, atomic_write, no_terminal
 from xray_captioning.training.run_folder import STATE
 
 BEST = "best.weights.h5"
@@ -112,5 +112,5 @@ def epoch_bar(done: int, epochs: int) -> Iterator[keras.callbacks.Callback]:
         shown = {name: f"{value:.3f}" for name, value in logs.items() if "accuracy" not in name}
         bar.set_postfix(shown)
 
-    with tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=None) as bar:
+    with tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=no_terminal()) as bar:
         yield keras.callbacks.LambdaCallback(on_epoch_end=show)

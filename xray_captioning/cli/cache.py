@@ -1,0 +1,41 @@
+"""The command that looks after the folder of caches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from xray_captioning.cli import options
+from xray_captioning.errors import ConfigError
+
+
+@click.command()
+@options.cache
+@click.option("--clear", is_flag=True, help="Remove all of it.")
+@click.option(
+    "--limit",
+    type=click.FloatRange(0),
+    metavar="GIB",
+    help="Remove what was not used for longest, until it takes so many GiB.",
+)
+@options.seed
+def cache(cache: Path | None, clear: bool, limit: float | None, seed: int | None) -> None:
+    """List the pixels and features that are kept between runs, and remove them.
+
+    They never take more than 20 GiB, or the number of GiB that the environment variable
+    XRAY_CAPTIONING_CACHE_GIB names; --seed changes nothing.
+    """
+    from xray_captioning.data.cache_folder import GIB, caches, size_limit, trim, usual_cache
+
+    if clear and limit is not None:
+        raise ConfigError("--clear and --limit exclude each other; leave one out")
+    root = cache or usual_cache()
+    if clear or limit is not None:
+        freed = trim(root, 0 if limit is None else int(limit * GIB))
+        click.echo(f"removed {freed / GIB:.2f} GiB")
+    found = caches(root)
+    for cached in found:
+        click.echo(f"{cached.size / GIB:8.2f} GiB  {cached.folder.name}  {cached.settings}")
+    total = sum(cached.size for cached in found)
+    click.echo(f"{total / GIB:8.2f} GiB of at most {size_limit() / GIB:g} in {root}")

@@ -1,0 +1,117 @@
+"""The folder of caches: what lies in it, and what leaves it when it grows too large.
+
+Each cache is a sub-folder of shards (see `xray_captioning.data.features`). A shard's date is that
+of its last use. A process that has opened a shard keeps what it reads, also after the file is
+removed; where the system does not allow to remove it, it stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from xray_captioning.errors import ConfigError
+
+LIMIT_VARIABLE = "XRAY_CAPTIONING_CACHE_GIB"
+LIMIT = 20.0  # GiB
+GIB = 2**30
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Cached:
+    """One cache: what it holds, and how large it is."""
+
+    folder: Path
+    settings: str  # JSON
+    shards: int
+    size: int  # bytes
+
+
+def usual_cache() -> Path:
+    """Return the folder of caches where no other is asked for."""
+    return Path.home() / ".cache" / "xray-captioning"
+
+
+def size_limit() -> int:
+    """Return how many bytes the caches of a folder may take.
+
+    20 GiB, or the number of GiB that the environment variable ``XRAY_CAPTIONING_CACHE_GIB`` names.
+    """
+    text = os.environ.get(LIMIT_VARIABLE, "").strip() or str(LIMIT)
+    try:
+        limit = float(text)
+        if not 0 <= limit < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"{LIMIT_VARIABLE} is {text!r}; give a number of GiB, 0 or more"
+        ) from None
+    return int(limit * GIB)
+
+
+def caches(root: Path) -> list[Cached]:
+    """Return the caches in a folder, the largest first; whatever else lies there is left out."""
+    found = []
+    for folder in _folders(root):
+        sizes = [size for _, size, _ in _shards([folder])]
+        with suppress(OSError, ValueError):  # it has just been removed, or is damaged
+            settings = json.dumps(json.loads((folder / SETTINGS).read_text("utf-8")))
+            found.append(Cached(folder, settings, len(sizes), sum(sizes)))
+    return sorted(found, key=lambda cached: -cached.size)
+
+
+def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
+    """Remove the least recently used shards until a folder of caches takes at most `limit` bytes.
+
+    Shards in `keep` stay. Returns the number of bytes that were freed.
+    """
+    shards = _shards(_folders(root))
+    excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
+    for _, size, shard in sorted(shards):
+        if excess - freed > 0 and shard not in kept and _removed(shard):
+            freed += size
+    for folder in _folders(root) if freed or not limit else ():
+        if not any(folder.glob("*.npy")):
+            with suppress(OSError):
+                (folder / SETTINGS).unlink()
+                folder.rmdir()
+    return freed
+
+
+def note_use(shard: Path) -> None:
+    """Set a shard's date to now."""
+    with suppress(OSError):  # a folder that may only be read
+        os.utime(shard)
+
+
+def _folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return []
+    named = (path for path in root.iterdir() if re.fullmatch("[0-9a-f]{16}", path.name))
+    return [path for path in named if (path / SETTINGS).is_file()]
+
+
+def _shards(folders: Iterable[Path]) -> list[tuple[int, int, Path]]:
+    """Return date in nanoseconds, size in bytes and path of each shard."""
+    found = []
+    for folder in folders:
+        for path in folder.glob("*.npy"):
+            with suppress(OSError):
+                about = path.stat()
+                found.append((about.st_mtime_ns, about.st_size, path))
+    return found
+
+
+def _removed(shard: Path) -> bool:
+    try:
+        shard.unlink()
+        shard.with_suffix(".hashes.json").unlink(missing_ok=True)
+    except OSError:  # in use by another process, where the system forbids it
+        return False
+    return True
