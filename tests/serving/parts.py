@@ -101,7 +101,7 @@ class Toy:
         self.batches.append(len(studies))
         return studies
 
-    def caption_features(self, studies, beam_size):
+    def write_captions(self, studies, beam_size):
         return [self._caption(study, beam_size) for study in studies]
 
     def _caption(self, study, beam_size):

@@ -306,11 +306,11 @@ def test_nothing_is_compiled_for_a_request():
     asked = []
 
     class Asked(Toy):
-        def caption_features(self, studies, beam_size):
+        def write_captions(self, studies, beam_size):
             asked.append((beam_size, len(studies)))
             images = [id(image) for study in studies for image in study]
             assert len(set(images)) == len(images), "the same image is encoded once"
-            return super().caption_features(studies, beam_size)
+            return super().write_captions(studies, beam_size)
 
     toy_app(Settings(batch=6, beam=3), toy := Asked())
     own = toy.config.decoding.beam_size

@@ -32,13 +32,13 @@ def page():
 @pytest.fixture
 def decoded(monkeypatch):
     """Return the beam size of every search, as they come."""
-    real, calls = Captioner.caption_features, []
+    real, calls = Captioner.write_captions, []
 
     def counted(self, features, beam_size=None):
         calls.append(beam_size)
         return real(self, features, beam_size)
 
-    monkeypatch.setattr(Captioner, "caption_features", counted)
+    monkeypatch.setattr(Captioner, "write_captions", counted)
     return calls
 
 
@@ -118,14 +118,14 @@ def test_a_sample_is_captioned_and_another_word_decodes_nothing(
 
 
 def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
-    real = Captioner.caption_features
+    real = Captioner.write_captions
 
     def unsure(self, features, beam_size=None):
         (caption,) = real(self, features, beam_size)
         sentences = [sentence._replace(confidence=0.3) for sentence in caption.sentences]
         return [caption._replace(sentences=sentences, novelty=2.5)]
 
-    monkeypatch.setattr(Captioner, "caption_features", unsure)
+    monkeypatch.setattr(Captioner, "write_captions", unsure)
     page = choose(page, "Or a sample", 1)
     assert "2.5 times as far" in page.error[0].value
     assert "%" not in re.search('(?s)<p class="xc-caption">.*?</p>', written(page))[0]

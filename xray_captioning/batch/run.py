@@ -22,7 +22,7 @@ from xray_captioning.batch.caption_table import (
     write_rows,
 )
 from xray_captioning.batch.journal import append, begin, open_journal, read_rows
-from xray_captioning.captioner.calibration import warn_if_unfamiliar, warned_later
+from xray_captioning.captioner.calibration import warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import ImageConfig
@@ -108,8 +108,7 @@ def caption_rows(
     classifies = bool(captioner.encoder.findings)
     if readable:
         features = captioner.features([pixels for pixels, error in read if error is None])
-        with warned_later():
-            captions = captioner.caption_features(features, beam_size)
+        captions = captioner.write_captions(features, beam_size)
         chances = (
             finding_probabilities(captioner.encoder, *features) if classifies else repeat(None)
         )

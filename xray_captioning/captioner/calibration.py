@@ -19,8 +19,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,14 +231,6 @@ def warn_if_unfamiliar(novelties: Iterable[float | None], stacklevel: int = 3) -
             stacklevel,
         )
     return any(found)
-
-
-@contextmanager
-def warned_later() -> Iterator[None]:
-    """Hold back the warning of unfamiliar images, for who warns of all batches at once."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnfamiliarImageWarning)
-        yield
 
 
 def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:

@@ -276,17 +276,25 @@ class Captioner:
         -------
         list of Caption
         """
-        search = self._search(beam_size, sampling)
-        most = BATCH_SIZES[-1]
-        captions = [
+        captions = self.write_captions(features, beam_size, sampling)
+        warn_if_unfamiliar(caption.novelty for caption in captions)
+        return captions
+
+    def write_captions(
+        self,
+        features: Features,
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> list[Caption]:
+        """As :meth:`caption_features`, for who tells of unfamiliar images otherwise: no warning."""
+        search, most = self._search(beam_size, sampling), BATCH_SIZES[-1]
+        return [
             caption
             for start in range(0, len(features.mask), most)
             for caption in self._caption_batch(
                 Features(*(array[start : start + most] for array in features)), search
             )
         ]
-        warn_if_unfamiliar(caption.novelty for caption in captions)
-        return captions
 
     def _encoded(self, studies: Sequence[Study]) -> Features:
         return Features(*encode_studies(self._encode, self.config, studies))

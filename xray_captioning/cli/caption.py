@@ -218,7 +218,7 @@ def _check_images(studies: list[Sequence[str | None]]) -> None:
 def _captions(
     bundle: Bundle, studies: list[Sequence[str | None]], beam: int | None, findings: bool
 ) -> Iterator[Printed]:
-    from xray_captioning.captioner.calibration import warn_if_unfamiliar, warned_later
+    from xray_captioning.captioner.calibration import warn_if_unfamiliar
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.encoders.classification import finding_probabilities
 
@@ -226,8 +226,7 @@ def _captions(
 
     def printed(batch: list[Sequence[str | None]]) -> Iterator[Printed]:
         features = captioner.features(batch)  # once for captions and findings
-        with warned_later():
-            captions = captioner.caption_features(features, beam)
+        captions = captioner.write_captions(features, beam)
         novelties.extend(caption.novelty for caption in captions)
         chances = finding_probabilities(captioner.encoder, *features) if findings else repeat({})
         return (([caption.text], row) for caption, row in zip(captions, chances))

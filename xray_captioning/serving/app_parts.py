@@ -179,7 +179,7 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
     from xray_captioning.encoders.classification import finding_probabilities
 
     features = captioner.features([study.files])  # once for both
-    (caption,) = captioner.caption_features(features, beam_size)
+    (caption,) = captioner.write_captions(features, beam_size)
     encoder = captioner.encoder
     found = finding_probabilities(encoder, *features)[0] if encoder.findings else {}
     return Result(name, beam_size, caption, found, str(captioner.about.get("notice", "")))

@@ -92,7 +92,7 @@ class Engine:
 
     def _predict(self, beam_size: int, studies: list[list[Pixels | None]]) -> list[Prediction]:
         features = self.captioner.features(studies)
-        captions = self.captioner.caption_features(features, beam_size)
+        captions = self.captioner.write_captions(features, beam_size)
         chances: list[Any] = [None] * len(studies)
         if self.captioner.encoder.findings:
             chances = finding_probabilities(self.captioner.encoder, *features)

@@ -147,7 +147,7 @@ def caption_outcomes(
         features = plain.features(images[start : start + BATCH])
         views.append(pooled_views(*features, config.image.views))
         for size, rows in found.items():
-            texts = plain.caption_features(features, size)
+            texts = plain.write_captions(features, size)
             for number, row in enumerate(zip(texts, references[start : start + BATCH]), start):
                 rows += [(*outcome, number) for outcome in _compared(*row, config)]
     pooled, present = map(np.concatenate, zip(*views))
