@@ -1,5 +1,6 @@
 """The command that serves: what it refuses, and how it ends."""
 
+import contextlib
 import json
 import os
 import signal
@@ -73,9 +74,13 @@ def form(file: Path) -> bytes:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
 def test_a_process_answers_and_ends_at_a_signal(phantoms, tmp_path):
     environment = {**os.environ, "XRAY_CAPTIONING_TOKEN": TOKEN, "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
-        PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
-    ) as process:
+    with (
+        subprocess.Popen(
+            PROGRAM, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True
+        ) as process,
+        contextlib.ExitStack() as last,
+    ):
+        last.callback(process.kill)  # a failure here would wait for it for ever
         url = process.stdout.readline().split()[2]
         while ask(f"{url}/readyz")[0] != 200:
             time.sleep(0.05)
@@ -90,7 +95,10 @@ def test_a_process_answers_and_ends_at_a_signal(phantoms, tmp_path):
         ]
         for thread in threads:
             thread.start()
-        while "in_work 0" in ask(f"{url}/metrics")[1].decode():
+        # Until one is at work, or all are done already.
+        while (
+            any(t.is_alive() for t in threads) and "in_work 0" in ask(f"{url}/metrics")[1].decode()
+        ):
             pass
         process.send_signal(signal.SIGTERM)
         for thread in threads:
