@@ -17,6 +17,7 @@ CHOICES = {
     "model.normalisation": ["layer", "batch"],
     "training.precision": ["float32", "bfloat16"],
     "training.cache_dtype": ["float32", "float16"],
+    "training.monitor": ["val_loss", "val_BLEU-4", "val_clinical_f1"],
 }
 
 
