@@ -17,7 +17,13 @@ CHOICES = {
     "model.normalisation": ["layer", "batch"],
     "training.precision": ["float32", "bfloat16"],
     "training.cache_dtype": ["float32", "float16"],
-    "training.monitor": ["val_loss", "val_BLEU-4", "val_clinical_f1"],
+    "training.monitor": [
+        "val_loss",
+        *(f"val_BLEU-{n}" for n in range(1, 5)),
+        "val_ROUGE-L",
+        "val_CIDEr",
+        "val_clinical_f1",
+    ],
 }
 
 
