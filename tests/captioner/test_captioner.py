@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import ops
-from xray_captioning.captioner.captioner import Captioner, _sentences
+from xray_captioning.captioner.caption import spelled_sentences
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.data.images import read_images
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import study_images
@@ -210,4 +211,4 @@ def test_weights_of_another_shape_are_refused(tiny_run, tmp_path):
 def test_full_stops_alone_are_no_sentences():
     spelled = [(word, [place]) for place, word in enumerate([".", "clear", "lungs", ".", "."])]
     gains = np.arange(5.0)
-    assert list(_sentences(spelled, gains)) == [("clear lungs .", 2.0)]
+    assert list(spelled_sentences(spelled, gains)) == [("clear lungs .", 2.0)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from xray_captioning.data.features import Array
 
@@ -69,3 +72,28 @@ class Caption(NamedTuple):
     attention: Array | None
     alternatives: list[Alternative]
     novelty: float | None = None
+
+
+def word_means(rows: Array, groups: list[list[int]]) -> Array:
+    """Return the mean row of each word's tokens, (words, columns)."""
+    if all(len(group) == 1 for group in groups):
+        return rows[[group[0] for group in groups]]
+    return np.array([rows[group].mean(axis=0) for group in groups], "float32")
+
+
+def spelled_sentences(
+    spelled: Sequence[tuple[str, list[int]]], gains: Array
+) -> Iterator[tuple[str, float]]:
+    """Yield the text of each sentence and the mean log probability of its tokens.
+
+    `spelled` are words and the positions of their tokens, `gains` the tokens' log probabilities.
+    """
+    words: list[str] = []
+    tokens: list[int] = []
+    for number, (word, positions) in enumerate(spelled, 1):
+        words.append(word)
+        tokens += positions
+        if word == "." or number == len(spelled):
+            if any(map(str.isalnum, "".join(words))):  # a model in its first epochs writes ". . ."
+                yield " ".join(words), float(gains[tokens].mean())
+            words, tokens = [], []

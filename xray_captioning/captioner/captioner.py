@@ -20,7 +20,13 @@ from xray_captioning.captioner.calibration import (
     search_of,
     warn_if_unfamiliar,
 )
-from xray_captioning.captioner.caption import Alternative, Caption, Sentence
+from xray_captioning.captioner.caption import (
+    Alternative,
+    Caption,
+    Sentence,
+    spelled_sentences,
+    word_means,
+)
 from xray_captioning.captioner.compiled_search import (
     BATCH_SIZES,
     CompiledSearch,
@@ -333,14 +339,14 @@ class Captioner:
         spelled = rows[0]
         views, maps = self.config.image.views, None
         if attention.shape[-1]:
-            maps = _means(attention, [tokens for _, tokens in spelled])
+            maps = word_means(attention, [tokens for _, tokens in spelled])
             maps = maps.reshape(-1, views, *self.encoder.grid)
         others = zip(texts[1:], found.log_probabilities[1:])
         return Caption(
             self._display(texts[0]),
             [word for word, _ in spelled],
             float(found.log_probabilities[0]),
-            [Sentence(self._display(t), p) for t, p in _sentences(spelled, gains)],
+            [Sentence(self._display(t), p) for t, p in spelled_sentences(spelled, gains)],
             maps,
             [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
         )
@@ -378,25 +384,6 @@ def new_model(
         config.text.maximum_length,
         dtype=dtype,
     )
-
-
-def _means(rows: Array, groups: list[list[int]]) -> Array:
-    """Return the mean of each group of rows, (groups, columns)."""
-    if all(len(group) == 1 for group in groups):
-        return rows[[group[0] for group in groups]]
-    return np.array([rows[group].mean(axis=0) for group in groups], "float32")
-
-
-def _sentences(spelled: list[tuple[str, list[int]]], gains: Array) -> Iterator[tuple[str, float]]:
-    words: list[str] = []
-    tokens: list[int] = []
-    for number, (word, positions) in enumerate(spelled, 1):
-        words.append(word)
-        tokens += positions
-        if word == "." or number == len(spelled):
-            if any(map(str.isalnum, "".join(words))):  # a model in its first epochs writes ". . ."
-                yield " ".join(words), float(gains[tokens].mean())
-            words, tokens = [], []
 
 
 def _batches(studies: Iterable[Any]) -> Iterator[list[Any]]:
