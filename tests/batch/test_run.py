@@ -11,16 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import pytest
 
 from xray_captioning.batch import journal
 from xray_captioning.batch import run as batch
 from xray_captioning.batch.caption_table import Study, check_whole, json_line
-from xray_captioning.captioner.calibration import Calibration, UnfamiliarImageWarning
+from xray_captioning.captioner.calibration import UnfamiliarImageWarning
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
 from xray_captioning.errors import ConfigError
@@ -158,11 +158,11 @@ def test_absent_and_surplus_images_are_reasons(
 
 
 def test_of_unfamiliar_images_the_cell_is_empty_and_one_warning_is_given(
-    folder: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    captioner = Captioner.load(tiny_run)
-    channels = captioner.encoder.channels
-    strange = Calibration({None: (1.0, 0.0)}, np.zeros(channels), np.eye(channels), 1e-9)
+    captioner = Captioner.load("phantom_attention")
+    assert captioner.calibration is not None
+    strange = replace(captioner.calibration, radius=1e-9)
     monkeypatch.setattr(captioner, "calibration", strange)
     studies, out = [Study(str(path), [str(path)]) for path in folder.iterdir()], tmp_path / "c.csv"
     with pytest.warns(UnfamiliarImageWarning, match="images of 9 of 9 studies") as warned:
