@@ -119,7 +119,7 @@ def test_fine_tuning_changes_the_saved_encoder_and_no_other(varied, tiny_encoder
 
 
 def test_the_monitored_score_is_logged(varied):
-    out, captioner = varied
+    out, captioner, _ = varied
     assert (out / "log.csv").read_text().splitlines()[0].endswith("val_BLEU-4")
     assert 0 <= log(out)[0][-1] <= 1
     assert captioner.config.training.monitor == "val_BLEU-4"
