@@ -149,11 +149,10 @@ def _trained(
 def _calibrated(
     model: Any, data: BatchDataset, labels: Labels, studies: pd.DataFrame, split: Split
 ) -> tuple[Labels, Array] | None:
-    """Make the mean probability of validation images each finding's prevalence.
+    """Make the mean probability of each finding right on the validation images.
 
-    Returned are validation labels and logits, or None where there are none. The prevalence is
-    that of training and validation labels together: a rare finding has few positives in the
-    validation part alone, whose images are there because the network has not learned from them.
+    Returned are validation labels and logits, or None where there are none. These images count
+    because the network has not learned from them.
     """
     if not data.studies:
         return None

@@ -79,18 +79,24 @@ def prevalence(labels: Labels) -> NDArray[np.float64]:
 def intercept_shift(
     logits: NDArray[Any], labels: Labels, shares: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return what makes the mean of each finding's probabilities its share when added to logits.
+    """Return what added to logits makes the mean of each finding's probabilities right.
 
     This is calibration in the large [1]_. Weights of rare findings, batch normalisation, weight
     decay and the choice of an epoch all move the mean of what a network answers; this puts it
     back, whatever moved it, and keeps the order of studies.
+
+    The right mean lies between two. `shares` come from many studies, but these few images may
+    show more or less than is usual; their own labels say how much they show, but are few. The
+    own labels count R squared, the part of their variance that the probabilities explain [2]_,
+    and `shares` the rest: a network that sees everything is held to what is there, one that
+    sees nothing to what is usual.
 
     Parameters
     ----------
     logits, labels : array, shape (studies, findings)
         Only studies whose label is known (not not-a-number) count.
     shares : array, shape (findings,)
-        In (0, 1).
+        Of the finding in many studies, in (0, 1).
 
     Returns
     -------
@@ -101,13 +107,23 @@ def intercept_shift(
     ----------
     .. [1] Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC
        Medicine 17:230, 2019.
+    .. [2] Tjur, Coefficients of determination in logistic regression models, The American
+       Statistician 63(4), 2009.
     """
     known = np.isfinite(labels)
+    own = prevalence(labels)
     columns = (z[k].astype(np.float64) for z, k in zip(logits.T, known.T))
-    return np.array([_shift(z, share) if z.size else 0.0 for z, share in zip(columns, shares)])
+    return np.array([_shift(z, *both) if z.size else 0.0 for z, *both in zip(columns, own, shares)])
 
 
-def _shift(logits: NDArray[np.float64], share: float) -> float:
+def _shift(logits: NDArray[np.float64], own: float, usual: float) -> float:
+    from scipy.special import expit
+
+    explained = expit(logits + _shift_to(logits, own)).var() / (own * (1 - own))
+    return _shift_to(logits, explained * own + (1 - explained) * usual)
+
+
+def _shift_to(logits: NDArray[np.float64], share: float) -> float:
     from scipy.optimize import brentq
     from scipy.special import expit, logit
 
