@@ -89,4 +89,4 @@ def simulate(pool: Pool, sets: dict[int, int]) -> dict[str, Found]:
 def _score(pool: Pool, rows: Any, findings: tuple[str, ...]) -> Jackknife:
     groups = pool.draw_groups(rows) - 1
     sums = {name: patient_sums(pool.statistics(name, rows), groups) for name in SYSTEMS}
-    return jackknife_sums(sums, findings)
+    return jackknife_sums(sums.items(), findings)

@@ -135,7 +135,8 @@ def _one_set(
     patients = pool.draw_groups(rows) - 1
     counted = _exchanged([pool.statistics(name, rows) for name in EQUAL], patients, rng)
     counted[BETTER] = pool.statistics(BETTER, rows)
-    found = jackknife_sums({n: patient_sums(c, patients) for n, c in counted.items()}, findings)
+    sums = ((name, patient_sums(values, patients)) for name, values in counted.items())
+    found = jackknife_sums(sums, findings)
     tests = paired_tests([System(name, None, []) for name in EQUAL], found)
     beaten = [_beats(name, found) for name in ("one", BETTER)]
     result = []
