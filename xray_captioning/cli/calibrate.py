@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xray_captioning.captioner.calibration import Calibration
+    from xray_captioning.data.provenance import TrainedOn
     from xray_captioning.data.splits import Split
     from xray_captioning.metrics.calibration import CalibrationScores
 
@@ -115,30 +116,33 @@ def _read(
 ) -> _Given:
     """Return what to fit and what to measure on, of which the bundle must know nothing."""
     from xray_captioning.bundles.bundle import read_config
-    from xray_captioning.data.provenance import (
-        TrainedOn,
-        check_unseen,
-        choose_split,
-        record_training,
-    )
+    from xray_captioning.data import provenance
     from xray_captioning.data.splits import Split
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.training.calibration import part_studies
 
     config = read_config(folder, "captioner")
-    models = {str(folder): TrainedOn.load(folder)}
-    parts = choose_split(studies, studies, config, split, models, part)
-    further = options.load_studies(fit, None) if fit else None
+    models = {str(folder): provenance.TrainedOn.load(folder)}
+    parts = provenance.choose_split(studies, studies, config, split, models, part)
+    further = _unseen(fit, models) if fit else None
     if further is not None:
         fitted_on = Split(tuple(further["study_id"]), (), ())
-        models["the calibration"] = record_training(further, fitted_on)
+        models["the calibration"] = provenance.record_training(further, fitted_on)
     if check:
-        others = options.load_studies(check, None)
-        check_unseen(models, others, Split((), (), tuple(others["study_id"])), "test")
-        return _Given(parts, further, usable_studies(others, config))
+        return _Given(parts, further, usable_studies(_unseen(check, models), config))
     other = "test" if part == "val" else "val"  # it is measured on
-    check_unseen(models, studies, parts, other)
+    provenance.check_unseen(models, studies, parts, other)
     return _Given(parts, further, part_studies(usable_studies(studies, config), parts, other))
+
+
+def _unseen(path: Path, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
+    """Return further studies, none of which a model was trained on."""
+    from xray_captioning.data.provenance import check_unseen
+    from xray_captioning.data.splits import Split
+
+    studies = options.load_studies(path, None)
+    check_unseen(models, studies, Split((), (), tuple(studies["study_id"])), "test")
+    return studies
 
 
 def _own_bundle(name: str) -> Path:
