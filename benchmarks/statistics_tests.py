@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from population import (
-    MIMIC_LIKE,
+    HOSPITAL,
     ONE_STUDY,
     OPEN_I,
     SEVERAL_STUDIES,
@@ -35,8 +35,8 @@ MANY = tuple((1 / 13) * (12 / 13) ** k for k in range(60))
 
 COLLECTIONS = {
     "Open-i, one study a patient": (OPEN_I, ONE_STUDY),
-    "like MIMIC-CXR, 1.7 studies a patient": (MIMIC_LIKE, SEVERAL_STUDIES),
-    "like MIMIC-CXR, 13 studies a patient": (MIMIC_LIKE, MANY),
+    "a hospital, 1.7 studies a patient": (HOSPITAL, SEVERAL_STUDIES),
+    "a hospital, 13 studies a patient": (HOSPITAL, MANY),
 }
 KAPPAS = (0.0, 0.05, 0.1, 0.2)
 EQUAL, BETTER = ("one", "two", "three"), "better"

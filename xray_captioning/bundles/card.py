@@ -21,8 +21,10 @@ CONFIDENCE = """\
 A sentence's confidence is the probability that the reference report bears it out (same findings,
 same sides), from its mean log-probability. It holds for studies like those below and for no others.
 A study's novelty is the Mahalanobis distance of its images' mean features from the training
-images', 1 being the 99th percentile of validation studies; what is said of a study above 1 is not
-to be believed, whatever its confidence.
+images', 1 being what one in a hundred studies of the same kind exceeds; what is said of a study
+above 1 is not to be believed, whatever its confidence. The skill of a confidence is 0 where always
+stating the share of right sentences (the base rate) has the same Brier score. ECE_by_chance is the
+calibration error that true probabilities have in as many sentences.
 """
 
 

@@ -27,7 +27,7 @@ from xray_captioning.encoders.caches import cached_pixels
 from xray_captioning.encoders.saved import is_network, new_encoder, save_encoder, trained_before
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
-from xray_captioning.metrics.classification import classification_table
+from xray_captioning.metrics.classification import classification_table, frequent_findings
 from xray_captioning.training.captions import compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
@@ -209,4 +209,5 @@ def _measure(
         return []
     rows, scores = _rows(studies, split.test), model.predict(data, verbose=0)
     patients = list(studies["patient_id"].iloc[rows])
-    return classification_table(names, labels[rows], scores, validation, patients)
+    counted = frequent_findings(names, labels[_rows(studies, split.train)])
+    return classification_table(names, labels[rows], scores, validation, patients, counted)
