@@ -177,7 +177,11 @@ def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     system = shared_data / "systems" / "cvt2distilgpt2_iu.csv"
     line = ["--data", data, "--captions", system, "--captions", folder / "named.txt"]
     line += ["--report", out / "page.html"]
-    assert run("evaluate", *line, "--protocol", "r2gen", "--out", out) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # Every random draw is scored in full, and no test here reads those scores.
+        for place in ("baselines", "results"):
+            patch.setattr(f"xray_captioning.evaluation.{place}.DRAWS", 1)
+        assert run("evaluate", *line, "--protocol", "r2gen", "--out", out) == 0
     return out
 
 
