@@ -28,6 +28,9 @@ calibration error that true probabilities have in as many sentences.
 """
 
 
+_FITTED = {"part": "", "expected_flagged": "studies of which so many have a novelty above 1"}
+
+
 def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
     """Return the card, as Markdown.
 
@@ -67,7 +70,8 @@ def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None
 def _confidence(about: dict[str, Any]) -> list[str]:
     measured = about.get("measured", {})
     rows = [{"": name, **row} for name, row in measured.get("sentences", {}).items()]
-    fitted = {f"fitted on {name}": value for name, value in about.get("fitted", {}).items()}
+    fitted = {_FITTED.get(name, name): value for name, value in about.get("fitted", {}).items()}
+    fitted = {f"fitted on {name}".strip(): value for name, value in fitted.items()}
     names = {
         "source": "measured on",
         "studies": "studies of it",
