@@ -196,16 +196,17 @@ class _Scorer:
         self.runs = {run: str(number) for number, run in enumerate(different)}
         named = {name: run for run, name in self.runs.items()}
         self.alone = jackknife(texts.references, named, groups, texts.reports, findings)
+        self.rows = {run: self._row(run) for run in self.runs}
         self.whole = self._whole() if texts.whole else {}
 
     def row(self, system: System) -> Row:
         """Return a system's row."""
-        rows = [self._row(tuple(run)) for run in system.runs]
+        rows = [self.rows[tuple(run)] for run in system.runs]
         return {"system": system.name, "search": system.search} | mean_row(rows)
 
     def whole_row(self, system: System) -> Row:
         """Return a system's row against references that are not truncated."""
-        rows = [self._row(tuple(run)) | self.whole[tuple(run)] for run in system.runs]
+        rows = [self.rows[tuple(run)] | self.whole[tuple(run)] for run in system.runs]
         mean = mean_row([{n: v for n, v in row.items() if n in SHOWN} for row in rows])
         return {"system": system.name, "search": system.search} | mean
 
