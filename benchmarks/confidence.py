@@ -4,9 +4,10 @@
     python benchmarks/confidence.py --images nih14/images --images iu/images   # and real X-rays
     python benchmarks/confidence.py --bundle runs/attention --studies 500
 
-Printed are Brier score and calibration error of what is stated of the captions' sentences; what a
-threshold withholds; and the novelty of images that are no chest X-rays, and of folders of real
-ones, each image by itself: their captions have no confidence where it is above 1.
+Printed are Brier score, skill and calibration error of what is stated of the captions' sentences,
+beside those of the base rate and of chance; what a threshold withholds; and the novelty of images
+that are no chest X-rays, and of folders of real ones, each image by itself. Their captions have no
+confidence where it is above 1; what it would be is printed, too.
 """
 
 import argparse
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from strange import strange_images
 
 from xray_captioning import Captioner, read_studies
+from xray_captioning.captioner.calibration import search_of
 from xray_captioning.data.images import Image, read_image
 from xray_captioning.evaluation.table import format_markdown
 from xray_captioning.phantom.dataset import write_phantoms
@@ -90,14 +92,16 @@ def novelty(captioner: Captioner, name: str, images: Sequence[Image]) -> dict[st
     """Return how novel images of one kind are, each by itself, and how sure the captions."""
     captions = list(captioner.caption_iter([[image] for image in images]))
     found = np.array([caption.novelty for caption in captions])
-    stated = [s.confidence is not None for caption in captions for s in caption.sentences]
+    search = search_of(captioner.config.decoding, captioner.config.decoding.beam_size)
+    said = [s.log_probability for caption in captions for s in caption.sentences]
+    stated = [captioner.calibration.confidence(value, search) for value in said]
     return {
         "images": name,
         "n": len(images),
         "novelty above 1": f"{np.mean(found > 1):.0%}",
         "least": f"{found.min():.1f}",
         "median": f"{np.median(found):.1f}",
-        "sentences with a confidence": f"{np.mean(stated):.0%}",
+        "confidence, were it stated": f"{np.mean(stated):.2f}",
     }
 
 

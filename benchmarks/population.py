@@ -1,10 +1,10 @@
 """A population of chest studies whose true scores are known, to try estimators on.
 
-Nothing here is a patient's: findings are drawn at the prevalences of real collections, reports are
-put together from sentences, and systems are of known quality. A *pool* of thousands of studies is
-scored once and *is* the population: the scores of the whole pool are the true values. A simulated
-test set draws patients from it with replacement, so that patients are independent and thousands of
-test sets take a minute.
+Nothing here is a patient's: findings are drawn at the prevalences of Open-i or at chosen ones,
+reports are put together from sentences, and systems are of known quality. A *pool* of thousands of
+studies is scored once and *is* the population: the scores of the whole pool are the true values. A
+simulated test set draws patients from it with replacement, so that patients are independent and
+thousands of test sets take a minute.
 
     pool = draw_pool(OPEN_I, patients=20_000, quality={"reader": 0.5, "collapsed": 0.0})
     true = pool.true_scores("reader")
@@ -72,9 +72,9 @@ R2GEN_TEST: Prevalence = {
     "Hiatal Hernia": 0.0119,
 }
 
-# About the shares that CheXpert's labeler finds in MIMIC-CXR (present or uncertain; Johnson et al.,
-# MIMIC-CXR-JPG, arXiv:1901.07042, table 2): an inpatient collection, four in ten studies normal.
-MIMIC_LIKE: Prevalence = {
+# Illustrative: a hospital's studies, where findings are several times as frequent as in Open-i.
+# The shares were chosen, not counted in any collection.
+HOSPITAL: Prevalence = {
     "Enlarged Cardiomediastinum": 0.07,
     "Cardiomegaly": 0.20,
     "Lung Opacity": 0.24,

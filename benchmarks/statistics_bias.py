@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from population import MIMIC_LIKE, OPEN_I, Pool, draw_pool
+from population import HOSPITAL, OPEN_I, Pool, draw_pool
 
 from xray_captioning.metrics.cider import cider_rows
 from xray_captioning.metrics.clinical import counted_findings
@@ -22,7 +22,7 @@ from xray_captioning.metrics.statistics import scores_from_sums
 Array = NDArray[Any]
 
 SIZES = (50, 200, 590, 2000)
-PREVALENCES = {"Open-i": OPEN_I, "MIMIC-like": MIMIC_LIKE}
+PREVALENCES = {"Open-i": OPEN_I, "hospital": HOSPITAL}
 _AT_A_TIME = 250  # simulated test sets whose counts are held in memory
 
 COUNTED: dict[str, Callable[[list[str]], float]] = {

@@ -1,4 +1,4 @@
-"""Whether intervals of reliability cover, and the calibration error of true probabilities.
+"""Whether intervals of reliability cover, and what calibration error and novelty are by chance.
 
 A study has one to three sentences, which are right or wrong together more often than those of two
 studies. Their probabilities of being right are known and stated as they are: a calibration without
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from scipy.stats import beta, norm
+from scipy.stats import beta, chi2, norm
 
 from xray_captioning.metrics.calibration import calibration_scores, share_interval
+from xray_captioning.training.calibration import usual_radius
 
 Array = NDArray[Any]
 
@@ -25,18 +26,27 @@ WITHIN = 0.5  # share of variance that the sentences of a study have in common
 
 
 def tables(quick: bool) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
-    """Yield coverage of shares and Brier scores, and the mean calibration error."""
+    """Yield coverage of shares and scores, calibration errors, and how many are flagged."""
     simulations = 50 if quick else 2_000
     yield (
         f"True probabilities, 1.5 sentences a study, {simulations:,} test sets",
-        ["right", "studies", "coverage, share", "coverage, Brier", "mean calibration error"],
+        [
+            *("right", "studies", "coverage, share", "coverage, Brier", "coverage, skill"),
+            *("mean calibration error", "by chance"),
+        ],
         [[mean, n, *_found(n, mean, simulations)] for mean in RIGHT for n in SIZES],
+    )
+    yield (
+        "Share of further studies of the same kind with a novelty above 1",
+        ["fitted on", "99th percentile", "order statistic", "stated"],
+        [[n, *_flagged(n, simulations)] for n in (50, 200, 2000)],
     )
 
 
 def _found(studies: int, mean: float, simulations: int) -> list[Any]:
     rng, hits = np.random.default_rng(studies), []
     true = _true_brier(mean)
+    skill = 1 - true / (mean * (1 - mean))
     for _ in range(simulations):
         stated, right, study = draw_sentences(studies, mean, rng)
         found = calibration_scores(stated, right, study)
@@ -45,13 +55,25 @@ def _found(studies: int, mean: float, simulations: int) -> list[Any]:
             [
                 low <= mean <= high,
                 np.nan if found.brier_low is None else found.brier_low <= true <= found.brier_high,
+                np.nan if found.skill_low is None else found.skill_low <= skill <= found.skill_high,
                 found.calibration_error,
+                found.error_by_chance,
             ]
         )
-    share, brier, error = np.array(hits, float).T
-    shown = brier[np.isfinite(brier)]  # with few wrong sentences a Brier score has no interval
-    covered = float(shown.mean()) if len(shown) > 0.1 * simulations else "-"
-    return [float(share.mean()), covered, float(error.mean())]
+    return [_mean(column, simulations) for column in np.array(hits, float).T]
+
+
+def _mean(column: Array, simulations: int) -> Any:
+    shown = column[np.isfinite(column)]  # with few wrong sentences scores have no interval
+    return float(shown.mean()) if len(shown) > 0.1 * simulations else "-"
+
+
+def _flagged(studies: int, simulations: int) -> list[float]:
+    """Return mean shares beyond both radii of distances of a known distribution."""
+    distances = np.random.default_rng(studies).chisquare(9, (simulations, studies))
+    found = [usual_radius(row) for row in distances]
+    radii = np.percentile(distances, 99, axis=1), [radius for radius, _ in found]
+    return [*(float(chi2.sf(each, 9).mean()) for each in radii), found[0][1]]
 
 
 def draw_sentences(

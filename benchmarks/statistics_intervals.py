@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from population import MIMIC_LIKE, ONE_STUDY, OPEN_I, SEVERAL_STUDIES, Pool, Prevalence, draw_pool
+from population import HOSPITAL, ONE_STUDY, OPEN_I, SEVERAL_STUDIES, Pool, Prevalence, draw_pool
 
 from xray_captioning.evaluation.jackknife import Jackknife, jackknife_sums
 from xray_captioning.metrics.clinical import counted_findings
@@ -28,7 +28,7 @@ SETS = {200: 2_000, 600: 1_000, 2_000: 500}
 SYSTEMS = {"good": 0.7, "fair": 0.4, "poor": 0.1}
 COLLECTIONS: dict[str, tuple[Prevalence, tuple[float, ...]]] = {
     "Open-i, one study a patient": (OPEN_I, ONE_STUDY),
-    "like MIMIC-CXR, 1.7 studies a patient": (MIMIC_LIKE, SEVERAL_STUDIES),
+    "a hospital, 1.7 studies a patient": (HOSPITAL, SEVERAL_STUDIES),
 }
 Found = list[tuple[int, str, float, float, float]]  # studies, metric, truth, low, high
 
@@ -89,4 +89,4 @@ def simulate(pool: Pool, sets: dict[int, int]) -> dict[str, Found]:
 def _score(pool: Pool, rows: Any, findings: tuple[str, ...]) -> Jackknife:
     groups = pool.draw_groups(rows) - 1
     sums = {name: patient_sums(pool.statistics(name, rows), groups) for name in SYSTEMS}
-    return jackknife_sums(sums, findings)
+    return jackknife_sums(sums.items(), findings)

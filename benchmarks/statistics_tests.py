@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from population import (
-    MIMIC_LIKE,
+    HOSPITAL,
     ONE_STUDY,
     OPEN_I,
     SEVERAL_STUDIES,
@@ -35,8 +35,8 @@ MANY = tuple((1 / 13) * (12 / 13) ** k for k in range(60))
 
 COLLECTIONS = {
     "Open-i, one study a patient": (OPEN_I, ONE_STUDY),
-    "like MIMIC-CXR, 1.7 studies a patient": (MIMIC_LIKE, SEVERAL_STUDIES),
-    "like MIMIC-CXR, 13 studies a patient": (MIMIC_LIKE, MANY),
+    "a hospital, 1.7 studies a patient": (HOSPITAL, SEVERAL_STUDIES),
+    "a hospital, 13 studies a patient": (HOSPITAL, MANY),
 }
 KAPPAS = (0.0, 0.05, 0.1, 0.2)
 EQUAL, BETTER = ("one", "two", "three"), "better"
@@ -135,7 +135,8 @@ def _one_set(
     patients = pool.draw_groups(rows) - 1
     counted = _exchanged([pool.statistics(name, rows) for name in EQUAL], patients, rng)
     counted[BETTER] = pool.statistics(BETTER, rows)
-    found = jackknife_sums({n: patient_sums(c, patients) for n, c in counted.items()}, findings)
+    sums = ((name, patient_sums(values, patients)) for name, values in counted.items())
+    found = jackknife_sums(sums, findings)
     tests = paired_tests([System(name, None, []) for name in EQUAL], found)
     beaten = [_beats(name, found) for name in ("one", BETTER)]
     result = []

@@ -104,7 +104,7 @@ results = notebook.results(out)
 plots.scores(rows, ("BLEU-4", "clinical_f1", "sides"), results["intervals"])
 
 # %% [markdown]
-# Both models are scored on the same resamples of the test studies, so their difference has an interval of
+# Both models are scored on the same test studies, patient by patient, so their difference has an interval of
 # its own. Where it holds 0, this test set cannot tell the two apart. It says nothing of another training
 # seed, which moves a score as much; `benchmarks/README.md` has three seeds of each preset.
 

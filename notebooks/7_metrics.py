@@ -163,8 +163,8 @@ named = [row for row in rows if row["system"] in results["intervals"] or row["se
 plots.scores(named, ("BLEU-4", "clinical_f1", "sides", "distinct"), results["intervals"])
 
 # %% [markdown]
-# Lines are 95 % intervals: studies are drawn with replacement a thousand times and scored again. The count of
-# distinct texts has none, because a resample always holds fewer.
+# Lines are 95 % intervals: how far a score moves when each patient in turn is left out (the jackknife). The count
+# of distinct texts has none, because fewer studies always hold fewer.
 #
 # ## BLEU against findings
 
@@ -183,12 +183,12 @@ plots.scatter(points, "BLEU-4", "clinical F1")
 #
 # ## Is the difference real?
 #
-# Both systems are scored on the same resamples; `p` is two-sided and nothing is corrected for the number of
-# tests.
+# Both systems are scored on the same studies, patient by patient; `p` is two-sided, and `p_holm` is corrected for
+# the number of tests of a metric.
 
 # %%
 notebook.table(
-    results["differences"], ["metric", "system", "rival", "difference", "low", "high", "p"]
+    results["differences"], ["metric", "system", "rival", "difference", "low", "high", "p", "p_holm"]
 )
 
 # %%

@@ -9,6 +9,9 @@ import pytest
 from filelock import FileLock
 
 from xray_captioning.config import Config, load_preset
+from xray_captioning.files import load_quietly
+
+load_quietly()  # tests read what commands write to standard error; whichever loads TensorFlow first
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

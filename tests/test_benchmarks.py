@@ -29,7 +29,7 @@ def population() -> Iterator[Any]:
 def pool(population: Any) -> Any:
     quality = {"reader": 0.5, "collapsed": 0.0}
     studies = population.SEVERAL_STUDIES
-    return population.draw_pool(population.MIMIC_LIKE, PATIENTS, quality, studies, seed=3)
+    return population.draw_pool(population.HOSPITAL, PATIENTS, quality, studies, seed=3)
 
 
 def test_reports_assert_what_is_there(pool: Any) -> None:
@@ -39,7 +39,7 @@ def test_reports_assert_what_is_there(pool: Any) -> None:
 
 
 def test_findings_are_as_frequent_as_asked(population: Any, pool: Any) -> None:
-    asked = np.array([population.MIMIC_LIKE.get(name, 0.0) for name in FINDINGS[1:]])
+    asked = np.array([population.HOSPITAL.get(name, 0.0) for name in FINDINGS[1:]])
     found = pool.present[:, 1:].mean(axis=0)
     # Studies of a patient are alike: the deviation is that of patients, not of studies.
     assert np.all(np.abs(found - asked) < 4 * np.sqrt(asked * (1 - asked) / PATIENTS) + 1e-9)

@@ -34,10 +34,13 @@ def test_an_encoder_writes_nothing() -> None:
 def test_a_calibrated_captioner() -> None:
     sentences = {"calibrated": {"n": 3, "ece": 0.25}}
     measured = {"source": "phantoms", "studies": 8, "flagged": 0.5, "sentences": sentences}
-    card = model_card(values(), {"measured": measured, "fitted": {"studies": 9}})
+    fitted = {"part": "val", "studies": 9, "expected_flagged": 0.1}
+    card = model_card(values(), {"measured": measured, "fitted": fitted})
     for text in (
         "## Confidence",
+        "- fitted on: val",
         "- fitted on studies: 9",
+        "- fitted on studies of which so many have a novelty above 1: 0.100",
         "- measured on: phantoms",
         "- share of them with a novelty above 1: 0.500",
         "| calibrated | 3 | 0.250 |",

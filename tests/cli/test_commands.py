@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from xray_captioning.cli import COMMANDS, main
@@ -266,3 +268,13 @@ def test_score_a_published_system(
     coco = capsys.readouterr().out.splitlines()[2].split()
     assert coco[0] == "coco"
     assert 0.2 < float(coco[1]) < 0.6
+
+
+def test_captions_of_noise_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is printed has no place for confidence or novelty: the warning is all there is."""
+    image = tmp_path / "noise.png"
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (112, 112), np.uint8))
+    assert main(["caption", str(image), "--beam", "1"]) == 0
+    assert "the images of 1 of 1 studies are unlike those" in capsys.readouterr().err

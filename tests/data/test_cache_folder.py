@@ -61,9 +61,22 @@ def test_nothing_but_caches_is_removed(tmp_path, files):
     (root / "mine" / "array.npy").write_text("mine")
     (root / ("0" * 16)).mkdir()
     (root / ("0" * 16) / "array.npy").write_text("mine")
+    (root / ("1" * 16)).mkdir()
+    (root / ("1" * 16) / "array.npy").write_text("mine")
+    (root / ("1" * 16) / "settings.json").write_text('{"name": "mine"}')
     assert trim(root, 0) > 4 * ROW * 4
-    assert sorted(path.name for path in root.iterdir()) == ["0" * 16, "mine"]
+    assert sorted(path.name for path in root.iterdir()) == ["0" * 16, "1" * 16, "mine"]
+    assert (root / ("1" * 16) / "array.npy").read_text() == "mine"
     assert trim(tmp_path / "absent", 0) == 0
+
+
+def test_what_is_being_written_stays(tmp_path, files):
+    """Clearing does not pull a shard from under the process that writes it."""
+    root = tmp_path / "cache"
+    folder = filled(root, "a", files).folder
+    (folder / ".0123456789abcdef.x.npy").write_text("half")
+    assert trim(root, 0) > 0
+    assert [path.name for path in folder.glob("*.npy")] == [".0123456789abcdef.x.npy"]
 
 
 def test_another_format_is_another_cache(tmp_path, files, monkeypatch):
@@ -95,3 +108,5 @@ def test_the_command(tmp_path, files, capsys):
     assert '"name": "a"' not in capsys.readouterr().out
     assert main(["cache", "--cache", str(root), "--clear", "--limit", "1"]) == 2
     assert "exclude each other" in capsys.readouterr().err
+    assert main(["cache", "--cache", str(root), "--limit", "nan"]) == 2
+    assert "give a number of GiB" in capsys.readouterr().err

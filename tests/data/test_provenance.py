@@ -236,6 +236,35 @@ def test_other_studies_with_the_same_ids_are_not(record, cache, tmp_path):
     assert record.recognised(other, other["study_id"], cache) == []
 
 
+@pytest.mark.parametrize("normal", [0.54, 0.9, 1.0])
+def test_reports_that_are_alike_by_chance_tell_nothing(studies, cache, normal):
+    """Two collections that count from 1 and say "no finding" of half their studies are two."""
+
+    def collection(seed, number=400):
+        rng = np.random.default_rng(seed)
+        findings = [f"finding {x} ." for x in rng.integers(0, 30, number)]
+        texts = np.where(rng.random(number) < normal, "no finding .", findings)
+        rows = studies.iloc[np.zeros(number, int)].reset_index(drop=True)
+        ids = [str(i + 1) for i in range(number)]
+        nothing = [[] for _ in ids]
+        return rows.assign(
+            study_id=ids, patient_id=ids, findings=texts, images=nothing, views=nothing
+        )
+
+    given = [collection(seed) for seed in range(3)]
+    everything = Split(tuple(given[0]["study_id"]), (), ())
+    record = record_training(given[0], everything, cache)
+    for other in given[1:]:
+        assert record.recognised(other, everything.train, cache) == []
+    if normal < 1:  # texts that are all the same say of no two collections that they are one
+        assert len(record.recognised(given[0], everything.train, cache)) == 400
+
+
+def test_a_split_is_a_split_or_a_path(studies, cache):
+    with pytest.raises(ConfigError, match="expected a split or the path of its file, got int"):
+        choose_split(studies, studies, Config(), 3, {}, cache=cache)
+
+
 def test_a_study_without_images_is_recognised_by_its_report(studies, split, record, cache):
     nothing = [[] for _ in range(len(studies))]
     bare = studies.assign(images=nothing, views=nothing)

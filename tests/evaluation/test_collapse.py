@@ -138,3 +138,12 @@ def test_one_study_and_no_baseline_can_be_evaluated():
     )
     assert [row["system"] for row in found.rows] == ["x"]
     assert found.alarms == []
+
+
+def test_an_alarm_of_few_studies_names_no_number_that_is_none():
+    texts = ReportTexts.unaltered(["edema .", "normal ."], ["edema .", "normal ."])
+    fixed = System("constant", None, ["normal ."] * 2, "baseline")
+    systems = [System("copy", None, list(texts.references)), fixed]
+    (alarm,) = evaluate_systems(["1", "2"], systems, texts, {}, quick=True).alarms
+    assert "nan" not in alarm.message
+    assert "no interval" in alarm.message

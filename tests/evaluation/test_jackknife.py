@@ -361,11 +361,11 @@ def test_clinical_f1_is_over_the_findings_that_were_named_before() -> None:
 
 
 def test_a_system_of_several_runs_varies_with_them_too() -> None:
-    references, texts = reports(80), reports(80, 1)
-    one = jackknife(references, {"": texts})
-    runs = [one, *(jackknife(references, {"": reports(80, seed)}) for seed in (2, 3))]
-    found = mean_of_runs({"a": runs, "same": [one] * 3, "one": [one]})
-    values = np.array([run.scores[""]["ROUGE-L"] for run in runs])
+    references = reports(80)
+    runs = {"1": reports(80, 1), "2": reports(80, 2), "3": reports(80, 3)}
+    alone = jackknife(references, runs)
+    found = mean_of_runs(alone, {"a": ["1", "2", "3"], "same": ["1"] * 3, "one": ["1"]})
+    values = np.array([alone.scores[run]["ROUGE-L"] for run in runs])
     assert found.scores["a"]["ROUGE-L"] == pytest.approx(values.mean())
     error, freedom = found._error(found.pseudo["a"]["ROUGE-L"], "ROUGE-L", "a")
     patients = np.var(found.pseudo["a"]["ROUGE-L"], ddof=1) / 80
@@ -379,9 +379,9 @@ def test_a_system_of_several_runs_varies_with_them_too() -> None:
 def test_two_runs_alone_do_not_make_a_difference_clear() -> None:
     # The same better captions: by seeds that lie far apart, nothing is known of a third one.
     references, worse = reports(100), reports(100, 1)
-    good = [jackknife(references, {"": texts}) for texts in (references, worse)]
-    steady = [jackknife(references, {"": [*references[:50], *worse[50:]]})] * 2
-    rival = [jackknife(references, {"": reports(100, 2)})]
-    found = mean_of_runs({"apart": good, "steady": steady, "rival": rival})
+    texts = {"good": references, "worse": worse, "half": [*references[:50], *worse[50:]]}
+    alone = jackknife(references, texts | {"rival": reports(100, 2)})
+    runs = {"apart": ["good", "worse"], "steady": ["half", "half"], "rival": ["rival"]}
+    found = mean_of_runs(alone, runs)
     assert found.compare("steady", "rival", "ROUGE-L").clear
     assert not found.compare("apart", "rival", "ROUGE-L").clear

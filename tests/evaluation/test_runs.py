@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
+from xray_captioning.evaluation import runs
+from xray_captioning.evaluation.baselines import DRAWS, random_captions
 from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.runs import mean_row
-from xray_captioning.evaluation.systems import ReportTexts, System
+from xray_captioning.evaluation.runs import mean_row, statistics_of_runs
+from xray_captioning.evaluation.systems import ReportTexts, System, score_system
+from xray_captioning.metrics import bleu, cider
+from xray_captioning.metrics.statistics import study_statistics
 
 
 def test_rows_are_averaged():
@@ -36,3 +40,55 @@ def test_a_system_of_several_runs_has_a_row_and_a_column_a_run(tmp_path):
     header = (tmp_path / "captions.csv").read_text().splitlines()[0].split(",")
     assert header[2:7] == [*(f"mine greedy run {n}" for n in (1, 2, 3)), "good", "bad"]
     assert header[8:] == ["mine shuffled greedy", "good shuffled", "bad shuffled"]
+
+
+def test_equal_pairs_of_runs_are_counted_once_and_rows_do_not_depend_on_it(monkeypatch):
+    monkeypatch.setattr(runs, "BLOCK", 3)
+    references = ["left effusion .", "clear lungs .", "clear lungs ."]
+    said = [["effusion .", "clear .", "clear ."], ["edema .", "clear .", "lungs ."]]
+    pairs = []
+
+    def count(hypotheses, wanted):
+        pairs.extend(zip(wanted, hypotheses))
+        frequency = cider.document_frequency(references)
+        return study_statistics(wanted, hypotheses, frequency=frequency)
+
+    found = list(statistics_of_runs(count, said, references))
+    assert [text for _, text in pairs] == ["effusion .", "edema .", "clear .", "lungs ."]
+    for texts, statistics in zip(said, found, strict=True):
+        for name, alone in study_statistics(references, texts).items():
+            np.testing.assert_allclose(statistics[name], alone, rtol=1e-12, err_msg=name)
+
+
+def test_an_evaluation_counts_all_runs_at_once_as_if_each_were_alone(monkeypatch):
+    """The draws of a random baseline cost no more than their different texts do."""
+    references = ["cardiomegaly .", "clear lungs .", "left effusion .", "<unk> scoliosis ."] * 6
+    whole = [f"{text} without effusion ." for text in references]
+    draws = [random_captions(references, 24, draw) for draw in range(DRAWS)]
+    systems = [
+        System("mine", None, references),
+        System("random", None, draws[0], "baseline", draws[1:]),
+    ]
+    texts = ReportTexts(references, whole, whole, references, whole)
+    counted = []
+    for module in (bleu, cider):
+
+        def count_ngrams(words, count=module.count_ngrams, name=module.__name__):
+            counted.append((name, len(words)))
+            return count(words)
+
+        monkeypatch.setattr(module, "count_ngrams", count_ngrams)
+    found = evaluate_systems([str(i) for i in range(24)], systems, texts, {})
+    # Texts for BLEU, references for the frequency of n-grams, texts for CIDEr: against references
+    # and again against those that are not truncated.
+    once = [("bleu", 4), ("cider", 24), ("cider", 4), ("bleu", 8), ("cider", 24), ("cider", 8)]
+    assert sorted((name.rsplit(".")[-1], size) for name, size in counted) == sorted(once)
+    findings = tuple(found.about["findings"])
+    for rows, wanted in ((found.rows, references), (found.whole_rows, whole)):
+        for row, system in zip(rows, systems):
+            alone = [
+                score_system(wanted, System(system.name, None, run), whole, findings)
+                for run in system.runs
+            ]
+            for name, value in mean_row(alone).items():
+                assert row[name] == pytest.approx(value, abs=1e-12), name

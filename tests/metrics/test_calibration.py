@@ -12,6 +12,7 @@ from xray_captioning.metrics.calibration import (
     calibration_scores,
     sentence_is_right,
     share_interval,
+    skill_interval,
 )
 from xray_captioning.plots.charts import reliability_diagram, save
 
@@ -122,6 +123,42 @@ def test_few_outcomes_of_a_kind_give_the_brier_score_no_interval(wrong):
     """Without a wrong sentence the score has next to no variance, whatever is wrong elsewhere."""
     found = calibration_scores(np.full(200, 0.98), np.arange(200) >= wrong)
     assert (found.brier_low, found.brier_high) == (None, None)
+
+
+def test_the_base_rate_has_no_skill():
+    """A small Brier score is no merit where almost all sentences are right."""
+    right = np.arange(1000) >= 20
+    base = calibration_scores(np.full(1000, 0.98), right)
+    assert base.brier == pytest.approx(0.98 * 0.02)
+    assert base.skill == pytest.approx(0)
+    assert base.skill_low == pytest.approx(base.skill_high, abs=1e-9)
+    assert calibration_scores(right, right).skill == 1
+    assert calibration_scores(np.full(1000, 0.8), right).skill < 0
+    assert calibration_scores([0.9, 0.8], [True, True]).skill is None
+
+
+def test_the_interval_of_the_skill_covers_it():
+    """True probabilities of a beta (49, 1) have a skill of 1 / 51."""
+    rng, hits = np.random.default_rng(0), []
+    study = np.repeat(np.arange(300), 2)
+    for _ in range(400):
+        stated = rng.beta(49, 1, 300)[study]
+        low, high = skill_interval(stated, (rng.random(600) < stated).astype(float), study)
+        hits += [low <= 1 / 51 <= high] if low is not None else []
+    assert len(hits) > 350
+    assert 0.92 < np.mean(hits) < 0.98
+
+
+def test_true_probabilities_have_the_calibration_error_that_chance_gives():
+    """It is not 0, and not small beside what a calibration is praised for."""
+    rng = np.random.default_rng(0)
+    found = [
+        calibration_scores(stated, rng.random(2900) < stated)
+        for stated in rng.beta(49, 1, (200, 2900))
+    ]
+    mean = np.mean([scores.calibration_error for scores in found])
+    assert np.mean([scores.error_by_chance for scores in found]) == pytest.approx(mean, rel=0.05)
+    assert mean > 0.004
 
 
 def test_nothing_to_compare():

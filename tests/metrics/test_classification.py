@@ -13,6 +13,7 @@ from xray_captioning.metrics.classification import (
     best_threshold,
     classification_table,
     format_intervals,
+    frequent_findings,
 )
 
 NAMES = ["Edema", "Fracture"]
@@ -67,25 +68,61 @@ def test_unknown_labels_are_left_out():
     assert row["AUROC"] == pytest.approx(roc_auc_score(truth[1::2, 0], scores[1::2, 0]))
 
 
-def test_a_finding_nobody_has_is_no_number_and_not_in_the_mean():
+def test_a_finding_nobody_has_is_no_number_and_the_mean_says_that_it_is_missing():
     truth, scores = data()
     truth[:, 1] = 0
     rows = classification_table(NAMES, truth, scores)
     assert rows[1]["AUROC"] is None
-    assert rows[-1]["finding"] == "mean"
-    for name in ("AUROC", "AUROC_low", "AUROC_high", "F1", "Brier", "mean_over_prevalence_low"):
+    assert rows[-1]["finding"] == "mean of 1 of 2"
+    for name in ("AUROC", "F1", "Brier"):
         assert rows[-1][name] == pytest.approx(rows[0][name])
+    assert rows[-1]["AUROC_low"] is rows[-1]["mean_over_prevalence_low"] is None
+    # What is promised of a finding that nobody has is promised too much.
+    assert rows[-1]["mean_over_prevalence"] > rows[0]["mean_over_prevalence"]
+
+
+def test_the_mean_is_over_the_same_findings_in_any_test_part():
+    """Over whichever have five positives, the same scores are better or worse by the draw."""
+    names, rng = ["Cardiomegaly", "Edema", "Fracture"], np.random.default_rng(0)
+    truth = (rng.random((4000, 3)) < [0.3, 0.03, 0.004]).astype(float)
+    scores = truth * [3.0, 1.0, 0.0] + rng.normal(size=truth.shape)
+    counted = frequent_findings(names, truth)
+    assert counted == ["Cardiomegaly", "Edema"]
+    parts = [
+        classification_table(names, truth[rows], scores[rows], counted=counted)
+        for rows in (slice(None), slice(120), slice(2000, 2120))
+    ]
+    for found in parts:
+        assert found[-1]["finding"] == "mean of 2"
+        both = np.mean([row["AUROC"] for row in found[:2]])
+        assert found[-1]["AUROC"] == pytest.approx(both)
+    assert parts[0][-1]["AUROC_low"] is not None
+    # Edema has fewer than five cases there, but it still counts.
+    assert parts[1][1]["positives"] < 5
+    assert parts[1][-1]["AUROC_low"] is None
+
+
+def test_findings_are_frequent_by_their_known_labels_and_all_are_where_none_is():
+    labels = np.zeros((1000, 2))
+    labels[:19] = 1
+    assert frequent_findings(NAMES, labels) == NAMES
+    labels[19, 0] = 1
+    assert frequent_findings(NAMES, labels) == ["Edema"]
+    labels[500:, 1] = np.nan
+    assert frequent_findings(NAMES, labels) == NAMES
+    assert frequent_findings(NAMES, labels[:0]) == NAMES
 
 
 @pytest.mark.parametrize("positives", [1, 4])
-def test_below_five_positives_nothing_has_an_interval_or_is_in_the_mean(positives):
+def test_below_five_positives_nothing_has_an_interval(positives):
     """An interval from one positive, .967 to .995, says how the negatives vary and no more."""
     rows = classification_table(NAMES, *few(positives))
     assert rows[0]["AUROC"] is not None
     assert rows[0]["F1"] is not None
     for name in MEASURES:
         assert rows[0][name + "_low"] is rows[0][name + "_high"] is None
-        assert rows[-1][name] == pytest.approx(rows[1][name])
+        assert rows[-1][name + "_low"] is rows[-1][name + "_high"] is None
+    assert rows[-1]["AUROC"] == pytest.approx((rows[0]["AUROC"] + rows[1]["AUROC"]) / 2)
     # Five studies of one patient are one patient.
     patients = np.maximum(np.arange(400), 5)
     rows = classification_table(NAMES, *few(5), patients=patients)
@@ -93,8 +130,9 @@ def test_below_five_positives_nothing_has_an_interval_or_is_in_the_mean(positive
     assert classification_table(NAMES, *few(5))[0]["AUROC_low"] is not None
 
 
-def test_where_no_finding_has_five_positives_the_mean_is_no_number():
-    rows = classification_table(["Edema"], *(values[:, :1] for values in few(4)))
+def test_where_no_finding_has_a_value_the_mean_has_none():
+    rows = classification_table(["Edema"], *(values[:, :1] for values in few(0)))
+    assert rows[-1]["finding"] == "mean of 0 of 1"
     assert rows[-1]["AUROC"] is rows[-1]["F1"] is rows[-1]["AUROC_low"] is None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import kstest
+from scipy.stats import chi2, kstest
 
 from xray_captioning.bundles.bundle import bundle_files
 from xray_captioning.captioner.calibration import Calibration
@@ -24,6 +24,7 @@ from xray_captioning.training.calibration import (
     evaluate_calibration,
     fit_confidence,
     fit_familiar,
+    usual_radius,
 )
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -86,9 +87,25 @@ def test_what_is_measured():
     values, curves = evaluate_calibration(known, outcomes)
     assert list(curves) == ["uncalibrated", "calibrated", "calibrated, beam 3"]
     assert values["flagged"] == 0.5
+    base = values["sentences"]["base rate"]
+    assert (base["n"], base["right"], base["Brier"], base["skill"]) == (2, 0.5, 0.25, 0)
     calibrated = values["sentences"]["calibrated"]  # .5 is stated twice, of one right sentence
     assert (calibrated["Brier"], calibrated["right"]) == pytest.approx((0.25, 0.5))
     assert curves["uncalibrated"].brier == pytest.approx(((1 - np.exp(-0.5)) ** 2 + np.exp(-1)) / 2)
+
+
+@pytest.mark.parametrize("studies", [99, 200, 500])
+def test_one_in_a_hundred_further_studies_is_beyond_the_usual_radius(studies):
+    """The 99th percentile of 200 studies is exceeded by 1.5 % of further ones, not by 1 %."""
+    rng = np.random.default_rng(0)
+    radii, expected = zip(*(usual_radius(rng.chisquare(9, studies)) for _ in range(3000)))
+    assert chi2.sf(radii, 9).mean() == pytest.approx(expected[0], abs=0.0008)
+    assert expected[0] <= 0.01
+
+
+def test_few_studies_have_their_greatest_distance_and_say_how_often_it_is_exceeded():
+    assert usual_radius(np.array([2.0, 5.0, 1.0])) == (5, 1 / 4)
+    assert usual_radius(np.arange(98.0)) == (97, 1 / 99)
 
 
 def test_training_studies_are_drawn_and_not_the_first_ones():
@@ -172,6 +189,22 @@ def test_other_studies_can_measure_it(bundle: Path, phantoms: Path, tmp_path: Pa
     assert (about["measured"]["source"], about["measured"]["studies"]) == ("other", 6)
 
 
+@pytest.mark.usefixtures("compared")
+def test_it_can_be_fitted_on_further_studies(
+    bundle: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A validation part of 200 studies has six wrong sentences, too few to fit a line to."""
+    further = write_phantoms(tmp_path / "further", 9, seed=5, size=64)
+    other = write_phantoms(tmp_path / "other", 6, seed=4, size=64)
+    line = ["calibrate", "--bundle", bundle, "--data", phantoms, "--beam", 1, "--fit", further]
+    assert run(*line, "--check", other) == 0
+    about = json.loads((bundle / "calibration.json").read_text("utf-8"))["about"]
+    assert (about["fitted"]["part"], about["fitted"]["studies"]) == ("further", 9)
+    assert about["fitted"]["expected_flagged"] == pytest.approx(1 / 10)
+    assert about["measured"]["source"] == "other"
+    assert "10.0% of studies like those it was fitted on are expected" in capfd.readouterr().out
+
+
 def swapped(bundle: Path, path: Path) -> Path:
     """Write a split whose validation studies were trained on."""
     split = Split.from_json(bundle / "split.json")
@@ -192,6 +225,8 @@ def test_python_refuses_training_studies_too(bundle: Path, phantoms: Path) -> No
         ("--data {data} --split {swapped}", "was trained on 12 of the val studies"),
         ("--data {data} --split {measured}", "was trained on 12 of the test studies"),
         ("--data {data} --check {data}", "was trained on 12 of the test studies"),
+        ("--data {data} --fit {data}", "was trained on 12 of the test studies"),
+        ("--data {data} --fit {other} --check {other}", "calibration: was trained on 6 of the"),
         ("--data {data} --plot plot.pdf", "let its name end in .png"),
         ("--data {data} --bundle {encoder}", "holds an encoder only"),
         ("--data {data} --bundle phantom_attention", "the shipped one, which stays as it is"),
@@ -211,6 +246,8 @@ def test_refusals(
     own = Split.from_json(bundle / "split.json")
     places["measured"] = tmp_path / "measured.json"
     Split(own.test, own.val, own.train).to_json(places["measured"])
+    if "{other}" in options:
+        places["other"] = write_phantoms(tmp_path / "other", 6, seed=4, size=64)
     given = options.format(**places, encoder=tiny_encoder_run).split()
     capfd.readouterr()
     assert run("calibrate", "--bundle", bundle, *given) == 2

@@ -139,7 +139,9 @@ def test_the_share_of_sampled_words_rises_over_the_epochs(captions):
     assert shares == [0, 0.25, 0.5]
 
 
-def test_one_step_with_every_option_passes_under_xla(captions):
+def test_one_step_with_every_option_passes_under_xla():
+    config = replace(SMALL, decoder="context_aggregation")  # has all of the global attention, too
+    captions = CaptionModel(config, 11, (1, 2, 2), 5)
     changes = {"finding_weight": 1.0, "label_smoothing": 0.1, "scheduled_sampling": 0.5}
     options = replace(OPTIONS, accumulated_batches=2, **changes)
     model = TeacherForcing(captions, options, findings=2)

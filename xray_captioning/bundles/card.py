@@ -21,9 +21,14 @@ CONFIDENCE = """\
 A sentence's confidence is the probability that the reference report bears it out (same findings,
 same sides), from its mean log-probability. It holds for studies like those below and for no others.
 A study's novelty is the Mahalanobis distance of its images' mean features from the training
-images', 1 being the 99th percentile of validation studies; what is said of a study above 1 is not
-to be believed, whatever its confidence.
+images', 1 being what one in a hundred studies of the same kind exceeds; what is said of a study
+above 1 is not to be believed, whatever its confidence. The skill of a confidence is 0 where always
+stating the share of right sentences (the base rate) has the same Brier score. ECE_by_chance is the
+calibration error that true probabilities have in as many sentences.
 """
+
+
+_FITTED = {"part": "", "expected_flagged": "studies of which so many have a novelty above 1"}
 
 
 def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
@@ -65,7 +70,8 @@ def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None
 def _confidence(about: dict[str, Any]) -> list[str]:
     measured = about.get("measured", {})
     rows = [{"": name, **row} for name, row in measured.get("sentences", {}).items()]
-    fitted = {f"fitted on {name}": value for name, value in about.get("fitted", {}).items()}
+    fitted = {_FITTED.get(name, name): value for name, value in about.get("fitted", {}).items()}
+    fitted = {f"fitted on {name}".strip(): value for name, value in fitted.items()}
     names = {
         "source": "measured on",
         "studies": "studies of it",

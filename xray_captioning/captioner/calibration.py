@@ -5,7 +5,7 @@ A bundle has both after ``xray-captioning calibrate`` on studies that it was not
 a line in its mean log-probability [1]_, a line for each search that it was fitted for. The
 *novelty* of a study is a Mahalanobis distance [2]_
 between the encoder's features, averaged over each image, and those of the training images,
-divided by the 99th percentile of the distances of validation studies.
+divided by the distance that one in a hundred studies of the same kind exceeds on average.
 
 References
 ----------
@@ -75,8 +75,8 @@ class Calibration:
     def novelty(self, pooled: Array, present: Array) -> Array:
         """Return the novelty of each study, (studies,) float64: that of its least familiar image.
 
-        It is 0 or more; above 1 the images are less familiar than those of 99 % of the validation
-        studies. Features are those of :func:`pooled_views`.
+        It is 0 or more; above 1 are one in a hundred studies like those it was fitted on, and
+        whatever is less familiar. Features are those of :func:`pooled_views`.
         """
         found: Array = distances(pooled, present, self.centre, self.precision) / self.radius
         return found

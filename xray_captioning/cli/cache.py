@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import click
@@ -30,6 +31,8 @@ def cache(cache: Path | None, clear: bool, limit: float | None, seed: int | None
 
     if clear and limit is not None:
         raise ConfigError("--clear and --limit exclude each other; leave one out")
+    if limit is not None and not math.isfinite(limit):
+        raise ConfigError(f"--limit is {limit}; give a number of GiB, 0 or more")
     root = cache or usual_cache()
     if clear or limit is not None:
         freed = trim(root, 0 if limit is None else int(limit * GIB))

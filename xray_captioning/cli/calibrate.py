@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xray_captioning.captioner.calibration import Calibration
+    from xray_captioning.data.provenance import TrainedOn
     from xray_captioning.data.splits import Split
     from xray_captioning.metrics.calibration import CalibrationScores
 
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     show_default=True,
     type=click.Choice(["val", "test"]),
     help="What it is fitted on; it is measured on the other one of the two.",
+)
+@click.option(
+    "--fit",
+    "fit",
+    type=options.existing,
+    help="Folder or file of further studies, which it is fitted on instead; a thousand or more "
+    "have enough wrong sentences.",
 )
 @click.option(
     "--check",
@@ -57,6 +65,7 @@ def calibrate(
     bundle: str,
     data: Path,
     part: str,
+    fit: Path | None,
     check: Path | None,
     plot: Path | None,
     beams: tuple[int, ...],
@@ -74,46 +83,66 @@ def calibrate(
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = _own_bundle(bundle)
     studies = options.load_studies(data, images, captions_from_labels)
-    given = _read(folder, studies, split, part, check)
+    given = _read(folder, studies, split, part, fit, check)
 
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.training import calibration as fitting
 
     captioner = Captioner.load(folder)
-    fitted = fitting.calibrate(captioner, studies, given.parts, part, beams, seed or 0)
+    fitted = fitting.calibrate(captioner, studies, given.parts, part, beams, seed or 0, given.fit)
+    if fit:
+        fitted.about["fitted"]["part"] = fit.resolve().name
     seen = fitting.caption_outcomes(captioner, given.measured, beams)
     values, curves = fitting.evaluate_calibration(fitted, seen)
     values = {"source": (check or data).resolve().name, **values}
     _keep(folder, replace(fitted, about={**fitted.about, "measured": values}))
-    _report(values, curves, plot)
+    _report(values, curves, fitted.about["fitted"], plot)
     click.echo(f"calibrated {folder}; sentences of its captions now have a confidence")
 
 
 class _Given(NamedTuple):
     parts: Split  # of the studies
+    fit: pd.DataFrame | None  # studies to fit on, if not a part of these
     measured: pd.DataFrame  # the studies that the fit is measured on
 
 
 def _read(
-    folder: Path, studies: pd.DataFrame, split: Path | None, part: str, check: Path | None
+    folder: Path,
+    studies: pd.DataFrame,
+    split: Path | None,
+    part: str,
+    fit: Path | None,
+    check: Path | None,
 ) -> _Given:
     """Return what to fit and what to measure on, of which the bundle must know nothing."""
     from xray_captioning.bundles.bundle import read_config
-    from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split
+    from xray_captioning.data import provenance
     from xray_captioning.data.splits import Split
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.training.calibration import part_studies
 
     config = read_config(folder, "captioner")
-    models = {str(folder): TrainedOn.load(folder)}
-    parts = choose_split(studies, studies, config, split, models, part)
+    models = {str(folder): provenance.TrainedOn.load(folder)}
+    parts = provenance.choose_split(studies, studies, config, split, models, part)
+    further = _unseen(fit, models) if fit else None
+    if further is not None:
+        fitted_on = Split(tuple(further["study_id"]), (), ())
+        models["the calibration"] = provenance.record_training(further, fitted_on)
     if check:
-        others = options.load_studies(check, None)
-        check_unseen(models, others, Split((), (), tuple(others["study_id"])), "test")
-        return _Given(parts, usable_studies(others, config))
+        return _Given(parts, further, usable_studies(_unseen(check, models), config))
     other = "test" if part == "val" else "val"  # it is measured on
-    check_unseen(models, studies, parts, other)
-    return _Given(parts, part_studies(usable_studies(studies, config), parts, other))
+    provenance.check_unseen(models, studies, parts, other)
+    return _Given(parts, further, part_studies(usable_studies(studies, config), parts, other))
+
+
+def _unseen(path: Path, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
+    """Return further studies, none of which a model was trained on."""
+    from xray_captioning.data.provenance import check_unseen
+    from xray_captioning.data.splits import Split
+
+    studies = options.load_studies(path, None)
+    check_unseen(models, studies, Split((), (), tuple(studies["study_id"])), "test")
+    return studies
 
 
 def _own_bundle(name: str) -> Path:
@@ -140,7 +169,10 @@ def _keep(folder: Path, calibration: Calibration) -> None:
 
 
 def _report(
-    values: dict[str, Any], curves: Mapping[str, CalibrationScores], plot: Path | None
+    values: dict[str, Any],
+    curves: Mapping[str, CalibrationScores],
+    fitted: dict[str, Any],
+    plot: Path | None,
 ) -> None:
     from xray_captioning.evaluation.table import format_table
     from xray_captioning.plots.charts import reliability_diagram, save
@@ -154,5 +186,6 @@ def _report(
         save(reliability_diagram(named), plot)
     click.echo(format_table([{"": name, **row} for name, row in values["sentences"].items()]))
     click.echo(
-        f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange"
+        f"{values['flagged']:.1%} of {values['studies']} other studies are flagged as strange; "
+        f"{fitted['expected_flagged']:.1%} of studies like those it was fitted on are expected"
     )

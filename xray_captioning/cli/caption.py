@@ -199,7 +199,8 @@ def _print(bundle: Bundle, studies: list[Study], beam: int | None, findings: boo
     if findings:
         names = bundle.values["findings"]
         click.echo("\t".join(["images", *(["caption"] if writes else []), *names]))
-    for paths, (texts, chances) in zip(images, rows):
+    # Strictly, because rows end with a warning that is given when they are asked for one more.
+    for paths, (texts, chances) in zip(images, rows, strict=True):
         click.echo("\t".join([_name(paths), *texts, *(f"{p:.6f}" for p in chances.values())]))
 
 

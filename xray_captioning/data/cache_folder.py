@@ -7,6 +7,7 @@ removed; where the system does not allow to remove it, it stays.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -93,15 +94,25 @@ def note_use(shard: Path) -> None:
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    named = (path for path in root.iterdir() if re.fullmatch("[0-9a-f]{16}", path.name))
-    return [path for path in named if (path / SETTINGS).is_file()]
+    return [path for path in root.iterdir() if _is_cache(path)]
+
+
+def _is_cache(folder: Path) -> bool:
+    """Whether a folder is named after its settings: nobody else's folder is."""
+    if not re.fullmatch("[0-9a-f]{16}", folder.name):
+        return False
+    try:
+        settings = (folder / SETTINGS).read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(settings).hexdigest()[:16] == folder.name
 
 
 def _shards(folders: Iterable[Path]) -> list[tuple[int, int, Path]]:
     """Return date in nanoseconds, size in bytes and path of each shard."""
     found = []
     for folder in folders:
-        for path in folder.glob("*.npy"):
+        for path in folder.glob("[!.]*.npy"):  # one that is being written begins with a dot
             with suppress(OSError):
                 about = path.stat()
                 found.append((about.st_mtime_ns, about.st_size, path))

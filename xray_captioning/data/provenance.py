@@ -144,15 +144,16 @@ class TrainedOn:
 
         A study is recognised by what any of its images shows. An id alone tells little, since many
         collections count from 1: ids count where a quarter of those that occur in both belong to
-        the same reports or images. Then another study of a patient counts, too. For a bundle
-        without ``trained_on.json`` ids count where the data are the very ones it was trained on.
+        the same images or, beyond chance, to the same reports. Then another study of a patient
+        counts, too. For a bundle without ``trained_on.json`` ids count where the data are the very
+        ones it was trained on.
         """
         rows = studies[studies["study_id"].isin(list(part))]
         shared = self._named(rows)
         if not self.reports:
             return sorted(shared) if self.data == data_digest(studies) else []
         found = self._shown(rows, cache)
-        if len(shared & (found | self._reported(rows))) >= ALIKE * len(shared):
+        if self._ids_tell(rows, found):
             found |= shared
         return sorted(found | (self._of_patients(rows) if self.is_same(studies) else set()))
 
@@ -163,8 +164,26 @@ class TrainedOn:
 
     def is_same(self, studies: pd.DataFrame) -> bool:
         """Whether these studies are of the collection that the model was trained on."""
-        shared = self._named(studies)
-        return bool(shared) and len(shared & self._reported(studies)) >= ALIKE * len(shared)
+        return self._ids_tell(studies, set())
+
+    def _ids_tell(self, rows: pd.DataFrame, shown: set[str]) -> bool:
+        """Whether equal ids are those of the same studies; `shown` are known by their images.
+
+        Two collections that count from 1 and say "no finding" of every second study agree in a
+        quarter of their reports. So as many as agree by chance, which is the square of how often
+        a report occurs, are left out of what agrees and of what could.
+        """
+        shared = rows[rows["study_id"].isin(self._named(rows))]
+        same, ids = self._reported(shared) - shown, list(shared["study_id"])
+        texts = [_digest(text) for text in zip(shared["findings"], shared["impression"])]
+        number = Counter(texts)
+        agreeing = Counter(text for text, name in zip(texts, ids) if name in same)
+        found, possible = float(len(shown & set(ids))), float(len(ids))
+        for text, count in agreeing.items():
+            by_chance = number[text] * (number[text] - 1) / max(len(ids) - 1, 1)
+            found += max(count - by_chance, 0)
+            possible -= by_chance
+        return found > 0 and found >= ALIKE * possible
 
     def _named(self, rows: pd.DataFrame) -> set[str]:
         return {name for name in rows["study_id"] if _digest(name) in self.studies}
@@ -238,6 +257,10 @@ def choose_split(
         and whatever :func:`split_studies` warns of.
     """
     if split is not None:
+        if not isinstance(split, (Split, str, os.PathLike)):
+            raise ConfigError(
+                f"expected a split or the path of its file, got {type(split).__name__}"
+            )
         found = split if isinstance(split, Split) else Split.from_json(split)
         check_split(found, studies)
     else:

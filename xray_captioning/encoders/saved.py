@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -108,6 +109,11 @@ def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
 
 def is_network(weights: str) -> bool:
     """Whether weights are published ones, random ones or a file's, and not those of a bundle."""
+    if not isinstance(weights, (str, os.PathLike)):
+        raise ConfigError(
+            "expected random, imagenet, or the path of a bundle or file of weights, got "
+            f"{type(weights).__name__}"
+        )
     return weights in ("imagenet", "random") or Path(weights).is_file()
 
 

@@ -13,6 +13,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -113,7 +114,9 @@ def _no_better(system: str, constant: Comparison) -> str:
 
 
 def _rival(constant: Comparison) -> str:
+    known = math.isfinite(constant.low)
+    interval = f"95 % {constant.low:+.3f} to {constant.high:+.3f}" if known else "no interval"
     return (
         f"{constant.rival_score:.3f} of one fixed report (difference "
-        f"{constant.difference:+.3f}, 95 % {constant.low:+.3f} to {constant.high:+.3f})"
+        f"{constant.difference:+.3f}, {interval})"
     )

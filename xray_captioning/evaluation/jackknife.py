@@ -38,7 +38,7 @@ References
    Bulletin 2, 1946.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,7 +46,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.evaluation.runs import statistics_of_runs
 from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.ngrams import checked_texts
 from xray_captioning.metrics.statistics import (
     Statistics,
@@ -73,6 +75,7 @@ _ROWS = 1 << 16  # patients who are left out at a time, in turn
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
+Texts = Sequence[str]
 
 NO_INTERVAL = (float("nan"), float("nan"))
 
@@ -199,47 +202,52 @@ def jackknife(
     -----
     A study's CIDEr keeps its n-gram weights when another study is left out; see
     :func:`xray_captioning.metrics.statistics.study_statistics`. Memory, beyond the texts: about
-    3 kB a study while a system is scored.
+    1 kB a study and system.
     """
     if not systems:
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None else checked_texts("reports", reports)
-    patients, sums = _numbered(groups, len(references)), {}
+    patients = _numbered(groups, len(references))
     for name, texts in systems.items():
-        if len(texts) != len(references):
+        if len(checked_texts(name, texts)) != len(references):
             raise DataError(
                 f"{name} has {len(texts)} texts, but there are {len(references)} references"
             )
-        statistics = study_statistics(references, checked_texts(name, texts), reports)
-        sums[name] = patient_sums(statistics, patients)
+    frequency = document_frequency(references)
+
+    def count(said: Texts, wanted: Texts, whole: Texts) -> Statistics:
+        return study_statistics(wanted, said, whole, frequency)
+
+    runs = statistics_of_runs(count, list(systems.values()), references, reports)
+    sums = ((name, patient_sums(one, patients)) for name, one in zip(systems, runs, strict=True))
     return jackknife_sums(sums, findings)
 
 
 def jackknife_sums(
-    systems: Mapping[str, Statistics], findings: Sequence[str] | None = None
+    systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None
 ) -> Jackknife:
     """Return what :func:`jackknife` does, of sums over each patient's studies.
 
-    The sums are :func:`xray_captioning.metrics.statistics.patient_sums`, for all systems of the
-    same patients in the same order.
+    The sums, beside each system's name, are
+    :func:`xray_captioning.metrics.statistics.patient_sums`, for all systems of the same patients in
+    the same order.
     """
     found = Jackknife({}, {}, {})
-    for name, sums in systems.items():
+    for name, sums in systems:
         scores, pseudo = _leave_one_out(sums, findings)
         found.scores[name], found.pseudo[name] = scores, pseudo
         found.support[name] = dict.fromkeys(scores, len(sums["n"])) | support(sums, findings)
     return found
 
 
-def mean_of_runs(systems: Mapping[str, Sequence[Jackknife]]) -> Jackknife:
-    """Return systems of one run or several, each run scored alone, as the means over their runs."""
+def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jackknife:
+    """Return systems as the means over their runs, which `alone` has by these names."""
     found = Jackknife({}, {}, {})
     for name, runs in systems.items():
-        scores, pseudo, support = (
-            [next(iter(values.values())) for values in column]
-            for column in zip(*((run.scores, run.pseudo, run.support) for run in runs))
-        )
+        scores = [alone.scores[run] for run in runs]
+        pseudo = [alone.pseudo[run] for run in runs]
+        support = [alone.support[run] for run in runs]
         found.scores[name] = {m: float(np.mean([run[m] for run in scores])) for m in scores[0]}
         found.pseudo[name] = {m: np.mean([run[m] for run in pseudo], axis=0) for m in scores[0]}
         found.support[name] = {m: min(run[m] for run in support) for m in scores[0]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,26 @@ from xray_captioning.evaluation.differences import (
     paired_tests,
 )
 from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_runs
-from xray_captioning.evaluation.runs import mean_row
+from xray_captioning.evaluation.runs import mean_row, statistics_of_runs
 from xray_captioning.evaluation.shuffles import ShuffleTest, deals, shuffle_test
-from xray_captioning.evaluation.systems import ReportTexts, System, score_system
-from xray_captioning.evaluation.table import SHOWN, finite, format_csv
-from xray_captioning.files import atomic_write, no_terminal
+from xray_captioning.evaluation.systems import ReportTexts, System
+from xray_captioning.evaluation.table import (
+    CLINICAL_COLUMNS,
+    SHOWN,
+    TEXT_COLUMNS,
+    finite,
+    format_csv,
+)
+from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
+from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.clinical import counted_findings, supported_findings
 from xray_captioning.metrics.diversity import distinct_ngrams
+from xray_captioning.metrics.statistics import (
+    Statistics,
+    common_statistics,
+    text_scores,
+)
 
 
 @dataclass(frozen=True)
@@ -150,7 +162,7 @@ def evaluate_systems(
     orders = [] if quick else list(deals(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
-    scorer = _Scorer(texts, groups, findings, quick)
+    scorer = _Scorer(shown, texts, groups, findings, quick)
     found = scorer.left_out(systems)
     supported = supported_findings(texts.reports, findings)
     rows = [_tested(scorer.row(system), system, tests, shuffled) for system in shown]
@@ -169,50 +181,66 @@ def evaluate_systems(
 
 
 class _Scorer:
-    """Scores systems by the mean over their runs; equal texts are scored only once."""
+    """Scores systems by the mean over their runs; what runs have in common is counted once."""
 
     def __init__(
         self,
+        systems: Sequence[System],
         texts: ReportTexts,
         groups: Sequence[Hashable],
         findings: Sequence[str],
         quick: bool,
     ) -> None:
-        self.texts, self.groups, self.findings, self.quick = texts, groups, findings, quick
-        self.score, self.leave_out = cache(self._score), cache(self._leave_out)
+        self.texts, self.quick = texts, quick
+        different = dict.fromkeys(tuple(run) for system in systems for run in system.runs)
+        self.runs = {run: str(number) for number, run in enumerate(different)}
+        named = {name: run for run, name in self.runs.items()}
+        self.alone = jackknife(texts.references, named, groups, texts.reports, findings)
+        self.rows = {run: self._row(run) for run in self.runs}
+        self.whole = self._whole() if texts.whole else {}
 
     def row(self, system: System) -> Row:
         """Return a system's row."""
-        runs = [tuple(run) for run in system.runs]
-        rows = [self.score(run) if self.quick else self._fuller(run) for run in runs]
-        return mean_row(rows) | {"system": system.name, "search": system.search}
+        rows = [self.rows[tuple(run)] for run in system.runs]
+        return {"system": system.name, "search": system.search} | mean_row(rows)
 
     def whole_row(self, system: System) -> Row:
         """Return a system's row against references that are not truncated."""
-        whole, others = self.texts.whole or [], (self.texts.reports, self.findings)
-        rows = [score_system(whole, System("", None, run), *others) for run in system.runs]
-        return mean_row(rows) | {"system": system.name, "search": system.search}
+        rows = [self.rows[tuple(run)] | self.whole[tuple(run)] for run in system.runs]
+        mean = mean_row([{n: v for n, v in row.items() if n in SHOWN} for row in rows])
+        return {"system": system.name, "search": system.search} | mean
 
     def left_out(self, systems: Sequence[System]) -> Jackknife:
-        """Score all systems also without each patient, with a progress bar."""
-        from tqdm import tqdm
+        """Return the scores of systems also without each patient."""
+        runs = {s.column: [self.runs[tuple(run)] for run in s.runs] for s in systems}
+        return mean_of_runs(self.alone, runs)
 
-        bar = tqdm(systems, "scores and intervals", disable=no_terminal(), leave=False)
-        return mean_of_runs({s.column: [self.leave_out(tuple(run)) for run in s.runs] for s in bar})
-
-    def _score(self, run: tuple[str, ...]) -> Row:
-        texts, system = self.texts, System("", None, list(run))
-        return score_system(texts.references, system, texts.reports, self.findings)
-
-    def _leave_out(self, run: tuple[str, ...]) -> Jackknife:
-        given = self.texts.references, {"": run}, self.groups, self.texts.reports
-        return jackknife(*given, self.findings)
-
-    def _fuller(self, run: tuple[str, ...]) -> Row:
-        row, spread = self.score(run), _spread(run, self.texts)
+    def _row(self, run: tuple[str, ...]) -> Row:
+        found = self.alone.scores[self.runs[run]]
+        row = {name: finite(found[name]) for name in (*TEXT_COLUMNS, *CLINICAL_COLUMNS)}
+        row |= {"sides": finite(found["side_recall"]), "distinct": len(set(run)), "n": len(run)}
+        if self.quick:
+            return row
         distinct = {f"distinct-{n}": distinct_ngrams(run, n) for n in (1, 2)}
-        more = {**self.leave_out(run).scores[""], **spread._asdict()}
+        more = {**found, **_spread(run, self.texts)._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
+
+    def _whole(self) -> dict[tuple[str, ...], Row]:
+        """Score all runs' words against the references that are not truncated."""
+        whole = self.texts.whole or []
+        frequency = document_frequency(whole)
+
+        def count(said: Sequence[str], wanted: Sequence[str]) -> Statistics:
+            return common_statistics(wanted, said, frequency)
+
+        found = {}
+        for run, rows in zip(self.runs, statistics_of_runs(count, list(self.runs), whole)):
+            sums = {
+                name: values.sum(0, keepdims=True, dtype=float) for name, values in rows.items()
+            }
+            scores = text_scores(sums)
+            found[run] = {name: float(scores[name][0]) for name in TEXT_COLUMNS}
+        return found
 
 
 def _spread(run: Sequence[str], texts: ReportTexts) -> Spread:

@@ -1,9 +1,46 @@
-"""Rows of a table for a system that was trained several times: scores are means over its runs."""
+"""Several runs of systems: what they have in common is counted once, and rows are their means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
+
+from xray_captioning.files import no_terminal
+from xray_captioning.metrics.ngrams import BLOCK
+from xray_captioning.metrics.statistics import Statistics
+
+
+def statistics_of_runs(
+    count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
+) -> Iterator[Statistics]:
+    """Yield the statistics of each run; equal pairs are counted once, with a progress bar.
+
+    Parameters
+    ----------
+    count : callable
+        Takes columns of texts, a run's first, and gives statistics of their rows, none of which
+        depends on another.
+    runs : sequence of sequences of str
+        What each run wrote of the same studies.
+    columns : sequence of str
+        What is known of each study: references, reports.
+    """
+    from tqdm import tqdm
+
+    number: dict[tuple[str, ...], int] = {}
+    # Study by study, so that what is counted of a reference serves all runs.
+    rows = [
+        [number.setdefault((text, *known), len(number)) for text in said]
+        for known, said in zip(zip(*columns, strict=True), zip(*runs, strict=True), strict=True)
+    ]
+    pairs = list(number)
+    starts = tqdm(range(0, len(pairs), BLOCK), "scores", disable=no_terminal(), leave=False)
+    parts = [count(*zip(*pairs[start : start + BLOCK], strict=True)) for start in starts]
+    statistics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for row in np.array(rows).T:
+        yield {name: values[row] for name, values in statistics.items()}
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from xray_captioning.errors import ConfigError
 from xray_captioning.metrics.ngrams import (
     MAXIMUM_ORDER,
+    Numbered,
     Pairs,
     References,
     blocks,
     checked_pairs,
     count_ngrams,
+    numbered,
 )
 
 BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
@@ -82,27 +84,27 @@ def bleu_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
 
 
 def _count(pairs: Pairs) -> NDArray[np.int64]:
-    hypotheses = [hypothesis.split() for _, hypothesis in pairs]
-    references = [[text.split() for text in texts] for texts, _ in pairs]
-    length = np.array([len(words) for words in hypotheses])
-    closest = [
-        min((abs(len(words) - n), len(words)) for words in texts)[1]
-        for texts, n in zip(references, length, strict=True)
-    ]
-    return np.column_stack([_matches(references, hypotheses), _totals(length), length, closest])
+    texts = numbered(pairs)
+    lengths = np.array([len(words) for words in texts.words])
+    length, others = lengths[texts.hypothesis], lengths[texts.reference]
+    # The closest one comes first, of two as close the shorter one.
+    order = np.lexsort((others, abs(others - length[texts.pair]), texts.pair))
+    first = np.flatnonzero(np.diff(texts.pair, prepend=-1))
+    return np.column_stack([_matches(texts), _totals(length), length, others[order][first]])
 
 
-def _matches(references: list[list[list[str]]], hypotheses: list[list[str]]) -> NDArray[np.int64]:
-    """Count each order's n-grams that a reference has too, shape (studies, 4)."""
-    number = len(hypotheses)
-    study = np.repeat(np.arange(number), [len(texts) for texts in references])
-    study = np.concatenate([np.arange(number), study])
+def _matches(texts: Numbered) -> NDArray[np.int64]:
+    """Count each order's n-grams that a reference has too, shape (pairs, 4)."""
+    from scipy.sparse import csr_array
+
+    ones = np.ones(len(texts.pair), dtype=bool)
+    shape = len(texts.hypothesis), len(texts.words)
+    of_pair = csr_array((ones, (texts.pair, texts.reference)), shape)
     columns = []
-    for grams in count_ngrams([*hypotheses, *(words for texts in references for words in texts)]):
-        split = int(np.searchsorted(grams.text, number))
-        own, wanted = (grams.keys(part, study) for part in (slice(split), slice(split, None)))
-        shared = grams.text[:split][np.isin(own, wanted)]
-        columns.append(np.bincount(shared, minlength=number))
+    for grams in count_ngrams(texts.words):
+        held = grams.table(np.ones(len(grams.text), dtype=bool), len(texts.words))
+        shared = held[texts.hypothesis].multiply(of_pair @ held)
+        columns.append(shared.sum(axis=1, dtype=np.int64))
     return np.stack(columns, axis=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ BINS = 10
 
 
 LEAST = 5
-"""Studies with a wrong, and with a right outcome, below which a Brier score has no interval."""
+"""Studies with a wrong, and with a right outcome, below which Brier score and skill have none."""
 
 Z = 1.959964  # of a 95 % interval
 Floats = NDArray[np.float64]
@@ -38,12 +39,16 @@ class CalibrationScores(NamedTuple):
     """How well stated probabilities fit what happened.
 
     The calibration error is the mean absolute difference of stated and found shares over bins of
-    equally many sentences [1]_; with few sentences it is above 0 even of true probabilities.
+    equally many sentences [1]_. It is above 0 even of true probabilities, by as much as
+    `error_by_chance` says. The skill is one less the ratio of the Brier score to that of always
+    stating the share of right sentences [2]_: at 0 or below, stating that share does as well.
 
     References
     ----------
     .. [1] Nguyen and O'Connor, Posterior calibration and exploratory analysis for natural language
        processing models, EMNLP 2015.
+    .. [2] Murphy, A new vector partition of the probability score, Journal of Applied Meteorology
+       12, 1973.
     """
 
     n: int  # sentences
@@ -51,7 +56,11 @@ class CalibrationScores(NamedTuple):
     brier: float  # mean squared difference of probability and outcome, in [0, 1]; 0 is best
     brier_low: float | None  # 95 % interval of that mean, see `brier_interval`
     brier_high: float | None
+    skill: float | None  # at most 1; None where all sentences are right, or none is
+    skill_low: float | None  # 95 % interval, see `skill_interval`
+    skill_high: float | None
     calibration_error: float  # in [0, 1]
+    error_by_chance: float  # that of true probabilities, see `error_by_chance`
     bins: list[Bin]  # the least confident first
 
 
@@ -113,14 +122,19 @@ def calibration_scores(
     error = sum(b.n * abs(b.confidence - b.right) for b in found) / stated.size
     brier = float(((stated - outcome) ** 2).mean())
     low, high = brier_interval(stated, outcome, study)
+    skill, skill_low, skill_high = _skill(stated, outcome, study)
     return CalibrationScores(
-        stated.size,
-        float(outcome.mean()),
-        brier,
-        low,
-        high,
-        error,
-        found,
+        n=stated.size,
+        right=float(outcome.mean()),
+        brier=brier,
+        brier_low=low,
+        brier_high=high,
+        skill=skill,
+        skill_low=skill_low,
+        skill_high=skill_high,
+        calibration_error=error,
+        error_by_chance=error_by_chance(found),
+        bins=found,
     )
 
 
@@ -169,12 +183,70 @@ def brier_interval(
     and of that variance, so there is none where fewer than `LEAST` studies have a wrong outcome, or
     a right one. Arrays have the shape (n,).
     """
-    fewest = min(len(np.unique(study[outcome == value])) for value in (0, 1))
     losses = (stated - outcome) ** 2
     mean, variance = float(losses.mean()), _variance(losses, study)
-    if fewest < LEAST or not variance:
+    if _fewest(outcome, study) < LEAST or not variance:
         return None, None
     return _wilson(mean, mean * (1 - mean) / variance)
+
+
+def _fewest(outcome: NDArray[Any], study: Any) -> int:
+    """Return how many studies have a wrong outcome, or a right one, whichever are fewer."""
+    return min(len(np.unique(study[outcome == value])) for value in (0, 1))
+
+
+def _skill(
+    stated: Floats, outcome: Floats, study: Any
+) -> tuple[float | None, float | None, float | None]:
+    """Return the skill and its interval."""
+    losses, base = (stated - outcome) ** 2, (outcome.mean() - outcome) ** 2
+    if not base.any():
+        return None, None, None
+    return float(1 - losses.mean() / base.mean()), *skill_interval(stated, outcome, study)
+
+
+def skill_interval(
+    stated: Floats, outcome: NDArray[Any], study: Any
+) -> tuple[float, float] | tuple[None, None]:
+    """Return a 95 % interval of the skill, whose unit is the study.
+
+    It is Student's, with the variance of a ratio of two sums over studies [1]_. A few wrong
+    outcomes decide, so their studies are counted as degrees of freedom, and there is none where
+    fewer than `LEAST` studies have a wrong outcome, or a right one. Arrays have the shape (n,).
+
+    References
+    ----------
+    .. [1] Cochran, Sampling Techniques, 1977, section 6.4.
+    """
+    from scipy.stats import t
+
+    fewest = _fewest(outcome, study)
+    if fewest < LEAST:
+        return None, None
+    losses, base = (stated - outcome) ** 2, (outcome.mean() - outcome) ** 2
+    ratio = losses.mean() / base.mean()
+    error = math.sqrt(_variance(losses - ratio * base, study)) / base.mean()
+    reach = float(t.ppf(0.975, fewest - 1)) * error
+    return float(1 - ratio - reach), min(float(1 - ratio + reach), 1.0)
+
+
+def error_by_chance(bins: Sequence[Bin]) -> float:
+    """Return the mean calibration error of probabilities that are true, in such bins.
+
+    That is the mean absolute deviation of a binomial count, by de Moivre's formula [1]_, if
+    outcomes are independent; where a study's are alike it is higher.
+
+    References
+    ----------
+    .. [1] Diaconis and Zabell, Closed form summation for classical distributions, Statistical
+       Science 6:284, 1991.
+    """
+    from scipy.stats import binom
+
+    n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
+    most = np.minimum(np.floor(n * p) + 1, n)
+    deviations = 2 * most * (1 - p) * binom.pmf(most, n, p)
+    return float(deviations.sum() / n.sum())
 
 
 def _wilson(share: float, n: float) -> tuple[float, float]:

@@ -10,8 +10,11 @@ References
    ``case:mixed|eff:yes|nc:6|nw:0|space:no``.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,9 @@ ORDERS = 6
 """Characters in a row that are counted."""
 
 _BETA_SQUARED = 2.0**2
+
+_KEPT = 64
+"""Texts whose n-grams are kept, about 0.2 MB a report: pairs of one reference follow each other."""
 
 
 def chrf_available() -> bool:
@@ -45,12 +51,21 @@ def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArra
         sacrebleu is not installed.
     """
     pairs = checked_pairs(references, hypotheses)
-    sacrebleu = require("sacrebleu.metrics", "chrF", "metrics")
-    metric = sacrebleu.CHRF(char_order=ORDERS, word_order=0, beta=2)
-    # The counts behind its public scores have no public name. One pair at a time: it would keep
-    # the n-grams of all references at once.
+    metric = require("sacrebleu.metrics", "chrF", "metrics").CHRF(word_order=0)
+    extract = require("sacrebleu.metrics.helpers", "chrF", "metrics").extract_all_char_ngrams
+
+    @lru_cache(_KEPT)
+    def grams(text: str) -> list[Counter[str]]:
+        counts: list[Counter[str]] = extract(text, ORDERS)
+        return counts
+
+    def counts(hypothesis: str, reference: str) -> list[int]:
+        # What sacrebleu's public scores are made of has no public name.
+        parts = map(metric._get_match_statistics, grams(hypothesis), grams(reference))
+        return list(chain.from_iterable(parts))
+
     rows = [
-        metric._extract_corpus_statistics([hypothesis], [[text] for text in texts])[0]
+        max((counts(hypothesis, text) for text in texts), key=metric._compute_f_score)
         for texts, hypothesis in pairs
     ]
     return np.array(rows, dtype=np.int64).reshape(-1, ORDERS, 3)

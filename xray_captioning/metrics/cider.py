@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,21 +25,51 @@ from xray_captioning.metrics.ngrams import (
     blocks,
     checked_pairs,
     count_ngrams,
+    numbered,
 )
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-Frequency = Counter[tuple[str, ...]]
-
 _SIGMA = 6.0
 _CANDIDATES = 256  # compared with all references at a time, to bound memory
 
 
-def cider_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
+class DocumentFrequency(NamedTuple):
+    """How common n-grams are in the references of a collection."""
+
+    studies: int
+    having: Counter[tuple[str, ...]]  # studies of which some reference has an n-gram
+
+
+def document_frequency(references: References) -> DocumentFrequency:
+    """Count in how many studies some reference has each n-gram."""
+    pairs = checked_pairs(references, [""] * len(references))
+    having: Counter[tuple[str, ...]] = Counter()
+    for block in blocks(pairs):
+        texts = [text.split() for texts, _ in block for text in texts]
+        study = np.repeat(np.arange(len(block)), [len(texts) for texts, _ in block])
+        for grams in count_ngrams(texts):
+            distinct = max(1, len(grams.ngrams))
+            held = np.unique(study[grams.text] * distinct + grams.code[grams.column]) % distinct
+            number = np.bincount(held, minlength=len(grams.ngrams))
+            having.update(dict(zip(grams.ngrams, number.tolist(), strict=True)))
+    return DocumentFrequency(len(pairs), having)
+
+
+def cider_rows(
+    references: References,
+    hypotheses: Sequence[str],
+    frequency: DocumentFrequency | None = None,
+) -> NDArray[np.float64]:
     """Compute the CIDEr of every study; a system's CIDEr is their mean.
 
-    The references also say how common each n-gram is.
+    Parameters
+    ----------
+    references, hypotheses
+        Texts as :mod:`xray_captioning.metrics` describes them.
+    frequency : DocumentFrequency, optional
+        How common each n-gram is; by default in these references.
 
     Returns
     -------
@@ -47,39 +77,24 @@ def cider_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.
         From 0 to 10; all 0 for a single study, whose n-grams tell nothing apart.
     """
     pairs = checked_pairs(references, hypotheses)
-    frequency: Frequency = Counter()
-    for block in blocks(pairs):
-        frequency.update(_document_frequency(block))
-    return np.concatenate([_block_scores(b, frequency, len(pairs)) for b in blocks(pairs)])
+    common = document_frequency(references) if frequency is None else frequency
+    return np.concatenate([_block_scores(block, common) for block in blocks(pairs)])
 
 
-def _document_frequency(pairs: Pairs) -> Frequency:
-    """Count in how many studies some reference has each n-gram."""
-    texts = [text.split() for texts, _ in pairs for text in texts]
-    study = np.repeat(np.arange(len(pairs)), [len(texts) for texts, _ in pairs])
-    frequency: Frequency = Counter()
-    for grams in count_ngrams(texts):
-        distinct = max(1, len(grams.ngrams))
-        held = np.unique(study[grams.text] * distinct + grams.code[grams.column]) % distinct
-        number = np.bincount(held, minlength=len(grams.ngrams))
-        frequency.update(dict(zip(grams.ngrams, number.tolist(), strict=True)))
-    return frequency
+def _block_scores(pairs: Pairs, frequency: DocumentFrequency) -> NDArray[np.float64]:
+    texts = numbered(pairs)
+    said, wanted = texts.hypothesis[texts.pair], texts.reference
+    similarity = np.zeros(len(wanted))
+    for grams in count_ngrams(texts.words):
+        own, others = _vectors(grams, frequency, len(texts.words))
+        similarity += own[said].multiply(others[wanted]).sum(axis=1)
+    lengths = _word_pairs(texts.words)
+    similarity *= _length_penalty(lengths[said], lengths[wanted])
+    totals = np.bincount(texts.pair, weights=similarity, minlength=len(pairs))
+    return 10.0 * totals / np.bincount(texts.pair) / MAXIMUM_ORDER
 
 
-def _block_scores(pairs: Pairs, frequency: Frequency, studies: int) -> NDArray[np.float64]:
-    hypotheses = [hypothesis.split() for _, hypothesis in pairs]
-    references = [text.split() for texts, _ in pairs for text in texts]
-    number = np.array([len(texts) for texts, _ in pairs])
-    study = np.repeat(np.arange(len(pairs)), number)
-    similarity = np.zeros(len(references))
-    for grams in count_ngrams([*hypotheses, *references]):
-        similarity += _cosines(grams, _weights(grams, frequency, studies), study, len(pairs))
-    similarity *= _length_penalty(_word_pairs(hypotheses)[study], _word_pairs(references))
-    totals = np.bincount(study, weights=similarity, minlength=len(pairs))
-    return 10.0 * totals / number / MAXIMUM_ORDER
-
-
-def _weights(grams: Ngrams, frequency: Frequency, studies: int) -> NDArray[np.float64]:
+def _weights(grams: Ngrams, frequency: DocumentFrequency) -> NDArray[np.float64]:
     """Return what each entry adds to the square of its text's norm.
 
     That is also what it adds to the product of its text, as a reference, with a hypothesis that
@@ -88,32 +103,19 @@ def _weights(grams: Ngrams, frequency: Frequency, studies: int) -> NDArray[np.fl
     """
     # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
     # reference has counts as if one study had it.
-    seen = np.array([frequency.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
-    rarity: NDArray[np.float64] = np.log(studies / seen) ** 2
+    having = frequency.having
+    seen = np.array([having.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
+    rarity: NDArray[np.float64] = np.log(frequency.studies / seen) ** 2
     return rarity[grams.code][grams.column] * grams.total
-
-
-def _cosines(
-    grams: Ngrams, weights: NDArray[np.float64], study: NDArray[np.int64], number: int
-) -> NDArray[np.float64]:
-    """Return the similarity of one order between each reference and its study's hypothesis."""
-    norms = np.sqrt(np.bincount(grams.text, weights, minlength=number + len(study)))
-    split = int(np.searchsorted(grams.text, number))
-    every = np.concatenate([np.arange(number), study])
-    own, others = (grams.keys(part, every) for part in (slice(split), slice(split, None)))
-    shared = np.isin(others, own) * weights[split:]
-    product = np.bincount(grams.text[split:] - number, shared, minlength=len(study))
-    scale = norms[study] * norms[number:]
-    return np.divide(product, scale, out=np.zeros(len(study)), where=scale > 0)
 
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
     """Return the mean of what `cider_rows` gives each fixed text, to rounding: (candidates,)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
-    frequency = _document_frequency([([text], "") for text in references])
+    frequency = document_frequency(references)
     similarity = np.zeros((len(said), len(wanted)))
     for grams in count_ngrams([*said, *wanted]):
-        vectors = _vectors(grams, _weights(grams, frequency, len(wanted)), len(said) + len(wanted))
+        vectors = _vectors(grams, frequency, len(said) + len(wanted))
         own, others = vectors[0][: len(said)], vectors[1][len(said) :]
         for start in range(0, len(said), _CANDIDATES):
             part = slice(start, start + _CANDIDATES)
@@ -123,16 +125,13 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
 
 
 def _vectors(
-    grams: Ngrams, weights: NDArray[np.float64], texts: int
+    grams: Ngrams, frequency: DocumentFrequency, texts: int
 ) -> tuple[csr_array, csr_array]:
     """Return all texts as hypotheses and as references, rows whose products are cosines."""
-    from scipy.sparse import csr_array
-
+    weights = _weights(grams, frequency)
     norms = np.sqrt(np.bincount(grams.text, weights))[grams.text]
     scale = np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
-    places, shape = (grams.text, grams.column), (texts, len(grams.code))
-    own, others = (csr_array((values, places), shape) for values in (scale, scale * weights))
-    return own, others
+    return grams.table(scale, texts), grams.table(scale * weights, texts)
 
 
 def _word_pairs(texts: list[list[str]]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.metrics.calibration import calibration_scores
+from xray_captioning.metrics.clinical import LEAST_SHARE
 from xray_captioning.metrics.finding_intervals import (
     Measured,
     auroc,
@@ -38,6 +39,7 @@ def classification_table(
     scores: Array,
     validation: tuple[Array, Array] | None = None,
     patients: Sequence[str] | None = None,
+    counted: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure the logits of findings, with 95 % intervals over patients.
 
@@ -53,6 +55,9 @@ def classification_table(
         Where the threshold of F1 is chosen; without it the threshold is a logit of 0.
     patients : sequence of str, optional
         The patient of each study; without it each study is of another patient.
+    counted : collection of str, optional
+        Findings that the last row is over, chosen without these labels (as
+        :func:`frequent_findings` does with those of the training part); all when absent.
 
     Returns
     -------
@@ -63,8 +68,9 @@ def classification_table(
         have on average in as many studies; ``mean_over_prevalence``, the mean probability over the
         share of present labels. None is what has no value: all where a finding has no positive or
         no negative study, and ``_low`` and ``_high`` where fewer than five patients have the
-        finding or five do not. The last row is over the findings that have intervals: means, and
-        the ratio of all their probabilities to all their labels.
+        finding or five do not. The last row is over the findings in `counted`: means, and the
+        ratio of all their probabilities to all their labels. Its name is "mean of 11", or "mean of
+        9 of 11" where two of them have no value; it has intervals where all eleven have.
 
     Raises
     ------
@@ -79,18 +85,38 @@ def classification_table(
     """
     _check(names, truth, scores)
     codes = np.unique(range(len(truth)) if patients is None else patients, return_inverse=True)[1]
-    rows, intervals, parts = [], [], []
+    rows, averaged, parts = [], [], []
+    chosen = [name for name in names if counted is None or name in counted]
     for i, name in enumerate(names):
         threshold = 0.0 if validation is None else best_threshold(*(v[:, i] for v in validation))
         known = np.isfinite(truth[:, i])
         part = truth[known, i] > 0, scores[known, i].astype(np.float64), codes[known]
         measured = _measured(part, threshold)
         rows.append({"finding": name, **_row(part, measured)})
-        if measured and measured["AUROC"].known:
-            intervals.append(measured)
+        if name in chosen:
+            averaged.append(measured)
             parts.append(part)
-    mean = _mean(rows, intervals, parts) if parts else dict.fromkeys(COLUMNS)
-    return [*rows, {"finding": "mean", **mean, "positives": None, "n": len(truth)}]
+    mean = _mean([row for row in rows if row["finding"] in chosen], averaged, parts)
+    return [*rows, {**mean, "positives": None, "n": len(truth)}]
+
+
+def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
+    """Return the findings that the mean of a table is over, by the labels of the training part.
+
+    They are those that at least 2 % (`LEAST_SHARE`) of the known labels say are present, as of
+    :func:`xray_captioning.metrics.clinical.counted_findings`: rarer ones have too few cases in a
+    test part of a few hundred studies. Where no finding is as frequent, all are returned.
+
+    Parameters
+    ----------
+    names : sequence of str
+    labels : array, shape (studies, findings)
+        1, 0 or nan for unknown.
+    """
+    known = np.isfinite(labels).sum(axis=0)
+    present = np.nansum(labels, axis=0)
+    frequent = (present > 0) & (present >= LEAST_SHARE * known)
+    return [name for name, is_frequent in zip(names, frequent) if is_frequent] or list(names)
 
 
 def best_threshold(truth: Array, scores: Array) -> float:
@@ -150,7 +176,7 @@ def _row(part: Part, measured: dict[str, Measured]) -> dict[str, Any]:
         return row
     calibrated = calibration_scores(_probabilities(logits), present)
     row |= {"Brier": calibrated.brier, "ECE": calibrated.calibration_error}
-    row["ECE_by_chance"] = _error_by_chance(calibrated.bins)
+    row["ECE_by_chance"] = calibrated.error_by_chance
     return row | _with_ends(measured)
 
 
@@ -165,28 +191,21 @@ def _with_ends(measured: dict[str, Measured]) -> dict[str, float | None]:
 def _mean(
     rows: list[dict[str, Any]], measured: list[dict[str, Measured]], parts: list[Part]
 ) -> dict[str, Any]:
-    """Return the row over findings with intervals."""
-    averaged = {name: mean_of([m[name] for m in measured]) for name in ("AUROC", "F1")}
+    """Return the row over findings, of which some may have no value, and so no interval."""
+    known = [m for m in measured if m]
+    several = f"{len(known)} of {len(rows)}" if len(known) < len(rows) else f"{len(rows)}"
+    mean: dict[str, Any] = {"finding": f"mean of {several}", **dict.fromkeys(COLUMNS)}
+    if not known:
+        return mean
+    averaged = {name: mean_of([m[name] for m in known]) for name in ("AUROC", "F1")}
     present, logits, patients = (np.concatenate(columns) for columns in zip(*parts))
     ratio = mean_over_prevalence(present, _probabilities(logits), patients)
-    mean: dict[str, Any] = dict.fromkeys(COLUMNS)
     for name in ("Brier", "ECE", "ECE_by_chance"):
-        mean[name] = float(np.mean([row[name] for row in rows if row["AUROC_low"] is not None]))
-    return mean | _with_ends({**averaged, "mean_over_prevalence": ratio})
-
-
-def _error_by_chance(bins: Sequence[Any]) -> float:
-    """Return the mean calibration error of probabilities that hold, in such bins.
-
-    That is the mean absolute deviation of a binomial count, by de Moivre's formula (Diaconis and
-    Zabell, Statistical Science 6:284, 1991).
-    """
-    from scipy.stats import binom
-
-    n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
-    most = np.minimum(np.floor(n * p) + 1, n)
-    deviations = 2 * most * (1 - p) * binom.pmf(most, n, p)
-    return float(deviations.sum() / n.sum())
+        mean[name] = float(np.mean([row[name] for row in rows if row[name] is not None]))
+    mean |= _with_ends({**averaged, "mean_over_prevalence": ratio})
+    if not all(m and m["AUROC"].known for m in measured):
+        mean |= {name: None for name in mean if name.endswith(ENDS)}
+    return mean
 
 
 def _probabilities(logits: Array) -> Array:

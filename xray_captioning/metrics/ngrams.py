@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Sized
 from itertools import chain
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 MAXIMUM_ORDER = 4
 """BLEU and CIDEr count runs of one to four words."""
@@ -78,6 +81,24 @@ def blocks(pairs: Pairs) -> Iterator[Pairs]:
     return (pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK))
 
 
+class Numbered(NamedTuple):
+    """The different texts of some pairs, each once, and which of them the pairs are made of."""
+
+    words: list[list[str]]  # of each text
+    hypothesis: NDArray[np.int64]  # number of the text, (pairs,)
+    reference: NDArray[np.int64]  # of all pairs, one behind the other, (references,)
+    pair: NDArray[np.int64]  # that a reference is of, (references,)
+
+
+def numbered(pairs: Pairs) -> Numbered:
+    """Number the different texts of pairs, so that what a text has is counted once."""
+    number: dict[str, int] = {}
+    said = [number.setdefault(hypothesis, len(number)) for _, hypothesis in pairs]
+    wanted = [number.setdefault(text, len(number)) for texts, _ in pairs for text in texts]
+    pair = np.repeat(np.arange(len(pairs)), [len(texts) for texts, _ in pairs])
+    return Numbered([text.split() for text in number], np.array(said), np.array(wanted), pair)
+
+
 class Ngrams(NamedTuple):
     """The n-grams of one order in some texts, an entry for each occurrence, sorted by text.
 
@@ -92,9 +113,12 @@ class Ngrams(NamedTuple):
     code: NDArray[np.int64]  # number of the n-gram that a column belongs to, (columns,)
     ngrams: list[tuple[str, ...]]  # the words of each number
 
-    def keys(self, texts: slice, study: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return a number for the study and the column of some entries, equal where both are."""
-        return study[self.text[texts]] * max(1, len(self.code)) + self.column[texts]
+    def table(self, values: NDArray[Any], texts: int) -> csr_array:
+        """Return values of the entries as a sparse table, (texts, columns)."""
+        from scipy.sparse import csr_array
+
+        starts = np.searchsorted(self.text, np.arange(texts + 1))
+        return csr_array((values, self.column, starts), (texts, len(self.code)))
 
 
 def count_ngrams(texts: Sequence[list[str]]) -> Iterator[Ngrams]:

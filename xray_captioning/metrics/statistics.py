@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
 from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
-from xray_captioning.metrics.cider import cider_rows
+from xray_captioning.metrics.cider import DocumentFrequency, cider_rows
 from xray_captioning.metrics.clinical import (
     GROUPS,
     IS_FINDING,
@@ -46,6 +46,7 @@ def study_statistics(
     references: Sequence[str],
     hypotheses: Sequence[str],
     reports: Sequence[str] | None = None,
+    frequency: DocumentFrequency | None = None,
 ) -> Statistics:
     """Compute the statistics of one system.
 
@@ -55,6 +56,8 @@ def study_statistics(
         One text of each a study.
     reports : sequence of str, optional
         Texts whose findings and sides count, where they are not the references.
+    frequency : DocumentFrequency, optional
+        How common CIDEr's n-grams are, where these are not all references.
 
     Returns
     -------
@@ -72,13 +75,8 @@ def study_statistics(
     checked_pairs(references, hypotheses)
     reports = references if reports is None else reports
     reference, hypothesis = label_matrix(reports), label_matrix(hypotheses)
-    statistics: Statistics = {
-        "n": np.ones(len(reference), dtype=np.int8),
-        "bleu": bleu_statistics(references, hypotheses),
-        "ROUGE-L": rouge_l_rows(references, hypotheses),
-        "CIDEr": cider_rows(references, hypotheses),
-        "sides": side_counts(reports, hypotheses),
-    }
+    statistics = common_statistics(references, hypotheses, frequency)
+    statistics["sides"] = side_counts(reports, hypotheses)
     rouge = rouge_score_rows(references, hypotheses)
     statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.T, strict=True))
     for suffix, uncertain in (("", True), ("_present", False)):
@@ -88,6 +86,20 @@ def study_statistics(
     if chrf_available():
         statistics["chrf"] = chrf_statistics(references, hypotheses)
     return statistics
+
+
+def common_statistics(
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    frequency: DocumentFrequency | None = None,
+) -> Statistics:
+    """Compute those of `study_statistics` that `score` stands on: n, bleu, ROUGE-L and CIDEr."""
+    return {
+        "n": np.ones(len(references), dtype=np.int8),
+        "bleu": bleu_statistics(references, hypotheses),
+        "ROUGE-L": rouge_l_rows(references, hypotheses),
+        "CIDEr": cider_rows(references, hypotheses, frequency),
+    }
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
@@ -132,7 +144,7 @@ def scores_from_sums(
         ``mean_length`` (words) and ``length_ratio`` (words over those of the closest references);
         nan where a score is a share of nothing.
     """
-    scores = _text_scores(sums)
+    scores = text_scores(sums)
     for suffix in ("", "_present"):
         counts = sums["findings" + suffix]
         clinical = scores_from_counts(counts, findings)
@@ -184,11 +196,12 @@ def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[s
     return counted
 
 
-def _text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
+def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
+    """Compute those of `scores_from_sums` that compare words, as far as there are statistics."""
     bleu = bleu_from_statistics(sums["bleu"])
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
     scores = {f"BLEU-{order}": bleu[:, order - 1] for order in (1, 2, 3, 4)}
-    scores |= {name: sums[name] / sums["n"] for name in MEANS[:5]}
+    scores |= {name: sums[name] / sums["n"] for name in MEANS[:5] if name in sums}
     if "chrf" in sums:
         scores["chrF"] = chrf_from_statistics(sums["chrf"])
     return scores | {"mean_length": length / sums["n"], "length_ratio": share(length, closest)}

@@ -19,7 +19,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.datasets import BatchDataset, finding_batch, pixel_inputs
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
-from xray_captioning.data.splits import Split, data_digest
+from xray_captioning.data.splits import Split, data_digest, group_ids
 from xray_captioning.data.studies import with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel
@@ -27,7 +27,7 @@ from xray_captioning.encoders.caches import cached_pixels
 from xray_captioning.encoders.saved import is_network, new_encoder, save_encoder, trained_before
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
-from xray_captioning.metrics.classification import classification_table
+from xray_captioning.metrics.classification import classification_table, frequent_findings
 from xray_captioning.training.captions import compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
@@ -208,5 +208,6 @@ def _measure(
     if not data.studies:
         return []
     rows, scores = _rows(studies, split.test), model.predict(data, verbose=0)
-    patients = list(studies["patient_id"].iloc[rows])
-    return classification_table(names, labels[rows], scores, validation, patients)
+    patients = group_ids(studies.iloc[rows])
+    counted = frequent_findings(names, labels[_rows(studies, split.train)])
+    return classification_table(names, labels[rows], scores, validation, patients, counted)
