@@ -73,7 +73,7 @@ def test_the_command_captions_and_says_what_the_model_is(fresh, capsys):
 
 @pytest.fixture(scope="module")
 def outcomes(fresh, captioner):
-    return caption_outcomes(captioner, fresh)
+    return caption_outcomes(captioner, fresh, [captioner.config.decoding.beam_size])
 
 
 def test_its_confidence_holds_for_unseen_phantoms(captioner, outcomes):
