@@ -12,6 +12,8 @@ from typing import Any
 
 from xray_captioning.errors import BundleError, DataError
 
+MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -50,6 +52,11 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     content = data.encode("utf-8") if isinstance(data, str) else data
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is missing, as Python, JSON and pandas write it: None, nan, empty text."""
+    return str(value).strip().lower() in MISSING
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

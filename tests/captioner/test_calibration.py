@@ -75,8 +75,9 @@ def test_views_are_averaged_one_by_one():
 
 def test_what_is_not_sure_is_not_said():
     said = [Sentence("A.", -0.1, 0.9), Sentence("B.", -0.7, 0.5), Sentence("C.", -0.1)]
-    assert hedged(said, 0.8) == ["A.", "not confident", "C."]
-    assert hedged(said, 0.5) == ["A.", "B.", "C."]
+    assert hedged(said, 0.8) == ["A.", "not confident", "not confident"]
+    assert hedged(said, 0.5) == ["A.", "B.", "not confident"]
+    assert hedged(said, 0.0) == ["A.", "B.", "C."]
     assert hedged([], 0.5) == []
 
 
@@ -88,6 +89,16 @@ def test_of_unfamiliar_images_nothing_is_said_however_sure(novelty, withheld):
     assert (hedged(caption, 0.01) == ["not confident"]) is withheld
     assert (sure_labels(caption, 0.01)["Pleural Effusion"] is None) is withheld
     assert hedged(caption, 0.0) == ["Small left effusion."]
+
+
+def test_sentences_without_their_caption_are_not_shown_for_lack_of_a_novelty():
+    """Those of noise have no confidence; only a caption can say that its bundle never has any."""
+    said = [Sentence("Small left effusion.", -0.1)]
+    for novelty, shown in ((None, True), (0.5, False), (9.0, False)):
+        caption = Caption("", [], -0.1, said, None, [], novelty)
+        assert (hedged(caption, 0.5) == ["Small left effusion."]) is shown
+    assert hedged(said, 0.5) == ["not confident"]
+    assert sure_labels(said, 0.5)["Pleural Effusion"] is None
 
 
 def test_what_is_withheld_is_not_labelled_nor_taken_for_nothing():

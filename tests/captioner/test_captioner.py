@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL.Image import fromarray
 
 from xray_captioning.backend import ops
 from xray_captioning.captioner.caption import spelled_sentences
@@ -185,6 +186,14 @@ def test_no_study_gives_no_caption(captioner, studies):
         ("one.png", DataError, "study 0: expected a list"),
         (["a.png", "b.png", "c.png"], DataError, "3 images given, but this model looks at 2"),
         (["absent.png"], ImageError, "absent.png"),
+        (3, DataError, "study 0: expected a list"),
+        (fromarray(np.zeros((9, 9), "uint8")), DataError, "study 0: expected a list"),
+        (
+            [fromarray(np.zeros((9, 9), "uint8"))],
+            DataError,
+            "study 0: an image is of type Image; give",
+        ),
+        ([3], DataError, "study 0: an image is of type int; give its path"),
     ],
 )
 def test_what_is_no_study_is_refused(captioner, study, error, message):

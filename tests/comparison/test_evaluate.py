@@ -161,6 +161,15 @@ def test_settings_that_do_not_exist_are_refused(studies, tmp_path, wrong):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"beams": 3}, {"beams": "13"}, {"cache": 3}, {"out": 3}, {"out": None}, {"report": 3}]
+)
+def test_wrong_types_are_one_clear_error(studies, tmp_path, wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"^{name} "):
+        evaluate(studies, {}, **{"out": tmp_path / "out", **wrong})
+
+
 def test_testing_on_training_studies_is_refused(phantoms, tiny_run, tmp_path, capsys):
     from xray_captioning.cli import main
 

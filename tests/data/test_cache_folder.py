@@ -110,3 +110,14 @@ def test_the_command(tmp_path, files, capsys):
     assert "exclude each other" in capsys.readouterr().err
     assert main(["cache", "--cache", str(root), "--limit", "nan"]) == 2
     assert "give a number of GiB" in capsys.readouterr().err
+
+
+def test_a_cache_that_is_cleared_before_its_first_shard_is_listed_and_trimmed(tmp_path, files):
+    root = tmp_path / "cache"
+    cache = ArrayCache(root, {"name": "a"})
+    trim(root, 0)  # as another process does
+    assert not cache.folder.exists()
+    cache.fill(files, compute)
+    assert [(found.folder, found.shards) for found in caches(root)] == [(cache.folder, 1)]
+    trim(root, 0)
+    assert not cache.folder.exists()

@@ -143,7 +143,11 @@ def test_published_split_is_taken_unless_refused():
 
 
 @pytest.mark.parametrize(
-    "fractions", [(0.8, 0.1, 0.2), (1.1, -0.1, 0.0), (0.5, 0.5), (float("nan"), 0.5, 0.5)]
+    "fractions",
+    [
+        *((0.8, 0.1, 0.2), (1.1, -0.1, 0.0), (0.5, 0.5), (float("nan"), 0.5, 0.5)),
+        *(("0.8", "0.1", "0.1"), "0.8,0.1,0.1", 0.8),
+    ],
 )
 def test_bad_fractions(fractions):
     with pytest.raises(ConfigError, match="sum 1"):

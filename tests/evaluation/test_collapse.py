@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from xray_captioning.evaluation.baselines import constant_caption, random_captions
-from xray_captioning.evaluation.collapse import COLLAPSED, NO_BETTER, caption_spread
+from xray_captioning.evaluation.collapse import (
+    COLLAPSED,
+    NO_BETTER,
+    TOO_FEW,
+    caption_spread,
+    collapse_alarm,
+)
+from xray_captioning.evaluation.jackknife import Comparison
 from xray_captioning.evaluation.results import Results, evaluate_systems
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.phantom.reports import report
@@ -137,7 +144,24 @@ def test_one_study_and_no_baseline_can_be_evaluated():
         {},
     )
     assert [row["system"] for row in found.rows] == ["x"]
-    assert found.alarms == []
+    assert [alarm.kind for alarm in found.alarms] == [TOO_FEW]
+    assert "all are of one patient" in found.alarms[0].message
+
+
+@pytest.mark.parametrize("studies", [2, 3, 5, 12])
+def test_a_perfect_system_of_too_few_studies_is_not_called_collapsed(studies):
+    """The alarm accuses only where the references themselves would pass."""
+    findings = ["edema .", "normal .", "normal .", "scoliosis .", "normal ."]
+    references = (findings * 3)[:studies]
+    systems = [System("copy", None, references), System("fixed", None, ["normal ."] * studies)]
+    texts = ReportTexts.unaltered(references, references)
+    found = evaluate_systems([str(i) for i in range(studies)], systems, texts, {}, quick=True)
+    kinds = {alarm.system: alarm.kind for alarm in found.alarms}
+    few = {"copy": TOO_FEW, "fixed": TOO_FEW}
+    assert kinds == ({"fixed": COLLAPSED} if studies == 12 else few)
+    for alarm in found.alarms if studies < 12 else ():
+        assert "too few studies" in alarm.message
+        assert "looks collapsed" not in alarm.message
 
 
 def test_an_alarm_of_few_studies_names_no_number_that_is_none():
@@ -145,5 +169,11 @@ def test_an_alarm_of_few_studies_names_no_number_that_is_none():
     fixed = System("constant", None, ["normal ."] * 2, "baseline")
     systems = [System("copy", None, list(texts.references)), fixed]
     (alarm,) = evaluate_systems(["1", "2"], systems, texts, {}, quick=True).alarms
+    assert "nan" not in alarm.message
+    unknown = Comparison("constant", "clinical_f1", 1.0, 0.0, 1.0, np.nan, np.nan, 0.5)
+    passed = alarm.shuffle_test._replace(p=0.01)
+    spread = caption_spread(texts.references, texts.references, [])
+    alarm = collapse_alarm("copy", spread, passed, unknown)
+    assert alarm.kind == NO_BETTER
     assert "nan" not in alarm.message
     assert "no interval" in alarm.message

@@ -283,6 +283,24 @@ def test_of_means_it_is_the_paired_t_test() -> None:
     assert (found.low, found.high) == pytest.approx(expected.confidence_interval(0.95))
 
 
+@pytest.mark.parametrize("missing", [None, math.nan, "", "nan"])
+def test_studies_of_nobody_known_are_not_of_one_patient(missing) -> None:
+    """They are left out one by one, as studies without groups are; a known patient's together."""
+    texts = [
+        "clear lungs .",
+        "cardiomegaly .",
+        "scoliosis .",
+        "clear lungs .",
+        "edema .",
+        "normal .",
+    ]
+    said = {"a": ["clear lungs ."] * 6}
+    found, alone = jackknife(texts, said, [missing] * 6), jackknife(texts, said)
+    np.testing.assert_array_equal(found.pseudo["a"]["ROUGE-1"], alone.pseudo["a"]["ROUGE-1"])
+    some = jackknife(texts, said, ["p", missing, "p", missing, "p", missing])
+    assert len(some.pseudo["a"]["ROUGE-1"]) == 4
+
+
 def test_differences_are_paired() -> None:
     # Both share most errors: each interval is wide, that of the difference is narrow.
     references, first = reports(150), reports(150, 1)
@@ -333,7 +351,7 @@ def test_columns_of_any_kind() -> None:
         ("ab", {"mine": ["a", "b"]}, None, "references is one text"),
         (["a", "b"], {"mine": "ab"}, None, "mine is one text"),
         (["a"], {}, None, "no system"),
-        (["a", "b"], {"mine": ["a", "b"]}, ["p"], "1 groups but 2 studies"),
+        (["a", "b"], {"mine": ["a", "b"]}, ["p"], "1 patients but 2 studies"),
     ],
 )
 def test_wrong_input_is_refused_in_one_line(references, systems, groups, message) -> None:

@@ -16,7 +16,7 @@ def test_rows_are_averaged():
     rows = [{"n": 4, "distinct": 3, "x": 0.5, "sides": None, "s": "a"}]
     rows.append({"n": 4, "distinct": 6, "x": 1.0, "sides": 0.5, "s": "a"})
     found = mean_row(rows)
-    assert found == {"n": 4, "distinct": 4, "x": 0.75, "sides": 0.5, "s": "a"}
+    assert found == {"n": 4, "distinct": 4, "x": 0.75, "sides": None, "s": "a"}
     assert mean_row(rows[:1]) == rows[0]
 
 
@@ -92,3 +92,13 @@ def test_an_evaluation_counts_all_runs_at_once_as_if_each_were_alone(monkeypatch
             ]
             for name, value in mean_row(alone).items():
                 assert row[name] == pytest.approx(value, abs=1e-12), name
+
+
+def test_a_score_that_one_run_has_not_has_no_mean_in_any_table():
+    """Nobody asserts a finding in one run; the mean of the others would be that of the wrong."""
+    references, wrong = ["clear lungs ."] * 20, ["cardiomegaly ."] + ["clear lungs ."] * 19
+    system = System("x", None, references, "system", [wrong])
+    texts = ReportTexts.unaltered(references, references)
+    found = evaluate_systems([str(i) for i in range(20)], [system], texts, {}, quick=True)
+    assert found.rows[0]["clinical_f1"] is None
+    assert np.isnan(found.found.scores["x"]["clinical_f1"])

@@ -173,3 +173,12 @@ def test_a_terminal_shows_intervals_in_the_cells_of_their_measures():
     assert isinstance(rows[0]["AUROC"], float)
     assert rows[1]["AUROC"].startswith("0.")
     assert " to " in rows[1]["AUROC"]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, ""])
+def test_studies_of_nobody_known_are_not_of_one_patient(missing):
+    expected = classification_table(NAMES, *data())
+    assert expected[0]["AUROC_low"] is not None
+    assert classification_table(NAMES, *data(), patients=[missing] * 300) == expected
+    with pytest.raises(DataError, match="2 patients but 300 studies"):
+        classification_table(NAMES, *data(), patients=["a", "b"])

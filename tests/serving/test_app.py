@@ -127,7 +127,7 @@ def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
 
     monkeypatch.setattr(Captioner, "write_captions", unsure)
     page = choose(page, "Or a sample", 1)
-    assert "2.5 times as far" in page.error[0].value
+    assert "2.5 times the distance" in page.error[0].value
     assert "%" not in re.search('(?s)<p class="xc-caption">.*?</p>', written(page))[0]
     assert "about 80 % were" not in written(page)
     assert "not confident" in written(page)

@@ -193,11 +193,13 @@ def hedged(caption: Any, threshold: float) -> list[str]:
     ----------
     caption : Caption, or sequence of Sentence
     threshold : float
-        The least confidence of a sentence that is shown, in [0, 1]. A bundle that is not
-        calibrated withholds nothing. One that is withholds, at any threshold above 0, whatever has
-        no confidence: of images with a novelty above 1, or of a search it was not fitted for.
+        The least confidence of a sentence that is shown, in [0, 1]. At any threshold above 0,
+        whatever has no confidence is withheld, too: of images with a novelty above 1, or of a
+        search that the bundle was not fitted for. Only of a caption by a bundle that is not
+        calibrated (its novelty is None) nothing is withheld. Sentences without their caption do
+        not say why they have no confidence, so that they are never taken for such a bundle's.
     """
-    calibrated = getattr(caption, "novelty", None) is not None
+    calibrated = getattr(caption, "novelty", math.nan) is not None
     unknown = threshold > 0 and calibrated
 
     def withheld(confidence: float | None) -> bool:

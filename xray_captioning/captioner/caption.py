@@ -61,8 +61,9 @@ class Caption(NamedTuple):
     alternatives : list of Alternative
         The other captions of a beam, best first.
     novelty : float or None
-        How much the study's images differ from those of the training: above 1 they are further
-        away than 99 % of the validation studies. None where the bundle is not calibrated.
+        How much the study's images differ from those of the training, as a multiple of the
+        distance that one in a hundred further studies like the validation studies exceeds on
+        average. None where the bundle is not calibrated.
     """
 
     text: str

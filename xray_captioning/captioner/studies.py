@@ -14,6 +14,7 @@ from xray_captioning.data.studies import VIEWS
 from xray_captioning.errors import DataError, ImageError
 
 Study = Sequence[Image | None]  # the images of a study; None stands for a view that it lacks
+IMAGE = (str, bytes, os.PathLike, np.ndarray)
 Views = Sequence[str] | Sequence[Sequence[str] | None]  # of the images of all, or of each
 
 
@@ -55,10 +56,18 @@ def _with_views(
 
 
 def _check_study(number: int, study: Study, names: Sequence[str] | None, most: int) -> None:
-    if isinstance(study, (str, bytes, os.PathLike, np.ndarray)) or all(x is None for x in study):
+    whole = isinstance(study, IMAGE) or not isinstance(study, Sequence)
+    if whole or all(image is None for image in study):
         raise DataError(
             f"study {number}: expected a list of one to {most} images, got {study!r:.99}"
         )
+    for image in study:
+        if not (image is None or isinstance(image, IMAGE)):
+            raise DataError(
+                f"study {number}: an image is of type {type(image).__name__}; give its path, "
+                "the bytes of its file, or pixels (of one of Pillow: "
+                "numpy.asarray(image.convert('L')))"
+            )
     if len(study) > most:
         raise DataError(
             f"study {number}: {len(study)} images given, but this model looks at {most}; "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def evaluate(
 
     Writes ``metrics.json``, ``captions.csv`` and, where there is a captioner, ``panel.png``. Warns
     of every system whose captions go as well with other studies, or that is not clearly better
-    than a fixed report.
+    than a fixed report, and where too few studies differ to tell.
 
     Parameters
     ----------
@@ -105,7 +106,8 @@ def evaluate(
     ------
     ConfigError
         A captioner was trained on studies of this part, or writes another section or cleans
-        otherwise than the references; or there is no such part, protocol or field, or no beam size.
+        otherwise than the references; or there is no such part, protocol or field, or no beam
+        size; or what should be a path is none.
     DataError
         The part is empty, a system lacks a study, or a name is taken.
 
@@ -115,6 +117,7 @@ def evaluate(
     >>> systems = {"mine": ["runs/seed-0", "runs/seed-1", "runs/seed-2"], "theirs": texts}
     >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
+    _check_paths(out=out, cache=cache, report=report)
     _check_settings(part, protocol, beams, report)
     if not isinstance(systems, Mapping):
         raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
@@ -233,8 +236,14 @@ def _check_settings(
         raise ConfigError(f"protocol {protocol!r} is unknown; choose {R2GEN!r}, or leave it out")
     if part not in PARTS:
         raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
-    if not beams:
-        raise ConfigError("there is no beam size; give one or more, such as beams=[1, 3]")
+    if isinstance(beams, str) or not isinstance(beams, Collection) or not len(beams):
+        raise ConfigError(f"beams {beams!r}: no beam size; give one or more, such as beams=[1, 3]")
+
+
+def _check_paths(**paths: Any) -> None:
+    for name, path in paths.items():
+        if not (isinstance(path, (str, os.PathLike)) or (path is None and name != "out")):
+            raise ConfigError(f"{name} is {path!r:.60}; give a path")
 
 
 def _configuration(

@@ -88,7 +88,7 @@ class ArrayCache:
     ) -> None:
         text = json.dumps({**settings, "dtype": dtype, "format": FORMAT}, sort_keys=True)
         self.folder = Path(folder or usual_cache()) / hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings = text
         atomic_write(self.folder / SETTINGS, text)
         self.dtype = dtype
         self.limit = size_limit()
@@ -163,6 +163,8 @@ class ArrayCache:
             np.save(file, rows)
         index = self.folder / f"{name}.hashes.json"
         atomic_write(index, json.dumps(hashes))
+        # Another process may have cleared the folder; without its settings it is nobody's cache.
+        atomic_write(self.folder / SETTINGS, self.settings)
         self._open(index)
         trim(self.folder.parent, self.limit, keep=self.files)
 

@@ -217,9 +217,14 @@ def _sha256(content: Any) -> str:
 
 
 def _check_fractions(fractions: Sequence[float]) -> None:
-    fits = len(fractions) == 3 and all(fraction >= 0 for fraction in fractions)
-    if not fits or not math.isclose(sum(fractions), 1.0, abs_tol=1e-6):
-        raise ConfigError(f"fractions {tuple(fractions)} must be three, none below 0, of sum 1")
+    try:
+        fits = len(fractions) == 3 and all(fraction >= 0 for fraction in fractions)
+        fits = fits and math.isclose(sum(fractions), 1.0, abs_tol=1e-6)
+    except TypeError:  # text, or one number
+        fits = False
+    if not fits:
+        given = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
+        raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
 
 
 def _check_unique(ids: list[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.errors import DataError
+from xray_captioning.files import is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
 SECTIONS = ("indication", "comparison", "findings", "impression")
-MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
 
 
 @dataclass
@@ -53,8 +53,7 @@ def patient_or_study(patient: Any, study_id: str) -> str:
     """
     if isinstance(patient, float) and patient.is_integer():
         patient = int(patient)
-    text = str(patient).strip()
-    return str(study_id) if text.lower() in MISSING else text
+    return str(study_id) if is_missing(patient) else str(patient).strip()
 
 
 COLUMNS = tuple(column.name for column in fields(Study))

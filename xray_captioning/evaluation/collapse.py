@@ -27,13 +27,14 @@ LEVEL = 0.05
 """Level of every test, and of every statement that a table makes."""
 
 COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
+TOO_FEW = "too few studies"  # to tell
 """Kinds of alarms."""
 
 _NAMES = {"clinical_f1": "clinical F1", WORDS: "F1 of words"}
 
 
 class CollapseWarning(UserWarning):
-    """A system's captions go as well with other studies, or it is no better than a fixed report."""
+    """A system does not look, or no one can tell; or it is no better than a fixed report."""
 
 
 class Spread(NamedTuple):
@@ -79,19 +80,32 @@ def collapse_alarm(
 ) -> Alarm | None:
     """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
 
-    It looks collapsed where the permutation test is not significant at .05. Otherwise it is called
+    It looks collapsed where the permutation test is not significant at .05 but would be for the
+    references themselves. Where it would not be for them either, no system could pass, and nothing
+    is known of this one: there are too few studies. Otherwise it is called
     no better than a fixed report where the 95 % interval of the paired difference to it does not
     lie above 0. The two are not made one verdict: a system that reads images, but names few
     findings, would be accused of something it does not do.
     """
     weak = constant is not None and not constant.clear
-    if test is not None and not test.p <= LEVEL:
+    if test is None or min(test.p, test.least_p) > LEVEL:
+        kind, message = TOO_FEW, _too_few(system, test)
+    elif test.p > LEVEL:
         kind, message = COLLAPSED, _collapsed(system, spread, test, constant if weak else None)
     elif weak and constant is not None:
         kind, message = NO_BETTER, _no_better(system, constant)
     else:
         return None
     return Alarm(system, kind, message, test, [constant] if constant else [])
+
+
+def _too_few(system: str, test: ShuffleTest | None) -> str:
+    return f"cannot tell whether {system} looks at the images: too few studies that differ; " + (
+        "all are of one patient, so that captions cannot be given to others"
+        if test is None
+        else f"p of the references themselves, given to other patients, is {test.least_p:.3f}, and "
+        f"of its captions, with a {_NAMES[test.metric]} of {test.score:.3f}, {test.p:.3f}"
+    )
 
 
 def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Comparison | None) -> str:

@@ -52,6 +52,7 @@ from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.ngrams import checked_texts
 from xray_captioning.metrics.statistics import (
     Statistics,
+    patient_numbers,
     patient_sums,
     scores_from_sums,
     study_statistics,
@@ -180,7 +181,7 @@ def jackknife(
         What each system wrote, in the same order.
     groups : sequence, optional
         The patient of each study: all studies of a patient are left out together. Where it is
-        absent, each study is left out on its own.
+        absent, each study is left out on its own; so is a study whose patient is missing.
     reports : sequence of str, optional
         Texts whose findings and sides count, where they are not the references: a protocol may
         have replaced words of the references.
@@ -208,7 +209,7 @@ def jackknife(
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None else checked_texts("reports", reports)
-    patients = _numbered(groups, len(references))
+    patients = patient_numbers(groups, len(references))
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
             raise DataError(
@@ -253,16 +254,6 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
         found.support[name] = {m: min(run[m] for run in support) for m in scores[0]}
         found.runs[name] = scores
     return found
-
-
-def _numbered(groups: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
-    """Number of the group of each study, from 0."""
-    if groups is None:
-        return np.arange(studies)
-    if len(groups) != studies:
-        raise DataError(f"{len(groups)} groups but {studies} studies: give one group a study")
-    number: dict[Hashable, int] = {}
-    return np.array([number.setdefault(group, len(number)) for group in groups])
 
 
 def _leave_one_out(

@@ -44,14 +44,19 @@ def statistics_of_runs(
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means of numbers over runs; counts stay counts, None is left out."""
+    """Return the means of numbers over runs; counts stay counts.
+
+    None where a run has none, as the jackknife's means are nan there: the mean over the other runs
+    would be that of those that happen to have a value.
+    """
     return {name: _mean([row[name] for row in rows]) for name in rows[0]}
 
 
 def _mean(values: Sequence[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    if not known or isinstance(known[0], str):
+    if any(value is None for value in values):
+        return None
+    if isinstance(values[0], str):
         return values[0]
-    whole = all(isinstance(value, int) for value in known)
-    mean = sum(known) / len(known)
+    whole = all(isinstance(value, int) for value in values)
+    mean = sum(values) / len(values)
     return round(mean) if whole else mean

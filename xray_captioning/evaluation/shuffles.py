@@ -10,6 +10,11 @@ than chance too often (for 13 studies a patient in a quarter of all tests, not i
 ``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that out would make p too
 small [3]_.
 
+Few studies, or studies that are nearly all alike, leave the test no power: a deal that gives every
+study captions of a study with the same findings scores as high as no deal at all, whatever the
+captions. The share of such deals is the least p that any captions can reach, the references
+themselves included.
+
 References
 ----------
 .. [1] Good, "Permutation, Parametric, and Bootstrap Tests of Hypotheses", 3rd edition, 2005.
@@ -50,6 +55,7 @@ class ShuffleTest(NamedTuple):
     excess: float  # score minus shuffled
     share: float  # excess over what is possible, 1 - shuffled: 0 by chance, 1 a perfect system
     p: float  # one-sided, at least 1 / (shuffles + 1)
+    least_p: float  # what the references themselves, as captions, would have
     shuffles: int
 
 
@@ -100,12 +106,19 @@ def shuffle_test(
     ------
     DataError
         All studies are of one patient.
+
+    Notes
+    -----
+    ``least_p`` is a bound on ``p`` of the same deals where all patients have equally many studies.
+    Where they have not, a patient's captions are repeated or left out in such a deal, too, so that
+    captions unlike the references may come a little below it.
     """
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be dealt to others; give at least two")
     orders = [np.arange(len(reports)), *deals(patients, shuffles, seed)]
     present = asserted(reports)
-    some = bool((present & finding_columns(findings)).any())
+    counted = present & finding_columns(findings)
+    some = bool(counted.any())
     scored = [
         _clinical_f1(present, asserted(texts), orders, findings)
         if some
@@ -116,6 +129,9 @@ def shuffle_test(
     # Sums in another order differ in the last digits: a system that always says the same is equal.
     reached = int((np.array(dealt) >= own - 1e-9).sum())
     mean = float(np.mean(dealt))
+    alike = np.unique(counted, axis=0, return_inverse=True)[1].ravel()
+    alike = alike if some else _words(reports)[1]
+    unchanged = sum(bool((alike[order] == alike).all()) for order in orders[1:])
     return ShuffleTest(
         metric="clinical_f1" if some else WORDS,
         score=float(own),
@@ -123,6 +139,7 @@ def shuffle_test(
         excess=float(own) - mean,
         share=(float(own) - mean) / (1 - mean) if mean < 1 else 0.0,
         p=(1 + reached) / (1 + shuffles),
+        least_p=(1 + unchanged) / (1 + shuffles),
         shuffles=shuffles,
     )
 

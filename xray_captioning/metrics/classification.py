@@ -18,6 +18,7 @@ from xray_captioning.metrics.finding_intervals import (
     mean_of,
     mean_over_prevalence,
 )
+from xray_captioning.metrics.statistics import patient_numbers
 
 Array = NDArray[Any]
 
@@ -54,7 +55,8 @@ def classification_table(
     validation : (truth, scores), optional
         Where the threshold of F1 is chosen; without it the threshold is a logit of 0.
     patients : sequence of str, optional
-        The patient of each study; without it each study is of another patient.
+        The patient of each study; without it each study is of another patient, and so is a study
+        whose patient is missing.
     counted : collection of str, optional
         Findings that the last row is over, chosen without these labels (as
         :func:`frequent_findings` does with those of the training part); all when absent.
@@ -75,7 +77,8 @@ def classification_table(
     Raises
     ------
     DataError
-        The shapes differ, or a score is not a finite number.
+        The shapes differ, there are not as many patients as studies, or a score is not a finite
+        number.
 
     Notes
     -----
@@ -84,7 +87,7 @@ def classification_table(
     others, and :class:`xray_captioning.metrics.calibration.CalibrationScores` for the groups.
     """
     _check(names, truth, scores)
-    codes = np.unique(range(len(truth)) if patients is None else patients, return_inverse=True)[1]
+    codes = patient_numbers(patients, len(truth))
     rows, averaged, parts = [], [], []
     chosen = [name for name in names if counted is None or name in counted]
     for i, name in enumerate(names):

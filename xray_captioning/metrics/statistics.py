@@ -3,12 +3,14 @@
 The scores of a test set without some patient need no text, only the sums of these statistics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.errors import DataError
+from xray_captioning.files import is_missing
 from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
 from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.cider import DocumentFrequency, cider_rows
@@ -100,6 +102,27 @@ def common_statistics(
         "ROUGE-L": rouge_l_rows(references, hypotheses),
         "CIDEr": cider_rows(references, hypotheses, frequency),
     }
+
+
+def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
+    """Return the number of the patient of each study, from 0, by first appearance: (studies,).
+
+    Each study is of another patient where none are given. A study whose patient is missing (None,
+    nan or empty) is of a patient of its own, as :func:`xray_captioning.data.splits.group_ids` has
+    it: studies of nobody known are not of one and the same patient.
+
+    Raises
+    ------
+    DataError
+        There are not as many patients as studies.
+    """
+    if patients is None:
+        return np.arange(studies)
+    if len(patients) != studies:
+        raise DataError(f"{len(patients)} patients but {studies} studies: give each study its own")
+    number: dict[Hashable, int] = {}
+    known = (object() if is_missing(patient) else patient for patient in patients)
+    return np.array([number.setdefault(patient, len(number)) for patient in known], np.int64)
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:

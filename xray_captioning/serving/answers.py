@@ -85,8 +85,8 @@ class Study(_Part):
     novelty: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(
-            description="How unlike the training images the study's are; above 1 further than 99 % "
-            "of validation studies; null if not calibrated."
+            description="How unlike the training images the study's are; above 1 is one in a "
+            "hundred familiar studies on average; null if not calibrated."
         ),
     ]
     unfamiliar: Annotated[

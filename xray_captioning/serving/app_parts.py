@@ -112,7 +112,8 @@ class Result(NamedTuple):
             return ""
         return (
             "Not like the chest X-rays this model was trained on: "
-            f"{self.caption.novelty:.1f} times as far from them as 99 % of its validation studies. "
+            f"{self.caption.novelty:.1f} times the distance that one in a hundred familiar studies "
+            "exceeds on average. "
             "What it says of them means nothing and has no confidence; it is shown at a least "
             "confidence of 0 %."
         )
