@@ -95,9 +95,10 @@ def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Ro
 
 def beaten(row: Row) -> str:
     """Return a row of :func:`beats_every_baseline` as a sentence."""
+    largest = "below 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
     return (
         f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}: "
-        f"largest p {row['p']:.3f}, level {row['level']}"
+        f"largest p {largest}, level {row['level']}"
     )
 
 
