@@ -189,7 +189,7 @@ def test_control_c_leaves_nothing(tmp_path: Path) -> None:
             pass
         try:
             process.send_signal(signal.SIGINT)
-            error = process.communicate(timeout=20)[1]
+            error = process.communicate(timeout=5)[1]
         except subprocess.TimeoutExpired:
             # Python drops an interrupt that meets a finaliser; people press the keys again.
             process.send_signal(signal.SIGINT)
