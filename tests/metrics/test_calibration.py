@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss
@@ -60,6 +60,7 @@ def test_numbers_by_hand(monkeypatch):
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
+@example([(1e-308, False), (1e-308, True)])
 def test_shares_stay_shares(pairs):
     stated, outcome = zip(*pairs)
     found = calibration_scores(stated, outcome)
