@@ -60,7 +60,7 @@ def test_numbers_by_hand(monkeypatch):
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
-@example([(1e-308, False), (1e-308, True)])
+@example([(1e-308, False)] * 60)
 def test_shares_stay_shares(pairs):
     stated, outcome = zip(*pairs)
     found = calibration_scores(stated, outcome)
