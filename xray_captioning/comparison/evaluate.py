@@ -119,23 +119,19 @@ def evaluate(
     """
     _check_paths(out=out, cache=cache, report=report)
     _check_settings(part, protocol, beams, report)
-    if not isinstance(systems, Mapping):
-        raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
     models, texts = _by_kind(systems)
     studies, _ = open_studies(studies)
     every = [run for runs in models.values() for run in runs]
     config = _configuration(every, changes or {}, protocol, studies)
+    usable = _usable(studies, config, bool(models))
     if protocol:
         _check_published(studies, split)
-    usable = _usable(studies, config, bool(models))
-    split = split_studies(usable) if protocol else split
+        split = split_studies(usable)
     trained_on = {run.name: run.trained_on for run in every}
     split = choose_split(studies, usable, config, split, trained_on, part, cache)
     for run in every:
         run.check_text(config, protocol)
-    train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
-    if test.empty:
-        raise DataError(f"the {part} part of the split has no study with text; choose another")
+    train, test = _rows(usable, split, part)
     task = Task(train, test, config, protocol, cache, seed, quick)
     found = system_texts(task, models, texts, beams)
     about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
@@ -151,10 +147,20 @@ def evaluate(
     return results.rows
 
 
+def _rows(usable: pd.DataFrame, split: Split, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the training studies and those to evaluate on."""
+    train, test = (usable[usable["study_id"].isin(split.parts[name])] for name in ("train", part))
+    if test.empty:
+        raise DataError(f"the {part} part of the split has no study with text; choose another")
+    return train, test
+
+
 def _by_kind(
     systems: Mapping[str, Given],
 ) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
     """Return the runs of models and those of other systems, which are texts, by name."""
+    if not isinstance(systems, Mapping):
+        raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
     runs = {name: runs_of(name, given) for name, given in systems.items()}
     texts = {name: given for name, given in runs.items() if is_texts(given[0])}
     models = {name: _models(name, given) for name, given in runs.items() if name not in texts}
