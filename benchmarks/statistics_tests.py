@@ -59,7 +59,7 @@ def tables(quick: bool) -> Iterator[Table]:
 
 def _alarm(sets: int) -> Table:
     """Return how often a system is let pass: for kappa 0 the size, for others the power."""
-    names = ["collection", "studies", *(f"kappa {k}" for k in KAPPAS), "kappa 0, studies dealt"]
+    names = ["collection", "studies", *(f"kappa {k}" for k in KAPPAS), "kappa 0, studies shuffled"]
     rows = []
     for title in COLLECTIONS:
         for number in STUDIES:
@@ -73,7 +73,7 @@ def _passed(title: str, number: int, seed: int) -> list[bool]:
     present, patients, prevalence = _test_set(title, number, rng)
     findings = tuple(name for name, share in prevalence.items() if share >= 0.02)
     said = [read_images(present, prevalence, patients, kappa, rng) for kappa in KAPPAS]
-    # Last, what shows why patients are dealt and not studies.
+    # Last, what shows why patients are shuffled and not studies.
     units = [*((texts, patients) for texts in said), (said[0], np.arange(len(patients)))]
     return [
         shuffle_test(_labels(present), [_labels(texts)], unit.tolist(), seed, SHUFFLES, findings).p

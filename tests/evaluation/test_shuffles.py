@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.shuffles import deals, shuffle_test
+from xray_captioning.evaluation.shuffles import shuffle_test, shuffled_orders
 from xray_captioning.metrics.clinical import clinical_scores
 
 FINDINGS = ("cardiomegaly", "left effusion", "scoliosis")
@@ -25,11 +25,11 @@ def drawn(rng: np.random.Generator, studies: int = 60) -> np.ndarray:
 
 def test_every_patient_gets_the_captions_of_one():
     patients = ["b", "a", "b", "c", "b", "a"]
-    for order in deals(patients, 50, seed=0):
+    for order in shuffled_orders(patients, 50, seed=0):
         donors = np.array(patients)[order]
         assert len(set(donors[[0, 2, 4]])) == len(set(donors[[1, 5]])) == 1
         assert sorted({donors[0], donors[1], donors[3]}) == ["a", "b", "c"]
-    single = list(deals(range(20), 30, seed=1))
+    single = list(shuffled_orders(range(20), 30, seed=1))
     assert all(sorted(order) == list(range(20)) for order in single)
     assert any((order == np.arange(20)).any() for order in single)  # a study may keep its own
 
@@ -53,7 +53,7 @@ def test_p_is_the_share_of_all_permutations():
 
 @pytest.mark.parametrize("words", [False, True])
 def test_no_captions_have_a_lower_p_than_the_references(words):
-    """Deals among studies of the same findings change no score, whatever the captions."""
+    """Shuffles among studies of the same findings change no score, whatever the captions."""
     rng = np.random.default_rng(5)
     for seed in range(20):
         present = drawn(rng, 6)

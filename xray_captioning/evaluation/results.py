@@ -23,7 +23,7 @@ from xray_captioning.evaluation.differences import (
 )
 from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_runs
 from xray_captioning.evaluation.runs import mean_row, statistics_of_runs
-from xray_captioning.evaluation.shuffles import ShuffleTest, deals, shuffle_test
+from xray_captioning.evaluation.shuffles import ShuffleTest, shuffle_test, shuffled_orders
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import (
     CLINICAL_COLUMNS,
@@ -103,7 +103,7 @@ class Results:
     def intervals(self, column: str) -> dict[str, list[float] | None]:
         """Return the 95 % intervals of a system's scores, None where a score has no value.
 
-        A shuffled system has none: its scores are means over deals of the same captions.
+        A shuffled system has none: its scores are means over shuffles of the same captions.
         """
         if column not in self.found.scores:
             return {}
@@ -137,7 +137,7 @@ def evaluate_systems(
         Goes to ``metrics.json`` as it is.
     groups : sequence, optional
         The patient of each study: all studies of a patient are one observation, and their captions
-        are dealt to other patients together.
+        are given to other patients together.
     quick : bool, default=False
         Only the columns of :func:`score_system` and ``p_shuffled``, no rows for shuffled systems;
         all tests are the same.
@@ -159,7 +159,7 @@ def evaluate_systems(
     tests = {
         s.column: shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own
     }
-    orders = [] if quick else list(deals(groups, DRAWS, seed))
+    orders = [] if quick else list(shuffled_orders(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
     scorer = _Scorer(shown, texts, groups, findings, quick)
@@ -248,7 +248,7 @@ def _spread(run: Sequence[str], texts: ReportTexts) -> Spread:
 
 
 def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
-    """Return a system whose captions are dealt to other patients, a run a deal."""
+    """Return a system whose captions are given to other patients; each shuffle is a run."""
     runs = [[texts[row] for row in order] for texts, order in zip(cycle(system.runs), orders)]
     return System(f"{system.name} {SHUFFLED}", system.search, runs[0], SHUFFLED, runs[1:])
 
@@ -258,8 +258,8 @@ def _tested(
 ) -> Row:
     """Note in a row what the test says of its system.
 
-    The clinical F1 of a shuffled system is the mean over all deals of the test, so that the table
-    and the test say the same; its other scores, which take longer, are means over `DRAWS` of them.
+    The clinical F1 of a shuffled system is the mean over all shuffles of the test, so that table
+    and test say the same; its other scores, which take longer, are means over `DRAWS` of them.
     """
     row = {**dict.fromkeys(SHOWN), **row}
     if test := tests.get(system.column):

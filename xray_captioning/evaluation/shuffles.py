@@ -1,25 +1,25 @@
 """Whether what a system writes depends on the study at all: a permutation test.
 
 Were captions written without looking at the images, those of one patient would go as well with
-another. So they are dealt to other patients, many times, and scored each time. The share of the
-deals that score at least as high as the captions where they belong is the p value.
+another. So they are given to other patients, many times, and scored each time. The share of the
+shuffles that score at least as high as the captions where they belong is the p value.
 
-Patients are dealt, not studies: the findings of one patient's studies are alike, and so may be the
-captions, even of a system that cannot tell a finding. Dealt one by one, such captions look better
-than chance too often (for 13 studies a patient in a quarter of all tests, not in a twentieth;
-``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that out would make p too
-small [3]_.
+Patients are shuffled, not studies: the findings of one patient's studies are alike, and so may be
+the captions, even of a system that cannot tell a finding. Shuffled one by one, such captions look
+better than chance too often (for 13 studies a patient in a quarter of all tests, not in a
+twentieth; ``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that out would
+make p too small [3]_.
 
-Few studies, or studies that are nearly all alike, leave the test no power: a deal that gives every
-study captions of a study with the same findings scores as high as no deal at all, whatever the
-captions. The share of such deals is the least p that any captions can reach, the references
-themselves included.
+Few studies, or studies that are nearly all alike, leave the test no power: a shuffle that gives
+every study captions of a study with the same findings scores as high as no shuffle at all,
+whatever the captions. The share of such shuffles is the least p that any captions can reach, the
+references themselves included.
 
 References
 ----------
 .. [1] Good, "Permutation, Parametric, and Bootstrap Tests of Hypotheses", 3rd edition, 2005.
 .. [2] Phipson and Smyth, "Permutation P-values Should Never Be Zero", Statistical Applications in
-   Genetics and Molecular Biology 9(1), 2010: p of random permutations, equation 2.
+   Genetics and Molecular Biology 9(1), 2010: p of random shuffled_orders, equation 2.
 .. [3] Southworth, Kim and Owen, "Properties of balanced permutations", Journal of Computational
    Biology 16(4), 2009.
 .. [4] Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
@@ -40,18 +40,18 @@ from xray_captioning.metrics.clinical import asserted, finding_columns, scores_f
 Array = NDArray[Any]
 
 SHUFFLES = 1_999
-"""Deals of a test; with them .05 is a whole number of the 2,000 ranks."""
+"""Shuffles of a test; with them .05 is a whole number of the 2,000 ranks."""
 
 WORDS = "word_f1"
 """F1 of the different words of a caption and of its reference, mean over studies."""
 
 
 class ShuffleTest(NamedTuple):
-    """A system's captions where they belong, and dealt to other patients."""
+    """A system's captions where they belong, and given to other patients."""
 
     metric: str  # "clinical_f1", or "word_f1" where no reference has a finding
     score: float  # where they belong, from 0 to 1
-    shuffled: float  # mean over the deals
+    shuffled: float  # mean over the shuffles
     excess: float  # score minus shuffled
     share: float  # excess over what is possible, 1 - shuffled: 0 by chance, 1 a perfect system
     p: float  # one-sided, at least 1 / (shuffles + 1)
@@ -59,7 +59,7 @@ class ShuffleTest(NamedTuple):
     shuffles: int
 
 
-def deals(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
+def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
     """Yield, `number` times, which study's caption each study gets: int64, (studies,).
 
     All studies of a patient get captions of one patient drawn at random, in their order and from
@@ -92,7 +92,7 @@ def shuffle_test(
     reports : sequence of str
         One reference a study.
     runs : sequence of sequences of str
-        The captions, in the same order, of each run of the system; all runs are dealt alike, and
+        The captions, in the same order, of each run of the system; all runs are shuffled alike, and
         the score is the mean over them.
     patients : sequence
         The patient of each study.
@@ -109,13 +109,13 @@ def shuffle_test(
 
     Notes
     -----
-    ``least_p`` is a bound on ``p`` of the same deals where all patients have equally many studies.
-    Where they have not, a patient's captions are repeated or left out in such a deal, too, so that
-    captions unlike the references may come a little below it.
+    ``least_p`` is a bound on ``p`` of the same shuffles where all patients have equally many
+    studies. Where they have not, a patient's captions are repeated or left out in such a shuffle,
+    too, so that captions unlike the references may come a little below it.
     """
     if len(set(patients)) < 2:
-        raise DataError("captions of one patient cannot be dealt to others; give at least two")
-    orders = [np.arange(len(reports)), *deals(patients, shuffles, seed)]
+        raise DataError("captions of one patient cannot be given to others; give at least two")
+    orders = [np.arange(len(reports)), *shuffled_orders(patients, shuffles, seed)]
     present = asserted(reports)
     counted = present & finding_columns(findings)
     some = bool(counted.any())
@@ -125,10 +125,10 @@ def shuffle_test(
         else _word_f1(reports, texts, orders)
         for texts in runs
     ]
-    own, *dealt = np.mean(scored, axis=0)
+    own, *others = np.mean(scored, axis=0)
     # Sums in another order differ in the last digits: a system that always says the same is equal.
-    reached = int((np.array(dealt) >= own - 1e-9).sum())
-    mean = float(np.mean(dealt))
+    reached = int((np.array(others) >= own - 1e-9).sum())
+    mean = float(np.mean(others))
     alike = np.unique(counted, axis=0, return_inverse=True)[1].ravel()
     alike = alike if some else _words(reports)[1]
     unchanged = sum(bool((alike[order] == alike).all()) for order in orders[1:])
