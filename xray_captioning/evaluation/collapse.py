@@ -51,7 +51,7 @@ class Alarm(NamedTuple):
     """Why a system's scores are not to be believed."""
 
     system: str  # name of its column in ``captions.csv``
-    kind: str  # COLLAPSED or NO_BETTER
+    kind: str  # COLLAPSED, NO_BETTER or TOO_FEW
     message: str  # one sentence
     shuffle_test: ShuffleTest | None  # None where all studies are of one patient
     comparisons: list[Comparison]  # with a fixed report; empty where there is none
