@@ -10,7 +10,7 @@ import numpy as np
 from xray_captioning.evaluation.table import TEXT_COLUMNS
 
 METRICS = (*TEXT_COLUMNS, "clinical_f1", "sides", "side_agreement", "distinct")
-BASELINES = ("constant", "random", "retrieval")
+BASELINES = ("constant", "constant-clinical_f1", "random", "retrieval")
 COLOURS = {"greedy": "#0072b2", "beam-3": "#d55e00"}
 
 
@@ -122,12 +122,12 @@ def plot(found: dict[str, Any], presets: Sequence[str], path: Path) -> None:
         axis.set_yticklabels(presets)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     figure.savefig(path, dpi=130)
 
 
 def _draw_baselines(axis: Any, first: Any, found: dict[str, Any], metric: str) -> None:
     first = found.get("chexnet_attention") or first
-    for name, style in zip(BASELINES, (":", "--", "-")):
+    for name, style in zip(BASELINES, (":", "-.", "--", "-")):
         mean = np.mean(values(first, name, None, metric))
         axis.axvline(mean, color="#777777", linestyle=style, lw=1.2, label=name, zorder=0)
