@@ -1,24 +1,224 @@
-"""CSV tables of text, read strictly: what is missing is empty, and errors name the line."""
+"""A table of any usual format as rows of text, read strictly: errors name the file and the row.
+
+==================== ==============================================================================
+what is in the file  how it is read
+==================== ==============================================================================
+CSV, TSV, ``.txt``   fields between commas, semicolons, tabs or vertical bars, as the header line
+                     and the rows show; UTF-8, or UTF-16 with its mark
+JSON                 a list of objects, an object a line, or an object of id to object (the key is
+                     the column ``id``); texts alone are the column ``text``
+Parquet, Excel       with the extras ``parquet`` and ``excel``
+gzip, zip            what is in it; ``archive.zip/inner.csv`` names one of several members
+==================== ==============================================================================
+
+The content tells the format, not the name: a ``.csv`` may hold tabs and a ``.json`` JSON lines.
+"""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Protocol
 
+from xray_captioning.data.columnar import PARQUET, Parquet, Workbook
+from xray_captioning.data.delimited import Delimited
+from xray_captioning.data.json_rows import JsonRows
+from xray_captioning.data.opening import ZIP, open_bytes, open_text
 from xray_captioning.errors import DataError
 
-Row = dict[str, str]
+SHOWN_COLUMNS = 20  # in a message
+
+
+class _Records(Protocol):
+    """What a format gives: the names of the columns, and each row's place and values."""
+
+    @property
+    def unit(self) -> str: ...  # what a place is the number of: 'line', 'row' or 'entry'
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    def __iter__(self) -> Iterator[tuple[int | str, Sequence[Any]]]: ...
+
+
+class Row(dict[str, Any]):
+    """The values of one row by the names of their columns, as the table spells these.
+
+    A value is text, '' where it is missing. Numbers of JSON, Parquet and Excel are the text they
+    were, without a trailing '.0'; only lists and objects of JSON and Parquet stay what they are.
+    """
+
+    __slots__ = ("number", "table")
+    table: Table
+    number: int | str
+
+    @property
+    def place(self) -> str:
+        """The file and the row in it, for messages: 'captions.csv, line 7'."""
+        return f"{self.table.path}, {self.table.unit} {self.number}"
+
+    def text(self, column: str | None) -> str:
+        """Return a value as text without white space around it, '' where there is no such column.
+
+        The only text of a list is that text.
+
+        Raises
+        ------
+        DataError
+            It is another list, or an object.
+        """
+        value = self.get(column, "") if column is not None else ""
+        if isinstance(value, list) and len(value) == 1:
+            value = as_text(value[0])
+        if not isinstance(value, str):
+            raise DataError(
+                f"{self.place}: {column} is {_described(value)}, not one text; write one text"
+            )
+        return value.strip()
+
+
+class Table:
+    """A table, whose rows are read anew, one after the other, each time it is iterated over.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or a member of a zip archive as ``archive.zip/inner.csv``.
+    columns : sequence of str, optional
+        Names of the columns of a text table whose first line is a row like any other. By
+        default the first line names them.
+
+    Attributes
+    ----------
+    columns : tuple of str
+        As the file spells them, without white space around them.
+    unit : str
+        What rows are counted in: 'line' of a text, 'row' of a sheet, 'entry' of JSON.
+
+    Raises
+    ------
+    DataError
+        If the file is absent, holds no table, is not UTF-8, names a column twice, or if two
+        separators fit. While rows are read: at the first one with too many or too few fields or
+        with an open quote. The message says which row, and what to do.
+    MissingExtraError
+        If Parquet or Excel needs a package that is not installed.
+
+    Examples
+    --------
+    >>> table = Table(Path("metadata.jsonl"))            # doctest: +SKIP
+    >>> image = table.column("image", "image|file_name") # doctest: +SKIP
+    >>> [row.text(image) for row in table]               # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        self.path = path
+        self._records = _records(path, columns)
+        self.unit = self._records.unit
+        self.columns = tuple(self._records.columns)
+        names = [name for name in self.columns if name]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise DataError(f"{path}: has the column {min(twice)} twice; rename one")
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows that are not empty."""
+        columns, plain = self.columns, isinstance(self._records, Delimited)
+        for number, values in self._records:
+            row = Row(zip(columns, values if plain else map(as_text, values)))
+            row.table, row.number = self, number
+            yield row
+
+    def column(self, role: str, *synonyms: str, asked: str | None = None) -> str | None:
+        """Return the column that plays a role, None where there is none.
+
+        Case, blanks, hyphens and underscores do not matter.
+
+        Parameters
+        ----------
+        role : str
+            What is looked for, for messages.
+        *synonyms : str
+            Usual names. Those joined by '|' are equals; earlier ones come before later ones.
+        asked : str, optional
+            The name that the user gave; then only that column will do.
+
+        Raises
+        ------
+        DataError
+            If equals are both there, or what was asked for is not.
+        """
+        if asked is not None:
+            found = [asked] if asked in self.columns else self.named(asked)
+            if not found:
+                raise DataError(f"{self.path}: has no column {asked!r} for {role}; {self.found()}")
+            return self._only(role, found)
+        for equals in synonyms:
+            if found := self.named(*equals.split("|")):
+                return self._only(role, found)
+        return None
+
+    def named(self, *names: str) -> list[str]:
+        """Return the columns that have one of these names, in their order in the table."""
+        wanted = {column_key(name) for name in names}
+        return [column for column in self.columns if column_key(column) in wanted]
+
+    def need(self, role: str, *synonyms: str, asked: str | None = None) -> str:
+        """Return the column that plays a role, as `column` does; its absence is a DataError."""
+        if (found := self.column(role, *synonyms, asked=asked)) is None:
+            raise self.lacks(role, *synonyms)
+        return found
+
+    def lacks(self, role: str, *synonyms: str) -> DataError:
+        """Return the error that says what was looked for, what is there and how to name it."""
+        names = [name for equals in synonyms for name in equals.split("|")]
+        return DataError(
+            f"{self.path}: lacks a column for {role} (looked for {', '.join(names)}); "
+            f"{self.found()}; name it: --columns {role}=NAME"
+        )
+
+    def found(self) -> str:
+        """Say which columns there are."""
+        names = [repr(name) if "," in name or " " in name else name for name in self.columns]
+        more = ", ..." if len(names) > SHOWN_COLUMNS else ""
+        shown = ", ".join(name for name in names[:SHOWN_COLUMNS] if name)
+        return f"found: {shown or 'none'}{more}"
+
+    def _only(self, role: str, found: Sequence[str]) -> str:
+        if len(found) > 1:
+            raise DataError(
+                f"{self.path}: the columns {found[0]!r} and {found[1]!r} may both be the {role}; "
+                f"say which: --columns {role}=NAME"
+            )
+        return found[0]
+
+
+def column_key(name: str) -> str:
+    """Return what spellings of a column's name have in common: 'Image Index' as 'image_index'."""
+    return re.sub(r"[\s_-]+", "", name).casefold()
+
+
+def as_text(value: Any) -> Any:
+    """Return a value of a table as text; lists and objects stay, their numbers, too.
+
+    >>> [as_text(value) for value in (None, 7.0, 0.5, float("nan"), True, "007")]
+    ['', '7', '0.5', '', 'True', '007']
+    """
+    if isinstance(value, str):
+        # Half of a surrogate pair, which JSON allows, can be written to no file.
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return value if isinstance(value, list | dict) else str(value)
 
 
 def read_table(
     path: Path, required: tuple[str, ...], lower: bool = True, optional: tuple[str, ...] = ()
 ) -> list[Row]:
-    """Read a CSV file, UTF-8 with or without a byte order mark, whose first row names the columns.
-
-    pandas would read the comparison "None" as a missing value; here every field is text, and
-    a field that a short row lacks is the empty text.
+    """Read all rows of a table with columns of known names.
 
     Parameters
     ----------
@@ -26,57 +226,47 @@ def read_table(
         Columns that must or may be there, in lower case. 'image|filename' asks for either, the
         first before the second, and calls it 'image'.
     lower : bool
-        Whether column names are lower-cased; white space around them is dropped in any case.
+        Whether column names are lower-cased.
 
     Raises
     ------
     DataError
-        If the file is absent, no CSV, not UTF-8, or lacks a column.
+        As of `Table`, and where a required column is not there.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return list(_rows(file, path, required, lower, optional))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-
-
-def _rows(
-    file: TextIO, path: Path, required: tuple[str, ...], lower: bool, optional: tuple[str, ...]
-) -> Iterator[Row]:
-    reader = csv.DictReader(file, restval="", strict=True)
-    try:
-        names = [name.strip() for name in reader.fieldnames or []]
-        names = [name.lower() for name in names] if lower else names
-        reader.fieldnames = _header(names, path, required, optional)
-        for row in reader:
-            further = row.pop(None, [])  # DictReader keeps fields beyond the header under None
-            if any(further):  # a trailing comma is harmless
-                raise DataError(
-                    f"{path}, line {reader.line_num}: {len(names) + len(further)} fields where the "
-                    f"header has {len(names)}; put text that holds commas in quotes"
-                )
-            yield row
-    except csv.Error as error:
-        line = f"{path}, line {reader.reader.line_num}"  # the other counts whole rows only
-        raise DataError(f"{line}: is not valid CSV ({error}); check the quotes there") from error
-
-
-def _header(
-    header: list[str], path: Path, required: tuple[str, ...], optional: tuple[str, ...]
-) -> list[str]:
-    """Name the columns, alternatives by their first name, and check that none is missing."""
-    if twice := {name for name in header if name and header.count(name) > 1}:
-        raise DataError(f"{path}: has the column {min(twice)} twice; rename one")
+    table = Table(path)
+    names = [name.lower() if lower else name for name in table.columns]
     missing = []
     for alternatives in (*required, *optional):
-        names = alternatives.split("|")
-        if found := next((name for name in names if name in header), None):
-            header[header.index(found)] = names[0]
+        wanted = alternatives.split("|")
+        if found := next((name for name in wanted if name in names), None):
+            names[names.index(found)] = wanted[0]
         elif alternatives in required:
-            missing.append(" or ".join(names))
+            missing.append(" or ".join(wanted))
     if missing:
-        names_found = ", ".join(header[:20]) or "none"
-        raise DataError(f"{path}: lacks the column {', '.join(missing)}; found: {names_found}")
-    return header
+        raise DataError(f"{path}: lacks the column {', '.join(missing)}; {table.found()}")
+    return [_renamed(row, names) for row in table]
+
+
+def _renamed(row: Row, names: Sequence[str]) -> Row:
+    renamed = Row(zip(names, row.values()))
+    renamed.table, renamed.number = row.table, row.number
+    return renamed
+
+
+def _records(path: Path, columns: Sequence[str] | None) -> _Records:
+    """Return the reader of what the file holds."""
+    with open_bytes(path) as stream:
+        head = stream.peek(4)
+    if head.startswith(PARQUET):
+        return Parquet(path)
+    if head.startswith(ZIP):
+        return Workbook(path)
+    with open_text(path) as file:
+        start = file.read(1024).lstrip()[:1]
+    return JsonRows(path) if start in ("{", "[") else Delimited(path, columns)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return "an object" if isinstance(value, dict) else type(value).__name__

@@ -441,7 +441,7 @@ def test_bad_encoding_and_duplicates(tmp_path):
     (folder / "indiana_reports.csv").write_bytes(
         "uid,findings,impression\n1,ü,b\n".encode("cp1252")
     )
-    with pytest.raises(DataError, match=r"indiana_reports\.csv: is not UTF-8"):
+    with pytest.raises(DataError, match=r"indiana_reports\.csv, line 2: is not UTF-8"):
         read_studies(folder)
 
 

@@ -25,7 +25,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
         names = projections.setdefault(row["uid"].strip(), {})
         names[row["filename"].strip()] = named_view(row["projection"])
     described = {row["uid"].strip() for row in reports}
-    bare = [{"uid": uid} for uid in projections if uid not in described]
+    bare = [Row(uid=uid) for uid in projections if uid not in described]
     return [_study(row, projections, finder) for row in [*reports, *bare]]
 
 

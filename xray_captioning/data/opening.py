@@ -1,0 +1,182 @@
+"""The bytes and the text of a file that may be packed, in UTF-16, or not what its name says."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TextIO, cast
+
+from xray_captioning.errors import DataError
+
+HEAD_BYTES = 1 << 16  # as much of a file as is looked at to tell what it is
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+_BOMS = {
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+# What people save or download in place of a table, by its first bytes.
+_NO_TABLES = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF": "a PDF",
+    b"\x89HDF": "an HDF5 file",
+    b"\x80\x03": "a Python pickle",
+    b"\x80\x04": "a Python pickle",
+    b"\x80\x05": "a Python pickle",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
+    b"ARROW1": "an Arrow (Feather) file",
+    b"SQLite format": "an SQLite database",
+    b"BZh": "packed with bzip2",
+    b"\xfd7zXZ": "packed with xz",
+    b"7z\xbc\xaf": "packed with 7-Zip",
+    b"Rar!": "packed with RAR",
+    b"version https://git-lfs": "a Git LFS pointer in place of the file (git lfs pull fetches it)",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"<?xml": "XML",
+}
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for reading, unpacked where it is gzip or a zip of one table.
+
+    ``archive.zip/inner.csv`` names a member of an archive. An Excel workbook, which is a zip too,
+    is left as it is.
+
+    Raises
+    ------
+    DataError
+        It is absent, damaged, or an archive in which it is not clear what is meant. What goes
+        wrong while it is read is a DataError, too.
+    """
+    file, member = _locate(path)
+    with _one_line(path), _buffered(io.FileIO(file)) as raw:
+        yield _unpacked(raw, path, member)
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a text file: UTF-8, or UTF-16 or UTF-32 with its mark; line ends are left as they are.
+
+    Raises
+    ------
+    DataError
+        As of `open_bytes`; and where it is no text, is in another encoding, or is a kind of file
+        in which no table is looked for, which the message names.
+    """
+    with open_bytes(path) as stream:
+        head = stream.peek(HEAD_BYTES)
+        encoding = _encoding(head)
+        if found := what_else(head):
+            raise DataError(f"{path}: is {found}; save the table as CSV, JSON, Parquet or .xlsx")
+        text = io.TextIOWrapper(stream, encoding=encoding, newline="")
+        try:
+            yield text
+        except UnicodeDecodeError as error:
+            raise _undecodable(path, encoding, error) from error
+
+
+def what_else(head: bytes) -> str | None:
+    """Name what a file that begins like this is, where it is no text."""
+    start = head.lstrip().lower()
+    for magic, name in _NO_TABLES.items():
+        if head.startswith(magic) or start.startswith(magic):
+            return name
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    return "no text" if b"\0" in head and _encoding(head) in ("utf-8", "utf-8-sig") else None
+
+
+def _encoding(head: bytes) -> str:
+    """Return the encoding of a text by its mark, or by the zeros of plain letters in UTF-16."""
+    for mark, encoding in _BOMS.items():
+        if head.startswith(mark):
+            return encoding
+    odd, even = head[1:400:2], head[:400:2]
+    if odd and not any(odd):
+        return "utf-16-le"
+    return "utf-16-be" if len(even) > 1 and not any(even) and any(odd) else "utf-8"
+
+
+def _locate(path: Path) -> tuple[Path, str | None]:
+    """Return a file and, where the path leads into an archive, the member's name."""
+    for parent in path.parents:
+        if parent.is_file():
+            return parent, path.relative_to(parent).as_posix()
+    return path, None
+
+
+def _unpacked(stream: io.BufferedReader, path: Path, member: str | None) -> io.BufferedReader:
+    head = stream.peek(4)
+    if head.startswith(ZIP):
+        archive = zipfile.ZipFile(stream)
+        workbook = "[Content_Types].xml" in archive.namelist()
+        stream.seek(0)
+        if workbook and member is None:
+            return stream
+        stream = _buffered(archive.open(_member(archive, path, member)))
+    elif member is not None:
+        raise DataError(f"{path}: lies in a file that is no zip archive; unpack it first")
+    packed = stream.peek(2).startswith(GZIP)
+    return _buffered(gzip.GzipFile(fileobj=stream)) if packed else stream
+
+
+def _buffered(stream: io.FileIO | IO[bytes] | gzip.GzipFile) -> io.BufferedReader:
+    return io.BufferedReader(cast("io.RawIOBase", stream), HEAD_BYTES)
+
+
+def _member(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
+    """Return the member of an archive that is meant: the one named, or the only table."""
+    names = [name for name in archive.namelist() if not name.endswith("/")]
+    if member is not None:
+        if member not in names:
+            raise DataError(f"{path}: is not in the archive; it holds {', '.join(names[:5])}")
+        return member
+    tables = [name for name in names if _is_table(name)]
+    if len(tables) != 1:
+        found = ", ".join(tables[:5]) or "none"
+        raise DataError(f"{path}: holds {len(tables)} tables ({found}); name one: {path}/NAME")
+    return tables[0]
+
+
+def _is_table(name: str) -> bool:
+    hidden = name.startswith("__MACOSX/") or Path(name).name.startswith(".")
+    return not hidden and name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError) as error:
+        raise DataError(f"{path}: is not a whole archive ({error}); copy it again") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
+
+
+def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> DataError:
+    """Say in which line the first byte is that is no UTF-8."""
+    where, name = str(path), encoding.upper().removesuffix("-SIG")
+    if name == "UTF-8":
+        with open_bytes(path) as stream:
+            where = next((f"{path}, line {n}" for n, s in enumerate(stream, 1) if _bad(s)), where)
+    return DataError(f"{where}: is not {name} text ({error.reason}); save it as UTF-8")
+
+
+def _bad(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return False

@@ -1,0 +1,132 @@
+"""What a cell of a table of studies means: images, a part of a split, an id."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.table import Row
+from xray_captioning.errors import DataError
+
+PART_NAMES = {
+    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
+    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_BETWEEN = re.compile(r"[\s,\[\]()]*")
+_FLOAT = re.compile(r"\d+\.0+")
+_NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")
+
+
+def named_part(name: str) -> str | None:
+    """Return the part, 'train', 'val' or 'test', that a usual name such as 'validate' means."""
+    return PART_NAMES.get(name.strip().casefold())
+
+
+def id_text(name: str) -> str:
+    """Return an id without the '.0' that pandas gives numbers of a column in which some lack.
+
+    >>> id_text("1042.0"), id_text("0042"), id_text("p1.0")
+    ('1042', '0042', 'p1.0')
+    """
+    return name.partition(".")[0] if _FLOAT.fullmatch(name) else name
+
+
+def image_names(row: Row, column: str) -> list[str]:
+    """Return the images that a cell names: one, or several of one study.
+
+    Several are a list of JSON, of Python or of NumPy; or paths with ';', '|', ',' or a blank
+    between them, where each part has the suffix of an image.
+
+    Raises
+    ------
+    DataError
+        If the cell names no image, or is a list that cannot be read.
+    """
+    value = row[column]
+    if isinstance(value, str):
+        name = value.strip()
+        if name and not _MAYBE_SEVERAL.search(name):
+            return [name]
+        value = _listed(name, row, column)
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise DataError(
+            f"{row.place}: {column} holds no names of image files; write a path, or a list of paths"
+        )
+    names = [name.strip() for name in value if name.strip()]
+    if not names:
+        raise DataError(f"{row.place}: {column} names no image; fill it in or remove the row")
+    return list(dict.fromkeys(names))
+
+
+_MAYBE_SEVERAL = re.compile(r"[;|,\s\[(]")
+
+
+def _listed(cell: str, row: Row, column: str) -> list[Any]:
+    if cell[:1] in ("[", "(") and cell[-1:] in ("]", ")"):
+        return _literal(cell, row, column)
+    for separator in (";", "|", ",", None):
+        parts = [part.strip() for part in cell.split(separator)]
+        if len(parts) > 1 and all(part.lower().endswith(IMAGE_SUFFIXES) for part in parts):
+            return parts
+    return [cell]
+
+
+def _literal(cell: str, row: Row, column: str) -> list[Any]:
+    """Return a list as JSON, Python, or NumPy, which leaves the commas out, write it."""
+    try:
+        found: Any = json.loads(cell)
+    except (ValueError, RecursionError):
+        found = [(one or two).replace("\\\\", "\\") for one, two in _QUOTED.findall(cell)]
+        if not found and _BETWEEN.sub("", cell):
+            found = [name.strip() for name in cell[1:-1].split(",")]
+        elif _BETWEEN.sub("", _QUOTED.sub("", cell)):
+            found = None
+    if not isinstance(found, list):
+        raise DataError(f"{row.place}: {column} is {cell[:60]!r}; write a list of paths")
+    return found
+
+
+def match_ids(known: Iterable[str], wanted: Iterable[str], where: str) -> dict[str, str]:
+    """Return which id of one table each id of another means: '7', '7.0' and '0007' are one number.
+
+    An id that stands in both tables means itself. Ids without a match are left out.
+
+    Raises
+    ------
+    DataError
+        If two ids of the first table are the number that is looked for.
+    """
+    there = dict.fromkeys(known)
+    found: dict[str, str] = {}
+    numbers: dict[str, list[str]] | None = None
+    for name in wanted:
+        if name in there:
+            found[name] = name
+            continue
+        numbers = _by_number(there) if numbers is None else numbers
+        same = numbers.get(_number(name), [])
+        if len(same) > 1:
+            raise DataError(
+                f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike in "
+                "both tables"
+            )
+        if same:
+            found[name] = same[0]
+    return found
+
+
+def _number(name: str) -> str:
+    match = _NUMBER.fullmatch(name.strip())
+    return match[1] if match else name
+
+
+def _by_number(names: Iterable[str]) -> dict[str, list[str]]:
+    numbers: dict[str, list[str]] = {}
+    for name in names:
+        numbers.setdefault(_number(name), []).append(name)
+    return numbers

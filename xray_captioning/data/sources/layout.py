@@ -1,0 +1,332 @@
+"""What the columns of a table of studies are called, and the studies that its rows make.
+
+A reader declares a `Layout` and calls `rows` and `make_studies`:
+
+>>> LAYOUT = Layout(image=("image_index",), labels=("finding_labels",), view=("view_position",))
+>>> studies = make_studies(rows(Table(path), LAYOUT), finder)  # doctest: +SKIP
+
+What a row says is read by role, whatever its column is called. Several rows of one study are
+several images of it, or several texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import PurePath, PurePosixPath
+from typing import Any
+
+from xray_captioning.data.sources.cells import id_text, image_names, named_part
+from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.studies import (
+    PARTS,
+    SECTIONS,
+    UNKNOWN,
+    Study,
+    text_or_none,
+    unique_problems,
+)
+from xray_captioning.data.table import Row, Table, column_key
+from xray_captioning.data.views import named_view
+from xray_captioning.errors import ConfigError, DataError
+
+Synonyms = tuple[str, ...]
+"""Names of a column as `Table.column` takes them: 'a|b' are equals, earlier ones come first."""
+
+IMAGE: Synonyms = (
+    "image_path|img_path|image_file|file_name|filename|file_path|image_filename|image|img",
+    "image_name|image_index|path|jpg_path|png_path|images|image_paths",
+    "dicom_id|image_id|img_id|file|name",
+)
+STUDY: Synonyms = (
+    "study_id|study|study_uid|study_instance_uid|accession_number|exam_id|report_id",
+    "uid",
+    "id",
+)
+PATIENT: Synonyms = ("patient_id|patient|subject_id|subject|patient_uid|pid|deid_patient_id",)
+SPLIT: Synonyms = ("split|dataset_split|data_split", "partition|subset|part|set|phase|fold")
+VIEW: Synonyms = ("view_position|view|projection|view_type|frontal_lateral",)
+INDICATION: Synonyms = ("indication|section_indication",)
+COMPARISON: Synonyms = ("comparison|section_comparison",)
+FINDINGS: Synonyms = ("findings|section_findings",)
+IMPRESSION: Synonyms = ("impression|section_impression",)
+CAPTION: Synonyms = (
+    "caption|report|text|report_text|full_report|radiology_report|captions|reports",
+    "comment|description|sentence|raw|raw_text",
+)
+TEXTS = (*SECTIONS, "caption")
+_LOOSE = ("uid", "id")  # may count rows, too
+_STRICT_SPLITS = SPLIT[0].split("|")  # other names of a column may mean anything
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The names of the columns of a kind of table, by role; a role without a name is not read.
+
+    `labels` is a column of names joined by `separator`, of those that are present.
+    `label_columns` are columns of one label each, by the name that it gets among the problems of
+    a study; 1, 1.0 or True says that it is present.
+    """
+
+    image: Synonyms = IMAGE
+    study: Synonyms = STUDY
+    patient: Synonyms = PATIENT
+    split: Synonyms = SPLIT
+    view: Synonyms = VIEW
+    indication: Synonyms = INDICATION
+    comparison: Synonyms = COMPARISON
+    findings: Synonyms = FINDINGS
+    impression: Synonyms = IMPRESSION
+    caption: Synonyms = CAPTION  # a whole report, or a text that is neither section
+    labels: Synonyms = ()
+    separator: str = "|"
+    label_columns: Mapping[str, str] = field(default_factory=dict)
+
+
+USUAL = Layout()
+ROLES = tuple(f.name for f in fields(Layout) if f.name not in ("separator", "label_columns"))
+Columns = Mapping[str, str | None]
+"""The column of each role that a user names; None for a role that no column plays."""
+
+
+@dataclass(slots=True)
+class StudyRow:
+    """What one row of a table says of a study; '' is what it does not say."""
+
+    place: tuple[Table, int | str]
+    study: str
+    images: list[str]
+    view: str
+    patient: str
+    split: str | None
+    texts: tuple[str, ...]  # in the order of TEXTS
+    problems: list[str]
+
+    @property
+    def where(self) -> str:
+        """The file and the row, for messages."""
+        table, number = self.place
+        return f"{table.path}, {table.unit} {number}"
+
+
+def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> dict[str, str]:
+    """Return the column of every role that one plays.
+
+    Where the user names a column of text, no other one is taken for text.
+
+    Raises
+    ------
+    ConfigError
+        If what was asked for is no role.
+    DataError
+        If two columns fit, a column that was asked for is not there, or none names images or
+        holds text or labels.
+    """
+    asked = asked or {}
+    if unknown := [role for role in asked if role not in ROLES]:
+        raise ConfigError(f"columns: {unknown[0]!r} is no role; choose among {', '.join(ROLES)}")
+    found = {role: table.need(role, asked=name) for role, name in asked.items() if name}
+    taken, no_texts = set(found.values()), TEXTS if found.keys() & set(TEXTS) else ()
+    for role in ROLES:
+        if role in asked or role in no_texts:
+            continue
+        column = table.column(role, *getattr(layout, role))
+        if column is not None and column not in taken:
+            found[role] = column
+    if layout.image and "image" not in found and "image" not in asked:
+        raise table.lacks("image", *layout.image)
+    if not layout.label_columns and not found.keys() & {*TEXTS, "labels"}:
+        raise table.lacks("caption", *layout.caption, *layout.findings, *layout.impression)
+    return found
+
+
+def rows(
+    table: Table,
+    layout: Layout = USUAL,
+    asked: Columns | None = None,
+    part: str | None = None,
+    folder: str = "",
+) -> Iterator[StudyRow]:
+    """Yield what each row of a table says.
+
+    Parameters
+    ----------
+    table : Table
+    layout : Layout
+    asked : mapping of str to str or None, optional
+        The columns that the user names.
+    part : {'train', 'val', 'test'}, optional
+        The part that a whole table is, such as ``train.csv``.
+    folder : str
+        What paths of images are relative to, below the source's folder.
+
+    Raises
+    ------
+    DataError
+        As of `find_columns`, and at a row that names no image or an unknown part of a split.
+    """
+    columns = find_columns(table, layout, asked)
+    labels = {c: name for c, name in layout.label_columns.items() if c in table.columns}
+    if "split" in columns and not _is_split(table, columns["split"], asked):
+        del columns["split"]
+    if _counts_rows(table, columns, asked):
+        del columns["study"]
+    get = columns.get
+    image, study, patient = get("image"), get("study"), get("patient")
+    split, view, listed = get("split"), get("view"), get("labels")
+    text_columns = [get(role) for role in TEXTS]
+    for row in table:
+        yield StudyRow(
+            (table, row.number),
+            _study_id(row, study),
+            [] if image is None else [folder + name for name in image_names(row, image)],
+            row.text(view) if view else "",
+            id_text(row.text(patient)) if patient else "",
+            _part(row, split, part),
+            tuple([row.text(column) if column else "" for column in text_columns]),
+            _problems(row, listed, layout.separator, labels),
+        )
+
+
+def _study_id(row: Row, column: str | None) -> str:
+    study = row.text(column) if column else ""
+    if column and not study:
+        raise DataError(f"{row.place}: the id in {column} is empty; fill it in or remove the row")
+    return study
+
+
+def _is_split(table: Table, column: str, asked: Columns | None) -> bool:
+    """Whether a column tells parts; one that is called 'part' or 'set' may mean anything."""
+    if (asked and "split" in asked) or column_key(column) in map(column_key, _STRICT_SPLITS):
+        return True
+    return any(named_part(row.text(column)) for row in table)
+
+
+def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns | None) -> bool:
+    """Whether a column called 'id' counts texts: then it differs between rows of one image.
+
+    Its values taken for studies would let one image be in two parts of a split.
+    """
+    study, image = columns.get("study"), columns.get("image")
+    if (
+        study is None
+        or image is None
+        or (asked and "study" in asked)
+        or column_key(study) not in _LOOSE
+    ):
+        return False
+    ids: dict[str, str] = {}
+    return any(ids.setdefault(str(row[image]), row.text(study)) != row.text(study) for row in table)
+
+
+def _part(row: Row, column: str | None, part: str | None) -> str | None:
+    """Return the part of a row, which the table, too, may be."""
+    named = row.text(column) if column else ""
+    if not named:
+        return part
+    if (found := named_part(named)) is None:
+        raise DataError(
+            f"{row.place}: {column} is {named!r}; it must be {', '.join(PARTS)} or a usual name of "
+            "these"
+        )
+    if part not in (None, found):
+        raise DataError(f"{row.place}: {column} is {named!r} in a table of part {part}; keep one")
+    return found
+
+
+def _problems(row: Row, column: str | None, separator: str, labels: Mapping[str, str]) -> list[str]:
+    problems = row.text(column).split(separator) if column else []
+    return problems + [n for c, n in labels.items() if row.text(c) in ("1", "1.0", "True")]
+
+
+def make_studies(found: Iterable[StudyRow], finder: ImageFinder) -> list[Study]:
+    """Return the studies that rows make, in the order of their first rows.
+
+    Rows of the same id are one study. Rows without an id are one where they name the same images;
+    it has the stem of the first image as its id, or, where others have that stem, too, the
+    path without its suffix.
+
+    Raises
+    ------
+    DataError
+        If a row names neither a study nor an image, or rows of one study do not agree on its
+        patient or on its part.
+    """
+    groups: dict[str, list[StudyRow]] = {}
+    for row in found:
+        groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
+    names = _names(groups)
+    return [_study(names[key], group, finder) for key, group in groups.items()]
+
+
+def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
+    """Return the id of each group of rows."""
+    names = {key: key for key in groups}
+    stems: dict[str, list[str]] = {}
+    for key, group in groups.items():
+        if not group[0].study:
+            stems.setdefault(PurePosixPath(group[0].images[0]).stem, []).append(key)
+    for stem, keys in stems.items():
+        for key in keys:
+            image = PurePosixPath(groups[key][0].images[0])
+            names[key] = stem if len(keys) == 1 else str(image.with_suffix(""))
+    return names
+
+
+def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
+    views: dict[str, str] = {}
+    for row in group:
+        view = named_view(row.view) if row.view and len(row.images) == 1 else UNKNOWN
+        for image in row.images:
+            views.setdefault(image, view)
+    return Study(
+        study_id,
+        [find_image(image, finder) for image in views],
+        list(views.values()),
+        **_sections(group),
+        problems=unique_problems(problem for row in group for problem in row.problems),
+        patient_id=_agreed(study_id, group, "patient") or "",
+        split=_agreed(study_id, group, "split"),
+    )
+
+
+def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
+    """Return the patient or the part that the rows of a study name, if they name one."""
+    first, *others = group
+    value: str | None = getattr(first, what)
+    for row in others:
+        other = getattr(row, what)
+        if value and other and other != value:
+            raise DataError(
+                f"{row.where}: study {study_id!r} is of {what} {value!r} in an earlier row and of "
+                f"{other!r} here; keep one"
+            )
+        value = value or other
+    return value
+
+
+def _sections(group: list[StudyRow]) -> dict[str, Any]:
+    """Return the SECTIONS of a study: from their own columns, or else from whole reports."""
+    texts = [" ".join(dict.fromkeys(t for t in column if t)) for column in _columns(group)]
+    found = dict(zip(TEXTS, map(text_or_none, texts)))
+    whole = found["caption"]
+    report = whole_report(whole) if whole else {}
+    return {name: found[name] or report.get(name) for name in SECTIONS}
+
+
+def _columns(group: list[StudyRow]) -> Iterator[tuple[str, ...]]:
+    return zip(*(row.texts for row in group), strict=True)
+
+
+def whole_report(text: str) -> dict[str, str | None]:
+    """Return the sections of a whole report.
+
+    A text without headings is neither called findings nor impression, so it is both, and either can
+    be learned or scored.
+    """
+    return {"findings": text, "impression": text}
+
+
+def find_image(name: str, finder: ImageFinder) -> str:
+    """Find an image by path; a bare name, with or without suffix, may lie anywhere below."""
+    return finder.by_path(name) or finder.by_key(PurePath(name).name, "images", unique=True)
