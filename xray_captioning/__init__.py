@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xray_captioning.metrics.scores import score as score
     from xray_captioning.phantom.dataset import write_phantoms as write_phantoms
     from xray_captioning.text.cleaning import clean as clean
+    from xray_captioning.text.sections import split_report as split_report
     from xray_captioning.text.tokenizer import Tokenizer as Tokenizer
     from xray_captioning.training.captions import train as train
     from xray_captioning.training.encoder import train_encoder as train_encoder
@@ -43,6 +44,7 @@ _HOMES = {
     "load_preset": "config",
     "read_studies": "data.sources.reading",
     "score": "metrics.scores",
+    "split_report": "text.sections",
     "split_studies": "data.splits",
     "train": "training.captions",
     "train_encoder": "training.encoder",

@@ -1,0 +1,336 @@
+"""Whole reports into sections: house styles, and what must never be taken as seen."""
+
+import itertools
+import random
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import xray_captioning as xc
+from xray_captioning.errors import DataError
+from xray_captioning.text.headings import BOTH, kind_of, spelled
+from xray_captioning.text.sections import Sections, split_report
+
+NAMES = ("indication", "technique", "comparison", "findings", "impression")
+
+
+def split(text: str) -> dict[str, str | None]:
+    return {name: value for name, value in asdict(split_report(text)).items() if value is not None}
+
+
+def test_it_is_public():
+    assert xc.split_report is split_report
+    assert xc.split_report("") == Sections()
+
+
+def test_what_is_asked_is_never_seen():
+    text = "INDICATION: r/o pneumonia, eval for effusion. FINDINGS: Clear. IMPRESSION: Normal."
+    assert split(text) == {
+        "indication": "r/o pneumonia, eval for effusion.",
+        "findings": "Clear.",
+        "impression": "Normal.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [
+        ("REASON FOR THIS EXAMINATION", "indication"),
+        ("Clinical findings", "indication"),
+        ("ADMITTING DIAGNOSIS", "indication"),
+        ("Prior findings", "comparison"),
+        ("PREVIOUS IMPRESSION", "comparison"),
+        ("REFERENCE EXAM", "comparison"),
+        ("CHEST RADIOGRAPH FINDINGS", "findings"),
+        ("REPORT", "findings"),
+        ("FINAL REPORT", "banner"),
+        ("IMPRESSION AND RECOMMENDATIONS", "impression"),
+        ("Findings / Impression", BOTH),
+        ("SUMMARY OF FINDINGS", "impression"),
+        ("CHEST, TWO VIEWS", "view"),
+        ("TYPE OF EXAMINATION", "exam"),
+        ("END OF IMPRESSION", "stop"),
+        ("SOFT TISSUES", "organ"),
+        ("RECOMMENDATION(S)", "recommendation"),
+        ("no acute findings", None),
+        ("of the", None),
+    ],
+)
+def test_words_of_a_heading(heading, kind):
+    assert kind_of(spelled(heading)) == kind
+
+
+# The yardstick: reports composed of a house style, sections and noise, with known answers.
+HEADINGS = {
+    "indication": [
+        "INDICATION",
+        "Clinical history",
+        "REASON FOR EXAM",
+        "Reason for this examination",
+        "HISTORY",
+    ],
+    "technique": ["TECHNIQUE", "Procedure"],
+    "comparison": ["COMPARISON", "Comparisons", "REFERENCE EXAM", "Prior studies"],
+    "findings": ["FINDINGS", "Findings", "REPORT", "Radiographic findings"],
+    "impression": [
+        "IMPRESSION",
+        "Impression",
+        "CONCLUSION",
+        "Opinion",
+        "INTERPRETATION",
+        "Assessment",
+    ],
+}
+TEXTS = {
+    "indication": [
+        "Cough, rule out pneumonia.",
+        "___ year old man with prior effusion.",
+        "XXXX-year-old, ?TB.",
+    ],
+    "technique": ["PA and lateral views.", "Single AP view at 10:15."],
+    "comparison": ["None.", "Chest x-ray ___ showed edema.", "Prior CT of 3/4/2010."],
+    "findings": [
+        "The heart is normal. The impression of a nodule is due to the nipple.",
+        "Lungs: clear. Heart: normal.",
+        "No acute findings. History of surgery: clips. XXXX sternotomy.",
+    ],
+    "impression": [
+        "No acute disease.",
+        "1. Effusion. 2. No pneumothorax.",
+        "Stable, as compared with prior.",
+    ],
+}
+TITLES = (
+    "",
+    "FINAL REPORT\n",
+    "CHEST, TWO VIEWS\n",
+    "EXAM: CHEST PA AND LATERAL\n",
+    "Patient name: A. B.\n",
+)
+FOOTERS = (
+    "",
+    "\nElectronically signed by: Dr. B",
+    "\nDictated by: A. B.",
+    "\nI have personally reviewed the images.",
+)
+STYLES = {
+    "a line each": "{heading}: {text}\n",
+    "one line": "{heading}: {text} ",
+    "own line": "{heading}\n{text}\n\n",
+    "own line with colon": "{heading}:\n\n{text}\n\n",
+    "indented": "\n \n {heading}:  {text}\n \n",
+    "dash": "{heading} - {text}\n",
+    "markdown": "**{heading}:** {text}\n\n",
+    "lists": "\n{heading} :-\n{text}\n",
+}
+
+
+def composed(style: str, generator: random.Random) -> tuple[str, dict[str, str]]:
+    kept = [
+        name for name in NAMES if name in ("findings", "impression") or generator.random() < 0.7
+    ]
+    known = {name: generator.choice(TEXTS[name]) for name in kept}
+    body = "".join(
+        STYLES[style].format(heading=generator.choice(HEADINGS[name]), text=text)
+        for name, text in known.items()
+    )
+    return generator.choice(TITLES) + body + generator.choice(FOOTERS), known
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_reports_of_a_house_style(style):
+    generator = random.Random(style)
+    for _ in range(400):
+        text, known = composed(style, generator)
+        found = split(text)
+        if "technique" not in known:
+            found.pop("technique", None)  # the examination's name stands in
+        assert {k: " ".join(v.split()) for k, v in found.items()} == known, text
+
+
+@pytest.mark.parametrize("change", [str.lower, str.upper])
+def test_reports_of_one_case(change):
+    generator = random.Random(0)
+    for _ in range(400):
+        text, known = composed("a line each", generator)
+        found = split(change(text))
+        if "technique" not in known:
+            found.pop("technique", None)
+        expected = {name: change(text) for name, text in known.items()}
+        assert {k: " ".join(v.split()) for k, v in found.items()} == expected, change(text)
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(("indication", "findings", "impression")))
+)
+def test_sections_in_any_order(order):
+    text = "\n".join(f"{name.upper()}: The {name}." for name in order)
+    assert split(text) == {name: f"The {name}." for name in order}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The impression is of a nodule. There are no significant findings: the heart is normal.",
+        "sin hallazgos patologicos . cardiomegalia .",
+        "startle\nand more text\nof a caption",
+        "Findings are consistent with edema.",
+        "",
+    ],
+)
+def test_a_text_without_headings_is_both(text):
+    kept = text or None
+    assert split_report(f" {text}\n") == Sections(findings=kept, impression=kept)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # MIMIC-CXR: the last paragraph after the headings, and the examination's name as heading.
+        (
+            " FINAL REPORT\n INDICATION:  Fever, question of\n pneumonia.\n \n COMPARISON:  ___.\n"
+            " \n PA and lateral views of the chest.  The lungs\n are clear.\n",
+            {
+                "indication": "Fever, question of pneumonia.",
+                "comparison": "___.",
+                "findings": "PA and lateral views of the chest. The lungs are clear.",
+            },
+        ),
+        (
+            "CHEST, TWO VIEWS:  The lungs are clear.\n\nIMPRESSION:  Normal.",
+            {
+                "technique": "CHEST, TWO VIEWS",
+                "findings": "The lungs are clear.",
+                "impression": "Normal.",
+            },
+        ),
+        (
+            "WET READ: ___ 8:19 AM\n effusion\n______________\n FINAL REPORT\n FINDINGS: Clear.",
+            {"findings": "Clear."},
+        ),
+        ("FINDINGS/ IMPRESSION: Clear.", {"findings": "Clear.", "impression": "Clear."}),
+        # CheXpert Plus: a narrative, and Stanford's code of urgency.
+        (
+            "NARRATIVE:\nChest 1 View, 8-8-2005\n\nHISTORY: 61 years Female\n\nIMPRESSION:\n\n"
+            "1.TUBE IN PLACE.\n\n2.NO PNEUMOTHORAX.\n\nSUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED\n"
+            "I have personally reviewed.\n\nACCESSION NUMBER:\n99\nThis report has been kept.",
+            {
+                "technique": "Chest 1 View, 8-8-2005",
+                "indication": "61 years Female",
+                "impression": "1.TUBE IN PLACE.\n2.NO PNEUMOTHORAX.",
+            },
+        ),
+        (
+            "CLINICAL DATA: Sepsis. IMPRESSION: 1. LINE. END OF IMPRESSION: SUMMARY 2: ABNORMAL",
+            {"indication": "Sepsis.", "impression": "1. LINE."},
+        ),
+        # The same squashed into one line.
+        (
+            "FINAL REPORT EXAMINATION: CHEST (PA AND LAT) INDICATION: ___F with cough // infection"
+            " TECHNIQUE: PA COMPARISON: None. FINDINGS: Clear. IMPRESSION: Normal.",
+            {
+                "indication": "___F with cough // infection",
+                "technique": "PA",
+                "comparison": "None.",
+                "findings": "Clear.",
+                "impression": "Normal.",
+            },
+        ),
+        (
+            "INDICATION: COUGH COMPARISON: PRIOR CHEST X-RAY FINDINGS: CLEAR IMPRESSION: NORMAL",
+            {
+                "indication": "COUGH",
+                "comparison": "PRIOR CHEST X-RAY",
+                "findings": "CLEAR",
+                "impression": "NORMAL",
+            },
+        ),
+        # Forms by organ.
+        (
+            "HISTORY: Cough\nLungs: Clear.\nHeart: Normal.\nIMPRESSION: Normal.",
+            {
+                "indication": "Cough",
+                "findings": "Lungs: Clear. Heart: Normal.",
+                "impression": "Normal.",
+            },
+        ),
+        ("Lungs: clear. Pleura: no effusion.", {"findings": "Lungs: clear. Pleura: no effusion."}),
+        # Only words that point at another section.
+        ("FINDINGS: Clear. IMPRESSION: AS ABOVE.", {"findings": "Clear."}),
+        # Addenda, recommendations and who was told.
+        (
+            "FINDINGS: Clear. IMPRESSION: Normal. RECOMMENDATION: CT to exclude a mass.\n"
+            "NOTIFICATION: Effusion told to Dr. X.\nADDENDUM: Small nodule.",
+            {"findings": "Clear.", "impression": "Normal. Small nodule."},
+        ),
+        # Without colons.
+        (
+            "FINDINGS The lungs are clear. IMPRESSION No acute disease.",
+            {"findings": "The lungs are clear.", "impression": "No acute disease."},
+        ),
+        # What stands before the first heading.
+        (
+            "The lungs are clear.\nIMPRESSION: Normal.",
+            {"findings": "The lungs are clear.", "impression": "Normal."},
+        ),
+        ("General Hospital\nIMPRESSION: Normal.", {"impression": "Normal."}),
+        (
+            "A 45-year-old man with cough.\n\nLungs are clear.\n\nIMPRESSION: Normal.",
+            {
+                "indication": "A 45-year-old man with cough.",
+                "findings": "Lungs are clear.",
+                "impression": "Normal.",
+            },
+        ),
+        # Lists, tags, escaped line breaks.
+        (
+            "1. FINDINGS: clear\n2. IMPRESSION: normal",
+            {"findings": "clear", "impression": "normal"},
+        ),
+        (
+            "IMPRESSION:\n1) Normal\n   heart\n2) Stable",
+            {"impression": "1) Normal heart\n2) Stable"},
+        ),
+        (
+            "<b>FINDINGS:</b> clear<br/><b>IMPRESSION:</b> normal",
+            {"findings": "clear", "impression": "normal"},
+        ),
+        ("[FINDINGS] clear [IMPRESSION] normal", {"findings": "clear", "impression": "normal"}),
+        ("FINDINGS: clear\\n\\nIMPRESSION: normal", {"findings": "clear", "impression": "normal"}),
+        (
+            "findings : clear lungs . impression : normal .",
+            {"findings": "clear lungs .", "impression": "normal ."},
+        ),
+    ],
+)
+def test_habits_of_collections_and_houses(text, expected):
+    assert split(text) == expected
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["FINDINGS", "Impression:", "history", " ", "\n", ": ", ".", "1.", "the", "_", "-"]
+        )
+    )
+)
+def test_no_text_is_an_error_and_no_word_is_made_up(pieces):
+    text = "".join(pieces)
+    for value in split(text).values():
+        assert value.strip() == value != ""
+        assert all(word.rstrip(".") in text for word in value.split())
+
+
+@pytest.mark.parametrize(
+    "piece", [" ", "\n", "_", "A ", ": ", "- ", "FINDINGS ", "x: ", "\n1.", "<b>", "[a", "\n dr"]
+)
+def test_time_grows_with_the_length_only(piece):
+    """Ten thousand pieces take a moment; a search that goes back and forth would take minutes."""
+    split_report("IMPRESSION: x" + piece * 10_000)
+
+
+def test_a_report_that_is_not_text():
+    with pytest.raises(DataError, match="not text but float"):
+        split_report(float("nan"))

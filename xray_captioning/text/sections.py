@@ -1,0 +1,253 @@
+"""Whole reports into their sections, so that what was asked is never taken as seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from xray_captioning.errors import DataError
+from xray_captioning.text.heading_marks import UNKNOWN, Heading, bare_words, headings
+from xray_captioning.text.headings import BOTH, is_title, kind_of, phrases, spelled
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The sections of a report; one that is absent or empty is None."""
+
+    indication: str | None = None  # why the images were asked for, and the patient's history
+    technique: str | None = None  # how they were made, or else the examination's name
+    comparison: str | None = None  # what they were compared with
+    findings: str | None = None
+    impression: str | None = None
+
+
+class _Part(NamedTuple):
+    kind: str
+    text: str
+
+
+def split_report(text: str) -> Sections:
+    """Split a report into its sections by the headings of the usual house styles.
+
+    Headings may be in capitals or not, with colon, dash or on a line of their own, all on one line
+    or each on its own; the words they are made of are in ``headings.toml``.
+
+    - A text without any heading may be findings or impression, so that it is both, unchanged; so
+      is what stands below "FINDINGS AND IMPRESSION".
+    - A form by organ ("Lungs: ... Pleura: ...") is findings, labels and all.
+    - Without the word "FINDINGS", text below the examination's name or in a paragraph of its own
+      after the last other section is the findings, as in MIMIC-CXR [1]_.
+    - "Prior findings" belong to the comparison, "clinical findings" to the indication.
+    - A section that only says "as above" is None.
+    - An addendum ends the impression (or the findings, if there is no impression).
+    - Recommendations under a heading of their own, a first look ("WET READ"), letterhead, names and
+      signatures are left out.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    Sections
+        White space between words is single spaces; items of a list stand on lines of their own.
+
+    Raises
+    ------
+    DataError
+        When `text` is not text.
+
+    References
+    ----------
+    .. [1] Johnson et al., "MIMIC-CXR", Scientific Data 2019, whose section parser keeps the last
+       paragraph of a report that names neither findings nor impression.
+
+    Examples
+    --------
+    >>> sections = split_report("INDICATION: r/o effusion. FINDINGS: Clear. IMPRESSION: Normal.")
+    >>> sections.indication, sections.findings, sections.impression
+    ('r/o effusion.', 'Clear.', 'Normal.')
+    """
+    if not isinstance(text, str):
+        raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
+    if not _may_have_heading(text):
+        return _unnamed(text)
+    plain = _lines(text)
+    found = list(_kept(headings(plain)))
+    if not _tell_sections(found):
+        return _unnamed(text)
+    return _assembled(list(_parts(plain, found)))
+
+
+_CONTENT = ("findings", "impression", BOTH, "addendum")
+_BEFORE = ("indication", "comparison", "technique", "exam")
+_NAMED = (*_CONTENT, *_BEFORE)
+_UNNAMED = ("view", "banner", "wet")
+_BODY = "body"  # text that no heading names
+
+
+def _tell_sections(found: list[Heading]) -> bool:
+    kinds = [heading.kind for heading in found]
+    return kinds.count("organ") > 1 or any(kind in (*_NAMED, *_UNNAMED) for kind in kinds)
+
+
+def _unnamed(text: str) -> Sections:
+    kept = text.strip() or None
+    return Sections(findings=kept, impression=kept)
+
+
+def _may_have_heading(text: str) -> bool:
+    """Tell quickly, for long tables, whether a text can have a heading."""
+    return _SIGN.search(text) is not None or not bare_words().isdisjoint(text.split())
+
+
+_SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
+
+
+def _lines(text: str) -> str:
+    """Return a text with one kind of line break, without rules, tags and escaped breaks."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\n", "\n").replace("\t", "   ")
+    text = text.replace("\u00a0", " ").replace("\uff1a", ":")
+    text = re.sub(r"<(/?)(br|p|div|li|b|strong|h\d)\s?/?>", _break, text, flags=re.IGNORECASE)
+    text = re.sub(r"\[([A-Za-z /&]{3,40})\]", _bracketed, text)
+    return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
+
+
+def _bracketed(heading: re.Match[str]) -> str:
+    return heading[0] if kind_of(spelled(heading[1])) is None else f"\n{heading[1]}:"
+
+
+def _break(tag: re.Match[str]) -> str:
+    return "" if tag[2].lower() in ("b", "strong") else "\n"
+
+
+def _kept(found: Iterator[Heading]) -> Iterator[Heading]:
+    """Leave out words that look like a heading but are part of the section that they are in."""
+    current = ""
+    for heading in found:
+        kind = heading.kind
+        if current in _CONTENT and kind in ("organ", "view", UNKNOWN):
+            continue
+        if kind == current and len(heading.words) > 1 and kind_of(heading.words) is None:
+            continue  # "Other abnormal findings:" within the findings
+        yield heading
+        current = kind
+
+
+def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
+    """Yield what stands before the first heading and below each, without the text's end."""
+    starts = [heading.start for heading in found]
+    yield _Part(_BODY, _without_footer(text[: [*starts, len(text)][0]]))
+    for heading, stop in zip(found, [*starts[1:], len(text)], strict=True):
+        # The label of an organ says where something is.
+        begin = heading.start if heading.kind == "organ" else heading.content
+        content = _without_footer(text[begin:stop])
+        if "summary" in heading.words and (heading.words[-1].isdigit() or _CODE.match(content)):
+            continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
+        if heading.kind == "view":
+            yield _Part("exam", text[heading.start : heading.content].rstrip(" :"))
+        yield _Part("findings" if heading.kind == "organ" else heading.kind, content)
+
+
+_CODE = re.compile(r"\s*\d\s*[-:]")
+
+
+@cache
+def _footer() -> re.Pattern[str]:
+    sentences = "|".join(map(re.escape, phrases("footer")))
+    signature = r"\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z"
+    return re.compile(rf"(?:^|[.\n])[ *]*(?:{sentences})|\n[ ]*{signature}", re.IGNORECASE)
+
+
+def _without_footer(text: str) -> str:
+    found = _footer().search(text)
+    return text if found is None else text[: found.start() + text[found.start()].count(".")]
+
+
+# --- which text belongs to which section ---
+
+
+def _assembled(parts: list[_Part]) -> Sections:
+    parts = list(_moved(parts))
+    findings = _joined(parts, "findings", BOTH)
+    impression = _joined(parts, "impression", BOTH)
+    named = any(part.kind in _NAMED for part in parts)
+    body = _joined(parts, _BODY)
+    if findings is None:
+        findings = body
+    if not named:
+        impression = body
+    if findings is None and impression is None:
+        findings = impression = _joined(parts, "wet")
+    addendum = _joined(parts, "addendum")
+    if impression is None and findings is not None:
+        findings = _sum(findings, addendum)
+    else:
+        impression = _sum(impression, addendum)
+    return Sections(
+        _joined(parts, "indication"),
+        _joined(parts, "technique") or _joined(parts, "exam"),
+        _joined(parts, "comparison"),
+        findings,
+        impression,
+    )
+
+
+def _moved(parts: list[_Part]) -> Iterator[_Part]:
+    """Yield parts of which those without a heading of their own are called what they are."""
+    named = any(part.kind in ("findings", BOTH) for part in parts)
+    before = [number for number, part in enumerate(parts) if part.kind not in _CONTENT]
+    for number, (kind, text) in enumerate(parts):
+        if kind in (_BODY, "view", "banner"):
+            for paragraph in _paragraphs(text):
+                yield _Part(_kind_of_paragraph(paragraph), paragraph)
+        elif kind in _BEFORE and not named and number == before[-1]:
+            first, *rest = _paragraphs(text) or [""]
+            yield _Part(kind, first)
+            for paragraph in rest:
+                yield _Part(_kind_of_paragraph(paragraph), paragraph)
+        else:
+            yield _Part(kind, text)
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
+
+
+def _kind_of_paragraph(text: str) -> str:
+    """Tell whether a paragraph without heading is asked, a title, or what is seen."""
+    if any(phrase in text.lower() for phrase in phrases("asked")):
+        return "indication"
+    prose = [line for line in text.splitlines() if not is_title(line)]
+    if not prose:
+        return "exam"
+    return _BODY if prose[-1].rstrip(" *_").endswith(".") else "letterhead"
+
+
+def _joined(parts: list[_Part], *kinds: str) -> str | None:
+    return _sum(*(_flowing(text) for kind, text in parts if kind in kinds))
+
+
+def _sum(*texts: str | None) -> str | None:
+    """Join texts, each of which begins a sentence; None where all are empty."""
+    *ended, last = [text for text in texts if text] or [""]
+    return (
+        " ".join([text if text[-1] in ".?!:;" else f"{text}." for text in ended] + [last]) or None
+    )
+
+
+_ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
+_POINTER = re.compile(r"[^a-z ]+")
+
+
+def _flowing(text: str) -> str:
+    """Return a section without its line breaks, except before the items of a list."""
+    lines = [" ".join(line.split()) for line in text.strip(" \n*#:|>").splitlines()]
+    flowing = ""
+    for line in filter(None, lines):
+        flowing += ("\n" if _ITEM.match(line) else " ") + line
+    bare = " ".join(_POINTER.sub(" ", flowing.lower()).split())
+    return "" if bare in phrases("pointer") else flowing.strip()
