@@ -273,7 +273,7 @@ def test_files_are_found_and_a_converted_copy_is_preferred(tmp_path):
     for name in ("a.dcm", "b.DICOM", "c.dcm", "c.dcm.png"):
         (tmp_path / name).write_bytes(b"")
     finder = ImageFinder(tmp_path)
-    found = [os.path.basename(finder.by_key(key, "", unique=True)) for key in "abc"]
+    found = [os.path.basename(finder.find(key)) for key in "abc"]
     assert found == ["a.dcm", "b.DICOM", "c.dcm.png"]
 
 

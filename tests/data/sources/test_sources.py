@@ -311,7 +311,8 @@ def test_caption_image_elsewhere_is_taken_only_if_it_is_the_only_one(tmp_path):
     one = touch(tmp_path / "p" / "scan.jpg")
     assert only(read_studies(folder))["images"] == [one]
     touch(tmp_path / "q" / "scan.jpg")
-    assert only(read_studies(folder))["images"] == [str(tmp_path / "images" / "scan")]
+    with pytest.raises(DataError, match=r"p/scan\.jpg and .*q/scan\.jpg both fit; name its folder"):
+        read_studies(folder)
 
 
 # --- annotation.json
@@ -337,7 +338,7 @@ def test_r2gen(tmp_path):
         (tmp_path / "annotation.json").write_text(json.dumps(annotation(subject_id=subject)))
         assert only(read_studies(tmp_path))["patient_id"] == patient
     moved = only(read_studies(tmp_path / "annotation.json", image_dir=tmp_path / "images" / "b"))
-    assert moved["images"][1] == str(tmp_path / "images" / "b" / "b" / "1.png")
+    assert moved["images"] == [str(tmp_path / "images/b/CXR2_IM-1/0.png"), present]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A captions.csv beside images/, as many captioning projects keep their data."""
 
-import os
 from pathlib import Path, PurePath
 
 from xray_captioning.data.sources.lookup import ImageFinder
@@ -41,7 +40,7 @@ def _study(study_id: str, rows: list[Row], path: Path, finder: ImageFinder) -> S
         )
     text = text_or_none(" ".join(dict.fromkeys(row["caption"].strip() for row in rows)))
     views = [UNKNOWN] * len(images)
-    found = [_find(image, finder) for image in images]
+    found = [finder.find(image) for image in images]
     patient = _patient(study_id, rows, path)
     return Study(study_id, found, views, findings=text, impression=text, patient_id=patient)
 
@@ -54,12 +53,6 @@ def _patient(study_id: str, rows: list[Row], path: Path) -> str:
             f"{path}: study {study_id!r} is of patients {named[0]!r} and {named[1]!r}; keep one"
         )
     return named[0] if named else ""
-
-
-def _find(name: str, finder: ImageFinder) -> str:
-    """Find an image by path; a bare name, with or without suffix, may lie anywhere below."""
-    found = finder.by_path(name)
-    return found or finder.by_key(os.path.basename(name), "images", unique=True)
 
 
 SOURCE = Source("captions", ("captions.csv",), read, suffixes=(".csv",))

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from xray_captioning.errors import DataError
+
 DICOM_SUFFIXES = (".dcm", ".dicom")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *DICOM_SUFFIXES)
-_SUFFIXES = re.compile(r"(\.dcm|\.dicom)?(\.png|\.jpe?g)?$", re.IGNORECASE)
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES)
+_SUFFIXES = re.compile(r"(\.dcm|\.dicom)?(\.png|\.jpe?g|\.tiff?|\.bmp|\.webp)?$", re.IGNORECASE)
+_DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 _OPEN_I = re.compile(r"^CXR(?=\d)")
 _DOUBLED_NUMBER = re.compile(r"^(\d+)_(?=\1_IM)")
+
+Folders = list[str]  # the names of the folders on a path, without the file's own
 
 
 def image_key(name: str) -> str:
@@ -34,46 +41,156 @@ class ImageFinder:
 
     def __init__(self, folder: Path, image_dir: Path | None = None) -> None:
         self.folder, self.image_dir = folder, image_dir
-
-    def by_key(self, name: str, home: str, unique: bool = False) -> str:
-        """Find an image anywhere below the folders under any of its names, preferably this one.
-
-        Where there is none, or where several have that key and it must be `unique` (they may be
-        different images), return the path below `home`, a folder of the source's, where it is
-        expected.
-        """
-        for index in self._indexes:
-            found = index.get(image_key(name), [])
-            exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
-            if found and not (unique and len(found) > 1):
-                return (exact or found)[0]
-        return os.path.join(self.image_dir or self.folder / home, name)
-
-    def by_path(self, name: str) -> str | None:
-        """Find an image by its path relative to the image folder, or return None.
-
-        Looked for in `image_dir`, or else in ``images`` and in the source's own folder.
-        """
-        paths = [os.path.join(root, name) for root in self.roots]
-        return next((path for path in paths if os.path.isfile(path)), None)
+        self._given: dict[str, str] = {}  # file: the path it was found for
 
     @property
     def roots(self) -> Sequence[Path]:
         """Folders that relative image paths start from; the first is where they are expected."""
         return [self.image_dir] if self.image_dir else [self.folder / "images", self.folder]
 
+    def by_key(self, name: str, home: str) -> str:
+        """Find an image of a collection whose image names are unique, under any of its names.
+
+        Any copy anywhere below the folders serves, preferably one of this very name. Where there is
+        none, return the path below `home`, a folder of the source's, where it is expected.
+        """
+        name = _with_slashes(name)
+        for index in self._indexes:
+            found = index.files(name)
+            exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
+            if found:
+                return index.full((exact or _converted(found))[0])
+        return os.path.join(self.image_dir or self.folder / home, name)
+
+    def find(self, name: str) -> str:
+        """Find an image by the path that a table names; where there is none, say where it belongs.
+
+        As `by_path`, but an absent image gets the path below the first of `roots`.
+        """
+        return self.by_path(name) or os.path.join(self.roots[0], _with_slashes(name))
+
+    def by_path(self, name: str) -> str | None:
+        r"""Find an image by the path that a table names, or return None.
+
+        The path may be a Windows one (``sub\a.png``), of another machine
+        (``/home/me/data/sub/a.png``), or less than the whole (``a.png``), and the image may have
+        another suffix or case than it says. The file is taken whose folders agree with the named
+        ones from the end for the longest; it is never one of another folder than is named.
+
+        Raises
+        ------
+        DataError
+            If several files fit equally well, or one file is all there is for two paths.
+        """
+        spelled = _with_slashes(name)
+        found = self._there(name) or (self._there(spelled) if spelled != name else None)
+        if found is None:
+            found = next(filter(None, (index.best(spelled) for index in self._indexes)), None)
+        return found and self._once(found, spelled)
+
+    def _there(self, name: str) -> str | None:
+        paths = (os.path.join(root, name) for root in self.roots)
+        return next((path for path in paths if os.path.isfile(path)), None)
+
+    def _once(self, path: str, name: str) -> str:
+        """Return the path, or refuse a file that was given for a path in another folder."""
+        before = self._given.setdefault(path, name) if "/" in name else name
+        if before != name and _agreeing(_folders(before), _folders(name)) is None:
+            raise DataError(
+                f"{path}: is the only image for both {before!r} and {name!r}; put the images into "
+                "the folders that are named, or take those out that are not there"
+            )
+        return path
+
     @cached_property
-    def _indexes(self) -> list[dict[str, list[str]]]:
-        """Paths by key, of the image folder and of what else lies in the source's folder."""
+    def _indexes(self) -> list[_Index]:
+        """What lies in the image folder, and what else in the source's folder."""
         seen: set[str] = set()
-        return [_index(root, seen) for root in (self.image_dir, self.folder) if root]
+        return [_Index(root, seen) for root in (self.image_dir, self.folder) if root]
 
 
-def _index(root: Path, seen: set[str]) -> dict[str, list[str]]:
-    index: dict[str, list[str]] = {}
-    for path in _image_files(root, seen):
-        index.setdefault(image_key(path), []).append(path)
-    return {key: _converted(paths) for key, paths in index.items()}
+class _Index:
+    """The image files below a folder, by key."""
+
+    def __init__(self, root: Path, seen: set[str]) -> None:
+        self._root = root
+        self._paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
+        trunk: Folders | None = None
+        for path in _image_files(root, seen):
+            self._add(image_key(path).casefold(), path)
+            folders = _folders(path)
+            trunk = folders if trunk is None else _common(trunk, folders)
+        # Folders that lead to every image, or that images are known to lie in, are not looked at.
+        self._starts = sorted([trunk or [], ["images"], []], key=len, reverse=True)
+
+    def _add(self, key: str, path: str) -> None:
+        there = self._paths.setdefault(key, path)
+        if isinstance(there, list):
+            there.append(path)
+        elif there is not path:
+            self._paths[key] = [there, path]
+
+    def full(self, path: str) -> str:
+        return os.path.join(self._root, path)
+
+    def files(self, name: str) -> list[str]:
+        """Return the relative paths of the files of this key, wherever they lie."""
+        found = self._paths.get(image_key(name).casefold(), [])
+        return [found] if isinstance(found, str) else found
+
+    def best(self, name: str) -> str | None:
+        """Return the one file that fits a path best, None where none does."""
+        folders = _folders(name)
+        agreeing = {path: _agreeing(self._folders(path), folders) for path in self.files(name)}
+        fitting = [path for path, count in agreeing.items() if count is not None]
+        if len(fitting) > 1:
+            ranks = {path: (agreeing[path], *_likeness(path, name)) for path in fitting}
+            fitting = [path for path in fitting if ranks[path] == max(ranks.values())]
+        if len(fitting) > 1:
+            first, second = map(self.full, fitting[:2])
+            raise DataError(
+                f"image {name!r}: {first} and {second} both fit; name its folder, too, or take one "
+                "away"
+            )
+        return self.full(fitting[0]) if fitting else None
+
+    def _folders(self, path: str) -> Folders:
+        """Return the folders of a file below the deepest of the starts that it lies in."""
+        folders = _folders(path)
+        start = next(start for start in self._starts if folders[: len(start)] == start)
+        return folders[len(start) :]
+
+
+def _with_slashes(name: str) -> str:
+    """Return a path as POSIX writes it, as short as it goes."""
+    slashes = name.replace("\\", "/")
+    return posixpath.normpath(slashes[2:] if _DRIVE.match(slashes) else slashes)
+
+
+def _folders(path: str) -> Folders:
+    """Return the folders that a path leads through."""
+    return [part for part in path.replace(os.sep, "/").split("/")[:-1] if part not in ("", "..")]
+
+
+def _likeness(path: str, name: str) -> tuple[int, bool]:
+    """Rank a file by its name, then what was converted before the DICOM file of it."""
+    other, base = os.path.basename(path), os.path.basename(name)
+    same = (other == base) + (other.casefold() == base.casefold())
+    return same, not path.lower().endswith(DICOM_SUFFIXES)
+
+
+def _agreeing(one: Folders, other: Folders) -> int | None:
+    """Count the folders that agree from the end; None where they differ before one is spent."""
+    pairs = list(zip(reversed(one), reversed(other)))
+    agree = all(first.casefold() == second.casefold() for first, second in pairs)
+    return len(pairs) if agree else None
+
+
+def _common(one: Folders, other: Folders) -> Folders:
+    count = 0
+    while count < min(len(one), len(other)) and one[count] == other[count]:
+        count += 1
+    return one[:count]
 
 
 def _converted(paths: list[str]) -> list[str]:
@@ -82,7 +199,10 @@ def _converted(paths: list[str]) -> list[str]:
 
 
 def _image_files(root: Path, seen: set[str]) -> Iterator[str]:
-    """Yield the image files below a folder in order, each real folder once, links followed."""
+    """Yield the image files below a folder in order, each real folder once, links followed.
+
+    Paths are relative to it.
+    """
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
@@ -90,6 +210,7 @@ def _image_files(root: Path, seen: set[str]) -> Iterator[str]:
             continue
         seen.add(real)
         folders.sort()
+        below = os.path.relpath(folder, root)
         for name in sorted(files):
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield os.path.join(folder, name)
+                yield name if below == os.curdir else os.path.join(below, name)

@@ -48,7 +48,7 @@ def _study(entry: Any, part: str, where: str, finder: ImageFinder) -> Study:
         raise DataError(f"{where}: image_path must be a list of file names")
     return Study(
         study_id=str(entry["id"]),
-        images=[finder.by_path(p) or str(finder.roots[0] / p) for p in paths],
+        images=[finder.find(path) for path in paths],
         views=[UNKNOWN for _ in paths],
         findings=text_or_none(report),
         patient_id=entry.get("subject_id", ""),
