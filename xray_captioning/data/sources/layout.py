@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import PurePath, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from xray_captioning.data.sources.cells import id_text, image_names, named_part
@@ -29,6 +29,7 @@ from xray_captioning.data.studies import (
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.text.sections import split_report
 
 Synonyms = tuple[str, ...]
 """Names of a column as `Table.column` takes them: 'a|b' are equals, earlier ones come first."""
@@ -281,7 +282,7 @@ def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
             views.setdefault(image, view)
     return Study(
         study_id,
-        [find_image(image, finder) for image in views],
+        [finder.find(image) for image in views],
         list(views.values()),
         **_sections(group),
         problems=unique_problems(problem for row in group for problem in row.problems),
@@ -310,23 +311,9 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     texts = [" ".join(dict.fromkeys(t for t in column if t)) for column in _columns(group)]
     found = dict(zip(TEXTS, map(text_or_none, texts)))
     whole = found["caption"]
-    report = whole_report(whole) if whole else {}
-    return {name: found[name] or report.get(name) for name in SECTIONS}
+    report = split_report(whole) if whole else None
+    return {name: found[name] or getattr(report, name, None) for name in SECTIONS}
 
 
 def _columns(group: list[StudyRow]) -> Iterator[tuple[str, ...]]:
     return zip(*(row.texts for row in group), strict=True)
-
-
-def whole_report(text: str) -> dict[str, str | None]:
-    """Return the sections of a whole report.
-
-    A text without headings is neither called findings nor impression, so it is both, and either can
-    be learned or scored.
-    """
-    return {"findings": text, "impression": text}
-
-
-def find_image(name: str, finder: ImageFinder) -> str:
-    """Find an image by path; a bare name, with or without suffix, may lie anywhere below."""
-    return finder.by_path(name) or finder.by_key(PurePath(name).name, "images", unique=True)
