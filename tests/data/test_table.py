@@ -211,7 +211,7 @@ def test_columns_are_found_under_their_usual_names(tmp_path):
     assert table.column("text", "caption", "comment|note") == "Note"
     assert table.column("text", "caption") is None
     assert table.column("image", "image_index", asked="imageIndex") == "imageIndex"
-    with pytest.raises(DataError, match="'Image Index' and 'imageIndex' .* --columns image=NAME"):
+    with pytest.raises(DataError, match=r"'Image Index' and 'imageIndex' .* --columns image=NAME"):
         table.column("image", "image_index")
     with pytest.raises(
         DataError, match="no column 'x' for image; found: 'Image Index', imageIndex"

@@ -227,7 +227,7 @@ def test_columns_that_do_not_fit(tmp_path, columns, error, message):
 
 def test_two_columns_that_fit_are_an_error_that_names_both(tmp_path):
     write(tmp_path, "captions.csv", "image,caption,report\na.png,x,y\n")
-    with pytest.raises(DataError, match="'caption' and 'report' .*--columns caption=NAME"):
+    with pytest.raises(DataError, match=r"'caption' and 'report' .*--columns caption=NAME"):
         read_studies(tmp_path)
     studies = read_studies(tmp_path, columns={"caption": "report"})
     assert list(studies["findings"]) == ["y"]
