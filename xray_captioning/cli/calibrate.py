@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 )
 @options.captions_from_labels
 @options.images
+@options.columns
 @options.split
 @options.seed
 def calibrate(
@@ -71,6 +72,7 @@ def calibrate(
     beams: tuple[int, ...],
     captions_from_labels: bool,
     images: Path | None,
+    columns: options.Columns,
     split: Path | None,
     seed: int | None,
 ) -> None:
@@ -82,7 +84,7 @@ def calibrate(
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = _own_bundle(bundle)
-    studies = options.load_studies(data, images, captions_from_labels)
+    studies = options.load_studies(data, images, columns, captions_from_labels)
     given = _read(folder, studies, split, part, fit, check)
 
     from xray_captioning.captioner.captioner import Captioner

@@ -42,6 +42,7 @@ class Bundle(NamedTuple):
     "make one caption.",
 )
 @click.option("--images", "image_dir", type=options.existing, help="Where --data's images are.")
+@options.columns
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -68,6 +69,7 @@ def caption(
     bundle: str,
     data: Path | None,
     image_dir: Path | None,
+    columns: options.Columns,
     out: Path | None,
     resume: bool,
     beam: int | None,
@@ -79,10 +81,10 @@ def caption(
     Of a DIR, each image is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
-    _check_options(images, data, image_dir, out, resume, findings)
+    _check_options(images, data, image_dir, columns, out, resume, findings)
     model = _read_bundle(bundle, findings)
     if data:
-        studies = _source_studies(data, image_dir, model.config)
+        studies = _source_studies(data, image_dir, columns, model.config)
     else:
         studies = _named_studies(images, model.config.image.views)
     if out is not None:
@@ -95,14 +97,14 @@ def _check_options(
     images: tuple[str, ...],
     data: Path | None,
     image_dir: Path | None,
+    columns: options.Columns,
     out: Path | None,
     resume: bool,
     findings: bool,
 ) -> None:
     if bool(images) == (data is not None):
         raise ConfigError("give either IMAGE or DIR, or --data; see xray-captioning caption --help")
-    if image_dir is not None and data is None:
-        raise ConfigError("--images says where the images of --data are; give --data, too")
+    options.check_data(data, image_dir, columns)
     if resume and out is None:
         raise ConfigError("--resume goes on with a run to a file; give its --out, too")
     if out is not None and findings:
@@ -155,13 +157,15 @@ def _name(paths: Sequence[str | None]) -> str:
     return ",".join(click.format_filename(path) for path in paths if path is not None)
 
 
-def _source_studies(data: Path, image_dir: Path | None, config: Config) -> list[Study]:
+def _source_studies(
+    data: Path, image_dir: Path | None, columns: options.Columns, config: Config
+) -> list[Study]:
     """Return each study of a data source with those of its images that the model looks at."""
     from xray_captioning.data.sources.reading import read_studies
     from xray_captioning.data.studies import with_images
     from xray_captioning.data.targets import study_images
 
-    studies = read_studies(data, image_dir)
+    studies = read_studies(data, image_dir, columns=columns)
     present = with_images(studies)
     there = dict(zip(present["study_id"], study_images(present, config)))
     # One image that stands in for two views is named once.

@@ -27,12 +27,14 @@ def phantom(out: Path, studies: int, size: int, seed: int | None) -> None:
 @click.argument("path", type=options.existing)
 @click.option("--out", type=options.folder, help="Where summary.json and split.json are written.")
 @options.images
+@options.columns
 @options.captions_from_labels
 @options.seed
 def prepare(
     path: Path,
     out: Path | None,
     images: Path | None,
+    columns: options.Columns,
     captions_from_labels: bool,
     seed: int | None,
 ) -> None:
@@ -46,7 +48,7 @@ def prepare(
     from xray_captioning.data.studies import format_summary, summarise
     from xray_captioning.files import atomic_write
 
-    studies = read_studies(path, images)
+    studies = read_studies(path, images, columns=columns)
     if captions_from_labels:
         studies = render_captions(studies)
     summary, split = summarise(studies), split_studies(studies)

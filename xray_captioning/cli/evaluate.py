@@ -62,12 +62,14 @@ WHY = (
 @options.settings
 @options.captions_from_labels
 @options.images
+@options.columns
 @options.split
 @options.cache
 @options.seed
 def evaluate(
     data: Path,
     images: Path | None,
+    columns: options.Columns,
     captions_from_labels: bool,
     out: Path,
     bundles: tuple[str, ...],
@@ -92,7 +94,7 @@ def evaluate(
     from xray_captioning.evaluation.table import SHOWN, format_table
 
     protocol, report = given["protocol"], given["report"]
-    studies = options.load_studies(data, images, captions_from_labels)
+    studies = options.load_studies(data, images, columns, captions_from_labels)
     rows = compare(
         studies,
         read_systems(bundles if bundles or files or protocol else [DEFAULT], files),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.errors import ConfigError
 
 if TYPE_CHECKING:
     from xray_captioning.review.sheet import Views
@@ -41,6 +40,7 @@ def review(context: click.Context, seed: int | None) -> None:
 @click.option("--out", required=True, type=options.folder, help="Folder to write; must be empty.")
 @click.option("--data", type=options.existing, help="Studies whose images the sheets show.")
 @options.images
+@options.columns
 @click.option("--studies", default=50, show_default=True, type=click.IntRange(1))
 @click.option("--readers", default=2, show_default=True, type=click.IntRange(1))
 @click.option(
@@ -57,6 +57,7 @@ def export(
     out: Path,
     data: Path | None,
     images: Path | None,
+    columns: options.Columns,
     studies: int,
     readers: int,
     repeats: int,
@@ -68,9 +69,8 @@ def export(
     """
     from xray_captioning.review.sheet import export_study
 
-    if images is not None and data is None:
-        raise ConfigError("--images says where the images of --data are; give --data, too")
-    views = _views(data, images) if data else None
+    options.check_data(data, images, columns)
+    views = _views(data, images, columns) if data else None
     key = export_study(captions, systems, out, views, studies, readers, repeats, seed or 0)
     asked = f" ({studies} were asked for)" if len(key.studies) < studies else ""
     click.echo(f"{len(key.studies)} studies{asked}, {key.identical} with the same text twice")
@@ -107,10 +107,10 @@ def summarise(
         click.echo(f"wrote {out / 'summary.json'} and {out / 'summary.md'}")
 
 
-def _views(data: Path, images: Path | None) -> Views:
+def _views(data: Path, images: Path | None, columns: options.Columns) -> Views:
     """Return the images on disk, by study."""
     from xray_captioning.data.studies import with_images
 
-    studies = with_images(options.load_studies(data, images))
-    columns = (studies[name] for name in ("study_id", "images", "views"))
-    return {study: list(zip(found, views)) for study, found, views in zip(*columns)}
+    studies = with_images(options.load_studies(data, images, columns))
+    lists = (studies[name] for name in ("study_id", "images", "views"))
+    return {study: list(zip(found, views)) for study, found, views in zip(*lists)}

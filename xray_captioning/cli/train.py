@@ -36,6 +36,7 @@ out = click.option("--out", required=True, type=options.folder, help="Run folder
     "published file, or the encoder of a bundle.",
 )
 @options.images
+@options.columns
 @options.split
 @options.cache
 @options.seed
@@ -43,6 +44,7 @@ out = click.option("--out", required=True, type=options.folder, help="Run folder
 def train_encoder(
     data: Path,
     images: Path | None,
+    columns: options.Columns,
     out: Path,
     preset: str,
     assignments: tuple[str, ...],
@@ -58,7 +60,7 @@ def train_encoder(
 
     config = options.make_config(preset, assignments, seed, "encoder_training")
     _check(out, config, run["resume"], None if is_network(run["weights"]) else run["weights"])
-    studies = options.load_studies(data, images)
+    studies = options.load_studies(data, images, columns)
     _, rows = fit(studies, config, out, about=describe_data(data), **run)
     if rows:
         click.echo(format_table(format_intervals(rows)))
@@ -77,6 +79,7 @@ def train_encoder(
 )
 @options.captions_from_labels
 @options.images
+@options.columns
 @options.split
 @options.cache
 @options.seed
@@ -84,6 +87,7 @@ def train_encoder(
 def train(
     data: Path,
     images: Path | None,
+    columns: options.Columns,
     captions_from_labels: bool,
     out: Path,
     preset: str,
@@ -98,7 +102,7 @@ def train(
 
     config = options.make_config(preset, assignments, seed)
     _check(out, config, run["resume"], run["encoder"])
-    studies = options.load_studies(data, images, captions_from_labels)
+    studies = options.load_studies(data, images, columns, captions_from_labels)
     usable = usable_studies(studies, config)
     click.echo(f"{len(usable)} of {len(studies)} studies have images and a text")
 

@@ -24,7 +24,7 @@ class Delimited:
     """A table of text, read row by row, as strictly as errors can be told from contents.
 
     The first row names the columns, unless their names are given: then there is no such row, and
-    quotes are letters, as in the files of Flickr's captions.
+    where tabs are between the fields, quotes are letters, as in the files of Flickr's captions.
     """
 
     unit = "line"
@@ -35,10 +35,10 @@ class Delimited:
             head = file.read(HEAD_BYTES)
         hint = _HINT.match(head)
         self.skipped = 1 if hint else 0
-        quoting = csv.QUOTE_NONE if self.headless else csv.QUOTE_MINIMAL
-        sample = _whole_lines(head.split("\n", 1)[1] if hint else head)
-        self.delimiter = hint[1] if hint else find_delimiter(sample, path, quoting)
-        self.quoting = quoting
+        tabs = self.headless and "\t" in head.partition("\n")[0]
+        self.quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+        sample = _whole_lines(head)
+        self.delimiter = hint[1] if hint else "\t" if tabs else find_delimiter(sample, path)
         self.columns = list(columns or self._header())
 
     def __iter__(self) -> Records:
@@ -90,7 +90,7 @@ class Delimited:
         raise DataError(f"{self.path}, line {line}: {many} where the header has {width}; {advice}")
 
 
-def find_delimiter(sample: str, path: Path, quoting: int = csv.QUOTE_MINIMAL) -> str:
+def find_delimiter(sample: str, path: Path) -> str:
     """Return the sign between the fields: one of the header line that splits the rows alike.
 
     A comma where the header holds none of them: the table has one column.
@@ -100,7 +100,7 @@ def find_delimiter(sample: str, path: Path, quoting: int = csv.QUOTE_MINIMAL) ->
     DataError
         Two of the signs fit, and split the table differently.
     """
-    widths = {sign: _widths(sample, sign, quoting) for sign in DELIMITERS}
+    widths = {sign: _widths(sample, sign) for sign in DELIMITERS}
     candidates = [sign for sign, found in widths.items() if found and found[0] > 1]
     if len(candidates) < 2:
         return candidates[0] if candidates else ","
@@ -116,11 +116,11 @@ def find_delimiter(sample: str, path: Path, quoting: int = csv.QUOTE_MINIMAL) ->
     return fitting[0]
 
 
-def _widths(sample: str, delimiter: str, quoting: int) -> list[int]:
+def _widths(sample: str, delimiter: str) -> list[int]:
     """Return how many fields the rows of a sample have, up to one that is not valid."""
     found: list[int] = []
     try:
-        for row in islice(_reader(io.StringIO(sample, newline=""), delimiter, quoting), 200):
+        for row in islice(_reader(io.StringIO(sample, newline=""), delimiter), 200):
             if row:
                 found.append(len(row))
     except csv.Error:
@@ -128,7 +128,7 @@ def _widths(sample: str, delimiter: str, quoting: int) -> list[int]:
     return found
 
 
-def _reader(file: TextIO, delimiter: str, quoting: int) -> csv._reader:  # type: ignore[name-defined]
+def _reader(file: TextIO, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> csv._reader:  # type: ignore[name-defined]
     return csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
 
 

@@ -15,8 +15,11 @@ _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 def named_view(name: str) -> str:
     """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name.
 
-    Oblique and decubitus views are unknown, and so are those where neither or both are named.
+    Oblique and decubitus views are unknown, and so are those where neither or both are named. A
+    lone 'L' is how tables write lateral; beside another word it is the left side.
     """
+    if name.strip().upper() == "L":
+        return LATERAL
     words = set(re.findall("[A-Z]+", name.upper()))
     frontal, lateral = bool(words & _FRONTAL), bool(words & _LATERAL)
     if frontal == lateral or _NEITHER.search(name.upper()):

@@ -291,7 +291,7 @@ def test_captions_may_name_patients(tmp_path, column):
     (tmp_path / "captions.csv").write_text(f"image,caption,{column}\n{rows}")
     assert list(read_studies(tmp_path)["patient_id"]) == ["p1", "p1", "c", "d"]
     (tmp_path / "captions.csv").write_text(f"id,image,caption,{column}\n1,a,x,p1\n1,b,x,p2\n")
-    with pytest.raises(DataError, match="study '1' is of patients 'p1' and 'p2'"):
+    with pytest.raises(DataError, match=r"line 3: study '1' is of patient 'p1' .* 'p2'"):
         read_studies(tmp_path)
 
 
@@ -300,9 +300,11 @@ def test_several_captions_of_one_image_are_one_study(tmp_path):
     assert only(read_studies(folder))["impression"] == "One. Two."
 
 
-def test_images_of_one_stem_need_an_id(tmp_path):
-    folder = write_captions(tmp_path, "image,caption\na/1.png,One.\nb/1.png,Two.\n")
-    with pytest.raises(DataError, match="study_id column"):
+def test_images_of_one_stem_have_their_paths_as_ids(tmp_path):
+    folder = write_captions(tmp_path, "image,caption\na/1.png,One.\nb/1.png,Two.\nc.png,Three.\n")
+    assert list(read_studies(folder)["study_id"]) == ["a/1", "b/1", "c"]
+    write_captions(tmp_path, "image,caption\n1.png,One.\n1.jpg,Two.\n")
+    with pytest.raises(DataError, match="study '1' occurs 2 times"):
         read_studies(folder)
 
 
@@ -416,8 +418,10 @@ def test_missing_columns_are_named_with_those_found(tmp_path, header, message):
     folder = write_kaggle(tmp_path / "k", reports=f"{header}\n")
     with pytest.raises(DataError, match=message):
         read_studies(folder)
-    with pytest.raises(DataError, match="image or filename"):
-        read_studies(write_captions(tmp_path / "c", "path,caption\n"))
+    with pytest.raises(
+        DataError, match=r"column for image .*found: where, caption; .*--columns image="
+    ):
+        read_studies(write_captions(tmp_path / "c", "where,caption\n"))
 
 
 @pytest.mark.parametrize(
@@ -425,8 +429,8 @@ def test_missing_columns_are_named_with_those_found(tmp_path, header, message):
     [
         ("image,caption\na.png,One, two.\n", "line 2.*3 fields"),
         ('image,caption\na.png,"One\n', "not valid CSV"),
-        ("image,caption\n,One\n", "data row 1: names no image"),
-        ("id,image,caption\n,a.png,One\n", "data row 1: the id is empty"),
+        ("image,caption\n,One\n", "line 2: image names no image"),
+        ("id,image,caption\n,a.png,One\n", "line 2: the id in id is empty"),
         ("image,caption\n", "no studies"),
     ],
 )
@@ -451,9 +455,9 @@ def test_unknown_places(tmp_path):
         read_studies(tmp_path / "absent")
     with pytest.raises(DataError, match=r"looked for indiana_reports\.csv with .*captions\.csv"):
         read_studies(tmp_path)
-    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "notes.doc").write_text("x")
     with pytest.raises(DataError, match="no known source"):
-        read_studies(tmp_path / "notes.txt")
+        read_studies(tmp_path / "notes.doc")
     with pytest.raises(ConfigError, match="choose one of"):
         read_studies(tmp_path, source="mimic")
     with pytest.raises(DataError, match="needs one"):

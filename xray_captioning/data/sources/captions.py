@@ -1,58 +1,122 @@
-"""A captions.csv beside images/, as many captioning projects keep their data."""
+"""Tables of images and captions under any usual names, as most captioning projects keep them."""
 
-from pathlib import Path, PurePath
+from __future__ import annotations
 
-from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, image_rows
-from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
-from xray_captioning.data.table import Row
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from xray_captioning.data.opening import TABLE_SUFFIXES
+from xray_captioning.data.sources.cells import PART_NAMES, named_part
+from xray_captioning.data.sources.layout import USUAL, Columns, StudyRow, make_studies, rows
+from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES, ImageFinder
+from xray_captioning.data.sources.source import Source
+from xray_captioning.data.studies import Study
+from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
-IDS, PATIENTS = "study_id|id|uid", "patient_id|patient|subject_id"
+_ENDINGS = TABLE_SUFFIXES + tuple(suffix + ".gz" for suffix in (".csv", ".tsv", ".jsonl"))
+_USUAL_NAMES = tuple("captions" + ending for ending in _ENDINGS)
+_OWN_FORMAT = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz")  # hold tables only
+_PART_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_NAMES, key=len)[::-1])})(?![a-z])")
+_NUMBERED = re.compile(r"#\d+$")  # Flickr's 'a.jpg#0': the image and the number of the caption
 
 
-def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read a table of images and captions.
+class Found(NamedTuple):
+    """A table of a folder, the part of a split that it is, and where its paths start."""
 
-    A caption is neither called findings nor impression, so it becomes both, and either can be
-    learned or scored. Rows with the same id (column ``study_id``, ``id`` or ``uid``) are one
-    study; its text is their distinct captions in order, joined by a space, so that none is lost.
-    Without an id column the stem of the image is the id, and two images with the same stem are
-    refused. A column ``patient_id``, ``patient`` or ``subject_id`` names the patient, whose studies
-    stay together when they are split. An image is found by its path below the image folder, or
-    else by a name that only one file has.
+    path: Path
+    part: str | None = None
+    folder: str = ""
+
+
+def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> list[Study]:
+    """Read a table of images and captions, or tables that are the parts of a split.
+
+    In a folder that is ``captions.*``; else ``train.csv`` beside ``val.csv`` and ``test.csv``, with
+    whatever else their names have in common; else ``train/metadata.csv`` and its like, whose images
+    are beside them; else the only table that is there.
+
+    A text that is neither findings nor impression becomes both, and either can be learned
+    or scored; whole reports are divided. Rows with the same id are one study, whose text are their
+    distinct texts in order, so that none is lost. Without an id the stem of the image is the
+    id. An image is found by its path below the image folder, or else by a name that only one file
+    has.
     """
-    groups: dict[str, list[Row]] = {}
-    rows = image_rows(path, ("image|filename", "caption|report"), (IDS, PATIENTS))
-    for image, where, row in rows:
-        study_id = row.get("study_id", PurePath(image).stem).strip()
-        if not study_id:
-            raise DataError(f"{where}: the id is empty; fill it in or remove the row")
-        groups.setdefault(study_id, []).append(row)
-    return [_study(study_id, group, path, finder) for study_id, group in groups.items()]
+    found = tables_of(path) if path.is_dir() else [Found(path)]
+    if not found:
+        raise DataError(f"{path}: holds no table; looked for *{', *'.join(_OWN_FORMAT[:-1])}")
+    return make_studies((row for table in found for row in _rows(table, columns)), finder)
 
 
-def _study(study_id: str, rows: list[Row], path: Path, finder: ImageFinder) -> Study:
-    images = list(dict.fromkeys(row["image"].strip() for row in rows))
-    if len(images) > 1 and "study_id" not in rows[0]:
+def tables_of(folder: Path) -> list[Found]:
+    """Return the table, or the tables of the parts, that a folder holds; none if there is none.
+
+    Raises
+    ------
+    DataError
+        If there are several tables that are not the parts of one whole.
+    """
+    there = sorted(path for path in folder.iterdir() if is_table(path))
+    if usual := [path for path in there if path.name.lower() in _USUAL_NAMES]:
+        return [Found(_only(usual))]
+    plain = [path for path in there if not path.name.lower().endswith(".txt")]
+    tables = [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
+    if found := _parts(tables) or _part_folders(folder):
+        return found
+    return [Found(_only(tables))] if tables else []
+
+
+def is_table(path: Path) -> bool:
+    """Tell by its name whether a file may be a table."""
+    name = path.name.lower()
+    return name.endswith(_ENDINGS) and not name.startswith(".") and path.is_file()
+
+
+def _only(paths: list[Path]) -> Path:
+    if len(paths) > 1:
         raise DataError(
-            f"{path}: {images[0]!r} and {images[1]!r} have the same stem; add a study_id column"
+            f"{paths[0].parent}: holds the tables {paths[0].name} and {paths[1].name}, and either "
+            "may be meant; name the file itself"
         )
-    text = text_or_none(" ".join(dict.fromkeys(row["caption"].strip() for row in rows)))
-    views = [UNKNOWN] * len(images)
-    found = [finder.find(image) for image in images]
-    patient = _patient(study_id, rows, path)
-    return Study(study_id, found, views, findings=text, impression=text, patient_id=patient)
+    return paths[0]
 
 
-def _patient(study_id: str, rows: list[Row], path: Path) -> str:
-    """Return the patient of a study's rows, empty where none names one."""
-    named = sorted({row.get("patient_id", "").strip() for row in rows} - {""})
-    if len(named) > 1:
-        raise DataError(
-            f"{path}: study {study_id!r} is of patients {named[0]!r} and {named[1]!r}; keep one"
-        )
-    return named[0] if named else ""
+def _parts(tables: list[Path]) -> list[Found]:
+    """Return tables that are called after the parts of a split and alike otherwise."""
+    words = [_PART_WORD.findall(path.name.lower()) for path in tables]
+    alike = {_PART_WORD.sub("", path.name.lower()) for path in tables}
+    parts = [named_part(found[0]) if len(found) == 1 else None for found in words]
+    if len(tables) < 2 or len(alike) > 1 or None in parts or len(set(parts)) < len(parts):
+        return []
+    return _in_order(Found(path, part) for path, part in zip(tables, parts, strict=True))
 
 
-SOURCE = Source("captions", ("captions.csv",), read, suffixes=(".csv",))
+def _part_folders(folder: Path) -> list[Found]:
+    """Return the metadata of the folders of parts, as imagefolders of Hugging Face have it."""
+    folders = (path for path in folder.iterdir() if path.is_dir() and named_part(path.name))
+    return _in_order(
+        Found(path, named_part(home.name), f"{home.name}/")
+        for home in folders
+        for path in sorted(home.glob("metadata.*"))
+        if is_table(path)
+    )
+
+
+def _in_order(found: Iterable[Found]) -> list[Found]:
+    return sorted(found, key=lambda table: list(PART_NAMES.values()).index(table.part or "test"))
+
+
+def _rows(found: Found, columns: Columns | None) -> Iterator[StudyRow]:
+    table = Table(found.path)
+    if len(table.columns) == 2 and _is_image(table.columns[0]):  # no header
+        table = Table(found.path, columns=("image", "caption"))
+    return rows(table, USUAL, columns, found.part, found.folder)
+
+
+def _is_image(name: str) -> bool:
+    return _NUMBERED.sub("", name).lower().endswith(IMAGE_SUFFIXES)
+
+
+SOURCE = Source("captions", _USUAL_NAMES, read, reads_folder=True)

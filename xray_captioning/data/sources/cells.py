@@ -16,6 +16,8 @@ PART_NAMES = {
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
+_MAYBE_SEVERAL = re.compile(r"[;|,\s\[(#]")
+_CAPTION_NUMBER = re.compile(r"(\.\w{3,5})#\d+$")
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _BETWEEN = re.compile(r"[\s,\[\]()]*")
 _FLOAT = re.compile(r"\d+\.0+")
@@ -40,7 +42,8 @@ def image_names(row: Row, column: str) -> list[str]:
     """Return the images that a cell names: one, or several of one study.
 
     Several are a list of JSON, of Python or of NumPy; or paths with ';', '|', ',' or a blank
-    between them, where each part has the suffix of an image.
+    between them, where each part has the suffix of an image. Flickr's number of the caption, as in
+    'a.jpg#0', is no part of a name.
 
     Raises
     ------
@@ -63,12 +66,10 @@ def image_names(row: Row, column: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-_MAYBE_SEVERAL = re.compile(r"[;|,\s\[(]")
-
-
 def _listed(cell: str, row: Row, column: str) -> list[Any]:
     if cell[:1] in ("[", "(") and cell[-1:] in ("]", ")"):
         return _literal(cell, row, column)
+    cell = _CAPTION_NUMBER.sub(r"\1", cell)
     for separator in (";", "|", ",", None):
         parts = [part.strip() for part in cell.split(separator)]
         if len(parts) > 1 and all(part.lower().endswith(IMAGE_SUFFIXES) for part in parts):

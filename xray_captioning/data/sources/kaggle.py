@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, sections
 from xray_captioning.data.studies import Study, text_or_none, unique_problems
@@ -16,7 +17,8 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the studies of a folder that holds both tables.
 
     The path may also be one of the two tables. An image whose study has no report is kept, as a
-    study without text. Images are found under their Open-i names, too.
+    study without text. Images are found under their Open-i names, too. Ids that pandas rewrote in
+    one of the tables, such as '7.0' for '7', mean the study of that number.
     """
     folder = path if path.is_dir() else path.parent
     reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))
@@ -24,9 +26,13 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     for row in read_table(folder / PROJECTIONS, ("uid", "filename", "projection")):
         names = projections.setdefault(row["uid"].strip(), {})
         names[row["filename"].strip()] = named_view(row["projection"])
-    described = {row["uid"].strip() for row in reports}
-    bare = [Row(uid=uid) for uid in projections if uid not in described]
-    return [_study(row, projections, finder) for row in [*reports, *bare]]
+    described = dict.fromkeys(row["uid"].strip() for row in reports)
+    same = match_ids(described, projections, str(folder / PROJECTIONS))
+    images: dict[str, dict[str, str]] = {}
+    for uid, views in projections.items():
+        images.setdefault(same.get(uid, uid), {}).update(views)
+    bare = [Row(uid=uid) for uid in images if uid not in described]
+    return [_study(row, images, finder) for row in [*reports, *bare]]
 
 
 def _study(row: Row, projections: dict[str, dict[str, str]], finder: ImageFinder) -> Study:

@@ -266,12 +266,17 @@ def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
     stems: dict[str, list[str]] = {}
     for key, group in groups.items():
         if not group[0].study:
-            stems.setdefault(PurePosixPath(group[0].images[0]).stem, []).append(key)
+            stems.setdefault(_first_image(group).stem, []).append(key)
     for stem, keys in stems.items():
         for key in keys:
-            image = PurePosixPath(groups[key][0].images[0])
-            names[key] = stem if len(keys) == 1 else str(image.with_suffix(""))
+            whole = str(_first_image(groups[key]).with_suffix(""))
+            names[key] = stem if len(keys) == 1 else whole
     return names
+
+
+def _first_image(group: list[StudyRow]) -> PurePosixPath:
+    """Return the path of an image with slashes, also where Windows wrote it."""
+    return PurePosixPath(group[0].images[0].replace("\\", "/"))
 
 
 def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:

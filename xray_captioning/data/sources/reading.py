@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources import captions, kaggle, nih14, openi, r2gen
+from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import study_frame
@@ -28,6 +29,7 @@ def read_studies(
     path: str | os.PathLike[str],
     image_dir: str | os.PathLike[str] | None = None,
     source: str | None = None,
+    columns: Columns | None = None,
 ) -> pd.DataFrame:
     """Read a source of studies.
 
@@ -40,8 +42,10 @@ def read_studies(
             a folder with both ``indiana_reports.csv`` and ``indiana_projections.csv``, whatever
             else it holds;
         ``captions``
-            ``captions.csv`` (image or filename, caption or report, optionally an id column)
-            beside ``images/``;
+            a table in any usual format (`xray_captioning.data.table`) with a column of images, one
+            of captions or reports or one a section, and optionally study, patient, split and view,
+            under any usual names: ``captions.csv``, ``metadata.jsonl``, the only table of a folder,
+            or ``train.csv`` beside ``val.csv`` and ``test.csv``;
         ``r2gen``
             ``annotation.json`` beside ``images/``;
         ``nih14``
@@ -52,6 +56,11 @@ def read_studies(
         Where the images are, if not beside the tables.
     source : {'kaggle', 'captions', 'r2gen', 'nih14', 'openi'}, optional
         The kind of source; by default it is recognised.
+    columns : mapping of str to str or None, optional
+        What the columns of a captions table are called where they are not recognised, by role:
+        ``{"image": "file", "caption": "note", "patient": "pid", "split": "fold"}``. Roles
+        are image, study, patient, split, view, labels, and for texts caption (or a whole report),
+        findings, impression, indication and comparison. None: no column plays that role.
 
     Returns
     -------
@@ -76,18 +85,22 @@ def read_studies(
     DataError
         If the path is absent, of no known kind, or its content cannot be used.
     ConfigError
-        If `source` is none of those above.
+        If `source` is none of those above, or `columns` names no role or does not go with it.
     """
     origin, images = Path(path), Path(image_dir) if image_dir is not None else None
     if source is not None and source not in READERS:
         raise ConfigError(f"source {source!r} is unknown; choose one of {', '.join(SOURCES)}")
+    if columns and source not in (None, "captions"):
+        raise ConfigError(f"columns are those of a captions table; source {source} has its own")
     if not origin.exists():
         raise DataError(f"{origin}: does not exist; check the path")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: is not a folder of images; check image_dir")
+    finder = ImageFinder(origin if origin.is_dir() else origin.parent, images)
+    if columns:
+        return study_frame(captions.read(origin, finder, columns), origin)
     reader = READERS[source] if source else _detect(origin)
-    folder = origin if origin.is_dir() else origin.parent
-    return study_frame(reader.read(reader.to_open(origin), ImageFinder(folder, images)), origin)
+    return study_frame(reader.read(reader.to_open(origin), finder), origin)
 
 
 def _detect(path: Path) -> Source:
@@ -102,9 +115,11 @@ def _detect(path: Path) -> Source:
         matches = (source for source in named + ending)
     if found := next(matches, None):
         return found
-    patterns = [(" with " if s.needs_all else ", ").join(s.patterns) for s in sources]
+    if captions.tables_of(path) if path.is_dir() else captions.is_table(path):
+        return captions.SOURCE
+    patterns = [" with ".join(s.patterns) if s.needs_all else s.patterns[0] for s in sources]
     endings = ", ".join(suffix for source in sources for suffix in source.suffixes)
     raise DataError(
-        f"{path}: no known source there; looked for {', '.join(patterns)}; "
-        f"a single file must end in {endings}"
+        f"{path}: no known source there; looked for {', '.join(patterns)} or another table; "
+        f"a single file must be a table or end in {endings}"
     )

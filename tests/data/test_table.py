@@ -1,0 +1,229 @@
+"""Tables of every usual format say the same; a damaged row is one error that names it."""
+
+import csv
+import gzip
+import io
+import json
+import zipfile
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xray_captioning.data.table import Table, column_key
+from xray_captioning.errors import DataError
+
+COLUMNS = ("image", "Image Caption", "n")
+ROWS = [
+    ["a.png", "Clear, no effusion; nothing.", "007"],
+    ["b.png", 'A "round"\nopacity | mass', ""],
+]
+
+
+def delimited(rows, sign=",", encoding="utf-8"):
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=sign).writerows(rows)
+    return text.getvalue().encode(encoding)
+
+
+def as_json(rows):
+    header, *others = rows
+    return json.dumps([dict(zip(header, row)) for row in others]).encode()
+
+
+def json_lines(rows):
+    header, *others = rows
+    return "".join(json.dumps(dict(zip(header, row))) + "\n" for row in others).encode()
+
+
+def parquet(rows):
+    stream = io.BytesIO()
+    pd.DataFrame(rows[1:], columns=rows[0], dtype=object).to_parquet(stream)
+    return stream.getvalue()
+
+
+def workbook(rows):
+    stream = io.BytesIO()
+    pd.DataFrame(rows[1:], columns=rows[0]).to_excel(stream, index=False)
+    return stream.getvalue()
+
+
+def zipped(rows):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("in/table.csv", delimited(rows))
+        archive.writestr("a.png", b"no table")
+    return stream.getvalue()
+
+
+FORMATS = {
+    "t.csv": delimited,
+    "bom.csv": lambda rows: delimited(rows, encoding="utf-8-sig"),
+    "tabs.csv": lambda rows: delimited(rows, "\t"),
+    "t.tsv": lambda rows: delimited(rows, "\t"),
+    "semicolons.csv": lambda rows: delimited(rows, ";"),
+    "bars.txt": lambda rows: delimited(rows, "|"),
+    "hint.csv": lambda rows: b"sep=;\r\n" + delimited(rows, ";"),
+    "utf16.csv": lambda rows: delimited(rows, encoding="utf-16"),
+    "t.csv.gz": lambda rows: gzip.compress(delimited(rows)),
+    "gzip_by_content.csv": lambda rows: gzip.compress(delimited(rows)),
+    "t.json": as_json,
+    "t.jsonl": json_lines,
+    "lines.json": json_lines,
+    "list.jsonl.txt": as_json,
+    "columns.json": lambda rows: pd.DataFrame(rows[1:], columns=rows[0]).to_json().encode(),
+    "t.parquet": parquet,
+    "t.xlsx": workbook,
+    "t.zip": zipped,
+}
+
+
+def written(tmp_path, name, rows):
+    path = tmp_path / name
+    path.write_bytes(FORMATS[name](rows))
+    return path
+
+
+def values(table):
+    return [list(row.values()) for row in table]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_says_the_same(tmp_path, name):
+    table = Table(written(tmp_path, name, [COLUMNS, *ROWS]))
+    assert table.columns == COLUMNS
+    assert values(table) == ROWS
+    assert values(table) == ROWS  # a table can be read twice
+    first, second = table
+    assert (first["Image Caption"], second.text("n"), second.text(None)) == (ROWS[0][1], "", "")
+    assert name in first.place
+
+
+# What a workbook can hold, which leaves control characters out, and carriage returns change.
+LETTERS = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])
+TEXTS = st.text(LETTERS, max_size=8) | st.sampled_from(["None", "NA", "007", "1.0", "a, b;c", "{"])
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    name=st.sampled_from(sorted(FORMATS)), rows=st.lists(st.lists(TEXTS, min_size=2, max_size=2))
+)
+def test_any_texts_are_read_as_they_were_written(tmp_path, name, rows):
+    full = [["x.png", *row] for row in rows] or [["x.png", "a", "b"]]
+    if name == "columns.json":  # pandas makes numbers of nothing, but its own dates
+        full = [row for row in full if all(cell.isascii() for cell in row)] or [["x", "a", "b"]]
+    assert values(Table(written(tmp_path, name, [COLUMNS, *full]))) == full
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"t.zip", "t.parquet", "t.xlsx"}))
+def test_a_damaged_row_is_one_error_with_its_place(tmp_path, name):
+    """A cut file never passes for a whole one, and any format names what is wrong and where."""
+    path = written(tmp_path, name, [COLUMNS, ROWS[0], ["b.png", "Round opacity", "x"]])
+    packed = gzip.decompress(path.read_bytes()) if "gz" in name else path.read_bytes()
+    cut = packed[: packed.rindex("ity".encode("utf-16-le" if "16" in name else "utf-8"))]
+    path.write_bytes(gzip.compress(cut) if "gz" in name else cut)
+    with pytest.raises(DataError, match=rf"{name}, line \d: .*; ") as error:
+        values(Table(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n1,2,3\n", "line 2: 3 fields where the header has 2; put text .* in quotes"),
+        ("a,b\n1,2\n\n1\n", "line 4: 1 field where the header has 2; write every field"),
+        ('a,b\n1,"2\n3,4\n', "lines 2 to 3: is not valid CSV"),
+        ('a,b\n1,2\n3,"4\n5,6\n7,"8"\n', "lines 3 to 5: is not valid CSV"),
+        ("a,b,a\n1,2,3\n", "has the column a twice"),
+        ("a;b,c\n1;2,3\n", "separated by comma or semicolon"),
+        ('{"a": 1}\n{"a": 2\n', "line 2: is not valid JSON"),
+        ('{"a": 1}\n3\n', "line 2: is no JSON object"),
+        ('[{"a": 1}, 3]', "entry 2: is neither"),
+        ("<!DOCTYPE html>\n<html>", "is a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, content, message):
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(DataError, match=rf"t\.csv.*{message}"):
+        values(Table(tmp_path / "t.csv"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,b\n1,2\n1,\xe9\n".encode("latin-1"), "line 3: is not UTF-8"),
+        (b"\x89PNG\r\n\x1a\n", "is a PNG image"),
+        (b"a,b\0\0\0,", "is no text"),
+        (gzip.compress(bytes(range(256)) * 9)[:-30], "not a whole archive"),
+        (parquet([COLUMNS, *ROWS])[:-10], "not a whole Parquet file"),
+        (workbook([COLUMNS, *ROWS])[:-30], "not a whole archive"),
+    ],
+)
+def test_other_bytes_are_named(tmp_path, content, message):
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        values(Table(tmp_path / "t.csv"))
+
+
+def test_rows_of_empty_cells_and_commas_at_the_end_are_harmless(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2,\n,\n\n3,4\n")
+    assert values(Table(tmp_path / "t.csv")) == [["1", "2"], ["3", "4"]]
+    (tmp_path / "one.csv").write_text('caption\n""\nx\n')
+    assert values(Table(tmp_path / "one.csv")) == [[""], ["x"]]
+
+
+def test_nested_values_stay_and_numbers_become_the_text_they_were(tmp_path):
+    rows = [{"a": 7.0, "b": ["x"], "c": {"d": 1}}, {"a": None, "b": [1, 2]}]
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    first, second = Table(tmp_path / "t.json")
+    assert first == {"a": "7", "b": ["x"], "c": {"d": 1}}
+    assert (second["a"], second["c"], first.text("b")) == ("", "", "x")
+    with pytest.raises(DataError, match=r"t\.json, entry 2: b is a list of 2, not one text"):
+        second.text("b")
+
+
+def test_objects_of_ids_are_rows(tmp_path):
+    (tmp_path / "t.json").write_text('{"S1": {"r": "x"}, "S2": "y", "S3": ["z"]}')
+    table = Table(tmp_path / "t.json")
+    assert [row.text("id") for row in table] == ["S1", "S2", "S3"]
+    assert [row.text("text") for row in table] == ["", "y", "z"]
+
+
+def test_a_member_of_an_archive(tmp_path):
+    path = tmp_path / "two.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in "ab":
+            archive.writestr(f"x/{name}.csv", f"c\n{name}\n")
+    assert values(Table(path / "x" / "b.csv")) == [["b"]]
+    with pytest.raises(DataError, match=r"holds 2 tables \(x/a.csv, x/b.csv\); name one"):
+        Table(path)
+    with pytest.raises(DataError, match="not in the archive"):
+        Table(path / "c.csv")
+
+
+def test_columns_are_found_under_their_usual_names(tmp_path):
+    (tmp_path / "t.csv").write_text(",Image Index,imageIndex,Note\n0,a,b,c\n")
+    table = Table(tmp_path / "t.csv")
+    assert table.column("text", "caption", "comment|note") == "Note"
+    assert table.column("text", "caption") is None
+    assert table.column("image", "image_index", asked="imageIndex") == "imageIndex"
+    with pytest.raises(DataError, match=r"'Image Index' and 'imageIndex' .* --columns image=NAME"):
+        table.column("image", "image_index")
+    with pytest.raises(
+        DataError, match="no column 'x' for image; found: 'Image Index', imageIndex"
+    ):
+        table.column("image", asked="x")
+    with pytest.raises(DataError, match=r"for caption \(looked for report, text\); found: .*Note"):
+        table.need("caption", "report|text")
+    assert column_key("Patient-ID ") == column_key("patient_id")
+
+
+def test_excel_without_its_package_names_it(tmp_path, monkeypatch):
+    path = written(tmp_path, "t.xlsx", [COLUMNS, *ROWS])
+    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
+    with pytest.raises(ImportError, match=r"openpyxl is needed for .*t\.xlsx.*\[excel\]"):
+        Table(path)
