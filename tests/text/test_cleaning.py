@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.text.cleaning import PROTOCOLS, clean, prettify, sentences
+from xray_captioning.text.cleaning import (
+    PROTOCOLS,
+    clean,
+    prettify,
+    sentences,
+    without_common_marks,
+    without_marks,
+)
 
 REPORT_LIKE = st.lists(
     st.sampled_from("aAxX1290 .,;:-'()%/<>_\n\u2019\u2013\u00e9m")
@@ -126,3 +133,33 @@ def test_real_reports(shared_data) -> None:
     assert not any("xx" in text for text in cleaned)
     assert all(text.endswith(" .") for text in cleaned)
     assert [clean(text, "plain") for text in cleaned[:300]] == cleaned[:300]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("startseq the lungs are clear endseq", "the lungs are clear"),
+        ("<start> no effusion . <end>", "no effusion ."),
+        ("<s>No effusion.</s><pad><pad>", "No effusion."),
+        ("[CLS] no effusion [SEP] [PAD]", "no effusion"),
+        ("<|startoftext|>No effusion.<|endoftext|>", "No effusion."),
+        ("No effusion. nan", "No effusion."),
+        ("nan No effusion.", "No effusion."),
+        ("FINDINGS: nan IMPRESSION: Normal. NaN.", "FINDINGS: IMPRESSION: Normal."),
+        ("nan nan", ""),
+        ("a malignancy, <2 cm [see note], at the start and end", None),
+        ("The sequence ends at [**Hospital**].", None),
+    ],
+)
+def test_words_of_programs_are_left_out(text, kept):
+    assert without_marks(f" {text}\n") == (text if kept is None else kept)
+    assert without_marks(without_marks(text)) == without_marks(text)
+
+
+def test_english_words_are_marks_only_where_every_text_has_them():
+    marked = ["start no effusion end", None, "start clear lungs . end"]
+    assert without_common_marks(marked) == ["no effusion", None, "clear lungs ."]
+    reports = [*marked, "start of treatment, no effusion"]
+    assert without_common_marks(reports) == reports
+    assert without_common_marks([None]) == [None]
+    assert without_common_marks(["start end"]) == [None]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
+from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,11 +39,15 @@ class Study:
     rendered: bool = False  # whether the text was made from labels, not written by a reader
 
     def __post_init__(self) -> None:
-        """Put frontal images first, keeping the order otherwise."""
+        """Put frontal images first, keeping the order otherwise; leave out what is no report."""
         self.patient_id = patient_or_study(self.patient_id, self.study_id)
         pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
         self.images = [image for image, _ in pairs]
         self.views = [view for _, view in pairs]
+        self.indication = text_or_none(self.indication)
+        self.comparison = text_or_none(self.comparison)  # "None" is what a reader may write there
+        self.findings = None if is_missing(self.findings) else text_or_none(self.findings)
+        self.impression = None if is_missing(self.impression) else text_or_none(self.impression)
 
 
 def patient_or_study(patient: Any, study_id: str) -> str:
@@ -60,8 +65,11 @@ COLUMNS = tuple(column.name for column in fields(Study))
 
 
 def text_or_none(text: str | None) -> str | None:
-    """Strip a text; an empty one is missing, and missing is None."""
-    return (text or "").strip() or None
+    """Strip a text, and leave out words that programs add; what is empty then is None.
+
+    See `xray_captioning.text.cleaning.without_marks`.
+    """
+    return without_marks(text or "") or None
 
 
 def unique_problems(names: Iterable[str]) -> list[str]:
@@ -73,8 +81,10 @@ def unique_problems(names: Iterable[str]) -> list[str]:
 def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
     """Return the table of studies that a reader found, in its order.
 
-    Texts have dtype object, so that a missing one is None and never NaN. No study, or two with the
-    same id, are a DataError that names `origin`.
+    Words that a program put around every text of a section are left out; see
+    `xray_captioning.text.cleaning.without_common_marks`. Texts have dtype object, so that a missing
+    one is None and never NaN. No study, or two with the same id, are a DataError that names
+    `origin`.
     """
     import pandas as pd
 
@@ -83,6 +93,10 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
     [(study_id, count)] = Counter(study.study_id for study in studies).most_common(1)
     if count > 1:
         raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
+    for section in SECTIONS:
+        kept = without_common_marks([getattr(study, section) for study in studies])
+        for study, text in zip(studies, kept, strict=True):
+            setattr(study, section, text)
     frame = pd.DataFrame([vars(study) for study in studies], columns=list(COLUMNS), dtype=object)
     frame["rendered"] = frame["rendered"].astype(bool)
     return frame

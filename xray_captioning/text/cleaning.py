@@ -155,6 +155,66 @@ def clean(text: str, protocol: str) -> str:
     return PROTOCOLS[protocol](text)
 
 
+_MARK_WORDS = (
+    "start|end|bos|eos|sos|s|cls|sep|pad|mask|startseq|endseq|start_of_text|end_of_text|"
+    "begin_of_text|startoftext|endoftext|im_start|im_end|start_token|end_token"
+)
+_MARK = re.compile(
+    rf" ?(?:<\|?/?(?:{_MARK_WORDS})/?\|?>|\[/?(?:{_MARK_WORDS})\]|\b(?:start|end)_?seq\b) ?",
+    re.IGNORECASE,
+)
+# As text columns with missing cells become words when they are joined: "Clear lungs. nan".
+_NAN = re.compile(r"(?<!\S)(?:nan|NaN)(?:\s?\.)?(?!\S) ?")
+_STARTS, _ENDS = ("start", "bos", "sos"), ("end", "eos")
+
+
+def without_marks(text: str) -> str:
+    """Leave out words that programs add to a report: ``startseq``, ``<end>``, ``[CLS]``, ``nan``.
+
+    Words that are English, too, such as "start", stay: only a whole column can tell what they are
+    (`without_common_marks`).
+
+    Parameters
+    ----------
+    text : str
+        A report or a section of one.
+
+    Returns
+    -------
+    str
+        Without white space around it; otherwise unchanged where there is no such word.
+
+    Examples
+    --------
+    >>> without_marks("startseq the lungs are clear endseq")
+    'the lungs are clear'
+    >>> without_marks("Clear lungs. nan")
+    'Clear lungs.'
+    """
+    if "<" in text or "[" in text or "seq" in text.lower():
+        text = _MARK.sub(" ", text)
+    if "nan" in text or "NaN" in text:
+        text = _NAN.sub("", text)
+    return text.strip()
+
+
+def without_common_marks(texts: list[str | None]) -> list[str | None]:
+    """Leave out the first and last word where every text begins with "start" and ends with "end".
+
+    So do the texts that tutorials prepare for a tokenizer; the words may also be "bos", "sos" and
+    "eos". If one text does not, the words are part of the reports.
+
+    Parameters
+    ----------
+    texts : list of str or None
+        A column of reports; missing ones are None.
+    """
+    words = [text.split() for text in texts if text]
+    if not words or not all(w[0] in _STARTS and w[-1] in _ENDS and len(w) > 1 for w in words):
+        return texts
+    return [text and (" ".join(text.split()[1:-1]) or None) for text in texts]
+
+
 def sentences(text: str) -> list[str]:
     """Split a cleaned or an ordinary text into its sentences, without their full stops.
 
