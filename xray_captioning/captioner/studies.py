@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.images import Image, arranged
+from xray_captioning.data.pillow import is_pillow, pillow_pixels
 from xray_captioning.data.studies import VIEWS
 from xray_captioning.errors import DataError, ImageError
 
 Study = Sequence[Image | None]  # the images of a study; None stands for a view that it lacks
-IMAGE = (str, bytes, os.PathLike, np.ndarray)
 Views = Sequence[str] | Sequence[Sequence[str] | None]  # of the images of all, or of each
 
 
@@ -32,11 +32,17 @@ def arranged_studies(
     """
     for number, (study, names) in enumerate(_with_views(studies, views)):
         _check_study(number, study, names, count)
-        paths = [os.fspath(x) if isinstance(x, os.PathLike) else x for x in study]
         try:
-            yield arranged(paths, count, names)
+            yield arranged([_plain(image) for image in study], count, names)
         except ImageError as error:
             raise ImageError(f"study {number}: {error}") from None
+
+
+def _plain(image: Image | None) -> Image | None:
+    """Return a path as text and an image of Pillow as pixels; all else as it is."""
+    if is_pillow(image):
+        return pillow_pixels(image)
+    return os.fspath(image) if isinstance(image, os.PathLike) else image
 
 
 def _with_views(
@@ -56,17 +62,16 @@ def _with_views(
 
 
 def _check_study(number: int, study: Study, names: Sequence[str] | None, most: int) -> None:
-    whole = isinstance(study, IMAGE) or not isinstance(study, Sequence)
+    whole = _is_image(study) or not isinstance(study, Sequence)
     if whole or all(image is None for image in study):
         raise DataError(
             f"study {number}: expected a list of one to {most} images, got {study!r:.99}"
         )
     for image in study:
-        if not (image is None or isinstance(image, IMAGE)):
+        if not (image is None or _is_image(image)):
             raise DataError(
                 f"study {number}: an image is of type {type(image).__name__}; give its path, "
-                "the bytes of its file, or pixels (of one of Pillow: "
-                "numpy.asarray(image.convert('L')))"
+                "the bytes of its file, an image of Pillow, or pixels as a NumPy array"
             )
     if len(study) > most:
         raise DataError(
@@ -80,3 +85,7 @@ def _check_study(number: int, study: Study, names: Sequence[str] | None, most: i
             f"study {number}: views are {list(names)!r:.99} of {len(study)} images; give each "
             f"image one of {', '.join(VIEWS)}"
         )
+
+
+def _is_image(given: object) -> bool:
+    return isinstance(given, (str, bytes, os.PathLike, np.ndarray)) or is_pillow(given)

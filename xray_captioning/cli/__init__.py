@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.files import load_quietly
 
+SHOWN = 3  # warnings of one kind about images
 COMMANDS = {
     "demo": ("demo", "Everything on synthetic phantoms, in about three minutes."),
     "phantom": ("data", "Write synthetic two-view studies in the Kaggle layout."),
@@ -75,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a user cannot act on the warnings of other packages
         warnings.filterwarnings("always", module="xray_captioning")
-        warnings.showwarning = _show_warning
+        told = _Warnings()
+        warnings.showwarning = told.show  # type: ignore[assignment]
         try:
             return _run(given)
         except KeyboardInterrupt:
@@ -90,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(str(error))
         except OSError as error:
             return _fail(_system(error))
+        finally:
+            told.close()
 
 
 def _run(arguments: list[str]) -> int:
@@ -131,5 +136,24 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"xray-captioning: warning: {' '.join(str(message).split())}", file=sys.stderr)
+class _Warnings:
+    """Prints warnings; one that is true of many images is printed a few times, then counted."""
+
+    def __init__(self) -> None:
+        self._shown: Counter[str] = Counter()
+        self._more: Counter[str] = Counter()  # images
+
+    def show(self, message: Warning | str, *_: Any, **__: Any) -> None:
+        reason = getattr(message, "reason", None)
+        if reason is not None and self._shown[reason] == SHOWN:
+            self._more[reason] += getattr(message, "count", 1)
+            return
+        self._shown[reason or ""] += 1
+        self._print(str(message))
+
+    def close(self) -> None:
+        for reason, count in self._more.items():
+            self._print(f"{count} more image{'s' * (count > 1)}: {reason}")
+
+    def _print(self, text: str) -> None:
+        print(f"xray-captioning: warning: {' '.join(text.split())}", file=sys.stderr)

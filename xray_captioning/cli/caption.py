@@ -11,6 +11,7 @@ import click
 
 from xray_captioning.batch.caption_table import Study, check_out, check_whole, is_whole
 from xray_captioning.cli import options
+from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
 from xray_captioning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 DEFAULT = "phantom_attention"
 BATCH = 64
 CHECKED = 16
-SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
 
 Printed = tuple[list[str], dict[str, float]]  # a study's caption, if any, and its findings
 
@@ -137,9 +137,11 @@ def _image_paths(given: str, views: int) -> list[list[str]]:
     """Return the images of each study that one argument names."""
     path = Path(given)
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        files = (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(p for p in files if p.is_file())
         if not found:
-            raise DataError(f"{given}: holds no {', '.join(SUFFIXES)} image; give another folder")
+            suffixes = ", ".join(IMAGE_SUFFIXES)
+            raise DataError(f"{given}: holds no {suffixes} image; give another folder")
         return [[str(p)] for p in found]
     names = [given] if path.exists() else given.split(",")
     for name in names:

@@ -1,8 +1,7 @@
 """Image files to float32 pixels: decode, resize, normalise, augment.
 
 The whole image is resized to a square, whatever its shape: the source projects train so, and a
-crop could lose what the report speaks about. EXIF orientation is ignored: scanners and the
-public collections write none, and a viewer's rotation is no property of a radiograph.
+crop could lose what the report speaks about.
 """
 
 from __future__ import annotations
@@ -10,25 +9,37 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png, check_size
-from xray_captioning.data.dicom.pixels import PREAMBLE, decode_dicom, is_dicom, view_of
+from xray_captioning.data.containers import check_size
+from xray_captioning.data.dicom.pixels import decode_dicom, view_of
+from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
+from xray_captioning.data.kinds import container_shape, is_known, is_tiff
+from xray_captioning.data.levels import WANTED, checked, note_if_faint, on_black, white
+from xray_captioning.data.notes import Note, warn, warn_together
+from xray_captioning.data.orientation import orientation, turned
+from xray_captioning.data.pillow import is_pillow, pillow_pixels
+from xray_captioning.data.rasters import is_white_zero
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
-Pixels = NDArray[np.float32]
-# The path or the bytes of a PNG, JPEG or DICOM file, or pixels: shape (height, width, 3), RGB, or
-# grey, (height, width) or (height, width, 1); uint8 from 0 to 255, or floating-point from 0 to 1.
-Image = str | os.PathLike[str] | bytes | NDArray[Any]
+if TYPE_CHECKING:
+    import PIL.Image
 
+Pixels = NDArray[np.float32]
+# The path or the bytes of an image file, an image of Pillow in any mode, or pixels: shape (height,
+# width, 3), RGB, or grey, (height, width) or (height, width, 1); whole numbers, whose white
+# `xray_captioning.data.levels.white` tells, or floating-point from 0 to 1.
+Image = Union[str, os.PathLike[str], bytes, NDArray[Any], "PIL.Image.Image"]
+
+_FILES = (str, os.PathLike, bytes)
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 RESIZES = ("area", "nearest", "linear")
 # Mean and deviation of red, green and blue in [0, 1] that a scheme subtracts and divides by.
@@ -44,6 +55,8 @@ SCHEMES = {
 def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
     """Read images in parallel, keeping their order; otherwise as `read_image`.
 
+    A warning that several of them give is given once, with their number.
+
     Returns
     -------
     ndarray, shape (n, size, size, 3), float32
@@ -54,14 +67,21 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area")
     ImageError
         For the first file, in order, that cannot be read.
     """
-    read = partial(read_image, size=size, resize=resize)
-    if sources and all(isinstance(source, np.ndarray) for source in sources):
-        return _checked_pixels(sources, size, resize)  # threads would take longer than the copy
+    told: list[tuple[str, str]] = []
+    read = partial(_read, size=size, resize=resize, note=lambda *what: told.append(what))
     images = np.empty((len(sources), size, size, 3), np.float32)
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
-        for target, image in zip(images, pool.map(read, sources), strict=True):
-            target[:] = image
+    if all(isinstance(source, np.ndarray) for source in sources):
+        _fill(images, map(read, sources))  # threads would take longer than the copy
+    else:
+        with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
+            _fill(images, pool.map(read, sources))
+    warn_together(told)
     return images
+
+
+def _fill(images: Pixels, pixels: Iterable[Pixels]) -> None:
+    for target, image in zip(images, pixels, strict=True):
+        target[:] = image
 
 
 def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
@@ -71,7 +91,7 @@ def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> 
     """
     given = [UNKNOWN] * len(images) if views is None else views
     return [
-        view_of(image) if view == UNKNOWN and not isinstance(image, np.ndarray) else view
+        view_of(image) if view == UNKNOWN and isinstance(image, _FILES) else view
         for image, view in zip(images, given, strict=True)
     ]
 
@@ -116,53 +136,51 @@ def read_image(
 ) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
 
-    Without a size a file keeps its own height and width.
+    Without a size it keeps its own height and width. Pixels, and images of Pillow, are read as
+    those of a file are.
 
     Raises
     ------
     ImageError
-        If there is no such file, it cannot be decoded, or the pixels are of another kind.
+        If there is no such file, it cannot be decoded, the pixels are of another kind or all of
+        them have one value.
+
+    Warns
+    -----
+    ImageWarning
+        If the image is shown otherwise than its file says, or shows next to nothing.
     """
-    if isinstance(source, np.ndarray):
-        return _checked_pixels([source], size or len(source), resize)[0]
-    if isinstance(source, bytes):
-        return decode_image(source, "image", size, resize, max_pixels)
-    name = os.fspath(source)
-    return decode_image(_file(name), name, size, resize, max_pixels)
+    return _read(source, size, resize, warn, max_pixels)
 
 
-def _checked_pixels(sources: Sequence[Any], size: int, resize: str) -> Pixels:
-    return np.stack([_sized_pixels(pixels, size, resize) for pixels in sources])
+def _read(
+    source: Image, size: int | None, resize: str, note: Note, max_pixels: float = MAX_PIXELS
+) -> Pixels:
+    given = pillow_pixels(source) if is_pillow(source) else source
+    if isinstance(given, np.ndarray):
+        return _picture(_of_known_shape(given), "image", size, resize, note)
+    if isinstance(given, bytes):
+        return decode_image(given, "image", size, resize, max_pixels, note=note)
+    name = os.fspath(given)
+    return decode_image(_file(name), name, size, resize, max_pixels, note=note)
 
 
-def _sized_pixels(pixels: NDArray[Any], size: int, resize: str) -> Pixels:
-    stored = _checked_kind(pixels)
-    if stored.shape[:2] != (size, size):
-        stored = _resize(np.ascontiguousarray(stored), size, resize)
-    # As of a file, uint8 is resized before it is scaled.
-    whole = stored.dtype == np.uint8
-    return _three_channels(np.divide(stored, 255, dtype=np.float32) if whole else stored)
-
-
-def _checked_kind(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Return pixels that can be used, uint8 as they are and others as float32, or refuse them."""
-    kind, shape = pixels.dtype, pixels.shape
-    whole, floating = kind == np.uint8, np.issubdtype(kind, np.floating)
-    grey = len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
-    if not ((whole or floating) and pixels.size and (grey or (len(shape) == 3 and shape[2] == 3))):
+def _of_known_shape(pixels: NDArray[Any]) -> NDArray[Any]:
+    shape = pixels.shape
+    if not pixels.size or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
         raise ImageError(
-            f"pixels of shape {shape} and type {kind} are refused; give (height, width), with or "
-            "without a last axis of 1 or 3, uint8 from 0 to 255 or floating-point from 0 to 1"
+            f"image: pixels of shape {shape} are refused; give (height, width), with or without a "
+            f"last axis of 1 or 3; {WANTED}"
         )
-    if whole:
-        return pixels
-    unit = pixels.astype(np.float32, copy=False)
-    if not (unit.min() >= 0 and unit.max() <= 1):  # so that NaN is refused too
-        raise ImageError(
-            f"pixels lie outside [0, 1]: floating-point from {unit.min():g} to {unit.max():g}; "
-            "divide them by the greatest possible value, or give uint8 from 0 to 255"
-        )
-    return unit
+    return pixels
+
+
+def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:
+    """Resize pixels in the depth they are stored in, then scale them to [0, 1]."""
+    stored = checked(stored, name)
+    note_if_faint(stored, name, note)
+    unit = np.divide(_resize(stored, size, resize), white(stored), dtype=np.float32)
+    return _three_channels(unit)
 
 
 def _file(name: str) -> bytes:
@@ -172,8 +190,7 @@ def _file(name: str) -> bytes:
     try:
         with open(name, "rb") as file:
             start = file.read(PREAMBLE)
-            if not is_dicom(start):
-                _header_reader(start, name)  # so that a huge file of another kind is not loaded
+            _check_known(start, name)  # so that a huge file of another kind is not loaded
             return start + file.read()
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror})") from error
@@ -186,13 +203,15 @@ def decode_image(
     resize: str = "area",
     max_pixels: float = MAX_PIXELS,
     max_ratio: float = math.inf,
+    note: Note = warn,
 ) -> Pixels:
-    """Decode the bytes of a PNG, JPEG or DICOM file and resize it to a square.
+    """Decode the bytes of a PNG, JPEG, TIFF, BMP, WebP or DICOM file and resize it to a square.
 
-    Grey is repeated in three channels; 16-bit values are divided by 65,535; transparency is
-    composited on black. The file's structure is checked first, a PNG's checksums included,
-    because decoders fill what is missing with grey and report nothing. DICOM files are decoded by
-    `xray_captioning.data.dicom.pixels.decode_dicom` and then resized.
+    Grey is repeated in three channels; values are divided by that which stands for white
+    (`xray_captioning.data.levels.white`); transparency is composited on black. The picture is
+    turned as EXIF says, as every viewer does. The file's structure is checked first, a PNG's
+    checksums included, because decoders fill what is missing with grey and report nothing. DICOM
+    files are decoded by `xray_captioning.data.dicom.pixels.decode_dicom` and then resized.
 
     Parameters
     ----------
@@ -206,6 +225,8 @@ def decode_image(
     max_pixels, max_ratio : float
         An image of more pixels, or whose one side is more than so many times the other, is refused
         before memory is taken for it.
+    note : callable
+        Is given `name` and what is to be told of the image; by default it becomes a warning.
 
     Returns
     -------
@@ -215,7 +236,8 @@ def decode_image(
     Raises
     ------
     ImageError
-        If the data are empty, truncated, damaged, too large, or not PNG, JPEG or DICOM.
+        If the data are empty, truncated, damaged, too large, of another kind, or all pixels have
+        one value.
     ConfigError
         If `size` or `resize` cannot work.
     MissingExtraError
@@ -226,18 +248,17 @@ def decode_image(
     if size is not None and size < 1:
         raise ConfigError(f"the image size is {size} pixels; it must be at least 1")
     if is_dicom(data):
-        image = decode_dicom(data, name, max_pixels)
+        image = decode_dicom(data, name, max_pixels, note)
         check_size(image.shape[0], image.shape[1], name, max_pixels, max_ratio)
-        return _three_channels(_resize(image, size, resize))
-    read_header = _header_reader(data, name)
+        return _picture(image, name, size, resize, note)
+    _check_known(data, name)
     try:
-        height, width = read_header(data)
-    except (struct.error, ValueError, IndexError) as error:
-        detail = f" ({error})" if isinstance(error, ValueError) else ""
+        height, width = container_shape(data)
+    except (struct.error, ValueError, LookupError) as error:
+        detail = f" ({error})" if type(error) is ValueError else ""
         raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
     check_size(height, width, name, max_pixels, max_ratio)
-    stored = _on_black(_decode(data, name))
-    return _to_rgb(_resize(stored, size, resize))
+    return _picture(_decode(data, name), name, size, resize, note)[..., ::-1].copy()
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
@@ -308,39 +329,32 @@ def opencv() -> Any:
     return cv2
 
 
-def _header_reader(data: bytes, name: str) -> Callable[[bytes], tuple[int, int]]:
-    """Return the function that checks this kind of file and answers (height, width)."""
-    if data.startswith(PNG):
-        return check_png
-    if data.startswith(JPEG):
-        return check_jpeg
-    what = "is neither PNG nor JPEG nor DICOM; convert it" if data else "is empty; get it again"
-    raise ImageError(f"{name}: {what}, or take it out")
+def _check_known(start: bytes, name: str) -> None:
+    """Refuse what does not begin as any kind of image that is read."""
+    if not (is_dicom(start) or is_known(start)):
+        what = "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
+        raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")
 
 
 def _decode(data: bytes, name: str) -> NDArray[Any]:
-    """Decode to (h, w) or (h, w, 3 or 4 in BGR order), uint8 or uint16."""
+    """Decode to (h, w) or (h, w, 3), BGR, the right way up, in the depth that is stored."""
     cv2 = opencv()
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:
         raise ImageError(f"{name}: cannot be decoded; save it anew as PNG or JPEG") from error
-    if image is None or image.dtype not in (np.uint8, np.uint16):
+    if image is None or image.shape[2:] not in ((), (1,), (3,), (4,)):
         raise ImageError(f"{name}: is damaged inside; get it again")
-    return image
-
-
-def _on_black(image: NDArray[Any]) -> NDArray[Any]:
-    """Composite a fourth channel on black."""
-    if image.ndim == 2 or image.shape[2] != 4:
-        return image
-    opacity = image[..., 3:].astype(np.float32) / np.iinfo(image.dtype).max
-    return np.rint(image[..., :3] * opacity).astype(image.dtype)
+    if not is_tiff(data):
+        return turned(on_black(image), orientation(data))
+    # OpenCV has turned it, and inverted it where white is zero, but only 8 bits.
+    inverted = is_white_zero(data) and image.dtype != np.uint8
+    return on_black(white(image) - image if inverted else image)
 
 
 def _resize(image: NDArray[Any], size: int | None, resize: str) -> NDArray[Any]:
     """Resize to a square, or not at all, in the stored depth."""
-    if size is None:
+    if size is None or image.shape[:2] == (size, size):
         return image
     cv2 = opencv()
     shrinks = min(image.shape[:2]) >= size
@@ -349,13 +363,7 @@ def _resize(image: NDArray[Any], size: int | None, resize: str) -> NDArray[Any]:
         "linear": cv2.INTER_LINEAR,
         "area": cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
     }
-    return cv2.resize(image, (size, size), interpolation=how[resize])
-
-
-def _to_rgb(image: NDArray[Any]) -> Pixels:
-    """Scale to [0, 1] and order the channels; one channel is repeated."""
-    unit = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    return _three_channels(unit if unit.ndim == 2 else unit[..., ::-1])
+    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=how[resize])
 
 
 def _three_channels(unit: Pixels) -> Pixels:

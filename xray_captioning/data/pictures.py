@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xray_captioning.data.containers import JPEG, check_jpeg, check_png
-from xray_captioning.data.dicom.pixels import decode_dicom, is_dicom
+from xray_captioning.data.dicom.pixels import decode_dicom
+from xray_captioning.data.dicom.reading import is_dicom
 from xray_captioning.data.images import MAX_PIXELS, Pixels, decode_image, opencv, read_image
+from xray_captioning.data.kinds import container_shape
 
 
 def read_picture(path: str, longest: int) -> Pixels:
@@ -41,6 +42,6 @@ def _in_proportion(square: Pixels, shape: tuple[int, int]) -> Pixels:
 def _shape(data: bytes, name: str, max_pixels: float) -> tuple[int, int]:
     """Return height and width of an image that has been decoded before."""
     if is_dicom(data):
-        height, width = decode_dicom(data, name, max_pixels).shape[:2]
+        height, width = decode_dicom(data, name, max_pixels, note=lambda *_: None).shape[:2]
         return height, width
-    return check_jpeg(data) if data.startswith(JPEG) else check_png(data)
+    return container_shape(data)

@@ -23,7 +23,8 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
     They are kept in `folder`, the usual one where it is None.
     """
     image = config.image
-    cache = ArrayCache(folder, {"pixels": "grey", "size": image.size, "resize": image.resize})
+    settings = {"pixels": "grey", "version": 2, "size": image.size, "resize": image.resize}
+    cache = ArrayCache(folder, settings)
     cache.fill(
         _paths(images),
         lambda paths: _grey(read_images(paths, image.size, image.resize)),
@@ -41,7 +42,7 @@ def cached_features(
     one where it is None; ``config.training.cache_dtype`` is what the maps are kept in.
     """
     settings = {
-        "version": 1,  # of the code that reads and encodes images
+        "version": 2,  # of the code that reads and encodes images
         "encoder": encoder.name_of_backbone,
         "weights": weights_digest(encoder),
         "pool": encoder.pool,

@@ -20,6 +20,7 @@ import streamlit as st
 
 from xray_captioning.bundles.bundle import shipped_bundles
 from xray_captioning.data.images import arranged
+from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.plots.images import View, colour_scale, overlay, strongest
 from xray_captioning.serving import app_parts as parts
@@ -28,7 +29,7 @@ from xray_captioning.serving.app_parts import html
 if TYPE_CHECKING:
     from xray_captioning.captioner.captioner import Captioner
 
-TYPES = ["png", "jpg", "jpeg", "dcm", "dicom"]
+TYPES = [suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES]
 SEED = 2048  # of the samples: three unlike studies, one of them normal
 BEAMS = (1, 2, 3, 5, 10)
 LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
@@ -122,7 +123,9 @@ def _study(seed: int) -> parts.Study | None:
     own, samples = st.columns([3, 2])
     with own:
         uploads = st.file_uploader(
-            "One or two images of one study: PNG, JPEG or DICOM, frontal first", TYPES, True
+            "One or two images of one study: PNG, JPEG, TIFF, BMP, WebP or DICOM, frontal first",
+            TYPES,
+            True,
         )
     with samples:
         number = st.pills(

@@ -142,7 +142,7 @@ class Result(NamedTuple):
 
 
 def study_of(files: Sequence[bytes]) -> Study:
-    """Return a study of a user's one or two PNG, JPEG or DICOM files.
+    """Return a study of a user's one or two PNG, JPEG, TIFF, BMP, WebP or DICOM files.
 
     The image a DICOM file calls frontal goes first, a lateral one last. One that cannot be read is
     called by its place in the error, never by its name.

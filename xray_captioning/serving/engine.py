@@ -124,9 +124,11 @@ class Engine:
         return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]
 
     def _blank(self) -> list[Pixels | None]:
-        # Arrays of their own: the same one twice would be encoded once.
+        # Arrays of their own: the same one twice would be encoded once. Not of one value, which
+        # no image may have.
         image = self.captioner.config.image
-        return [np.zeros((image.size, image.size, 3), np.float32) for _ in range(image.views)]
+        grey = np.linspace(0, 1, image.size, dtype=np.float32)
+        return [np.tile(grey, (image.size, 1)) for _ in range(image.views)]
 
 
 def _cores() -> int:

@@ -28,7 +28,10 @@ _INFO = {
     "letters, digits, dots, underscores or hyphens.",
 }
 _SCHEMAS = "#/components/schemas/"
-_FILES = "image/png, image/jpeg, application/dicom, application/octet-stream"
+_FILES = (
+    "image/png, image/jpeg, image/tiff, image/bmp, image/webp, application/dicom, "
+    "application/octet-stream"
+)
 _REFUSED: dict[str, tuple[int, ...]] = {
     "/v1/captions": (400, 413, 415, 422, 500, 503),
     "/readyz": (503,),

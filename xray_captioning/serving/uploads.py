@@ -83,7 +83,7 @@ def _studies(request: Request, settings: Settings, views: int) -> list[list[byte
         raise ProblemError(
             400,
             "there is no file in the field images, or the form is damaged; send one to "
-            f"{views} PNG, JPEG or DICOM files",
+            f"{views} PNG, JPEG, TIFF, BMP, WebP or DICOM files",
         )
     for name, files in zip(study_fields(settings), given):
         if not 1 <= len(files) <= views:

@@ -1,7 +1,7 @@
-"""JPEG Lossless and 12-bit JPEG for pydicom, which has no free decoder of its own for them.
+"""JPEG Lossless, 12-bit JPEG and HTJ2K for pydicom, which has no free decoder for them.
 
-A decoder plugin as pydicom's guide to "decoder plugins" describes it, over libjpeg-turbo by way of
-imagecodecs.
+A decoder plugin as pydicom's guide to "decoder plugins" describes it, over libjpeg-turbo and
+OpenJPEG by way of imagecodecs.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ from importlib.util import find_spec
 from typing import Any
 
 from pydicom.pixels import get_decoder
-from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import (
+    HTJ2K,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
 
-SYNTAXES = (JPEGLosslessSV1, JPEGLossless, JPEGExtended12Bit)
+_HIGH_THROUGHPUT = (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
+SYNTAXES = (JPEGLosslessSV1, JPEGLossless, JPEGExtended12Bit, *_HIGH_THROUGHPUT)
 DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs",))
 
 
@@ -23,14 +31,16 @@ def is_available(uid: str) -> bool:
 
 
 def decode_frame(frame: bytes, runner: Any) -> bytearray:
-    """Decode a frame of JPEG, ITU-T T.81, to pixels of 8 or 16 bits, samples of a pixel together.
+    """Decode a frame to pixels of 8 or 16 bits, samples of a pixel together.
 
-    pydicom's DecodeRunner receives their layout. imagecodecs raises RuntimeError where the frame is
-    damaged; it fills up a cut one and reports nothing.
+    It is JPEG (ITU-T T.81) or High-Throughput JPEG 2000 (T.814). pydicom's DecodeRunner receives
+    their layout. imagecodecs raises RuntimeError where the frame is damaged; it fills up a cut one
+    and reports nothing.
     """
-    from imagecodecs import jpeg8_decode
+    from imagecodecs import jpeg2k_decode, jpeg8_decode
 
-    pixels = jpeg8_decode(frame)
+    decode = jpeg2k_decode if runner.transfer_syntax in _HIGH_THROUGHPUT else jpeg8_decode
+    pixels = decode(frame)
     runner.set_option("bits_allocated", 8 * pixels.itemsize)
     if pixels.ndim == 3:
         runner.set_option("planar_configuration", 0)

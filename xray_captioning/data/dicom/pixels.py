@@ -7,24 +7,25 @@ quotes a file, because any of its texts may contain a name.
 from __future__ import annotations
 
 import io
-import logging
 import os
-import threading
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.containers import check_jpeg, check_size
+from xray_captioning.data.dicom.display import Tell, coloured, displayed
 from xray_captioning.data.dicom.frames import can_decode, check_rle, coded_shape
+from xray_captioning.data.dicom.reading import (
+    LARGEST_LEAD,
+    PREAMBLE,
+    is_dicom,
+    quiet,
+    read_elements,
+)
+from xray_captioning.data.notes import Note, warn
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import ImageError, MissingExtraError, require
-
-PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 
 _ELEMENTS = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
@@ -33,27 +34,31 @@ _ELEMENTS = (
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
     *("VOILUTFunction", "WindowCenter", "WindowWidth", "PixelData"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *(
+        f"{colour}PaletteColorLookupTable{part}"
+        for colour in ("Red", "Green", "Blue")
+        for part in ("Descriptor", "Data")
+    ),
 )
 _VIEW_POSITION = 0x00185101
-_GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-_LARGEST_LEAD = 1 << 24  # bytes that may precede the view position in a deflated file
-_pydicom_lock = threading.Lock()
+_PALETTE = "PALETTE COLOR"
+_SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample a pixel
 
 
-def is_dicom(data: bytes) -> bool:
-    """Tell whether bytes, at least the first 132 of a file, begin as a DICOM file does."""
-    return data[128:PREAMBLE] == b"DICM"
-
-
-def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float32]:
+def decode_dicom(
+    data: bytes, name: str, max_pixels: float, note: Note = warn
+) -> NDArray[np.float32]:
     """Decode the bytes of a DICOM file with one frame.
 
     Grey: the modality LUT or the rescale slope and intercept is applied to the stored values, then
-    the first VOI LUT or window if there is one. The result is scaled by its own least and greatest
-    value, so that the whole range is used with or without a window. MONOCHROME1 is inverted, so
-    that bone is white; padding does not count and is black. Colour becomes RGB, divided by the
-    greatest value of its depth. Overlays and presentation LUTs are ignored.
+    the first VOI LUT or window that shows any of the pixels. A window that cannot be used, and one
+    that shows none, are left out, which `note` is told. The result is scaled by its own least and
+    greatest value, so that the whole range is used with or without a window. MONOCHROME1 is
+    inverted, so that bone is white; padding does not count and is black. Colour, also that of a
+    palette, becomes RGB, divided by the greatest value of its depth. Overlays, presentation LUTs
+    and presentation states are ignored. A file without the preamble, or that does not say how it
+    is encoded, is read all the same.
 
     An image of more than `max_pixels`, by its header or inside its compressed data, is refused
     before memory is taken for it; `name` is what messages call the file.
@@ -77,15 +82,19 @@ def decode_dicom(data: bytes, name: str, max_pixels: float) -> NDArray[np.float3
     """
     require("pydicom.pixels", "DICOM files", "dicom")
     try:
-        with _quiet():
-            dataset = _read(io.BytesIO(data), int(8 * max_pixels))
+        told: list[str] = []
+        with quiet():
+            dataset = read_elements(io.BytesIO(data), _ELEMENTS, int(8 * max_pixels))
             _check(dataset, name, max_pixels)
-            return _unit(dataset)
+            unit = _unit(dataset, told.append)
     except (ImageError, MissingExtraError):
         raise
     except Exception:  # of any kind, because pydicom trusts what it reads
         # "from None" leaves out the cause, whose message may quote the file.
         raise ImageError(f"{name}: is truncated or damaged DICOM; get it again") from None
+    for reason in told:
+        note(name, reason)
+    return unit
 
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
@@ -100,58 +109,13 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
             if not is_dicom(file.read(PREAMBLE)):
                 return "unknown"
             require("pydicom.pixels", "DICOM files", "dicom")
-            with _quiet():
-                return named_view(str(_read(file, _LARGEST_LEAD, _VIEW_POSITION).ViewPosition))
+            with quiet():
+                dataset = read_elements(file, [_VIEW_POSITION], LARGEST_LEAD, _VIEW_POSITION)
+                return named_view(str(dataset.ViewPosition))
     except MissingExtraError:
         raise
     except Exception:  # the view is only a hint; reading the pixels will tell what is wrong
         return "unknown"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time."""
-    log = logging.getLogger("pydicom")
-    with _pydicom_lock, warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        before = log.level
-        log.setLevel(logging.CRITICAL + 1)  # its children's as well
-        try:
-            yield
-        finally:
-            log.setLevel(before)
-
-
-def _read(file: BinaryIO, most: int, only: int | None = None) -> Any:
-    """Read the elements of an image, or the `only` one, never inflating more than `most` bytes.
-
-    `pydicom.dcmread` would inflate a deflated file whole, however large that makes it.
-    """
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.filereader import read_dataset
-    from pydicom.tag import Tag
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-    file.seek(PREAMBLE)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-    syntax = meta.TransferSyntaxUID
-    if syntax == DeflatedExplicitVRLittleEndian:
-        file = io.BytesIO(_inflated(file.read(), most, whole=only is None))
-    stop = None if only is None else (lambda tag, *_: tag > only)
-    tags = [Tag(element) for element in (_ELEMENTS if only is None else [only])]
-    implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
-    dataset = read_dataset(file, implicit, little, stop_when=stop, specific_tags=tags)
-    dataset.set_original_encoding(implicit, little)
-    dataset.file_meta = FileMetaDataset(meta)
-    return dataset
-
-
-def _inflated(data: bytes, most: int, whole: bool) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = inflater.decompress(data, most)
-    if whole and not inflater.eof:
-        raise ValueError("the deflated data are cut or inflate to too much")
-    return content
 
 
 def _check(dataset: Any, name: str, max_pixels: float) -> None:
@@ -164,9 +128,9 @@ def _check(dataset: Any, name: str, max_pixels: float) -> None:
     if frames > 1:
         raise ImageError(f"{name}: holds {frames} frames; export one frame as a file of its own")
     check_size(dataset.Rows, dataset.Columns, name, max_pixels)
-    grey, colour = (dataset.PhotometricInterpretation in kinds for kinds in (_GREY, _COLOUR))
-    samples = 1 if grey else 3
-    if not (grey or colour) or dataset.SamplesPerPixel != samples:
+    single, colour = (dataset.PhotometricInterpretation in kinds for kinds in (_SINGLE, _COLOUR))
+    samples = 1 if single else 3
+    if not (single or colour) or dataset.SamplesPerPixel != samples:
         raise ImageError(f"{name}: is neither grey nor RGB; export it as PNG")
     if dataset.BitsAllocated not in (8, 16):
         raise ImageError(f"{name}: has pixels of neither 8 nor 16 bits; export it as PNG")
@@ -197,77 +161,32 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
         raise ValueError("the compressed image is of another shape than the header says")
     if bits > dataset.BitsAllocated:
         raise ValueError("the compressed image is deeper than the header says")
-    if bits > dataset.BitsStored and not dataset.PixelRepresentation:
+    if bits <= dataset.BitsStored:
+        dataset.HighBit = dataset.BitsStored - 1  # what is compressed has no bits below
+    elif dataset.HighBit != bits - 1 and not dataset.PixelRepresentation:
         dataset.BitsStored, dataset.HighBit = bits, bits - 1  # or the uppermost would be lost
 
 
-def _unit(dataset: Any) -> NDArray[np.float32]:
-    from pydicom.pixels import pixel_array
-
-    stored = pixel_array(dataset)
+def _unit(dataset: Any, tell: Tell) -> NDArray[np.float32]:
+    stored = _stored(dataset)
+    if dataset.PhotometricInterpretation == _PALETTE:
+        return coloured(stored, dataset)
     if dataset.SamplesPerPixel == 3:
         most = np.float32(2**dataset.BitsStored - 1)
         return np.clip(stored.astype(np.float32) / most, 0.0, 1.0)
-    padding = _padding(stored, dataset)
-    unit = _scaled(_windowed(stored, dataset), ~padding)
-    if dataset.PhotometricInterpretation == "MONOCHROME1" and unit.any():
-        unit = 1 - unit
-    unit[padding] = 0
-    return unit
+    return displayed(stored, dataset, tell)
 
 
-def _padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_]:
-    """Mark the pixels outside the exposed field, which no transformation applies to."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None:
-        return np.zeros(stored.shape, bool)
-    limit = dataset.get("PixelPaddingRangeLimit")
-    low, high = sorted((value, value if limit is None else limit))
-    return (stored >= low) & (stored <= high)
+def _stored(dataset: Any) -> NDArray[Any]:
+    """Return the stored values, wherever in their words they lie.
 
-
-def _windowed(stored: NDArray[Any], dataset: Any) -> NDArray[Any]:
-    """Apply the modality transformation and the first VOI transformation."""
-    from pydicom.pixels import apply_rescale, apply_windowing
-
-    little = dataset.original_encoding[1]
-    if modality := dataset.get("ModalityLUTSequence"):
-        values = _looked_up(stored, modality[0], little)
-    else:
-        values = apply_rescale(stored, dataset)
-    if voi := dataset.get("VOILUTSequence"):
-        return _looked_up(values, voi[0], little)
-    if dataset.get("WindowCenter") is None or dataset.get("WindowWidth") is None:
-        return values
-    for done in ("ModalityLUTSequence", "RescaleSlope"):
-        # They have been applied; a window scales to their range, and upside down if the slope
-        # is negative.
-        dataset.pop(done, None)
-    return apply_windowing(values, dataset)
-
-
-def _looked_up(values: NDArray[Any], item: Any, little: bool) -> NDArray[Any]:
-    """Replace values by those of a lookup table, the first and last beyond its ends.
-
-    pydicom's own fails for modality tables of 10 to 15 bits and for VOI tables whose entries are
-    of fewer bits than their index.
+    pydicom takes them for the lowest bits of a word, whatever High Bit says (PS3.5, 8.1.1).
     """
-    entries, first, _ = item.LUTDescriptor
-    table = item.LUTData
-    if isinstance(table, bytes):
-        kind = "u1" if len(table) == entries else "<u2" if little else ">u2"
-        table = np.frombuffer(table, kind)
-    table = np.atleast_1d(table)
-    index = np.clip(np.rint(values) - np.float64(first), 0, len(table) - 1)
-    return table[index.astype(np.intp)]
+    from pydicom.pixels import pixel_array
 
-
-def _scaled(values: NDArray[Any], counted: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Scale to [0, 1] by the least and greatest of the values that count."""
-    if not counted.any():
-        return np.zeros(values.shape, np.float32)
-    low, high = (float(edge(values[counted])) for edge in (np.min, np.max))
-    if not np.isfinite(high - low):
-        raise ValueError("the values have no range")
-    unit = (values - low) / (high - low or 1.0)
-    return np.clip(unit, 0.0, 1.0).astype(np.float32)
+    bits, above = dataset.BitsStored, max(0, dataset.HighBit + 1 - dataset.BitsStored)
+    dataset.BitsStored = bits + above  # so that all of them are kept
+    try:
+        return pixel_array(dataset) >> above
+    finally:
+        dataset.BitsStored = bits

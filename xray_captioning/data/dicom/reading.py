@@ -1,0 +1,118 @@
+"""The elements of a DICOM file that are asked for; no patient field is read unless it is.
+
+Nothing that pydicom says comes out, because any text of a file may hold a name.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from xray_captioning.data.notes import catching
+
+PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
+LARGEST_LEAD = 1 << 24  # bytes that may precede the pixels in a deflated file
+_META, _IDENTIFYING = 0x0002, 0x0008  # the groups that files without a preamble begin with
+_LONGEST_FIRST = 256  # bytes; the first element is a number, a date, a character set or a UID
+
+
+def is_dicom(data: bytes) -> bool:
+    """Tell whether bytes, at least the first 132 of a file, begin as a DICOM file does.
+
+    Files without the preamble count: scanners' own, and those of archives that leave it out.
+    """
+    return _beginning(data) is not None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time."""
+    log = logging.getLogger("pydicom")
+    with catching, warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        before = log.level
+        log.setLevel(logging.CRITICAL + 1)  # its children's as well
+        try:
+            yield
+        finally:
+            log.setLevel(before)
+
+
+def read_elements(
+    file: BinaryIO, names: Sequence[str | int], most: int, last: int | None = None
+) -> Any:
+    """Return a dataset with the named elements and the file's encoding.
+
+    Parameters
+    ----------
+    most : int
+        Bytes that a deflated file may inflate to; `pydicom.dcmread` would inflate it whole.
+    last : int or None
+        The tag after which nothing is read; a deflated file may then be cut after it.
+    """
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    file.seek(0)
+    file.seek(_beginning(file.read(PREAMBLE)) or 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != _META)
+    if "TransferSyntaxUID" not in meta:
+        meta.TransferSyntaxUID = _syntax_of(file)
+    syntax = meta.TransferSyntaxUID
+    if syntax == DeflatedExplicitVRLittleEndian:
+        file = io.BytesIO(_inflated(file.read(), most, whole=last is None))
+    stop = None if last is None else (lambda tag, *_: tag > last)
+    implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
+    tags = [Tag(name) for name in names]
+    dataset = read_dataset(file, implicit, little, stop_when=stop, specific_tags=tags)
+    dataset.set_original_encoding(implicit, little)
+    dataset.file_meta = FileMetaDataset(meta)
+    return dataset
+
+
+def _beginning(start: bytes) -> int | None:
+    """Return where the elements begin, None where no DICOM file begins so."""
+    if start[128:PREAMBLE] == b"DICM":
+        return PREAMBLE
+    if start[:4] == b"DICM":
+        return 4
+    if len(start) < 12:
+        return None
+    group, _, length = struct.unpack_from("<HHI", start)
+    if group == _META:
+        return 0 if _has_vr(start) else None
+    short = length <= _LONGEST_FIRST and length % 2 == 0
+    return 0 if group == _IDENTIFYING and (short or _has_vr(start)) else None
+
+
+def _has_vr(element: bytes) -> bool:
+    """Tell whether two capitals, the kind of its value, follow an element's tag."""
+    return element[4:6].isalpha() and element[4:6].isupper()
+
+
+def _syntax_of(file: BinaryIO) -> Any:
+    """Tell the encoding of elements that nothing names it of, by the first of them."""
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    at = file.tell()
+    element = file.read(8)
+    file.seek(at)
+    return ExplicitVRLittleEndian if _has_vr(element) else ImplicitVRLittleEndian
+
+
+def _inflated(data: bytes, most: int, whole: bool) -> bytes:
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = inflater.decompress(data, most)
+    if whole and not inflater.eof:
+        raise ValueError("the deflated data are cut or inflate to too much")
+    return content

@@ -1,0 +1,85 @@
+"""Which value is white: pixels as they are stored, to [0, 1].
+
+Many programs write the 10, 12 or 14 bits of a detector into files of 16 without saying so
+(``cv2.imwrite(name, dataset.pixel_array)``; exports of archives). Divided by 65,535 they are
+nearly black. So whole numbers of more than 8 bits are divided by what the bits in use can hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.data.notes import Note
+from xray_captioning.errors import ImageError
+
+DEPTHS = (8, 10, 12, 14, 16)  # bits that detectors deliver
+LITTLE = 0.1  # of the range; the faintest of 1,440 real radiographs uses .41 of it
+FAINT = (
+    f"nearly all of its pixels lie within {LITTLE:.0%} of the range, so that it shows next to "
+    "nothing; look at it, and export it anew if it should be a radiograph"
+)
+_SAMPLE = 128  # lines and columns that are looked at
+_TAILS = (0.5, 99.5)  # percentiles: markers and defective pixels do not count
+
+
+def white(pixels: NDArray[Any]) -> float:
+    """Return the value of whole or floating-point pixels that stands for white.
+
+    It is 255 for uint8, 1 for floating-point, and else the greatest value of the least number of
+    bits, of 8, 10, 12, 14 and 16, that holds all of them: 4,095 where the greatest is 3,000.
+    """
+    if pixels.dtype.kind == "f":
+        return 1.0
+    bits = 8 if pixels.dtype == np.uint8 else int(pixels.max()).bit_length()
+    return float(2 ** next(depth for depth in DEPTHS if depth >= bits) - 1)
+
+
+def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return pixels as uint8, uint16 or float32, or refuse those whose white is not known.
+
+    Raises
+    ------
+    ImageError
+        If whole numbers lie outside 0 to 65,535, or others outside 0 to 1, or all are one value.
+    """
+    kind = pixels.dtype.kind
+    if kind not in "uif":
+        raise ImageError(f"{name}: pixels of type {pixels.dtype} are refused; give {WANTED}")
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= (1 if kind == "f" else 65535)):  # so that NaN is refused too
+        what = "floating-point" if kind == "f" else "whole numbers"
+        raise ImageError(
+            f"{name}: pixels lie outside the range, {what} from {low:g} to {high:g}; give {WANTED}"
+        )
+    if low == high:
+        raise ImageError(
+            f"{name}: all of its pixels have one value ({low:g}), so that it shows nothing; get it "
+            "again, or take it out"
+        )
+    if pixels.dtype == np.uint8:
+        return pixels
+    return pixels.astype(np.float32 if kind == "f" else np.uint16, copy=False)
+
+
+WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
+
+
+def on_black(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Composite a fourth channel, opacity, on black."""
+    if pixels.ndim == 2 or pixels.shape[2] != 4:
+        return pixels
+    if pixels.dtype.kind == "f":
+        return pixels[..., :3] * pixels[..., 3:]
+    opacity = pixels[..., 3:].astype(np.float32) / np.iinfo(pixels.dtype).max
+    return np.rint(pixels[..., :3] * opacity).astype(pixels.dtype)
+
+
+def note_if_faint(pixels: NDArray[Any], name: str, note: Note) -> None:
+    """Note an image that uses a small part of the range from black to white."""
+    rows, columns = (max(1, side // _SAMPLE) for side in pixels.shape[:2])
+    low, high = np.percentile(pixels[::rows, ::columns], _TAILS)
+    if high - low < LITTLE * white(pixels):
+        note(name, FAINT)
