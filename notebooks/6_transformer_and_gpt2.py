@@ -23,8 +23,8 @@
 # | Indiana University collection, the presets themselves | days: use `SIZE = "small"` | an hour and a half (estimated) |
 #
 # With `SIZE = "full"` the published weights of ViT-B/16 and GPT-2 come through keras-hub. Where they cannot
-# be downloaded a note says so and random weights are used. The small models always start from random
-# weights, on words instead of byte pairs.
+# be downloaded the cell stops and says why. The small models always start from random weights, on words
+# instead of byte pairs.
 
 # %%
 import importlib.util

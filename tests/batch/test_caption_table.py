@@ -14,6 +14,7 @@ SOUND = {
     "log_probability": -1.5,
     "sentences": [{"text": "Small effusion.", "log_probability": -0.25, "confidence": None}],
     "novelty": 0.5,
+    "unfamiliar": False,
     "findings": {"Edema": 0.25},
     "error": None,
 }
@@ -29,6 +30,7 @@ def test_csv(tmp_path):
     for name in ("images", "sentences", "findings"):
         assert json.loads(rows[0][name]) == SOUND[name]
     assert rows[0]["caption"] == SOUND["caption"]
+    assert [row["unfamiliar"] for row in rows] == ["false", ""]
     assert [row["error"] for row in rows] == ["", "x: is empty"]
 
 

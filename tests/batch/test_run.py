@@ -20,6 +20,7 @@ import pytest
 from xray_captioning.batch import journal
 from xray_captioning.batch import run as batch
 from xray_captioning.batch.caption_table import Study, check_whole, json_line
+from xray_captioning.bundles.bundle import find_bundle
 from xray_captioning.captioner.calibration import UnfamiliarImageWarning
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.cli import main
@@ -157,22 +158,104 @@ def test_absent_and_surplus_images_are_reasons(
     assert surplus == "3 images, but this model looks at 2; choose among them"
 
 
-def test_of_unfamiliar_images_the_cell_is_empty_and_one_warning_is_given(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    captioner = Captioner.load("phantom_attention")
+@pytest.fixture
+def strange(monkeypatch: pytest.MonkeyPatch) -> Captioner:
+    """The shipped captioner, to which no image is familiar."""
+    captioner = Captioner.load(find_bundle("phantom_attention"))  # as the command line does
     assert captioner.calibration is not None
-    strange = replace(captioner.calibration, radius=1e-9)
-    monkeypatch.setattr(captioner, "calibration", strange)
-    studies, out = [Study(str(path), [str(path)]) for path in folder.iterdir()], tmp_path / "c.csv"
-    with pytest.warns(UnfamiliarImageWarning, match="images of 9 of 9 studies") as warned:
-        batch.caption_to_file(captioner, "digest", studies, out)
+    monkeypatch.setattr(captioner, "calibration", replace(captioner.calibration, radius=1e-9))
+    return captioner
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_of_unfamiliar_images_nothing_is_said_and_one_warning_is_given(
+    folder: Path, tmp_path: Path, strange: Captioner, suffix: str
+) -> None:
+    import pandas as pd
+
+    studies = [Study(str(path), [str(path)]) for path in folder.iterdir()]
+    out, shown = tmp_path / f"c.{suffix}", tmp_path / "shown.jsonl"
+    with pytest.warns(UnfamiliarImageWarning, match=r"9 of 9 .*--show-unfamiliar") as warned:
+        batch.caption_to_file(strange, "digest", studies, out)
     assert len(warned) == 1  # of five batches
-    with open(out, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert all(float(row["novelty"]) > 1 for row in rows)
-    stated = [s["confidence"] for row in rows for s in json.loads(row["sentences"])]
-    assert set(stated) == {None}
+    if suffix == "parquet":
+        rows = pytest.importorskip("pyarrow.parquet").read_table(out).to_pylist()
+    elif suffix == "csv":
+        rows = pd.read_csv(out, keep_default_na=False).to_dict("records")
+    else:
+        rows = read(out)
+    for row in rows:
+        assert (float(row["novelty"]) > 1, row["unfamiliar"], row["caption"]) == (True, True, "")
+        assert row["sentences"] == "[]" if suffix == "csv" else not len(row["sentences"])
+        assert not row["findings"]
+        assert not row["error"]
+    with pytest.warns(UnfamiliarImageWarning, match="sentences have no confidence"):
+        batch.caption_to_file(strange, "digest", studies, shown, show_unfamiliar=True)
+    for row in read(shown):
+        assert row["caption"]
+        assert row["unfamiliar"] is True
+        assert row["findings"] is None
+        assert {sentence["confidence"] for sentence in row["sentences"]} == {None}
+
+
+@pytest.mark.usefixtures("strange")
+def test_what_is_printed_of_unfamiliar_images_is_empty_unless_asked_for(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    line = ["caption", min(folder.iterdir()), "--findings", "--beam", "1"]
+    assert run(*line) == 0
+    output, error = capfd.readouterr()
+    header, row = (text.split("\t") for text in output.splitlines())
+    assert len(header) == len(row) > 10
+    assert not any(row[1:])
+    assert "--show-unfamiliar" in error
+    assert run(*line, "--show-unfamiliar") == 0
+    row = capfd.readouterr().out.splitlines()[1].split("\t")
+    assert row[1]
+    assert not any(row[2:])  # a number would be believed
+
+
+def test_views_are_said_on_the_command_line(
+    folder: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image, other = sorted(folder.iterdir())[:2]
+    out = {name: tmp_path / f"{name}.jsonl" for name in ("unsaid", "lateral", "both")}
+    line = ["caption", "--bundle", tiny_run, image, "--out"]
+    assert run(*line, out["unsaid"]) == 0
+    assert run(*line, out["lateral"], "--views", "lateral") == 0
+    captioner = Captioner.load(tiny_run)
+    for name, views in (("unsaid", None), ("lateral", ["lateral"])):
+        (expected,) = captioner.caption([[str(image)]], views=views)
+        (row,) = read(out[name])
+        assert row["log_probability"] == pytest.approx(expected.log_probability, abs=1e-5)
+    pair = [f"{image},{other}", "--views", "lateral,frontal", "--out", out["both"]]
+    assert run("caption", "--bundle", tiny_run, *pair) == 0
+    (expected,) = captioner.caption([[str(other), str(image)]])
+    (row,) = read(out["both"])
+    assert row["log_probability"] == pytest.approx(expected.log_probability, abs=1e-5)
+    assert row["study"] == f"{image},{other}"
+    capfd.readouterr()
+    for line, words in (
+        ([image, "--views", "lateral,frontal"], "names 2 images of a study, but"),
+        ([image, "--views", "side"], "one of frontal, lateral, unknown"),
+        (["--data", folder, "--views", "lateral"], "stand in its table"),
+        ([f"{image},{other}", "--views", "frontal,frontal"], "one frontal and one lateral"),
+    ):
+        assert run("caption", "--bundle", tiny_run, *line) == 2
+        assert words in capfd.readouterr().err
+
+
+def test_what_a_file_is_called_decides_nothing_and_that_is_said(
+    folder: Path, tiny_run: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image = folder / "view1_lateral.png"
+    shutil.copy(min(folder.iterdir()), image)
+    said = "is called lateral and taken for a frontal image, as 1 of 1 are"
+    for options, expected in ((), True), (("--views", "lateral"), False):
+        assert run("caption", "--bundle", tiny_run, image, *options) == 0
+        assert (said in capfd.readouterr().err) is expected
+    assert run("caption", "--bundle", tiny_run, f"{min(folder.iterdir())},{image}") == 0
+    assert said not in capfd.readouterr().err
 
 
 def test_a_lone_lateral_is_read_in_its_own_place(folder: Path, tiny_run: Path) -> None:
@@ -219,9 +302,9 @@ def test_ten_kills_change_nothing(
         batch.caption_rows,
     )
 
-    def count(captioner, studies, beam_size=None):
+    def count(captioner, studies, *options):
         calls.extend(study.name for study in studies)
-        return counted(captioner, studies, beam_size)
+        return counted(captioner, studies, *options)
 
     for suffix in ("csv", "jsonl", "parquet"):
         whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"killed.{suffix}"
@@ -277,6 +360,7 @@ def test_an_unfinished_run_of_something_else_is_refused(
 
     refused("unfinished run; go on with --resume", *line)
     refused("begun with another beam size", *line, "--resume", "--beam", "2")
+    refused("begun with another --show-unfamiliar", *line, "--resume", "--show-unfamiliar")
     Captioner.load(tiny_run).save(tmp_path / "other")
     refused("begun with another bundle", *line[:-1], tmp_path / "other", "--resume")
     header, _, *rest = before.splitlines(keepends=True)

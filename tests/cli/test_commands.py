@@ -273,8 +273,10 @@ def test_score_a_published_system(
 def test_captions_of_noise_are_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is printed has no place for confidence or novelty: the warning is all there is."""
+    """What is printed has no place for confidence or novelty: an empty caption and a warning."""
     image = tmp_path / "noise.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (112, 112), np.uint8))
     assert main(["caption", str(image), "--beam", "1"]) == 0
-    assert "the images of 1 of 1 studies are unlike those" in capsys.readouterr().err
+    output, error = capsys.readouterr()
+    assert output == f"{image}\t\n"
+    assert "the images of 1 of 1 studies are unlike those" in error

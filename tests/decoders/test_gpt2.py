@@ -299,14 +299,11 @@ def test_a_folder_without_the_extra_names_it(tmp_path, monkeypatch):
         resolve_language_model(configuration(write_gpt2(tmp_path / "gpt2")))
 
 
-def test_a_preset_without_the_extra_is_one_warning_and_a_start_from_scratch(monkeypatch):
+def test_a_preset_without_the_extra_is_refused_and_not_replaced(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
-    with pytest.warns(UserWarning, match="starts from random weights") as caught:
-        config, found = resolve_language_model(configuration("gpt2_base_en"))
-    assert len(caught) == 1
-    assert "xray-captioning[hub]" in str(caught[0].message)
-    assert found is None
-    assert config == configuration("")
+    with pytest.raises(MissingExtraError, match=r"\[hub\]', or .* --set model\.language_model=$"):
+        resolve_language_model(configuration("gpt2_base_en"))
+    assert resolve_language_model(configuration("")) == (configuration(""), None)
 
 
 def test_presets_are_those_of_keras_hub(monkeypatch):
@@ -318,8 +315,8 @@ def test_presets_are_those_of_keras_hub(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_hub", hub)
     with pytest.raises(ConfigError, match=r"no preset of keras-hub.*gpt2_base_en"):
         resolve_language_model(configuration("gpt2_bse_en"))
-    with pytest.warns(UserWarning, match="loaded .no network for gpt2_base_en.; the decoder"):
-        assert resolve_language_model(configuration("gpt2_base_en"))[1] is None
+    with pytest.raises(ConfigError, match=r"gpt2_base_en cannot be had \(no network for gpt2"):
+        resolve_language_model(configuration("gpt2_base_en"))
 
 
 def test_keras_hub_reads_the_same_from_its_own_layout(tmp_path):

@@ -189,7 +189,7 @@ def test_images_too_small_for_a_network_are_refused():
         Encoder("chexnet", 16)
 
 
-def test_random_weights_are_announced_where_published_ones_cannot_be_had(monkeypatch):
+def test_published_weights_that_cannot_be_had_are_not_replaced(monkeypatch):
     def offline(size, published):
         if published:
             raise OSError("no network")
@@ -197,8 +197,12 @@ def test_random_weights_are_announced_where_published_ones_cannot_be_had(monkeyp
 
     row = ENCODERS["mobilenetv2"]
     monkeypatch.setitem(ENCODERS, "mobilenetv2", row._replace(build=offline))
-    with pytest.warns(UserWarning, match=r"mobilenetv2 could not be loaded \(no network\); the"):
+    with pytest.raises(ConfigError, match=r"mobilenetv2 cannot be had \(no network\).*random"):
         Encoder("mobilenetv2", SIZE, weights="imagenet")
+    with pytest.raises(ConfigError, match="cannot be built for images of 7 px"):
+        Encoder("mobilenetv2", 7, weights="imagenet")
+    with pytest.raises(ConfigError, match=r"phantom_cnn has no published weights.*random"):
+        Encoder("phantom_cnn", SIZE, weights="imagenet")
 
 
 def test_the_loss_ignores_unknown_labels_and_equals_weighted_cross_entropy():

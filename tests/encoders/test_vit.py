@@ -100,10 +100,10 @@ def test_a_bundle_for_other_images_is_refused(monkeypatch):
         new_encoder(config, "runs/vit")
 
 
-def test_without_keras_hub_vit_is_random_and_clip_is_refused(monkeypatch, small):
+def test_without_keras_hub_published_weights_and_clip_are_refused(monkeypatch, small):
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     monkeypatch.setattr(vit, "BLOCKS", 1)
-    with pytest.warns(UserWarning, match=r"vit could not be loaded \(keras-hub is needed .*random"):
+    with pytest.raises(MissingExtraError, match=r"\[hub\]', or .*--weights random"):
         Encoder("vit", 32, weights="imagenet")
     for weights in ("random", "imagenet"):
         with pytest.raises(MissingExtraError, match=r"pip install 'xray-captioning\[hub\]'$"):
@@ -140,12 +140,13 @@ def test_published_positions_fit_other_images(name, hub, small, tmp_path, monkey
 
 
 @pytest.mark.parametrize("name", ["vit", "clip"])
-def test_without_a_network_the_weights_are_random_and_announced(
+def test_without_a_network_published_weights_are_refused_and_random_ones_saved(
     name, hub, small, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(vit, f"{name.upper()}_PRESET", str(tmp_path / "absent"))
-    with pytest.warns(UserWarning, match="starts from random weights"):
-        encoder = Encoder(name, 32, weights="imagenet")
+    with pytest.raises(ConfigError, match=f"published weights of {name} cannot be had .*random"):
+        Encoder(name, 32, weights="imagenet")
+    encoder = Encoder(name, 32)
     encoder.save_weights(tmp_path / "encoder.weights.h5")
     other = Encoder(name, 32)
     load_weights(other, tmp_path / "encoder.weights.h5")

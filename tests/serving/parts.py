@@ -66,7 +66,8 @@ def form(images=(), **fields):
     data = {name: str(value) for name, value in fields.items() if not isinstance(value, list)}
     for name, files in {"images": images, **fields}.items():
         if isinstance(files, (list, tuple)) and files:
-            data[name.replace("_", ".")] = [(io.BytesIO(file), "a.png") for file in files]
+            sent = [(io.BytesIO(f), "a.png") if isinstance(f, bytes) else f for f in files]
+            data[name.replace("_", ".")] = sent
     return {"data": data, "content_type": "multipart/form-data"}
 
 

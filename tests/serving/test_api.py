@@ -9,7 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.serving import Settings
+from xray_captioning.serving.answers import describe_study
+from xray_captioning.serving.engine import Prediction
+from xray_captioning.serving.uploads import Upload
 
 from .parts import GREY, Toy, bomb, dicom, encoded, form, toy_app
 
@@ -106,6 +110,26 @@ def test_what_is_not_confident_is_not_said():
     assert others["alternatives"] == []
 
 
+def test_views_are_fields_of_the_form(client, captioner, study):
+    for views, images in ((["lateral"], study[:1]), (["lateral", "frontal"], study)):
+        found = client.post("/v1/captions", **form(images, views=views)).json
+        (caption,) = captioner.caption([images], views=views)
+        assert found["log_probability"] == pytest.approx(caption.log_probability, abs=1e-4)
+    plain = client.post("/v1/captions", **form(study[:1])).json
+    fields = form(study[:1], images_2=study[:1], views_2=["lateral"])
+    two = client.post("/v1/captions", **fields).json
+    assert two["log_probability"] == pytest.approx(plain["log_probability"], abs=1e-4)
+    assert two["further"][0]["log_probability"] != pytest.approx(two["log_probability"], abs=1e-4)
+
+
+def test_of_unfamiliar_images_no_finding_has_a_probability():
+    caption = Caption("Edema.", [], -1.0, [Sentence("Edema.", -0.1)], None, [], 1.5)
+    upload = Upload([], [], None, 0, None)
+    for novelty, expected in ((1.5, None), (0.5, {"Edema": 0.9}), (None, {"Edema": 0.9})):
+        prediction = Prediction(caption._replace(novelty=novelty), {"Edema": 0.9})
+        assert describe_study(prediction, upload).findings.probabilities == expected
+
+
 def test_of_unfamiliar_images_nothing_is_confident():
     client = toy_app(Settings(batch=1), Toy(object(), novelty=1.5)).test_client()
     found = client.post("/v1/captions", **form([encoded()], threshold=0.1)).json
@@ -142,6 +166,10 @@ def problem(answer, status):
         ({"images_2": [encoded()]}, 422, "images: 0 files"),
         ({"images": [encoded()], "images_4": [encoded()]}, 400, "images.3"),
         ({"images": [encoded()], "beam": 3}, 400, "beam_size"),
+        ({"images": [encoded()], "views": ["side"]}, 422, "one of frontal, lateral, unknown"),
+        ({"images": [encoded()], "views": ["lateral"] * 2}, 422, "as images, 1 times"),
+        ({"images": [encoded()] * 2, "views": ["lateral"] * 2}, 422, "one frontal and one"),
+        ({"images": [encoded()], "views_2": ["lateral"]}, 422, "views.2: there are no images.2"),
         ({"images": [encoded()], "beam_size": 0}, 422, "1 to 3"),
         ({"images": [encoded()], "beam_size": 4}, 422, "1 to 3"),
         ({"images": [encoded()], "beam_size": "2.5"}, 422, "whole number"),

@@ -130,6 +130,7 @@ def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
     assert "2.5 times the distance" in page.error[0].value
     assert "%" not in re.search('(?s)<p class="xc-caption">.*?</p>', written(page))[0]
     assert "about 80 % were" not in written(page)
+    assert "xc-bar" not in written(page).partition("</style>")[2]  # no percentages of findings
     assert "not confident" in written(page)
     assert not [box for box in page.selectbox if box.label == "Attention of"]
     labelled(page.selectbox, "Least confidence").select(25).run()  # below the .3 of each
@@ -149,6 +150,24 @@ def test_uploads_are_captioned_and_their_names_are_not_repeated(page, phantoms):
     for sentence in caption.sentences:
         assert sentence.text in written(page)
     assert "jane_doe" not in written(page)
+
+
+def test_a_picture_is_said_to_be_lateral(page, phantoms, decoded):
+    files = phantom_files(phantoms)
+    page.file_uploader[0].set_value(files[:1]).run()
+    choice = labelled(page.selectbox, "Image 1 shows")
+    assert (choice.options, choice.value) == (["frontal", "lateral", "not said"], "unknown")
+    choice.select("lateral").run()
+    assert not page.exception
+    assert len(decoded) == 2  # another place in the model
+    captioner = app.load("phantom_attention")
+    (caption,) = captioner.caption([[files[0][1]]], 3, views=["lateral"])
+    for sentence in caption.sentences if caption.novelty <= 1 else ():
+        assert sentence.text in written(page)
+    page.file_uploader[0].set_value(files).run()
+    labelled(page.selectbox, "Image 1 shows").select("lateral").run()
+    labelled(page.selectbox, "Image 2 shows").select("lateral").run()
+    assert "one frontal and one lateral" in page.error[0].value
 
 
 def test_bundles_that_are_called_alike_are_told_apart():

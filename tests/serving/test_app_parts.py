@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -47,7 +48,7 @@ def study():
 def test_pictures_keep_the_proportions_of_the_images(study):
     assert [picture.shape for picture in study.pictures] == [(560, 420), (420, 560)]
     assert study.pictures[0].mean() == pytest.approx(128 / 255, abs=0.01)
-    assert study.views == ["image 1", "image 2"]
+    assert study.names == ["image 1", "image 2"]
 
 
 def test_studies_differ_by_their_images_and_their_order(study):
@@ -82,8 +83,27 @@ def test_dicom_views_are_named_and_ordered():
     lateral, frontal = dicom("LL"), dicom("PA")
     study = parts.study_of([lateral, frontal])
     assert study.files == [frontal, lateral]
-    assert study.views == ["frontal", "lateral"]
+    assert study.views == study.names == ["frontal", "lateral"]
     assert study.pictures[0].shape == (560, 280)
+
+
+def test_what_the_user_says_of_a_picture_counts():
+    one, other = png(), png(30, 40)
+    assert parts.study_of([one, other], ["lateral", "frontal"]).files == [other, one]
+    lone, unsaid = parts.study_of([one], ["lateral"]), parts.study_of([one])
+    assert (lone.views, unsaid.views) == (["lateral"], ["unknown"])
+    assert lone.digest != unsaid.digest  # or what was read of one would be shown of the other
+    with pytest.raises(ImageError, match="one frontal and one lateral"):
+        parts.study_of([one, other], ["lateral", "lateral"])
+    asked = []
+    captioner = SimpleNamespace(
+        features=lambda studies, views: asked.append((studies, views)) or (),
+        write_captions=lambda features, beam_size: [result().caption],
+        encoder=SimpleNamespace(findings=()),
+        about={},
+    )
+    parts.read_study(captioner, "runs", lone, 3)
+    assert asked == [([[one]], [["lateral"]])]
 
 
 def test_samples_are_phantoms_and_say_what_was_drawn():
@@ -146,6 +166,17 @@ def test_cautions_go_wherever_the_caption_goes(study, monkeypatch):
             assert "Not for clinical use" in text
             assert "This model was made up." in text
             assert ("Not like the chest X-rays" in text) is not alike
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_of_unfamiliar_images_no_finding_has_a_probability(threshold):
+    strange = result(threshold=threshold, novelty=2.5)
+    assert {probability for _, probability, _ in strange.findings} <= {None}
+    assert "%" not in html("findings", strange.findings)
+    assert json.loads(parts.as_json(strange))["findings"]["probabilities"] is None
+    if threshold:
+        assert "Nothing can be said" in html("findings", strange.findings)
+    assert result(novelty=0.9).findings[0][1] == 0.8
 
 
 def test_the_surer_a_sentence_the_deeper_its_shade():

@@ -1,3 +1,4 @@
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -6,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import chi2, kstest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from xray_captioning.bundles.bundle import bundle_files
 from xray_captioning.captioner.calibration import Calibration
@@ -19,7 +23,10 @@ from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.calibration import (
     Outcomes,
     Sentences,
+    _line,
     calibrate,
+    calibration_scores,
+    cross_fitted,
     drawn_studies,
     evaluate_calibration,
     fit_confidence,
@@ -132,10 +139,14 @@ def run(*words: object) -> int:
 
 @pytest.fixture
 def compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a model that has learned nothing write two sentences, the more probable one right."""
+    """Let a model that has learned nothing write two sentences, the more probable one right.
+
+    Their probabilities are far too low, so that any line is better.
+    """
+    number = itertools.count()
 
     def said(caption, reference, config):
-        yield from ((-0.1, True), (-1.0, len(reference) % 3 == 0))
+        yield from ((-2.0, True), (-4.0, next(number) % 3 == 0))
 
     monkeypatch.setattr("xray_captioning.training.calibration._compared", said)
 
@@ -177,6 +188,70 @@ def test_a_fit_that_tells_nothing_apart_changes_nothing(
     assert run("calibrate", "--bundle", bundle, "--data", phantoms, "--beam", 1) == 2
     assert "beam size 1: of 12 sentences the more probable ones are" in capfd.readouterr().err
     assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}
+
+
+def true_probabilities(count: int = 400) -> Sentences:
+    """Return sentences as often right as their probability says, which no line can better."""
+    rng = np.random.default_rng(0)
+    found = np.log(rng.beta(4, 0.4, count))
+    return Sentences(found, rng.random(count) < np.exp(found), np.arange(count) // 2)
+
+
+def test_a_fit_that_makes_true_probabilities_worse_is_refused() -> None:
+    written = true_probabilities()
+    with pytest.raises(DataError, match=r"log loss 0\.\d+ instead of 0\.\d+.*--allow-worse"):
+        _line(GREEDY, written, allow_worse=False)
+    assert _line(GREEDY, written, allow_worse=True)[0] > 0
+    wrong = written._replace(log_probabilities=10 * written.log_probabilities)
+    assert _line(GREEDY, wrong, allow_worse=False)[0] > 0  # these are made better
+
+
+def test_cross_fitting_states_of_a_study_what_others_taught() -> None:
+    """Against scikit-learn, which leaves the same studies out."""
+    written = true_probabilities()
+    found = written.log_probabilities[:, None]
+    line = LogisticRegression(C=1e6)
+    expected = cross_val_predict(
+        line, found, written.right, groups=written.studies, cv=GroupKFold(5), method="predict_proba"
+    )[:, 1]
+    np.testing.assert_allclose(cross_fitted(written), expected, atol=0.05)  # Platt's are softened
+    alone = written._replace(studies=np.zeros(len(found)))
+    assert np.isfinite(cross_fitted(alone)).all()
+
+
+def test_probabilities_are_worse_by_log_loss_or_by_calibration_error() -> None:
+    right = np.arange(1000) < 700
+    true, low, sure = (calibration_scores(np.full(1000, p), right) for p in (0.7, 0.5, 0.9))
+    assert true.log_loss == pytest.approx(log_loss(right, np.full(1000, 0.7)))
+    assert low.worse_than(true)
+    assert sure.worse_than(true)
+    assert not true.worse_than(low)
+    assert not true.worse_than(true)
+    same = low._replace(calibration_error=true.calibration_error + 0.1)
+    assert same._replace(log_loss=true.log_loss).worse_than(true)
+    assert not same._replace(log_loss=true.log_loss, error_by_chance=0.2).worse_than(true)
+
+
+def test_what_is_worse_on_other_studies_is_not_written(
+    bundle: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    number = itertools.count()
+
+    def said(caption, reference, config):
+        fitted = next(number) % 12 < 6  # as many studies has each part
+        yield from ((-4.0, fitted), (-6.0, fitted), (-9.0, False))
+
+    monkeypatch.setattr("xray_captioning.training.calibration._compared", said)
+    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
+    line = ["calibrate", "--bundle", bundle, "--data", phantoms, "--beam", 1]
+    capfd.readouterr()
+    assert run(*line) == 2
+    assert before == {p.name: p.read_bytes() for p in bundle.iterdir() if p.is_file()}
+    output, error = capfd.readouterr()
+    assert "calibrated" in output  # the table says what was found
+    assert "6 other studies: what would be stated of 18 sentences is worse" in error
+    assert run(*line, "--allow-worse") == 0
+    assert (bundle / "calibration.json").is_file()
 
 
 @pytest.mark.usefixtures("compared")

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import ops
+from xray_captioning.cli import main
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
-from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.saved import encode_studies
+from xray_captioning.encoders import ENCODERS, Encoder
+from xray_captioning.encoders.saved import encode_studies, starting_encoder, weights_of
 from xray_captioning.errors import ConfigError
 from xray_captioning.training.encoder import _measure, train_encoder
 from xray_captioning.training.labels import finding_labels, prevalence
@@ -34,6 +35,45 @@ def test_weights_are_a_name_or_a_path(phantoms, tiny_config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.fixture
+def offline(monkeypatch):
+    """Let no published weights be had."""
+
+    def build(size, published):
+        if published:
+            raise OSError("URL fetch failure on https://example.org/weights.h5")
+        return ENCODERS["phantom_cnn"].build(size, published)
+
+    monkeypatch.setitem(ENCODERS, "densenet121", ENCODERS["densenet121"]._replace(build=build))
+
+
+@pytest.mark.parametrize("command", ["train-encoder", "train"])
+def test_published_weights_that_cannot_be_had_stop_a_run(
+    command, offline, phantoms, tmp_path, capsys
+):
+    """They are what a preset asks for where nothing is said."""
+    out = tmp_path / "run"
+    line = [command, "--data", str(phantoms), "--out", str(out), "--cache", str(tmp_path / "cache")]
+    assert main([*line, "--preset", "densenet_gru"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for part in ("densenet121", "https://example.org/weights.h5", "--weights random"):
+        assert part in error
+    assert not out.exists()
+
+
+def test_random_weights_asked_for_need_no_network(offline, tiny_config):
+    config = tiny_config.replace({"model.encoder": "densenet121"})
+    assert starting_encoder(config, None, "random").name_of_backbone == "densenet121"
+    with pytest.raises(ConfigError, match="cannot be had"):
+        starting_encoder(config, None)
+    with pytest.raises(ConfigError, match="not both"):
+        starting_encoder(config, "runs/encoder", "random")
+    with pytest.raises(ConfigError, match="given as the encoder"):
+        starting_encoder(config, None, "runs/encoder")
+    assert weights_of(tiny_config, None) == "random"  # its network has no published ones
+
+
 def test_studies_of_unknown_patients_are_patients_of_their_own(phantoms):
     """A table made by hand may lack ids of patients; its findings have intervals nevertheless."""
     studies = read_studies(phantoms).assign(patient_id=None)
@@ -41,6 +81,8 @@ def test_studies_of_unknown_patients_are_patients_of_their_own(phantoms):
     split = Split(ids, (), ids)
     truth = np.arange(len(studies))[:, None] % 2.0
     data = SimpleNamespace(studies=len(studies))
-    model = SimpleNamespace(predict=lambda *_, **__: truth + np.linspace(0, 2, len(truth))[:, None])
-    rows = _measure(model, data, truth, studies, split, ["Edema"], None)
+    scores = truth + np.linspace(0, 2, len(truth))[:, None]
+    encoder = SimpleNamespace(findings=["Edema"])
+    model = SimpleNamespace(predict=lambda *_, **__: scores, encoder=encoder)
+    rows = _measure(model, data, truth, studies, split, None)
     assert rows[0]["AUROC_low"] is not None

@@ -22,6 +22,7 @@ COLUMNS = (
     "log_probability",
     "sentences",
     "novelty",
+    "unfamiliar",
     "findings",
     "error",
 )
@@ -33,6 +34,7 @@ class Study(NamedTuple):
     name: str  # its id, or its images' paths
     # Paths; in the places of the model's views where one is None, which the study then lacks.
     images: Sequence[str | None]
+    views: Sequence[str] | None = None  # of each image, where somebody said so
 
 
 def printable(text: str) -> str:
@@ -105,8 +107,8 @@ def _write_csv(rows: Iterable[Row], path: Path, _: Sequence[str]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    nested = isinstance(value, (list, dict))
-    return json.dumps(value, ensure_ascii=False) if nested else value
+    as_json = isinstance(value, (list, dict, bool))
+    return json.dumps(value, ensure_ascii=False) if as_json else value
 
 
 def _write_lines(rows: Iterable[Row], path: Path, _: Sequence[str]) -> None:
@@ -125,7 +127,7 @@ def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> 
     sentence = arrow.struct([("text", text), ("log_probability", number), ("confidence", number)])
     chances = arrow.struct([(name, number) for name in findings]) if findings else arrow.null()
     types = {"images": arrow.list_(text), "sentences": arrow.list_(sentence), "findings": chances}
-    types |= {"log_probability": number, "novelty": number}
+    types |= {"log_probability": number, "novelty": number, "unfamiliar": arrow.bool_()}
     schema = arrow.schema([(name, types.get(name, text)) for name in COLUMNS])
     arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), schema), path)
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from xray_captioning.batch.caption_table import COLUMNS, Row, json_line
 from xray_captioning.errors import ConfigError
 
-FORMAT = 2
+FORMAT = 3
 
 
 @contextmanager

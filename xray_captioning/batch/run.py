@@ -22,7 +22,7 @@ from xray_captioning.batch.caption_table import (
     write_rows,
 )
 from xray_captioning.batch.journal import append, begin, open_journal, read_rows
-from xray_captioning.captioner.calibration import warn_if_unfamiliar
+from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import ImageConfig
@@ -31,6 +31,8 @@ from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.errors import DataError, XrayCaptioningError
 from xray_captioning.files import no_terminal
 
+SHOWN = "their sentences have no confidence"
+WITHHELD = "their captions are left empty; --show-unfamiliar writes them"
 SIZE = 64  # studies in a batch
 DIGITS = 6
 
@@ -42,6 +44,7 @@ def caption_to_file(
     out: Path,
     beam_size: int | None = None,
     resume: bool = False,
+    show_unfamiliar: bool = False,
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
 
@@ -59,12 +62,15 @@ def caption_to_file(
     beam_size : int, optional
     resume : bool
         Continue a run that was killed.
+    show_unfamiliar : bool
+        Write the captions of images unlike those of the training, too.
 
     Raises
     ------
     ConfigError
         `out` is of another kind or is there already, or its unfinished run is damaged, is written
-        by another process, or has another bundle, beam size, studies or images.
+        by another process, or has another bundle, beam size, studies, images or
+        `show_unfamiliar`.
     MissingExtraError
         A Parquet file is asked for without pyarrow.
     """
@@ -75,6 +81,7 @@ def caption_to_file(
         "version": __version__,
         "bundle": bundle,
         "beam size": beam_size,
+        "--show-unfamiliar": show_unfamiliar,
         "set of studies or images": _digest(studies),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,22 +91,27 @@ def caption_to_file(
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]
-                append(file, caption_rows(captioner, batch, beam_size))
+                append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar))
                 bar.update(len(batch))
         write_rows(read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in read_rows(file))
-        warn_if_unfamiliar(row["novelty"] for row in read_rows(file))
+        novelties = (row["novelty"] for row in read_rows(file))
+        warn_if_unfamiliar(novelties, consequence=SHOWN if show_unfamiliar else WITHHELD)
     part_of(out).unlink()
     return errors
 
 
 def caption_rows(
-    captioner: Captioner, studies: Sequence[Study], beam_size: int | None = None
+    captioner: Captioner,
+    studies: Sequence[Study],
+    beam_size: int | None = None,
+    show_unfamiliar: bool = False,
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
 
-    The column ``error`` says why a study has no caption. The beam size is the bundle's own where
-    none is given.
+    The column ``error`` says why a study has no caption. One of ``unfamiliar`` images has an empty
+    caption unless it is asked for (`stated`). The beam size is the bundle's own where none is
+    given.
     """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))
@@ -113,7 +125,7 @@ def caption_rows(
             finding_probabilities(captioner.encoder, *features) if classifies else repeat(None)
         )
         for row, caption, findings in zip(readable, captions, chances):
-            row.update(_rounded({**_result(caption), "findings": findings}))
+            row.update(_rounded(_result(*stated(caption, findings, show_unfamiliar))))
     return rows
 
 
@@ -130,7 +142,7 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
         # Paths are arranged before they become pixels, which do not say which view they show.
         return [
             None if path is None else read_image(path, image.size, image.resize)
-            for path in arranged(study.images, image.views)
+            for path in arranged(study.images, image.views, study.views)
         ], None
     except (XrayCaptioningError, OSError) as error:
         return [], printable(" ".join(str(error).split()))
@@ -142,12 +154,14 @@ def _row(study: Study, error: str | None) -> Row:
     return {name: known.get(name) for name in COLUMNS}
 
 
-def _result(caption: Caption) -> Row:
+def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
     return {
         "caption": caption.text,
         "log_probability": caption.log_probability,
         "sentences": [sentence._asdict() for sentence in caption.sentences],
         "novelty": caption.novelty,
+        "unfamiliar": None if caption.novelty is None else is_unfamiliar(caption),
+        "findings": findings,
     }
 
 
@@ -160,8 +174,11 @@ def _rounded(value: Any) -> Any:
 
 
 def _digest(studies: Sequence[Study]) -> str:
-    """Return the SHA-256 of names, paths, and the sizes and times of the files there."""
-    listed = [[study.name, [[path, *_state(path)] for path in study.images]] for study in studies]
+    """Return the SHA-256 of names, paths, views, and the sizes and times of the files there."""
+    listed = [
+        [study.name, [[path, *_state(path)] for path in study.images], study.views]
+        for study in studies
+    ]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 

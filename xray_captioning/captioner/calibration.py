@@ -221,14 +221,34 @@ def is_unfamiliar(caption: Any) -> bool:
     return novelty is not None and novelty > 1
 
 
-def warn_if_unfamiliar(novelties: Iterable[float | None], stacklevel: int = 3) -> bool:
+def stated(
+    caption: Any, probabilities: dict[str, float] | None = None, show_unfamiliar: bool = False
+) -> tuple[Any, dict[str, float] | None]:
+    """Return what may be said of a study: its caption, and the probability of each finding.
+
+    Of unfamiliar images no finding has a probability, as no sentence has a confidence, and the
+    caption is empty unless it is asked for (`show_unfamiliar`). Every front end goes by this.
+    """
+    if not is_unfamiliar(caption):
+        return caption, probabilities
+    if show_unfamiliar:
+        return caption, None
+    nothing: dict[str, Any] = {"text": "", "words": [], "sentences": [], "alternatives": []}
+    return caption._replace(**nothing, attention=None), None
+
+
+def warn_if_unfamiliar(
+    novelties: Iterable[float | None],
+    stacklevel: int = 3,
+    consequence: str = "their sentences have no confidence",
+) -> bool:
     """Warn once, with their number, of studies whose novelty is above 1; return whether any is."""
     found = [novelty is not None and novelty > 1 for novelty in novelties]
     if any(found):
         warnings.warn(
             f"the images of {sum(found)} of {len(found)} studies are unlike those this model was "
-            "trained on (novelty above 1); what it says of them means nothing, and their sentences "
-            "have no confidence",
+            "trained on (novelty above 1); what it says of them means nothing, and "
+            f"{consequence}",
             UnfamiliarImageWarning,
             stacklevel,
         )

@@ -57,6 +57,12 @@ if TYPE_CHECKING:
     help="A beam size whose captions get a confidence; repeat it for several.  [default: the "
     "bundle's own, 1, 2, 3, 5, 10]",
 )
+@click.option(
+    "--allow-worse",
+    is_flag=True,
+    help="Write a fit that makes the probabilities worse, too, which is refused otherwise. When "
+    "images are unfamiliar does not depend on it.",
+)
 @options.captions_from_labels
 @options.images
 @options.columns
@@ -70,6 +76,7 @@ def calibrate(
     check: Path | None,
     plot: Path | None,
     beams: tuple[int, ...],
+    allow_worse: bool,
     captions_from_labels: bool,
     images: Path | None,
     columns: options.Columns,
@@ -91,14 +98,19 @@ def calibrate(
     from xray_captioning.training import calibration as fitting
 
     captioner = Captioner.load(folder)
-    fitted = fitting.calibrate(captioner, studies, given.parts, part, beams, seed or 0, given.fit)
+    fitted = fitting.calibrate(
+        captioner, studies, given.parts, part, beams, seed or 0, given.fit, allow_worse
+    )
     if fit:
         fitted.about["fitted"]["part"] = fit.resolve().name
     seen = fitting.caption_outcomes(captioner, given.measured, beams)
     values, curves = fitting.evaluate_calibration(fitted, seen)
     values = {"source": (check or data).resolve().name, **values}
-    _keep(folder, replace(fitted, about={**fitted.about, "measured": values}))
     _report(values, curves, fitted.about["fitted"], plot)
+    if not allow_worse and "calibrated" in curves:
+        name = f"{values['studies']} other studies"
+        fitting.check_better(name, curves["uncalibrated"], curves["calibrated"])
+    _keep(folder, replace(fitted, about={**fitted.about, "measured": values}))
     click.echo(f"calibrated {folder}; sentences of its captions now have a confidence")
 
 

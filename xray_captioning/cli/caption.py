@@ -21,7 +21,8 @@ DEFAULT = "phantom_attention"
 BATCH = 64
 CHECKED = 16
 
-Printed = tuple[list[str], dict[str, float]]  # a study's caption, if any, and its findings
+# A study's caption, if any, and its findings, None where nothing can be said of them.
+Printed = tuple[list[str], dict[str, float] | None]
 
 
 class Bundle(NamedTuple):
@@ -56,6 +57,19 @@ class Bundle(NamedTuple):
     help="Go on with a run to --out that was stopped. If the file is whole already, its studies "
     "are compared with those given; which bundle wrote it cannot be told.",
 )
+@click.option(
+    "--views",
+    metavar="VIEW[,VIEW]",
+    help="What each image of a study shows, in order: frontal, lateral or unknown. --views lateral "
+    "for lateral images alone. Unless said so here or in a DICOM file, the first image of a study "
+    "is taken for the frontal one; what a file is called decides nothing.",
+)
+@click.option(
+    "--show-unfamiliar",
+    is_flag=True,
+    help="Write what the model says of images unlike those it was trained on, too, of which it "
+    "knows nothing. Otherwise that is left empty. Only calibrated bundles can tell.",
+)
 @click.option("--beam", type=click.IntRange(1, 100), help="Beam size; 1 is greedy.")
 @click.option(
     "--findings",
@@ -72,6 +86,8 @@ def caption(
     columns: options.Columns,
     out: Path | None,
     resume: bool,
+    views: str | None,
+    show_unfamiliar: bool,
     beam: int | None,
     findings: bool,
     seed: int | None,
@@ -82,15 +98,16 @@ def caption(
     is looked at first.
     """
     _check_options(images, data, image_dir, columns, out, resume, findings)
+    named = _named_views(views, data)
     model = _read_bundle(bundle, findings)
     if data:
         studies = _source_studies(data, image_dir, columns, model.config)
     else:
-        studies = _named_studies(images, model.config.image.views)
+        studies = _named_studies(images, model.config.image.views, named)
     if out is not None:
-        _write_file(model, studies, out, beam, resume)
+        _write_file(model, studies, out, beam, resume, show_unfamiliar)
     else:
-        _print(model, studies, beam, findings)
+        _print(model, studies, beam, findings, show_unfamiliar)
 
 
 def _check_options(
@@ -127,10 +144,51 @@ def _read_bundle(name: str, findings: bool) -> Bundle:
     return Bundle(folder, values, Config.from_dict(values["config"], f"{folder}/captioner.json"))
 
 
-def _named_studies(images: Sequence[str], views: int) -> list[Study]:
-    """Return the studies that IMAGE and DIR name."""
-    found = [paths for given in images for paths in _image_paths(given, views)]
-    return [Study(_name(paths), paths) for paths in found]
+def _named_views(given: str | None, data: Path | None) -> list[str] | None:
+    """Return the views of --views, one for each image of a study."""
+    from xray_captioning.data.studies import VIEWS
+
+    if given is None:
+        return None
+    if data is not None:
+        raise ConfigError("--views says what IMAGE shows; the views of --data stand in its table")
+    views = given.lower().split(",")
+    if not set(views) <= set(VIEWS):
+        raise ConfigError(f"--views {given}: give each image one of {', '.join(VIEWS)}")
+    return views
+
+
+def _named_studies(images: Sequence[str], count: int, views: list[str] | None) -> list[Study]:
+    """Return the studies that IMAGE and DIR name, for a model of `count` views."""
+    found = [paths for given in images for paths in _image_paths(given, count)]
+    for paths in found if views else ():
+        if len(paths) != len(views or ()):
+            raise ConfigError(
+                f"--views names {len(views or ())} images of a study, but {_name(paths)} is "
+                f"{len(paths)}; give a view for each"
+            )
+    if views is None and count > 1:
+        _note_laterals(found)
+    return [Study(_name(paths), paths, views) for paths in found]
+
+
+def _note_laterals(studies: list[list[str]]) -> None:
+    """Say that a first image called lateral is taken for a frontal one, since names decide nothing.
+
+    A DICOM file may say itself what it shows.
+    """
+    from xray_captioning.data.images import known_views
+    from xray_captioning.data.studies import LATERAL, UNKNOWN
+    from xray_captioning.data.views import named_view
+
+    called = [paths[0] for paths in studies if named_view(Path(paths[0]).stem) == LATERAL]
+    if taken := [path for path in called if known_views([path]) == [UNKNOWN]]:
+        click.echo(
+            f"note: {click.format_filename(taken[0])}: is called lateral and taken for a frontal "
+            f"image, as {len(taken)} of {len(studies)} are, because names decide nothing; say "
+            "--views lateral",
+            err=True,
+        )
 
 
 def _image_paths(given: str, views: int) -> list[list[str]]:
@@ -175,7 +233,12 @@ def _source_studies(
 
 
 def _write_file(
-    bundle: Bundle, studies: list[Study], out: Path, beam: int | None, resume: bool
+    bundle: Bundle,
+    studies: list[Study],
+    out: Path,
+    beam: int | None,
+    resume: bool,
+    show_unfamiliar: bool,
 ) -> None:
     if resume and is_whole(out):
         errors = check_whole(out, studies)
@@ -188,67 +251,85 @@ def _write_file(
 
         _note(bundle)
         digest, captioner = sha256_file(bundle.folder / MANIFEST), Captioner.load(bundle.folder)
-        errors = caption_to_file(captioner, digest, studies, out, beam, resume)
+        errors = caption_to_file(captioner, digest, studies, out, beam, resume, show_unfamiliar)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
 
 
-def _print(bundle: Bundle, studies: list[Study], beam: int | None, findings: bool) -> None:
-    images = [study.images for study in studies if study.images]
-    if absent := len(studies) - len(images):
+def _print(
+    bundle: Bundle,
+    studies: list[Study],
+    beam: int | None,
+    findings: bool,
+    show_unfamiliar: bool,
+) -> None:
+    there = [study for study in studies if study.images]
+    if absent := len(studies) - len(there):
         click.echo(f"note: {absent} of {len(studies)} studies have no image there", err=True)
-    _check_images(images)
+    _check_images(there)
     writes = bundle.values["kind"] == "captioner"
-    rows = _captions(bundle, images, beam, findings) if writes else _chances(bundle, images)
+    rows = (
+        _captions(bundle, there, beam, findings, show_unfamiliar)
+        if writes
+        else _chances(bundle, there)
+    )
     _note(bundle)
+    names = bundle.values["findings"] if findings else []
     if findings:
-        names = bundle.values["findings"]
         click.echo("\t".join(["images", *(["caption"] if writes else []), *names]))
     # Strictly, because rows end with a warning that is given when they are asked for one more.
-    for paths, (texts, chances) in zip(images, rows, strict=True):
-        click.echo("\t".join([_name(paths), *texts, *(f"{p:.6f}" for p in chances.values())]))
+    for study, (texts, chances) in zip(there, rows, strict=True):
+        cells = ["" if chances is None else f"{chances[name]:.6f}" for name in names]
+        click.echo("\t".join([_name(study.images), *texts, *cells]))
 
 
-def _check_images(studies: list[Sequence[str | None]]) -> None:
+def _check_images(studies: list[Study]) -> None:
     """Read the first images, so that one which cannot be read is the only line that is printed.
 
     All of very many would take longer to decode twice than that is worth.
     """
     from xray_captioning.data.images import read_image
 
-    for paths in studies[:CHECKED]:
-        for path in filter(None, paths):
+    for study in studies[:CHECKED]:
+        for path in filter(None, study.images):
             read_image(path, size=1, resize="nearest")
 
 
 def _captions(
-    bundle: Bundle, studies: list[Sequence[str | None]], beam: int | None, findings: bool
+    bundle: Bundle, studies: list[Study], beam: int | None, findings: bool, show_unfamiliar: bool
 ) -> Iterator[Printed]:
-    from xray_captioning.captioner.calibration import warn_if_unfamiliar
+    from xray_captioning.batch.run import SHOWN, WITHHELD
+    from xray_captioning.captioner.calibration import stated, warn_if_unfamiliar
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.encoders.classification import finding_probabilities
 
     captioner, novelties = Captioner.load(bundle.folder), list[float | None]()
 
-    def printed(batch: list[Sequence[str | None]]) -> Iterator[Printed]:
-        features = captioner.features(batch)  # once for captions and findings
+    def printed(batch: list[Study]) -> Iterator[Printed]:
+        # Once for captions and findings.
+        features = captioner.features([s.images for s in batch], [s.views for s in batch])
         captions = captioner.write_captions(features, beam)
         novelties.extend(caption.novelty for caption in captions)
         chances = finding_probabilities(captioner.encoder, *features) if findings else repeat({})
-        return (([caption.text], row) for caption, row in zip(captions, chances))
+        for caption, row in zip(captions, chances):
+            said, known = stated(caption, row, show_unfamiliar)
+            yield [said.text], known
 
     for start in range(0, len(studies), BATCH):
         yield from printed(studies[start : start + BATCH])
-    warn_if_unfamiliar(novelties)
+    warn_if_unfamiliar(novelties, consequence=SHOWN if show_unfamiliar else WITHHELD)
 
 
-def _chances(bundle: Bundle, studies: list[Sequence[str | None]]) -> Iterator[Printed]:
+def _chances(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:
+    from xray_captioning.captioner.studies import arranged_studies
     from xray_captioning.encoders import Encoder
     from xray_captioning.encoders.classification import classify_studies
 
-    encoder = Encoder.load(bundle.folder)
-    return (([], chances) for chances in classify_studies(encoder, bundle.config, studies))
+    encoder, count = Encoder.load(bundle.folder), bundle.config.image.views
+    views = [study.views for study in studies]
+    placed = list(arranged_studies([study.images for study in studies], count, views))
+    return (([], chances) for chances in classify_studies(encoder, bundle.config, placed))
 
 
 def _note(bundle: Bundle) -> None:

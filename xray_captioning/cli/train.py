@@ -28,12 +28,11 @@ out = click.option("--out", required=True, type=options.folder, help="Run folder
 @options.settings
 @click.option(
     "--weights",
-    default="imagenet",
-    show_default=True,
     metavar="imagenet|random|FILE|BUNDLE",
     help="What the network starts from: its published weights (downloaded: ImageNet's, or those "
     "of keras-hub), nothing, a Keras .h5 file of the same network without its top, CheXNet's "
-    "published file, or the encoder of a bundle.",
+    "published file, or the encoder of a bundle.  [default: imagenet; random for a network that "
+    "has no published weights]",
 )
 @options.images
 @options.columns
@@ -59,7 +58,8 @@ def train_encoder(
     from xray_captioning.training.encoder import train_encoder as fit
 
     config = options.make_config(preset, assignments, seed, "encoder_training")
-    _check(out, config, run["resume"], None if is_network(run["weights"]) else run["weights"])
+    weights = run["weights"]
+    _check(out, config, run["resume"], None if weights is None or is_network(weights) else weights)
     studies = options.load_studies(data, images, columns)
     _, rows = fit(studies, config, out, about=describe_data(data), **run)
     if rows:
@@ -75,7 +75,12 @@ def train_encoder(
 @click.option(
     "--encoder",
     metavar="BUNDLE",
-    help="A trained encoder; without it the preset's, with published weights or random ones.",
+    help="A trained encoder; without it the preset's, which starts from --weights.",
+)
+@click.option(
+    "--weights",
+    metavar="imagenet|random|FILE",
+    help="As train-encoder has them, where no --encoder is given.",
 )
 @options.captions_from_labels
 @options.images

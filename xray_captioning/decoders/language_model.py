@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +31,7 @@ from xray_captioning.text.byte_pairs import BytePairTokenizer
 
 DECODER = "gpt2"
 _AGAIN = "download the model again"
+_SCRATCH = "train a small GPT-2 from nothing: --set model.language_model="
 
 
 class LanguageModel(NamedTuple):
@@ -54,19 +54,18 @@ class LanguageModel(NamedTuple):
 def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None]:
     """Read the language model that a configuration names, and fit the configuration to it.
 
-    Returned are the configuration with the sizes of the language model, and that model. Where a
-    preset cannot be loaded (keras-hub is not installed, or there is no network), one warning says
-    so, and the configuration loses the model's name: the decoder is trained from scratch, at its
-    own sizes and on words.
+    Returned are the configuration with the sizes of the language model, and that model; where it
+    names none, the configuration as it is and None.
 
     Raises
     ------
     ConfigError
-        There is no such model, the decoder is no GPT-2, or captions are longer than it reads.
+        There is no such model, it cannot be downloaded, the decoder is no GPT-2, or captions are
+        longer than it reads.
     BundleError
         A folder is damaged.
     MissingExtraError
-        A folder is there, but not the package that reads it.
+        The package that reads it is not installed.
     """
     name = config.model.language_model
     if not name:
@@ -77,8 +76,6 @@ def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None
             f"use; set model.decoder to {DECODER!r} or leave model.language_model empty"
         )
     found = _read(name)
-    if found is None:
-        return config.replace({"model.language_model": ""}), None
     if config.text.maximum_length > len(found.positions):
         raise ConfigError(
             f"text.maximum_length is {config.text.maximum_length}, but {name} reads "
@@ -150,7 +147,7 @@ def _layers(block: Any) -> dict[str, Any]:
     }
 
 
-def _read(name: str) -> LanguageModel | None:
+def _read(name: str) -> LanguageModel:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _read_folder(folder)
@@ -179,12 +176,11 @@ def _read_folder(folder: Path) -> LanguageModel:
     return found
 
 
-def _read_preset(name: str) -> LanguageModel | None:
+def _read_preset(name: str) -> LanguageModel:
     try:
         hub = require("keras_hub", "GPT-2", "hub")
     except MissingExtraError as error:
-        _warn(name, error)
-        return None
+        raise MissingExtraError(f"{error}, or {_SCRATCH}") from error
     if "://" not in name and name not in hub.models.GPT2Backbone.presets:
         raise ConfigError(
             f"model.language_model is {name!r}, which is no folder and no preset of keras-hub; "
@@ -194,17 +190,11 @@ def _read_preset(name: str) -> LanguageModel | None:
         with contextlib.redirect_stdout(sys.stderr):  # keras-hub may announce its download
             return _from_keras_hub(name, {})
     except Exception as error:  # each of the hubs behind it has its own
-        _warn(name, error)
-        return None
-
-
-def _warn(name: str, error: Exception) -> None:
-    reason = " ".join(str(error).split())
-    warnings.warn(
-        f"the language model {name} could not be loaded ({reason:.200}); the decoder starts from "
-        "random weights, at the configured sizes and with words instead of byte pairs",
-        stacklevel=5,
-    )
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"the language model {name} cannot be had ({reason:.300}); connect to the network "
+            f"once, give a folder of GPT-2 files (--set model.language_model=FOLDER), or {_SCRATCH}"
+        ) from error
 
 
 # What the decoder computes. A model with other settings would give other numbers.

@@ -27,6 +27,11 @@ class Backbone(NamedTuple):
     last_block: tuple[str, ...]  # beginnings of the names of its layers, which may be fine-tuned
     normalisation: str | None = None  # of data.images.normalise, for the published weights
 
+    @property
+    def published(self) -> bool:
+        """Whether it has published weights."""
+        return self.normalisation is not None
+
 
 def _application(network: Any, **options: Any) -> Callable[[int, bool], Any]:
     """Return the builder of a network of `keras.applications`, whose weights are ImageNet's."""

@@ -10,6 +10,7 @@ import numpy as np
 from xray_captioning.backend import compiled, ops
 from xray_captioning.config import Config
 from xray_captioning.data.features import pad_rows, power_of_two
+from xray_captioning.data.images import Image
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.saved import encode_studies
 from xray_captioning.errors import ConfigError
@@ -48,9 +49,9 @@ def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dic
 
 
 def classify_studies(
-    encoder: Encoder, config: Config, studies: Sequence[Sequence[str | None]]
+    encoder: Encoder, config: Config, studies: Sequence[Sequence[Image | None]]
 ) -> Iterator[dict[str, float]]:
-    """Yield the probability of each finding, study by study, from image files, frontal first.
+    """Yield the probability of each finding, study by study, from images in their places.
 
     Raises
     ------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-import warnings
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,10 @@ from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import find_backbone
-from xray_captioning.errors import ConfigError
+from xray_captioning.errors import ConfigError, MissingExtraError
+
+# What to do where published weights cannot be had.
+INSTEAD = "start from a file of weights (--weights FILE) or from nothing (--weights random)"
 
 
 @registered
@@ -34,8 +36,7 @@ class Encoder(keras.Model):
     findings : sequence of str
         Names of the classifier's outputs; may be empty.
     weights : {"random", "imagenet"}
-        ``imagenet`` downloads the published weights: ImageNet's, and for ``clip`` CLIP's; where
-        that fails the weights are random, with a warning.
+        ``imagenet`` downloads the published weights: ImageNet's, and for ``clip`` CLIP's.
     **kwargs
         Of :class:`keras.Model`.
 
@@ -52,9 +53,9 @@ class Encoder(keras.Model):
     ------
     ConfigError
         There is no such backbone, it cannot be built for images of this size or this pool, or
-        there are no such weights.
+        there are no such weights, or they cannot be downloaded.
     MissingExtraError
-        ``clip`` without keras-hub.
+        ``clip``, or the published weights of ``vit``, without keras-hub.
 
     References
     ----------
@@ -260,26 +261,33 @@ class FindingModel(keras.Model):
 
 
 def _backbone(name: str, size: int, weights: str) -> Any:
-    backbone = find_backbone(name)
     if weights not in ("random", "imagenet"):
         raise ConfigError(
             f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load"
         )
-    failure = None
-    if weights == "imagenet" and backbone.normalisation is not None:
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # Keras announces its download
-                return backbone.build(size, True)
-        except Exception as error:
-            failure = error
+    return _published(name, size) if weights == "imagenet" else _new(name, size)
+
+
+def _new(name: str, size: int) -> Any:
     try:
-        network = backbone.build(size, False)
+        return find_backbone(name).build(size, False)
     except ValueError as error:
         raise ConfigError(f"{name} cannot be built for images of {size} px ({error})") from error
-    if failure is not None:
-        warnings.warn(
-            f"published weights for {name} could not be loaded ({failure}); the encoder starts "
-            "from random weights",
-            stacklevel=3,
-        )
-    return network
+
+
+def _published(name: str, size: int) -> Any:
+    """Return a backbone with its published weights, for which nothing else is ever put in."""
+    if not find_backbone(name).published:
+        raise ConfigError(f"{name} has no published weights; {INSTEAD}")
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Keras announces its download
+            return find_backbone(name).build(size, True)
+    except Exception as error:  # each of the hubs behind it has its own
+        _new(name, size)  # what random weights would not mend is said first
+        if isinstance(error, MissingExtraError):
+            raise MissingExtraError(f"{error}, or {INSTEAD}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"the published weights of {name} cannot be had ({reason:.300}); connect to the "
+            f"network once, or {INSTEAD}"
+        ) from error

@@ -117,6 +117,13 @@ def is_network(weights: str) -> bool:
     return weights in ("imagenet", "random") or Path(weights).is_file()
 
 
+def weights_of(config: Config, weights: str | None) -> str:
+    """Return the name of the weights to start from: published ones, if any, where none is given."""
+    if weights is not None:
+        return weights
+    return "imagenet" if find_backbone(config.model.encoder).published else "random"
+
+
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
     """Return an encoder that starts from random weights, published ones, a file's or a bundle's.
 
@@ -131,15 +138,18 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     Raises
     ------
     ConfigError
-        The bundle holds another network.
+        The bundle holds another network, or the published weights cannot be had.
     BundleError
         The file does.
+    MissingExtraError
+        The published weights come through keras-hub, which is not installed.
     """
     model, size = config.model, config.image.size
-    if weights == "imagenet":
-        _warn_of_normalisation(config)
     if weights in ("random", "imagenet"):
-        return Encoder(model.encoder, size, model.pool, findings, weights)
+        encoder = Encoder(model.encoder, size, model.pool, findings, weights)
+        if weights == "imagenet":
+            _warn_of_normalisation(config)
+        return encoder
     encoder = Encoder(model.encoder, size, model.pool, findings)
     if model.encoder == "chexnet" and is_keras2(Path(weights)):
         load_densenet121(encoder, weights)
@@ -174,14 +184,22 @@ def _warn_of_normalisation(config: Config) -> None:
         )
 
 
-def starting_encoder(config: Config, name: str | Path | None) -> Encoder:
+def starting_encoder(
+    config: Config, name: str | Path | None, weights: str | None = None
+) -> Encoder:
     """Return the encoder that a decoder is trained on: that of a bundle, or a new one.
 
-    A new one has its published weights, or random ones with a warning. Images of a bundle that are
-    prepared otherwise than the configuration says are a ConfigError.
+    `weights` are those of a new one, as :func:`new_encoder` takes them. They are a ConfigError
+    beside a bundle, or as a bundle. So are images of a bundle that are prepared otherwise than the
+    configuration says.
     """
     if name is None:
-        return new_encoder(config, "imagenet")
+        weights = weights_of(config, weights)
+        if not is_network(weights):
+            raise ConfigError(f"weights are {weights!r}, no file; a bundle is given as the encoder")
+        return new_encoder(config, weights)
+    if weights is not None:
+        raise ConfigError(f"give weights ({weights}) or an encoder, which has its own; not both")
     bundle = find_bundle(name)
     saved = read_config(bundle, "encoder")
     checked = [("model", "encoder"), *(("image", n) for n in ("size", "resize", "normalisation"))]

@@ -59,9 +59,20 @@ class CalibrationScores(NamedTuple):
     skill: float | None  # at most 1; None where all sentences are right, or none is
     skill_low: float | None  # 95 % interval, see `skill_interval`
     skill_high: float | None
+    log_loss: float  # mean negative log-likelihood, natural logarithm; 0 is best
     calibration_error: float  # in [0, 1]
     error_by_chance: float  # that of true probabilities, see `error_by_chance`
     bins: list[Bin]  # the least confident first
+
+    def worse_than(self, other: CalibrationScores) -> bool:
+        """Whether these are worse probabilities than others of the same sentences.
+
+        They are if their log loss is higher, or their calibration error by more than what chance
+        makes of true probabilities.
+        """
+        margin = self.error_by_chance
+        more = self.calibration_error > other.calibration_error + margin
+        return more or self.log_loss > other.log_loss
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
@@ -107,6 +118,8 @@ def calibration_scores(
     DataError
         There is no sentence, or the two differ in length.
     """
+    from sklearn.metrics import log_loss
+
     stated = np.asarray(confidences, np.float64)
     outcome = np.asarray(right, np.float64)
     if not stated.size or stated.shape != outcome.shape:
@@ -132,6 +145,7 @@ def calibration_scores(
         skill=skill,
         skill_low=skill_low,
         skill_high=skill_high,
+        log_loss=float(log_loss(outcome, stated, labels=[0, 1])),
         calibration_error=error,
         error_by_chance=error_by_chance(found),
         bins=found,

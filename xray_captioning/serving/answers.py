@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from xray_captioning.captioner.calibration import hedged, is_unfamiliar, sure_labels
+from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.serving.batching import Result
 from xray_captioning.serving.engine import Prediction
@@ -56,7 +56,10 @@ class Findings(_Part):
 
     probabilities: Annotated[
         dict[str, Share] | None,
-        Meta(description="What the encoder's classifier says of the images; null if it has none."),
+        Meta(
+            description="What the encoder's classifier says of the images; null if it has none, or "
+            "the images are unfamiliar."
+        ),
     ]
     labels: Annotated[
         dict[str, Label],
@@ -91,7 +94,10 @@ class Study(_Part):
     ]
     unfamiliar: Annotated[
         bool | None,
-        Meta(description="Whether novelty is above 1: the model may know no images like these."),
+        Meta(
+            description="Whether novelty is above 1: the model may know no images like these, and "
+            "neither its text nor its numbers mean anything. Null if not calibrated."
+        ),
     ]
     warning: Annotated[
         str | None, Meta(description="Why this must not be believed; null if nothing is known.")
@@ -165,7 +171,9 @@ def notice(captioner: Captioner) -> str:
 
 def describe_study(prediction: Prediction, upload: Upload) -> Study:
     """Return a prediction as it is sent, sentences below the upload's threshold withheld."""
-    caption, threshold = prediction.caption, upload.threshold or 0.0
+    # The text stays, with a warning: whoever wants none sends a threshold.
+    caption, probabilities = stated(prediction.caption, prediction.probabilities, True)
+    threshold = upload.threshold or 0.0
     others = caption.alternatives[: upload.alternatives]
     if upload.threshold is not None:
         others = []  # nothing is known of their confidence
@@ -180,7 +188,7 @@ def describe_study(prediction: Prediction, upload: Upload) -> Study:
             for sentence, text in pairs
         ],
         findings=Findings(
-            prediction.probabilities,
+            probabilities,
             {name: _LABELS[label] for name, label in labels.items() if label in _LABELS},
         ),
         alternatives=[Alternative(other.text, other.log_probability) for other in others],

@@ -112,7 +112,10 @@ def _add_captions(app: _App, engine: Engine) -> None:
 def _answer(engine: Engine, upload: Upload, begun: float) -> Answer:
     deadline = begun + engine.settings.seconds
     labels = ["", *(f"study {number}, " for number in range(2, len(upload.studies) + 1))]
-    pixels = [engine.decode(files, label, deadline) for files, label in zip(upload.studies, labels)]
+    pixels = [
+        engine.decode(files, label, deadline, views)
+        for files, label, views in zip(upload.studies, labels, upload.views)
+    ]
     decoding = time.monotonic() - begun
     results = engine.predict(pixels, upload.beam_size, deadline)
     first, *further = [describe_study(result.value, upload) for result in results]

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import streamlit as st
 
 from xray_captioning.bundles.bundle import shipped_bundles
-from xray_captioning.data.images import arranged
+from xray_captioning.data.images import known_views
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.studies import FRONTAL, LATERAL, UNKNOWN, VIEWS
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.plots.images import View, colour_scale, overlay, strongest
 from xray_captioning.serving import app_parts as parts
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 TYPES = [suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES]
 SEED = 2048  # of the samples: three unlike studies, one of them normal
 BEAMS = (1, 2, 3, 5, 10)
+VIEW_NAMES = {FRONTAL: "frontal", LATERAL: "lateral", UNKNOWN: "not said"}
 LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
 
 
@@ -137,16 +139,31 @@ def _study(seed: int) -> parts.Study | None:
     if not uploads:
         return None if number is None else _sample(number, seed)
     files = [upload.getvalue() for upload in uploads]
-    other = files[::-1]
-    if len(files) == 2 and arranged(files, 2) != arranged(other, 2):  # no DICOM view decides
-        with samples:
-            files = other if st.toggle("Swap the two images") else files
-    return _own(parts.digest(files), files)
+    with samples:
+        views = _views(files) if len(files) <= 2 else None
+    return _own(parts.digest(files), views, files)
+
+
+def _views(files: list[bytes]) -> list[str]:
+    """Let the user say what each image shows, where a DICOM file does not say it itself."""
+    places = st.columns(len(files))
+    return [
+        place.selectbox(
+            f"Image {number} shows",
+            VIEWS,
+            VIEWS.index(view),
+            format_func=VIEW_NAMES.__getitem__,
+            key=f"view-{number}-{parts.digest([file])}",
+            help="Each view has its own place in the model. Of images whose view is not said, the "
+            "first is taken for the frontal one.",
+        )
+        for number, (place, file, view) in enumerate(zip(places, files, known_views(files)), 1)
+    ]
 
 
 @st.cache_resource(scope="session", max_entries=1, show_spinner=False)
-def _own(digest: str, _files: list[bytes]) -> parts.Study:
-    return parts.study_of(_files)
+def _own(digest: str, views: list[str] | None, _files: list[bytes]) -> parts.Study:
+    return parts.study_of(_files, views)
 
 
 @st.cache_resource(scope="session", max_entries=1, show_spinner=False)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.captioner.calibration import hedged, is_unfamiliar, sure_labels
-from xray_captioning.data.dicom.pixels import view_of
-from xray_captioning.data.images import arranged
+from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
+from xray_captioning.data.images import arranged, known_views
 from xray_captioning.data.pictures import decode_picture
+from xray_captioning.data.studies import UNKNOWN
+from xray_captioning.data.views import select_images
 from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
@@ -50,10 +51,15 @@ class Study(NamedTuple):
     """One or two images of one patient."""
 
     files: list[bytes]  # whole, frontal first where that is known
-    views: list[str]  # what to call each image
+    views: list[str]  # of each: frontal, lateral or unknown
     pictures: list[Array]  # for the page: each (height, width), float32 in [0, 1], in proportion
     digest: str  # tells it from other studies
     about: str = ""  # what is known of it; empty for a user's own
+
+    @property
+    def names(self) -> list[str]:
+        """What to call each image."""
+        return [f"image {i}" if view == UNKNOWN else view for i, view in enumerate(self.views, 1)]
 
 
 class ShownSentence(NamedTuple):
@@ -132,20 +138,22 @@ class Result(NamedTuple):
     def findings(self) -> Rows:
         """Each finding with the encoder's probability and what the shown text says of it.
 
-        That is 1 present, 0 denied, -1 uncertain or None. What the text names comes first, then
-        what the encoder finds likely.
+        Images unlike those of the training have no probability. What the text says is 1 present,
+        0 denied, -1 uncertain or None. What it names comes first, then what the encoder finds
+        likely.
         """
         said = sure_labels(self.caption, self.threshold)
-        rows = [(n, self.probabilities.get(n), said.get(n)) for n in {**self.probabilities, **said}]
+        found = stated(self.caption, self.probabilities)[1] or {}
+        rows = [(n, found.get(n), said.get(n)) for n in {**found, **said}]
         known = [row for row in rows if row[1] is not None or row[2] is not None]
         return sorted(known, key=lambda row: (row[2] != 1, -(row[1] or 0.0)))
 
 
-def study_of(files: Sequence[bytes]) -> Study:
+def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Study:
     """Return a study of a user's one or two PNG, JPEG, TIFF, BMP, WebP or DICOM files.
 
-    The image a DICOM file calls frontal goes first, a lateral one last. One that cannot be read is
-    called by its place in the error, never by its name.
+    A frontal image goes first, a lateral one last: as the user says of each (`views`), else as a
+    DICOM file does. One that cannot be read is called by its place in the error, never by its name.
     """
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
@@ -153,10 +161,12 @@ def study_of(files: Sequence[bytes]) -> Study:
         file: decode_picture(file, f"image {i}", SHOWN, MOST, LONGEST)[..., 0]
         for i, file in enumerate(files, 1)
     }
-    ordered = [file for file in arranged(files, 2) if isinstance(file, bytes)]
-    named = [(view_of(file), f"image {i}") for i, file in enumerate(ordered, 1)]
-    views = [number if view == "unknown" else view for view, number in named]
-    return Study(ordered, views, [pictures[file] for file in ordered], digest(files))
+    shown = known_views(files, views)
+    arranged(files, 2, shown)  # refuses two images of one view
+    order = [i for i in select_images(range(len(files)), shown, 2) if i is not None]
+    ordered, named = [files[i] for i in order], [shown[i] for i in order]
+    told = " ".join([digest(ordered), *named])
+    return Study(ordered, named, [pictures[file] for file in ordered], told)
 
 
 def sample(index: int, seed: int) -> Study:
@@ -179,7 +189,7 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
     """Let a bundle, which the page calls by a name, caption a study."""
     from xray_captioning.encoders.classification import finding_probabilities
 
-    features = captioner.features([study.files])  # once for both
+    features = captioner.features([study.files], [study.views])  # once for both
     (caption,) = captioner.write_captions(features, beam_size)
     encoder = captioner.encoder
     found = finding_probabilities(encoder, *features)[0] if encoder.findings else {}
@@ -205,7 +215,7 @@ def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> lis
     `attention` is (words, views, rows, columns). A further view is returned where a model looked at
     the same image twice.
     """
-    seen = [View(*view) for view in zip(study.views, study.pictures)]
+    seen = [View(*view) for view in zip(study.names, study.pictures)]
     if attention is None or not len(words):
         return seen
     maps = attention[list(words)].mean(axis=0)
@@ -277,7 +287,7 @@ def as_json(result: Result) -> str:
         **to_builtins(
             describe_study(
                 Prediction(result.caption, result.probabilities or None),
-                Upload([], result.beam_size, result.beam_size, limit),
+                Upload([], [], result.beam_size, result.beam_size, limit),
             )
         ),
         "notice": f"{NOTICE} {result.limits}".strip(),

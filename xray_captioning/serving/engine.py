@@ -54,8 +54,16 @@ class Engine:
         """Wait until the model has been compiled; return whether it has."""
         return self._warm.wait(seconds)
 
-    def decode(self, files: Sequence[bytes], name: str, deadline: float) -> list[Pixels | None]:
-        """Return the pixels of a study's images, in the places of the views that DICOM files name.
+    def decode(
+        self,
+        files: Sequence[bytes],
+        name: str,
+        deadline: float,
+        views: Sequence[str] | None = None,
+    ) -> list[Pixels | None]:
+        """Return the pixels of a study's images, in the places of the views that are given.
+
+        Where they are not, those that DICOM files name count.
 
         Messages say ``name`` before "image 1". Raises `BusyError` if no decoder is free by the
         deadline, on the clock of `time.monotonic`; `ImageError`; and `MissingExtraError` for DICOM
@@ -73,7 +81,8 @@ class Engine:
                 )
             finally:
                 self._decoders.release()
-        return [None if data is None else pixels[id(data)] for data in arranged(files, image.views)]
+        placed = arranged(files, image.views, views)
+        return [None if data is None else pixels[id(data)] for data in placed]
 
     def predict(
         self, studies: Sequence[list[Pixels | None]], beam_size: int | None, deadline: float

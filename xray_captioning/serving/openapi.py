@@ -15,9 +15,10 @@ import msgspec
 
 from xray_captioning import __version__
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.data.studies import VIEWS
 from xray_captioning.serving.problems import REQUEST_ID, Problem
 from xray_captioning.serving.settings import Settings, is_protected
-from xray_captioning.serving.uploads import study_fields
+from xray_captioning.serving.uploads import study_fields, view_field
 
 _INFO = {
     "title": "xray_captioning",
@@ -135,6 +136,12 @@ def _upload(captioner: Captioner, settings: Settings) -> dict[str, Any]:
         "view they show are put in order. A further study goes into images.2, the next into "
         "images.3."
     )
+    shown = {"type": "array", "minItems": 1, "maxItems": views, "items": {"enum": list(VIEWS)}}
+    said = {view_field(name): {**shown, "description": f"As views, of {name}."} for name in names}
+    said["views"]["description"] = (
+        "What each file of images shows: repeat the field as often. Where it is absent, what a "
+        "DICOM file says counts, else the order; what a file is called decides nothing."
+    )
     numbers = {"beam_size": ("integer", 1, settings.beam)}
     numbers["alternatives"] = ("integer", 0, settings.beam - 1)
     if captioner.calibration is not None:
@@ -144,9 +151,12 @@ def _upload(captioner: Captioner, settings: Settings) -> dict[str, Any]:
         fields[name]["description"] = _NUMBERS[name]
     return {
         "type": "object",
-        "properties": fields,
+        "properties": fields | said,
         "required": ["images"],
         # No study is left out: images.3 comes with images.2.
-        "dependentRequired": {name: [before] for before, name in pairwise(names)},
+        "dependentRequired": {
+            **{name: [before] for before, name in pairwise(names)},
+            **{view_field(name): [name] for name in names},
+        },
         "additionalProperties": False,
     }

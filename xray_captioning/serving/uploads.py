@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 from flask import Request
 
+from xray_captioning.data.studies import VIEWS
 from xray_captioning.serving.problems import ProblemError
 from xray_captioning.serving.settings import Settings
 
@@ -21,7 +22,7 @@ class MemoryRequest(Request):
     """A request whose files never touch the disk; werkzeug would spool large ones there."""
 
     max_form_memory_size = 500_000  # of a field that is no file; less hinders large files, too
-    max_form_parts = 100
+    max_form_parts = 200
 
     def _get_file_stream(self, *_: Any, **__: Any) -> io.BytesIO:
         return io.BytesIO()
@@ -31,6 +32,7 @@ class Upload(NamedTuple):
     """What a request for captions holds."""
 
     studies: list[list[bytes]]  # the files of each study
+    views: list[list[str] | None]  # of each study's files, where they are said
     beam_size: int | None  # None is the bundle's own
     alternatives: int  # to answer with, at most
     threshold: float | None  # confidence below which a sentence is withheld, in [0, 1]
@@ -39,6 +41,11 @@ class Upload(NamedTuple):
 def study_fields(settings: Settings) -> list[str]:
     """Return the names of the fields that hold images, one for each study."""
     return ["images", *(f"images.{number}" for number in range(2, settings.studies + 1))]
+
+
+def view_field(images: str) -> str:
+    """Return the name of the field that says which views a field of images shows."""
+    return images.replace("images", "views")
 
 
 def read_upload(request: Request, settings: Settings, views: int, calibrated: bool) -> Upload:
@@ -58,20 +65,23 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
-    return Upload(studies, beam_size, alternatives, threshold)
+    names = study_fields(settings)
+    counts = map(len, [*studies, *[()] * (len(names) - len(studies))])
+    shown = [_views(request, name, count) for name, count in zip(names, counts)]
+    return Upload(studies, shown[: len(studies)], beam_size, alternatives, threshold)
 
 
 def _check_names(request: Request, settings: Settings) -> None:
     known = study_fields(settings)
     if request.args:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
-    numbers = {"beam_size", "alternatives", "threshold"}
-    if not (request.form.keys() <= numbers and request.files.keys() <= set(known)):
+    fields = {"beam_size", "alternatives", "threshold", *map(view_field, known)}
+    if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
         raise ProblemError(
             400,
             "a field is not known, or no file; files are "
             f"{' to '.join(known[:1] + known[1:][-1:])}, one field a study, other fields are "
-            "beam_size, alternatives and threshold",
+            "beam_size, alternatives, threshold, and views with a number as images have",
         )
 
 
@@ -90,6 +100,20 @@ def _studies(request: Request, settings: Settings, views: int) -> list[list[byte
             raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
     # Without a copy: the streams are MemoryRequest's.
     return [[cast(io.BytesIO, file.stream).getvalue() for file in files] for files in given]
+
+
+def _views(request: Request, images: str, count: int) -> list[str] | None:
+    name = view_field(images)
+    given = request.form.getlist(name)
+    if not given:
+        return None
+    if not count:
+        raise ProblemError(422, f"{name}: there are no {images}; send files in that field, too")
+    if len(given) != count or not set(given) <= set(VIEWS):
+        raise ProblemError(
+            422, f"{name}: repeat it as {images}, {count} times, each one of {', '.join(VIEWS)}"
+        )
+    return given
 
 
 def _field(request: Request, name: str, kind: type, least: int, most: int) -> Any:

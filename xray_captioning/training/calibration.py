@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FAMILIAR = 2000  # training studies whose features are fitted
 BATCH = 64
+FOLDS = 5
 BEAM_SIZES = (1, 2, 3, 5, 10)  # which the app offers
 
 
@@ -63,6 +64,7 @@ def calibrate(
     beam_sizes: Sequence[int] = (),
     seed: int = 0,
     others: pd.DataFrame | None = None,
+    allow_worse: bool = False,
 ) -> Calibration:
     """Fit confidence and novelty.
 
@@ -79,13 +81,16 @@ def calibrate(
         Of the draw, which depends on nothing but this and the studies' ids.
     others : pandas.DataFrame, optional
         More studies of the kind that the captioner is used for; a part has few wrong sentences.
+    allow_worse : bool
+        Return a fit, too, that makes the probabilities worse.
 
     Raises
     ------
     ConfigError
         The captioner was trained on studies of `part`, or on `others`.
     DataError
-        A part has no usable study, or more probable sentences are not right more often.
+        A part has no usable study, or more probable sentences are not right more often, or the fit
+        makes the probabilities worse (:func:`check_better`), by cross-fitting.
     """
     usable = usable_studies(studies, captioner.config)
     familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
@@ -95,7 +100,9 @@ def calibrate(
     check_unseen({"the captioner": captioner.trained_on}, studies, split, part)
     train = caption_outcomes(captioner, familiar, captions=False)
     found = caption_outcomes(captioner, part_studies(usable, split, part), beam_sizes)
-    lines: Lines = {search: _line(search, sentences) for search, sentences in found.written.items()}
+    lines: Lines = {
+        search: _line(search, sentences, allow_worse) for search, sentences in found.written.items()
+    }
     centre, precision = fit_familiar(train.pooled[train.present])
     radius, beyond = usual_radius(distances(found.pooled, found.present, centre, precision))
     first = next(iter(found.written.values()))
@@ -119,14 +126,52 @@ def drawn_studies(studies: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     return studies.iloc[sorted(rows)].reset_index(drop=True)
 
 
-def _line(search: DecodingConfig, written: Sentences) -> tuple[float, float]:
+def _line(search: DecodingConfig, written: Sentences, allow_worse: bool) -> tuple[float, float]:
     slope, intercept = fit_confidence(written.log_probabilities, written.right)
     if slope <= 0:
         raise DataError(
             f"calibration, beam size {search.beam_size}: of {len(written.right)} sentences the "
             "more probable ones are not right more often; give more studies, or train longer"
         )
+    if not allow_worse:
+        before, after = (
+            calibration_scores(stated, written.right, written.studies)
+            for stated in (np.exp(written.log_probabilities), cross_fitted(written))
+        )
+        check_better(f"beam size {search.beam_size}, left out of the fit", before, after)
     return slope, intercept
+
+
+def cross_fitted(written: Sentences) -> Array:
+    """Return each sentence's confidence by a line fitted to other studies, (sentences,) float64.
+
+    The studies are left out a fifth at a time; with one study alone there are no others, and the
+    line is fitted to itself.
+    """
+    from scipy.special import expit
+    from sklearn.model_selection import GroupKFold
+
+    found, right, studies = written
+    folds = min(FOLDS, len(np.unique(studies)))
+    everything = [(np.arange(len(right)),) * 2]
+    parts = GroupKFold(folds).split(found, groups=studies) if folds > 1 else everything
+    stated = np.empty(len(right))
+    for kept, left in parts:
+        slope, intercept = fit_confidence(found[kept], right[kept])
+        stated[left] = expit(slope * found[left] + intercept)
+    return stated
+
+
+def check_better(name: str, before: CalibrationScores, after: CalibrationScores) -> None:
+    """Raise a DataError if calibrated probabilities are worse than those before."""
+    if after.worse_than(before):
+        raise DataError(
+            f"calibration, {name}: what would be stated of {after.n} sentences is worse than what "
+            f"the model states already (log loss {after.log_loss:.3f} instead of "
+            f"{before.log_loss:.3f}, calibration error {after.calibration_error:.3f} instead of "
+            f"{before.calibration_error:.3f}); nothing is written: give more studies (--fit), or "
+            "take it nevertheless with --allow-worse"
+        )
 
 
 def caption_outcomes(
@@ -276,6 +321,7 @@ def _row(found: CalibrationScores) -> dict[str, Any]:
         "skill": found.skill,
         "skill, low": found.skill_low,
         "skill, high": found.skill_high,
+        "log loss": found.log_loss,
         "ECE": found.calibration_error,
         "ECE_by_chance": found.error_by_chance,
     }

@@ -28,7 +28,11 @@ from xray_captioning.data.targets import (
     usable_studies,
 )
 from xray_captioning.decoders import check_decoder
-from xray_captioning.decoders.language_model import load_language_model, resolve_language_model
+from xray_captioning.decoders.language_model import (
+    LanguageModel,
+    load_language_model,
+    resolve_language_model,
+)
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.caches import Images, cached_features, cached_pixels
 from xray_captioning.encoders.saved import (
@@ -38,7 +42,7 @@ from xray_captioning.encoders.saved import (
     trained_before,
     weights_digest,
 )
-from xray_captioning.errors import DataError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
@@ -69,6 +73,7 @@ def train(
     resume: bool = False,
     about: dict[str, Any] | None = None,
     measured: bool = True,
+    weights: str | None = None,
 ) -> Captioner:
     """Train a decoder to write captions, keep its best epoch, and save it as a bundle.
 
@@ -84,8 +89,8 @@ def train(
     out : path
         The run folder.
     encoder : Encoder or path, optional
-        An encoder, or a bundle with one. Without it the configuration's encoder starts from its
-        published weights. It stays as it is: where ``config.training.encoder_learning_rate`` is
+        An encoder, or a bundle with one. Without it the configuration's encoder starts from
+        ``weights``. It stays as it is: where ``config.training.encoder_learning_rate`` is
         above 0, the last block of a copy is trained, which the captioner has.
     split : Split or path, optional
         A split, or its file. Without one it is that of the encoder's bundle, where that was
@@ -99,6 +104,10 @@ def train(
     measured : bool
         Compare the captioner with the baselines on the test studies, and write the table into
         its bundle.
+    weights : str, optional
+        What the configuration's encoder starts from where no other is given: ``random``,
+        ``imagenet`` (its published weights, which are downloaded), or a Keras ``.h5`` file of that
+        network without its top. When absent the published weights, if there are any.
 
     Returns
     -------
@@ -109,7 +118,8 @@ def train(
     ------
     ConfigError
         ``out`` holds a run already, or, with ``resume``, another one; the encoder does not fit
-        the configuration, or was trained on test studies.
+        the configuration, or was trained on test studies; or published weights, of the encoder or
+        the language model, cannot be had.
     DataError
         No study has both an image and a text, or the split does not fit.
 
@@ -122,14 +132,17 @@ def train(
     with run_folder(out, config, resume):
         check_decoder(config.model)
         before = trained_before(encoder)
+        with seeded(config.training.seed):  # a run that is resumed starts from the same
+            start = _start(config, encoder, weights)  # before what takes longer
+        # The run is claimed by what is asked for; the sizes found go into the bundle.
+        resolved, language = resolve_language_model(config)
         studies, described = open_studies(studies)
         usable = usable_studies(studies, config)
         models = {"the encoder" if isinstance(encoder, Encoder) else str(encoder): before}
         split = choose_split(studies, usable, config, split, models, cache=cache)
-        start = _start(config, encoder)
         claim_run(out, config, usable, split, weights_digest(start))
         with seeded(config.training.seed):
-            captioner = _trained(usable, config, out, start, split, cache)
+            captioner = _trained(usable, resolved, language, out, start, split, cache)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
         captioner.trained_on = record_training(studies, split, cache).including(before)
@@ -139,10 +152,12 @@ def train(
     return captioner
 
 
-def _start(config: Config, encoder: Encoder | str | Path | None) -> Encoder:
+def _start(config: Config, encoder: Encoder | str | Path | None, weights: str | None) -> Encoder:
     """Return the encoder to begin with: the caller's own stays as it is, whatever is trained."""
     if not isinstance(encoder, Encoder):
-        return starting_encoder(config, encoder)
+        return starting_encoder(config, encoder, weights)
+    if weights is not None:
+        raise ConfigError(f"give weights ({weights}) or an encoder, which has its own; not both")
     tuned = config.training.encoder_learning_rate
     return copy_encoder(encoder, encoder.pool) if tuned else encoder
 
@@ -150,14 +165,13 @@ def _start(config: Config, encoder: Encoder | str | Path | None) -> Encoder:
 def _trained(
     usable: pd.DataFrame,
     config: Config,
+    language: LanguageModel | None,
     out: Path,
     encoder: Encoder,
     split: Split,
     cache: Path | None,
 ) -> Captioner:
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
-    # The run was claimed by what was asked for; what could be had goes into the bundle.
-    config, language = resolve_language_model(config)
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")

@@ -24,7 +24,13 @@ from xray_captioning.data.studies import with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel
 from xray_captioning.encoders.caches import cached_pixels
-from xray_captioning.encoders.saved import is_network, new_encoder, save_encoder, trained_before
+from xray_captioning.encoders.saved import (
+    is_network,
+    new_encoder,
+    save_encoder,
+    trained_before,
+    weights_of,
+)
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.classification import classification_table, frequent_findings
@@ -41,7 +47,7 @@ def train_encoder(
     studies: pd.DataFrame | str | Path,
     config: Config,
     out: str | Path,
-    weights: str = "imagenet",
+    weights: str | None = None,
     *,
     split: Split | str | Path | None = None,
     cache: str | Path | None = None,
@@ -58,10 +64,10 @@ def train_encoder(
         A recipe, such as :func:`xray_captioning.load_preset` returns.
     out : path
         The run folder.
-    weights : str
+    weights : str, optional
         What the network starts from: ``random``, ``imagenet`` (its published weights, which are
         downloaded), a bundle whose encoder is the same network, or a Keras ``.h5`` file of that
-        network without its top.
+        network without its top. When absent the published weights, if there are any.
     split : Split or path, optional
         A split, or its file; made from ``config.fractions`` when absent.
     cache : path, optional
@@ -81,8 +87,8 @@ def train_encoder(
     Raises
     ------
     ConfigError
-        ``out`` holds a run already, or, with ``resume``, another one; or the bundle in
-        ``weights`` was trained on test studies.
+        ``out`` holds a run already, or, with ``resume``, another one; the bundle in ``weights``
+        was trained on test studies; or the published weights cannot be had.
     DataError
         No study has an image, or none has a known finding, or the split does not fit.
 
@@ -92,7 +98,8 @@ def train_encoder(
     >>> encoder, rows = xc.train_encoder("phantom", config, "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
-    with run_folder(out, config, resume):
+    with run_folder(out, config, resume), seeded(config.encoder_training.seed):
+        weights = weights_of(config, weights)
         before = trained_before(None if is_network(weights) else weights)
         studies, described = open_studies(studies)
         usable = with_images(studies)
@@ -100,7 +107,8 @@ def train_encoder(
             raise DataError(
                 f"none of {len(studies)} studies has an image on disk; check the folder"
             )
-        labels = finding_labels(usable)
+        names, known = finding_labels(usable)
+        encoder = new_encoder(config, weights, names)  # before what takes longer
         models = {weights: before}
         split = choose_split(studies, usable, config, split, models, cache=cache)
         if not len(_rows(usable, split.train)):
@@ -108,8 +116,7 @@ def train_encoder(
                 "the training part of the split is empty; give more studies or fractions"
             )
         claim_run(out, config, usable, split, weights)
-        with seeded(config.encoder_training.seed):
-            encoder, rows, sizes = _trained(usable, labels, config, out, weights, split, cache)
+        rows, sizes = _fitted(encoder, usable, known, config, out, split, cache)
         encoder.trained_on = record_training(studies, split, cache).including(before)
         data = {"digest": data_digest(studies), **sizes}
         described = {**described, **(about or {}), "data": data, "rows": rows}
@@ -118,19 +125,17 @@ def train_encoder(
     return encoder, rows
 
 
-def _trained(
+def _fitted(
+    encoder: Encoder,
     usable: pd.DataFrame,
-    labels: tuple[list[str], Labels],
+    known: Labels,
     config: Config,
     out: Path,
-    weights: str,
     split: Split,
     cache: Path | None,
-) -> tuple[Encoder, list[dict[str, Any]], dict[str, int]]:
-    """Return a fitted encoder, its rows on the test part, and how many studies each part has."""
-    names, known = labels
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Fit an encoder; return its rows on the test part, and how many studies each part has."""
     data = _datasets(usable, known, config, split, cache)
-    encoder = new_encoder(config, weights, names)
     present = prevalence(known[_rows(usable, split.train)])
     odds = present / (1 - present)
     # Rare findings get more weight, and the classifier starts at each one's (weighted) frequency.
@@ -142,8 +147,8 @@ def _trained(
     fit(model, data, out, config.encoder_training)
     _shift_bias(encoder, -np.log(weights_of_present))
     validation = _calibrated(model, data["val"], known, usable, split)
-    rows = _measure(model, data["test"], known, usable, split, names, validation)
-    return encoder, rows, {f"{name}_studies": part.studies for name, part in data.items()}
+    rows = _measure(model, data["test"], known, usable, split, validation)
+    return rows, {f"{name}_studies": part.studies for name, part in data.items()}
 
 
 def _calibrated(
@@ -202,12 +207,11 @@ def _measure(
     labels: Labels,
     studies: pd.DataFrame,
     split: Split,
-    names: list[str],
     validation: tuple[Labels, Array] | None,
 ) -> list[dict[str, Any]]:
     if not data.studies:
         return []
     rows, scores = _rows(studies, split.test), model.predict(data, verbose=0)
-    patients = group_ids(studies.iloc[rows])
+    patients, names = group_ids(studies.iloc[rows]), model.encoder.findings
     counted = frequent_findings(names, labels[_rows(studies, split.train)])
     return classification_table(names, labels[rows], scores, validation, patients, counted)
