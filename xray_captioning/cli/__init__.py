@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # a user cannot act on the warnings of other packages
         warnings.filterwarnings("always", module="xray_captioning")
         told = _Warnings()
-        warnings.showwarning = told.show  # type: ignore[assignment]
+        warnings.showwarning = told.show
         try:
             return _run(given)
         except KeyboardInterrupt:

@@ -156,12 +156,13 @@ def read_image(
 def _read(
     source: Image, size: int | None, resize: str, note: Note, max_pixels: float = MAX_PIXELS
 ) -> Pixels:
-    given = pillow_pixels(source) if is_pillow(source) else source
-    if isinstance(given, np.ndarray):
-        return _picture(_of_known_shape(given), "image", size, resize, note)
-    if isinstance(given, bytes):
-        return decode_image(given, "image", size, resize, max_pixels, note=note)
-    name = os.fspath(given)
+    if is_pillow(source):
+        source = pillow_pixels(source)
+    if isinstance(source, np.ndarray):
+        return _picture(_of_known_shape(source), "image", size, resize, note)
+    if isinstance(source, bytes):
+        return decode_image(source, "image", size, resize, max_pixels, note=note)
+    name = os.fspath(source)
     return decode_image(_file(name), name, size, resize, max_pixels, note=note)
 
 

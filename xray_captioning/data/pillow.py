@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,12 @@ from xray_captioning.errors import ImageError
 
 if TYPE_CHECKING:
     import PIL.Image
+    from typing_extensions import TypeIs  # of typing from Python 3.13 on
 
 _AS_THEY_ARE = ("L", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-def is_pillow(image: object) -> TypeGuard[PIL.Image.Image]:
+def is_pillow(image: object) -> TypeIs[PIL.Image.Image]:
     """Tell whether this is an image of Pillow, which is not imported for that."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(image, module.Image)
