@@ -175,6 +175,8 @@ def test_sections_in_any_order(order):
     [
         "The impression is of a nodule. There are no significant findings: the heart is normal.",
         "sin hallazgos patologicos . cardiomegalia .",
+        "Comparison XXXX, XXXX. Clear lungs.",
+        "Chest: No acute finding. Left knee: Degenerative changes.",
         "startle\nand more text\nof a caption",
         "Findings are consistent with edema.",
         "",
@@ -257,6 +259,17 @@ def test_a_text_without_headings_is_both(text):
             },
         ),
         ("Lungs: clear. Pleura: no effusion.", {"findings": "Lungs: clear. Pleura: no effusion."}),
+        # Several parts of the body; notes of cases, whose discussion is not of the images.
+        (
+            "Chest: Lungs clear. Spine: Normal. IMPRESSION: Normal.",
+            {"findings": "Chest: Lungs clear. Spine: Normal.", "impression": "Normal."},
+        ),
+        (
+            "Presentation: fever. Imaging notes: No effusion. Discussion: Effusions are common.",
+            {"indication": "fever.", "technique": "Imaging notes", "findings": "No effusion."},
+        ),
+        # Only the examination's name: a caption, which may be findings or impression.
+        ("CXR: Normal", {"technique": "CXR", "findings": "Normal", "impression": "Normal"}),
         # Only words that point at another section.
         ("FINDINGS: Clear. IMPRESSION: AS ABOVE.", {"findings": "Clear."}),
         # Addenda, recommendations and who was told.

@@ -63,11 +63,9 @@ def headings(text: str) -> Iterator[Heading]:
 @cache
 def bare_words() -> frozenset[str]:
     """Return the forms of the words that are headings without a colon, too."""
-    return frozenset(
-        form
-        for word in words()["bare"]
-        for form in (word, word.upper(), word.title(), f"{word.upper()}.", f"{word.title()}.")
-    )
+    forms = {word.upper() for name in ("bare", "bare_capitals") for word in words()[name]}
+    forms |= {form for word in words()["bare"] for form in (word, word.title())}
+    return frozenset(forms | {f"{form}." for form in forms})
 
 
 def _opens(text: str, match: re.Match[str]) -> bool:

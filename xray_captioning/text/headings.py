@@ -54,6 +54,8 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
             return kind
     if "report" in found:
         return "findings" if found == {"report"} else "banner"
+    if heading == ("chest",):
+        return "organ"  # of several parts of the body that a report is about
     return next((kind for kind in ("organ", "banner", "view") if kind in found), None)
 
 

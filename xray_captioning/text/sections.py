@@ -76,22 +76,25 @@ def split_report(text: str) -> Sections:
     if not _may_have_heading(text):
         return _unnamed(text)
     plain = _lines(text)
-    found = list(_kept(headings(plain)))
-    if not _tell_sections(found):
+    every = list(headings(plain))
+    if not _tell_sections(every):
         return _unnamed(text)
-    return _assembled(list(_parts(plain, found)))
+    found = list(_kept(every))
+    named = any(heading.kind in _NAMED for heading in found)
+    return _assembled(list(_parts(plain, found)), named)
 
 
 _CONTENT = ("findings", "impression", BOTH, "addendum")
 _BEFORE = ("indication", "comparison", "technique", "exam")
-_NAMED = (*_CONTENT, *_BEFORE)
-_UNNAMED = ("view", "banner", "wet")
+_NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
+_UNNAMED = ("exam", "view", "banner", "wet")
 _BODY = "body"  # text that no heading names
 
 
 def _tell_sections(found: list[Heading]) -> bool:
     kinds = [heading.kind for heading in found]
-    return kinds.count("organ") > 1 or any(kind in (*_NAMED, *_UNNAMED) for kind in kinds)
+    kinds = [kind for kind in kinds if kind != "organ" or kinds.count("organ") > 1]
+    return any(kind in (*_NAMED, *_UNNAMED) for kind in kinds)
 
 
 def _unnamed(text: str) -> Sections:
@@ -124,7 +127,7 @@ def _break(tag: re.Match[str]) -> str:
     return "" if tag[2].lower() in ("b", "strong") else "\n"
 
 
-def _kept(found: Iterator[Heading]) -> Iterator[Heading]:
+def _kept(found: list[Heading]) -> Iterator[Heading]:
     """Leave out words that look like a heading but are part of the section that they are in."""
     current = ""
     for heading in found:
@@ -134,7 +137,7 @@ def _kept(found: Iterator[Heading]) -> Iterator[Heading]:
         if kind == current and len(heading.words) > 1 and kind_of(heading.words) is None:
             continue  # "Other abnormal findings:" within the findings
         yield heading
-        current = kind
+        current = "findings" if kind == "organ" else kind
 
 
 def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
@@ -170,16 +173,13 @@ def _without_footer(text: str) -> str:
 # --- which text belongs to which section ---
 
 
-def _assembled(parts: list[_Part]) -> Sections:
-    parts = list(_moved(parts))
-    findings = _joined(parts, "findings", BOTH)
+def _assembled(parts: list[_Part], named: bool) -> Sections:
+    """Return the sections that parts make; `named` says whether any heading told a section."""
+    parts = list(_moved(parts, named))
+    findings = _joined(parts, "findings", BOTH) or _joined(parts, _BODY)
     impression = _joined(parts, "impression", BOTH)
-    named = any(part.kind in _NAMED for part in parts)
-    body = _joined(parts, _BODY)
-    if findings is None:
-        findings = body
     if not named:
-        impression = body
+        impression = findings
     if findings is None and impression is None:
         findings = impression = _joined(parts, "wet")
     addendum = _joined(parts, "addendum")
@@ -196,15 +196,15 @@ def _assembled(parts: list[_Part]) -> Sections:
     )
 
 
-def _moved(parts: list[_Part]) -> Iterator[_Part]:
+def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     """Yield parts of which those without a heading of their own are called what they are."""
-    named = any(part.kind in ("findings", BOTH) for part in parts)
-    before = [number for number, part in enumerate(parts) if part.kind not in _CONTENT]
+    described = any(part.kind in ("findings", BOTH) for part in parts)
+    last = max(number for number, part in enumerate(parts) if part.kind not in _CONTENT)
     for number, (kind, text) in enumerate(parts):
-        if kind in (_BODY, "view", "banner"):
+        if kind in (_BODY, "view", "banner") or (kind == "exam" and not named):
             for paragraph in _paragraphs(text):
-                yield _Part(_kind_of_paragraph(paragraph), paragraph)
-        elif kind in _BEFORE and not named and number == before[-1]:
+                yield _Part(_kind_of_paragraph(paragraph, kind), paragraph)
+        elif kind in _BEFORE and not described and number == last:
             first, *rest = _paragraphs(text) or [""]
             yield _Part(kind, first)
             for paragraph in rest:
@@ -217,14 +217,19 @@ def _paragraphs(text: str) -> list[str]:
     return [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
 
 
-def _kind_of_paragraph(text: str) -> str:
-    """Tell whether a paragraph without heading is asked, a title, or what is seen."""
-    if any(phrase in text.lower() for phrase in phrases("asked")):
+def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
+    """Tell whether a paragraph below no section's heading is asked, a title, or what is seen."""
+    if any(phrase in text[:_OPENING].lower() for phrase in phrases("asked")):
         return "indication"
     prose = [line for line in text.splitlines() if not is_title(line)]
     if not prose:
         return "exam"
-    return _BODY if prose[-1].rstrip(" *_").endswith(".") else "letterhead"
+    if kind == "view":
+        return "findings"
+    return _BODY if prose[-1].rstrip(" *_").endswith(".") or kind == "exam" else "letterhead"
+
+
+_OPENING = 80  # characters in which a sentence says that it is about the patient
 
 
 def _joined(parts: list[_Part], *kinds: str) -> str | None:
