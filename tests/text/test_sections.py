@@ -322,13 +322,12 @@ def test_habits_of_collections_and_houses(text, expected):
     assert split(text) == expected
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            ["FINDINGS", "Impression:", "history", " ", "\n", ": ", ".", "1.", "the", "_", "-"]
-        )
-    )
+PIECES = st.sampled_from(
+    ["FINDINGS", "Impression:", "history", " ", "\n", ": ", ".", "1.", "the", "_", "-", "\u00e9:"]
 )
+
+
+@given(st.lists(PIECES | st.text(max_size=3)))
 def test_no_text_is_an_error_and_no_word_is_made_up(pieces):
     text = "".join(pieces)
     for value in split(text).values():

@@ -21,7 +21,7 @@ _LEAD = re.compile(r"[\s*#_(\[<>\u2022|.?!;)\]/-]*(?:\d{1,2}[.)]\s+)?[*#_(\[<]*"
 _RUN = re.compile(r"[A-Za-z0-9 ,/&()'+_.-]+")
 _INDENT = " *#_(\\[<>\u2022|-.)0123456789"  # what may stand before the first word of a line
 _FOLLOWING = re.compile(r"[\s.]*([A-Za-z]+|\d+|_)")
-_LAST = re.compile(r"([A-Za-z]+|\d+)[ *_#)\]>(]*\Z")
+_TRIMMED = " *_#)]>("
 _WORDLENGTH = 24  # and the signs after it
 _WINDOW = 90  # no heading is longer, so that the search takes linear time
 
@@ -84,10 +84,11 @@ def _opens(text: str, match: re.Match[str]) -> bool:
 
 
 def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Heading | None:
-    last = _LAST.search(text, max(floor, end - _WORDLENGTH), end)
-    if last is None or (mark != ":" and kind_of((last[1].lower(),)) is None):
+    tail = text[max(floor, end - _WORDLENGTH) : end].rstrip(_TRIMMED)
+    last = _WORD.findall(tail)[-1] if tail[-1:].isalnum() and tail[-1:].isascii() else ""
+    if not last or (mark != ":" and kind_of((last.lower(),)) is None):
         return None  # said at once, since most line breaks end no heading
-    if last[1].isdigit() and text[end + 1 : end + 2].isdigit():
+    if last.isdigit() and text[end + 1 : end + 2].isdigit():
         return None  # a time: "one view at 10:15"
     run = _run(text, floor, end)
     name = spelled(run.text)
@@ -112,7 +113,7 @@ _SKIPPED = {
 
 def _run(text: str, floor: int, end: int) -> _Run:
     base = max(floor, end - _WINDOW)
-    window = text[base:end].rstrip(" *_#)]>(")
+    window = text[base:end].rstrip(_TRIMMED)
     boundaries = list(_BOUNDARY.finditer(window))
     first = boundaries[-1].start() if boundaries else 0
     lead = _LEAD.match(window, first)
