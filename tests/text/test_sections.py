@@ -52,6 +52,10 @@ def test_what_is_asked_is_never_seen():
         ("CHEST, TWO VIEWS", "view"),
         ("TYPE OF EXAMINATION", "exam"),
         ("END OF IMPRESSION", "stop"),
+        ("COMMUNICATION OF FINDINGS", "stop"),
+        ("RADIOLOGIST'S IMPRESSION", "impression"),
+        ("RADIOLOGIST", "stop"),
+        ("PATIENT HISTORY", "indication"),
         ("SOFT TISSUES", "organ"),
         ("RECOMMENDATION(S)", "recommendation"),
         ("no acute findings", None),
@@ -176,6 +180,8 @@ def test_sections_in_any_order(order):
         "The impression is of a nodule. There are no significant findings: the heart is normal.",
         "sin hallazgos patologicos . cardiomegalia .",
         "Comparison XXXX, XXXX. Clear lungs.",
+        "no significant findings : the lungs are clear .",
+        "NO EVIDENCE OF\nPNEUMONIA ON THIS\nEXAMINATION OR PRIOR STUDIES\nOF THE CHEST.",
         "Chest: No acute finding. Left knee: Degenerative changes.",
         "startle\nand more text\nof a caption",
         "Findings are consistent with edema.",
@@ -296,6 +302,11 @@ def test_a_text_without_headings_is_both(text):
                 "findings": "Lungs are clear.",
                 "impression": "Normal.",
             },
+        ),
+        # A section that is named and empty.
+        (
+            "HISTORY: Cough.\n\nLungs are clear.\n\nFINDINGS:\n\nIMPRESSION: Normal.",
+            {"indication": "Cough.", "findings": "Lungs are clear.", "impression": "Normal."},
         ),
         # Lists, tags, escaped line breaks.
         (

@@ -95,7 +95,8 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
     content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(_SKIPPED[mark]))
     if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
         return Heading(run.start, content, kind, name)
-    if mark in (":", "") and (skipped := _inside(run.text, mark, not contrast)) is not None:
+    lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
+    if mark in (":", "") and (skipped := _inside(run.text, mark, lowered)) is not None:
         name = spelled(run.text[skipped:])
         return Heading(run.begin + skipped, content, str(kind_of(name)), name)
     return None
@@ -138,17 +139,19 @@ def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
     if mark == "":
         return kind if kind in _SECTIONS else None
     if mark == "\n":
-        return kind if run.line and _stands_alone(run, kind) else None
+        return kind if run.line and _stands_alone(run, kind, contrast) else None
     return kind if kind in _SECTIONS or (kind == "organ" and run.line) else None
 
 
-def _stands_alone(run: _Run, kind: str) -> bool:
+def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:
     """Tell whether a line without a colon is a heading and not the end of a sentence."""
     name = spelled(run.text)
     if run.text.endswith("."):
         return False
-    if name[0] in ("prior", "previous") and run.text.isupper() and not run.fresh:
-        return False  # "COMPARED WITH\nPRIOR STUDIES"
+    if run.text.isupper() and not run.fresh:
+        long = not contrast and len(name) > 2
+        if long or name[0] in ("prior", "previous"):
+            return False  # "COMPARED WITH\nPRIOR STUDIES"
     return kind in _LINES or (kind == "view" and run.text.isupper() and len(name) > 1)
 
 

@@ -155,7 +155,7 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
         yield _Part("findings" if heading.kind == "organ" else heading.kind, content)
 
 
-_CODE = re.compile(r"\s*\d\s*[-:]")
+_CODE = re.compile(r"\s*\d-[A-Z]{4}")
 
 
 @cache
@@ -198,7 +198,7 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
 
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     """Yield parts of which those without a heading of their own are called what they are."""
-    described = any(part.kind in ("findings", BOTH) for part in parts)
+    described = any(kind in ("findings", BOTH) and text.strip() for kind, text in parts)
     last = max(number for number, part in enumerate(parts) if part.kind not in _CONTENT)
     for number, (kind, text) in enumerate(parts):
         if kind in (_BODY, "view", "banner") or (kind == "exam" and not named):
