@@ -19,7 +19,7 @@ from xray_captioning.decoders import Features
 from xray_captioning.encoders import ENCODERS, Encoder
 from xray_captioning.encoders.chexnet import densenet121_variables, match_densenet121
 from xray_captioning.encoders.saved import new_encoder
-from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.findings import NIH14
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -100,6 +100,21 @@ def tokenizer(folder):
 @pytest.fixture(scope="module")
 def captioner(weights, tokenizer):
     return xc.legacy.load_attention_captioner(weights, tokenizer)
+
+
+def test_a_tokenizer_with_other_marks(captioner, weights, folder):
+    """The same weights write the same words; the marks of the tutorials never stay."""
+    words = ["<unk>", ".", "startseq", "endseq", *captioner.tokenizer.words[4:]]
+    index = {word: i for i, word in enumerate(words, 1)}
+    content = {"class_name": "Tokenizer", "config": {"word_index": json.dumps(index)}}
+    (folder / "keras.json").write_text(json.dumps(content))
+    other = xc.legacy.load_attention_captioner(weights, folder / "keras.json")
+    regions = np.random.default_rng(2).gamma(1, 1, (6, 18, 1024)).astype("float32")
+    features = Features(regions, np.ones((6, 18), bool))
+    wanted = [caption.words for caption in captioner.caption_features(features)]
+    assert [caption.words for caption in other.caption_features(features)] == wanted
+    with pytest.raises(DataError, match="has no word 'begin'"):
+        xc.legacy.load_attention_captioner(weights, folder / "keras.json", "begin", "endseq")
 
 
 @pytest.fixture(scope="module")
