@@ -115,12 +115,14 @@ def _lines(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\n", "\n").replace("\t", "   ")
     text = text.replace("\u00a0", " ").replace("\uff1a", ":")
     text = re.sub(r"<(/?)(br|p|div|li|b|strong|h\d)\s?/?>", _break, text, flags=re.IGNORECASE)
-    text = re.sub(r"\[([A-Za-z /&]{3,40})\]", _bracketed, text)
+    text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
 
 
 def _bracketed(heading: re.Match[str]) -> str:
-    return heading[0] if kind_of(spelled(heading[1])) is None else f"\n{heading[1]}:"
+    if kind_of(spelled(heading[2])) is None:
+        return heading[0]
+    return "\n" if heading[1] else f"\n{heading[2]}:"
 
 
 def _break(tag: re.Match[str]) -> str:
@@ -152,7 +154,8 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
             yield _Part("exam", text[heading.start : heading.content].rstrip(" :"))
-        yield _Part("findings" if heading.kind == "organ" else heading.kind, content)
+        kind = "exam" if is_title(content) else "findings"
+        yield _Part(kind if heading.kind == "organ" else heading.kind, content)
 
 
 _CODE = re.compile(r"\s*\d-[A-Z]{4}")
@@ -161,13 +164,16 @@ _CODE = re.compile(r"\s*\d-[A-Z]{4}")
 @cache
 def _footer() -> re.Pattern[str]:
     sentences = "|".join(map(re.escape, phrases("footer")))
-    signature = r"\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z"
-    return re.compile(rf"(?:^|[.\n])[ *]*(?:{sentences})|\n[ ]*{signature}", re.IGNORECASE)
+    return re.compile(rf"(?:^|[.\n])[ *]*(?:{sentences})", re.IGNORECASE)
+
+
+_SIGNATURE = re.compile(r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", re.IGNORECASE)
 
 
 def _without_footer(text: str) -> str:
     found = _footer().search(text)
-    return text if found is None else text[: found.start() + text[found.start()].count(".")]
+    text = text if found is None else text[: found.start() + text[found.start()].count(".")]
+    return _SIGNATURE.sub("", text)
 
 
 # --- which text belongs to which section ---
