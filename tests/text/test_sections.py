@@ -322,6 +322,19 @@ def test_a_text_without_headings_is_both(text):
             {"findings": "clear", "impression": "normal"},
         ),
         ("[FINDINGS] clear [IMPRESSION] normal", {"findings": "clear", "impression": "normal"}),
+        (
+            "<FINDINGS>clear</FINDINGS><IMPRESSION>normal</IMPRESSION>",
+            {"findings": "clear", "impression": "normal"},
+        ),
+        # Who signed, and forms of the letterhead.
+        (
+            "Body Part: Chest\nView: PA\n\nFindings\nClear.\n\nDr. A. B.\nConsultant radiologist",
+            {"technique": "Body Part. Chest. View. PA", "findings": "Clear."},
+        ),
+        (
+            "IMPRESSION: Clear. ATTESTATION: I agree.\nSUGGESTED FOLLOW UP: CT for a mass.",
+            {"impression": "Clear."},
+        ),
         ("FINDINGS: clear\\n\\nIMPRESSION: normal", {"findings": "clear", "impression": "normal"}),
         (
             "findings : clear lungs . impression : normal .",
