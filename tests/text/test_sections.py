@@ -326,6 +326,10 @@ def test_a_text_without_headings_is_both(text):
             "<FINDINGS>clear</FINDINGS><IMPRESSION>normal</IMPRESSION>",
             {"findings": "clear", "impression": "normal"},
         ),
+        (
+            "{'clinical_history': 'r/o edema', 'Findings': 'clear', 'impression': None}",
+            {"indication": "r/o edema", "findings": "clear"},
+        ),
         # Who signed, and forms of the letterhead.
         (
             "Body Part: Chest\nView: PA\n\nFindings\nClear.\n\nDr. A. B.\nConsultant radiologist",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -112,11 +115,30 @@ _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 
 def _lines(text: str) -> str:
     """Return a text with one kind of line break, without rules, tags and escaped breaks."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\n", "\n").replace("\t", "   ")
+    text = (
+        _spelled_out(text)
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+        .replace("\\n", "\n")
+        .replace("\t", "   ")
+    )
     text = text.replace("\u00a0", " ").replace("\uff1a", ":")
     text = re.sub(r"<(/?)(br|p|div|li|b|strong|h\d)\s?/?>", _break, text, flags=re.IGNORECASE)
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
+
+
+def _spelled_out(text: str) -> str:
+    """Return the fields of a report that was written as JSON or as Python's dictionary."""
+    stripped = text.strip()
+    if not (stripped.startswith("{") and stripped.endswith("}")):
+        return text
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            fields = read(stripped)
+            if isinstance(fields, dict):
+                return "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
+    return text
 
 
 def _bracketed(heading: re.Match[str]) -> str:
