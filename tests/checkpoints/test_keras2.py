@@ -259,3 +259,35 @@ def test_a_damaged_file_cannot_hang_its_user(tmp_path, monkeypatch):
     path.write_bytes(content)
     with pytest.raises(BundleError, match=r"w\.h5: truncated or damaged HDF5 .*; download"):
         read_keras2(path)
+
+
+def test_messages_stay_short_whatever_a_file_calls_its_layers(tmp_path):
+    path = tmp_path / "w.h5"
+    long = "layer" * 90
+    for content in ("link", "no names", "integers"):
+        with h5py.File(path, "w") as file:
+            file.attrs["layer_names"] = [long]
+            group = file.create_group(long)
+            if content != "no names":
+                group.attrs["weight_names"] = [long]
+            if content == "link":
+                group[long] = h5py.SoftLink("/elsewhere")
+            elif content == "integers":
+                group[long] = np.ones(3, "int32")
+        with pytest.raises(BundleError) as caught:
+            read_here(path)
+        assert len(str(caught.value)) <= len(str(path)) + 300
+
+
+@pytest.mark.parametrize(("start", "words"), [(b"PK\x03\x04", "zip archive"), (b"abc", "begins")])
+def test_other_formats_are_named(tmp_path, start, words):
+    (tmp_path / "w.h5").write_bytes(start + bytes(100))
+    with pytest.raises(BundleError, match=words):
+        read_keras2(tmp_path / "w.h5")
+
+
+def test_weights_of_keras_3_are_named(tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file["layers/dense/vars/0"] = np.ones((2, 2), "float32")
+    with pytest.raises(BundleError, match="as Keras 3 writes them"):
+        read_here(tmp_path / "w.h5")

@@ -132,8 +132,8 @@ def test_num_words_is_applied(file: Path) -> None:
         ({"a": "1"}, "whole numbers"),
         ({"a": True}, "whole numbers"),
         (["a"], "whole numbers"),
-        ({"a": 1, 7: 2}, "word 2 is empty or not text"),
-        ({"no": 1}, "lacks <unk>, <cls>, <end>"),
+        ({"<cls>": 1, "<end>": 2, 7: 3}, "word 3 is empty or not text"),
+        ({"no": 1}, "no words that begin and end a text"),
     ],
 )
 def test_impossible_indexes_name_the_file(file: Path, index, message: str) -> None:

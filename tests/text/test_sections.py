@@ -52,6 +52,10 @@ def test_what_is_asked_is_never_seen():
         ("CHEST, TWO VIEWS", "view"),
         ("TYPE OF EXAMINATION", "exam"),
         ("END OF IMPRESSION", "stop"),
+        ("COMMUNICATION OF FINDINGS", "stop"),
+        ("RADIOLOGIST'S IMPRESSION", "impression"),
+        ("RADIOLOGIST", "stop"),
+        ("PATIENT HISTORY", "indication"),
         ("SOFT TISSUES", "organ"),
         ("RECOMMENDATION(S)", "recommendation"),
         ("no acute findings", None),
@@ -175,6 +179,10 @@ def test_sections_in_any_order(order):
     [
         "The impression is of a nodule. There are no significant findings: the heart is normal.",
         "sin hallazgos patologicos . cardiomegalia .",
+        "Comparison XXXX, XXXX. Clear lungs.",
+        "no significant findings : the lungs are clear .",
+        "NO EVIDENCE OF\nPNEUMONIA ON THIS\nEXAMINATION OR PRIOR STUDIES\nOF THE CHEST.",
+        "Chest: No acute finding. Left knee: Degenerative changes.",
         "startle\nand more text\nof a caption",
         "Findings are consistent with edema.",
         "",
@@ -257,6 +265,17 @@ def test_a_text_without_headings_is_both(text):
             },
         ),
         ("Lungs: clear. Pleura: no effusion.", {"findings": "Lungs: clear. Pleura: no effusion."}),
+        # Several parts of the body; notes of cases, whose discussion is not of the images.
+        (
+            "Chest: Lungs clear. Spine: Normal. IMPRESSION: Normal.",
+            {"findings": "Chest: Lungs clear. Spine: Normal.", "impression": "Normal."},
+        ),
+        (
+            "Presentation: fever. Imaging notes: No effusion. Discussion: Effusions are common.",
+            {"indication": "fever.", "technique": "Imaging notes", "findings": "No effusion."},
+        ),
+        # Only the examination's name: a caption, which may be findings or impression.
+        ("CXR: Normal", {"technique": "CXR", "findings": "Normal", "impression": "Normal"}),
         # Only words that point at another section.
         ("FINDINGS: Clear. IMPRESSION: AS ABOVE.", {"findings": "Clear."}),
         # Addenda, recommendations and who was told.
@@ -284,6 +303,11 @@ def test_a_text_without_headings_is_both(text):
                 "impression": "Normal.",
             },
         ),
+        # A section that is named and empty.
+        (
+            "HISTORY: Cough.\n\nLungs are clear.\n\nFINDINGS:\n\nIMPRESSION: Normal.",
+            {"indication": "Cough.", "findings": "Lungs are clear.", "impression": "Normal."},
+        ),
         # Lists, tags, escaped line breaks.
         (
             "1. FINDINGS: clear\n2. IMPRESSION: normal",
@@ -298,6 +322,23 @@ def test_a_text_without_headings_is_both(text):
             {"findings": "clear", "impression": "normal"},
         ),
         ("[FINDINGS] clear [IMPRESSION] normal", {"findings": "clear", "impression": "normal"}),
+        (
+            "<FINDINGS>clear</FINDINGS><IMPRESSION>normal</IMPRESSION>",
+            {"findings": "clear", "impression": "normal"},
+        ),
+        (
+            "{'clinical_history': 'r/o edema', 'Findings': 'clear', 'impression': None}",
+            {"indication": "r/o edema", "findings": "clear"},
+        ),
+        # Who signed, and forms of the letterhead.
+        (
+            "Body Part: Chest\nView: PA\n\nFindings\nClear.\n\nDr. A. B.\nConsultant radiologist",
+            {"technique": "Body Part. Chest. View. PA", "findings": "Clear."},
+        ),
+        (
+            "IMPRESSION: Clear. ATTESTATION: I agree.\nSUGGESTED FOLLOW UP: CT for a mass.",
+            {"impression": "Clear."},
+        ),
         ("FINDINGS: clear\\n\\nIMPRESSION: normal", {"findings": "clear", "impression": "normal"}),
         (
             "findings : clear lungs . impression : normal .",
@@ -309,13 +350,12 @@ def test_habits_of_collections_and_houses(text, expected):
     assert split(text) == expected
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            ["FINDINGS", "Impression:", "history", " ", "\n", ": ", ".", "1.", "the", "_", "-"]
-        )
-    )
+PIECES = st.sampled_from(
+    ["FINDINGS", "Impression:", "history", " ", "\n", ": ", ".", "1.", "the", "_", "-", "\u00e9:"]
 )
+
+
+@given(st.lists(PIECES | st.text(max_size=3)))
 def test_no_text_is_an_error_and_no_word_is_made_up(pieces):
     text = "".join(pieces)
     for value in split(text).values():

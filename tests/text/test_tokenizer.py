@@ -128,3 +128,93 @@ def test_missing_or_binary_json_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\x80\x04\xff")
     with pytest.raises(DataError, match=r"binary\.json"):
         Tokenizer.from_json(tmp_path / "binary.json")
+
+
+# --- tokenizers of Keras
+
+
+def keras_content(words: list[str], **changes: object) -> dict[str, object]:
+    usual = {"num_words": None, "filters": "", "lower": True, "split": " ", "char_level": False}
+    index = {word: i for i, word in enumerate(words, 1)}
+    texts = {"document_count": 3, "word_docs": dict.fromkeys(words, 3), "oov_token": None}
+    return {**usual, **texts, "word_index": index, **changes}
+
+
+def keras_json(content: dict[str, object]) -> str:
+    """Write what ``to_json`` of Keras' tokenizer writes: dictionaries as texts within the text."""
+    inner = {k: json.dumps(v) if isinstance(v, dict) else v for k, v in content.items()}
+    return json.dumps({"class_name": "Tokenizer", "config": inner})
+
+
+PAIRS = [
+    ("startseq", "endseq"),
+    ("<start>", "<end>"),
+    ("start", "end"),
+    ("<s>", "</s>"),
+    ("bos", "eos"),
+    ("<sos>", "<eos>"),
+    ("[CLS]", "[SEP]"),
+    ("<cls>", "<end>"),
+]
+
+
+@pytest.mark.parametrize("form", ["pickle", "json", "json of json", "words"])
+@pytest.mark.parametrize(("start", "end"), PAIRS)
+def test_keras_tokenizers_with_their_own_marks(
+    tmp_path: Path, form: str, start: str, end: str
+) -> None:
+    content = keras_content(["the", start, end, "lungs", "are"])
+    path = tmp_path / "tokenizer"
+    if form in ("pickle", "words"):
+        path.write_bytes(pickle.dumps(content["word_index"] if form == "words" else content))
+        tokenizer = Tokenizer.from_pickle(path)
+    else:
+        text = keras_json(content)
+        path.write_text(json.dumps(text) if form == "json of json" else text)
+        tokenizer = Tokenizer.from_json(path)
+    assert (tokenizer.start_id, tokenizer.end_id, tokenizer.unknown_id) == (2, 3, 0)
+    assert tokenizer.encode("the new lungs") == [2, 1, 4, 3]  # as Keras without oov_token
+    assert tokenizer.decode([0, 0, 2, 1, 4, 3, 5]) == "the lungs"
+    assert tokenizer.decode([2, 1, 2, 4]) == "the lungs"
+    tokenizer.to_json(tmp_path / "own.json")
+    assert Tokenizer.from_json(tmp_path / "own.json") == tokenizer
+    tokenizer.to_pickle(tmp_path / "own.pkl")
+    assert Tokenizer.from_pickle(tmp_path / "own.pkl") == tokenizer
+
+
+def read_keras(tmp_path: Path, *marks: str, **content: object) -> Tokenizer:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(keras_json(keras_content(**content)))  # type: ignore[arg-type]
+    return Tokenizer.from_json(path, *marks)
+
+
+def test_what_a_keras_tokenizer_does_to_a_text_is_kept(tmp_path: Path) -> None:
+    words = ["<unk>", "start", "end", "lungs", "xray", "rare"]
+    tokenizer = read_keras(tmp_path, words=words, oov_token="<unk>", filters="!.-", num_words=6)
+    assert tokenizer.encode("Lungs-XRAY. rare!") == [2, 4, 5, 1, 3]
+    assert tokenizer.word_index == {word: i for i, word in enumerate(words[:5], 1)}
+    assert tokenizer.index_word[4] == "lungs"
+    assert 0 not in tokenizer.index_word
+    again = tmp_path / "again.json"
+    tokenizer.to_json(again)
+    assert Tokenizer.from_json(again).encode("Lungs-XRAY") == [2, 4, 5, 3]
+
+
+def test_padding_that_was_added_as_a_word_is_none(tmp_path: Path) -> None:
+    index = {"<pad>": 0, "<start>": 1, "<end>": 2, "lungs": 3}
+    tokenizer = read_keras(tmp_path, words=[], word_index=index)
+    assert tokenizer.word_index == {"<start>": 1, "<end>": 2, "lungs": 3}
+
+
+def test_marks_may_be_named_and_plain_words_are_none(tmp_path: Path) -> None:
+    words = ["lungs", "start", "end", "go", "stop"]
+    seldom = {"words": words, "word_docs": {"start": 1, "end": 3}}
+    with pytest.raises(DataError, match="name them"):
+        read_keras(tmp_path, **seldom)
+    assert read_keras(tmp_path, "go", "stop", **seldom).start_id == 4
+    with pytest.raises(DataError, match="no word 'begin'"):
+        read_keras(tmp_path, "begin", "stop", **seldom)
+    with pytest.raises(DataError, match="characters"):
+        read_keras(tmp_path, words=words, char_level=True)
+    with pytest.raises(DataError, match="among those it keeps"):
+        read_keras(tmp_path, words=["lungs", "startseq", "endseq"], num_words=3)

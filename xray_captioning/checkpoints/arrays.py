@@ -20,7 +20,7 @@ class StoredArray(NamedTuple):
     def label(self) -> str:
         """Return what messages call it."""
         inside = self.name.startswith(f"{self.layer}/")
-        return self.name if inside else f"{self.layer}/{self.name}"
+        return shortened(self.name if inside else f"{self.layer}/{self.name}", 60)
 
     @property
     def owner(self) -> tuple[str, ...]:
@@ -50,3 +50,47 @@ def mismatches(
             stored = found[name]
             clauses.append(f"{stored.label} has shape {stored.values.shape} instead of {shape}")
     return clauses + [f"{a.label} of shape {a.values.shape} is not expected" for a in extra]
+
+
+# A part of a layer's name that a network has, its larger relatives first.
+_NETWORKS = {
+    "conv4_block48_": "DenseNet201",
+    "conv5_block32_": "DenseNet169",
+    "conv5_block16_": "DenseNet121",
+    "conv4_block36_": "ResNet152",
+    "conv4_block23_": "ResNet101",
+    "conv5_block3_": "ResNet50",
+    "res5c_branch2c": "ResNet50",
+    "block5_conv4": "VGG19",
+    "block5_conv3": "VGG16",
+    "block14_sepconv2": "Xception",
+    "conv_7b": "InceptionResNetV2",
+    "conv2d_93": "InceptionV3",
+    "block_16_project": "MobileNetV2",
+    "conv_dw_13": "MobileNet",
+    "block7a_": "EfficientNet",
+}
+
+
+def looks_like(arrays: Iterable[StoredArray]) -> str:
+    """Say in a few words which model a file seems to hold: its network, and how many layers."""
+    arrays = list(arrays)
+    names = "\n".join(f"{array.layer}/{array.name}" for array in arrays)
+    parts = [name for part, name in _NETWORKS.items() if part in names][:1]
+    leaves = {array.leaf for array in arrays}
+    parts += [word for leaf, word in _LEAVES.items() if leaf in leaves]
+    layers = list(dict.fromkeys(shortened(array.layer, 30) for array in arrays))
+    listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
+    plural = "s" if len(layers) > 1 else ""
+    counted = f"{len(layers)} layer{plural} with weights ({listed})" if layers else "no weights"
+    return f"{' and '.join(parts)}, {counted}" if parts else counted
+
+
+_LEAVES = {"recurrent_kernel": "a recurrent decoder", "embeddings": "an embedding"}
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut a long text in its middle, so that a message stays a line; a short one is unchanged."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2 - 2]}...{text[len(text) - most // 2 + 1 :]}"

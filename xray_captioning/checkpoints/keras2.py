@@ -25,11 +25,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.checkpoints.arrays import StoredArray
+from xray_captioning.checkpoints.arrays import StoredArray, shortened
 from xray_captioning.errors import BundleError
 
 MAXIMUM_BYTES = 2**30  # of all arrays of one file
 MAXIMUM_NAMES = 20_000  # layers of a file, and arrays of a layer
+MESSAGE = 280  # characters of a message after the path: names in a file may be long
 CPU_SECONDS = 15  # longest time that one file is worked on; a gigabyte takes a few seconds
 _WAIT_SECONDS = 300  # for a busy machine, or one that cannot limit the time a process works
 _MEMORY = 6 * 2**30
@@ -70,7 +71,7 @@ def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
         if "error" in header:
             raise _RefusedError(header["error"])
     except (_RefusedError, OSError) as error:
-        raise BundleError(f"{path}: {error}") from error
+        raise BundleError(f"{path}: {shortened(str(error), MESSAGE)}") from error
     arrays, start = [], 0
     for layer, name, shape in header["arrays"]:
         values = np.frombuffer(data, np.float32, math.prod(shape), start).reshape(shape)
@@ -89,7 +90,7 @@ def read_here(path: str | os.PathLike[str]) -> list[StoredArray]:
         with h5py.File(path, "r") as file:
             return _arrays(_weights_group(file))
     except _RefusedError as error:
-        raise BundleError(f"{path}: {error}") from error
+        raise BundleError(f"{path}: {shortened(str(error), MESSAGE)}") from error
     except _DAMAGE as error:
         raise BundleError(f"{path}: {_damaged(str(error))}") from error
 
@@ -130,6 +131,8 @@ def _check_signature(path: Path) -> None:
         start = file.read(len(_SIGNATURE))
     if start != _SIGNATURE:
         what = f"begins with {start!r}" if start else "is empty"
+        if start[:2] == b"PK":
+            what = "is a zip archive, as a .keras file or PyTorch's"
         raise _RefusedError(f"is not an HDF5 file (it {what}); download or copy it again")
 
 
@@ -171,6 +174,11 @@ def _weights_group(file: Any) -> Any:
     for group in (file, _follow(file, "model_weights")):
         if group is not None and {"layer_names", "layer_names0"} & set(group.attrs):
             return group
+    if _follow(file, "layers") is not None:
+        raise _RefusedError(
+            "holds weights as Keras 3 writes them (.weights.h5), not Keras 2; save the model with "
+            "Keras 2, or as .h5 with Keras 3"
+        )
     raise _RefusedError(
         "holds no weights as Keras 2 writes them (no layer_names); give the .h5 file that the "
         "older project published"

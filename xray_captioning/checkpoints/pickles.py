@@ -73,7 +73,7 @@ def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
         _check_instructions(data)
         return _attributes(_Unpickler(io.BytesIO(data), encoding="utf-8").load())
     except _RefusedError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"{path}: {str(error)[:280]}") from error
     except Exception as error:  # whatever a damaged file makes the two readers raise
         reason = " ".join(str(error).split())[:120]
         raise DataError(

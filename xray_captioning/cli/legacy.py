@@ -22,8 +22,12 @@ NOTICE = (
 @click.command("import-legacy")
 @click.option("--weights", required=True, type=options.file, help="Keras 2 weights file (.h5).")
 @click.option(
-    "--tokenizer", type=options.file, help="The captioner's tokenizer.pkl; none for CheXNet."
+    "--tokenizer",
+    type=options.file,
+    help="The captioner's tokenizer.pkl, or the JSON of a Keras tokenizer; none for CheXNet.",
 )
+@click.option("--start-word", metavar="WORD", help="Its word that begins a caption, if not found.")
+@click.option("--end-word", metavar="WORD", help="Its word that ends a caption, if not found.")
 @click.option("--out", required=True, type=options.folder, help="Folder of the new bundle.")
 @click.option(
     "--normalisation",
@@ -35,6 +39,8 @@ NOTICE = (
 def import_legacy(
     weights: Path,
     tokenizer: Path | None,
+    start_word: str | None,
+    end_word: str | None,
     out: Path,
     normalisation: str | None,
     seed: int | None,
@@ -55,7 +61,7 @@ def import_legacy(
         return
     from xray_captioning.legacy import load_attention_captioner
 
-    captioner: Captioner = load_attention_captioner(weights, tokenizer)
+    captioner: Captioner = load_attention_captioner(weights, tokenizer, start_word, end_word)
     captioner.save(out)
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
 

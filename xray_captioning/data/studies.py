@@ -46,8 +46,9 @@ class Study:
         self.views = [view for _, view in pairs]
         self.indication = text_or_none(self.indication)
         self.comparison = text_or_none(self.comparison)  # "None" is what a reader may write there
-        self.findings = None if is_missing(self.findings) else text_or_none(self.findings)
-        self.impression = None if is_missing(self.impression) else text_or_none(self.impression)
+        same = self.impression is self.findings
+        self.findings = _report_or_none(self.findings)
+        self.impression = self.findings if same else _report_or_none(self.impression)
 
 
 def patient_or_study(patient: Any, study_id: str) -> str:
@@ -69,7 +70,16 @@ def text_or_none(text: str | None) -> str | None:
 
     See `xray_captioning.text.cleaning.without_marks`.
     """
-    return without_marks(text or "") or None
+    return (without_marks(text) or None) if text else None
+
+
+def _report_or_none(text: str | None) -> str | None:
+    if text is None or (len(text) < _SHORT and is_missing(text)):
+        return None
+    return text_or_none(text)
+
+
+_SHORT = 16  # characters; longer ones need no look at whether they say "None"
 
 
 def unique_problems(names: Iterable[str]) -> list[str]:
@@ -94,8 +104,9 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
     if count > 1:
         raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
     for section in SECTIONS:
-        kept = without_common_marks([getattr(study, section) for study in studies])
-        for study, text in zip(studies, kept, strict=True):
+        texts = [getattr(study, section) for study in studies]
+        kept = without_common_marks(texts)
+        for study, text in zip(studies, kept, strict=True) if kept is not texts else ():
             setattr(study, section, text)
     frame = pd.DataFrame([vars(study) for study in studies], columns=list(COLUMNS), dtype=object)
     frame["rendered"] = frame["rendered"].astype(bool)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby, takewhile
 from typing import Any
 
-from xray_captioning.checkpoints import StoredArray, mismatches, read_arrays
+from xray_captioning.checkpoints import StoredArray, looks_like, mismatches, read_arrays
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.errors import BundleError
 from xray_captioning.findings import NIH14
@@ -108,13 +108,24 @@ def check(
     found: Mapping[str, StoredArray],
     extra: Iterable[StoredArray],
 ) -> None:
-    """Raise a BundleError that lists every array of a file that is missing, misshapen or unknown.
+    """Raise a BundleError that says which arrays of a file are missing, misshapen or unknown.
 
-    `what` names the model in the message; the rest is as `mismatches` takes it.
+    Of another model it says only what that seems to be. `what` names the model in the message; the
+    rest is as `mismatches` takes it.
     """
-    if clauses := mismatches(shapes, found, extra):
+    extra = list(extra)
+    clauses = mismatches(shapes, found, extra)
+    if clauses and len(found) < len(shapes) / 2:
+        seems = looks_like([*found.values(), *extra])
         raise BundleError(
-            f"{path}: does not fit {what}: {', '.join(clauses)}; give the file of that model"
+            f"{path}: is not {what}, of whose {len(shapes)} arrays it has {len(found)}; it seems "
+            f"to be another model: {seems}; give the file of {what}"
+        )
+    if clauses:
+        more = f", and {len(clauses) - 2} more" if len(clauses) > 2 else ""
+        raise BundleError(
+            f"{path}: does not fit {what}: {', '.join(clauses[:2])}{more}; give the file of that "
+            "model"
         )
 
 

@@ -28,7 +28,10 @@ _IMAGE = {"size": 224, "resize": "nearest", "normalisation": "unit"}
 
 
 def load_attention_captioner(
-    weights_h5: str | os.PathLike[str], tokenizer_pkl: str | os.PathLike[str]
+    weights_h5: str | os.PathLike[str],
+    tokenizer_pkl: str | os.PathLike[str],
+    start: str | None = None,
+    end: str | None = None,
 ) -> Captioner:
     """Read the published attention captioner; nothing in either file is executed.
 
@@ -41,7 +44,9 @@ def load_attention_captioner(
         ``Encoder_Decoder_global_attention.h5`` or another file of its layout; vocabulary and
         widths are read from the shapes.
     tokenizer_pkl : str or os.PathLike
-        The ``tokenizer.pkl`` published beside it.
+        The ``tokenizer.pkl`` published beside it, or the JSON of a Keras tokenizer.
+    start, end : str, optional
+        The tokenizer's words that begin and end a caption; by default they are found.
 
     Raises
     ------
@@ -51,7 +56,9 @@ def load_attention_captioner(
     DataError
         The tokenizer cannot be read.
     """
-    tokenizer = Tokenizer.from_pickle(tokenizer_pkl)
+    as_json = Path(tokenizer_pkl).suffix.lower() == ".json"
+    read = Tokenizer.from_json if as_json else Tokenizer.from_pickle
+    tokenizer = read(tokenizer_pkl, start, end)
     arrays = read_arrays(weights_h5)
     _check_kind(arrays, weights_h5)
     found, rest = layout.place(arrays)

@@ -191,7 +191,7 @@ def without_marks(text: str) -> str:
     >>> without_marks("Clear lungs. nan")
     'Clear lungs.'
     """
-    if "<" in text or "[" in text or "seq" in text.lower():
+    if "<" in text or "[" in text or "seq" in text or "SEQ" in text:
         text = _MARK.sub(" ", text)
     if "nan" in text or "NaN" in text:
         text = _NAN.sub("", text)
@@ -209,10 +209,13 @@ def without_common_marks(texts: list[str | None]) -> list[str | None]:
     texts : list of str or None
         A column of reports; missing ones are None.
     """
-    words = [text.split() for text in texts if text]
-    if not words or not all(w[0] in _STARTS and w[-1] in _ENDS and len(w) > 1 for w in words):
+    if not any(texts) or not all(_is_marked(text.split()) for text in texts if text):
         return texts
     return [text and (" ".join(text.split()[1:-1]) or None) for text in texts]
+
+
+def _is_marked(words: list[str]) -> bool:
+    return len(words) > 1 and words[0] in _STARTS and words[-1] in _ENDS
 
 
 def sentences(text: str) -> list[str]:

@@ -21,7 +21,7 @@ _LEAD = re.compile(r"[\s*#_(\[<>\u2022|.?!;)\]/-]*(?:\d{1,2}[.)]\s+)?[*#_(\[<]*"
 _RUN = re.compile(r"[A-Za-z0-9 ,/&()'+_.-]+")
 _INDENT = " *#_(\\[<>\u2022|-.)0123456789"  # what may stand before the first word of a line
 _FOLLOWING = re.compile(r"[\s.]*([A-Za-z]+|\d+|_)")
-_LAST = re.compile(r"([A-Za-z]+|\d+)[ *_#)\]>(]*\Z")
+_TRIMMED = " *_#)]>("
 _WORDLENGTH = 24  # and the signs after it
 _WINDOW = 90  # no heading is longer, so that the search takes linear time
 
@@ -63,11 +63,9 @@ def headings(text: str) -> Iterator[Heading]:
 @cache
 def bare_words() -> frozenset[str]:
     """Return the forms of the words that are headings without a colon, too."""
-    return frozenset(
-        form
-        for word in words()["bare"]
-        for form in (word, word.upper(), word.title(), f"{word.upper()}.", f"{word.title()}.")
-    )
+    forms = {word.upper() for name in ("bare", "bare_capitals") for word in words()[name]}
+    forms |= {form for word in words()["bare"] for form in (word, word.title())}
+    return frozenset(forms | {f"{form}." for form in forms})
 
 
 def _opens(text: str, match: re.Match[str]) -> bool:
@@ -86,17 +84,19 @@ def _opens(text: str, match: re.Match[str]) -> bool:
 
 
 def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Heading | None:
-    last = _LAST.search(text, max(floor, end - _WORDLENGTH), end)
-    if last is None or (mark != ":" and kind_of((last[1].lower(),)) is None):
+    tail = text[max(floor, end - _WORDLENGTH) : end].rstrip(_TRIMMED)
+    last = _WORD.findall(tail)[-1] if tail[-1:].isalnum() and tail[-1:].isascii() else ""
+    if not last or (mark != ":" and kind_of((last.lower(),)) is None):
         return None  # said at once, since most line breaks end no heading
-    if last[1].isdigit() and text[end + 1 : end + 2].isdigit():
+    if last.isdigit() and text[end + 1 : end + 2].isdigit():
         return None  # a time: "one view at 10:15"
     run = _run(text, floor, end)
     name = spelled(run.text)
     content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(_SKIPPED[mark]))
     if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
         return Heading(run.start, content, kind, name)
-    if mark in (":", "") and (skipped := _inside(run.text, mark, not contrast)) is not None:
+    lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
+    if mark in (":", "") and (skipped := _inside(run.text, mark, lowered)) is not None:
         name = spelled(run.text[skipped:])
         return Heading(run.begin + skipped, content, str(kind_of(name)), name)
     return None
@@ -114,7 +114,7 @@ _SKIPPED = {
 
 def _run(text: str, floor: int, end: int) -> _Run:
     base = max(floor, end - _WINDOW)
-    window = text[base:end].rstrip(" *_#)]>(")
+    window = text[base:end].rstrip(_TRIMMED)
     boundaries = list(_BOUNDARY.finditer(window))
     first = boundaries[-1].start() if boundaries else 0
     lead = _LEAD.match(window, first)
@@ -139,17 +139,19 @@ def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
     if mark == "":
         return kind if kind in _SECTIONS else None
     if mark == "\n":
-        return kind if run.line and _stands_alone(run, kind) else None
+        return kind if run.line and _stands_alone(run, kind, contrast) else None
     return kind if kind in _SECTIONS or (kind == "organ" and run.line) else None
 
 
-def _stands_alone(run: _Run, kind: str) -> bool:
+def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:
     """Tell whether a line without a colon is a heading and not the end of a sentence."""
     name = spelled(run.text)
     if run.text.endswith("."):
         return False
-    if name[0] in ("prior", "previous") and run.text.isupper() and not run.fresh:
-        return False  # "COMPARED WITH\nPRIOR STUDIES"
+    if run.text.isupper() and not run.fresh:
+        long = not contrast and len(name) > 2
+        if long or name[0] in ("prior", "previous"):
+            return False  # "COMPARED WITH\nPRIOR STUDIES"
     return kind in _LINES or (kind == "view" and run.text.isupper() and len(name) > 1)
 
 

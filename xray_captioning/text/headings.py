@@ -54,6 +54,10 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
             return kind
     if "report" in found:
         return "findings" if found == {"report"} else "banner"
+    if heading == ("chest",):
+        return "organ"  # of several parts of the body that a report is about
+    if found and found <= {"people", "title"}:
+        return "stop" if "people" in found else None
     return next((kind for kind in ("organ", "banner", "view") if kind in found), None)
 
 
@@ -68,7 +72,7 @@ def spelled(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[a-z]+|\d+", text.lower()))
 
 
-_TITLE = ("title", "filler", "banner", "organ", "view", "report")
+_TITLE = ("title", "people", "filler", "banner", "organ", "view", "report")
 
 
 @cache

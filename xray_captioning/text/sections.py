@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
@@ -76,22 +79,25 @@ def split_report(text: str) -> Sections:
     if not _may_have_heading(text):
         return _unnamed(text)
     plain = _lines(text)
-    found = list(_kept(headings(plain)))
-    if not _tell_sections(found):
+    every = list(headings(plain))
+    if not _tell_sections(every):
         return _unnamed(text)
-    return _assembled(list(_parts(plain, found)))
+    found = list(_kept(every))
+    named = any(heading.kind in _NAMED for heading in found)
+    return _assembled(list(_parts(plain, found)), named)
 
 
 _CONTENT = ("findings", "impression", BOTH, "addendum")
 _BEFORE = ("indication", "comparison", "technique", "exam")
-_NAMED = (*_CONTENT, *_BEFORE)
-_UNNAMED = ("view", "banner", "wet")
+_NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
+_UNNAMED = ("exam", "view", "banner", "wet")
 _BODY = "body"  # text that no heading names
 
 
 def _tell_sections(found: list[Heading]) -> bool:
     kinds = [heading.kind for heading in found]
-    return kinds.count("organ") > 1 or any(kind in (*_NAMED, *_UNNAMED) for kind in kinds)
+    kinds = [kind for kind in kinds if kind != "organ" or kinds.count("organ") > 1]
+    return any(kind in (*_NAMED, *_UNNAMED) for kind in kinds)
 
 
 def _unnamed(text: str) -> Sections:
@@ -109,22 +115,43 @@ _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 
 def _lines(text: str) -> str:
     """Return a text with one kind of line break, without rules, tags and escaped breaks."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\n", "\n").replace("\t", "   ")
+    text = (
+        _spelled_out(text)
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+        .replace("\\n", "\n")
+        .replace("\t", "   ")
+    )
     text = text.replace("\u00a0", " ").replace("\uff1a", ":")
     text = re.sub(r"<(/?)(br|p|div|li|b|strong|h\d)\s?/?>", _break, text, flags=re.IGNORECASE)
-    text = re.sub(r"\[([A-Za-z /&]{3,40})\]", _bracketed, text)
+    text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
 
 
+def _spelled_out(text: str) -> str:
+    """Return the fields of a report that was written as JSON or as Python's dictionary."""
+    stripped = text.strip()
+    if not (stripped.startswith("{") and stripped.endswith("}")):
+        return text
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            fields = read(stripped)
+            if isinstance(fields, dict):
+                return "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
+    return text
+
+
 def _bracketed(heading: re.Match[str]) -> str:
-    return heading[0] if kind_of(spelled(heading[1])) is None else f"\n{heading[1]}:"
+    if kind_of(spelled(heading[2])) is None:
+        return heading[0]
+    return "\n" if heading[1] else f"\n{heading[2]}:"
 
 
 def _break(tag: re.Match[str]) -> str:
     return "" if tag[2].lower() in ("b", "strong") else "\n"
 
 
-def _kept(found: Iterator[Heading]) -> Iterator[Heading]:
+def _kept(found: list[Heading]) -> Iterator[Heading]:
     """Leave out words that look like a heading but are part of the section that they are in."""
     current = ""
     for heading in found:
@@ -134,7 +161,7 @@ def _kept(found: Iterator[Heading]) -> Iterator[Heading]:
         if kind == current and len(heading.words) > 1 and kind_of(heading.words) is None:
             continue  # "Other abnormal findings:" within the findings
         yield heading
-        current = kind
+        current = "findings" if kind == "organ" else kind
 
 
 def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
@@ -149,37 +176,38 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
             yield _Part("exam", text[heading.start : heading.content].rstrip(" :"))
-        yield _Part("findings" if heading.kind == "organ" else heading.kind, content)
+        kind = "exam" if is_title(content) else "findings"
+        yield _Part(kind if heading.kind == "organ" else heading.kind, content)
 
 
-_CODE = re.compile(r"\s*\d\s*[-:]")
+_CODE = re.compile(r"\s*\d-[A-Z]{4}")
 
 
 @cache
 def _footer() -> re.Pattern[str]:
     sentences = "|".join(map(re.escape, phrases("footer")))
-    signature = r"\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z"
-    return re.compile(rf"(?:^|[.\n])[ *]*(?:{sentences})|\n[ ]*{signature}", re.IGNORECASE)
+    return re.compile(rf"(?:^|[.\n])[ *]*(?:{sentences})", re.IGNORECASE)
+
+
+_SIGNATURE = re.compile(r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", re.IGNORECASE)
 
 
 def _without_footer(text: str) -> str:
     found = _footer().search(text)
-    return text if found is None else text[: found.start() + text[found.start()].count(".")]
+    text = text if found is None else text[: found.start() + text[found.start()].count(".")]
+    return _SIGNATURE.sub("", text)
 
 
 # --- which text belongs to which section ---
 
 
-def _assembled(parts: list[_Part]) -> Sections:
-    parts = list(_moved(parts))
-    findings = _joined(parts, "findings", BOTH)
+def _assembled(parts: list[_Part], named: bool) -> Sections:
+    """Return the sections that parts make; `named` says whether any heading told a section."""
+    parts = list(_moved(parts, named))
+    findings = _joined(parts, "findings", BOTH) or _joined(parts, _BODY)
     impression = _joined(parts, "impression", BOTH)
-    named = any(part.kind in _NAMED for part in parts)
-    body = _joined(parts, _BODY)
-    if findings is None:
-        findings = body
     if not named:
-        impression = body
+        impression = findings
     if findings is None and impression is None:
         findings = impression = _joined(parts, "wet")
     addendum = _joined(parts, "addendum")
@@ -196,15 +224,15 @@ def _assembled(parts: list[_Part]) -> Sections:
     )
 
 
-def _moved(parts: list[_Part]) -> Iterator[_Part]:
+def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     """Yield parts of which those without a heading of their own are called what they are."""
-    named = any(part.kind in ("findings", BOTH) for part in parts)
-    before = [number for number, part in enumerate(parts) if part.kind not in _CONTENT]
+    described = any(kind in ("findings", BOTH) and text.strip() for kind, text in parts)
+    last = max(number for number, part in enumerate(parts) if part.kind not in _CONTENT)
     for number, (kind, text) in enumerate(parts):
-        if kind in (_BODY, "view", "banner"):
+        if kind in (_BODY, "view", "banner") or (kind == "exam" and not named):
             for paragraph in _paragraphs(text):
-                yield _Part(_kind_of_paragraph(paragraph), paragraph)
-        elif kind in _BEFORE and not named and number == before[-1]:
+                yield _Part(_kind_of_paragraph(paragraph, kind), paragraph)
+        elif kind in _BEFORE and not described and number == last:
             first, *rest = _paragraphs(text) or [""]
             yield _Part(kind, first)
             for paragraph in rest:
@@ -217,14 +245,19 @@ def _paragraphs(text: str) -> list[str]:
     return [part for part in re.split(r"\n[ ]*\n", text) if part.strip()]
 
 
-def _kind_of_paragraph(text: str) -> str:
-    """Tell whether a paragraph without heading is asked, a title, or what is seen."""
-    if any(phrase in text.lower() for phrase in phrases("asked")):
+def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
+    """Tell whether a paragraph below no section's heading is asked, a title, or what is seen."""
+    if any(phrase in text[:_OPENING].lower() for phrase in phrases("asked")):
         return "indication"
     prose = [line for line in text.splitlines() if not is_title(line)]
     if not prose:
         return "exam"
-    return _BODY if prose[-1].rstrip(" *_").endswith(".") else "letterhead"
+    if kind == "view":
+        return "findings"
+    return _BODY if prose[-1].rstrip(" *_").endswith(".") or kind == "exam" else "letterhead"
+
+
+_OPENING = 80  # characters in which a sentence says that it is about the patient
 
 
 def _joined(parts: list[_Part], *kinds: str) -> str | None:

@@ -132,7 +132,7 @@ class TokenIds(ABC):
         return {**HEADER, "kind": self.KIND, **self._lists()}
 
     @abstractmethod
-    def _lists(self) -> dict[str, list[str]]:
+    def _lists(self) -> dict[str, Any]:
         """Return what a file holds besides its header."""
 
     @classmethod
@@ -148,9 +148,9 @@ class TokenIds(ABC):
                 break
             if not 0 <= i < self.vocabulary_size:
                 raise DataError(f"id {i} is outside the vocabulary of {self.vocabulary_size}")
-            if i != PAD_ID and (position, i) != (0, self.start_id):
+            if i != PAD_ID:
                 kept.append((position, i))
-        return kept
+        return kept[1:] if kept and kept[0][1] == self.start_id else kept
 
 
 def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
@@ -192,13 +192,17 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
 
 def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a ``tokenizer.json`` and check what every kind has in common; errors name the file."""
+    return checked_content(read_json(path), path)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return what a JSON file holds; a `DataError` names the file."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: damaged or not JSON ({error}); write it again") from error
-    return checked_content(content, path)
 
 
 def checked_content(content: Any, path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from typing import Any, Self
 from xray_captioning.checkpoints.pickles import read_tokenizer_pickle
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
+from xray_captioning.text.keras_tokenizer import from_keras, is_keras
 from xray_captioning.text.token_ids import (
-    HEADER,
+    PAD_ID,
     Ids,
     TokenIds,
     checked_content,
     checked_texts,
     numbered,
+    read_json,
     room_for_words,
 )
 
@@ -32,12 +34,19 @@ class Tokenizer(TokenIds):
     Parameters
     ----------
     words : tuple of str
-        All words in the order of their ids, among them ``<unk>``, ``<cls>`` and ``<end>``.
+        All words in the order of their ids, among them the marks.
+    marks : tuple of str
+        The word for unknown ones, that which begins a text, and that which ends it. Without the
+        first, None, unknown words are left out, as Keras does without ``oov_token``.
+    filters : str
+        Characters that part words and are left out, as Keras' tokenizer has them.
+    lower : bool
+        Whether texts are put in lower case, as Keras' tokenizer does.
 
     Raises
     ------
     DataError
-        When a word is empty, not text or there twice, or a special one is missing.
+        When a word is empty, not text or there twice, or a mark is missing.
 
     Examples
     --------
@@ -50,11 +59,29 @@ class Tokenizer(TokenIds):
 
     KIND = "words"
 
-    def __init__(self, words: tuple[str, ...]) -> None:
-        self.words = words
-        self.index = numbered(words, SPECIAL)
+    def __init__(
+        self,
+        words: tuple[str, ...],
+        marks: tuple[str | None, str, str] = SPECIAL,
+        filters: str = "",
+        lower: bool = False,
+    ) -> None:
+        unknown, start, end = marks
+        self.words, self.marks, self.filters, self.lower = words, marks, filters, lower
+        self.index = numbered(words, [mark for mark in marks if mark is not None])
         self.vocabulary_size = len(words) + 1
-        self.unknown_id, self.start_id, self.end_id = (self.index[word] for word in SPECIAL)
+        self.unknown_id = PAD_ID if unknown is None else self.index[unknown]
+        self.start_id, self.end_id = self.index[start], self.index[end]
+
+    @property
+    def word_index(self) -> dict[str, int]:
+        """Return the id of each word, as Keras' tokenizer has it; padding, 0, is no word."""
+        return dict(self.index)
+
+    @property
+    def index_word(self) -> dict[int, str]:
+        """Return the word of each id, as Keras' tokenizer has it; 0, padding, is not among them."""
+        return dict(enumerate(self.words, 1))
 
     @classmethod
     def fit(cls, texts: Iterable[str], minimum_frequency: int = 1) -> Self:
@@ -90,15 +117,25 @@ class Tokenizer(TokenIds):
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id a word, end; see `TokenIds.encode`."""
-        words = text.split()[: room_for_words(maximum_length)]
-        ids = (self.index.get(word, self.unknown_id) for word in words)
+        room = room_for_words(maximum_length)
+        ids = [self.index.get(word, self.unknown_id) for word in self._split(text)]
         # A text that spells "<end>" must not end the caption in the middle.
         special = (self.start_id, self.end_id)
-        return [self.start_id, *(self.unknown_id if i in special else i for i in ids), self.end_id]
+        ids = [self.unknown_id if i in special else i for i in ids]
+        return [self.start_id, *[i for i in ids if i != PAD_ID][:room], self.end_id]
+
+    def _split(self, text: str) -> list[str]:
+        text = text.lower() if self.lower else text
+        return text.translate(dict.fromkeys(map(ord, self.filters), " ")).split()
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return each word with the position of its one token; see `TokenIds.words_in`."""
-        return [(self.words[i - 1], [position]) for position, i in self._spoken(ids)]
+        """Return each word with the position of its one token; see `TokenIds.words_in`.
+
+        A start in the middle is left out, too; only ``<cls>`` stays, as the project that published
+        it wrote it.
+        """
+        left_out = None if self.marks == SPECIAL else self.start_id
+        return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]
 
     def to_pickle(self, path: str | os.PathLike[str]) -> None:
         """Write the content of `to_json` as a pickled dictionary, whole or not at all.
@@ -108,15 +145,21 @@ class Tokenizer(TokenIds):
         atomic_write(Path(path), pickle.dumps(self._content(), protocol=4))
 
     @classmethod
-    def from_pickle(cls, path: str | os.PathLike[str]) -> Self:
+    def from_pickle(
+        cls, path: str | os.PathLike[str], start: str | None = None, end: str | None = None
+    ) -> Self:
         """Read a tokenizer pickled by `to_pickle` or by Keras, without running anything.
 
-        It keeps the ids of the file; a Keras tokenizer's ``num_words`` is applied.
+        It keeps the ids of the file; ``num_words``, ``oov_token``, ``filters`` and ``lower`` of a
+        Keras tokenizer are applied. A pickled dictionary of words and ids is read, too.
 
         Parameters
         ----------
         path : str or os.PathLike
             A file that :func:`~xray_captioning.checkpoints.pickles.read_tokenizer_pickle` accepts.
+        start, end : str, optional
+            The words of a Keras tokenizer that begin and end a text, which no caption has. By
+            default they are found, such as ``<start>`` and ``<end>``, ``startseq`` and ``endseq``.
 
         Returns
         -------
@@ -128,28 +171,36 @@ class Tokenizer(TokenIds):
             When the file is anything else; the message names the file and what was found.
         """
         content = read_tokenizer_pickle(path)
-        if "word_index" in content:
-            words = _words_by_id(content["word_index"], content.get("num_words"), path)
-            content = {**HEADER, "words": words}
+        if is_keras(content):
+            content = from_keras(content, path, start, end)
         return cls.from_content(checked_content(content, path), path)
 
-    def _lists(self) -> dict[str, list[str]]:
-        return {"words": list(self.words)}
+    @classmethod
+    def from_json(
+        cls, path: str | os.PathLike[str], start: str | None = None, end: str | None = None
+    ) -> Self:
+        """Read what `to_json` wrote, or what ``to_json()`` of a Keras tokenizer did.
+
+        Parameters and errors are as for `from_pickle`.
+        """
+        content = read_json(path)
+        if is_keras(content):
+            content = from_keras(content, path, start, end)
+        return cls.from_content(checked_content(content, path), path)
+
+    def _lists(self) -> dict[str, Any]:
+        lists: dict[str, Any] = {"words": list(self.words)}
+        if self.marks != SPECIAL:
+            lists["marks"] = list(self.marks)
+        if self.filters or self.lower:
+            lists |= {"filters": self.filters, "lower": self.lower}
+        return lists
 
     @classmethod
     def _from_checked(cls, content: dict[str, Any]) -> Self:
         if not isinstance(content.get("words"), list):
             raise DataError("the list of words is missing; write the file again")
-        return cls(tuple(content["words"]))
-
-
-def _words_by_id(index: object, limit: object, path: str | os.PathLike[str]) -> list[str]:
-    """List a Keras word index in the order of its ids, which must be 1, 2, 3, ..."""
-    if not isinstance(index, dict) or not all(type(i) is int for i in index.values()):
-        raise DataError(f"{path}: its word_index does not map words to whole numbers")
-    kept = [(i, word) for word, i in index.items() if not isinstance(limit, int) or i < limit]
-    pairs = sorted(kept, key=lambda pair: pair[0])
-    for expected, (i, _) in enumerate(pairs, 1):
-        if i != expected:
-            raise DataError(f"{path}: its word_index has id {i} where {expected} was expected")
-    return [word for _, word in pairs]
+        marks, filters = content.get("marks", SPECIAL), content.get("filters", "")
+        if [type(mark) for mark in marks[1:]] != [str, str] or not isinstance(filters, str):
+            raise DataError("its marks or filters are damaged; write the file again")
+        return cls(tuple(content["words"]), tuple(marks), filters, content.get("lower") is True)
