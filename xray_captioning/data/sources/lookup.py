@@ -73,7 +73,7 @@ class ImageFinder:
         r"""Find an image by the path that a table names, or return None.
 
         The path may be a Windows one (``sub\a.png``), of another machine
-        (``/home/me/data/sub/a.png``), or less than the whole (``a.png``), and the image may have
+        (``/data/me/data/sub/a.png``), or less than the whole (``a.png``), and the image may have
         another suffix or case than it says. The file is taken whose folders agree with the named
         ones from the end for the longest; it is never one of another folder than is named.
 
