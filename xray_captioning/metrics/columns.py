@@ -73,9 +73,13 @@ def some_texts(where: str, value: Any) -> list[str]:
     if not texts:
         raise DataError(f"{where} is an empty list; give at least one text, '' where none is known")
     for text in texts:
-        if not isinstance(text, str):
-            raise DataError(f"{where} is not text but {type(text).__name__}; write '' for no text")
+        _check_text(where, text)
     return texts
+
+
+def _check_text(where: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise DataError(f"{where} is not text but {type(text).__name__}; write '' for no text")
 
 
 def one_text(where: str, value: Any) -> str:
@@ -94,9 +98,11 @@ def checked_texts(name: str, texts: Any) -> list[str]:
     DataError
         The column, which the message calls `name`, is empty or holds anything but text.
     """
-    column = [one_text(f"{name}[{row}]", text) for row, text in enumerate(in_order(name, texts))]
+    column = list(in_order(name, texts))
     if not column:
         raise DataError(f"{name} has no text; give at least one")
+    for row, text in enumerate(column):
+        _check_text(f"{name}[{row}]", text)
     return column
 
 
