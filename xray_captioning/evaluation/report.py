@@ -199,7 +199,7 @@ def _markdown(
             format_markdown(tests),
             *(_plain(beaten(row)) for row in results.beats_every_baseline),
         ]
-    if scores := _finding_rows(findings, [s.column for s in systems]):
+    if scores := _finding_rows(findings, [name for s in systems for name in s.columns]):
         parts += ["## Findings", format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
 
