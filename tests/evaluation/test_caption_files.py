@@ -314,17 +314,16 @@ def test_what_the_command_caption_writes_is_read(tmp_path_factory, suffix, capti
             "log_probability": -1.5,
             "sentences": [{"text": text, "log_probability": -1.5, "confidence": 0.9}],
             "novelty": 0.5,
+            "unfamiliar": not text,  # whose caption is left empty
             "findings": {"Edema": 0.25},
             "error": None,
         }
         for number, text in enumerate(captions)
     ]
-    withheld = {name: True for name in ("unfamiliar",) if name in COLUMNS}
     rows = [{name: row.get(name) for name in COLUMNS} for row in rows]
-    failed = dict.fromkeys(rows[0]) | {"study": "bad", "images": ["bad.png"], "error": "is damaged"}
+    failed = dict.fromkeys(COLUMNS) | {"study": "bad", "images": ["bad.png"], "error": "is damaged"}
     path = tmp_path_factory.getbasetemp() / f"own{suffix}"
-    others = [failed, failed | withheld | {"study": "strange", "caption": "", "error": None}]
-    write_rows([*rows, *others[: 1 + len(withheld)]], path, ["Edema"])
+    write_rows([*rows, failed], path, ["Edema"])
     found = {name: plain(w) for name, w in read_captions(path).items()}
     assert found == {"caption": {row["study"]: row["caption"] for row in rows}}
 

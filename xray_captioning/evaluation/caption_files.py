@@ -160,21 +160,16 @@ def read_lines(path: Path) -> list[str]:
 
 def _written(path: Path, columns: Columns, name: str, left_out: tuple[str, ...] = ()) -> Written:
     """Return a column with those that may name its studies; rows without a value have no text."""
-    own = {"study", "caption", "error"} <= columns.keys()  # written by the command caption
+    # What the command caption wrote says why a study has no caption.
+    own = {"study", "caption", "error"} <= columns.keys()
     rows = [
         row
         for row, value in enumerate(columns[name])
-        if value is not None and not (own and _has_no_caption(columns, row))
+        if value is not None and not (own and columns["error"][row])
     ]
     texts = [checked_text(columns[name][row], f"{path}, {name}, text {row + 1}") for row in rows]
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
     return Written(texts, ids, str(path), left_out)
-
-
-def _has_no_caption(columns: Columns, row: int) -> bool:
-    """Whether images could not be read, or are unlike the training's and their text withheld."""
-    unfamiliar = str(columns.get("unfamiliar", {row: ""})[row]).lower() == "true"
-    return bool(columns["error"][row]) or (unfamiliar and not columns["caption"][row])
 
 
 def _ids(path: Path, columns: Columns) -> Columns:
@@ -219,7 +214,8 @@ def checked_text(value: Any, where: str) -> Any:
 
 
 def _is_text(values: Sequence[Any]) -> bool:
-    return any(isinstance(value, str) and " " in value.strip() for value in values)
+    texts = (value.strip() for value in values if isinstance(value, str))
+    return any(" " in text and text[0] not in "[{" for text in texts)
 
 
 def _by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Columns:
