@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from xray_captioning.data.columnar import PARQUET, Parquet
+from xray_captioning.data.delimited import Delimited
 from xray_captioning.data.json_rows import JsonRows, read_json
 from xray_captioning.data.opening import ZIP, open_bytes, open_text
 from xray_captioning.data.table import Table, as_text
@@ -44,6 +45,7 @@ from xray_captioning.evaluation.json_results import Columns, flattened, json_col
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
 _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value where it has to be text
+_LONGEST = 20  # characters of such a mark with white space
 _SIGNS = "\t;|,"  # between columns
 _HEAD = 1 << 16
 
@@ -167,7 +169,8 @@ def _written(path: Path, columns: Columns, name: str, left_out: tuple[str, ...] 
         for row, value in enumerate(columns[name])
         if value is not None and not (own and columns["error"][row])
     ]
-    texts = [checked_text(columns[name][row], f"{path}, {name}, text {row + 1}") for row in rows]
+    values, where = columns[name], f"{path}, {name}, text"
+    texts = [checked_text(values[row], where, row + 1) for row in rows]
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
     return Written(texts, ids, str(path), left_out)
 
@@ -197,18 +200,20 @@ def _ids(path: Path, columns: Columns) -> Columns:
     return {}
 
 
-def checked_text(value: Any, where: str) -> Any:
+def checked_text(value: Any, where: str, number: Any) -> Any:
     """Return a text, or several of reports; "nan" is no text."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     several = value if isinstance(value, list) else [value]
     for text in several:
         if not isinstance(text, str):
-            raise DataError(f"{where}: is {type(text).__name__}, not one text; write '' for none")
-        if text.strip().lower() in _MISSING:
             raise DataError(
-                f"{where}: is {text!r}, as a missing value is written; write '' where a system "
-                "wrote nothing, or leave the study out"
+                f"{where} {number}: is {type(text).__name__}, not one text; write '' for none"
+            )
+        if len(text) < _LONGEST and text.strip().lower() in _MISSING:
+            raise DataError(
+                f"{where} {number}: is {text!r}, as a missing value is written; write '' where a "
+                "system wrote nothing, or leave the study out"
             )
     return [as_text(text) for text in several] if isinstance(value, list) else as_text(value)
 
@@ -228,21 +233,29 @@ def _table_columns(path: Path) -> Columns:
         first = single[0].strip()
         return {first: single[1:]} if names_column(first) else {ALONE: single}
     table = Table(path)
-    return _by_column(table.columns, [list(row.values()) for row in table])
+    if _is_workbook(path):
+        return _by_column(table.columns, [list(row.values()) for row in table])
+    # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
+    return _by_column(table.columns, [fields for _, fields in Delimited(path)])
 
 
 def _single_column(path: Path) -> list[str] | None:
     """Return the rows of a text table of one column, its header too; None for any other table."""
-    with open_bytes(path) as stream:
-        if stream.peek(4).startswith(ZIP):
-            return None
-    with open_text(path) as file:
-        rows = _parsed_rows(file, ",")
+    if _is_workbook(path):
+        return None
     with open_text(path) as file:
         lines = _first_lines(file.read(_HEAD))
-    if not rows or any(len(row) > 1 for row in rows) or _header_sign(lines):
+    if _header_sign(lines) or any(_is_regular(lines, sign) for sign in _SIGNS):
         return None
-    return None if any(_is_regular(lines, sign) for sign in _SIGNS) else [row[0] for row in rows]
+    with open_text(path) as file:
+        rows = _parsed_rows(file, ",")
+    return [row[0] for row in rows] if rows and all(len(row) == 1 for row in rows) else None
+
+
+def _is_workbook(path: Path) -> bool:
+    """Whether a table is an Excel workbook, which is a zip archive that is left as it is."""
+    with open_bytes(path) as stream:
+        return stream.peek(4).startswith(ZIP)
 
 
 def _parsed_rows(file: TextIO, sign: str, limit: int | None = None) -> list[list[str]] | None:
@@ -267,7 +280,7 @@ def _kind(path: Path) -> str:
     if start.startswith(PARQUET):
         return "parquet"
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    if start.startswith(ZIP):
+    if _is_workbook(path):
         return "table"
     with open_text(path) as file:
         head = file.read(_HEAD).lstrip()

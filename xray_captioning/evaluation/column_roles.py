@@ -198,8 +198,7 @@ def _is_baseline(name: str) -> bool:
 
 def _has_words(values: Values) -> bool:
     """Whether a column holds text: a letter in one of its values, or it is empty throughout."""
-    texts = [_text(value) for value in values]
-    return any(text and any(map(str.isalpha, text)) for text in texts) or not any(values)
+    return any(any(map(str.isalpha, _text(value))) for value in values) or not any(values)
 
 
 def _has_sentences(values: Values) -> bool:
