@@ -50,6 +50,9 @@ def test_r2gen_result_files_have_one_column_and_no_header(tmp_path: Path) -> Non
     assert read(tmp_path, "res.csv", 'heart normal .\n""\n"a, b ."\n') == {
         "res": ["heart normal .", "", "a, b ."]
     }
+    assert read(tmp_path, "res.txt", '"no ""old"" edema"\n"a, b ."\n') == {
+        "res": ['no "old" edema', "a, b ."]
+    }
 
 
 @pytest.mark.parametrize("name", ["mine.txt", "mine.tok", "mine"])
@@ -93,6 +96,7 @@ LINES = "".join(json.dumps(row) + "\n" for row in OBJECTS)
         ),
         ("t.json", {"test": OBJECTS[:2], "val": OBJECTS[2:]}),
         ("t.json", {"model": "x", "predictions": OBJECTS, "bleu": 0.3}),
+        ("t.json", {"results": OBJECTS, "config": {"beam": 3, "name": "m"}, "bleu": 0.3}),
         (
             "t.json",
             [{"id": r["study_id"], "out": {"prediction": r["prediction"]}} for r in OBJECTS],
@@ -239,6 +243,14 @@ def test_an_index_is_no_id_and_ids_without_a_name_are_no_index(tmp_path: Path) -
         ([["a"], ["b"]], {"t": ["a", "b"]}),
         ({"id": 1, "pred": "a"}, {"pred": {"1": "a"}}),
         (
+            {
+                "info": {},
+                "images": [{"id": 5, "file_name": "a.png"}],
+                "annotations": [{"id": 1, "image_id": 5, "caption": "x y"}],
+            },
+            {"caption": {"5": "x y"}},
+        ),
+        (
             [{"study_id": 1, "x": "a b"}, {"study_id": 2, "x": "b c"}],
             {"x": {"1": "a b", "2": "b c"}},
         ),
@@ -272,10 +284,13 @@ def test_json(tmp_path: Path, content: object, expected: object) -> None:
         ("t.json", {}, "holds no texts"),
         ("t.json", 3, "holds no texts"),
         ("t.json", {"1": 3}, "text 1: is int, not one text"),
-        ("t.json", {"a": "x", "b": ["y", 3]}, "text 2: is int, not one text"),
+        ("t.json", {"a": "x", "b": ["y", 3]}, "text 2: is a list of 2, not one text"),
         ("t.json", ["a", 3], "entry 2: is int"),
         ("t.json", [{"id": 1, "x": "a b"}, "b"], "entry 1: is dict"),
         ("t.json", {"pred": ["a"], "ref": ["a", "b"]}, "different lengths"),
+        ("t.json", [["s1", "x y"], ["s2", "z y"]], "text 1: is a list of 2, not one text"),
+        ("t.csv", "s1,x y\ns2,z y\n", "let the first line name the columns"),
+        ("t.csv", "mine,theirs\na b,c d\n", "none of its columns .mine, theirs. names the study"),
         ("t.json", [{"id": 1, "bleu": 0.5}], "its columns are: id, bleu"),
     ],
 )

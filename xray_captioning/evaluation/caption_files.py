@@ -83,6 +83,8 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, Written]:
     chosen = predictions(path, columns, asked)
     told = {PREDICTION, SYSTEM, REPORT}
     others = [n for n in columns if n not in chosen and role(n) in told and _is_text(columns[n])]
+    for name in chosen:
+        _check_single(path, columns[name])
     return {
         path.stem if name == ALONE else name: _written(path, columns, name, tuple(others))
         for name in chosen
@@ -184,6 +186,13 @@ def _ids(path: Path, columns: Columns) -> Columns:
     named = sorted((n for n in columns if role(n) == ID), key=lambda n: id_rank(n) or 0)
     if named:
         return {name: columns[name] for name in named}
+    if len(columns) > 1 and not any(
+        n == "" or names_column(n) or role(n) == INDEX for n in columns
+    ):
+        raise DataError(
+            f"{path}: none of its columns ({', '.join(islice(columns, 5))}) names the study; let "
+            "the first line name the columns, one of them study_id"
+        )
     for name in (n for n in columns if role(n) == INDEX):
         numbers = [str(as_text(value)) for value in columns[name]]
         if numbers == [str(number) for number in range(len(numbers))]:
@@ -216,6 +225,15 @@ def checked_text(value: Any, where: str, number: Any) -> Any:
                 "system wrote nothing, or leave the study out"
             )
     return [as_text(text) for text in several] if isinstance(value, list) else as_text(value)
+
+
+def _check_single(path: Path, values: Sequence[Any]) -> None:
+    """Refuse several texts of one study."""
+    for row, value in enumerate(values, 1):
+        if isinstance(value, list) and len(value) != 1:
+            raise DataError(
+                f"{path}, text {row}: is a list of {len(value)}, not one text; give one"
+            )
 
 
 def _is_text(values: Sequence[Any]) -> bool:
@@ -306,7 +324,8 @@ def _shows_table(head: str, path: Path) -> bool:
         It has no such line, but all lines begin with what looks like an id.
     """
     lines = _first_lines(head)
-    if _header_sign(lines) or (lines and names_column(lines[0])):
+    quoted = bool(lines) and all(line[0] == line[-1] == '"' != line for line in lines)
+    if quoted or _header_sign(lines) or (lines and names_column(lines[0])):
         return True
     if (sign := _column_of_ids(lines)) is not None:
         raise DataError(

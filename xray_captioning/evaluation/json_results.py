@@ -48,13 +48,25 @@ def json_columns(content: Any, path: Path) -> Columns:
 
 
 def _unwrapped(content: dict[str, Any]) -> Any:
-    """Return the one list or object that an object has beside single values such as scores."""
-    parts = [value for value in content.values() if isinstance(value, dict | list)]
-    single = [value for value in content.values() if isinstance(value, int | float)]
-    named = [v for k, v in content.items() if isinstance(v, str) and role(k) == METADATA]
-    if len(parts) == 1 and len(parts) + len(single) + len(named) == len(content) > 1:
-        return parts[0]
+    """Return the one list or object of texts that an object has beside scores and settings."""
+    rest = {k: v for k, v in content.items() if not (_is_single(v) or _is_about(k, v))}
+    if len(rest) == 1 < len(content):
+        [part] = rest.values()
+        return part if isinstance(part, dict | list) else content
     return content
+
+
+def _is_single(value: Any) -> bool:
+    """Whether a value is a number, or an object of settings: numbers, and texts of one word."""
+    if isinstance(value, dict):
+        return bool(value) and all(
+            _is_single(v) or (isinstance(v, str) and " " not in v) for v in value.values()
+        )
+    return isinstance(value, int | float)
+
+
+def _is_about(name: str, value: Any) -> bool:
+    return isinstance(value, str) and role(name) == METADATA
 
 
 def _of_list(entries: Sequence[Any], path: Path) -> Columns:
@@ -68,7 +80,7 @@ def _of_list(entries: Sequence[Any], path: Path) -> Columns:
 
 def _of_object(content: dict[str, Any], path: Path) -> Columns:
     if _of_objects(content.get("annotations", ())):
-        return rows_to_columns(content["annotations"])
+        return _of_coco(content["annotations"], content.get("images"))
     values = list(content.values())
     if all(_of_objects(value) for value in values):
         return rows_to_columns([entry for value in values for entry in value])
@@ -81,6 +93,17 @@ def _of_object(content: dict[str, Any], path: Path) -> Columns:
     if _are_columns(content) and not any(isinstance(value, list) for value in values):
         return rows_to_columns([content])
     return {STUDY: list(content), ALONE: values}
+
+
+def _of_coco(annotations: Sequence[Mapping[str, Any]], images: Any) -> Columns:
+    """Return COCO's captions, each with the name of its image's file."""
+    listed = images if _of_objects(images) else []
+    names = {image.get("id"): image["file_name"] for image in listed if "file_name" in image}
+    return rows_to_columns(
+        [{**entry, "file_name": names.get(entry.get("image_id"))} for entry in annotations]
+        if names
+        else annotations
+    )
 
 
 def _of_objects(entries: Any) -> bool:
