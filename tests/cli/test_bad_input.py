@@ -115,8 +115,8 @@ CASES = [
     *[
         (f"evaluate --data {{phantoms}} --out {{out}} --captions {{box}}/systems/{name}.csv", words)
         for name, words in [
-            ("no_id", "no_id.csv; study_id"),
-            ("no_system", "no_system.csv; beside study_id"),
+            ("no_id", "without a study_id"),
+            ("no_system", "no_system.csv; no column is what the system wrote; --prediction"),
             ("no_rows", "no_rows.csv; no row"),
             ("twice", "twice.csv; 900001; twice"),
             ("latin", "latin.csv; UTF-8"),
@@ -136,7 +136,7 @@ CASES = [
     ("score --references {box}/two.txt", "--hypotheses"),
     ("score --references {box}/two.txt --hypotheses {box}/nowhere.txt", "nowhere.txt"),
     ("score --references {box}/two.txt --hypotheses {box}/empty", "--hypotheses; empty"),
-    ("score --references {box}/two.txt --hypotheses {box}/three.txt", "three.txt; 3 lines; has 2"),
+    ("score --references {box}/two.txt --hypotheses {box}/three.txt", "three.txt; 3 texts; has 2"),
     ("score --references {box}/latin.txt --hypotheses {box}/two.txt", "latin.txt; UTF-8"),
     ("score --references {box}/nothing.txt --hypotheses {box}/nothing.txt", "nothing.txt; empty"),
     # caption
@@ -197,11 +197,11 @@ MODEL_CASES = [
     ),
     (
         "evaluate --data {phantoms} --out {out} --bundle {model} --captions {box}/systems/few.csv",
-        "few; no text for study; give one",
+        "few; no id; few.csv; 900099; study_id",
     ),
     (
         "evaluate --data {phantoms} --out {out} --captions {box}/systems/few.csv",
-        "few; no text for study",
+        "few; no id",
     ),
     (
         "evaluate --data {phantoms} --out {out} --bundle {model} --set text.section=findings",
@@ -269,7 +269,7 @@ def box(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Path:
         "nothing.txt": b"",
         "text.png": b"not an image at all",
         "nothing.png": b"",
-        "systems/no_id.csv": b"uid,mine\n900001,text\n",
+        "systems/no_id.csv": b"patient,mine\n900001,small text\n",
         "systems/no_system.csv": b"study_id,reference\n900001,text\n",
         "systems/no_rows.csv": b"study_id,mine\n",
         "systems/twice.csv": b"study_id,mine\n900001,text\n900001,other\n",

@@ -228,3 +228,72 @@ def test_the_shipped_bundle_raises_no_alarm(fresh_phantoms: Path, tmp_path: Path
     good, shuffled = rows["phantom_attention"], rows["phantom_attention shuffled"]
     assert good["clinical_f1"] > 0.85
     assert shuffled["clinical_f1"] < 0.3
+
+
+def test_predictions_that_are_wrong_score_low_whatever_the_references_beside_them(
+    annotation: Path, test_reports: dict[str, str], tmp_path: Path
+) -> None:
+    rows = [
+        {"question_id": study, "reference": text, "prediction": "no acute disease ."}
+        for study, text in reversed(test_reports.items())
+    ]
+    path = tmp_path / "wrong.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    line = ["--data", annotation, "--captions", path, "--out", tmp_path / "out"]
+    assert run("evaluate", *line) == 0
+    found = rows_of(tmp_path / "out")
+    assert found["prediction"]["clinical_f1"] == 0
+    assert not {"wrong", "reference", "question_id"} & set(found)
+    assert "left_out" not in found["prediction"]
+
+
+def test_every_table_says_how_many_studies_are_left_out(
+    annotation: Path, test_reports: dict[str, str], tmp_path: Path, capfd
+) -> None:
+    kept = dict(list(test_reports.items())[5:])
+    (tmp_path / "mine.json").write_text(json.dumps(kept | {"unheard-of": "x"}), "utf-8")
+    line = ["--data", annotation, "--captions", tmp_path / "mine.json", "--out", tmp_path / "out"]
+    line += ["--protocol", "r2gen"]
+    capfd.readouterr()
+    assert run("evaluate", *line) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert "mine has no text for study" in error
+    assert "(5 of 30 evaluated studies are missing)" in error
+    assert "--only-common" in error
+    out = tmp_path / "out"
+    assert run("evaluate", *line, "--only-common", "--report", out / "page.html") == 0
+    output, error = capfd.readouterr()
+    assert "mine: 1 of 26 texts are of no study of the data" in error
+    note = "only 25 of 30 studies: 5 lack a text of some system"
+    assert note in output
+    assert note in (out / "page.html").read_text("utf-8")
+    assert note in (out / "page.md").read_text("utf-8")
+    found = json.loads((out / "metrics.json").read_text("utf-8"))
+    assert (found["note"], found["left_out"]) == (note, 5)
+    for row in (*found["rows"], *found["rows_untruncated"]):
+        assert (row["n"], row["left_out"]) == (25, 5)
+    for table in out.glob("*.csv"):
+        with table.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert {row["left_out"] for row in rows} <= {"5"}, table
+        assert rows or "contradictions" in table.name
+    # What evaluate writes, it reads: the column left_out is no system, nor are the baselines.
+    again = ["--data", annotation, "--captions", out / "captions.csv", "--only-common"]
+    assert run("evaluate", *again, "--out", tmp_path / "again") == 0
+    assert rows_of(tmp_path / "again")["mine"]["n"] == 25
+
+
+def test_files_of_one_name_of_a_column_are_told_apart(
+    annotation: Path, test_reports: dict[str, str], tmp_path: Path, capfd
+) -> None:
+    line: list[object] = ["--data", annotation, "--out", tmp_path / "out"]
+    for name in ("one", "two"):
+        path = tmp_path / f"{name}.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            rows = [(study, text, "seen by night") for study, text in test_reports.items()]
+            csv.writer(file).writerows([("study_id", "pred", "remarks"), *rows])
+        line += ["--captions", path]
+    assert run("evaluate", *line) == 0
+    error = capfd.readouterr().err
+    assert "two.csv: the system's texts are those of pred; remarks not evaluated (--pred" in error
+    assert {"one pred", "two pred"} <= set(rows_of(tmp_path / "out"))

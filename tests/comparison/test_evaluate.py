@@ -203,3 +203,37 @@ def test_what_is_no_system_is_named(studies, given, tmp_path):
         evaluate(studies, {"a": given}, tmp_path)
     with pytest.raises(DataError, match="expected systems by name, got"):
         evaluate(studies, given, tmp_path)
+
+
+def test_texts_may_be_files(tmp_path, annotated):
+    (tmp_path / "a.csv").write_text("id,pred,output\n2,x y,edema .\n3,x y,effusion .\n")
+    (tmp_path / "b.json").write_text(json.dumps({"s3": "effusion .", "s2": "edema ."}))
+    systems = {"a": tmp_path / "a.csv", "b": [str(tmp_path / "b.json")] * 2}
+    with pytest.raises(DataError, match="each of pred, output may be what the system wrote"):
+        evaluate(annotated, systems, tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        rows = evaluate(annotated, systems, tmp_path / "out", prediction="output")
+    assert [row["system"] for row in rows][:2] == ["a", "b"]
+    assert rows[0]["BLEU-1"] == rows[1]["BLEU-1"] == pytest.approx(1.0)
+    for given in (set("ab"), {"s2": "x"}.values(), 3):
+        with pytest.raises(DataError, match="a file of texts or texts"):
+            evaluate(annotated, {"x": given}, tmp_path / "out")
+    (tmp_path / "c.csv").write_text("id,c,d\n2,x y,x y\n3,x y,x y\n")
+    with pytest.raises(DataError, match=r"c\.csv holds 2 systems \(c, d\); name the column"):
+        evaluate(annotated, {"c": tmp_path / "c.csv"}, tmp_path / "out")
+    with pytest.raises(DataError, match="no text for study s3"):
+        evaluate(annotated, {"c": {"s2": "x"}}, tmp_path / "out")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        [row, *_] = evaluate(annotated, {"c": {"s2": "x"}}, tmp_path / "out", only_common=True)
+    assert (row["n"], row["left_out"]) == (1, 1)
+
+
+@pytest.fixture
+def annotated(tmp_path):
+    reports = {"s0": "no acute disease .", "s1": "edema .", "s2": "edema .", "s3": "effusion ."}
+    entries = [{"id": i, "report": r, "image_path": [f"{i}/0.png"]} for i, r in reports.items()]
+    path = tmp_path / "annotation.json"
+    path.write_text(json.dumps({"train": entries[:2], "val": [], "test": entries[2:]}))
+    return path

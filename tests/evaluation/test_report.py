@@ -167,3 +167,50 @@ def test_a_study_without_words_can_be_drawn(tmp_path):
     results = evaluate_systems(["1", "2"], systems, ReportTexts.unaltered(empty, empty), about)
     assert np.isfinite([row["BLEU-1"] for row in results.rows]).all()
     write_report(results, Path(tmp_path / "page.html"))
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """Return the page of six systems, of which the last are the best, one with two runs."""
+    references = ["left pleural effusion .", "cardiomegaly .", "no acute disease ."] * 4
+    systems = [System(f"poor-{n}", None, ["no acute disease ."] * 12) for n in range(4)]
+    systems += [
+        System("second", None, references, "system", [["edema ."] * 12]),
+        System("best", None, references),
+        System("constant", None, ["no acute disease ."] * 12, "baseline"),
+    ]
+    about = {"part": "test", "split": "abc", "protocol": "coco"}
+    ids = [str(number) for number in range(12)]
+    results = evaluate_systems(ids, systems, ReportTexts.unaltered(references, references), about)
+    path = tmp_path_factory.mktemp("six") / "page.html"
+    write_report(results, path)
+    return path
+
+
+def test_the_best_systems_are_drawn_and_the_others_named(six):
+    content = six.read_text("utf-8")
+    for heading in ("Against a fixed report", "Findings", "Length and variety", "Cases"):
+        section = content.split(f"<h2>{heading}", 1)[1].split("<h2>", 1)[0]
+        assert "best" in section
+        assert "Only the 4 systems with the highest clinical F1" in section
+        assert "without poor-2, poor-3, which the CSV tables have" in section
+        assert "poor-3" not in section.replace("without poor-2, poor-3", "")
+    summary = content.split("<h2>Summary", 1)[1].split("<h2>", 1)[0]
+    assert "poor-3" in summary
+    with open(six.with_name("page-findings.csv"), newline="", encoding="utf-8") as file:
+        assert {"poor-3", "best"} <= {row["system"] for row in csv.DictReader(file)}
+
+
+def test_every_run_is_shown(six):
+    content = six.read_text("utf-8")
+    for heading in ("Length and variety", "Cases", "Contradictions"):
+        section = content.split(f"<h2>{heading}", 1)[1].split("<h2>", 1)[0]
+        assert "second run 1" in section
+        assert "second run 2" in section
+    with open(six.with_name("page-findings.csv"), newline="", encoding="utf-8") as file:
+        rows = {(r["system"], r["finding"]): r for r in csv.DictReader(file)}
+    assert rows["second run 1", "Pleural Effusion"]["f1"] == "1.0"
+    assert rows["second run 2", "Pleural Effusion"]["f1"] == "0.0"
+    assert "all of them together" in content
+    # Right in one of two runs: recall is a half of the same four reports.
+    assert rows["second run 1", "Pleural Effusion"]["support"] == "4"

@@ -247,8 +247,8 @@ def test_one_text_said_of_every_study():
 REFUSED = [
     (["effusion"], ["effusion", "edema"], "1 references and 2 hypotheses"),
     ([], [], "no texts to score"),
-    (["effusion"], [None], "must be text"),
-    (["effusion"], [float("nan")], "must be text"),
+    (["effusion"], [None], "is not text but"),
+    (["effusion"], [float("nan")], "is not text but"),
     ("effusion", "effusion", "references is one text"),
 ]
 
@@ -258,5 +258,5 @@ def test_bad_input_is_refused_in_one_line():
         for references, hypotheses, message in REFUSED:
             with pytest.raises(DataError, match=f"^.*{message}.*$"):
                 function(references, hypotheses)
-    with pytest.raises(DataError, match="got one string"):
+    with pytest.raises(DataError, match="texts is one text"):
         label_matrix("effusion")

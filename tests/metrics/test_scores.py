@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.metrics.bleu import bleu, nltk_bleu_rows
+from xray_captioning.metrics.cider import cider_rows
+from xray_captioning.metrics.clinical import (
+    clinical_scores,
+    confusion,
+    contradictions,
+    finding_table,
+)
+from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 from xray_captioning.metrics.scores import score
+from xray_captioning.metrics.sides import side_agreement
+from xray_captioning.metrics.statistics import study_statistics
 
 KEYS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"]
 REFERENCES = ["no acute disease .", "stable right effusion with atelectasis ."]
@@ -35,6 +46,68 @@ def test_columns_of_any_kind() -> None:
     assert score(np.array(REFERENCES), np.array(HYPOTHESES)) == expected
     assert score(tuple(REFERENCES), tuple(HYPOTHESES)) == expected
     assert score([[r] for r in REFERENCES], HYPOTHESES) == expected
+    assert score([[r] for r in REFERENCES], [[h] for h in HYPOTHESES]) == expected
+    assert score(iter(REFERENCES), (text for text in HYPOTHESES)) == expected
+
+
+def test_dictionaries_are_matched_by_id() -> None:
+    gts, res = dict(enumerate([[text] for text in REFERENCES])), dict(enumerate(HYPOTHESES))
+    expected = score(REFERENCES, HYPOTHESES)
+    assert score(gts, res) == expected
+    assert score(gts, dict(reversed(res.items()))) == expected
+    assert score(gts, {str(key): [text] for key, text in res.items()}) == expected  # out of JSON
+    assert score({7: ["edema"]}, {7: ["clear lungs"]})["BLEU-1"] < 0.01
+    two = score({7: ["edema", "clear lungs"], 8: ["x"]}, {8: "x", 7: "clear lungs"})
+    assert two["BLEU-2"] == pytest.approx(1.0)
+
+
+EACH = {
+    "bleu": bleu,
+    "nltk": nltk_bleu_rows,
+    "cider": cider_rows,
+    "rouge-l": rouge_l_rows,
+    "rouge": rouge_score_rows,
+    "confusion": confusion,
+    "clinical": clinical_scores,
+    "contradictions": contradictions,
+    "findings": finding_table,
+    "sides": side_agreement,
+    "statistics": study_statistics,
+}
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_every_metric_takes_the_same_columns(name: str) -> None:
+    metric, ids = EACH[name], ["b", "a"]
+    expected = metric(REFERENCES, HYPOTHESES)
+    res = dict(zip(reversed(ids), reversed(HYPOTHESES)))
+    np.testing.assert_equal(metric(dict(zip(ids, REFERENCES)), res), expected)
+    for references, hypotheses in [
+        (REFERENCES, res),
+        (res, HYPOTHESES),
+        (dict(zip(ids, REFERENCES)), {"b": "x", "c": "y"}),
+        (REFERENCES, set(HYPOTHESES)),
+        (REFERENCES, [HYPOTHESES[0], float("nan")]),
+        (REFERENCES, [HYPOTHESES[0], b"edema"]),
+        (REFERENCES, "edema"),
+    ]:
+        with pytest.raises(DataError):
+            metric(references, hypotheses)
+
+
+def test_columns_of_tables_are_matched_by_position_where_their_indexes_agree() -> None:
+    pandas = pytest.importorskip("pandas")
+    references = pandas.Series(REFERENCES, index=["a", "b"])
+    hypotheses = pandas.Series(HYPOTHESES, index=["a", "b"])
+    assert score(references, hypotheses) == score(REFERENCES, HYPOTHESES)
+    assert score(references, HYPOTHESES) == score(REFERENCES, HYPOTHESES)
+    for metric in (score, clinical_scores):
+        with pytest.raises(DataError, match="different indexes"):
+            metric(references, hypotheses[::-1])
+        with pytest.raises(DataError, match="references is a table of 2 dimensions"):
+            metric(references.to_frame(), HYPOTHESES)
+        with pytest.raises(DataError, match="is not text but float"):
+            metric(REFERENCES, pandas.Series(["a", None], dtype=object).fillna(float("nan")))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +119,23 @@ def test_columns_of_any_kind() -> None:
         (["a"], "a", "hypotheses is one text"),
         (["a", float("nan")], ["a", "b"], r"references\[1\] is not text but float"),
         (["a", "b"], ["a", None], r"hypotheses\[1\] is not text but NoneType"),
-        (["a", "b"], ["a", ["b"]], r"hypotheses\[1\] is not text but list"),
+        (["a", "b"], ["a", ["b", "c"]], r"hypotheses\[1\] is 2 texts"),
+        (["a", "b"], ["a", b"b"], r"hypotheses\[1\] is not text but bytes"),
+        (["a"], b"a", "hypotheses is one text"),
+        (["a", "b"], {"a", "b"}, "hypotheses is a set, which does not say which text"),
+        ({"1": "a"}.values(), {"1": "a"}.values(), "references is a dict_values, which does not"),
+        ({"1": "a"}.items(), {"1": "a"}.items(), "references is a dict_items, which does not"),
+        (["a"], 3, "hypotheses is a int, which does not"),
+        ({"1": "a"}, ["a"], "hypotheses is no dictionary"),
+        (["a"], {"1": "a"}, "references is no dictionary"),
+        ({}, {}, "empty"),
+        ({"1": "a", "2": "b"}, {"1": "a", "3": "b"}, "1 only in references, such as 2 and 1 only"),
+        ({"1": "a"}, {"1": "a", "3": "b"}, "0 only in references and 1 only in hypotheses, such"),
+        ({1: "a", "1": "b"}, {"1": "a"}, "references has an id as a number and as text"),
+        ({"x": "a"}, {"x": None}, r"hypotheses\[x\] is not text but NoneType"),
+        ({"x": "a"}, {"x": ["a", "b"]}, r"hypotheses\[x\] is 2 texts"),
+        ({"x": {"caption": "a"}}, {"x": "a"}, r"references\[x\] is not text but dict"),
+        (np.array([["a", "b"]]), ["a"], "references is a table of 2 dimensions"),
         ([["a", 3]], ["a"], r"references\[0\] is not text but int"),
         ([[]], ["a"], r"references\[0\] is an empty list"),
     ],

@@ -268,7 +268,7 @@ def test_written_whole_or_not_at_all(captions: Path, tmp_path: Path) -> None:
         (
             ("betabot", "gamma"),
             {},
-            "captions.csv: lacks the column gamma; found: study_id",
+            "captions.csv: has no column gamma; its columns are: study_id, ref",
         ),
         (SYSTEMS, {"repeats": 13}, "13 repeats of 12 studies"),
         (SYSTEMS, {"views": {}}, "captions.csv: no study there has an image"),
@@ -279,6 +279,24 @@ def test_what_cannot_be_exported(
 ) -> None:
     with pytest.raises((ConfigError, DataError), match=words):
         export_study(captions, systems, tmp_path / "out", **options)
+
+
+def test_files_of_other_systems_are_read(tmp_path: Path, phantoms: Path) -> None:
+    path = tmp_path / "theirs.jsonl"
+    ids = [f"CXR{900001 + number}" for number in range(3)]
+    rows = [{"id": i, "reference": f"r {i}", "prediction": f"p {i}"} for i in ids]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    image = sorted(str(found) for found in phantoms.glob("images/*/*.png"))[0]
+    views = {i.removeprefix("CXR"): [(image, "frontal")] for i in ids[:2]}
+    key = export_study(path, ("reference", "prediction"), tmp_path / "out", views, readers=1)
+    assert key.studies == sorted(views)
+    systems = {"a": {"1": "x y"}, "b": {"2": "x y"}}
+    (tmp_path / "t.json").write_text(json.dumps(systems))
+    with pytest.raises(DataError, match="2 studies have a text of one system only, such as 1"):
+        export_study(tmp_path / "t.json", ("a", "b"), tmp_path / "other")
+    (tmp_path / "t.json").write_text(json.dumps({"a": ["x"], "b": ["y"], "pred": ["z"]}))
+    with pytest.raises(DataError, match="names no study; give a column study_id"):
+        export_study(tmp_path / "t.json", ("a", "b"), tmp_path / "other")
 
 
 def test_a_study_with_two_rows(captions: Path, tmp_path: Path) -> None:

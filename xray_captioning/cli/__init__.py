@@ -24,7 +24,7 @@ COMMANDS = {
     "train-encoder": ("train", "Teach an encoder to classify findings."),
     "train": ("train", "Teach a decoder to write captions from an encoder's features."),
     "evaluate": ("evaluate", "Score bundles, other systems and baselines on the same studies."),
-    "score": ("evaluate", "Score hypotheses against references, one text a line."),
+    "score": ("evaluate", "Score hypotheses against references, out of files of any kind."),
     "caption": ("caption", "Write a caption for images."),
     "calibrate": ("calibrate", "Fit the confidence of a bundle's sentences."),
     "app": ("app", "Try bundles in a browser on this machine."),

@@ -10,7 +10,6 @@ import click
 
 from xray_captioning.cli import options
 from xray_captioning.cli.caption import DEFAULT
-from xray_captioning.errors import DataError
 
 WHY = (
     "coco pools n-gram counts over the whole corpus; nltk averages sentences and gives about 0 "
@@ -34,9 +33,11 @@ WHY = (
     "files",
     multiple=True,
     type=options.file,
-    help="Other systems' texts: CSV of study_id and a column a system, JSON, plain text with one "
-    "text a line in the order of the data, or R2Gen's res.csv. May be repeated.",
+    help="Other systems' texts: CSV, TSV, Parquet, Excel, JSON or JSON lines with an id and a text "
+    "(or a column a system), or one text a line in the order of the data. May be repeated.",
 )
+@options.prediction
+@options.only_common
 @click.option(
     "--protocol",
     type=click.Choice(["r2gen"]),
@@ -74,6 +75,7 @@ def evaluate(
     out: Path,
     bundles: tuple[str, ...],
     files: tuple[Path, ...],
+    prediction: tuple[str, ...],
     beams: tuple[int, ...],
     assignments: tuple[str, ...],
     seed: int | None,
@@ -97,41 +99,68 @@ def evaluate(
     studies = options.load_studies(data, images, columns, captions_from_labels)
     rows = compare(
         studies,
-        read_systems(bundles if bundles or files or protocol else [DEFAULT], files),
+        read_systems(bundles if bundles or files or protocol else [DEFAULT], files, prediction),
         out,
         changes=dict(parse_assignment(text) for text in assignments),
         beams=tuple(dict.fromkeys(beams)) or (1, 3),
         seed=seed or 0,
         **given,
     )
-    click.echo(format_table(rows, SHOWN))
     found = json.loads((out / "metrics.json").read_text("utf-8"))
+    names: tuple[str, ...] = SHOWN
+    if "left_out" in found:
+        names = (*SHOWN, "left_out")
+        click.echo(f"{found['note']}\n")
+    click.echo(format_table(rows, names))
     for better in found["beats_every_baseline"]:
         click.echo(beaten(better))
     if protocol:
         click.echo("\nthe same systems against references without truncation")
-        click.echo(format_table(found["rows_untruncated"], SHOWN))
+        click.echo(format_table(found["rows_untruncated"], names))
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 
 
 @click.command()
-@click.option("--references", required=True, type=options.file, help="One text a line.")
-@click.option("--hypotheses", required=True, type=options.file, help="One text a line.")
+@click.option(
+    "--references",
+    "reports",
+    required=True,
+    type=options.file,
+    help="The reports, in any format that evaluate --captions takes.",
+)
+@click.option(
+    "--hypotheses",
+    required=True,
+    type=options.file,
+    help="The system's texts, likewise; it may be the same file.",
+)
+@click.option("--reference", metavar="COLUMN", help="The column of the reports.")
+@options.prediction
+@options.only_common
 @options.seed
-def score(references: Path, hypotheses: Path, seed: int | None) -> None:
-    """Score hypotheses against references under three protocols; texts split at whitespace."""
-    from xray_captioning.evaluation.caption_files import read_lines
+def score(
+    reports: Path,
+    hypotheses: Path,
+    reference: str | None,
+    prediction: tuple[str, ...],
+    only_common: bool,
+    seed: int | None,
+) -> None:
+    """Score hypotheses against references under three protocols; texts split at whitespace.
+
+    Texts are matched by id where both files have ids, and by their order where neither has.
+    """
+    from xray_captioning.evaluation.pairs import read_pairs
     from xray_captioning.evaluation.table import format_table
     from xray_captioning.metrics.bleu import BLEU_PROTOCOLS
     from xray_captioning.metrics.scores import score as measure
 
-    pairs = read_lines(references), read_lines(hypotheses)
-    if len(pairs[0]) != len(pairs[1]):
-        raise DataError(
-            f"{hypotheses}: {len(pairs[1])} lines, but {references} has {len(pairs[0])}; "
-            "give one hypothesis for each reference"
-        )
-    click.echo(
-        format_table([{"protocol": name, **measure(*pairs, name)} for name in BLEU_PROTOCOLS])
-    )
+    del seed  # every command takes one; nothing is drawn here
+    systems = list(read_pairs(reports, hypotheses, reference, prediction, only_common))
+    for pairs in systems:
+        if len(systems) > 1:
+            click.echo(pairs.system)
+        texts = pairs.references, pairs.hypotheses
+        rows = [{"protocol": n, **measure(*texts, n), **pairs.counts} for n in BLEU_PROTOCOLS]
+        click.echo(format_table(rows))
     click.echo(WHY)

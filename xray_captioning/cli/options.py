@@ -48,6 +48,18 @@ captions_from_labels = click.option(
     help="Render texts from finding labels where the source has no reports (ChestX-ray14).",
 )
 
+prediction = click.option(
+    "--prediction",
+    multiple=True,
+    metavar="COLUMN",
+    help="The column of a system's texts, where its name does not show it. May be repeated.",
+)
+only_common = click.option(
+    "--only-common",
+    is_flag=True,
+    help="Evaluate only the studies that every system has a text for; tables say how many not.",
+)
+
 
 def make_config(
     preset: str, assignments: Sequence[str], seed: int | None, group: str = "training"

@@ -28,7 +28,7 @@ def review(context: click.Context, seed: int | None) -> None:
     "--captions",
     required=True,
     type=options.file,
-    help="CSV of study_id and a column a system, such as evaluate writes.",
+    help="Texts by study, a column a system: what evaluate writes, or any file that it reads.",
 )
 @click.option(
     "--systems",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,10 @@ from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import BASELINES, retrieval_name
-from xray_captioning.evaluation.caption_files import Texts, read_captions
+from xray_captioning.evaluation.caption_files import Texts, Written, read_captions
 from xray_captioning.evaluation.collapse import CollapseWarning
+from xray_captioning.evaluation.column_roles import SYSTEM, role
+from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows
 from xray_captioning.evaluation.r2gen import R2GEN
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
@@ -54,6 +57,8 @@ def evaluate(
     seed: int = 0,
     quick: bool = False,
     report: str | Path | None = None,
+    prediction: str | Sequence[str] = (),
+    only_common: bool = False,
 ) -> list[dict[str, Any]]:
     """Score captioners, other systems' texts and baselines on one part of the same studies.
 
@@ -68,7 +73,9 @@ def evaluate(
         text and, where there is a captioner, without an image are left out.
     systems : mapping
         By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
-        of another system, by study id or in the order of the evaluated studies. A list of these is
+        of another system: a file of them, a dictionary by study id, or a list in the order of the
+        evaluated studies. Ids may be written otherwise than in the data (``7`` for ``s7``), or
+        name an image of the study. A list of these is
         one system that was trained several times: its scores are means over the runs, and its
         intervals are of other seeds, too. (A list of strings of which none is a folder is texts.)
     out : path
@@ -96,6 +103,11 @@ def evaluate(
         rows for shuffled systems. The tests are the same.
     report : path, optional
         An HTML page of all that was found; Markdown and CSV tables are written beside it.
+    prediction : str or sequence of str, optional
+        The column of a file that holds the system's texts, where its name does not show it.
+    only_common : bool
+        Whether to evaluate only the studies that every system has a text for; every table says
+        how many are left out. Otherwise a missing text is an error.
 
     Returns
     -------
@@ -119,7 +131,7 @@ def evaluate(
     """
     _check_paths(out=out, cache=cache, report=report)
     _check_settings(part, protocol, beams, report)
-    models, texts = _by_kind(systems)
+    models, texts = _by_kind(systems, prediction)
     studies, _ = open_studies(studies)
     every = [run for runs in models.values() for run in runs]
     config = _configuration(every, changes or {}, protocol, studies)
@@ -132,9 +144,13 @@ def evaluate(
     for run in every:
         run.check_text(config, protocol)
     train, test = _rows(usable, split, part)
-    task = Task(train, test, config, protocol, cache, seed, quick)
+    about: dict[str, Any] = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
+    if only_common:
+        whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
+        about["left_out"] = whole - len(test)
+    asked = Studies.of(test, studies)
+    task = Task(train, test, config, protocol, cache, seed, quick, asked)
     found = system_texts(task, models, texts, beams)
-    about = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
     given = list(test["study_id"]), found.systems, task.texts, about, group_ids(test)
     results = evaluate_systems(*given, quick, seed)
     results.write(Path(out))
@@ -156,16 +172,33 @@ def _rows(usable: pd.DataFrame, split: Split, part: str) -> tuple[pd.DataFrame, 
 
 
 def _by_kind(
-    systems: Mapping[str, Given],
+    systems: Mapping[str, Given], prediction: str | Sequence[str]
 ) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
     """Return the runs of models and those of other systems, which are texts, by name."""
     if not isinstance(systems, Mapping):
         raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
-    runs = {name: runs_of(name, given) for name, given in systems.items()}
+    asked = [prediction] if isinstance(prediction, str) else list(prediction)
+    runs = {
+        name: [_opened(name, run, asked) for run in runs_of(name, given)]
+        for name, given in systems.items()
+    }
     texts = {name: given for name, given in runs.items() if is_texts(given[0])}
     models = {name: _models(name, given) for name, given in runs.items() if name not in texts}
     _check_names(systems, models)
     return models, texts
+
+
+def _opened(name: str, run: Any, asked: Sequence[str]) -> Any:
+    """Return the texts of a run that is given as a file; any other as it is."""
+    if not (isinstance(run, (str, os.PathLike)) and os.path.isfile(run)):
+        return run
+    found = read_captions(Path(run), asked)
+    if len(found) > 1:
+        raise DataError(
+            f"system {name}: {run} holds {len(found)} systems ({', '.join(found)}); name the "
+            "column with prediction="
+        )
+    return next(iter(found.values()))
 
 
 def _models(name: str, runs: Sequence[Any]) -> list[CaptioningSystem]:
@@ -202,17 +235,35 @@ def measure(
     return rows
 
 
-def read_systems(bundles: Iterable[str | Path], files: Iterable[Path]) -> dict[str, Given]:
+def read_systems(
+    bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()
+) -> dict[str, Given]:
     """Return bundles and files of captions as `evaluate` takes them, by name.
 
     A bundle is named after its folder, ``NAME=FOLDER,FOLDER,...`` is one system of several runs,
-    and a file's systems have the names of the file or its columns.
+    and a file's systems have the names of the file or its columns: of both, where two files have
+    a column of the same name that says no more than "prediction".
     """
     found = [_read_bundles(str(bundle)) for bundle in bundles]
-    for file in files:
-        found += read_captions(file).items()
+    read = {file: read_captions(file, asked) for file in files}
+    twice = Counter(name for systems in read.values() for name in systems)
+    for file, systems in read.items():
+        for name, texts in systems.items():
+            both = twice[name] > 1 and role(name) != SYSTEM
+            found.append((f"{file.stem} {name}" if both else name, texts))
+            _warn_of_others(file, name, texts)
     _check_names([name for name, _ in found], [])
     return dict(found)
+
+
+def _warn_of_others(file: Path, name: str, texts: Written) -> None:
+    if texts.left_out:
+        warnings.warn(
+            f"{file}: the system's texts are those of {name}; {', '.join(texts.left_out)} not "
+            "evaluated (--prediction names other columns)",
+            ResultsWarning,
+            stacklevel=3,
+        )
 
 
 def _read_bundles(given: str) -> tuple[str, Any]:

@@ -19,8 +19,9 @@ from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import baseline_systems
-from xray_captioning.evaluation.caption_files import Texts, in_order
+from xray_captioning.evaluation.caption_files import Texts, Written
 from xray_captioning.evaluation.cases import wordiest
+from xray_captioning.evaluation.matching import Studies, in_order
 from xray_captioning.evaluation.r2gen import R2GEN, r2gen_references, r2gen_vocabulary
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.findings import CONSTANT
@@ -50,8 +51,8 @@ class CaptioningSystem:
             self.config, self.trained_on = given.config, given.trained_on
         else:
             raise DataError(
-                f"system {name}: expected a captioner, a bundle's folder or texts, got "
-                f"{type(given).__name__}"
+                f"system {name}: expected a captioner, a bundle's folder, a file of texts or "
+                f"texts (a list, or a dictionary of study id to text), got {type(given).__name__}"
             )
 
     @cached_property
@@ -85,6 +86,7 @@ class Task:
     cache: str | Path | None
     seed: int
     quick: bool
+    studies: Studies  # the evaluated ones, by what others call them
 
     @cached_property
     def texts(self) -> ReportTexts:
@@ -113,30 +115,30 @@ class SystemTexts(NamedTuple):
 
 def is_texts(run: Any) -> bool:
     """Return whether a run is given by its texts, and not by a captioner or its bundle."""
-    return isinstance(run, (Mapping, Sequence)) and not isinstance(run, str)
+    return isinstance(run, (Mapping, Sequence, Written)) and not isinstance(run, (str, bytes))
 
 
 def runs_of(name: str, given: Any) -> list[Any]:
     """Return the runs of a system: each a captioner, a bundle's folder or name, or texts.
 
-    A list of strings of which none is a folder holds the texts of one run. Any other list holds
-    runs. What is no list is one run.
+    A list of strings of which none is a folder or file holds the texts of one run. Any other list
+    holds runs. What is no list is one run.
 
     Raises
     ------
     DataError
-        Some of the strings are folders and others are not, or texts and bundles are mixed.
+        Some of the strings are paths and others are not, or texts and bundles are mixed.
     """
     if not isinstance(given, (list, tuple)) or not given:
         return [given]
-    folders = [entry for entry in given if not isinstance(entry, str) or os.path.isdir(entry)]
-    if not folders:
+    paths = [entry for entry in given if not isinstance(entry, str) or os.path.exists(entry)]
+    if not paths:
         return [given]
     for entry in given:
-        if isinstance(entry, str) and not os.path.isdir(entry):
+        if isinstance(entry, str) and not os.path.exists(entry):
             raise DataError(
                 f"system {name}: {entry!r} is no folder, but other runs in its list are; give "
-                "folders of bundles, or texts alone"
+                "folders of bundles or files of texts, or texts alone"
             )
     if len({is_texts(entry) for entry in given}) > 1:
         raise DataError(f"system {name} mixes texts and bundles; give its runs as one of them")
@@ -153,12 +155,12 @@ def system_texts(
 
     `models` and `texts` are by name, each with the runs of a system.
     """
-    ids, cleaning = list(task.test["study_id"]), task.config.text.cleaning
+    cleaning = task.config.text.cleaning
     systems = [
         _system(
             name,
             None,
-            [[clean(text, cleaning) for text in in_order(name, run, ids)] for run in runs],
+            [[clean(text, cleaning) for text in in_order(name, run, task.studies)] for run in runs],
         )
         for name, runs in texts.items()
     ]

@@ -12,7 +12,6 @@ import numpy as np
 from xray_captioning.data.images import read_image
 from xray_captioning.errors import ImageError
 from xray_captioning.evaluation.results import Results
-from xray_captioning.evaluation.systems import System
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.clinical import (
     IS_FINDING,
@@ -71,26 +70,26 @@ def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
 
 def case_cards(
     results: Results,
-    system: System,
+    texts: Sequence[str],
     reference: Labels,
     labels: Labels,
     images: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of a system's best, median and worst studies, a dict a study.
+    """Return what the page shows of a run's best, median and worst studies, a dict a study.
 
-    `reference` and `labels` are the labels of the reports and of the system's texts, `images`
+    `reference` and `labels` are the labels of the reports and of the run's texts, `images`
     paths by study. ``score`` is the F1 of the study.
     """
     counts = confusion(reference, labels)
     scores = example_f1(counts)
-    groups = choose_cases(results.references, system.texts, counts)
+    groups = choose_cases(results.references, texts, counts)
     return [
         {
             "kind": kind,
             "study": results.studies[row],
             "score": float(scores[row]),
             "report": _cut(results.reports[row]),
-            "text": _cut(system.texts[row]),
+            "text": _cut(texts[row]),
             "images": _thumbnails(images.get(results.studies[row], ())),
             **_findings(counts[row]),
         }
@@ -121,12 +120,12 @@ def _cut(text: str) -> str:
 
 
 def contradiction_summary(
-    results: Results, system: System, found: Sequence[Contradiction]
+    results: Results, texts: Sequence[str], found: Sequence[Contradiction]
 ) -> dict[str, Any]:
-    """Return how often a system contradicts the reports, in how many studies, and examples.
+    """Return how often a run's texts contradict the reports, in how many studies, and examples.
 
     ``findings`` come with their number, the most frequent first. The ``sides`` of an example
-    are what the report and the system say, each as a word and a sentence.
+    are what the report and the text say, each as a word and a sentence.
     """
     return {
         "count": len(found),
@@ -138,7 +137,7 @@ def contradiction_summary(
                 "finding": c.finding,
                 "sides": (
                     _statement(results.reports[c.row], c.finding, c.reference),
-                    _statement(system.texts[c.row], c.finding, c.hypothesis),
+                    _statement(texts[c.row], c.finding, c.hypothesis),
                 ),
             }
             for c in _spread(found)

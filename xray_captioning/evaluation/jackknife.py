@@ -49,7 +49,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation.runs import statistics_of_runs
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.cider import document_frequency
-from xray_captioning.metrics.ngrams import checked_texts
+from xray_captioning.metrics.columns import checked_texts
 from xray_captioning.metrics.statistics import (
     Statistics,
     patient_numbers,

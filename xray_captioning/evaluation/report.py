@@ -22,13 +22,11 @@ from xray_captioning.findings import CONSTANT, SHUFFLED
 from xray_captioning.metrics.clinical import (
     Contradiction,
     FindingScore,
+    Labels,
     contradictions,
     finding_table,
     label_matrix,
 )
-
-DRAWN = 4
-"""Systems that are drawn, beside the reports and a constant; the tables hold all."""
 
 STRIP = 60
 """Most columns of the strip that shows how long texts are."""
@@ -61,15 +59,28 @@ def write_report(
         Paths by study; the cases show those that are there.
     """
     target = Path(path)
-    labels = {s.column: label_matrix(s.texts) for s in results.systems if s.kind != SHUFFLED}
+    labels = {
+        name: label_matrix(texts)
+        for system in results.systems
+        if system.kind != SHUFFLED
+        for name, texts in system.columns.items()
+    }
     reference = label_matrix(results.reports)
     findings = {name: finding_table(reference, said) for name, said in labels.items()}
     systems = [s for s in results.systems if s.kind == "system"]
-    opposed = {s.column: contradictions(reference, labels[s.column]) for s in systems}
-    values = _values(results, systems, findings, opposed)
+    runs = {name: texts for system in systems for name, texts in system.columns.items()}
+    opposed = {name: contradictions(reference, labels[name]) for name in runs}
+    values = _values(results, systems)
+    drawn = values["drawn"]
+    values["findings"] = _shown_findings([_pooled(reference, labels, s) for _, s in drawn])
     values["cases"] = {
-        s.column: case_cards(results, s, reference, labels[s.column], images or {})
-        for s in systems[:DRAWN]
+        name: case_cards(results, runs[name], reference, labels[name], images or {})
+        for _, system in drawn
+        for name in system.columns
+        if name in runs
+    }
+    values["contradictions"] = {
+        name: contradiction_summary(results, texts, opposed[name]) for name, texts in runs.items()
     }
     atomic_write(target, render("evaluation/report.html", **values))
     atomic_write(target.with_suffix(".md"), _markdown(results, systems, findings))
@@ -79,12 +90,10 @@ def write_report(
 def _values(
     results: Results,
     systems: Sequence[System],
-    findings: Mapping[str, Sequence[FindingScore]],
-    opposed: Mapping[str, Sequence[Contradiction]],
 ) -> dict[str, Any]:
-    """Return what the template names, but for the cases."""
-    drawn = [PlottedSystem(i, s) for i, s in enumerate(systems[:DRAWN], 1)]
-    drawn += [PlottedSystem(DRAWN + 1, s) for s in results.systems if s.name == CONSTANT]
+    """Return what the template names, but for what is read out of texts."""
+    drawn = [PlottedSystem(i, s) for i, s in enumerate(summary.drawn_systems(results), 1)]
+    drawn += [PlottedSystem(summary.DRAWN + 1, s) for s in results.systems if s.name == CONSTANT]
     return {
         "title": _title(systems),
         "facts": _facts(results),
@@ -92,6 +101,8 @@ def _values(
         "counted": results.about["findings"],
         "systems": systems,
         "drawn": drawn,
+        "not_drawn": summary.not_drawn(results),
+        "several_runs": any(system.others for system in systems),
         "columns": COLUMNS,
         "more": [name for name in MORE if name in results.rows[0]],
         "whole": summary.WHOLE,
@@ -100,16 +111,19 @@ def _values(
         "compared": COMPARED,
         "beaten": [beaten(row) for row in results.beats_every_baseline],
         "tests": results.shuffle_tests,
-        "findings": _shown_findings([findings[system.column] for _, system in drawn]),
         **_variety(results, drawn),
-        "contradictions": {
-            s.column: contradiction_summary(results, s, opposed[s.column]) for s in systems
-        },
         "named": summary.named,
         "number": summary.number,
         "signed": summary.signed,
         "thumbnail": THUMBNAIL,
     }
+
+
+def _pooled(reference: Labels, labels: Mapping[str, Labels], system: System) -> list[FindingScore]:
+    """Return the scores of a system's findings, those of all its runs together."""
+    said = [labels[name] for name in system.columns]
+    scores = finding_table(np.tile(reference, (len(said), 1)), np.concatenate(said))
+    return [score._replace(support=score.support // len(said)) for score in scores]
 
 
 def _shown_findings(
@@ -123,7 +137,7 @@ def _shown_findings(
 def _variety(results: Results, drawn: Sequence[PlottedSystem]) -> dict[str, Any]:
     """Return how long and how varied the references and the drawn systems' texts are."""
     columns = [(0, "the references", results.references)]
-    columns += [(colour, system.column, system.texts) for colour, system in drawn]
+    columns += [(c, name, texts) for c, s in drawn for name, texts in s.columns.items()]
     lengths = [[len(text.split()) for text in texts] for _, _, texts in columns]
     longest = max(int(np.percentile(column, 99)) for column in lengths) + 1
     rows = [
@@ -165,6 +179,7 @@ def _facts(results: Results) -> str:
     return (
         f"{len(results.studies)} studies of the {about['part']} part; protocol "
         f"{about['protocol']}; split {str(about['split'])[:12]}"
+        f"{f'; {results.note}' if results.note else ''}"
     )
 
 
@@ -184,7 +199,7 @@ def _markdown(
             format_markdown(tests),
             *(_plain(beaten(row)) for row in results.beats_every_baseline),
         ]
-    if scores := _finding_rows(findings, [s.column for s in systems]):
+    if scores := _finding_rows(findings, [name for s in systems for name in s.columns]):
         parts += ["## Findings", format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
 
@@ -219,6 +234,7 @@ def _write_tables(
     if results.whole_rows:
         tables["-untruncated"] = results.whole_rows, ()
     for ending, (rows, first) in tables.items():
+        rows = [row | results.left_out for row in rows]
         names = dict.fromkeys([*first, *(name for row in rows for name in row if name != "row")])
         path = target.with_name(f"{target.stem}{ending}.csv")
         atomic_write(path, format_csv(rows, list(names)))

@@ -27,6 +27,7 @@ from xray_captioning.evaluation.shuffles import ShuffleTest, shuffle_test, shuff
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import (
     CLINICAL_COLUMNS,
+    LEFT_OUT,
     SHOWN,
     TEXT_COLUMNS,
     finite,
@@ -70,11 +71,12 @@ class Results:
         draw of what is random.
         """
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
+        columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}
         names = ["study_id", "reference", *columns]
         lines = zip(self.studies, self.references, *columns.values(), strict=True)
         rows = [dict(zip(names, line, strict=True)) for line in lines]
         atomic_write(out / "captions.csv", format_csv(rows, names))
-        values = {**self.about, "rows": self.rows}
+        values = {**self.about, **({"note": self.note} if self.note else {}), "rows": self.rows}
         values |= {"rows_untruncated": self.whole_rows} if self.whole_rows else {}
         values["alarms"] = [_alarm_values(alarm) for alarm in self.alarms]
         values["shuffle_tests"] = {n: test._asdict() for n, test in self.shuffle_tests.items()}
@@ -82,6 +84,19 @@ class Results:
         values["beats_every_baseline"] = self.beats_every_baseline
         values["intervals"] = {name: self.intervals(name) for name in self.found.scores}
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What every table has a column of: the studies that lack a text of some system."""
+        return {name: self.about[name] for name in (LEFT_OUT,) if name in self.about}
+
+    @property
+    def note(self) -> str:
+        """The same as a sentence for people, empty where only_common was not asked for."""
+        if not self.left_out:
+            return ""
+        number, left = len(self.studies), self.left_out[LEFT_OUT]
+        return f"only {number} of {number + left} studies: {left} lack a text of some system"
 
     @cached_property
     def paired_tests(self) -> list[Row]:
@@ -165,7 +180,8 @@ def evaluate_systems(
     scorer = _Scorer(shown, texts, groups, findings, quick)
     found = scorer.left_out(systems)
     supported = supported_findings(texts.reports, findings)
-    rows = [_tested(scorer.row(system), system, tests, shuffled) for system in shown]
+    left_out = {LEFT_OUT: about[LEFT_OUT]} if LEFT_OUT in about else {}
+    rows = [_tested(scorer.row(system), system, tests, shuffled) | left_out for system in shown]
     return Results(
         list(studies),
         texts.references,
@@ -176,7 +192,7 @@ def evaluate_systems(
         tests,
         list(_alarms(systems, texts, found, tests, any(supported.values()))),
         {**about, "findings": supported},
-        [_tested(scorer.whole_row(s), s, tests, shuffled) for s in shown if texts.whole],
+        [_tested(scorer.whole_row(s), s, tests, shuffled) | left_out for s in shown if texts.whole],
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from xray_captioning.evaluation.differences import Row
 from xray_captioning.evaluation.results import Results
+from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS
 from xray_captioning.findings import SHUFFLED
 
@@ -43,8 +44,8 @@ MORE = {
 }
 NAMES = COLUMNS | MORE
 WHOLE = (*CLINICAL_COLUMNS, "sides", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
-PAIRED = 4
-"""Systems that the page compares with each other; Markdown and CSV compare all."""
+DRAWN = 4
+"""Systems that the page draws and compares with each other; Markdown and CSV have all."""
 
 GROUPS = {
     "system": "Systems",
@@ -65,15 +66,36 @@ def number(name: str, value: Any) -> str:
     return f"{value:.1f}" if name in ("mean_length", "chrF") else f"{value:.3f}"
 
 
+def drawn_systems(results: Results) -> list[System]:
+    """Return the systems that the page draws: those with the highest clinical F1, in table order.
+
+    Where no report names a finding, those with the highest BLEU-4.
+    """
+    own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
+    known = all(row["clinical_f1"] is not None for _, row in own)
+    metric = "clinical_f1" if known else "BLEU-4"
+    best = sorted(own, key=lambda pair: -pair[1][metric])[:DRAWN]
+    names = {system.column for system, _ in best}
+    return [system for system, _ in own if system.column in names]
+
+
+def not_drawn(results: Results) -> str:
+    """Say which systems the page does not draw, and why; nothing where it draws all."""
+    drawn = {system.column for system in drawn_systems(results)}
+    names = [s.column for s in results.systems if s.kind == "system" and s.column not in drawn]
+    if not names:
+        return ""
+    return (
+        f"Only the {DRAWN} systems with the highest clinical F1 (BLEU-4, where no report names a "
+        f"finding), for want of room; without {', '.join(names)}, which the CSV tables have."
+    )
+
+
 def shown_differences(results: Results) -> list[Row]:
-    """Return the paired tests of the first systems; Markdown and CSV hold all."""
-    systems = [system.column for system in results.systems if system.kind == "system"]
-    return [
-        row
-        for row in results.paired_tests
-        if row["rival"] not in systems[PAIRED:]
-        and (row["system"] not in systems[PAIRED:] or row["rival"] not in systems)
-    ]
+    """Return the paired tests of the drawn systems; Markdown and CSV hold all."""
+    drawn = {system.column for system in drawn_systems(results)}
+    hidden = {s.column for s in results.systems if s.kind == "system"} - drawn
+    return [r for r in results.paired_tests if not {r["system"], r["rival"]} & hidden]
 
 
 def signed(value: float | None) -> str:
@@ -91,7 +113,7 @@ def summary_rows(results: Results) -> list[Row]:
             values[name] = row[name]
             if intervals.get(name):
                 values[f"{name}_low"], values[f"{name}_high"] = intervals[name] or (None, None)
-        rows.append(values | {"n": row["n"]})
+        rows.append(values | {"n": row["n"]} | results.left_out)
     return rows
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from xray_captioning.errors import ConfigError
 from xray_captioning.metrics.ngrams import (
     MAXIMUM_ORDER,
+    Hypotheses,
     Numbered,
     Pairs,
     References,
@@ -39,7 +40,7 @@ _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, MAXIMUM_ORDER + 1)]
 
 
 def bleu(
-    references: References, hypotheses: Sequence[str], protocol: str = "coco"
+    references: References, hypotheses: Hypotheses, protocol: str = "coco"
 ) -> NDArray[np.float64]:
     """Compute BLEU-1 to BLEU-4 of a system.
 
@@ -71,7 +72,7 @@ def bleu(
     return bleu_from_statistics(statistics.sum(axis=0))
 
 
-def bleu_statistics(references: References, hypotheses: Sequence[str]) -> NDArray[np.int64]:
+def bleu_statistics(references: References, hypotheses: Hypotheses) -> NDArray[np.int64]:
     """Count what BLEU is made of.
 
     Returns
@@ -168,7 +169,7 @@ def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(matches[:, :1] > 0, scores, 0.0)
 
 
-def nltk_bleu_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
+def nltk_bleu_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
     """Compute each sentence's BLEU, (studies, 4), by the installed NLTK, without smoothing."""
     from nltk.translate.bleu_score import sentence_bleu
 

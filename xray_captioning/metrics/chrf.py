@@ -11,7 +11,6 @@ References
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from itertools import chain
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import require
-from xray_captioning.metrics.ngrams import References, checked_pairs
+from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
 
 ORDERS = 6
 """Characters in a row that are counted."""
@@ -37,7 +36,7 @@ def chrf_available() -> bool:
     return find_spec("sacrebleu") is not None
 
 
-def chrf_statistics(references: References, hypotheses: Sequence[str]) -> NDArray[np.int64]:
+def chrf_statistics(references: References, hypotheses: Hypotheses) -> NDArray[np.int64]:
     """Count what chrF is made of; of several references the one with the best chrF counts.
 
     Returns

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.metrics.columns import in_order
 from xray_captioning.metrics.ngrams import (
     MAXIMUM_ORDER,
+    Hypotheses,
     Ngrams,
     Pairs,
     References,
@@ -44,7 +46,8 @@ class DocumentFrequency(NamedTuple):
 
 def document_frequency(references: References) -> DocumentFrequency:
     """Count in how many studies some reference has each n-gram."""
-    pairs = checked_pairs(references, [""] * len(references))
+    texts = in_order("references", references)
+    pairs = checked_pairs(texts, [""] * len(texts))
     having: Counter[tuple[str, ...]] = Counter()
     for block in blocks(pairs):
         texts = [text.split() for texts, _ in block for text in texts]
@@ -59,7 +62,7 @@ def document_frequency(references: References) -> DocumentFrequency:
 
 def cider_rows(
     references: References,
-    hypotheses: Sequence[str],
+    hypotheses: Hypotheses,
     frequency: DocumentFrequency | None = None,
 ) -> NDArray[np.float64]:
     """Compute the CIDEr of every study; a system's CIDEr is their mean.
@@ -77,7 +80,7 @@ def cider_rows(
         From 0 to 10; all 0 for a single study, whose n-grams tell nothing apart.
     """
     pairs = checked_pairs(references, hypotheses)
-    common = document_frequency(references) if frequency is None else frequency
+    common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
     return np.concatenate([_block_scores(block, common) for block in blocks(pairs)])
 
 

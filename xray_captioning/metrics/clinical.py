@@ -14,16 +14,16 @@ References
    Artificial Intelligence in Medicine 2023: macro, micro and example-based clinical efficacy.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
+from xray_captioning.metrics.columns import in_order, one_text, paired
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report
-from xray_captioning.metrics.ngrams import check_columns
 
 NOT_MENTIONED = -2
 """What :func:`label_matrix` writes where :func:`label_report` says None."""
@@ -31,7 +31,8 @@ NOT_MENTIONED = -2
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 
 Labels = NDArray[np.int8]
-Texts = Sequence[str] | Labels
+Texts = Sequence[str] | Mapping[Any, str] | Labels
+"""Reports by position or by id, or their labels."""
 
 IS_FINDING = np.array([name != NO_FINDING for name in FINDINGS])
 """Which columns of labels are findings: all but "No Finding", shape (18,)."""
@@ -68,7 +69,7 @@ class Contradiction(NamedTuple):
 
 
 def label_matrix(texts: Iterable[str]) -> Labels:
-    """Label many reports as an array.
+    """Label many reports as an array; those of a dictionary in its order.
 
     Returns
     -------
@@ -76,11 +77,10 @@ def label_matrix(texts: Iterable[str]) -> Labels:
         Columns are :data:`xray_captioning.findings.FINDINGS`: 1 present, 0 denied, -1 uncertain,
         -2 (:data:`NOT_MENTIONED`) not mentioned.
     """
-    if isinstance(texts, str):
-        raise DataError("expected a list of reports, got one string; put it into a list")
+    reports = (one_text(f"texts[{row}]", t) for row, t in enumerate(in_order("texts", texts)))
     rows = (
         [NOT_MENTIONED if label is None else label for label in label_report(text).values()]
-        for text in texts
+        for text in reports
     )
     flat = np.fromiter((label for row in rows for label in row), dtype=np.int8)
     return flat.reshape(-1, len(FINDINGS))
@@ -132,8 +132,8 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
     >>> scores_from_counts(counts.sum(0) - counts)["clinical_f1"].tolist()
     [0.0, 1.0]
     """
-    check_columns(references=references, hypotheses=hypotheses)
-    reference, hypothesis = (asserted(texts, uncertain) for texts in (references, hypotheses))
+    _, columns = paired(references=references, hypotheses=hypotheses)
+    reference, hypothesis = (asserted(column, uncertain) for column in columns)
     hits = (reference & hypothesis, ~reference & hypothesis, reference & ~hypothesis)
     return np.stack(hits, axis=-1).astype(np.int8)
 
@@ -238,8 +238,8 @@ def clinical_scores(
     >>> round(scores["clinical_f1"], 3), scores["false_positives"]
     (0.667, 0.5)
     """
-    check_columns(references=references, hypotheses=hypotheses)
-    reference, hypothesis = _labels(references), _labels(hypotheses)
+    _, columns = paired(references=references, hypotheses=hypotheses)
+    reference, hypothesis = map(_labels, columns)
     scores: dict[str, float] = {}
     for suffix, uncertain in (("", True), ("_present", False)):
         counts = confusion(reference, hypothesis, uncertain)
@@ -295,8 +295,8 @@ def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
 
     Uncertain findings contradict nothing.
     """
-    check_columns(references=references, hypotheses=hypotheses)
-    reference, hypothesis = _labels(references), _labels(hypotheses)
+    _, columns = paired(references=references, hypotheses=hypotheses)
+    reference, hypothesis = map(_labels, columns)
     opposed = (reference == PRESENT) & (hypothesis == DENIED)
     opposed |= (reference == DENIED) & (hypothesis == PRESENT)
     return [

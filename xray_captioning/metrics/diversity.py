@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xray_captioning.metrics.ngrams import checked_texts
+from xray_captioning.metrics.columns import checked_texts
 
 
 def distinct_ngrams(texts: Sequence[str], order: int) -> float:

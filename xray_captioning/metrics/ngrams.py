@@ -1,15 +1,15 @@
-"""What all text metrics share: checked columns of texts, and their n-grams counted."""
+"""What all text metrics share: checked pairs of texts, and their n-grams counted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.errors import DataError
+from xray_captioning.metrics.columns import one_text, paired, some_texts
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -20,60 +20,23 @@ MAXIMUM_ORDER = 4
 BLOCK = 5_000
 """Pairs counted at a time, so that memory does not grow with their number."""
 
-References: TypeAlias = Sequence[str] | Sequence[Sequence[str]]
-"""One reference text for each hypothesis, or a list of them."""
+Hypotheses: TypeAlias = Sequence[str] | Mapping[Any, str] | Mapping[Any, Sequence[str]]
+"""A text of each study: in the order of the references, or by id where those are by id."""
+
+References: TypeAlias = Hypotheses | Sequence[Sequence[str]]
+"""One reference text of each study, or a list of them."""
 
 Pairs: TypeAlias = list[tuple[list[str], str]]
 """The references and the hypothesis of each study."""
 
 
-def checked_pairs(references: References, hypotheses: Sequence[str]) -> Pairs:
+def checked_pairs(references: References, hypotheses: Hypotheses) -> Pairs:
     """Check references and hypotheses as the room's docstring says, and put them side by side."""
-    check_columns(references=references, hypotheses=hypotheses)
+    keys, columns = paired(references=references, hypotheses=hypotheses)
     return [
-        (_texts(f"references[{row}]", reference), _texts(f"hypotheses[{row}]", [hypothesis])[0])
-        for row, (reference, hypothesis) in enumerate(zip(references, hypotheses, strict=True))
+        (some_texts(f"references[{key}]", reference), one_text(f"hypotheses[{key}]", hypothesis))
+        for key, reference, hypothesis in zip(keys, *columns, strict=True)
     ]
-
-
-def check_columns(**columns: Sized) -> None:
-    """Check that columns, named as messages call them, are lists of one length and not empty."""
-    for name, column in columns.items():
-        if isinstance(column, str):
-            raise DataError(f"{name} is one text; give a list with one text a study")
-    sizes = {name: len(column) for name, column in columns.items()}
-    if len(set(sizes.values())) > 1:
-        counted = " and ".join(f"{size} {name}" for name, size in sizes.items())
-        raise DataError(f"{counted}: give one of each a study, in the same order")
-    if not all(sizes.values()):
-        raise DataError(f"no texts to score: the lists of {' and '.join(columns)} are empty")
-
-
-def checked_texts(name: str, texts: Sequence[str]) -> list[str]:
-    """Return one column of texts as a list.
-
-    Raises
-    ------
-    DataError
-        The column, which the message calls `name`, is empty or holds anything but text.
-    """
-    if isinstance(texts, str):
-        raise DataError(f"{name} is one text; give a list with one text a study")
-    column = [_texts(f"{name}[{row}]", [text])[0] for row, text in enumerate(texts)]
-    if not column:
-        raise DataError(f"{name} has no text; give at least one")
-    return column
-
-
-def _texts(where: str, value: Any) -> list[str]:
-    """Return one text or several as a list, and name the place where that fails."""
-    texts: list[str] = list(value) if isinstance(value, list | tuple) else [value]
-    if not texts:
-        raise DataError(f"{where} is an empty list; give at least one text, '' where none is known")
-    for text in texts:
-        if not isinstance(text, str):
-            raise DataError(f"{where} is not text but {type(text).__name__}; write '' for no text")
-    return texts
 
 
 def blocks(pairs: Pairs) -> Iterator[Pairs]:

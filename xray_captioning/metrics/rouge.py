@@ -24,13 +24,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.metrics.ngrams import References, checked_pairs
+from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
 
 _BETA_SQUARED = 1.2**2
 _ALPHANUMERIC = re.compile("[a-z0-9]+")
 
 
-def rouge_l_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
+def rouge_l_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
     """Compute the COCO ROUGE-L of every study; a system's ROUGE-L is their mean.
 
     Returns
@@ -102,7 +102,7 @@ def _f_measure(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> N
     return np.divide(product, scale, out=np.zeros(len(scale)), where=scale > 0)
 
 
-def rouge_score_rows(references: References, hypotheses: Sequence[str]) -> NDArray[np.float64]:
+def rouge_score_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
     """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does.
 
     It is 0 where either text has no word, or for ROUGE-2 fewer than two.

@@ -4,16 +4,14 @@ METEOR is left out on purpose: pycocoevalcap's needs Java, NLTK's needs a downlo
 a METEOR that only matches equal words is another score under the same name.
 """
 
-from collections.abc import Sequence
-
 from xray_captioning.metrics.bleu import bleu
 from xray_captioning.metrics.cider import cider_rows
-from xray_captioning.metrics.ngrams import References
+from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
 from xray_captioning.metrics.rouge import rouge_l_rows
 
 
 def score(
-    references: References, hypotheses: Sequence[str], protocol: str = "coco"
+    references: References, hypotheses: Hypotheses, protocol: str = "coco"
 ) -> dict[str, float]:
     """Score a system's texts against the reports; texts are split at whitespace.
 
@@ -22,10 +20,11 @@ def score(
 
     Parameters
     ----------
-    references : sequence of str or of lists of str
+    references : sequence of str or of lists of str, or dictionary of id to these
         One or more reference texts a study.
-    hypotheses : sequence of str
-        The system's texts, in the same order.
+    hypotheses : sequence of str, or dictionary of id to str or to a list of one
+        The system's texts: in the same order, or matched by id where both are dictionaries
+        (pycocoevalcap's and R2Gen's ``gts`` and ``res``).
     protocol : {'coco', 'nltk', 'legacy'}
         How BLEU is computed, see `xray_captioning.metrics.bleu`. ROUGE-L and CIDEr are
         always pycocoevalcap's.
@@ -40,14 +39,18 @@ def score(
     ConfigError
         No protocol has that name.
     DataError
-        The columns are empty, differ in length or hold anything but text; the message names the
-        row.
+        The columns are empty, differ in length or ids or hold anything but text; the message
+        names the row.
 
     Examples
     --------
     >>> round(score(["no effusion ."], ["no effusion ."])["BLEU-2"], 6)
     1.0
+    >>> round(score({7: ["clear"], 8: ["edema"]}, {8: ["edema"], 7: ["clear"]})["BLEU-1"], 6)
+    1.0
     """
+    pairs = checked_pairs(references, hypotheses)
+    references, hypotheses = [texts for texts, _ in pairs], [text for _, text in pairs]
     values = bleu(references, hypotheses, protocol)
     return {
         **{f"BLEU-{order}": float(value) for order, value in enumerate(values, 1)},

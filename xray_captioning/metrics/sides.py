@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.metrics.clinical import share
+from xray_captioning.metrics.columns import one_text, paired
 from xray_captioning.metrics.labeler import DENIED, find_mentions
-from xray_captioning.metrics.ngrams import check_columns
 
 
 class SideScores(NamedTuple):
@@ -41,11 +41,11 @@ def side_counts(references: Sequence[str], hypotheses: Sequence[str]) -> NDArray
         Findings whose side the reference names; those of them that the hypothesis asserts; those
         of them with the same side in the hypothesis.
     """
-    check_columns(references=references, hypotheses=hypotheses)
-    counts = np.zeros((len(references), 3), dtype=np.int64)
-    for row, reference, hypothesis in zip(counts, references, hypotheses, strict=True):
-        said = asserted_sides(hypothesis)
-        named = {name: sides for name, sides in asserted_sides(reference).items() if sides}
+    keys, columns = paired(references=references, hypotheses=hypotheses)
+    counts = np.zeros((len(keys), 3), dtype=np.int64)
+    for row, key, *texts in zip(counts, keys, *columns, strict=True):
+        reference, said = (asserted_sides(one_text(f"texts[{key}]", text)) for text in texts)
+        named = {name: sides for name, sides in reference.items() if sides}
         row[:] = (
             len(named),
             sum(name in said for name in named),

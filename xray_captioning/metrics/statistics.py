@@ -25,6 +25,7 @@ from xray_captioning.metrics.clinical import (
     scores_from_counts,
     share,
 )
+from xray_captioning.metrics.columns import paired
 from xray_captioning.metrics.ngrams import checked_pairs
 from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 from xray_captioning.metrics.sides import side_counts
@@ -74,8 +75,10 @@ def study_statistics(
     and keeps these weights in every sample of its studies, as the inverse document frequencies of
     a fixed collection.
     """
-    checked_pairs(references, hypotheses)
     reports = references if reports is None else reports
+    columns = {"references": references, "hypotheses": hypotheses, "reports": reports}
+    _, (references, hypotheses, reports) = paired(**columns)
+    checked_pairs(references, hypotheses)
     reference, hypothesis = label_matrix(reports), label_matrix(hypotheses)
     statistics = common_statistics(references, hypotheses, frequency)
     statistics["sides"] = side_counts(reports, hypotheses)

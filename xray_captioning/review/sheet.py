@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.pictures import read_picture
-from xray_captioning.data.table import read_table
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation.caption_files import Written, read_named
+from xray_captioning.evaluation.matching import Studies, best_column
 from xray_captioning.evaluation.pages import render
 from xray_captioning.files import atomic_write, no_terminal, sha256_file
 from xray_captioning.plots.images import data_uri
@@ -50,8 +51,8 @@ def export_study(
     Parameters
     ----------
     captions : Path
-        CSV of study_id and a column a system, such as ``evaluate`` writes; ``reference`` is a
-        system as well.
+        A file of :mod:`xray_captioning.evaluation.caption_files` with a column a system, such as
+        ``evaluate`` writes; ``reference`` is a system as well.
     systems : tuple of str
         The two columns that are compared.
     out : Path
@@ -73,7 +74,7 @@ def export_study(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is not an empty folder; choose another")
-    texts = read_texts(captions, systems)
+    texts = read_texts(captions, systems, views)
     usable = [study for study in texts if views is None or views.get(study)]
     if not usable:
         raise DataError(f"{captions}: no study there has an image on disk; check the data")
@@ -95,22 +96,45 @@ def export_study(
     return key
 
 
-def read_texts(path: Path, systems: tuple[str, str]) -> Texts:
-    """Read what two systems wrote; runs of white space become one space."""
+def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None) -> Texts:
+    """Read what two systems wrote; runs of white space become one space.
+
+    Studies are called as in `views`, where that has them by another spelling of their ids or by an
+    image (:mod:`xray_captioning.evaluation.matching`).
+    """
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
-    rows = read_table(path, ("study_id", *systems), lower=False)
-    if not rows:
-        raise DataError(f"{path}: has no row; give a row a study")
-    texts: Texts = {}
-    for number, row in enumerate(rows, 2):
-        study = row["study_id"].strip()
+    first, second = (_by_study(path, w, views) for w in read_named(path, systems))
+    if alone := sorted(first.keys() ^ second.keys()):
+        raise DataError(
+            f"{path}: {len(alone)} studies have a text of one system only, such as {alone[0]}; "
+            "give both"
+        )
+    return {study: (text, second[study]) for study, text in first.items()}
+
+
+def _by_study(path: Path, written: Written, views: Views | None) -> dict[str, str]:
+    if not written.ids:
+        raise DataError(f"{path}: names no study; give a column study_id")
+    texts: dict[str, str] = {}
+    for number, (study, text) in enumerate(zip(_study_ids(written, views), written.texts), 2):
         if not study or study in texts:
             what = f"study {study} has two rows" if study else "study_id is empty"
             raise DataError(f"{path}, row {number}: {what}; give each study one row")
-        first, second = (" ".join(row[name].split()) for name in systems)
-        texts[study] = first, second
+        if not isinstance(text, str):
+            raise DataError(f"{path}, row {number}: holds {len(text)} texts; give one")
+        texts[study] = " ".join(text.split())
     return texts
+
+
+def _study_ids(written: Written, views: Views | None) -> list[str]:
+    """Return the studies as the data calls them; those it lacks, and all without data, as given."""
+    if views is None:
+        return [str(value).strip() for value in next(iter(written.ids.values()))]
+    studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
+    column, rows = best_column(written, studies)
+    given = zip(written.ids[column], rows)
+    return [str(v).strip() if row is None else studies.ids[row] for v, row in given]
 
 
 def sheet_files(

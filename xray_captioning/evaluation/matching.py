@@ -1,0 +1,282 @@
+"""Which study a text is of: by the study's id as others write it, or by one of its images."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from xray_captioning.errors import DataError
+from xray_captioning.evaluation.caption_files import Texts, Written, checked_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_OTHER = -1  # for all studies that are not evaluated
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".webp", ".bmp", ".txt"}
+_SUFFIXES |= {".xml", ".gz", ".nii"}
+_LATER = re.compile(r"(?:study|cxr|s)?[ _-]*0*(\d+?)(?:\.0+)?(?:_im-.*)?")
+
+
+class ResultsWarning(UserWarning):
+    """Something about others' results that does not stop an evaluation, but has to be known."""
+
+
+@dataclass
+class Studies:
+    """The evaluated studies, and what else is known of the data."""
+
+    ids: list[str]
+    images: list[list[str]] = field(default_factory=list)  # of each
+    others: frozenset[str] = frozenset()  # ids of the studies of the data that are not evaluated
+    other_images: list[list[str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, evaluated: pd.DataFrame, data: pd.DataFrame) -> Studies:
+        """Return those of two tables of studies, the first a part of the second."""
+        ids = list(evaluated["study_id"])
+        rest = data[~data["study_id"].isin(ids)]
+        images = list(evaluated["images"]), list(rest["images"])
+        return cls(ids, images[0], frozenset(rest["study_id"]), images[1])
+
+    def rows(self, values: Sequence[Any]) -> list[int | None]:
+        """Return the number of the study that each value names, None where it names none.
+
+        Ids are taken as they stand where that finds most studies; else as others write them (``7``
+        for ``007``, ``7.0``, ``s7``, ``CXR7``, a path that ends in it); else as paths of images.
+        """
+        exact = self._exact.get
+        best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
+        for find in (self._as_written, self._by_image):
+            if _studies(best) == len(self.ids):
+                break
+            found = [_first(find, value) for value in values]
+            best = found if _studies(found) > _studies(best) else best
+        return best
+
+    def is_other(self, value: Any) -> bool:
+        """Whether a value names a study of the data that is not evaluated."""
+        return any(
+            later_id(one) in self._other_ids or self._image(str(one)) == _OTHER
+            for one in _each(value)
+        )
+
+    @cached_property
+    def _exact(self) -> dict[Any, int]:
+        return {study: row for row, study in enumerate(self.ids)}
+
+    @cached_property
+    def _other_ids(self) -> frozenset[str]:
+        return frozenset(map(later_id, self.others))
+
+    @cached_property
+    def _usual(self) -> dict[str, int | None]:
+        found = _unambiguous((later_id(study), row) for row, study in enumerate(self.ids))
+        return found | dict.fromkeys(found.keys() & self._other_ids)
+
+    def _as_written(self, value: str) -> int | None:
+        return self._usual.get(later_id(value))
+
+    @cached_property
+    def _images(self) -> dict[tuple[str, ...], int | None]:
+        rows = [*enumerate(self.images), *((_OTHER, paths) for paths in self.other_images)]
+        return _unambiguous(
+            (parts[start:], row)
+            for row, paths in rows
+            for parts in {_parts(path) for path in paths}
+            for start in range(len(parts))
+        )
+
+    def _by_image(self, value: str) -> int | None:
+        row = self._image(value)
+        return None if row == _OTHER else row
+
+    def _image(self, value: str) -> int | None:
+        """Find an image by the longest end of its path, which only images of one study may have."""
+        parts = _parts(value)
+        for start in range(len(parts)):
+            if parts[start:] in self._images:
+                return self._images[parts[start:]]
+        return None
+
+
+def later_id(value: Any) -> str:
+    """Return an id without what programs add: folders, suffix, letters before it, zeros, ``.0``.
+
+    >>> [later_id(x) for x in ("7", 7.0, "0007", "s7", "CXR7", "p10/s7.txt", "CXR7_IM-2263", "a7")]
+    ['7', '7', '7', '7', '7', '7', '7', 'a7']
+    """
+    parts = _parts(str(value).strip())
+    name = parts[-1] if parts else ""
+    found = _LATER.fullmatch(name)
+    return found[1] if found else name
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """Return a path in lower case without the suffix of a file, part by part."""
+    parts = PurePosixPath(path.strip().lower().replace("\\", "/")).parts
+    if not parts:
+        return ()
+    name = PurePosixPath(parts[-1])
+    while name.suffix in _SUFFIXES:
+        name = name.with_suffix("")
+    return (*(part for part in parts[:-1] if part not in ("/", "..")), name.name)
+
+
+def _unambiguous(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int | None]:
+    """Return a dictionary of what means one study, None for what means several."""
+    found: dict[Any, int | None] = {}
+    for key, row in pairs:
+        found[key] = row if found.get(key, row) == row else None
+    return found
+
+
+def _each(value: Any) -> Sequence[Any]:
+    """Return what a cell names: itself, or the items of a list, which may be written as text."""
+    if isinstance(value, list | tuple):
+        return value
+    text = str(value)
+    if text.startswith("[") and text.endswith("]"):
+        return re.findall(r"""["']([^"']+)["']""", text) or [text]
+    return [text]
+
+
+def _first(find: Callable[[str], int | None], value: Any) -> int | None:
+    return next((row for one in _each(value) if (row := find(str(one))) is not None), None)
+
+
+def _studies(rows: Iterable[Hashable]) -> int:
+    return len(set(rows) - {None})
+
+
+def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
+    """Return a system's texts by the number of their study.
+
+    Raises
+    ------
+    DataError
+        None of the ids is a study's, two texts are of one study, or, without ids, the number of
+        texts is not that of the studies.
+    """
+    written = _as_written(system, given)
+    if not written.ids:
+        if len(written.texts) != len(studies.ids):
+            raise DataError(
+                f"system {system} has {len(written.texts)} texts without a study_id, but "
+                f"{len(studies.ids)} studies are evaluated; give one for each, in the order of the "
+                "data, or name their studies"
+            )
+        return dict(enumerate(written.texts))
+    if (whole := _whole(written, studies)) is not None:
+        return whole
+    column, rows = best_column(written, studies)
+    _check_once(system, written, column, rows)
+    if written.texts and _studies(rows) == 0:
+        raise _strangers(system, written, studies)
+    _warn_of_unknown(system, written.ids[column], rows, studies)
+    return {row: text for row, text in zip(rows, written.texts) if row is not None}
+
+
+def _whole(written: Written, studies: Studies) -> dict[int, str] | None:
+    """Return the texts where the surest column is just the studies' ids, quickly."""
+    ids = next(iter(written.ids.values()))
+    if len(ids) != len(studies.ids) or not all(isinstance(value, str) for value in ids):
+        return None
+    given = dict(zip(ids, written.texts))
+    texts = [given.get(study) for study in studies.ids]
+    return None if None in texts else dict(enumerate(texts))  # type: ignore[arg-type]
+
+
+def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
+    """Return a system's texts in the order of the studies.
+
+    Raises
+    ------
+    DataError
+        As of `by_row`, or a study has no text.
+    """
+    found = by_row(system, given, studies)
+    missing = [study for row, study in enumerate(studies.ids) if row not in found]
+    if missing:
+        raise DataError(
+            f"system {system} has no text for study {missing[0]} ({len(missing)} of "
+            f"{len(studies.ids)} evaluated studies are missing); give one for each, or evaluate "
+            "only those that every system has a text for: --only-common (only_common=True)"
+        )
+    if empty := sum(not text.strip() for text in found.values()):
+        said = f"{system}: {empty} of {len(found)} texts are empty and count as such"
+        warnings.warn(said, ResultsWarning, stacklevel=2)
+    return [found[row] for row in range(len(studies.ids))]
+
+
+def common_rows(texts: Mapping[str, Sequence[Texts]], studies: Studies) -> list[int]:
+    """Return the numbers of the studies that every run of every system has a text for.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResultsWarning)  # said again when the texts are taken
+        found = [set(by_row(name, run, studies)) for name, runs in texts.items() for run in runs]
+    common = set(range(len(studies.ids))).intersection(*found)
+    if not common:
+        raise DataError("no study has a text of every system; evaluate the systems one by one")
+    return sorted(common)
+
+
+def _as_written(system: str, given: Texts) -> Written:
+    if isinstance(given, Written):
+        return given
+    if isinstance(given, Mapping):
+        texts = [checked_text(t, f"system {system}, study", key) for key, t in given.items()]
+        return Written(texts, {"id": list(given)})
+    return Written([checked_text(t, f"system {system}, text", n) for n, t in enumerate(given, 1)])
+
+
+def best_column(written: Written, studies: Studies) -> tuple[str, list[int | None]]:
+    """Return the first of the columns that name most studies, and the studies."""
+    found = {name: studies.rows(values) for name, values in written.ids.items()}
+    best = max(found, key=lambda name: _studies(found[name]))
+    return best, found[best]
+
+
+def _check_once(system: str, written: Written, column: str, rows: Sequence[int | None]) -> None:
+    """Refuse two texts of one study, whether it is evaluated or not."""
+    seen: set[Hashable] = set()
+    for value, row in zip(written.ids[column], rows):
+        study = str(value) if row is None else row
+        if study in seen:
+            where = f"{written.source}: " if written.source else ""
+            raise DataError(
+                f"{where}system {system} names a study twice, the second time as {column} {value}; "
+                "keep one text of it"
+            )
+        seen.add(study)
+
+
+def _strangers(system: str, written: Written, studies: Studies) -> DataError:
+    shown = ", ".join(f"{name} {values[0]}" for name, values in written.ids.items() if values)
+    where = f" of {written.source}" if written.source else ""
+    return DataError(
+        f"system {system}: no id{where} is that of an evaluated study or image ({shown or 'none'}; "
+        f"the data has {studies.ids[0]}); give the study ids of the data in a column study_id"
+    )
+
+
+def _warn_of_unknown(
+    system: str, values: Sequence[Any], rows: Sequence[int | None], studies: Studies
+) -> None:
+    unknown = [v for v, row in zip(values, rows) if row is None and not studies.is_other(v)]
+    if unknown:
+        warnings.warn(
+            f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are "
+            f"left out, such as that of {unknown[0]}",
+            ResultsWarning,
+            stacklevel=2,
+        )
