@@ -247,3 +247,15 @@ def test_ids_that_are_not_clear():
     assert match_ids(["7", "07"], ["7", "07", "x"], "t") == {"7": "7", "07": "07"}
     with pytest.raises(DataError, match=r"t\.csv: id '7.0' may mean '7' or '07'"):
         match_ids(["7", "07"], ["7.0"], "t.csv")
+
+
+def test_names_that_may_mean_anything_are_a_split_where_they_name_parts(tmp_path):
+    write(
+        tmp_path, "captions.csv", "image,caption,fold,part,set\na,x,0,chest,dev\nb,x,1,chest,test\n"
+    )
+    assert list(read_studies(tmp_path)["split"]) == ["val", "test"]
+
+
+def test_a_number_of_an_identifier_is_no_suffix(tmp_path):
+    write(tmp_path, "captions.csv", "image_id,caption\n1.2.840.7,x\n1.2.840.8,x\nsub\\a.png,x\n")
+    assert list(read_studies(tmp_path)["study_id"]) == ["1.2.840.7", "1.2.840.8", "a"]
