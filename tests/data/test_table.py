@@ -142,6 +142,7 @@ def test_a_damaged_row_is_one_error_with_its_place(tmp_path, name):
         ('{"a": 1}\n{"a": 2\n', "line 2: is not valid JSON"),
         ('{"a": 1}\n3\n', "line 2: is no JSON object"),
         ('[{"a": 1}, 3]', "entry 2: is neither"),
+        ('{"a": 1, "b": 2}\n{"b": 3}\n', "line 2: lacks 'a', which the first has; write null"),
         ("<!DOCTYPE html>\n<html>", "is a web page"),
         ("version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
     ],
@@ -177,7 +178,7 @@ def test_rows_of_empty_cells_and_commas_at_the_end_are_harmless(tmp_path):
 
 
 def test_nested_values_stay_and_numbers_become_the_text_they_were(tmp_path):
-    rows = [{"a": 7.0, "b": ["x"], "c": {"d": 1}}, {"a": None, "b": [1, 2]}]
+    rows = [{"a": 7.0, "b": ["x"], "c": {"d": 1}}, {"a": None, "b": [1, 2], "c": None}]
     (tmp_path / "t.json").write_text(json.dumps(rows))
     first, second = Table(tmp_path / "t.json")
     assert first == {"a": "7", "b": ["x"], "c": {"d": 1}}
@@ -187,10 +188,16 @@ def test_nested_values_stay_and_numbers_become_the_text_they_were(tmp_path):
 
 
 def test_objects_of_ids_are_rows(tmp_path):
-    (tmp_path / "t.json").write_text('{"S1": {"r": "x"}, "S2": "y", "S3": ["z"]}')
+    (tmp_path / "t.json").write_text('{"S1": {"r": "x"}, "S2": {"r": null, "s": 1}}')
+    assert list(Table(tmp_path / "t.json")) == [
+        {"id": "S1", "r": "x", "s": ""},
+        {"id": "S2", "r": "", "s": "1"},
+    ]
+    (tmp_path / "t.json").write_text('{"S2": "y", "S3": ["z"]}')
     table = Table(tmp_path / "t.json")
-    assert [row.text("id") for row in table] == ["S1", "S2", "S3"]
-    assert [row.text("text") for row in table] == ["", "y", "z"]
+    assert [(row.text("id"), row.text("text")) for row in table] == [("S2", "y"), ("S3", "z")]
+    (tmp_path / "t.json").write_text('{"data": [{"a": 1}, {"a": 2}]}')
+    assert list(Table(tmp_path / "t.json")) == [{"a": "1"}, {"a": "2"}]
 
 
 def test_a_member_of_an_archive(tmp_path):

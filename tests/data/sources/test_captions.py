@@ -44,6 +44,13 @@ def lines(*rows):
         ),
         ("captions.txt", CSV),
         ("captions.txt", "".join(f"{n}.png#0\t{t}\n" for n, t in zip("ab", TEXTS))),
+        ("captions.csv", CSV.partition("\n")[2]),  # without a header
+        ("captions.json", json.dumps({"a.png": TEXTS[0], "b.png": TEXTS[1]})),
+        ("captions.json", json.dumps({"a.png": TEXTS[:1] * 2, "b.png": TEXTS[1:]})),
+        (
+            "captions.csv",
+            CSV.replace("Clear lungs.", "\"['Clear lungs.', 'Clear lungs.']\""),
+        ),
         ("my data.csv", CSV.replace(",", ";")),
         ("x.tsv", CSV.replace(",", "\t")),
         ("x.csv.gz", gzip.compress(CSV.encode("utf-16"))),

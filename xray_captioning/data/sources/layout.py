@@ -16,7 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from xray_captioning.data.sources.cells import id_text, image_names, named_part
+from xray_captioning.data.sources.cells import (
+    id_text,
+    image_names,
+    is_image_name,
+    joined_texts,
+    named_part,
+)
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import (
     PARTS,
@@ -140,7 +146,10 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
             column = table.column(role, *synonyms)
         if column is not None and column not in taken:
             found[role] = column
-    if layout.image and "image" not in found and "image" not in asked:
+    lacks_image = bool(layout.image) and "image" not in {*found, *asked}
+    if lacks_image and "study" not in asked and _names_image(table, found.get("study")):
+        found["image"] = found.pop("study")
+    elif lacks_image:
         raise table.lacks("image", *layout.image)
     if not layout.label_columns and not found.keys() & {*TEXTS, "labels"}:
         raise table.lacks("caption", *layout.caption, *layout.findings, *layout.impression)
@@ -189,7 +198,7 @@ def rows(
             row.text(view) if view else "",
             id_text(row.text(patient)) if patient else "",
             _part(row, split, part),
-            tuple([row.text(column) if column else "" for column in text_columns]),
+            tuple([joined_texts(row, column) if column else "" for column in text_columns]),
             _problems(row, listed, layout.separator, labels),
         )
 
@@ -199,6 +208,12 @@ def _study_id(row: Row, column: str | None) -> str:
     if column and not study:
         raise DataError(f"{row.place}: the id in {column} is empty; fill it in or remove the row")
     return study
+
+
+def _names_image(table: Table, column: str | None) -> bool:
+    """Whether ids are names of image files, as in {"a.png": "Clear lungs."}."""
+    first = next(iter(table), None)
+    return column is not None and first is not None and is_image_name(str(first[column]))
 
 
 def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
