@@ -108,7 +108,9 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
         kept = without_common_marks(texts)
         for study, text in zip(studies, kept, strict=True) if kept is not texts else ():
             setattr(study, section, text)
-    frame = pd.DataFrame([vars(study) for study in studies], columns=list(COLUMNS), dtype=object)
+    # By columns: a dict for each of very many studies would take more than all that is in them.
+    columns = {name: [getattr(study, name) for study in studies] for name in COLUMNS}
+    frame = pd.DataFrame(columns, dtype=object)
     frame["rendered"] = frame["rendered"].astype(bool)
     return frame
 

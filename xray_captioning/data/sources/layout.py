@@ -342,7 +342,7 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     if len(group) > 1:
         columns = zip(*(row.texts for row in group), strict=True)
         texts = (" ".join(dict.fromkeys(filter(None, column))) for column in columns)
-    found = dict(zip(TEXTS, map(text_or_none, texts)))
+    found = {role: text and text_or_none(text) for role, text in zip(TEXTS, texts)}
     whole = found["caption"]
     report = split_report(whole) if whole else None
     return {name: found[name] or getattr(report, name, None) for name in SECTIONS}
