@@ -190,7 +190,7 @@ def test_an_id_that_counts_captions_is_no_study(tmp_path):
 
 def test_rows_of_a_study_must_agree(tmp_path):
     write(tmp_path, "captions.csv", "study,image,caption,split\n1,a,x,train\n1,b,x,test\n")
-    with pytest.raises(DataError, match=r"captions\.csv, line 3: study '1' is of split 'train'"):
+    with pytest.raises(DataError, match=r"captions\.csv, line 3: study '1' has split 'train'"):
         read_studies(tmp_path)
 
 

@@ -329,7 +329,7 @@ def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
         other = getattr(row, what)
         if value and other and other != value:
             raise DataError(
-                f"{row.where}: study {study_id!r} is of {what} {value!r} in an earlier row and of "
+                f"{row.where}: study {study_id!r} has {what} {value!r} in an earlier row and "
                 f"{other!r} here; keep one"
             )
         value = value or other
