@@ -4,8 +4,9 @@
     python benchmarks/reading.py --against ../before        # side by side with another checkout
     python benchmarks/reading.py --iu ../shared/data/iu     # and Open-i's reports, Kaggle's tables
 
-Each reading is a process of its own. Checkouts take turns, because the machine may be slower in one
-minute than in the next, and the shortest time of each is printed.
+Each reading is a process of its own, timed in seconds of the CPU: other programs on the machine count
+less in them. Checkouts take turns, because the machine may be slower in one minute than in the next;
+the shortest time and the most memory of each are printed.
 """
 
 import argparse
@@ -34,9 +35,9 @@ import pandas
 
 from xray_captioning import read_studies
 
-start = time.perf_counter()
+start = time.process_time()
 studies = read_studies(sys.argv[1])
-print(len(studies), time.perf_counter() - start, getrusage(RUSAGE_SELF).ru_maxrss / 1024)
+print(len(studies), time.process_time() - start, getrusage(RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -51,7 +52,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout of this")
     given = parser.parse_args()
     checkouts = [CHECKOUT] + ([given.against.resolve()] if given.against else [])
-    print("| source | studies | seconds | MiB | seconds before | MiB before | ratio |")
+    print("| source | studies | CPU s | MiB | CPU s before | MiB before | ratio |")
     print(f"|{' --- |' * 7}")
     with tempfile.TemporaryDirectory() as folder:
         for name, path in sources(Path(folder), given.rows, given.iu):

@@ -41,9 +41,10 @@ class Study:
     def __post_init__(self) -> None:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
         self.patient_id = patient_or_study(self.patient_id, self.study_id)
-        pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
-        self.images = [image for image, _ in pairs]
-        self.views = [view for _, view in pairs]
+        if len(self.images) != 1 or len(self.views) != 1:
+            pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
+            self.images = [image for image, _ in pairs]
+            self.views = [view for _, view in pairs]
         self.indication = text_or_none(self.indication)
         self.comparison = text_or_none(self.comparison)  # "None" is what a reader may write there
         same = self.impression is self.findings

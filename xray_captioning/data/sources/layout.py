@@ -12,7 +12,7 @@ several images of it, or several texts.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -105,12 +105,12 @@ class StudyRow:
     table: Table
     number: int | str
     study: str
-    images: list[str]
+    images: Sequence[str]
     view: str
     patient: str
     split: str | None
     texts: tuple[str, ...]  # in the order of TEXTS
-    problems: list[str]
+    problems: Sequence[str]
 
     @property
     def where(self) -> str:
@@ -194,12 +194,12 @@ def rows(
             table,
             row.number,
             _study_id(row, study),
-            [] if image is None else [folder + name for name in image_names(row, image)],
+            tuple([folder + name for name in image_names(row, image)]) if image else (),
             row.text(view) if view else "",
             id_text(row.text(patient)) if patient else "",
             _part(row, split, part),
             tuple([joined_texts(row, column) if column else "" for column in text_columns]),
-            _problems(row, listed, layout.separator, labels),
+            _problems(row, listed, layout.separator, labels) if listed or labels else (),
         )
 
 
@@ -323,9 +323,8 @@ def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
 
 def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
     """Return the patient or the part that the rows of a study name, if they name one."""
-    first, *others = group
-    value: str | None = getattr(first, what)
-    for row in others:
+    value: str | None = getattr(group[0], what)
+    for row in group[1:]:
         other = getattr(row, what)
         if value and other and other != value:
             raise DataError(
@@ -342,7 +341,8 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     if len(group) > 1:
         columns = zip(*(row.texts for row in group), strict=True)
         texts = (" ".join(dict.fromkeys(filter(None, column))) for column in columns)
-    found = {role: text and text_or_none(text) for role, text in zip(TEXTS, texts)}
-    whole = found["caption"]
-    report = split_report(whole) if whole else None
-    return {name: found[name] or getattr(report, name, None) for name in SECTIONS}
+    found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
+    if (whole := found.pop("caption", None)) is None:
+        return found
+    report = split_report(whole)
+    return {name: found.get(name) or getattr(report, name) for name in SECTIONS}

@@ -43,7 +43,7 @@ class ImageFinder:
         self.folder, self.image_dir = folder, image_dir
         # Relative image paths start from these folders; the first is where they are expected.
         self.roots: Sequence[Path] = [image_dir] if image_dir else [folder / "images", folder]
-        self._root_names = [str(root) for root in self.roots]  # joined for each of many images
+        self._root_names = [os.path.join(root, "") for root in self.roots]
         self._given: dict[str, str] = {}  # file: the path it was found for
 
     def by_key(self, name: str, home: str) -> str:
@@ -87,8 +87,11 @@ class ImageFinder:
         return found and self._once(found, spelled)
 
     def _there(self, name: str) -> str | None:
-        paths = (os.path.join(root, name) for root in self._root_names)
-        return next((path for path in paths if os.path.isfile(path)), None)
+        for root in self._root_names:
+            # os.path.join takes longer than to look for the file, and there may be very many.
+            if os.path.isfile(path := name if os.path.isabs(name) else root + name):
+                return path
+        return None
 
     def _once(self, path: str, name: str) -> str:
         """Return the path, or refuse a file that was given for a path in another folder."""
@@ -133,7 +136,7 @@ class _Index:
 
     def files(self, name: str) -> list[str]:
         """Return the relative paths of the files of this key, wherever they lie."""
-        found = self._paths.get(image_key(name).casefold(), [])
+        found = self._paths.get(image_key(name).casefold(), []) if self._paths else []
         return [found] if isinstance(found, str) else found
 
     def best(self, name: str) -> str | None:
@@ -163,6 +166,8 @@ class _Index:
 
 def _with_slashes(name: str) -> str:
     """Return a path as POSIX writes it, as short as it goes."""
+    if "/" not in name and "\\" not in name and name.strip("."):
+        return name  # the name of a file alone, as most tables have it
     slashes = name.replace("\\", "/")
     return posixpath.normpath(slashes[2:] if _DRIVE.match(slashes) else slashes)
 
