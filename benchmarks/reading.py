@@ -4,9 +4,9 @@
     python benchmarks/reading.py --against ../before        # side by side with another checkout
     python benchmarks/reading.py --iu ../shared/data/iu     # and Open-i's reports, Kaggle's tables
 
-Each reading is a process of its own, timed in seconds of the CPU: other programs on the machine count
-less in them. Checkouts take turns, because the machine may be slower in one minute than in the next;
-the shortest time and the most memory of each are printed.
+Each reading is a process of its own, timed in seconds of the CPU, in which other programs count for
+less. Checkouts take turns, because the machine may be slower in one minute than in the next; the
+shortest time and the most memory of each are printed.
 """
 
 import argparse

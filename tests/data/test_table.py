@@ -234,3 +234,13 @@ def test_excel_without_its_package_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     with pytest.raises(ImportError, match=r"openpyxl is needed for .*t\.xlsx.*\[excel\]"):
         Table(path)
+
+
+def test_a_workbook_of_two_sheets_is_refused(tmp_path):
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        for name in ("first", "second"):
+            pd.DataFrame([["a.png", "x"]], columns=["image", "caption"]).to_excel(
+                book, sheet_name=name
+            )
+    with pytest.raises(DataError, match=r"2 sheets \(first, second\); save the one"):
+        Table(tmp_path / "t.xlsx")
