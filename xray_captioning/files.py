@@ -56,7 +56,8 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 def is_missing(value: object) -> bool:
     """Whether a value is missing, as Python, JSON and pandas write it: None, nan, empty text."""
-    return str(value).strip().lower() in MISSING
+    text = str(value).strip()
+    return len(text) <= 4 and text.lower() in MISSING  # reports are long, and there may be many
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

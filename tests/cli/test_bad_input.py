@@ -46,6 +46,12 @@ CASES = [
         "prepare {box}/few_columns --out {out}",
         "captions.csv; lacks a column for caption; --columns",
     ),
+    (
+        "prepare {box}/few_columns --out {out} --columns caption=note",
+        "captions.csv; no column 'note' for caption; found: image, words",
+    ),
+    ("prepare {box}/few_columns --out {out} --columns text=words", "'text' is no role; caption"),
+    ("prepare {box}/few_columns --out {out} --columns words", "--columns; ROLE=NAME"),
     ("prepare {box}/no_rows --out {out}", "no_rows; no studies"),
     ("prepare {box}/latin --out {out}", "captions.csv; UTF-8"),
     ("prepare {box}/bad_json/annotation.json --out {out}", "annotation.json; line 1; JSON"),
@@ -144,6 +150,7 @@ CASES = [
     ("caption {box}/sound.png --bundle {box}/nowhere", "nowhere; no such bundle"),
     ("caption {box}/sound.png --bundle {box}/empty", "manifest.json; missing"),
     ("caption {box}/sound.png --beam 0", "--beam; 0"),
+    ("caption {box}/sound.png --columns image=file", "--columns; give --data, too"),
     # demo
     ("demo --out {box}/full", "full; not empty; --out"),
     ("demo --out {box}/keep.txt", "--out; keep.txt"),

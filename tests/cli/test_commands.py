@@ -47,6 +47,13 @@ def test_phantom_then_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert split["digest"][:16] in output
 
 
+def test_columns_of_a_table_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.csv").write_text("file;note;pid;split\na.png;Clear.;7;?\nb.png;Clear.;7;?\n")
+    columns = "image=file,caption=note,patient=pid,split="
+    assert main(["prepare", str(tmp_path / "notes.csv"), "--columns", columns]) == 0
+    assert "patients                       1" in capsys.readouterr().out
+
+
 def test_missing_images_are_counted(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,9 +112,9 @@ TEXTS = st.text(LETTERS, max_size=8) | st.sampled_from(["None", "NA", "007", "1.
     name=st.sampled_from(sorted(FORMATS)), rows=st.lists(st.lists(TEXTS, min_size=2, max_size=2))
 )
 def test_any_texts_are_read_as_they_were_written(tmp_path, name, rows):
-    full = [["x.png", *row] for row in rows] or [["x.png", "a", "b"]]
+    full = [["x.png", *row] for row in rows] + [["x.png", "a", "b"]] * 2
     if name == "columns.json":  # pandas makes numbers of nothing, but its own dates
-        full = [row for row in full if all(cell.isascii() for cell in row)] or [["x", "a", "b"]]
+        full = [row for row in full if all(cell.isascii() for cell in row)]
     assert values(Table(written(tmp_path, name, [COLUMNS, *full]))) == full
 
 
@@ -142,6 +142,7 @@ def test_a_damaged_row_is_one_error_with_its_place(tmp_path, name):
         ('{"a": 1}\n{"a": 2\n', "line 2: is not valid JSON"),
         ('{"a": 1}\n3\n', "line 2: is no JSON object"),
         ('[{"a": 1}, 3]', "entry 2: is neither"),
+        ('{"a": 1, "b": 2}\n{"b": 3}\n', "line 2: lacks 'a', which the first has; write null"),
         ("<!DOCTYPE html>\n<html>", "is a web page"),
         ("version https://git-lfs.github.com/spec/v1\noid", "Git LFS"),
     ],
@@ -177,7 +178,7 @@ def test_rows_of_empty_cells_and_commas_at_the_end_are_harmless(tmp_path):
 
 
 def test_nested_values_stay_and_numbers_become_the_text_they_were(tmp_path):
-    rows = [{"a": 7.0, "b": ["x"], "c": {"d": 1}}, {"a": None, "b": [1, 2]}]
+    rows = [{"a": 7.0, "b": ["x"], "c": {"d": 1}}, {"a": None, "b": [1, 2], "c": None}]
     (tmp_path / "t.json").write_text(json.dumps(rows))
     first, second = Table(tmp_path / "t.json")
     assert first == {"a": "7", "b": ["x"], "c": {"d": 1}}
@@ -187,10 +188,16 @@ def test_nested_values_stay_and_numbers_become_the_text_they_were(tmp_path):
 
 
 def test_objects_of_ids_are_rows(tmp_path):
-    (tmp_path / "t.json").write_text('{"S1": {"r": "x"}, "S2": "y", "S3": ["z"]}')
+    (tmp_path / "t.json").write_text('{"S1": {"r": "x"}, "S2": {"r": null, "s": 1}}')
+    assert list(Table(tmp_path / "t.json")) == [
+        {"id": "S1", "r": "x", "s": ""},
+        {"id": "S2", "r": "", "s": "1"},
+    ]
+    (tmp_path / "t.json").write_text('{"S2": "y", "S3": ["z"]}')
     table = Table(tmp_path / "t.json")
-    assert [row.text("id") for row in table] == ["S1", "S2", "S3"]
-    assert [row.text("text") for row in table] == ["", "y", "z"]
+    assert [(row.text("id"), row.text("text")) for row in table] == [("S2", "y"), ("S3", "z")]
+    (tmp_path / "t.json").write_text('{"data": [{"a": 1}, {"a": 2}]}')
+    assert list(Table(tmp_path / "t.json")) == [{"a": "1"}, {"a": "2"}]
 
 
 def test_a_member_of_an_archive(tmp_path):
@@ -227,3 +234,13 @@ def test_excel_without_its_package_names_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
     with pytest.raises(ImportError, match=r"openpyxl is needed for .*t\.xlsx.*\[excel\]"):
         Table(path)
+
+
+def test_a_workbook_of_two_sheets_is_refused(tmp_path):
+    with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
+        for name in ("first", "second"):
+            pd.DataFrame([["a.png", "x"]], columns=["image", "caption"]).to_excel(
+                book, sheet_name=name
+            )
+    with pytest.raises(DataError, match=r"2 sheets \(first, second\); save the one"):
+        Table(tmp_path / "t.xlsx")

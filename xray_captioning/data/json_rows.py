@@ -21,7 +21,10 @@ def read_json(path: Path) -> Any:
 
 
 class JsonRows:
-    """The rows of a JSON file; its columns are the keys of all objects in order of appearance."""
+    """The rows of a JSON file; its columns are the keys of all objects in order of appearance.
+
+    What the first object has, all have: a key that is lost from a later one is a DataError.
+    """
 
     def __init__(self, path: Path) -> None:
         with open_text(path) as file:
@@ -30,6 +33,14 @@ class JsonRows:
         self.unit = "line" if lines else "entry"
         self._rows = list(_lines(text, path) if lines else _entries(_parsed(text, path), path))
         self.columns = list(dict.fromkeys(key for _, row in self._rows for key in row))
+        first = self._rows[0][1] if self._rows else {}
+        for place, row in self._rows:
+            if not row.keys() >= first.keys():
+                lost = next(key for key in first if key not in row)
+                raise DataError(
+                    f"{path}, {self.unit} {place}: lacks {lost!r}, which the first has; write null "
+                    "for what is missing"
+                )
 
     def __iter__(self) -> Iterator[tuple[int | str, list[Any]]]:
         """Yield the place and the values of each row, None for a key that it lacks."""
@@ -75,6 +86,9 @@ def _parsed(text: str, path: Path, line: int | None = None) -> Any:
 
 def _entries(content: Any, path: Path) -> Iterator[tuple[int | str, dict[str, Any]]]:
     """Yield the rows of a list of objects or texts, or of an object of id to one."""
+    if isinstance(content, dict) and len(content) == 1:  # a list with a name, such as "data"
+        [inner] = content.values()
+        content = inner if _is_list_of_objects(inner) else content
     if isinstance(content, list):
         for number, entry in enumerate(content, 1):
             yield number, _row(entry, f"{path}, entry {number}")
@@ -102,10 +116,14 @@ def _are_columns(content: dict[str, Any]) -> bool:
 def _row(entry: Any, where: str) -> dict[str, Any]:
     if isinstance(entry, dict):
         return entry
-    if isinstance(entry, str) or _is_one_text(entry):
+    if isinstance(entry, str) or _is_list_of_texts(entry):
         return {TEXT: entry}
     raise DataError(f"{where}: is neither an object of columns nor a text; write one object a row")
 
 
-def _is_one_text(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 1 and isinstance(entry[0], str)
+def _is_list_of_texts(entry: Any) -> bool:
+    return isinstance(entry, list) and bool(entry) and all(isinstance(t, str) for t in entry)
+
+
+def _is_list_of_objects(entry: Any) -> bool:
+    return isinstance(entry, list) and bool(entry) and all(isinstance(e, dict) for e in entry)

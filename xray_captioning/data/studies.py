@@ -41,9 +41,10 @@ class Study:
     def __post_init__(self) -> None:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
         self.patient_id = patient_or_study(self.patient_id, self.study_id)
-        pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
-        self.images = [image for image, _ in pairs]
-        self.views = [view for _, view in pairs]
+        if len(self.images) != 1 or len(self.views) != 1:
+            pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
+            self.images = [image for image, _ in pairs]
+            self.views = [view for _, view in pairs]
         self.indication = text_or_none(self.indication)
         self.comparison = text_or_none(self.comparison)  # "None" is what a reader may write there
         same = self.impression is self.findings
@@ -108,7 +109,9 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
         kept = without_common_marks(texts)
         for study, text in zip(studies, kept, strict=True) if kept is not texts else ():
             setattr(study, section, text)
-    frame = pd.DataFrame([vars(study) for study in studies], columns=list(COLUMNS), dtype=object)
+    # By columns: a dict for each of very many studies would take more than all that is in them.
+    columns = {name: [getattr(study, name) for study in studies] for name in COLUMNS}
+    frame = pd.DataFrame(columns, dtype=object)
     frame["rendered"] = frame["rendered"].astype(bool)
     return frame
 

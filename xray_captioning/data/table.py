@@ -69,7 +69,7 @@ class Row(dict[str, Any]):
         DataError
             It is another list, or an object.
         """
-        value = self.get(column, "") if column is not None else ""
+        value = self.get(column, "")  # type: ignore[arg-type]
         if isinstance(value, list) and len(value) == 1:
             value = as_text(value[0])
         if not isinstance(value, str):
@@ -153,10 +153,10 @@ class Table:
             found = [asked] if asked in self.columns else self.named(asked)
             if not found:
                 raise DataError(f"{self.path}: has no column {asked!r} for {role}; {self.found()}")
-            return self._only(role, found)
+            return self.only(role, found)
         for equals in synonyms:
             if found := self.named(*equals.split("|")):
-                return self._only(role, found)
+                return self.only(role, found)
         return None
 
     def named(self, *names: str) -> list[str]:
@@ -185,7 +185,8 @@ class Table:
         shown = ", ".join(name for name in names[:SHOWN_COLUMNS] if name)
         return f"found: {shown or 'none'}{more}"
 
-    def _only(self, role: str, found: Sequence[str]) -> str:
+    def only(self, role: str, found: Sequence[str]) -> str:
+        """Return the only column of these that may play a role; two are a DataError."""
         if len(found) > 1:
             raise DataError(
                 f"{self.path}: the columns {found[0]!r} and {found[1]!r} may both be the {role}; "

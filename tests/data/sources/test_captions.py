@@ -7,6 +7,7 @@ import json
 import pandas as pd
 import pytest
 
+from tests.data.test_table import FORMATS
 from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import split_studies
@@ -43,6 +44,13 @@ def lines(*rows):
         ),
         ("captions.txt", CSV),
         ("captions.txt", "".join(f"{n}.png#0\t{t}\n" for n, t in zip("ab", TEXTS))),
+        ("captions.csv", CSV.partition("\n")[2]),  # without a header
+        ("captions.json", json.dumps({"a.png": TEXTS[0], "b.png": TEXTS[1]})),
+        ("captions.json", json.dumps({"a.png": TEXTS[:1] * 2, "b.png": TEXTS[1:]})),
+        (
+            "captions.csv",
+            CSV.replace("Clear lungs.", "\"['Clear lungs.', 'Clear lungs.']\""),
+        ),
         ("my data.csv", CSV.replace(",", ";")),
         ("x.tsv", CSV.replace(",", "\t")),
         ("x.csv.gz", gzip.compress(CSV.encode("utf-16"))),
@@ -182,7 +190,7 @@ def test_an_id_that_counts_captions_is_no_study(tmp_path):
 
 def test_rows_of_a_study_must_agree(tmp_path):
     write(tmp_path, "captions.csv", "study,image,caption,split\n1,a,x,train\n1,b,x,test\n")
-    with pytest.raises(DataError, match=r"captions\.csv, line 3: study '1' is of split 'train'"):
+    with pytest.raises(DataError, match=r"captions\.csv, line 3: study '1' has split 'train'"):
         read_studies(tmp_path)
 
 
@@ -247,3 +255,36 @@ def test_ids_that_are_not_clear():
     assert match_ids(["7", "07"], ["7", "07", "x"], "t") == {"7": "7", "07": "07"}
     with pytest.raises(DataError, match=r"t\.csv: id '7.0' may mean '7' or '07'"):
         match_ids(["7", "07"], ["7.0"], "t.csv")
+
+
+def test_names_that_may_mean_anything_are_a_split_where_they_name_parts(tmp_path):
+    write(
+        tmp_path, "captions.csv", "image,caption,fold,part,set\na,x,0,chest,dev\nb,x,1,chest,test\n"
+    )
+    assert list(read_studies(tmp_path)["split"]) == ["val", "test"]
+
+
+def test_a_number_of_an_identifier_is_no_suffix(tmp_path):
+    write(tmp_path, "captions.csv", "image_id,caption\n1.2.840.7,x\n1.2.840.8,x\nsub\\a.png,x\n")
+    assert list(read_studies(tmp_path)["study_id"]) == ["1.2.840.7", "1.2.840.8", "a"]
+
+
+COLUMNS = ("study_id", "File Name", "view", "findings", "impression", "Patient ID", "split")
+STUDIES = [
+    ["007", "a/1.png", "PA", "Clear; no effusion.", "Normal.", "7", "train"],
+    ["007", "a/2.png", "L", "Clear; no effusion.", "", "7", "train"],
+    ["8", "b/1.png", "", 'A "round", opacity | mass.', "Nodule,\nfollow up.", "8", "Validation"],
+]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_makes_the_same_studies(tmp_path, name):
+    path = tmp_path / f"my_{name}"
+    path.write_bytes(FORMATS[name]([COLUMNS, *STUDIES]))
+    first, second = read_studies(path, source="captions").itertuples()
+    assert (first.study_id, first.views, first.patient_id) == ("007", ["frontal", "lateral"], "7")
+    assert [image[-7:] for image in first.images] == ["a/1.png", "a/2.png"]
+    assert (first.findings, first.impression) == ("Clear; no effusion.", "Normal.")
+    assert (second.study_id, second.views, second.split) == ("8", ["unknown"], "val")
+    assert second.findings == 'A "round", opacity | mass.'
+    assert " ".join(second.impression.split()) == "Nodule, follow up."

@@ -291,7 +291,7 @@ def test_captions_may_name_patients(tmp_path, column):
     (tmp_path / "captions.csv").write_text(f"image,caption,{column}\n{rows}")
     assert list(read_studies(tmp_path)["patient_id"]) == ["p1", "p1", "c", "d"]
     (tmp_path / "captions.csv").write_text(f"id,image,caption,{column}\n1,a,x,p1\n1,b,x,p2\n")
-    with pytest.raises(DataError, match=r"line 3: study '1' is of patient 'p1' .* 'p2'"):
+    with pytest.raises(DataError, match=r"line 3: study '1' has patient 'p1' .* 'p2'"):
         read_studies(tmp_path)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data.opening import TABLE_SUFFIXES
-from xray_captioning.data.sources.cells import PART_NAMES, named_part
+from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_part
 from xray_captioning.data.sources.layout import USUAL, Columns, StudyRow, make_studies, rows
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES, ImageFinder
+from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 from xray_captioning.data.table import Table
@@ -20,7 +20,6 @@ _ENDINGS = TABLE_SUFFIXES + tuple(suffix + ".gz" for suffix in (".csv", ".tsv", 
 _USUAL_NAMES = tuple("captions" + ending for ending in _ENDINGS)
 _OWN_FORMAT = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz")  # hold tables only
 _PART_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_NAMES, key=len)[::-1])})(?![a-z])")
-_NUMBERED = re.compile(r"#\d+$")  # Flickr's 'a.jpg#0': the image and the number of the caption
 
 
 class Found(NamedTuple):
@@ -110,13 +109,9 @@ def _in_order(found: Iterable[Found]) -> list[Found]:
 
 def _rows(found: Found, columns: Columns | None) -> Iterator[StudyRow]:
     table = Table(found.path)
-    if len(table.columns) == 2 and _is_image(table.columns[0]):  # no header
+    if len(table.columns) == 2 and is_image_name(table.columns[0]):  # no header
         table = Table(found.path, columns=("image", "caption"))
     return rows(table, USUAL, columns, found.part, found.folder)
-
-
-def _is_image(name: str) -> bool:
-    return _NUMBERED.sub("", name).lower().endswith(IMAGE_SUFFIXES)
 
 
 SOURCE = Source("captions", _USUAL_NAMES, read, reads_folder=True)

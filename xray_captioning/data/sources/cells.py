@@ -66,6 +66,35 @@ def image_names(row: Row, column: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def is_image_name(name: str) -> bool:
+    """Tell by its suffix whether a text names an image file; Flickr's '#0' may follow."""
+    return _CAPTION_NUMBER.sub(r"\1", name.strip()).lower().endswith(IMAGE_SUFFIXES)
+
+
+def joined_texts(row: Row, column: str) -> str:
+    """Return the text of a cell; several in a list, also as Python or JSON write it, are joined."""
+    value = row.get(column, "")
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:2] not in ("['", '["') or text[-1:] != "]":
+            return text
+        value = _texts(text) or text
+    if isinstance(value, list) and all(isinstance(text, str) for text in value):
+        return " ".join(dict.fromkeys(text.strip() for text in value if text.strip()))
+    return row.text(column) if not isinstance(value, str) else value
+
+
+def _texts(cell: str) -> Any:
+    import ast
+
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(cell)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
 def _listed(cell: str, row: Row, column: str) -> list[Any]:
     if cell[:1] in ("[", "(") and cell[-1:] in ("]", ")"):
         return _literal(cell, row, column)

@@ -11,12 +11,18 @@ several images of it, or several texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import PurePosixPath
 from typing import Any
 
-from xray_captioning.data.sources.cells import id_text, image_names, named_part
+from xray_captioning.data.sources.cells import (
+    id_text,
+    image_names,
+    is_image_name,
+    joined_texts,
+    named_part,
+)
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import (
     PARTS,
@@ -40,13 +46,15 @@ IMAGE: Synonyms = (
     "dicom_id|image_id|img_id|file|name",
 )
 STUDY: Synonyms = (
-    "study_id|study|study_uid|study_instance_uid|accession_number|exam_id|report_id",
+    "study_id|study",
+    "study_uid|study_instance_uid",
+    "accession_number|exam_id|report_id",
     "uid",
     "id",
 )
-PATIENT: Synonyms = ("patient_id|patient|subject_id|subject|patient_uid|pid|deid_patient_id",)
+PATIENT: Synonyms = ("patient_id|patient|patient_uid", "subject_id|subject", "pid|deid_patient_id")
 SPLIT: Synonyms = ("split|dataset_split|data_split", "partition|subset|part|set|phase|fold")
-VIEW: Synonyms = ("view_position|view|projection|view_type|frontal_lateral",)
+VIEW: Synonyms = ("view_position", "view|view_type|projection|frontal_lateral")
 INDICATION: Synonyms = ("indication|section_indication",)
 COMPARISON: Synonyms = ("comparison|section_comparison",)
 FINDINGS: Synonyms = ("findings|section_findings",)
@@ -57,16 +65,16 @@ CAPTION: Synonyms = (
 )
 TEXTS = (*SECTIONS, "caption")
 _LOOSE = ("uid", "id")  # may count rows, too
-_STRICT_SPLITS = SPLIT[0].split("|")  # other names of a column may mean anything
 
 
 @dataclass(frozen=True)
 class Layout:
     """The names of the columns of a kind of table, by role; a role without a name is not read.
 
-    `labels` is a column of names joined by `separator`, of those that are present.
-    `label_columns` are columns of one label each, by the name that it gets among the problems of
-    a study; 1, 1.0 or True says that it is present.
+    Names of `split` behind the first '|'-joined ones may mean anything, such as the part of a body:
+    they count where a value is a part. `labels` is a column of names joined by `separator`, of
+    those that are present. `label_columns` are columns of one label each, by the name that it gets
+    among the problems of a study; 1, 1.0 or True says that it is present.
     """
 
     image: Synonyms = IMAGE
@@ -94,20 +102,20 @@ Columns = Mapping[str, str | None]
 class StudyRow:
     """What one row of a table says of a study; '' is what it does not say."""
 
-    place: tuple[Table, int | str]
+    table: Table
+    number: int | str
     study: str
-    images: list[str]
+    images: Sequence[str]
     view: str
     patient: str
     split: str | None
     texts: tuple[str, ...]  # in the order of TEXTS
-    problems: list[str]
+    problems: Sequence[str]
 
     @property
     def where(self) -> str:
         """The file and the row, for messages."""
-        table, number = self.place
-        return f"{table.path}, {table.unit} {number}"
+        return f"{self.table.path}, {self.table.unit} {self.number}"
 
 
 def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> dict[str, str]:
@@ -131,10 +139,17 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
     for role in ROLES:
         if role in asked or role in no_texts:
             continue
-        column = table.column(role, *getattr(layout, role))
+        synonyms = getattr(layout, role)
+        if role == "split":
+            column = _split_column(table, *synonyms)
+        else:
+            column = table.column(role, *synonyms)
         if column is not None and column not in taken:
             found[role] = column
-    if layout.image and "image" not in found and "image" not in asked:
+    lacks_image = bool(layout.image) and "image" not in {*found, *asked}
+    if lacks_image and "study" not in asked and _names_image(table, found.get("study")):
+        found["image"] = found.pop("study")
+    elif lacks_image:
         raise table.lacks("image", *layout.image)
     if not layout.label_columns and not found.keys() & {*TEXTS, "labels"}:
         raise table.lacks("caption", *layout.caption, *layout.findings, *layout.impression)
@@ -168,8 +183,6 @@ def rows(
     """
     columns = find_columns(table, layout, asked)
     labels = {c: name for c, name in layout.label_columns.items() if c in table.columns}
-    if "split" in columns and not _is_split(table, columns["split"], asked):
-        del columns["split"]
     if _counts_rows(table, columns, asked):
         del columns["study"]
     get = columns.get
@@ -178,14 +191,15 @@ def rows(
     text_columns = [get(role) for role in TEXTS]
     for row in table:
         yield StudyRow(
-            (table, row.number),
+            table,
+            row.number,
             _study_id(row, study),
-            [] if image is None else [folder + name for name in image_names(row, image)],
+            tuple([folder + name for name in image_names(row, image)]) if image else (),
             row.text(view) if view else "",
             id_text(row.text(patient)) if patient else "",
             _part(row, split, part),
-            tuple([row.text(column) if column else "" for column in text_columns]),
-            _problems(row, listed, layout.separator, labels),
+            tuple([joined_texts(row, column) if column else "" for column in text_columns]),
+            _problems(row, listed, layout.separator, labels) if listed or labels else (),
         )
 
 
@@ -196,11 +210,20 @@ def _study_id(row: Row, column: str | None) -> str:
     return study
 
 
-def _is_split(table: Table, column: str, asked: Columns | None) -> bool:
-    """Whether a column tells parts; one that is called 'part' or 'set' may mean anything."""
-    if (asked and "split" in asked) or column_key(column) in map(column_key, _STRICT_SPLITS):
-        return True
-    return any(named_part(row.text(column)) for row in table)
+def _names_image(table: Table, column: str | None) -> bool:
+    """Whether ids are names of image files, as in {"a.png": "Clear lungs."}."""
+    first = next(iter(table), None)
+    return column is not None and first is not None and is_image_name(str(first[column]))
+
+
+def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
+    if (column := table.column("split", strict)) is not None:
+        return column
+    for names in loose:
+        there = table.named(*names.split("|"))
+        if found := [c for c in there if any(named_part(row.text(c)) for row in table)]:
+            return table.only("split", found)
+    return None
 
 
 def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns | None) -> bool:
@@ -257,26 +280,28 @@ def make_studies(found: Iterable[StudyRow], finder: ImageFinder) -> list[Study]:
     for row in found:
         groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
     names = _names(groups)
-    return [_study(names[key], group, finder) for key, group in groups.items()]
+    # Each group is dropped once it is a study: there may be very many.
+    return [_study(names.get(key, key), groups.pop(key), finder) for key in list(groups)]
 
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
-    """Return the id of each group of rows."""
-    names = {key: key for key in groups}
+    """Return the id of each group of rows that name none."""
+    names: dict[str, str] = {}
     stems: dict[str, list[str]] = {}
     for key, group in groups.items():
         if not group[0].study:
-            stems.setdefault(_first_image(group).stem, []).append(key)
+            stems.setdefault(_path(group).rpartition("/")[2], []).append(key)
     for stem, keys in stems.items():
         for key in keys:
-            whole = str(_first_image(groups[key]).with_suffix(""))
-            names[key] = stem if len(keys) == 1 else whole
+            names[key] = stem if len(keys) == 1 else _path(groups[key])
     return names
 
 
-def _first_image(group: list[StudyRow]) -> PurePosixPath:
-    """Return the path of an image with slashes, also where Windows wrote it."""
-    return PurePosixPath(group[0].images[0].replace("\\", "/"))
+def _path(group: list[StudyRow]) -> str:
+    """Return the path of the first image without its suffix, with slashes, as not in Windows."""
+    path = group[0].images[0].replace("\\", "/")
+    stem, suffix = os.path.splitext(path)
+    return path if suffix[1:].isdigit() else stem  # of an UID the last number is no suffix
 
 
 def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
@@ -298,13 +323,12 @@ def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
 
 def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
     """Return the patient or the part that the rows of a study name, if they name one."""
-    first, *others = group
-    value: str | None = getattr(first, what)
-    for row in others:
+    value: str | None = getattr(group[0], what)
+    for row in group[1:]:
         other = getattr(row, what)
         if value and other and other != value:
             raise DataError(
-                f"{row.where}: study {study_id!r} is of {what} {value!r} in an earlier row and of "
+                f"{row.where}: study {study_id!r} has {what} {value!r} in an earlier row and "
                 f"{other!r} here; keep one"
             )
         value = value or other
@@ -313,12 +337,12 @@ def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
 
 def _sections(group: list[StudyRow]) -> dict[str, Any]:
     """Return the SECTIONS of a study: from their own columns, or else from whole reports."""
-    texts = [" ".join(dict.fromkeys(t for t in column if t)) for column in _columns(group)]
-    found = dict(zip(TEXTS, map(text_or_none, texts)))
-    whole = found["caption"]
-    report = split_report(whole) if whole else None
-    return {name: found[name] or getattr(report, name, None) for name in SECTIONS}
-
-
-def _columns(group: list[StudyRow]) -> Iterator[tuple[str, ...]]:
-    return zip(*(row.texts for row in group), strict=True)
+    texts: Iterable[str] = group[0].texts
+    if len(group) > 1:
+        columns = zip(*(row.texts for row in group), strict=True)
+        texts = (" ".join(dict.fromkeys(filter(None, column))) for column in columns)
+    found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
+    if (whole := found.pop("caption", None)) is None:
+        return found
+    report = split_report(whole)
+    return {name: found.get(name) or getattr(report, name) for name in SECTIONS}

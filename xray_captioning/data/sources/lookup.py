@@ -41,12 +41,10 @@ class ImageFinder:
 
     def __init__(self, folder: Path, image_dir: Path | None = None) -> None:
         self.folder, self.image_dir = folder, image_dir
+        # Relative image paths start from these folders; the first is where they are expected.
+        self.roots: Sequence[Path] = [image_dir] if image_dir else [folder / "images", folder]
+        self._root_names = [os.path.join(root, "") for root in self.roots]
         self._given: dict[str, str] = {}  # file: the path it was found for
-
-    @property
-    def roots(self) -> Sequence[Path]:
-        """Folders that relative image paths start from; the first is where they are expected."""
-        return [self.image_dir] if self.image_dir else [self.folder / "images", self.folder]
 
     def by_key(self, name: str, home: str) -> str:
         """Find an image of a collection whose image names are unique, under any of its names.
@@ -67,7 +65,7 @@ class ImageFinder:
 
         As `by_path`, but an absent image gets the path below the first of `roots`.
         """
-        return self.by_path(name) or os.path.join(self.roots[0], _with_slashes(name))
+        return self.by_path(name) or os.path.join(self._root_names[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
         r"""Find an image by the path that a table names, or return None.
@@ -89,8 +87,11 @@ class ImageFinder:
         return found and self._once(found, spelled)
 
     def _there(self, name: str) -> str | None:
-        paths = (os.path.join(root, name) for root in self.roots)
-        return next((path for path in paths if os.path.isfile(path)), None)
+        for root in self._root_names:
+            # os.path.join takes longer than to look for the file, and there may be very many.
+            if os.path.isfile(path := name if os.path.isabs(name) else root + name):
+                return path
+        return None
 
     def _once(self, path: str, name: str) -> str:
         """Return the path, or refuse a file that was given for a path in another folder."""
@@ -135,13 +136,15 @@ class _Index:
 
     def files(self, name: str) -> list[str]:
         """Return the relative paths of the files of this key, wherever they lie."""
-        found = self._paths.get(image_key(name).casefold(), [])
+        found = self._paths.get(image_key(name).casefold(), []) if self._paths else []
         return [found] if isinstance(found, str) else found
 
     def best(self, name: str) -> str | None:
         """Return the one file that fits a path best, None where none does."""
+        if not (files := self.files(name)):
+            return None
         folders = _folders(name)
-        agreeing = {path: _agreeing(self._folders(path), folders) for path in self.files(name)}
+        agreeing = {path: _agreeing(self._folders(path), folders) for path in files}
         fitting = [path for path, count in agreeing.items() if count is not None]
         if len(fitting) > 1:
             ranks = {path: (agreeing[path], *_likeness(path, name)) for path in fitting}
@@ -163,6 +166,8 @@ class _Index:
 
 def _with_slashes(name: str) -> str:
     """Return a path as POSIX writes it, as short as it goes."""
+    if "/" not in name and "\\" not in name and name.strip("."):
+        return name  # the name of a file alone, as most tables have it
     slashes = name.replace("\\", "/")
     return posixpath.normpath(slashes[2:] if _DRIVE.match(slashes) else slashes)
 
