@@ -156,13 +156,12 @@ def read_image(
 def _read(
     source: Image, size: int | None, resize: str, note: Note, max_pixels: float = MAX_PIXELS
 ) -> Pixels:
-    if is_pillow(source):
-        source = pillow_pixels(source)
-    if isinstance(source, np.ndarray):
-        return _picture(_of_known_shape(source), "image", size, resize, note)
-    if isinstance(source, bytes):
-        return decode_image(source, "image", size, resize, max_pixels, note=note)
-    name = os.fspath(source)
+    given: Any = pillow_pixels(source) if is_pillow(source) else source
+    if isinstance(given, np.ndarray):
+        return _picture(_of_known_shape(given), "image", size, resize, note)
+    if isinstance(given, bytes):
+        return decode_image(given, "image", size, resize, max_pixels, note=note)
+    name = os.fspath(given)
     return decode_image(_file(name), name, size, resize, max_pixels, note=note)
 
 
@@ -350,7 +349,7 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
         return turned(on_black(image), orientation(data))
     # OpenCV has turned it, and inverted it where white is zero, but only 8 bits.
     inverted = is_white_zero(data) and image.dtype != np.uint8
-    return on_black(white(image) - image if inverted else image)
+    return on_black(image.dtype.type(white(image)) - image if inverted else image)
 
 
 def _resize(image: NDArray[Any], size: int | None, resize: str) -> NDArray[Any]:

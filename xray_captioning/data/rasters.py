@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+TIFF = (b"II*\0", b"MM\0*")
 _MOST_PAGES = 64  # links between pages may run in a circle
 _MOST_TILE = 1 << 24  # pixels; OpenCV takes memory for a whole one
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -28,6 +29,8 @@ def tiff_pages(data: bytes) -> Iterator[Tags]:
 
     Raise struct.error or ValueError where a page lies beyond the end, or pages have none.
     """
+    if not data.startswith(TIFF):
+        raise ValueError("it is no TIFF")
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     for _ in range(_MOST_PAGES):
