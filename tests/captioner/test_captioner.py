@@ -198,6 +198,12 @@ def test_what_is_no_study_is_refused(captioner, study, error, message):
         captioner.caption([study])
 
 
+def test_an_image_of_pillow_is_its_pixels(captioner):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    expected, *others = captioner.caption([[pixels], [fromarray(pixels)], [pixels.astype("u2")]])
+    assert all(same([expected], [other]) for other in others)
+
+
 def test_weights_of_another_shape_are_refused(tiny_run, tmp_path):
     import json
 

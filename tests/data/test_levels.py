@@ -70,10 +70,15 @@ def test_an_image_of_one_value_is_refused(tmp_path, value):
     pixels = np.full((9, 9), value, np.uint8 if value < 256 else np.uint16)
     (tmp_path / "a.png").write_bytes(encoded(pixels))
     for source in (tmp_path / "a.png", encoded(np.dstack([pixels] * 3)), pixels):
-        with pytest.raises(DataError, match=rf"one value \({value}\), so that it shows nothing"):
+        with pytest.raises(DataError, match=rf"one value \({value}[, 0-9]*\), so that it shows"):
             read_image(source)
     with pytest.raises(ImageError, match=r"a\.png: all of its pixels"):
         read_images([tmp_path / "a.png"])
+
+
+def test_an_image_of_one_colour_is_refused():
+    with pytest.raises(ImageError, match=r"one value \(9, 20, 7\)"):
+        read_image(np.full((9, 9, 3), (9, 20, 7), np.uint8))
 
 
 def faint(*hot):
