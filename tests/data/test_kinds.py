@@ -134,6 +134,16 @@ def test_what_is_not_read_is_one_line(data, message, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
+@pytest.mark.parametrize("pixels", [GREY, DEEP], ids=["grey", "deep"])
+def test_damage_inside_of_a_compressed_tiff_is_found(compression, pixels):
+    noise = np.random.default_rng(0).integers(1, 256, (40, 48)).astype(pixels.dtype)
+    data = saved(noise, "TIFF", compression=compression)
+    middle = len(data) // 2
+    with pytest.raises(ImageError, match="damaged inside"):
+        exact(data[:middle] + bytes(60) + data[middle + 60 :])
+
+
 def test_enormous_images_are_refused_before_decoding(monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("was decoded"))
     huge = tiff(GREY, t256=60_000, t257=60_000, t259=5)
