@@ -129,14 +129,16 @@ _quiet = False  # whether notices are held back while Keras is imported
 
 
 def load_quietly() -> None:
-    """Let Keras, which is not imported yet, be imported without notices.
+    """Let Keras and OpenCV, which are not imported yet, be imported without notices.
 
     For programs, such as the command line, that are a process of their own; a library leaves its
-    host alone. Sets ``TF_CPP_MIN_LOG_LEVEL``, which later notices heed, where it is not set.
+    host alone. Sets ``TF_CPP_MIN_LOG_LEVEL``, which later notices heed, and ``OPENCV_LOG_LEVEL``,
+    which keeps a damaged TIFF to one line, where they are not set.
     """
     global _quiet
     _quiet = True
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 
 @contextmanager

@@ -256,7 +256,7 @@ def test_of_unfamiliar_images_no_confidence_is_stated_and_one_warning_is_given()
 
 def test_a_random_search_is_drawn() -> None:
     captioner = Captioner.load("phantom_attention")
-    study = [np.full((112, 112, 3), 0.5, np.float32)]
+    study = [np.tile(np.linspace(0, 1, 112, dtype=np.float32), (112, 1))]
     drawn = captioner.caption([study], sampling=Sampling(seed=1))[0]
     assert [sentence.confidence for sentence in drawn.sentences] == [None] * len(drawn.sentences)
     assert drawn.novelty is not None

@@ -188,17 +188,20 @@ def test_no_study_gives_no_caption(captioner, studies):
         (["absent.png"], ImageError, "absent.png"),
         (3, DataError, "study 0: expected a list"),
         (fromarray(np.zeros((9, 9), "uint8")), DataError, "study 0: expected a list"),
-        (
-            [fromarray(np.zeros((9, 9), "uint8"))],
-            DataError,
-            "study 0: an image is of type Image; give",
-        ),
+        ([fromarray(np.zeros((9, 9), "uint8"))], DataError, "image: all of its pixels have one va"),
+        ([np.zeros((9, 9), "uint8")], DataError, "image: all of its pixels have one value"),
         ([3], DataError, "study 0: an image is of type int; give its path"),
     ],
 )
 def test_what_is_no_study_is_refused(captioner, study, error, message):
     with pytest.raises(error, match=message):
         captioner.caption([study])
+
+
+def test_an_image_of_pillow_is_its_pixels(captioner):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    expected, *others = captioner.caption([[pixels], [fromarray(pixels)], [pixels.astype("u2")]])
+    assert all(same([expected], [other]) for other in others)
 
 
 def test_weights_of_another_shape_are_refused(tiny_run, tmp_path):

@@ -187,7 +187,7 @@ MODEL_CASES = [
     ),
     ("caption {box}/nowhere.png --bundle {model}", "nowhere.png; no such image"),
     ("caption {box}/empty --bundle {model}", "empty; holds no; image"),
-    ("caption {box}/text.png --bundle {model}", "text.png; neither PNG nor JPEG"),
+    ("caption {box}/text.png --bundle {model}", "text.png; none of PNG"),
     ("caption {box}/cut.png --bundle {model}", "cut.png; truncated"),
     ("caption {box}/nothing.png --bundle {model}", "nothing.png; empty"),
     ("caption {box}/sound.png {box}/cut.png --bundle {model}", "cut.png; truncated"),

@@ -287,3 +287,22 @@ def test_captions_of_noise_are_warned_of(
     output, error = capsys.readouterr()
     assert output == f"{image}\t\n"
     assert "the images of 1 of 1 studies are unlike those" in error
+
+
+def test_what_is_told_of_very_many_images_is_counted(monkeypatch, capsys):
+    import xray_captioning.cli as cli
+    from xray_captioning.data.notes import warn_together
+
+    def run(_):
+        for batch in range(5):
+            warn_together((f"{batch}-{i}.dcm", "its window has no width") for i in range(10))
+        return 0
+
+    monkeypatch.setattr(cli, "_run", run)
+    assert main([]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    start = "xray-captioning: warning: "
+    assert lines == [
+        *[f"{start}{n}-0.dcm (and 9 more images): its window has no width" for n in range(3)],
+        f"{start}20 more images: its window has no width",
+    ]

@@ -207,7 +207,9 @@ def test_images_are_embedded_in_their_proportions(tmp_path: Path) -> None:
     ramp = np.tile(np.linspace(0, 255, 1000).astype(np.uint8)[:, None], (1, 600))
     cv2.imwrite(str(tmp_path / "tall.png"), ramp)
     cv2.imwrite(str(tmp_path / "small.png"), ramp[:50, :80])
-    cv2.imwrite(str(tmp_path / "colour.png"), np.full((20, 20, 3), (200, 100, 0), np.uint8))
+    colours = np.full((20, 20, 3), (200, 100, 0), np.uint8)
+    colours[10:] //= 2
+    cv2.imwrite(str(tmp_path / "colour.png"), colours)
     tall, small, colour = (
         decode(data_uri(read_picture(str(tmp_path / f"{name}.png"), 768)))
         for name in ("tall", "small", "colour")

@@ -158,7 +158,7 @@ def problem(answer, status):
     [
         ({}, 400, "images"),
         ({"images": [b""]}, 422, "image 1: is empty"),
-        ({"images": [b"GIF89a"]}, 422, "neither PNG"),
+        ({"images": [b"GIF89a"]}, 422, "none of PNG"),
         ({"images": [encoded()] * 3}, 422, "images: 3 files"),
         ({"images": [encoded(), encoded()[:-20]]}, 422, "image 2: is truncated"),
         ({"images": [encoded()], "images_2": [b"x"]}, 422, "study 2, image 1"),

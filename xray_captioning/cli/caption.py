@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -287,12 +288,16 @@ def _print(
 def _check_images(studies: list[Study]) -> None:
     """Read the first images, so that one which cannot be read is the only line that is printed.
 
-    All of very many would take longer to decode twice than that is worth.
+    All of very many would take longer to decode twice than that is worth. What is to be told of
+    them is told when they are used.
     """
     from xray_captioning.data.images import read_image
+    from xray_captioning.data.notes import ImageWarning
 
-    for study in studies[:CHECKED]:
-        for path in filter(None, study.images):
+    paths = [path for study in studies[:CHECKED] for path in study.images if path is not None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImageWarning)
+        for path in paths:
             read_image(path, size=1, resize="nearest")
 
 

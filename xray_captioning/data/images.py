@@ -25,7 +25,7 @@ from xray_captioning.data.levels import WANTED, checked, note_if_faint, on_black
 from xray_captioning.data.notes import Note, warn, warn_together
 from xray_captioning.data.orientation import orientation, turned
 from xray_captioning.data.pillow import is_pillow, pillow_pixels
-from xray_captioning.data.rasters import is_white_zero
+from xray_captioning.data.rasters import is_white_zero, is_whole
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
@@ -156,13 +156,12 @@ def read_image(
 def _read(
     source: Image, size: int | None, resize: str, note: Note, max_pixels: float = MAX_PIXELS
 ) -> Pixels:
-    if is_pillow(source):
-        source = pillow_pixels(source)
-    if isinstance(source, np.ndarray):
-        return _picture(_of_known_shape(source), "image", size, resize, note)
-    if isinstance(source, bytes):
-        return decode_image(source, "image", size, resize, max_pixels, note=note)
-    name = os.fspath(source)
+    given: Any = pillow_pixels(source) if is_pillow(source) else source
+    if isinstance(given, np.ndarray):
+        return _three_channels(_picture(_of_known_shape(given), "image", size, resize, note))
+    if isinstance(given, bytes):
+        return decode_image(given, "image", size, resize, max_pixels, note=note)
+    name = os.fspath(given)
     return decode_image(_file(name), name, size, resize, max_pixels, note=note)
 
 
@@ -177,11 +176,10 @@ def _of_known_shape(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:
-    """Resize pixels in the depth they are stored in, then scale them to [0, 1]."""
+    """Resize pixels in the depth they are stored in, then scale them to [0, 1], float32."""
     stored = checked(stored, name)
     note_if_faint(stored, name, note)
-    unit = np.divide(_resize(stored, size, resize), white(stored), dtype=np.float32)
-    return _three_channels(unit)
+    return np.divide(_resize(stored, size, resize), white(stored), dtype=np.float32)
 
 
 def _file(name: str) -> bytes:
@@ -251,7 +249,7 @@ def decode_image(
     if is_dicom(data):
         image = decode_dicom(data, name, max_pixels, note)
         check_size(image.shape[0], image.shape[1], name, max_pixels, max_ratio)
-        return _picture(image, name, size, resize, note)
+        return _three_channels(_picture(image, name, size, resize, note))
     _check_known(data, name)
     try:
         height, width = container_shape(data)
@@ -259,7 +257,8 @@ def decode_image(
         detail = f" ({error})" if type(error) is ValueError else ""
         raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
     check_size(height, width, name, max_pixels, max_ratio)
-    return _picture(_decode(data, name), name, size, resize, note)[..., ::-1].copy()
+    unit = _picture(_decode(data, name), name, size, resize, note)
+    return _three_channels(unit if unit.ndim == 2 else unit[..., ::-1])
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
@@ -344,13 +343,14 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, MemoryError) as error:
         raise ImageError(f"{name}: cannot be decoded; save it anew as PNG or JPEG") from error
-    if image is None or image.shape[2:] not in ((), (1,), (3,), (4,)):
+    damaged = image is None or image.shape[2:] not in ((), (1,), (3,), (4,))
+    if damaged or (is_tiff(data) and not is_whole(data)):
         raise ImageError(f"{name}: is damaged inside; get it again")
     if not is_tiff(data):
         return turned(on_black(image), orientation(data))
     # OpenCV has turned it, and inverted it where white is zero, but only 8 bits.
     inverted = is_white_zero(data) and image.dtype != np.uint8
-    return on_black(white(image) - image if inverted else image)
+    return on_black(image.dtype.type(white(image)) - image if inverted else image)
 
 
 def _resize(image: NDArray[Any], size: int | None, resize: str) -> NDArray[Any]:

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png
 from xray_captioning.data.orientation import orientation
-from xray_captioning.data.rasters import check_bmp, check_tiff, check_webp
+from xray_captioning.data.rasters import TIFF, check_bmp, check_tiff, check_webp
 
-_TIFF = (b"II*\0", b"MM\0*")
 _CHECKS: dict[tuple[bytes, ...], Callable[[bytes], tuple[int, int]]] = {
     (PNG,): check_png,
     (JPEG,): check_jpeg,
-    _TIFF: check_tiff,
+    TIFF: check_tiff,
     (b"BM",): check_bmp,
     (b"RIFF",): check_webp,
 }
@@ -25,7 +24,7 @@ def is_known(data: bytes) -> bool:
 
 def is_tiff(data: bytes) -> bool:
     """Tell whether bytes begin as a TIFF does."""
-    return data.startswith(_TIFF)
+    return data.startswith(TIFF)
 
 
 def container_shape(data: bytes) -> tuple[int, int]:

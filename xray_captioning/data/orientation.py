@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.rasters import ORIENTATION, tiff_pages, webp_chunks
+from xray_captioning.data.rasters import ORIENTATION, TIFF, tiff_pages, webp_chunks
 
 _EXIF = b"Exif\0\0"
 UPRIGHT = 1
@@ -48,7 +48,7 @@ def _exif(data: bytes) -> bytes:
         return _of_jpeg(data)
     if data.startswith(b"\x89PNG"):
         return _of_png(data)
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if data.startswith(TIFF):
         return data
     chunks = webp_chunks(data) if data.startswith(b"RIFF") else iter(())
     found = (data[at : at + size] for kind, at, size in chunks if kind == b"EXIF")

@@ -6,9 +6,11 @@ what is missing at the end of a file for black; it reports none of these.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator
 
+TIFF = (b"II*\0", b"MM\0*")
 _MOST_PAGES = 64  # links between pages may run in a circle
 _MOST_TILE = 1 << 24  # pixels; OpenCV takes memory for a whole one
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -28,6 +30,8 @@ def tiff_pages(data: bytes) -> Iterator[Tags]:
 
     Raise struct.error or ValueError where a page lies beyond the end, or pages have none.
     """
+    if not data.startswith(TIFF):
+        raise ValueError("it is no TIFF")
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     for _ in range(_MOST_PAGES):
@@ -98,6 +102,23 @@ def _check_places(page: Tags, end: int) -> None:
 def is_white_zero(data: bytes) -> bool:
     """Tell whether the least value of a TIFF's pixels is white."""
     return next(tiff_pages(data)).get(_PHOTOMETRIC) == (_WHITE_IS_ZERO,)
+
+
+def is_whole(data: bytes) -> bool:
+    """Tell whether what is compressed in a TIFF can be read to its end.
+
+    OpenCV returns pixels of 8 bits all the same, with black where they could not.
+    """
+    page = next(tiff_pages(data))
+    if page.get(_COMPRESSION, (1,)) == (1,) or max(page.get(_BITS, (1,))) > 8:
+        return True
+    from PIL import Image
+
+    try:
+        Image.open(io.BytesIO(data)).load()
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return True
 
 
 def check_bmp(data: bytes) -> tuple[int, int]:
