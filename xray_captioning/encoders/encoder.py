@@ -127,10 +127,20 @@ class Encoder(keras.Model):
         return encoder
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments; weights are saved beside them."""
+        """Return the constructor's arguments, and what it was trained on."""
         names = ("name_of_backbone", "size", "pool")
         own = {name: getattr(self, name) for name in names}
-        return {**super().get_config(), **own, "findings": list(self.findings)}
+        record = self.trained_on and self.trained_on.to_dict()
+        known = {"findings": list(self.findings), "trained_on": record}
+        return {**super().get_config(), **own, **known}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Encoder:
+        """Make an encoder with new weights of what :meth:`get_config` returned."""
+        record = config.get("trained_on")  # files of before have none
+        encoder = cls(**{name: value for name, value in config.items() if name != "trained_on"})
+        encoder.trained_on = record and TrainedOn.from_dict(record)
+        return encoder
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Encode single images.
