@@ -244,12 +244,11 @@ class Captioner:
             As :meth:`caption`.
         """
         placed = list(arranged_studies(studies, self.config.image.views, views))
-        return self._encoded(placed) if placed else self._no_features()
-
-    def _no_features(self) -> Features:
+        if placed:
+            return self._encoded(placed)
         regions = self.config.image.views * math.prod(self.encoder.grid)
-        shape = (0, regions, self.encoder.channels)
-        return Features(np.zeros(shape, "float32"), np.zeros((0, regions), bool))
+        empty = np.zeros((0, regions, self.encoder.channels), "float32")
+        return Features(empty, np.zeros((0, regions), bool))
 
     def findings(
         self, studies: Sequence[Study], views: Views | None = None
