@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.files import downloading
 
 # What to do where published weights cannot be had.
 INSTEAD = "start from a file of weights (--weights FILE) or from nothing (--weights random)"
@@ -290,7 +289,7 @@ def _published(name: str, size: int) -> Any:
     if not find_backbone(name).published:
         raise ConfigError(f"{name} has no published weights; {INSTEAD}")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras announces its download
+        with downloading():
             return find_backbone(name).build(size, True)
     except Exception as error:  # each of the hubs behind it has its own
         _new(name, size)  # what random weights would not mend is said first
