@@ -24,7 +24,6 @@ def strange_images(frontal: Sequence[Pixels], lateral: Sequence[Pixels]) -> dict
     return {
         "drawn photographs": [photograph(rng) for _ in range(20)],
         "a page of text": [page()],
-        "black, white, nine greys": [blank(value / 10) for value in range(11)],
         "uniform noise, grey and coloured": [noise(rng, i % 3 > 0) for i in range(15)],
         "drawn X-rays of a hand": [hand(degrees) for degrees in DEGREES],
         "phantoms inverted": [1 - chest for chest in both],
@@ -32,11 +31,6 @@ def strange_images(frontal: Sequence[Pixels], lateral: Sequence[Pixels]) -> dict
         "frontal phantoms turned by 180 degrees": [chest[::-1, ::-1].copy() for chest in frontal],
         "frontal phantoms, upper half black": [half_black(chest) for chest in frontal],
     }
-
-
-def blank(value: float) -> Pixels:
-    """Return one shade of grey."""
-    return np.full((SIDE, SIDE, 3), value, np.float32)
 
 
 def noise(rng: np.random.Generator, coloured: bool) -> Pixels:

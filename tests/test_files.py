@@ -3,11 +3,12 @@
 import hashlib
 import os
 import stat
+import sys
 
 import pytest
 
 from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_path, atomic_write, sha256_file
+from xray_captioning.files import atomic_path, atomic_write, downloading, sha256_file
 
 
 def test_atomic_write_makes_folders_and_keeps_line_ends(tmp_path):
@@ -62,3 +63,13 @@ def test_sha256_file(tmp_path):
     for wrong in (tmp_path / "absent", tmp_path):
         with pytest.raises(DataError, match=wrong.name):
             sha256_file(wrong)
+
+
+def test_a_download_is_announced_once_it_has_begun(capsys):
+    with downloading():
+        sys.stdout.write("Downloading data from here\n")
+        assert capsys.readouterr() == ("", "")
+        sys.stdout.write("1/2")
+        sys.stdout.write("2/2")
+        sys.stdout.flush()
+    assert capsys.readouterr() == ("", "Downloading data from here\n1/22/2")

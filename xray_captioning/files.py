@@ -1,12 +1,13 @@
-"""Files that are written whole or not at all, their SHA-256, and a descriptor that is silenced."""
+"""Files that are written whole or not at all, their SHA-256, and what others may print."""
 
 import hashlib
+import io
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,36 @@ def _silenced(descriptor: int) -> Iterator[None]:
     finally:
         os.dup2(saved, descriptor)
         os.close(saved)
+
+
+@contextmanager
+def downloading() -> Iterator[None]:
+    """Let what Keras prints of a download go to standard error, unless it fails at once.
+
+    Its first text names the address, and so does the error of a download that never begins.
+    """
+    with redirect_stdout(_FromSecondText()):
+        yield
+
+
+class _FromSecondText(io.TextIOBase):
+    """Holds its first text back until there is a second."""
+
+    def __init__(self) -> None:
+        self._held: list[str] | None = []
+
+    def write(self, text: str) -> int:
+        if self._held is None:
+            sys.stderr.write(text)
+        elif self._held and text.strip():
+            sys.stderr.write("".join([*self._held, text]))
+            self._held = None
+        else:
+            self._held.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()

@@ -94,7 +94,7 @@ def test_what_is_no_chest_x_ray_is_flagged(fresh, captioner):
         found = [caption.novelty for caption in captioner.caption([[image] for image in images])]
         assert min(found) > 1, name
     # One strange image is enough, and one image alone is not strange.
-    known, mixed = captioner.caption([[frontal[0]], [frontal[0], strange["blank"](0)]])
+    known, mixed = captioner.caption([[frontal[0]], [frontal[0], strange["page"]()]])
     assert known.novelty < 1 < mixed.novelty
 
 

@@ -10,8 +10,9 @@ import pytest
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.comparison.evaluate import evaluate, read_systems
 from xray_captioning.comparison.texts import runs_of
+from xray_captioning.data.provenance import warn_of_unknown
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import Split
+from xray_captioning.data.splits import Split, SplitWarning
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.collapse import CollapseWarning
 from xray_captioning.evaluation.table import SHOWN
@@ -237,3 +238,20 @@ def annotated(tmp_path):
     path = tmp_path / "annotation.json"
     path.write_text(json.dumps({"train": entries[:2], "val": [], "test": entries[2:]}))
     return path
+
+
+def test_a_captioner_of_unknown_training_is_warned_of(studies, split, tiny_run, tmp_path):
+    loaded = Captioner.load(tiny_run)
+    config = loaded.model.get_config() | {"trained_on": None}  # a .keras file of before
+    network = type(loaded.model).from_config(config)
+    encoder = type(loaded.encoder).from_config(loaded.encoder.get_config() | {"trained_on": None})
+    unknown = Captioner(loaded.config, encoder, network, loaded.tokenizer)
+    few = studies[studies["study_id"].isin([*split.train[:2], *split.test[:2]])]
+    parts = Split(split.train[:2], (), split.test[:2])
+    with pytest.warns(SplitWarning, match="mine: nothing is known of the studies") as caught:
+        evaluate(few, {"mine": unknown}, tmp_path, split=parts, beams=[1], quick=True)
+    assert sum(issubclass(one.category, SplitWarning) for one in caught) == 1
+    unknown.trained_on = loaded.trained_on
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SplitWarning)
+        warn_of_unknown({"mine": unknown.trained_on})

@@ -8,6 +8,11 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
+from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.config import Config
+from xray_captioning.data.provenance import TrainedOn
+from xray_captioning.data.splits import Split
+from xray_captioning.decoders import CaptionModel
 from xray_captioning.encoders import ENCODERS, Encoder, FindingModel
 from xray_captioning.encoders.saved import weights_digest
 from xray_captioning.errors import ConfigError
@@ -78,6 +83,24 @@ def test_a_keras_file_gives_the_same_features_and_findings(encoder, tmp_path):
     inputs = {"images": studies(), "mask": np.array([[True, False], [True, True]])}
     np.testing.assert_allclose(model(inputs), other(inputs), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(encoder(inputs["images"]), other.encoder(inputs["images"]))
+
+
+def test_a_keras_file_says_what_its_network_was_trained_on(tmp_path):
+    """Or studies that taught an encoder could test a decoder."""
+    encoder = Encoder("phantom_cnn", 32)
+    names = [frozenset(f"{kind}{i}" for i in range(2)) for kind in "srpi"]
+    encoder.trained_on = TrainedOn(Split(("1", "2"), ("3",), ()), "digest", *names)
+    captions = CaptionModel(Config().model, 11, (1, *encoder.grid), encoder.channels)
+    captioner = Captioner(Config(), encoder, captions, None)
+    assert captioner.trained_on == encoder.trained_on
+    FindingModel(encoder).save(tmp_path / "encoder.keras")
+    captions.save(tmp_path / "captions.keras")
+    other = keras.models.load_model(tmp_path / "encoder.keras").encoder
+    assert other.trained_on == encoder.trained_on
+    assert keras.models.load_model(tmp_path / "captions.keras").trained_on == encoder.trained_on
+    config = encoder.get_config()
+    del config["trained_on"]  # as an earlier version wrote it
+    assert Encoder.from_config(config).trained_on is None
 
 
 def test_a_clone_is_the_same_network_with_other_weights(encoder):

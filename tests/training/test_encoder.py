@@ -41,6 +41,7 @@ def offline(monkeypatch):
 
     def build(size, published):
         if published:
+            print("Downloading data from https://example.org/weights.h5")  # as Keras does
             raise OSError("URL fetch failure on https://example.org/weights.h5")
         return ENCODERS["phantom_cnn"].build(size, published)
 

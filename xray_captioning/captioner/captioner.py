@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -63,6 +64,7 @@ class Captioner:
         JSON values that are kept in the bundle: metrics, data, training.
     trained_on : TrainedOn, optional
         The studies it was trained on; a bundle keeps this, and evaluation refuses these studies.
+        When absent those of `model`, or else of `encoder`.
     calibration : Calibration, optional
         How its probabilities become confidences.
     """
@@ -78,7 +80,8 @@ class Captioner:
         calibration: Calibration | None = None,
     ) -> None:
         self.config, self.encoder, self.model = config, encoder, model
-        self.tokenizer, self.about, self.trained_on = tokenizer, about or {}, trained_on
+        self.tokenizer, self.about = tokenizer, about or {}
+        self.trained_on = trained_on or model.trained_on or encoder.trained_on
         self.calibration = calibration
         self._encode = compiled(encoder.encode, encoder)
         self._compiled_search = CompiledSearch(model)
@@ -108,8 +111,17 @@ class Captioner:
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         model = new_model(config, encoder, tokenizer)
         load_weights(model, folder / "decoder.weights.h5")
-        trained_on, calibration = encoder.trained_on, load_calibration(folder)
-        return cls(config, encoder, model, tokenizer, about["about"], trained_on, calibration)
+        calibration = load_calibration(folder)
+        return cls(config, encoder, model, tokenizer, about["about"], calibration=calibration)
+
+    @property
+    def trained_on(self) -> TrainedOn | None:
+        """The studies it was trained on, where they are known."""
+        return self.model.trained_on
+
+    @trained_on.setter
+    def trained_on(self, record: TrainedOn | None) -> None:
+        self.model.trained_on = record
 
     @property
     def split(self) -> Split | None:
@@ -233,13 +245,11 @@ class Captioner:
             As :meth:`caption`.
         """
         placed = list(arranged_studies(studies, self.config.image.views, views))
-        return self._encoded(placed) if placed else self._no_features()
-
-    def _no_features(self) -> Features:
-        rows, columns = self.encoder.grid
-        regions = self.config.image.views * rows * columns
-        shape = (0, regions, self.encoder.channels)
-        return Features(np.zeros(shape, "float32"), np.zeros((0, regions), bool))
+        if placed:
+            return self._encoded(placed)
+        regions = self.config.image.views * math.prod(self.encoder.grid)
+        empty = np.zeros((0, regions, self.encoder.channels), "float32")
+        return Features(empty, np.zeros((0, regions), bool))
 
     def findings(
         self, studies: Sequence[Study], views: Views | None = None
@@ -310,8 +320,7 @@ class Captioner:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
-        penalty = decoding.length_penalty
-        settings = SearchSettings(self.rules(), beam_size, penalty, sampling)
+        settings = SearchSettings(self.rules(), beam_size, decoding.length_penalty, sampling)
         run = self._compiled_search.prepare(settings)
         return _Prepared(run, search_of(decoding, beam_size), sampling is not None)
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import warnings
+from itertools import islice
 from pathlib import Path
 
 import click
 
 from xray_captioning.cli import options
+
+EXAMPLES = 2  # images that are named
+FOLDERS = 10_000  # that are looked into for them
 
 
 @click.command()
@@ -45,7 +51,7 @@ def prepare(
     from xray_captioning.data.sources.nih14 import render_captions
     from xray_captioning.data.sources.reading import read_studies
     from xray_captioning.data.splits import split_studies
-    from xray_captioning.data.studies import format_summary, summarise
+    from xray_captioning.data.studies import format_summary, summarise, summary_warnings
     from xray_captioning.files import atomic_write
 
     studies = read_studies(path, images, columns=columns)
@@ -54,9 +60,26 @@ def prepare(
     summary, split = summarise(studies), split_studies(studies)
     click.echo(format_summary(summary))
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
-    click.echo(f"split: {sizes} (SHA-256 {split.digest[:16]})")
+    origin = "as the source names them" if summary["split"] else "made here, by patient"
+    click.echo(f"split: {sizes}, {origin} (SHA-256 {split.digest[:16]})")
+    for sentence in summary_warnings(summary, _images_below(images or path)):
+        warnings.warn(sentence, stacklevel=1)
     if out is not None:
         atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
         split.to_json(out / "split.json")
         click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")
         click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")
+
+
+def _images_below(place: Path) -> list[str]:
+    """Return a few images below a folder, or beside a file, wherever there are any."""
+    from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+
+    folder = place if place.is_dir() else place.parent
+    names = (
+        os.path.join(root, name)
+        for root, _, names in islice(os.walk(folder), FOLDERS)
+        for name in sorted(names)
+        if name.lower().endswith(IMAGE_SUFFIXES)
+    )
+    return list(islice(names, EXAMPLES))

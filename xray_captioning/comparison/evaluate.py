@@ -19,7 +19,7 @@ from xray_captioning.comparison.texts import (
     system_texts,
 )
 from xray_captioning.config import Config
-from xray_captioning.data.provenance import choose_split, open_studies
+from xray_captioning.data.provenance import choose_split, open_studies, warn_of_unknown
 from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
@@ -140,6 +140,7 @@ def evaluate(
         _check_published(studies, split)
         split = split_studies(usable)
     trained_on = {run.name: run.trained_on for run in every}
+    warn_of_unknown(trained_on)
     split = choose_split(studies, usable, config, split, trained_on, part, cache)
     for run in every:
         run.check_text(config, protocol)

@@ -10,7 +10,6 @@ arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -21,11 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xray_captioning.config import Config, load_preset, presets
-from xray_captioning.data.features import Array, ArrayCache
-from xray_captioning.data.images import opencv, read_image
+from xray_captioning.data.image_digests import LENGTH, VERSION, digest_text, study_digests
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import (
     Split,
@@ -36,7 +32,7 @@ from xray_captioning.data.splits import (
     names_split,
     split_studies,
 )
-from xray_captioning.data.studies import with_images
+from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
 
@@ -45,11 +41,6 @@ if TYPE_CHECKING:
 
 SPLIT, TRAINED_ON = "split.json", "trained_on.json"
 DIGESTS = ("studies", "patients", "reports", "images")
-LENGTH = 6  # bytes: of a million images one in 280 million others is taken for one of them
-VERSION = 2  # of what the digests are made of; those of images differ in the first
-SIDE, LEVELS = 16, 64  # what of an image is compared: means of 16 x 16 fields, in 64 steps
-BLANK = bytes(LENGTH)  # in place of the digest of an image that shows nothing
-LEAST_RANGE = 0.01  # of an image's fields, in [0, 1]; it is blank below
 # An image of more training studies than this is a placeholder. Some collections name an image once
 # for each of five captions.
 MOST_STUDIES = 10
@@ -108,22 +99,31 @@ class TrainedOn:
         if not path.is_file():
             return cls(split, data, _digests(split.train))
         try:
-            values = json.loads(path.read_text("utf-8"))
-            digests = {name: frozenset(values.get(name, "").split()) for name in DIGESTS}
-            values["studies"], values["reports"], values["images"]
+            digests = _read_digests(json.loads(path.read_text("utf-8")))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{path}: is damaged; copy the whole bundle again") from error
-        if values.get("version") != VERSION:
-            digests["images"] = frozenset()
         return cls(split, data, **digests)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainedOn:
+        """Make what :meth:`to_dict` returned."""
+        parts = (tuple(values["split"][name]) for name in PARTS)
+        return cls(Split(*parts), values["data"], **_read_digests(values))
 
     def save(self, bundle: Path) -> None:
         """Write ``split.json`` and, unless nothing else is known, ``trained_on.json``."""
         self.split.to_json(bundle / SPLIT)
         if self.reports:
-            digests = {name: " ".join(sorted(getattr(self, name))) for name in DIGESTS}
-            text = json.dumps({"version": VERSION, **digests})
-            atomic_write(bundle / TRAINED_ON, text + "\n")
+            atomic_write(bundle / TRAINED_ON, json.dumps(self._digests()) + "\n")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values, which the ``.keras`` file of a model holds."""
+        parts = {name: list(ids) for name, ids in self.split.parts.items()}
+        return {"split": parts, "data": self.data, **self._digests()}
+
+    def _digests(self) -> dict[str, Any]:
+        digests = {name: " ".join(sorted(getattr(self, name))) for name in DIGESTS}
+        return {"version": VERSION, **digests}
 
     def including(self, other: TrainedOn | None) -> TrainedOn:
         """Return the record of a model that starts from another model, as from its encoder."""
@@ -198,9 +198,26 @@ class TrainedOn:
 
     def _shown(self, rows: pd.DataFrame, cache: str | Path | None) -> set[str]:
         present = with_images(rows)
-        shown = _study_images(present, cache)
+        shown = study_digests(present, cache)
         pairs = zip(present["study_id"], shown, strict=True)
         return {name for name, digests in pairs if digests & self.images}
+
+
+def _read_digests(values: dict[str, Any]) -> dict[str, frozenset[str]]:
+    values["studies"], values["reports"], values["images"]  # which there must be
+    digests = {name: frozenset(values.get(name, "").split()) for name in DIGESTS}
+    return digests if values.get("version") == VERSION else {**digests, "images": frozenset()}
+
+
+def warn_of_unknown(models: Mapping[str, TrainedOn | None]) -> None:
+    """Warn of models of which nobody knows what they were trained on."""
+    if names := [name for name, model in models.items() if model is None]:
+        warnings.warn(
+            f"{', '.join(names)}: nothing is known of the studies it was trained on; if some of "
+            "them are among these, its scores are not those of unseen studies",
+            SplitWarning,
+            stacklevel=3,
+        )
 
 
 def record_training(
@@ -209,7 +226,7 @@ def record_training(
     """Return what a model that is trained on a split of these studies keeps of them."""
     rows = studies[studies["study_id"].isin(split.train)]
     patients = set(group_ids(rows)) - set(rows["study_id"])
-    times = Counter(digest for found in _study_images(with_images(rows), cache) for digest in found)
+    times = Counter(digest for found in study_digests(with_images(rows), cache) for digest in found)
     return TrainedOn(
         split,
         data_digest(studies),
@@ -331,43 +348,6 @@ def check_unseen(
             )
 
 
-def image_digests(paths: Iterable[str], cache: str | Path | None = None) -> dict[str, str]:
-    """Return, by path, a digest of what each image shows, whatever the file's name and format.
-
-    It is the beginning of the SHA-256 of the means of 16 x 16 fields, from the least to the
-    greatest in 64 steps. So it is the same for grey or RGB, 8 or 16 bits and a DICOM file of other
-    units; a step is large beside the rounding errors of float32. Blank images have none.
-    """
-    paths = list(dict.fromkeys(paths))
-    settings = {"digest": "fields", "version": VERSION, "side": SIDE, "levels": LEVELS}
-    digests = ArrayCache(cache, settings)
-    digests.fill(paths, _field_digests, "compare images")
-    found = {path: digests[path].tobytes() for path in paths}
-    return {path: _text(digest) for path, digest in found.items() if digest != BLANK}
-
-
-def _study_images(studies: pd.DataFrame, cache: str | Path | None) -> list[set[str]]:
-    """Return the digests of each study's images that show something."""
-    digests = image_digests((path for row in studies["images"] for path in row), cache)
-    return [{digests[path] for path in row if path in digests} for row in studies["images"]]
-
-
-def _field_digests(paths: list[str]) -> np.ndarray[Any, Any]:
-    rows = b"".join(_field_digest(read_image(path, None)) for path in paths)
-    return np.frombuffer(rows, np.uint8).reshape(-1, LENGTH)
-
-
-def _field_digest(image: Array) -> bytes:
-    cv2 = opencv()
-    fields = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(axis=-1)
-    least, most = fields.min(), fields.max()
-    if most - least < LEAST_RANGE:
-        return BLANK
-    # Halves of a step are frequent among means of integers, and rounding would be by chance.
-    steps = np.floor((fields - least) / (most - least) * LEVELS + 0.3819).astype("uint8")
-    return hashlib.sha256(steps.tobytes()).digest()[:LENGTH]
-
-
 def _report_digests(studies: pd.DataFrame) -> list[str]:
     columns = (studies[name] for name in ("study_id", "findings", "impression"))
     return [_digest(row) for row in zip(*columns, strict=True)]
@@ -378,8 +358,4 @@ def _digests(contents: Iterable[Any]) -> frozenset[str]:
 
 
 def _digest(content: Any) -> str:
-    return _text(hashlib.sha256(json.dumps(content).encode()).digest()[:LENGTH])
-
-
-def _text(digest: bytes) -> str:
-    return base64.urlsafe_b64encode(digest).decode()
+    return digest_text(hashlib.sha256(json.dumps(content).encode()).digest()[:LENGTH])

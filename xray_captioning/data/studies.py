@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
 SECTIONS = ("indication", "comparison", "findings", "impression")
+TEXTS = ("findings", "impression")  # which a model writes
+SEVERAL = 5  # texts that are not alike by chance
 
 
 @dataclass
@@ -137,16 +139,22 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
         Can be written as JSON. ``images_a_study`` and ``images_present_a_study`` map a number
         of images, as text, to a number of studies; ``words_a_section`` is the mean over the
         studies that have the section, split at whitespace, or None where no study has it;
-        ``missing_examples`` are up to three paths where an image was expected.
+        ``missing_examples`` are up to three paths where an image was expected; ``split`` counts the
+        parts that the source names, None where it names none, and ``torn_patients`` those with
+        studies in two of them; ``alike`` maps a section to its text where five studies or more
+        have it and all say the same. ``source`` is the kind that was recognised.
     """
     named = [image for images in studies["images"] for image in images]
     missing = {image for image in named if not os.path.isfile(image)}
     present = [sum(image not in missing for image in images) for images in studies["images"]]
     findings, impression = (studies[name].isna() for name in ("findings", "impression"))
     parts = Counter(part for part in studies["split"] if part is not None)
+    patients = list(map(patient_or_study, studies["patient_id"], studies["study_id"]))
     return {
+        "source": studies.attrs.get("source"),
         "studies": len(studies),
-        "patients": len(set(map(patient_or_study, studies["patient_id"], studies["study_id"]))),
+        "patients": len(set(patients)),
+        "patients_named": sum(map(str.__ne__, patients, studies["study_id"])),
         "images_named": len(named),
         "images_present": sum(present),
         "images_missing": len(named) - sum(present),
@@ -159,10 +167,13 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
         "without_findings": int(findings.sum()),
         "without_impression": int(impression.sum()),
         "without_both": int((findings & impression).sum()),
+        "alike": {name: text for name in TEXTS if (text := _only_text(studies[name]))},
         "rendered": int(studies["rendered"].sum()),
+        "with_problems": sum(map(bool, studies["problems"])),
         "words_a_section": {name: _mean_words(studies[name]) for name in SECTIONS},
         "problems": dict(Counter(p for ps in studies["problems"] for p in ps).most_common()),
         "split": {part: parts[part] for part in PARTS} if parts else None,
+        "torn_patients": _torn(patients, studies["split"]),
     }
 
 
@@ -170,25 +181,79 @@ def format_summary(summary: dict[str, Any]) -> str:
     """Lay what `summarise` returned out as a short table for people."""
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
     rows: list[tuple[str, Any]] = [
+        ("source", summary["source"] or "a table of studies"),
         ("studies", summary["studies"]),
-        ("patients", summary["patients"]),
+        ("patients", _patients(summary)),
         ("images named", summary["images_named"]),
         ("images present", summary["images_present"]),
         ("images missing", summary["images_missing"]),
         ("studies with no image present", summary["studies_without_image_present"]),
         ("studies by images named", _pairs(summary["images_a_study"])),
         ("views", _pairs(summary["views"])),
-        ("without findings", summary["without_findings"]),
-        ("without impression", summary["without_impression"]),
+        ("with findings", summary["studies"] - summary["without_findings"]),
+        ("with impression", summary["studies"] - summary["without_impression"]),
         ("without both", summary["without_both"]),
         ("mean words", _pairs(words)),
-        ("commonest problems", _pairs(dict(list(summary["problems"].items())[:5]))),
-        ("published split", _pairs(summary["split"] or {})),
+        ("with labels", summary["with_problems"]),
+        ("commonest labels", _pairs(dict(list(summary["problems"].items())[:5]))),
+        ("parts named by the source", _pairs(summary["split"] or {})),
+        ("patients in two of them", summary["torn_patients"]),
     ]
     if summary["rendered"]:
         rows.append(("text made from labels", summary["rendered"]))
     rows += [("missing, for example", image) for image in summary["missing_examples"][:1]]
     return "\n".join(f"{name:<30} {value}" for name, value in rows)
+
+
+def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list[str]:
+    """Return what is wrong with the studies that `summarise` counted, a sentence each.
+
+    `there` are images that lie where they were looked for.
+    """
+    found = [_absent(summary, there)] if summary["images_named"] else ["no study names an image"]
+    if summary["without_both"] == summary["studies"]:
+        found.append("no study has findings or an impression; " + _without_text(summary))
+    for text in dict.fromkeys(summary["alike"].values()):
+        names = " and ".join(name for name, other in summary["alike"].items() if other == text)
+        found.append(f"{names}: all studies have the same text, {text[:60]!r}; check its column")
+    return [sentence for sentence in found if sentence]
+
+
+def _absent(summary: dict[str, Any], there: Sequence[str]) -> str:
+    if summary["images_present"]:
+        return ""
+    lying = f"there lie {', '.join(there)}" if there else "no image lies there"
+    return (
+        f"none of {summary['images_named']} images is there: looked for "
+        f"{summary['missing_examples'][0]}, {lying}; say where they are with --images"
+    )
+
+
+def _without_text(summary: dict[str, Any]) -> str:
+    if summary["with_problems"]:
+        return "--captions-from-labels makes texts of the labels"
+    return "--columns caption=NAME names the column of texts"
+
+
+def _only_text(texts: Iterable[str | None]) -> str | None:
+    """Return the one text that all of several studies have, None where there are others."""
+    known = [text for text in texts if text is not None]
+    return known[0] if len(known) >= SEVERAL and len(set(known)) == 1 else None
+
+
+def _torn(patients: Iterable[str], parts: Iterable[str | None]) -> int:
+    """Count the patients with studies in two parts."""
+    found: dict[str, set[str]] = {}
+    for patient, part in zip(patients, parts, strict=True):
+        if part is not None:
+            found.setdefault(patient, set()).add(part)
+    return sum(len(parts_of) > 1 for parts_of in found.values())
+
+
+def _patients(summary: dict[str, Any]) -> str:
+    if summary["patients_named"]:
+        return str(summary["patients"])
+    return f"{summary['patients']} (none is named: each study is taken for a patient's own)"
 
 
 def _histogram(counts: Iterable[int]) -> dict[str, int]:

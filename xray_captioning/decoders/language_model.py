@@ -7,9 +7,7 @@ with ``merges.txt`` (or ``tokenizer.json``); one in keras-hub's layout is a save
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +24,7 @@ from xray_captioning.errors import (
     MissingExtraError,
     require,
 )
-from xray_captioning.files import read_json
+from xray_captioning.files import downloading, read_json
 from xray_captioning.text.byte_pairs import BytePairTokenizer
 
 DECODER = "gpt2"
@@ -187,7 +185,7 @@ def _read_preset(name: str) -> LanguageModel:
             f"presets are {', '.join(hub.models.GPT2Backbone.presets)}"
         )
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # keras-hub may announce its download
+        with downloading():
             return _from_keras_hub(name, {})
     except Exception as error:  # each of the hubs behind it has its own
         reason = " ".join(str(error).split())

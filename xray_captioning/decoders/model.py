@@ -10,6 +10,7 @@ from msgspec.structs import asdict
 
 from xray_captioning.backend import keras, registered
 from xray_captioning.config import ModelConfig
+from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.decoders.context_aggregation import ContextAttention
 from xray_captioning.decoders.decoder import Decoder, Features, State
 from xray_captioning.decoders.global_attention import GlobalAttention
@@ -71,6 +72,11 @@ class CaptionModel(keras.Model):
         Of each region.
     maximum_length : int
         Most tokens of a caption.
+
+    Attributes
+    ----------
+    trained_on : TrainedOn or None
+        The studies it was trained on, where they are known; it goes into a ``.keras`` file.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class CaptionModel(keras.Model):
         super().__init__(**kwargs)
         self.config, self.vocabulary_size = config, vocabulary_size
         self.grid, self.channels, self.maximum_length = tuple(grid), channels, maximum_length
+        self.trained_on: TrainedOn | None = None
         regions = math.prod(grid)
         self.features_shape = Features((None, regions, channels), (None, regions))
         self.head = RegionHead(
@@ -106,15 +113,20 @@ class CaptionModel(keras.Model):
         self.build(None)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as JSON types."""
+        """Return the constructor's arguments, and what it was trained on, as JSON types."""
         names = ("vocabulary_size", "grid", "channels", "maximum_length")
         own = {name: getattr(self, name) for name in names}
+        own["trained_on"] = self.trained_on and self.trained_on.to_dict()
         return {**super().get_config(), "config": asdict(self.config), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CaptionModel:
         """Make a model with new weights of what :meth:`get_config` returned."""
-        return cls(**{**config, "config": msgspec.convert(config["config"], ModelConfig)})
+        values = {**config, "config": msgspec.convert(config["config"], ModelConfig)}
+        record = values.pop("trained_on", None)  # files of before have none
+        model = cls(**values)
+        model.trained_on = record and TrainedOn.from_dict(record)
+        return model
 
     def build(self, input_shape: Any) -> None:
         """Build head and decoder; the sizes were given to the constructor."""

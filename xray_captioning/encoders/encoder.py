@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +14,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.errors import ConfigError, MissingExtraError
+from xray_captioning.files import downloading
 
 # What to do where published weights cannot be had.
 INSTEAD = "start from a file of weights (--weights FILE) or from nothing (--weights random)"
@@ -127,10 +126,20 @@ class Encoder(keras.Model):
         return encoder
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments; weights are saved beside them."""
+        """Return the constructor's arguments, and what it was trained on."""
         names = ("name_of_backbone", "size", "pool")
         own = {name: getattr(self, name) for name in names}
-        return {**super().get_config(), **own, "findings": list(self.findings)}
+        record = self.trained_on and self.trained_on.to_dict()
+        known = {"findings": list(self.findings), "trained_on": record}
+        return {**super().get_config(), **own, **known}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Encoder:
+        """Make an encoder with new weights of what :meth:`get_config` returned."""
+        record = config.get("trained_on")  # files of before have none
+        encoder = cls(**{name: value for name, value in config.items() if name != "trained_on"})
+        encoder.trained_on = record and TrainedOn.from_dict(record)
+        return encoder
 
     def encode(self, images: Any, training: bool | None = None) -> Any:
         """Encode single images.
@@ -280,7 +289,7 @@ def _published(name: str, size: int) -> Any:
     if not find_backbone(name).published:
         raise ConfigError(f"{name} has no published weights; {INSTEAD}")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # Keras announces its download
+        with downloading():
             return find_backbone(name).build(size, True)
     except Exception as error:  # each of the hubs behind it has its own
         _new(name, size)  # what random weights would not mend is said first

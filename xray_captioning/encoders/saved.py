@@ -220,7 +220,6 @@ def copy_encoder(encoder: Encoder, pool: int) -> Encoder:
     """Return an encoder with the same weights, none of them shared, and another pool, perhaps."""
     copied = Encoder.from_config({**encoder.get_config(), "pool": pool})
     copied.set_weights(encoder.get_weights())
-    copied.trained_on = encoder.trained_on
     return copied
 
 

@@ -132,14 +132,14 @@ def train(
     with run_folder(out, config, resume):
         check_decoder(config.model)
         before = trained_before(encoder)
-        with seeded(config.training.seed):  # a run that is resumed starts from the same
-            start = _start(config, encoder, weights)  # before what takes longer
-        # The run is claimed by what is asked for; the sizes found go into the bundle.
-        resolved, language = resolve_language_model(config)
         studies, described = open_studies(studies)
         usable = usable_studies(studies, config)
         models = {"the encoder" if isinstance(encoder, Encoder) else str(encoder): before}
         split = choose_split(studies, usable, config, split, models, cache=cache)
+        with seeded(config.training.seed):  # a run that is resumed starts from the same
+            start = _start(config, encoder, weights)
+        # The run is claimed by what is asked for; the sizes found go into the bundle.
+        resolved, language = resolve_language_model(config)
         claim_run(out, config, usable, split, weights_digest(start))
         with seeded(config.training.seed):
             captioner = _trained(usable, resolved, language, out, start, split, cache)

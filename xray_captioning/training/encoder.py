@@ -108,13 +108,13 @@ def train_encoder(
                 f"none of {len(studies)} studies has an image on disk; check the folder"
             )
         names, known = finding_labels(usable)
-        encoder = new_encoder(config, weights, names)  # before what takes longer
         models = {weights: before}
         split = choose_split(studies, usable, config, split, models, cache=cache)
         if not len(_rows(usable, split.train)):
             raise DataError(
                 "the training part of the split is empty; give more studies or fractions"
             )
+        encoder = new_encoder(config, weights, names)
         claim_run(out, config, usable, split, weights)
         rows, sizes = _fitted(encoder, usable, known, config, out, split, cache)
         encoder.trained_on = record_training(studies, split, cache).including(before)

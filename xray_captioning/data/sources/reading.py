@@ -98,9 +98,13 @@ def read_studies(
         raise DataError(f"{images}: is not a folder of images; check image_dir")
     finder = ImageFinder(origin if origin.is_dir() else origin.parent, images)
     if columns:
-        return study_frame(captions.read(origin, finder, columns), origin)
-    reader = READERS[source] if source else _detect(origin)
-    return study_frame(reader.read(reader.to_open(origin), finder), origin)
+        reader, found = captions.SOURCE, captions.read(origin, finder, columns)
+    else:
+        reader = READERS[source] if source else _detect(origin)
+        found = reader.read(reader.to_open(origin), finder)
+    studies = study_frame(found, origin)
+    studies.attrs["source"] = reader.name
+    return studies
 
 
 def _detect(path: Path) -> Source:
