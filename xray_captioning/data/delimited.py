@@ -100,13 +100,12 @@ def find_delimiter(sample: str, path: Path) -> str:
     DataError
         Two of the signs fit, and split the table differently.
     """
-    widths = {sign: _widths(sample, sign) for sign in DELIMITERS}
-    candidates = [sign for sign, found in widths.items() if found and found[0] > 1]
+    candidates = [sign for sign in DELIMITERS if max(_widths(sample, sign, 1), default=0) > 1]
     if len(candidates) < 2:
         return candidates[0] if candidates else ","
-    alike = {sign: sum(w == found[0] for w in found[1:]) for sign, found in widths.items()}
-    best = max(alike[sign] for sign in candidates)
-    fitting = [sign for sign in candidates if alike[sign] == best]
+    widths = {sign: _widths(sample, sign, 200) for sign in candidates}
+    alike = {sign: found.count(found[0]) for sign, found in widths.items()}
+    fitting = [sign for sign in candidates if alike[sign] == max(alike.values())]
     if len(fitting) > 1:
         names = " or ".join(DELIMITERS[sign] for sign in fitting)
         raise DataError(
@@ -116,11 +115,11 @@ def find_delimiter(sample: str, path: Path) -> str:
     return fitting[0]
 
 
-def _widths(sample: str, delimiter: str) -> list[int]:
-    """Return how many fields the rows of a sample have, up to one that is not valid."""
+def _widths(sample: str, delimiter: str, rows: int) -> list[int]:
+    """Return how many fields the first rows of a sample have, up to one that is not valid."""
     found: list[int] = []
     try:
-        for row in islice(_reader(io.StringIO(sample, newline=""), delimiter), 200):
+        for row in islice(_reader(io.StringIO(sample, newline=""), delimiter), rows):
             if row:
                 found.append(len(row))
     except csv.Error:

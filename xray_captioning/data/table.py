@@ -245,13 +245,8 @@ def read_table(
             missing.append(" or ".join(wanted))
     if missing:
         raise DataError(f"{path}: lacks the column {', '.join(missing)}; {table.found()}")
-    return [_renamed(row, names) for row in table]
-
-
-def _renamed(row: Row, names: Sequence[str]) -> Row:
-    renamed = Row(zip(names, row.values()))
-    renamed.table, renamed.number = row.table, row.number
-    return renamed
+    table.columns = tuple(names)
+    return list(table)
 
 
 def _records(path: Path, columns: Sequence[str] | None) -> _Records:

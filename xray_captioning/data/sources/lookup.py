@@ -44,6 +44,7 @@ class ImageFinder:
         # Relative image paths start from these folders; the first is where they are expected.
         self.roots: Sequence[Path] = [image_dir] if image_dir else [folder / "images", folder]
         self._root_names = [os.path.join(root, "") for root in self.roots]
+        self._homes: dict[str, str] = {}  # by their names
         self._given: dict[str, str] = {}  # file: the path it was found for
 
     def by_key(self, name: str, home: str) -> str:
@@ -54,11 +55,12 @@ class ImageFinder:
         """
         name = _with_slashes(name)
         for index in self._indexes:
-            found = index.files(name)
-            exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
-            if found:
+            if found := index.files(name):
+                exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
                 return index.full((exact or _converted(found))[0])
-        return os.path.join(self.image_dir or self.folder / home, name)
+        if home not in self._homes:  # making a Path for each of very many images takes long
+            self._homes[home] = str(self.image_dir or self.folder / home)
+        return os.path.join(self._homes[home], name)
 
     def find(self, name: str) -> str:
         """Find an image by the path that a table names; where there is none, say where it belongs.

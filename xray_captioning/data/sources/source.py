@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import SECTIONS, Study, text_or_none
+from xray_captioning.data.studies import SECTIONS, Study
 from xray_captioning.data.table import Row, read_table
 from xray_captioning.errors import DataError
 
@@ -59,7 +59,7 @@ class Source:
 
 def sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the sections of a report, as `Study` takes them, from texts by their names."""
-    return {name: text_or_none(texts.get(name)) for name in SECTIONS}
+    return {name: texts.get(name) for name in SECTIONS}
 
 
 def image_rows(
