@@ -80,9 +80,8 @@ class Captioner:
         calibration: Calibration | None = None,
     ) -> None:
         self.config, self.encoder, self.model = config, encoder, model
-        self.tokenizer, self.about = tokenizer, about or {}
+        self.tokenizer, self.about, self.calibration = tokenizer, about or {}, calibration
         self.trained_on = trained_on or model.trained_on or encoder.trained_on
-        self.calibration = calibration
         self._encode = compiled(encoder.encode, encoder)
         self._compiled_search = CompiledSearch(model)
 
