@@ -163,6 +163,27 @@ def test_a_damaged_row_is_named(tmp_path, name):
         refused(folder, *((file, f"line {lines}") if place else ()))
 
 
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("mimic", "subject_id"),
+        ("chexpert", "Frontal/Lateral"),
+        ("padchest", "PatientID"),
+        ("nih14", "Patient ID"),
+    ],
+)
+def test_a_column_that_is_published_is_missed(tmp_path, name, column):
+    """Without the patients, studies of one would be torn apart."""
+    WRITERS[name][0](tmp_path, STUDIES)
+
+    def cut(rows):
+        at = rows[0].index(column)
+        rows[:] = [[*row[:at], *row[at + 1 :]] for row in rows]
+
+    file, _ = rewrite(tmp_path, TABLES[name][0], cut)
+    refused(tmp_path, file, column)
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_a_cut_table_is_refused(tmp_path, name):
     write, _ = WRITERS[name]

@@ -15,7 +15,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xray_captioning.data.sources.cells import named_part
-from xray_captioning.data.sources.layout import Layout, StudyRow, make_studies, once, rows
+from xray_captioning.data.sources.layout import (
+    Layout,
+    StudyRow,
+    make_studies,
+    once,
+    published,
+    rows,
+)
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, columns_of
 from xray_captioning.data.studies import Study
@@ -62,7 +69,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
 
 def _of_part(path: Path) -> Iterator[StudyRow]:
     part = named_part(path.name.split(".")[0])
-    return _named(rows(Table(path), LABELS, part=part))
+    return _named(rows(published(path, "Frontal/Lateral"), LABELS, part=part))
 
 
 def read_plus(path: Path, finder: ImageFinder) -> list[Study]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.sources.cells import (
@@ -271,6 +272,16 @@ def _problems(
     return problems + present, [name for name, value in values if value == -1]
 
 
+def published(path: Path, *needed: str) -> Table:
+    """Open a table of a collection, which has certain columns; their absence is a DataError."""
+    table = Table(path)
+    if missing := [name for name in needed if not table.named(name)]:
+        raise DataError(
+            f"{path}: lacks the column {missing[0]}, which the published table has; {table.found()}"
+        )
+    return table
+
+
 def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
     """Yield rows of a collection that names each image once; a second time is a DataError."""
     images: set[str] = set()
@@ -336,7 +347,7 @@ def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
         list(views.values()),
         **_sections(group),
         problems=(problems := unique_problems(p for row in group for p in row.problems)),
-        uncertain=sorted({u for row in group for u in row.uncertain} - {*problems}),
+        uncertain=list(dict.fromkeys(u for r in group for u in r.uncertain if u not in problems)),
         patient_id=_agreed(study_id, group, "patient") or "",
         split=_agreed(study_id, group, "split"),
     )

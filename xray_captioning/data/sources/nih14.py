@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xray_captioning.data.sources.layout import Layout, StudyRow, make_studies, once, rows
+from xray_captioning.data.sources.layout import (
+    Layout,
+    StudyRow,
+    make_studies,
+    once,
+    published,
+    rows,
+)
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
-from xray_captioning.data.table import Table
 from xray_captioning.findings import NO_FINDING
 
 if TYPE_CHECKING:
@@ -75,7 +81,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
 
 
 def _rows(path: Path) -> Iterator[StudyRow]:
-    for row in rows(Table(path), LAYOUT):
+    for row in rows(published(path, "Finding Labels", "Patient ID"), LAYOUT):
         row.problems = [label for label in row.problems if label.strip() != NO_FINDING]
         row.view = "frontal"
         yield row

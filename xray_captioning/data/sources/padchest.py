@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xray_captioning.data.sources import labels
-from xray_captioning.data.sources.layout import Layout, StudyRow, make_studies, once, rows
+from xray_captioning.data.sources.layout import (
+    Layout,
+    StudyRow,
+    make_studies,
+    once,
+    published,
+    rows,
+)
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
-from xray_captioning.data.table import Table
 
 LAYOUT = Layout(
     image=("ImageID",),
@@ -40,7 +46,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
 
 
 def _rows(path: Path) -> Iterator[StudyRow]:
-    for row in rows(Table(path), LAYOUT):
+    for row in rows(published(path, "StudyID", "PatientID"), LAYOUT):
         named = [name for text in row.problems for name in labels.listed(text, row.where)]
         row.problems = labels.named(named, labels.PADCHEST, labels.PADCHEST_NO_FINDING)
         row.view = "lateral" if row.view.upper() == "L" else row.view  # or PA, AP, AP_horizontal

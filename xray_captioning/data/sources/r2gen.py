@@ -51,7 +51,7 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[Any, str | None, str]]:
     """Yield each entry, the part that its place names, and the place for messages."""
     if isinstance(content, dict) and len(content) == 1:
         [(key, inner)] = content.items()
-        if key.lower() not in PART_NAMES and isinstance(inner, (dict, list)):
+        if key.lower() not in PART_NAMES and inner and isinstance(inner, (dict, list)):
             content = inner
     if isinstance(content, list):
         content = {"": content}
