@@ -59,7 +59,7 @@ CASES = [
     ("prepare {box}/bad_xml --out {out}", "1.xml; XML"),
     ("prepare {box}/other_xml --out {out}", "1.xml; no Open-i report"),
     ("prepare {box}/cut.tgz --out {out}", "cut.tgz; again"),
-    ("prepare {box}/labels --out {out}", "Data_Entry.csv; patient id"),
+    ("prepare {box}/labels --out {out}", "Data_Entry.csv; Patient ID"),
     ("prepare {phantoms} --images {box}/nowhere --out {out}", "--images; nowhere"),
     ("prepare {phantoms} --images {box}/keep.txt --out {out}", "keep.txt; folder"),
     ("prepare {phantoms} --out {box}/keep.txt", "--out; keep.txt"),

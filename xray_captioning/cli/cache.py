@@ -27,7 +27,14 @@ def cache(cache: Path | None, clear: bool, limit: float | None, seed: int | None
     They never take more than 20 GiB, or the number of GiB that the environment variable
     XRAY_CAPTIONING_CACHE_GIB names; --seed changes nothing.
     """
-    from xray_captioning.data.cache_folder import GIB, caches, size_limit, trim, usual_cache
+    from xray_captioning.data.cache_folder import (
+        GIB,
+        caches,
+        remove_archives,
+        size_limit,
+        trim,
+        usual_cache,
+    )
 
     if clear and limit is not None:
         raise ConfigError("--clear and --limit exclude each other; leave one out")
@@ -36,6 +43,7 @@ def cache(cache: Path | None, clear: bool, limit: float | None, seed: int | None
     root = cache or usual_cache()
     if clear or limit is not None:
         freed = trim(root, 0 if limit is None else int(limit * GIB))
+        freed += remove_archives(root) if clear else 0
         click.echo(f"removed {freed / GIB:.2f} GiB")
     found = caches(root)
     for cached in found:

@@ -1,6 +1,8 @@
 """The folder of caches: what lies in it, and what leaves it when it grows too large.
 
-Each cache is a sub-folder of shards (see `xray_captioning.data.features`). A shard's date is that
+Each cache is a sub-folder of shards (see `xray_captioning.data.features`), or what a zip archive
+was unpacked to (`xray_captioning.data.sources.archive`), which stays until it is cleared: a run
+may be reading it. A shard's date is that
 of its last use. A process that has opened a shard keeps what it reads, also after the file is
 removed; where the system does not allow to remove it, it stays.
 """
@@ -11,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +25,7 @@ LIMIT_VARIABLE = "XRAY_CAPTIONING_CACHE_GIB"
 LIMIT = 20.0  # GiB
 GIB = 2**30
 SETTINGS = "settings.json"
+FILES = "files"  # what a zip archive was unpacked to, in a cache of its own
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ def caches(root: Path) -> list[Cached]:
     for folder in _folders(root):
         sizes = [size for _, size, _ in _shards([folder])]
         with suppress(OSError, ValueError):  # it has just been removed, or is damaged
-            settings = json.dumps(json.loads((folder / SETTINGS).read_text("utf-8")))
-            found.append(Cached(folder, settings, len(sizes), sum(sizes)))
+            settings = json.loads((folder / SETTINGS).read_text("utf-8"))
+            size = settings["bytes"] if (folder / FILES).is_dir() else sum(sizes)
+            found.append(Cached(folder, json.dumps(settings), len(sizes), size))
     return sorted(found, key=lambda cached: -cached.size)
 
 
@@ -78,10 +83,23 @@ def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
         if excess - freed > 0 and shard not in kept and _removed(shard):
             freed += size
     for folder in _folders(root) if freed or not limit else ():
-        if not any(folder.glob("*.npy")):
+        if not any(folder.glob("*.npy")) and not (folder / FILES).is_dir():
             with suppress(OSError):
                 (folder / SETTINGS).unlink()
                 folder.rmdir()
+    return freed
+
+
+def remove_archives(root: Path) -> int:
+    """Remove what zip archives were unpacked to; return the number of bytes that were freed."""
+    freed = 0
+    for cached in caches(root):
+        if (cached.folder / FILES).is_dir():
+            with suppress(OSError):
+                aside = (cached.folder / FILES).rename(cached.folder / ".removed")
+                shutil.rmtree(aside)  # under another name, so that half of it is not read
+                shutil.rmtree(cached.folder)
+                freed += cached.size
     return freed
 
 

@@ -39,6 +39,7 @@ class Study:
     patient_id: str = ""  # the study's own id where the source names no patient
     split: str | None = None  # 'train', 'val' or 'test', where the source puts it in one
     rendered: bool = False  # whether the text was made from labels, not written by a reader
+    uncertain: list[str] = field(default_factory=list)  # problems that the source says may be there
 
     def __post_init__(self) -> None:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
@@ -152,6 +153,7 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
     patients = list(map(patient_or_study, studies["patient_id"], studies["study_id"]))
     return {
         "source": studies.attrs.get("source"),
+        "other_sources": studies.attrs.get("other_sources", []),
         "studies": len(studies),
         "patients": len(set(patients)),
         "patients_named": sum(map(str.__ne__, patients, studies["study_id"])),
@@ -181,7 +183,7 @@ def format_summary(summary: dict[str, Any]) -> str:
     """Lay what `summarise` returned out as a short table for people."""
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
     rows: list[tuple[str, Any]] = [
-        ("source", summary["source"] or "a table of studies"),
+        ("source", _source(summary)),
         ("studies", summary["studies"]),
         ("patients", _patients(summary)),
         ("images named", summary["images_named"]),
@@ -254,6 +256,12 @@ def _patients(summary: dict[str, Any]) -> str:
     if summary["patients_named"]:
         return str(summary["patients"])
     return f"{summary['patients']} (none is named: each study is taken for a patient's own)"
+
+
+def _source(summary: dict[str, Any]) -> str:
+    others = ", ".join(summary["other_sources"])
+    source = summary["source"] or "a table of studies"
+    return f"{source} (also fits: {others})" if others else str(source)
 
 
 def _histogram(counts: Iterable[int]) -> dict[str, int]:

@@ -20,9 +20,10 @@ Labels = NDArray[np.float32]
 def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
     """Return the findings that some study has, and a label for each study and finding.
 
-    Where the source codes findings (``problems``), what it does not name is absent. Where it
-    codes none, the report's words are labelled: an uncertain finding is unknown, one that is not
-    mentioned is absent, and a study without words is unknown throughout.
+    Where the source codes findings (``problems``), what it does not name is absent, and what it
+    calls ``uncertain`` is unknown. Where it codes none, the report's words are labelled: an
+    uncertain finding is unknown, one that is not mentioned is absent, and a study without words is
+    unknown throughout.
 
     Parameters
     ----------
@@ -137,11 +138,14 @@ def _shift_to(logits: NDArray[np.float64], share: float) -> float:
 
 def _from_problems(studies: pd.DataFrame, names: list[str]) -> Labels:
     rows = np.zeros((len(studies), len(names)), np.float32)
-    for row, problems in zip(rows, studies["problems"]):
-        for problem in problems:
-            name = problem if problem in names else MESH_FINDINGS.get(problem.lower())
-            if name is not None:
-                row[names.index(name)] = 1
+    none: list[list[str]] = [[]] * len(studies)
+    uncertain = studies.get("uncertain", none)
+    for row, unsure, problems in zip(rows, uncertain, studies["problems"]):
+        for value, found in ((np.nan, unsure), (1, problems)):
+            for problem in found:
+                name = problem if problem in names else MESH_FINDINGS.get(problem.lower())
+                if name is not None:
+                    row[names.index(name)] = value
     return rows
 
 

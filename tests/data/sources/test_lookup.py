@@ -93,3 +93,17 @@ def test_every_suffix(tmp_path, suffix):
     finder = files(tmp_path, f"deep/scan.1.{suffix}")
     assert found(tmp_path, finder, "scan.1") == f"deep/scan.1.{suffix}"
     assert finder.by_key("scan.1", "images") == str(tmp_path / "deep" / f"scan.1.{suffix}")
+
+
+def test_very_many_files_of_one_name_are_found_by_their_folders(tmp_path, monkeypatch):
+    """As in CheXpert Plus, whose table names .jpg where .png lie: each file is not compared."""
+    from xray_captioning.data.sources import lookup
+
+    names = [f"train/patient{i}/study1/view1_frontal" for i in range(200)]
+    finder = files(tmp_path, *(f"PNG/{name}.png" for name in names), "flat/view1_frontal.png")
+    compared, agreeing = [], lookup._agreeing
+    monkeypatch.setattr(lookup, "_agreeing", lambda *a: compared.append(a) or agreeing(*a))
+    for name in names:
+        assert found(tmp_path, finder, f"{name}.jpg") == f"PNG/{name}.png"
+    assert len(compared) < 4 * len(names)
+    assert finder.by_path("train/patient999/study1/view1_frontal.jpg") is None

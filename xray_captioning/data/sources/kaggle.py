@@ -8,6 +8,7 @@ from xray_captioning.data.sources.source import Source, sections
 from xray_captioning.data.studies import Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, read_table
 from xray_captioning.data.views import named_view
+from xray_captioning.errors import DataError
 
 REPORTS, PROJECTIONS = TABLES = ("indiana_reports.csv", "indiana_projections.csv")
 IMAGE_FOLDER = "images/images_normalized"
@@ -22,6 +23,8 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     """
     folder = path if path.is_dir() else path.parent
     reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))
+    if unnamed := next((row for row in reports if not row["uid"].strip()), None):
+        raise DataError(f"{unnamed.place}: the uid is empty; fill it in or remove the row")
     projections: dict[str, dict[str, str]] = {}
     for row in read_table(folder / PROJECTIONS, ("uid", "filename", "projection")):
         names = projections.setdefault(row["uid"].strip(), {})

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.sources.cells import (
@@ -23,6 +24,7 @@ from xray_captioning.data.sources.cells import (
     joined_texts,
     named_part,
 )
+from xray_captioning.data.sources.labels import label_value
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import (
     PARTS,
@@ -74,7 +76,8 @@ class Layout:
     Names of `split` behind the first '|'-joined ones may mean anything, such as the part of a body:
     they count where a value is a part. `labels` is a column of names joined by `separator`, of
     those that are present. `label_columns` are columns of one label each, by the name that it gets
-    among the problems of a study; 1, 1.0 or True says that it is present.
+    among the problems of a study; 1 or True says that it is present, -1 that it may be, 0 or
+    nothing that it is not.
     """
 
     image: Synonyms = IMAGE
@@ -111,6 +114,7 @@ class StudyRow:
     split: str | None
     texts: tuple[str, ...]  # in the order of TEXTS
     problems: Sequence[str]
+    uncertain: Sequence[str]
 
     @property
     def where(self) -> str:
@@ -199,7 +203,7 @@ def rows(
             id_text(row.text(patient)) if patient else "",
             _part(row, split, part),
             tuple([joined_texts(row, column) if column else "" for column in text_columns]),
-            _problems(row, listed, layout.separator, labels) if listed or labels else (),
+            *(_problems(row, listed, layout.separator, labels) if listed or labels else ((), ())),
         )
 
 
@@ -258,9 +262,36 @@ def _part(row: Row, column: str | None, part: str | None) -> str | None:
     return found
 
 
-def _problems(row: Row, column: str | None, separator: str, labels: Mapping[str, str]) -> list[str]:
+def _problems(
+    row: Row, column: str | None, separator: str, labels: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Return which labels are present, and which may be."""
     problems = row.text(column).split(separator) if column else []
-    return problems + [n for c, n in labels.items() if row.text(c) in ("1", "1.0", "True")]
+    values = [(n, label_value(row, c)) for c, n in labels.items()]
+    present = [name for name, value in values if value == 1]
+    return problems + present, [name for name, value in values if value == -1]
+
+
+def published(path: Path, *needed: str) -> Table:
+    """Open a table of a collection, which has certain columns; their absence is a DataError."""
+    table = Table(path)
+    if missing := [name for name in needed if not table.named(name)]:
+        raise DataError(
+            f"{path}: lacks the column {missing[0]}, which the published table has; {table.found()}"
+        )
+    return table
+
+
+def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
+    """Yield rows of a collection that names each image once; a second time is a DataError."""
+    images: set[str] = set()
+    for row in found:
+        if twice := images.intersection(row.images):
+            raise DataError(
+                f"{row.where}: names the image {min(twice)} again; keep one of the rows"
+            )
+        images.update(row.images)
+        yield row
 
 
 def make_studies(found: Iterable[StudyRow], finder: ImageFinder) -> list[Study]:
@@ -315,7 +346,8 @@ def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
         [finder.find(image) for image in views],
         list(views.values()),
         **_sections(group),
-        problems=unique_problems(problem for row in group for problem in row.problems),
+        problems=(problems := unique_problems(p for row in group for p in row.problems)),
+        uncertain=list(dict.fromkeys(u for r in group for u in r.uncertain if u not in problems)),
         patient_id=_agreed(study_id, group, "patient") or "",
         split=_agreed(study_id, group, "split"),
     )
@@ -344,5 +376,15 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
     if (whole := found.pop("caption", None)) is None:
         return found
-    report = split_report(whole)
-    return {name: found.get(name) or getattr(report, name) for name in SECTIONS}
+    report = whole_report(whole)
+    return {name: found.get(name) or report[name] for name in SECTIONS}
+
+
+def whole_report(text: str) -> dict[str, Any]:
+    """Return the sections of a whole report.
+
+    A text without headings is neither called findings nor impression, so it is both, and either can
+    be learned or scored.
+    """
+    found = split_report(text)
+    return {name: getattr(found, name) for name in SECTIONS}

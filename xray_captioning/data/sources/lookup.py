@@ -19,6 +19,7 @@ _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 _OPEN_I = re.compile(r"^CXR(?=\d)")
 _DOUBLED_NUMBER = re.compile(r"^(\d+)_(?=\1_IM)")
 
+_MANY = 16  # files of one name, such as CheXpert's view1_frontal.jpg
 Folders = list[str]  # the names of the folders on a path, without the file's own
 
 
@@ -118,6 +119,9 @@ class _Index:
     def __init__(self, root: Path, seen: set[str]) -> None:
         self._root = root
         self._paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
+        self._by_folders: dict[
+            str, dict[tuple[str, ...], list[str]]
+        ] = {}  # of keys of very many files
         trunk: Folders | None = None
         for path in _image_files(root, seen):
             self._add(image_key(path).casefold(), path)
@@ -141,12 +145,24 @@ class _Index:
         found = self._paths.get(image_key(name).casefold(), []) if self._paths else []
         return [found] if isinstance(found, str) else found
 
+    def _near(self, name: str, folders: Folders) -> list[str]:
+        """Return the files of this key, of very many only those whose last two folders may fit."""
+        found = self.files(name)
+        if len(found) <= _MANY or len(folders) < 2:
+            return found
+        by_folders = self._by_folders.setdefault(image_key(name).casefold(), {})
+        if not by_folders:
+            for path in found:
+                by_folders.setdefault(_last_two(self._folders(path)), []).append(path)
+        return by_folders.get(_last_two(folders), []) + by_folders.get((), [])
+
     def best(self, name: str) -> str | None:
         """Return the one file that fits a path best, None where none does."""
-        if not (files := self.files(name)):
+        if not self.files(name):
             return None
         folders = _folders(name)
-        agreeing = {path: _agreeing(self._folders(path), folders) for path in files}
+        near = self._near(name, folders)
+        agreeing = {path: _agreeing(self._folders(path), folders) for path in near}
         fitting = [path for path, count in agreeing.items() if count is not None]
         if len(fitting) > 1:
             ranks = {path: (agreeing[path], *_likeness(path, name)) for path in fitting}
@@ -191,6 +207,11 @@ def _agreeing(one: Folders, other: Folders) -> int | None:
     pairs = list(zip(reversed(one), reversed(other)))
     agree = all(first.casefold() == second.casefold() for first, second in pairs)
     return len(pairs) if agree else None
+
+
+def _last_two(folders: Folders) -> tuple[str, ...]:
+    """Return the last two folders, none where there are fewer."""
+    return tuple(name.casefold() for name in folders[-2:]) if len(folders) > 1 else ()
 
 
 def _common(one: Folders, other: Folders) -> Folders:

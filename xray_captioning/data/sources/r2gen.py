@@ -1,59 +1,122 @@
-"""The annotation.json of R2Gen (Chen et al., EMNLP 2020) and of systems that use its split."""
+"""R2Gen's annotations of IU X-Ray and MIMIC-CXR, and of the systems that use their splits.
 
+References
+----------
+.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020:
+   ``annotation.json``, a list of entries for each of the keys ``train``, ``val`` and ``test``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.data.sources.cells import PART_NAMES, named_part
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, read_json
-from xray_captioning.data.studies import PARTS, UNKNOWN, Study, text_or_none
+from xray_captioning.data.sources.source import Source, read_json, text_head
+from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
 from xray_captioning.errors import DataError
+
+_KEYS = ("id", "report", "image_path")
+_WANTED = "an R2Gen annotation has lists under the keys train, val and test"
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read an annotation file: 'train', 'val' and 'test', each a list of entries.
+    """Read an annotation: a list of entries a part, or one list whose entries name their split.
 
-    An entry has an id, a report, which becomes the findings, an image_path relative to the image
-    folder, and a split. A ``subject_id``, which the MIMIC-CXR edition has, is the patient.
+    Either may stand inside one further object, whatever its key. ``valid``, ``validation``,
+    ``validate`` and ``dev`` are names of the validation part; a key that is no part is refused,
+    because its studies would be lost. An entry has an id, a report, which becomes the findings,
+    and an image_path (or a list of them) relative to the image folder. A ``subject_id``, which the
+    MIMIC-CXR edition has, is the patient.
     """
-    annotation = read_json(path)
-    if not isinstance(annotation, dict) or not set(annotation) & set(PARTS):
-        raise DataError(f"{path}: has no key train, val or test; is this an R2Gen annotation?")
     return [
-        _study(entry, part, f"{path}, {part} entry {number}", finder)
-        for part in PARTS
-        for number, entry in enumerate(_entries(annotation, part, path), start=1)
+        _study(entry, part, where, finder) for entry, part, where in _entries(read_json(path), path)
     ]
 
 
-def _entries(annotation: dict[str, Any], part: str, path: Path) -> list[Any]:
-    entries = annotation.get(part, [])
-    if not isinstance(entries, list):
-        raise DataError(f"{path}: {part!r} is not a list of entries")
-    return entries
-
-
-def _study(entry: Any, part: str, where: str, finder: ImageFinder) -> Study:
-    if not isinstance(entry, dict):
-        raise DataError(f"{where}: is not an object with id, report and image_path")
-    missing = [key for key in ("id", "report", "image_path") if key not in entry]
-    if missing:
-        raise DataError(f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}")
-    split, report, paths = entry.get("split", part), entry["report"], entry["image_path"]
-    if split not in PARTS:
-        raise DataError(f"{where}: split is {split!r}; it must be train, val or test")
-    if report is not None and not isinstance(report, str):
-        raise DataError(f"{where}: the report is not a text")
-    paths = [paths] if isinstance(paths, str) else paths
-    if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
-        raise DataError(f"{where}: image_path must be a list of file names")
-    return Study(
-        study_id=str(entry["id"]),
-        images=[finder.find(path) for path in paths],
-        views=[UNKNOWN for _ in paths],
-        findings=text_or_none(report),
-        patient_id=entry.get("subject_id", ""),
-        split=split,
+def is_annotation(path: Path) -> bool:
+    """Tell by the beginning of a JSON file, or its usual name, whether its entries are R2Gen's."""
+    if path.name.lower() == "annotation.json":
+        return True
+    head = text_head(path)
+    return head.lstrip()[:1] in ("{", "[") and bool(
+        re.search(r'"image_path"\s*:', head) and re.search(r'"report"\s*:', head)
     )
 
 
-SOURCE = Source("r2gen", ("annotation.json",), read, suffixes=(".json",))
+def _entries(content: Any, path: Path) -> Iterator[tuple[Any, str | None, str]]:
+    """Yield each entry, the part that its place names, and the place for messages."""
+    if isinstance(content, dict) and len(content) == 1:
+        [(key, inner)] = content.items()
+        if key.lower() not in PART_NAMES and inner and isinstance(inner, (dict, list)):
+            content = inner
+    if isinstance(content, list):
+        content = {"": content}
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: has no key train, val or test; {_WANTED}")
+    for key, entries in content.items():
+        part = _part(key, f"{path}: the key") if key else None
+        if not isinstance(entries, list):
+            raise DataError(f"{path}: {key!r} is not a list of entries; {_WANTED}")
+        for number, entry in enumerate(entries, start=1):
+            yield entry, part, f"{path}, {key} entry {number}" if key else f"{path}, entry {number}"
+
+
+def _part(name: str, where: str) -> str:
+    if (part := named_part(name)) is None:
+        raise DataError(f"{where} is {name!r}, which names no part; write train, val or test")
+    return part
+
+
+def _study(entry: Any, part: str | None, where: str, finder: ImageFinder) -> Study:
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: is not an object with id, report and image_path")
+    if missing := [key for key in _KEYS if key not in entry]:
+        raise DataError(
+            f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}; add it or take the "
+            "entry out"
+        )
+    return Study(
+        study_id=_id(entry["id"], where),
+        images=[finder.find(name) for name in _paths(entry, where)],
+        views=[UNKNOWN for _ in _paths(entry, where)],
+        findings=_report(entry["report"], where),
+        patient_id=entry.get("subject_id", ""),
+        split=_split(entry, part, where),
+    )
+
+
+def _id(value: Any, where: str) -> str:
+    if value is None or isinstance(value, (dict, list)) or not str(value).strip():
+        raise DataError(f"{where}: the id is empty; fill it in or take the entry out")
+    return str(value)
+
+
+def _report(report: Any, where: str) -> str | None:
+    if report is not None and not isinstance(report, str):
+        raise DataError(f"{where}: the report is not a text; put it in quotes")
+    return text_or_none(report)
+
+
+def _paths(entry: dict[str, Any], where: str) -> list[str]:
+    paths = entry["image_path"]
+    paths = [paths] if isinstance(paths, str) else paths
+    if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
+        raise DataError(f"{where}: image_path must be a list of file names")
+    return paths
+
+
+def _split(entry: dict[str, Any], part: str | None, where: str) -> str | None:
+    """Return the part of an entry; its own word and its place must not differ."""
+    if entry.get("split") is None:
+        return part
+    own = _part(str(entry["split"]), f"{where}: split")
+    if part is not None and own != part:
+        raise DataError(f"{where}: its split is {own!r} but it stands in {part!r}; keep one")
+    return own
+
+
+SOURCE = Source("r2gen", ("*.json",), read, suffixes=(".json",), fits=is_annotation)

@@ -10,18 +10,38 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xray_captioning.data.sources import captions, kaggle, nih14, openi, r2gen
+from xray_captioning.data.sources import (
+    archive,
+    captions,
+    chexpert,
+    coco,
+    dicom,
+    kaggle,
+    mimic,
+    nih14,
+    openi,
+    padchest,
+    r2gen,
+    roco,
+    texts,
+    vindr,
+)
+from xray_captioning.data.sources.archive import is_zip
+from xray_captioning.data.sources.detection import Found, below, detect, holds
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import study_frame
+from xray_captioning.data.studies import Study, study_frame
 from xray_captioning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# A folder is read as the first of these that it holds.
-READERS = {module.SOURCE.name: module.SOURCE for module in (kaggle, captions, r2gen, nih14, openi)}
+# A folder is read as the first of these that it holds: what is more special comes first.
+_SPECIAL = (kaggle.SOURCE, mimic.SOURCE, chexpert.PLUS, chexpert.SOURCE, padchest.SOURCE)
+_LABELLED = (vindr.SOURCE, nih14.SOURCE)
+_TEXTS = (roco.SOURCE, coco.SOURCE, r2gen.SOURCE, captions.SOURCE, openi.SOURCE, texts.SOURCE)
+READERS = {source.name: source for source in (*_SPECIAL, *_LABELLED, *_TEXTS, dicom.SOURCE)}
 SOURCES = tuple(READERS)
 
 
@@ -47,14 +67,22 @@ def read_studies(
             under any usual names: ``captions.csv``, ``metadata.jsonl``, the only table of a folder,
             or ``train.csv`` beside ``val.csv`` and ``test.csv``;
         ``r2gen``
-            ``annotation.json`` beside ``images/``;
+            ``annotation.json``, or another JSON file with R2Gen's entries, beside ``images/``;
         ``nih14``
-            ``Data_Entry*.csv``, with images anywhere below;
+            ``Data_Entry*.csv`` or ``sample_labels.csv``, with images anywhere below;
         ``openi``
-            a folder of Open-i XML, also one level down, or a ``.tgz`` of it.
+            a folder of Open-i XML, also one level down, or a ``.tgz`` of it;
+        ``mimic_cxr``, ``chexpert``, ``chexpert_plus``, ``padchest``, ``vindr``, ``roco``, ``coco``
+            the collections of these names, as published;
+        ``texts``
+            reports as text files beside images;
+        ``dicom``
+            DICOM files at any depth.
+
+        Also a folder above one of these, or a zip archive of it.
     image_dir : str or os.PathLike, optional
         Where the images are, if not beside the tables.
-    source : {'kaggle', 'captions', 'r2gen', 'nih14', 'openi'}, optional
+    source : str, optional
         The kind of source; by default it is recognised.
     columns : mapping of str to str or None, optional
         What the columns of a captions table are called where they are not recognised, by role:
@@ -78,6 +106,8 @@ def read_studies(
         patient_id                            str: the study_id where no patient is named
         split                                 'train', 'val', 'test' or None
         rendered                              bool: text made from labels
+        uncertain                             list of str: problems that the source says may be
+                                              there
         ===================================== ===================================================
 
     Raises
@@ -96,34 +126,26 @@ def read_studies(
         raise DataError(f"{origin}: does not exist; check the path")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: is not a folder of images; check image_dir")
-    finder = ImageFinder(origin if origin.is_dir() else origin.parent, images)
+    root, found = _found(origin, READERS.get(source or ("captions" if columns else "")))
+    finder = ImageFinder(root if root.is_dir() else root.parent, images)
+    frame = study_frame(_read(found, finder, columns), origin)
+    frame.attrs.update(source=found.source.name, other_sources=list(found.others))
+    return frame
+
+
+def _found(path: Path, source: Source | None) -> tuple[Path, Found]:
+    """Return where the data are, unpacked where they are an archive, and what they are."""
+    if is_zip(path):
+        if archive.is_table(path):
+            return path, Found(source or captions.SOURCE, path)
+        path = archive.unpacked(path)
+    if source is None:
+        return path, detect(path, tuple(READERS.values()))
+    inner = below(path, [source]) if path.is_dir() and not holds(source, path) else None
+    return path, inner or Found(source, path)
+
+
+def _read(found: Found, finder: ImageFinder, columns: Columns | None) -> list[Study]:
     if columns:
-        reader, found = captions.SOURCE, captions.read(origin, finder, columns)
-    else:
-        reader = READERS[source] if source else _detect(origin)
-        found = reader.read(reader.to_open(origin), finder)
-    studies = study_frame(found, origin)
-    studies.attrs["source"] = reader.name
-    return studies
-
-
-def _detect(path: Path) -> Source:
-    """Return the source that a folder holds or a file belongs to."""
-    sources, name = READERS.values(), path.name.lower()
-    if path.is_dir():
-        matches = (source for source in sources if source.is_folder(path))
-    else:
-        # The usual name of a file tells more than its ending.
-        named = [source for source in sources if source.has_name(name)]
-        ending = [source for source in sources if name.endswith(source.suffixes)]
-        matches = (source for source in named + ending)
-    if found := next(matches, None):
-        return found
-    if captions.tables_of(path) if path.is_dir() else captions.is_table(path):
-        return captions.SOURCE
-    patterns = [" with ".join(s.patterns) if s.needs_all else s.patterns[0] for s in sources]
-    endings = ", ".join(suffix for source in sources for suffix in source.suffixes)
-    raise DataError(
-        f"{path}: no known source there; looked for {', '.join(patterns)} or another table; "
-        f"a single file must be a table or end in {endings}"
-    )
+        return captions.read(found.path, finder, columns)
+    return found.source.read(found.source.to_open(found.path), finder)

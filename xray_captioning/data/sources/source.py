@@ -7,15 +7,16 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.data.opening import HEAD_BYTES, open_text
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import SECTIONS, Study
-from xray_captioning.data.table import Row, read_table
+from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
 
@@ -25,7 +26,8 @@ class Source:
 
     ``read(path, finder)`` returns studies in the order of the source. The path is the file that
     fits the first pattern, or the folder where `reads_folder` is set; the finder tells where the
-    images are. It raises a DataError that names the file and the place in it.
+    images are. It raises a DataError that names the file and the place in it. Where names tell too
+    little, `fits` looks at what a folder, or a file, holds.
     """
 
     name: str
@@ -34,9 +36,14 @@ class Source:
     suffixes: tuple[str, ...] = ()  # endings, in lower case, of a file that is given by itself
     needs_all: bool = False  # a folder must hold a file of every pattern, not of one alone
     reads_folder: bool = False
+    fits: Callable[[Path], bool] | None = None
 
     def is_folder(self, folder: Path) -> bool:
         """Tell whether a folder holds this source."""
+        if self.fits is not None and self.reads_folder:
+            return self.fits(folder)
+        if self.fits is not None:
+            return any(map(self.fits, self._files(folder)))
         enough = all if self.needs_all else any
         return enough(any(folder.glob(pattern)) for pattern in self.patterns)
 
@@ -48,33 +55,24 @@ class Source:
         """Return what `read` takes: the path itself, or the one table that the folder must hold."""
         if self.reads_folder or path.is_file():
             return path
-        found = sorted(path.glob(self.patterns[0]))
+        found = [file for file in self._files(path) if self.fits is None or self.fits(file)]
         if len(found) != 1:
+            named = f" ({', '.join(file.name for file in found[:3])})" if found else ""
             raise DataError(
-                f"{path}: holds {len(found)} files {self.patterns[0]} where source {self.name} "
-                "needs one; name the file itself"
+                f"{path}: holds {len(found)} files {self.patterns[0]}{named} where source "
+                f"{self.name} needs one; name the file itself"
             )
         return found[0]
+
+    def _files(self, folder: Path) -> list[Path]:
+        """Return the files of a folder that fit the first pattern for which there are some."""
+        found = [sorted(filter(Path.is_file, folder.glob(name))) for name in self.patterns]
+        return next(filter(None, found), [])
 
 
 def sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the sections of a report, as `Study` takes them, from texts by their names."""
     return {name: texts.get(name) for name in SECTIONS}
-
-
-def image_rows(
-    path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()
-) -> Iterator[tuple[str, str, Row]]:
-    """Yield the image, the place for messages, and the whole of each row of a table.
-
-    Columns are as `read_table` takes them; the first required one must name an image in every row.
-    """
-    column = required[0].split("|")[0]
-    for number, row in enumerate(read_table(path, required, optional=optional), start=1):
-        where, image = f"{path}, data row {number}", row[column].strip()
-        if not image:
-            raise DataError(f"{where}: names no image; fill it in or remove the row")
-        yield image, where, row
 
 
 def read_json(path: Path) -> Any:
@@ -91,3 +89,26 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: is not usable JSON ({error}); copy it again") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def text_head(path: Path) -> str:
+    """Return the beginning of a text file, '' where it is none."""
+    try:
+        with open_text(path) as file:
+            return file.read(HEAD_BYTES)
+    except DataError:
+        return ""
+
+
+def read_text(path: Path) -> str:
+    """Read a report from a text file; raise a DataError where it cannot be read as text."""
+    with open_text(path) as file:
+        return file.read()
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns; none where the file holds no table."""
+    try:
+        return Table(path).columns
+    except DataError:
+        return ()

@@ -1,0 +1,10 @@
+"""Archives are unpacked into a folder of the test's own."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setattr("xray_captioning.data.sources.archive.usual_cache", lambda: folder)
+    return folder

@@ -1,0 +1,150 @@
+"""Zip archives of studies: unpacked once into the folder of caches, never beside the user's file.
+
+Images have to be files for the rest of the package. What an archive may do is bounded: files are
+written below its own folder only, no links, and never more than the limit of the folder of caches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from xray_captioning.data.cache_folder import (
+    FILES,
+    GIB,
+    LIMIT_VARIABLE,
+    SETTINGS,
+    note_use,
+    size_limit,
+    usual_cache,
+)
+from xray_captioning.data.opening import TABLE_SUFFIXES
+from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.errors import DataError
+from xray_captioning.files import atomic_write
+
+MAX_MEMBERS = 1_000_000
+_LEFT_OUT = ("__MACOSX", ".DS_Store", "Thumbs.db")
+
+
+def is_zip(path: Path) -> bool:
+    """Tell whether a file is a zip archive by its first bytes; Excel's tables are not meant."""
+    if path.suffix.lower() in (".xlsx", ".xlsm", ".docx", ".npz", ".keras"):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    except OSError:
+        return False
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether an archive holds one table and no image: it is read without unpacking it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+    except (zipfile.BadZipFile, OSError):
+        return False
+    names = [m.filename.lower() for m in members if not set(_parts(m)) & set(_LEFT_OUT)]
+    tables = [name for name in names if name.removesuffix(".gz").endswith(TABLE_SUFFIXES)]
+    return len(tables) == 1 and not any(name.endswith(IMAGE_SUFFIXES) for name in names)
+
+
+def unpacked(path: Path) -> Path:
+    """Return a folder with the content of a zip archive, unpacked at its first use.
+
+    The folder is named after the list of the members, their sizes and checksums, so that the same
+    archive is unpacked once, wherever it lies, and a changed one anew.
+
+    Raises
+    ------
+    DataError
+        If the archive is damaged, encrypted, names a file outside itself, or would take more than
+        the folder of caches may.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(archive, path)
+            size = sum(member.file_size for member in members)
+            settings = json.dumps({"archive": _digest(members), "bytes": size})
+            home = usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
+            if not (home / FILES).is_dir():
+                _check_size(size, path)
+                _unpack(archive, members, home, settings)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: is no whole zip archive ({error}); get it again") from error
+    except RuntimeError as error:  # what zipfile says of a password
+        raise DataError(f"{path}: is encrypted; unpack it and give the folder") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"{path}: cannot be unpacked ({reason}); unpack it yourself and give the folder"
+        ) from error
+    note_use(home / FILES)
+    return home / FILES
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """Return the files of an archive, after a look at where each would be written."""
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    if len(members) > MAX_MEMBERS:
+        raise DataError(f"{path}: holds {len(members)} files; unpack it and give the folder")
+    for member in members:
+        parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+        if not parts or parts[0] in ("/", "") or ".." in parts or ":" in parts[0]:
+            raise DataError(
+                f"{path}: names a file outside itself ({member.filename[:80]!r}); do not trust it"
+            )
+        if _is_link(member):
+            raise DataError(f"{path}: holds a link ({member.filename[:80]!r}); unpack it yourself")
+    kept = [member for member in members if not set(_parts(member)) & set(_LEFT_OUT)]
+    if len({_parts(member) for member in kept}) < len(kept):
+        raise DataError(f"{path}: holds two files of one name; unpack it and give the folder")
+    return kept
+
+
+def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
+    return PurePosixPath(member.filename.replace("\\", "/")).parts
+
+
+def _is_link(member: zipfile.ZipInfo) -> bool:
+    return (member.external_attr >> 28) == 0o12  # S_IFLNK, as Unix programs write it
+
+
+def _digest(members: list[zipfile.ZipInfo]) -> str:
+    listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def _check_size(size: int, path: Path) -> None:
+    if size > size_limit():
+        raise DataError(
+            f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {size_limit() / GIB:g} GiB of "
+            f"the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
+        )
+
+
+def _unpack(
+    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], home: Path, settings: str
+) -> None:
+    """Unpack into a temporary folder, and rename it: another process sees all of it or nothing."""
+    home.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".", dir=home))
+    try:
+        for member in members:
+            to = temporary.joinpath(*_parts(member))
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, open(to, "wb") as target:
+                shutil.copyfileobj(source, target)  # at most the size that was checked
+        atomic_write(home / SETTINGS, settings)
+        if not (home / FILES).exists():
+            temporary.rename(home / FILES)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,141 @@
+"""Captions in the JSON format of COCO, and in Karpathy's of the same images.
+
+References
+----------
+.. [1] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server",
+   arXiv:1504.00325, 2015.
+.. [2] Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions",
+   CVPR 2015: ``dataset_coco.json``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xray_captioning.data.sources.cells import named_part
+from xray_captioning.data.sources.layout import whole_report
+from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.sources.source import Source, read_json, text_head
+from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
+from xray_captioning.errors import DataError
+
+
+class _Captioned(NamedTuple):
+    where: str
+    study: str
+    image: str
+    texts: list[str]
+    patient: str
+    part: str | None
+
+
+def read(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read a file of images and captions, or all such files of a folder.
+
+    A file whose name holds ``train``, ``val`` or ``test``, as ``captions_val2014.json``, is that
+    part. Each image is a study, with its id; several captions of one image are joined. Where two
+    files count their images from the same number, the part stands before the id.
+    """
+    files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
+    found = [captioned for file in files for captioned in _images(file, len(files) > 1)]
+    twice = len({c.study for c in found}) < len(found) and len(files) > 1
+    return [_study(captioned, twice, finder) for captioned in found]
+
+
+def is_coco(path: Path) -> bool:
+    """Tell whether a JSON file, or one of a folder, has images and captions as COCO has them."""
+    if path.is_dir():
+        return any(is_coco(file) for file in _files(path))
+    head = text_head(path)
+    if not head.lstrip().startswith("{"):
+        return False
+    keys = set(
+        re.findall(r'"(images|annotations|file_name|filename|image_id|sentences)"\s*:', head)
+    )
+    return (
+        {"images", "file_name"} <= keys
+        or {"annotations", "image_id"} <= keys
+        or ({"images", "filename", "sentences"} <= keys)
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted((*path.glob("*.json"), *path.glob("annotations/*.json")))
+
+
+def _images(path: Path, by_name: bool) -> Iterator[_Captioned]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise DataError(f"{path}: has no list 'images'; is this a file of COCO captions?")
+    part = _part_of(path) if by_name else None
+    captions = _captions(content, path)
+    for number, image in enumerate(content["images"], start=1):
+        where = f"{path}, image {number}"
+        name = _needed(image, ("file_name", "filename"), where)
+        study = _needed(image, ("id", "imgid"), where)
+        own = named_part(str(image["split"])) if image.get("split") else part
+        if image.get("split") and own is None:
+            raise DataError(f"{where}: split is {image['split']!r}; it must be train, val or test")
+        texts = captions.pop(study, []) + _sentences(image, where)
+        patient = image.get("patient_id", image.get("subject_id", ""))
+        yield _Captioned(where, study, _below(image, name), texts, str(patient or ""), own)
+    if captions:
+        raise DataError(
+            f"{path}: has captions of image {min(captions)!r}, which is not among the images "
+            f"({len(captions)} such); add it or take them out"
+        )
+
+
+def _captions(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
+    captions: dict[str, list[str]] = {}
+    for number, entry in enumerate(content.get("annotations") or [], start=1):
+        where = f"{path}, annotation {number}"
+        image = _needed(entry, ("image_id",), where)
+        captions.setdefault(image, []).append(_needed(entry, ("caption",), where, empty=True))
+    return captions
+
+
+def _sentences(image: dict[str, Any], where: str) -> list[str]:
+    return [
+        _needed(sentence, ("raw",), where, empty=True) for sentence in image.get("sentences") or []
+    ]
+
+
+def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) -> str:
+    """Return the text or number under the first of the keys that an object has."""
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: is not an object; mend the file")
+    value = next((entry[key] for key in keys if key in entry), None)
+    if not isinstance(value, (str, int)) or not (empty or str(value).strip()):
+        found = ", ".join(entry)
+        raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {found}; fill it in")
+    return str(value).strip()
+
+
+def _below(image: dict[str, Any], name: str) -> str:
+    folder = image.get("filepath")  # as Karpathy's files name it
+    return f"{folder}/{name}" if isinstance(folder, str) and folder else name
+
+
+def _part_of(path: Path) -> str | None:
+    words = re.findall("[a-z]+", path.stem.lower())
+    return next(filter(None, map(named_part, words)), None)
+
+
+def _study(captioned: _Captioned, twice: bool, finder: ImageFinder) -> Study:
+    text = text_or_none(" ".join(dict.fromkeys(filter(None, captioned.texts))))
+    study = f"{captioned.part}/{captioned.study}" if twice and captioned.part else captioned.study
+    return Study(
+        study_id=study,
+        images=[finder.find(captioned.image)],
+        views=[UNKNOWN],
+        patient_id=captioned.patient,
+        split=captioned.part,
+        **(whole_report(text) if text else {}),
+    )
+
+
+SOURCE = Source("coco", ("*.json",), read, suffixes=(".json",), reads_folder=True, fits=is_coco)

@@ -1,0 +1,159 @@
+"""A tree of DICOM files, as a scanner or an archive exports it: any depth, often without suffix.
+
+Files are grouped by what their headers say, not by folders. No patient field is read, apart from
+the patient's id, of which only a digest is kept, so that studies of one patient stay together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xray_captioning.data.sources.layout import Layout, StudyRow, make_studies, rows
+from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder
+from xray_captioning.data.sources.source import Source
+from xray_captioning.data.studies import SECTIONS, Study
+from xray_captioning.data.table import Table
+from xray_captioning.errors import DataError
+
+if TYPE_CHECKING:
+    from xray_captioning.data.dicom.headers import Header
+
+# Other modalities are no radiographs. OT and SC (secondary capture) may hold scanned films.
+RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")
+_PROBED = 50  # files without a DICOM suffix that are opened to recognise a folder
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".xlsx", ".csv.gz")
+_KEYS = {  # of a table: the attribute of a header that a column means
+    "study_instance_uid|study_uid": "study",
+    "accession_number|accession": "accession",
+    "sop_instance_uid|sop_uid|instance_uid": "instance",
+}
+_OTHERS = (*_TABLES, ".txt", ".json", ".xml", ".png", ".jpg", ".jpeg", ".md", ".npy")
+
+
+def read(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files.
+
+    An image that lies there twice counts once. Objects without pixels (structured reports,
+    presentation states), a DICOMDIR and other modalities than CR and DX are left out. Tables beside
+    the files, with a column ``StudyInstanceUID``, ``AccessionNumber`` or ``SOPInstanceUID``, may
+    give the reports.
+    """
+    headers = list(_headers(path))
+    images = [header for header in headers if header.is_image and header.modality in RADIOGRAPHS]
+    if not images:
+        kinds = ", ".join(sorted({header.modality or "none" for header in headers})) or "none"
+        raise DataError(
+            f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give a folder with "
+            "files of modality CR or DX"
+        )
+    studies: dict[str, dict[str, Header]] = {}
+    for header in images:
+        instances = studies.setdefault(header.study, {})
+        instances.setdefault(header.instance or header.path, header)
+    described = _described(path, images, finder)
+    found = [_study(list(s.values()), described.pop(name, None)) for name, s in studies.items()]
+    return found + list(described.values())  # studies of which there is a text and no image
+
+
+def _study(headers: list[Header], described: Study | None) -> Study:
+    patients = {header.patient: header.path for header in headers}
+    if len(patients) > 1:
+        one, other = list(patients.values())[:2]
+        raise DataError(
+            f"{one} and {other}: are one study (StudyInstanceUID) of two patients; take one out"
+        )
+    ordered = sorted(headers, key=lambda header: (header.order, header.path))
+    return Study(
+        study_id=headers[0].study,
+        images=[header.path for header in ordered],
+        views=[header.view for header in ordered],
+        patient_id=headers[0].patient,
+        **_said(described),
+    )
+
+
+def _said(described: Study | None) -> dict[str, Any]:
+    names = (*SECTIONS, "split", "problems", "uncertain")
+    return {} if described is None else {name: getattr(described, name) for name in names}
+
+
+def _headers(path: Path) -> Iterator[Header]:
+    from xray_captioning.data.dicom.headers import read_header
+
+    for file in _files(path):
+        if header := read_header(file):
+            yield header
+
+
+def is_tree(path: Path) -> bool:
+    """Tell whether a file is DICOM, or one below a folder whose tables, if any, name studies so."""
+    from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
+
+    if path.is_dir() and any(not _key(Table(table)) for table in _tables(path)):
+        return False
+    for file in islice(_files(path), _PROBED):
+        with open(file, "rb") as stream:
+            if is_dicom(stream.read(PREAMBLE)):
+                return True
+    return False
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.name.lower().endswith(_TABLES))
+
+
+def _key(table: Table) -> tuple[str, str] | None:
+    """Return the column by which a table names studies, and the attribute of a header it means."""
+    for names, attribute in _KEYS.items():
+        if column := table.column("study", names):
+            return column, attribute
+    return None
+
+
+def _described(path: Path, headers: list[Header], finder: ImageFinder) -> dict[str, Study]:
+    """Return what the tables of a folder say of studies, by StudyInstanceUID."""
+    if not path.is_dir():
+        return {}
+    found = [row for table in _tables(path) for row in _rows(table, headers)]
+    return {study.study_id: study for study in make_studies(found, finder)}
+
+
+def _rows(path: Path, headers: list[Header]) -> Iterator[StudyRow]:
+    table = Table(path)
+    column, attribute = _key(table) or ("", "study")
+    studies = {getattr(header, attribute): header.study for header in headers}
+    layout = Layout(image=(), study=(column,), patient=())
+    matched = 0
+    for row in rows(table, layout):
+        matched += row.study in studies
+        row.study = studies.get(row.study, row.study)
+        yield row
+    if not matched:
+        raise DataError(
+            f"{path}: no {column} is that of a DICOM file here; check that they belong together"
+        )
+
+
+def _files(path: Path) -> Iterator[str]:
+    """Yield the files below a folder in order that may be DICOM: its suffixes, none, or numbers."""
+    if path.is_file():
+        yield str(path)
+        return
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not (name[0] == "." or name.upper() == "DICOMDIR" or name.lower().endswith(_OTHERS)):
+                yield os.path.join(folder, name)
+
+
+SOURCE = Source("dicom", ("*",), read, suffixes=DICOM_SUFFIXES, reads_folder=True, fits=is_tree)
