@@ -44,7 +44,8 @@ Synonyms = tuple[str, ...]
 
 IMAGE: Synonyms = (
     "image_path|img_path|image_file|file_name|filename|file_path|image_filename|image|img",
-    "image_name|image_index|path|jpg_path|png_path|images|image_paths",
+    "image_name|image_index|path|jpg_path|png_path",
+    "image_paths|img_paths|image_files|file_names|filenames|file_paths|images|imgs|paths",
     "dicom_id|image_id|img_id|file|name",
 )
 STUDY: Synonyms = (

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.data.sources.captions import is_table
 from xray_captioning.data.sources.cells import named_part
 from xray_captioning.data.sources.labels import coded
 from xray_captioning.data.sources.lookup import ImageFinder
@@ -153,8 +154,13 @@ def _study(
 
 
 def is_mimic(folder: Path) -> bool:
-    """Tell by its tables, its archive of reports or its tree whether a folder is MIMIC-CXR."""
-    return bool(tables_of(folder, *IMAGES, *LABELS, SECTIONS, REPORTS)) or has_studies(folder)
+    """Tell by its tables, its archive of reports or its tree whether a folder is MIMIC-CXR.
+
+    Beside another table, such as an annotation of R2Gen, the tree is where the images of that lie.
+    """
+    if tables_of(folder, *IMAGES, *LABELS, SECTIONS, REPORTS):
+        return True
+    return not any(map(is_table, folder.iterdir())) and has_studies(folder)
 
 
 SOURCE = Source(
