@@ -1,0 +1,164 @@
+"""Cut a report into statements: sentences, items of a list, answers of a form.
+
+What stands under a heading such as "Indication" or "Comparison" was known or asked before anybody
+looked at the image, so it is no statement about it.
+"""
+
+import re
+
+# Each alternative begins with one of few characters, so that the search skips all others fast.
+_SENTENCE_END = re.compile(r"[.?!]+(?=\s|$)|\.(?<=[a-z]\.)(?=[a-z]{2})|\n\s*\n")
+# A full stop behind these ends no sentence.
+_ABBREVIATED = frozenset("vs approx poss prob pl pulm eff bilat rt lt dr incl resp".split())
+# No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence
+# is read in pieces, so that time grows only in proportion to length.
+_PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
+LONGEST = 300
+"""Characters of the longest statement that is looked up among those already read."""
+
+_BULLET = r"(?:[-*•–+>]|\(?\d{1,2}[.)])"
+_ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
+_LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
+_INLINE_ITEM = re.compile(r"\s(?:[*•]|\(?\d{1,2}\))\s+(?=[A-Za-z])")
+# A line that ends or begins with one of these is wrapped, not finished.
+_OPEN_END = re.compile(
+    r"(?:[,/&-]|\b(?:a|an|the|of|in|on|at|to|for|from|by|and|or|nor|no|not|with|without|is|are|was"
+    r"|were|be|been|has|have|may|mild|small|large|left|right|upper|lower|acute|focal|pleural"
+    r"|pulmonary|significant|definite|new|stable|than|that|which))$"
+)
+_OPEN_START = re.compile(
+    r"(?:and|or|nor|of|in|on|at|to|for|from|by|with|without|is|are|was|were|than|that|which|but)\b"
+)
+_NUMBERED = re.compile(r"\d\)")
+_DASH = re.compile(r"\s+(?:-{1,2}|[–—|=])\s+(?=[a-z])")
+_ASKED_WORD = re.compile(r"(?<![a-z])\?\s?(?=[a-z])")
+_QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=\s|$)")
+_NOT = re.compile(r"n['’]t\b")
+
+# Headings of what was known or asked before, and of what was seen; the second of each pair is a
+# heading only at the beginning of a sentence.
+_AIMS = (
+    r"(?:clinical|brief|pertinent|relevant) (?:indications?|history|hx|question|information|context"
+    r"|details|statement|data)|indications?|history of present illness"
+    r"|reasons? for (?:the |this )?(?:exam(?:ination)?|study|request|referral|visit)|techniques?"
+)
+_AIMS_ALONE = (
+    r"history|hx|question|information|hpi|symptoms|(?:presenting |chief )?complaint|reason|purpose"
+    r"|exam(?:ination)?s?(?: type| performed)?|study|procedure|protocol|priors?"
+    r"|comparisons?(?: studies| study)?|compared?(?: to| with)?|admitting diagnosis"
+)
+_RESULTS = "findings?|interpretation"
+_RESULTS_ALONE = (
+    r"results?|report|body|wet read|final report|observations?"
+    r"|(?:the )?(?:lungs?|heart|pleura|mediastinum|bones?|lines|tubes|devices|airways?|diaphragm)"
+    r"(?:(?: and |/| & |, )\w+)*(?: \w+)?"
+)
+_LONGEST_HEADING = 60
+_SUMMARIES = "impressions?|conclusions?|opinion|summary"
+_HEADING = re.compile(
+    rf"(?<![a-z])(?:(?P<aim>{_AIMS})|(?P<results>{_RESULTS})|(?:{_SUMMARIES}))(?=\W{{0,3}}:)"
+    rf"|(?:^|(?<=\n)|(?<=[.?!:;] ))[\s#*_]*"
+    rf"(?:(?P<aim_alone>{_AIMS_ALONE})|(?P<results_alone>{_RESULTS_ALONE}))(?=\W{{0,3}}:)"
+)
+_BARE_HEADING = re.compile(rf"\W*(?:{_AIMS}|{_RESULTS}|{_SUMMARIES}|history|comparison)\W*", re.IGNORECASE)
+
+
+def statements(text: str) -> list[str]:
+    """Return the statements of a report in lower case, those of aims and comparisons left out."""
+    if "\n" in text and ("\n" in text.replace("\n\n", "") or _has_bare_heading(text)):
+        text = _lines(text)
+    if "*" in text or "•" in text or (")" in text and _NUMBERED.search(text)):
+        text = _INLINE_ITEM.sub("\n\n", text)
+    text = text.lower()
+    if "?" in text:
+        text = _QUESTION.sub(" is questioned.", _ASKED_WORD.sub("question ", text))
+    if "'t" in text or "’t" in text:
+        text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can’t", "cannot"))
+    if " -" in text or " –" in text or " —" in text or " |" in text or " =" in text:
+        text = _DASH.sub(" : ", text)
+    return _described(text) if ":" in text else _sentences(text)
+
+
+def pieces(statement: str) -> list[str]:
+    """Return the parts in which an endless statement is read."""
+    return _PIECE.findall(statement)
+
+
+def _sentences(text: str) -> list[str]:
+    found, begun = [], ""
+    for raw in _SENTENCE_END.split(text):
+        raw = begun + raw if begun else raw
+        begun = raw + " " if raw[raw.rfind(" ") + 1 :] in _ABBREVIATED else ""
+        if not begun and raw and not raw.isspace():
+            found.append(raw.strip())
+    return [*found, begun.strip()] if begun else found
+
+
+def _described(text: str) -> list[str]:
+    """Return the sentences that are not under a heading of what was known or asked before.
+
+    Where the findings have no heading of their own, they begin at an empty line or behind the first
+    sentence: "Reason: fever. The lungs are clear."
+    """
+    headings = _headings(text)
+    ends = [*[heading.start() for heading in headings], len(text)][1:]
+    named = any(heading["results"] or heading["results_alone"] for heading in headings)
+    found = _sentences(text[: headings[0].start()] if headings else text)
+    for heading, end in zip(headings, ends, strict=True):
+        part = text[heading.end() : end]
+        if not (heading["aim"] or heading["aim_alone"]):
+            found += _sentences(heading.group() + part)
+        elif not named:
+            found += _sentences(_rest(part))
+    return found
+
+
+def _headings(text: str) -> list[re.Match[str]]:
+    """Return the headings, each with a colon behind it."""
+    found, last = [], 0
+    for colon in re.finditer(":", text):
+        start = max(last, colon.start() - _LONGEST_HEADING)
+        heading = _HEADING.search(text, start, colon.end())
+        if heading:
+            found.append(heading)
+        last = colon.end()
+    return found
+
+
+def _rest(part: str) -> str:
+    """Return what comes behind the first paragraph of a part, or else its first sentence."""
+    first, _, rest = part.lstrip(": \n\t*").partition("\n\n")
+    return rest or " ".join(_SENTENCE_END.split(first, maxsplit=1)[1:])
+
+
+def _has_bare_heading(text: str) -> bool:
+    return any(len(part) < _LONGEST_HEADING and _BARE_HEADING.fullmatch(part) for part in text.split("\n\n"))
+
+
+def _lines(text: str) -> str:
+    """Put an empty line between the items of a list, and a blank where a line is only wrapped."""
+    text = _ITEM.sub("\n\n", text)
+    lines = [
+        f"{line}:" if line and line[-1] != ":" and _BARE_HEADING.fullmatch(line) else line
+        for line in _LINE_END.split(text)
+    ]
+    flowing = text.isupper() or text.islower()
+    joined = [lines[0]]
+    for before, line in zip(lines, lines[1:], strict=False):
+        joined += ["\n" if _finished(before, line, flowing) else " ", line]
+    return re.sub(r"\n(?!\n)", "\n\n", "".join(joined))
+
+
+def _finished(before: str, line: str, flowing: bool) -> bool:
+    """Whether a new statement begins with `line`, to judge by how the lines end and begin."""
+    if before.endswith(":"):
+        return False
+    if not before or not line:
+        return True
+    if _OPEN_END.search(before.lower()) or _OPEN_START.match(line.lower()):
+        return False
+    if flowing:  # all in capitals, or all in small letters: short lines are items
+        return max(len(before), len(line)) <= 45 and not before.endswith((".", ":")) and (
+            line.count(".") == 0
+        )
+    return line[0].isupper() and not (len(before) > 60 and before[-1].isalnum())
