@@ -19,7 +19,9 @@ LONGEST = 300
 _BULLET = r"(?:[-*•–+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
 _LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
-_INLINE_ITEM = re.compile(r"\s(?:[*•]|\(?\d{1,2}\))\s+(?=[A-Za-z])")
+_INLINE_ITEM = re.compile(
+    r"(?:^|(?<=[\s.:]))(?:[*•]\s|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
+)
 # A line that ends or begins with one of these is wrapped, not finished.
 _OPEN_END = re.compile(
     r"(?:[,/&-]|\b(?:a|an|the|of|in|on|at|to|for|from|by|and|or|nor|no|not|with|without|is|are|was"
@@ -29,9 +31,12 @@ _OPEN_END = re.compile(
 _OPEN_START = re.compile(
     r"(?:and|or|nor|of|in|on|at|to|for|from|by|with|without|is|are|was|were|than|that|which|but)\b"
 )
-_NUMBERED = re.compile(r"\d\)")
+_NUMBERED = re.compile(r"\d(?:\)|\.[A-Za-z])|\b[a-eA-E]\)")
 _DASH = re.compile(r"\s+(?:-{1,2}|[–—|=])\s+(?=[a-z])")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?\s?(?=[a-z])")
+_AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
+_PLUS = re.compile(r"\s\+\s(?=[a-z])")
+_ANSWERED = re.compile(r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$))")
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=\s|$)")
 _NOT = re.compile(r"n['’]t\b")
 
@@ -67,13 +72,16 @@ def statements(text: str) -> list[str]:
     """Return the statements of a report in lower case, those of aims and comparisons left out."""
     if "\n" in text and ("\n" in text.replace("\n\n", "") or _has_bare_heading(text)):
         text = _lines(text)
-    if "*" in text or "•" in text or (")" in text and _NUMBERED.search(text)):
+    if "*" in text or "•" in text or _NUMBERED.search(text):
         text = _INLINE_ITEM.sub("\n\n", text)
     text = text.lower()
     if "?" in text:
+        text = _ANSWERED.sub(" : ", text)
         text = _QUESTION.sub(" is questioned.", _ASKED_WORD.sub("question ", text))
     if "'t" in text or "’t" in text:
         text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can’t", "cannot"))
+    if "+" in text or "(-)" in text:
+        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text.replace("(-)", ": none")))
     if " -" in text or " –" in text or " —" in text or " |" in text or " =" in text:
         text = _DASH.sub(" : ", text)
     return _described(text) if ":" in text else _sentences(text)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from xray_captioning.metrics.labels.spelling import Spelling
 
 # How a line of findings.txt begins, and what that makes of its words.
-_MARKS = {"": "", "-": "absent", "?": "borderline", "=": "stable", "!": "other"}
-_MARK = re.compile(r"(?:<(?P<convention>\w+)> )?(?:(?P<mark>[-?=!]) )?(?P<words>.+)")
+_MARKS = {"": "", "-": "absent", "?": "borderline", "~": "sign", "=": "stable", "!": "other"}
+_MARK = re.compile(r"(?:<(?P<convention>\w+)> )?(?:(?P<mark>[-?~=!]) )?(?P<words>.+)")
 
 
 Fits = Callable[[str, int], re.Match[str] | None]
@@ -96,9 +96,17 @@ def _word(word: str, groups: list[tuple[_Lines, list[str]]]) -> Word:
 
 
 def _pattern(word: str, rests: list[str]) -> Fits:
-    # The longest first, since the first that fits counts.
-    longest = "|".join(sorted(rests, key=len, reverse=True))
+    # Those of most words first, since the first that fits counts.
+    longest = "|".join(sorted(rests, key=_least_words, reverse=True))
     return re.compile(rf"{re.escape(word)}(?:{longest})(?!\w)").match
+
+
+def _least_words(rest: str) -> tuple[int, int]:
+    """Return how many words must be there, without those in "(...)?" and "(...)*", and letters."""
+    needed, optional = rest, r"\([^()]*\)[?*]|\(\?[=!][^()]*\)"
+    while re.search(optional, needed):
+        needed = re.sub(optional, "", needed)
+    return needed.count(" "), len(rest)
 
 
 def _begun(line: str) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ References
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
-SHORTEST, LONG = 7, 11
+SHORTEST, LONG = 7, 10
 """Letters of a word from which one error is mended, and from which two are."""
 
 _MOST_KEPT = 1 << 15

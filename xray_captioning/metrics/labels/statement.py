@@ -26,7 +26,9 @@ OTHER = "Other"
 """Abnormalities without a name of their own, against which only "No Finding" is held."""
 
 # What is never gone, so that "prior" does not make it history.
-LASTING = frozenset({"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", OTHER})
+LASTING = frozenset(
+    {"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", "Support Devices", OTHER}
+)
 
 # What a status is as a label, the strongest first; without any a finding is present.
 LABELS: dict[str, dict[str, int | None]] = {
@@ -42,6 +44,7 @@ LABELS: dict[str, dict[str, int | None]] = {
         "either": UNCERTAIN,
         "probable": UNCERTAIN,
         "borderline": UNCERTAIN,
+        "sign": UNCERTAIN,
     }
 }
 # Coders wrote down "probable edema" and both of "scar or atelectasis", but not what only "may be".
@@ -50,6 +53,9 @@ LABELS["mesh"] = LABELS["chexpert"] | {
     "stable": None,
     "unlikely": None,
     "possible": None,
+    "either": PRESENT,
+    "probable": PRESENT,
+    "borderline": PRESENT,
 }
 
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
@@ -60,11 +66,12 @@ _NOT = re.compile(r"\b(?:not|no|nor)\b")
 _ANSWERS = (
     r"(?:(?:has |is |was )?(?P<no>(?:none|no|nil|absent|negative|not? (?:present|seen|identified"
     r"|evident|visualized|noted|detected|found)|none (?:seen|identified|present|noted|evident)"
-    r"|denied|false|n|0))|(?P<gone>(?:has |is )?(?:completely )?(?:resolved|cleared|gone|removed))"
+    r"|no longer (?:present|seen|visible|evident|identified)|denied|false|n|0))|(?P<gone>(?:has |is )?(?:completely )?(?:resolved|cleared|gone|removed))"
     r"|(?P<doubt>possible|questionable|probable|likely|suspected|equivocal|uncertain|cannot "
     r"(?:be )?exclude[d]?|may be present|indeterminate)|(?P<yes>yes|present|positive|true|1))"
 )
 _FORM = re.compile(rf" (?:: {_ANSWERS}(?= [,;]|$| (?:\w+ ){{1,3}}:)|\( {_ANSWERS.replace('?P<', '?P<b_')} \))")
+_ABSENT = re.compile(r"(?:^|(?<=[;,] ))(?:not (?:seen|present|identified)|absent|none|no|negative) : ")
 _ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
 # "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
 _RELATIVE = re.compile(
@@ -214,7 +221,7 @@ def normal(raw: str, known: Rules) -> str:
     spelling = known.spelling
     words = " ".join([spelling[word] for word in _WORD.findall(raw)])
     if ":" in words or "(" in words:
-        words = _FORM.sub(_answer, words)
+        words = _ABSENT.sub("no ", _FORM.sub(_answer, words))
     if " which " in words or " that " in words:
         words = _RELATIVE.sub("", words)
     return words
@@ -248,7 +255,7 @@ def _scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[
     return _findings(hits), cues
 
 
-_RANK = {"other": 0, "stable": 2}
+_RANK = {"other": 0}
 
 
 def _findings(hits: list[Hit]) -> list[Hit]:
@@ -256,6 +263,8 @@ def _findings(hits: list[Hit]) -> list[Hit]:
     if len(hits) < 2:
         return hits if hits and hits[0].kind != "other" else []
     hits.sort()
+    if any(hit.kind == "stable" for hit in hits):
+        hits = _weightier(hits)
     kept: list[Hit] = []
     reach: dict[str, int] = {}
     for hit in hits:
@@ -265,6 +274,22 @@ def _findings(hits: list[Hit]) -> list[Hit]:
             if kind != "other":
                 kept.append(hit)
     return kept
+
+
+def _weightier(hits: list[Hit]) -> list[Hit]:
+    """Drop "stable heart size" where the same words go on: "stable heart size , enlarged"."""
+    return [
+        hit
+        for hit in hits
+        if hit.kind != "stable"
+        or not any(
+            other.finding == hit.finding
+            and other.kind not in ("stable", "other")
+            and hit.start < other.end
+            and other.start < hit.end
+            for other in hits
+        )
+    ]
 
 
 def _restated(words: str, hits: list[Hit]) -> list[Hit]:
@@ -370,7 +395,7 @@ def _cues(
         for cue in scope.before
         if first <= cue.start
         and cue.end <= start
-        and (cue.reach == "before" or _beside(words[cue.end : start]))
+        and (cue.reach == "before" or _beside(hits[i], words[cue.end : start]))
     ]
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
@@ -381,19 +406,24 @@ def _cues(
     return tuple(own)
 
 
-def _beside(between: str) -> bool:
-    return between.count(" ") <= 3 and "," not in between
+def _beside(hit: Hit, between: str) -> bool:
+    return hit.finding not in LASTING and between.count(" ") <= 3 and "," not in between
 
 
 def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
-    """Whether only findings of the same list are between a hit and a cue behind it."""
-    least = 1 if cue.kind == "denied" else 2  # a comma alone joins what is denied
-    for j in range(i + 1, len(hits)):
-        if hits[j].start >= cue.start:
-            return True
-        if linked[j - 1] < least and hits[j].finding != hits[i].finding:
-            return False
-    return True
+    """Whether only findings of the same list are between a hit and a cue behind it.
+
+    A list has an "and"; commas alone join what is denied.
+    """
+    last = i
+    while last + 1 < len(hits) and hits[last + 1].start < cue.start:
+        last += 1
+    links = [
+        link
+        for j, link in enumerate(linked[i:last], i)
+        if hits[j].finding != hits[j + 1].finding
+    ]
+    return not links or (min(links) > 0 and (max(links) == 2 or cue.kind == "denied"))
 
 
 _ORDER = tuple(LABELS["chexpert"])
@@ -412,10 +442,8 @@ def _status(hit: Hit, words: str, cues: tuple[Cue, ...], either: bool) -> str:
     kinds.add(hit.kind)
     if turned:
         kinds.add("denied")
-    if either:
+    if either and "stated" not in kinds:
         kinds.add("either")
-    if hit.finding in LASTING:
-        kinds.discard("past")
     return next((kind for kind in _ORDER if kind in kinds), "present")
 
 
