@@ -33,11 +33,11 @@ _OPEN_START = re.compile(
 )
 _NUMBERED = re.compile(r"\d(?:\)|\.[A-Za-z])|\b[a-eA-E]\)")
 _DASH = re.compile(r"\s+(?:-{1,2}|[–—|=])\s+(?=[a-z])")
-_ASKED_WORD = re.compile(r"(?<![a-z])\?\s?(?=[a-z])")
+_ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
 _ANSWERED = re.compile(r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$))")
-_QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=\s|$)")
+_QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 _NOT = re.compile(r"n['’]t\b")
 
 # Headings of what was known or asked before, and of what was seen; the second of each pair is a
@@ -60,9 +60,12 @@ _RESULTS_ALONE = (
 )
 _LONGEST_HEADING = 60
 _SUMMARIES = "impressions?|conclusions?|opinion|summary"
+_AIMS, _AIMS_ALONE, _RESULTS_ALONE = (
+    words.replace(" ", r"\s+") for words in (_AIMS, _AIMS_ALONE, _RESULTS_ALONE)
+)
 _HEADING = re.compile(
     rf"(?<![a-z])(?:(?P<aim>{_AIMS})|(?P<results>{_RESULTS})|(?:{_SUMMARIES}))(?=\W{{0,3}}:)"
-    rf"|(?:^|(?<=\n)|(?<=[.?!:;] ))[\s#*_]*"
+    rf"|(?:^|(?<=\n)|(?<=[.?!:;] ))[\s#*_•-]*"
     rf"(?:(?P<aim_alone>{_AIMS_ALONE})|(?P<results_alone>{_RESULTS_ALONE}))(?=\W{{0,3}}:)"
 )
 _BARE_HEADING = re.compile(rf"\W*(?:{_AIMS}|{_RESULTS}|{_SUMMARIES}|history|comparison)\W*", re.IGNORECASE)

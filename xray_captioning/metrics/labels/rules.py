@@ -101,12 +101,16 @@ def _pattern(word: str, rests: list[str]) -> Fits:
     return re.compile(rf"{re.escape(word)}(?:{longest})(?!\w)").match
 
 
+_GROUP = re.compile(r"\((?P<look>\?[=!<:][=!]?)?(?P<choices>[^()]*)\)(?P<many>[?*]|\{[^}]*\}\??)?")
+
+
 def _least_words(rest: str) -> tuple[int, int]:
-    """Return how many words must be there, without those in "(...)?" and "(...)*", and letters."""
-    needed, optional = rest, r"\([^()]*\)[?*]|\(\?[=!][^()]*\)"
-    while re.search(optional, needed):
-        needed = re.sub(optional, "", needed)
-    return needed.count(" "), len(rest)
+    """Return how many words a line has at least, and letters: the shortest choice of each group."""
+    while group := _GROUP.search(rest):
+        left_out = group["many"] or (group["look"] or "?:") != "?:"
+        shortest = min(group["choices"].split("|"), key=lambda choice: choice.count(" "))
+        rest = rest[: group.start()] + ("" if left_out else shortest) + rest[group.end() :]
+    return rest.count(" "), len(rest)
 
 
 def _begun(line: str) -> Iterator[tuple[str, str]]:

@@ -397,6 +397,8 @@ def _cues(
         and cue.end <= start
         and (cue.reach == "before" or _beside(hits[i], words[cue.end : start]))
     ]
+    if len(own) > 1:
+        own = _nearest_denial(own)
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
             if cue.start <= last and _reaches(cue, i, hits, linked):
@@ -404,6 +406,12 @@ def _cues(
                     own.append(cue)
             break
     return tuple(own)
+
+
+def _nearest_denial(cues: list[Cue]) -> list[Cue]:
+    """Keep the last of the cues that deny: "no new opacity , no effusion"."""
+    denials = [cue for cue in cues if cue.kind in ("denied", "no new")]
+    return [cue for cue in cues if cue not in denials[:-1]]
 
 
 def _beside(hit: Hit, between: str) -> bool:
