@@ -47,6 +47,8 @@ def sides_of(words: str, hits: Sequence[Placed], stops: list[int]) -> list[froze
     has a finding that explains another one ("left opacity suggesting atelectasis"). In "left
     effusion and emphysema" the emphysema has none.
     """
+    if not hits:
+        return []
     if len(hits) == 1:
         return [frozenset() if hits[0].finding in MIDLINE else _named_sides(words)]
     alone = [hit.finding in DIFFUSE for hit in hits]

@@ -7,9 +7,15 @@ looked at the image, so it is no statement about it.
 import re
 
 # Each alternative begins with one of few characters, so that the search skips all others fast.
-_SENTENCE_END = re.compile(r"[.?!]+(?=\s|$)|\.(?<=[a-z]\.)(?=[a-z]{2})|\n\s*\n")
 # A full stop behind these ends no sentence.
-_ABBREVIATED = frozenset("vs approx poss prob pl pulm eff bilat rt lt dr incl resp".split())
+_ABBREVIATED = "".join(
+    rf"(?<!\b{word}\.)"
+    for word in "vs approx poss prob pl pulm eff bilat rt lt dr incl resp".split()
+)
+_SENTENCE_END = re.compile(
+    rf"[.?!]+{_ABBREVIATED}(?=\s|$)"
+    r"|\.(?<=[a-z0-9]\.)(?=[a-z]{2}|\d{1,2}[.)] )|\n\s*\n"
+)
 # No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence
 # is read in pieces, so that time grows only in proportion to length.
 _PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
@@ -31,7 +37,7 @@ _OPEN_END = re.compile(
 _OPEN_START = re.compile(
     r"(?:and|or|nor|of|in|on|at|to|for|from|by|with|without|is|are|was|were|than|that|which|but)\b"
 )
-_NUMBERED = re.compile(r"\d(?:\)|\.[A-Za-z])|\b[a-eA-E]\)")
+_NUMBERED = re.compile(r"\d\)|\b[a-eA-E]\)")
 _DASH = re.compile(r"\s+(?:-{1,2}|[–—|=])\s+(?=[a-z])")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
@@ -75,7 +81,7 @@ def statements(text: str) -> list[str]:
     """Return the statements of a report in lower case, those of aims and comparisons left out."""
     if "\n" in text and ("\n" in text.replace("\n\n", "") or _has_bare_heading(text)):
         text = _lines(text)
-    if "*" in text or "•" in text or _NUMBERED.search(text):
+    if "*" in text or "•" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
     text = text.lower()
     if "?" in text:
@@ -96,13 +102,7 @@ def pieces(statement: str) -> list[str]:
 
 
 def _sentences(text: str) -> list[str]:
-    found, begun = [], ""
-    for raw in _SENTENCE_END.split(text):
-        raw = begun + raw if begun else raw
-        begun = raw + " " if raw[raw.rfind(" ") + 1 :] in _ABBREVIATED else ""
-        if not begun and raw and not raw.isspace():
-            found.append(raw.strip())
-    return [*found, begun.strip()] if begun else found
+    return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
 
 
 def _described(text: str) -> list[str]:
@@ -143,7 +143,10 @@ def _rest(part: str) -> str:
 
 
 def _has_bare_heading(text: str) -> bool:
-    return any(len(part) < _LONGEST_HEADING and _BARE_HEADING.fullmatch(part) for part in text.split("\n\n"))
+    return any(
+        len(part) < _LONGEST_HEADING and part[-1:] != "." and _BARE_HEADING.fullmatch(part)
+        for part in text.split("\n\n")
+    )
 
 
 def _lines(text: str) -> str:

@@ -23,7 +23,7 @@ Fits = Callable[[str, int], re.Match[str] | None]
 class Phrase(NamedTuple):
     """What the lines of one section and kind say that begin with the same word."""
 
-    fits: Fits  # tells whether one of the lines is at a place in a sentence
+    fits: Fits | None  # tells whether one of the lines is at a place; None: the word is enough
     kind: str  # a finding's value of `_MARKS`; a cue's "denied", "possible", ...
     reach: str  # of a cue: "before", "beside", "after", "next" or "stop"; empty for a finding
     findings: tuple[str, ...]  # empty for a cue
@@ -32,8 +32,9 @@ class Phrase(NamedTuple):
 class Word(NamedTuple):
     """All phrases that begin with a word."""
 
-    fits: Fits | None  # tells whether any of them does, where that is worth asking first
-    phrases: list[Phrase]
+    alone: list[Phrase]  # those that are this word
+    fits: Fits | None  # tells whether any of the others does, where that is worth asking first
+    others: list[Phrase]
 
 
 class Rules(NamedTuple):
@@ -86,13 +87,11 @@ def _words(parts: list[_Lines], gap: str) -> dict[str, Word]:
 
 
 def _word(word: str, groups: list[tuple[_Lines, list[str]]]) -> Word:
-    every = [rest for _, rests in groups for rest in rests]
-    first = _pattern(word, every) if len(groups) > 2 and "" not in every else None
-    phrases = [
-        Phrase(_pattern(word, rests), part.kind, part.reach, part.findings)
-        for part, rests in groups
-    ]
-    return Word(first, phrases)
+    alone = [Phrase(None, *part[:3]) for part, rests in groups if set(rests) == {""}]
+    longer = [(part, rests) for part, rests in groups if set(rests) != {""}]
+    every = [rest for _, rests in longer for rest in rests]
+    fits = _pattern(word, every) if len(longer) > 1 and "" not in every else None
+    return Word(alone, fits, [Phrase(_pattern(word, rests), *part[:3]) for part, rests in longer])
 
 
 def _pattern(word: str, rests: list[str]) -> Fits:

@@ -38,7 +38,7 @@ class Spelling(dict[str, str]):
         self.terms = frozenset(terms)
         self.known = self.terms.union(known, fixed)
         self.fixed = dict(fixed)
-        self.beginnings = {term[:2] for term in self.terms}
+        self.beginnings = {term[:3] for term in self.terms}
         self.near: dict[str, set[str]] = {}
         for term in sorted(self.terms):
             for form in _deletions(term, _errors(term)):
@@ -53,6 +53,8 @@ class Spelling(dict[str, str]):
         return form
 
     def _form(self, word: str) -> str:
+        if word.startswith("xx") and not word.strip("x"):
+            return ""  # what stands for removed text
         if len(word) < SHORTEST or len(word) > 40 or word in self.known:
             return word
         return self._parted(word) or self._mended(word) or word
@@ -60,7 +62,7 @@ class Spelling(dict[str, str]):
     def _mended(self, word: str) -> str | None:
         """Return the nearest term, if it is near enough and no other is as near."""
         # Two errors are looked for only where a term begins alike.
-        number = _errors(word) if word[:2] in self.beginnings else 1
+        number = _errors(word) if word[:3] in self.beginnings else 1
         found = {t for form in _deletions(word, number) for t in self.near.get(form, ())}
         ranked = sorted((distance(word, term), term) for term in found)
         ranked = [(d, term) for d, term in ranked if d <= _errors(min(word, term, key=len))]
@@ -70,6 +72,8 @@ class Spelling(dict[str, str]):
 
     def _parted(self, word: str) -> str | None:
         """Return the word as two known ones of which one is a term, if it is two."""
+        if word[:3] not in self.beginnings and not word.startswith(_BEFORE):
+            return None
         for i in range(2, len(word) - 1):
             one, two = word[:i], word[i:]
             if (one in self.terms and (two in self.terms or two in _SMALL_BEHIND)) or (
@@ -80,6 +84,7 @@ class Spelling(dict[str, str]):
 
 
 _SMALL_BEFORE = frozenset("no the of and or with without is mild small".split())
+_BEFORE = tuple(_SMALL_BEFORE)
 _SMALL_BEHIND = frozenset("is are and or with in at of on size was has no not".split())
 
 

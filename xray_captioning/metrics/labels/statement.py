@@ -60,7 +60,6 @@ LABELS["mesh"] = LABELS["chexpert"] | {
 
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
 _SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|(?=\s))")
-_REMOVED = re.compile(r"\bx{2,}\b")
 _NOT = re.compile(r"\b(?:not|no|nor)\b")
 # What a form answers: "effusion : none". A bracket does the same: "effusion ( none )".
 _ANSWERS = (
@@ -108,47 +107,21 @@ class Hit(NamedTuple):
     finding: str
 
 
-class Statement(NamedTuple):
-    """A sentence, and all that names findings in it."""
-
-    words: str  # in lower case, in standard spelling, single spaces between words and commas
-    hits: list[Hit]
-    stops: list[int]  # where a new clause begins
-
-    def sides(self, i: int) -> frozenset[str]:
-        """Return the sides of a finding."""
-        return sides_of(self.words, self.hits, self.stops)[i]
-
-    def clause(self, i: int) -> tuple[int, int]:
-        """Return where the clause of a finding begins and ends."""
-        return _clause(self.hits[i], self.stops, len(self.words))
-
-
 class Mention(NamedTuple):
     """One place where a report names a finding."""
 
     finding: str  # one of :data:`xray_captioning.findings.FINDINGS`, never "No Finding"
     label: int  # 1 present, 0 denied, -1 uncertain
     status: str  # "present", or the kind of cue that decided: "denied", "resolved", "possible", ...
+    sentence: str  # in lower case and standard spelling, single spaces between words and commas
+    start: int  # where in the sentence the words are that name the finding
+    end: int
     cues: tuple[Cue, ...]  # all that reach it
-    statement: Statement
-    index: int  # of the finding in the statement
-
-    @property
-    def sentence(self) -> str:
-        """The sentence in standard spelling, single spaces between words and commas."""
-        return self.statement.words
-
-    @property
-    def span(self) -> tuple[int, int]:
-        """Where in the sentence the words are that name the finding."""
-        hit = self.statement.hits[self.index]
-        return hit.start, hit.end
 
     @property
     def words(self) -> str:
         """The words that name the finding."""
-        return self.sentence[slice(*self.span)]
+        return self.sentence[self.start : self.end]
 
     @property
     def cue(self) -> str:
@@ -159,7 +132,7 @@ class Mention(NamedTuple):
     @property
     def sides(self) -> frozenset[str]:
         """The sides named in its clause: none, left, right or (bilateral) both of them."""
-        return self.statement.sides(self.index)
+        return _places(self.sentence)[self.finding, self.start].sides
 
 
 class _Scope(NamedTuple):
@@ -193,7 +166,6 @@ def _read(raw: str, convention: str) -> tuple[Mention, ...]:
     scope = _scope(hits, cues) if cues else _NO_SCOPE
     either = _either(words, hits) if len(hits) > 1 and not _OR.isdisjoint(tokens) else _NONE
     linked = _linked(words, hits) if len(hits) > 1 and scope.after else []
-    statement = Statement(words, hits, scope.stops)
     labels = LABELS[convention]
     mentions = []
     for i, hit in enumerate(hits):
@@ -203,8 +175,32 @@ def _read(raw: str, convention: str) -> tuple[Mention, ...]:
         status = _status(hit, words, own, i in either)
         label = labels.get(status, PRESENT)
         if label is not None:
-            mentions.append(Mention(hit.finding, label, status, own, statement, i))
+            place = words, hit.start, hit.end, own
+            mentions.append(_new(Mention, (hit.finding, label, status, *place)))
     return tuple(mentions)
+
+
+class Place(NamedTuple):
+    """What a sentence says of where a finding is."""
+
+    sides: frozenset[str]
+    clause: tuple[int, int]  # where the part of the sentence begins and ends that speaks of it
+
+
+@lru_cache(maxsize=1 << 12)
+def _places(words: str) -> dict[tuple[str, int], Place]:
+    """Return the places of all findings of a sentence, by finding and beginning.
+
+    Labels do not need them, so that they are found when they are asked for.
+    """
+    places: dict[tuple[str, int], Place] = {}
+    for convention in LABELS:
+        hits, cues = _scan(words, words.split(" "), rules(convention))
+        stops = _scope(hits, cues).stops if hits else []
+        for hit, sides in zip(hits, sides_of(words, hits, stops), strict=True):
+            place = Place(sides, _clause(hit, stops, len(words)))
+            places.setdefault((hit.finding, hit.start), place)
+    return places
 
 
 _NO_SCOPE = _Scope([], [], [])
@@ -216,10 +212,8 @@ def normal(raw: str, known: Rules) -> str:
     """Return a statement in standard spelling, an answer of a form as a sentence."""
     if "/" in raw:
         raw = _SHORT.sub(lambda match: known.spelling[match[0]] + " ", raw)
-    if "xx" in raw:
-        raw = _REMOVED.sub(" ", raw)
     spelling = known.spelling
-    words = " ".join([spelling[word] for word in _WORD.findall(raw)])
+    words = " ".join([form for word in _WORD.findall(raw) if (form := spelling[word])])
     if ":" in words or "(" in words:
         words = _ABSENT.sub("no ", _FORM.sub(_answer, words))
     if " which " in words or " that " in words:
@@ -239,25 +233,27 @@ def _scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[
     cues: list[Cue] = []
     for token in tokens:
         if token in known_words:
-            any_fits, phrases = known_words[token]
-            if any_fits is None or any_fits(words, start):
-                for fits, kind, reach, findings in phrases:
-                    match = fits(words, start)
-                    if match is None:
-                        continue
-                    end = match.end()
-                    if reach:
-                        cues.append(Cue(start, end, kind, reach))
-                    else:
-                        rank = _RANK.get(kind, 1)
-                        hits += [Hit(start, rank, end, kind, name) for name in findings]
+            alone, any_fits, others = known_words[token]
+            for _, kind, reach, findings in alone:
+                end = start + len(token)
+                if reach:
+                    cues.append(_new(Cue, (start, end, kind, reach)))
+                for name in findings:
+                    hits.append(_new(Hit, (start, 1, end, kind, name)))
+            if others and (any_fits is None or any_fits(words, start)):
+                for fits, kind, reach, findings in others:
+                    match = fits(words, start)  # type: ignore[misc]
+                    if match is not None:
+                        end = match.end()
+                        if reach:
+                            cues.append(_new(Cue, (start, end, kind, reach)))
+                        for name in findings:
+                            hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
         start += len(token) + 1
     return _findings(hits), cues
 
 
-_RANK = {"other": 0}
-
-
+_new = tuple.__new__  # twice as fast as calling the class, and there are thousands
 def _findings(hits: list[Hit]) -> list[Hit]:
     """Keep one hit where several of a finding overlap, and drop those that only sound like it."""
     if len(hits) < 2:
