@@ -136,7 +136,7 @@ def explain_report(text: str, convention: str = "chexpert") -> dict[str, Mention
 
     Examples
     --------
-    >>> mention = explain_report("Effusion has been drained. Pneumothorax: none")["Pleural Effusion"]
+    >>> mention = explain_report("Effusion has been drained. No PTX.")["Pleural Effusion"]
     >>> mention.words, mention.status, mention.cue
     ('effusion', 'resolved', 'has been drained')
     """

@@ -5,13 +5,27 @@ looked at the image, so it is no statement about it.
 """
 
 import re
+from itertools import pairwise
 
-# Each alternative begins with one of few characters, so that the search skips all others fast.
 # A full stop behind these ends no sentence.
 _ABBREVIATED = "".join(
     rf"(?<!\b{word}\.)"
-    for word in "vs approx poss prob pl pulm eff bilat rt lt dr incl resp".split()
+    for word in (
+        "vs",
+        "approx",
+        "poss",
+        "prob",
+        "pl",
+        "pulm",
+        "eff",
+        "bilat",
+        "rt",
+        "lt",
+        "dr",
+        "incl",
+    )
 )
+# Each alternative begins with one of few characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
     rf"[.?!]+{_ABBREVIATED}(?=\s|$)"
     r"|\.(?<=[a-z0-9]\.)(?=[a-z]{2}|\d{1,2}[.)] )|\n\s*\n"
@@ -22,11 +36,11 @@ _PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
 LONGEST = 300
 """Characters of the longest statement that is looked up among those already read."""
 
-_BULLET = r"(?:[-*•–+>]|\(?\d{1,2}[.)])"
+_BULLET = r"(?:[-*\u2022\u2013+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
 _LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
 _INLINE_ITEM = re.compile(
-    r"(?:^|(?<=[\s.:]))(?:[*•]\s|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
+    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
 )
 # A line that ends or begins with one of these is wrapped, not finished.
 _OPEN_END = re.compile(
@@ -38,13 +52,13 @@ _OPEN_START = re.compile(
     r"(?:and|or|nor|of|in|on|at|to|for|from|by|with|without|is|are|was|were|than|that|which|but)\b"
 )
 _NUMBERED = re.compile(r"\d\)|\b[a-eA-E]\)")
-_DASH = re.compile(r"\s+(?:-{1,2}|[–—|=])\s+(?=[a-z])")
+_DASH = re.compile(r"\s+(?:-{1,2}|[\u2013\u2014|=])\s+(?=[a-z])")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
 _ANSWERED = re.compile(r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$))")
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
-_NOT = re.compile(r"n['’]t\b")
+_NOT = re.compile(r"n['\u2019]t\b")
 
 # Headings of what was known or asked before, and of what was seen; the second of each pair is a
 # heading only at the beginning of a sentence.
@@ -71,27 +85,29 @@ _AIMS, _AIMS_ALONE, _RESULTS_ALONE = (
 )
 _HEADING = re.compile(
     rf"(?<![a-z])(?:(?P<aim>{_AIMS})|(?P<results>{_RESULTS})|(?:{_SUMMARIES}))(?=\W{{0,3}}:)"
-    rf"|(?:^|(?<=\n)|(?<=[.?!:;] ))[\s#*_•-]*"
+    rf"|(?:^|(?<=\n)|(?<=[.?!:;] ))[\s#*_\u2022-]*"
     rf"(?:(?P<aim_alone>{_AIMS_ALONE})|(?P<results_alone>{_RESULTS_ALONE}))(?=\W{{0,3}}:)"
 )
-_BARE_HEADING = re.compile(rf"\W*(?:{_AIMS}|{_RESULTS}|{_SUMMARIES}|history|comparison)\W*", re.IGNORECASE)
+_BARE_HEADING = re.compile(
+    rf"\W*(?:{_AIMS}|{_RESULTS}|{_SUMMARIES}|history|comparison)\W*", re.IGNORECASE
+)
 
 
 def statements(text: str) -> list[str]:
     """Return the statements of a report in lower case, those of aims and comparisons left out."""
     if "\n" in text and ("\n" in text.replace("\n\n", "") or _has_bare_heading(text)):
         text = _lines(text)
-    if "*" in text or "•" in text or (")" in text and _NUMBERED.search(text)):
+    if "*" in text or "\u2022" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
     text = text.lower()
     if "?" in text:
         text = _ANSWERED.sub(" : ", text)
         text = _QUESTION.sub(" is questioned.", _ASKED_WORD.sub("question ", text))
-    if "'t" in text or "’t" in text:
-        text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can’t", "cannot"))
+    if "'t" in text or "\u2019t" in text:
+        text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can\u2019t", "cannot"))
     if "+" in text or "(-)" in text:
         text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text.replace("(-)", ": none")))
-    if " -" in text or " –" in text or " —" in text or " |" in text or " =" in text:
+    if " -" in text or " \u2013" in text or " \u2014" in text or " |" in text or " =" in text:
         text = _DASH.sub(" : ", text)
     return _described(text) if ":" in text else _sentences(text)
 
@@ -158,7 +174,7 @@ def _lines(text: str) -> str:
     ]
     flowing = text.isupper() or text.islower()
     joined = [lines[0]]
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in pairwise(lines):
         joined += ["\n" if _finished(before, line, flowing) else " ", line]
     return re.sub(r"\n(?!\n)", "\n\n", "".join(joined))
 
@@ -172,7 +188,9 @@ def _finished(before: str, line: str, flowing: bool) -> bool:
     if _OPEN_END.search(before.lower()) or _OPEN_START.match(line.lower()):
         return False
     if flowing:  # all in capitals, or all in small letters: short lines are items
-        return max(len(before), len(line)) <= 45 and not before.endswith((".", ":")) and (
-            line.count(".") == 0
+        return (
+            max(len(before), len(line)) <= 45
+            and not before.endswith((".", ":"))
+            and (line.count(".") == 0)
         )
     return line[0].isupper() and not (len(before) > 60 and before[-1].isalnum())

@@ -83,9 +83,13 @@ class Spelling(dict[str, str]):
         return None
 
 
-_SMALL_BEFORE = frozenset("no the of and or with without is mild small".split())
+_SMALL_BEFORE = frozenset(
+    ("no", "the", "of", "and", "or", "with", "without", "is", "mild", "small")
+)
 _BEFORE = tuple(_SMALL_BEFORE)
-_SMALL_BEHIND = frozenset("is are and or with in at of on size was has no not".split())
+_SMALL_BEHIND = frozenset(
+    ("is", "are", "and", "or", "with", "in", "at", "of", "on", "size", "was", "has", "no", "not")
+)
 
 
 def _errors(word: str) -> int:

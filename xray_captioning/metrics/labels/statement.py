@@ -17,9 +17,17 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.details import sides_of
+from xray_captioning.metrics.labels.details import (
+    change_of,
+    parts_of,
+    severity_of,
+    sides_of,
+    zones_of,
+)
 from xray_captioning.metrics.labels.layout import LONGEST, pieces
-from xray_captioning.metrics.labels.rules import Rules, rules
+from xray_captioning.metrics.labels.normal import normal
+from xray_captioning.metrics.labels.rules import rules
+from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 OTHER = "Other"
@@ -58,26 +66,7 @@ LABELS["mesh"] = LABELS["chexpert"] | {
     "borderline": PRESENT,
 }
 
-_WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
-_SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|(?=\s))")
 _NOT = re.compile(r"\b(?:not|no|nor)\b")
-# What a form answers: "effusion : none". A bracket does the same: "effusion ( none )".
-_ANSWERS = (
-    r"(?:(?:has |is |was )?(?P<no>(?:none|no|nil|absent|negative|not? (?:present|seen|identified"
-    r"|evident|visualized|noted|detected|found)|none (?:seen|identified|present|noted|evident)"
-    r"|no longer (?:present|seen|visible|evident|identified)|denied|false|n|0))|(?P<gone>(?:has |is )?(?:completely )?(?:resolved|cleared|gone|removed))"
-    r"|(?P<doubt>possible|questionable|probable|likely|suspected|equivocal|uncertain|cannot "
-    r"(?:be )?exclude[d]?|may be present|indeterminate)|(?P<yes>yes|present|positive|true|1))"
-)
-_FORM = re.compile(rf" (?:: {_ANSWERS}(?= [,;]|$| (?:\w+ ){{1,3}}:)|\( {_ANSWERS.replace('?P<', '?P<b_')} \))")
-_ABSENT = re.compile(r"(?:^|(?<=[;,] ))(?:not (?:seen|present|identified)|absent|none|no|negative) : ")
-_ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
-# "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
-_RELATIVE = re.compile(
-    r" (?:which|that) (?:was|were|had been) (?:previously |clearly |also )?(?:seen|noted|present"
-    r"|described|identified|demonstrated|visible)(?: previously| earlier| before| then"
-    r"| on (?:the )?(?:prior|previous|last|earlier|old)(?: study| exam| film)?)?"
-)
 # The words between two findings of one list.
 _LINKED = re.compile(
     r" (?:(?!is|are|was|were|has|have|which|that|with|no|but)[a-z]+ ){0,5}"
@@ -86,25 +75,6 @@ _LINKED = re.compile(
 _EITHER = re.compile(
     r" (?:(?!and|with|is|are|no)[a-z]+ ){0,3}(?:, )?(?:or|versus|vs|and / or)(?: [a-z]+){0,3} "
 )
-
-
-class Cue(NamedTuple):
-    """Words that decide something of a finding; where they stand in the statement."""
-
-    start: int
-    end: int
-    kind: str  # "denied", "resolved", "possible", ...
-    reach: str = "before"  # "before", "beside", "after", "next" or "stop", as cues.txt has it
-
-
-class Hit(NamedTuple):
-    """A finding named in a sentence. Of two that overlap the smaller one counts."""
-
-    start: int
-    rank: int
-    end: int
-    kind: str  # of the line that names it: one of `rules._MARKS`
-    finding: str
 
 
 class Mention(NamedTuple):
@@ -134,13 +104,27 @@ class Mention(NamedTuple):
         """The sides named in its clause: none, left, right or (bilateral) both of them."""
         return _places(self.sentence)[self.finding, self.start].sides
 
+    @property
+    def clause(self) -> str:
+        """The part of the sentence that speaks of it, up to the next finding."""
+        return self.sentence[slice(*_places(self.sentence)[self.finding, self.start].part)]
 
-class _Scope(NamedTuple):
-    """The cues of a sentence by how they reach, and where its clauses begin."""
+    @property
+    def zones(self) -> frozenset[str]:
+        """The zones that its clause names, of :data:`details.ZONES`."""
+        return zones_of(self.clause)
 
-    before: list[Cue]
-    after: list[Cue]
-    stops: list[int]
+    @property
+    def severity(self) -> str | None:
+        """How large or severe its clause calls it, one of :data:`details.SEVERITIES`."""
+        return severity_of(self.clause)
+
+    @property
+    def change(self) -> str | None:
+        """What became of it: "resolved", or one of :data:`details.CHANGES`; None if not said."""
+        if self.status in ("denied", "no new", "resolved"):
+            return "resolved" if self.status == "resolved" else None
+        return change_of(self.clause)
 
 
 def read(raw: str, convention: str) -> tuple[Mention, ...]:
@@ -156,14 +140,14 @@ def read(raw: str, convention: str) -> tuple[Mention, ...]:
 @lru_cache(maxsize=1 << 15)
 def _read(raw: str, convention: str) -> tuple[Mention, ...]:
     known = rules(convention)
-    words = normal(raw, known)
+    words = normal(raw, known.spelling)
     tokens = words.split(" ")
-    hits, cues = _scan(words, tokens, known)
+    hits, cues = scan(words, tokens, known)
     if not hits:
         return ()
     if ":" in words:
-        hits = _restated(words, hits)
-    scope = _scope(hits, cues) if cues else _NO_SCOPE
+        hits = restated(words, hits)
+    scope = scope_of(hits, cues) if cues else _NO_SCOPE
     either = _either(words, hits) if len(hits) > 1 and not _OR.isdisjoint(tokens) else _NONE
     linked = _linked(words, hits) if len(hits) > 1 and scope.after else []
     labels = LABELS[convention]
@@ -176,7 +160,7 @@ def _read(raw: str, convention: str) -> tuple[Mention, ...]:
         label = labels.get(status, PRESENT)
         if label is not None:
             place = words, hit.start, hit.end, own
-            mentions.append(_new(Mention, (hit.finding, label, status, *place)))
+            mentions.append(tuple.__new__(Mention, (hit.finding, label, status, *place)))
     return tuple(mentions)
 
 
@@ -184,7 +168,7 @@ class Place(NamedTuple):
     """What a sentence says of where a finding is."""
 
     sides: frozenset[str]
-    clause: tuple[int, int]  # where the part of the sentence begins and ends that speaks of it
+    part: tuple[int, int]  # where the words begin and end that speak of it
 
 
 @lru_cache(maxsize=1 << 12)
@@ -195,153 +179,17 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
     """
     places: dict[tuple[str, int], Place] = {}
     for convention in LABELS:
-        hits, cues = _scan(words, words.split(" "), rules(convention))
-        stops = _scope(hits, cues).stops if hits else []
-        for hit, sides in zip(hits, sides_of(words, hits, stops), strict=True):
-            place = Place(sides, _clause(hit, stops, len(words)))
-            places.setdefault((hit.finding, hit.start), place)
+        hits, cues = scan(words, words.split(" "), rules(convention))
+        stops = scope_of(hits, cues).stops if hits else []
+        parts = parts_of(words, hits, stops)
+        for hit, sides, part in zip(hits, sides_of(words, hits, stops), parts, strict=True):
+            places.setdefault((hit.finding, hit.start), Place(sides, part))
     return places
 
 
-_NO_SCOPE = _Scope([], [], [])
+_NO_SCOPE = Scope([], [], [])
 _NONE: frozenset[int] = frozenset()
 _OR = frozenset(("or", "vs", "versus"))
-
-
-def normal(raw: str, known: Rules) -> str:
-    """Return a statement in standard spelling, an answer of a form as a sentence."""
-    if "/" in raw:
-        raw = _SHORT.sub(lambda match: known.spelling[match[0]] + " ", raw)
-    spelling = known.spelling
-    words = " ".join([form for word in _WORD.findall(raw) if (form := spelling[word])])
-    if ":" in words or "(" in words:
-        words = _ABSENT.sub("no ", _FORM.sub(_answer, words))
-    if " which " in words or " that " in words:
-        words = _RELATIVE.sub("", words)
-    return words
-
-
-def _answer(match: re.Match[str]) -> str:
-    kind = next(name for name, text in match.groupdict().items() if text)
-    return _ANSWERED[kind.removeprefix("b_")]
-
-
-def _scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[Cue]]:
-    """Find all phrases of the data files; each word is looked up once."""
-    known_words, start = known.words, 0
-    hits: list[Hit] = []
-    cues: list[Cue] = []
-    for token in tokens:
-        if token in known_words:
-            alone, any_fits, others = known_words[token]
-            for _, kind, reach, findings in alone:
-                end = start + len(token)
-                if reach:
-                    cues.append(_new(Cue, (start, end, kind, reach)))
-                for name in findings:
-                    hits.append(_new(Hit, (start, 1, end, kind, name)))
-            if others and (any_fits is None or any_fits(words, start)):
-                for fits, kind, reach, findings in others:
-                    match = fits(words, start)  # type: ignore[misc]
-                    if match is not None:
-                        end = match.end()
-                        if reach:
-                            cues.append(_new(Cue, (start, end, kind, reach)))
-                        for name in findings:
-                            hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
-        start += len(token) + 1
-    return _findings(hits), cues
-
-
-_new = tuple.__new__  # twice as fast as calling the class, and there are thousands
-def _findings(hits: list[Hit]) -> list[Hit]:
-    """Keep one hit where several of a finding overlap, and drop those that only sound like it."""
-    if len(hits) < 2:
-        return hits if hits and hits[0].kind != "other" else []
-    hits.sort()
-    if any(hit.kind == "stable" for hit in hits):
-        hits = _weightier(hits)
-    kept: list[Hit] = []
-    reach: dict[str, int] = {}
-    for hit in hits:
-        start, _, end, kind, name = hit
-        if start >= reach.get(name, 0):
-            reach[name] = end
-            if kind != "other":
-                kept.append(hit)
-    return kept
-
-
-def _weightier(hits: list[Hit]) -> list[Hit]:
-    """Drop "stable heart size" where the same words go on: "stable heart size , enlarged"."""
-    return [
-        hit
-        for hit in hits
-        if hit.kind != "stable"
-        or not any(
-            other.finding == hit.finding
-            and other.kind not in ("stable", "other")
-            and hit.start < other.end
-            and other.start < hit.end
-            for other in hits
-        )
-    ]
-
-
-def _restated(words: str, hits: list[Hit]) -> list[Hit]:
-    """Drop the name of a field whose answer names the finding again: "effusion : no effusion"."""
-    return [
-        hit
-        for i, hit in enumerate(hits)
-        if not words.startswith(" :", hit.end)
-        or all(later.finding != hit.finding for later in hits[i + 1 :])
-    ]
-
-
-def _scope(hits: list[Hit], cues: list[Cue]) -> _Scope:
-    """Sort the cues of a sentence by how they reach, and drop what is part of a longer one."""
-    before, after, stops = [], [], []
-    earliest = hits[0].end
-    for cue in cues:
-        if cue.reach == "stop":
-            stops.append(cue)
-        elif cue.reach in ("before", "beside"):
-            before.append(cue)
-        elif cue.start > earliest if cue.reach == "after" else _adjoins(cue, hits):
-            after.append(cue)
-    before, after = _longest(before), _longest(after)
-    if before and after:
-        # "has resolved" is no "resolved effusion", nor "one of the tubes was removed" a removal.
-        before, after = _outside(before, after), _outside(after, before)
-    if stops and (before or after):
-        inside = {i for cue in before + after for i in range(cue.start + 1, cue.end)}
-        stops = [stop for stop in _longest(stops) if stop.start not in inside]
-    return _Scope(before, after, [stop.start for stop in stops if stop.kind == "stop"])
-
-
-def _adjoins(cue: Cue, hits: list[Hit]) -> bool:
-    return any(hit.end + 1 == cue.start for hit in hits)
-
-
-def _outside(cues: list[Cue], others: list[Cue]) -> list[Cue]:
-    """Return the cues that are no part of a longer one."""
-    return [
-        cue
-        for cue in cues
-        if not any(o.start <= cue.start and cue.end <= o.end and cue[:2] != o[:2] for o in others)
-    ]
-
-
-def _longest(cues: list[Cue]) -> list[Cue]:
-    """Keep the first of overlapping cues, and the longest of those that begin together."""
-    if len(cues) < 2:
-        return cues
-    cues.sort(key=lambda cue: (cue.start, -cue.end))
-    kept = cues[:1]
-    for cue in cues[1:]:
-        if cue.start >= kept[-1].end or cue[:2] == kept[-1][:2]:
-            kept.append(cue)
-    return kept
 
 
 def _linked(words: str, hits: list[Hit]) -> list[int]:
@@ -379,7 +227,7 @@ def _cues(
     i: int,
     hits: list[Hit],
     words: str,
-    scope: _Scope,
+    scope: Scope,
     linked: list[int],
     blocked: frozenset[str],
 ) -> tuple[Cue, ...]:
@@ -397,9 +245,9 @@ def _cues(
         own = _nearest_denial(own)
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
-            if cue.start <= last and _reaches(cue, i, hits, linked):
-                if blocked.isdisjoint(words[end : cue.start].split()):
-                    own.append(cue)
+            between = words[end : cue.start].split()
+            if cue.start <= last and _reaches(cue, i, hits, linked) and blocked.isdisjoint(between):
+                own.append(cue)
             break
     return tuple(own)
 
@@ -423,9 +271,7 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
     while last + 1 < len(hits) and hits[last + 1].start < cue.start:
         last += 1
     links = [
-        link
-        for j, link in enumerate(linked[i:last], i)
-        if hits[j].finding != hits[j + 1].finding
+        link for j, link in enumerate(linked[i:last], i) if hits[j].finding != hits[j + 1].finding
     ]
     return not links or (min(links) > 0 and (max(links) == 2 or cue.kind == "denied"))
 
