@@ -63,14 +63,18 @@ _NOT = re.compile(r"n['\u2019]t\b")
 # Headings of what was known or asked before, and of what was seen; the second of each pair is a
 # heading only at the beginning of a sentence.
 _AIMS = (
-    r"(?:clinical|brief|pertinent|relevant) (?:indications?|history|hx|question|information|context"
-    r"|details|statement|data)|indications?|history of present illness"
-    r"|reasons? for (?:the |this )?(?:exam(?:ination)?|study|request|referral|visit)|techniques?"
+    r"(?:clinical|brief|pertinent|relevant|medical|patient) (?:clinical )?(?:indications?|history|hx"
+    r"|question|info|information|context|details|statement|data|notes?|concern|summary|background"
+    r"|presentation|problem)"
+    r"|indications?(?: for (?:the |this )?[a-z]+)?|history of present illness"
+    r"|reasons? for (?:the |this )?[a-z]+(?: [a-z]+)?|techniques?"
 )
 _AIMS_ALONE = (
-    r"history|hx|question|information|hpi|symptoms|(?:presenting |chief )?complaint|reason|purpose"
-    r"|exam(?:ination)?s?(?: type| performed)?|study|procedure|protocol|priors?"
-    r"|comparisons?(?: studies| study)?|compared?(?: to| with)?|admitting diagnosis"
+    r"(?:clinical )?(?:history|hx)|clinical|question|information|hpi|symptoms|reason|purpose|request"
+    r"|referral|background|(?:presenting |chief )?complaints?|admitting diagnosis"
+    r"|exam(?:ination)?s?(?: [a-z]+)?|study|procedure|protocol|technical factors"
+    r"|priors?(?: (?:exam|study|studies|exams|films?))?"
+    r"|comparisons?(?: (?:exam|study|studies|exams|films?))?|compared?(?: to| with)?"
 )
 _RESULTS = "findings?|interpretation"
 _RESULTS_ALONE = (
