@@ -36,7 +36,7 @@ _PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
 LONGEST = 300
 """Characters of the longest statement that is looked up among those already read."""
 
-_BULLET = r"(?:[-*\u2022\u2013+>]|\(?\d{1,2}[.)])"
+_BULLET = r"(?:[-*#\u2022\u2013+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
 _LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
 _INLINE_ITEM = re.compile(

@@ -49,7 +49,7 @@ def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[C
                 if reach:
                     cues.append(_new(Cue, (start, end, kind, reach)))
                 for name in findings:
-                    hits.append(_new(Hit, (start, 1, end, kind, name)))
+                    hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
             if others and (any_fits is None or any_fits(words, start)):
                 for fits, kind, reach, findings in others:
                     match = fits(words, start)  # type: ignore[misc]
