@@ -1,4 +1,4 @@
-"""How well `label_report` reads reports: against coding by people, and on sentences of known meaning.
+"""How well `label_report` reads reports: against human coding, and on sentences of known meaning.
 
     python benchmarks/labeler.py mesh ecgen-radiology.tgz
     python benchmarks/labeler.py negbio ecgen-radiology.tgz openi_gld_std14.csv

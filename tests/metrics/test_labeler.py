@@ -11,6 +11,8 @@ from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import labeler
 from xray_captioning.metrics.labeler import explain_report, find_mentions, label_report
 from xray_captioning.metrics.labels import statement
+from xray_captioning.metrics.labels.rules import rules
+from xray_captioning.metrics.labels.spelling import distance
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "labeler.py"
 SENTENCE_FILE = Path(__file__).parent / "sentences.tsv"
@@ -347,3 +349,53 @@ def test_agreement_with_human_coding_of_the_even_reports(shared_data):
         [terms[i] for i in even], [label_report(texts[i], "mesh") for i in even]
     )
     assert benchmark.f1(counts.sum(0)).mean() >= 0.92
+
+
+SPELT = [
+    ("pnuemothorax", "pneumothorax"),
+    ("effussion", "effusion"),
+    ("consolidtion", "consolidation"),
+    ("atelactesis", "atelectasis"),
+    ("noeffusion", "no effusion"),
+    ("pleuraleffusion", "pleural effusion"),
+    ("effusionis", "effusion is"),
+    ("haemothorax", "hemothorax"),
+    ("rll", "right lower lobe"),
+    ("xxxx", ""),
+]
+
+
+def test_words_get_their_standard_spelling():
+    spelling = rules("chexpert").spelling
+    assert [spelling[word] for word, _ in SPELT] == [form for _, form in SPELT]
+
+
+def test_right_words_are_left_alone():
+    spelling = rules("chexpert").spelling
+    for word in (
+        *("infusion", "perfusion", "injection", "module", "remarkable", "pericardial", "nodular"),
+        *(
+            "nonspecific",
+            "congested",
+            "unresolved",
+            "fractured",
+            "plural",
+            "reflection",
+            "pe",
+            "cm",
+        ),
+    ):
+        assert spelling[word] == word
+
+
+@given(st.text(alphabet="aeflnoprsux", min_size=1, max_size=45))
+@settings(max_examples=50, deadline=None)
+def test_no_word_is_too_strange_to_spell(word):
+    assert isinstance(rules("chexpert").spelling[word], str)
+
+
+@given(st.text(alphabet="abc", max_size=6), st.text(alphabet="abc", max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_distance_is_symmetric_and_zero_for_equal_words_only(one, two):
+    assert distance(one, two) == distance(two, one) <= max(len(one), len(two))
+    assert (distance(one, two) == 0) == (one == two)

@@ -18,9 +18,7 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.statement import (
-    DENIED as DENIED,
-)
-from xray_captioning.metrics.labels.statement import (
+    DENIED,
     LABELS,
     OTHER,
     PRESENT,
@@ -106,14 +104,13 @@ def label_report(text: str, convention: str = "chexpert") -> dict[str, int | Non
     {'Pneumonia': -1, 'Pneumothorax': 0, 'Pleural Effusion': 1}
     """
     labels: dict[str, int | None] = dict.fromkeys(FINDINGS)
-    other = False
+    found = False
     for mention in _mentions(text, convention):
-        name, new = mention.finding, mention.label
-        if name == OTHER:
-            other = other or new != DENIED
-        elif labels[name] is None or labels[name] == DENIED or new == PRESENT:
+        name, new = mention[:2]
+        if new != DENIED and name != "Support Devices":
+            found = True
+        if name != OTHER and (not labels[name] or new == PRESENT):
             labels[name] = new
-    found = other or any(labels[name] for name in FINDINGS if name != "Support Devices")
     if not found and any(map(str.isalpha, text)):
         labels[NO_FINDING] = PRESENT
     return labels

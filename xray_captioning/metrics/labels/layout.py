@@ -63,15 +63,15 @@ _NOT = re.compile(r"n['\u2019]t\b")
 # Headings of what was known or asked before, and of what was seen; the second of each pair is a
 # heading only at the beginning of a sentence.
 _AIMS = (
-    r"(?:clinical|brief|pertinent|relevant|medical|patient) (?:clinical )?(?:indications?|history|hx"
-    r"|question|info|information|context|details|statement|data|notes?|concern|summary|background"
+    r"(?:clinical|brief|pertinent|relevant|medical|patient) (?:clinical )?(?:indications?|history"
+    r"|hx|question|info|information|context|details|statement|data|notes?|concern|summary|background"
     r"|presentation|problem)"
     r"|indications?(?: for (?:the |this )?[a-z]+)?|history of present illness"
     r"|reasons? for (?:the |this )?[a-z]+(?: [a-z]+)?|techniques?"
 )
 _AIMS_ALONE = (
-    r"(?:clinical )?(?:history|hx)|clinical|question|information|hpi|symptoms|reason|purpose|request"
-    r"|referral|background|(?:presenting |chief )?complaints?|admitting diagnosis"
+    r"(?:clinical )?(?:history|hx)|clinical|question|information|hpi|symptoms|reason|purpose"
+    r"|request|referral|background|(?:presenting |chief )?complaints?|admitting diagnosis"
     r"|exam(?:ination)?s?(?: [a-z]+)?|study|procedure|protocol|technical factors"
     r"|priors?(?: (?:exam|study|studies|exams|films?))?"
     r"|comparisons?(?: (?:exam|study|studies|exams|films?))?|compared?(?: to| with)?"
@@ -111,7 +111,7 @@ def statements(text: str) -> list[str]:
         text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can\u2019t", "cannot"))
     if "+" in text or "(-)" in text:
         text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text.replace("(-)", ": none")))
-    if " -" in text or " \u2013" in text or " \u2014" in text or " |" in text or " =" in text:
+    if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
     return _described(text) if ":" in text else _sentences(text)
 
@@ -163,10 +163,9 @@ def _rest(part: str) -> str:
 
 
 def _has_bare_heading(text: str) -> bool:
-    return any(
-        len(part) < _LONGEST_HEADING and part[-1:] != "." and _BARE_HEADING.fullmatch(part)
-        for part in text.split("\n\n")
-    )
+    parts = text.split("\n\n")
+    short = [part for part in parts if len(part) < _LONGEST_HEADING and part[-1:] != "."]
+    return any(map(_BARE_HEADING.fullmatch, short))
 
 
 def _lines(text: str) -> str:

@@ -33,8 +33,9 @@ class Word(NamedTuple):
     """All phrases that begin with a word."""
 
     alone: list[Phrase]  # those that are this word
-    fits: Fits | None  # tells whether any of the others does, where that is worth asking first
-    others: list[Phrase]
+    others: list[Phrase]  # those that go on
+    seconds: frozenset[str] | None  # the words with which these go on; None: too many to say
+    fits: Fits | None  # tells whether any of these does, where that is worth asking first
 
 
 class Rules(NamedTuple):
@@ -91,7 +92,28 @@ def _word(word: str, groups: list[tuple[_Lines, list[str]]]) -> Word:
     longer = [(part, rests) for part, rests in groups if set(rests) != {""}]
     every = [rest for _, rests in longer for rest in rests]
     fits = _pattern(word, every) if len(longer) > 1 and "" not in every else None
-    return Word(alone, fits, [Phrase(_pattern(word, rests), *part[:3]) for part, rests in longer])
+    others = [Phrase(_pattern(word, rests), *part[:3]) for part, rests in longer]
+    return Word(alone, others, _seconds(every), fits)
+
+
+_STEP = re.compile(
+    r" ?(?:\((?P<choices>[a-z0-9?| ]+)\)(?P<many>[?*]?)|(?P<word>[a-z0-9]+\??)(?= |\(|$))"
+)
+
+
+def _seconds(rests: list[str]) -> frozenset[str] | None:
+    """Return the words that can come first in what follows a word, None where that is not plain."""
+    found: set[str] = set()
+    for rest in rests:
+        place, optional = 0, True
+        while optional:
+            step = _STEP.match(rest, place)
+            if step is None:
+                return None
+            choices = (step["choices"] or step["word"]).split("|")
+            found.update(form for choice in choices for form in _forms(choice.split()[0]))
+            place, optional = step.end(), bool(step["many"])
+    return frozenset(found)
 
 
 def _pattern(word: str, rests: list[str]) -> Fits:

@@ -41,16 +41,20 @@ def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[C
     known_words, start = known.words, 0
     hits: list[Hit] = []
     cues: list[Cue] = []
-    for token in tokens:
+    for token, following in zip(tokens, [*tokens[1:], ""]):
         if token in known_words:
-            alone, any_fits, others = known_words[token]
+            alone, others, seconds, any_fits = known_words[token]
             for _, kind, reach, findings in alone:
                 end = start + len(token)
                 if reach:
                     cues.append(_new(Cue, (start, end, kind, reach)))
                 for name in findings:
                     hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
-            if others and (any_fits is None or any_fits(words, start)):
+            if (
+                others
+                and (seconds is None or following in seconds)
+                and (any_fits is None or any_fits(words, start))
+            ):
                 for fits, kind, reach, findings in others:
                     match = fits(words, start)  # type: ignore[misc]
                     if match is not None:

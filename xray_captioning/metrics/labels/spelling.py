@@ -65,7 +65,12 @@ class Spelling(dict[str, str]):
         number = _errors(word) if word[:3] in self.beginnings else 1
         found = {t for form in _deletions(word, number) for t in self.near.get(form, ())}
         ranked = sorted((distance(word, term), term) for term in found)
-        ranked = [(d, term) for d, term in ranked if d <= _errors(min(word, term, key=len))]
+        # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
+        ranked = [
+            (d, term)
+            for d, term in ranked
+            if d <= _errors(min(word, term, key=len)) and (d == 1 or word[0] == term[0])
+        ]
         if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]):
             return None
         return ranked[0][1]

@@ -150,13 +150,14 @@ def _read(raw: str, convention: str) -> tuple[Mention, ...]:
     scope = scope_of(hits, cues) if cues else _NO_SCOPE
     either = _either(words, hits) if len(hits) > 1 and not _OR.isdisjoint(tokens) else _NONE
     linked = _linked(words, hits) if len(hits) > 1 and scope.after else []
+    turned = not _NEGATIONS.isdisjoint(tokens)
     labels = LABELS[convention]
     mentions = []
     for i, hit in enumerate(hits):
         own: tuple[Cue, ...] = ()
         if scope.before or scope.after:
             own = _cues(i, hits, words, scope, linked, known.blocked)
-        status = _status(hit, words, own, i in either)
+        status = _status(hit, turned and _turned(words, hit), own, i in either)
         label = labels.get(status, PRESENT)
         if label is not None:
             place = words, hit.start, hit.end, own
@@ -189,6 +190,7 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
 
 _NO_SCOPE = Scope([], [], [])
 _NONE: frozenset[int] = frozenset()
+_NEGATIONS = frozenset(("no", "not", "nor"))
 _OR = frozenset(("or", "vs", "versus"))
 
 
@@ -279,9 +281,8 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
 _ORDER = tuple(LABELS["chexpert"])
 
 
-def _status(hit: Hit, words: str, cues: tuple[Cue, ...], either: bool) -> str:
+def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
     """Return what is said of a hit: by its own words, or by the strongest of its cues."""
-    turned = hit.kind != "stable" and _turned(words, hit)
     if not cues and not either:
         if hit.kind == "absent":  # "not clear" says nothing
             return "asked" if turned else "denied"
@@ -299,7 +300,4 @@ def _status(hit: Hit, words: str, cues: tuple[Cue, ...], either: bool) -> str:
 
 def _turned(words: str, hit: Hit) -> bool:
     """Whether there is a "not" among the words of a finding: "heart is not enlarged"."""
-    return (
-        words.find("no", hit.start, hit.end) >= 0
-        and _NOT.search(words, hit.start, hit.end) is not None
-    )
+    return hit.kind != "stable" and _NOT.search(words, hit.start, hit.end) is not None
