@@ -38,31 +38,32 @@ class Scope(NamedTuple):
 
 def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[Cue]]:
     """Find all phrases of the data files; each word is looked up once."""
-    known_words, start = known.words, 0
+    find, start = known.words.get, 0
     hits: list[Hit] = []
     cues: list[Cue] = []
-    for token, following in zip(tokens, [*tokens[1:], ""]):
-        if token in known_words:
-            alone, others, seconds, any_fits = known_words[token]
+    for i, token in enumerate(tokens, 1):
+        word = find(token)
+        if word is not None:
+            alone, others, seconds, any_fits = word
+            end = start + len(token)
             for _, kind, reach, findings in alone:
-                end = start + len(token)
                 if reach:
                     cues.append(_new(Cue, (start, end, kind, reach)))
                 for name in findings:
                     hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
             if (
                 others
-                and (seconds is None or following in seconds)
+                and (seconds is None or (i < len(tokens) and tokens[i] in seconds))
                 and (any_fits is None or any_fits(words, start))
             ):
                 for fits, kind, reach, findings in others:
                     match = fits(words, start)  # type: ignore[misc]
                     if match is not None:
-                        end = match.end()
+                        last = match.end()
                         if reach:
-                            cues.append(_new(Cue, (start, end, kind, reach)))
+                            cues.append(_new(Cue, (start, last, kind, reach)))
                         for name in findings:
-                            hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
+                            hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
         start += len(token) + 1
     return _findings(hits), cues
 
