@@ -23,19 +23,18 @@ Fits = Callable[[str, int], re.Match[str] | None]
 class Phrase(NamedTuple):
     """What the lines of one section and kind say that begin with the same word."""
 
-    fits: Fits | None  # tells whether one of the lines is at a place; None: the word is enough
+    fits: Fits  # tells whether one of the lines is at a place in a sentence
+    seconds: frozenset[str] | None  # the words with which the lines go on; None: hard to say
     kind: str  # a finding's value of `_MARKS`; a cue's "denied", "possible", ...
     reach: str  # of a cue: "before", "beside", "after", "next" or "stop"; empty for a finding
     findings: tuple[str, ...]  # empty for a cue
 
 
 class Word(NamedTuple):
-    """All phrases that begin with a word."""
+    """All phrases that begin with a word: those that are no more than it, and the others."""
 
-    alone: list[Phrase]  # those that are this word
-    others: list[Phrase]  # those that go on
-    seconds: frozenset[str] | None  # the words with which these go on; None: too many to say
-    fits: Fits | None  # tells whether any of these does, where that is worth asking first
+    alone: list[Phrase]
+    others: list[Phrase]
 
 
 class Rules(NamedTuple):
@@ -88,12 +87,11 @@ def _words(parts: list[_Lines], gap: str) -> dict[str, Word]:
 
 
 def _word(word: str, groups: list[tuple[_Lines, list[str]]]) -> Word:
-    alone = [Phrase(None, *part[:3]) for part, rests in groups if set(rests) == {""}]
-    longer = [(part, rests) for part, rests in groups if set(rests) != {""}]
-    every = [rest for _, rests in longer for rest in rests]
-    fits = _pattern(word, every) if len(longer) > 1 and "" not in every else None
-    others = [Phrase(_pattern(word, rests), *part[:3]) for part, rests in longer]
-    return Word(alone, others, _seconds(every), fits)
+    phrases = [
+        (set(rests) == {""}, Phrase(_pattern(word, rests), _seconds(rests), *part[:3]))
+        for part, rests in groups
+    ]
+    return Word([p for alone, p in phrases if alone], [p for alone, p in phrases if not alone])
 
 
 _STEP = re.compile(

@@ -44,20 +44,17 @@ def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[C
     for i, token in enumerate(tokens, 1):
         word = find(token)
         if word is not None:
-            alone, others, seconds, any_fits = word
+            alone, others = word
             end = start + len(token)
-            for _, kind, reach, findings in alone:
+            for _, _, kind, reach, findings in alone:
                 if reach:
                     cues.append(_new(Cue, (start, end, kind, reach)))
                 for name in findings:
                     hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
-            if (
-                others
-                and (seconds is None or (i < len(tokens) and tokens[i] in seconds))
-                and (any_fits is None or any_fits(words, start))
-            ):
-                for fits, kind, reach, findings in others:
-                    match = fits(words, start)  # type: ignore[misc]
+            following = tokens[i] if i < len(tokens) else ""
+            for fits, seconds, kind, reach, findings in others:
+                if seconds is None or following in seconds:
+                    match = fits(words, start)
                     if match is not None:
                         last = match.end()
                         if reach:
