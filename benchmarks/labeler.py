@@ -1,18 +1,35 @@
-"""How well `label_report` agrees with the human MeSH coding of the Indiana University reports.
+"""How well `label_report` reads reports: against human coding, and on sentences of known meaning.
 
-    python benchmarks/labeler.py ecgen-radiology.tgz
+    python benchmarks/labeler.py mesh ecgen-radiology.tgz
+    python benchmarks/labeler.py negbio ecgen-radiology.tgz openi_gld_std14.csv
+    python benchmarks/labeler.py sentences tests/metrics/sentences.tsv
+    python benchmarks/labeler.py speed ecgen-radiology.tgz
 
-Text is findings and impression together; an uncertain finding counts as present. The phrase lists
-were tuned on the odd-numbered reports only, so the even-numbered ones say how good they are.
-Printed are precision, recall and F1 of each finding, macro F1 with a bootstrap interval (1,000
-resamples of reports), and kinds of disagreement that can be told apart without reading.
+mesh: the human MeSH coding of the Indiana University reports. Text is findings and impression
+together; an uncertain finding counts as present. Phrases and conventions were tuned on the
+odd-numbered reports only, so the even-numbered ones say how good they are. Printed are precision,
+recall and F1 of each finding, macro F1 with a bootstrap interval (1,000 resamples of reports), and
+kinds of disagreement that can be told apart without reading.
+
+negbio: the gold labels that NegBio's authors publish for 3,851 of these reports, which stand for
+findings that are present. They were made from the same coding, so that convention "mesh" is theirs.
+
+sentences: kind, sentence and expected labels ("Edema=0;Pneumonia=-1/0", N for not mentioned), tab
+separated, as `tests/metrics/sentences.tsv` has them. Beside the labeler negspacy and medspacy read
+them, where they are installed (`pip install negspacy medspacy`), with the words of `TERMS` as the
+findings to look for; only sentences that have such a word count for this comparison.
 """
 
 import argparse
+import csv
+import importlib
+import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +38,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.metrics.labeler import (
+    CONVENTIONS,
     MESH_FINDINGS,
+    PRESENT,
     UNCERTAIN,
     find_mentions,
     label_report,
 )
+
+Labels = dict[str, int | None]
 
 NAMES = tuple(dict.fromkeys(MESH_FINDINGS.values()))
 RESAMPLES = 1000
@@ -40,6 +61,33 @@ OTHER_TERMS = {
     "Atelectasis": ("opacity", "airspace disease", "infiltrate", "density"),
     "Edema": ("markings", "opacity", "airspace disease"),
     "Hiatal Hernia": ("opacity", "density"),
+}
+# Columns of NegBio's gold labels, by the finding that they stand for.
+GOLD = {
+    "Atelectasis": ("Atelectasis",),
+    "Cardiomegaly": ("Cardiomegaly",),
+    "Consolidation": ("Consolidation",),
+    "Edema": ("Edema",),
+    "Pleural Effusion": ("Effusion",),
+    "Pneumonia": ("Pneumonia",),
+    "Pneumothorax": ("Pneumothorax",),
+    "Emphysema": ("Emphysema",),
+    "Lung Lesion": ("Mass", "Nodule"),
+    "Pleural Other": ("Pleural_Thickening",),
+}
+SEVEN = tuple(GOLD)[:7]
+# Findings and their words for programs that only look for cues around words they are given.
+TERMS = {
+    "Pleural Effusion": ("pleural effusions", "pleural effusion", "effusions", "effusion"),
+    "Pneumothorax": ("pneumothoraces", "pneumothorax"),
+    "Consolidation": ("consolidations", "consolidation"),
+    "Pneumonia": ("pneumonia", "infection"),
+    "Atelectasis": ("atelectasis",),
+    "Edema": ("pulmonary edema", "edema"),
+    "Lung Opacity": ("opacities", "opacity", "infiltrates", "infiltrate", "airspace disease"),
+    "Lung Lesion": ("nodules", "nodule", "mass"),
+    "Cardiomegaly": ("cardiomegaly",),
+    "Fracture": ("fractures", "fracture"),
 }
 
 
@@ -58,10 +106,15 @@ def coded(terms: list[str]) -> set[str]:
     return {MESH_FINDINGS[head] for head in heads if head in MESH_FINDINGS}
 
 
-def counts(terms: list[list[str]], labels: list[dict[str, int | None]]) -> NDArray[np.int64]:
+def counts(terms: list[list[str]], labels: list[Labels]) -> NDArray[np.int64]:
     """True positives, false positives and false negatives (n, 11, 3)."""
     truth = np.array([[name in found for name in NAMES] for found in map(coded, terms)])
     said = np.array([[bool(label[name]) for name in NAMES] for label in labels])
+    return tallied(truth, said)
+
+
+def tallied(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """True positives, false positives and false negatives (n, findings, 3)."""
     return np.stack([truth & said, ~truth & said, truth & ~said], axis=-1).astype(np.int64)
 
 
@@ -73,18 +126,18 @@ def f1(summed: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def interval(per_report: NDArray[np.int64], seed: int) -> tuple[float, float]:
     """95 % bootstrap interval of macro F1, resampling reports."""
-    number = len(per_report)
+    number, findings, _ = per_report.shape
     weights = np.random.default_rng(seed).multinomial(
         number, np.full(number, 1 / number), size=RESAMPLES
     )
     summed = (weights.astype(float) @ per_report.reshape(number, -1).astype(float)).round()
-    macro = f1(summed.astype(np.int64).reshape(RESAMPLES, len(NAMES), 3)).mean(-1)
+    macro = f1(summed.astype(np.int64).reshape(RESAMPLES, findings, 3)).mean(-1)
     low, high = np.percentile(macro, [2.5, 97.5])
     return float(low), float(high)
 
 
 def kinds(
-    texts: list[str], terms: list[list[str]], labels: list[dict[str, int | None]]
+    texts: list[str], terms: list[list[str]], labels: list[Labels], convention: str
 ) -> Counter[str]:
     """Kinds of disagreement, by what can be counted without reading a report."""
     found: Counter[str] = Counter()
@@ -92,14 +145,14 @@ def kinds(
         truth = coded(codes)
         for name in NAMES:
             if bool(label[name]) != (name in truth):
-                found[kind(text, codes, name, label[name])] += 1
+                found[kind(text, codes, name, label[name], convention)] += 1
     return found
 
 
-def kind(text: str, codes: list[str], name: str, label: int | None) -> str:
+def kind(text: str, codes: list[str], name: str, label: int | None, convention: str) -> str:
     """Name the kind of one disagreement."""
     if not label:
-        denied = any(mention.finding == name for mention in find_mentions(text))
+        denied = any(mention.finding == name for mention in find_mentions(text, convention))
         return "missed: " + ("text denies it" if denied else "text does not name it so")
     if codes in ([], ["normal"], ["no indexing"]):
         return "extra: report coded as normal or not coded"
@@ -109,13 +162,13 @@ def kind(text: str, codes: list[str], name: str, label: int | None) -> str:
     return "extra: " + ("in doubt, not coded" if label == UNCERTAIN else "asserted, not coded")
 
 
-def report(title: str, per_report: NDArray[np.int64], seed: int) -> None:
+def report(title: str, names: tuple[str, ...], per_report: NDArray[np.int64], seed: int) -> None:
     """Print one table."""
     summed = per_report.sum(0)
     hits, false, missed = summed.T
     print(f"\n{title} ({len(per_report)} reports)")
     print(f"{'finding':<18}{'coded':>6}{'precision':>11}{'recall':>8}{'F1':>7}")
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(names):
         precision = hits[i] / max(hits[i] + false[i], 1)
         recall = hits[i] / max(hits[i] + missed[i], 1)
         coded_reports = hits[i] + missed[i]
@@ -124,26 +177,152 @@ def report(title: str, per_report: NDArray[np.int64], seed: int) -> None:
     print(f"macro F1 {f1(summed).mean():.4f}, 95 % interval {low:.3f} to {high:.3f}")
 
 
-def main() -> None:
-    """Run the validation."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("archive", type=Path, help="folder or .tgz of the Open-i XML reports")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
-    arguments = parser.parse_args()
-    numbers, texts, terms = read(arguments.archive)
-    label_report("no effusion")  # the phrase lists are read at the first call
-    start = time.perf_counter()
-    labels = [label_report(text) for text in texts]
-    speed = len(texts) / (time.perf_counter() - start)
-    print(f"{speed:,.0f} reports a second, beginning with an empty cache")
+def mesh(arguments: argparse.Namespace) -> None:
+    """Compare with the MeSH coding."""
+    numbers, texts, terms = read(arguments.files[0])
+    labels = [label_report(text, arguments.convention) for text in texts]
     per_report = counts(terms, labels)
     odd = numbers % 2 == 1
     for title, rows in (("odd", odd), ("even", ~odd), ("all", odd | True)):
-        report(title, per_report[rows], arguments.seed)
+        report(title, NAMES, per_report[rows], arguments.seed)
         chosen = np.flatnonzero(rows)
-        found = kinds(*([source[i] for i in chosen] for source in (texts, terms, labels)))
-        for name, number in sorted(found.items()):
+        own = ([source[i] for i in chosen] for source in (texts, terms, labels))
+        for name, number in sorted(kinds(*own, arguments.convention).items()):
             print(f"{number:>6}  {name}")
+
+
+def negbio(arguments: argparse.Namespace) -> None:
+    """Compare with NegBio's gold labels, which stand for findings that are present."""
+    numbers, texts, _ = read(arguments.files[0])
+    with arguments.files[1].open(encoding="utf-8", newline="") as lines:
+        gold = {int(row["filename"].removeprefix("CXR")): row for row in csv.DictReader(lines)}
+    rows = [(gold[number], text) for number, text in zip(numbers, texts) if number in gold]
+    labels = [label_report(text, arguments.convention) for _, text in rows]
+    truth = np.array([[any(row[c] == "1" for c in cs) for cs in GOLD.values()] for row, _ in rows])
+    said = np.array([[label[name] == PRESENT for name in GOLD] for label in labels])
+    per_report = tallied(truth, said)
+    report("gold labels of NegBio", tuple(GOLD), per_report, arguments.seed)
+    seven = per_report[:, : len(SEVEN)]
+    low, high = interval(seven, arguments.seed)
+    print(f"macro F1 of the first seven {f1(seven.sum(0)).mean():.4f}, {low:.3f} to {high:.3f}")
+
+
+def sentences(arguments: argparse.Namespace) -> None:
+    """Score sentences of known meaning, kind by kind, and other programs on the same."""
+    for path in arguments.files:
+        rows = [line.split("\t")[:3] for line in path.read_text("utf-8").splitlines()[1:]]
+        judged(f"{path.name}: label_report", rows, label_report)
+        named = [row for row in rows if terms_in(row[1])]
+        judged(f"{path.name}, with a word of TERMS: label_report", named, label_report)
+        for name, prepare in {"negspacy": negspacy, "medspacy": medspacy}.items():
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                print(f"{name}: skipped, {error}; pip install {name}")
+            else:
+                judged(f"{path.name}, with a word of TERMS: {name}", named, prepare())
+
+
+def judged(title: str, rows: list[list[str]], label: Callable[[str], Labels]) -> None:
+    """Print how many sentences of each kind are wrong in at least one finding of `TERMS`."""
+    number, wrong = Counter(row[0] for row in rows), Counter[str]()
+    for sort, sentence, expected in rows:
+        labels = label(sentence.replace("\\n", "\n").replace("\\t", "\t"))
+        pairs = [part.split("=") for part in expected.split(";")]
+        if "label_report" not in title:
+            pairs = [pair for pair in pairs if pair[0] in TERMS]
+        said = (str(labels[name]).replace("None", "N") in text.split("/") for name, text in pairs)
+        wrong[sort] += not all(said)
+    total = wrong.total() / max(len(rows), 1)
+    print(f"\n{title}: {wrong.total()} of {len(rows)} wrong ({total:.1%})")
+    print("   " + ", ".join(f"{sort} {wrong[sort]}/{number[sort]}" for sort in number))
+
+
+def terms_in(text: str) -> list[tuple[int, int, str]]:
+    """Return where words of `TERMS` begin and end, and for which finding."""
+    found = []
+    for finding, words in TERMS.items():
+        for match in re.finditer(rf"\b(?:{'|'.join(words)})\b", text.lower()):
+            found.append((*match.span(), finding))
+    return sorted(found)
+
+
+def combined(said: list[tuple[str, int | None]]) -> Labels:
+    """Combine mentions as `label_report` does."""
+    labels: Labels = dict.fromkeys(TERMS)
+    for finding, label in said:
+        if label is not None and (not labels[finding] or label == PRESENT):
+            labels[finding] = label
+    return labels
+
+
+def spans(nlp: Any, document: Any) -> Any:
+    """Give a spaCy document the findings of `TERMS` as its entities."""
+    found = [document.char_span(a, b, label=name) for a, b, name in terms_in(document.text)]
+    document.ents = [span for span in found if span is not None]
+    for name, step in nlp.pipeline:
+        if "negex" in name or "context" in name:
+            document = step(document)
+    return document
+
+
+def negspacy() -> Callable[[str], Labels]:
+    """Return negspacy's reading: a finding is present or denied."""
+    import spacy
+    from negspacy.negation import Negex  # noqa: F401  (registers "negex")
+
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    nlp.add_pipe("negex", config={"ent_types": list(TERMS)})
+
+    def label(text: str) -> Labels:
+        document = spans(nlp, nlp(text))
+        return combined([(e.label_, 0 if e._.negex else 1) for e in document.ents])
+
+    return label
+
+
+def medspacy() -> Callable[[str], Labels]:
+    """Return the reading of medspacy's ConText, which also knows doubt, history and hypotheses."""
+    import medspacy as package
+
+    nlp = package.load(medspacy_enable=["medspacy_pyrush", "medspacy_context"])
+
+    def label(text: str) -> Labels:
+        document = spans(nlp, nlp(text))
+        return combined([(e.label_, context(e._)) for e in document.ents])
+
+    def context(of: Any) -> int | None:
+        if of.is_historical or of.is_hypothetical:
+            return None
+        return 0 if of.is_negated else UNCERTAIN if of.is_uncertain else PRESENT
+
+    return label
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    """Print how many reports a second are labelled, each for the first time and again."""
+    _, texts, _ = read(arguments.files[0])
+    label_report("no effusion")  # the data files are read at the first call
+    for title in ("each for the first time", "again"):
+        start = time.perf_counter()
+        for text in texts:
+            label_report(text, arguments.convention)
+        print(f"{title}: {len(texts) / (time.perf_counter() - start):,.0f} reports a second")
+
+
+def main() -> None:
+    """Run one of the yardsticks."""
+    yardsticks = {"mesh": mesh, "negbio": negbio, "sentences": sentences, "speed": speed}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("yardstick", choices=yardsticks)
+    parser.add_argument("files", type=Path, nargs="+", help="as in the examples above")
+    parser.add_argument("--convention", choices=CONVENTIONS, help="default: mesh; speed: chexpert")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
+    arguments = parser.parse_args()
+    if arguments.convention is None:
+        arguments.convention = "chexpert" if arguments.yardstick == "speed" else "mesh"
+    yardsticks[arguments.yardstick](arguments)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from xray_captioning.data.splits import split_studies as split_studies
     from xray_captioning.decoders import Decoder as Decoder
     from xray_captioning.encoders import Encoder as Encoder
+    from xray_captioning.metrics.labeler import explain_report as explain_report
     from xray_captioning.metrics.labeler import label_report as label_report
     from xray_captioning.metrics.scores import score as score
     from xray_captioning.phantom.dataset import write_phantoms as write_phantoms
@@ -40,6 +41,7 @@ _HOMES = {
     "Tokenizer": "text.tokenizer",
     "clean": "text.cleaning",
     "evaluate": "comparison.evaluate",
+    "explain_report": "metrics.labeler",
     "label_report": "metrics.labeler",
     "load_preset": "config",
     "read_studies": "data.sources.reading",

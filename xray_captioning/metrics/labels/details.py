@@ -1,0 +1,153 @@
+"""Where a finding is, how large, and whether it changed, as its clause says."""
+
+import re
+from itertools import pairwise
+
+from xray_captioning.metrics.labels.scan import Hit
+
+BILATERAL = frozenset({"left", "right"})
+# Findings of the midline or of both lungs at once: a side beside them belongs to something else.
+MIDLINE = frozenset({"Cardiomegaly", "Enlarged Cardiomediastinum", "Hiatal Hernia"})
+# Findings that are rarely on one side: they take a side named beside them, but not that of a
+# finding in the same list.
+DIFFUSE = frozenset({"Edema", "Emphysema", "Scoliosis"})
+
+_SIDE = re.compile(
+    r"\b(?:(left|leftward|lingula|lingular|levo\w*"
+    r"|l(?= (?:pleural|base|lung|effusion|lower|upper)))"
+    r"|(right|rightward|middle lobe|dextro\w*|r(?= (?:pleural|base|lung|effusion|lower|upper)))"
+    r"|(bilateral|bilaterally|both|bases|apices|biapical|bibasilar|bibasal\w*))\b"
+    r"(?! (?:heart|atri\w+|ventric\w+|lateral (?:view|decubitus|film)))"
+)
+_CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs)\b")
+# The words between two findings of one list, which share a side: at most one more word.
+_LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
+# The words between a finding and its explanation, which is on the same side.
+_EXPLAINED = re.compile(
+    r"\b(?:represent\w*|reflect\w*|suggest\w*|due to|secondary to"
+    r"|(?:consistent|compatible|keeping) with)\b"
+)
+
+
+def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[str]]:
+    """Return the sides named in each finding's part of the sentence.
+
+    A part ends at the last conjunction before the next finding. In "left effusion and
+    atelectasis" and in "effusion and atelectasis on the left" both findings have the side, and so
+    has a finding that explains another one ("left opacity suggesting atelectasis"). In "left
+    effusion and emphysema" the emphysema has none.
+    """
+    if not hits:
+        return []
+    if len(hits) == 1:
+        return [frozenset() if hits[0].finding in MIDLINE else _named_sides(words)]
+    alone = [hit.finding in DIFFUSE for hit in hits]
+    parts = [_named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
+    between = [(one.end, max(one.end, two.start)) for one, two in pairwise(hits)]
+    listed = [a == b or _LIST.fullmatch(words, a, b) is not None for a, b in between]
+    for i, (a, b) in enumerate(between):
+        explained = _EXPLAINED.search(words, a, b) is not None
+        if not parts[i + 1] and (explained or (listed[i] and not alone[i + 1])):
+            parts[i + 1] = parts[i]
+    for i, (a, b) in reversed(list(enumerate(between))):  # "and left nodule": of the nodule alone
+        if not parts[i] and listed[i] and not alone[i] and not _named_sides(words[a:b]):
+            parts[i] = parts[i + 1]
+    return [
+        frozenset() if hit.finding in MIDLINE else part
+        for hit, part in zip(hits, parts, strict=True)
+    ]
+
+
+def parts_of(words: str, hits: list[Hit], stops: list[int]) -> list[tuple[int, int]]:
+    """Return where the words begin and end that belong to each finding of a sentence."""
+    edges = [0]
+    for one, two in pairwise(hits):
+        ends = [m.start() for m in _CONJUNCTION.finditer(words, one.end, two.start)]
+        ends += [stop for stop in stops if one.end <= stop <= two.start]
+        edges.append(max(ends, default=max(edges[-1], min(one.end, two.start))))
+    edges.append(len(words))
+    return list(pairwise(edges))
+
+
+def _named_sides(words: str) -> frozenset[str]:
+    sides: set[str] = set()
+    for match in _SIDE.finditer(words):
+        sides.update(BILATERAL if match.group(3) else {"left" if match.group(1) else "right"})
+    return frozenset(sides)
+
+
+ZONES = {
+    "apical": "apex|apices|apical|biapical|apicolateral",
+    "upper": "upper lobes?|upper lungs?|upper zones?|upper",
+    "middle": "middle lobe|mid lungs?|midlung|mid zones?|middle|mid",
+    "lower": "lower lobes?|lower lungs?|lower zones?|lower",
+    "basal": "base|bases|basal|basilar|bibasilar|bibasal|infrahilar|costophrenic",
+    "lingular": "lingula|lingular",
+    "retrocardiac": "retrocardiac|behind the heart",
+    "perihilar": "perihilar|hilar|hilum|suprahilar|parahilar",
+    "fissural": "fissure|fissures|fissural",
+}
+"""Zones of the chest, and the words for each."""
+
+SEVERITIES = {
+    "trace": "trace|tiny|minimal|minimally|minute|punctate|subtle",
+    "small": "small|mild|mildly|slight|slightly|minor|low grade",
+    "moderate": "moderate|moderately|medium",
+    "large": "large|severe|severely|marked|markedly|massive|extensive|gross|advanced|big|huge",
+}
+"""Severities from least to most, and the words for each; of two the greater one counts."""
+
+CHANGES = {
+    "new": "new|newly|developed|development of|developing|now present|appeared",
+    "worse": "worse|worsened|worsening|increased|increasing|increase|larger|enlarging|progressed"
+    "|progression|progressive|grown|more extensive|more prominent|bigger",
+    "better": "better|improved|improving|improvement|decreased|decreasing|decrease|smaller"
+    "|resolving|clearing|diminished|receded|less extensive|less prominent",
+    "unchanged": "unchanged|stable|persistent|persists?|persisting|remains?|again|not changed"
+    "|without change|no change|similar|constant|chronic|not (?:significantly |substantially )?"
+    "(?:changed|different|worsened|improved|increased|decreased|resolved|larger|smaller|worse|better)"
+    r"|no (?:\w+ ){0,3}(?:change|increase|decrease|worsening|improvement|progression|growth)",
+}
+"""What became of a finding since an earlier image, and the words for each."""
+
+
+def _compiled(names: dict[str, str]) -> dict[str, re.Pattern[str]]:
+    return {name: re.compile(rf"\b(?:{words})\b") for name, words in names.items()}
+
+
+_ZONE, _SEVERITY, _CHANGE = _compiled(ZONES), _compiled(SEVERITIES), _compiled(CHANGES)
+
+
+def zones_of(clause: str) -> frozenset[str]:
+    """Return the zones that a clause names.
+
+    Examples
+    --------
+    >>> sorted(zones_of("patchy opacity in the right lower lobe and lingula"))
+    ['lingular', 'lower']
+    """
+    return frozenset(name for name, words in _ZONE.items() if words.search(clause))
+
+
+def severity_of(clause: str) -> str | None:
+    """Return the greatest severity that a clause names, None where it names none.
+
+    Examples
+    --------
+    >>> severity_of("small to moderate effusion")
+    'moderate'
+    """
+    return next((name for name in reversed(_SEVERITY) if _SEVERITY[name].search(clause)), None)
+
+
+def change_of(clause: str) -> str | None:
+    """Return what became of a finding; "not increased" is unchanged.
+
+    Examples
+    --------
+    >>> change_of("no interval increase in the effusion"), change_of("effusion has decreased")
+    ('unchanged', 'better')
+    """
+    if _CHANGE["unchanged"].search(clause):
+        return "unchanged"
+    return next((name for name in _CHANGE if _CHANGE[name].search(clause)), None)

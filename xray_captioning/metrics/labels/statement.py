@@ -1,0 +1,303 @@
+"""Find the findings of one statement and the cues that decide what is said of each.
+
+A cue reaches the findings of its clause. Of overlapping cues the one that begins first counts, and
+of those the longest: "cannot be excluded" is no "not". That is NegEx [1]_ with clauses that end
+where another statement begins, and with more kinds of cue, as ConText [2]_ has them.
+
+References
+----------
+.. [1] Chapman et al., "A Simple Algorithm for Identifying Negated Findings and Diseases in
+   Discharge Summaries", Journal of Biomedical Informatics 34(5), 2001: cues with a scope.
+.. [2] Harkema et al., "ConText: An Algorithm for Determining Negation, Experiencer, and Temporal
+   Status from Clinical Reports", Journal of Biomedical Informatics 42(5), 2009.
+"""
+
+import re
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from xray_captioning.metrics.labels.details import (
+    change_of,
+    parts_of,
+    severity_of,
+    sides_of,
+    zones_of,
+)
+from xray_captioning.metrics.labels.layout import LONGEST, pieces
+from xray_captioning.metrics.labels.normal import normal
+from xray_captioning.metrics.labels.rules import rules
+from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
+
+PRESENT, DENIED, UNCERTAIN = 1, 0, -1
+OTHER = "Other"
+"""Abnormalities without a name of their own, against which only "No Finding" is held."""
+
+# What is never gone, so that "prior" does not make it history.
+LASTING = frozenset(
+    {"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", "Support Devices", OTHER}
+)
+
+# What a status is as a label, the strongest first; without any a finding is present.
+LABELS: dict[str, dict[str, int | None]] = {
+    "chexpert": {
+        "asked": None,
+        "denied": DENIED,
+        "resolved": DENIED,
+        "past": None,
+        "no new": UNCERTAIN,
+        "stable": UNCERTAIN,
+        "unlikely": UNCERTAIN,
+        "possible": UNCERTAIN,
+        "either": UNCERTAIN,
+        "probable": UNCERTAIN,
+        "borderline": UNCERTAIN,
+        "sign": UNCERTAIN,
+    }
+}
+# Coders wrote down "probable edema" and both of "scar or atelectasis", but not what only "may be".
+LABELS["mesh"] = LABELS["chexpert"] | {
+    "no new": DENIED,
+    "stable": None,
+    "unlikely": None,
+    "possible": None,
+    "either": PRESENT,
+    "probable": PRESENT,
+    "borderline": PRESENT,
+}
+
+_NOT = re.compile(r"\b(?:not|no|nor)\b")
+# The words between two findings of one list.
+_LINKED = re.compile(
+    r" (?:(?!is|are|was|were|has|have|which|that|with|no|but)[a-z]+ ){0,5}"
+    r"(?:, )?(?:and / or|and|or|nor|/)(?: [a-z]+){0,3} "
+)
+_EITHER = re.compile(
+    r" (?:(?!and|with|is|are|no)[a-z]+ ){0,3}(?:, )?(?:or|versus|vs|and / or)(?: [a-z]+){0,3} "
+)
+
+
+class Mention(NamedTuple):
+    """One place where a report names a finding."""
+
+    finding: str  # one of :data:`xray_captioning.findings.FINDINGS`, never "No Finding"
+    label: int  # 1 present, 0 denied, -1 uncertain
+    status: str  # "present", or the kind of cue that decided: "denied", "resolved", "possible", ...
+    sentence: str  # in lower case and standard spelling, single spaces between words and commas
+    start: int  # where in the sentence the words are that name the finding
+    end: int
+    cues: tuple[Cue, ...]  # all that reach it
+
+    @property
+    def words(self) -> str:
+        """The words that name the finding."""
+        return self.sentence[self.start : self.end]
+
+    @property
+    def cue(self) -> str:
+        """The words that decided; those that name the finding where they alone decide."""
+        own = [self.sentence[c.start : c.end] for c in self.cues if c.kind == self.status]
+        return own[0] if own else "" if self.status == "present" else self.words
+
+    @property
+    def sides(self) -> frozenset[str]:
+        """The sides named in its clause: none, left, right or (bilateral) both of them."""
+        return _places(self.sentence)[self.finding, self.start].sides
+
+    @property
+    def clause(self) -> str:
+        """The part of the sentence that speaks of it, up to the next finding."""
+        return self.sentence[slice(*_places(self.sentence)[self.finding, self.start].part)]
+
+    @property
+    def zones(self) -> frozenset[str]:
+        """The zones that its clause names, of :data:`details.ZONES`."""
+        return zones_of(self.clause)
+
+    @property
+    def severity(self) -> str | None:
+        """How large or severe its clause calls it, one of :data:`details.SEVERITIES`."""
+        return severity_of(self.clause)
+
+    @property
+    def change(self) -> str | None:
+        """What became of it: "resolved", or one of :data:`details.CHANGES`; None if not said."""
+        if self.status in ("denied", "no new", "resolved"):
+            return "resolved" if self.status == "resolved" else None
+        return change_of(self.clause)
+
+
+def read(raw: str, convention: str) -> tuple[Mention, ...]:
+    """Return the mentions in one statement of lower case, in reading order.
+
+    Statements repeat from report to report, so short ones are kept.
+    """
+    if len(raw) <= LONGEST:
+        return _read(raw, convention)
+    return tuple(m for piece in pieces(raw) for m in _read.__wrapped__(piece, convention))
+
+
+@lru_cache(maxsize=1 << 15)
+def _read(raw: str, convention: str) -> tuple[Mention, ...]:
+    known = rules(convention)
+    words = normal(raw, known.spelling)
+    tokens = words.split(" ")
+    hits, cues = scan(words, tokens, known)
+    if not hits:
+        return ()
+    if ":" in words:
+        hits = restated(words, hits)
+    scope = scope_of(hits, cues) if cues else _NO_SCOPE
+    either = _either(words, hits) if len(hits) > 1 and not _OR.isdisjoint(tokens) else _NONE
+    linked = _linked(words, hits) if len(hits) > 1 and scope.after else []
+    turned = not _NEGATIONS.isdisjoint(tokens)
+    labels = LABELS[convention]
+    mentions = []
+    for i, hit in enumerate(hits):
+        own: tuple[Cue, ...] = ()
+        if scope.before or scope.after:
+            own = _cues(i, hits, words, scope, linked, known.blocked)
+        status = _status(hit, turned and _turned(words, hit), own, i in either)
+        label = labels.get(status, PRESENT)
+        if label is not None:
+            place = words, hit.start, hit.end, own
+            mentions.append(tuple.__new__(Mention, (hit.finding, label, status, *place)))
+    return tuple(mentions)
+
+
+class Place(NamedTuple):
+    """What a sentence says of where a finding is."""
+
+    sides: frozenset[str]
+    part: tuple[int, int]  # where the words begin and end that speak of it
+
+
+@lru_cache(maxsize=1 << 12)
+def _places(words: str) -> dict[tuple[str, int], Place]:
+    """Return the places of all findings of a sentence, by finding and beginning.
+
+    Labels do not need them, so that they are found when they are asked for.
+    """
+    places: dict[tuple[str, int], Place] = {}
+    for convention in LABELS:
+        hits, cues = scan(words, words.split(" "), rules(convention))
+        stops = scope_of(hits, cues).stops if hits else []
+        parts = parts_of(words, hits, stops)
+        for hit, sides, part in zip(hits, sides_of(words, hits, stops), parts, strict=True):
+            places.setdefault((hit.finding, hit.start), Place(sides, part))
+    return places
+
+
+_NO_SCOPE = Scope([], [], [])
+_NONE: frozenset[int] = frozenset()
+_NEGATIONS = frozenset(("no", "not", "nor"))
+_OR = frozenset(("or", "vs", "versus"))
+
+
+def _linked(words: str, hits: list[Hit]) -> list[int]:
+    """Return how each hit is in one list with the next: by "and" 2, by a comma 1, not at all 0."""
+    linked = []
+    for one, two in pairwise(hits):
+        a, b = one.end, max(one.end, two.start)
+        joined = a == b or words[a:b] == " / " or _LINKED.fullmatch(words, a, b) is not None
+        linked.append(2 if joined else int(words[a:b] == " , "))
+    return linked
+
+
+def _either(words: str, hits: list[Hit]) -> set[int]:
+    """Return which hits are one of two possibilities: "atelectasis or pneumonia"."""
+    either: set[int] = set()
+    for i, (one, two) in enumerate(pairwise(hits)):
+        a, b = one.end, max(one.end, two.start)
+        if one.finding != two.finding and _EITHER.fullmatch(words, a, b):
+            either |= {i, i + 1}
+    return either
+
+
+def _clause(hit: Hit, stops: list[int], end: int) -> tuple[int, int]:
+    """Return where the clause of a hit begins and ends."""
+    first, last = 0, end
+    for stop in stops:
+        if stop <= hit.start:
+            first = stop
+        elif stop >= hit.end:
+            return first, stop
+    return first, last
+
+
+def _cues(
+    i: int,
+    hits: list[Hit],
+    words: str,
+    scope: Scope,
+    linked: list[int],
+    blocked: frozenset[str],
+) -> tuple[Cue, ...]:
+    """Return all cues before a hit in its clause, and the first behind it that reaches it."""
+    start, _, end, _, _ = hits[i]
+    first, last = _clause(hits[i], scope.stops, len(words))
+    own = [
+        cue
+        for cue in scope.before
+        if first <= cue.start
+        and cue.end <= start
+        and (cue.reach == "before" or _beside(hits[i], words[cue.end : start]))
+    ]
+    if len(own) > 1:
+        own = _nearest_denial(own)
+    for cue in scope.after:
+        if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
+            between = words[end : cue.start].split()
+            if cue.start <= last and _reaches(cue, i, hits, linked) and blocked.isdisjoint(between):
+                own.append(cue)
+            break
+    return tuple(own)
+
+
+def _nearest_denial(cues: list[Cue]) -> list[Cue]:
+    """Keep the last of the cues that deny: "no new opacity , no effusion"."""
+    denials = [cue for cue in cues if cue.kind in ("denied", "no new")]
+    return [cue for cue in cues if cue not in denials[:-1]]
+
+
+def _beside(hit: Hit, between: str) -> bool:
+    return hit.finding not in LASTING and between.count(" ") <= 3 and "," not in between
+
+
+def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
+    """Whether only findings of the same list are between a hit and a cue behind it.
+
+    A list has an "and"; commas alone join what is denied.
+    """
+    last = i
+    while last + 1 < len(hits) and hits[last + 1].start < cue.start:
+        last += 1
+    links = [
+        link for j, link in enumerate(linked[i:last], i) if hits[j].finding != hits[j + 1].finding
+    ]
+    return not links or (min(links) > 0 and (max(links) == 2 or cue.kind == "denied"))
+
+
+_ORDER = tuple(LABELS["chexpert"])
+
+
+def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
+    """Return what is said of a hit: by its own words, or by the strongest of its cues."""
+    if not cues and not either:
+        if hit.kind == "absent":  # "not clear" says nothing
+            return "asked" if turned else "denied"
+        return "denied" if turned else hit.kind or "present"
+    kinds = {cue.kind for cue in cues}
+    if hit.kind == "absent":
+        return "asked" if turned or "asked" in kinds else "denied"
+    kinds.add(hit.kind)
+    if turned:
+        kinds.add("denied")
+    if either and "stated" not in kinds:
+        kinds.add("either")
+    return next((kind for kind in _ORDER if kind in kinds), "present")
+
+
+def _turned(words: str, hit: Hit) -> bool:
+    """Whether there is a "not" among the words of a finding: "heart is not enlarged"."""
+    return hit.kind != "stable" and _NOT.search(words, hit.start, hit.end) is not None
