@@ -6,10 +6,14 @@
     python benchmarks/phantom.py --out more --studies 10000 --presets --options "long"
                                                                 # one of them on more studies
     python benchmarks/phantom.py --out results --table-only     # the table of what is there
-    python benchmarks/phantom.py --out real --labels Data_Entry.csv --seeds 0   # real pixels
+    python benchmarks/phantom.py --out real --data Data_Entry.csv --captions-from-labels --seeds 0
+                                                                # real pixels
+    python benchmarks/phantom.py --out own --data FOLDER --columns image=file,caption=note \
+        --section findings --epochs 60                          # real pixels and texts
 
-With ``--labels`` the images are those of a ChestX-ray14 table, the captions are rendered from its
-labels, and the split is by patient.
+With ``--data`` the studies are of any source, as the command line reads them, and the split is by
+patient, or the source's own. At the end ``evaluation/`` has all systems with their intervals; a
+preset with several seeds is one system of several runs.
 
 A seed decides the weights, the order and the dropout of encoder and decoder; studies and split stay
 the same. What is finished is not done again, so the command can be stopped and started.
@@ -20,10 +24,13 @@ narrow decoders, and the impression for all, so that their rows can be compared.
 decides (views, decoder, fine-tuning, view prefix, optimiser's decay) is kept.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +40,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from results import write_results
 
-from xray_captioning.comparison.evaluate import measure
+from xray_captioning.cli.options import load_studies, parse_columns
+from xray_captioning.comparison.evaluate import evaluate, measure
 from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import PHANTOM_NOTICE
-from xray_captioning.data.sources.nih14 import render_captions
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import Split, split_studies
+from xray_captioning.data.splits import split_studies
 from xray_captioning.data.targets import study_images, usable_studies
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.caches import cached_features
@@ -58,17 +65,15 @@ PRESETS = (
     "cnn_transformer",
     "vit_gpt2",
 )
+EPOCHS = 12  # of decoders
 STUDIES, PHANTOM_SEED, FRACTIONS = 4000, 11, (0.85, 0.05, 0.1)
 # The notebooks' small sizes, but with more to learn from.
-SMALL = {
+SMALL: dict[str, Any] = {
     **runs.SMALL,
     "fractions": FRACTIONS,
     "image.augment": True,
-    "text.section": "impression",
-    "text.maximum_length": 48,
-    "training.epochs": 12,
-    "training.patience": 12,
 }
+LENGTHS = {"impression": 48, "findings": 80}  # words at most of a section
 FINE_TUNING = 1e-4  # of the encoder's last block, where a preset fine-tunes it
 ENCODER_TRAINING = {
     "phantom_cnn": {"epochs": 16, "batch_size": 12, "learning_rate": 0.003},
@@ -82,7 +87,7 @@ REAL: dict[str, Any] = {
     "encoder_training.learning_rate": 0.001,
 }
 # What keeps a model from collapsing, one at a time, on the attention preset.
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "finding loss": {"training.finding_weight": 0.5},
     "balanced sampling": {"training.balanced": True},
     "label smoothing": {"training.label_smoothing": 0.1},
@@ -121,23 +126,31 @@ def small(preset: str, seed: int, changes: dict[str, Any] | None = None) -> Conf
 class Bench:
     """The studies, their split, and a folder that keeps what is finished."""
 
-    def __init__(self, out: Path, labels: Path | None, studies: int = STUDIES) -> None:
-        self.out, self.cache = out, out / "cache"
-        if labels is not None:
-            self.studies = render_captions(read_studies(labels))
-            self.split: Split = split_studies(self.studies, REAL["fractions"])
-            self.about = {"source": labels.name}
-            return
+    def __init__(
+        self, out: Path, studies: Any, fractions: tuple[float, float, float], about: dict[str, Any]
+    ) -> None:
+        self.out, self.cache, self.studies, self.about = out, out / "cache", studies, about
+        self.split = split_studies(studies, fractions)
+
+    @classmethod
+    def of_phantoms(cls, out: Path, count: int) -> Bench:
+        """Render so many phantoms, unless they are there."""
         folder = out / "phantom"
         if not (folder / "indiana_reports.csv").is_file():
-            write_phantoms(folder, studies=studies, seed=PHANTOM_SEED)
-        self.studies = read_studies(folder)
-        if len(self.studies) != studies:
+            write_phantoms(folder, studies=count, seed=PHANTOM_SEED)
+        studies = read_studies(folder)
+        if len(studies) != count:
             raise SystemExit(
-                f"{folder}: holds {len(self.studies)} studies, not {studies}; choose another --out"
+                f"{folder}: holds {len(studies)} studies, not {count}; choose another --out"
             )
-        self.split = split_studies(self.studies, FRACTIONS)
-        self.about = {"source": "phantom", "notice": PHANTOM_NOTICE}
+        return cls(out, studies, FRACTIONS, {"source": "phantom", "notice": PHANTOM_NOTICE})
+
+    @classmethod
+    def of_data(cls, out: Path, data: Path, columns: str | None, from_labels: bool) -> Bench:
+        """Read real studies."""
+        named = parse_columns(columns) if columns else None
+        studies = load_studies(data, None, named, from_labels)
+        return cls(out, studies, REAL["fractions"], {"source": data.name})
 
     def options(self, run: Path) -> dict[str, Any]:
         """Return what the training of encoders and decoders has in common."""
@@ -177,6 +190,13 @@ class Bench:
             },
         )
 
+    def compare(self, systems: Sequence[str], seeds: Sequence[int]) -> None:
+        """Evaluate all systems together, with intervals, and print the summary."""
+        runs = {name: [self.out / f"seed-{seed}" / name for seed in seeds] for name in systems}
+        page = self.out / "evaluation" / "evaluation.html"
+        evaluate(self.studies, runs, page.parent, split=self.split, cache=self.cache, report=page)
+        print(page.with_suffix(".md").read_text("utf-8"))
+
     def agreement(self, run: Path, row: dict[str, Any]) -> dict[str, float | None]:
         """Return the share of same sides among the findings that both texts name."""
         import pandas as pd
@@ -202,14 +222,27 @@ def main() -> None:
     parser.add_argument(
         "--options", nargs="*", choices=OPTIONS, help="these options, all if none is named, too"
     )
-    parser.add_argument("--labels", type=Path, help="a ChestX-ray14 table beside its images/")
+    parser.add_argument("--data", type=Path, help="real studies instead of phantoms")
+    parser.add_argument("--columns", metavar="ROLE=NAME,…", help="of --data, as in `prepare`")
+    parser.add_argument("--captions-from-labels", action="store_true", help="as in `prepare`")
+    parser.add_argument("--section", choices=LENGTHS, default="impression", help="to write")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="more, where studies are few")
     parser.add_argument("--table-only", action="store_true")
     given = parser.parse_args()
     options = () if given.options is None else given.options or tuple(OPTIONS)
     given.out.mkdir(parents=True, exist_ok=True)
     if not given.table_only:
-        bench = Bench(given.out, given.labels, given.studies)
-        changes: dict[str, Any] = REAL if given.labels else {}
+        changes: dict[str, Any] = REAL if given.data else {}
+        changes = changes | {
+            "text.section": given.section,
+            "text.maximum_length": LENGTHS[given.section],
+            "training.epochs": given.epochs,
+            "training.patience": given.epochs,
+        }
+        if given.data:
+            bench = Bench.of_data(given.out, given.data, given.columns, given.captions_from_labels)
+        else:
+            bench = Bench.of_phantoms(given.out, given.studies)
         for seed in given.seeds:
             for preset in given.presets:
                 print(f"seed {seed}: {preset}", flush=True)
@@ -218,6 +251,8 @@ def main() -> None:
                 print(f"seed {seed}: {name}", flush=True)
                 config = small("chexnet_attention", seed, {**changes, **OPTIONS[name]})
                 bench.decoder(name, config, seed)
+        if given.data:
+            bench.compare([*given.presets, *options], given.seeds)
     write_results(given.out, PRESETS, tuple(OPTIONS))
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -78,7 +79,40 @@ def test_studies_without_a_patient_are_said_to_be(
 ) -> None:
     found, _ = told(capsys, write(tmp_path / "data", rows()))
     assert found["patients"].startswith("9 (none is named")
-    assert any("made here, by patient" in name for name in found)
+    assert any("made here, by study" in name for name in found)
+    known, _ = told(capsys, write(tmp_path / "known", rows(patient_id=["a", "b"])))
+    assert any("made here, by patient" in name for name in known)
+
+
+def test_columns_that_play_no_role_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody sees from counts that patients, or studies, stand in a column of another name."""
+    data = write(tmp_path / "data", rows(mrn=["a", "b"], exam=["1", "2", "3"]))
+    found, _ = told(capsys, data)
+    assert found["columns"] == "image=image, caption=caption"
+    assert found["columns not used"] == "mrn, exam"
+    asked = "image=image,caption=caption,patient=mrn,study=exam"
+    (data / "captions.csv").write_text("image,caption,mrn,exam\n0.png,Clear lungs.,a,1\n")
+    found, _ = told(capsys, data, "--columns", asked, "--out", tmp_path / "out")
+    assert found["columns not used"] == "none"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text("utf-8"))
+    assert summary["columns"]["patient"] == "mrn"
+
+
+def test_where_no_labels_are_it_says_where_findings_come_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, _ = told(capsys, write(tmp_path / "data", rows()))
+    assert found["with labels"].startswith("0 (train-encoder takes findings from the words")
+
+
+def test_an_id_that_only_counts_rows_is_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted = [row | {"id": str(i), "image": "0.png"} for i, row in enumerate(rows(3))]
+    found, _ = told(capsys, write(tmp_path / "data", counted))
+    assert (found["studies"], found["columns not used"]) == ("1", "id")
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])
@@ -105,3 +139,16 @@ def test_texts_that_are_all_alike_are_warned_of(
     assert "all studies have the same text, 'No acute disease.'" in warned[0]
     _, warned = told(capsys, write(tmp_path / "few", alike[:3]))
     assert "same text" not in " ".join(warned)  # three may be alike by chance
+
+
+def test_train_says_why_there_is_no_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source may publish no test part, as CheXpert Plus does."""
+    trained = SimpleNamespace(about={})
+    monkeypatch.setattr("xray_captioning.training.captions.train", lambda *_, **__: trained)
+    data = write(tmp_path / "data", rows(split=["train", "val"]))
+    assert main(["train", "--data", str(data), "--out", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    assert "the test part has no study to score" in printed
+    assert "--part val" in printed

@@ -7,6 +7,7 @@ import os
 import warnings
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -48,6 +49,7 @@ def prepare(
 
     The split depends on the data only, so that no seed can carry a test study into training.
     """
+    from xray_captioning.data.sources import captions
     from xray_captioning.data.sources.nih14 import render_captions
     from xray_captioning.data.sources.reading import read_studies
     from xray_captioning.data.splits import split_studies
@@ -58,10 +60,12 @@ def prepare(
     if captions_from_labels:
         studies = render_captions(studies)
     summary, split = summarise(studies), split_studies(studies)
+    if summary["source"] == captions.SOURCE.name:
+        found = captions.columns_of(Path(studies.attrs["path"]), columns)
+        summary["columns"], summary["columns_not_used"] = found
     click.echo(format_summary(summary))
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
-    origin = "as the source names them" if summary["split"] else "made here, by patient"
-    click.echo(f"split: {sizes}, {origin} (SHA-256 {split.digest[:16]})")
+    click.echo(f"split: {sizes}, {_origin(summary)} (SHA-256 {split.digest[:16]})")
     for sentence in summary_warnings(summary, _images_below(images or path)):
         warnings.warn(sentence, stacklevel=1)
     if out is not None:
@@ -69,6 +73,13 @@ def prepare(
         split.to_json(out / "split.json")
         click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")
         click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")
+
+
+def _origin(summary: dict[str, Any]) -> str:
+    """Say where the parts of the split come from."""
+    if summary["split"]:
+        return "as the source names them"
+    return f"made here, by {'patient' if summary['patients_named'] else 'study'}"
 
 
 def _images_below(place: Path) -> list[str]:

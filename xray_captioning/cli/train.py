@@ -10,6 +10,8 @@ import click
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
 
+UNTESTED = "the test part has no study to score; nothing was measured"
+
 preset = click.option(
     "--preset",
     default="chexnet_attention",
@@ -62,8 +64,7 @@ def train_encoder(
     _check(out, config, run["resume"], None if weights is None or is_network(weights) else weights)
     studies = options.load_studies(data, images, columns)
     _, rows = fit(studies, config, out, about=describe_data(data), **run)
-    if rows:
-        click.echo(format_table(format_intervals(rows)))
+    click.echo(format_table(format_intervals(rows)) if rows else UNTESTED)
     click.echo(f"encoder in {out}")
 
 
@@ -116,8 +117,8 @@ def train(
     trained = "trained on findings" if run["encoder"] else "not trained on findings"
     about = {**describe_data(data), "encoder": trained}
     captioner = fit(studies, config, out, about=about, **run)
-    if rows := captioner.about.get("rows"):
-        click.echo(format_table(rows))
+    rows = captioner.about.get("rows")
+    click.echo(format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
 
 

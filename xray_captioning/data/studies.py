@@ -180,7 +180,10 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
 
 
 def format_summary(summary: dict[str, Any]) -> str:
-    """Lay what `summarise` returned out as a short table for people."""
+    """Lay what `summarise` returned out as a short table for people.
+
+    ``columns`` (by role) and ``columns_not_used`` are told where the summary has them.
+    """
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
     rows: list[tuple[str, Any]] = [
         ("source", _source(summary)),
@@ -196,11 +199,16 @@ def format_summary(summary: dict[str, Any]) -> str:
         ("with impression", summary["studies"] - summary["without_impression"]),
         ("without both", summary["without_both"]),
         ("mean words", _pairs(words)),
-        ("with labels", summary["with_problems"]),
+        ("with labels", _labels(summary)),
         ("commonest labels", _pairs(dict(list(summary["problems"].items())[:5]))),
         ("parts named by the source", _pairs(summary["split"] or {})),
         ("patients in two of them", summary["torn_patients"]),
     ]
+    if "columns" in summary:
+        rows[1:1] = [
+            ("columns", ", ".join(f"{role}={name}" for role, name in summary["columns"].items())),
+            ("columns not used", ", ".join(summary["columns_not_used"]) or "none"),
+        ]
     if summary["rendered"]:
         rows.append(("text made from labels", summary["rendered"]))
     rows += [("missing, for example", image) for image in summary["missing_examples"][:1]]
@@ -262,6 +270,12 @@ def _source(summary: dict[str, Any]) -> str:
     others = ", ".join(summary["other_sources"])
     source = summary["source"] or "a table of studies"
     return f"{source} (also fits: {others})" if others else str(source)
+
+
+def _labels(summary: dict[str, Any]) -> str:
+    if summary["with_problems"] or summary["without_both"] == summary["studies"]:
+        return str(summary["with_problems"])
+    return "0 (train-encoder takes findings from the words of the texts)"
 
 
 def _histogram(counts: Iterable[int]) -> dict[str, int]:

@@ -35,11 +35,15 @@ def reference_texts(studies: pd.DataFrame, config: Config) -> list[str]:
 
 
 def section_texts(studies: pd.DataFrame, config: Config) -> list[str]:
-    """Return each study's section as it stands; empty where absent."""
+    """Return each study's section as it stands; empty where absent.
+
+    A report is findings and impression. A text that is both, as a caption without headings is,
+    stands there once.
+    """
     section = config.text.section
     columns = ["findings", "impression"] if section == "report" else [section]
     rows = zip(*(studies[column] for column in columns))
-    return [" ".join(text for text in row if text) for row in rows]
+    return [" ".join(dict.fromkeys(filter(None, row))) for row in rows]
 
 
 def training_texts(studies: pd.DataFrame, config: Config) -> list[str]:

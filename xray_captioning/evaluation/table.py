@@ -59,7 +59,7 @@ def format_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 
 def format_cell(value: Any) -> str:
     """Return a number, name or nothing as it stands in a table."""
-    if value is None:
+    if value is None or value != value:  # not a number: a share of nothing
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 

@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from xray_captioning.data.opening import TABLE_SUFFIXES
 from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_part
-from xray_captioning.data.sources.layout import USUAL, Columns, StudyRow, make_studies, rows
+from xray_captioning.data.sources.layout import (
+    USUAL,
+    Columns,
+    StudyRow,
+    make_studies,
+    rows,
+    used_columns,
+)
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
@@ -43,10 +50,25 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
     id. An image is found by its path below the image folder, or else by a name that only one file
     has.
     """
+    found = _tables(path)
+    return make_studies((row for table in found for row in _rows(table, columns)), finder)
+
+
+def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
+    """Return the column of each role that one plays, and the columns that play none.
+
+    Of several tables, which are the parts of a split, they are those of the first.
+    """
+    table = _opened(_tables(path)[0].path)
+    roles = used_columns(table, USUAL, columns)
+    return roles, [name for name in table.columns if name and name not in roles.values()]
+
+
+def _tables(path: Path) -> list[Found]:
     found = tables_of(path) if path.is_dir() else [Found(path)]
     if not found:
         raise DataError(f"{path}: holds no table; looked for *{', *'.join(_OWN_FORMAT[:-1])}")
-    return make_studies((row for table in found for row in _rows(table, columns)), finder)
+    return found
 
 
 def tables_of(folder: Path) -> list[Found]:
@@ -108,10 +130,14 @@ def _in_order(found: Iterable[Found]) -> list[Found]:
 
 
 def _rows(found: Found, columns: Columns | None) -> Iterator[StudyRow]:
-    table = Table(found.path)
+    return rows(_opened(found.path), USUAL, columns, found.part, found.folder)
+
+
+def _opened(path: Path) -> Table:
+    table = Table(path)
     if len(table.columns) == 2 and is_image_name(table.columns[0]):  # no header
-        table = Table(found.path, columns=("image", "caption"))
-    return rows(table, USUAL, columns, found.part, found.folder)
+        table = Table(path, columns=("image", "caption"))
+    return table
 
 
 SOURCE = Source("captions", _USUAL_NAMES, read, reads_folder=True)

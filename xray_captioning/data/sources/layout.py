@@ -161,6 +161,14 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
     return found
 
 
+def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
+    """Return what `find_columns` does, without an id that only counts rows."""
+    columns = find_columns(table, layout, asked)
+    if _counts_rows(table, columns, asked):
+        del columns["study"]
+    return columns
+
+
 def rows(
     table: Table,
     layout: Layout = USUAL,
@@ -186,10 +194,8 @@ def rows(
     DataError
         As of `find_columns`, and at a row that names no image or an unknown part of a split.
     """
-    columns = find_columns(table, layout, asked)
+    columns = used_columns(table, layout, asked)
     labels = {c: name for c, name in layout.label_columns.items() if c in table.columns}
-    if _counts_rows(table, columns, asked):
-        del columns["study"]
     get = columns.get
     image, study, patient = get("image"), get("study"), get("patient")
     split, view, listed = get("split"), get("view"), get("labels")

@@ -129,7 +129,8 @@ def read_studies(
     root, found = _found(origin, READERS.get(source or ("captions" if columns else "")))
     finder = ImageFinder(root if root.is_dir() else root.parent, images)
     frame = study_frame(_read(found, finder, columns), origin)
-    frame.attrs.update(source=found.source.name, other_sources=list(found.others))
+    others = list(found.others)
+    frame.attrs.update(source=found.source.name, other_sources=others, path=str(found.path))
     return frame
 
 
