@@ -8,8 +8,10 @@ model that is shown other studies' images is in :mod:`xray_captioning.evaluation
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,26 +52,11 @@ DRAWS = 10
 OFTEN, SHORT = 3, 12
 """How often a training sentence has to occur before the template uses it, and its most words."""
 
-# What the template says of a finding that no such sentence asserts alone.
-PHRASES = {
-    "Enlarged Cardiomediastinum": "the mediastinum is widened .",
-    "Cardiomegaly": "the heart is enlarged .",
-    "Lung Opacity": "there is an opacity in the lung .",
-    "Lung Lesion": "there is a pulmonary nodule .",
-    "Edema": "there is pulmonary edema .",
-    "Consolidation": "there is consolidation .",
-    "Pneumonia": "there is pneumonia .",
-    "Atelectasis": "there is atelectasis .",
-    "Pneumothorax": "there is a pneumothorax .",
-    "Pleural Effusion": "there is a pleural effusion .",
-    "Pleural Other": "there is pleural thickening .",
-    "Fracture": "there is a rib fracture .",
-    "Support Devices": "there is a central venous catheter .",
-    "Emphysema": "there is emphysema .",
-    "Granuloma": "there is a calcified granuloma .",
-    "Scoliosis": "there is scoliosis .",
-    "Hiatal Hernia": "there is a hiatal hernia .",
-}
+PHRASES: dict[str, str] = tomllib.loads(
+    Path(__file__).with_name("baselines.toml").read_text("utf-8")
+)["phrases"]
+"""What the template says of a finding that no such sentence asserts alone."""
+
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
 
 

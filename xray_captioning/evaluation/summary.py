@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from xray_captioning.evaluation.differences import Row
@@ -11,39 +13,14 @@ from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS
 from xray_captioning.findings import SHUFFLED
 
-# Scores by name, and what a reader finds above them.
-COLUMNS = {
-    "clinical_f1": "clinical F1",
-    "p_shuffled": "p shuffled",
-    "micro_f1": "micro F1",
-    "false_positives": "false findings",
-    "sides": "sides",
-    "abnormal_recall": "abnormal recall",
-    "distinct": "distinct",
-    "copied": "copied",
-    **{name: name for name in TEXT_COLUMNS},
-    "mean_length": "words",
-}
-MORE = {
-    "macro_f1_14": "macro F1, 14",
-    "micro_f1_14": "micro F1, 14",
-    "macro_f1_5": "macro F1, 5",
-    "micro_f1_5": "micro F1, 5",
-    "example_f1": "F1 a study",
-    "clinical_f1_present": "clinical F1, certain",
-    "side_agreement": "side agreement",
-    "ROUGE-1": "ROUGE-1",
-    "ROUGE-2": "ROUGE-2",
-    "ROUGE-L-F1": "ROUGE-L (F1)",
-    "chrF": "chrF",
-    "length_ratio": "length ratio",
-    "distinct-1": "distinct-1",
-    "distinct-2": "distinct-2",
-    "top_share": "commonest",
-    "entropy": "entropy",
-}
+_TABLES: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("summary.toml").read_text("utf-8")
+)
+COLUMNS, MORE = _TABLES["columns"], _TABLES["more"]
+"""Scores by name, and what a reader finds above them: of the summary, and of the table below it."""
+
 NAMES = COLUMNS | MORE
-WHOLE = (*CLINICAL_COLUMNS, "sides", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+WHOLE = (*CLINICAL_COLUMNS, "sides", *TEXT_COLUMNS)
 DRAWN = 4
 """Systems that the page draws and compares with each other; Markdown and CSV have all."""
 
