@@ -230,14 +230,14 @@ def _as_written(system: str, given: Texts) -> Written:
 
 def best_column(written: Written, studies: Studies) -> tuple[str, list[int | None]]:
     """Return the first of the columns that name most studies, and the studies."""
-    best: tuple[str, list[int | None]] = "", []
+    most, column, best = -1, "", list[int | None]()
     for name, values in written.ids.items():
         rows = studies.rows(values)
-        if not best[0] or named(rows) > named(best[1]):
-            best = name, rows
-        if named(rows) == len(studies.ids):
+        if (number := named(rows)) > most:
+            most, column, best = number, name, rows
+        if most == len(studies.ids):
             break
-    return best
+    return column, best
 
 
 def _check_once(system: str, written: Written, column: str, rows: Sequence[int | None]) -> None:
