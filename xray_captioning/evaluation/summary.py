@@ -10,7 +10,7 @@ from typing import Any
 from xray_captioning.evaluation.differences import Row
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
-from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS
+from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS, format_cell
 from xray_captioning.findings import SHUFFLED
 
 _TABLES: dict[str, dict[str, str]] = tomllib.loads(
@@ -38,9 +38,8 @@ def named(columns: Iterable[str]) -> list[str]:
 
 def number(name: str, value: Any) -> str:
     """Return a score as text, with the digits that its metric has in tables."""
-    if not isinstance(value, float):
-        return "-" if value is None else str(value)
-    return f"{value:.1f}" if name in ("mean_length", "chrF") else f"{value:.3f}"
+    short = name in ("mean_length", "chrF") and value is not None
+    return f"{value:.1f}" if short else format_cell(value)
 
 
 def drawn_systems(results: Results) -> list[System]:

@@ -109,19 +109,7 @@ def _totals(length: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
-    """Return what `bleu` gives each of some fixed texts (``coco``), to rounding.
-
-    Parameters
-    ----------
-    references : sequence of str
-        One text a study.
-    candidates : sequence of str
-        The fixed texts.
-
-    Returns
-    -------
-    ndarray of float64, shape (candidates, 4)
-    """
+    """Return what `bleu` gives each fixed text (``coco``), to rounding: (candidates, 4)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     columns = []
     for grams in ngrams.count_ngrams([*said, *wanted]):
