@@ -11,7 +11,6 @@ from xray_captioning.evaluation.differences import Row
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS, format_cell
-from xray_captioning.findings import SHUFFLED
 
 _TABLES: dict[str, dict[str, str]] = tomllib.loads(
     Path(__file__).with_name("summary.toml").read_text("utf-8")
@@ -24,11 +23,8 @@ WHOLE = (*CLINICAL_COLUMNS, "sides", *TEXT_COLUMNS)
 DRAWN = 4
 """Systems that the page draws and compares with each other; Markdown and CSV have all."""
 
-GROUPS = {
-    "system": "Systems",
-    "baseline": "Baselines: what looks at no image, or at the answer (label-oracle)",
-    SHUFFLED: "The systems' own captions given to other studies: what is said without looking",
-}
+GROUPS = _TABLES["groups"]
+"""What a reader finds above the systems of each kind."""
 
 
 def named(columns: Iterable[str]) -> list[str]:

@@ -163,14 +163,8 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
     It is Wilson's interval [1]_ for the effective number of outcomes [2]_: as many independent ones
     as have the variance that these have between studies. Where all outcomes are alike they tell
     nothing of that variance, and the number is that of the studies. A bootstrap over studies has
-    no width there, and is too narrow near 0 and 1, where most bins lie.
-
-    Parameters
-    ----------
-    outcome : array, shape (n,), float
-        1 or 0.
-    study : array, shape (n,), int
-        From 0 on.
+    no width there, and is too narrow near 0 and 1, where most bins lie. Arrays have the shape (n,);
+    outcomes are 1 or 0, studies numbers from 0.
 
     References
     ----------
