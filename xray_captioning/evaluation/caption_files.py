@@ -202,7 +202,7 @@ def checked_text(value: Any, where: str, number: Any) -> str:
         value = value[0]
     if not isinstance(value, str):
         kind = f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
-        raise DataError(f"{where} {number}: is {kind}, not one text; write '' for none")
+        raise DataError(f"{where} {number}: is {kind}, not one text; give one, '' for none")
     if len(value) < _LONGEST and value.strip().lower() in _MISSING:
         raise DataError(
             f"{where} {number}: is {value!r}, as a missing value is written; write '' where a "

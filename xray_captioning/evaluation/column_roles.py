@@ -144,7 +144,8 @@ def other_texts(columns: Mapping[str, Values], chosen: Sequence[str]) -> tuple[s
     return tuple(
         name
         for name, values in columns.items()
-        if name not in chosen and role(name) in told and _has_sentences(values)
+        if name not in chosen and role(name) in told
+        if any(_has_sentences([value]) for value in values)
     )
 
 
