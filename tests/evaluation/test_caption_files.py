@@ -120,6 +120,15 @@ def test_other_tables(tmp_path: Path, name: str) -> None:
     assert found == dict(zip(IDS, TEXTS))
 
 
+def test_columns_without_a_name_shift_no_other(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("openpyxl")
+    frame = pandas.DataFrame({"study_id": IDS, "": range(3), "prediction": TEXTS})
+    frame.to_excel(tmp_path / "t.xlsx")  # its index has no name either
+    [found] = map(plain, read_captions(tmp_path / "t.xlsx").values())
+    assert found == dict(zip(IDS, TEXTS))
+
+
 # What the code of published systems writes, with made-up texts.
 PUBLISHED = {
     # CvT2DistilGPT2, tools/metrics/report_logger.py

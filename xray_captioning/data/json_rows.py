@@ -29,7 +29,7 @@ class JsonRows:
     def __init__(self, path: Path) -> None:
         with open_text(path) as file:
             text = file.read()
-        lines = _is_lines(text, path)
+        lines = is_lines(text, path)
         self.unit = "line" if lines else "entry"
         self._rows = list(_lines(text, path) if lines else _entries(_parsed(text, path), path))
         self.columns = list(dict.fromkeys(key for _, row in self._rows for key in row))
@@ -48,7 +48,7 @@ class JsonRows:
             yield place, [row.get(name) for name in self.columns]
 
 
-def _is_lines(text: str, path: Path) -> bool:
+def is_lines(text: str, path: Path) -> bool:
     """Whether each line is an object by itself, whatever the file is called."""
     if path.name.lower().removesuffix(".gz").endswith(_LINES):
         return True

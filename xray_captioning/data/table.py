@@ -115,17 +115,17 @@ class Table:
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path = path
-        self._records = _records(path, columns)
-        self.unit = self._records.unit
-        self.columns = tuple(self._records.columns)
+        self.records = _records(path, columns)
+        self.unit = self.records.unit
+        self.columns = tuple(self.records.columns)
         names = [name for name in self.columns if name]
         if twice := {name for name in names if names.count(name) > 1}:
             raise DataError(f"{path}: has the column {min(twice)} twice; rename one")
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows that are not empty."""
-        columns, plain = self.columns, isinstance(self._records, Delimited)
-        for number, values in self._records:
+        columns, plain = self.columns, isinstance(self.records, Delimited)
+        for number, values in self.records:
             row = Row(zip(columns, values if plain else map(as_text, values)))
             row.table, row.number = self, number
             yield row

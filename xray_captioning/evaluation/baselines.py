@@ -8,8 +8,10 @@ model that is shown other studies' images is in :mod:`xray_captioning.evaluation
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +20,9 @@ from numpy.typing import NDArray
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.systems import System
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
+from xray_captioning.metrics import clinical
 from xray_captioning.metrics.bleu import bleu_of_constants
 from xray_captioning.metrics.cider import cider_of_constants
-from xray_captioning.metrics.clinical import (
-    IS_FINDING,
-    asserted,
-    clinical_f1_of_constants,
-    counted_findings,
-    label_matrix,
-)
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
 from xray_captioning.metrics.rouge import rouge_l_of_constants
 
@@ -50,26 +46,11 @@ DRAWS = 10
 OFTEN, SHORT = 3, 12
 """How often a training sentence has to occur before the template uses it, and its most words."""
 
-# What the template says of a finding that no such sentence asserts alone.
-PHRASES = {
-    "Enlarged Cardiomediastinum": "the mediastinum is widened .",
-    "Cardiomegaly": "the heart is enlarged .",
-    "Lung Opacity": "there is an opacity in the lung .",
-    "Lung Lesion": "there is a pulmonary nodule .",
-    "Edema": "there is pulmonary edema .",
-    "Consolidation": "there is consolidation .",
-    "Pneumonia": "there is pneumonia .",
-    "Atelectasis": "there is atelectasis .",
-    "Pneumothorax": "there is a pneumothorax .",
-    "Pleural Effusion": "there is a pleural effusion .",
-    "Pleural Other": "there is pleural thickening .",
-    "Fracture": "there is a rib fracture .",
-    "Support Devices": "there is a central venous catheter .",
-    "Emphysema": "there is emphysema .",
-    "Granuloma": "there is a calcified granuloma .",
-    "Scoliosis": "there is scoliosis .",
-    "Hiatal Hernia": "there is a hiatal hernia .",
-}
+PHRASES: dict[str, str] = tomllib.loads(
+    Path(__file__).with_name("baselines.toml").read_text("utf-8")
+)["phrases"]
+"""What the template says of a finding that no such sentence asserts alone."""
+
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
 
 
@@ -198,8 +179,8 @@ def _scores(
 
 
 def _clinical_f1_of_constants(references: list[str], candidates: list[str]) -> Array:
-    labels = label_matrix(references)
-    return clinical_f1_of_constants(labels, candidates, counted_findings(labels))
+    labels = clinical.label_matrix(references)
+    return clinical.clinical_f1_of_constants(labels, candidates, clinical.counted_findings(labels))
 
 
 def constant_caption(texts: Sequence[str]) -> str:
@@ -243,26 +224,26 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     what it has written. It does not know sides, sizes and places: the scores are the ceiling of
     a template, not of a reader.
     """
-    found = (asserted(texts) & IS_FINDING).any(axis=1)
+    found = (clinical.asserted(texts) & clinical.IS_FINDING).any(axis=1)
     plain = [text for text, some in zip(texts, found) if not some and text.strip()]
     said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))
     normal = _sentences(constant_caption(plain)) if plain else []
-    labels = label_matrix(normal)
+    labels = clinical.label_matrix(normal)
 
     def written(found: Array) -> str:
         denied = (labels[:, found] == DENIED).any(axis=1)
         sentences = [said[i] for i in np.flatnonzero(found)]
         return " ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)])
 
-    return [written(row & IS_FINDING) for row in asserted(references)]
+    return [written(row & clinical.IS_FINDING) for row in clinical.asserted(references)]
 
 
 def _favourites(counts: Counter[str]) -> list[str]:
     """Return, for each finding, the most frequent sentence that asserts no other one."""
     common = [text for text in counts if counts[text] >= OFTEN and len(text.split()) <= SHORT]
     ordered = sorted(common, key=lambda text: (-counts[text], len(text), text))
-    labels = label_matrix(ordered)
-    present, doubted = ((labels == value) & IS_FINDING for value in (PRESENT, UNCERTAIN))
+    labels = clinical.label_matrix(ordered)
+    present, doubted = ((labels == value) & clinical.IS_FINDING for value in (PRESENT, UNCERTAIN))
     alone = (present.sum(axis=1) == 1) & ~doubted.any(axis=1)
     best: dict[str, str] = defaultdict(str, PHRASES)
     for row in np.flatnonzero(alone)[::-1]:  # the most frequent one comes last and stays

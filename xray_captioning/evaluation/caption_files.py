@@ -15,39 +15,26 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from xray_captioning.data.columnar import PARQUET, Parquet
-from xray_captioning.data.delimited import Delimited
-from xray_captioning.data.json_rows import JsonRows, read_json
-from xray_captioning.data.opening import ZIP, open_bytes, open_text
+from xray_captioning.data.columnar import PARQUET, Workbook
+from xray_captioning.data.delimited import DELIMITERS
+from xray_captioning.data.json_rows import JsonRows, is_lines, read_json
+from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text
 from xray_captioning.data.table import Table, as_text
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.column_roles import (
-    ALONE,
-    ID,
-    INDEX,
-    PREDICTION,
-    REPORT,
-    SYSTEM,
-    id_rank,
-    names_column,
-    predictions,
-    references,
-    role,
-)
+from xray_captioning.evaluation import column_roles
+from xray_captioning.evaluation.column_roles import ALONE, ID, INDEX, id_rank, names_column, role
 from xray_captioning.evaluation.json_results import Columns, flattened, json_columns
 
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
 _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value where it has to be text
 _LONGEST = 20  # characters of such a mark with white space
-_SIGNS = "\t;|,"  # between columns
-_HEAD = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -80,13 +67,10 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, Written]:
         The file cannot be read, names no system, or it is not certain which column one is.
     """
     columns = read_columns(path)
-    chosen = predictions(path, columns, asked)
-    told = {PREDICTION, SYSTEM, REPORT}
-    others = [n for n in columns if n not in chosen and role(n) in told and _is_text(columns[n])]
-    for name in chosen:
-        _check_single(path, columns[name])
+    chosen = column_roles.predictions(path, columns, asked)
+    others = column_roles.other_texts(columns, chosen)
     return {
-        path.stem if name == ALONE else name: _written(path, columns, name, tuple(others))
+        path.stem if name == ALONE else name: _written(path, columns, name, left_out=others)
         for name in chosen
     }
 
@@ -100,7 +84,8 @@ def read_references(path: Path, asked: str | None = None) -> Written:
         The file cannot be read, or it is not certain which column holds them.
     """
     columns = read_columns(path)
-    return _written(path, columns, references(path, columns, asked))
+    name = column_roles.references(path, columns, asked)
+    return _written(path, columns, name, _report)
 
 
 def read_named(path: Path, names: Sequence[str]) -> list[Written]:
@@ -114,7 +99,8 @@ def read_named(path: Path, names: Sequence[str]) -> list[Written]:
     columns = read_columns(path)
     if ALONE in columns:
         columns[path.stem] = columns.pop(ALONE)
-    return [_written(path, columns, predictions(path, columns, [name])[0]) for name in names]
+    chosen = [column_roles.predictions(path, columns, [name])[0] for name in names]
+    return [_written(path, columns, name) for name in chosen]
 
 
 def read_columns(path: Path) -> Columns:
@@ -127,19 +113,14 @@ def read_columns(path: Path) -> Columns:
     DataError
         It is absent, damaged, empty, or it is not certain what it is.
     """
-    kind = _kind(path)
-    if kind == "json":
-        columns = json_columns(read_json(path), path)
-    elif kind == "lines":
-        rows = JsonRows(path)
-        columns = _by_column(rows.columns, [values for _, values in rows])
-    elif kind == "parquet":
-        table = Parquet(path)
-        columns = _by_column(table.columns, [values for _, values in table])
-    elif kind == "table":
-        columns = _table_columns(path)
+    head = _head(path)
+    if head is None:
+        columns = _by_column(Table(path).records)
+    elif _is_called(path, _JSON) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
+        lines = is_lines(head, path)
+        columns = _by_column(JsonRows(path)) if lines else json_columns(read_json(path), path)
     else:
-        columns = {ALONE: read_lines(path)}
+        columns = _of_text(path, [line for line in head.splitlines()[:50] if line])
     columns = {str(name): values for name, values in flattened(columns).items()}
     if not any(columns.values()):
         raise DataError(f"{path}: has no row; give a row a study")
@@ -162,17 +143,23 @@ def read_lines(path: Path) -> list[str]:
     return lines
 
 
-def _written(path: Path, columns: Columns, name: str, left_out: tuple[str, ...] = ()) -> Written:
+def _written(
+    path: Path,
+    columns: Columns,
+    name: str,
+    checked: Callable[[Any, str, Any], Any] | None = None,
+    left_out: tuple[str, ...] = (),
+) -> Written:
     """Return a column with those that may name its studies; rows without a value have no text."""
     # What the command caption wrote says why a study has no caption.
     own = {"study", "caption", "error"} <= columns.keys()
+    values, where, checked = columns[name], f"{path}, {name}, text", checked or checked_text
     rows = [
         row
-        for row, value in enumerate(columns[name])
+        for row, value in enumerate(values)
         if value is not None and not (own and columns["error"][row])
     ]
-    values, where = columns[name], f"{path}, {name}, text"
-    texts = [checked_text(values[row], where, row + 1) for row in rows]
+    texts = [checked(values[row], where, row + 1) for row in rows]
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
     return Written(texts, ids, str(path), left_out)
 
@@ -183,25 +170,21 @@ def _ids(path: Path, columns: Columns) -> Columns:
     A column without a name is an index where it counts the rows from 0, and else pandas' index of
     ids. An index in another order is of rows that were sorted or left out.
     """
-    named = sorted((n for n in columns if role(n) == ID), key=lambda n: id_rank(n) or 0)
-    if named:
+    if named := sorted((n for n in columns if role(n) == ID), key=lambda n: id_rank(n) or 0):
         return {name: columns[name] for name in named}
-    if len(columns) > 1 and not any(
-        n == "" or names_column(n) or role(n) == INDEX for n in columns
-    ):
+    indexes = [name for name in columns if role(name) == INDEX]
+    if len(columns) > 1 and not indexes and not any(map(names_column, columns)):
         raise DataError(
             f"{path}: none of its columns ({', '.join(islice(columns, 5))}) names the study; let "
             "the first line name the columns, one of them study_id"
         )
-    for name in (n for n in columns if role(n) == INDEX):
+    for name in indexes:
         numbers = [str(as_text(value)) for value in columns[name]]
-        if numbers == [str(number) for number in range(len(numbers))]:
+        if _count_from(0, numbers):
             continue
         if name == "" or name.lower().startswith("unnamed"):
             return {name: columns[name]}
-        if len(set(numbers)) == len(numbers) and numbers != [
-            str(number) for number in range(1, len(numbers) + 1)
-        ]:
+        if len(set(numbers)) == len(numbers) and not _count_from(1, numbers):
             raise DataError(
                 f"{path}: the column {name} does not count the rows, and none names the study; "
                 "write a column study_id"
@@ -209,154 +192,113 @@ def _ids(path: Path, columns: Columns) -> Columns:
     return {}
 
 
-def checked_text(value: Any, where: str, number: Any) -> Any:
-    """Return a text, or several of reports; "nan" is no text."""
+def _count_from(start: int, numbers: Sequence[str]) -> bool:
+    return all(number == str(row) for row, number in enumerate(numbers, start))
+
+
+def checked_text(value: Any, where: str, number: Any) -> str:
+    """Return a text, or the only one of a list; "nan" is no text."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    several = value if isinstance(value, list) else [value]
-    for text in several:
-        if not isinstance(text, str):
-            raise DataError(
-                f"{where} {number}: is {type(text).__name__}, not one text; write '' for none"
-            )
-        if len(text) < _LONGEST and text.strip().lower() in _MISSING:
-            raise DataError(
-                f"{where} {number}: is {text!r}, as a missing value is written; write '' where a "
-                "system wrote nothing, or leave the study out"
-            )
-    return [as_text(text) for text in several] if isinstance(value, list) else as_text(value)
+    if not isinstance(value, str):
+        kind = f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
+        raise DataError(f"{where} {number}: is {kind}, not one text; give one, '' for none")
+    if len(value) < _LONGEST and value.strip().lower() in _MISSING:
+        raise DataError(
+            f"{where} {number}: is {value!r}, as a missing value is written; write '' where a "
+            "system wrote nothing, or leave the study out"
+        )
+    text: str = as_text(value)
+    return text
 
 
-def _check_single(path: Path, values: Sequence[Any]) -> None:
-    """Refuse several texts of one study."""
-    for row, value in enumerate(values, 1):
-        if isinstance(value, list) and len(value) != 1:
-            raise DataError(
-                f"{path}, text {row}: is a list of {len(value)}, not one text; give one"
-            )
+def _report(value: Any, where: str, number: Any) -> str | list[str]:
+    """Return a report, or several of one study."""
+    if isinstance(value, list) and len(value) != 1:
+        return [checked_text(text, where, number) for text in value]
+    return checked_text(value, where, number)
 
 
-def _is_text(values: Sequence[Any]) -> bool:
-    texts = (value.strip() for value in values if isinstance(value, str))
-    return any(" " in text and text[0] not in "[{" for text in texts)
-
-
-def _by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Columns:
-    return dict(zip(names, map(list, zip(*rows)))) if rows else {name: [] for name in names}
-
-
-def _table_columns(path: Path) -> Columns:
-    """Return the columns of a table; a single one without a header is `ALONE`."""
-    if (single := _single_column(path)) is not None:
-        first = single[0].strip()
-        return {first: single[1:]} if names_column(first) else {ALONE: single}
-    table = Table(path)
-    if _is_workbook(path):
-        return _by_column(table.columns, [list(row.values()) for row in table])
+def _by_column(records: Any) -> Columns:
+    """Return the columns of a table; None where JSON or Parquet has no value."""
     # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
-    return _by_column(table.columns, [fields for _, fields in Delimited(path)])
+    rows = [values for _, values in records]
+    if isinstance(records, Workbook):
+        rows = [list(map(as_text, values)) for values in rows]
+    return {name: list(values) for name, values in zip(records.columns, zip(*rows))}
 
 
-def _single_column(path: Path) -> list[str] | None:
-    """Return the rows of a text table of one column, its header too; None for any other table."""
-    if _is_workbook(path):
-        return None
-    with open_text(path) as file:
-        lines = _first_lines(file.read(_HEAD))
-    if _header_sign(lines) or any(_is_regular(lines, sign) for sign in _SIGNS):
-        return None
-    with open_text(path) as file:
-        rows = _parsed_rows(file, ",")
-    return [row[0] for row in rows] if rows and all(len(row) == 1 for row in rows) else None
-
-
-def _is_workbook(path: Path) -> bool:
-    """Whether a table is an Excel workbook, which is a zip archive that is left as it is."""
+def _head(path: Path) -> str | None:
+    """Return the start of a text; None where the file is Parquet or an Excel workbook."""
     with open_bytes(path) as stream:
-        return stream.peek(4).startswith(ZIP)
-
-
-def _parsed_rows(file: TextIO, sign: str, limit: int | None = None) -> list[list[str]] | None:
-    """Return the rows that are not empty; None where the quotes are wrong, which Table says."""
-    try:
-        return [row for row in islice(csv.reader(file, delimiter=sign, strict=True), limit) if row]
-    except csv.Error:
-        return None
-
-
-def _is_regular(lines: Sequence[str], sign: str) -> bool:
-    """Whether every line has as many fields as the first, and more than one."""
-    rows = _parsed_rows(io.StringIO("\n".join(lines)), sign) or []
-    widths = {len(row) for row in rows}
-    return len(widths) == 1 and widths.pop() > 1
-
-
-def _kind(path: Path) -> str:
-    """Return whether a file is JSON, JSON lines, Parquet, another table or plain text."""
-    with open_bytes(path) as stream:
-        start = stream.peek(4)
-    if start.startswith(PARQUET):
-        return "parquet"
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
-    if _is_workbook(path):
-        return "table"
+        if stream.peek(4).startswith((PARQUET, ZIP)):
+            return None
     with open_text(path) as file:
-        head = file.read(_HEAD).lstrip()
-    if suffix in _JSON or re.match(r'\{\s*"|\[\s*[\[{"]', head):
-        return "lines" if _is_lines(head, suffix) else "json"
-    return "table" if suffix in _TABLES or _shows_table(head, path) else "text"
+        return file.read(HEAD_BYTES)
 
 
-def _is_lines(head: str, suffix: str) -> bool:
-    """Whether each line is an object by itself, whatever the file is called."""
-    if suffix in _JSON[1:]:
-        return True
-    lines = [line.strip() for line in head.split("\n", 2)]
-    return len(lines) > 1 and all(line.startswith("{") and line.endswith("}") for line in lines[:2])
+def _is_called(path: Path, endings: tuple[str, ...]) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(endings)
 
 
-def _shows_table(head: str, path: Path) -> bool:
-    """Whether text is a table: its first line names columns.
+def _of_text(path: Path, lines: Sequence[str]) -> Columns:
+    """Return the columns of a text that begins with these lines: a table, or a text a line.
+
+    A table of one column without a header is `ALONE`.
+    """
+    if not (_is_called(path, _TABLES) or _shows_table(path, lines)):
+        return {ALONE: read_lines(path)}
+    if lines and not (_has_header(lines) or any(_is_regular(lines, sign) for sign in DELIMITERS)):
+        with open_text(path) as file:
+            rows = _parsed_rows(file, ",")
+        if rows and all(len(row) == 1 for row in rows):
+            return {ALONE: [row[0] for row in rows]}
+    return _by_column(Table(path).records)
+
+
+def _shows_table(path: Path, lines: Sequence[str]) -> bool:
+    """Whether text is a table: its first line names columns, or all lines are in quotes.
 
     Raises
     ------
     DataError
-        It has no such line, but all lines begin with what looks like an id.
+        It is no such text, but all lines begin with what looks like an id.
     """
-    lines = _first_lines(head)
     quoted = bool(lines) and all(line[0] == line[-1] == '"' != line for line in lines)
-    if quoted or _header_sign(lines) or (lines and names_column(lines[0])):
+    if quoted or _has_header(lines):
         return True
-    if (sign := _column_of_ids(lines)) is not None:
-        raise DataError(
-            f"{path}: looks like a table ({sign!r} between the columns) without a line that names "
-            "the columns; put one first, such as study_id and prediction"
-        )
+    for sign in DELIMITERS:
+        first = [line.split(sign)[0] for line in lines if sign in line]
+        if 1 < len(set(first)) == len(lines) and all(map(_looks_like_id, first)):
+            raise DataError(
+                f"{path}: looks like a table ({sign!r} between the columns) without a line that "
+                "names the columns; put one first, such as study_id and prediction"
+            )
     return False
 
 
-def _first_lines(head: str) -> list[str]:
-    return [line for line in head.splitlines()[:50] if line]
-
-
-def _header_sign(lines: Sequence[str]) -> str | None:
-    """Return the sign between the names of columns in the first line, None where it has none."""
-    for sign in _SIGNS:
-        names = (_parsed_rows(io.StringIO(lines[0] if lines else ""), sign, 1) or [[]])[0]
+def _has_header(lines: Sequence[str]) -> bool:
+    """Whether the first line names columns, or the only one."""
+    for sign in DELIMITERS:
+        names = next(iter(_parsed_rows(lines[:1], sign)), [])
         common = 2 * sum(sign in line for line in lines) >= len(lines)
         if len(names) > 1 and common and any(n == "" or names_column(n) for n in names):
-            return sign
-    return None
+            return True
+    return bool(lines) and names_column(lines[0])
 
 
-def _column_of_ids(lines: Sequence[str]) -> str | None:
-    """Return the sign behind the first word where that differs from line to line, with a digit."""
-    for sign in _SIGNS:
-        first = [line.split(sign)[0] for line in lines if line]
-        words = len(lines) > 1 and all(sign in line for line in lines if line)
-        if words and len(set(first)) == len(first) and all(map(_looks_like_id, first)):
-            return sign
-    return None
+def _is_regular(lines: Sequence[str], sign: str) -> bool:
+    """Whether every line has as many fields as the first, and more than one."""
+    widths = {len(row) for row in _parsed_rows(lines, sign)}
+    return len(widths) == 1 and widths.pop() > 1
+
+
+def _parsed_rows(lines: Iterable[str], sign: str) -> list[list[str]]:
+    """Return the rows that are not empty; none where the quotes are wrong, which Table says."""
+    try:
+        return [row for row in csv.reader(lines, delimiter=sign, strict=True) if row]
+    except csv.Error:
+        return []
 
 
 def _looks_like_id(word: str) -> bool:

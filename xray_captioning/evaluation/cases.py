@@ -13,13 +13,7 @@ from xray_captioning.data.images import read_image
 from xray_captioning.errors import ImageError
 from xray_captioning.evaluation.results import Results
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics.clinical import (
-    IS_FINDING,
-    Contradiction,
-    Labels,
-    confusion,
-    example_f1,
-)
+from xray_captioning.metrics import clinical
 from xray_captioning.metrics.labeler import PRESENT, find_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.plots.images import data_uri
@@ -40,14 +34,14 @@ _CUT = 400  # characters of a text on the page
 
 
 def choose_cases(
-    references: Sequence[str], texts: Sequence[str], counts: Labels
+    references: Sequence[str], texts: Sequence[str], counts: clinical.Labels
 ) -> list[list[int]]:
     """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice.
 
     Studies are ordered by the F1 of their findings, whose `counts` are
     :func:`~xray_captioning.metrics.clinical.confusion`'s, and, where that is equal, by ROUGE-L.
     """
-    order = np.lexsort((-rouge_l_rows(references, texts), -example_f1(counts)))
+    order = np.lexsort((-rouge_l_rows(references, texts), -clinical.example_f1(counts)))
     middle = max(len(order) // 2 - EACH // 2, 0)
     chosen = (order[:EACH], order[middle : middle + EACH], order[::-1][:EACH])
     seen: set[int] = set()
@@ -71,8 +65,8 @@ def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
 def case_cards(
     results: Results,
     texts: Sequence[str],
-    reference: Labels,
-    labels: Labels,
+    reference: clinical.Labels,
+    labels: clinical.Labels,
     images: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
     """Return what the page shows of a run's best, median and worst studies, a dict a study.
@@ -80,8 +74,8 @@ def case_cards(
     `reference` and `labels` are the labels of the reports and of the run's texts, `images`
     paths by study. ``score`` is the F1 of the study.
     """
-    counts = confusion(reference, labels)
-    scores = example_f1(counts)
+    counts = clinical.confusion(reference, labels)
+    scores = clinical.example_f1(counts)
     groups = choose_cases(results.references, texts, counts)
     return [
         {
@@ -107,9 +101,9 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def _findings(counts: Labels) -> dict[str, list[str]]:
+def _findings(counts: clinical.Labels) -> dict[str, list[str]]:
     named = ("common", "added", "missed")
-    columns = (np.flatnonzero(counts[:, k] * IS_FINDING) for k in range(3))
+    columns = (np.flatnonzero(counts[:, k] * clinical.IS_FINDING) for k in range(3))
     return {name: [FINDINGS[i] for i in column] for name, column in zip(named, columns)}
 
 
@@ -120,7 +114,7 @@ def _cut(text: str) -> str:
 
 
 def contradiction_summary(
-    results: Results, texts: Sequence[str], found: Sequence[Contradiction]
+    results: Results, texts: Sequence[str], found: Sequence[clinical.Contradiction]
 ) -> dict[str, Any]:
     """Return how often a run's texts contradict the reports, in how many studies, and examples.
 
@@ -145,10 +139,10 @@ def contradiction_summary(
     }
 
 
-def _spread(found: Sequence[Contradiction]) -> list[Contradiction]:
+def _spread(found: Sequence[clinical.Contradiction]) -> list[clinical.Contradiction]:
     """Choose examples of as many different findings as possible."""
     seen: Counter[str] = Counter()
-    ranked: list[tuple[int, int, Contradiction]] = []
+    ranked: list[tuple[int, int, clinical.Contradiction]] = []
     for contradiction in found:
         ranked.append((seen[contradiction.finding], len(ranked), contradiction))
         seen[contradiction.finding] += 1

@@ -16,6 +16,7 @@ system           any other name: what the system of that name wrote, if it is te
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -26,11 +27,6 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
 from xray_captioning.findings import SHUFFLED
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 ID, INDEX, PREDICTION, REFERENCE = "id", "index", "prediction", "reference"
 REPORT, METADATA, SYSTEM = "report", "metadata", "system"
 Values = Sequence[Any]
@@ -38,40 +34,19 @@ Values = Sequence[Any]
 ALONE = "(texts)"
 """The column of texts that nothing names."""
 
-IDS = (
-    *("study_id", "study", "study_uid", "study_instance_uid", "accession", "accession_number"),
-    *("image_id", "dicom_id", "id", "uid", "key", "question_id", "sample_id", "case_id", "case"),
-    *("example_id", "report_id", "dicom", "sop_instance_uid", "image", "image_path", "image_paths"),
-    *("images", "image_name", "image_file", "img", "img_id", "img_path", "img_name", "file_name"),
-    *("file_path", "file", "path", "xml_file", "xml"),
-)
-"""Names of columns that tell which study a text is of, the surest first (COCO's ``id`` is that of
-a caption, not of the image)."""
+_NAMES: dict[str, list[str]] = {
+    role: words.split()
+    for role, words in tomllib.loads(
+        Path(__file__).with_name("column_roles.toml").read_text("utf-8")
+    ).items()
+}
+IDS = tuple(_NAMES[ID])
+"""Names of columns that tell which study a text is of, the surest first."""
 
-_INDEX = {"", "index", "idx", "row", "level_0", "sample_idx", "row_id"}
-_PREDICTED = _words(
-    """prediction predictions pred preds predicted hypothesis hypotheses hyp hyps hypo generated
-    generation generations gen candidate candidates cand output outputs res response responses
-    result results decoded completion inference inferred"""
-)
-_TRUE = _words(
-    """reference references ref refs gt gts truth groundtruth true target targets tgt label labels
-    gold golden actual original real expected human"""
-)
-_REPORTS = _words(
-    """report reports caption captions text texts findings impression impressions description
-    sentence content answer"""
-)
-_NEUTRAL = _REPORTS | _words("model the full final section")
-_METADATA = _words(
-    """split part subset fold set view views view_position projection patient patient_id subject
-    subject_id query question prompt instruction instructions input inputs conversations
-    messages indication history technique comparison exam examination reason section error
-    errors sentences model model_id model_name model_base checkpoint system source dataset url
-    license date time age sex gender modality notes clinical_notes comment comments problems
-    mesh tags attention alternatives novelty unfamiliar log_probability metadata search beam
-    beams finding image_dir protocol version name title left_out"""
-)
+_INDEX = {"", *_NAMES[INDEX]}
+_PREDICTED, _TRUE = frozenset(_NAMES[PREDICTION]), frozenset(_NAMES[REFERENCE])
+_REPORTS, _METADATA = frozenset(_NAMES[REPORT]), frozenset(_NAMES[METADATA])
+_NEUTRAL = _REPORTS | {"model", "the", "full", "final", "section"}
 
 
 @cache
@@ -161,6 +136,17 @@ def references(path: Path, columns: Mapping[str, Values], asked: str | None = No
         if found := [name for name, kind in texts.items() if kind in kinds]:
             return _only(path, columns, found, "--reference")[0]
     raise _unclear(path, columns, [], "--reference")
+
+
+def other_texts(columns: Mapping[str, Values], chosen: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of texts that may be what systems wrote, but are not among the chosen."""
+    told = (PREDICTION, SYSTEM, REPORT)
+    return tuple(
+        name
+        for name, values in columns.items()
+        if name not in chosen and role(name) in told
+        if any(_has_sentences([value]) for value in values)
+    )
 
 
 def _asked(path: Path, columns: Mapping[str, Values], asked: Sequence[str]) -> list[str]:

@@ -50,6 +50,7 @@ from xray_captioning.evaluation.runs import statistics_of_runs
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.columns import checked_texts
+from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.statistics import (
     Statistics,
     patient_numbers,
@@ -135,7 +136,11 @@ class Jackknife:
         if metric in UNBOUNDED:
             return _t_interval(score, error, quantile)
         highest = HIGHEST.get(metric, 1.0)
-        low, high = _wilson(score / highest, error / highest, quantile)
+        share = score / highest
+        if not (error > 0 and 0 < share < 1):
+            return NO_INTERVAL
+        # Of as many independent observations as would have the same standard error.
+        low, high = wilson(share, (quantile * (error / highest)) ** 2 / (share * (1 - share)))
         return low * highest, high * highest
 
     def compare(self, system: str, rival: str, metric: str) -> Comparison:
@@ -301,18 +306,3 @@ def _t_interval(score: float, error: float, quantile: float) -> Interval:
     if not error > 0:
         return NO_INTERVAL
     return score - quantile * error, score + quantile * error
-
-
-def _wilson(share: float, error: float, quantile: float) -> Interval:
-    """Return Wilson's interval of a share from 0 to 1 with that standard error.
-
-    It is that of as many independent observations as would have the same standard error, so that
-    it is wider towards one half and never leaves 0 to 1.
-    """
-    if not error > 0 or not 0 < share < 1:
-        return NO_INTERVAL
-    weight = (quantile * error) ** 2 / (share * (1 - share))  # quantile ** 2 / observations
-    centre = (share + weight / 2) / (1 + weight)
-    half = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
-    # Without rounding the share lies inside in any case.
-    return min(float(centre - half), share), max(float(centre + half), share)

@@ -52,10 +52,10 @@ class Studies:
         exact = self._exact.get
         best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
         for find in (self._as_written, self._by_image):
-            if _studies(best) == len(self.ids):
+            if named(best) == len(self.ids):
                 break
             found = [_first(find, value) for value in values]
-            best = found if _studies(found) > _studies(best) else best
+            best = found if named(found) > named(best) else best
         return best
 
     def is_other(self, value: Any) -> bool:
@@ -149,7 +149,8 @@ def _first(find: Callable[[str], int | None], value: Any) -> int | None:
     return next((row for one in _each(value) if (row := find(str(one))) is not None), None)
 
 
-def _studies(rows: Iterable[Hashable]) -> int:
+def named(rows: Iterable[Hashable]) -> int:
+    """Return how many different studies rows name."""
     return len(set(rows) - {None})
 
 
@@ -171,24 +172,12 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
                 "data, or name their studies"
             )
         return dict(enumerate(written.texts))
-    if (whole := _whole(written, studies)) is not None:
-        return whole
     column, rows = best_column(written, studies)
     _check_once(system, written, column, rows)
-    if written.texts and _studies(rows) == 0:
+    if written.texts and named(rows) == 0:
         raise _strangers(system, written, studies)
     _warn_of_unknown(system, written.ids[column], rows, studies)
     return {row: text for row, text in zip(rows, written.texts) if row is not None}
-
-
-def _whole(written: Written, studies: Studies) -> dict[int, str] | None:
-    """Return the texts where the surest column is just the studies' ids, quickly."""
-    ids = next(iter(written.ids.values()))
-    if len(ids) != len(studies.ids) or not all(isinstance(value, str) for value in ids):
-        return None
-    given = dict(zip(ids, written.texts))
-    texts = [given.get(study) for study in studies.ids]
-    return None if None in texts else dict(enumerate(texts))  # type: ignore[arg-type]
 
 
 def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
@@ -241,23 +230,28 @@ def _as_written(system: str, given: Texts) -> Written:
 
 def best_column(written: Written, studies: Studies) -> tuple[str, list[int | None]]:
     """Return the first of the columns that name most studies, and the studies."""
-    found = {name: studies.rows(values) for name, values in written.ids.items()}
-    best = max(found, key=lambda name: _studies(found[name]))
-    return best, found[best]
+    most, column, best = -1, "", list[int | None]()
+    for name, values in written.ids.items():
+        rows = studies.rows(values)
+        if (number := named(rows)) > most:
+            most, column, best = number, name, rows
+        if most == len(studies.ids):
+            break
+    return column, best
 
 
 def _check_once(system: str, written: Written, column: str, rows: Sequence[int | None]) -> None:
     """Refuse two texts of one study, whether it is evaluated or not."""
-    seen: set[Hashable] = set()
-    for value, row in zip(written.ids[column], rows):
-        study = str(value) if row is None else row
-        if study in seen:
-            where = f"{written.source}: " if written.source else ""
-            raise DataError(
-                f"{where}system {system} names a study twice, the second time as {column} {value}; "
-                "keep one text of it"
-            )
-        seen.add(study)
+    values = written.ids[column]
+    studies = [str(value) if row is None else row for value, row in zip(values, rows)]
+    if len(set(studies)) == len(studies):
+        return
+    value = next(value for n, value in enumerate(values) if studies[n] in studies[:n])
+    where = f"{written.source}: " if written.source else ""
+    raise DataError(
+        f"{where}system {system} names a study twice, the second time as {column} {value}; "
+        "keep one text of it"
+    )
 
 
 def _strangers(system: str, written: Written, studies: Studies) -> DataError:

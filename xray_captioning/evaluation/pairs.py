@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.errors import DataError
+from xray_captioning.evaluation import matching
 from xray_captioning.evaluation.caption_files import Written, read_captions, read_references
-from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row, in_order
+from xray_captioning.evaluation.matching import ResultsWarning, Studies
 from xray_captioning.evaluation.table import LEFT_OUT
 
 
@@ -70,26 +71,21 @@ def _by_order(system: str, written: Written, known: Written) -> Pairs:
             stacklevel=3,
         )
     references = [text if isinstance(text, list) else [text] for text in known.texts]
-    return Pairs(system, references, _single(written), {"n": len(references)})
-
-
-def _single(written: Written) -> list[str]:
-    for row, text in enumerate(written.texts, 1):
-        if not isinstance(text, str):
-            raise DataError(f"{written.source}, text {row}: is {len(text)} texts; give one")
-    return written.texts
+    return Pairs(system, references, written.texts, {"n": len(references)})
 
 
 def _by_id(system: str, written: Written, known: Written, only_common: bool) -> Pairs:
     found = {name: _grouped(values, known.texts) for name, values in known.ids.items()}
-    matched = {name: _shared(written, Studies(list(texts))) for name, texts in found.items()}
+    matched = {name: _matched(written, texts) for name, texts in found.items()}
     texts = found[max(matched, key=lambda name: matched[name])]
     ids, left_out = list(texts), {}
     if only_common:
-        rows = by_row(system, written, Studies(ids))
+        rows = matching.by_row(system, written, Studies(ids))
         left_out = {LEFT_OUT: len(ids) - len(rows)}
         ids = [ids[row] for row in sorted(rows)]
-    hypotheses = in_order(system, written, Studies(ids, others=frozenset(texts) - set(ids)))
+    hypotheses = matching.in_order(
+        system, written, Studies(ids, others=frozenset(texts) - set(ids))
+    )
     return Pairs(system, [texts[i] for i in ids], hypotheses, {"n": len(ids), **left_out})
 
 
@@ -102,7 +98,6 @@ def _grouped(ids: Sequence[object], texts: Sequence[str | list[str]]) -> dict[st
     return {study: list(group) for study, group in found.items()}
 
 
-def _shared(written: Written, studies: Studies) -> int:
+def _matched(written: Written, texts: Mapping[str, list[str]]) -> int:
     """Return how many of the reports' ids the system's name."""
-    rows = (set(studies.rows(values)) - {None} for values in written.ids.values())
-    return max(map(len, rows))
+    return matching.named(matching.best_column(written, Studies(list(texts)))[1])

@@ -87,10 +87,7 @@ def write_report(
     _write_tables(target, results, findings, opposed)
 
 
-def _values(
-    results: Results,
-    systems: Sequence[System],
-) -> dict[str, Any]:
+def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
     """Return what the template names, but for what is read out of texts."""
     drawn = [PlottedSystem(i, s) for i, s in enumerate(summary.drawn_systems(results), 1)]
     drawn += [PlottedSystem(summary.DRAWN + 1, s) for s in results.systems if s.name == CONSTANT]
@@ -98,23 +95,13 @@ def _values(
         "title": _title(systems),
         "facts": _facts(results),
         "results": results,
-        "counted": results.about["findings"],
+        "summary": summary,
         "systems": systems,
         "drawn": drawn,
         "not_drawn": summary.not_drawn(results),
-        "several_runs": any(system.others for system in systems),
-        "columns": COLUMNS,
-        "more": [name for name in MORE if name in results.rows[0]],
-        "whole": summary.WHOLE,
-        "groups": summary.GROUPS,
-        "differences": summary.shown_differences(results),
         "compared": COMPARED,
         "beaten": [beaten(row) for row in results.beats_every_baseline],
-        "tests": results.shuffle_tests,
         **_variety(results, drawn),
-        "named": summary.named,
-        "number": summary.number,
-        "signed": summary.signed,
         "thumbnail": THUMBNAIL,
     }
 

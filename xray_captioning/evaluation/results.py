@@ -38,11 +38,7 @@ from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.clinical import counted_findings, supported_findings
 from xray_captioning.metrics.diversity import distinct_ngrams
-from xray_captioning.metrics.statistics import (
-    Statistics,
-    common_statistics,
-    text_scores,
-)
+from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 
 @dataclass(frozen=True)
@@ -272,14 +268,12 @@ def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
 def _tested(
     row: Row, system: System, tests: Mapping[str, ShuffleTest], shuffled: Mapping[str, System]
 ) -> Row:
-    """Note in a row what the test says of its system.
-
-    The clinical F1 of a shuffled system is the mean over all shuffles of the test, so that table
-    and test say the same; its other scores, which take longer, are means over `DRAWS` of them.
-    """
+    """Note in a row what the test says of its system."""
     row = {**dict.fromkeys(SHOWN), **row}
     if test := tests.get(system.column):
         row["p_shuffled"] = test.p
+    # The clinical F1 of a shuffled system is the mean over all shuffles of the test, so that table
+    # and test say the same; its other scores, which take longer, are means over `DRAWS` of them.
     for name, other in shuffled.items():
         if other.column == system.column and tests[name].metric in row:
             row[tests[name].metric] = tests[name].shuffled

@@ -17,15 +17,8 @@ def statistics_of_runs(
 ) -> Iterator[Statistics]:
     """Yield the statistics of each run; equal pairs are counted once, with a progress bar.
 
-    Parameters
-    ----------
-    count : callable
-        Takes columns of texts, a run's first, and gives statistics of their rows, none of which
-        depends on another.
-    runs : sequence of sequences of str
-        What each run wrote of the same studies.
-    columns : sequence of str
-        What is known of each study: references, reports.
+    `count` takes columns of texts, a run's first and then `columns` (references, reports), and
+    gives statistics of their rows, none of which depends on another.
     """
     from tqdm import tqdm
 

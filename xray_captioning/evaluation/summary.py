@@ -2,56 +2,29 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from xray_captioning.evaluation.differences import Row
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
-from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS
-from xray_captioning.findings import SHUFFLED
+from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS, format_cell
 
-# Scores by name, and what a reader finds above them.
-COLUMNS = {
-    "clinical_f1": "clinical F1",
-    "p_shuffled": "p shuffled",
-    "micro_f1": "micro F1",
-    "false_positives": "false findings",
-    "sides": "sides",
-    "abnormal_recall": "abnormal recall",
-    "distinct": "distinct",
-    "copied": "copied",
-    **{name: name for name in TEXT_COLUMNS},
-    "mean_length": "words",
-}
-MORE = {
-    "macro_f1_14": "macro F1, 14",
-    "micro_f1_14": "micro F1, 14",
-    "macro_f1_5": "macro F1, 5",
-    "micro_f1_5": "micro F1, 5",
-    "example_f1": "F1 a study",
-    "clinical_f1_present": "clinical F1, certain",
-    "side_agreement": "side agreement",
-    "ROUGE-1": "ROUGE-1",
-    "ROUGE-2": "ROUGE-2",
-    "ROUGE-L-F1": "ROUGE-L (F1)",
-    "chrF": "chrF",
-    "length_ratio": "length ratio",
-    "distinct-1": "distinct-1",
-    "distinct-2": "distinct-2",
-    "top_share": "commonest",
-    "entropy": "entropy",
-}
+_TABLES: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("summary.toml").read_text("utf-8")
+)
+COLUMNS, MORE = _TABLES["columns"], _TABLES["more"]
+"""Scores by name, and what a reader finds above them: of the summary, and of the table below it."""
+
 NAMES = COLUMNS | MORE
-WHOLE = (*CLINICAL_COLUMNS, "sides", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
+WHOLE = (*CLINICAL_COLUMNS, "sides", *TEXT_COLUMNS)
 DRAWN = 4
 """Systems that the page draws and compares with each other; Markdown and CSV have all."""
 
-GROUPS = {
-    "system": "Systems",
-    "baseline": "Baselines: what looks at no image, or at the answer (label-oracle)",
-    SHUFFLED: "The systems' own captions given to other studies: what is said without looking",
-}
+GROUPS = _TABLES["groups"]
+"""What a reader finds above the systems of each kind."""
 
 
 def named(columns: Iterable[str]) -> list[str]:
@@ -61,9 +34,8 @@ def named(columns: Iterable[str]) -> list[str]:
 
 def number(name: str, value: Any) -> str:
     """Return a score as text, with the digits that its metric has in tables."""
-    if not isinstance(value, float):
-        return "-" if value is None else str(value)
-    return f"{value:.1f}" if name in ("mean_length", "chrF") else f"{value:.3f}"
+    short = name in ("mean_length", "chrF") and value is not None
+    return f"{value:.1f}" if short else format_cell(value)
 
 
 def drawn_systems(results: Results) -> list[System]:

@@ -21,26 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError
-from xray_captioning.metrics.ngrams import (
-    MAXIMUM_ORDER,
-    Hypotheses,
-    Numbered,
-    Pairs,
-    References,
-    blocks,
-    checked_pairs,
-    count_ngrams,
-    numbered,
-)
+from xray_captioning.metrics import ngrams
 
 BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
 
 _LEGACY_WEIGHTS = ((1.0,), (0.5, 0.5), (0.33, 0.33, 0.33), (0.25, 0.25, 0.25, 0.25))
-_EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, MAXIMUM_ORDER + 1)]
+_EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER + 1)]
 
 
 def bleu(
-    references: References, hypotheses: Hypotheses, protocol: str = "coco"
+    references: ngrams.References, hypotheses: ngrams.Hypotheses, protocol: str = "coco"
 ) -> NDArray[np.float64]:
     """Compute BLEU-1 to BLEU-4 of a system.
 
@@ -72,7 +62,9 @@ def bleu(
     return bleu_from_statistics(statistics.sum(axis=0))
 
 
-def bleu_statistics(references: References, hypotheses: Hypotheses) -> NDArray[np.int64]:
+def bleu_statistics(
+    references: ngrams.References, hypotheses: ngrams.Hypotheses
+) -> NDArray[np.int64]:
     """Count what BLEU is made of.
 
     Returns
@@ -81,11 +73,13 @@ def bleu_statistics(references: References, hypotheses: Hypotheses) -> NDArray[n
         Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of
         the hypothesis, length of the reference closest to it (the shorter of two).
     """
-    return np.concatenate([_count(b) for b in blocks(checked_pairs(references, hypotheses))])
+    return np.concatenate(
+        [_count(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))]
+    )
 
 
-def _count(pairs: Pairs) -> NDArray[np.int64]:
-    texts = numbered(pairs)
+def _count(pairs: ngrams.Pairs) -> NDArray[np.int64]:
+    texts = ngrams.numbered(pairs)
     lengths = np.array([len(words) for words in texts.words])
     length, others = lengths[texts.hypothesis], lengths[texts.reference]
     # The closest one comes first, of two as close the shorter one.
@@ -94,7 +88,7 @@ def _count(pairs: Pairs) -> NDArray[np.int64]:
     return np.column_stack([_matches(texts), _totals(length), length, others[order][first]])
 
 
-def _matches(texts: Numbered) -> NDArray[np.int64]:
+def _matches(texts: ngrams.Numbered) -> NDArray[np.int64]:
     """Count each order's n-grams that a reference has too, shape (pairs, 4)."""
     from scipy.sparse import csr_array
 
@@ -102,7 +96,7 @@ def _matches(texts: Numbered) -> NDArray[np.int64]:
     shape = len(texts.hypothesis), len(texts.words)
     of_pair = csr_array((ones, (texts.pair, texts.reference)), shape)
     columns = []
-    for grams in count_ngrams(texts.words):
+    for grams in ngrams.count_ngrams(texts.words):
         held = grams.table(np.ones(len(grams.text), dtype=bool), len(texts.words))
         shared = held[texts.hypothesis].multiply(of_pair @ held)
         columns.append(shared.sum(axis=1, dtype=np.int64))
@@ -111,26 +105,14 @@ def _matches(texts: Numbered) -> NDArray[np.int64]:
 
 def _totals(length: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how many n-grams of each order texts of these lengths have."""
-    return np.maximum(length[:, None] - np.arange(MAXIMUM_ORDER), 0)
+    return np.maximum(length[:, None] - np.arange(ngrams.MAXIMUM_ORDER), 0)
 
 
 def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
-    """Return what `bleu` gives each of some fixed texts (``coco``), to rounding.
-
-    Parameters
-    ----------
-    references : sequence of str
-        One text a study.
-    candidates : sequence of str
-        The fixed texts.
-
-    Returns
-    -------
-    ndarray of float64, shape (candidates, 4)
-    """
+    """Return what `bleu` gives each fixed text (``coco``), to rounding: (candidates, 4)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     columns = []
-    for grams in count_ngrams([*said, *wanted]):
+    for grams in ngrams.count_ngrams([*said, *wanted]):
         split = int(np.searchsorted(grams.text, len(said)))
         held = np.bincount(grams.column[split:], minlength=len(grams.code))
         weights = held[grams.column[:split]]
@@ -147,7 +129,7 @@ def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
     small, tiny = 1e-9, 1e-15
     parts = np.asarray(statistics, dtype=np.float64)
     precisions = (parts[..., :4] + tiny) / (parts[..., 4:8] + small)
-    scores = np.cumprod(precisions, axis=-1) ** (1 / np.arange(1, MAXIMUM_ORDER + 1))
+    scores = np.cumprod(precisions, axis=-1) ** (1 / np.arange(1, ngrams.MAXIMUM_ORDER + 1))
     ratio = (parts[..., 8:9] + tiny) / (parts[..., 9:10] + small)
     return scores * np.exp(np.minimum(1 - 1 / ratio, 0.0))
 
@@ -164,16 +146,18 @@ def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
     logarithms = np.log(np.where(matches > 0, matches / totals, 1.0))
     length, closest = statistics[:, 8], statistics[:, 9]
     penalty = np.exp(np.minimum(1 - closest / np.maximum(length, 1), 0.0))
-    weights = np.array([(*row, 0.0, 0.0, 0.0)[:MAXIMUM_ORDER] for row in _LEGACY_WEIGHTS])
+    weights = np.array([(*row, 0.0, 0.0, 0.0)[: ngrams.MAXIMUM_ORDER] for row in _LEGACY_WEIGHTS])
     scores = penalty[:, None] * np.exp(logarithms @ weights.T)
     return np.where(matches[:, :1] > 0, scores, 0.0)
 
 
-def nltk_bleu_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
+def nltk_bleu_rows(
+    references: ngrams.References, hypotheses: ngrams.Hypotheses
+) -> NDArray[np.float64]:
     """Compute each sentence's BLEU, (studies, 4), by the installed NLTK, without smoothing."""
     from nltk.translate.bleu_score import sentence_bleu
 
-    pairs = checked_pairs(references, hypotheses)
+    pairs = ngrams.checked_pairs(references, hypotheses)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of every order without a match
         rows = [

@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
+from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.labeler import DENIED, label_report
 from xray_captioning.metrics.sides import asserted_sides
 
 BINS = 10
 """Groups of equally many sentences; fewer where there are fewer sentences."""
-
 
 LEAST = 5
 """Studies with a wrong, and with a right outcome, below which Brier score and skill have none."""
@@ -133,16 +133,16 @@ def calibration_scores(
     groups = [g for g in np.array_split(order, BINS) if g.size]
     found = [_bin(stated[group], outcome[group], study[group]) for group in groups]
     error = sum(b.n * abs(b.confidence - b.right) for b in found) / stated.size
-    brier = float(((stated - outcome) ** 2).mean())
+    brier, base = (float(((x - outcome) ** 2).mean()) for x in (stated, outcome.mean()))
     low, high = brier_interval(stated, outcome, study)
-    skill, skill_low, skill_high = _skill(stated, outcome, study)
+    skill_low, skill_high = skill_interval(stated, outcome, study)
     return CalibrationScores(
         n=stated.size,
         right=float(outcome.mean()),
         brier=brier,
         brier_low=low,
         brier_high=high,
-        skill=skill,
+        skill=1 - brier / base if base else None,
         skill_low=skill_low,
         skill_high=skill_high,
         log_loss=float(log_loss(outcome, stated, labels=[0, 1])),
@@ -163,14 +163,8 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
     It is Wilson's interval [1]_ for the effective number of outcomes [2]_: as many independent ones
     as have the variance that these have between studies. Where all outcomes are alike they tell
     nothing of that variance, and the number is that of the studies. A bootstrap over studies has
-    no width there, and is too narrow near 0 and 1, where most bins lie.
-
-    Parameters
-    ----------
-    outcome : array, shape (n,), float
-        1 or 0.
-    study : array, shape (n,), int
-        From 0 on.
+    no width there, and is too narrow near 0 and 1, where most bins lie. Arrays have the shape (n,);
+    outcomes are 1 or 0, studies numbers from 0.
 
     References
     ----------
@@ -184,7 +178,7 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
         n = studies
     elif variance:  # divided by that of independent outcomes it is the design effect
         n = min(n, n * spread / (n - 1) / variance)
-    return _wilson(share, n)
+    return wilson(share, Z**2 / n)
 
 
 def brier_interval(
@@ -201,22 +195,12 @@ def brier_interval(
     mean, variance = float(losses.mean()), _variance(losses, study)
     if _fewest(outcome, study) < LEAST or not variance:
         return None, None
-    return _wilson(mean, mean * (1 - mean) / variance)
+    return wilson(mean, Z**2 * variance / (mean * (1 - mean)))
 
 
 def _fewest(outcome: NDArray[Any], study: Any) -> int:
     """Return how many studies have a wrong outcome, or a right one, whichever are fewer."""
     return min(len(np.unique(study[outcome == value])) for value in (0, 1))
-
-
-def _skill(
-    stated: Floats, outcome: Floats, study: Any
-) -> tuple[float | None, float | None, float | None]:
-    """Return the skill and its interval."""
-    losses, base = (stated - outcome) ** 2, (outcome.mean() - outcome) ** 2
-    if not base.any():
-        return None, None, None
-    return float(1 - losses.mean() / base.mean()), *skill_interval(stated, outcome, study)
 
 
 def skill_interval(
@@ -262,12 +246,6 @@ def error_by_chance(bins: Sequence[Bin]) -> float:
     most = np.minimum(np.floor(n * p) + 1, n)
     deviations = 2 * most * (1 - p) * binom.pmf(most, n, p)
     return float(deviations.sum() / n.sum())
-
-
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    reach = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return max(min(centre - reach, share), 0.0), min(max(centre + reach, share), 1.0)
 
 
 def _variance(values: Floats, study: Any) -> float:

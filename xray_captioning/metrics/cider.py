@@ -17,18 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.columns import in_order
-from xray_captioning.metrics.ngrams import (
-    MAXIMUM_ORDER,
-    Hypotheses,
-    Ngrams,
-    Pairs,
-    References,
-    blocks,
-    checked_pairs,
-    count_ngrams,
-    numbered,
-)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -44,15 +34,15 @@ class DocumentFrequency(NamedTuple):
     having: Counter[tuple[str, ...]]  # studies of which some reference has an n-gram
 
 
-def document_frequency(references: References) -> DocumentFrequency:
+def document_frequency(references: ngrams.References) -> DocumentFrequency:
     """Count in how many studies some reference has each n-gram."""
     texts = in_order("references", references)
-    pairs = checked_pairs(texts, [""] * len(texts))
+    pairs = ngrams.checked_pairs(texts, [""] * len(texts))
     having: Counter[tuple[str, ...]] = Counter()
-    for block in blocks(pairs):
+    for block in ngrams.blocks(pairs):
         texts = [text.split() for texts, _ in block for text in texts]
         study = np.repeat(np.arange(len(block)), [len(texts) for texts, _ in block])
-        for grams in count_ngrams(texts):
+        for grams in ngrams.count_ngrams(texts):
             distinct = max(1, len(grams.ngrams))
             held = np.unique(study[grams.text] * distinct + grams.code[grams.column]) % distinct
             number = np.bincount(held, minlength=len(grams.ngrams))
@@ -61,8 +51,8 @@ def document_frequency(references: References) -> DocumentFrequency:
 
 
 def cider_rows(
-    references: References,
-    hypotheses: Hypotheses,
+    references: ngrams.References,
+    hypotheses: ngrams.Hypotheses,
     frequency: DocumentFrequency | None = None,
 ) -> NDArray[np.float64]:
     """Compute the CIDEr of every study; a system's CIDEr is their mean.
@@ -79,25 +69,25 @@ def cider_rows(
     ndarray of float64, shape (studies,)
         From 0 to 10; all 0 for a single study, whose n-grams tell nothing apart.
     """
-    pairs = checked_pairs(references, hypotheses)
+    pairs = ngrams.checked_pairs(references, hypotheses)
     common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
-    return np.concatenate([_block_scores(block, common) for block in blocks(pairs)])
+    return np.concatenate([_block_scores(block, common) for block in ngrams.blocks(pairs)])
 
 
-def _block_scores(pairs: Pairs, frequency: DocumentFrequency) -> NDArray[np.float64]:
-    texts = numbered(pairs)
+def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> NDArray[np.float64]:
+    texts = ngrams.numbered(pairs)
     said, wanted = texts.hypothesis[texts.pair], texts.reference
     similarity = np.zeros(len(wanted))
-    for grams in count_ngrams(texts.words):
+    for grams in ngrams.count_ngrams(texts.words):
         own, others = _vectors(grams, frequency, len(texts.words))
         similarity += own[said].multiply(others[wanted]).sum(axis=1)
     lengths = _word_pairs(texts.words)
     similarity *= _length_penalty(lengths[said], lengths[wanted])
     totals = np.bincount(texts.pair, weights=similarity, minlength=len(pairs))
-    return 10.0 * totals / np.bincount(texts.pair) / MAXIMUM_ORDER
+    return 10.0 * totals / np.bincount(texts.pair) / ngrams.MAXIMUM_ORDER
 
 
-def _weights(grams: Ngrams, frequency: DocumentFrequency) -> NDArray[np.float64]:
+def _weights(grams: ngrams.Ngrams, frequency: DocumentFrequency) -> NDArray[np.float64]:
     """Return what each entry adds to the square of its text's norm.
 
     That is also what it adds to the product of its text, as a reference, with a hypothesis that
@@ -117,18 +107,18 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     frequency = document_frequency(references)
     similarity = np.zeros((len(said), len(wanted)))
-    for grams in count_ngrams([*said, *wanted]):
+    for grams in ngrams.count_ngrams([*said, *wanted]):
         vectors = _vectors(grams, frequency, len(said) + len(wanted))
         own, others = vectors[0][: len(said)], vectors[1][len(said) :]
         for start in range(0, len(said), _CANDIDATES):
             part = slice(start, start + _CANDIDATES)
             similarity[part] += (own[part] @ others.T).toarray()
     similarity *= _length_penalty(_word_pairs(said)[:, None], _word_pairs(wanted))
-    return 10.0 * similarity.mean(axis=1) / MAXIMUM_ORDER
+    return 10.0 * similarity.mean(axis=1) / ngrams.MAXIMUM_ORDER
 
 
 def _vectors(
-    grams: Ngrams, frequency: DocumentFrequency, texts: int
+    grams: ngrams.Ngrams, frequency: DocumentFrequency, texts: int
 ) -> tuple[csr_array, csr_array]:
     """Return all texts as hypotheses and as references, rows whose products are cosines."""
     weights = _weights(grams, frequency)

@@ -108,13 +108,8 @@ def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
 
     They are those that at least 2 % (`LEAST_SHARE`) of the known labels say are present, as of
     :func:`xray_captioning.metrics.clinical.counted_findings`: rarer ones have too few cases in a
-    test part of a few hundred studies. Where no finding is as frequent, all are returned.
-
-    Parameters
-    ----------
-    names : sequence of str
-    labels : array, shape (studies, findings)
-        1, 0 or nan for unknown.
+    test part of a few hundred studies. Where no finding is as frequent, all are returned. `labels`,
+    (studies, findings), are 1, 0 or nan for unknown.
     """
     known = np.isfinite(labels).sum(axis=0)
     present = np.nansum(labels, axis=0)

@@ -111,12 +111,10 @@ def _by_id(columns: Mapping[str, Any]) -> tuple[Keys, dict[str, Sequence[Any]]]:
     texts = {name: _text_ids(name, column) for name, column in columns.items()}
     for (name, first), (other, second) in combinations(texts.items(), 2):
         if first.keys() != second.keys():
+            alone = {name: first.keys() - second.keys(), other: second.keys() - first.keys()}
             counted = " and ".join(
                 f"{len(ids)} only in {where}{f', such as {min(ids)}' if ids else ''}"
-                for where, ids in (
-                    (name, first.keys() - second.keys()),
-                    (other, second.keys() - first.keys()),
-                )
+                for where, ids in alone.items()
             )
             raise DataError(
                 f"{name} and {other} are of different studies: {counted}; give the same"

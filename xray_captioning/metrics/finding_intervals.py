@@ -104,12 +104,9 @@ def f1(present: Array, said: Array, patients: Array) -> Measured:
     share = both.sum() / either.sum()
     influence = np.bincount(patients, both - share * either) / either.sum()
     count = either.sum() / _design_effect(influence, share * (1 - share) / either.sum())
-    spread = norm.ppf(LEVEL) ** 2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = np.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
-    ends = np.array([max(middle - half, 0.0), middle + half])
+    ends = wilson(float(share), norm.ppf(LEVEL) ** 2 / count)
     if min(_patients(present, patients)) < LEAST:
-        ends[:] = np.nan
+        ends = np.nan, np.nan
     value, low, high = (float(2 * j / (1 + j)) for j in (share, *ends))
     return Measured(value, low, high, influence * 2 / (1 + share) ** 2)
 
@@ -147,6 +144,17 @@ def mean_of(measured: Sequence[Measured]) -> Measured:
     below, above = (np.sqrt(d @ correlation @ d) / len(d) for d in (values - lows, highs - values))
     value = values.mean()
     return Measured(float(value), value - below, value + above, influences.mean(axis=0))
+
+
+def wilson(share: float, weight: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share [5]_; `weight` is the squared quantile over the count.
+
+    It is wider towards one half and never leaves 0 to 1.
+    """
+    centre = (share + weight / 2) / (1 + weight)
+    half = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
+    # Without rounding the share lies inside in any case.
+    return max(min(float(centre - half), share), 0.0), min(max(float(centre + half), share), 1.0)
 
 
 def _patients(present: Array, patients: Array) -> tuple[int, int]:

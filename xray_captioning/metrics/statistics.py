@@ -129,18 +129,9 @@ def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArra
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
-    """Add up the statistics of each patient's studies.
+    """Add up the statistics of each patient's studies: arrays of float64, (patients, ...).
 
-    Parameters
-    ----------
-    statistics : dict of str to ndarray
-        Of `study_statistics`.
-    patients : ndarray of int, shape (studies,)
-        Number of the patient of each study, from 0, every number used.
-
-    Returns
-    -------
-    dict of str to ndarray of float64, shape (patients, ...)
+    `patients` has the number of the patient of each study, from 0, every number used.
     """
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))

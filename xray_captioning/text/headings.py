@@ -49,6 +49,8 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
     found = {str(kind) for kind in kinds} - {"filler"}
     if {"findings", "impression"} <= found and not found.intersection(_FIRST):
         return "impression" if "of" in heading else BOTH
+    if "compared" in heading and kinds[0] in ("view", "exam"):
+        return kinds[0]  # "PA and lateral chest compared to ___: The lungs are clear."
     for kind in (*_FIRST, *_THEN):
         if kind in found:
             return kind
