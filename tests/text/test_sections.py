@@ -374,3 +374,14 @@ def test_time_grows_with_the_length_only(piece):
 def test_a_report_that_is_not_text():
     with pytest.raises(DataError, match="not text but float"):
         split_report(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "heading", ["PA and lateral chest compared to ___", "CHEST, ___ COMPARED TO ___"]
+)
+def test_what_images_are_compared_with_may_stand_in_their_name(heading):
+    found = split_report(
+        f"HISTORY: Cough.\n\n{heading}:\n\nThe lungs are clear.\n\nIMPRESSION: Normal."
+    )
+    assert (found.findings, found.impression) == ("The lungs are clear.", "Normal.")
+    assert found.comparison is None
