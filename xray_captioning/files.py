@@ -55,6 +55,33 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
         temporary.write_bytes(content)
 
 
+def check_new_folder(out: Path) -> None:
+    """Raise a DataError if `out` is a file or a folder that is not empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} exists and is not an empty folder: choose another or remove it")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder that becomes `out` at the end, or disappears after an error.
+
+    Raises
+    ------
+    DataError
+        `out` is a file or a folder that is not empty.
+    """
+    check_new_folder(out)
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+        folder = Path(staging) / "whole"
+        folder.mkdir()
+        yield folder
+        if out.exists():
+            out.rmdir()  # empty; Windows cannot rename onto it
+        folder.rename(out)
+
+
 def is_missing(value: object) -> bool:
     """Whether a value is missing, as Python, JSON and pandas write it: None, nan, empty text."""
     text = str(value).strip()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,12 @@ from xray_captioning.batch.journal import append, begin, open_journal, read_rows
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.captioner.prediction import predict
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import Image, arranged, read_image
-from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.errors import DataError, XrayCaptioningError
 from xray_captioning.files import no_terminal
 
-SHOWN = "their sentences have no confidence"
-WITHHELD = "their captions are left empty; --show-unfamiliar writes them"
 SIZE = 64  # studies in a batch
 DIGITS = 6
 
@@ -96,9 +93,16 @@ def caption_to_file(
         write_rows(read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in read_rows(file))
         novelties = (row["novelty"] for row in read_rows(file))
-        warn_if_unfamiliar(novelties, consequence=SHOWN if show_unfamiliar else WITHHELD)
+        warn_of_unfamiliar(novelties, show_unfamiliar)
     part_of(out).unlink()
     return errors
+
+
+def warn_of_unfamiliar(novelties: Iterable[float | None], show_unfamiliar: bool) -> None:
+    """Warn once of studies whose novelty is above 1, and say what became of their captions."""
+    left = "their captions are left empty; --show-unfamiliar writes them"
+    shown = "their sentences have no confidence"
+    warn_if_unfamiliar(novelties, 4, shown if show_unfamiliar else left)
 
 
 def caption_rows(
@@ -117,15 +121,10 @@ def caption_rows(
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))
     rows = [_row(study, error) for study, (_, error) in zip(studies, read)]
     readable = [row for row in rows if row["error"] is None]
-    classifies = bool(captioner.encoder.findings)
     if readable:
         features = captioner.features([pixels for pixels, error in read if error is None])
-        captions = captioner.write_captions(features, beam_size)
-        chances = (
-            finding_probabilities(captioner.encoder, *features) if classifies else repeat(None)
-        )
-        for row, caption, findings in zip(readable, captions, chances):
-            row.update(_rounded(_result(*stated(caption, findings, show_unfamiliar))))
+        for row, found in zip(readable, predict(captioner, features, beam_size)):
+            row.update(_rounded(_result(*stated(*found, show_unfamiliar))))
     return rows
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError, require
 
@@ -26,22 +27,13 @@ SETTINGS = {
 
 
 @click.command()
-@click.option(
-    "--bundle",
-    "bundles",
-    multiple=True,
-    metavar="BUNDLE",
-    help="Beside the shipped one; may be given several times, to compare.",
-)
-@click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535))
+@options.declared("app")
 @options.seed
 def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
     """Start the app on this machine, for a browser on this machine.
 
     --seed chooses the drawn samples.
     """
-    from xray_captioning.bundles.bundle import find_bundle, read_bundle
-
     for bundle in bundles:
         read_bundle(find_bundle(bundle), "captioner")
     _check_port(port)

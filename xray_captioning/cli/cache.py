@@ -12,16 +12,9 @@ from xray_captioning.errors import ConfigError
 
 
 @click.command()
-@options.cache
-@click.option("--clear", is_flag=True, help="Remove all of it.")
-@click.option(
-    "--limit",
-    type=click.FloatRange(0),
-    metavar="GIB",
-    help="Remove what was not used for longest, until it takes so many GiB.",
-)
-@options.seed
-def cache(cache: Path | None, clear: bool, limit: float | None, seed: int | None) -> None:
+@options.declared("cache", "cache")
+@options.no_seed
+def cache(cache: Path | None, clear: bool, limit: float | None) -> None:
     """List the pixels and features that are kept between runs, and remove them.
 
     They never take more than 20 GiB, or the number of GiB that the environment variable

@@ -9,77 +9,34 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from xray_captioning.bundles.bundle import find_bundle, read_bundle, read_config, rewrite_bundle
+from xray_captioning.bundles.card import model_card
 from xray_captioning.cli import options
+from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split, record_training
+from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError
+from xray_captioning.evaluation.table import format_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from xray_captioning.captioner.calibration import Calibration
-    from xray_captioning.data.provenance import TrainedOn
-    from xray_captioning.data.splits import Split
     from xray_captioning.metrics.calibration import CalibrationScores
 
 
 @click.command()
-@click.option("--bundle", required=True, metavar="BUNDLE", help="Its folder is written to.")
-@options.data
-@click.option(
-    "--part",
-    default="val",
-    show_default=True,
-    type=click.Choice(["val", "test"]),
-    help="What it is fitted on; it is measured on the other one of the two.",
-)
-@click.option(
-    "--fit",
-    "fit",
-    type=options.existing,
-    help="Folder or file of further studies, which it is fitted on instead; a thousand or more "
-    "have enough wrong sentences.",
-)
-@click.option(
-    "--check",
-    type=options.existing,
-    help="Folder or file of further studies, which it is measured on instead.",
-)
-@click.option(
-    "--plot",
-    type=options.new_file,
-    metavar="OUT.png",
-    help="Draw the share of right sentences over what is stated.",
-)
-@click.option(
-    "--beam",
-    "beams",
-    multiple=True,
-    type=click.IntRange(1, 100),
-    help="A beam size whose captions get a confidence; repeat it for several.  [default: the "
-    "bundle's own, 1, 2, 3, 5, 10]",
-)
-@click.option(
-    "--allow-worse",
-    is_flag=True,
-    help="Write a fit that makes the probabilities worse, too, which is refused otherwise. When "
-    "images are unfamiliar does not depend on it.",
-)
-@options.captions_from_labels
-@options.images
-@options.columns
-@options.split
+@options.declared("calibrate", "split")
+@options.source()
 @options.seed
 def calibrate(
+    source: options.Source,
     bundle: str,
-    data: Path,
     part: str,
     fit: Path | None,
     check: Path | None,
     plot: Path | None,
     beams: tuple[int, ...],
     allow_worse: bool,
-    captions_from_labels: bool,
-    images: Path | None,
-    columns: options.Columns,
     split: Path | None,
     seed: int | None,
 ) -> None:
@@ -91,7 +48,7 @@ def calibrate(
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = _own_bundle(bundle)
-    studies = options.load_studies(data, images, columns, captions_from_labels)
+    studies = source.load()
     given = _read(folder, studies, split, part, fit, check)
 
     from xray_captioning.captioner.captioner import Captioner
@@ -105,7 +62,7 @@ def calibrate(
         fitted.about["fitted"]["part"] = fit.resolve().name
     seen = fitting.caption_outcomes(captioner, given.measured, beams)
     values, curves = fitting.evaluate_calibration(fitted, seen)
-    values = {"source": (check or data).resolve().name, **values}
+    values = {"source": (check or source.data).resolve().name, **values}
     _report(values, curves, fitted.about["fitted"], plot)
     if not allow_worse and "calibrated" in curves:
         name = f"{values['studies']} other studies"
@@ -129,39 +86,31 @@ def _read(
     check: Path | None,
 ) -> _Given:
     """Return what to fit and what to measure on, of which the bundle must know nothing."""
-    from xray_captioning.bundles.bundle import read_config
-    from xray_captioning.data import provenance
-    from xray_captioning.data.splits import Split
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.training.calibration import part_studies
 
     config = read_config(folder, "captioner")
-    models = {str(folder): provenance.TrainedOn.load(folder)}
-    parts = provenance.choose_split(studies, studies, config, split, models, part)
+    models = {str(folder): TrainedOn.load(folder)}
+    parts = choose_split(studies, studies, config, split, models, part)
     further = _unseen(fit, models) if fit else None
     if further is not None:
         fitted_on = Split(tuple(further["study_id"]), (), ())
-        models["the calibration"] = provenance.record_training(further, fitted_on)
+        models["the calibration"] = record_training(further, fitted_on)
     if check:
         return _Given(parts, further, usable_studies(_unseen(check, models), config))
     other = "test" if part == "val" else "val"  # it is measured on
-    provenance.check_unseen(models, studies, parts, other)
+    check_unseen(models, studies, parts, other)
     return _Given(parts, further, part_studies(usable_studies(studies, config), parts, other))
 
 
 def _unseen(path: Path, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
     """Return further studies, none of which a model was trained on."""
-    from xray_captioning.data.provenance import check_unseen
-    from xray_captioning.data.splits import Split
-
-    studies = options.load_studies(path, None)
+    studies = options.Source(path).load()
     check_unseen(models, studies, Split((), (), tuple(studies["study_id"])), "test")
     return studies
 
 
 def _own_bundle(name: str) -> Path:
-    from xray_captioning.bundles.bundle import find_bundle
-
     folder = find_bundle(name)
     if not Path(name).exists():
         raise ConfigError(
@@ -171,9 +120,6 @@ def _own_bundle(name: str) -> Path:
 
 
 def _keep(folder: Path, calibration: Calibration) -> None:
-    from xray_captioning.bundles.bundle import read_bundle, rewrite_bundle
-    from xray_captioning.bundles.card import model_card
-
     def change(aside: Path) -> None:
         calibration.save(aside)
         card = model_card(read_bundle(folder, "captioner"), calibration.about)
@@ -188,7 +134,6 @@ def _report(
     fitted: dict[str, Any],
     plot: Path | None,
 ) -> None:
-    from xray_captioning.evaluation.table import format_table
     from xray_captioning.plots.charts import reliability_diagram, save
 
     if plot is not None:

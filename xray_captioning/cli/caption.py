@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from xray_captioning.batch.caption_table import Study, check_out, check_whole, is_whole
+from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
+from xray_captioning.config import Config
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.studies import LATERAL, UNKNOWN, VIEWS, with_images
 from xray_captioning.errors import ConfigError, DataError
 
-if TYPE_CHECKING:
-    from xray_captioning.config import Config
-
-DEFAULT = "phantom_attention"
 BATCH = 64
 CHECKED = 16
 
@@ -34,95 +32,61 @@ class Bundle(NamedTuple):
     config: Config
 
 
+class Asked(NamedTuple):
+    """What to write of each study."""
+
+    beam: int | None
+    findings: bool
+    show_unfamiliar: bool
+
+
 @click.command()
-@click.argument("images", nargs=-1, metavar="[IMAGE|DIR ...]")
-@click.option("--bundle", default=DEFAULT, show_default=True, metavar="BUNDLE")
-@click.option(
-    "--data",
-    type=options.existing,
-    help="Folder or file of studies as train reads them, instead of images: two views of a study "
-    "make one caption.",
+@click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
+@options.declared("caption")
+@options.source(
+    click.option(
+        "--data",
+        type=options.existing,
+        help="Folder or file of studies as train reads them, instead of images: two views of a "
+        "study make one caption.",
+    ),
+    labels=False,
 )
-@click.option("--images", "image_dir", type=options.existing, help="Where --data's images are.")
-@options.columns
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write a table there: .csv, .parquet or .jsonl. A study that cannot be read has its row "
-    "too, with the reason in the column error; the exit status is then 1.",
-)
-@click.option(
-    "--resume",
-    is_flag=True,
-    help="Go on with a run to --out that was stopped. If the file is whole already, its studies "
-    "are compared with those given; which bundle wrote it cannot be told.",
-)
-@click.option(
-    "--views",
-    metavar="VIEW[,VIEW]",
-    help="What each image of a study shows, in order: frontal, lateral or unknown. --views lateral "
-    "for lateral images alone. Unless said so here or in a DICOM file, the first image of a study "
-    "is taken for the frontal one; what a file is called decides nothing.",
-)
-@click.option(
-    "--show-unfamiliar",
-    is_flag=True,
-    help="Write what the model says of images unlike those it was trained on, too, of which it "
-    "knows nothing. Otherwise that is left empty. Only calibrated bundles can tell.",
-)
-@click.option("--beam", type=click.IntRange(1, 100), help="Beam size; 1 is greedy.")
-@click.option(
-    "--findings",
-    is_flag=True,
-    help="A table, tab-separated and with a header: the caption, if the bundle writes any, and "
-    "the encoder's probability of each finding.",
-)
-@options.seed
+@options.no_seed
 def caption(
-    images: tuple[str, ...],
+    named: tuple[str, ...],
+    source: options.Source,
     bundle: str,
-    data: Path | None,
-    image_dir: Path | None,
-    columns: options.Columns,
     out: Path | None,
     resume: bool,
     views: str | None,
-    show_unfamiliar: bool,
-    beam: int | None,
-    findings: bool,
-    seed: int | None,
+    **asked: Any,
 ) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
 
     Of a DIR, each image is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
-    _check_options(images, data, image_dir, columns, out, resume, findings)
-    named = _named_views(views, data)
-    model = _read_bundle(bundle, findings)
-    if data:
-        studies = _source_studies(data, image_dir, columns, model.config)
+    what = Asked(**asked)
+    _check_options(named, source, out, resume, what.findings)
+    shown = _named_views(views, source)
+    model = _read_bundle(bundle, what.findings)
+    if source.data:
+        studies = _source_studies(source, model.config)
     else:
-        studies = _named_studies(images, model.config.image.views, named)
+        studies = _named_studies(named, model.config.image.views, shown)
     if out is not None:
-        _write_file(model, studies, out, beam, resume, show_unfamiliar)
+        _write_file(model, studies, out, resume, what)
     else:
-        _print(model, studies, beam, findings, show_unfamiliar)
+        _print(model, studies, what)
 
 
 def _check_options(
-    images: tuple[str, ...],
-    data: Path | None,
-    image_dir: Path | None,
-    columns: options.Columns,
-    out: Path | None,
-    resume: bool,
-    findings: bool,
+    named: tuple[str, ...], source: options.Source, out: Path | None, resume: bool, findings: bool
 ) -> None:
-    if bool(images) == (data is not None):
+    if bool(named) == (source.data is not None):
         raise ConfigError("give either IMAGE or DIR, or --data; see xray-captioning caption --help")
-    options.check_data(data, image_dir, columns)
+    source.check()
     if resume and out is None:
         raise ConfigError("--resume goes on with a run to a file; give its --out, too")
     if out is not None and findings:
@@ -132,9 +96,6 @@ def _check_options(
 
 
 def _read_bundle(name: str, findings: bool) -> Bundle:
-    from xray_captioning.bundles.bundle import find_bundle, read_bundle
-    from xray_captioning.config import Config
-
     folder = find_bundle(name)
     values = read_bundle(folder, "encoder" if findings else "captioner")
     if findings and not values["findings"]:
@@ -145,13 +106,11 @@ def _read_bundle(name: str, findings: bool) -> Bundle:
     return Bundle(folder, values, Config.from_dict(values["config"], f"{folder}/captioner.json"))
 
 
-def _named_views(given: str | None, data: Path | None) -> list[str] | None:
+def _named_views(given: str | None, source: options.Source) -> list[str] | None:
     """Return the views of --views, one for each image of a study."""
-    from xray_captioning.data.studies import VIEWS
-
     if given is None:
         return None
-    if data is not None:
+    if source.data is not None:
         raise ConfigError("--views says what IMAGE shows; the views of --data stand in its table")
     views = given.lower().split(",")
     if not set(views) <= set(VIEWS):
@@ -179,7 +138,6 @@ def _note_laterals(studies: list[list[str]]) -> None:
     A DICOM file may say itself what it shows.
     """
     from xray_captioning.data.images import known_views
-    from xray_captioning.data.studies import LATERAL, UNKNOWN
     from xray_captioning.data.views import named_view
 
     called = [paths[0] for paths in studies if named_view(Path(paths[0]).stem) == LATERAL]
@@ -218,15 +176,11 @@ def _name(paths: Sequence[str | None]) -> str:
     return ",".join(click.format_filename(path) for path in paths if path is not None)
 
 
-def _source_studies(
-    data: Path, image_dir: Path | None, columns: options.Columns, config: Config
-) -> list[Study]:
+def _source_studies(source: options.Source, config: Config) -> list[Study]:
     """Return each study of a data source with those of its images that the model looks at."""
-    from xray_captioning.data.sources.reading import read_studies
-    from xray_captioning.data.studies import with_images
     from xray_captioning.data.targets import study_images
 
-    studies = read_studies(data, image_dir, columns=columns)
+    studies = source.read()
     present = with_images(studies)
     there = dict(zip(present["study_id"], study_images(present, config)))
     # One image that stands in for two views is named once.
@@ -234,12 +188,7 @@ def _source_studies(
 
 
 def _write_file(
-    bundle: Bundle,
-    studies: list[Study],
-    out: Path,
-    beam: int | None,
-    resume: bool,
-    show_unfamiliar: bool,
+    bundle: Bundle, studies: list[Study], out: Path, resume: bool, asked: Asked
 ) -> None:
     if resume and is_whole(out):
         errors = check_whole(out, studies)
@@ -252,32 +201,23 @@ def _write_file(
 
         _note(bundle)
         digest, captioner = sha256_file(bundle.folder / MANIFEST), Captioner.load(bundle.folder)
-        errors = caption_to_file(captioner, digest, studies, out, beam, resume, show_unfamiliar)
+        said = (asked.beam, resume, asked.show_unfamiliar)
+        errors = caption_to_file(captioner, digest, studies, out, *said)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
 
 
-def _print(
-    bundle: Bundle,
-    studies: list[Study],
-    beam: int | None,
-    findings: bool,
-    show_unfamiliar: bool,
-) -> None:
+def _print(bundle: Bundle, studies: list[Study], asked: Asked) -> None:
     there = [study for study in studies if study.images]
     if absent := len(studies) - len(there):
         click.echo(f"note: {absent} of {len(studies)} studies have no image there", err=True)
     _check_images(there)
     writes = bundle.values["kind"] == "captioner"
-    rows = (
-        _captions(bundle, there, beam, findings, show_unfamiliar)
-        if writes
-        else _chances(bundle, there)
-    )
+    rows = _captions(bundle, there, asked) if writes else _chances(bundle, there)
     _note(bundle)
-    names = bundle.values["findings"] if findings else []
-    if findings:
+    names = bundle.values["findings"] if asked.findings else []
+    if asked.findings:
         click.echo("\t".join(["images", *(["caption"] if writes else []), *names]))
     # Strictly, because rows end with a warning that is given when they are asked for one more.
     for study, (texts, chances) in zip(there, rows, strict=True):
@@ -301,29 +241,21 @@ def _check_images(studies: list[Study]) -> None:
             read_image(path, size=1, resize="nearest")
 
 
-def _captions(
-    bundle: Bundle, studies: list[Study], beam: int | None, findings: bool, show_unfamiliar: bool
-) -> Iterator[Printed]:
-    from xray_captioning.batch.run import SHOWN, WITHHELD
-    from xray_captioning.captioner.calibration import stated, warn_if_unfamiliar
+def _captions(bundle: Bundle, studies: list[Study], asked: Asked) -> Iterator[Printed]:
+    from xray_captioning.batch.run import warn_of_unfamiliar
+    from xray_captioning.captioner.calibration import stated
     from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.encoders.classification import finding_probabilities
+    from xray_captioning.captioner.prediction import predict
 
     captioner, novelties = Captioner.load(bundle.folder), list[float | None]()
-
-    def printed(batch: list[Study]) -> Iterator[Printed]:
-        # Once for captions and findings.
-        features = captioner.features([s.images for s in batch], [s.views for s in batch])
-        captions = captioner.write_captions(features, beam)
-        novelties.extend(caption.novelty for caption in captions)
-        chances = finding_probabilities(captioner.encoder, *features) if findings else repeat({})
-        for caption, row in zip(captions, chances):
-            said, known = stated(caption, row, show_unfamiliar)
-            yield [said.text], known
-
     for start in range(0, len(studies), BATCH):
-        yield from printed(studies[start : start + BATCH])
-    warn_if_unfamiliar(novelties, consequence=SHOWN if show_unfamiliar else WITHHELD)
+        batch = studies[start : start + BATCH]
+        features = captioner.features([s.images for s in batch], [s.views for s in batch])
+        for found in predict(captioner, features, asked.beam):
+            said, known = stated(*found, asked.show_unfamiliar)
+            novelties.append(found.caption.novelty)
+            yield [said.text], known
+    warn_of_unfamiliar(novelties, asked.show_unfamiliar)
 
 
 def _chances(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:

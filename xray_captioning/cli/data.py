@@ -12,15 +12,17 @@ from typing import Any
 import click
 
 from xray_captioning.cli import options
+from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.splits import split_studies
+from xray_captioning.data.studies import format_summary, summarise, summary_warnings
+from xray_captioning.files import atomic_write
 
 EXAMPLES = 2  # images that are named
 FOLDERS = 10_000  # that are looked into for them
 
 
 @click.command()
-@click.option("--out", required=True, type=options.folder, help="Folder to write; must be empty.")
-@click.option("--studies", default=400, show_default=True, type=click.IntRange(1))
-@click.option("--size", default=224, show_default=True, type=click.IntRange(64), help="Pixels.")
+@options.declared("phantom")
 @options.seed
 def phantom(out: Path, studies: int, size: int, seed: int | None) -> None:
     """Write synthetic two-view studies with known findings, in the Kaggle layout."""
@@ -31,42 +33,25 @@ def phantom(out: Path, studies: int, size: int, seed: int | None) -> None:
 
 
 @click.command()
-@click.argument("path", type=options.existing)
-@click.option("--out", type=options.folder, help="Where summary.json and split.json are written.")
-@options.images
-@options.columns
-@options.captions_from_labels
-@options.seed
-def prepare(
-    path: Path,
-    out: Path | None,
-    images: Path | None,
-    columns: options.Columns,
-    captions_from_labels: bool,
-    seed: int | None,
-) -> None:
+@options.source(click.argument("data", metavar="PATH", type=options.existing))
+@options.declared("prepare")
+@options.no_seed
+def prepare(source: options.Source, out: Path | None) -> None:
     """List what PATH holds and what is missing, and split its studies.
 
     The split depends on the data only, so that no seed can carry a test study into training.
     """
     from xray_captioning.data.sources import captions
-    from xray_captioning.data.sources.nih14 import render_captions
-    from xray_captioning.data.sources.reading import read_studies
-    from xray_captioning.data.splits import split_studies
-    from xray_captioning.data.studies import format_summary, summarise, summary_warnings
-    from xray_captioning.files import atomic_write
 
-    studies = read_studies(path, images, columns=columns)
-    if captions_from_labels:
-        studies = render_captions(studies)
+    studies = source.read()
     summary, split = summarise(studies), split_studies(studies)
     if summary["source"] == captions.SOURCE.name:
-        found = captions.columns_of(Path(studies.attrs["path"]), columns)
+        found = captions.columns_of(Path(studies.attrs["path"]), source.columns)
         summary["columns"], summary["columns_not_used"] = found
     click.echo(format_summary(summary))
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
     click.echo(f"split: {sizes}, {_origin(summary)} (SHA-256 {split.digest[:16]})")
-    for sentence in summary_warnings(summary, _images_below(images or path)):
+    for sentence in summary_warnings(summary, _images_below(source)):
         warnings.warn(sentence, stacklevel=1)
     if out is not None:
         atomic_write(out / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -82,10 +67,9 @@ def _origin(summary: dict[str, Any]) -> str:
     return f"made here, by {'patient' if summary['patients_named'] else 'study'}"
 
 
-def _images_below(place: Path) -> list[str]:
+def _images_below(source: options.Source) -> list[str]:
     """Return a few images below a folder, or beside a file, wherever there are any."""
-    from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
-
+    place = source.images or source.data
     folder = place if place.is_dir() else place.parent
     names = (
         os.path.join(root, name)

@@ -11,7 +11,7 @@ from xray_captioning.errors import ConfigError
 
 
 @click.command()
-@click.option("--out", default="demo", show_default=True, type=options.folder)
+@options.declared("demo")
 @options.seed
 def demo(out: Path, seed: int | None) -> None:
     """Render phantoms, train on them, caption others, and compare with the baselines."""

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.cli.caption import DEFAULT
+from xray_captioning.config import parse_assignment
+from xray_captioning.evaluation.table import SHOWN, format_table
 
 WHY = (
     "coco pools n-gram counts over the whole corpus; nltk averages sentences and gives about 0 "
@@ -19,59 +20,11 @@ WHY = (
 
 
 @click.command()
-@options.data
-@click.option("--out", required=True, type=options.folder, help="Folder for the results.")
-@click.option(
-    "--bundle",
-    "bundles",
-    multiple=True,
-    metavar="BUNDLE|NAME=BUNDLE,BUNDLE…",
-    help="May be repeated. Several after a name are one system, trained with several seeds.",
-)
-@click.option(
-    "--captions",
-    "files",
-    multiple=True,
-    type=options.file,
-    help="Other systems' texts: CSV, TSV, Parquet, Excel, JSON or JSON lines with an id and a text "
-    "(or a column a system), or one text a line in the order of the data. May be repeated.",
-)
-@options.prediction
-@options.only_common
-@click.option(
-    "--protocol",
-    type=click.Choice(["r2gen"]),
-    help="References as R2Gen's evaluation makes them (cleaning, <unk>, 59 words) on the published "
-    "split, and beside it the same systems without the truncation.",
-)
-@click.option(
-    "--report",
-    type=options.new_file,
-    metavar="OUT.html",
-    help="One page with all that was found; its tables as Markdown and CSV are put beside it.",
-)
-@click.option(
-    "--beam",
-    "beams",
-    multiple=True,
-    type=click.IntRange(1, 100),
-    help="Beam sizes. [default: 1, 3]",
-)
-@click.option(
-    "--part", default="test", show_default=True, type=click.Choice(["train", "val", "test"])
-)
-@options.settings
-@options.captions_from_labels
-@options.images
-@options.columns
-@options.split
-@options.cache
+@options.source()
+@options.declared("evaluate", "prediction", "only-common", "set", "split", "cache")
 @options.seed
 def evaluate(
-    data: Path,
-    images: Path | None,
-    columns: options.Columns,
-    captions_from_labels: bool,
+    source: options.Source,
     out: Path,
     bundles: tuple[str, ...],
     files: tuple[Path, ...],
@@ -91,15 +44,14 @@ def evaluate(
     """
     from xray_captioning.comparison.evaluate import evaluate as compare
     from xray_captioning.comparison.evaluate import read_systems
-    from xray_captioning.config import parse_assignment
     from xray_captioning.evaluation.differences import beaten
-    from xray_captioning.evaluation.table import SHOWN, format_table
 
     protocol, report = given["protocol"], given["report"]
-    studies = options.load_studies(data, images, columns, captions_from_labels)
     rows = compare(
-        studies,
-        read_systems(bundles if bundles or files or protocol else [DEFAULT], files, prediction),
+        source.load(),
+        read_systems(
+            bundles if bundles or files or protocol else [options.DEFAULT], files, prediction
+        ),
         out,
         changes=dict(parse_assignment(text) for text in assignments),
         beams=tuple(dict.fromkeys(beams)) or (1, 3),
@@ -121,41 +73,23 @@ def evaluate(
 
 
 @click.command()
-@click.option(
-    "--references",
-    "reports",
-    required=True,
-    type=options.file,
-    help="The reports, in any format that evaluate --captions takes.",
-)
-@click.option(
-    "--hypotheses",
-    required=True,
-    type=options.file,
-    help="The system's texts, likewise; it may be the same file.",
-)
-@click.option("--reference", metavar="COLUMN", help="The column of the reports.")
-@options.prediction
-@options.only_common
-@options.seed
+@options.declared("score", "prediction", "only-common")
+@options.no_seed
 def score(
     reports: Path,
     hypotheses: Path,
     reference: str | None,
     prediction: tuple[str, ...],
     only_common: bool,
-    seed: int | None,
 ) -> None:
     """Score hypotheses against references under three protocols; texts split at whitespace.
 
     Texts are matched by id where both files have ids, and by their order where neither has.
     """
     from xray_captioning.evaluation.pairs import read_pairs
-    from xray_captioning.evaluation.table import format_table
     from xray_captioning.metrics.bleu import BLEU_PROTOCOLS
     from xray_captioning.metrics.scores import score as measure
 
-    del seed  # every command takes one; nothing is drawn here
     systems = list(read_pairs(reports, hypotheses, reference, prediction, only_common))
     for pairs in systems:
         if len(systems) > 1:

@@ -16,15 +16,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option(
-    "--out", type=options.folder, default=".", show_default=True, help="Folder for the files."
-)
-@click.option("--list", "only_list", is_flag=True, help="Say what can be fetched, and stop.")
-@click.option("--registry", type=options.file, help="Another registry than the shipped one.")
-@options.seed
-def fetch(
-    name: str | None, out: Path, only_list: bool, registry: Path | None, seed: int | None
-) -> None:
+@options.declared("fetch")
+@options.no_seed
+def fetch(name: str | None, out: Path, only_list: bool, registry: Path | None) -> None:
     """Download published weights, reports or images, and check them.
 
     NAME is chexnet, attention, iu-reports, iu-images or kaggle. Files that are there already are

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xray_captioning.bundles.bundle import read_bundle
 from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError
 
@@ -20,22 +21,8 @@ NOTICE = (
 
 
 @click.command("import-legacy")
-@click.option("--weights", required=True, type=options.file, help="Keras 2 weights file (.h5).")
-@click.option(
-    "--tokenizer",
-    type=options.file,
-    help="The captioner's tokenizer.pkl, or the JSON of a Keras tokenizer; none for CheXNet.",
-)
-@click.option("--start-word", metavar="WORD", help="Its word that begins a caption, if not found.")
-@click.option("--end-word", metavar="WORD", help="Its word that ends a caption, if not found.")
-@click.option("--out", required=True, type=options.folder, help="Folder of the new bundle.")
-@click.option(
-    "--normalisation",
-    type=click.Choice(["imagenet", "unit"]),
-    help="CheXNet only. unit, the default, is nearest neighbour and division by 255, as the "
-    "captioning project did; imagenet is what it was trained with, and better for findings.",
-)
-@options.seed
+@options.declared("import-legacy")
+@options.no_seed
 def import_legacy(
     weights: Path,
     tokenizer: Path | None,
@@ -43,7 +30,6 @@ def import_legacy(
     end_word: str | None,
     out: Path,
     normalisation: str | None,
-    seed: int | None,
 ) -> None:
     """Turn the attention captioner, or CheXNet, into a bundle in --out.
 
@@ -80,7 +66,6 @@ def _import_chexnet(weights: Path, out: Path, normalisation: str) -> None:
 
 
 def _check_out(out: Path, kind: str) -> None:
-    from xray_captioning.bundles.bundle import read_bundle
     from xray_captioning.legacy import SOURCE
 
     if not out.is_dir() or not any(out.iterdir()):

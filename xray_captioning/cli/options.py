@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Sequence
+from functools import reduce, wraps
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -14,51 +17,106 @@ from xray_captioning.errors import ConfigError
 if TYPE_CHECKING:
     import pandas as pd
 
-Columns = dict[str, str | None] | None
+DEFAULT = "phantom_attention"  # the shipped bundle
+
 existing = click.Path(exists=True, path_type=Path)
 folder = click.Path(file_okay=False, path_type=Path)
 file = click.Path(exists=True, dir_okay=False, path_type=Path)
 new_file = click.Path(dir_okay=False, path_type=Path)
 
-seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Random seed.")
-data = click.option("--data", required=True, type=existing, help="Folder or file of studies.")
-images = click.option("--images", type=existing, help="Folder of images, where it is elsewhere.")
-columns = click.option(
-    "--columns",
-    callback=lambda _context, _option, text: None if text is None else parse_columns(text),
-    metavar="ROLE=NAME,…",
-    help="What a table calls its columns: image=file,caption=note,patient=pid,split=fold.",
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_DECLARED: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(
+    resources.files("xray_captioning.cli").joinpath("options.toml").read_text("utf-8")
 )
-split = click.option("--split", type=file, help="A split.json to use.")
-cache = click.option(
-    "--cache",
-    type=folder,
-    help="Where pixels and features are kept between runs.  [default: ~/.cache/xray-captioning]",
-)
-settings = click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="FIELD=VALUE",
-    help="Override a field of the preset, such as image.size=224. May be repeated.",
-)
-captions_from_labels = click.option(
-    "--captions-from-labels",
-    is_flag=True,
-    help="Render texts from finding labels where the source has no reports (ChestX-ray14).",
-)
+_PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file}
+_TYPES: dict[str, Callable[[Any], Any]] = {
+    "path": _PATHS.__getitem__,
+    "choice": click.Choice,
+    "least": click.FloatRange,
+    "range": lambda ends: click.IntRange(*ends),
+}
 
-prediction = click.option(
-    "--prediction",
-    multiple=True,
-    metavar="COLUMN",
-    help="The column of a system's texts, where its name does not show it. May be repeated.",
-)
-only_common = click.option(
-    "--only-common",
-    is_flag=True,
-    help="Evaluate only the studies that every system has a text for; tables say how many not.",
-)
+
+def _option(command: str, name: str, **more: Any) -> Decorator:
+    """Return an option as ``options.toml`` has it."""
+    values = dict(_DECLARED[command][name])
+    for kind, make in _TYPES.items():
+        if kind in values:
+            values["type"] = make(values.pop(kind))
+    own = values.pop("name", name.replace("-", "_"))
+    return click.option(f"--{name}", own, show_default="default" in values, **values, **more)
+
+
+def _together(options: Sequence[Decorator]) -> Decorator:
+    """Return what adds several options, which the help then has in this order."""
+    return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
+
+
+def declared(command: str, *shared: str) -> Decorator:
+    """Add the options that ``options.toml`` has for a command, and some that commands share."""
+    own = [_option(command, name) for name in _DECLARED[command]]
+    return _together([*own, *(_option("shared", name) for name in shared)])
+
+
+seed = _option("shared", "seed")
+no_seed = _option("shared", "seed", expose_value=False)
+"""Every command takes a seed; this is for those that draw nothing."""
+
+
+class Source(NamedTuple):
+    """Where studies are, and how they are read; nowhere if the command may do without them."""
+
+    data: Any  # a Path, or None
+    images: Path | None = None
+    columns: dict[str, str | None] | None = None
+    captions_from_labels: bool = False
+
+    def check(self) -> None:
+        """Refuse what says something about --data where that may be left out and is."""
+        if self.data is None and self.images is not None:
+            raise ConfigError("--images says where the images of --data are; give --data, too")
+        if self.data is None and self.columns is not None:
+            raise ConfigError("--columns says how to read the table of --data; give --data, too")
+
+    def read(self) -> pd.DataFrame:
+        """Return the studies."""
+        from xray_captioning.data.sources.nih14 import render_captions
+        from xray_captioning.data.sources.reading import read_studies
+
+        studies = read_studies(self.data, self.images, columns=self.columns)
+        return render_captions(studies) if self.captions_from_labels else studies
+
+    def load(self) -> pd.DataFrame:
+        """Return the studies, and say once how many images are missing."""
+        from xray_captioning.data.studies import summarise
+
+        studies = self.read()
+        summary = summarise(studies)
+        if summary["images_missing"]:
+            # Not on standard error, where only errors are written.
+            click.echo(
+                f"note: {summary['images_missing']} of {summary['images_named']} images are not "
+                f"there; see xray-captioning prepare {self.data}"
+            )
+        return studies
+
+
+def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
+    """Give a command, as ``source``, the `Source` that its options tell; `where` is the first."""
+    columns = _option("shared", "columns", callback=_column_names)
+    added = [where or _option("shared", "data"), _option("shared", "images"), columns]
+    if labels:
+        added.append(_option("shared", "captions-from-labels"))
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def run(*args: Any, **given: Any) -> Any:
+            values = {name: given.pop(name) for name in Source._fields if name in given}
+            return command(*args, source=Source(**values), **given)
+
+        return _together(added)(run)
+
+    return decorate
 
 
 def make_config(
@@ -76,43 +134,13 @@ def make_config(
     return config if seed is None else config.replace({f"{group}.seed": seed})
 
 
-def parse_columns(text: str) -> dict[str, str | None]:
+def _column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str | None] | None:
     """Return the column of each role; one without a name is played by no column."""
+    if text is None:
+        return None
     pairs = [pair.partition("=") for pair in text.split(",")]
     if wrong := [role for role, sign, _ in pairs if not role.strip() or not sign]:
         raise ConfigError(
             f"--columns: {wrong[0]!r} is no ROLE=NAME; write it as image=file,caption=note"
         )
     return {role.strip(): name.strip() or None for role, _, name in pairs}
-
-
-def check_data(data: Path | None, images: Path | None, columns: Columns) -> None:
-    """Refuse what says something about --data where that may be left out and is."""
-    if data is None and images is not None:
-        raise ConfigError("--images says where the images of --data are; give --data, too")
-    if data is None and columns is not None:
-        raise ConfigError("--columns says how to read the table of --data; give --data, too")
-
-
-def load_studies(
-    data: Path,
-    images: Path | None,
-    columns: Columns = None,
-    captions_from_labels: bool = False,
-) -> pd.DataFrame:
-    """Read studies, and say once how many images are missing."""
-    from xray_captioning.data.sources.nih14 import render_captions
-    from xray_captioning.data.sources.reading import read_studies
-    from xray_captioning.data.studies import summarise
-
-    studies = read_studies(data, images, columns=columns)
-    if captions_from_labels:
-        studies = render_captions(studies)
-    summary = summarise(studies)
-    if summary["images_missing"]:
-        # Not on standard error, where only errors are written.
-        click.echo(
-            f"note: {summary['images_missing']} of {summary['images_named']} images are not there; "
-            f"see xray-captioning prepare {data}"
-        )
-    return studies

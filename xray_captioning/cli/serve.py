@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError, require
 
@@ -14,35 +15,14 @@ _LOOPBACK = ("127.", "localhost", "::1")
 
 
 @click.command()
-@click.option("--bundle", default="phantom_attention", show_default=True, metavar="BUNDLE")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    default=8080,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="0 takes any free port.",
-)
-@click.option(
-    "--token-file",
-    type=options.file,
-    help="File with the token that clients must show; or set XRAY_CAPTIONING_TOKEN.",
-)
-@click.option(
-    "--set",
-    "limits",
-    multiple=True,
-    metavar="LIMIT=NUMBER",
-    help="Change a limit, such as queue=32; docs/serving.md lists them.",
-)
-@options.seed
+@options.declared("serve")
+@options.no_seed
 def serve(
     bundle: str,
     host: str,
     port: int,
     token_file: Path | None,
     limits: tuple[str, ...],
-    seed: int | None,
 ) -> None:
     """Answer requests for captions over HTTP, and offer a page to upload images on.
 
@@ -50,7 +30,6 @@ def serve(
     """
     from dataclasses import replace
 
-    from xray_captioning.bundles.bundle import find_bundle, read_bundle
     from xray_captioning.serving.settings import Settings, find_token
 
     folder = find_bundle(bundle)

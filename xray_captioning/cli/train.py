@@ -7,8 +7,11 @@ from typing import Any
 
 import click
 
+from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
+from xray_captioning.data.provenance import describe_data
+from xray_captioning.evaluation.table import format_table
 
 UNTESTED = "the test part has no study to score; nothing was measured"
 
@@ -19,33 +22,15 @@ preset = click.option(
     metavar="NAME",
     help=f"Recipe: {', '.join(presets())}.",
 )
-resume = click.option("--resume", is_flag=True, help="Go on with the run in --out.")
-out = click.option("--out", required=True, type=options.folder, help="Run folder.")
 
 
 @click.command("train-encoder")
-@options.data
-@out
+@options.source(labels=False)
 @preset
-@options.settings
-@click.option(
-    "--weights",
-    metavar="imagenet|random|FILE|BUNDLE",
-    help="What the network starts from: its published weights (downloaded: ImageNet's, or those "
-    "of keras-hub), nothing, a Keras .h5 file of the same network without its top, CheXNet's "
-    "published file, or the encoder of a bundle.  [default: imagenet; random for a network that "
-    "has no published weights]",
-)
-@options.images
-@options.columns
-@options.split
-@options.cache
+@options.declared("train-encoder", "out", "resume", "set", "split", "cache")
 @options.seed
-@resume
 def train_encoder(
-    data: Path,
-    images: Path | None,
-    columns: options.Columns,
+    source: options.Source,
     out: Path,
     preset: str,
     assignments: tuple[str, ...],
@@ -53,48 +38,26 @@ def train_encoder(
     **run: Any,
 ) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
-    from xray_captioning.data.provenance import describe_data
     from xray_captioning.encoders.saved import is_network
-    from xray_captioning.evaluation.table import format_table
     from xray_captioning.metrics.classification import format_intervals
     from xray_captioning.training.encoder import train_encoder as fit
 
     config = options.make_config(preset, assignments, seed, "encoder_training")
     weights = run["weights"]
     _check(out, config, run["resume"], None if weights is None or is_network(weights) else weights)
-    studies = options.load_studies(data, images, columns)
-    _, rows = fit(studies, config, out, about=describe_data(data), **run)
+    studies = source.load()
+    _, rows = fit(studies, config, out, about=describe_data(source.data), **run)
     click.echo(format_table(format_intervals(rows)) if rows else UNTESTED)
     click.echo(f"encoder in {out}")
 
 
 @click.command()
-@options.data
-@out
+@options.source()
 @preset
-@options.settings
-@click.option(
-    "--encoder",
-    metavar="BUNDLE",
-    help="A trained encoder; without it the preset's, which starts from --weights.",
-)
-@click.option(
-    "--weights",
-    metavar="imagenet|random|FILE",
-    help="As train-encoder has them, where no --encoder is given.",
-)
-@options.captions_from_labels
-@options.images
-@options.columns
-@options.split
-@options.cache
+@options.declared("train", "out", "resume", "set", "split", "cache")
 @options.seed
-@resume
 def train(
-    data: Path,
-    images: Path | None,
-    columns: options.Columns,
-    captions_from_labels: bool,
+    source: options.Source,
     out: Path,
     preset: str,
     assignments: tuple[str, ...],
@@ -102,20 +65,18 @@ def train(
     **run: Any,
 ) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
-    from xray_captioning.data.provenance import describe_data
     from xray_captioning.data.targets import usable_studies
-    from xray_captioning.evaluation.table import format_table
 
     config = options.make_config(preset, assignments, seed)
     _check(out, config, run["resume"], run["encoder"])
-    studies = options.load_studies(data, images, columns, captions_from_labels)
+    studies = source.load()
     usable = usable_studies(studies, config)
     click.echo(f"{len(usable)} of {len(studies)} studies have images and a text")
 
     from xray_captioning.training.captions import train as fit
 
     trained = "trained on findings" if run["encoder"] else "not trained on findings"
-    about = {**describe_data(data), "encoder": trained}
+    about = {**describe_data(source.data), "encoder": trained}
     captioner = fit(studies, config, out, about=about, **run)
     rows = captioner.about.get("rows")
     click.echo(format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
@@ -124,7 +85,6 @@ def train(
 
 def _check(out: Path, config: Config, resume: bool, bundle: str | None) -> None:
     """Refuse what is wrong with the command line before any study is read."""
-    from xray_captioning.bundles.bundle import find_bundle, read_bundle
     from xray_captioning.training.run_folder import check_folder
 
     check_folder(out, config, resume)

@@ -10,10 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xray_captioning.encoders.chexnet import load_chexnet
-    from xray_captioning.legacy.impressions import drop_incomplete, impression_table, pair_table
-    from xray_captioning.legacy.keras2 import load_attention_captioner
+    from xray_captioning.encoders.chexnet import load_chexnet as load_chexnet
+    from xray_captioning.legacy.impressions import drop_incomplete as drop_incomplete
+    from xray_captioning.legacy.impressions import impression_table as impression_table
+    from xray_captioning.legacy.impressions import pair_table as pair_table
+    from xray_captioning.legacy.keras2 import load_attention_captioner as load_attention_captioner
 
+SOURCE = "an older Keras project's files"  # a bundle made from such files gives it as its source
 _HOMES = {
     "drop_incomplete": "legacy.impressions",
     "impression_table": "legacy.impressions",
@@ -21,16 +24,7 @@ _HOMES = {
     "load_chexnet": "encoders.chexnet",
     "pair_table": "legacy.impressions",
 }
-
-SOURCE = "an older Keras project's files"  # a bundle made from such files gives it as its source
-
-__all__ = [
-    "drop_incomplete",
-    "impression_table",
-    "load_attention_captioner",
-    "load_chexnet",
-    "pair_table",
-]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

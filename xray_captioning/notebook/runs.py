@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,54 +21,6 @@ if TYPE_CHECKING:
     from xray_captioning.encoders import Encoder
 
 SIZES = ("auto", "full", "small", "quick")
-STAND_INS = {
-    "chexnet": "phantom_cnn",
-    "densenet121": "phantom_cnn",
-    "resnet50": "phantom_cnn",
-    "vit": "vit_tiny",
-}
-# Changes to a preset that let two cores train it in a minute or two.
-SMALL: dict[str, Any] = {
-    "image.size": 112,
-    "image.normalisation": "unit",
-    "text.minimum_frequency": 1,
-    "model.pool": 1,
-    "model.head": 128,
-    "model.units": 192,
-    "model.embedding": 96,
-    "model.attention": 64,
-    "model.layers": 2,
-    "model.heads": 4,
-    "model.dropout": 0.1,
-    "model.language_model": "",
-    "training.epochs": 9,
-    "training.patience": 9,
-    "training.batch_size": 32,
-    "training.encoder_learning_rate": 0.0,
-    "encoder_training.epochs": 8,
-    "encoder_training.patience": 8,
-    "encoder_training.weight_decay": 0.01,
-}
-# Transformers need a lower learning rate than recurrent decoders.
-RATES = {"transformer": 0.001, "gpt2": 0.001}
-# These read a single vector: an epoch takes two seconds, and they need more epochs.
-EPOCHS = {"simple": 24, "gru": 24, "lstm": 24}
-ENCODERS: dict[str, dict[str, Any]] = {
-    "phantom_cnn": {"batch_size": 12, "learning_rate": 0.003},
-    "vit_tiny": {"batch_size": 16, "learning_rate": 0.001},
-}
-# Further changes, with which nothing is learned: they show that every cell runs.
-QUICK: dict[str, Any] = {
-    "image.size": 64,
-    "model.head": 16,
-    "model.units": 16,
-    "model.embedding": 12,
-    "model.attention": 8,
-    "model.layers": 1,
-    "model.heads": 2,
-    "training.epochs": 2,
-    "encoder_training.epochs": 2,
-}
 
 
 def recipe(
@@ -95,8 +49,8 @@ def recipe(
     if len(studies) < FEW:
         changes["fractions"] = (0.5, 0.25, 0.25)
     if size != "full":
-        changes |= _small(config, changes["text.section"])
-    return config.replace(changes | (QUICK if size == "quick" else {}))
+        changes |= _small(config, changes["text.section"], size == "quick")
+    return config.replace(changes)
 
 
 def has_gpu() -> bool:
@@ -185,14 +139,15 @@ def captions(folder: str | Path) -> dict[str, list[str]]:
     return dict(table.to_dict("list"))
 
 
-def _small(config: Config, section: str) -> dict[str, Any]:
-    decoder, encoder = config.model.decoder, config.model.encoder
-    encoder = STAND_INS.get(encoder, encoder)
+def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
+    text = resources.files("xray_captioning.notebook").joinpath("recipes.toml").read_text("utf-8")
+    changes = tomllib.loads(text)
+    encoder = changes["stand_in"].get(config.model.encoder, config.model.encoder)
     return {
-        **SMALL,
+        **changes["small"],
         "text.maximum_length": 48 if section == "impression" else 80,
         "model.encoder": encoder,
-        "training.learning_rate": RATES.get(decoder, 0.004),
-        "training.epochs": EPOCHS.get(decoder, SMALL["training.epochs"]),
-        **{f"encoder_training.{name}": value for name, value in ENCODERS[encoder].items()},
+        **changes["decoder"].get(config.model.decoder, {}),
+        **changes["encoder"][encoder],
+        **(changes["quick"] if quick else {}),
     }

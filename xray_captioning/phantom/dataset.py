@@ -10,7 +10,6 @@ import csv
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from xray_captioning.data.images import opencv
 from xray_captioning.data.provenance import PHANTOM_README
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.files import no_terminal
+from xray_captioning.files import new_folder, no_terminal
 from xray_captioning.phantom.reports import Report, report
 from xray_captioning.phantom.study import PhantomStudy, sample_study
 
@@ -91,7 +90,7 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     for name, value, least in limits:
         if value < least:
             raise ConfigError(f"phantom {name} is {value}: choose at least {least}")
-    with _new_folder(Path(out)) as folder:
+    with new_folder(Path(out)) as folder:
         images = folder / "images" / "images_normalized"
         images.mkdir(parents=True)
         reports, projections = _write_studies(images, studies, seed, size)
@@ -213,19 +212,3 @@ def _single_threaded_opencv() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(threads)
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder that becomes `out` at the end, or disappears after an error."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} exists and is not an empty folder: choose another or remove it")
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
-        folder = Path(staging) / "whole"
-        folder.mkdir()
-        yield folder
-        if out.exists():
-            out.rmdir()  # empty; Windows cannot rename onto it
-        folder.rename(out)

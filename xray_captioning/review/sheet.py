@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,13 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import Written, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
 from xray_captioning.evaluation.pages import render
-from xray_captioning.files import atomic_write, no_terminal, sha256_file
+from xray_captioning.files import (
+    atomic_write,
+    check_new_folder,
+    new_folder,
+    no_terminal,
+    sha256_file,
+)
 from xray_captioning.plots.images import data_uri
 from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_sheets
 
@@ -72,8 +77,7 @@ def export_study(
     DataError
         The table cannot be used, or `out` is not an empty folder.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out}: is not an empty folder; choose another")
+    check_new_folder(out)
     texts = read_texts(captions, systems, views)
     usable = [study for study in texts if views is None or views.get(study)]
     if not usable:
@@ -87,12 +91,13 @@ def export_study(
     identical = sum(texts[study][0] == texts[study][1] for study in drawn)
     key = Key(FORMAT, systems, sorted(drawn), identical, digest, seed, sheets)
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
-    files: dict[str, bytes] = {}
-    for sheet in sheets:
-        made = sheet_files(sheet, systems, texts, pictures)
-        sheet.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
-        files |= {f"{sheet.reader}/{name}": data for name, data in made.items()}
-    _write_folder(out, {**files, "key.json": key.to_json()})
+    with new_folder(out) as folder:
+        for sheet in sheets:
+            made = sheet_files(sheet, systems, texts, pictures)
+            sheet.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
+            for name, data in made.items():
+                atomic_write(folder / sheet.reader / name, data)
+        atomic_write(folder / "key.json", key.to_json())
     return key
 
 
@@ -194,15 +199,3 @@ def guarded(text: str) -> str:
 def unguarded(text: str) -> str:
     """Undo `guarded`."""
     return text[1:] if text[:1] == "'" and text[1:2] and text[1] in FORMULA else text
-
-
-def _write_folder(out: Path, files: dict[str, bytes]) -> None:
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
-        folder = Path(staging) / "whole"
-        for name, data in files.items():
-            atomic_write(folder / name, data)
-        if out.exists():
-            out.rmdir()  # empty; Windows cannot rename onto it
-        folder.rename(out)

@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.differences import holm
 from xray_captioning.evaluation.table import finite
+from xray_captioning.review import estimates
 from xray_captioning.review.answers import Rating
 from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Key
-from xray_captioning.review.estimates import (
-    kappa_interval,
-    mean_interval,
-    sign_test,
-    weighted_kappa,
-)
 
 Array = NDArray[np.float64]
 Rows = list[dict[str, Any]]
@@ -116,7 +111,7 @@ def _mean(values: Array, bounds: tuple[float, float]) -> dict[str, Any]:
     """Return the mean of (readers, studies) with its interval."""
     n = int(np.isfinite(values).sum())
     mean = float(np.nansum(values) / n) if n else None
-    low, high = mean_interval(values, bounds)
+    low, high = estimates.mean_interval(values, bounds)
     return {"mean": mean, "low": low, "high": high, "n": n}
 
 
@@ -134,7 +129,11 @@ def _preference(differences: Array) -> dict[str, Any]:
     """
     readings = _signs(differences[np.isfinite(differences)])
     studies = _signs(np.nansum(differences, axis=0)[np.isfinite(differences).any(axis=0)])
-    return {**readings, "studies": studies, "p": sign_test(studies["above"], studies["below"])}
+    return {
+        **readings,
+        "studies": studies,
+        "p": estimates.sign_test(studies["above"], studies["below"]),
+    }
 
 
 def _signs(values: Array) -> dict[str, int]:
@@ -154,9 +153,9 @@ def _agreement(first: Array, second: Array) -> dict[str, Any]:
     """Compare two readers' ratings of the same texts, (studies, systems)."""
     both = np.isfinite(first) & np.isfinite(second)
     one, other = first[both], second[both]
-    low, high = kappa_interval(first, second)
+    low, high = estimates.kappa_interval(first, second)
     same = float((one == other).mean()) if len(one) else None
-    kappa = weighted_kappa(one, other)
+    kappa = estimates.weighted_kappa(one, other)
     return {"kappa": kappa, "low": low, "high": high, "same": same, "n": len(one)}
 
 

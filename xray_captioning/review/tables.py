@@ -16,8 +16,8 @@ def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
     layout = format_markdown if markdown else format_table
     parts = [f"# {_title(summary)}" if markdown else _title(summary)]
     for name, rows, otherwise in _sections(summary):
-        parts.append(heading + name)
-        parts.append(layout(rows) if rows else otherwise)
+        if rows or otherwise:
+            parts += [heading + name, layout(rows) if rows else otherwise]
     return "\n\n".join(parts)
 
 
@@ -28,6 +28,7 @@ def _title(summary: dict[str, Any]) -> str:
 
 
 def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
+    """Return headings, rows, and what stands there without rows: nothing, and no heading."""
     one, other = summary["systems"]
     return [
         ("Mean ratings, 1 to 5, with 95 % intervals over studies", _means(summary), ""),
@@ -37,13 +38,9 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
             _agreement(summary["agreement"]),
             "Needs the answers of at least two readers.",
         ),
-        *(
-            [("Agreement of readers with themselves", _agreement(summary["repeats"]), "")]
-            if summary["repeats"]
-            else []
-        ),
+        ("Agreement of readers with themselves", _agreement(summary["repeats"]), ""),
         ("Answers", _answers(summary), ""),
-        *([("Notes", summary["notes"], "")] if summary["notes"] else []),
+        ("Notes", summary["notes"], ""),
     ]
 
 

@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.captioner.prediction import Prediction
 from xray_captioning.serving.batching import Result
-from xray_captioning.serving.engine import Prediction
 from xray_captioning.serving.settings import Settings
 from xray_captioning.serving.uploads import Upload
 
@@ -20,12 +20,11 @@ UNFAMILIAR = (
     "means nothing."
 )
 
+# What the fields mean, openapi.json says.
 Count = Annotated[int, Meta(ge=1)]
-Seconds = Annotated[float, Meta(ge=0)]
+Positive = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-CaptionLogProbability = Annotated[
-    float, Meta(le=0, description="Of the whole caption, natural logarithm.")
-]
+LogProbability = Annotated[float, Meta(le=0)]  # natural logarithm
 Label = Literal["present", "absent", "uncertain"]
 _LABELS: dict[int, Label] = {1: "present", 0: "absent", -1: "uncertain"}
 
@@ -37,92 +36,55 @@ class _Part(Struct, forbid_unknown_fields=True):
 class Sentence(_Part):
     """A sentence of a caption."""
 
-    text: Annotated[str, Meta(description="The sentence, or 'not confident' in its place.")]
-    log_probability: Annotated[
-        float, Meta(le=0, description="Mean over the sentence's tokens, natural logarithm.")
-    ]
-    confidence: Annotated[
-        Share | None,
-        Meta(
-            description="Probability that it is right; null if nothing is known of it: not "
-            "calibrated, not for this beam size, or the images are unfamiliar."
-        ),
-    ]
-    hedged: Annotated[bool, Meta(description="Whether 'not confident' stands in its place.")]
+    text: str
+    log_probability: LogProbability
+    confidence: Share | None
+    hedged: bool
 
 
 class Findings(_Part):
     """Findings in the images, and in the text."""
 
-    probabilities: Annotated[
-        dict[str, Share] | None,
-        Meta(
-            description="What the encoder's classifier says of the images; null if it has none, or "
-            "the images are unfamiliar."
-        ),
-    ]
-    labels: Annotated[
-        dict[str, Label],
-        Meta(description="What the text says; findings it does not mention are left out."),
-    ]
+    probabilities: dict[str, Share] | None
+    labels: dict[str, Label]
 
 
 class Alternative(_Part):
     """A caption that the search ranked lower."""
 
     text: str
-    log_probability: CaptionLogProbability
+    log_probability: LogProbability
 
 
 class Study(_Part):
     """What the model says of one study."""
 
-    text: Annotated[str, Meta(description="The caption.")]
-    log_probability: CaptionLogProbability
+    text: str
+    log_probability: LogProbability
     sentences: list[Sentence]
     findings: Findings
-    alternatives: Annotated[
-        list[Alternative],
-        Meta(description="Captions ranked lower, best first; at most as many as asked for."),
-    ]
-    novelty: Annotated[
-        Annotated[float, Meta(ge=0)] | None,
-        Meta(
-            description="How unlike the training images the study's are; above 1 is one in a "
-            "hundred familiar studies on average; null if not calibrated."
-        ),
-    ]
-    unfamiliar: Annotated[
-        bool | None,
-        Meta(
-            description="Whether novelty is above 1: the model may know no images like these, and "
-            "neither its text nor its numbers mean anything. Null if not calibrated."
-        ),
-    ]
-    warning: Annotated[
-        str | None, Meta(description="Why this must not be believed; null if nothing is known.")
-    ]
+    alternatives: list[Alternative]
+    novelty: Positive | None
+    unfamiliar: bool | None
+    warning: str | None
 
 
 class Timing(_Part):
     """Seconds: files to pixels, waiting for a batch, in the model, and altogether."""
 
-    decoding: Seconds
-    waiting: Seconds
-    model: Seconds
-    total: Seconds
+    decoding: Positive
+    waiting: Positive
+    model: Positive
+    total: Positive
 
 
 class Answer(Study):
     """What the model says of the studies sent."""
 
-    further: Annotated[
-        list[Study],
-        Meta(description="The studies of images.2, images.3 and so on, in their order."),
-    ]
+    further: list[Study]
     model: str
     timing: Timing
-    notice: Annotated[str, Meta(description="What this must not be used for.")]
+    notice: str
     request_id: str
 
 
@@ -137,7 +99,7 @@ class Limits(_Part):
     """What a request may hold and how long it may take."""
 
     body_bytes: Count
-    pixels: Annotated[int, Meta(ge=1, description="Of an image.")]
+    pixels: Count
     studies: Count
     beam_size: Count
     seconds: Count
@@ -150,8 +112,8 @@ class Model(_Part):
     encoder: str
     decoder: str
     image: Image
-    findings: Annotated[list[str], Meta(description="What the encoder's classifier tells apart.")]
-    beam_size: Annotated[int, Meta(ge=1, description="Used where a request names none.")]
+    findings: list[str]
+    beam_size: Count
     calibrated: bool
     limits: Limits
     notice: str

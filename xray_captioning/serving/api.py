@@ -17,17 +17,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
+from xray_captioning.serving import answers, openapi
 from xray_captioning.serving import metrics as measures
-from xray_captioning.serving import openapi
-from xray_captioning.serving.answers import (
-    Answer,
-    Model,
-    Status,
-    describe_model,
-    describe_study,
-    describe_timing,
-    notice,
-)
 from xray_captioning.serving.batching import BusyError
 from xray_captioning.serving.engine import Engine
 from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
@@ -93,7 +84,7 @@ def _add_captions(app: _App, engine: Engine) -> None:
     captioner, settings = engine.captioner, engine.settings
 
     @app.post("/v1/captions")
-    def caption() -> Answer:
+    def caption() -> answers.Answer:
         """Caption the studies sent."""
         begun = time.monotonic()
         _check_ready(engine)
@@ -104,12 +95,12 @@ def _add_captions(app: _App, engine: Engine) -> None:
             return _answer(engine, upload, begun)
 
     @app.get("/v1/model")
-    def model() -> Model:
+    def model() -> answers.Model:
         """Describe the model that is served, and its limits."""
-        return describe_model(captioner, settings)
+        return answers.describe_model(captioner, settings)
 
 
-def _answer(engine: Engine, upload: Upload, begun: float) -> Answer:
+def _answer(engine: Engine, upload: Upload, begun: float) -> answers.Answer:
     deadline = begun + engine.settings.seconds
     labels = ["", *(f"study {number}, " for number in range(2, len(upload.studies) + 1))]
     pixels = [
@@ -118,31 +109,31 @@ def _answer(engine: Engine, upload: Upload, begun: float) -> Answer:
     ]
     decoding = time.monotonic() - begun
     results = engine.predict(pixels, upload.beam_size, deadline)
-    first, *further = [describe_study(result.value, upload) for result in results]
+    first, *further = [answers.describe_study(result.value, upload) for result in results]
     engine.metrics.studies.inc(len(results))
     total = time.monotonic() - begun
     engine.metrics.seconds.observe(total)
-    return Answer(
+    return answers.Answer(
         **msgspec.structs.asdict(first),
         further=further,
         model=engine.captioner.config.name,
-        timing=describe_timing(decoding, results, total),
-        notice=notice(engine.captioner),
+        timing=answers.describe_timing(decoding, results, total),
+        notice=answers.notice(engine.captioner),
         request_id=flask.g.request_id,
     )
 
 
 def _add_operations(app: _App, engine: Engine) -> None:
     @app.get("/healthz")
-    def health() -> Status:
+    def health() -> answers.Status:
         """Whether the process is alive."""
-        return Status("alive")
+        return answers.Status("alive")
 
     @app.get("/readyz")
-    def ready() -> Status:
+    def ready() -> answers.Status:
         """Whether requests for captions are accepted."""
         _check_ready(engine)
-        return Status("ready")
+        return answers.Status("ready")
 
     @app.get("/metrics")
     def metrics() -> Annotated[flask.Response, "text/plain"]:

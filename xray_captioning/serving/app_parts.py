@@ -187,13 +187,11 @@ def digest(files: Sequence[bytes]) -> str:
 
 def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) -> Result:
     """Let a bundle, which the page calls by a name, caption a study."""
-    from xray_captioning.encoders.classification import finding_probabilities
+    from xray_captioning.captioner.prediction import predict
 
-    features = captioner.features([study.files], [study.views])  # once for both
-    (caption,) = captioner.write_captions(features, beam_size)
-    encoder = captioner.encoder
-    found = finding_probabilities(encoder, *features)[0] if encoder.findings else {}
-    return Result(name, beam_size, caption, found, str(captioner.about.get("notice", "")))
+    features = captioner.features([study.files], [study.views])
+    ((caption, found),) = predict(captioner, features, beam_size)
+    return Result(name, beam_size, caption, found or {}, str(captioner.about.get("notice", "")))
 
 
 def sentence_words(words: Sequence[str]) -> list[list[int]]:
@@ -274,8 +272,8 @@ def as_json(result: Result) -> str:
     """Return a result for a JSON file, with the names the API uses."""
     from msgspec import to_builtins
 
+    from xray_captioning.captioner.prediction import Prediction
     from xray_captioning.serving.answers import describe_study
-    from xray_captioning.serving.engine import Prediction
     from xray_captioning.serving.uploads import Upload
 
     # Without a limit the API leaves nothing out.

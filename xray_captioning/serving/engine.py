@@ -6,27 +6,18 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.captioner.prediction import Prediction, predict
 from xray_captioning.data.images import Pixels, arranged, decode_image
-from xray_captioning.encoders.classification import finding_probabilities
 from xray_captioning.serving.batching import Batcher, BusyError, Capacity, Result
 from xray_captioning.serving.metrics import Metrics
 from xray_captioning.serving.problems import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
 
 COMPILED = 10  # beam sizes that are compiled before requests are taken
-
-
-class Prediction(NamedTuple):
-    """What the model predicts for one study."""
-
-    caption: Caption
-    probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
 
 
 class Engine:
@@ -100,12 +91,7 @@ class Engine:
         return self._predict(beam_size, studies)
 
     def _predict(self, beam_size: int, studies: list[list[Pixels | None]]) -> list[Prediction]:
-        features = self.captioner.features(studies)
-        captions = self.captioner.write_captions(features, beam_size)
-        chances: list[Any] = [None] * len(studies)
-        if self.captioner.encoder.findings:
-            chances = finding_probabilities(self.captioner.encoder, *features)
-        return list(map(Prediction, captions, chances))
+        return predict(self.captioner, self.captioner.features(studies), beam_size)
 
     def _warm_up(self) -> None:
         """Compile what requests may ask for, so that no request waits for the compiler."""
