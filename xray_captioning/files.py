@@ -55,6 +55,20 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
         temporary.write_bytes(content)
 
 
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder that becomes `out`, absent or empty so far, or disappears after an error."""
+    out = out.resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
+        folder = Path(staging) / "whole"
+        folder.mkdir()
+        yield folder
+        if out.exists():
+            out.rmdir()  # Windows cannot rename onto it
+        folder.rename(out)
+
+
 def is_missing(value: object) -> bool:
     """Whether a value is missing, as Python, JSON and pandas write it: None, nan, empty text."""
     text = str(value).strip()

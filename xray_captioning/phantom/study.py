@@ -10,8 +10,8 @@ import numpy as np
 
 RIGHT, LEFT, BILATERAL = "right", "left", "bilateral"
 ZONES = ("upper", "mid", "lower")
-_TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("studies.toml").read_text("utf-8"))
-_FINDINGS: dict[str, dict[str, Any]] = _TABLES["findings"]
+TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("studies.toml").read_text("utf-8"))
+_FINDINGS: dict[str, dict[str, Any]] = TABLES["findings"]
 
 
 @dataclass(frozen=True)
@@ -110,20 +110,20 @@ def sample_study(rng: np.random.Generator) -> PhantomStudy:
     """
     anatomy = _sample_anatomy(rng)
     findings = _sample_findings(rng)
-    lateral = bool(rng.random() >= _TABLES["frontal_only"])
+    lateral = bool(rng.random() >= TABLES["frontal_only"])
     return PhantomStudy(anatomy, findings, lateral, int(rng.integers(2**31)))
 
 
 def _sample_anatomy(rng: np.random.Generator) -> Anatomy:
     values: dict[str, float] = {}
-    for name, limits in _TABLES["anatomy"].items():
+    for name, limits in TABLES["anatomy"].items():
         absent = name == "breasts" and rng.random() >= 0.5
         values[name] = 0.0 if absent else rng.uniform(*limits)
     return Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
 
 
 def _sample_findings(rng: np.random.Generator) -> tuple[Finding, ...]:
-    count = rng.choice(len(_TABLES["shares"]), p=_TABLES["shares"])
+    count = rng.choice(len(TABLES["shares"]), p=TABLES["shares"])
     chosen: list[Finding] = []
     for _ in range(20):  # candidates that clash with an earlier finding are drawn again
         if len(chosen) == count:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import Written, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
 from xray_captioning.evaluation.pages import render
-from xray_captioning.files import atomic_write, no_terminal, sha256_file
+from xray_captioning.files import atomic_write, new_folder, no_terminal, sha256_file
 from xray_captioning.plots.images import data_uri
 from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_sheets
 
@@ -197,12 +196,6 @@ def unguarded(text: str) -> str:
 
 
 def _write_folder(out: Path, files: dict[str, bytes]) -> None:
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as staging:
-        folder = Path(staging) / "whole"
+    with new_folder(out) as folder:
         for name, data in files.items():
             atomic_write(folder / name, data)
-        if out.exists():
-            out.rmdir()  # empty; Windows cannot rename onto it
-        folder.rename(out)
