@@ -38,7 +38,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # or the rename could outrun the content
         temporary.chmod(_usual_mode())  # mkstemp makes files that only their owner can read
         os.replace(temporary, target)
     finally:
@@ -99,12 +100,6 @@ def shipped_folder() -> Path:
         return Path(str(resources.files("xray_captioning.weights")))
     except ModuleNotFoundError:  # a checkout that is not installed
         return Path(__file__).resolve().parents[1] / "weights"
-
-
-def _flush(path: Path) -> None:
-    """Force a file's content to the disk, so that the rename never outruns it."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _usual_mode() -> int:

@@ -270,18 +270,13 @@ def _difference(model: Any, path: Path) -> str:
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     import h5py
 
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            shapes[name] = item.shape
-
+    items: list[tuple[str, Any]] = []
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(note)
+            file.visititems(lambda *item: items.append(item))
+            return {name: item.shape for name, item in items if isinstance(item, h5py.Dataset)}
     except OSError:  # not HDF5, which Keras has said already
         return {}
-    return shapes
 
 
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:

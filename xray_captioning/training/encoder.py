@@ -154,10 +154,9 @@ def _fitted(
 def _calibrated(
     model: Any, data: BatchDataset, labels: Labels, studies: pd.DataFrame, split: Split
 ) -> tuple[Labels, Array] | None:
-    """Make the mean probability of each finding right on the validation images.
+    """Make the mean probability of each finding right on images it has not learned from.
 
-    Returned are validation labels and logits, or None where there are none. These images count
-    because the network has not learned from them.
+    Returned are validation labels and logits, or None where there are none.
     """
     if not data.studies:
         return None
