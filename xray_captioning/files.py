@@ -195,20 +195,16 @@ def downloading() -> Iterator[None]:
         yield
 
 
-class _FromSecondText(io.TextIOBase):
+class _FromSecondText(io.StringIO):
     """Holds its first text back until there is a second."""
 
-    def __init__(self) -> None:
-        self._held: list[str] | None = []
+    _passes = False
 
     def write(self, text: str) -> int:
-        if self._held is None:
-            sys.stderr.write(text)
-        elif self._held and text.strip():
-            sys.stderr.write("".join([*self._held, text]))
-            self._held = None
-        else:
-            self._held.append(text)
+        if not self._passes and not (self.getvalue() and text.strip()):
+            return super().write(text)
+        sys.stderr.write(text if self._passes else self.getvalue() + text)
+        self._passes = True
         return len(text)
 
     def flush(self) -> None:
