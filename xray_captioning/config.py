@@ -184,6 +184,16 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Return nested dictionaries of JSON types."""
         return msgspec.json.decode(msgspec.json.encode(self))
 
+    def flat(self) -> dict[str, Any]:
+        """Return JSON values by dotted name, such as ``training.epochs``."""
+        flat: dict[str, Any] = {}
+        for group, values in self.to_dict().items():
+            if isinstance(values, dict):
+                flat |= {f"{group}.{name}": value for name, value in values.items()}
+            else:
+                flat[group] = values
+        return flat
+
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "configuration") -> Config:
         """Build from nested dictionaries; absent fields keep their defaults.
@@ -245,10 +255,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 def fields() -> list[str]:
     """Return the dotted names of every field that can be set."""
-    names = []
-    for group, values in Config().to_dict().items():
-        names += [f"{group}.{name}" for name in values] if isinstance(values, dict) else [group]
-    return names
+    return list(Config().flat())
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -300,11 +307,8 @@ def load_preset(name: str) -> Config:
 
 
 def _explain(error: msgspec.ValidationError, values: Any) -> str:
-    """Return which field is wrong, its value, and what it may be.
-
-    msgspec says it as "Expected `int` >= 16 - at `$.image.size`", the path only below the first
-    level.
-    """
+    """Return which field is wrong, its value, and what it may be."""
+    # msgspec says "Expected `int` >= 16 - at `$.image.size`", the path only below the first level.
     problem, _, path = str(error).replace("`", "").partition(" - at $.")
     kind: Any = Config
     try:

@@ -38,7 +38,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _flush(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())  # or the rename could outrun the content
         temporary.chmod(_usual_mode())  # mkstemp makes files that only their owner can read
         os.replace(temporary, target)
     finally:
@@ -112,12 +113,6 @@ def shipped_folder() -> Path:
         return Path(str(resources.files("xray_captioning.weights")))
     except ModuleNotFoundError:  # a checkout that is not installed
         return Path(__file__).resolve().parents[1] / "weights"
-
-
-def _flush(path: Path) -> None:
-    """Force a file's content to the disk, so that the rename never outruns it."""
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def _usual_mode() -> int:
@@ -213,20 +208,16 @@ def downloading() -> Iterator[None]:
         yield
 
 
-class _FromSecondText(io.TextIOBase):
+class _FromSecondText(io.StringIO):
     """Holds its first text back until there is a second."""
 
-    def __init__(self) -> None:
-        self._held: list[str] | None = []
+    _passes = False
 
     def write(self, text: str) -> int:
-        if self._held is None:
-            sys.stderr.write(text)
-        elif self._held and text.strip():
-            sys.stderr.write("".join([*self._held, text]))
-            self._held = None
-        else:
-            self._held.append(text)
+        if not self._passes and not (self.getvalue() and text.strip()):
+            return super().write(text)
+        sys.stderr.write(text if self._passes else self.getvalue() + text)
+        self._passes = True
         return len(text)
 
     def flush(self) -> None:

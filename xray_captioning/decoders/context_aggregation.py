@@ -20,10 +20,7 @@ def pooling_scales(rows: int, columns: int) -> list[int]:
 
     A larger scale would average the whole map, as the global flow does already.
     """
-    scales: list[int] = []
-    while 2 ** (len(scales) + 1) < max(rows, columns):
-        scales.append(2 ** (len(scales) + 1))
-    return scales
+    return [2**power for power in range(1, (max(rows, columns) - 1).bit_length())]
 
 
 def pool_and_spread(length: int, scale: int) -> tuple[np.ndarray, np.ndarray]:

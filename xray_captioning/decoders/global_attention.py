@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops, registered
-from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
+from xray_captioning.decoders.decoder import Features, State, masked_softmax
+from xray_captioning.decoders.recurrent import RecurrentDecoder
 
 
 @registered
@@ -61,12 +62,8 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         return ops.where(real, read, 0), [*states, ops.cast(weights, mask.dtype)]
 
 
-# The cell's states in its order; a dict's own order does not survive a compiled loop.
-_STATES = ("hidden", "regions", "keys", "mask", "attention")
-
-
 @registered
-class GlobalAttention(WordDecoder):
+class GlobalAttention(RecurrentDecoder):
     """Show, attend and tell over a fixed set of regions, with a GRU.
 
     At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context
@@ -87,6 +84,8 @@ class GlobalAttention(WordDecoder):
     .. [1] Bahdanau et al., arXiv:1409.0473, section A.1.2 (additive attention).
     .. [2] Xu et al., arXiv:1502.03044 (attention over image regions).
     """
+
+    names = ("hidden", "regions", "keys", "mask", "attention")
 
     def __init__(
         self,
@@ -128,21 +127,8 @@ class GlobalAttention(WordDecoder):
             "attention": ops.zeros_like(mask),
         }
 
-    def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Attend, read one token, return float32 logits and the next state."""
-        hidden, states = self.cell(self._inputs(token), [state[name] for name in _STATES])
-        return self.logits(hidden), dict(zip(_STATES, states))
-
-    def _inputs(self, tokens: Any, training: bool | None = False) -> Any:
+    def inputs(self, tokens: Any, state: State, training: bool | None = False) -> Any:
         """Return what the cell reads of tokens (...): (..., embedding + 1)."""
-        words = self.dropout(self.embedding(tokens), training=training)
+        words = super().inputs(tokens, state, training)
         real = ops.cast(ops.not_equal(tokens, 0), words.dtype)
         return ops.concatenate([words, real[..., None]], axis=-1)
-
-    def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Return logits for every position; see :meth:`Decoder.call`."""
-        words = self._inputs(tokens, training)
-        state = self.start(features)
-        states = [state[name] for name in _STATES]
-        hidden = self.rnn(words, initial_state=states, training=training)
-        return self.logits(self.dropout(hidden, training=training))

@@ -94,30 +94,18 @@ class CaptionModel(keras.Model):
         self.trained_on: TrainedOn | None = None
         regions = math.prod(grid)
         self.features_shape = Features((None, regions, channels), (None, regions))
-        self.head = RegionHead(
-            config.head,
-            config.normalisation,
-            config.positions,
-            config.dropout,
-            name="head",
-            dtype=self.dtype_policy.name,
-        )
-        self.decoder = build_decoder(
-            config,
-            vocabulary_size,
-            grid,
-            maximum_length,
-            name="decoder",
-            dtype=self.dtype_policy.name,
-        )
+        dtype, sizes = self.dtype_policy.name, (vocabulary_size, grid, maximum_length)
+        made = (config.head, config.normalisation, config.positions, config.dropout)
+        self.head = RegionHead(*made, name="head", dtype=dtype)
+        self.decoder = build_decoder(config, *sizes, name="decoder", dtype=dtype)
         self.build(None)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, and what it was trained on, as JSON types."""
         names = ("vocabulary_size", "grid", "channels", "maximum_length")
-        own = {name: getattr(self, name) for name in names}
-        own["trained_on"] = self.trained_on and self.trained_on.to_dict()
-        return {**super().get_config(), "config": asdict(self.config), **own}
+        own = {"config": asdict(self.config), **{name: getattr(self, name) for name in names}}
+        record = self.trained_on and self.trained_on.to_dict()
+        return {**super().get_config(), **own, "trained_on": record}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> CaptionModel:
@@ -131,10 +119,8 @@ class CaptionModel(keras.Model):
     def build(self, input_shape: Any) -> None:
         """Build head and decoder; the sizes were given to the constructor."""
         self.head.build(self.features_shape)
-        regions, _ = self.features_shape.regions[1:]
-        self.decoder.build(
-            Features((None, regions, self.head.channels), (None, regions)), (None, None)
-        )
+        regions, mask = self.features_shape
+        self.decoder.build(Features((*regions[:2], self.head.channels), mask), (None, None))
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""Decoders that read the study as one vector: the mean of its regions."""
+"""Decoders with one recurrent layer, and those that read the study as the mean of its regions."""
 
 from __future__ import annotations
 
@@ -16,14 +16,44 @@ def mean_region(features: Features, dtype: str) -> Any:
     return ops.einsum("br,brc->bc", weights, regions)
 
 
-class _Recurrent(WordDecoder):
-    """What the three decoders below share: word vectors, one recurrent layer, logits.
+class RecurrentDecoder(WordDecoder):
+    """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits.
 
-    Dropout is on word vectors and before the logits; see `GlobalAttention` for the parameters.
+    A subclass defines ``start`` and may change ``inputs`` and ``merged``. Its ``names`` are those
+    of the layer's states in its order; a dict's own order does not survive a compiled loop.
     """
 
+    names: tuple[str, ...]
+
+    def step(self, token: Any, state: State) -> tuple[Any, State]:
+        """Read one token, return float32 logits and the next state."""
+        states = [state[name] for name in self.names]
+        hidden, states = self.rnn.cell(self.inputs(token, state), states)
+        states = states if isinstance(states, (list, tuple)) else [states]
+        return self.logits(self.merged(hidden, state)), {**state, **dict(zip(self.names, states))}
+
+    def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
+        """Return logits for every position; see :meth:`Decoder.call`."""
+        state = self.start(features)
+        states = [state[name] for name in self.names]
+        inputs = self.inputs(tokens, state, training)
+        hidden = self.rnn(inputs, initial_state=states, training=training)
+        return self.logits(self.dropout(self.merged(hidden, state), training=training))
+
+    def inputs(self, tokens: Any, state: State, training: bool | None = False) -> Any:
+        """Return what the layer reads of tokens (batch,) or (batch, time): their vectors."""
+        return self.dropout(self.embedding(tokens), training=training)
+
+    def merged(self, hidden: Any, state: State) -> Any:
+        """Return what the logits are made of."""
+        return hidden
+
+
+class _Recurrent(RecurrentDecoder):
+    """What the three decoders below share; see `GlobalAttention` for the parameters."""
+
     layer: Any = keras.layers.LSTM
-    names: tuple[str, ...] = ("hidden", "cell")  # of the recurrent layer's states, in its order
+    names: tuple[str, ...] = ("hidden", "cell")
     reads_image = True  # starts from the image vector and reads it beside every word
 
     def __init__(
@@ -58,31 +88,12 @@ class _Recurrent(WordDecoder):
             states["hidden"] = ops.tanh(image)
         return {"image": image, **states}
 
-    def step(self, token: Any, state: State) -> tuple[Any, State]:
-        """Read one token, return float32 logits and the next state."""
-        image = state["image"]
-        words = self._inputs(self.embedding(token), image)
-        hidden, states = self.rnn.cell(words, [state[name] for name in self.names])
-        states = states if isinstance(states, (list, tuple)) else [states]
-        return self.logits(self._merged(hidden, image)), {
-            "image": image,
-            **dict(zip(self.names, states)),
-        }
-
-    def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Return logits for every position; see :meth:`Decoder.call`."""
-        state = self.start(features)
-        words = self.dropout(self.embedding(tokens), training=training)
-        image = ops.repeat(state["image"][:, None], ops.shape(tokens)[1], axis=1)
-        states = [state[name] for name in self.names]
-        hidden = self.rnn(self._inputs(words, image), initial_state=states, training=training)
-        return self.logits(self.dropout(self._merged(hidden, image), training=training))
-
-    def _inputs(self, words: Any, image: Any) -> Any:
-        return ops.concatenate([words, image], axis=-1) if self.reads_image else words
-
-    def _merged(self, hidden: Any, image: Any) -> Any:
-        return hidden
+    def inputs(self, tokens: Any, state: State, training: bool | None = False) -> Any:
+        """Return word vectors, and beside each the image vector if that is read."""
+        words = super().inputs(tokens, state, training)
+        if not self.reads_image:
+            return words
+        return ops.concatenate([words, _beside(words, state["image"])], axis=-1)
 
 
 @registered
@@ -122,5 +133,11 @@ class SimpleDecoder(_Recurrent):
         super().build(features_shape, tokens_shape)
         self.merge.build((None, None, self.units))
 
-    def _merged(self, hidden: Any, image: Any) -> Any:
-        return self.merge(hidden + image)
+    def merged(self, hidden: Any, state: State) -> Any:
+        """Join image and words."""
+        return self.merge(hidden + _beside(hidden, state["image"]))
+
+
+def _beside(x: Any, image: Any) -> Any:
+    """The image vectors (batch, channels), once for each of the words that x may have."""
+    return image if len(x.shape) == 2 else ops.repeat(image[:, None], ops.shape(x)[1], axis=1)

@@ -222,10 +222,8 @@ class Transformer(WordDecoder):
         }
 
     def _place(self, token: Any, state: State) -> Any:
-        """Return the place of the past in which each row (rows,) keeps its present token.
-
-        All captions are equally long, and the beams of a study use neighbouring places.
-        """
+        # Where each row (rows,) keeps its present token in the past: all captions are equally long,
+        # and the beams of a study use neighbouring places.
         captions = token.shape[0] // state["past"][0][0].shape[0]
         return state["time"] * captions + ops.arange(token.shape[0]) % captions
 

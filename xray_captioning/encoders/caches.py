@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from xray_captioning.backend import compiled
 from xray_captioning.config import Config
+from xray_captioning.data.datasets import Images
 from xray_captioning.data.features import Array, ArrayCache
 from xray_captioning.data.images import read_images
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.saved import encode_images, weights_digest
-
-Images = Sequence[Sequence[str | None]]  # of each study; None where a view is missing
 
 
 def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:

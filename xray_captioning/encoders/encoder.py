@@ -75,7 +75,11 @@ class Encoder(keras.Model):
         self.name_of_backbone, self.size, self.pool = name_of_backbone, size, pool
         self.findings = tuple(findings)
         self.pooling = find_backbone(name_of_backbone).pooling
-        self.backbone = _backbone(name_of_backbone, size, weights)
+        if weights not in ("random", "imagenet"):
+            raise ConfigError(
+                f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load"
+            )
+        self.backbone = (_new if weights == "random" else _published)(name_of_backbone, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
         if min(rows, columns) < pool:
             raise ConfigError(
@@ -127,8 +131,7 @@ class Encoder(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, and what it was trained on."""
-        names = ("name_of_backbone", "size", "pool")
-        own = {name: getattr(self, name) for name in names}
+        own = {name: getattr(self, name) for name in ("name_of_backbone", "size", "pool")}
         record = self.trained_on and self.trained_on.to_dict()
         known = {"findings": list(self.findings), "trained_on": record}
         return {**super().get_config(), **own, **known}
@@ -136,8 +139,9 @@ class Encoder(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Encoder:
         """Make an encoder with new weights of what :meth:`get_config` returned."""
-        record = config.get("trained_on")  # files of before have none
-        encoder = cls(**{name: value for name, value in config.items() if name != "trained_on"})
+        values = dict(config)
+        record = values.pop("trained_on", None)  # files of before have none
+        encoder = cls(**values)
         encoder.trained_on = record and TrainedOn.from_dict(record)
         return encoder
 
@@ -173,6 +177,10 @@ class Encoder(keras.Model):
         views = images.shape[1]
         maps = self.encode(ops.reshape(images, (-1, *images.shape[2:])), training=training)
         return ops.reshape(maps, (-1, views * self.grid[0] * self.grid[1], self.channels))
+
+    def region_mask(self, mask: Any) -> Any:
+        """Return the mask (batch, views) for each region, (batch, views * rows * columns)."""
+        return ops.repeat(mask, math.prod(self.grid), axis=1)
 
     def unfreeze_last_block(self) -> None:
         """Let the last block of the backbone be trained, and no other weight.
@@ -264,17 +272,7 @@ class FindingModel(keras.Model):
         `inputs` are ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
         """
         features = self.encoder(inputs["images"], training=training)
-        regions = self.encoder.grid[0] * self.encoder.grid[1]
-        mask = ops.repeat(inputs["mask"], regions, axis=1)
-        return self.encoder.classify(features, mask)
-
-
-def _backbone(name: str, size: int, weights: str) -> Any:
-    if weights not in ("random", "imagenet"):
-        raise ConfigError(
-            f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load"
-        )
-    return _published(name, size) if weights == "imagenet" else _new(name, size)
+        return self.encoder.classify(features, self.encoder.region_mask(inputs["mask"]))
 
 
 def _new(name: str, size: int) -> Any:

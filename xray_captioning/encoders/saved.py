@@ -185,12 +185,12 @@ def _warn_of_normalisation(config: Config) -> None:
 
 
 def starting_encoder(
-    config: Config, name: str | Path | None, weights: str | None = None
+    config: Config, name: Encoder | str | Path | None, weights: str | None = None
 ) -> Encoder:
-    """Return the encoder that a decoder is trained on: that of a bundle, or a new one.
+    """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one.
 
     `weights` are those of a new one, as :func:`new_encoder` takes them. They are a ConfigError
-    beside a bundle, or as a bundle. So are images of a bundle that are prepared otherwise than the
+    beside another, or as a bundle. So are images of a bundle that are prepared otherwise than the
     configuration says.
     """
     if name is None:
@@ -200,6 +200,8 @@ def starting_encoder(
         return new_encoder(config, weights)
     if weights is not None:
         raise ConfigError(f"give weights ({weights}) or an encoder, which has its own; not both")
+    if isinstance(name, Encoder):
+        return name
     bundle = find_bundle(name)
     saved = read_config(bundle, "encoder")
     checked = [("model", "encoder"), *(("image", n) for n in ("size", "resize", "normalisation"))]
@@ -268,18 +270,13 @@ def _difference(model: Any, path: Path) -> str:
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     import h5py
 
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            shapes[name] = item.shape
-
+    items: list[tuple[str, Any]] = []
     try:
         with h5py.File(path, "r") as file:
-            file.visititems(note)
+            file.visititems(lambda *item: items.append(item))
+            return {name: item.shape for name, item in items if isinstance(item, h5py.Dataset)}
     except OSError:  # not HDF5, which Keras has said already
         return {}
-    return shapes
 
 
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:

@@ -24,24 +24,15 @@ from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import new_folder, no_terminal
 from xray_captioning.phantom.reports import Report, report
-from xray_captioning.phantom.study import PhantomStudy, sample_study
+from xray_captioning.phantom.study import TABLES, PhantomStudy, sample_study
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
 MOST_WORKERS, STUDIES_A_WORKER = 4, 100
 REPORT_COLUMNS = ("uid", "MeSH", "Problems", "image", *SECTIONS)
 PROJECTION_COLUMNS = ("uid", "filename", "projection")
-_README = """{first_line}
-
-Nobody's images: every picture is drawn by a program and every report is put together from
-sentences, so that software can be tried without patient data. They teach nothing about medicine
-and are not fit for any clinical purpose.
-
-The files have the layout of the Kaggle edition of the Indiana University collection.
-Studies: {studies}. Seed: {seed}. Image size: {size} pixels.
-The patient's right is on the left of the frontal images. "Problems" is the truth.
-"""
 _Image = npt.NDArray[np.uint8]
+_Row = tuple[object, ...]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
@@ -96,19 +87,19 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
         reports, projections = _write_studies(images, studies, seed, size)
         _write_table(folder / "indiana_reports.csv", REPORT_COLUMNS, reports)
         _write_table(folder / "indiana_projections.csv", PROJECTION_COLUMNS, projections)
-        text = _README.format(first_line=PHANTOM_README, studies=studies, seed=seed, size=size)
-        (folder / "README.txt").write_text(text, encoding="utf-8")
-    return Path(out)
+        text = TABLES["readme"].format(studies=studies, seed=seed, size=size)
+        (folder / "README.txt").write_text(f"{PHANTOM_README}\n\n{text}", encoding="utf-8")
+    return out
 
 
 def _write_studies(
     images: Path, studies: int, seed: int, size: int
-) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
+) -> tuple[list[_Row], list[_Row]]:
     """Write the images of all studies and return the rows of both tables."""
     with _helpers_drawing(images, studies, seed, size) as workers:
         draw_share(images, studies, seed, size, 0, workers)
-    reports: list[tuple[object, ...]] = []
-    projections: list[tuple[object, ...]] = []
+    reports: list[_Row] = []
+    projections: list[_Row] = []
     for index in range(studies):
         uid, study, rng = _sampled(seed, index)
         reports.append(_report_row(uid, study, report(study, rng)))
@@ -174,7 +165,7 @@ def _sampled(seed: int, index: int) -> tuple[int, PhantomStudy, np.random.Genera
     return FIRST_UID + index, sample_study(rng), rng
 
 
-def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ...]:
+def _report_row(uid: int, study: PhantomStudy, text: Report) -> _Row:
     details = ";".join(finding.detail for finding in study.findings) or "normal"
     problems = ";".join(finding.name for finding in study.findings) or "normal"
     image = "Synthetic chest PA and lateral"
@@ -197,7 +188,7 @@ def _write_images(folder: Path, views: dict[str, _Image]) -> None:
         (folder / name).write_bytes(cv2.imencode(".png", image, flags)[1].tobytes())
 
 
-def _write_table(path: Path, columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+def _write_table(path: Path, columns: tuple[str, ...], rows: list[_Row]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 

@@ -13,27 +13,13 @@ from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, 
 from xray_captioning.phantom.study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
 
 SIGN = {RIGHT: -1.0, LEFT: 1.0}
-_WALL = np.array([[0.42, 0.0], [0.66, 0.07], [0.83, 0.22], [0.93, 0.45], [0.98, 0.72], [1, 1]])
+_SHAPES = shadows.shapes("frontal")
+_WALL = _SHAPES["wall"]
+_BELLY = joined(_SHAPES["belly"], _SHAPES["below"])
 _LEVELS = np.linspace(-0.36, 1.4, 23)  # heights of the vertebrae
-_VERTEBRA = np.array([(-0.1, -0.026), (0.1, -0.026), (0.1, 0.026), (-0.1, 0.026)])
-_AIRWAYS = [  # the trachea, then the main bronchi
-    curve([(0.01, -0.5), (0.0, 0.05), (-0.02, 0.3)]),
-    curve([(-0.02, 0.3), (-0.09, 0.35), (-0.16, 0.41)]),
-    curve([(-0.02, 0.3), (0.09, 0.36), (0.18, 0.42)]),
-]
-_BELLY = joined(
-    curve([(-1.6, 1.1), (-0.5, 0.93), (0, 0.97), (0.5, 0.95), (1.6, 1.12)]),
-    np.array([(1.6, 2.0), (-1.6, 2.0)]),
-)
-_CLAVICLE = curve([(0.12, 0.13), (0.35, 0.09), (0.62, 0.02), (0.95, -0.02), (1.2, -0.03)])
-_BLADE = curve([(1.12, 0.02), (1.02, 0.2), (0.93, 0.42), (1.02, 0.44), (1.22, 0.2)])
 _BOTH_SIDES = np.array([(1, 1), (-1, 1)])[:, None]
-_ARMS = np.array([(-1.34, 0.04), (1.34, 0.04)])
 _FAN = np.linspace(-1.3, 1.45, 13)  # directions in which vessels leave a hilum
 _ALONG = np.linspace(0, 1, 9)[:, None, None]
-_ZONE_HEIGHT = {"upper": (0.17, 0.28), "mid": (0.40, 0.50), "lower": (0.68, 0.77)}
-_FLUID_LEVEL = {"small": (0.80, 0.97), "moderate": (0.62, 0.78), "large": (0.34, 0.46)}
-_COLLAPSE = {"small": 0.82, "moderate": 0.68, "large": 0.50}
 
 
 def draw_frontal(study: PhantomStudy, size: int) -> Layer:
@@ -56,8 +42,7 @@ def lung(side: str, body: Anatomy) -> Points:
     """Outline (n, 2) of one lung, with its sharp costophrenic angle."""
     wall = curve(_WALL)
     base = curve([(1, 1), (0.8, 1 - 0.75 * body.dome), (0.5, 1 - body.dome), (0.13, 0.95)])
-    hilum = curve([(0.13, 0.95), (0.13, 0.6), (0.17, 0.3), (0.2, 0.09), (0.3, 0.0), (0.42, 0.0)])
-    outline = joined(wall, base, hilum)
+    outline = joined(wall, base, _SHAPES["hilum"])
     if side == LEFT:  # the liver lifts the right diaphragm; the left one is a little lower
         outline[:, 1] += 0.025 * np.clip(outline[:, 1] - 0.5, 0, None)
     return outline * (SIGN[side], 1)
@@ -103,11 +88,7 @@ def _heart(body: Anatomy) -> Points:
 
 
 def _mediastinum(body: Anatomy) -> Points:
-    shape = [(-0.13, -0.3), (-0.15, 0.1), (-0.17, 0.3), (-0.15, 0.5), (-0.12, 1.0), (0.14, 1.0)]
-    shape += [(0.15, 0.5), (0.2, 0.38), (0.23, 0.31), (0.2, 0.25), (0.14, 0.19), (0.13, -0.3)]
-    outline = curve(shape, closed=True)
-    outline[:, 0] += 0.5 * spine_shift(outline[:, 1], body)
-    return outline
+    return _bent(_SHAPES["mediastinum"], body)
 
 
 def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
@@ -124,9 +105,10 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
         canvas.stroke(layer, [collapsed], (0.008, 70), closed=True)
     layer = cv2.min(layer, vessels)
     canvas.fill(layer, [_mediastinum(body), _heart(body)], 0)
-    airways = [line + _column(0.5 * spine_shift(line[:, 1], body)) for line in _AIRWAYS]
-    canvas.stroke(layer, airways[1:], (0.016, 60))
-    air = canvas.blur(canvas.stroke(layer, airways[:1], (0.032, 130)), 0.0045)
+    bronchi = [_bent(_SHAPES[f"{side}_bronchus"], body) for side in SIGN]
+    canvas.stroke(layer, bronchi, (0.016, 60))
+    canvas.stroke(layer, [_bent(_SHAPES["trachea"], body)], (0.032, 130))
+    air = canvas.blur(layer, 0.0045)
     for finding in study.findings:
         if opacity := _OPACITIES.get(finding.name):
             rng = study.stream(finding.name)
@@ -135,26 +117,26 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
     return air
 
 
-def _column(u: Points) -> Points:
-    """Sideways shifts (n,) as points (n, 2)."""
-    return np.stack([u, np.zeros_like(u)], -1)
+def _bent(line: Points, body: Anatomy) -> Points:
+    """A line (n, 2) that follows the spine half the way."""
+    return line + np.stack([0.5 * spine_shift(line[:, 1], body), np.zeros(len(line))], -1)
 
 
 def _collapsed(finding: Finding, outline: Points) -> Points:
     """The lung drawn towards its root, by as much as the pneumothorax is large."""
     root = np.array([SIGN[finding.side] * 0.2, 0.8])
-    return root + (outline - root) * _COLLAPSE[finding.size]
+    return root + (outline - root) * _SHAPES["collapse"][finding.size]
 
 
 def _effusion(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
-    at_wall, at_heart = np.array(_FLUID_LEVEL[finding.size]) + rng.uniform(-0.03, 0.03)
+    at_wall, at_heart = np.array(_SHAPES["fluid"][finding.size]) + rng.uniform(-0.03, 0.03)
     surface = curve([(1.1, at_wall - 0.03), (0.9, at_wall + 0.06), (0.6, at_heart), (0, at_heart)])
     return np.float32(0.96) * shadows.fluid(canvas, surface, SIGN[side])
 
 
 def _zone_point(finding: Finding, side: str, rng: np.random.Generator) -> tuple[float, float]:
     low, high = (0.64, 0.76) if finding.place == "lower" else (0.42, 0.66)
-    return SIGN[side] * rng.uniform(low, high), rng.uniform(*_ZONE_HEIGHT[finding.place])
+    return SIGN[side] * rng.uniform(low, high), rng.uniform(*_SHAPES["zones"][finding.place])
 
 
 def _consolidation(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
@@ -277,15 +259,15 @@ def _break(
 
 def _girdle(canvas: Canvas, layer: Layer) -> None:
     """Clavicles, shoulder blades and the heads of the arms."""
-    canvas.stroke(layer, _CLAVICLE * _BOTH_SIDES, (0.024, 105), (0.012, 75))
-    canvas.stroke(layer, _BLADE * _BOTH_SIDES, (0.008, 50))
-    canvas.fill(layer, canvas.ellipse(_ARMS, 0.06), 100)
+    canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES, (0.024, 105), (0.012, 75))
+    canvas.stroke(layer, _SHAPES["blade"] * _BOTH_SIDES, (0.008, 50))
+    canvas.fill(layer, canvas.ellipse(_SHAPES["arms"], 0.06), 100)
 
 
 def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> None:
     middle = np.stack([spine_shift(_LEVELS, body), _LEVELS], -1)
     canvas.stroke(layer, [middle], (0.075, 45))
-    canvas.fill(layer, middle[:, None] + _VERTEBRA, 75)
+    canvas.fill(layer, middle[:, None] + _SHAPES["vertebra"], 75)
     canvas.fill(layer, canvas.ellipse(middle, (0.006, 0.010)), 120)
 
 

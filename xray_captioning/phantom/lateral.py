@@ -13,25 +13,13 @@ from xray_captioning.phantom import shadows
 from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined
 from xray_captioning.phantom.study import BILATERAL, Anatomy, Finding, PhantomStudy
 
-_SPINE = np.array([[0.70, -0.2], [0.80, 0.1], [0.87, 0.4], [0.87, 0.65], [0.81, 0.95], [0.75, 1.5]])
-_VERTEBRA = np.array([(-0.07, -0.033), (0.05, -0.033), (0.05, 0.033), (-0.07, 0.033)])
-_PROCESS = np.array([(0.08, 0.0), (0.16, 0.04)])
-_TRACHEA = curve([(0.5, -0.5), (0.53, 0.0), (0.58, 0.36)])
-_STERNUM = curve([(0.24, 0.08), (0.10, 0.22), (0.01, 0.42), (-0.01, 0.62)])
-_AORTA = curve([(0.40, 0.48), (0.40, 0.28), (0.55, 0.19), (0.70, 0.28), (0.76, 0.55), (0.78, 1.0)])
+_SHAPES = shadows.shapes("lateral")
 _RIBS = [  # of both sides, from the spine down and forward; the lower ones end before the front
     curve([(0.98, v), (0.8, v + 0.03), (0.5, v + 0.12), (0.2, v + 0.24)][: 4 if v < 0.3 else 3])
     for v in np.linspace(0.0, 0.75, 9)
 ]
-_ARMS = np.array([(-0.2, -0.5), (0.95, -0.5), (0.98, 0.02), (0.3, 0.03)])
-_BELLY = joined(
-    curve([(-0.4, 0.86), (0.1, 0.78), (0.4, 0.8), (0.8, 0.98), (1.3, 1.15)]),
-    np.array([(1.3, 2.0), (-0.4, 2.0)]),
-)
-_ROOT = np.array((0.55, 0.42))  # of the vessels
+_BELLY = joined(_SHAPES["belly"], _SHAPES["below"])
 _ALONG = np.linspace(0.05, 1, 8)[:, None, None]
-_ZONE_HEIGHT = {"upper": (0.20, 0.28), "mid": (0.42, 0.50), "lower": (0.68, 0.77)}
-_FLUID_LEVEL = {"small": 0.84, "moderate": 0.68, "large": 0.44}
 
 
 def draw_lateral(study: PhantomStudy, size: int) -> Layer:
@@ -58,7 +46,7 @@ def _soft_tissue(canvas: Canvas, body: Anatomy) -> Field:
     rear = 1.05 + 0.5 * thick
     back = [(1.0, 1.6), (rear, 0.8), (rear + 0.04, 0.45), (1.0, 0.05), (0.95, -0.5)]
     tissue = canvas.fill(canvas.layer(), [joined(curve(front), curve(back))])
-    shade = canvas.fill(canvas.layer(), [_ARMS, _BELLY], 45)
+    shade = canvas.fill(canvas.layer(), [_SHAPES["arms"], _BELLY], 45)
     layer = cv2.addWeighted(tissue, 0.56, cv2.bitwise_and(shade, tissue), 1, 0)
     return canvas.blur(layer, 0.010) * np.float32(1.95 + 0.45 * body.build)
 
@@ -70,8 +58,7 @@ def _lungs(body: Anatomy, lift: float) -> Points:
     dome = [(0.05, 0.86 - 0.4 * rise), (0.2, 0.90 - rise), (0.42, 0.92 - rise)]
     base = curve([*dome, (0.66, 0.97 - 0.75 * rise), (0.93, 1.0)])
     base[:, 1] -= lift * np.sin(np.pi * np.linspace(0, 1, len(base)))
-    back = curve([(0.93, 1.0), (1.0, 0.75), (1.0, 0.45), (0.93, 0.2), (0.75, 0.03), (0.55, 0.0)])
-    return joined(front, base, back)
+    return joined(front, base, _SHAPES["back"])
 
 
 def _heart(body: Anatomy) -> Points:
@@ -89,7 +76,7 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
     canvas.fill(layer, [_lungs(body, 0.035)])  # the far lung lies within the near one
     solid = canvas.fill(_vessels(canvas, study, rng), [_heart(body)], 70)
     layer = cv2.min(layer, solid)
-    layer = cv2.max(layer, canvas.stroke(canvas.layer(), [_TRACHEA], (0.032, 130)))
+    layer = cv2.max(layer, canvas.stroke(canvas.layer(), [_SHAPES["trachea"]], (0.032, 130)))
     air = canvas.blur(layer, 0.0045)
     for finding in study.findings:
         if opacity := _OPACITIES.get(finding.name):
@@ -98,7 +85,7 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
 
 
 def _effusion(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
-    level = _FLUID_LEVEL[finding.size] + rng.uniform(-0.03, 0.03)
+    level = _SHAPES["fluid"][finding.size] + rng.uniform(-0.03, 0.03)
     surface = curve(
         [(1.1, level - 0.05), (0.95, level + 0.05), (0.75, level + 0.1), (0, level + 0.14)]
     )
@@ -106,7 +93,7 @@ def _effusion(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Fie
 
 
 def _zone_point(finding: Finding, rng: np.random.Generator) -> tuple[float, float]:
-    return rng.uniform(0.5, 0.72), rng.uniform(*_ZONE_HEIGHT[finding.place])
+    return rng.uniform(0.5, 0.72), rng.uniform(*_SHAPES["zones"][finding.place])
 
 
 def _consolidation(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
@@ -148,17 +135,17 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
     angle = rng.uniform(0, 2 * np.pi, 18)
     heading = np.stack([np.cos(angle), np.sin(angle)], -1) * rng.uniform(0.12, 0.42, 18)[:, None]
     sway = rng.normal(0, 0.02, (8, 18, 2)).cumsum(0)
-    lines = (_ROOT + _ALONG * (heading + sway)).swapaxes(0, 1)
-    canvas.stroke(layer, [_AORTA], (0.045, broad))
+    lines = (_SHAPES["root"] + _ALONG * (heading + sway)).swapaxes(0, 1)
+    canvas.stroke(layer, [_SHAPES["aorta"]], (0.045, broad))
     canvas.stroke(layer, lines[:, 3:], (0.005, small))
     canvas.stroke(layer, lines[:, :4], (0.009, large))
-    return canvas.fill(layer, [canvas.ellipse(_ROOT, (0.035, 0.05))], large)
+    return canvas.fill(layer, [canvas.ellipse(_SHAPES["root"], (0.035, 0.05))], large)
 
 
 def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
     layer = canvas.layer()
     canvas.stroke(layer, _RIBS, (0.020, 60), (0.010, 38))
-    canvas.stroke(layer, [_STERNUM], (0.024, 105), (0.012, 70))
+    canvas.stroke(layer, [_SHAPES["sternum"]], (0.024, 105), (0.012, 70))
     _vertebrae(canvas, layer)
     bones = canvas.blur(layer, 0.003) * np.float32(0.9)
     if spot := study.find("Granuloma"):
@@ -172,18 +159,18 @@ def _vertebrae(canvas: Canvas, layer: Layer) -> None:
     middle, bodies = _spine()
     canvas.fill(layer, bodies, 62)
     canvas.stroke(layer, bodies, (0.006, 105), closed=True)
-    canvas.stroke(layer, middle[:, None] + _PROCESS, (0.012, 80))
+    canvas.stroke(layer, middle[:, None] + _SHAPES["process"], (0.012, 80))
 
 
 @lru_cache(1)
 def _spine() -> tuple[Points, Points]:
     """Centres (17, 2) and outlines (17, 4, 2) of the vertebrae, tilted along the curve."""
-    spine = curve(_SPINE)
+    spine = _SHAPES["spine"]
     levels = np.linspace(-0.15, 1.4, 17)
     middle = np.stack([np.interp(levels, spine[:, 1], spine[:, 0]), levels], -1)
     tilt = 0.05 * np.gradient(middle[:, 0], levels)
-    outlines = middle[:, None] + _VERTEBRA
-    outlines[..., 1] -= tilt[:, None] * np.sign(_VERTEBRA[:, 0])
+    outlines = middle[:, None] + _SHAPES["vertebra"]
+    outlines[..., 1] -= tilt[:, None] * np.sign(_SHAPES["vertebra"][:, 0])
     return middle, outlines
 
 
@@ -201,11 +188,7 @@ def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
     layer = canvas.layer()
     if device.kind == "pacemaker":
         canvas.fill(layer, [canvas.ellipse((0.12, 0.10), (0.03, 0.055))])
-        lead = curve(
-            [(0.14, 0.06), (0.4, 0.02), (0.45, 0.2), (0.48, 0.6), (0.35, 0.83), (0.16, 0.84)]
-        )
-        canvas.stroke(layer, [lead], (0.007, 200))
+        canvas.stroke(layer, [_SHAPES["pacemaker_lead"]], (0.007, 200))
     else:
-        line = curve([(0.25, 0.12), (0.42, 0.0), (0.46, 0.15), (0.48, 0.45)])
-        canvas.stroke(layer, [line], (0.009, 200))
+        canvas.stroke(layer, [_SHAPES["venous_line"]], (0.009, 200))
     density += np.float32(1.6) * canvas.blur(layer, 0.002)

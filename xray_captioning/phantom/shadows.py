@@ -1,11 +1,24 @@
 """Shadows that both views of a phantom draw alike, as float32 layers in [0, 1]."""
 
+import tomllib
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from xray_captioning.phantom.canvas import Canvas, Field, Points, joined, mottle
+from xray_captioning.phantom.canvas import Canvas, Field, Points, curve, joined, mottle
 from xray_captioning.phantom.study import PhantomStudy
 
 Point = tuple[float, float]
+
+
+def shapes(view: str) -> dict[str, Any]:
+    """What is the same in every phantom: lines and outlines (n, 2), and tables, by name."""
+    tables = tomllib.loads(Path(__file__).with_name("shapes.toml").read_text("utf-8"))[view]
+    lines = {name: np.array(points, float) for name, points in tables.pop("points").items()}
+    lines |= {name: curve(points) for name, points in tables.pop("curves").items()}
+    closed = tables.pop("closed", {})
+    return {**tables, **lines, **{name: curve(closed[name], closed=True) for name in closed}}
 
 
 def fluid(canvas: Canvas, surface: Points, sign: float = 1.0) -> Field:

@@ -1,13 +1,17 @@
 """What a synthetic study is: a body, its findings, and how often each finding occurs."""
 
+import tomllib
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 RIGHT, LEFT, BILATERAL = "right", "left", "bilateral"
 ZONES = ("upper", "mid", "lower")
-DEVICES = ("central venous catheter", "pacemaker")
+TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("studies.toml").read_text("utf-8"))
+_FINDINGS: dict[str, dict[str, Any]] = TABLES["findings"]
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,7 @@ class PhantomStudy:
         """The anatomy after the findings that change the shape of heart, chest or spine."""
         body = self.anatomy
         if heart := self.find("Cardiomegaly"):
-            low, high = _HEART_RATIOS[heart.size]
-            body = replace(body, heart=self.stream("Cardiomegaly").uniform(low, high))
+            body = replace(body, heart=self._drawn(heart))
         if self.find("Emphysema"):
             body = replace(
                 body,
@@ -91,49 +94,12 @@ class PhantomStudy:
                 dome=0.03,
             )
         if curve := self.find("Scoliosis"):
-            low, high = _BENDS[curve.size]
-            sign = 1 if curve.side == LEFT else -1
-            body = replace(body, bend=sign * self.stream("Scoliosis").uniform(low, high))
+            body = replace(body, bend=self._drawn(curve) * (1 if curve.side == LEFT else -1))
         return body
 
-
-_HEART_RATIOS = {"mild": (0.55, 0.58), "moderate": (0.61, 0.65), "severe": (0.69, 0.74)}
-_BENDS = {"mild": (0.16, 0.21), "severe": (0.30, 0.38)}
-
-# Relative frequency; the order is that of a report, most urgent first. Rare findings of a real
-# collection are made more frequent here so that a few hundred studies hold some of each.
-FREQUENCY = {
-    "Pneumothorax": 0.9,
-    "Edema": 0.8,
-    "Consolidation": 1.0,
-    "Lung Lesion": 1.0,
-    "Pleural Effusion": 1.4,
-    "Cardiomegaly": 1.6,
-    "Atelectasis": 1.3,
-    "Emphysema": 1.1,
-    "Fracture": 0.9,
-    "Hiatal Hernia": 0.8,
-    "Granuloma": 1.2,
-    "Scoliosis": 0.9,
-    "Support Devices": 1.3,
-}
-COUNT_SHARES = (0.34, 0.32, 0.21, 0.10, 0.03)  # studies with 0, 1, 2, 3 and 4 findings
-FRONTAL_ONLY = 0.05
-# Emphysema makes the heart small and the lungs dark, which hides or undoes the other findings.
-EXCLUSIVE = {"Emphysema": ("Cardiomegaly", "Edema")}
-# Heart failure: these come together more often than by chance.
-COMPANIONS = {"Cardiomegaly": ("Edema", "Pleural Effusion", "Support Devices")}
-_MIDLINE = ("Edema", "Cardiomegaly", "Emphysema", "Hiatal Hernia")
-_BILATERAL_SHARE = {"Pleural Effusion": 0.3, "Atelectasis": 0.25, "Consolidation": 0.15}
-_SIZES = {
-    "Pneumothorax": ("small", "moderate", "large"),
-    "Pleural Effusion": ("small", "moderate", "large"),
-    "Cardiomegaly": ("mild", "moderate", "severe"),
-    "Edema": ("mild", "severe"),
-    "Scoliosis": ("mild", "severe"),
-    "Hiatal Hernia": ("small", "large"),
-    "Lung Lesion": ("small", "large"),
-}
+    def _drawn(self, finding: Finding) -> float:
+        low, high = _FINDINGS[finding.name]["sizes"][finding.size]
+        return self.stream(finding.name).uniform(low, high)
 
 
 def sample_study(rng: np.random.Generator) -> PhantomStudy:
@@ -144,32 +110,20 @@ def sample_study(rng: np.random.Generator) -> PhantomStudy:
     """
     anatomy = _sample_anatomy(rng)
     findings = _sample_findings(rng)
-    lateral = bool(rng.random() >= FRONTAL_ONLY)
+    lateral = bool(rng.random() >= TABLES["frontal_only"])
     return PhantomStudy(anatomy, findings, lateral, int(rng.integers(2**31)))
 
 
 def _sample_anatomy(rng: np.random.Generator) -> Anatomy:
-    uniform = rng.uniform
-    return Anatomy(
-        half_width=uniform(0.345, 0.40),
-        height=uniform(0.60, 0.70),
-        depth=uniform(0.56, 0.66),
-        heart=uniform(0.38, 0.47),
-        dome=uniform(0.11, 0.17),
-        build=uniform(0.0, 1.0),
-        breasts=uniform(0.3, 1.0) if rng.random() < 0.5 else 0.0,
-        bend=uniform(-0.025, 0.025),
-        rotation=uniform(-3.5, 3.5),
-        shift=(uniform(-0.025, 0.025), uniform(-0.025, 0.025)),
-        gain=uniform(0.95, 1.35),
-        contrast=uniform(0.0, 0.4),
-        noise=uniform(2.0, 6.0),
-        texture=uniform(0.7, 1.2),
-    )
+    values: dict[str, float] = {}
+    for name, limits in TABLES["anatomy"].items():
+        absent = name == "breasts" and rng.random() >= 0.5
+        values[name] = 0.0 if absent else rng.uniform(*limits)
+    return Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
 
 
 def _sample_findings(rng: np.random.Generator) -> tuple[Finding, ...]:
-    count = rng.choice(len(COUNT_SHARES), p=COUNT_SHARES)
+    count = rng.choice(len(TABLES["shares"]), p=TABLES["shares"])
     chosen: list[Finding] = []
     for _ in range(20):  # candidates that clash with an earlier finding are drawn again
         if len(chosen) == count:
@@ -177,14 +131,14 @@ def _sample_findings(rng: np.random.Generator) -> tuple[Finding, ...]:
         candidate = _sample_finding(rng, _draw_name(rng, chosen))
         if all(_compatible(candidate, other) for other in chosen):
             chosen.append(candidate)
-    order = list(FREQUENCY)
+    order = list(_FINDINGS)
     return tuple(sorted(chosen, key=lambda finding: order.index(finding.name)))
 
 
 def _draw_name(rng: np.random.Generator, chosen: list[Finding]) -> str:
-    weights = dict(FREQUENCY)
+    weights = {name: about["frequency"] for name, about in _FINDINGS.items()}
     for finding in chosen:
-        for companion in COMPANIONS.get(finding.name, ()):
+        for companion in _FINDINGS[finding.name].get("companions", ()):
             weights[companion] *= 2.5
     share = np.fromiter(weights.values(), float)
     return str(rng.choice(list(weights), p=share / share.sum()))
@@ -192,39 +146,30 @@ def _draw_name(rng: np.random.Generator, chosen: list[Finding]) -> str:
 
 def _sample_finding(rng: np.random.Generator, name: str) -> Finding:
     """Give a finding its side, place and size."""
-    kind = side = place = ""
-    if name == "Support Devices":
-        kind = str(rng.choice(DEVICES))
-        usual = RIGHT if kind == DEVICES[0] else LEFT
-        side = usual if rng.random() < 0.7 else {LEFT: RIGHT, RIGHT: LEFT}[usual]
-    elif rng.random() < _BILATERAL_SHARE.get(name, 0.0):
+    about = _FINDINGS[name]
+    kind = side = ""
+    if kinds := about.get("kinds"):
+        kind = str(rng.choice(list(kinds)))
+        side = kinds[kind] if rng.random() < 0.7 else {LEFT: RIGHT, RIGHT: LEFT}[kinds[kind]]
+    elif rng.random() < about.get("bilateral", 0.0):
         side = BILATERAL
-    elif name not in _MIDLINE:
+    elif "midline" not in about:
         side = str(rng.choice((RIGHT, LEFT)))
-    if name in ("Lung Lesion", "Granuloma", "Consolidation"):
-        place = str(rng.choice(ZONES))
-    size = str(rng.choice(_SIZES[name])) if name in _SIZES else ""
+    place = str(rng.choice(ZONES)) if "placed" in about else ""
+    size = str(rng.choice(list(about["sizes"]))) if "sizes" in about else ""
     return Finding(name, kind, side, place, size)
 
 
 def _compatible(one: Finding, other: Finding) -> bool:
-    if one.name == other.name or one.name in EXCLUSIVE.get(other.name, ()):
-        return False
-    if other.name in EXCLUSIVE.get(one.name, ()):
-        return False
-    return not _occupied(one) & _occupied(other)
+    hides = other.name in (
+        one.name,
+        *_FINDINGS[one.name].get("excludes", ()),
+    ) or one.name in _FINDINGS[other.name].get("excludes", ())
+    return not hides and not _occupied(one) & _occupied(other)
 
 
 def _occupied(finding: Finding) -> set[tuple[str, str]]:
     """The (side, zone) parts of the lungs which a finding needs for itself."""
-    if finding.name == "Pneumothorax":
-        zones: tuple[str, ...] = ZONES
-    elif finding.name == "Pleural Effusion":
-        zones = {"small": ZONES[2:], "moderate": ZONES[2:], "large": ZONES[1:]}[finding.size]
-    elif finding.name == "Atelectasis":
-        zones = ("lower",)
-    else:
-        zones = (finding.place,) if finding.place else ()
-    if finding.kind == "pacemaker":  # the generator lies over the upper zone
-        zones = ("upper",)
-    return {(side, zone) for side in finding.sides for zone in zones}
+    needed = _FINDINGS[finding.name].get("occupies", {})
+    zones = needed.get(finding.size or finding.kind, [finding.place])
+    return {(side, zone) for side in finding.sides for zone in zones if zone}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xray_captioning.backend import keras, seeded
 from xray_captioning.captioner.captioner import Captioner, new_model
@@ -34,7 +34,7 @@ from xray_captioning.decoders.language_model import (
     resolve_language_model,
 )
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.caches import Images, cached_features, cached_pixels
+from xray_captioning.encoders.caches import cached_features, cached_pixels
 from xray_captioning.encoders.saved import (
     copy_encoder,
     load_weights,
@@ -42,7 +42,7 @@ from xray_captioning.encoders.saved import (
     trained_before,
     weights_digest,
 )
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.errors import DataError
 from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
@@ -137,12 +137,15 @@ def train(
         models = {"the encoder" if isinstance(encoder, Encoder) else str(encoder): before}
         split = choose_split(studies, usable, config, split, models, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same
-            start = _start(config, encoder, weights)
+            start = starting_encoder(config, encoder, weights)
+            if start is encoder and config.training.encoder_learning_rate:
+                start = copy_encoder(start, start.pool)  # the caller's own stays as it is
         # The run is claimed by what is asked for; the sizes found go into the bundle.
         resolved, language = resolve_language_model(config)
         claim_run(out, config, usable, split, weights_digest(start))
         with seeded(config.training.seed):
-            captioner = _trained(usable, resolved, language, out, start, split, cache)
+            given = _Material(resolved, start, cache)
+            captioner = _trained(usable, given, language, out, split)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
         captioner.trained_on = record_training(studies, split, cache).including(before)
@@ -152,26 +155,42 @@ def train(
     return captioner
 
 
-def _start(config: Config, encoder: Encoder | str | Path | None, weights: str | None) -> Encoder:
-    """Return the encoder to begin with: the caller's own stays as it is, whatever is trained."""
-    if not isinstance(encoder, Encoder):
-        return starting_encoder(config, encoder, weights)
-    if weights is not None:
-        raise ConfigError(f"give weights ({weights}) or an encoder, which has its own; not both")
-    tuned = config.training.encoder_learning_rate
-    return copy_encoder(encoder, encoder.pool) if tuned else encoder
+class _Material(NamedTuple):
+    """What batches are made from, beside the studies."""
+
+    config: Config
+    encoder: Encoder
+    cache: Path | None
+
+    def inputs(self, studies: pd.DataFrame, training: bool = False) -> Inputs:
+        config, image, images = self.config, self.config.image, study_images(studies, self.config)
+        if not config.training.encoder_learning_rate:
+            features = cached_features(images, self.encoder, config, self.cache)
+            return feature_inputs(features, images, image.views)
+        pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
+        return pixel_inputs(pixels, images, image.views, image.normalisation, varied)
+
+    def batches(
+        self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool
+    ) -> BatchDataset:
+        texts, options = training_texts(studies, self.config), self.config.training
+        tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
+        inputs = self.inputs(studies, training)
+        return BatchDataset(
+            caption_batch(inputs, tokens, labels if options.finding_weight else None),
+            len(studies),
+            options.batch_size,
+            options.seed if training else None,
+            caption_lengths(tokens),
+            rarity(labels) if options.balanced and labels is not None else None,
+        )
 
 
 def _trained(
-    usable: pd.DataFrame,
-    config: Config,
-    language: LanguageModel | None,
-    out: Path,
-    encoder: Encoder,
-    split: Split,
-    cache: Path | None,
+    usable: pd.DataFrame, given: _Material, language: LanguageModel | None, out: Path, split: Split
 ) -> Captioner:
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
+    config, encoder, _ = given
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")
@@ -180,63 +199,27 @@ def _trained(
     asked = config.training.finding_weight or config.training.balanced
     labels = finding_labels(parts["train"])[1] if asked else None
     data = {
-        "train": _batches(parts["train"], tokenizer, config, encoder, cache, labels, True),
-        "val": _batches(parts["val"], tokenizer, config, encoder, cache),
+        "train": given.batches(parts["train"], tokenizer, labels, True),
+        "val": given.batches(parts["val"], tokenizer, None, False),
     }
     captions = new_model(config, encoder, tokenizer)
     if language:
         load_language_model(captions.decoder, language)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
-    callbacks = _scores(captioner, parts, cache)
+    callbacks = _scores(captioner, parts, given)
     _fit(captioner, data, out, 0 if labels is None else labels.shape[1], callbacks)
     return captioner
 
 
 def _scores(
-    captioner: Captioner, parts: dict[str, pd.DataFrame], cache: Path | None
+    captioner: Captioner, parts: dict[str, pd.DataFrame], given: _Material
 ) -> list[CaptionScore]:
-    config = captioner.config
-    if config.training.monitor == "val_loss":
+    if given.config.training.monitor == "val_loss":
         return []
-    findings = counted_findings(reference_texts(parts["train"], config))
-    studies = monitored_studies(parts["val"], config.training.seed)
-    inputs = _inputs(study_images(studies, config), config, captioner.encoder, cache, False)
-    return [CaptionScore(captioner, studies, inputs, findings)]
-
-
-def _batches(
-    studies: pd.DataFrame,
-    tokenizer: Any,
-    config: Config,
-    encoder: Encoder,
-    cache: Path | None,
-    labels: Array | None = None,
-    training: bool = False,
-) -> BatchDataset:
-    texts, options = training_texts(studies, config), config.training
-    tokens = tokenizer.encode_batch(texts, config.text.maximum_length)
-    inputs = _inputs(study_images(studies, config), config, encoder, cache, training)
-    return BatchDataset(
-        caption_batch(inputs, tokens, labels if options.finding_weight else None),
-        len(studies),
-        options.batch_size,
-        options.seed if training else None,
-        caption_lengths(tokens),
-        rarity(labels) if options.balanced and labels is not None else None,
-    )
-
-
-def _inputs(
-    images: Images, config: Config, encoder: Encoder, cache: Path | None, training: bool
-) -> Inputs:
-    image = config.image
-    if not config.training.encoder_learning_rate:
-        features = cached_features(images, encoder, config, cache)
-        return feature_inputs(features, images, image.views)
-    pixels = cached_pixels(images, config, cache)
-    varied = image.augment and training
-    return pixel_inputs(pixels, images, image.views, image.normalisation, varied)
+    findings = counted_findings(reference_texts(parts["train"], given.config))
+    studies = monitored_studies(parts["val"], given.config.training.seed)
+    return [CaptionScore(captioner, studies, given.inputs(studies), findings)]
 
 
 def _fit(

@@ -154,10 +154,9 @@ def _fitted(
 def _calibrated(
     model: Any, data: BatchDataset, labels: Labels, studies: pd.DataFrame, split: Split
 ) -> tuple[Labels, Array] | None:
-    """Make the mean probability of each finding right on the validation images.
+    """Make the mean probability of each finding right on images it has not learned from.
 
-    Returned are validation labels and logits, or None where there are none. These images count
-    because the network has not learned from them.
+    Returned are validation labels and logits, or None where there are none.
     """
     if not data.studies:
         return None
@@ -182,22 +181,15 @@ def _rows(studies: pd.DataFrame, ids: Sequence[str]) -> Array:
 def _datasets(
     studies: pd.DataFrame, labels: Labels, config: Config, split: Split, cache: Path | None
 ) -> dict[str, BatchDataset]:
-    image = config.image
-    images = study_images(studies, config)
+    image, options, images = config.image, config.encoder_training, study_images(studies, config)
     pixels = cached_pixels(images, config, cache)
     data = {}
     for name, ids in split.parts.items():
-        rows = _rows(studies, ids)
-        inputs = pixel_inputs(
-            pixels,
-            [images[i] for i in rows],
-            image.views,
-            image.normalisation,
-            augmented=image.augment and name == "train",
-        )
-        make = finding_batch(inputs, labels[rows])
-        seed = config.encoder_training.seed if name == "train" else None
-        data[name] = BatchDataset(make, len(rows), config.encoder_training.batch_size, seed)
+        rows, training = _rows(studies, ids), name == "train"
+        chosen, varied = [images[i] for i in rows], image.augment and training
+        inputs = pixel_inputs(pixels, chosen, image.views, image.normalisation, varied)
+        make, seed = finding_batch(inputs, labels[rows]), options.seed if training else None
+        data[name] = BatchDataset(make, len(rows), options.batch_size, seed)
     return data
 
 

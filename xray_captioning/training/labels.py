@@ -62,8 +62,7 @@ def rarity(labels: Labels) -> Labels:
     present = np.nan_to_num(labels) > 0
     present = np.column_stack([present, ~present.any(axis=1)])
     weights = np.maximum(present.sum(axis=0), 1) ** -0.5
-    rare: Labels = (present * weights).max(axis=1).astype("float32")
-    return rare
+    return (present * weights).max(axis=1).astype("float32")
 
 
 def prevalence(labels: Labels) -> NDArray[np.float64]:
@@ -73,8 +72,7 @@ def prevalence(labels: Labels) -> NDArray[np.float64]:
     """
     known = np.maximum(np.isfinite(labels).sum(axis=0), 1)
     present = np.clip(np.nansum(labels, axis=0, dtype=np.float64), 0.5, known - 0.5)
-    share: NDArray[np.float64] = present / known
-    return share
+    return present / known
 
 
 def intercept_shift(

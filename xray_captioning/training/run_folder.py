@@ -56,7 +56,7 @@ def check_folder(out: Path, config: Config, resume: bool) -> None:
             f"{out}: holds a run already; go on with --resume or choose another --out"
         )
     saved = Config.from_dict(_read_run(out).get("config", {}), str(out / RUN))
-    asked, found = (dict(_flat(values.to_dict())) for values in (config, saved))
+    asked, found = config.flat(), saved.flat()
     for name in asked:
         if asked[name] != found[name]:
             raise ConfigError(
@@ -70,14 +70,6 @@ def _read_run(out: Path) -> dict[str, Any]:
         return dict(json.loads((out / RUN).read_text("utf-8")))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{out / RUN}: is damaged; choose another --out") from error
-
-
-def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for group, value in values.items():
-        if isinstance(value, dict):
-            yield from ((f"{group}.{name}", item) for name, item in value.items())
-        else:
-            yield group, value
 
 
 def claim_run(out: Path, config: Config, studies: pd.DataFrame, split: Split, weights: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -114,8 +113,7 @@ class TeacherForcing(keras.Model):
             return Features(inputs["regions"], inputs["mask"])
         # Batch statistics of a few fine-tuning images would be worse than those it has.
         regions = self.encoder(inputs["images"], training=False)
-        a_view = math.prod(self.encoder.grid)
-        return Features(regions, ops.repeat(inputs["mask"], a_view, axis=1))
+        return Features(regions, self.encoder.region_mask(inputs["mask"]))
 
     def _sampled(self, features: Features, tokens: Any) -> Any:
         # Some words of the reference are replaced by those that the model would write.
