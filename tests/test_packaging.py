@@ -133,7 +133,7 @@ def test_every_data_file_is_installed(folders, setup_cfg, tracked):
 
 
 def test_package_data_can_be_read():
-    for package, suffix in (("presets", ".json"), ("metrics", ".txt"), ("weights", ".md")):
+    for package, suffix in (("presets", ".json"), ("metrics.labels", ".txt"), ("weights", ".md")):
         folder = resources.files(f"xray_captioning.{package}")
         texts = [item.read_text("utf-8") for item in folder.iterdir() if item.name.endswith(suffix)]
         assert texts, package

@@ -121,7 +121,7 @@ CASES = [
     *[
         (f"evaluate --data {{phantoms}} --out {{out}} --captions {{box}}/systems/{name}.csv", words)
         for name, words in [
-            ("no_id", "without a study_id"),
+            ("no_id", "no_id.csv; names the study; study_id"),
             ("no_system", "no_system.csv; no column is what the system wrote; --prediction"),
             ("no_rows", "no_rows.csv; no row"),
             ("twice", "twice.csv; 900001; twice"),

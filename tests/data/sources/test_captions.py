@@ -53,7 +53,7 @@ def lines(*rows):
         ),
         ("my data.csv", CSV.replace(",", ";")),
         ("x.tsv", CSV.replace(",", "\t")),
-        ("x.csv.gz", gzip.compress(CSV.encode("utf-16"))),
+        ("x.csv.gz", gzip.compress(CSV.encode("utf-16"), mtime=0)),
         ("x.csv", pd.read_csv(io.StringIO(CSV)).to_csv()),  # with an index column
         (
             "captions.json",
