@@ -46,7 +46,7 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
     found = tables_of(path) if path.is_dir() else [Found(path)]
     if not found:
         raise DataError(f"{path}: holds no table; looked for *{', *'.join(_OWN_FORMAT[:-1])}")
-    return make_studies((row for table in found for row in _rows(table, columns)), finder)
+    return make_studies((row for table in found for row in _rows(table, columns)), finder.find)
 
 
 def tables_of(folder: Path) -> list[Found]:

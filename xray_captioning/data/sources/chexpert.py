@@ -64,7 +64,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     tables = (
         [path] if path.is_file() else [p for n in _PARTS for p in sorted(path.glob(f"{n}.csv*"))]
     )
-    return make_studies(once(row for table in tables for row in _of_part(table)), finder)
+    return make_studies(once(row for table in tables for row in _of_part(table)), finder.find)
 
 
 def _of_part(path: Path) -> Iterator[StudyRow]:
@@ -78,7 +78,7 @@ def read_plus(path: Path, finder: ImageFinder) -> list[Study]:
     Sections are apart already; what has none of its own comes from the whole report. Images are
     found as PNG, JPEG or DICOM.
     """
-    return make_studies(once(_named(rows(Table(path), REPORTS))), finder)
+    return make_studies(once(_named(rows(Table(path), REPORTS))), finder.find)
 
 
 def _named(found: Iterable[StudyRow]) -> Iterator[StudyRow]:

@@ -12,7 +12,7 @@ several images of it, or several texts.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from xray_captioning.data.sources.cells import (
     named_part,
 )
 from xray_captioning.data.sources.labels import label_value
-from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import (
     PARTS,
     SECTIONS,
@@ -98,29 +97,34 @@ class Layout:
 
 USUAL = Layout()
 ROLES = tuple(f.name for f in fields(Layout) if f.name not in ("separator", "label_columns"))
+NOTHING = Layout(**dict[str, Any].fromkeys(ROLES, ()))
 Columns = Mapping[str, str | None]
 """The column of each role that a user names; None for a role that no column plays."""
 
 
+NO_TEXTS = ("",) * len(TEXTS)
+
+
 @dataclass(slots=True)
 class StudyRow:
-    """What one row of a table says of a study; '' is what it does not say."""
+    """What one row of a table, or one file, says of a study; '' is what it does not say."""
 
-    table: Table
-    number: int | str
+    table: Table | None
+    number: int | str  # of the row; without a table the place, for messages
     study: str
-    images: Sequence[str]
-    view: str
-    patient: str
-    split: str | None
-    texts: tuple[str, ...]  # in the order of TEXTS
-    problems: Sequence[str]
-    uncertain: Sequence[str]
+    images: Sequence[str] = ()
+    view: str = ""
+    patient: str = ""
+    split: str | None = None
+    texts: tuple[str, ...] = NO_TEXTS  # in the order of TEXTS
+    problems: Sequence[str] = ()
+    uncertain: Sequence[str] = ()
 
     @property
     def where(self) -> str:
         """The file and the row, for messages."""
-        return f"{self.table.path}, {self.table.unit} {self.number}"
+        table = self.table
+        return f"{table.path}, {table.unit} {self.number}" if table else str(self.number)
 
 
 def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> dict[str, str]:
@@ -156,7 +160,8 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
         found["image"] = found.pop("study")
     elif lacks_image:
         raise table.lacks("image", *layout.image)
-    if not layout.label_columns and not found.keys() & {*TEXTS, "labels"}:
+    told = [role for role in (*TEXTS, "labels") if getattr(layout, role)]
+    if told and not layout.label_columns and not found.keys() & set(told):
         raise table.lacks("caption", *layout.caption, *layout.findings, *layout.impression)
     return found
 
@@ -295,12 +300,12 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
         yield row
 
 
-def make_studies(found: Iterable[StudyRow], finder: ImageFinder) -> list[Study]:
+def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
     """Return the studies that rows make, in the order of their first rows.
 
-    Rows of the same id are one study. Rows without an id are one where they name the same images;
-    it has the stem of the first image as its id, or, where others have that stem, too, the
-    path without its suffix.
+    Rows of the same id are one study; `find` gives the paths of its images. Rows without an id are
+    one where they name the same images; it has the stem of the first image as its id, or, where
+    others have that stem, too, the path without its suffix.
 
     Raises
     ------
@@ -313,7 +318,7 @@ def make_studies(found: Iterable[StudyRow], finder: ImageFinder) -> list[Study]:
         groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
     names = _names(groups)
     # Each group is dropped once it is a study: there may be very many.
-    return [_study(names.get(key, key), groups.pop(key), finder) for key in list(groups)]
+    return [_study(names.get(key, key), groups.pop(key), find) for key in list(groups)]
 
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
@@ -336,7 +341,7 @@ def _path(group: list[StudyRow]) -> str:
     return path if suffix[1:].isdigit() else stem  # of an UID the last number is no suffix
 
 
-def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
+def _study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> Study:
     views: dict[str, str] = {}
     for row in group:
         view = named_view(row.view) if row.view and len(row.images) == 1 else UNKNOWN
@@ -344,7 +349,7 @@ def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
             views.setdefault(image, view)
     return Study(
         study_id,
-        [finder.find(image) for image in views],
+        [find(image) for image in views],
         list(views.values()),
         **_sections(group),
         problems=(problems := unique_problems(p for row in group for p in row.problems)),

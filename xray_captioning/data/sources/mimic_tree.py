@@ -1,14 +1,21 @@
-"""The folders of MIMIC-CXR: ``files/p10/p10000032/s50414267``, and the tables above them."""
+"""The folders of MIMIC-CXR, ``files/p10/p10000032/s50414267``, and the tables and reports above."""
 
 from __future__ import annotations
 
 import os
 import re
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, IMAGE_SUFFIXES
-from xray_captioning.data.table import Row
+from xray_captioning.data.sources.layout import NO_TEXTS, StudyRow
+from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, is_image, walk
+from xray_captioning.data.sources.source import read_text
 from xray_captioning.errors import DataError
 
 _DEPTH = 4  # of folders that tables are looked for in, as physionet.org/files/mimic-cxr/2.0.0
@@ -16,15 +23,8 @@ _PATIENTS = re.compile(r"p1\d(\d{6})?$")  # a folder of patients, or of one pati
 _STUDY = re.compile(r"(?:^|/)p(\d{8})/s(\d{8})$")
 _PATIENT = re.compile(r"(?:^|/)p(\d{8})$")
 _REPORT = re.compile(r"s(\d{8})\.txt$")
-_NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
-
-
-def number(row: Row, column: str) -> str:
-    """Return the digits of a patient's or study's number, such as 's50414267'."""
-    found = _NUMBER.match(row.text(column))
-    if not found:
-        raise DataError(f"{row.place}: {column} is {row[column]!r}, which is no number; mend it")
-    return found[1]
+_MEMBER = re.compile(r"(?:^|/)p(\d{8})/s(\d{8})\.txt$")
+_LARGEST = 1_000_000  # bytes; a real report has about 1 kB
 
 
 def tables_of(folder: Path, *patterns: str) -> list[Path]:
@@ -32,29 +32,23 @@ def tables_of(folder: Path, *patterns: str) -> list[Path]:
 
     The first of each pattern counts, so that a table and its packed copy are read once.
     """
-    names = list(_above_patients(folder))
-    found = [[p for p in names if fnmatch(p.name.lower(), pattern)] for pattern in patterns]
-    return [paths[0] for paths in found if paths]
-
-
-def _above_patients(folder: Path) -> list[Path]:
     files: list[Path] = []
-    for at, folders, names in os.walk(folder, followlinks=True):
+    for at, folders, names in walk(folder):
         depth = len(Path(at).relative_to(folder).parts)
-        inner = sorted(n for n in folders if not _PATIENTS.match(n) and not n.startswith("."))
-        folders[:] = inner if depth < _DEPTH else []
-        files += [Path(at, name) for name in sorted(names)]
-    return files
+        folders[:] = [n for n in folders if not _PATIENTS.match(n)] if depth < _DEPTH else []
+        files += [Path(at, name) for name in names]
+    found = [[p for p in files if fnmatch(p.name.lower(), pattern)] for pattern in patterns]
+    return [paths[0] for paths in found if paths]
 
 
 def has_studies(folder: Path) -> bool:
     """Tell whether there are folders of patients that hold studies."""
-    for at, folders, names in os.walk(folder, followlinks=True):
+    for at, folders, names in walk(folder):
         depth = len(Path(at).relative_to(folder).parts)
         place = Path(at).as_posix()
         if _STUDY.search(place) or (_PATIENT.search(place) and any(map(_REPORT.match, names))):
             return True
-        folders[:] = sorted(folders)[:3] if depth < _DEPTH + 3 else []
+        folders[:] = folders[:3] if depth < _DEPTH + 3 else []
     return False
 
 
@@ -64,35 +58,88 @@ class Tree:
     Attributes
     ----------
     images : dict
-        Of each study, the path by dicom_id; a DICOM file only where there is no converted copy.
-    reports : dict
-        Of each study, the path of the text file.
-    patients : dict
-        The patient of each study.
+        The path by dicom_id; a DICOM file only where there is no converted copy.
     """
 
     def __init__(self, *roots: Path | None) -> None:
-        self.images: dict[str, dict[str, str]] = {}
-        self.reports: dict[str, str] = {}
-        self.patients: dict[str, str] = {}
+        self.images: dict[str, str] = {}
+        self._studies: dict[tuple[str, str, str], str] = {}  # patient, study and image: a path
+        self._reports: dict[str, tuple[str, str]] = {}  # of each study: the patient and a path
         for root in filter(None, roots):
-            for at, _, names in os.walk(root, followlinks=True):
+            for at, _, names in walk(root):
                 self._add(at, names)
+
+    def rows(self) -> Iterator[StudyRow]:
+        """Yield a row for each image."""
+        for (patient, study, image), path in self._studies.items():
+            yield StudyRow(None, path, study, (image,), patient=patient)
+
+    def reports(self) -> Iterator[_Report]:
+        """Yield the reports that are files."""
+        for study, (patient, path) in self._reports.items():
+            yield _Report(study, patient, path, partial(read_text, Path(path)))
 
     def _add(self, at: str, names: list[str]) -> None:
         place = at.replace(os.sep, "/")
         if found := _STUDY.search(place):
-            for name in sorted(names):
-                if name.lower().endswith(IMAGE_SUFFIXES):
-                    self._add_image(found[2], os.path.join(at, name))
-                    self.patients[found[2]] = found[1]
+            for name in filter(is_image, names):
+                self._add_image(found[1], found[2], os.path.join(at, name))
         elif found := _PATIENT.search(place):
             for report in filter(None, map(_REPORT.match, names)):
-                self.reports[report[1]] = os.path.join(at, report[0])
-                self.patients[report[1]] = found[1]
+                self._reports[report[1]] = found[1], os.path.join(at, report[0])
 
-    def _add_image(self, study: str, path: str) -> None:
-        images = self.images.setdefault(study, {})
+    def _add_image(self, patient: str, study: str, path: str) -> None:
         name = os.path.splitext(os.path.basename(path))[0]
-        if not path.lower().endswith(DICOM_SUFFIXES) or name not in images:
-            images[name] = path
+        self._studies[patient, study, name] = path
+        if not path.lower().endswith(DICOM_SUFFIXES) or name not in self.images:
+            self.images[name] = path
+
+
+class _Report(NamedTuple):
+    study: str
+    patient: str
+    where: str
+    read: Callable[[], str]
+
+
+def report_rows(
+    tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
+) -> Iterator[StudyRow]:
+    """Yield a row for the report of each of these studies, of all where there are none.
+
+    It comes from a file or else from an archive, and is not read where its text is `told` already.
+    """
+    with ExitStack() as opened:
+        packed = (r for path in archives for r in _packed(opened.enter_context(_archive(path))))
+        for report in {r.study: r for r in (*packed, *tree.reports())}.values():
+            if not studies or report.study in studies:
+                text = "" if report.study in told else report.read()
+                texts = (*NO_TEXTS[1:], text)
+                yield StudyRow(
+                    None, report.where, report.study, (), "", report.patient, texts=texts
+                )
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: is no whole zip archive ({error}); get it again") from error
+
+
+def _packed(archive: zipfile.ZipFile) -> Iterator[_Report]:
+    for found in filter(None, map(_MEMBER.search, archive.namelist())):
+        where = f"{archive.filename}, {found.string}"
+        read = partial(_unpacked, archive, found.string, where)
+        yield _Report(found[2], found[1], where, read)
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:
+    if archive.getinfo(name).file_size > _LARGEST:
+        raise DataError(f"{where}: is too large for a report; take it out")
+    try:
+        return archive.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: is not UTF-8 text ({error.reason}); mend it") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        raise DataError(f"{where}: cannot be unpacked ({error}); get it again") from error

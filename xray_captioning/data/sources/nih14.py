@@ -77,7 +77,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     where .png is named. `problems` are the labels as they are spelled; "No Finding" is an empty
     list.
     """
-    return make_studies(once(_rows(path)), finder)
+    return make_studies(once(_rows(path)), finder.find)
 
 
 def _rows(path: Path) -> Iterator[StudyRow]:

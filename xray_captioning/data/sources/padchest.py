@@ -42,7 +42,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     A report has no sections, so it is findings and impression alike. Labels stand in `problems`
     under the names used here, or their own (`labels.PADCHEST`).
     """
-    return make_studies(once(_rows(path)), finder)
+    return make_studies(once(_rows(path)), finder.find)
 
 
 def _rows(path: Path) -> Iterator[StudyRow]:

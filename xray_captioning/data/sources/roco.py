@@ -32,7 +32,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     Each image is a study, with its name as id. Most are no radiographs of the chest.
     """
     return make_studies(
-        once(row for part, table in _tables(path) for row in _rows(table, part)), finder
+        once(row for part, table in _tables(path) for row in _rows(table, part)), finder.find
     )
 
 

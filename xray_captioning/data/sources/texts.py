@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data.sources.layout import whole_report
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES, ImageFinder
+from xray_captioning.data.sources.lookup import ImageFinder, is_image, walk
 from xray_captioning.data.sources.source import Source, read_text
 from xray_captioning.data.studies import UNKNOWN, Study
 from xray_captioning.errors import DataError
@@ -122,15 +122,9 @@ def _folders(path: Path, finder: ImageFinder | None) -> Iterator[_Folder]:
     """Yield the folders below a path in order, and below the image folder where that is another."""
     roots = [path] if finder is None or finder.image_dir is None else [path, finder.image_dir]
     for root in dict.fromkeys(map(str, roots)):
-        for folder, folders, names in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            visible = [name for name in sorted(names) if not name.startswith(".")]
-            reports = [n for n in visible if n.lower().endswith(".txt") and not _NO_REPORT.match(n)]
-            yield _Folder(folder, reports, [n for n in visible if _is_image(n)])
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
+        for folder, _, names in walk(root):
+            reports = [n for n in names if n.lower().endswith(".txt") and not _NO_REPORT.match(n)]
+            yield _Folder(folder, reports, list(filter(is_image, names)))
 
 
 SOURCE = Source("texts", ("*.txt",), read, reads_folder=True, fits=is_folder_of_reports)
