@@ -29,6 +29,15 @@ def named_part(name: str) -> str | None:
     return PART_NAMES.get(name.strip().casefold())
 
 
+def needed_part(name: str, where: str) -> str:
+    """Return the part that a usual name means; `where`, which names none, is a DataError."""
+    if (found := named_part(name)) is None:
+        raise DataError(
+            f"{where} is {name!r}; it must be train, val, test or a usual name of these"
+        )
+    return found
+
+
 def id_text(name: str) -> str:
     """Return an id without the '.0' that pandas gives numbers of a column in which some lack.
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from xray_captioning.data.sources.cells import named_part
 from xray_captioning.data.sources.layout import (
-    Layout,
+    USUAL,
     StudyRow,
     make_studies,
     once,
@@ -30,7 +31,8 @@ from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 from xray_captioning.findings import CHEXPERT
 
-LABELS = Layout(
+LABELS = replace(
+    USUAL,
     image=("Path",),
     study=(),
     patient=(),
@@ -38,7 +40,8 @@ LABELS = Layout(
     view=("Frontal/Lateral",),
     label_columns={name: name for name in CHEXPERT[1:]},
 )
-REPORTS = Layout(
+REPORTS = replace(
+    USUAL,
     image=("path_to_image",),
     study=(),
     patient=("deid_patient_id",),

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray_captioning.data.sources.cells import named_part
+from xray_captioning.data.json_rows import read_json
+from xray_captioning.data.sources.cells import named_part, needed_part
 from xray_captioning.data.sources.layout import whole_report
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, read_json, text_head
+from xray_captioning.data.sources.source import Source, text_head
 from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
 from xray_captioning.errors import DataError
 
@@ -76,9 +77,8 @@ def _images(path: Path, by_name: bool) -> Iterator[_Captioned]:
         where = f"{path}, image {number}"
         name = _needed(image, ("file_name", "filename"), where)
         study = _needed(image, ("id", "imgid"), where)
-        own = named_part(str(image["split"])) if image.get("split") else part
-        if image.get("split") and own is None:
-            raise DataError(f"{where}: split is {image['split']!r}; it must be train, val or test")
+        split = image.get("split")
+        own = needed_part(str(split), f"{where}: split") if split else part
         texts = captions.pop(study, []) + _sentences(image, where)
         patient = image.get("patient_id", image.get("subject_id", ""))
         yield _Captioned(where, study, _below(image, name), texts, str(patient or ""), own)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xray_captioning.data.sources.layout import Layout, StudyRow, make_studies, rows
+from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, rows
 from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, walk
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
@@ -103,7 +104,7 @@ def _rows(path: Path, headers: list[Header]) -> Iterator[StudyRow]:
     table = Table(path)
     column, attribute = _key(table) or ("", "study")
     studies = {getattr(header, attribute): header.study for header in headers}
-    layout = Layout(image=(), study=(column,), patient=())
+    layout = replace(USUAL, image=(), study=(column,), patient=())
     matched = 0
     for row in rows(table, layout):
         matched += row.study in studies

@@ -23,10 +23,10 @@ from xray_captioning.data.sources.cells import (
     is_image_name,
     joined_texts,
     named_part,
+    needed_part,
 )
-from xray_captioning.data.sources.labels import label_value
+from xray_captioning.data.sources.labels import label_value, read_toml
 from xray_captioning.data.studies import (
-    PARTS,
     SECTIONS,
     UNKNOWN,
     Study,
@@ -41,30 +41,6 @@ from xray_captioning.text.sections import split_report
 Synonyms = tuple[str, ...]
 """Names of a column as `Table.column` takes them: 'a|b' are equals, earlier ones come first."""
 
-IMAGE: Synonyms = (
-    "image_path|img_path|image_file|file_name|filename|file_path|image_filename|image|img",
-    "image_name|image_index|path|jpg_path|png_path",
-    "image_paths|img_paths|image_files|file_names|filenames|file_paths|images|imgs|paths",
-    "dicom_id|image_id|img_id|file|name",
-)
-STUDY: Synonyms = (
-    "study_id|study",
-    "study_uid|study_instance_uid",
-    "accession_number|exam_id|report_id",
-    "uid",
-    "id",
-)
-PATIENT: Synonyms = ("patient_id|patient|patient_uid", "subject_id|subject", "pid|deid_patient_id")
-SPLIT: Synonyms = ("split|dataset_split|data_split", "partition|subset|part|set|phase|fold")
-VIEW: Synonyms = ("view_position", "view|view_type|projection|frontal_lateral")
-INDICATION: Synonyms = ("indication|section_indication",)
-COMPARISON: Synonyms = ("comparison|section_comparison",)
-FINDINGS: Synonyms = ("findings|section_findings",)
-IMPRESSION: Synonyms = ("impression|section_impression",)
-CAPTION: Synonyms = (
-    "caption|report|text|report_text|full_report|radiology_report|captions|reports",
-    "comment|description|sentence|raw|raw_text",
-)
 TEXTS = (*SECTIONS, "caption")
 _LOOSE = ("uid", "id")  # may count rows, too
 
@@ -80,24 +56,23 @@ class Layout:
     nothing that it is not.
     """
 
-    image: Synonyms = IMAGE
-    study: Synonyms = STUDY
-    patient: Synonyms = PATIENT
-    split: Synonyms = SPLIT
-    view: Synonyms = VIEW
-    indication: Synonyms = INDICATION
-    comparison: Synonyms = COMPARISON
-    findings: Synonyms = FINDINGS
-    impression: Synonyms = IMPRESSION
-    caption: Synonyms = CAPTION  # a whole report, or a text that is neither section
+    image: Synonyms = ()
+    study: Synonyms = ()
+    patient: Synonyms = ()
+    split: Synonyms = ()
+    view: Synonyms = ()
+    indication: Synonyms = ()
+    comparison: Synonyms = ()
+    findings: Synonyms = ()
+    impression: Synonyms = ()
+    caption: Synonyms = ()  # a whole report, or a text that is neither section
     labels: Synonyms = ()
     separator: str = "|"
     label_columns: Mapping[str, str] = field(default_factory=dict)
 
 
-USUAL = Layout()
+USUAL = Layout(**{role: tuple(names) for role, names in read_toml("columns.toml").items()})  # type: ignore[arg-type]
 ROLES = tuple(f.name for f in fields(Layout) if f.name not in ("separator", "label_columns"))
-NOTHING = Layout(**dict[str, Any].fromkeys(ROLES, ()))
 Columns = Mapping[str, str | None]
 """The column of each role that a user names; None for a role that no column plays."""
 
@@ -258,11 +233,7 @@ def _part(row: Row, column: str | None, part: str | None) -> str | None:
     named = row.text(column) if column else ""
     if not named:
         return part
-    if (found := named_part(named)) is None:
-        raise DataError(
-            f"{row.place}: {column} is {named!r}; it must be {', '.join(PARTS)} or a usual name of "
-            "these"
-        )
+    found = needed_part(named, f"{row.place}: {column}")
     if part not in (None, found):
         raise DataError(f"{row.place}: {column} is {named!r} in a table of part {part}; keep one")
     return found

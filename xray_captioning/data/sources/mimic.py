@@ -16,7 +16,6 @@ from pathlib import Path
 
 from xray_captioning.data.sources.captions import is_table
 from xray_captioning.data.sources.layout import (
-    NOTHING,
     Layout,
     StudyRow,
     make_studies,
@@ -37,11 +36,10 @@ LABELS = ("mimic-cxr-*-chexpert.csv*", "mimic-cxr-*-negbio.csv*")  # the first t
 SECTIONS = "mimic_cxr_section*.csv*"
 REPORTS = "mimic-cxr-reports*.zip"
 
-_NUMBERS = replace(NOTHING, study=("study_id",), patient=("subject_id",))
+_NUMBERS = Layout(study=("study_id",), patient=("subject_id",))
 _IMAGES = replace(_NUMBERS, image=("dicom_id",), view=("ViewPosition",), split=("split",))
 _LABELS = replace(_NUMBERS, label_columns={name: name for name in CHEXPERT[1:]})
-_SECTIONS = replace(
-    NOTHING,
+_SECTIONS = Layout(
     study=("study|study_id",),
     comparison=("comparison",),
     findings=("findings",),
@@ -107,7 +105,7 @@ def _in_one_study(found: Iterable[StudyRow], homes: dict[str, str]) -> Iterator[
         for image in row.images:
             if (other := homes.setdefault(image, home)) != home:
                 raise DataError(
-                    f"{row.where}: has image {image} in {home}, but it belongs to {other} by a table; "
+                    f"{row.where}: has image {image} in {home}, but a table has it in {other}; "
                     "keep one"
                 )
         yield row

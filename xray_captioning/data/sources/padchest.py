@@ -9,11 +9,12 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from xray_captioning.data.sources import labels
 from xray_captioning.data.sources.layout import (
-    Layout,
+    USUAL,
     StudyRow,
     make_studies,
     once,
@@ -24,7 +25,8 @@ from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 
-LAYOUT = Layout(
+LAYOUT = replace(
+    USUAL,
     image=("ImageID",),
     study=("StudyID",),
     patient=("PatientID",),

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.sources.cells import PART_NAMES, named_part
+from xray_captioning.data.json_rows import read_json
+from xray_captioning.data.sources.cells import PART_NAMES, needed_part
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, read_json, text_head
+from xray_captioning.data.sources.source import Source, text_head
 from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
 from xray_captioning.errors import DataError
 
@@ -58,17 +59,11 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[Any, str | None, str]]:
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: has no key train, val or test; {_WANTED}")
     for key, entries in content.items():
-        part = _part(key, f"{path}: the key") if key else None
+        part = needed_part(key, f"{path}: the key") if key else None
         if not isinstance(entries, list):
             raise DataError(f"{path}: {key!r} is not a list of entries; {_WANTED}")
         for number, entry in enumerate(entries, start=1):
             yield entry, part, f"{path}, {key} entry {number}" if key else f"{path}, entry {number}"
-
-
-def _part(name: str, where: str) -> str:
-    if (part := named_part(name)) is None:
-        raise DataError(f"{where} is {name!r}, which names no part; write train, val or test")
-    return part
 
 
 def _study(entry: Any, part: str | None, where: str, finder: ImageFinder) -> Study:
@@ -113,7 +108,7 @@ def _split(entry: dict[str, Any], part: str | None, where: str) -> str | None:
     """Return the part of an entry; its own word and its place must not differ."""
     if entry.get("split") is None:
         return part
-    own = _part(str(entry["split"]), f"{where}: split")
+    own = needed_part(str(entry["split"]), f"{where}: split")
     if part is not None and own != part:
         raise DataError(f"{where}: its split is {own!r} but it stands in {part!r}; keep one")
     return own
