@@ -5,18 +5,18 @@ scan of a JPEG that has thousands of them, and lets libpng print what a PNG cont
 not check the end of a JPEG without decoding it all.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 
 from xray_captioning.errors import ImageError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_SCAN = 0xDA  # the marker before coded pixels
 _MOST_SCANS = 64  # progressive images have about ten; a few bytes make one over all pixels
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
@@ -48,17 +48,24 @@ def check_png(data: bytes) -> tuple[int, int]:
     width, height = struct.unpack_from(">II", data, 16)
     if data[12:16] != b"IHDR" or not height * width:
         raise ValueError("it has no image header")
-    view, at, kind = memoryview(data), len(PNG), b""
-    while kind != b"IEND":
-        (length,) = struct.unpack_from(">I", data, at)
-        kind = data[at + 4 : at + 8]
-        (checksum,) = struct.unpack_from(">I", data, at + 8 + length)
-        if zlib.crc32(view[at + 4 : at + 8 + length]) != checksum:
+    view = memoryview(data)
+    for kind, at, size in png_chunks(data):
+        (checksum,) = struct.unpack_from(">I", data, at + size)
+        if zlib.crc32(view[at - 4 : at + size]) != checksum:
             raise ValueError("a checksum is wrong")
         if kind not in _PNG_CRITICAL and kind[:1].isupper():
             raise ValueError("a critical chunk is unknown")  # libpng would print its name
-        at += 12 + length
     return height, width
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind, the place and the size of each chunk's content, to the end's."""
+    at, kind = len(PNG), b""
+    while kind != b"IEND":
+        (size,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
+        yield kind, at + 8, size
+        at += 12 + size
 
 
 def check_jpeg(data: bytes) -> tuple[int, int]:
@@ -67,28 +74,35 @@ def check_jpeg(data: bytes) -> tuple[int, int]:
     The end marker of a thumbnail does not count. Raise ValueError, struct.error or IndexError where
     a segment, the end or a pixel is missing, or scans have no end (ITU-T T.81, B.1.1.3 and B.2.2).
     """
-    at, shape, scans = 2, (0, 0), 0
+    shape, scans = (0, 0), 0
+    for marker, at, _ in jpeg_segments(data):
+        if marker in JPEG_FRAMES:
+            shape = struct.unpack_from(">HH", data, at + 1)
+        scans += marker == JPEG_SCAN
+        if scans > _MOST_SCANS:
+            raise ValueError("it has too many scans")
+    if not shape[0] * shape[1]:
+        raise ValueError("it has no image header")
+    return shape
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the marker, the place and the size of each segment's content, to the end's."""
+    at = 2
     while True:
         marker = data[at + 1]
         if data[at] != 0xFF:
             raise ValueError("a marker is missing")
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker == 0xD9:
-            break
-        elif marker in _JPEG_BARE:
-            at += 2
-        else:
-            if marker in JPEG_FRAMES:
-                shape = struct.unpack_from(">HH", data, at + 5)
-            at += 2 + struct.unpack_from(">H", data, at + 2)[0]
-            if marker == 0xDA:
-                at, scans = _end_of_scan(data, at), scans + 1
-            if scans > _MOST_SCANS:
-                raise ValueError("it has too many scans")
-    if not shape[0] * shape[1]:
-        raise ValueError("it has no image header")
-    return shape
+        if marker == 0xD9:
+            return
+        if marker == 0xFF or marker in _JPEG_BARE:
+            at += 1 if marker == 0xFF else 2  # the first is a fill byte
+            continue
+        (size,) = struct.unpack_from(">H", data, at + 2)
+        yield marker, at + 4, size - 2
+        at += 2 + size
+        if marker == JPEG_SCAN:
+            at = _end_of_scan(data, at)
 
 
 def _end_of_scan(data: bytes, at: int) -> int:

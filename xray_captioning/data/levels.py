@@ -5,8 +5,6 @@ Many programs write the 10, 12 or 14 bits of a detector into files of 16 without
 nearly black. So whole numbers of more than 8 bits are divided by what the bits in use can hold.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The bytes and the text of a file that may be packed, in UTF-16, or not what its name says."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import zipfile
@@ -60,7 +58,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
         wrong while it is read is a DataError, too.
     """
     file, member = _locate(path)
-    with _one_line(path), _buffered(io.FileIO(file)) as raw:
+    with whole_archive(path), _buffered(io.FileIO(file)) as raw:
         yield _unpacked(raw, path, member)
 
 
@@ -155,14 +153,17 @@ def _is_table(name: str) -> bool:
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def whole_archive(path: Path, advice: str = "check the path") -> Iterator[None]:
+    """Make a DataError of whatever goes wrong while a packed file is read."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError) as error:
-        raise DataError(f"{path}: is not a whole archive ({error}); copy it again") from error
+        raise DataError(
+            f"{path}: is not a whole archive ({error}); get it again, or unpack it"
+        ) from error
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({reason}); {advice}") from error
 
 
 def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> DataError:

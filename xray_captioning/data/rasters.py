@@ -4,8 +4,6 @@ OpenCV reads the first page of a TIFF that has many, the first picture of an ani
 what is missing at the end of a file for black; it reports none of these.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Iterator

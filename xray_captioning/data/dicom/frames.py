@@ -4,13 +4,11 @@ The decoders believe the frame where it contradicts the file's header, and pydic
 unpacks a segment however long it becomes.
 """
 
-from __future__ import annotations
-
 import struct
 from itertools import pairwise
 from typing import Any
 
-from xray_captioning.data.containers import JPEG_FRAMES
+from xray_captioning.data.containers import JPEG_FRAMES, jpeg_segments
 
 _FRAMES = JPEG_FRAMES | {0xF7}  # the last is that of JPEG-LS
 
@@ -42,14 +40,11 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
         samples, kind = struct.unpack_from(">HB", frame, 40)
         return bottom - top, right - left, samples, (kind & 0x7F) + 1
-    at = 2
-    while frame[at + 1] not in _FRAMES:
-        if frame[at] != 0xFF:
-            raise ValueError("a marker is missing")
-        fill = frame[at + 1] == 0xFF
-        at += 1 if fill else 2 + struct.unpack_from(">H", frame, at + 2)[0]
-    bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at + 4)
-    return rows, columns, samples, bits
+    for marker, at, _ in jpeg_segments(frame):
+        if marker in _FRAMES:
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at)
+            return rows, columns, samples, bits
+    raise ValueError("its header is missing")
 
 
 def check_rle(frame: bytes, pixels: int) -> None:

@@ -3,8 +3,6 @@
 No patient field is kept: of the patient's id there is a digest, which tells who is the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass
@@ -14,11 +12,12 @@ from xray_captioning.data.dicom.reading import (
     LARGEST_LEAD,
     PREAMBLE,
     is_dicom,
+    one_error,
     quiet,
     read_elements,
 )
 from xray_captioning.data.views import named_view
-from xray_captioning.errors import DataError, MissingExtraError, require
+from xray_captioning.errors import DataError
 
 _STUDY, _INSTANCE, _ACCESSION = "StudyInstanceUID", "SOPInstanceUID", "AccessionNumber"
 _ELEMENTS = (
@@ -53,19 +52,12 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
     MissingExtraError
         If it is DICOM and pydicom is not installed.
     """
-    try:
-        with open(path, "rb") as file:
-            if not is_dicom(file.read(PREAMBLE)):
-                return None
-            require("pydicom.pixels", "DICOM files", "dicom")
-            with quiet():
-                dataset = read_elements(file, _ELEMENTS, LARGEST_LEAD, _LAST)
-                return None if _is_directory(dataset) else _header(str(path), dataset)
-    except (DataError, MissingExtraError):
-        raise
-    except Exception:  # of any kind, because pydicom trusts what it reads
-        # "from None" leaves out the cause, whose message may quote the file.
-        raise DataError(f"{path}: is truncated or damaged DICOM; get it again") from None
+    with one_error(DataError, str(path)), open(path, "rb") as file:
+        if not is_dicom(file.read(PREAMBLE)):
+            return None
+        with quiet():
+            dataset = read_elements(file, _ELEMENTS, LARGEST_LEAD, _LAST)
+            return None if _is_directory(dataset) else _header(str(path), dataset)
 
 
 def _is_directory(dataset: Any) -> bool:

@@ -4,8 +4,6 @@ Only the elements named here are read. No patient field is kept, logged or retur
 quotes a file, because any of its texts may contain a name.
 """
 
-from __future__ import annotations
-
 import io
 import os
 from typing import Any
@@ -20,12 +18,14 @@ from xray_captioning.data.dicom.reading import (
     LARGEST_LEAD,
     PREAMBLE,
     is_dicom,
+    one_error,
     quiet,
     read_elements,
 )
 from xray_captioning.data.notes import Note, warn
+from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import named_view
-from xray_captioning.errors import ImageError, MissingExtraError, require
+from xray_captioning.errors import ImageError
 
 _ELEMENTS = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
@@ -80,18 +80,11 @@ def decode_dicom(
     ----------
     .. [1] DICOM PS3.3, C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT.
     """
-    require("pydicom.pixels", "DICOM files", "dicom")
-    try:
-        told: list[str] = []
-        with quiet():
-            dataset = read_elements(io.BytesIO(data), _ELEMENTS, int(8 * max_pixels))
-            _check(dataset, name, max_pixels)
-            unit = _unit(dataset, told.append)
-    except (ImageError, MissingExtraError):
-        raise
-    except Exception:  # of any kind, because pydicom trusts what it reads
-        # "from None" leaves out the cause, whose message may quote the file.
-        raise ImageError(f"{name}: is truncated or damaged DICOM; get it again") from None
+    told: list[str] = []
+    with one_error(ImageError, name), quiet():
+        dataset = read_elements(io.BytesIO(data), _ELEMENTS, int(8 * max_pixels))
+        _check(dataset, name, max_pixels)
+        unit = _unit(dataset, told.append)
     for reason in told:
         note(name, reason)
     return unit
@@ -107,15 +100,12 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             if not is_dicom(file.read(PREAMBLE)):
-                return "unknown"
-            require("pydicom.pixels", "DICOM files", "dicom")
-            with quiet():
+                return UNKNOWN
+            with one_error(ImageError, ""), quiet():
                 dataset = read_elements(file, [_VIEW_POSITION], LARGEST_LEAD, _VIEW_POSITION)
                 return named_view(str(dataset.ViewPosition))
-    except MissingExtraError:
-        raise
-    except Exception:  # the view is only a hint; reading the pixels will tell what is wrong
-        return "unknown"
+    except (ImageError, OSError, ValueError):  # reading the pixels will tell what is wrong
+        return UNKNOWN
 
 
 def _check(dataset: Any, name: str, max_pixels: float) -> None:

@@ -3,8 +3,6 @@
 Nothing that pydicom says comes out, because any text of a file may hold a name.
 """
 
-from __future__ import annotations
-
 import io
 import logging
 import struct
@@ -17,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from xray_captioning.data.notes import catching
+from xray_captioning.errors import XrayCaptioningError, require
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 LARGEST_LEAD = 1 << 24  # bytes that may precede the pixels in a deflated file
@@ -34,7 +33,11 @@ def is_dicom(data: bytes) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time."""
+    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time.
+
+    Raise MissingExtraError where it is not installed.
+    """
+    require("pydicom.pixels", "DICOM files", "dicom")
     log = logging.getLogger("pydicom")
     with catching, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -44,6 +47,18 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             log.setLevel(before)
+
+
+@contextmanager
+def one_error(kind: type[Exception], name: str) -> Iterator[None]:
+    """Make one error, which quotes nothing of a file, of whatever goes wrong while it is read."""
+    try:
+        yield
+    except XrayCaptioningError:
+        raise
+    except Exception:  # of any kind, because pydicom trusts what it reads
+        # "from None" leaves out the cause, whose message may quote the file.
+        raise kind(f"{name}: is truncated or damaged DICOM; get it again") from None
 
 
 def read_elements(

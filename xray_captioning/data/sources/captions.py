@@ -1,7 +1,5 @@
 """Tables of images and captions under any usual names, as most captioning projects keep them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path

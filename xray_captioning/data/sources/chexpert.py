@@ -8,8 +8,6 @@ References
    Reports, Patient Demographics and Additional Image Formats", arXiv:2405.19538, 2024.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

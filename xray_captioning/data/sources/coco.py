@@ -8,8 +8,6 @@ References
    CVPR 2015: ``dataset_coco.json``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -11,9 +11,6 @@ References
 .. [3] Irvin et al., "CheXpert", AAAI 2019: 1 present, 0 absent, -1 uncertain, blank not mentioned.
 """
 
-from __future__ import annotations
-
-import ast
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +20,7 @@ from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
 from xray_captioning.findings import FINDINGS, NO_FINDING
+from xray_captioning.text.sections import literal
 
 
 def read_toml(name: str) -> dict[str, Any]:
@@ -54,15 +52,12 @@ def listed(text: str, where: str) -> list[str]:
     """Return the labels of a field that holds a Python list of them; empty where it is empty."""
     if is_missing(text):
         return []
-    try:
-        labels = ast.literal_eval(text)
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise ValueError
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    labels = literal(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise DataError(
             f"{where}: the labels are {text[:60]!r} where a list such as ['nodule'] is expected; "
             "mend them"
-        ) from None
+        )
     return labels
 
 

@@ -9,8 +9,6 @@ What a row says is read by role, whatever its column is called. Several rows of 
 several images of it, or several texts.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -332,16 +330,16 @@ def _study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> 
 
 def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
     """Return the patient or the part that the rows of a study name, if they name one."""
-    value: str | None = getattr(group[0], what)
+    first = group[0]
     for row in group[1:]:
-        other = getattr(row, what)
+        value, other = getattr(first, what), getattr(row, what)
         if value and other and other != value:
             raise DataError(
-                f"{row.where}: study {study_id!r} has {what} {value!r} in an earlier row and "
+                f"{row.where}: study {study_id!r} has {what} {value!r} in {first.where} and "
                 f"{other!r} here; keep one"
             )
-        value = value or other
-    return value
+        first = first if value else row
+    return getattr(first, what)
 
 
 def _sections(group: list[StudyRow]) -> dict[str, Any]:

@@ -7,8 +7,6 @@ References
 .. [2] Johnson et al., "MIMIC-CXR-JPG - chest radiographs with structured labels", PhysioNet.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from fnmatch import fnmatch
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from xray_captioning.data.opening import whole_archive
 from xray_captioning.data.sources.layout import NO_TEXTS, StudyRow
 from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, is_image, walk
 from xray_captioning.data.sources.source import read_text
@@ -110,7 +110,7 @@ def report_rows(
     It comes from a file or else from an archive, and is not read where its text is `told` already.
     """
     with ExitStack() as opened:
-        packed = (r for path in archives for r in _packed(opened.enter_context(_archive(path))))
+        packed = (report for path in archives for report in _packed(path, opened))
         for report in {r.study: r for r in (*packed, *tree.reports())}.values():
             if not studies or report.study in studies:
                 text = "" if report.study in told else report.read()
@@ -120,26 +120,19 @@ def report_rows(
                 )
 
 
-def _archive(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: is no whole zip archive ({error}); get it again") from error
-
-
-def _packed(archive: zipfile.ZipFile) -> Iterator[_Report]:
+def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:
+    with whole_archive(path):
+        archive = opened.enter_context(zipfile.ZipFile(path))
     for found in filter(None, map(_MEMBER.search, archive.namelist())):
-        where = f"{archive.filename}, {found.string}"
-        read = partial(_unpacked, archive, found.string, where)
-        yield _Report(found[2], found[1], where, read)
+        where = f"{path}, {found.string}"
+        yield _Report(found[2], found[1], where, partial(_unpacked, archive, found.string, where))
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:
     if archive.getinfo(name).file_size > _LARGEST:
         raise DataError(f"{where}: is too large for a report; take it out")
     try:
-        return archive.read(name).decode("utf-8-sig")
+        with whole_archive(Path(where)):
+            return archive.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: is not UTF-8 text ({error.reason}); mend it") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise DataError(f"{where}: cannot be unpacked ({error}); get it again") from error

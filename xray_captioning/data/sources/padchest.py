@@ -6,8 +6,6 @@ References
    reports", Medical Image Analysis 66, 2020.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

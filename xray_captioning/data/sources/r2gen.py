@@ -6,8 +6,6 @@ References
    ``annotation.json``, a list of entries for each of the keys ``train``, ``val`` and ``test``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

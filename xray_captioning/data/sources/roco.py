@@ -7,8 +7,6 @@ References
    Dataset", Scientific Data 11, 2024.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path

@@ -4,8 +4,6 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 `xray_captioning.data.studies.Study`; `xray_captioning.data.sources.reading` lists them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
