@@ -15,18 +15,16 @@ from numpy.typing import NDArray
 from xray_captioning.data.containers import (
     JPEG,
     JPEG_SCAN,
-    PNG,
-    check_jpeg,
-    check_png,
-    jpeg_segments,
-    png_chunks,
-)
-from xray_captioning.data.rasters import (
     ORIENTATION,
+    PNG,
     TIFF,
     check_bmp,
+    check_jpeg,
+    check_png,
     check_tiff,
     check_webp,
+    jpeg_segments,
+    png_chunks,
     tiff_pages,
     webp_chunks,
 )

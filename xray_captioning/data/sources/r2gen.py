@@ -15,7 +15,7 @@ from xray_captioning.data.json_rows import read_json
 from xray_captioning.data.sources.cells import PART_NAMES, needed_part
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
-from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
+from xray_captioning.data.studies import UNKNOWN, Study
 from xray_captioning.errors import DataError
 
 _KEYS = ("id", "report", "image_path")
@@ -72,34 +72,22 @@ def _study(entry: Any, part: str | None, where: str, finder: ImageFinder) -> Stu
             f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}; add it or take the "
             "entry out"
         )
-    return Study(
-        study_id=_id(entry["id"], where),
-        images=[finder.find(name) for name in _paths(entry, where)],
-        views=[UNKNOWN for _ in _paths(entry, where)],
-        findings=_report(entry["report"], where),
-        patient_id=entry.get("subject_id", ""),
-        split=_split(entry, part, where),
-    )
-
-
-def _id(value: Any, where: str) -> str:
-    if value is None or isinstance(value, (dict, list)) or not str(value).strip():
+    name, report, paths = (entry[key] for key in _KEYS)
+    if name is None or isinstance(name, (dict, list)) or not str(name).strip():
         raise DataError(f"{where}: the id is empty; fill it in or take the entry out")
-    return str(value)
-
-
-def _report(report: Any, where: str) -> str | None:
     if report is not None and not isinstance(report, str):
         raise DataError(f"{where}: the report is not a text; put it in quotes")
-    return text_or_none(report)
-
-
-def _paths(entry: dict[str, Any], where: str) -> list[str]:
-    paths = entry["image_path"]
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
         raise DataError(f"{where}: image_path must be a list of file names")
-    return paths
+    return Study(
+        study_id=str(name),
+        images=[finder.find(path) for path in paths],
+        views=[UNKNOWN for _ in paths],
+        findings=report,
+        patient_id=entry.get("subject_id", ""),
+        split=_split(entry, part, where),
+    )
 
 
 def _split(entry: dict[str, Any], part: str | None, where: str) -> str | None:
