@@ -182,10 +182,12 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
 def format_summary(summary: dict[str, Any]) -> str:
     """Lay what `summarise` returned out as a short table for people."""
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
+    unnamed = " (none is named: each study is taken for a patient's own)"
+    unnamed = "" if summary["patients_named"] else unnamed
     rows: list[tuple[str, Any]] = [
         ("source", _source(summary)),
         ("studies", summary["studies"]),
-        ("patients", _patients(summary)),
+        ("patients", f"{summary['patients']}{unnamed}"),
         ("images named", summary["images_named"]),
         ("images present", summary["images_present"]),
         ("images missing", summary["images_missing"]),
@@ -214,7 +216,12 @@ def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list
     """
     found = [_absent(summary, there)] if summary["images_named"] else ["no study names an image"]
     if summary["without_both"] == summary["studies"]:
-        found.append("no study has findings or an impression; " + _without_text(summary))
+        advice = (
+            "--captions-from-labels makes texts of the labels"
+            if summary["with_problems"]
+            else "--columns caption=NAME names the column of texts"
+        )
+        found.append(f"no study has findings or an impression; {advice}")
     for text in dict.fromkeys(summary["alike"].values()):
         names = " and ".join(name for name, other in summary["alike"].items() if other == text)
         found.append(f"{names}: all studies have the same text, {text[:60]!r}; check its column")
@@ -231,12 +238,6 @@ def _absent(summary: dict[str, Any], there: Sequence[str]) -> str:
     )
 
 
-def _without_text(summary: dict[str, Any]) -> str:
-    if summary["with_problems"]:
-        return "--captions-from-labels makes texts of the labels"
-    return "--columns caption=NAME names the column of texts"
-
-
 def _only_text(texts: Iterable[str | None]) -> str | None:
     """Return the one text that all of several studies have, None where there are others."""
     known = [text for text in texts if text is not None]
@@ -250,12 +251,6 @@ def _torn(patients: Iterable[str], parts: Iterable[str | None]) -> int:
         if part is not None:
             found.setdefault(patient, set()).add(part)
     return sum(len(parts_of) > 1 for parts_of in found.values())
-
-
-def _patients(summary: dict[str, Any]) -> str:
-    if summary["patients_named"]:
-        return str(summary["patients"])
-    return f"{summary['patients']} (none is named: each study is taken for a patient's own)"
 
 
 def _source(summary: dict[str, Any]) -> str:

@@ -68,7 +68,9 @@ def unpacked(path: Path) -> Path:
     with whole_archive(path, _UNPACK), zipfile.ZipFile(path) as archive:
         members = _members(archive, path)
         size = sum(member.file_size for member in members)
-        settings = json.dumps({"archive": _digest(members), "bytes": size})
+        listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
+        digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+        settings = json.dumps({"archive": digest, "bytes": size})
         home = usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
         if not (home / FILES).is_dir():
             _check_size(size, path)
@@ -98,11 +100,6 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
 
 def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
     return PurePosixPath(member.filename.replace("\\", "/")).parts
-
-
-def _digest(members: list[zipfile.ZipInfo]) -> str:
-    listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _check_size(size: int, path: Path) -> None:

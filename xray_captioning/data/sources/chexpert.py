@@ -11,6 +11,7 @@ References
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from xray_captioning.data.sources.cells import named_part
@@ -65,12 +66,11 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     tables = (
         [path] if path.is_file() else [p for n in _PARTS for p in sorted(path.glob(f"{n}.csv*"))]
     )
-    return make_studies(once(row for table in tables for row in _of_part(table)), finder.find)
-
-
-def _of_part(path: Path) -> Iterator[StudyRow]:
-    part = named_part(path.name.split(".")[0])
-    return _named(rows(published(path, "Frontal/Lateral"), LABELS, part=part))
+    found = (
+        rows(published(table, "Frontal/Lateral"), LABELS, part=named_part(table.name.split(".")[0]))
+        for table in tables
+    )
+    return make_studies(once(_named(chain.from_iterable(found))), finder.find)
 
 
 def read_plus(path: Path, finder: ImageFinder) -> list[Study]:

@@ -69,7 +69,8 @@ def _images(path: Path, by_name: bool) -> Iterator[_Captioned]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise DataError(f"{path}: has no list 'images'; is this a file of COCO captions?")
-    part = _part_of(path) if by_name else None
+    words = re.findall("[a-z]+", path.stem.lower()) if by_name else []
+    part = next(filter(None, map(named_part, words)), None)
     captions = _captions(content, path)
     for number, image in enumerate(content["images"], start=1):
         where = f"{path}, image {number}"
@@ -77,7 +78,8 @@ def _images(path: Path, by_name: bool) -> Iterator[_Captioned]:
         study = _needed(image, ("id", "imgid"), where)
         split = image.get("split")
         own = needed_part(str(split), f"{where}: split") if split else part
-        texts = captions.pop(study, []) + _sentences(image, where)
+        texts = captions.pop(study, [])
+        texts += [_needed(s, ("raw",), where, empty=True) for s in image.get("sentences") or []]
         patient = image.get("patient_id", image.get("subject_id", ""))
         yield _Captioned(where, study, _below(image, name), texts, str(patient or ""), own)
     if captions:
@@ -96,12 +98,6 @@ def _captions(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
     return captions
 
 
-def _sentences(image: dict[str, Any], where: str) -> list[str]:
-    return [
-        _needed(sentence, ("raw",), where, empty=True) for sentence in image.get("sentences") or []
-    ]
-
-
 def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) -> str:
     """Return the text or number under the first of the keys that an object has."""
     if not isinstance(entry, dict):
@@ -116,11 +112,6 @@ def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) 
 def _below(image: dict[str, Any], name: str) -> str:
     folder = image.get("filepath")  # as Karpathy's files name it
     return f"{folder}/{name}" if isinstance(folder, str) and folder else name
-
-
-def _part_of(path: Path) -> str | None:
-    words = re.findall("[a-z]+", path.stem.lower())
-    return next(filter(None, map(named_part, words)), None)
 
 
 def _study(captioned: _Captioned, twice: bool, finder: ImageFinder) -> Study:

@@ -34,7 +34,7 @@ from xray_captioning.data.sources.archive import is_zip
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import Study, study_frame
+from xray_captioning.data.studies import study_frame
 from xray_captioning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -141,7 +141,11 @@ def read_studies(
         raise DataError(f"{images}: is not a folder of images; check image_dir")
     root, found = _found(origin, READERS.get(source or ("captions" if columns else "")))
     finder = ImageFinder(root if root.is_dir() else root.parent, images)
-    frame = study_frame(_read(found, finder, columns), origin)
+    if columns:
+        studies = captions.read(found.path, finder, columns)
+    else:
+        studies = found.source.read(found.source.to_open(found.path), finder)
+    frame = study_frame(studies, origin)
     frame.attrs.update(source=found.source.name, other_sources=list(found.others))
     return frame
 
@@ -156,12 +160,6 @@ def _found(path: Path, source: Source | None) -> tuple[Path, Found]:
         return path, detect(path, tuple(READERS.values()))
     inner = below(path, [source]) if path.is_dir() and not holds(source, path) else None
     return path, inner or Found(source, path)
-
-
-def _read(found: Found, finder: ImageFinder, columns: Columns | None) -> list[Study]:
-    if columns:
-        return captions.read(found.path, finder, columns)
-    return found.source.read(found.source.to_open(found.path), finder)
 
 
 def detect(path: Path, sources: Sequence[Source]) -> Found:
@@ -221,10 +219,8 @@ def below(path: Path, sources: Sequence[Source]) -> Found | None:
 
 def holds(source: Source, folder: Path) -> bool:
     """Tell whether a folder holds a source; of captions, whether it holds any table."""
-    return source.is_folder(folder) or (source is captions.SOURCE and _holds_tables(folder))
-
-
-def _holds_tables(folder: Path) -> bool:
+    if source.is_folder(folder) or source is not captions.SOURCE:
+        return source.is_folder(folder)
     return any(captions.is_table(path) and path.suffix != ".txt" for path in folder.iterdir())
 
 
