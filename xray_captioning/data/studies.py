@@ -29,7 +29,7 @@ class Study:
 
     study_id: str  # the source's own name of the study
     images: list[str]  # paths of every image the source names, present or not
-    views: list[str]  # 'frontal', 'lateral' or 'unknown', one for each image
+    views: list[str] = field(default_factory=list)  # of each image; without any all are unknown
     indication: str | None = None  # a section of the report that is empty or absent is None
     comparison: str | None = None
     findings: str | None = None
@@ -44,6 +44,7 @@ class Study:
     def __post_init__(self) -> None:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
         self.patient_id = patient_or_study(self.patient_id, self.study_id)
+        self.views = self.views or [UNKNOWN] * len(self.images)
         if len(self.images) != 1 or len(self.views) != 1:
             pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
             self.images = [image for image, _ in pairs]

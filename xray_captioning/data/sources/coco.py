@@ -18,7 +18,7 @@ from xray_captioning.data.sources.cells import named_part, needed_part
 from xray_captioning.data.sources.layout import whole_report
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
-from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
+from xray_captioning.data.studies import Study, text_or_none
 from xray_captioning.errors import DataError
 
 
@@ -120,7 +120,6 @@ def _study(captioned: _Captioned, twice: bool, finder: ImageFinder) -> Study:
     return Study(
         study_id=study,
         images=[finder.find(captioned.image)],
-        views=[UNKNOWN],
         patient_id=captioned.patient,
         split=captioned.part,
         **(whole_report(text) if text else {}),

@@ -21,7 +21,7 @@ from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
 if TYPE_CHECKING:
-    from xray_captioning.data.dicom.headers import Header
+    from xray_captioning.data.dicom.reading import Header
 
 # Other modalities are no radiographs. OT and SC (secondary capture) may hold scanned films.
 RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")
@@ -68,7 +68,7 @@ def _of_study(headers: Iterable[Header]) -> Iterator[StudyRow]:
 
 
 def _headers(path: Path) -> Iterator[Header]:
-    from xray_captioning.data.dicom.headers import read_header
+    from xray_captioning.data.dicom.reading import read_header
 
     for file in _files(path):
         if header := read_header(file):

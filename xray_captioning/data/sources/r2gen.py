@@ -15,7 +15,7 @@ from xray_captioning.data.json_rows import read_json
 from xray_captioning.data.sources.cells import PART_NAMES, needed_part
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
-from xray_captioning.data.studies import UNKNOWN, Study
+from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 
 _KEYS = ("id", "report", "image_path")
@@ -83,7 +83,6 @@ def _study(entry: Any, part: str | None, where: str, finder: ImageFinder) -> Stu
     return Study(
         study_id=str(name),
         images=[finder.find(path) for path in paths],
-        views=[UNKNOWN for _ in paths],
         findings=report,
         patient_id=entry.get("subject_id", ""),
         split=_split(entry, part, where),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xray_captioning.data.sources.layout import whole_report
 from xray_captioning.data.sources.lookup import ImageFinder, is_image, walk
 from xray_captioning.data.sources.source import Source, read_text
-from xray_captioning.data.studies import UNKNOWN, Study
+from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 
 # Text files that collections carry and that are no reports.
@@ -48,7 +48,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     studies = [_study(path, folder, report, named, inside) for folder, report in reports]
     taken = {image for study in studies for image in study.images}
     return studies + [
-        Study(Path(image).relative_to(path).with_suffix("").as_posix(), [image], [UNKNOWN])
+        Study(Path(image).relative_to(path).with_suffix("").as_posix(), [image])
         for image in images
         if image not in taken
     ]
@@ -82,7 +82,6 @@ def _study(
     return Study(
         study_id=Path(at).relative_to(root).as_posix(),
         images=images,
-        views=[UNKNOWN for _ in images],
         **whole_report(read_text(Path(report))),
     )
 
