@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.data.images import decode_image, read_image
-from xray_captioning.data.kinds import container_shape
-from xray_captioning.data.orientation import orientation, turned
+from xray_captioning.data.kinds import container_shape, orientation, turned
 from xray_captioning.data.pictures import decode_picture
 from xray_captioning.errors import ImageError
 

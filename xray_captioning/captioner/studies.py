@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.images import Image, arranged
-from xray_captioning.data.pillow import is_pillow, pillow_pixels
+from xray_captioning.data.levels import is_pillow, pillow_pixels
 from xray_captioning.data.studies import VIEWS
 from xray_captioning.errors import DataError, ImageError
 

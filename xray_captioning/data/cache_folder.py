@@ -7,8 +7,6 @@ of its last use. A process that has opened a shard keeps what it reads, also aft
 removed; where the system does not allow to remove it, it stays.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Rows out of Parquet files and Excel workbooks, each read by a package that is an extra."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Training data for Keras, in an order that depends on the seed and the epoch only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -37,7 +37,8 @@ class Delimited:
         self.skipped = 1 if hint else 0
         tabs = self.headless and "\t" in head.partition("\n")[0]
         self.quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-        sample = _whole_lines(head)
+        whole, end, _ = head.rpartition("\n")  # the sample's end may have cut a line
+        sample = head if len(head) < HEAD_BYTES or not whole else whole + end
         self.delimiter = hint[1] if hint else "\t" if tabs else find_delimiter(sample, path)
         self.columns = list(columns or self._header())
 
@@ -129,9 +130,3 @@ def _widths(sample: str, delimiter: str, rows: int) -> list[int]:
 
 def _reader(file: TextIO, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> csv._reader:  # type: ignore[name-defined]
     return csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
-
-
-def _whole_lines(head: str) -> str:
-    """Return a sample without the line that its end may have cut."""
-    whole, end, _ = head.rpartition("\n")
-    return head if len(head) < HEAD_BYTES or not whole else whole + end

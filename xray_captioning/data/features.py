@@ -12,8 +12,6 @@ restored file from the one before. That takes a third of a millisecond for a 1,0
 fiftieth of the time to encode it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -17,15 +17,20 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.containers import check_size
+from xray_captioning.data.containers import check_size, is_white_zero, is_whole
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
-from xray_captioning.data.kinds import container_shape, is_known, is_tiff
-from xray_captioning.data.levels import WANTED, checked, note_if_faint, on_black, white
+from xray_captioning.data.kinds import container_shape, is_known, is_tiff, orientation, turned
+from xray_captioning.data.levels import (
+    WANTED,
+    checked,
+    is_pillow,
+    note_if_faint,
+    on_black,
+    pillow_pixels,
+    white,
+)
 from xray_captioning.data.notes import Note, warn, warn_together
-from xray_captioning.data.orientation import orientation, turned
-from xray_captioning.data.pillow import is_pillow, pillow_pixels
-from xray_captioning.data.rasters import is_white_zero, is_whole
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError

@@ -1,7 +1,5 @@
 """Rows out of JSON: lists of objects, JSON lines, and objects of id to object."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

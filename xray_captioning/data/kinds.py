@@ -1,12 +1,35 @@
-"""The kinds of image files other than DICOM, told by their first bytes."""
+"""The kinds of image files other than DICOM, told by their first bytes, and which way up they are.
 
-from __future__ import annotations
+Viewers, Pillow's `exif_transpose` and OpenCV's ordinary reading turn a picture as EXIF says; a
+photograph of a film is seldom the right way up otherwise. Scanners and the public collections write
+none.
+"""
 
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from xray_captioning.data.containers import JPEG, PNG, check_jpeg, check_png
-from xray_captioning.data.orientation import orientation
-from xray_captioning.data.rasters import TIFF, check_bmp, check_tiff, check_webp
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.data.containers import (
+    JPEG,
+    JPEG_SCAN,
+    ORIENTATION,
+    PNG,
+    TIFF,
+    check_bmp,
+    check_jpeg,
+    check_png,
+    check_tiff,
+    check_webp,
+    jpeg_segments,
+    png_chunks,
+    tiff_pages,
+    webp_chunks,
+)
+
+UPRIGHT = 1
 
 _CHECKS: dict[tuple[bytes, ...], Callable[[bytes], tuple[int, int]]] = {
     (PNG,): check_png,
@@ -43,3 +66,50 @@ def _check_of(data: bytes) -> Callable[[bytes], tuple[int, int]] | None:
     if data.startswith(b"RIFF") and data[8:12] != b"WEBP":
         return None
     return next((check for starts, check in _CHECKS.items() if data.startswith(starts)), None)
+
+
+def orientation(data: bytes) -> int:
+    """Return EXIF's orientation of an image file, 1 to 8; 1, which is upright, where it has none.
+
+    Where it is damaged nothing is turned, either.
+    """
+    try:
+        page = next(tiff_pages(_exif(data)))
+        (value,) = page.get(ORIENTATION, (UPRIGHT,))
+    except (struct.error, ValueError, IndexError, StopIteration):
+        return UPRIGHT
+    return value if 1 <= value <= 8 else UPRIGHT
+
+
+def turned(pixels: NDArray[Any], value: int) -> NDArray[Any]:
+    """Turn pixels (height, width, ...) as EXIF's orientation says (Exif 2.32, 4.6.4)."""
+    if value >= 5:  # rows and columns change places
+        pixels = pixels.swapaxes(0, 1)
+    if value in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if value in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _exif(data: bytes) -> bytes:
+    """Return the small TIFF that EXIF is, of a file whose structure has been checked."""
+    if data.startswith(TIFF):
+        return data
+    for kind, at, size in _parts(data):
+        if kind in (0xE1, b"eXIf", b"EXIF"):
+            exif = data[at : at + size].removeprefix(b"Exif\0\0")
+            if exif.startswith(TIFF):
+                return exif
+        if kind == JPEG_SCAN:
+            break
+    raise ValueError("no EXIF")
+
+
+def _parts(data: bytes) -> Iterator[tuple[bytes | int, int, int]]:
+    if data.startswith(JPEG):
+        yield from jpeg_segments(data)
+    elif data.startswith(PNG):
+        yield from png_chunks(data)
+    elif data.startswith(b"RIFF"):
+        yield from webp_chunks(data)

@@ -1,4 +1,4 @@
-"""Which value is white: pixels as they are stored, to [0, 1].
+"""Which value is white: pixels as they are stored, or as Pillow has them, to [0, 1].
 
 Many programs write the 10, 12 or 14 bits of a detector into files of 16 without saying so
 (``cv2.imwrite(name, dataset.pixel_array)``; exports of archives). Divided by 65,535 they are
@@ -7,13 +7,18 @@ nearly black. So whole numbers of more than 8 bits are divided by what the bits 
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.notes import Note
 from xray_captioning.errors import ImageError
+
+if TYPE_CHECKING:
+    import PIL.Image
+    from typing_extensions import TypeIs  # of typing from Python 3.13 on
 
 DEPTHS = (8, 10, 12, 14, 16)  # bits that detectors deliver
 LITTLE = 0.1  # of the range; the faintest of 1,440 real radiographs uses .41 of it
@@ -22,6 +27,7 @@ FAINT = (
     "nothing; look at it, and export it anew if it should be a radiograph"
 )
 _SAMPLE = 32  # lines and columns that are looked at
+_PILLOW = ("L", "RGB", "RGBA", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # modes as they are
 _TAILS = (0.005, 0.995)  # quantiles: markers and defective pixels do not count
 
 
@@ -90,3 +96,33 @@ def note_if_faint(pixels: NDArray[Any], name: str, note: Note) -> None:
     low, high = (float(some[round(tail * (some.size - 1))]) for tail in _TAILS)
     if high - low < LITTLE * white(pixels):
         note(name, FAINT)
+
+
+def is_pillow(image: object) -> TypeIs[PIL.Image.Image]:
+    """Tell whether this is an image of Pillow, which is not imported for that."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(image, module.Image)
+
+
+def pillow_pixels(image: PIL.Image.Image) -> NDArray[Any]:
+    """Return the pixels of an image in any mode: (height, width) or (height, width, 3), RGB.
+
+    Palettes, CMYK and other colours become RGB, transparency is composited on black, and the
+    picture is turned as EXIF says; whole numbers and floating-point stay as they are.
+
+    Raises
+    ------
+    ImageError
+        If its file turns out to be damaged.
+    """
+    from PIL import ImageOps
+
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+        elif image.mode not in _PILLOW:
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        return on_black(np.asarray(image))
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads the file only now
+        raise ImageError(f"image: Pillow cannot read it ({error}); get its file again") from error

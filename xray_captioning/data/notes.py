@@ -1,7 +1,5 @@
 """What is told of an image that is read all the same: why it may not show what it should."""
 
-from __future__ import annotations
-
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence

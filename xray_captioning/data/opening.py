@@ -1,9 +1,8 @@
 """The bytes and the text of a file that may be packed, in UTF-16, or not what its name says."""
 
-from __future__ import annotations
-
 import gzip
 import io
+import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -23,27 +22,7 @@ _BOMS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-# What people save or download in place of a table, by its first bytes.
-_NO_TABLES = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"%PDF": "a PDF",
-    b"\x89HDF": "an HDF5 file",
-    b"\x80\x03": "a Python pickle",
-    b"\x80\x04": "a Python pickle",
-    b"\x80\x05": "a Python pickle",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls)",
-    b"ARROW1": "an Arrow (Feather) file",
-    b"SQLite format": "an SQLite database",
-    b"BZh": "packed with bzip2",
-    b"\xfd7zXZ": "packed with xz",
-    b"7z\xbc\xaf": "packed with 7-Zip",
-    b"Rar!": "packed with RAR",
-    b"version https://git-lfs": "a Git LFS pointer in place of the file (git lfs pull fetches it)",
-    b"<!doctype html": "a web page",
-    b"<html": "a web page",
-    b"<?xml": "XML",
-}
+_NO_TABLES = tomllib.loads(Path(__file__).with_name("no_tables.toml").read_text("utf-8"))
 
 
 @contextmanager
@@ -60,7 +39,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
         wrong while it is read is a DataError, too.
     """
     file, member = _locate(path)
-    with _one_line(path), _buffered(io.FileIO(file)) as raw:
+    with whole_archive(path), _buffered(io.FileIO(file)) as raw:
         yield _unpacked(raw, path, member)
 
 
@@ -89,7 +68,8 @@ def open_text(path: Path) -> Iterator[TextIO]:
 def what_else(head: bytes) -> str | None:
     """Name what a file that begins like this is, where it is no text."""
     start = head.lstrip().lower()
-    for magic, name in _NO_TABLES.items():
+    for signature, name in _NO_TABLES.items():
+        magic = signature.encode("latin-1")
         if head.startswith(magic) or start.startswith(magic):
             return name
     if head[257:262] == b"ustar":
@@ -155,14 +135,17 @@ def _is_table(name: str) -> bool:
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def whole_archive(path: Path, advice: str = "check the path") -> Iterator[None]:
+    """Make a DataError of whatever goes wrong while a packed file is read."""
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError) as error:
-        raise DataError(f"{path}: is not a whole archive ({error}); copy it again") from error
+        raise DataError(
+            f"{path}: is not a whole archive ({error}); get it again, or unpack it"
+        ) from error
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
+        raise DataError(f"{path}: cannot be read ({reason}); {advice}") from error
 
 
 def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> DataError:

@@ -1,7 +1,5 @@
 """Radiographs for people to look at: in their own proportions, unlike what a model is given."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from xray_captioning.data.dicom.pixels import decode_dicom

@@ -247,12 +247,9 @@ def _published(studies: pd.DataFrame) -> list[str]:
 def _by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
     """Return the part of each study by the hash of its group, whatever other groups there are."""
     bounds = list(accumulate(fractions))[:-1]
-    return [PARTS[bisect_right(bounds, _uniform(group))] for group in groups]
-
-
-def _uniform(name: str) -> float:
-    """Return the number in [0, 1) that a name's hash stands for."""
-    return int(_sha256(name)[:13], 16) / 16**13  # 52 bits, which a float holds exactly
+    # 52 bits of a hash are a number in [0, 1) that a float holds exactly.
+    numbers = (int(_sha256(group)[:13], 16) / 16**13 for group in groups)
+    return [PARTS[bisect_right(bounds, number)] for number in numbers]
 
 
 def _warn_of_published(

@@ -29,7 +29,7 @@ class Study:
 
     study_id: str  # the source's own name of the study
     images: list[str]  # paths of every image the source names, present or not
-    views: list[str]  # 'frontal', 'lateral' or 'unknown', one for each image
+    views: list[str] = field(default_factory=list)  # of each image; without any all are unknown
     indication: str | None = None  # a section of the report that is empty or absent is None
     comparison: str | None = None
     findings: str | None = None
@@ -44,6 +44,7 @@ class Study:
     def __post_init__(self) -> None:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
         self.patient_id = patient_or_study(self.patient_id, self.study_id)
+        self.views = self.views or [UNKNOWN] * len(self.images)
         if len(self.images) != 1 or len(self.views) != 1:
             pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
             self.images = [image for image, _ in pairs]
@@ -185,10 +186,12 @@ def format_summary(summary: dict[str, Any]) -> str:
     ``columns`` (by role) and ``columns_not_used`` are told where the summary has them.
     """
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
+    unnamed = " (none is named: each study is taken for a patient's own)"
+    unnamed = "" if summary["patients_named"] else unnamed
     rows: list[tuple[str, Any]] = [
         ("source", _source(summary)),
         ("studies", summary["studies"]),
-        ("patients", _patients(summary)),
+        ("patients", f"{summary['patients']}{unnamed}"),
         ("images named", summary["images_named"]),
         ("images present", summary["images_present"]),
         ("images missing", summary["images_missing"]),
@@ -222,7 +225,12 @@ def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list
     """
     found = [_absent(summary, there)] if summary["images_named"] else ["no study names an image"]
     if summary["without_both"] == summary["studies"]:
-        found.append("no study has findings or an impression; " + _without_text(summary))
+        advice = (
+            "--captions-from-labels makes texts of the labels"
+            if summary["with_problems"]
+            else "--columns caption=NAME names the column of texts"
+        )
+        found.append(f"no study has findings or an impression; {advice}")
     for text in dict.fromkeys(summary["alike"].values()):
         names = " and ".join(name for name, other in summary["alike"].items() if other == text)
         found.append(f"{names}: all studies have the same text, {text[:60]!r}; check its column")
@@ -239,12 +247,6 @@ def _absent(summary: dict[str, Any], there: Sequence[str]) -> str:
     )
 
 
-def _without_text(summary: dict[str, Any]) -> str:
-    if summary["with_problems"]:
-        return "--captions-from-labels makes texts of the labels"
-    return "--columns caption=NAME names the column of texts"
-
-
 def _only_text(texts: Iterable[str | None]) -> str | None:
     """Return the one text that all of several studies have, None where there are others."""
     known = [text for text in texts if text is not None]
@@ -258,12 +260,6 @@ def _torn(patients: Iterable[str], parts: Iterable[str | None]) -> int:
         if part is not None:
             found.setdefault(patient, set()).add(part)
     return sum(len(parts_of) > 1 for parts_of in found.values())
-
-
-def _patients(summary: dict[str, Any]) -> str:
-    if summary["patients_named"]:
-        return str(summary["patients"])
-    return f"{summary['patients']} (none is named: each study is taken for a patient's own)"
 
 
 def _source(summary: dict[str, Any]) -> str:

@@ -216,36 +216,19 @@ def as_text(value: Any) -> Any:
     return value if isinstance(value, list | dict) else str(value)
 
 
-def read_table(
-    path: Path, required: tuple[str, ...], lower: bool = True, optional: tuple[str, ...] = ()
-) -> list[Row]:
-    """Read all rows of a table with columns of known names.
-
-    Parameters
-    ----------
-    required, optional : tuple of str
-        Columns that must or may be there, in lower case. 'image|filename' asks for either, the
-        first before the second, and calls it 'image'.
-    lower : bool
-        Whether column names are lower-cased.
+def read_table(path: Path, required: Sequence[str]) -> list[Row]:
+    """Read all rows of a table, whose columns are called in lower case.
 
     Raises
     ------
     DataError
-        As of `Table`, and where a required column is not there.
+        As of `Table`, and where one of the required columns, in lower case, is not there.
     """
     table = Table(path)
-    names = [name.lower() if lower else name for name in table.columns]
-    missing = []
-    for alternatives in (*required, *optional):
-        wanted = alternatives.split("|")
-        if found := next((name for name in wanted if name in names), None):
-            names[names.index(found)] = wanted[0]
-        elif alternatives in required:
-            missing.append(" or ".join(wanted))
-    if missing:
+    names = tuple(name.lower() for name in table.columns)
+    if missing := [name for name in required if name not in names]:
         raise DataError(f"{path}: lacks the column {', '.join(missing)}; {table.found()}")
-    table.columns = tuple(names)
+    table.columns = names
     return list(table)
 
 

@@ -1,7 +1,5 @@
 """GPT-2's byte pairs: text to integer ids and back without any unknown word."""
 
-from __future__ import annotations
-
 import os
 import re
 from bisect import bisect_left, bisect_right

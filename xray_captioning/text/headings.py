@@ -1,11 +1,15 @@
-"""What the words of a report's headings mean; the words themselves are in ``headings.toml``."""
+"""The headings of a report: what their words mean, and where they are.
 
-from __future__ import annotations
+The words themselves are in ``headings.toml``. A heading is before a colon or dash, or on a line of
+its own.
+"""
 
 import re
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from typing import NamedTuple
 
 BOTH = "findings and impression"
 # What is known from before or asked must never be taken as seen, so that such a word decides.
@@ -87,3 +91,208 @@ def _kinds() -> dict[str, str]:
 def _file() -> dict[str, str]:
     text = resources.files(__package__).joinpath("headings.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
+
+
+# --- where they are ---
+
+UNKNOWN = "unknown"
+_SECTIONS = ("indication", "technique", "comparison", "findings", "impression", BOTH, "addendum")
+_INSIDE = (*_SECTIONS, "recommendation", "stop")
+_LINES = (*_INSIDE, "exam", "banner", "wet")
+
+_MARK = re.compile(r"[:\n]|[-\u2013\u2014](?=[\sA-Z\u2013\u2014-])|\Z")
+_WORD = re.compile(r"[A-Za-z]+|\d+")
+_BOUNDARY = re.compile(r"[\n|]|(?:[.?!;)\]>]|//)(?=\s)|\s{3}")
+_LEAD = re.compile(r"[\s*#_(\[<>\u2022|.?!;)\]/-]*(?:\d{1,2}[.)]\s+)?[*#_(\[<]*")
+_RUN = re.compile(r"[A-Za-z0-9 ,/&()'+_.-]+")
+_INDENT = " *#_(\\[<>\u2022|-.)0123456789"  # what may stand before the first word of a line
+_FOLLOWING = re.compile(r"[\s.]*([A-Za-z]+|\d+|_)")
+_TRIMMED = " *_#)]>("
+_WORDLENGTH = 24  # and the signs after it
+_WINDOW = 90  # no heading is longer, so that the search takes linear time
+
+
+class Heading(NamedTuple):
+    """A heading of a text."""
+
+    start: int
+    content: int  # where what stands below it begins
+    kind: str  # as `kind_of` has it, or `UNKNOWN`
+    words: tuple[str, ...]
+
+
+class _Run(NamedTuple):
+    """The words between the last boundary and a mark."""
+
+    text: str
+    start: int  # of the line, if it begins one
+    begin: int  # of its first word
+    opens: bool  # it begins a sentence or a line
+    line: bool  # it begins a line
+    fresh: bool  # and nothing that goes on stands in the line above
+
+
+def headings(text: str) -> Iterator[Heading]:
+    """Yield the headings of a text in their order; time grows with its length."""
+    marks = {match.start(): match[0] for match in _MARK.finditer(text)}
+    opening = re.compile(r"\b[A-Za-z]{7,16}\b")
+    found = (match for match in opening.finditer(text) if match[0] in bare_words())
+    marks.update((m.end(), "") for m in found if m.end() not in marks and _opens(text, m))
+    contrast = not (text.islower() or text.isupper())
+    floor = 0
+    for end in sorted(marks):
+        if end >= floor and (heading := _heading(text, floor, end, marks[end], contrast)):
+            yield heading
+            floor = heading.content
+
+
+@cache
+def bare_words() -> frozenset[str]:
+    """Return the forms of the words that are headings without a colon, too."""
+    forms = {word.upper() for name in ("bare", "bare_capitals") for word in words()[name]}
+    forms |= {form for word in words()["bare"] for form in (word, word.title())}
+    return frozenset(forms | {f"{form}." for form in forms})
+
+
+def _opens(text: str, match: re.Match[str]) -> bool:
+    """Tell whether what follows such a word can be what stands below it."""
+    following = _FOLLOWING.match(text, match.end())
+    if following is None:
+        return False
+    heading, word = match[0], following[1]
+    if word.lower() in words()["predicate"] or word.lower() in bare_words():
+        return False
+    if text.islower() or text.isupper() or not word.isalpha():
+        return True
+    if heading.isupper():
+        return not word.isupper() or len(word) == 1 or word in ("PA", "AP")
+    return heading[0].isupper() and word[0].isupper()
+
+
+def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Heading | None:
+    tail = text[max(floor, end - _WORDLENGTH) : end].rstrip(_TRIMMED)
+    last = _WORD.findall(tail)[-1] if tail[-1:].isalnum() and tail[-1:].isascii() else ""
+    if not last or (mark != ":" and kind_of((last.lower(),)) is None):
+        return None  # said at once, since most line breaks end no heading
+    if last.isdigit() and text[end + 1 : end + 2].isdigit():
+        return None  # a time: "one view at 10:15"
+    run = _run(text, floor, end)
+    name = spelled(run.text)
+    content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(_SKIPPED[mark]))
+    if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
+        return Heading(run.start, content, kind, name)
+    lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
+    if mark in (":", "") and (skipped := _inside(run.text, mark, lowered)) is not None:
+        name = spelled(run.text[skipped:])
+        return Heading(run.begin + skipped, content, str(kind_of(name)), name)
+    return None
+
+
+_SKIPPED = {
+    ":": " :-\u2013\u2014*",
+    "": " .",
+    "\n": "",
+    "-": " -",
+    "\u2013": " \u2013",
+    "\u2014": " \u2014",
+}
+
+
+def _run(text: str, floor: int, end: int) -> _Run:
+    base = max(floor, end - _WINDOW)
+    window = text[base:end].rstrip(_TRIMMED)
+    boundaries = list(_BOUNDARY.finditer(window))
+    first = boundaries[-1].start() if boundaries else 0
+    lead = _LEAD.match(window, first)
+    start = lead.end() if lead else first
+    _, broken, indent = window[:start].rpartition("\n")
+    line = (bool(broken) or base == 0) and not indent.strip(_INDENT)
+    above = window[: len(window[:start]) - len(indent)].rstrip(" ")
+    fresh = not above.strip() or above.endswith("\n\n") or above.rstrip()[-1] in ".?!:"
+    whole = base + (len(window[:start]) - len(indent) if line else start)  # with its item number
+    return _Run(window[start:], whole, base + start, bool(boundaries) or base == 0, line, fresh)
+
+
+def _opening_kind(run: _Run, mark: str, contrast: bool) -> str | None:
+    """Return the kind of a heading that begins a sentence or a line."""
+    kind, capital = kind_of(spelled(run.text)), not run.text[0].islower()
+    if mark == ":":
+        if not capital and run.line and run.start and contrast:
+            return None  # prose that goes on in the next line: "with the following\nfindings: ..."
+        return kind or (_contained(run.text) if run.line else None)
+    if kind is None or not (capital or not contrast):
+        return None
+    if mark == "":
+        return kind if kind in _SECTIONS else None
+    if mark == "\n":
+        return kind if run.line and _stands_alone(run, kind, contrast) else None
+    return kind if kind in _SECTIONS or (kind == "organ" and run.line) else None
+
+
+def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:
+    """Tell whether a line without a colon is a heading and not the end of a sentence."""
+    name = spelled(run.text)
+    if run.text.endswith("."):
+        return False
+    if run.text.isupper() and not run.fresh:
+        long = not contrast and len(name) > 2
+        if long or name[0] in ("prior", "previous"):
+            return False  # "COMPARED WITH\nPRIOR STUDIES"
+    return kind in _LINES or (kind == "view" and run.text.isupper() and len(name) > 1)
+
+
+def _contained(text: str) -> str | None:
+    """Return the kind of a line's heading that has unknown words, too: "SALIENT FINDINGS"."""
+    name = _WORD.findall(text)
+    if len(name) > 6 or any(w.islower() and w not in words()["filler"] for w in name):
+        return None
+    known = tuple(w.lower() for w in name if kind_of((w.lower(),)) is not None)
+    kind = kind_of(known) if known else None
+    return kind if kind in (*_INSIDE, "organ") else UNKNOWN
+
+
+def _inside(text: str, mark: str, lowered: bool) -> int | None:
+    """Return where a heading in the middle of a sentence begins: "... with cough FINDINGS: ..."."""
+    spans = list(_WORD.finditer(text))
+    capitals = spans[-1][0].isupper()
+    first = len(spans)
+    while first and _joins(spans[first - 1][0], capitals):
+        first -= 1
+    name = [match[0].lower() for match in spans[first:]]
+    skipped = _first_of(name)
+    if skipped is None or kind_of(tuple(name[skipped:])) not in _INSIDE:
+        return None
+    first += skipped
+    before = spans[first - 1][0] if first else ""
+    if mark == "" and (not capitals or (before.isupper() and len(before) > 1)):
+        return None  # "NO FINDINGS were made"
+    return spans[first].start() if lowered or spans[first][0][0].isupper() else None
+
+
+def _joins(word: str, capitals: bool) -> bool:
+    lower = word.lower()
+    if lower in words()["filler"]:
+        return True
+    return kind_of((lower,)) is not None and (word.isupper() or not capitals)
+
+
+def _first_of(name: list[str]) -> int | None:
+    """Return where the heading begins in words of which the first may end what stands above it.
+
+    "COMPARISON: PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS"; what "REASON FOR CHEST
+    X-RAY:" is the reason for belongs to it.
+    """
+    heads = [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]
+    if not heads:
+        return None
+    first = last = heads[-1]
+    while first and (
+        kind_of((name[first - 1],)) in _BESIDE or name[first - 1] in words()["filler"]
+    ):
+        first -= 1
+    while name[first] in words()["filler"] and first < last:
+        first += 1
+    return first
+
+
+_BESIDE = tuple(kind for kind in _INSIDE if kind != "comparison")

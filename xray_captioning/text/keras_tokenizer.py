@@ -1,7 +1,5 @@
 """What a Keras ``Tokenizer`` holds, of a pickle or of its ``to_json()``, as this package has it."""
 
-from __future__ import annotations
-
 import json
 import os
 from typing import Any, NamedTuple

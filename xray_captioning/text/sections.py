@@ -1,7 +1,5 @@
 """Whole reports into their sections, so that what was asked is never taken as seen."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re
@@ -9,11 +7,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xray_captioning.errors import DataError
-from xray_captioning.text.heading_marks import UNKNOWN, Heading, bare_words, headings
-from xray_captioning.text.headings import BOTH, is_title, kind_of, phrases, spelled
+from xray_captioning.text.headings import (
+    BOTH,
+    UNKNOWN,
+    Heading,
+    bare_words,
+    headings,
+    is_title,
+    kind_of,
+    phrases,
+    spelled,
+)
 
 
 @dataclass(frozen=True)
@@ -133,12 +140,18 @@ def _spelled_out(text: str) -> str:
     stripped = text.strip()
     if not (stripped.startswith("{") and stripped.endswith("}")):
         return text
+    fields = literal(stripped)
+    if isinstance(fields, dict):
+        return "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
+    return text
+
+
+def literal(text: str) -> Any:
+    """Return the value that a text is as JSON or as Python writes it, None where it is none."""
     for read in (json.loads, ast.literal_eval):
         with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            fields = read(stripped)
-            if isinstance(fields, dict):
-                return "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
-    return text
+            return read(text)
+    return None
 
 
 def _bracketed(heading: re.Match[str]) -> str:

@@ -243,7 +243,7 @@ def test_every_usual_name_of_a_part_is_read(tmp_path, key, read):
 def test_damaged_files_are_named(tmp_path):
     write_dicom(tmp_path / "d" / "1", "1.2.1", "1.2.1.1", "MRN1", "frontal", 1)
     write_dicom(tmp_path / "d" / "2", "1.2.1", "1.2.1.2", "MRN2", "frontal", 1)
-    refused(tmp_path / "d", os.path.join("d", "1"), os.path.join("d", "2"), "two patients")
+    refused(tmp_path / "d", os.path.join("d", "1"), os.path.join("d", "2"), "has patient")
     whole = (tmp_path / "d" / "2").read_bytes()
     (tmp_path / "d" / "2").write_bytes(whole[:250])
     refused(tmp_path / "d", os.path.join("d", "2"), "damaged")

@@ -4,8 +4,6 @@ A decoder plugin as pydicom's guide to "decoder plugins" describes it, over libj
 OpenJPEG by way of imagecodecs.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.util import find_spec
 from typing import Any

@@ -4,28 +4,29 @@ Only the elements named here are read. No patient field is kept, logged or retur
 quotes a file, because any of its texts may contain a name.
 """
 
-from __future__ import annotations
-
 import io
 import os
+import struct
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.containers import check_jpeg, check_size
+from xray_captioning.data.containers import JPEG_FRAMES, check_jpeg, check_size, jpeg_segments
 from xray_captioning.data.dicom.display import Tell, coloured, displayed
-from xray_captioning.data.dicom.frames import can_decode, check_rle, coded_shape
 from xray_captioning.data.dicom.reading import (
     LARGEST_LEAD,
     PREAMBLE,
     is_dicom,
+    one_error,
     quiet,
     read_elements,
 )
 from xray_captioning.data.notes import Note, warn
+from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import named_view
-from xray_captioning.errors import ImageError, MissingExtraError, require
+from xray_captioning.errors import ImageError
 
 _ELEMENTS = (
     *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
@@ -40,6 +41,7 @@ _ELEMENTS = (
         for part in ("Descriptor", "Data")
     ),
 )
+_FRAMES = JPEG_FRAMES | {0xF7}  # the last is that of JPEG-LS
 _VIEW_POSITION = 0x00185101
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PALETTE = "PALETTE COLOR"
@@ -80,18 +82,11 @@ def decode_dicom(
     ----------
     .. [1] DICOM PS3.3, C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT.
     """
-    require("pydicom.pixels", "DICOM files", "dicom")
-    try:
-        told: list[str] = []
-        with quiet():
-            dataset = read_elements(io.BytesIO(data), _ELEMENTS, int(8 * max_pixels))
-            _check(dataset, name, max_pixels)
-            unit = _unit(dataset, told.append)
-    except (ImageError, MissingExtraError):
-        raise
-    except Exception:  # of any kind, because pydicom trusts what it reads
-        # "from None" leaves out the cause, whose message may quote the file.
-        raise ImageError(f"{name}: is truncated or damaged DICOM; get it again") from None
+    told: list[str] = []
+    with one_error(ImageError, name), quiet():
+        dataset = read_elements(io.BytesIO(data), _ELEMENTS, int(8 * max_pixels))
+        _check(dataset, name, max_pixels)
+        unit = _unit(dataset, told.append)
     for reason in told:
         note(name, reason)
     return unit
@@ -107,15 +102,12 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             if not is_dicom(file.read(PREAMBLE)):
-                return "unknown"
-            require("pydicom.pixels", "DICOM files", "dicom")
-            with quiet():
+                return UNKNOWN
+            with one_error(ImageError, ""), quiet():
                 dataset = read_elements(file, [_VIEW_POSITION], LARGEST_LEAD, _VIEW_POSITION)
                 return named_view(str(dataset.ViewPosition))
-    except MissingExtraError:
-        raise
-    except Exception:  # the view is only a hint; reading the pixels will tell what is wrong
-        return "unknown"
+    except (ImageError, OSError, ValueError):  # reading the pixels will tell what is wrong
+        return UNKNOWN
 
 
 def _check(dataset: Any, name: str, max_pixels: float) -> None:
@@ -190,3 +182,61 @@ def _stored(dataset: Any) -> NDArray[Any]:
         return pixel_array(dataset) >> above
     finally:
         dataset.BitsStored = bits
+
+
+# --- checks of the compressed frame: decoders believe it where it contradicts the header, and
+# pydicom's RLE decoder unpacks a segment however long it becomes ---
+
+
+def can_decode(syntax: Any, bits: int) -> bool:
+    """Tell whether something installed decodes a transfer syntax with so many stored bits."""
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEGExtended12Bit
+
+    from xray_captioning.data.dicom.jpeg import add_plugin
+
+    add_plugin()
+    try:
+        plugins = set(get_decoder(syntax).available_plugins)
+    except NotImplementedError:
+        return False
+    if syntax == JPEGExtended12Bit and bits > 8:
+        plugins.discard("pillow")
+    return bool(plugins)
+
+
+def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
+    """Read (rows, columns, samples, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
+
+    Raise ValueError, struct.error or IndexError where there is none (ITU-T T.81, B.2.2; T.87,
+    C.2.2; T.800, A.5.1).
+    """
+    if frame.startswith(b"\xff\x4f\xff\x51"):
+        right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
+        samples, kind = struct.unpack_from(">HB", frame, 40)
+        return bottom - top, right - left, samples, (kind & 0x7F) + 1
+    for marker, at, _ in jpeg_segments(frame):
+        if marker in _FRAMES:
+            bits, rows, columns, samples = struct.unpack_from(">BHHB", frame, at)
+            return rows, columns, samples, bits
+    raise ValueError("its header is missing")
+
+
+def check_rle(frame: bytes, pixels: int) -> None:
+    """Raise ValueError or struct.error where segments overlap or unpack to more than their plane.
+
+    Two bytes may become 128 (DICOM PS3.5, annex G).
+    """
+    count, *starts = struct.unpack_from("<16I", frame)
+    bounds = [*starts[:count], len(frame)]
+    for at, end in pairwise(bounds):
+        if not 64 <= at < end <= at + 2 * pixels + 128:
+            raise ValueError("a segment is out of place")
+        size = 0
+        while at < end and size <= pixels + 128:
+            header = frame[at]
+            literal = header < 128
+            size += header + 1 if literal else (257 - header) % 129
+            at += header + 2 if literal else 1 + (header > 128)
+        if size > pixels + 128:
+            raise ValueError("a segment is longer than the image")

@@ -1,26 +1,36 @@
-"""The elements of a DICOM file that are asked for; no patient field is read unless it is.
+"""The elements of a DICOM file that are asked for, and what groups files into studies.
 
+No patient field is kept: of the patient's id there is a digest, which tells who is the same.
 Nothing that pydicom says comes out, because any text of a file may hold a name.
 """
 
-from __future__ import annotations
-
+import hashlib
 import io
 import logging
+import os
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from xray_captioning.data.notes import catching
+from xray_captioning.data.views import named_view
+from xray_captioning.errors import DataError, XrayCaptioningError, require
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 LARGEST_LEAD = 1 << 24  # bytes that may precede the pixels in a deflated file
 _META, _IDENTIFYING = 0x0002, 0x0008  # the groups that files without a preamble begin with
+_STUDY, _INSTANCE, _ACCESSION = "StudyInstanceUID", "SOPInstanceUID", "AccessionNumber"
+_HEADER = (
+    *(_STUDY, _INSTANCE, _ACCESSION, "Modality", "ViewPosition", "Rows"),
+    *("PatientID", "IssuerOfPatientID", "SeriesNumber", "InstanceNumber"),
+)
+_LAST = 0x00280010  # Rows; what comes after it is not looked at
 _LONGEST_FIRST = 256  # bytes; the first element is a number, a date, a character set or a UID
 
 
@@ -34,7 +44,11 @@ def is_dicom(data: bytes) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time."""
+    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time.
+
+    Raise MissingExtraError where it is not installed.
+    """
+    require("pydicom.pixels", "DICOM files", "dicom")
     log = logging.getLogger("pydicom")
     with catching, warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -44,6 +58,18 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             log.setLevel(before)
+
+
+@contextmanager
+def one_error(kind: type[Exception], name: str) -> Iterator[None]:
+    """Make one error, which quotes nothing of a file, of whatever goes wrong while it is read."""
+    try:
+        yield
+    except XrayCaptioningError:
+        raise
+    except Exception:  # of any kind, because pydicom trusts what it reads
+        # "from None" leaves out the cause, whose message may quote the file.
+        raise kind(f"{name}: is truncated or damaged DICOM; get it again") from None
 
 
 def read_elements(
@@ -116,3 +142,74 @@ def _inflated(data: bytes, most: int, whole: bool) -> bytes:
     if whole and not inflater.eof:
         raise ValueError("the deflated data are cut or inflate to too much")
     return content
+
+
+@dataclass(frozen=True)
+class Header:
+    """One DICOM file: the study and the patient that it belongs to, and its place among them."""
+
+    path: str
+    study: str  # StudyInstanceUID
+    instance: str  # SOPInstanceUID
+    accession: str  # AccessionNumber, or ''
+    patient: str  # a digest of PatientID and its issuer, '' where the file names none
+    view: str  # 'frontal', 'lateral' or 'unknown'
+    modality: str  # CR, DX, CT…, or ''
+    order: tuple[float, float]  # numbers of series and instance, infinite where there is none
+    is_image: bool
+
+
+def read_header(path: str | os.PathLike[str]) -> Header | None:
+    """Read the header of a DICOM file; None for a file that is none, and for a DICOMDIR.
+
+    Raises
+    ------
+    DataError
+        If the file begins as DICOM and its header cannot be read, or it names no study.
+    MissingExtraError
+        If it is DICOM and pydicom is not installed.
+    """
+    with one_error(DataError, str(path)), open(path, "rb") as file:
+        if not is_dicom(file.read(PREAMBLE)):
+            return None
+        with quiet():
+            dataset = read_elements(file, _HEADER, LARGEST_LEAD, _LAST)
+            return None if _is_directory(dataset) else _header(str(path), dataset)
+
+
+def _is_directory(dataset: Any) -> bool:
+    """Whether it is a list of other files, DICOMDIR (PS3.10)."""
+    from pydicom.uid import MediaStorageDirectoryStorage
+
+    return bool(dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
+
+
+def _header(path: str, dataset: Any) -> Header:
+    text = {name: str(dataset.get(name) or "").strip() for name in _HEADER}
+    if not text[_STUDY]:
+        raise DataError(f"{path}: names no study (StudyInstanceUID); take it out of the folder")
+    return Header(
+        path=path,
+        study=text[_STUDY],
+        instance=text[_INSTANCE],
+        accession=text[_ACCESSION],
+        patient=_digest(text["IssuerOfPatientID"], text["PatientID"]),
+        view=named_view(text["ViewPosition"]),
+        modality=text["Modality"].upper(),
+        order=(_number(text["SeriesNumber"]), _number(text["InstanceNumber"])),
+        is_image=bool(text["Rows"]),
+    )
+
+
+def _digest(issuer: str, patient: str) -> str:
+    """Return what stands for a patient, the same in every file and on every machine."""
+    if not patient:
+        return ""
+    return hashlib.sha256(f"xray-captioning\n{issuer}\n{patient}".encode()).hexdigest()[:16]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")

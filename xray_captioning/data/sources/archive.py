@@ -4,14 +4,11 @@ Images have to be files for the rest of the package. What an archive may do is b
 written below its own folder only, no links, and never more than the limit of the folder of caches.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from xray_captioning.data.cache_folder import (
@@ -23,12 +20,13 @@ from xray_captioning.data.cache_folder import (
     size_limit,
     usual_cache,
 )
-from xray_captioning.data.opening import TABLE_SUFFIXES
+from xray_captioning.data.opening import TABLE_SUFFIXES, whole_archive
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 
 MAX_MEMBERS = 1_000_000
+_UNPACK = "unpack it yourself and give the folder"
 _LEFT_OUT = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
@@ -47,7 +45,7 @@ def is_table(path: Path) -> bool:
     """Tell whether an archive holds one table and no image: it is read without unpacking it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = archive.infolist()
     except (zipfile.BadZipFile, OSError):
         return False
     names = [m.filename.lower() for m in members if not set(_parts(m)) & set(_LEFT_OUT)]
@@ -67,26 +65,16 @@ def unpacked(path: Path) -> Path:
         If the archive is damaged, encrypted, names a file outside itself, or would take more than
         the folder of caches may.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = _members(archive, path)
-            size = sum(member.file_size for member in members)
-            settings = json.dumps({"archive": _digest(members), "bytes": size})
-            home = usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
-            if not (home / FILES).is_dir():
-                _check_size(size, path)
-                _unpack(archive, members, home, settings)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: is no whole zip archive ({error}); get it again") from error
-    except RuntimeError as error:  # what zipfile says of a password
-        raise DataError(f"{path}: is encrypted; unpack it and give the folder") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"{path}: cannot be unpacked ({reason}); unpack it yourself and give the folder"
-        ) from error
+    with whole_archive(path, _UNPACK), zipfile.ZipFile(path) as archive:
+        members = _members(archive, path)
+        size = sum(member.file_size for member in members)
+        listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
+        digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+        settings = json.dumps({"archive": digest, "bytes": size})
+        home = usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
+        if not (home / FILES).is_dir():
+            _check_size(size, path)
+            _unpack(archive, members, home, settings)
     note_use(home / FILES)
     return home / FILES
 
@@ -97,12 +85,12 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
     if len(members) > MAX_MEMBERS:
         raise DataError(f"{path}: holds {len(members)} files; unpack it and give the folder")
     for member in members:
-        parts = PurePosixPath(member.filename.replace("\\", "/")).parts
+        parts = _parts(member)
         if not parts or parts[0] in ("/", "") or ".." in parts or ":" in parts[0]:
             raise DataError(
                 f"{path}: names a file outside itself ({member.filename[:80]!r}); do not trust it"
             )
-        if _is_link(member):
+        if (member.external_attr >> 28) == 0o12:  # S_IFLNK, as Unix programs write it
             raise DataError(f"{path}: holds a link ({member.filename[:80]!r}); unpack it yourself")
     kept = [member for member in members if not set(_parts(member)) & set(_LEFT_OUT)]
     if len({_parts(member) for member in kept}) < len(kept):
@@ -112,15 +100,6 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
 
 def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
     return PurePosixPath(member.filename.replace("\\", "/")).parts
-
-
-def _is_link(member: zipfile.ZipInfo) -> bool:
-    return (member.external_attr >> 28) == 0o12  # S_IFLNK, as Unix programs write it
-
-
-def _digest(members: list[zipfile.ZipInfo]) -> str:
-    listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _check_size(size: int, path: Path) -> None:

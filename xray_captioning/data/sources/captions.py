@@ -1,7 +1,5 @@
 """Tables of images and captions under any usual names, as most captioning projects keep them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -51,7 +49,7 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
     has.
     """
     found = _tables(path)
-    return make_studies((row for table in found for row in _rows(table, columns)), finder)
+    return make_studies((row for table in found for row in _rows(table, columns)), finder.find)
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:

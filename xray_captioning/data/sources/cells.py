@@ -1,7 +1,5 @@
 """What a cell of a table of studies means: images, a part of a split, an id."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable
@@ -10,6 +8,7 @@ from typing import Any
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
+from xray_captioning.text.sections import literal
 
 PART_NAMES = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
@@ -27,6 +26,15 @@ _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")
 def named_part(name: str) -> str | None:
     """Return the part, 'train', 'val' or 'test', that a usual name such as 'validate' means."""
     return PART_NAMES.get(name.strip().casefold())
+
+
+def needed_part(name: str, where: str) -> str:
+    """Return the part that a usual name means; `where`, which names none, is a DataError."""
+    if (found := named_part(name)) is None:
+        raise DataError(
+            f"{where} is {name!r}; it must be train, val, test or a usual name of these"
+        )
+    return found
 
 
 def id_text(name: str) -> str:
@@ -78,21 +86,10 @@ def joined_texts(row: Row, column: str) -> str:
         text = value.strip()
         if text[:2] not in ("['", '["') or text[-1:] != "]":
             return text
-        value = _texts(text) or text
+        value = literal(text) or text
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return " ".join(dict.fromkeys(text.strip() for text in value if text.strip()))
     return row.text(column) if not isinstance(value, str) else value
-
-
-def _texts(cell: str) -> Any:
-    import ast
-
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(cell)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return None
 
 
 def _listed(cell: str, row: Row, column: str) -> list[Any]:

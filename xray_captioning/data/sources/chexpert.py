@@ -8,15 +8,15 @@ References
    Reports, Patient Demographics and Additional Image Formats", arXiv:2405.19538, 2024.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from xray_captioning.data.sources.cells import named_part
 from xray_captioning.data.sources.layout import (
-    Layout,
+    USUAL,
     StudyRow,
     make_studies,
     once,
@@ -30,7 +30,8 @@ from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 from xray_captioning.findings import CHEXPERT
 
-LABELS = Layout(
+LABELS = replace(
+    USUAL,
     image=("Path",),
     study=(),
     patient=(),
@@ -38,7 +39,8 @@ LABELS = Layout(
     view=("Frontal/Lateral",),
     label_columns={name: name for name in CHEXPERT[1:]},
 )
-REPORTS = Layout(
+REPORTS = replace(
+    USUAL,
     image=("path_to_image",),
     study=(),
     patient=("deid_patient_id",),
@@ -64,12 +66,11 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     tables = (
         [path] if path.is_file() else [p for n in _PARTS for p in sorted(path.glob(f"{n}.csv*"))]
     )
-    return make_studies(once(row for table in tables for row in _of_part(table)), finder)
-
-
-def _of_part(path: Path) -> Iterator[StudyRow]:
-    part = named_part(path.name.split(".")[0])
-    return _named(rows(published(path, "Frontal/Lateral"), LABELS, part=part))
+    found = (
+        rows(published(table, "Frontal/Lateral"), LABELS, part=named_part(table.name.split(".")[0]))
+        for table in tables
+    )
+    return make_studies(once(_named(chain.from_iterable(found))), finder.find)
 
 
 def read_plus(path: Path, finder: ImageFinder) -> list[Study]:
@@ -78,7 +79,7 @@ def read_plus(path: Path, finder: ImageFinder) -> list[Study]:
     Sections are apart already; what has none of its own comes from the whole report. Images are
     found as PNG, JPEG or DICOM.
     """
-    return make_studies(once(_named(rows(Table(path), REPORTS))), finder)
+    return make_studies(once(_named(rows(Table(path), REPORTS))), finder.find)
 
 
 def _named(found: Iterable[StudyRow]) -> Iterator[StudyRow]:

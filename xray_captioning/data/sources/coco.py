@@ -8,18 +8,17 @@ References
    CVPR 2015: ``dataset_coco.json``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray_captioning.data.sources.cells import named_part
+from xray_captioning.data.json_rows import read_json
+from xray_captioning.data.sources.cells import named_part, needed_part
 from xray_captioning.data.sources.layout import whole_report
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, read_json, text_head
-from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
+from xray_captioning.data.sources.source import Source, text_head
+from xray_captioning.data.studies import Study, text_or_none
 from xray_captioning.errors import DataError
 
 
@@ -70,16 +69,17 @@ def _images(path: Path, by_name: bool) -> Iterator[_Captioned]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise DataError(f"{path}: has no list 'images'; is this a file of COCO captions?")
-    part = _part_of(path) if by_name else None
+    words = re.findall("[a-z]+", path.stem.lower()) if by_name else []
+    part = next(filter(None, map(named_part, words)), None)
     captions = _captions(content, path)
     for number, image in enumerate(content["images"], start=1):
         where = f"{path}, image {number}"
         name = _needed(image, ("file_name", "filename"), where)
         study = _needed(image, ("id", "imgid"), where)
-        own = named_part(str(image["split"])) if image.get("split") else part
-        if image.get("split") and own is None:
-            raise DataError(f"{where}: split is {image['split']!r}; it must be train, val or test")
-        texts = captions.pop(study, []) + _sentences(image, where)
+        split = image.get("split")
+        own = needed_part(str(split), f"{where}: split") if split else part
+        texts = captions.pop(study, [])
+        texts += [_needed(s, ("raw",), where, empty=True) for s in image.get("sentences") or []]
         patient = image.get("patient_id", image.get("subject_id", ""))
         yield _Captioned(where, study, _below(image, name), texts, str(patient or ""), own)
     if captions:
@@ -98,12 +98,6 @@ def _captions(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
     return captions
 
 
-def _sentences(image: dict[str, Any], where: str) -> list[str]:
-    return [
-        _needed(sentence, ("raw",), where, empty=True) for sentence in image.get("sentences") or []
-    ]
-
-
 def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) -> str:
     """Return the text or number under the first of the keys that an object has."""
     if not isinstance(entry, dict):
@@ -120,18 +114,12 @@ def _below(image: dict[str, Any], name: str) -> str:
     return f"{folder}/{name}" if isinstance(folder, str) and folder else name
 
 
-def _part_of(path: Path) -> str | None:
-    words = re.findall("[a-z]+", path.stem.lower())
-    return next(filter(None, map(named_part, words)), None)
-
-
 def _study(captioned: _Captioned, twice: bool, finder: ImageFinder) -> Study:
     text = text_or_none(" ".join(dict.fromkeys(filter(None, captioned.texts))))
     study = f"{captioned.part}/{captioned.study}" if twice and captioned.part else captioned.study
     return Study(
         study_id=study,
         images=[finder.find(captioned.image)],
-        views=[UNKNOWN],
         patient_id=captioned.patient,
         split=captioned.part,
         **(whole_report(text) if text else {}),

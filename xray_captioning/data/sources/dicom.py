@@ -7,20 +7,21 @@ the patient's id, of which only a digest is kept, so that studies of one patient
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from xray_captioning.data.sources.layout import Layout, StudyRow, make_studies, rows
-from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder
+from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, rows
+from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, walk
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import SECTIONS, Study
+from xray_captioning.data.studies import Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
 if TYPE_CHECKING:
-    from xray_captioning.data.dicom.headers import Header
+    from xray_captioning.data.dicom.reading import Header
 
 # Other modalities are no radiographs. OT and SC (secondary capture) may hold scanned films.
 RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")
@@ -54,35 +55,20 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     for header in images:
         instances = studies.setdefault(header.study, {})
         instances.setdefault(header.instance or header.path, header)
-    described = _described(path, images, finder)
-    found = [_study(list(s.values()), described.pop(name, None)) for name, s in studies.items()]
-    return found + list(described.values())  # studies of which there is a text and no image
+    found = [row for instances in studies.values() for row in _of_study(instances.values())]
+    if path.is_dir():
+        found += [row for table in _tables(path) for row in _rows(table, images)]
+    return make_studies(found, str)
 
 
-def _study(headers: list[Header], described: Study | None) -> Study:
-    patients = {header.patient: header.path for header in headers}
-    if len(patients) > 1:
-        one, other = list(patients.values())[:2]
-        raise DataError(
-            f"{one} and {other}: are one study (StudyInstanceUID) of two patients; take one out"
-        )
-    ordered = sorted(headers, key=lambda header: (header.order, header.path))
-    return Study(
-        study_id=headers[0].study,
-        images=[header.path for header in ordered],
-        views=[header.view for header in ordered],
-        patient_id=headers[0].patient,
-        **_said(described),
-    )
-
-
-def _said(described: Study | None) -> dict[str, Any]:
-    names = (*SECTIONS, "split", "problems", "uncertain")
-    return {} if described is None else {name: getattr(described, name) for name in names}
+def _of_study(headers: Iterable[Header]) -> Iterator[StudyRow]:
+    for header in sorted(headers, key=lambda header: (header.order, header.path)):
+        path = header.path
+        yield StudyRow(None, path, header.study, (path,), header.view, header.patient)
 
 
 def _headers(path: Path) -> Iterator[Header]:
-    from xray_captioning.data.dicom.headers import read_header
+    from xray_captioning.data.dicom.reading import read_header
 
     for file in _files(path):
         if header := read_header(file):
@@ -114,19 +100,11 @@ def _key(table: Table) -> tuple[str, str] | None:
     return None
 
 
-def _described(path: Path, headers: list[Header], finder: ImageFinder) -> dict[str, Study]:
-    """Return what the tables of a folder say of studies, by StudyInstanceUID."""
-    if not path.is_dir():
-        return {}
-    found = [row for table in _tables(path) for row in _rows(table, headers)]
-    return {study.study_id: study for study in make_studies(found, finder)}
-
-
 def _rows(path: Path, headers: list[Header]) -> Iterator[StudyRow]:
     table = Table(path)
     column, attribute = _key(table) or ("", "study")
     studies = {getattr(header, attribute): header.study for header in headers}
-    layout = Layout(image=(), study=(column,), patient=())
+    layout = replace(USUAL, image=(), study=(column,), patient=())
     matched = 0
     for row in rows(table, layout):
         matched += row.study in studies
@@ -143,16 +121,9 @@ def _files(path: Path) -> Iterator[str]:
     if path.is_file():
         yield str(path)
         return
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(path, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not (name[0] == "." or name.upper() == "DICOMDIR" or name.lower().endswith(_OTHERS)):
+    for folder, _, names in walk(path):
+        for name in names:
+            if name.upper() != "DICOMDIR" and not name.lower().endswith(_OTHERS):
                 yield os.path.join(folder, name)
 
 

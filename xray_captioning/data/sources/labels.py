@@ -11,94 +11,33 @@ References
 .. [3] Irvin et al., "CheXpert", AAAI 2019: 1 present, 0 absent, -1 uncertain, blank not mentioned.
 """
 
-from __future__ import annotations
-
-import ast
+import tomllib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
-from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
+from xray_captioning.findings import FINDINGS, NO_FINDING
+from xray_captioning.text.sections import literal
 
-_DEVICES = (
-    "pacemaker",
-    "dual chamber device",
-    "single chamber device",
-    "dai",  # an implanted defibrillator
-    "electrical device",
-    "central venous catheter",
-    "central venous catheter via subclavian vein",
-    "central venous catheter via jugular vein",
-    "central venous catheter via umbilical vein",
-    "reservoir central venous catheter",
-    "catheter",
-    "nsg tube",
-    "endotracheal tube",
-    "tracheostomy tube",
-    "chest drain tube",
-    "ventriculoperitoneal drain tube",
-    "gastrostomy tube",
-    "artificial heart valve",
-    "artificial mitral heart valve",
-    "artificial aortic heart valve",
-)
-_SAME = {name.lower(): name for name in FINDINGS}
-PADCHEST = _SAME | {
-    "laminar atelectasis": "Atelectasis",
-    "lobar atelectasis": "Atelectasis",
-    "segmental atelectasis": "Atelectasis",
-    "round atelectasis": "Atelectasis",
-    "total atelectasis": "Atelectasis",
-    "atelectasis basal": "Atelectasis",
-    "pulmonary edema": "Edema",
-    "atypical pneumonia": "Pneumonia",
-    "nodule": "Lung Lesion",
-    "multiple nodules": "Lung Lesion",
-    "pulmonary mass": "Lung Lesion",
-    "mass": "Lung Lesion",
-    "mediastinal enlargement": "Enlarged Cardiomediastinum",
-    "superior mediastinal enlargement": "Enlarged Cardiomediastinum",
-    "infiltrates": "Lung Opacity",
-    "alveolar pattern": "Lung Opacity",
-    "interstitial pattern": "Lung Opacity",
-    "ground glass pattern": "Lung Opacity",
-    "reticular interstitial pattern": "Lung Opacity",
-    "reticulonodular interstitial pattern": "Lung Opacity",
-    "miliary opacities": "Lung Opacity",
-    "increased density": "Lung Opacity",
-    "loculated pleural effusion": "Pleural Effusion",
-    "loculated fissural effusion": "Pleural Effusion",
-    "hydropneumothorax": "Pneumothorax",
-    "pleural thickening": "Pleural Other",
-    "apical pleural thickening": "Pleural Other",
-    "calcified pleural thickening": "Pleural Other",
-    "pleural plaques": "Pleural Other",
-    "calcified pleural plaques": "Pleural Other",
-    "rib fracture": "Fracture",
-    "callus rib fracture": "Fracture",
-    "clavicle fracture": "Fracture",
-    "humeral fracture": "Fracture",
-    "vertebral fracture": "Fracture",
-    "calcified granuloma": "Granuloma",
-    **dict.fromkeys(_DEVICES, "Support Devices"),
-}
+
+def read_toml(name: str) -> dict[str, Any]:
+    """Read a file of names that lies beside this one."""
+    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
+
+
+def _names(collection: str) -> dict[str, str]:
+    """Return the name here of each label of a collection, which is in lower case."""
+    same = {name.lower(): name for name in (*FINDINGS, *_FILE.get(f"{collection}_own", []))}
+    return same | {label: name for name, of in _FILE[collection].items() for label in of}
+
+
+_FILE = read_toml("labels.toml")
+PADCHEST, VINDR = _names("padchest"), _names("vindr")
 # What PadChest says of a report or an image, not of the patient.
 PADCHEST_NO_FINDING = ("normal", "unchanged", "exclude", "suboptimal study")
-
-_VINDR_OWN = (
-    *("Aortic enlargement", "Calcification", "Enlarged PA", "ILD", "Lung cavity", "Lung cyst"),
-    *("Mediastinal shift", "Pulmonary fibrosis", "Other lesion", "COPD", "Tuberculosis"),
-    *("Other disease", "Other diseases"),
-)
-VINDR = {name.lower(): name for name in (*FINDINGS, *_VINDR_OWN)} | {
-    "nodule/mass": "Lung Lesion",
-    "lung tumor": "Lung Lesion",
-    "clavicle fracture": "Fracture",
-    "rib fracture": "Fracture",
-    "pleural thickening": "Pleural Other",
-    "infiltration": "Lung Opacity",
-}
 
 
 def named(labels: Iterable[str], names: Mapping[str, str], none: Iterable[str]) -> list[str]:
@@ -113,25 +52,13 @@ def listed(text: str, where: str) -> list[str]:
     """Return the labels of a field that holds a Python list of them; empty where it is empty."""
     if is_missing(text):
         return []
-    try:
-        labels = ast.literal_eval(text)
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise ValueError
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    labels = literal(text)
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise DataError(
             f"{where}: the labels are {text[:60]!r} where a list such as ['nodule'] is expected; "
             "mend them"
-        ) from None
+        )
     return labels
-
-
-def coded(row: Row) -> dict[str, list[str]]:
-    """Return what CheXpert's columns say, as `Study` takes it: what is there, and what may be."""
-    values = {name: label_value(row, name) for name in CHEXPERT[1:] if row.get(name)}
-    return {
-        "problems": [name for name, value in values.items() if value == 1],
-        "uncertain": [name for name, value in values.items() if value == -1],
-    }
 
 
 def label_value(row: Row, column: str) -> float | None:

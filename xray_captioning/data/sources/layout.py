@@ -9,10 +9,8 @@ What a row says is read by role, whatever its column is called. Several rows of 
 several images of it, or several texts.
 """
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,10 @@ from xray_captioning.data.sources.cells import (
     is_image_name,
     joined_texts,
     named_part,
+    needed_part,
 )
-from xray_captioning.data.sources.labels import label_value
-from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.sources.labels import label_value, read_toml
 from xray_captioning.data.studies import (
-    PARTS,
     SECTIONS,
     UNKNOWN,
     Study,
@@ -42,30 +39,6 @@ from xray_captioning.text.sections import split_report
 Synonyms = tuple[str, ...]
 """Names of a column as `Table.column` takes them: 'a|b' are equals, earlier ones come first."""
 
-IMAGE: Synonyms = (
-    "image_path|img_path|image_file|file_name|filename|file_path|image_filename|image|img",
-    "image_name|image_index|path|jpg_path|png_path",
-    "image_paths|img_paths|image_files|file_names|filenames|file_paths|images|imgs|paths",
-    "dicom_id|image_id|img_id|file|name",
-)
-STUDY: Synonyms = (
-    "study_id|study",
-    "study_uid|study_instance_uid",
-    "accession_number|exam_id|report_id",
-    "uid",
-    "id",
-)
-PATIENT: Synonyms = ("patient_id|patient|patient_uid", "subject_id|subject", "pid|deid_patient_id")
-SPLIT: Synonyms = ("split|dataset_split|data_split", "partition|subset|part|set|phase|fold")
-VIEW: Synonyms = ("view_position", "view|view_type|projection|frontal_lateral")
-INDICATION: Synonyms = ("indication|section_indication",)
-COMPARISON: Synonyms = ("comparison|section_comparison",)
-FINDINGS: Synonyms = ("findings|section_findings",)
-IMPRESSION: Synonyms = ("impression|section_impression",)
-CAPTION: Synonyms = (
-    "caption|report|text|report_text|full_report|radiology_report|captions|reports",
-    "comment|description|sentence|raw|raw_text",
-)
 TEXTS = (*SECTIONS, "caption")
 _LOOSE = ("uid", "id")  # may count rows, too
 
@@ -81,46 +54,50 @@ class Layout:
     nothing that it is not.
     """
 
-    image: Synonyms = IMAGE
-    study: Synonyms = STUDY
-    patient: Synonyms = PATIENT
-    split: Synonyms = SPLIT
-    view: Synonyms = VIEW
-    indication: Synonyms = INDICATION
-    comparison: Synonyms = COMPARISON
-    findings: Synonyms = FINDINGS
-    impression: Synonyms = IMPRESSION
-    caption: Synonyms = CAPTION  # a whole report, or a text that is neither section
+    image: Synonyms = ()
+    study: Synonyms = ()
+    patient: Synonyms = ()
+    split: Synonyms = ()
+    view: Synonyms = ()
+    indication: Synonyms = ()
+    comparison: Synonyms = ()
+    findings: Synonyms = ()
+    impression: Synonyms = ()
+    caption: Synonyms = ()  # a whole report, or a text that is neither section
     labels: Synonyms = ()
     separator: str = "|"
     label_columns: Mapping[str, str] = field(default_factory=dict)
 
 
-USUAL = Layout()
+USUAL = Layout(**{role: tuple(names) for role, names in read_toml("columns.toml").items()})  # type: ignore[arg-type]
 ROLES = tuple(f.name for f in fields(Layout) if f.name not in ("separator", "label_columns"))
 Columns = Mapping[str, str | None]
 """The column of each role that a user names; None for a role that no column plays."""
 
 
+NO_TEXTS = ("",) * len(TEXTS)
+
+
 @dataclass(slots=True)
 class StudyRow:
-    """What one row of a table says of a study; '' is what it does not say."""
+    """What one row of a table, or one file, says of a study; '' is what it does not say."""
 
-    table: Table
-    number: int | str
+    table: Table | None
+    number: int | str  # of the row; without a table the place, for messages
     study: str
-    images: Sequence[str]
-    view: str
-    patient: str
-    split: str | None
-    texts: tuple[str, ...]  # in the order of TEXTS
-    problems: Sequence[str]
-    uncertain: Sequence[str]
+    images: Sequence[str] = ()
+    view: str = ""
+    patient: str = ""
+    split: str | None = None
+    texts: tuple[str, ...] = NO_TEXTS  # in the order of TEXTS
+    problems: Sequence[str] = ()
+    uncertain: Sequence[str] = ()
 
     @property
     def where(self) -> str:
         """The file and the row, for messages."""
-        return f"{self.table.path}, {self.table.unit} {self.number}"
+        table = self.table
+        return f"{table.path}, {table.unit} {self.number}" if table else str(self.number)
 
 
 def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> dict[str, str]:
@@ -156,7 +133,8 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
         found["image"] = found.pop("study")
     elif lacks_image:
         raise table.lacks("image", *layout.image)
-    if not layout.label_columns and not found.keys() & {*TEXTS, "labels"}:
+    told = [role for role in (*TEXTS, "labels") if getattr(layout, role)]
+    if told and not layout.label_columns and not found.keys() & set(told):
         raise table.lacks("caption", *layout.caption, *layout.findings, *layout.impression)
     return found
 
@@ -259,11 +237,7 @@ def _part(row: Row, column: str | None, part: str | None) -> str | None:
     named = row.text(column) if column else ""
     if not named:
         return part
-    if (found := named_part(named)) is None:
-        raise DataError(
-            f"{row.place}: {column} is {named!r}; it must be {', '.join(PARTS)} or a usual name of "
-            "these"
-        )
+    found = needed_part(named, f"{row.place}: {column}")
     if part not in (None, found):
         raise DataError(f"{row.place}: {column} is {named!r} in a table of part {part}; keep one")
     return found
@@ -301,12 +275,12 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
         yield row
 
 
-def make_studies(found: Iterable[StudyRow], finder: ImageFinder) -> list[Study]:
+def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
     """Return the studies that rows make, in the order of their first rows.
 
-    Rows of the same id are one study. Rows without an id are one where they name the same images;
-    it has the stem of the first image as its id, or, where others have that stem, too, the
-    path without its suffix.
+    Rows of the same id are one study; `find` gives the paths of its images. Rows without an id are
+    one where they name the same images; it has the stem of the first image as its id, or, where
+    others have that stem, too, the path without its suffix.
 
     Raises
     ------
@@ -319,7 +293,7 @@ def make_studies(found: Iterable[StudyRow], finder: ImageFinder) -> list[Study]:
         groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
     names = _names(groups)
     # Each group is dropped once it is a study: there may be very many.
-    return [_study(names.get(key, key), groups.pop(key), finder) for key in list(groups)]
+    return [_study(names.get(key, key), groups.pop(key), find) for key in list(groups)]
 
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
@@ -342,7 +316,7 @@ def _path(group: list[StudyRow]) -> str:
     return path if suffix[1:].isdigit() else stem  # of an UID the last number is no suffix
 
 
-def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
+def _study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> Study:
     views: dict[str, str] = {}
     for row in group:
         view = named_view(row.view) if row.view and len(row.images) == 1 else UNKNOWN
@@ -350,7 +324,7 @@ def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
             views.setdefault(image, view)
     return Study(
         study_id,
-        [finder.find(image) for image in views],
+        [find(image) for image in views],
         list(views.values()),
         **_sections(group),
         problems=(problems := unique_problems(p for row in group for p in row.problems)),
@@ -362,16 +336,16 @@ def _study(study_id: str, group: list[StudyRow], finder: ImageFinder) -> Study:
 
 def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
     """Return the patient or the part that the rows of a study name, if they name one."""
-    value: str | None = getattr(group[0], what)
+    first = group[0]
     for row in group[1:]:
-        other = getattr(row, what)
+        value, other = getattr(first, what), getattr(row, what)
         if value and other and other != value:
             raise DataError(
-                f"{row.where}: study {study_id!r} has {what} {value!r} in an earlier row and "
+                f"{row.where}: study {study_id!r} has {what} {value!r} in {first.where} and "
                 f"{other!r} here; keep one"
             )
-        value = value or other
-    return value
+        first = first if value else row
+    return getattr(first, what)
 
 
 def _sections(group: list[StudyRow]) -> dict[str, Any]:

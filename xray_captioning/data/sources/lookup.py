@@ -109,14 +109,14 @@ class ImageFinder:
     @cached_property
     def _indexes(self) -> list[_Index]:
         """What lies in the image folder, and what else in the source's folder."""
-        seen: set[str] = set()
+        seen: set[tuple[int, int]] = set()
         return [_Index(root, seen) for root in (self.image_dir, self.folder) if root]
 
 
 class _Index:
     """The image files below a folder, by key."""
 
-    def __init__(self, root: Path, seen: set[str]) -> None:
+    def __init__(self, root: Path, seen: set[tuple[int, int]]) -> None:
         self._root = root
         self._paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
         self._by_folders: dict[
@@ -226,19 +226,37 @@ def _converted(paths: list[str]) -> list[str]:
     return [path for path in paths if not path.lower().endswith(DICOM_SUFFIXES)] or paths
 
 
-def _image_files(root: Path, seen: set[str]) -> Iterator[str]:
-    """Yield the image files below a folder in order, each real folder once, links followed.
+def is_image(name: str) -> bool:
+    """Tell by its suffix whether a file is an image."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
-    Paths are relative to it.
+
+def walk(
+    root: str | os.PathLike[str], seen: set[tuple[int, int]] | None = None
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each folder below one, its folders and its files, sorted, without hidden ones.
+
+    Links are followed, and each real folder is entered once. As of `os.walk`, folders may be taken
+    out of the list.
     """
+    seen = set() if seen is None else seen
     for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
+        about = os.stat(folder)
+        if (about.st_dev, about.st_ino) in seen:
             folders.clear()
             continue
-        seen.add(real)
-        folders.sort()
+        seen.add((about.st_dev, about.st_ino))
+        folders[:] = _visible(folders)
+        yield folder, folders, _visible(files)
+
+
+def _visible(names: list[str]) -> list[str]:
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def _image_files(root: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield the image files below a folder in order, as paths relative to it."""
+    for folder, _, files in walk(root, seen):
         below = os.path.relpath(folder, root)
-        for name in sorted(files):
-            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
-                yield name if below == os.curdir else os.path.join(below, name)
+        for name in filter(is_image, files):
+            yield name if below == os.curdir else os.path.join(below, name)

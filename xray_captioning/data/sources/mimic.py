@@ -7,25 +7,33 @@ References
 .. [2] Johnson et al., "MIMIC-CXR-JPG - chest radiographs with structured labels", PhysioNet.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
+import os
+import re
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+from xray_captioning.data.opening import whole_archive
 from xray_captioning.data.sources.captions import is_table
-from xray_captioning.data.sources.cells import named_part
-from xray_captioning.data.sources.labels import coded
-from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.mimic_reports import Reports
-from xray_captioning.data.sources.mimic_tree import Tree, has_studies, number, tables_of
-from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import UNKNOWN, Study
-from xray_captioning.data.table import Row, Table
-from xray_captioning.data.views import named_view
+from xray_captioning.data.sources.layout import (
+    NO_TEXTS,
+    Layout,
+    StudyRow,
+    make_studies,
+    once,
+    published,
+    rows,
+)
+from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, is_image, walk
+from xray_captioning.data.sources.source import Source, read_text
+from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
+from xray_captioning.findings import CHEXPERT
 
 # The tables of the two releases, and of the project's own program that splits reports.
 IMAGES = ("mimic-cxr-*-metadata.csv*", "mimic-cxr-*-split.csv*", "cxr-record-list.csv*")
@@ -33,14 +41,25 @@ LABELS = ("mimic-cxr-*-chexpert.csv*", "mimic-cxr-*-negbio.csv*")  # the first t
 SECTIONS = "mimic_cxr_section*.csv*"
 REPORTS = "mimic-cxr-reports*.zip"
 
+_NUMBERS = Layout(study=("study_id",), patient=("subject_id",))
+_IMAGES = replace(_NUMBERS, image=("dicom_id",), view=("ViewPosition",), split=("split",))
+_LABELS = replace(_NUMBERS, label_columns={name: name for name in CHEXPERT[1:]})
+_SECTIONS = Layout(
+    study=("study|study_id",),
+    comparison=("comparison",),
+    findings=("findings",),
+    impression=("impression",),
+    caption=("last_paragraph",),
+)
 
-@dataclass
-class _Known:
-    """What is known of one study, whichever table or folder says so."""
-
-    patient: str = ""
-    part: str | None = None
-    views: dict[str, str] = field(default_factory=dict)  # of its images, by dicom_id
+_DEPTH = 4  # of folders that tables are looked for in, as physionet.org/files/mimic-cxr/2.0.0
+_PATIENTS = re.compile(r"p1\d(\d{6})?$")  # a folder of patients, or of one patient's studies
+_STUDY = re.compile(r"(?:^|/)p(\d{8})/s(\d{8})$")
+_PATIENT = re.compile(r"(?:^|/)p(\d{8})$")
+_REPORT = re.compile(r"s(\d{8})\.txt$")
+_MEMBER = re.compile(r"(?:^|/)p(\d{8})/s(\d{8})\.txt$")
+_LARGEST = 1_000_000  # bytes; a real report has about 1 kB
+_NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
@@ -53,104 +72,80 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     """
     folder = path if path.is_dir() else path.parent
     tree = Tree(folder, finder.image_dir)
-    labels = _labels(folder)
-    with closing(Reports(tree, tables_of(folder, SECTIONS), tables_of(folder, REPORTS))) as reports:
-        known = _known(folder, tree)
-        known = known or {study: _Known(patient) for study, patient in reports.patients().items()}
-        return [
-            _study(
-                study, known[study], reports.sections(study), labels.get(study, {}), tree, finder
-            )
-            for study in sorted(known)
-        ]
+    homes: dict[str, str] = {}  # of images: the folder where each is expected
+    named = (row for table in tables_of(folder, *IMAGES) for row in once(_rows(table, _IMAGES)))
+    found = list(_in_one_study((*named, *tree.rows()), homes))
+    studies = {row.study for row in found}
+    sections = list(_sections(folder, studies))
+    told = {row.study for row in sections if any(row.texts)}
+    found += sections
+    found += report_rows(tree, tables_of(folder, REPORTS), studies, told)
+    for table in tables_of(folder, *LABELS)[:1]:
+        found += _one_a_study(_rows(table, _LABELS), studies or {row.study for row in found})
+
+    def find(image: str) -> str:
+        return tree.images.get(image) or finder.by_key(f"{image}.jpg", homes[image])
+
+    return make_studies(sorted(found, key=lambda row: row.study), find)
 
 
-def _known(folder: Path, tree: Tree) -> dict[str, _Known]:
-    """Return the studies that have an image, by the tables of images and by the tree."""
-    known: dict[str, _Known] = {}
-    studies: dict[str, str] = {}  # by dicom_id
-    for path in tables_of(folder, *IMAGES):
-        _add_table(Table(path), known, studies)
-    for study, images in tree.images.items():
-        about = known.setdefault(study, _Known(tree.patients[study]))
-        for image, file in images.items():
-            if studies.setdefault(image, study) != study:
+def _rows(path: Path, layout: Layout) -> Iterator[StudyRow]:
+    """Yield the rows of a table, ids without their letters; there must be a patient and a part."""
+    table = published(path, "study_id", "subject_id")
+    names_part = bool(layout.split) and bool(table.named("split"))
+    for row in rows(table, layout):
+        if names_part and row.split is None:
+            raise DataError(f"{row.where}: split is ''; it must be train, validate or test")
+        row.study, row.patient = (
+            _number(row, "study_id", row.study),
+            _number(row, "subject_id", row.patient),
+        )
+        yield row
+
+
+def _number(row: StudyRow, column: str, text: str) -> str:
+    """Return the digits of a patient's or study's number, such as 's50414267'."""
+    found = _NUMBER.match(text)
+    if not found:
+        raise DataError(f"{row.where}: {column} is {text!r}, which is no number; mend it")
+    return found[1]
+
+
+def _in_one_study(found: Iterable[StudyRow], homes: dict[str, str]) -> Iterator[StudyRow]:
+    """Yield rows of images and note where each belongs; two places are a DataError."""
+    for row in found:
+        home = f"files/p{row.patient[:2]}/p{row.patient}/s{row.study}"
+        for image in row.images:
+            if (other := homes.setdefault(image, home)) != home:
                 raise DataError(
-                    f"{file}: lies in the folder of study {study}, but is of study "
-                    f"{studies[image]} by a table; move it"
+                    f"{row.where}: has image {image} in {home}, but a table has it in {other}; "
+                    "keep one"
                 )
-            about.views.setdefault(image, UNKNOWN)
-    return known
+        yield row
 
 
-def _add_table(table: Table, known: dict[str, _Known], studies: dict[str, str]) -> None:
-    """Add what one table says of images; what contradicts another row is refused."""
-    image, view = table.need("image", "dicom_id"), table.column("view", "ViewPosition")
-    split, here = table.column("split", "split"), set()
-    for row, study, patient in _numbered(table):
-        name = row.text(image)
-        if not name:
-            raise DataError(f"{row.place}: the dicom_id is empty; fill it in or remove the row")
-        if name in here or studies.setdefault(name, study) != study:
-            raise DataError(f"{row.place}: names image {name} again; keep one of the rows")
-        here.add(name)
-        about = known.setdefault(study, _Known(patient))
-        if about.patient != patient:
-            raise DataError(
-                f"{row.place}: study {study} is of patient {patient} here and of {about.patient} "
-                "in another row; keep one"
-            )
-        about.views[name] = named_view(row.text(view)) if view else about.views.get(name, UNKNOWN)
-        if split:
-            _add_part(row, row.text(split), about)
+def _sections(folder: Path, studies: Collection[str]) -> Iterator[StudyRow]:
+    """Yield the rows of a table of sections; a report without headings is its last paragraph."""
+    for path in tables_of(folder, SECTIONS):
+        found = rows(published(path, "findings", "impression"), _SECTIONS)
+        for row in _one_a_study(found, studies):
+            *before, findings, impression, last = row.texts
+            if not findings and not impression:
+                findings = last
+            row.texts = (*before, findings, impression, "")
+            yield row
 
 
-def _numbered(table: Table) -> Iterator[tuple[Row, str, str]]:
-    """Yield the rows with the numbers of their study and patient."""
-    study, patient = (table.need(name, name) for name in ("study_id", "subject_id"))
-    for row in table:
-        yield row, number(row, study), number(row, patient)
-
-
-def _add_part(row: Row, name: str, about: _Known) -> None:
-    part = named_part(name)
-    if part is None:
-        raise DataError(f"{row.place}: split is {name!r}; it must be train, validate or test")
-    if about.part not in (None, part):
-        raise DataError(f"{row.place}: split is {name!r}, but {about.part} in an earlier row of it")
-    about.part = part
-
-
-def _labels(folder: Path) -> dict[str, dict[str, list[str]]]:
-    """Return the labels of each study, by the first of the two tables that is there."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for path in tables_of(folder, *LABELS)[:1]:
-        for row, study, _ in _numbered(Table(path)):
-            if study in found:
-                raise DataError(f"{row.place}: has study {study} again; keep one of the rows")
-            found[study] = coded(row)
-    return found
-
-
-def _study(
-    study: str,
-    about: _Known,
-    texts: Mapping[str, Any],
-    labels: Mapping[str, Any],
-    tree: Tree,
-    finder: ImageFinder,
-) -> Study:
-    there = tree.images.get(study, {})
-    home = f"files/p{about.patient[:2]}/p{about.patient}/s{study}"
-    return Study(
-        study_id=study,
-        images=[there.get(name) or finder.by_key(f"{name}.jpg", home) for name in about.views],
-        views=list(about.views.values()),
-        patient_id=about.patient,
-        split=about.part,
-        **texts,
-        **labels,
-    )
+def _one_a_study(found: Iterable[StudyRow], studies: Collection[str]) -> Iterator[StudyRow]:
+    """Yield rows of these studies, of all where there are none; a study's second is a DataError."""
+    seen: set[str] = set()
+    for row in found:
+        row.study = _number(row, "study", row.study)
+        if row.study in seen:
+            raise DataError(f"{row.where}: has study {row.study} again; keep one of the rows")
+        seen.add(row.study)
+        if not studies or row.study in studies:
+            yield row
 
 
 def is_mimic(folder: Path) -> bool:
@@ -161,6 +156,120 @@ def is_mimic(folder: Path) -> bool:
     if tables_of(folder, *IMAGES, *LABELS, SECTIONS, REPORTS):
         return True
     return not any(map(is_table, folder.iterdir())) and has_studies(folder)
+
+
+# --- the folders: files/p10/p10000032/s50414267 ---
+
+
+def tables_of(folder: Path, *patterns: str) -> list[Path]:
+    """Return the files that fit the patterns, in the order of these, down to a few folders below.
+
+    The first of each pattern counts, so that a table and its packed copy are read once.
+    """
+    files: list[Path] = []
+    for at, folders, names in walk(folder):
+        depth = len(Path(at).relative_to(folder).parts)
+        folders[:] = [n for n in folders if not _PATIENTS.match(n)] if depth < _DEPTH else []
+        files += [Path(at, name) for name in names]
+    found = [[p for p in files if fnmatch(p.name.lower(), pattern)] for pattern in patterns]
+    return [paths[0] for paths in found if paths]
+
+
+def has_studies(folder: Path) -> bool:
+    """Tell whether there are folders of patients that hold studies."""
+    for at, folders, names in walk(folder):
+        depth = len(Path(at).relative_to(folder).parts)
+        place = Path(at).as_posix()
+        if _STUDY.search(place) or (_PATIENT.search(place) and any(map(_REPORT.match, names))):
+            return True
+        folders[:] = folders[:3] if depth < _DEPTH + 3 else []
+    return False
+
+
+class _Report(NamedTuple):
+    study: str
+    patient: str
+    where: str
+    read: Callable[[], str]
+
+
+class Tree:
+    """The images and reports that lie in folders of patients and studies.
+
+    Attributes
+    ----------
+    images : dict
+        The path by dicom_id; a DICOM file only where there is no converted copy.
+    """
+
+    def __init__(self, *roots: Path | None) -> None:
+        self.images: dict[str, str] = {}
+        self._studies: dict[tuple[str, str, str], str] = {}  # patient, study and image: a path
+        self._reports: dict[str, tuple[str, str]] = {}  # of each study: the patient and a path
+        for root in filter(None, roots):
+            for at, _, names in walk(root):
+                self._add(at, names)
+
+    def rows(self) -> Iterator[StudyRow]:
+        """Yield a row for each image."""
+        for (patient, study, image), path in self._studies.items():
+            yield StudyRow(None, path, study, (image,), patient=patient)
+
+    def reports(self) -> Iterator[_Report]:
+        """Yield the reports that are files."""
+        for study, (patient, path) in self._reports.items():
+            yield _Report(study, patient, path, partial(read_text, Path(path)))
+
+    def _add(self, at: str, names: list[str]) -> None:
+        place = at.replace(os.sep, "/")
+        if found := _STUDY.search(place):
+            for name in filter(is_image, names):
+                self._add_image(found[1], found[2], os.path.join(at, name))
+        elif found := _PATIENT.search(place):
+            for report in filter(None, map(_REPORT.match, names)):
+                self._reports[report[1]] = found[1], os.path.join(at, report[0])
+
+    def _add_image(self, patient: str, study: str, path: str) -> None:
+        name = os.path.splitext(os.path.basename(path))[0]
+        self._studies[patient, study, name] = path
+        if not path.lower().endswith(DICOM_SUFFIXES) or name not in self.images:
+            self.images[name] = path
+
+
+def report_rows(
+    tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
+) -> Iterator[StudyRow]:
+    """Yield a row for the report of each of these studies, of all where there are none.
+
+    It comes from a file or else from an archive, and is not read where its text is `told` already.
+    """
+    with ExitStack() as opened:
+        packed = (report for path in archives for report in _packed(path, opened))
+        for report in {r.study: r for r in (*packed, *tree.reports())}.values():
+            if not studies or report.study in studies:
+                text = "" if report.study in told else report.read()
+                texts = (*NO_TEXTS[1:], text)
+                yield StudyRow(
+                    None, report.where, report.study, (), "", report.patient, texts=texts
+                )
+
+
+def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:
+    with whole_archive(path):
+        archive = opened.enter_context(zipfile.ZipFile(path))
+    for found in filter(None, map(_MEMBER.search, archive.namelist())):
+        where = f"{path}, {found.string}"
+        yield _Report(found[2], found[1], where, partial(_unpacked, archive, found.string, where))
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:
+    if archive.getinfo(name).file_size > _LARGEST:
+        raise DataError(f"{where}: is too large for a report; take it out")
+    try:
+        with whole_archive(Path(where)):
+            return archive.read(name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: is not UTF-8 text ({error.reason}); mend it") from error
 
 
 SOURCE = Source(

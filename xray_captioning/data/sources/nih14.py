@@ -9,11 +9,13 @@ Wang et al., "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks", 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xray_captioning.data.sources.labels import read_toml
 from xray_captioning.data.sources.layout import (
-    Layout,
+    USUAL,
     StudyRow,
     make_studies,
     once,
@@ -28,45 +30,16 @@ from xray_captioning.findings import NO_FINDING
 if TYPE_CHECKING:
     import pandas as pd
 
-STATEMENTS = {
-    "Atelectasis": "There is atelectasis.",
-    "Cardiomegaly": "The heart is enlarged.",
-    "Consolidation": "There is a consolidation.",
-    "Edema": "There is pulmonary edema.",
-    "Effusion": "There is a pleural effusion.",
-    "Emphysema": "The lungs are emphysematous.",
-    "Fibrosis": "There is pulmonary fibrosis.",
-    "Hernia": "There is a hiatal hernia.",
-    "Infiltration": "There is a pulmonary infiltrate.",
-    "Mass": "There is a lung mass.",
-    "Nodule": "There is a lung nodule.",
-    "Pleural_Thickening": "There is pleural thickening.",
-    "Pneumonia": "There is pneumonia.",
-    "Pneumothorax": "There is a pneumothorax.",
-    "Enlarged Cardiomediastinum": "The cardiomediastinal silhouette is enlarged.",
-    "Fracture": "There is a fracture.",
-    "Lung Lesion": "There is a lung lesion.",
-    "Lung Opacity": "There is a lung opacity.",
-    "Pleural Other": "There is a pleural abnormality.",
-    "Support Devices": "Support devices are in place.",
-}
-SAME = {"Pleural Effusion": "Effusion", "Hiatal Hernia": "Hernia"}  # as other collections say it
-# Written where the label is absent, because nearly every report mentions these organs.
-DENIALS = {
-    "Cardiomegaly": "The heart size is normal.",
-    "Effusion": "No pleural effusion.",
-    "Pneumothorax": "No pneumothorax.",
-}
-NAMES = {
-    "Effusion": "pleural effusion",
-    "Hernia": "hiatal hernia",
-    "Infiltration": "pulmonary infiltrate",
-    "Mass": "lung mass",
-    "Nodule": "lung nodule",
-}
+_TEXTS = read_toml("labels.toml")
+STATEMENTS, DENIALS, NAMES, SAME = (_TEXTS[n] for n in ("statements", "denials", "names", "same"))
 
-LAYOUT = Layout(
-    image=("Image Index",), study=(), patient=("Patient ID",), split=(), labels=("Finding Labels",)
+LAYOUT = replace(
+    USUAL,
+    image=("Image Index",),
+    study=(),
+    patient=("Patient ID",),
+    split=(),
+    labels=("Finding Labels",),
 )
 
 
@@ -77,7 +50,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     where .png is named. `problems` are the labels as they are spelled; "No Finding" is an empty
     list.
     """
-    return make_studies(once(_rows(path)), finder)
+    return make_studies(once(_rows(path)), finder.find)
 
 
 def _rows(path: Path) -> Iterator[StudyRow]:

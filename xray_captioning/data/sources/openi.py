@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, sections
-from xray_captioning.data.studies import UNKNOWN, Study, text_or_none, unique_problems
+from xray_captioning.data.studies import Study, text_or_none, unique_problems
 from xray_captioning.errors import DataError
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
     return Study(
         study_id=_study_id(root, name),
         images=[finder.by_key(f"{image}.png", "") for image in images if image],
-        views=[UNKNOWN for image in images if image],
         problems=unique_problems(term.split("/")[0] for term in major),
         mesh=text_or_none(";".join(major)),
         **sections(texts),

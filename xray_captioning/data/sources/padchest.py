@@ -6,14 +6,13 @@ References
    reports", Medical Image Analysis 66, 2020.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from xray_captioning.data.sources import labels
 from xray_captioning.data.sources.layout import (
-    Layout,
+    USUAL,
     StudyRow,
     make_studies,
     once,
@@ -24,7 +23,8 @@ from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 
-LAYOUT = Layout(
+LAYOUT = replace(
+    USUAL,
     image=("ImageID",),
     study=("StudyID",),
     patient=("PatientID",),
@@ -42,7 +42,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     A report has no sections, so it is findings and impression alike. Labels stand in `problems`
     under the names used here, or their own (`labels.PADCHEST`).
     """
-    return make_studies(once(_rows(path)), finder)
+    return make_studies(once(_rows(path)), finder.find)
 
 
 def _rows(path: Path) -> Iterator[StudyRow]:

@@ -6,17 +6,16 @@ References
    ``annotation.json``, a list of entries for each of the keys ``train``, ``val`` and ``test``.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.sources.cells import PART_NAMES, named_part
+from xray_captioning.data.json_rows import read_json
+from xray_captioning.data.sources.cells import PART_NAMES, needed_part
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, read_json, text_head
-from xray_captioning.data.studies import UNKNOWN, Study, text_or_none
+from xray_captioning.data.sources.source import Source, text_head
+from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 
 _KEYS = ("id", "report", "image_path")
@@ -58,17 +57,11 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[Any, str | None, str]]:
     if not isinstance(content, dict) or not content:
         raise DataError(f"{path}: has no key train, val or test; {_WANTED}")
     for key, entries in content.items():
-        part = _part(key, f"{path}: the key") if key else None
+        part = needed_part(key, f"{path}: the key") if key else None
         if not isinstance(entries, list):
             raise DataError(f"{path}: {key!r} is not a list of entries; {_WANTED}")
         for number, entry in enumerate(entries, start=1):
             yield entry, part, f"{path}, {key} entry {number}" if key else f"{path}, entry {number}"
-
-
-def _part(name: str, where: str) -> str:
-    if (part := named_part(name)) is None:
-        raise DataError(f"{where} is {name!r}, which names no part; write train, val or test")
-    return part
 
 
 def _study(entry: Any, part: str | None, where: str, finder: ImageFinder) -> Study:
@@ -79,41 +72,28 @@ def _study(entry: Any, part: str | None, where: str, finder: ImageFinder) -> Stu
             f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}; add it or take the "
             "entry out"
         )
-    return Study(
-        study_id=_id(entry["id"], where),
-        images=[finder.find(name) for name in _paths(entry, where)],
-        views=[UNKNOWN for _ in _paths(entry, where)],
-        findings=_report(entry["report"], where),
-        patient_id=entry.get("subject_id", ""),
-        split=_split(entry, part, where),
-    )
-
-
-def _id(value: Any, where: str) -> str:
-    if value is None or isinstance(value, (dict, list)) or not str(value).strip():
+    name, report, paths = (entry[key] for key in _KEYS)
+    if name is None or isinstance(name, (dict, list)) or not str(name).strip():
         raise DataError(f"{where}: the id is empty; fill it in or take the entry out")
-    return str(value)
-
-
-def _report(report: Any, where: str) -> str | None:
     if report is not None and not isinstance(report, str):
         raise DataError(f"{where}: the report is not a text; put it in quotes")
-    return text_or_none(report)
-
-
-def _paths(entry: dict[str, Any], where: str) -> list[str]:
-    paths = entry["image_path"]
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
         raise DataError(f"{where}: image_path must be a list of file names")
-    return paths
+    return Study(
+        study_id=str(name),
+        images=[finder.find(path) for path in paths],
+        findings=report,
+        patient_id=entry.get("subject_id", ""),
+        split=_split(entry, part, where),
+    )
 
 
 def _split(entry: dict[str, Any], part: str | None, where: str) -> str | None:
     """Return the part of an entry; its own word and its place must not differ."""
     if entry.get("split") is None:
         return part
-    own = _part(str(entry["split"]), f"{where}: split")
+    own = needed_part(str(entry["split"]), f"{where}: split")
     if part is not None and own != part:
         raise DataError(f"{where}: its split is {own!r} but it stands in {part!r}; keep one")
     return own

@@ -7,18 +7,19 @@ References
    Dataset", Scientific Data 11, 2024.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from xray_captioning.data.sources.layout import Layout, StudyRow, make_studies, once, rows
+from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, once, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 from xray_captioning.data.table import Table
 
-LAYOUT = Layout(image=("name", "ID", "id"), study=(), patient=(), split=(), caption=("caption",))
+LAYOUT = replace(
+    USUAL, image=("name", "ID", "id"), study=(), patient=(), split=(), caption=("caption",)
+)
 # What a part is called, and where its captions lie: as published, at Kaggle, in version 2.
 _FOLDERS = {"train": ("train",), "val": ("validation", "valid", "val"), "test": ("test",)}
 _FIRST = "radiology/captions.txt"
@@ -32,7 +33,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     Each image is a study, with its name as id. Most are no radiographs of the chest.
     """
     return make_studies(
-        once(row for part, table in _tables(path) for row in _rows(table, part)), finder
+        once(row for part, table in _tables(path) for row in _rows(table, part)), finder.find
     )
 
 

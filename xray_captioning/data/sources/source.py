@@ -4,9 +4,6 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 `xray_captioning.data.studies.Study`; `xray_captioning.data.sources.reading` lists them.
 """
 
-from __future__ import annotations
-
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -73,22 +70,6 @@ class Source:
 def sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
     """Return the sections of a report, as `Study` takes them, from texts by their names."""
     return {name: texts.get(name) for name in SECTIONS}
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; raise a DataError where it cannot be read, is not UTF-8 or not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}: is not valid JSON ({error.msg}); mend it"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not usable JSON ({error}); copy it again") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def text_head(path: Path) -> str:

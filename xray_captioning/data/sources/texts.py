@@ -1,7 +1,5 @@
 """Reports as text files beside their images: of one name, or in one folder for each study."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator
@@ -10,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data.sources.layout import whole_report
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES, ImageFinder
+from xray_captioning.data.sources.lookup import ImageFinder, is_image, walk
 from xray_captioning.data.sources.source import Source, read_text
-from xray_captioning.data.studies import UNKNOWN, Study
+from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 
 # Text files that collections carry and that are no reports.
@@ -26,8 +24,8 @@ _MOST_FOLDERS = 200  # looked at to recognise a folder
 
 class _Folder(NamedTuple):
     path: str
-    reports: list[str]  # names of text files
-    images: list[str]  # names of image files
+    reports: list[str]  # paths of text files
+    images: list[str]
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
@@ -39,49 +37,51 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     it has to itself. An image without a report is a study without text.
     """
     folders = list(_folders(path, finder))
-    reports = [(folder, name) for folder in folders for name in folder.reports]
+    images = [image for folder in folders for image in folder.images]
+    named: dict[str, list[str]] = {}  # images by their stem
+    for image in images:
+        named.setdefault(_stem(os.path.basename(image)), []).append(image)
+    inside = {folder.path: folder.images for folder in folders}
+    reports = [(folder, report) for folder in folders for report in folder.reports]
     if not reports:
         raise DataError(f"{path}: holds no report that ends in .txt; check the folder")
-    elsewhere, inside = _by_stem(folders), {f.path: _images(f) for f in folders}
-    studies, taken = [], set()
-    for folder, name in reports:
-        study = _study(path, folder, name, elsewhere, inside)
-        taken.update(study.images)
-        studies.append(study)
-    return studies + _without_report(path, folders, taken)
+    studies = [_study(path, folder, report, named, inside) for folder, report in reports]
+    taken = {image for study in studies for image in study.images}
+    return studies + [
+        Study(Path(image).relative_to(path).with_suffix("").as_posix(), [image])
+        for image in images
+        if image not in taken
+    ]
 
 
 def is_folder_of_reports(path: Path) -> bool:
     """Tell whether there is a text file, no usual companion, where images are or beside them."""
     folders = list(islice(_folders(path, None), _MOST_FOLDERS))
-    stems = {_stem(name) for folder in folders for name in folder.images}
+    stems = {_stem(os.path.basename(image)) for folder in folders for image in folder.images}
     stems |= {os.path.basename(folder.path) for folder in folders if folder.images}
     return any(
-        (folder.images and len(folder.reports) == 1) or _stem(name) in stems
+        (folder.images and len(folder.reports) == 1) or _stem(os.path.basename(report)) in stems
         for folder in folders
-        for name in folder.reports
+        for report in folder.reports
     )
 
 
 def _study(
     root: Path,
     folder: _Folder,
-    name: str,
-    elsewhere: dict[str, list[str]],
+    report: str,
+    named: dict[str, list[str]],
     inside: dict[str, list[str]],
 ) -> Study:
-    report = os.path.join(folder.path, name)
-    images = [p for p in _images(folder) if os.path.splitext(p)[0] == os.path.splitext(report)[0]]
-    images = images or inside.get(os.path.splitext(report)[0], [])
-    alone = not images and len(folder.reports) == 1 and bool(folder.images)
-    if alone:
-        images = _images(folder)
-    images = images or _only(elsewhere.get(_stem(name), []), report)
-    at = folder.path if alone and folder.path != str(root) else os.path.splitext(report)[0]
+    at = _stem(report)
+    images = [image for image in folder.images if _stem(image) == at] or inside.get(at, [])
+    if not images and folder.images and len(folder.reports) == 1:
+        images = folder.images
+        at = at if folder.path == str(root) else folder.path
+    images = images or _only(named.get(os.path.basename(at), []), report)
     return Study(
         study_id=Path(at).relative_to(root).as_posix(),
         images=images,
-        views=[UNKNOWN for _ in images],
         **whole_report(read_text(Path(report))),
     )
 
@@ -94,26 +94,6 @@ def _only(images: list[str], report: str) -> list[str]:
     return images
 
 
-def _without_report(root: Path, folders: list[_Folder], taken: set[str]) -> list[Study]:
-    paths = [path for folder in folders for path in _images(folder)]
-    return [
-        Study(Path(path).relative_to(root).with_suffix("").as_posix(), [path], [UNKNOWN])
-        for path in paths
-        if path not in taken
-    ]
-
-
-def _by_stem(folders: list[_Folder]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for path in (path for folder in folders for path in _images(folder)):
-        found.setdefault(_stem(os.path.basename(path)), []).append(path)
-    return found
-
-
-def _images(folder: _Folder) -> list[str]:
-    return [os.path.join(folder.path, name) for name in folder.images]
-
-
 def _stem(name: str) -> str:
     return os.path.splitext(name)[0]
 
@@ -122,15 +102,10 @@ def _folders(path: Path, finder: ImageFinder | None) -> Iterator[_Folder]:
     """Yield the folders below a path in order, and below the image folder where that is another."""
     roots = [path] if finder is None or finder.image_dir is None else [path, finder.image_dir]
     for root in dict.fromkeys(map(str, roots)):
-        for folder, folders, names in os.walk(root):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            visible = [name for name in sorted(names) if not name.startswith(".")]
-            reports = [n for n in visible if n.lower().endswith(".txt") and not _NO_REPORT.match(n)]
-            yield _Folder(folder, reports, [n for n in visible if _is_image(n)])
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
+        for folder, _, names in walk(root):
+            reports = [n for n in names if n.lower().endswith(".txt") and not _NO_REPORT.match(n)]
+            files = (reports, filter(is_image, names))
+            yield _Folder(folder, *([os.path.join(folder, n) for n in found] for found in files))
 
 
 SOURCE = Source("texts", ("*.txt",), read, reads_folder=True, fits=is_folder_of_reports)

@@ -6,8 +6,6 @@ References
    Scientific Data 9, 2022.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
