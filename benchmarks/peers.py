@@ -33,7 +33,7 @@ from xray_captioning.decoders.language_model import (
     resolve_language_model,
 )
 from xray_captioning.search import Rules, beam_search, greedy_search
-from xray_captioning.text.byte_pairs import _ALPHABET, END
+from xray_captioning.text.byte_pairs import END
 
 Run = Callable[[], Any]  # returns words (rows, length), GPT-2's ids
 
@@ -84,7 +84,10 @@ def write_model(folder: Path, sizes: Sizes) -> None:
     settings |= {"n_head": sizes.heads, "n_positions": sizes.length + 1}
     settings |= {"vocab_size": sizes.vocabulary, "bos_token_id": sizes.end}
     (folder / "config.json").write_text(json.dumps(settings | {"eos_token_id": sizes.end}))
-    symbols = [*_ALPHABET, *(f"w{i}" for i in range(sizes.end - len(_ALPHABET))), END]
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    alphabet = sorted(ByteLevel.alphabet())
+    symbols = [*alphabet, *(f"w{i}" for i in range(sizes.end - len(alphabet))), END]
     (folder / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(symbols)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
 

@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from results import write_results
 
-from xray_captioning.cli.options import load_studies, parse_columns
+from xray_captioning.cli.options import Source, parse_columns
 from xray_captioning.comparison.evaluate import evaluate, measure
 from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import PHANTOM_NOTICE
@@ -149,7 +149,7 @@ class Bench:
     def of_data(cls, out: Path, data: Path, columns: str | None, from_labels: bool) -> Bench:
         """Read real studies."""
         named = parse_columns(columns) if columns else None
-        studies = load_studies(data, None, named, from_labels)
+        studies = Source(data, None, named, from_labels).load()
         return cls(out, studies, REAL["fractions"], {"source": data.name})
 
     def options(self, run: Path) -> dict[str, Any]:
