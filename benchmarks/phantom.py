@@ -68,8 +68,9 @@ PRESETS = (
 EPOCHS = 12  # of decoders
 STUDIES, PHANTOM_SEED, FRACTIONS = 4000, 11, (0.85, 0.05, 0.1)
 # The notebooks' small sizes, but with more to learn from.
+SIZES = runs.sizes()
 SMALL: dict[str, Any] = {
-    **runs.SMALL,
+    **SIZES["small"],
     "fractions": FRACTIONS,
     "image.augment": True,
 }
@@ -107,14 +108,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def small(preset: str, seed: int, changes: dict[str, Any] | None = None) -> Config:
     """Return a preset at the size that two cores train in minutes."""
     config = load_preset(preset)
-    encoder = runs.STAND_INS[config.model.encoder]
+    encoder = SIZES["stand_in"][config.model.encoder]
     fitted = {"patience": 99, "weight_decay": 0.01, "seed": seed, **ENCODER_TRAINING[encoder]}
+    rates = SIZES["decoder"].get(config.model.decoder, {})
+    rate = rates.get("training.learning_rate", SMALL["training.learning_rate"])
     tuned = FINE_TUNING if config.training.encoder_learning_rate else 0.0
     return config.replace(
         {
             **SMALL,
             "model.encoder": encoder,
-            "training.learning_rate": runs.RATES.get(config.model.decoder, 0.004),
+            "training.learning_rate": rate,
             "training.encoder_learning_rate": tuned,
             "training.seed": seed,
             **{f"encoder_training.{name}": value for name, value in fitted.items()},

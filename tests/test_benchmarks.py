@@ -3,6 +3,7 @@
 import ast
 import importlib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -10,15 +11,28 @@ SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_what_a_benchmark_imports_is_there(script):
-    missing = []
-    for node in ast.walk(ast.parse(script.read_text("utf-8"))):
+def test_what_a_benchmark_uses_is_there(script):
+    tree, modules, missing = ast.parse(script.read_text("utf-8")), {}, []
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xray_captioning"):
             module = importlib.import_module(node.module)
-            for name in (alias.name for alias in node.names):
-                if not hasattr(module, name):
-                    try:
-                        importlib.import_module(f"{node.module}.{name}")
-                    except ImportError:
-                        missing.append(f"{node.module}.{name}")
+            for alias in node.names:
+                if not hasattr(module, alias.name) and not _is_module(node.module, alias.name):
+                    missing.append(f"{node.module}.{alias.name}")
+                found = getattr(module, alias.name, None)
+                if isinstance(found, ModuleType):
+                    modules[alias.asname or alias.name] = found
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id)
+            if module is not None and not hasattr(module, node.attr):
+                missing.append(f"{module.__name__}.{node.attr}")
     assert not missing
+
+
+def _is_module(package, name):
+    try:
+        importlib.import_module(f"{package}.{name}")
+    except ImportError:
+        return False
+    return True

@@ -139,9 +139,14 @@ def captions(folder: str | Path) -> dict[str, list[str]]:
     return dict(table.to_dict("list"))
 
 
-def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
+def sizes() -> dict[str, Any]:
+    """Return the tables of ``recipes.toml``: what makes a preset fit a small machine."""
     text = resources.files("xray_captioning.notebook").joinpath("recipes.toml").read_text("utf-8")
-    changes = tomllib.loads(text)
+    return tomllib.loads(text)
+
+
+def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
+    changes = sizes()
     encoder = changes["stand_in"].get(config.model.encoder, config.model.encoder)
     return {
         **changes["small"],
