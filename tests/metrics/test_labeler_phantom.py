@@ -73,3 +73,9 @@ def test_sides_are_recovered(case):
     ]
     assert len(pairs) > NUMBER / 2
     assert np.mean([true == said for true, said in pairs]) >= 0.99
+
+
+def test_a_finding_that_only_one_convention_knows_has_sides() -> None:
+    """Infection is a finding of one convention; a sentence of nothing else was an error."""
+    sides = asserted_sides("There is an infection of the right lung.")
+    assert sides == {"Pneumonia": frozenset({"right"})}

@@ -181,7 +181,9 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
     places: dict[tuple[str, int], Place] = {}
     for convention in LABELS:
         hits, cues = scan(words, words.split(" "), rules(convention))
-        stops = scope_of(hits, cues).stops if hits else []
+        if not hits:  # one convention may know what the other does not
+            continue
+        stops = scope_of(hits, cues).stops
         parts = parts_of(words, hits, stops)
         for hit, sides, part in zip(hits, sides_of(words, hits, stops), parts, strict=True):
             places.setdefault((hit.finding, hit.start), Place(sides, part))
