@@ -152,3 +152,12 @@ def test_train_says_why_there_is_no_table(
     printed = capsys.readouterr().out
     assert "the test part has no study to score" in printed
     assert "--part val" in printed
+
+
+def test_an_unknown_folder_is_told_what_was_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scans").mkdir()
+    assert main(["prepare", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.rstrip().endswith("*.txt, DICOM files or another table")

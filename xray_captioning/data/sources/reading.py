@@ -232,7 +232,8 @@ def _folders(path: Path) -> Iterator[Path]:
 
 def _unknown(path: Path, sources: Sequence[Source]) -> DataError:
     patterns = [" with ".join(s.patterns) if s.needs_all else s.patterns[0] for s in sources]
-    looked = f"looked for {', '.join(dict.fromkeys(patterns))} or another table"
+    named = [pattern for pattern in dict.fromkeys(patterns) if pattern != "*"]  # DICOM has any name
+    looked = f"looked for {', '.join(named)}, DICOM files or another table"
     if path.is_file():
         endings = ", ".join(dict.fromkeys(suffix for s in sources for suffix in s.suffixes))
         return DataError(
