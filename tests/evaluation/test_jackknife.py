@@ -255,6 +255,18 @@ def test_studies_of_one_patient_are_no_independent_witnesses() -> None:
     assert share_of_intervals_with_the_truth(60, 4, clustered=False) < 0.8
 
 
+def test_no_interval_of_lengths_goes_below_no_word() -> None:
+    """Runs that write 2, 8 and 48 words: the mean is uncertain by more than itself."""
+    name, lengths = "mean_length", [2.0, 8.0, 48.0]
+    mean = sum(lengths) / 3
+    near = mean + np.linspace(-1, 1, 20)
+    runs = {"a": [{name: length} for length in lengths]}
+    found = Jackknife({"a": {name: mean}}, {"a": {name: near}}, {"a": {name: 20}}, runs)
+    low, high = found.intervals("a")[name]
+    assert low == 0.0
+    assert high > mean
+
+
 def test_a_system_does_not_differ_from_itself() -> None:
     references, hypotheses = reports(50), reports(50, 1)
     for name, found in paired_differences(references, hypotheses, hypotheses).items():

@@ -134,7 +134,8 @@ class Jackknife:
         # Their mean is the score without most of its bias (F1 of few cases is too low).
         error, quantile = float(np.hypot(error, score - pseudo.mean())), _quantile(freedom)
         if metric in UNBOUNDED:
-            return _t_interval(score, error, quantile)
+            low, high = _t_interval(score, error, quantile)
+            return max(low, 0.0), high  # no text has fewer words than none
         highest = HIGHEST.get(metric, 1.0)
         share = score / highest
         if not (error > 0 and 0 < share < 1):
