@@ -131,13 +131,9 @@ class WordDecoder(Decoder):
         If `tied`, the word vectors are its weights; `bias` is a learned number for each word.
         """
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.logits = (
-            TiedLogits(self.embedding, bias, name="logits", dtype="float32")
-            if tied
-            else keras.layers.Dense(
-                self.vocabulary_size, use_bias=bias, name="logits", dtype="float32"
-            )
-        )
+        kind = TiedLogits if tied else keras.layers.Dense
+        first = self.embedding if tied else self.vocabulary_size
+        self.logits = kind(first, use_bias=bias, name="logits", dtype="float32")
 
     def build_words(self, units: int) -> None:
         """Build both layers, for hidden vectors of ``units`` channels."""

@@ -13,7 +13,7 @@ from xray_captioning.text.token_ids import (
     Ids,
     TokenIds,
     numbered,
-    read_content,
+    read_json,
     room_for_words,
 )
 from xray_captioning.text.tokenizer import Tokenizer
@@ -26,25 +26,13 @@ class BytePairTokenizer(TokenIds):
 
     The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a
     text; a new id after the last begins it, because a search never chooses the id it starts from.
-    Only `encode` needs the package ``tokenizers``: a trained model captions without it.
+    Only `encode` needs the package ``tokenizers``: a trained model captions without it. Byte pairs
+    are of Sennrich et al., arXiv:1508.07909; over bytes, of Radford et al., "Language Models are
+    Unsupervised Multitask Learners", 2019, section 2.2.
 
-    Parameters
-    ----------
-    vocabulary : tuple of str
-        All symbols in the order of their ids, in GPT-2's printable spelling of bytes; among them
-        the 256 single bytes and ``<|endoftext|>``.
-    merges : tuple of pairs of str
-        Which two symbols become one, the first one first.
-
-    Raises
-    ------
-    DataError
-        When a symbol is there twice or missing, or a merge names symbols that are not there.
-
-    References
-    ----------
-    .. [1] Sennrich et al., arXiv:1508.07909 (byte pairs); Radford et al., "Language Models are
-       Unsupervised Multitask Learners", 2019, section 2.2 (over bytes).
+    The vocabulary are all symbols in GPT-2's printable spelling of bytes, among them the 256 single
+    bytes and ``<|endoftext|>``; merges say which two symbols become one, the first one first. A
+    symbol that is there twice or missing is a DataError.
     """
 
     KIND = "byte_pairs"
@@ -64,10 +52,7 @@ class BytePairTokenizer(TokenIds):
         self.vocabulary_size = len(vocabulary) + 2  # padding and start
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`.
-
-        Raise MissingExtraError where the package ``tokenizers`` is not installed.
-        """
+        """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`."""
         room = room_for_words(maximum_length)
         spelled = " ".join(text.split()).encode("utf-8", "replace").decode()  # no lone surrogates
         ids = self._encoder.encode(spelled).ids
@@ -115,8 +100,7 @@ class BytePairTokenizer(TokenIds):
     def _encoder(self) -> Any:
         tokenizers = require("tokenizers", "byte pairs", "hub")
         encoder = tokenizers.Tokenizer(tokenizers.models.BPE(self.index, list(self.merges)))
-        level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        encoder.pre_tokenizer = level
+        encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         return encoder
 
     def _lists(self) -> dict[str, list[str]]:
@@ -132,9 +116,9 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer | BytePairTokenize
 
     A file that is missing, damaged or something else is a `DataError` that names it.
     """
-    content = read_content(path)
-    kind = BytePairTokenizer if content.get("kind") == BytePairTokenizer.KIND else Tokenizer
-    return kind.from_content(content, path)
+    content = read_json(path)
+    pairs = isinstance(content, dict) and content.get("kind") == BytePairTokenizer.KIND
+    return (BytePairTokenizer if pairs else Tokenizer).from_content(content, path)
 
 
 def _pair(line: Any) -> tuple[str, str]:
@@ -144,14 +128,11 @@ def _pair(line: Any) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _byte_symbols() -> dict[str, int]:
-    """Return the byte of each of GPT-2's symbols: its character, or one from 256 on."""
-    seen = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = iter(range(256, 512))
-    return {chr(byte if byte in seen else next(others)): byte for byte in range(256)}
-
-
-_BYTES = _byte_symbols()
+# The byte of each of GPT-2's symbols, which is its character or, if that cannot be seen, one from
+# 256 on.
+_SEEN = {*range(33, 127), *range(161, 173), *range(174, 256)}
+_OTHERS = iter(range(256, 512))
+_BYTES = {chr(byte if byte in _SEEN else next(_OTHERS)): byte for byte in range(256)}
 _KEEP = "surrogateescape"  # bytes that are no UTF-8, there and back
 
 

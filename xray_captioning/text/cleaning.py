@@ -126,14 +126,10 @@ def clean(text: str, protocol: str) -> str:
     Parameters
     ----------
     text : str
-        A report or a section of one.
+        A report or a section of one. Where nothing is left of it the result is empty; under
+        ``r2gen`` it is then a single full stop.
     protocol : {'plain', 'r2gen', 'legacy'}
         The rule: this project's own, R2Gen's or the older Keras project's.
-
-    Returns
-    -------
-    str
-        Empty where nothing is left; under ``r2gen`` then a single full stop.
 
     Raises
     ------
@@ -172,24 +168,10 @@ def without_marks(text: str) -> str:
     """Leave out words that programs add to a report: ``startseq``, ``<end>``, ``[CLS]``, ``nan``.
 
     Words that are English, too, such as "start", stay: only a whole column can tell what they are
-    (`without_common_marks`).
+    (`without_common_marks`). White space around the text goes, too.
 
-    Parameters
-    ----------
-    text : str
-        A report or a section of one.
-
-    Returns
-    -------
-    str
-        Without white space around it; otherwise unchanged where there is no such word.
-
-    Examples
-    --------
-    >>> without_marks("startseq the lungs are clear endseq")
-    'the lungs are clear'
-    >>> without_marks("Clear lungs. nan")
-    'Clear lungs.'
+    >>> without_marks("startseq the lungs are clear endseq"), without_marks("Clear lungs. nan")
+    ('the lungs are clear', 'Clear lungs.')
     """
     if "<" in text or "[" in text or "seq" in text or "SEQ" in text:
         text = _MARK.sub(" ", text)
@@ -202,20 +184,12 @@ def without_common_marks(texts: list[str | None]) -> list[str | None]:
     """Leave out the first and last word where every text begins with "start" and ends with "end".
 
     So do the texts that tutorials prepare for a tokenizer; the words may also be "bos", "sos" and
-    "eos". If one text does not, the words are part of the reports.
-
-    Parameters
-    ----------
-    texts : list of str or None
-        A column of reports; missing ones are None.
+    "eos". If one text of the column does not, the words are part of the reports.
     """
-    if not any(texts) or not all(_is_marked(text.split()) for text in texts if text):
+    rows = [text.split() for text in texts if text]
+    if not rows or any(not (r and r[0] in _STARTS and r[-1] in _ENDS) for r in rows):
         return texts
     return [text and (" ".join(text.split()[1:-1]) or None) for text in texts]
-
-
-def _is_marked(words: list[str]) -> bool:
-    return len(words) > 1 and words[0] in _STARTS and words[-1] in _ENDS
 
 
 def sentences(text: str) -> list[str]:

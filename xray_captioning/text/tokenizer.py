@@ -10,17 +10,9 @@ from typing import Any, Self
 from xray_captioning.checkpoints.pickles import read_tokenizer_pickle
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
+from xray_captioning.text import token_ids
 from xray_captioning.text.keras_tokenizer import from_keras, is_keras
-from xray_captioning.text.token_ids import (
-    PAD_ID,
-    Ids,
-    TokenIds,
-    checked_content,
-    checked_texts,
-    numbered,
-    read_json,
-    room_for_words,
-)
+from xray_captioning.text.token_ids import PAD_ID, Ids, TokenIds
 
 UNKNOWN, START, END = "<unk>", "<cls>", "<end>"
 SPECIAL = (UNKNOWN, START, END)
@@ -68,7 +60,7 @@ class Tokenizer(TokenIds):
     ) -> None:
         unknown, start, end = marks
         self.words, self.marks, self.filters, self.lower = words, marks, filters, lower
-        self.index = numbered(words, [mark for mark in marks if mark is not None])
+        self.index = token_ids.numbered(words, [mark for mark in marks if mark is not None])
         self.vocabulary_size = len(words) + 1
         self.unknown_id = PAD_ID if unknown is None else self.index[unknown]
         self.start_id, self.end_id = self.index[start], self.index[end]
@@ -97,10 +89,6 @@ class Tokenizer(TokenIds):
         minimum_frequency : int
             Rarer words are left out and become ``<unk>``; at least 1.
 
-        Returns
-        -------
-        Tokenizer
-
         Raises
         ------
         ConfigError
@@ -110,14 +98,14 @@ class Tokenizer(TokenIds):
         """
         if minimum_frequency < 1:
             raise ConfigError(f"minimum_frequency is {minimum_frequency}; it must be at least 1")
-        counts = Counter(word for text in checked_texts(texts) for word in text.split())
+        counts = Counter(word for text in token_ids.checked_texts(texts) for word in text.split())
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         frequent = (word for word, n in ranked if n >= minimum_frequency and word not in SPECIAL)
         return cls(SPECIAL + tuple(frequent))
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id a word, end; see `TokenIds.encode`."""
-        room = room_for_words(maximum_length)
+        room = token_ids.room_for_words(maximum_length)
         ids = [self.index.get(word, self.unknown_id) for word in self._split(text)]
         # A text that spells "<end>" must not end the caption in the middle.
         special = (self.start_id, self.end_id)
@@ -161,19 +149,12 @@ class Tokenizer(TokenIds):
             The words of a Keras tokenizer that begin and end a text, which no caption has. By
             default they are found, such as ``<start>`` and ``<end>``, ``startseq`` and ``endseq``.
 
-        Returns
-        -------
-        Tokenizer
-
         Raises
         ------
         DataError
             When the file is anything else; the message names the file and what was found.
         """
-        content = read_tokenizer_pickle(path)
-        if is_keras(content):
-            content = from_keras(content, path, start, end)
-        return cls.from_content(checked_content(content, path), path)
+        return cls._from_any(read_tokenizer_pickle(path), path, start, end)
 
     @classmethod
     def from_json(
@@ -183,10 +164,15 @@ class Tokenizer(TokenIds):
 
         Parameters and errors are as for `from_pickle`.
         """
-        content = read_json(path)
+        return cls._from_any(token_ids.read_json(path), path, start, end)
+
+    @classmethod
+    def _from_any(
+        cls, content: Any, path: str | os.PathLike[str], start: str | None, end: str | None
+    ) -> Self:
         if is_keras(content):
             content = from_keras(content, path, start, end)
-        return cls.from_content(checked_content(content, path), path)
+        return cls.from_content(content, path)
 
     def _lists(self) -> dict[str, Any]:
         lists: dict[str, Any] = {"words": list(self.words)}

@@ -32,23 +32,10 @@ class CaptionScore(keras.callbacks.Callback):
     """Write captions of validation studies after each epoch, and log how they score.
 
     The search is greedy. Callbacks that come later find the score in their logs, under the name
-    ``monitor`` of the configuration.
-
-    Parameters
-    ----------
-    captioner : Captioner
-        Its preprocessing and tokenizer are used, with the model that is trained.
-    studies : pandas.DataFrame
-        Those of :func:`monitored_studies`.
-    inputs : callable
-        What a batch of these studies holds beside its tokens.
-    findings : sequence of str
-        What clinical F1 is over.
-
-    Raises
-    ------
-    ConfigError
-        There are no studies, or they do not allow the score.
+    ``monitor`` of the configuration. The captioner's preprocessing and tokenizer are used, with the
+    model that is trained; `studies` are those of :func:`monitored_studies`, `inputs` says what a
+    batch of them holds beside its tokens, and clinical F1 is over `findings`. No studies, or none
+    that allow the score, are a ConfigError.
     """
 
     def __init__(
