@@ -54,9 +54,7 @@ class Canvas:
         return np.full((self.size, self.size), value, np.uint8)
 
     def fill(self, layer: Layer, shapes: Shapes, value: int = 255) -> Layer:
-        """Fill polygons and return the layer; shapes in a list may overlap, those of one array must
-        not.
-        """
+        """Fill polygons and return the layer; only shapes in a list may overlap."""
         pixels = self._split_pixels(shapes)
         for group in [pixels] if isinstance(shapes, np.ndarray) else [[shape] for shape in pixels]:
             cv2.fillPoly(layer, group, value, cv2.LINE_AA, _SUBPIXEL)
@@ -114,19 +112,13 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
     return _spline_basis(len(knots), closed) @ knots
 
 
-def joined(*pieces: Points) -> Points:
-    """One outline from several curves, with corners where they meet."""
-    return np.concatenate(pieces)
-
-
 def film(
     density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator
 ) -> Layer:
     """The picture that `density` (size, size) leaves on a film: bone is bright, air is dark.
 
-    `density`, the attenuation along each ray, is changed in place. `gain` is the exposure,
-    `contrast` how much the dark tones are darkened further, `noise` the grain's deviation in grey
-    levels.
+    `density`, the attenuation along each ray, is changed in place. `contrast` is how much the dark
+    tones are darkened further, `noise` the grain's deviation in grey levels.
     """
     density *= np.float32(-gain)
     grey = cv2.exp(density)
