@@ -123,9 +123,9 @@ def _read(name: str) -> LanguageModel:
 
 def _read_folder(folder: Path) -> LanguageModel:
     settings = read_json(folder / "config.json", _AGAIN)
-    reader = _from_keras_hub if "class_name" in settings else _from_hugging_face
+    hub = "class_name" in settings  # which only keras-hub writes
     try:
-        found = reader(str(folder), settings)
+        found = _from_keras_hub(str(folder)) if hub else _from_hugging_face(folder, settings)
     except MissingExtraError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
@@ -150,7 +150,7 @@ def _read_preset(name: str) -> LanguageModel:
         )
     try:
         with downloading():
-            return _from_keras_hub(name, {})
+            return _from_keras_hub(name)
     except Exception as error:  # each of the hubs behind it has its own
         reason = " ".join(str(error).split())
         raise ConfigError(
@@ -169,11 +169,11 @@ _EXPECTED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _from_hugging_face(folder: str, settings: dict[str, Any]) -> LanguageModel:
+def _from_hugging_face(folder: Path, settings: dict[str, Any]) -> LanguageModel:
     for key, allowed in _EXPECTED.items():
         if settings.get(key, allowed[0]) not in allowed:
             raise DataError(f"{key} is {settings[key]!r} in config.json, expected {allowed[0]!r}")
-    arrays = _safetensors(Path(folder))
+    arrays = _safetensors(folder)
     layers = {"ln_f": [arrays["ln_f.weight"], arrays["ln_f.bias"]]}
     for i in range(settings["n_layer"]):
         for name in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"):
@@ -182,9 +182,8 @@ def _from_hugging_face(folder: str, settings: dict[str, Any]) -> LanguageModel:
         joined = [np.split(array, 3, axis=-1) for array in layers.pop(f"h.{i}.attn.c_attn")]
         for part, pair in zip(("query", "key", "value"), zip(*joined)):
             layers[f"h.{i}.attn.{part}"] = list(pair)
-    tokenizer = _tokenizer(Path(folder))
-    heads = settings["n_head"]
-    return LanguageModel(heads, arrays["wte.weight"], arrays["wpe.weight"], layers, tokenizer)
+    words, positions = arrays["wte.weight"], arrays["wpe.weight"]
+    return LanguageModel(settings["n_head"], words, positions, layers, _tokenizer(folder))
 
 
 class _Arrays(dict[str, Array]):
@@ -236,7 +235,7 @@ _HUB_LAYERS = {
 }
 
 
-def _from_keras_hub(name: str, settings: dict[str, Any]) -> LanguageModel:
+def _from_keras_hub(name: str) -> LanguageModel:
     models = require("keras_hub", "GPT-2", "hub").models
     backbone = models.GPT2Backbone.from_preset(name)
     tokenizer = models.GPT2Tokenizer.from_preset(name)

@@ -71,9 +71,8 @@ class RegionHead(keras.layers.Layer):
         self.project.build(features_shape[0])
         self.norm.build((None, regions, self.channels))
         if self.positions:
-            self.position = self.add_weight(
-                shape=(regions, self.channels), initializer="random_normal", name="position"
-            )
+            shape = regions, self.channels
+            self.position = self.add_weight(shape, "random_normal", name="position")
         self.built = True
 
     def call(self, features: Features, training: bool | None = None) -> Features:

@@ -12,10 +12,29 @@ class RecurrentDecoder(WordDecoder):
     """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits.
 
     A subclass defines ``start`` and may change ``inputs`` and ``merged``. Its ``names`` are those
-    of the layer's states in its order; a dict's own order does not survive a compiled loop.
+    of the layer's states in its order; a dict's own order does not survive a compiled loop. The
+    state is ``units`` wide, word vectors are ``embedding`` wide.
     """
 
     names: tuple[str, ...]
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        units: int = 512,
+        embedding: int = 300,
+        dropout: float = 0.2,
+        tied_embeddings: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(vocabulary_size, **kwargs)
+        self.units = units
+        self.add_embedding(embedding)
+        self.add_layers()
+        self.add_logits(dropout, tied_embeddings)
+
+    def add_layers(self) -> None:
+        """Make a subclass' own layers that are made before the logits."""
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
         """Read one token, return float32 logits and the next state."""
@@ -48,22 +67,11 @@ class _Recurrent(RecurrentDecoder):
     names: tuple[str, ...] = ("hidden", "cell")
     reads_image = True  # starts from the image vector and reads it beside every word
 
-    def __init__(
-        self,
-        vocabulary_size: int,
-        units: int = 512,
-        embedding: int = 300,
-        dropout: float = 0.2,
-        tied_embeddings: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(vocabulary_size, **kwargs)
-        self.units = units
+    def add_layers(self) -> None:
+        """Make the layers of the image vector and of the words."""
         dtype = self.dtype_policy
-        self.add_embedding(embedding)
-        self.image = keras.layers.Dense(units, "relu", name="image", dtype=dtype)
-        self.rnn = self.layer(units, return_sequences=True, name="rnn", dtype=dtype)
-        self.add_logits(dropout, tied_embeddings)
+        self.image = keras.layers.Dense(self.units, "relu", name="image", dtype=dtype)
+        self.rnn = self.layer(self.units, return_sequences=True, name="rnn", dtype=dtype)
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
@@ -190,36 +198,21 @@ class GlobalAttention(RecurrentDecoder):
     At each step the energies of the regions are ``V tanh(W1 regions + W2 hidden)``; the context
     is their softmax-weighted mean; the GRU reads context and word vector; a dense layer gives
     the logits. Additive attention is that of Bahdanau et al., arXiv:1409.0473, section A.1.2, over
-    image regions as in Xu et al., arXiv:1502.03044. ``units``, ``embedding`` and ``attention`` are
-    the widths of the state, the word vectors and the attention's hidden layer.
+    image regions as in Xu et al., arXiv:1502.03044. ``attention`` is the width of its hidden layer.
     """
 
     names = ("hidden", "regions", "keys", "mask", "attention")
 
-    def __init__(
-        self,
-        vocabulary_size: int,
-        units: int = 512,
-        embedding: int = 300,
-        attention: int = 512,
-        dropout: float = 0.2,
-        tied_embeddings: bool = False,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, vocabulary_size: int, attention: int = 512, **kwargs: Any) -> None:
         super().__init__(vocabulary_size, **kwargs)
-        self.units, self.attention = units, attention
-        self.add_embedding(embedding)
-        self.add_logits(dropout, tied_embeddings)
+        self.attention = attention
 
     def build(self, features_shape: Any, tokens_shape: Any = None) -> None:
         """Build from the shapes of the features, regions (batch, regions, channels) first."""
         _, regions, channels = features_shape[0]
-        self.cell = AdditiveAttentionGRUCell(
-            self.units, self.attention, regions, channels, name="cell", dtype=self.dtype_policy.name
-        )
-        self.rnn = keras.layers.RNN(
-            self.cell, return_sequences=True, name="rnn", dtype=self.dtype_policy
-        )
+        sizes, dtype = (self.units, self.attention, regions, channels), self.dtype_policy.name
+        self.cell = AdditiveAttentionGRUCell(*sizes, name="cell", dtype=dtype)
+        self.rnn = keras.layers.RNN(self.cell, return_sequences=True, name="rnn", dtype=dtype)
         self.rnn.build((None, None, self.embedding.output_dim + 1))
         self.build_words(self.units)
 

@@ -29,11 +29,7 @@ class Canvas:
     """
 
     def __init__(
-        self,
-        size: int,
-        origin: tuple[float, float],
-        scale: tuple[float, float],
-        rotation: float = 0.0,
+        self, size: int, origin: tuple[float, float], scale: tuple[float, float], rotation: float
     ) -> None:
         self.size = size
         self.scale = scale

@@ -30,7 +30,7 @@ FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
 MOST_WORKERS, STUDIES_A_WORKER = 4, 100
 _Image = npt.NDArray[np.uint8]
-_Row = tuple[object, ...]
+_Rows = list[tuple[object, ...]]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
@@ -90,14 +90,12 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
     return out
 
 
-def _write_studies(
-    images: Path, studies: int, seed: int, size: int
-) -> tuple[list[_Row], list[_Row]]:
+def _write_studies(images: Path, studies: int, seed: int, size: int) -> tuple[_Rows, _Rows]:
     """Write the images of all studies and return the rows of both tables, their heads first."""
     with _helpers_drawing(images, studies, seed, size) as workers:
         draw_share(images, studies, seed, size, 0, workers)
-    reports: list[_Row] = [("uid", "MeSH", "Problems", "image", *SECTIONS)]
-    projections: list[_Row] = [("uid", "filename", "projection")]
+    reports: _Rows = [("uid", "MeSH", "Problems", "image", *SECTIONS)]
+    projections: _Rows = [("uid", "filename", "projection")]
     for index in range(studies):
         uid, study, rng = _sampled(seed, index)
         reports.append(_report_row(uid, study, report(study, rng)))
@@ -167,7 +165,7 @@ def _sampled(seed: int, index: int) -> tuple[int, PhantomStudy, np.random.Genera
     return FIRST_UID + index, sample_study(rng), rng
 
 
-def _report_row(uid: int, study: PhantomStudy, text: Report) -> _Row:
+def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ...]:
     details = ";".join(finding.detail for finding in study.findings) or "normal"
     problems = ";".join(finding.name for finding in study.findings) or "normal"
     texts = (getattr(text, section) for section in SECTIONS)
@@ -189,6 +187,6 @@ def _write_images(folder: Path, views: dict[str, _Image]) -> None:
         (folder / name).write_bytes(cv2.imencode(".png", image, flags)[1].tobytes())
 
 
-def _write_table(path: Path, rows: list[_Row]) -> None:
+def _write_table(path: Path, rows: _Rows) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

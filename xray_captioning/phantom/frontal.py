@@ -29,9 +29,8 @@ def draw_frontal(study: PhantomStudy, size: int) -> Layer:
     canvas = Canvas(size, origin, (body.half_width, body.height), body.rotation)
     rng = study.stream("frontal")
     density = _soft_tissue(canvas, body, rng)
-    density -= np.float32(1.10 if study.find("Emphysema") else 0.90) * _air(
-        canvas, study, body, rng
-    )
+    air = _air(canvas, study, body, rng)
+    density -= np.float32(1.10 if study.find("Emphysema") else 0.90) * air
     density += _bones(canvas, study, body)
     _add_hernia(canvas, study, density)
     _add_devices(canvas, study, density)

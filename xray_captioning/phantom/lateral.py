@@ -29,9 +29,8 @@ def draw_lateral(study: PhantomStudy, size: int) -> Layer:
     canvas = Canvas(size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
     rng = study.stream("lateral")
     density = _soft_tissue(canvas, body)
-    density -= np.float32(1.05 if study.find("Emphysema") else 0.85) * _air(
-        canvas, study, body, rng
-    )
+    air = _air(canvas, study, body, rng)
+    density -= np.float32(1.05 if study.find("Emphysema") else 0.85) * air
     density += _bones(canvas, study)
     _add_hernia(canvas, study, density)
     _add_devices(canvas, study, density)

@@ -104,10 +104,8 @@ class _Search:
         slots = chosen // width
         tokens, gains = _choose((tokens, gains), chosen)
         new = {"tokens": tokens, "gains": gains, "slots": slots}
-        captions = {
-            name: write_at(kept, new[name], time, 2)
-            for name, kept in _choose(captions, slots).items()
-        }
+        captions = _choose(captions, slots)
+        captions = {name: write_at(captions[name], new[name], time, 2) for name in new}
         return totals, captions, tokens == self.rules.end_id
 
     def with_finished(

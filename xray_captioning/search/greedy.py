@@ -9,6 +9,9 @@ from xray_captioning.backend import ops
 from xray_captioning.search.loop import Carried, SearchResult, Step, attention_of, run_until_done
 from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
 
+# From logits, time and what is carried to the log-probability and the token of each row.
+Choose = Callable[[Any, Any, Carried], tuple[Any, Any]]
+
 
 class Sampling(NamedTuple):
     """How words are sampled: top-k of Fan et al., arXiv:1805.04833, top-p of arXiv:1904.09751."""
@@ -99,12 +102,7 @@ def _likeliest(gains: Any, tokens: Any, top_k: Any) -> tuple[Any, Any]:
 
 
 def _search(
-    state: Any,
-    step: Step,
-    real: Any,
-    rules: Rules,
-    choose: Callable[[Any, Any, Carried], tuple[Any, Any]],
-    extra: Carried,
+    state: Any, step: Step, real: Any, rules: Rules, choose: Choose, extra: Carried
 ) -> SearchResult:
     def advance(time: Any, carried: Carried) -> tuple[Any, Carried]:
         logits, state = step(carried["last"], carried["state"])

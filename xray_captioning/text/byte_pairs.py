@@ -1,6 +1,5 @@
 """GPT-2's byte pairs: text to integer ids and back without any unknown word."""
 
-import os
 import re
 from bisect import bisect_left, bisect_right
 from functools import cached_property
@@ -8,14 +7,8 @@ from itertools import accumulate
 from typing import Any, Self
 
 from xray_captioning.errors import DataError, require
-from xray_captioning.text.token_ids import (
-    PAD_ID,
-    Ids,
-    TokenIds,
-    numbered,
-    read_json,
-    room_for_words,
-)
+from xray_captioning.text import token_ids
+from xray_captioning.text.token_ids import PAD_ID, FilePath, Ids, TokenIds
 from xray_captioning.text.tokenizer import Tokenizer
 
 END = "<|endoftext|>"
@@ -40,7 +33,7 @@ class BytePairTokenizer(TokenIds):
 
     def __init__(self, vocabulary: tuple[str, ...], merges: tuple[tuple[str, str], ...]) -> None:
         self.vocabulary, self.merges = vocabulary, merges
-        self.index = numbered(vocabulary, (END, *_BYTES))
+        self.index = token_ids.numbered(vocabulary, (END, *_BYTES))
         for number, (first, second) in enumerate(merges, 1):
             for symbol in (first, second, first + second):
                 if symbol not in self.index:
@@ -53,7 +46,7 @@ class BytePairTokenizer(TokenIds):
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`."""
-        room = room_for_words(maximum_length)
+        room = token_ids.room_for_words(maximum_length)
         spelled = " ".join(text.split()).encode("utf-8", "replace").decode()  # no lone surrogates
         ids = self._encoder.encode(spelled).ids
         if room is not None and len(ids) > room:
@@ -111,12 +104,12 @@ class BytePairTokenizer(TokenIds):
         return cls.from_lists(content.get("vocabulary"), content.get("merges"))
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer | BytePairTokenizer:
+def load_tokenizer(path: FilePath) -> Tokenizer | BytePairTokenizer:
     """Read a ``tokenizer.json`` of either kind; one that does not say which holds words.
 
     A file that is missing, damaged or something else is a `DataError` that names it.
     """
-    content = read_json(path)
+    content = token_ids.read_json(path)
     pairs = isinstance(content, dict) and content.get("kind") == BytePairTokenizer.KIND
     return (BytePairTokenizer if pairs else Tokenizer).from_content(content, path)
 

@@ -13,21 +13,13 @@ References
 
 import re
 import unicodedata
-from collections.abc import Callable
 
 from xray_captioning.errors import ConfigError, DataError
 
 # Letters and digits of any script: the regular-expression class \w without the underscore.
 _ALNUM = r"[^\W_]"
 
-_PUNCTUATION = str.maketrans(
-    {
-        **dict.fromkeys("\u2018\u2019", "'"),
-        **dict.fromkeys("\u2010\u2011\u2013", "-"),
-        **dict.fromkeys("!?", "."),
-        ";": ",",
-    }
-)
+_PUNCTUATION = str.maketrans("\u2018\u2019\u2010\u2011\u2013!?;", "''---..,")
 # Three X in a row occur in no word; two are a mark only where they stand alone or end a number.
 # What a mark leaves of "x-XXXX" or "XXXX's" is no word either.
 _REMOVED_TEXT = re.compile(
@@ -113,11 +105,7 @@ def clean_legacy(text: str) -> str:
     return " ".join(text.replace(".", " .").lower().split())
 
 
-PROTOCOLS: dict[str, Callable[[str], str]] = {
-    "plain": clean_plain,
-    "r2gen": clean_r2gen,
-    "legacy": clean_legacy,
-}
+PROTOCOLS = {"plain": clean_plain, "r2gen": clean_r2gen, "legacy": clean_legacy}
 
 
 def clean(text: str, protocol: str) -> str:

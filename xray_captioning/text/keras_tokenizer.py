@@ -1,11 +1,10 @@
 """What a Keras ``Tokenizer`` holds, of a pickle or of its ``to_json()``, as this package has it."""
 
 import json
-import os
 from typing import Any
 
 from xray_captioning.errors import DataError
-from xray_captioning.text.token_ids import HEADER
+from xray_captioning.text.token_ids import HEADER, FilePath
 
 # Words that begin and end a text in published projects; the first pair that a file has is taken.
 PAIRS = (
@@ -19,22 +18,19 @@ UNKNOWNS = ("<unk>", "<oov>", "[unk]", "[oov]")
 PADS = ("<pad>", "[pad]", "pad", "<PAD>", "[PAD]", "")
 
 
-def is_keras(content: object) -> bool:
-    """Tell whether this is what a Keras tokenizer holds, or a dictionary of words and ids."""
-    return _word_index(_config(content)) is not None
-
-
-def from_keras(
-    content: object, path: str | os.PathLike[str], start: str | None, end: str | None
-) -> dict[str, Any]:
+def from_keras(content: Any, path: FilePath, start: str | None, end: str | None) -> Any:
     """Return the content of a ``tokenizer.json`` of this package with the same ids.
 
     The file at `path` held attributes of a tokenizer, the object or text that its ``to_json()``
     makes, or a dictionary of words and ids, or of ids and words. The words that begin and end a
-    text are found where they are not given. Ids other than 1, 2, 3, ... are a DataError.
+    text are found where they are not given. Ids other than 1, 2, 3, ... are a DataError. What is
+    nothing of the kind is returned as it is.
     """
     config = _config(content)
-    words = _words_by_id(_word_index(config), config.get("num_words"), path)
+    index = _word_index(config)
+    if index is None:
+        return content
+    words = _words_by_id(index, config.get("num_words"), path)
     if config.get("char_level"):
         raise DataError(f"{path}: a tokenizer of characters, not of words; fit one of words")
     first, last = _marks(words, config, path, start, end)
@@ -74,7 +70,7 @@ def _word_index(config: dict[Any, Any]) -> object:
     return None
 
 
-def _words_by_id(index: object, limit: object, path: str | os.PathLike[str]) -> list[str]:
+def _words_by_id(index: object, limit: object, path: FilePath) -> list[str]:
     """List a word index in the order of its ids, which must be 1, 2, 3, ...; 0 may be padding."""
     if not isinstance(index, dict) or not all(type(i) is int for i in index.values()):
         raise DataError(f"{path}: its word_index does not map words to whole numbers")
@@ -88,7 +84,7 @@ def _words_by_id(index: object, limit: object, path: str | os.PathLike[str]) -> 
 
 
 def _marks(
-    words: list[str], config: dict[str, Any], path: Any, start: str | None, end: str | None
+    words: list[str], config: dict[str, Any], path: FilePath, start: str | None, end: str | None
 ) -> tuple[str, str]:
     if start is not None and end is not None:
         if missing := [word for word in (start, end) if word not in words]:

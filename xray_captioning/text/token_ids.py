@@ -17,6 +17,7 @@ from xray_captioning.files import atomic_write
 PAD_ID = 0  # fills rows up to a common length; no word has this id
 HEADER = {"format": "xray_captioning.tokenizer", "version": 1}
 
+FilePath = str | os.PathLike[str]
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 
 
@@ -86,12 +87,12 @@ class TokenIds(ABC):
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._lists() == other._lists()
 
-    def to_json(self, path: str | os.PathLike[str]) -> None:
+    def to_json(self, path: FilePath) -> None:
         """Write a ``tokenizer.json``, whole or not at all."""
         atomic_write(Path(path), json.dumps(self._content(), indent=0) + "\n")
 
     @classmethod
-    def from_json(cls, path: str | os.PathLike[str]) -> Self:
+    def from_json(cls, path: FilePath) -> Self:
         """Read what `to_json` wrote; every id is what it was.
 
         Raises
@@ -102,7 +103,7 @@ class TokenIds(ABC):
         return cls.from_content(read_json(path), path)
 
     @classmethod
-    def from_content(cls, content: Any, path: str | os.PathLike[str]) -> Self:
+    def from_content(cls, content: Any, path: FilePath) -> Self:
         """Build from what a file of any form held; a `DataError` names the file."""
         if not isinstance(content, dict) or content.get("format") != HEADER["format"]:
             raise DataError(f"{path}: not a tokenizer of this package; give its tokenizer.json")
@@ -175,7 +176,7 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
         yield text
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: FilePath) -> Any:
     """Return what a JSON file holds; a `DataError` names the file."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -1,6 +1,5 @@
 """A word tokenizer: text to integer ids and back, kept as JSON."""
 
-import os
 import pickle
 from collections import Counter
 from collections.abc import Iterable
@@ -11,8 +10,8 @@ from xray_captioning.checkpoints.pickles import read_tokenizer_pickle
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.text import token_ids
-from xray_captioning.text.keras_tokenizer import from_keras, is_keras
-from xray_captioning.text.token_ids import PAD_ID, Ids, TokenIds
+from xray_captioning.text.keras_tokenizer import from_keras
+from xray_captioning.text.token_ids import PAD_ID, FilePath, Ids, TokenIds
 
 UNKNOWN, START, END = "<unk>", "<cls>", "<end>"
 SPECIAL = (UNKNOWN, START, END)
@@ -125,7 +124,7 @@ class Tokenizer(TokenIds):
         left_out = None if self.marks == SPECIAL else self.start_id
         return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]
 
-    def to_pickle(self, path: str | os.PathLike[str]) -> None:
+    def to_pickle(self, path: FilePath) -> None:
         """Write the content of `to_json` as a pickled dictionary, whole or not at all.
 
         It holds builtin types only, so ``pickle.load`` opens it with nothing installed.
@@ -133,9 +132,7 @@ class Tokenizer(TokenIds):
         atomic_write(Path(path), pickle.dumps(self._content(), protocol=4))
 
     @classmethod
-    def from_pickle(
-        cls, path: str | os.PathLike[str], start: str | None = None, end: str | None = None
-    ) -> Self:
+    def from_pickle(cls, path: FilePath, start: str | None = None, end: str | None = None) -> Self:
         """Read a tokenizer pickled by `to_pickle` or by Keras, without running anything.
 
         It keeps the ids of the file; ``num_words``, ``oov_token``, ``filters`` and ``lower`` of a
@@ -154,25 +151,16 @@ class Tokenizer(TokenIds):
         DataError
             When the file is anything else; the message names the file and what was found.
         """
-        return cls._from_any(read_tokenizer_pickle(path), path, start, end)
+        content = from_keras(read_tokenizer_pickle(path), path, start, end)
+        return cls.from_content(content, path)
 
     @classmethod
-    def from_json(
-        cls, path: str | os.PathLike[str], start: str | None = None, end: str | None = None
-    ) -> Self:
+    def from_json(cls, path: FilePath, start: str | None = None, end: str | None = None) -> Self:
         """Read what `to_json` wrote, or what ``to_json()`` of a Keras tokenizer did.
 
         Parameters and errors are as for `from_pickle`.
         """
-        return cls._from_any(token_ids.read_json(path), path, start, end)
-
-    @classmethod
-    def _from_any(
-        cls, content: Any, path: str | os.PathLike[str], start: str | None, end: str | None
-    ) -> Self:
-        if is_keras(content):
-            content = from_keras(content, path, start, end)
-        return cls.from_content(content, path)
+        return cls.from_content(from_keras(token_ids.read_json(path), path, start, end), path)
 
     def _lists(self) -> dict[str, Any]:
         lists: dict[str, Any] = {"words": list(self.words)}

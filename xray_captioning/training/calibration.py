@@ -78,12 +78,11 @@ def calibrate(
     check_unseen({"the captioner": captioner.trained_on}, studies, split, part)
     train = caption_outcomes(captioner, familiar, captions=False)
     found = caption_outcomes(captioner, part_studies(usable, split, part), beam_sizes)
-    lines: applied.Lines = {
-        search: _line(search, rows, allow_worse) for search, rows in found.written.items()
-    }
+    written = found.written
+    lines: applied.Lines = {s: _line(s, rows, allow_worse) for s, rows in written.items()}
     centre, precision = fit_familiar(train.pooled[train.present])
     radius, beyond = usual_radius(applied.distances(found.pooled, found.present, centre, precision))
-    first = next(iter(found.written.values()))
+    first = next(iter(written.values()))
     fitted = {
         "part": part if others is None else "other data",
         "studies": len(found.present),
@@ -91,7 +90,7 @@ def calibrate(
         "right_sentences": int(first.right.sum()),
         "expected_flagged": beyond,
         "training_studies": len(train.present),
-        "beam_sizes": ", ".join(str(search.beam_size) for search in found.written),
+        "beam_sizes": ", ".join(str(search.beam_size) for search in written),
         "seed": seed,
     }
     return Calibration(lines, centre, precision, radius, {"fitted": fitted})
@@ -153,10 +152,7 @@ def check_better(name: str, before: CalibrationScores, after: CalibrationScores)
 
 
 def caption_outcomes(
-    captioner: Captioner,
-    studies: pd.DataFrame,
-    beam_sizes: Sequence[int] = (),
-    captions: bool = True,
+    captioner: Captioner, studies: pd.DataFrame, beams: Sequence[int] = (), captions: bool = True
 ) -> Outcomes:
     """Encode studies and compare the sentences of their captions with their reports.
 
@@ -168,7 +164,7 @@ def caption_outcomes(
     config, plain = captioner.config, copy(captioner)
     plain.calibration = None  # an older one has no say
     own = config.decoding.beam_size
-    sizes = list(dict.fromkeys(beam_sizes or [own, *BEAM_SIZES])) if captions else []
+    sizes = list(dict.fromkeys(beams or [own, *BEAM_SIZES])) if captions else []
     images, references = study_images(studies, config), reference_texts(studies, config)
     views: list[tuple[Array, Array]] = []
     found: dict[int, list[tuple[float, bool, int]]] = {size: [] for size in sizes}
@@ -269,22 +265,27 @@ def evaluate_calibration(
     values = {
         "studies": len(outcomes.present),
         "flagged": float(np.mean(calibration.novelty(outcomes.pooled, outcomes.present) > 1)),
-        "sentences": _rows(curves),
+        "sentences": _with_base_rate({name: _row(found) for name, found in curves.items()}),
     }
     return values, curves
 
 
-# What a row of the model card holds: the scores in their own order, but for the bins at the end.
-_COLUMNS = ["n", "right", "Brier", "Brier, low", "Brier, high", "skill", "skill, low"]
-_COLUMNS += ["skill, high", "log loss", "ECE", "ECE_by_chance"]
+# The scores that a model card names otherwise.
+_NAMES = {"brier": "Brier", "brier_low": "Brier, low", "brier_high": "Brier, high"}
+_NAMES |= {"skill_low": "skill, low", "skill_high": "skill, high", "log_loss": "log loss"}
+_NAMES |= {"calibration_error": "ECE", "error_by_chance": "ECE_by_chance"}
 
 
-def _rows(curves: dict[str, CalibrationScores]) -> dict[str, dict[str, Any]]:
-    """Return a row of each, after one of what always stating the share of right ones scores."""
-    first = next(iter(curves.values()))
-    known = {"n": first.n, "right": first.right, "Brier": first.right * (1 - first.right)}
-    rows = {name: dict(zip(_COLUMNS, found)) for name, found in curves.items()}
-    return {"base rate": dict.fromkeys(_COLUMNS) | known | {"skill": 0.0}, **rows}
+def _row(found: CalibrationScores) -> dict[str, Any]:
+    return {_NAMES.get(k, k): value for k, value in found._asdict().items() if k != "bins"}
+
+
+def _with_base_rate(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Put a row before the others: what always stating the share of right sentences scores."""
+    first = next(iter(rows.values()))
+    share = first["right"]
+    known = {"n": first["n"], "right": share, "Brier": share * (1 - share), "skill": 0.0}
+    return {"base rate": dict.fromkeys(first) | known, **rows}
 
 
 def part_studies(studies: pd.DataFrame, split: Split, name: str) -> pd.DataFrame:

@@ -50,12 +50,8 @@ def train_encoder(
 
     Parameters
     ----------
-    studies : pandas.DataFrame or path
-        As :func:`xray_captioning.read_studies` returns it, or what it reads.
-    config : Config
-        A recipe, such as :func:`xray_captioning.load_preset` returns.
-    out : path
-        The run folder.
+    studies, config, out, resume, about
+        As :func:`xray_captioning.train` takes them.
     weights : str, optional
         What the network starts from: ``random``, ``imagenet`` (its published weights, which are
         downloaded), a bundle whose encoder is the same network, or a Keras ``.h5`` file of that
@@ -64,10 +60,6 @@ def train_encoder(
         A split, or its file; made from ``config.fractions`` when absent.
     cache : path, optional
         Where resized pixels are kept between runs; the usual folder when absent.
-    resume : bool
-        Go on with the run in ``out``, if there is one.
-    about : dict, optional
-        More JSON values for the bundle, beside what is known of the path of the studies.
 
     Returns
     -------

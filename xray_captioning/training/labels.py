@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Labels = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 
 def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
@@ -50,7 +51,7 @@ def rarity(labels: Labels) -> Labels:
     return (present * weights).max(axis=1).astype("float32")
 
 
-def prevalence(labels: Labels) -> NDArray[np.float64]:
+def prevalence(labels: Labels) -> Floats:
     """Return the share of known labels (studies, findings) that are present, above 0, below 1.
 
     A finding that all or none of the studies has counts as half a study away from that.
@@ -60,9 +61,7 @@ def prevalence(labels: Labels) -> NDArray[np.float64]:
     return present / known
 
 
-def intercept_shift(
-    logits: NDArray[Any], labels: Labels, shares: NDArray[Any]
-) -> NDArray[np.float64]:
+def intercept_shift(logits: NDArray[Any], labels: Labels, shares: NDArray[Any]) -> Floats:
     """Return what added to logits makes the mean of each finding's probabilities right.
 
     This is calibration in the large (Van Calster et al., BMC Medicine 17:230, 2019). Weights of
@@ -84,14 +83,14 @@ def intercept_shift(
     return np.array([_shift(z, own, usual) if z.size else 0.0 for z, own, usual in rows])
 
 
-def _shift(logits: NDArray[np.float64], own: float, usual: float) -> float:
+def _shift(logits: Floats, own: float, usual: float) -> float:
     from scipy.special import expit
 
     explained = expit(logits + _shift_to(logits, own)).var() / (own * (1 - own))
     return _shift_to(logits, explained * own + (1 - explained) * usual)
 
 
-def _shift_to(logits: NDArray[np.float64], share: float) -> float:
+def _shift_to(logits: Floats, share: float) -> float:
     from scipy.optimize import brentq
     from scipy.special import expit, logit
 
