@@ -99,8 +99,7 @@ def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
 
 def drop_incomplete(table: pd.DataFrame) -> pd.DataFrame:
     """Drop rows without an image to look at or an impression to learn; number the rest from 0."""
-    whole = table["image_1"].notna() & table["impression"].notna()
-    return table[whole].reset_index(drop=True)
+    return table.dropna(subset=["image_1", "impression"], ignore_index=True)
 
 
 def _number(xml: str) -> tuple[bool, str, str]:

@@ -6,23 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xray_captioning.backend import keras, seeded
+import numpy as np
+
+from xray_captioning.backend import keras, ops, seeded
 from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config, TrainingConfig
 from xray_captioning.data import datasets, targets
+from xray_captioning.data.datasets import BatchDataset, Inputs
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.decoders import check_decoder, language_model
+from xray_captioning.decoders import Features, check_decoder, language_model
 from xray_captioning.encoders import Encoder, saved
 from xray_captioning.encoders.caches import cached_features, cached_pixels
-from xray_captioning.errors import DataError
-from xray_captioning.metrics.clinical import counted_findings
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.metrics.clinical import clinical_scores, counted_findings
+from xray_captioning.metrics.scores import score
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training import teacher_forcing
-from xray_captioning.training.caption_score import CaptionScore, monitored_studies
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.run_folder import claim_run, run_folder
@@ -31,7 +34,9 @@ from xray_captioning.training.run_state import BEST, RunState, epoch_bar
 if TYPE_CHECKING:
     import pandas as pd
 
-Batches = dict[str, datasets.BatchDataset]  # of the parts of a split
+Batches = dict[str, BatchDataset]  # of the parts of a split
+MOST = 500  # validation studies that are captioned; captions of more cost more than they tell
+BATCH = 64  # of them
 
 
 def train(
@@ -134,7 +139,7 @@ class _Material(NamedTuple):
     cache: Path | None
     language: language_model.LanguageModel | None
 
-    def inputs(self, studies: pd.DataFrame, training: bool = False) -> datasets.Inputs:
+    def inputs(self, studies: pd.DataFrame, training: bool = False) -> Inputs:
         config, image = self.config, self.config.image
         images = targets.study_images(studies, config)
         if not config.training.encoder_learning_rate:
@@ -145,11 +150,11 @@ class _Material(NamedTuple):
 
     def batches(
         self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool
-    ) -> datasets.BatchDataset:
+    ) -> BatchDataset:
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
-        return datasets.BatchDataset(
+        return BatchDataset(
             datasets.caption_batch(inputs, tokens, labels if options.finding_weight else None),
             len(studies),
             options.batch_size,
@@ -201,6 +206,65 @@ def _fit(
     compile_captions(model, options, len(data["train"]))
     fit(model, data, out, options, [teacher_forcing.SamplingSchedule(options), *callbacks])
     captions.set_weights(fitted.get_weights())
+
+
+def monitored_studies(studies: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the validation studies that are captioned after each epoch, the same in each."""
+    return studies.sample(MOST, random_state=seed) if len(studies) > MOST else studies
+
+
+class CaptionScore(keras.callbacks.Callback):
+    """Write captions of validation studies after each epoch, and log how they score.
+
+    The search is greedy. Callbacks that come later find the score in their logs, under the name
+    ``monitor`` of the configuration. The captioner's preprocessing and tokenizer are used, with the
+    model that is trained; `studies` are those of :func:`monitored_studies`, `inputs` says what a
+    batch of them holds beside its tokens, and clinical F1 is over `findings`. No studies, or none
+    that allow the score, are a ConfigError.
+    """
+
+    def __init__(
+        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.captioner, self.inputs, self.findings = captioner, inputs, findings
+        self.monitor = captioner.config.training.monitor
+        self.references = targets.reference_texts(studies, captioner.config)
+        if not self.references:
+            raise ConfigError(
+                f"training.monitor is {self.monitor}, but the validation part of the split is "
+                "empty; give more studies or fractions, or leave training.monitor at val_loss"
+            )
+        if not np.isfinite(self._score(self.references)):
+            raise ConfigError(
+                f"training.monitor is {self.monitor}, but no validation report names a finding "
+                "that is counted; choose another, such as val_BLEU-4"
+            )
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Caption with the model as it is fitted, which may have another precision."""
+        old = self.captioner
+        self.captioner = Captioner(old.config, old.encoder, self.model.captions, old.tokenizer)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add the score to the logs."""
+        config, starts = self.captioner.config, range(0, len(self.references), BATCH)
+        captions = [caption for start in starts for caption in self._captions(start)]
+        texts = [targets.scored_text(caption.words, config) for caption in captions]
+        assert logs is not None  # Keras always gives some
+        logs[self.monitor] = self._score(texts)
+
+    def _captions(self, start: int) -> list[Any]:
+        numbers = np.arange(start, min(start + BATCH, len(self.references)))
+        given = self.inputs(numbers, np.random.default_rng(0))
+        features = map(ops.convert_to_numpy, self.model.features(given))
+        return self.captioner.caption_features(Features(*features), beam_size=1)
+
+    def _score(self, texts: Sequence[str]) -> float:
+        name = self.monitor.removeprefix("val_")
+        if name == "clinical_f1":
+            return clinical_scores(self.references, texts, self.findings)[name]
+        return score(self.references, texts)[name]
 
 
 def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int) -> None:
