@@ -18,6 +18,8 @@ Shapes = Sequence[Points] | Points
 Layer = npt.NDArray[np.uint8]
 Field = npt.NDArray[np.float32]
 _SUBPIXEL = 4  # bits after the point in OpenCV's fixed-point coordinates
+_ANGLE = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=-1)
 
 
 class Canvas:
@@ -76,13 +78,9 @@ class Canvas:
         ends = list(accumulate(map(len, shapes)))
         return [pixels[start:end] for start, end in pairwise([0, *ends])]
 
-    def ellipse(
-        self, centre: Sequence[float] | Points, radii: float | tuple[float, float]
-    ) -> Points:
+    def ellipse(self, centre: npt.ArrayLike, radii: npt.ArrayLike) -> Points:
         """Outline of an ellipse, or one for each centre (n, 2); radii in fractions of the image."""
-        across, down = radii if isinstance(radii, tuple) else (radii, radii)
-        outline = _circle() * (across / self.scale[0], down / self.scale[1])
-        return np.asarray(centre)[..., None, :] + outline
+        return np.asarray(centre)[..., None, :] + _CIRCLE * np.divide(radii, self.scale)
 
     def blur(self, layer: Layer, sigma: float) -> Field:
         """The layer blurred by about `sigma` (a fraction of the image), as float32 in [0, 1].
@@ -146,12 +144,6 @@ def _grain() -> Field:
     noise = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
     smooth = cv2.GaussianBlur(noise, (0, 0), 0.6)
     return smooth / smooth.std()
-
-
-@lru_cache(1)
-def _circle() -> Points:
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
 @lru_cache(64)

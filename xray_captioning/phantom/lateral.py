@@ -4,8 +4,6 @@ Body coordinates (p, v): p runs from 0 at the sternum to 1 at the back, v from 0
 lungs to 1 at the posterior costophrenic angle. The patient looks to the left of the image.
 """
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
 
@@ -20,6 +18,13 @@ _RIBS = [  # of both sides, from the spine down and forward; the lower ones end 
 ]
 _BELLY = np.concatenate([_SHAPES["belly"], _SHAPES["below"]])
 _ALONG = np.linspace(0.05, 1, 8)[:, None, None]
+# Centres (17, 2) and outlines (17, 4, 2) of the vertebrae, tilted along the curve.
+_LEVELS = np.linspace(-0.15, 1.4, 17)
+_ACROSS, _DOWN = _SHAPES["spine"].T
+_SPINE = np.stack([np.interp(_LEVELS, _DOWN, _ACROSS), _LEVELS], -1)
+_BODIES = _SPINE[:, None] + _SHAPES["vertebra"]
+_TILT = 0.05 * np.gradient(_SPINE[:, 0], _LEVELS)[:, None]
+_BODIES[..., 1] -= _TILT * np.sign(_SHAPES["vertebra"][:, 0])
 
 
 def draw_lateral(study: PhantomStudy, size: int) -> Layer:
@@ -154,22 +159,9 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
 
 
 def _vertebrae(canvas: Canvas, layer: Layer) -> None:
-    middle, bodies = _spine()
-    canvas.fill(layer, bodies, 62)
-    canvas.stroke(layer, bodies, (0.006, 105), closed=True)
-    canvas.stroke(layer, middle[:, None] + _SHAPES["process"], (0.012, 80))
-
-
-@lru_cache(1)
-def _spine() -> tuple[Points, Points]:
-    """Centres (17, 2) and outlines (17, 4, 2) of the vertebrae, tilted along the curve."""
-    spine = _SHAPES["spine"]
-    levels = np.linspace(-0.15, 1.4, 17)
-    middle = np.stack([np.interp(levels, spine[:, 1], spine[:, 0]), levels], -1)
-    tilt = 0.05 * np.gradient(middle[:, 0], levels)
-    outlines = middle[:, None] + _SHAPES["vertebra"]
-    outlines[..., 1] -= tilt[:, None] * np.sign(_SHAPES["vertebra"][:, 0])
-    return middle, outlines
+    canvas.fill(layer, _BODIES, 62)
+    canvas.stroke(layer, _BODIES, (0.006, 105), closed=True)
+    canvas.stroke(layer, _SPINE[:, None] + _SHAPES["process"], (0.012, 80))
 
 
 def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

@@ -1,14 +1,9 @@
 """Named rules that turn a report as it was dictated into words separated by single spaces.
 
 A protocol is part of a model: it decides which words exist, so its name is stored with the
-tokenizer and is applied to the references that a score is computed on.
-
-References
-----------
-.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020:
-   the ``r2gen`` rule is the one its released code applies to IU X-ray.
-.. [2] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 2016: where the XXXX marks of removed text come from.
+tokenizer and is applied to the references that a score is computed on. The ``r2gen`` rule is the
+one that the released code of Chen et al., EMNLP 2020, applies to IU X-ray. Where the XXXX marks of
+removed text come from: Demner-Fushman et al., JAMIA 2016.
 """
 
 import re
