@@ -188,10 +188,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Return JSON values by dotted name, such as ``training.epochs``."""
         flat: dict[str, Any] = {}
         for group, values in self.to_dict().items():
-            if isinstance(values, dict):
-                flat |= {f"{group}.{name}": value for name, value in values.items()}
-            else:
-                flat[group] = values
+            nested = isinstance(values, dict)
+            flat |= {f"{group}.{n}": v for n, v in values.items()} if nested else {group: values}
         return flat
 
     @classmethod
@@ -205,10 +203,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         where : str
             What the values were read from; it begins the message of an error.
 
-        Returns
-        -------
-        Config
-
         Raises
         ------
         ConfigError
@@ -219,9 +213,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         except msgspec.ValidationError as error:
             raise ConfigError(f"{where}: {_explain(error, values)}") from error
         if abs(sum(config.fractions) - 1) > 1e-6:
-            raise ConfigError(
-                f"{where}: fractions: {config.fractions} do not fit; they must sum to 1"
-            )
+            problem = f"fractions: {config.fractions} do not fit; they must sum to 1"
+            raise ConfigError(f"{where}: {problem}")
         return config
 
     def replace(self, changes: dict[str, Any]) -> Config:
@@ -231,10 +224,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         ----------
         changes : dict
             New values by dotted name, such as ``{"training.epochs": 3}``; see :func:`fields`.
-
-        Returns
-        -------
-        Config
 
         Raises
         ------
@@ -276,17 +265,12 @@ def presets() -> list[str]:
 
 
 def load_preset(name: str) -> Config:
-    """Return a shipped recipe.
+    """Return a shipped recipe; :meth:`Config.replace` changes fields.
 
     Parameters
     ----------
     name : str
         One of :func:`presets`, such as ``"chexnet_attention"``.
-
-    Returns
-    -------
-    Config
-        Change fields with :meth:`Config.replace`.
 
     Raises
     ------
@@ -300,8 +284,8 @@ def load_preset(name: str) -> Config:
     """
     if name not in presets():
         raise ConfigError(f"unknown preset {name!r}; presets are {', '.join(presets())}")
-    text = resources.files("xray_captioning.presets").joinpath(f"{name}.json").read_text("utf-8")
-    values = json.loads(text)
+    file = resources.files("xray_captioning.presets") / f"{name}.json"
+    values = json.loads(file.read_text("utf-8"))
     values.pop("about", None)
     return Config.from_dict({"name": name, **values}, f"preset {name}")
 

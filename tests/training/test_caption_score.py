@@ -12,8 +12,8 @@ from xray_captioning.data.targets import reference_texts, study_images
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.scores import score
-from xray_captioning.training import caption_score
-from xray_captioning.training.caption_score import CaptionScore, monitored_studies
+from xray_captioning.training import captions
+from xray_captioning.training.captions import CaptionScore, monitored_studies
 from xray_captioning.training.run_state import RunState
 
 NAMES = ("BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr", "clinical_f1")
@@ -83,7 +83,7 @@ def test_an_unknown_monitor_is_one_clear_error():
 def test_many_validation_studies_are_sampled_the_same_in_each_epoch(phantoms, monkeypatch):
     studies = read_studies(phantoms)
     assert monitored_studies(studies, 0) is studies
-    monkeypatch.setattr(caption_score, "MOST", 5)
+    monkeypatch.setattr(captions, "MOST", 5)
     first, again, other = (list(monitored_studies(studies, s)["study_id"]) for s in (0, 0, 1))
     assert len(set(first)) == 5
     assert first == again != other

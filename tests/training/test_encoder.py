@@ -12,7 +12,7 @@ from xray_captioning.data.splits import Split
 from xray_captioning.encoders import ENCODERS, Encoder
 from xray_captioning.encoders.saved import encode_studies, starting_encoder, weights_of
 from xray_captioning.errors import ConfigError
-from xray_captioning.training.encoder import _measure, train_encoder
+from xray_captioning.training.encoder import _Given, _measure, train_encoder
 from xray_captioning.training.labels import finding_labels, prevalence
 
 
@@ -78,12 +78,11 @@ def test_random_weights_asked_for_need_no_network(offline, tiny_config):
 def test_studies_of_unknown_patients_are_patients_of_their_own(phantoms):
     """A table made by hand may lack ids of patients; its findings have intervals nevertheless."""
     studies = read_studies(phantoms).assign(patient_id=None)
-    ids = tuple(studies["study_id"])
-    split = Split(ids, (), ids)
+
     truth = np.arange(len(studies))[:, None] % 2.0
-    data = SimpleNamespace(studies=len(studies))
+    given = _Given(studies, truth, dict.fromkeys(("train", "test"), np.arange(len(studies))))
     scores = truth + np.linspace(0, 2, len(truth))[:, None]
     encoder = SimpleNamespace(findings=["Edema"])
     model = SimpleNamespace(predict=lambda *_, **__: scores, encoder=encoder)
-    rows = _measure(model, data, truth, studies, split, None)
+    rows = _measure(model, None, given, None)
     assert rows[0]["AUROC_low"] is not None

@@ -12,7 +12,7 @@ import numpy as np
 
 from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State
-from xray_captioning.decoders.global_attention import GlobalAttention
+from xray_captioning.decoders.recurrent import GlobalAttention
 
 
 def pooling_scales(rows: int, columns: int) -> list[int]:
@@ -45,16 +45,9 @@ class Convolution(keras.layers.Layer):
     def __init__(self, rows: int, columns: int, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rows, self.columns, self.channels = rows, columns, channels
-        dtype = self.dtype_policy
-        self.convolution = keras.layers.SeparableConv2D(
-            channels,
-            3,
-            padding="same",
-            data_format="channels_last",
-            name="convolution",
-            dtype=dtype,
-        )
-        self.norm = keras.layers.LayerNormalization(name="norm", dtype=dtype)
+        kind = {"padding": "same", "data_format": "channels_last", "dtype": self.dtype_policy}
+        self.convolution = keras.layers.SeparableConv2D(channels, 3, name="convolution", **kind)
+        self.norm = keras.layers.LayerNormalization(name="norm", dtype=self.dtype_policy)
 
     def build(self, maps_shape: Any) -> None:
         """Build for maps (N, rows * columns, channels) of any channels."""
@@ -124,26 +117,16 @@ class ContextAggregation(keras.layers.Layer):
     The views share all weights and are aggregated separately; the attention joins them. The
     regions of a view the study does not have are zero and stay zero.
 
-    The design and its terms are those of [1]_, the steps those of its authors' program [2]_.
-    What differs: the normalisation is over the channels of a region, not over a batch, so that
-    what a study gives does not depend on the others it is trained with; the map is added, where
-    a segmentation brings fine detail back by a decoder over earlier maps; the gain; every
-    3x3 convolution is separable, the fusion's too; the number of context flows follows from the
-    map.
+    The design and its terms are those of Tang et al., arXiv:2002.12041 (chained context
+    aggregation, with pre-fusion, re-fusion and the attention that guides the latter), the steps
+    those of its authors' program (CANet in github.com/BebDong/MXNetSeg). The selection is that of
+    Hu et al., arXiv:1709.01507, the gain that of Touvron et al., arXiv:2103.17239. What differs:
+    the normalisation is over the channels of a region, not over a batch, so that what a study
+    gives does not depend on the others it is trained with; the map is added, where a segmentation
+    brings fine detail back by a decoder over earlier maps; every 3x3 convolution is separable,
+    the fusion's too; the number of context flows follows from the map.
 
-    Parameters
-    ----------
-    grid : tuple of int
-        Views, rows and columns.
-
-    References
-    ----------
-    .. [1] Tang et al., Attention-guided Chained Context Aggregation for Semantic Segmentation,
-       arXiv:2002.12041: its Chained Context Aggregation Module, with pre-fusion, re-fusion and
-       the attention model that guides the latter.
-    .. [2] github.com/BebDong/MXNetSeg, CANet: global flow, context flow and feature selection.
-    .. [3] Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507 (channel selection).
-    .. [4] Touvron et al., arXiv:2103.17239 (LayerScale: the gain).
+    ``grid`` is the number of views, rows and columns.
     """
 
     def __init__(self, grid: Any, **kwargs: Any) -> None:

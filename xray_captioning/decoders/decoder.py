@@ -10,18 +10,10 @@ State = Any  # nested tensors; every leaf has a leading batch axis, so that sear
 
 
 class Features(NamedTuple):
-    """Encoder features of a batch of studies.
+    """Encoder features of a batch of studies, as tensors or arrays."""
 
-    Attributes
-    ----------
-    regions : tensor or array, shape (batch, regions, channels), float
-        Feature vectors in the order view, row, column.
-    mask : tensor or array, shape (batch, regions), bool
-        False for the regions of a view that the study does not have.
-    """
-
-    regions: Any
-    mask: Any
+    regions: Any  # (batch, regions, channels), float, in the order view, row, column
+    mask: Any  # (batch, regions), bool; False for the regions of a view that a study does not have
 
 
 class Decoder(keras.layers.Layer):
@@ -57,17 +49,7 @@ class Decoder(keras.layers.Layer):
         self.vocabulary_size = vocabulary_size
 
     def start(self, features: Features) -> State:
-        """Return the state before the first token.
-
-        Parameters
-        ----------
-        features : Features
-
-        Returns
-        -------
-        dict of tensors
-            Each with a leading batch axis.
-        """
+        """Return the state before the first token: tensors with a leading batch axis, by name."""
         raise NotImplementedError
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
@@ -92,7 +74,6 @@ class Decoder(keras.layers.Layer):
 
         Parameters
         ----------
-        features : Features
         tokens : tensor, shape (batch, time), int32
             Start token and words; zeros are padding.
         training : bool, optional
@@ -131,13 +112,9 @@ class WordDecoder(Decoder):
         If `tied`, the word vectors are its weights; `bias` is a learned number for each word.
         """
         self.dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.logits = (
-            TiedLogits(self.embedding, bias, name="logits", dtype="float32")
-            if tied
-            else keras.layers.Dense(
-                self.vocabulary_size, use_bias=bias, name="logits", dtype="float32"
-            )
-        )
+        kind = TiedLogits if tied else keras.layers.Dense
+        first = self.embedding if tied else self.vocabulary_size
+        self.logits = kind(first, use_bias=bias, name="logits", dtype="float32")
 
     def build_words(self, units: int) -> None:
         """Build both layers, for hidden vectors of ``units`` channels."""
@@ -176,9 +153,7 @@ class TiedLogits(keras.layers.Layer):
         if self.projected:
             self.project.build(hidden_shape)
         if self.use_bias:
-            self.bias = self.add_weight(
-                shape=(self.embedding.input_dim,), initializer="zeros", name="bias"
-            )
+            self.bias = self.add_weight((self.embedding.input_dim,), "zeros", name="bias")
         self.built = True
 
     def call(self, hidden: Any) -> Any:

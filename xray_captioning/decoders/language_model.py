@@ -17,13 +17,7 @@ from xray_captioning.backend import ops
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.decoders.transformer import Gpt2
-from xray_captioning.errors import (
-    BundleError,
-    ConfigError,
-    DataError,
-    MissingExtraError,
-    require,
-)
+from xray_captioning.errors import BundleError, ConfigError, DataError, MissingExtraError, require
 from xray_captioning.files import downloading, read_json
 from xray_captioning.text.byte_pairs import BytePairTokenizer
 
@@ -53,17 +47,8 @@ def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None
     """Read the language model that a configuration names, and fit the configuration to it.
 
     Returned are the configuration with the sizes of the language model, and that model; where it
-    names none, the configuration as it is and None.
-
-    Raises
-    ------
-    ConfigError
-        There is no such model, it cannot be downloaded, the decoder is no GPT-2, or captions are
-        longer than it reads.
-    BundleError
-        A folder is damaged.
-    MissingExtraError
-        The package that reads it is not installed.
+    names none, the configuration as it is and None. A model that cannot be had or does not fit is
+    a ConfigError, a damaged folder a BundleError, a missing package a MissingExtraError.
     """
     name = config.model.language_model
     if not name:
@@ -85,22 +70,12 @@ def resolve_language_model(config: Config) -> tuple[Config, LanguageModel | None
 def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
     """Copy a language model's weights into a decoder of its sizes.
 
-    Only the attention to the image is new. Its last projection starts at zero, so that the first
-    captions are the language model's and the first gradients go to that projection: noise added to
-    every block would destroy what was learned before. The start token gets the vector of the end of
-    a text, after which GPT-2 begins a new one; padding gets the mean word vector, whose probability
-    cannot exceed one divided by the number of words.
-
-    Raises
-    ------
-    ConfigError
-        The decoder has other sizes than :func:`resolve_language_model` gave.
-    BundleError
-        An array of the language model does not have the shape that its sizes demand.
-
-    References
-    ----------
-    .. [1] Alayrac et al., Flamingo, arXiv:2204.14198 (new cross-attention that starts at zero).
+    Only the attention to the image is new. Its last projection starts at zero (as in Flamingo,
+    Alayrac et al., arXiv:2204.14198), so that the first captions are the language model's and the
+    first gradients go to that projection: noise added to every block would destroy what was learned
+    before. The start token gets the vector of the end of a text, after which GPT-2 begins a new
+    one; padding gets the mean word vector, whose probability cannot exceed one divided by the
+    number of words.
     """
     own = {"units": decoder.units, "layers": len(decoder.blocks), "heads": decoder.heads}
     if own != found.sizes or decoder.vocabulary_size != found.tokenizer.vocabulary_size:
@@ -114,7 +89,10 @@ def load_language_model(decoder: Gpt2, found: LanguageModel) -> None:
     _set(decoder.position, [found.positions[: decoder.maximum_length]], "wpe")
     _set(decoder.norm, found.layers["ln_f"], "ln_f")
     for i, block in enumerate(decoder.blocks):
-        for name, layer in _layers(block).items():
+        own = block.self_attention
+        attention = own.query, own.key, own.value, own.output_layer
+        layers = block.norms[0], *attention, block.norms[2], block.expand, block.contract
+        for name, layer in zip(_HUB_LAYERS, layers):
             _set(layer, found.layers[f"h.{i}.{name}"], f"h.{i}.{name}")
         for variable in block.cross_attention.output_layer.trainable_variables:
             variable.assign(np.zeros(variable.shape))
@@ -131,20 +109,6 @@ def _set(layer: Any, arrays: list[Any], name: str) -> None:
     layer.set_weights(arrays)
 
 
-def _layers(block: Any) -> dict[str, Any]:
-    attention = block.self_attention
-    return {
-        "ln_1": block.norms[0],
-        "attn.query": attention.query,
-        "attn.key": attention.key,
-        "attn.value": attention.value,
-        "attn.c_proj": attention.output_layer,
-        "ln_2": block.norms[2],
-        "mlp.c_fc": block.expand,
-        "mlp.c_proj": block.contract,
-    }
-
-
 def _read(name: str) -> LanguageModel:
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -159,9 +123,9 @@ def _read(name: str) -> LanguageModel:
 
 def _read_folder(folder: Path) -> LanguageModel:
     settings = read_json(folder / "config.json", _AGAIN)
-    reader = _from_keras_hub if "class_name" in settings else _from_hugging_face
+    hub = "class_name" in settings  # which only keras-hub writes
     try:
-        found = reader(str(folder), settings)
+        found = _from_keras_hub(str(folder)) if hub else _from_hugging_face(folder, settings)
     except MissingExtraError:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
@@ -186,7 +150,7 @@ def _read_preset(name: str) -> LanguageModel:
         )
     try:
         with downloading():
-            return _from_keras_hub(name, {})
+            return _from_keras_hub(name)
     except Exception as error:  # each of the hubs behind it has its own
         reason = " ".join(str(error).split())
         raise ConfigError(
@@ -205,11 +169,11 @@ _EXPECTED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def _from_hugging_face(folder: str, settings: dict[str, Any]) -> LanguageModel:
+def _from_hugging_face(folder: Path, settings: dict[str, Any]) -> LanguageModel:
     for key, allowed in _EXPECTED.items():
         if settings.get(key, allowed[0]) not in allowed:
             raise DataError(f"{key} is {settings[key]!r} in config.json, expected {allowed[0]!r}")
-    arrays = _safetensors(Path(folder))
+    arrays = _safetensors(folder)
     layers = {"ln_f": [arrays["ln_f.weight"], arrays["ln_f.bias"]]}
     for i in range(settings["n_layer"]):
         for name in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"):
@@ -218,9 +182,8 @@ def _from_hugging_face(folder: str, settings: dict[str, Any]) -> LanguageModel:
         joined = [np.split(array, 3, axis=-1) for array in layers.pop(f"h.{i}.attn.c_attn")]
         for part, pair in zip(("query", "key", "value"), zip(*joined)):
             layers[f"h.{i}.attn.{part}"] = list(pair)
-    tokenizer = _tokenizer(Path(folder))
-    heads = settings["n_head"]
-    return LanguageModel(heads, arrays["wte.weight"], arrays["wpe.weight"], layers, tokenizer)
+    words, positions = arrays["wte.weight"], arrays["wpe.weight"]
+    return LanguageModel(settings["n_head"], words, positions, layers, _tokenizer(folder))
 
 
 class _Arrays(dict[str, Array]):
@@ -259,7 +222,7 @@ def _byte_pairs(vocabulary: Any, merges: list[Any]) -> BytePairTokenizer:
     return BytePairTokenizer.from_lists(vocabulary, lines)
 
 
-# Names of a keras-hub block's layers.
+# The layers of a block, in its order, as keras-hub names them.
 _HUB_LAYERS = {
     "ln_1": "self_attention_layer_norm",
     "attn.query": "self_attention/query",
@@ -272,7 +235,7 @@ _HUB_LAYERS = {
 }
 
 
-def _from_keras_hub(name: str, settings: dict[str, Any]) -> LanguageModel:
+def _from_keras_hub(name: str) -> LanguageModel:
     models = require("keras_hub", "GPT-2", "hub").models
     backbone = models.GPT2Backbone.from_preset(name)
     tokenizer = models.GPT2Tokenizer.from_preset(name)

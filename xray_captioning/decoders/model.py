@@ -8,44 +8,30 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict
 
-from xray_captioning.backend import keras, registered
+from xray_captioning.backend import keras, ops, registered
 from xray_captioning.config import ModelConfig
 from xray_captioning.data.provenance import TrainedOn
+from xray_captioning.decoders import recurrent
 from xray_captioning.decoders.context_aggregation import ContextAttention
 from xray_captioning.decoders.decoder import Decoder, Features, State
-from xray_captioning.decoders.global_attention import GlobalAttention
-from xray_captioning.decoders.head import RegionHead
-from xray_captioning.decoders.recurrent import GruDecoder, LstmDecoder, SimpleDecoder
 from xray_captioning.decoders.transformer import Gpt2, Transformer
 from xray_captioning.errors import ConfigError
 
 _RECURRENT = ("units", "embedding", "dropout", "tied_embeddings")
+_BLOCKS = ("units", "layers", "heads", "dropout", "maximum_length")
 # Each decoder and what it is made from: fields of the configuration, the grid of regions
 # (views, rows, columns) and the most tokens of a caption.
 DECODERS: dict[str, tuple[type[Decoder], tuple[str, ...]]] = {
-    "simple": (SimpleDecoder, _RECURRENT),
-    "gru": (GruDecoder, _RECURRENT),
-    "lstm": (LstmDecoder, _RECURRENT),
-    "global_attention": (GlobalAttention, (*_RECURRENT, "attention")),
+    "simple": (recurrent.SimpleDecoder, _RECURRENT),
+    "gru": (recurrent.GruDecoder, _RECURRENT),
+    "lstm": (recurrent.LstmDecoder, _RECURRENT),
+    "global_attention": (recurrent.GlobalAttention, (*_RECURRENT, "attention")),
     "context_aggregation": (ContextAttention, (*_RECURRENT, "attention", "grid")),
-    "transformer": (
-        Transformer,
-        ("units", "layers", "heads", "dropout", "tied_embeddings", "maximum_length"),
-    ),
-    "gpt2": (Gpt2, ("units", "layers", "heads", "dropout", "maximum_length")),
+    "transformer": (Transformer, (*_BLOCKS, "tied_embeddings")),
+    "gpt2": (Gpt2, _BLOCKS),
 }
 
 Grid = tuple[int, int, int]
-
-
-def build_decoder(
-    config: ModelConfig, vocabulary_size: int, grid: Grid, maximum_length: int, **kwargs: Any
-) -> Decoder:
-    """Return the decoder a configuration names, for a grid of views, rows and columns."""
-    check_decoder(config)
-    kind, names = DECODERS[config.decoder]
-    known = {**asdict(config), "grid": grid, "maximum_length": maximum_length}
-    return kind(vocabulary_size, **{name: known[name] for name in names}, **kwargs)
 
 
 def check_decoder(config: ModelConfig) -> None:
@@ -61,22 +47,54 @@ def check_decoder(config: ModelConfig) -> None:
 
 
 @registered
+class RegionHead(keras.layers.Layer):
+    """Project each region, add its learned position, normalise, apply dropout.
+
+    The projection is shared by all regions of all views; the normalisation is over the channels of
+    a region ("layer") or over the real regions of a batch ("batch").
+    """
+
+    def __init__(
+        self, channels: int, normalisation: str, positions: bool, dropout: float, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.channels, self.normalisation, self.positions = channels, normalisation, positions
+        dtype, layers = self.dtype_policy, keras.layers
+        kind = layers.BatchNormalization if normalisation == "batch" else layers.LayerNormalization
+        self.project = layers.Dense(channels, "relu", name="project", dtype=dtype)
+        self.norm = kind(name="norm", dtype=dtype)
+        self.dropout = keras.layers.Dropout(dropout, dtype=dtype)
+
+    def build(self, features_shape: Any) -> None:
+        """Build from the shapes of the features, regions (batch, regions, channels) first."""
+        _, regions, _ = features_shape[0]
+        self.project.build(features_shape[0])
+        self.norm.build((None, regions, self.channels))
+        if self.positions:
+            shape = regions, self.channels
+            self.position = self.add_weight(shape, "random_normal", name="position")
+        self.built = True
+
+    def call(self, features: Features, training: bool | None = None) -> Features:
+        """Return features of regions (batch, regions, channels) and the same mask."""
+        regions = self.project(ops.cast(features.regions, self.compute_dtype))
+        if self.positions:
+            regions = regions + ops.cast(self.position, regions.dtype)
+        if self.normalisation == "batch":
+            regions = self.norm(regions, training=training, mask=features.mask)
+        else:
+            regions = self.norm(regions)
+        regions = ops.where(ops.cast(features.mask, "bool")[..., None], regions, 0)
+        return Features(self.dropout(regions, training=training), features.mask)
+
+
+@registered
 class CaptionModel(keras.Model):
     """Encoder features and tokens in, logits out; built as soon as it is made.
 
-    Parameters
-    ----------
-    grid : tuple of int
-        Views, rows and columns of the encoder's regions.
-    channels : int
-        Of each region.
-    maximum_length : int
-        Most tokens of a caption.
-
-    Attributes
-    ----------
-    trained_on : TrainedOn or None
-        The studies it was trained on, where they are known; it goes into a ``.keras`` file.
+    ``grid`` is the number of views, rows and columns of the encoder's regions, each of ``channels``
+    channels; a caption has at most ``maximum_length`` tokens. ``trained_on`` says which studies it
+    was trained on, where they are known, and goes into a ``.keras`` file.
     """
 
     def __init__(
@@ -89,15 +107,19 @@ class CaptionModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_decoder(config)
         self.config, self.vocabulary_size = config, vocabulary_size
         self.grid, self.channels, self.maximum_length = tuple(grid), channels, maximum_length
         self.trained_on: TrainedOn | None = None
         regions = math.prod(grid)
         self.features_shape = Features((None, regions, channels), (None, regions))
-        dtype, sizes = self.dtype_policy.name, (vocabulary_size, grid, maximum_length)
+        dtype = self.dtype_policy.name
         made = (config.head, config.normalisation, config.positions, config.dropout)
         self.head = RegionHead(*made, name="head", dtype=dtype)
-        self.decoder = build_decoder(config, *sizes, name="decoder", dtype=dtype)
+        kind, names = DECODERS[config.decoder]
+        known = {**asdict(config), "grid": grid, "maximum_length": maximum_length}
+        sizes = {name: known[name] for name in names}
+        self.decoder = kind(vocabulary_size, **sizes, name="decoder", dtype=dtype)
         self.build(None)
 
     def get_config(self) -> dict[str, Any]:

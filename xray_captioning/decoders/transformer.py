@@ -111,10 +111,8 @@ class Block(keras.layers.Layer):
         x = x + drop(added, training=training)
         added, weights = self.cross_attention(self.norms[1](x), image, image_mask)
         x = x + drop(added, training=training)
-        return x + drop(self._feed_forward(self.norms[2](x)), training=training), weights
-
-    def _feed_forward(self, x: Any) -> Any:
-        return self.contract(ops.gelu(self.expand(x), approximate=self.approximate_gelu))
+        inner = ops.gelu(self.expand(self.norms[2](x)), approximate=self.approximate_gelu)
+        return x + drop(self.contract(inner), training=training), weights
 
 
 @registered
@@ -122,23 +120,9 @@ class Transformer(WordDecoder):
     """Causal self-attention over the words, cross-attention to the regions.
 
     The keys and values of earlier words are kept in the state, so that a step costs the same
-    however many words there are.
-
-    Parameters
-    ----------
-    units : int
-        Width of the blocks.
-    maximum_length : int
-        Most tokens of a caption.
-    dropout : float
-        In [0, 1).
-    tied_embeddings : bool
-        The word vectors are the weights of the logits, too.
-
-    References
-    ----------
-    .. [1] Vaswani et al., arXiv:1706.03762; normalisation before each sub-layer as in
-       Xiong et al., arXiv:2002.04745.
+    however many words there are. As Vaswani et al., arXiv:1706.03762; normalisation before each
+    sub-layer as in Xiong et al., arXiv:2002.04745. ``units`` is the width of the blocks,
+    ``maximum_length`` the most tokens of a caption.
     """
 
     # The two choices in which GPT-2 differs.
@@ -251,12 +235,9 @@ class Gpt2(Transformer):
 
     Learned positions, normalisation before each sub-layer and at the end, GELU by a hyperbolic
     tangent, logits from the word vectors without a bias: where the cross-attention adds nothing,
-    this is GPT-2. :func:`xray_captioning.decoders.language_model.load_language_model` fills it.
-
-    References
-    ----------
-    .. [1] Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
-    .. [2] Rothe et al., arXiv:1907.12461 (cross-attention added to a pretrained GPT-2).
+    this is GPT-2 (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019).
+    Cross-attention is added to a pretrained one as in Rothe et al., arXiv:1907.12461, by
+    :func:`xray_captioning.decoders.language_model.load_language_model`.
     """
 
     approximate_gelu = True

@@ -49,14 +49,17 @@ def impression_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def pair_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return `impression_table` before rows are dropped: 4,169 of the whole collection.
-
-    A report without an image has one row without images.
-    """
+    """Return `impression_table` before rows are dropped: 4,169 of the whole collection."""
     import pandas as pd
 
-    rows = [row for rows in _reports(Path(reports_dir)) for row in rows]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    path = Path(reports_dir)
+    if not path.exists():
+        raise DataError(f"{path}: does not exist; give a folder of Open-i XML reports or a .tgz")
+    reports = [read_report(content, name) for name, content in openi.read_contents(path)]
+    if not reports:
+        raise DataError(f"{path}: holds no XML report; give the folder with 1.xml or the .tgz")
+    reports.sort(key=lambda rows: _number(str(rows[0]["xml"])))
+    return pd.DataFrame([row for rows in reports for row in rows], columns=list(COLUMNS))
 
 
 def read_report(content: bytes, name: str) -> list[Row]:
@@ -87,10 +90,8 @@ def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
     A single image is used for both, none gives (None, None); of more than two, each makes a pair
     with the next, so k images give k - 1 rows with the same text.
 
-    >>> pair_images(["a.png", "b.png", "c.png"])
-    [('a.png', 'b.png'), ('b.png', 'c.png')]
-    >>> pair_images(["a.png"])
-    [('a.png', 'a.png')]
+    >>> pair_images(["a.png", "b.png", "c.png"]), pair_images(["a.png"])
+    ([('a.png', 'b.png'), ('b.png', 'c.png')], [('a.png', 'a.png')])
     """
     alone = images[0] if images else None
     return list(pairwise(images)) or [(alone, alone)]
@@ -98,18 +99,7 @@ def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
 
 def drop_incomplete(table: pd.DataFrame) -> pd.DataFrame:
     """Drop rows without an image to look at or an impression to learn; number the rest from 0."""
-    whole = table["image_1"].notna() & table["impression"].notna()
-    return table[whole].reset_index(drop=True)
-
-
-def _reports(path: Path) -> list[list[Row]]:
-    """Read every report, in the order of their numbers."""
-    if not path.exists():
-        raise DataError(f"{path}: does not exist; give a folder of Open-i XML reports or a .tgz")
-    reports = [read_report(content, name) for name, content in openi.read_contents(path)]
-    if not reports:
-        raise DataError(f"{path}: holds no XML report; give the folder with 1.xml or the .tgz")
-    return sorted(reports, key=lambda rows: _number(str(rows[0]["xml"])))
+    return table.dropna(subset=["image_1", "impression"], ignore_index=True)
 
 
 def _number(xml: str) -> tuple[bool, str, str]:

@@ -90,11 +90,8 @@ def read_sizes(found: dict[str, StoredArray]) -> dict[str, int]:
 
 def shapes_of(sizes: dict[str, int]) -> Shapes:
     """Return the shape of each array of the layout for given sizes."""
-    known = {
-        **sizes,
-        "3 units": 3 * sizes["units"],
-        "head + embedding": sizes["head"] + sizes["embedding"],
-    }
+    known = {**sizes, "3 units": 3 * sizes["units"]}
+    known["head + embedding"] = sizes["head"] + sizes["embedding"]
     return {
         name: tuple(axis if isinstance(axis, int) else known[axis] for axis in axes)
         for name, axes in LAYOUT.items()

@@ -18,6 +18,8 @@ Shapes = Sequence[Points] | Points
 Layer = npt.NDArray[np.uint8]
 Field = npt.NDArray[np.float32]
 _SUBPIXEL = 4  # bits after the point in OpenCV's fixed-point coordinates
+_ANGLE = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=-1)
 
 
 class Canvas:
@@ -29,11 +31,7 @@ class Canvas:
     """
 
     def __init__(
-        self,
-        size: int,
-        origin: tuple[float, float],
-        scale: tuple[float, float],
-        rotation: float = 0.0,
+        self, size: int, origin: tuple[float, float], scale: tuple[float, float], rotation: float
     ) -> None:
         self.size = size
         self.scale = scale
@@ -54,9 +52,7 @@ class Canvas:
         return np.full((self.size, self.size), value, np.uint8)
 
     def fill(self, layer: Layer, shapes: Shapes, value: int = 255) -> Layer:
-        """Fill polygons and return the layer; shapes in a list may overlap, those of one array must
-        not.
-        """
+        """Fill polygons and return the layer; only shapes in a list may overlap."""
         pixels = self._split_pixels(shapes)
         for group in [pixels] if isinstance(shapes, np.ndarray) else [[shape] for shape in pixels]:
             cv2.fillPoly(layer, group, value, cv2.LINE_AA, _SUBPIXEL)
@@ -82,13 +78,9 @@ class Canvas:
         ends = list(accumulate(map(len, shapes)))
         return [pixels[start:end] for start, end in pairwise([0, *ends])]
 
-    def ellipse(
-        self, centre: Sequence[float] | Points, radii: float | tuple[float, float]
-    ) -> Points:
+    def ellipse(self, centre: npt.ArrayLike, radii: npt.ArrayLike) -> Points:
         """Outline of an ellipse, or one for each centre (n, 2); radii in fractions of the image."""
-        across, down = radii if isinstance(radii, tuple) else (radii, radii)
-        outline = _circle() * (across / self.scale[0], down / self.scale[1])
-        return np.asarray(centre)[..., None, :] + outline
+        return np.asarray(centre)[..., None, :] + _CIRCLE * np.divide(radii, self.scale)
 
     def blur(self, layer: Layer, sigma: float) -> Field:
         """The layer blurred by about `sigma` (a fraction of the image), as float32 in [0, 1].
@@ -114,19 +106,13 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
     return _spline_basis(len(knots), closed) @ knots
 
 
-def joined(*pieces: Points) -> Points:
-    """One outline from several curves, with corners where they meet."""
-    return np.concatenate(pieces)
-
-
 def film(
     density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator
 ) -> Layer:
     """The picture that `density` (size, size) leaves on a film: bone is bright, air is dark.
 
-    `density`, the attenuation along each ray, is changed in place. `gain` is the exposure,
-    `contrast` how much the dark tones are darkened further, `noise` the grain's deviation in grey
-    levels.
+    `density`, the attenuation along each ray, is changed in place. `contrast` is how much the dark
+    tones are darkened further, `noise` the grain's deviation in grey levels.
     """
     density *= np.float32(-gain)
     grey = cv2.exp(density)
@@ -158,12 +144,6 @@ def _grain() -> Field:
     noise = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
     smooth = cv2.GaussianBlur(noise, (0, 0), 0.6)
     return smooth / smooth.std()
-
-
-@lru_cache(1)
-def _circle() -> Points:
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    return np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 
 
 @lru_cache(64)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,8 @@ from xray_captioning.phantom.study import TABLES, PhantomStudy, sample_study
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
 SMALLEST = 32
 MOST_WORKERS, STUDIES_A_WORKER = 4, 100
-REPORT_COLUMNS = ("uid", "MeSH", "Problems", "image", *SECTIONS)
-PROJECTION_COLUMNS = ("uid", "filename", "projection")
 _Image = npt.NDArray[np.uint8]
-_Row = tuple[object, ...]
+_Rows = list[tuple[object, ...]]
 
 
 def render(study: PhantomStudy, size: int = 224) -> tuple[_Image, _Image]:
@@ -85,21 +83,19 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
         images = folder / "images" / "images_normalized"
         images.mkdir(parents=True)
         reports, projections = _write_studies(images, studies, seed, size)
-        _write_table(folder / "indiana_reports.csv", REPORT_COLUMNS, reports)
-        _write_table(folder / "indiana_projections.csv", PROJECTION_COLUMNS, projections)
+        _write_table(folder / "indiana_reports.csv", reports)
+        _write_table(folder / "indiana_projections.csv", projections)
         text = TABLES["readme"].format(studies=studies, seed=seed, size=size)
         (folder / "README.txt").write_text(f"{PHANTOM_README}\n\n{text}", encoding="utf-8")
     return out
 
 
-def _write_studies(
-    images: Path, studies: int, seed: int, size: int
-) -> tuple[list[_Row], list[_Row]]:
-    """Write the images of all studies and return the rows of both tables."""
+def _write_studies(images: Path, studies: int, seed: int, size: int) -> tuple[_Rows, _Rows]:
+    """Write the images of all studies and return the rows of both tables, their heads first."""
     with _helpers_drawing(images, studies, seed, size) as workers:
         draw_share(images, studies, seed, size, 0, workers)
-    reports: list[_Row] = []
-    projections: list[_Row] = []
+    reports: _Rows = [("uid", "MeSH", "Problems", "image", *SECTIONS)]
+    projections: _Rows = [("uid", "filename", "projection")]
     for index in range(studies):
         uid, study, rng = _sampled(seed, index)
         reports.append(_report_row(uid, study, report(study, rng)))
@@ -116,7 +112,11 @@ def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, wo
     from tqdm import tqdm
 
     bar = tqdm(total=studies, desc="phantoms", unit="study", disable=bool(worker) or no_terminal())
-    with _single_threaded_opencv(), bar, ThreadPoolExecutor(1) as writer:
+    cv2 = opencv()
+    threads = cv2.getNumThreads()
+    with ExitStack() as stack, bar, ThreadPoolExecutor(1) as writer:
+        stack.callback(cv2.setNumThreads, threads)
+        cv2.setNumThreads(1)  # or its threads would take the core of the one that writes
         writing: Future[None] = writer.submit(_write_images, images, {})
         for index in range(worker, studies, workers):
             uid, study, _ = _sampled(seed, index)
@@ -165,12 +165,11 @@ def _sampled(seed: int, index: int) -> tuple[int, PhantomStudy, np.random.Genera
     return FIRST_UID + index, sample_study(rng), rng
 
 
-def _report_row(uid: int, study: PhantomStudy, text: Report) -> _Row:
+def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ...]:
     details = ";".join(finding.detail for finding in study.findings) or "normal"
     problems = ";".join(finding.name for finding in study.findings) or "normal"
-    image = "Synthetic chest PA and lateral"
-    background = (text.indication, text.comparison)
-    return (uid, details, problems, image, *background, text.findings, text.impression)
+    texts = (getattr(text, section) for section in SECTIONS)
+    return (uid, details, problems, "Synthetic chest PA and lateral", *texts)
 
 
 def _names(uid: int, study: PhantomStudy) -> dict[str, str]:
@@ -188,18 +187,6 @@ def _write_images(folder: Path, views: dict[str, _Image]) -> None:
         (folder / name).write_bytes(cv2.imencode(".png", image, flags)[1].tobytes())
 
 
-def _write_table(path: Path, columns: tuple[str, ...], rows: list[_Row]) -> None:
+def _write_table(path: Path, rows: _Rows) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
-
-
-@contextmanager
-def _single_threaded_opencv() -> Iterator[None]:
-    """Keep OpenCV's own threads from taking the core of the thread that writes."""
-    cv2 = opencv()
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
+        csv.writer(file, lineterminator="\n").writerows(rows)

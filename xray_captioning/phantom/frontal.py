@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from xray_captioning.phantom import shadows
-from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film
 from xray_captioning.phantom.study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
 
 SIGN = {RIGHT: -1.0, LEFT: 1.0}
 _SHAPES = shadows.shapes("frontal")
 _WALL = _SHAPES["wall"]
-_BELLY = joined(_SHAPES["belly"], _SHAPES["below"])
+_BELLY = np.concatenate([_SHAPES["belly"], _SHAPES["below"]])
 _LEVELS = np.linspace(-0.36, 1.4, 23)  # heights of the vertebrae
 _BOTH_SIDES = np.array([(1, 1), (-1, 1)])[:, None]
 _FAN = np.linspace(-1.3, 1.45, 13)  # directions in which vessels leave a hilum
@@ -29,9 +29,8 @@ def draw_frontal(study: PhantomStudy, size: int) -> Layer:
     canvas = Canvas(size, origin, (body.half_width, body.height), body.rotation)
     rng = study.stream("frontal")
     density = _soft_tissue(canvas, body, rng)
-    density -= np.float32(1.10 if study.find("Emphysema") else 0.90) * _air(
-        canvas, study, body, rng
-    )
+    air = _air(canvas, study, body, rng)
+    density -= np.float32(1.10 if study.find("Emphysema") else 0.90) * air
     density += _bones(canvas, study, body)
     _add_hernia(canvas, study, density)
     _add_devices(canvas, study, density)
@@ -40,9 +39,8 @@ def draw_frontal(study: PhantomStudy, size: int) -> Layer:
 
 def lung(side: str, body: Anatomy) -> Points:
     """Outline (n, 2) of one lung, with its sharp costophrenic angle."""
-    wall = curve(_WALL)
     base = curve([(1, 1), (0.8, 1 - 0.75 * body.dome), (0.5, 1 - body.dome), (0.13, 0.95)])
-    outline = joined(wall, base, _SHAPES["hilum"])
+    outline = np.concatenate([curve(_WALL), base, _SHAPES["hilum"]])
     if side == LEFT:  # the liver lifts the right diaphragm; the left one is a little lower
         outline[:, 1] += 0.025 * np.clip(outline[:, 1] - 0.5, 0, None)
     return outline * (SIGN[side], 1)
@@ -59,22 +57,18 @@ def _soft_tissue(canvas: Canvas, body: Anatomy, rng: np.random.Generator) -> Fie
     half = [(0.3, -0.6), (0.32, -0.2), (0.7, -0.1), (1.25, -0.05), (thick + 0.38, 0.12)]
     half += [(thick + 0.36, 0.3), (thick + 0.16, 0.48), (thick + 0.03, 0.62)]
     edge = curve([*half, (thick + 0.05, 1.0), (thick + 0.1, 1.7)])
-    tissue = canvas.fill(canvas.layer(), [joined(edge, edge[::-1] * (-1, 1))])
+    tissue = canvas.fill(canvas.layer(), [np.concatenate([edge, edge[::-1] * (-1, 1)])])
     shade = canvas.fill(canvas.layer(), [_BELLY], 52)
     chest = rng.uniform((0.58, 0.68), (0.66, 0.78), (2, 2)) * ((-1, 1), (1, 1))
     if body.breasts:
         breasts = canvas.ellipse(chest, (0.15 + 0.03 * body.build, 0.13))
         shade = cv2.add(shade, canvas.fill(canvas.layer(), breasts, int(22 * body.breasts)))
     layer = cv2.addWeighted(tissue, 0.56, cv2.bitwise_and(shade, tissue), 1, 0)
-    bubble = canvas.ellipse(rng.uniform((0.42, 1.05), (0.58, 1.09)), _between(rng, 0.02, 0.06))
-    layer = cv2.subtract(layer, canvas.fill(canvas.layer(), [bubble], 85))
+    bubble = rng.uniform((0.42, 1.05), (0.58, 1.09))
+    radii = rng.uniform(0.6 * 0.06, 0.06), rng.uniform(0.02, 0.55 * 0.06)
+    bubbles = canvas.fill(canvas.layer(), [canvas.ellipse(bubble, radii)], 85)
+    layer = cv2.subtract(layer, bubbles)
     return canvas.blur(layer, 0.010) * np.float32(1.70 + 0.45 * body.build)
-
-
-def _between(rng: np.random.Generator, low: float, high: float) -> tuple[float, float]:
-    """Radii of a flat ellipse."""
-    across = rng.uniform(0.6 * high, high)
-    return across, rng.uniform(low, 0.55 * high)
 
 
 def _heart(body: Anatomy) -> Points:
@@ -87,24 +81,21 @@ def _heart(body: Anatomy) -> Points:
     return curve(shape, closed=True)
 
 
-def _mediastinum(body: Anatomy) -> Points:
-    return _bent(_SHAPES["mediastinum"], body)
-
-
 def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Generator) -> Field:
     """How much air the rays meet: near 1 in a healthy lung, 0 outside or in fluid."""
     lungs = {side: lung(side, body) for side in SIGN}
     layer = canvas.fill(canvas.layer(), list(lungs.values()), 228)
     vessels = _vessels(canvas, study, rng)
     if leak := study.find("Pneumothorax"):
-        collapsed = _collapsed(leak, lungs[leak.side])
+        root = np.array([SIGN[leak.side] * 0.2, 0.8])
+        collapsed = root + (lungs[leak.side] - root) * _SHAPES["collapse"][leak.size]
         free = canvas.fill(canvas.layer(), [lungs[leak.side]])  # air outside the lung is darkest
         canvas.fill(free, [collapsed], 0)
         canvas.fill(layer, [collapsed], 195)
         layer, vessels = cv2.max(layer, free), cv2.max(vessels, free)
         canvas.stroke(layer, [collapsed], (0.008, 70), closed=True)
     layer = cv2.min(layer, vessels)
-    canvas.fill(layer, [_mediastinum(body), _heart(body)], 0)
+    canvas.fill(layer, [_bent(_SHAPES["mediastinum"], body), _heart(body)], 0)
     bronchi = [_bent(_SHAPES[f"{side}_bronchus"], body) for side in SIGN]
     canvas.stroke(layer, bronchi, (0.016, 60))
     canvas.stroke(layer, [_bent(_SHAPES["trachea"], body)], (0.032, 130))
@@ -120,12 +111,6 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
 def _bent(line: Points, body: Anatomy) -> Points:
     """A line (n, 2) that follows the spine half the way."""
     return line + np.stack([0.5 * spine_shift(line[:, 1], body), np.zeros(len(line))], -1)
-
-
-def _collapsed(finding: Finding, outline: Points) -> Points:
-    """The lung drawn towards its root, by as much as the pneumothorax is large."""
-    root = np.array([SIGN[finding.side] * 0.2, 0.8])
-    return root + (outline - root) * _SHAPES["collapse"][finding.size]
 
 
 def _effusion(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:

@@ -4,13 +4,11 @@ Body coordinates (p, v): p runs from 0 at the sternum to 1 at the back, v from 0
 lungs to 1 at the posterior costophrenic angle. The patient looks to the left of the image.
 """
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
 
 from xray_captioning.phantom import shadows
-from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film, joined
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film
 from xray_captioning.phantom.study import BILATERAL, Anatomy, Finding, PhantomStudy
 
 _SHAPES = shadows.shapes("lateral")
@@ -18,8 +16,15 @@ _RIBS = [  # of both sides, from the spine down and forward; the lower ones end 
     curve([(0.98, v), (0.8, v + 0.03), (0.5, v + 0.12), (0.2, v + 0.24)][: 4 if v < 0.3 else 3])
     for v in np.linspace(0.0, 0.75, 9)
 ]
-_BELLY = joined(_SHAPES["belly"], _SHAPES["below"])
+_BELLY = np.concatenate([_SHAPES["belly"], _SHAPES["below"]])
 _ALONG = np.linspace(0.05, 1, 8)[:, None, None]
+# Centres (17, 2) and outlines (17, 4, 2) of the vertebrae, tilted along the curve.
+_LEVELS = np.linspace(-0.15, 1.4, 17)
+_ACROSS, _DOWN = _SHAPES["spine"].T
+_SPINE = np.stack([np.interp(_LEVELS, _DOWN, _ACROSS), _LEVELS], -1)
+_BODIES = _SPINE[:, None] + _SHAPES["vertebra"]
+_TILT = 0.05 * np.gradient(_SPINE[:, 0], _LEVELS)[:, None]
+_BODIES[..., 1] -= _TILT * np.sign(_SHAPES["vertebra"][:, 0])
 
 
 def draw_lateral(study: PhantomStudy, size: int) -> Layer:
@@ -29,9 +34,8 @@ def draw_lateral(study: PhantomStudy, size: int) -> Layer:
     canvas = Canvas(size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
     rng = study.stream("lateral")
     density = _soft_tissue(canvas, body)
-    density -= np.float32(1.05 if study.find("Emphysema") else 0.85) * _air(
-        canvas, study, body, rng
-    )
+    air = _air(canvas, study, body, rng)
+    density -= np.float32(1.05 if study.find("Emphysema") else 0.85) * air
     density += _bones(canvas, study)
     _add_hernia(canvas, study, density)
     _add_devices(canvas, study, density)
@@ -45,7 +49,7 @@ def _soft_tissue(canvas: Canvas, body: Anatomy) -> Field:
     front += [(-chest, 0.62), (-chest, 0.74), (-0.04 - thick, 0.92), (-0.05 - 1.3 * thick, 1.6)]
     rear = 1.05 + 0.5 * thick
     back = [(1.0, 1.6), (rear, 0.8), (rear + 0.04, 0.45), (1.0, 0.05), (0.95, -0.5)]
-    tissue = canvas.fill(canvas.layer(), [joined(curve(front), curve(back))])
+    tissue = canvas.fill(canvas.layer(), [np.concatenate([curve(front), curve(back)])])
     shade = canvas.fill(canvas.layer(), [_SHAPES["arms"], _BELLY], 45)
     layer = cv2.addWeighted(tissue, 0.56, cv2.bitwise_and(shade, tissue), 1, 0)
     return canvas.blur(layer, 0.010) * np.float32(1.95 + 0.45 * body.build)
@@ -58,7 +62,7 @@ def _lungs(body: Anatomy, lift: float) -> Points:
     dome = [(0.05, 0.86 - 0.4 * rise), (0.2, 0.90 - rise), (0.42, 0.92 - rise)]
     base = curve([*dome, (0.66, 0.97 - 0.75 * rise), (0.93, 1.0)])
     base[:, 1] -= lift * np.sin(np.pi * np.linspace(0, 1, len(base)))
-    return joined(front, base, _SHAPES["back"])
+    return np.concatenate([front, base, _SHAPES["back"]])
 
 
 def _heart(body: Anatomy) -> Points:
@@ -86,10 +90,9 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
 
 def _effusion(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
     level = _SHAPES["fluid"][finding.size] + rng.uniform(-0.03, 0.03)
-    surface = curve(
-        [(1.1, level - 0.05), (0.95, level + 0.05), (0.75, level + 0.1), (0, level + 0.14)]
-    )
-    return np.float32(0.9 if finding.side == BILATERAL else 0.65) * shadows.fluid(canvas, surface)
+    surface = [(1.1, level - 0.05), (0.95, level + 0.05), (0.75, level + 0.1), (0, level + 0.14)]
+    strength = np.float32(0.9 if finding.side == BILATERAL else 0.65)
+    return strength * shadows.fluid(canvas, curve(surface))
 
 
 def _zone_point(finding: Finding, rng: np.random.Generator) -> tuple[float, float]:
@@ -156,22 +159,9 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
 
 
 def _vertebrae(canvas: Canvas, layer: Layer) -> None:
-    middle, bodies = _spine()
-    canvas.fill(layer, bodies, 62)
-    canvas.stroke(layer, bodies, (0.006, 105), closed=True)
-    canvas.stroke(layer, middle[:, None] + _SHAPES["process"], (0.012, 80))
-
-
-@lru_cache(1)
-def _spine() -> tuple[Points, Points]:
-    """Centres (17, 2) and outlines (17, 4, 2) of the vertebrae, tilted along the curve."""
-    spine = _SHAPES["spine"]
-    levels = np.linspace(-0.15, 1.4, 17)
-    middle = np.stack([np.interp(levels, spine[:, 1], spine[:, 0]), levels], -1)
-    tilt = 0.05 * np.gradient(middle[:, 0], levels)
-    outlines = middle[:, None] + _SHAPES["vertebra"]
-    outlines[..., 1] -= tilt[:, None] * np.sign(_SHAPES["vertebra"][:, 0])
-    return middle, outlines
+    canvas.fill(layer, _BODIES, 62)
+    canvas.stroke(layer, _BODIES, (0.006, 105), closed=True)
+    canvas.stroke(layer, _SPINE[:, None] + _SHAPES["process"], (0.012, 80))
 
 
 def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

@@ -5,15 +5,12 @@ Sides are always named ``left``, ``right``, ``bilateral`` or ``both``. The sente
 favourite words.
 """
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy
+from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy, read_tables
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,7 @@ class Report:
     comparison: str
 
 
-_SENTENCES: dict[str, Any] = tomllib.loads(
-    Path(__file__).with_name("sentences.toml").read_text("utf-8")
-)
+_SENTENCES = read_tables("sentences.toml")
 _LONGEST = 7  # sentences in the findings section
 
 
@@ -93,10 +88,8 @@ def _phrase(finding: Finding, rng: np.random.Generator) -> str:
 
 def _sentence(finding: Finding, rng: np.random.Generator) -> str:
     """A whole sentence: one of its own, or the phrase of an impression in a frame."""
-    own: Sequence[str] = ()
-    if finding.side != BILATERAL:
-        own = _SENTENCES["sentences"].get(finding.kind or finding.name, ())
-    if own and rng.random() < 0.6:
+    own = _SENTENCES["sentences"].get(finding.kind or finding.name)
+    if own and finding.side != BILATERAL and rng.random() < 0.6:
         return _capital(_fill(_choose(own, rng), finding))
     phrase = _phrase(finding, rng)
     plural = any(word in phrase for word in ("effusions", "fractures", "hyperinflated lungs with"))
@@ -104,14 +97,14 @@ def _sentence(finding: Finding, rng: np.random.Generator) -> str:
     return _capital(_choose(frames, rng).format(_article(phrase)))
 
 
-_COUNTED = ("pneumothorax", "effusion", "nodule", "mass", "hernia", "granuloma")
-_DEVICES = ("catheter", "line", "pacemaker", "heart")
+_COUNTED = {"pneumothorax", "effusion", "nodule", "mass", "hernia", "granuloma"}
+_COUNTED |= {"catheter", "line", "pacemaker", "heart"}
 
 
 def _article(phrase: str) -> str:
     """Put `a` or `an` before the phrases that need one."""
     words = phrase.split()
-    if not set(words) & {*_COUNTED, *_DEVICES} or "enlargement" in words:
+    if not _COUNTED.intersection(words) or "enlargement" in words:
         return phrase
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 

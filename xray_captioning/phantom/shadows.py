@@ -1,20 +1,18 @@
 """Shadows that both views of a phantom draw alike, as float32 layers in [0, 1]."""
 
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xray_captioning.phantom.canvas import Canvas, Field, Points, curve, joined, mottle
-from xray_captioning.phantom.study import PhantomStudy
+from xray_captioning.phantom.canvas import Canvas, Field, Points, curve, mottle
+from xray_captioning.phantom.study import PhantomStudy, read_tables
 
 Point = tuple[float, float]
 
 
 def shapes(view: str) -> dict[str, Any]:
     """What is the same in every phantom: lines and outlines (n, 2), and tables, by name."""
-    tables = tomllib.loads(Path(__file__).with_name("shapes.toml").read_text("utf-8"))[view]
+    tables = read_tables("shapes.toml")[view]
     lines = {name: np.array(points, float) for name, points in tables.pop("points").items()}
     lines |= {name: curve(points) for name, points in tables.pop("curves").items()}
     closed = tables.pop("closed", {})
@@ -23,7 +21,7 @@ def shapes(view: str) -> dict[str, Any]:
 
 def fluid(canvas: Canvas, surface: Points, sign: float = 1.0) -> Field:
     """Fluid below a surface (n, 2), on the side of that sign."""
-    outline = joined(surface, np.array([(0, 1.5), (1.2, 1.5)])) * (sign, 1)
+    outline = np.concatenate([surface, [(0, 1.5), (1.2, 1.5)]]) * (sign, 1)
     return canvas.blur(canvas.fill(canvas.layer(), [outline]), 0.008)
 
 

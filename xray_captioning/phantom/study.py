@@ -10,7 +10,14 @@ import numpy as np
 
 RIGHT, LEFT, BILATERAL = "right", "left", "bilateral"
 ZONES = ("upper", "mid", "lower")
-TABLES: dict[str, Any] = tomllib.loads(Path(__file__).with_name("studies.toml").read_text("utf-8"))
+
+
+def read_tables(name: str) -> dict[str, Any]:
+    """Read one of the TOML files beside this module."""
+    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
+
+
+TABLES = read_tables("studies.toml")
 _FINDINGS: dict[str, dict[str, Any]] = TABLES["findings"]
 
 
@@ -85,14 +92,9 @@ class PhantomStudy:
         if heart := self.find("Cardiomegaly"):
             body = replace(body, heart=self._drawn(heart))
         if self.find("Emphysema"):
-            body = replace(
-                body,
-                half_width=min(0.41, body.half_width * 1.04),
-                height=min(0.77, body.height * 1.13),
-                depth=body.depth * 1.13,
-                heart=body.heart * 0.82,
-                dome=0.03,
-            )
+            wide, high = min(0.41, body.half_width * 1.04), min(0.77, body.height * 1.13)
+            body = replace(body, half_width=wide, height=high, depth=body.depth * 1.13)
+            body = replace(body, heart=body.heart * 0.82, dome=0.03)
         if curve := self.find("Scoliosis"):
             body = replace(body, bend=self._drawn(curve) * (1 if curve.side == LEFT else -1))
         return body
@@ -161,10 +163,8 @@ def _sample_finding(rng: np.random.Generator, name: str) -> Finding:
 
 
 def _compatible(one: Finding, other: Finding) -> bool:
-    hides = other.name in (
-        one.name,
-        *_FINDINGS[one.name].get("excludes", ()),
-    ) or one.name in _FINDINGS[other.name].get("excludes", ())
+    hidden = {one.name, *_FINDINGS[one.name].get("excludes", ())}
+    hides = other.name in hidden or one.name in _FINDINGS[other.name].get("excludes", ())
     return not hides and not _occupied(one) & _occupied(other)
 
 

@@ -21,26 +21,14 @@ def beam_search(
     is better than the worst in the pool; with ``length_penalty`` 0 nothing better can follow.
     ``beam_size`` 1 gives the greedy caption.
 
-    Parameters
-    ----------
-    state, step, real, rules
-        As for :func:`~xray_captioning.search.greedy_search`. ``step`` is called with ``beam_size``
-        rows for each study. The entries ``"study"`` and ``"past"`` of the state (see
-        :class:`xray_captioning.decoders.Decoder`) keep one row for each study. Neither they nor a
-        tensor that ``step`` returns unchanged are reordered.
-    beam_size : int
-    length_penalty : float or scalar tensor
-        Exponent a of the score ``log p / ((5 + length) / 6) ** a``; at least 0.
+    Arguments are those of :func:`~xray_captioning.search.greedy_search`. ``step`` is called with
+    ``beam_size`` rows for each study. The entries ``"study"`` and ``"past"`` of the state (see
+    :class:`xray_captioning.decoders.Decoder`) keep one row for each study. Neither they nor a
+    tensor that ``step`` returns unchanged are reordered. ``length_penalty`` is the exponent a, at
+    least 0, of the score ``log p / ((5 + length) / 6) ** a`` (Wu et al., arXiv:1609.08144, eq. 14).
 
-    Returns
-    -------
-    SearchResult
-        ``beam_size`` captions for each study, best score first. Where there are fewer, the last
-        have score and log-probability -1e9 and no tokens.
-
-    References
-    ----------
-    .. [1] Wu et al., arXiv:1609.08144, section 7 and eq. 14 (length normalisation).
+    A study has ``beam_size`` captions, best score first. Where there are fewer, the last have score
+    and log-probability -1e9 and no tokens.
     """
     search = _Search(step, rules, beam_size, length_penalty)
     found = run_until_done(search.advance, search.begin(state, real), rules.maximum_length)
@@ -63,13 +51,10 @@ class _Search:
 
     def begin(self, state: Any, real: Any) -> Carried:
         shape = (real.shape[0], self.beams)
-        attention = attention_of(state, ops.zeros(real.shape))
+        regions, times = attention_of(state, real).shape[1], (*shape, self.rules.maximum_length)
         # For each token of a caption: itself, its log-probability, the beam it came from.
         kinds = {"tokens": "int32", "gains": "float32", "slots": "int32"}
-        captions = {
-            name: ops.zeros((*shape, self.rules.maximum_length), dtype=kind)
-            for name, kind in kinds.items()
-        }
+        captions = {name: ops.zeros(times, dtype=kind) for name, kind in kinds.items()}
         nothing = ops.full(shape, IMPOSSIBLE, dtype="float32")
         return {
             "state": _repeated(state, self.beams),
@@ -77,9 +62,7 @@ class _Search:
             "captions": captions,
             # All beams start equal, so only the first may be extended.
             "totals": ops.where(ops.arange(self.beams) == 0, 0.0, nothing),
-            "attention": ops.zeros(
-                (*shape, self.rules.maximum_length, attention.shape[1]), dtype="float32"
-            ),
+            "attention": ops.zeros((*times, regions), dtype="float32"),
             "pool": (captions, nothing, nothing),
             "done": ops.logical_not(real),
         }
@@ -121,10 +104,8 @@ class _Search:
         slots = chosen // width
         tokens, gains = _choose((tokens, gains), chosen)
         new = {"tokens": tokens, "gains": gains, "slots": slots}
-        captions = {
-            name: write_at(kept, new[name], time, 2)
-            for name, kept in _choose(captions, slots).items()
-        }
+        captions = _choose(captions, slots)
+        captions = {name: write_at(captions[name], new[name], time, 2) for name in new}
         return totals, captions, tokens == self.rules.end_id
 
     def with_finished(

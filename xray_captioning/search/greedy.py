@@ -9,50 +9,29 @@ from xray_captioning.backend import ops
 from xray_captioning.search.loop import Carried, SearchResult, Step, attention_of, run_until_done
 from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
 
+# From logits, time and what is carried to the log-probability and the token of each row.
+Choose = Callable[[Any, Any, Carried], tuple[Any, Any]]
+
 
 class Sampling(NamedTuple):
-    """How words are sampled.
-
-    Attributes
-    ----------
-    temperature : float
-        Divides the logits; above 0. The smaller it is, the nearer sampling is to greedy search.
-    top_k : int
-        Sample among this many of the likeliest words; 0 is all.
-    top_p : float
-        Sample among the fewest likeliest words that together have this probability; in (0, 1].
-    seed : int
-        The same seed gives the same captions, however the studies are batched.
-
-    References
-    ----------
-    .. [1] Fan et al., arXiv:1805.04833 (top-k); Holtzman et al., arXiv:1904.09751 (top-p).
-    """
+    """How words are sampled: top-k of Fan et al., arXiv:1805.04833, top-p of arXiv:1904.09751."""
 
     temperature: float = 1.0
+    """Divides the logits; above 0. The smaller it is, the nearer sampling is to greedy search."""
     top_k: int = 0
+    """Sample among this many of the likeliest words; 0 is all."""
     top_p: float = 1.0
+    """Sample among the fewest likeliest words that together have this probability; in (0, 1]."""
     seed: int = 0
+    """The same seed gives the same captions, however the studies are batched."""
 
 
 def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResult:
-    """Choose the likeliest token at every step until every study is finished.
+    """Choose the likeliest token at every step until every study is finished; one beam.
 
-    Parameters
-    ----------
-    state : nested tensors with a leading batch axis
-        What ``step`` starts from.
-    step : callable
-        ``step(token (batch,) int32, state) -> logits (batch, vocabulary), state``; for any
-        batch.
-    real : tensor, shape (batch,), bool
-        False for padding, which is finished before it begins.
-    rules : Rules
-
-    Returns
-    -------
-    SearchResult
-        With one beam.
+    It starts from `state`, nested tensors with a leading batch axis, and calls ``step(token
+    (batch,) int32, state) -> logits (batch, vocabulary), state``, for any batch. `real`, (batch,)
+    bool, is False for padding, which is finished before it begins.
     """
 
     def likeliest(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
@@ -71,29 +50,14 @@ def sample_search(
     noise: Any,
     width: int | None = None,
 ) -> SearchResult:
-    """Sample a token at every step until every study is finished.
+    """Sample a token at every step; otherwise as :func:`greedy_search`.
 
     Log-probabilities are the model's own, at temperature 1 and over all words. Without
-    ``top_k`` every step sorts the vocabulary.
-
-    Parameters
-    ----------
-    state, step, real, rules
-        As for :func:`greedy_search`.
-    sampling : Sampling
-        Its seed is not used here: all chance comes from ``noise``. Its numbers may be scalar
-        tensors, so that one compiled search serves them all.
-    noise : tensor, shape (batch, maximum_length), float32
-        Uniform in [0, 1): one number for each study and step, so that a study's caption depends
-        on no other study.
-    width : int, optional
-        So many of the likeliest words are looked at, 0 being all; at least ``top_k``, which it is
-        when absent.
-
-    Returns
-    -------
-    SearchResult
-        With one beam.
+    ``top_k`` every step sorts the vocabulary. The seed of `sampling` is not used: all chance comes
+    from `noise`, (batch, maximum_length) float32, uniform in [0, 1), one number for each study and
+    step, so that a study's caption depends on no other study. The other numbers of `sampling` may
+    be scalar tensors, so that one compiled search serves them all; then `width` says how many of
+    the likeliest words are looked at, 0 being all, and at least ``top_k``.
     """
     width = sampling.top_k if width is None else width
 
@@ -138,12 +102,7 @@ def _likeliest(gains: Any, tokens: Any, top_k: Any) -> tuple[Any, Any]:
 
 
 def _search(
-    state: Any,
-    step: Step,
-    real: Any,
-    rules: Rules,
-    choose: Callable[[Any, Any, Carried], tuple[Any, Any]],
-    extra: Carried,
+    state: Any, step: Step, real: Any, rules: Rules, choose: Choose, extra: Carried
 ) -> SearchResult:
     def advance(time: Any, carried: Carried) -> tuple[Any, Carried]:
         logits, state = step(carried["last"], carried["state"])

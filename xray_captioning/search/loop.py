@@ -56,9 +56,8 @@ def run_until_done(
     if not few:
         return carried
     rows = ops.argsort(ops.cast(carried["done"], "int32"))[:few]  # the unfinished come first
-    last = keras.tree.map_structure(
-        lambda x: ops.take(x, rows, axis=0), {**carried, "state": state}
-    )
+    whole = {**carried, "state": state}
+    last = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), whole)
     _, last = ops.while_loop(more_than(0), advance, (time, last))
     del last["state"]
 

@@ -27,23 +27,10 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
     many additional candidates are taken as there are forbidden tokens; enough allowed ones then
     remain.
 
-    Parameters
-    ----------
-    logits : tensor, shape (rows, vocabulary)
-    tokens : tensor, shape (rows, maximum_length), int32
-        Chosen so far.
-    time : scalar tensor, int32
-        Number of tokens chosen so far.
-    rules : Rules
-    width : int
-        Candidates a row, at most the vocabulary.
-
-    Returns
-    -------
-    gains : tensor, shape (rows, width), float32
-        Natural logarithm of the probability, -1e9 where nothing is left to choose. Where
-        ``width`` is the whole vocabulary, forbidden tokens stay in their place, at -1e9.
-    candidates : tensor, shape (rows, width), int32
+    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length), return
+    gains (rows, width) float32, the natural logarithm of the probability, -1e9 where nothing is
+    left to choose, and candidates (rows, width) int32. Where `width` is the whole vocabulary,
+    forbidden tokens stay in their place, at -1e9.
     """
     logits = ops.cast(logits, "float32")
     total = ops.logsumexp(logits, axis=-1, keepdims=True)

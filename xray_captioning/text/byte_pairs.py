@@ -1,6 +1,5 @@
 """GPT-2's byte pairs: text to integer ids and back without any unknown word."""
 
-import os
 import re
 from bisect import bisect_left, bisect_right
 from functools import cached_property
@@ -8,14 +7,8 @@ from itertools import accumulate
 from typing import Any, Self
 
 from xray_captioning.errors import DataError, require
-from xray_captioning.text.token_ids import (
-    PAD_ID,
-    Ids,
-    TokenIds,
-    numbered,
-    read_content,
-    room_for_words,
-)
+from xray_captioning.text import token_ids
+from xray_captioning.text.token_ids import PAD_ID, FilePath, Ids, TokenIds
 from xray_captioning.text.tokenizer import Tokenizer
 
 END = "<|endoftext|>"
@@ -26,25 +19,13 @@ class BytePairTokenizer(TokenIds):
 
     The symbol at position i has id i + 1 (`index`), and 0 is padding. ``<|endoftext|>`` ends a
     text; a new id after the last begins it, because a search never chooses the id it starts from.
-    Only `encode` needs the package ``tokenizers``: a trained model captions without it.
+    Only `encode` needs the package ``tokenizers``: a trained model captions without it. Byte pairs
+    are of Sennrich et al., arXiv:1508.07909; over bytes, of Radford et al., "Language Models are
+    Unsupervised Multitask Learners", 2019, section 2.2.
 
-    Parameters
-    ----------
-    vocabulary : tuple of str
-        All symbols in the order of their ids, in GPT-2's printable spelling of bytes; among them
-        the 256 single bytes and ``<|endoftext|>``.
-    merges : tuple of pairs of str
-        Which two symbols become one, the first one first.
-
-    Raises
-    ------
-    DataError
-        When a symbol is there twice or missing, or a merge names symbols that are not there.
-
-    References
-    ----------
-    .. [1] Sennrich et al., arXiv:1508.07909 (byte pairs); Radford et al., "Language Models are
-       Unsupervised Multitask Learners", 2019, section 2.2 (over bytes).
+    The vocabulary are all symbols in GPT-2's printable spelling of bytes, among them the 256 single
+    bytes and ``<|endoftext|>``; merges say which two symbols become one, the first one first. A
+    symbol that is there twice or missing is a DataError.
     """
 
     KIND = "byte_pairs"
@@ -52,7 +33,7 @@ class BytePairTokenizer(TokenIds):
 
     def __init__(self, vocabulary: tuple[str, ...], merges: tuple[tuple[str, str], ...]) -> None:
         self.vocabulary, self.merges = vocabulary, merges
-        self.index = numbered(vocabulary, (END, *_BYTES))
+        self.index = token_ids.numbered(vocabulary, (END, *_BYTES))
         for number, (first, second) in enumerate(merges, 1):
             for symbol in (first, second, first + second):
                 if symbol not in self.index:
@@ -64,11 +45,8 @@ class BytePairTokenizer(TokenIds):
         self.vocabulary_size = len(vocabulary) + 2  # padding and start
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`.
-
-        Raise MissingExtraError where the package ``tokenizers`` is not installed.
-        """
-        room = room_for_words(maximum_length)
+        """Turn a cleaned text into start, one or more ids a word, end; see `TokenIds.encode`."""
+        room = token_ids.room_for_words(maximum_length)
         spelled = " ".join(text.split()).encode("utf-8", "replace").decode()  # no lone surrogates
         ids = self._encoder.encode(spelled).ids
         if room is not None and len(ids) > room:
@@ -115,8 +93,7 @@ class BytePairTokenizer(TokenIds):
     def _encoder(self) -> Any:
         tokenizers = require("tokenizers", "byte pairs", "hub")
         encoder = tokenizers.Tokenizer(tokenizers.models.BPE(self.index, list(self.merges)))
-        level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-        encoder.pre_tokenizer = level
+        encoder.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         return encoder
 
     def _lists(self) -> dict[str, list[str]]:
@@ -127,14 +104,14 @@ class BytePairTokenizer(TokenIds):
         return cls.from_lists(content.get("vocabulary"), content.get("merges"))
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer | BytePairTokenizer:
+def load_tokenizer(path: FilePath) -> Tokenizer | BytePairTokenizer:
     """Read a ``tokenizer.json`` of either kind; one that does not say which holds words.
 
     A file that is missing, damaged or something else is a `DataError` that names it.
     """
-    content = read_content(path)
-    kind = BytePairTokenizer if content.get("kind") == BytePairTokenizer.KIND else Tokenizer
-    return kind.from_content(content, path)
+    content = token_ids.read_json(path)
+    pairs = isinstance(content, dict) and content.get("kind") == BytePairTokenizer.KIND
+    return (BytePairTokenizer if pairs else Tokenizer).from_content(content, path)
 
 
 def _pair(line: Any) -> tuple[str, str]:
@@ -144,14 +121,11 @@ def _pair(line: Any) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _byte_symbols() -> dict[str, int]:
-    """Return the byte of each of GPT-2's symbols: its character, or one from 256 on."""
-    seen = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = iter(range(256, 512))
-    return {chr(byte if byte in seen else next(others)): byte for byte in range(256)}
-
-
-_BYTES = _byte_symbols()
+# The byte of each of GPT-2's symbols, which is its character or, if that cannot be seen, one from
+# 256 on.
+_SEEN = {*range(33, 127), *range(161, 173), *range(174, 256)}
+_OTHERS = iter(range(256, 512))
+_BYTES = {chr(byte if byte in _SEEN else next(_OTHERS)): byte for byte in range(256)}
 _KEEP = "surrogateescape"  # bytes that are no UTF-8, there and back
 
 

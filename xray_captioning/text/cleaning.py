@@ -1,33 +1,20 @@
 """Named rules that turn a report as it was dictated into words separated by single spaces.
 
 A protocol is part of a model: it decides which words exist, so its name is stored with the
-tokenizer and is applied to the references that a score is computed on.
-
-References
-----------
-.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020:
-   the ``r2gen`` rule is the one its released code applies to IU X-ray.
-.. [2] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 2016: where the XXXX marks of removed text come from.
+tokenizer and is applied to the references that a score is computed on. The ``r2gen`` rule is the
+one that the released code of Chen et al., EMNLP 2020, applies to IU X-ray. Where the XXXX marks of
+removed text come from: Demner-Fushman et al., JAMIA 2016.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable
 
 from xray_captioning.errors import ConfigError, DataError
 
 # Letters and digits of any script: the regular-expression class \w without the underscore.
 _ALNUM = r"[^\W_]"
 
-_PUNCTUATION = str.maketrans(
-    {
-        **dict.fromkeys("\u2018\u2019", "'"),
-        **dict.fromkeys("\u2010\u2011\u2013", "-"),
-        **dict.fromkeys("!?", "."),
-        ";": ",",
-    }
-)
+_PUNCTUATION = str.maketrans("\u2018\u2019\u2010\u2011\u2013!?;", "''---..,")
 # Three X in a row occur in no word; two are a mark only where they stand alone or end a number.
 # What a mark leaves of "x-XXXX" or "XXXX's" is no word either.
 _REMOVED_TEXT = re.compile(
@@ -113,11 +100,7 @@ def clean_legacy(text: str) -> str:
     return " ".join(text.replace(".", " .").lower().split())
 
 
-PROTOCOLS: dict[str, Callable[[str], str]] = {
-    "plain": clean_plain,
-    "r2gen": clean_r2gen,
-    "legacy": clean_legacy,
-}
+PROTOCOLS = {"plain": clean_plain, "r2gen": clean_r2gen, "legacy": clean_legacy}
 
 
 def clean(text: str, protocol: str) -> str:
@@ -126,14 +109,10 @@ def clean(text: str, protocol: str) -> str:
     Parameters
     ----------
     text : str
-        A report or a section of one.
+        A report or a section of one. Where nothing is left of it the result is empty; under
+        ``r2gen`` it is then a single full stop.
     protocol : {'plain', 'r2gen', 'legacy'}
         The rule: this project's own, R2Gen's or the older Keras project's.
-
-    Returns
-    -------
-    str
-        Empty where nothing is left; under ``r2gen`` then a single full stop.
 
     Raises
     ------
@@ -172,24 +151,10 @@ def without_marks(text: str) -> str:
     """Leave out words that programs add to a report: ``startseq``, ``<end>``, ``[CLS]``, ``nan``.
 
     Words that are English, too, such as "start", stay: only a whole column can tell what they are
-    (`without_common_marks`).
+    (`without_common_marks`). White space around the text goes, too.
 
-    Parameters
-    ----------
-    text : str
-        A report or a section of one.
-
-    Returns
-    -------
-    str
-        Without white space around it; otherwise unchanged where there is no such word.
-
-    Examples
-    --------
-    >>> without_marks("startseq the lungs are clear endseq")
-    'the lungs are clear'
-    >>> without_marks("Clear lungs. nan")
-    'Clear lungs.'
+    >>> without_marks("startseq the lungs are clear endseq"), without_marks("Clear lungs. nan")
+    ('the lungs are clear', 'Clear lungs.')
     """
     if "<" in text or "[" in text or "seq" in text or "SEQ" in text:
         text = _MARK.sub(" ", text)
@@ -202,20 +167,12 @@ def without_common_marks(texts: list[str | None]) -> list[str | None]:
     """Leave out the first and last word where every text begins with "start" and ends with "end".
 
     So do the texts that tutorials prepare for a tokenizer; the words may also be "bos", "sos" and
-    "eos". If one text does not, the words are part of the reports.
-
-    Parameters
-    ----------
-    texts : list of str or None
-        A column of reports; missing ones are None.
+    "eos". If one text of the column does not, the words are part of the reports.
     """
-    if not any(texts) or not all(_is_marked(text.split()) for text in texts if text):
+    rows = [text.split() for text in texts if text]
+    if not rows or any(not (r and r[0] in _STARTS and r[-1] in _ENDS) for r in rows):
         return texts
     return [text and (" ".join(text.split()[1:-1]) or None) for text in texts]
-
-
-def _is_marked(words: list[str]) -> bool:
-    return len(words) > 1 and words[0] in _STARTS and words[-1] in _ENDS
 
 
 def sentences(text: str) -> list[str]:

@@ -1,11 +1,10 @@
 """What a Keras ``Tokenizer`` holds, of a pickle or of its ``to_json()``, as this package has it."""
 
 import json
-import os
-from typing import Any, NamedTuple
+from typing import Any
 
 from xray_captioning.errors import DataError
-from xray_captioning.text.token_ids import HEADER
+from xray_captioning.text.token_ids import HEADER, FilePath
 
 # Words that begin and end a text in published projects; the first pair that a file has is taken.
 PAIRS = (
@@ -19,48 +18,28 @@ UNKNOWNS = ("<unk>", "<oov>", "[unk]", "[oov]")
 PADS = ("<pad>", "[pad]", "pad", "<PAD>", "[PAD]", "")
 
 
-class _Index(NamedTuple):
-    words: list[str]  # in the order of their ids, from 1
-    content: dict[str, Any]  # the other attributes
-    path: str | os.PathLike[str]
-
-
-def is_keras(content: object) -> bool:
-    """Tell whether this is what a Keras tokenizer holds, or a dictionary of words and ids."""
-    return _word_index(_config(content)) is not None
-
-
-def from_keras(
-    content: object, path: str | os.PathLike[str], start: str | None, end: str | None
-) -> dict[str, Any]:
+def from_keras(content: Any, path: FilePath, start: str | None, end: str | None) -> Any:
     """Return the content of a ``tokenizer.json`` of this package with the same ids.
 
-    Parameters
-    ----------
-    content : dict or str
-        Attributes of a tokenizer, the object or text that its ``to_json()`` makes, or a dictionary
-        of words and ids, or of ids and words.
-    path : str or os.PathLike
-        Of the file, for messages.
-    start, end : str, optional
-        The words that begin and end a text; by default they are found.
-
-    Raises
-    ------
-    DataError
-        When the ids are not 1, 2, 3, ..., or the words are not found.
+    The file at `path` held attributes of a tokenizer, the object or text that its ``to_json()``
+    makes, or a dictionary of words and ids, or of ids and words. The words that begin and end a
+    text are found where they are not given. Ids other than 1, 2, 3, ... are a DataError. What is
+    nothing of the kind is returned as it is.
     """
     config = _config(content)
-    index = _Index(_words_by_id(_word_index(config), config.get("num_words"), path), config, path)
+    index = _word_index(config)
+    if index is None:
+        return content
+    words = _words_by_id(index, config.get("num_words"), path)
     if config.get("char_level"):
         raise DataError(f"{path}: a tokenizer of characters, not of words; fit one of words")
-    first, last = _marks(index, start, end)
-    lower = {word.lower(): word for word in reversed(index.words) if isinstance(word, str)}
+    first, last = _marks(words, config, path, start, end)
+    lower = {word.lower(): word for word in reversed(words) if isinstance(word, str)}
     unknown = config.get("oov_token") or next((lower[w] for w in UNKNOWNS if w in lower), None)
     return {
         **HEADER,
-        "words": index.words,
-        "marks": [unknown if unknown in index.words else None, first, last],
+        "words": words,
+        "marks": [unknown if unknown in words else None, first, last],
         "filters": config.get("filters") or "",
         "lower": bool(config.get("lower")),
     }
@@ -91,40 +70,39 @@ def _word_index(config: dict[Any, Any]) -> object:
     return None
 
 
-def _words_by_id(index: object, limit: object, path: str | os.PathLike[str]) -> list[str]:
+def _words_by_id(index: object, limit: object, path: FilePath) -> list[str]:
     """List a word index in the order of its ids, which must be 1, 2, 3, ...; 0 may be padding."""
     if not isinstance(index, dict) or not all(type(i) is int for i in index.values()):
         raise DataError(f"{path}: its word_index does not map words to whole numbers")
     kept = [(i, word) for word, i in index.items() if not isinstance(limit, int) or i < limit]
-    pairs = sorted((pair for pair in kept if pair not in _PADDING), key=lambda pair: pair[0])
+    padding = [(0, word) for word in PADS]
+    pairs = sorted((pair for pair in kept if pair not in padding), key=lambda pair: pair[0])
     for expected, (i, _) in enumerate(pairs, 1):
         if i != expected:
             raise DataError(f"{path}: its word_index has id {i} where {expected} was expected")
     return [word for _, word in pairs]
 
 
-_PADDING = [(0, word) for word in PADS]
-
-
-def _marks(index: _Index, start: str | None, end: str | None) -> tuple[str, str]:
-    known = set(index.words)
+def _marks(
+    words: list[str], config: dict[str, Any], path: FilePath, start: str | None, end: str | None
+) -> tuple[str, str]:
     if start is not None and end is not None:
-        if missing := [word for word in (start, end) if word not in known]:
-            raise DataError(f"{index.path}: has no word {missing[0][:40]!r}; name a word it has")
+        if missing := [word for word in (start, end) if word not in words]:
+            raise DataError(f"{path}: has no word {missing[0][:40]!r}; name a word it has")
         return start, end
-    lower = {str(word).lower(): word for word in reversed(index.words)}
+    lower = {str(word).lower(): word for word in reversed(words)}
     for first, last in (*PAIRS, *PLAIN_PAIRS):
-        if first in lower and last in lower and _ends_every_text(index, first, last):
+        if first in lower and last in lower and _ends_every_text(config, first, last):
             return start or lower[first], end or lower[last]
     raise DataError(
-        f"{index.path}: has no words that begin and end a text, such as startseq and endseq, "
+        f"{path}: has no words that begin and end a text, such as startseq and endseq, "
         "among those it keeps; name them (start and end; --start-word and --end-word)"
     )
 
 
-def _ends_every_text(index: _Index, first: str, last: str) -> bool:
+def _ends_every_text(config: dict[str, Any], first: str, last: str) -> bool:
     """Tell whether plain words stand in every text that was counted, as marks do."""
-    texts, counted = index.content.get("document_count"), index.content.get("word_docs")
+    texts, counted = config.get("document_count"), config.get("word_docs")
     if (first, last) in PAIRS or not texts or not isinstance(counted, dict):
         return True
     return counted.get(first, texts) == counted.get(last, texts) == texts

@@ -17,6 +17,7 @@ from xray_captioning.files import atomic_write
 PAD_ID = 0  # fills rows up to a common length; no word has this id
 HEADER = {"format": "xray_captioning.tokenizer", "version": 1}
 
+FilePath = str | os.PathLike[str]
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 
 
@@ -40,10 +41,6 @@ class TokenIds(ABC):
         maximum_length : int, optional
             Longest result, at least 2; longer texts lose their last words, never the end.
 
-        Returns
-        -------
-        list of int
-
         Raises
         ------
         ConfigError
@@ -54,25 +51,13 @@ class TokenIds(ABC):
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
         """Return the words of a row of ids, each with the positions (at least one) of its tokens.
 
-        Raises
-        ------
-        DataError
-            When an id is outside the vocabulary.
+        An id outside the vocabulary is a DataError.
         """
 
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
-        """Turn cleaned texts into rows of ids of one length.
+        """Turn cleaned texts into rows of ids, (texts, maximum_length) int32.
 
-        Parameters
-        ----------
-        texts : iterable of str
-        maximum_length : int
-            As `encode` takes it.
-
-        Returns
-        -------
-        ndarray, shape (texts, maximum_length), int32
-            What `encode` returns, followed by zeros.
+        A row is what `encode` returns, followed by zeros.
 
         Raises
         ------
@@ -102,12 +87,12 @@ class TokenIds(ABC):
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._lists() == other._lists()
 
-    def to_json(self, path: str | os.PathLike[str]) -> None:
+    def to_json(self, path: FilePath) -> None:
         """Write a ``tokenizer.json``, whole or not at all."""
         atomic_write(Path(path), json.dumps(self._content(), indent=0) + "\n")
 
     @classmethod
-    def from_json(cls, path: str | os.PathLike[str]) -> Self:
+    def from_json(cls, path: FilePath) -> Self:
         """Read what `to_json` wrote; every id is what it was.
 
         Raises
@@ -115,11 +100,15 @@ class TokenIds(ABC):
         DataError
             When the file cannot be read, is damaged, or holds another kind of tokenizer.
         """
-        return cls.from_content(read_content(path), path)
+        return cls.from_content(read_json(path), path)
 
     @classmethod
-    def from_content(cls, content: dict[str, Any], path: str | os.PathLike[str]) -> Self:
-        """Build from what `read_content` returns; a `DataError` names the file."""
+    def from_content(cls, content: Any, path: FilePath) -> Self:
+        """Build from what a file of any form held; a `DataError` names the file."""
+        if not isinstance(content, dict) or content.get("format") != HEADER["format"]:
+            raise DataError(f"{path}: not a tokenizer of this package; give its tokenizer.json")
+        if content.get("version") != HEADER["version"]:
+            raise DataError(f"{path}: written by a newer xray-captioning; update this one")
         kind = content.get("kind", "words")
         if kind != cls.KIND:
             raise DataError(f"{path}: holds {kind!r:.40}, not {cls.KIND!r}")
@@ -171,10 +160,7 @@ def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
 
 
 def room_for_words(maximum_length: int | None) -> int | None:
-    """Return how many ids fit between start and end, or None where there is no limit.
-
-    Raise a ConfigError where start and end do not fit.
-    """
+    """Return how many ids fit between start and end, at least 0, or None without a limit."""
     if maximum_length is not None and maximum_length < 2:
         raise ConfigError(f"maximum_length is {maximum_length}: start and end need 2")
     return None if maximum_length is None else maximum_length - 2
@@ -190,12 +176,7 @@ def checked_texts(texts: Iterable[str]) -> Iterable[str]:
         yield text
 
 
-def read_content(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a ``tokenizer.json`` and check what every kind has in common; errors name the file."""
-    return checked_content(read_json(path), path)
-
-
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: FilePath) -> Any:
     """Return what a JSON file holds; a `DataError` names the file."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -203,12 +184,3 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: damaged or not JSON ({error}); write it again") from error
-
-
-def checked_content(content: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a file of any form held, or raise a DataError that names the file."""
-    if not isinstance(content, dict) or content.get("format") != HEADER["format"]:
-        raise DataError(f"{path}: not a tokenizer of this package; give its tokenizer.json")
-    if content.get("version") != HEADER["version"]:
-        raise DataError(f"{path}: written by a newer xray-captioning; update this one")
-    return content

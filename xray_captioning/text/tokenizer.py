@@ -1,6 +1,5 @@
 """A word tokenizer: text to integer ids and back, kept as JSON."""
 
-import os
 import pickle
 from collections import Counter
 from collections.abc import Iterable
@@ -10,17 +9,9 @@ from typing import Any, Self
 from xray_captioning.checkpoints.pickles import read_tokenizer_pickle
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
-from xray_captioning.text.keras_tokenizer import from_keras, is_keras
-from xray_captioning.text.token_ids import (
-    PAD_ID,
-    Ids,
-    TokenIds,
-    checked_content,
-    checked_texts,
-    numbered,
-    read_json,
-    room_for_words,
-)
+from xray_captioning.text import token_ids
+from xray_captioning.text.keras_tokenizer import from_keras
+from xray_captioning.text.token_ids import PAD_ID, FilePath, Ids, TokenIds
 
 UNKNOWN, START, END = "<unk>", "<cls>", "<end>"
 SPECIAL = (UNKNOWN, START, END)
@@ -68,7 +59,7 @@ class Tokenizer(TokenIds):
     ) -> None:
         unknown, start, end = marks
         self.words, self.marks, self.filters, self.lower = words, marks, filters, lower
-        self.index = numbered(words, [mark for mark in marks if mark is not None])
+        self.index = token_ids.numbered(words, [mark for mark in marks if mark is not None])
         self.vocabulary_size = len(words) + 1
         self.unknown_id = PAD_ID if unknown is None else self.index[unknown]
         self.start_id, self.end_id = self.index[start], self.index[end]
@@ -97,10 +88,6 @@ class Tokenizer(TokenIds):
         minimum_frequency : int
             Rarer words are left out and become ``<unk>``; at least 1.
 
-        Returns
-        -------
-        Tokenizer
-
         Raises
         ------
         ConfigError
@@ -110,14 +97,14 @@ class Tokenizer(TokenIds):
         """
         if minimum_frequency < 1:
             raise ConfigError(f"minimum_frequency is {minimum_frequency}; it must be at least 1")
-        counts = Counter(word for text in checked_texts(texts) for word in text.split())
+        counts = Counter(word for text in token_ids.checked_texts(texts) for word in text.split())
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         frequent = (word for word, n in ranked if n >= minimum_frequency and word not in SPECIAL)
         return cls(SPECIAL + tuple(frequent))
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id a word, end; see `TokenIds.encode`."""
-        room = room_for_words(maximum_length)
+        room = token_ids.room_for_words(maximum_length)
         ids = [self.index.get(word, self.unknown_id) for word in self._split(text)]
         # A text that spells "<end>" must not end the caption in the middle.
         special = (self.start_id, self.end_id)
@@ -137,7 +124,7 @@ class Tokenizer(TokenIds):
         left_out = None if self.marks == SPECIAL else self.start_id
         return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]
 
-    def to_pickle(self, path: str | os.PathLike[str]) -> None:
+    def to_pickle(self, path: FilePath) -> None:
         """Write the content of `to_json` as a pickled dictionary, whole or not at all.
 
         It holds builtin types only, so ``pickle.load`` opens it with nothing installed.
@@ -145,9 +132,7 @@ class Tokenizer(TokenIds):
         atomic_write(Path(path), pickle.dumps(self._content(), protocol=4))
 
     @classmethod
-    def from_pickle(
-        cls, path: str | os.PathLike[str], start: str | None = None, end: str | None = None
-    ) -> Self:
+    def from_pickle(cls, path: FilePath, start: str | None = None, end: str | None = None) -> Self:
         """Read a tokenizer pickled by `to_pickle` or by Keras, without running anything.
 
         It keeps the ids of the file; ``num_words``, ``oov_token``, ``filters`` and ``lower`` of a
@@ -161,32 +146,21 @@ class Tokenizer(TokenIds):
             The words of a Keras tokenizer that begin and end a text, which no caption has. By
             default they are found, such as ``<start>`` and ``<end>``, ``startseq`` and ``endseq``.
 
-        Returns
-        -------
-        Tokenizer
-
         Raises
         ------
         DataError
             When the file is anything else; the message names the file and what was found.
         """
-        content = read_tokenizer_pickle(path)
-        if is_keras(content):
-            content = from_keras(content, path, start, end)
-        return cls.from_content(checked_content(content, path), path)
+        content = from_keras(read_tokenizer_pickle(path), path, start, end)
+        return cls.from_content(content, path)
 
     @classmethod
-    def from_json(
-        cls, path: str | os.PathLike[str], start: str | None = None, end: str | None = None
-    ) -> Self:
+    def from_json(cls, path: FilePath, start: str | None = None, end: str | None = None) -> Self:
         """Read what `to_json` wrote, or what ``to_json()`` of a Keras tokenizer did.
 
         Parameters and errors are as for `from_pickle`.
         """
-        content = read_json(path)
-        if is_keras(content):
-            content = from_keras(content, path, start, end)
-        return cls.from_content(checked_content(content, path), path)
+        return cls.from_content(from_keras(token_ids.read_json(path), path, start, end), path)
 
     def _lists(self) -> dict[str, Any]:
         lists: dict[str, Any] = {"words": list(self.words)}

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.captioner.calibration import (
-    Array,
-    Calibration,
-    Lines,
-    distances,
-    pooled_views,
-    search_of,
-)
+from xray_captioning.captioner import calibration as applied
+from xray_captioning.captioner.calibration import Array, Calibration
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import Config, DecodingConfig
@@ -25,11 +19,8 @@ from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies
 from xray_captioning.errors import DataError
 from xray_captioning.files import no_terminal
-from xray_captioning.metrics.calibration import (
-    CalibrationScores,
-    calibration_scores,
-    sentence_is_right,
-)
+from xray_captioning.metrics import calibration as metrics
+from xray_captioning.metrics.calibration import CalibrationScores, calibration_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,26 +62,13 @@ def calibrate(
     Images of up to `FAMILIAR` studies of the training part, drawn at random, are those that are
     familiar. `part`, "val" or "test", on which the captioner must not have been trained, gives the
     usual distance from them, and which sentences are right; or `others` do, in its place. The
-    result's ``about`` holds ``fitted``; see :func:`evaluate_calibration` for other studies.
+    result's ``about`` holds ``fitted``; see :func:`evaluate_calibration` for other studies. The
+    confidence holds for `beam_sizes`; for the bundle's own and `BEAM_SIZES` when absent. The draw
+    depends on nothing but `seed` and the studies' ids.
 
-    Parameters
-    ----------
-    beam_sizes : sequence of int
-        The confidence holds for these; for the bundle's own and `BEAM_SIZES` when absent.
-    seed : int
-        Of the draw, which depends on nothing but this and the studies' ids.
-    others : pandas.DataFrame, optional
-        More studies of the kind that the captioner is used for; a part has few wrong sentences.
-    allow_worse : bool
-        Return a fit, too, that makes the probabilities worse.
-
-    Raises
-    ------
-    ConfigError
-        The captioner was trained on studies of `part`, or on `others`.
-    DataError
-        A part has no usable study, or more probable sentences are not right more often, or the fit
-        makes the probabilities worse (:func:`check_better`), by cross-fitting.
+    Studies that the captioner was trained on are a ConfigError. It is a DataError if a part has no
+    usable study, if more probable sentences are not right more often, or if, by cross-fitting, the
+    fit makes the probabilities worse (:func:`check_better`), unless that is allowed.
     """
     usable = usable_studies(studies, captioner.config)
     familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
@@ -100,12 +78,11 @@ def calibrate(
     check_unseen({"the captioner": captioner.trained_on}, studies, split, part)
     train = caption_outcomes(captioner, familiar, captions=False)
     found = caption_outcomes(captioner, part_studies(usable, split, part), beam_sizes)
-    lines: Lines = {
-        search: _line(search, sentences, allow_worse) for search, sentences in found.written.items()
-    }
+    written = found.written
+    lines: applied.Lines = {s: _line(s, rows, allow_worse) for s, rows in written.items()}
     centre, precision = fit_familiar(train.pooled[train.present])
-    radius, beyond = usual_radius(distances(found.pooled, found.present, centre, precision))
-    first = next(iter(found.written.values()))
+    radius, beyond = usual_radius(applied.distances(found.pooled, found.present, centre, precision))
+    first = next(iter(written.values()))
     fitted = {
         "part": part if others is None else "other data",
         "studies": len(found.present),
@@ -113,7 +90,7 @@ def calibrate(
         "right_sentences": int(first.right.sum()),
         "expected_flagged": beyond,
         "training_studies": len(train.present),
-        "beam_sizes": ", ".join(str(search.beam_size) for search in found.written),
+        "beam_sizes": ", ".join(str(search.beam_size) for search in written),
         "seed": seed,
     }
     return Calibration(lines, centre, precision, radius, {"fitted": fitted})
@@ -175,10 +152,7 @@ def check_better(name: str, before: CalibrationScores, after: CalibrationScores)
 
 
 def caption_outcomes(
-    captioner: Captioner,
-    studies: pd.DataFrame,
-    beam_sizes: Sequence[int] = (),
-    captions: bool = True,
+    captioner: Captioner, studies: pd.DataFrame, beams: Sequence[int] = (), captions: bool = True
 ) -> Outcomes:
     """Encode studies and compare the sentences of their captions with their reports.
 
@@ -190,34 +164,33 @@ def caption_outcomes(
     config, plain = captioner.config, copy(captioner)
     plain.calibration = None  # an older one has no say
     own = config.decoding.beam_size
-    sizes = list(dict.fromkeys(beam_sizes or [own, *BEAM_SIZES])) if captions else []
+    sizes = list(dict.fromkeys(beams or [own, *BEAM_SIZES])) if captions else []
     images, references = study_images(studies, config), reference_texts(studies, config)
     views: list[tuple[Array, Array]] = []
     found: dict[int, list[tuple[float, bool, int]]] = {size: [] for size in sizes}
     starts = range(0, len(images), BATCH)
     for start in tqdm(starts, desc="studies", unit="batch", disable=no_terminal()):
         features = plain.features(images[start : start + BATCH])
-        views.append(pooled_views(*features, config.image.views))
+        views.append(applied.pooled_views(*features, config.image.views))
         for size, rows in found.items():
             texts = plain.write_captions(features, size)
             for number, row in enumerate(zip(texts, references[start : start + BATCH]), start):
                 rows += [(*outcome, number) for outcome in _compared(*row, config)]
     pooled, present = map(np.concatenate, zip(*views))
-    written = {search_of(config.decoding, n): _sentences(rows) for n, rows in found.items()}
-    return Outcomes(pooled, present, written)
-
-
-def _sentences(rows: list[tuple[float, bool, int]]) -> Sentences:
-    columns = list(zip(*rows)) or [(), (), ()]
     kinds = ("float64", "bool", "int64")
-    return Sentences(*(np.array(column, kind) for column, kind in zip(columns, kinds)))
+    columns = {size: list(zip(*rows)) or [(), (), ()] for size, rows in found.items()}
+    written = {
+        applied.search_of(config.decoding, size): Sentences(*map(np.array, both, kinds))
+        for size, both in columns.items()
+    }
+    return Outcomes(pooled, present, written)
 
 
 def _compared(caption: Caption, reference: str, config: Config) -> Iterator[tuple[float, bool]]:
     # Some models begin with a sentence that says which views there are; no reference does.
     first = 1 if config.text.view_prefix else 0
     for sentence in caption.sentences[first:]:
-        yield sentence.log_probability, sentence_is_right(sentence.text, reference)
+        yield sentence.log_probability, metrics.sentence_is_right(sentence.text, reference)
 
 
 def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float]:
@@ -242,14 +215,9 @@ def fit_confidence(log_probabilities: Array, right: Array) -> tuple[float, float
 def fit_familiar(features: Array) -> tuple[Array, Array]:
     """Fit one Gaussian to the pooled features of images, (images, channels).
 
-    The covariance of the standardised features is shrunk towards a multiple of the identity, by
-    as much as Ledoit and Wolf's formula says [1]_, so that it can be inverted. The mean,
-    (channels,), and the inverse, (channels, channels), are float32.
-
-    References
-    ----------
-    .. [1] Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices,
-       Journal of Multivariate Analysis 88, 2004.
+    The covariance of the standardised features is shrunk towards a multiple of the identity, by as
+    much as Ledoit and Wolf's formula says (Journal of Multivariate Analysis 88, 2004), so that it
+    can be inverted. The mean, (channels,), and the inverse, (channels, channels), are float32.
     """
     from sklearn.covariance import LedoitWolf
 
@@ -264,15 +232,10 @@ def usual_radius(found: Array) -> tuple[float, float]:
     """Return a distance that one in a hundred further studies exceeds on average, and that share.
 
     The distances of n studies, (n,), and a further one of the same kind are in any order equally
-    often, so it exceeds the k-th smallest of the n in (n + 1 - k) / (n + 1) of cases [1]_; k is
-    the least of which this is at most 1 %. With fewer than 99 studies no k is: then it is the
-    greatest distance, which one in n + 1 exceeds. Their 99th percentile is exceeded more often: of
-    200 studies in 1.5 %.
-
-    References
-    ----------
-    .. [1] Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, Distribution-free predictive inference
-       for regression, JASA 113, 2018, section 2: split conformal prediction.
+    often, so it exceeds the k-th smallest of the n in (n + 1 - k) / (n + 1) of cases (split
+    conformal prediction: Lei et al., JASA 113, 2018, section 2); k is the least of which this is at
+    most 1 %. With fewer than 99 studies no k is: then it is the greatest distance, which one in
+    n + 1 exceeds. Their 99th percentile is exceeded more often: of 200 studies in 1.5 %.
     """
     n = len(found)
     k = min(-(-99 * (n + 1) // 100), n)
@@ -282,16 +245,12 @@ def usual_radius(found: Array) -> tuple[float, float]:
 def evaluate_calibration(
     calibration: Calibration, outcomes: Outcomes
 ) -> tuple[dict[str, Any], dict[str, CalibrationScores]]:
-    """Evaluate a calibration on studies it was not fitted on.
+    """Evaluate a calibration on studies it was not fitted on; return values and curves.
 
-    Returns
-    -------
-    values : dict
-        For the model card; the row ``base rate`` is of whoever states nothing but the share of
-        right sentences among them.
-    curves : dict of str to CalibrationScores
-        ``uncalibrated``, the exponential of the mean log-probability, and ``calibrated``, both of
-        the first search; ``calibrated, beam 3`` and so on of others.
+    The values are for the model card; their row ``base rate`` is of whoever states nothing but the
+    share of right sentences among them. The curves are ``uncalibrated``, the exponential of the
+    mean log-probability, and ``calibrated``, both of the first search; ``calibrated, beam 3`` and
+    so on of others.
     """
     curves: dict[str, CalibrationScores] = {}
     for search, (found, right, studies) in outcomes.written.items():
@@ -311,20 +270,14 @@ def evaluate_calibration(
     return values, curves
 
 
+# The scores that a model card names otherwise.
+_NAMES = {"brier": "Brier", "brier_low": "Brier, low", "brier_high": "Brier, high"}
+_NAMES |= {"skill_low": "skill, low", "skill_high": "skill, high", "log_loss": "log loss"}
+_NAMES |= {"calibration_error": "ECE", "error_by_chance": "ECE_by_chance"}
+
+
 def _row(found: CalibrationScores) -> dict[str, Any]:
-    return {
-        "n": found.n,
-        "right": found.right,
-        "Brier": found.brier,
-        "Brier, low": found.brier_low,
-        "Brier, high": found.brier_high,
-        "skill": found.skill,
-        "skill, low": found.skill_low,
-        "skill, high": found.skill_high,
-        "log loss": found.log_loss,
-        "ECE": found.calibration_error,
-        "ECE_by_chance": found.error_by_chance,
-    }
+    return {_NAMES.get(k, k): value for k, value in found._asdict().items() if k != "bins"}
 
 
 def _with_base_rate(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

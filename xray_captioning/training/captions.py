@@ -6,60 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from xray_captioning.backend import keras, seeded
+import numpy as np
+
+from xray_captioning.backend import keras, ops, seeded
 from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config, TrainingConfig
-from xray_captioning.data.datasets import (
-    BatchDataset,
-    Inputs,
-    caption_batch,
-    caption_lengths,
-    feature_inputs,
-    pixel_inputs,
-)
+from xray_captioning.data import datasets, targets
+from xray_captioning.data.datasets import BatchDataset, Inputs
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.data.targets import (
-    reference_texts,
-    study_images,
-    training_texts,
-    usable_studies,
-)
-from xray_captioning.decoders import check_decoder
-from xray_captioning.decoders.language_model import (
-    LanguageModel,
-    load_language_model,
-    resolve_language_model,
-)
-from xray_captioning.encoders import Encoder
+from xray_captioning.decoders import Features, check_decoder, language_model
+from xray_captioning.encoders import Encoder, saved
 from xray_captioning.encoders.caches import cached_features, cached_pixels
-from xray_captioning.encoders.saved import (
-    copy_encoder,
-    load_weights,
-    starting_encoder,
-    trained_before,
-    weights_digest,
-)
-from xray_captioning.errors import DataError
-from xray_captioning.metrics.clinical import counted_findings
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.metrics.clinical import clinical_scores, counted_findings
+from xray_captioning.metrics.scores import score
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
-from xray_captioning.training.caption_score import CaptionScore, monitored_studies
+from xray_captioning.training import teacher_forcing
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.run_folder import claim_run, run_folder
 from xray_captioning.training.run_state import BEST, RunState, epoch_bar
-from xray_captioning.training.teacher_forcing import (
-    SamplingSchedule,
-    TeacherForcing,
-    TokenAccuracy,
-    TwoRates,
-)
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Batches = dict[str, BatchDataset]  # of the parts of a split
+MOST = 500  # validation studies that are captioned; captions of more cost more than they tell
+BATCH = 64  # of them
 
 
 def train(
@@ -131,21 +108,20 @@ def train(
     out, cache = Path(out), Path(cache) if cache else None
     with run_folder(out, config, resume):
         check_decoder(config.model)
-        before = trained_before(encoder)
+        before = saved.trained_before(encoder)
         studies, described = open_studies(studies)
-        usable = usable_studies(studies, config)
+        usable = targets.usable_studies(studies, config)
         models = {"the encoder" if isinstance(encoder, Encoder) else str(encoder): before}
         split = choose_split(studies, usable, config, split, models, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same
-            start = starting_encoder(config, encoder, weights)
+            start = saved.starting_encoder(config, encoder, weights)
             if start is encoder and config.training.encoder_learning_rate:
-                start = copy_encoder(start, start.pool)  # the caller's own stays as it is
+                start = saved.copy_encoder(start, start.pool)  # the caller's own stays as it is
         # The run is claimed by what is asked for; the sizes found go into the bundle.
-        resolved, language = resolve_language_model(config)
-        claim_run(out, config, usable, split, weights_digest(start))
+        resolved, language = language_model.resolve_language_model(config)
+        claim_run(out, config, usable, split, saved.weights_digest(start))
         with seeded(config.training.seed):
-            given = _Material(resolved, start, cache)
-            captioner = _trained(usable, given, language, out, split)
+            captioner = _trained(usable, _Material(resolved, start, cache, language), out, split)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
         captioner.trained_on = record_training(studies, split, cache).including(before)
@@ -156,45 +132,45 @@ def train(
 
 
 class _Material(NamedTuple):
-    """What batches are made from, beside the studies."""
+    """What batches are made from, beside the studies, and what the decoder starts from."""
 
     config: Config
     encoder: Encoder
     cache: Path | None
+    language: language_model.LanguageModel | None
 
     def inputs(self, studies: pd.DataFrame, training: bool = False) -> Inputs:
-        config, image, images = self.config, self.config.image, study_images(studies, self.config)
+        config, image = self.config, self.config.image
+        images = targets.study_images(studies, config)
         if not config.training.encoder_learning_rate:
             features = cached_features(images, self.encoder, config, self.cache)
-            return feature_inputs(features, images, image.views)
+            return datasets.feature_inputs(features, images, image.views)
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
-        return pixel_inputs(pixels, images, image.views, image.normalisation, varied)
+        return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
     def batches(
         self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool
     ) -> BatchDataset:
-        texts, options = training_texts(studies, self.config), self.config.training
+        texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
         return BatchDataset(
-            caption_batch(inputs, tokens, labels if options.finding_weight else None),
+            datasets.caption_batch(inputs, tokens, labels if options.finding_weight else None),
             len(studies),
             options.batch_size,
             options.seed if training else None,
-            caption_lengths(tokens),
+            datasets.caption_lengths(tokens),
             rarity(labels) if options.balanced and labels is not None else None,
         )
 
 
-def _trained(
-    usable: pd.DataFrame, given: _Material, language: LanguageModel | None, out: Path, split: Split
-) -> Captioner:
+def _trained(usable: pd.DataFrame, given: _Material, out: Path, split: Split) -> Captioner:
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
-    config, encoder, _ = given
+    config, encoder, _, language = given
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")
-    texts, least = training_texts(parts["train"], config), config.text.minimum_frequency
+    texts, least = targets.training_texts(parts["train"], config), config.text.minimum_frequency
     tokenizer = language.tokenizer if language else Tokenizer.fit(texts, least)
     asked = config.training.finding_weight or config.training.balanced
     labels = finding_labels(parts["train"])[1] if asked else None
@@ -204,30 +180,20 @@ def _trained(
     }
     captions = new_model(config, encoder, tokenizer)
     if language:
-        load_language_model(captions.decoder, language)
+        language_model.load_language_model(captions.decoder, language)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
-    callbacks = _scores(captioner, parts, given)
-    _fit(captioner, data, out, 0 if labels is None else labels.shape[1], callbacks)
+    scores = []
+    if config.training.monitor != "val_loss":
+        findings = counted_findings(targets.reference_texts(parts["train"], config))
+        monitored = monitored_studies(parts["val"], config.training.seed)
+        scores = [CaptionScore(captioner, monitored, given.inputs(monitored), findings)]
+    _fit(captioner, data, out, 0 if labels is None else labels.shape[1], scores)
     return captioner
 
 
-def _scores(
-    captioner: Captioner, parts: dict[str, pd.DataFrame], given: _Material
-) -> list[CaptionScore]:
-    if given.config.training.monitor == "val_loss":
-        return []
-    findings = counted_findings(reference_texts(parts["train"], given.config))
-    studies = monitored_studies(parts["val"], given.config.training.seed)
-    return [CaptionScore(captioner, studies, given.inputs(studies), findings)]
-
-
 def _fit(
-    captioner: Captioner,
-    data: dict[str, BatchDataset],
-    out: Path,
-    findings: int,
-    callbacks: Sequence[Any],
+    captioner: Captioner, data: Batches, out: Path, findings: int, callbacks: Sequence[Any]
 ) -> None:
     """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
@@ -236,32 +202,84 @@ def _fit(
         fitted = new_model(config, encoder, captioner.tokenizer, "mixed_bfloat16")
         fitted.set_weights(captions.get_weights())
     tuned = encoder if options.encoder_learning_rate else None
-    model = TeacherForcing(fitted, options, tuned, findings)
+    model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
     compile_captions(model, options, len(data["train"]))
-    fit(model, data, out, options, [SamplingSchedule(options), *callbacks], options.monitor)
+    fit(model, data, out, options, [teacher_forcing.SamplingSchedule(options), *callbacks])
     captions.set_weights(fitted.get_weights())
 
 
-def compile_captions(model: TeacherForcing, training: Any, batches: int) -> None:
+def monitored_studies(studies: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the validation studies that are captioned after each epoch, the same in each."""
+    return studies.sample(MOST, random_state=seed) if len(studies) > MOST else studies
+
+
+class CaptionScore(keras.callbacks.Callback):
+    """Write captions of validation studies after each epoch, and log how they score.
+
+    The search is greedy. Callbacks that come later find the score in their logs, under the name
+    ``monitor`` of the configuration. The captioner's preprocessing and tokenizer are used, with the
+    model that is trained; `studies` are those of :func:`monitored_studies`, `inputs` says what a
+    batch of them holds beside its tokens, and clinical F1 is over `findings`. No studies, or none
+    that allow the score, are a ConfigError.
+    """
+
+    def __init__(
+        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.captioner, self.inputs, self.findings = captioner, inputs, findings
+        self.monitor = captioner.config.training.monitor
+        self.references = targets.reference_texts(studies, captioner.config)
+        if not self.references:
+            raise ConfigError(
+                f"training.monitor is {self.monitor}, but the validation part of the split is "
+                "empty; give more studies or fractions, or leave training.monitor at val_loss"
+            )
+        if not np.isfinite(self._score(self.references)):
+            raise ConfigError(
+                f"training.monitor is {self.monitor}, but no validation report names a finding "
+                "that is counted; choose another, such as val_BLEU-4"
+            )
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Caption with the model as it is fitted, which may have another precision."""
+        old = self.captioner
+        self.captioner = Captioner(old.config, old.encoder, self.model.captions, old.tokenizer)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Add the score to the logs."""
+        config, starts = self.captioner.config, range(0, len(self.references), BATCH)
+        captions = [caption for start in starts for caption in self._captions(start)]
+        texts = [targets.scored_text(caption.words, config) for caption in captions]
+        assert logs is not None  # Keras always gives some
+        logs[self.monitor] = self._score(texts)
+
+    def _captions(self, start: int) -> list[Any]:
+        numbers = np.arange(start, min(start + BATCH, len(self.references)))
+        given = self.inputs(numbers, np.random.default_rng(0))
+        features = map(ops.convert_to_numpy, self.model.features(given))
+        return self.captioner.caption_features(Features(*features), beam_size=1)
+
+    def _score(self, texts: Sequence[str]) -> float:
+        name = self.monitor.removeprefix("val_")
+        if name == "clinical_f1":
+            return clinical_scores(self.references, texts, self.findings)[name]
+        return score(self.references, texts)[name]
+
+
+def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int) -> None:
     """Compile a caption model in training; an encoder in it has a learning rate of its own."""
     slow = model.encoder.trainable_variables if model.encoder else []
-    ratio = training.encoder_learning_rate / training.learning_rate if slow else 1.0
-    loss = WordCrossentropy(training.label_smoothing)
-    compile_model(model, loss, training, batches, [TokenAccuracy()], slow, ratio)
+    loss, metrics = WordCrossentropy(training.label_smoothing), [teacher_forcing.TokenAccuracy()]
+    compile_model(model, loss, training, batches, metrics, slow)
 
 
 def compile_model(
-    model: Any,
-    loss: Any,
-    training: TrainingConfig,
-    batches: int,
-    metrics: Sequence[Any] = (),
-    slow: Sequence[Any] = (),
-    ratio: float = 1.0,
+    model: Any, loss: Any, training: Any, batches: int, metrics: Any = (), slow: Any = ()
 ) -> None:
     """Compile with AdamW, an epoch of warm-up, a cosine decay and a bound on the gradient norm.
 
-    The rate of the variables in ``slow`` is multiplied by ``ratio``. The schedule counts batches,
+    The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches,
     accumulated or not; there are ``batches`` in an epoch.
     """
     accumulated = training.accumulated_batches
@@ -271,9 +289,9 @@ def compile_model(
         warmup_target=training.learning_rate,
         warmup_steps=batches,
     )
-    optimizer = TwoRates(
+    optimizer = teacher_forcing.TwoRates(
         [variable.path for variable in slow],
-        ratio,
+        training.encoder_learning_rate / training.learning_rate if slow else 1.0,
         decay,
         weight_decay=training.weight_decay,
         global_clipnorm=training.clip_norm or None,
@@ -285,20 +303,16 @@ def compile_model(
 
 
 def fit(
-    model: Any,
-    data: dict[str, BatchDataset],
-    out: Path,
-    training: TrainingConfig,
-    callbacks: Sequence[Any] = (),
-    monitor: str = "val_loss",
+    model: Any, data: Batches, out: Path, training: TrainingConfig, callbacks: Sequence[Any] = ()
 ) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
-    `data` has ``train`` and ``val`` batches; with an empty ``val`` the training loss chooses the
-    epoch, otherwise `monitor`. `callbacks` are called before the run's state is written.
+    With an empty ``val`` the training loss chooses the epoch, otherwise ``training.monitor``,
+    which an encoder has not: then the validation loss. `callbacks` are called before the run's
+    state is written.
     """
     validation = data["val"] if data["val"].studies else None
-    monitor = monitor if validation is not None else "loss"
+    monitor = getattr(training, "monitor", "val_loss") if validation else "loss"
     state = RunState(out, data["train"], monitor, training.patience)
     done = state.restore(model)
     if not state.finished and done < training.epochs:
@@ -313,4 +327,4 @@ def fit(
                 callbacks=[*callbacks, state, bar],
             )
     save(curves(state.history), out / "curves.png")
-    load_weights(model, out / BEST, "this run")
+    saved.load_weights(model, out / BEST, "this run")

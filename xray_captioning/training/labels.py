@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Labels = NDArray[np.float32]
+Floats = NDArray[np.float64]
 
 
 def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
@@ -23,23 +24,8 @@ def finding_labels(studies: pd.DataFrame) -> tuple[list[str], Labels]:
     Where the source codes findings (``problems``), what it does not name is absent, and what it
     calls ``uncertain`` is unknown. Where it codes none, the report's words are labelled: an
     uncertain finding is unknown, one that is not mentioned is absent, and a study without words is
-    unknown throughout.
-
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        As :func:`xray_captioning.read_studies` returns it.
-
-    Returns
-    -------
-    names : list of str
-    labels : array, shape (studies, findings), float32
-        1 present, 0 absent, not-a-number unknown.
-
-    Raises
-    ------
-    DataError
-        No study has a finding that is known here.
+    unknown throughout. The labels (studies, findings), float32, are 1 present, 0 absent,
+    not-a-number unknown. Where no study has a finding that is known here, that is a DataError.
     """
     coded = any(len(problems) for problems in studies["problems"])
     names = list(dict.fromkeys((*FINDINGS[1:], *NIH14)))
@@ -65,7 +51,7 @@ def rarity(labels: Labels) -> Labels:
     return (present * weights).max(axis=1).astype("float32")
 
 
-def prevalence(labels: Labels) -> NDArray[np.float64]:
+def prevalence(labels: Labels) -> Floats:
     """Return the share of known labels (studies, findings) that are present, above 0, below 1.
 
     A finding that all or none of the studies has counts as half a study away from that.
@@ -75,54 +61,36 @@ def prevalence(labels: Labels) -> NDArray[np.float64]:
     return present / known
 
 
-def intercept_shift(
-    logits: NDArray[Any], labels: Labels, shares: NDArray[Any]
-) -> NDArray[np.float64]:
+def intercept_shift(logits: NDArray[Any], labels: Labels, shares: NDArray[Any]) -> Floats:
     """Return what added to logits makes the mean of each finding's probabilities right.
 
-    This is calibration in the large [1]_. Weights of rare findings, batch normalisation, weight
-    decay and the choice of an epoch all move the mean of what a network answers; this puts it
-    back, whatever moved it, and keeps the order of studies.
+    This is calibration in the large (Van Calster et al., BMC Medicine 17:230, 2019). Weights of
+    rare findings, batch normalisation, weight decay and the choice of an epoch all move the mean of
+    what a network answers; this puts it back, whatever moved it, and keeps the order of studies.
 
-    The right mean lies between two. `shares` come from many studies, but these few images may
-    show more or less than is usual; their own labels say how much they show, but are few. The
-    own labels count R squared, the part of their variance that the probabilities explain [2]_,
-    and `shares` the rest: a network that sees everything is held to what is there, one that
-    sees nothing to what is usual.
+    The right mean lies between two. `shares` (findings,), in (0, 1), come from many studies, but
+    these few images may show more or less than is usual; their own labels say how much they show,
+    but are few. The own labels count R squared, the part of their variance that the probabilities
+    explain (Tjur, The American Statistician 63(4), 2009), and `shares` the rest: a network that
+    sees everything is held to what is there, one that sees nothing to what is usual.
 
-    Parameters
-    ----------
-    logits, labels : array, shape (studies, findings)
-        Only studies whose label is known (not not-a-number) count.
-    shares : array, shape (findings,)
-        Of the finding in many studies, in (0, 1).
-
-    Returns
-    -------
-    array, shape (findings,), float64
-        0 where no label is known.
-
-    References
-    ----------
-    .. [1] Van Calster et al., Calibration: the Achilles heel of predictive analytics, BMC
-       Medicine 17:230, 2019.
-    .. [2] Tjur, Coefficients of determination in logistic regression models, The American
-       Statistician 63(4), 2009.
+    Of logits and labels (studies, findings) those count whose label is known. The shift is
+    (findings,) float64, 0 where no label is.
     """
     known = np.isfinite(labels)
-    own = prevalence(labels)
     columns = (z[k].astype(np.float64) for z, k in zip(logits.T, known.T))
-    return np.array([_shift(z, *both) if z.size else 0.0 for z, *both in zip(columns, own, shares)])
+    rows = zip(columns, prevalence(labels), shares)
+    return np.array([_shift(z, own, usual) if z.size else 0.0 for z, own, usual in rows])
 
 
-def _shift(logits: NDArray[np.float64], own: float, usual: float) -> float:
+def _shift(logits: Floats, own: float, usual: float) -> float:
     from scipy.special import expit
 
     explained = expit(logits + _shift_to(logits, own)).var() / (own * (1 - own))
     return _shift_to(logits, explained * own + (1 - explained) * usual)
 
 
-def _shift_to(logits: NDArray[np.float64], share: float) -> float:
+def _shift_to(logits: Floats, share: float) -> float:
     from scipy.optimize import brentq
     from scipy.special import expit, logit
 

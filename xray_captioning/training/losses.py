@@ -40,14 +40,8 @@ class MaskedBinaryCrossentropy(keras.losses.Loss):
 class WordCrossentropy(keras.losses.Loss):
     """Cross-entropy of the next word, averaged over the words that count.
 
-    Parameters
-    ----------
-    smoothing : float
-        Share of the target that is spread evenly over the vocabulary, in [0, 1) [1]_.
-
-    References
-    ----------
-    .. [1] Szegedy et al., arXiv:1512.00567, section 7 (label smoothing).
+    `smoothing` is the share of the target, in [0, 1), that is spread evenly over the vocabulary
+    (label smoothing, Szegedy et al., arXiv:1512.00567, section 7).
     """
 
     def __init__(self, smoothing: float = 0.0, **kwargs: Any) -> None:

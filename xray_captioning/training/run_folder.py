@@ -77,12 +77,8 @@ def claim_run(out: Path, config: Config, studies: pd.DataFrame, split: Split, we
 
     `weights` says what the run starts from: a digest or a name.
     """
-    values = {
-        "config": config.to_dict(),
-        "data": data_digest(studies),
-        "split": split.digest,
-        "weights": weights,
-    }
+    values = {"config": config.to_dict(), "data": data_digest(studies)}
+    values |= {"split": split.digest, "weights": weights}
     if not (out / RUN).is_file():
         atomic_write(out / RUN, json.dumps(values, indent=2) + "\n")
         return

@@ -27,10 +27,8 @@ class TeacherForcing(keras.Model):
     the mean of each batch by its studies: a word among short captions would weigh more than one
     among long captions, and the number would change with the size of the batches.
 
-    References
-    ----------
-    .. [1] Bengio et al., arXiv:1506.03099 (scheduled sampling); in two parallel passes instead
-       of a loop as in Mihaylova and Martins, arXiv:1906.07651.
+    Scheduled sampling is that of Bengio et al., arXiv:1506.03099, in two parallel passes instead of
+    a loop as in Mihaylova and Martins, arXiv:1906.07651.
     """
 
     def __init__(
@@ -48,9 +46,7 @@ class TeacherForcing(keras.Model):
             encoder.unfreeze_last_block()
         self.mean_loss = keras.metrics.Mean("loss")
         self.seeds = keras.random.SeedGenerator(options.seed)
-        self.share = self.add_weight(
-            shape=(), initializer="zeros", trainable=False, name="sampled_share"
-        )
+        self.share = self.add_weight((), "zeros", trainable=False, name="sampled_share")
         if options.finding_weight:
             self.classifier = keras.layers.Dense(findings, name="findings", dtype="float32")
             self.classifier.build((None, None, captions.head.channels))
@@ -78,12 +74,7 @@ class TeacherForcing(keras.Model):
         return [self.mean_loss, *(m for m in super().metrics if m.name != "loss")]
 
     def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True
     ) -> Any:
         """Return the mean loss of a batch, and count it by the batch's words."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -161,15 +152,11 @@ class TwoRates(keras.optimizers.AdamW):
 
     A kernel is a matrix or convolution that inputs are multiplied with. What else there is stays:
     biases, gains and shifts of normalisations, the vectors of words and positions. Weight decay
-    bounds how much a map can amplify its input, and these amplify nothing [1]_. A word's vector,
-    besides, would shrink in every step, also where the word does not occur, and so most where it
-    is rare [2]_. Nor do slow variables decay, which begin at weights that are worth keeping.
-
-    References
-    ----------
-    .. [1] Radford et al., "Improving Language Understanding by Generative Pre-Training", 2018,
-       section 4.1: decay of all weights that are no bias or gain.
-    .. [2] Karpathy's minGPT, ``GPT.configure_optimizers``: nor of embeddings.
+    bounds how much a map can amplify its input, and these amplify nothing (Radford et al.,
+    "Improving Language Understanding by Generative Pre-Training", 2018, section 4.1). A word's
+    vector, besides, would shrink in every step, also where the word does not occur, and so most
+    where it is rare (Karpathy's minGPT, ``GPT.configure_optimizers``). Nor do slow variables decay,
+    which begin at weights that are worth keeping.
     """
 
     def __init__(self, slow: Sequence[str], ratio: float, *args: Any, **kwargs: Any) -> None:
