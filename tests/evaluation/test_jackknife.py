@@ -191,7 +191,7 @@ def test_below_five_patients_there_is_no_interval() -> None:
         found = intervals([*sick, *normal], texts, groups)
         return {name for name, (low, _) in found.items() if math.isfinite(low)}
 
-    for name in ("micro_f1", "micro_f1_5", "side_recall"):
+    for name in ("micro_f1", "micro_f1_5", "side_recall", "omissions"):
         assert name in shown(5)
         assert name not in shown(4)
         assert name not in shown(4, twice=True)  # eight studies, but of four patients

@@ -111,7 +111,7 @@ def test_every_row_says_what_is_said_of_findings(folder):
         assert set(SAID) <= set(row)
     assert "What is said of findings" in (folder / "page.md").read_text("utf-8")
     fixed, hostile = rows["constant"], rows[HOSTILE_NAME]
-    # It mentions neither finding; the other one calls the effusion left and denies the heart's size.
+    # It mentions neither finding; the other one has the effusion's side and denies a large heart.
     assert (fixed["omissions"], hostile["omissions"]) == (1, 0)
     assert (hostile["side_agreement"], hostile["side_support"]) == (1, 4)
     assert (hostile["severity_agreement"], hostile["severity_support"]) == (0, 4)
