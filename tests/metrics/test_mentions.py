@@ -79,6 +79,7 @@ there is a new right lower lobe opacity
 the effusion has resolved
 interval placement of a catheter
 increase in size of the effusion
+comparison : chest radiograph of may
 this was not present on the prior exam
 improved aeration"""
 SAID_OF_NONE = """\
@@ -134,6 +135,7 @@ def test_an_earlier_image_is_hallucinated_where_the_report_speaks_of_none():
         ("effusion has resolved . effusion", set()),
         ("rib fracture . no clavicular fracture", set()),
         ("left nodule . no other nodules", set()),
+        ("right picc . no endotracheal tube", set()),
         ("left basilar atelectasis . otherwise the lungs are clear", set()),
         ("scarring at the left base . no infiltrate", set()),
         ("right lower lobe pneumonia . the left lung is clear", set()),

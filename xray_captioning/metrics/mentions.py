@@ -50,7 +50,7 @@ _LEVELS = {"apical": "upper", "lingular": "middle", "basal": "lower", "retrocard
 
 # Names for many things: a scar beside "no infiltrate" contradicts nothing, nor a rib that is broken
 # beside a femur that is not.
-_COLLECTIVE = {"Lung Opacity", "Fracture"}
+_COLLECTIVE = {"Lung Opacity", "Fracture", "Support Devices", "Pleural Other"}
 # With one of these (or a zone, or a severity) a denial is of something narrower.
 _NARROWED = re.compile(
     r"\b(?:acute|focal|confluent|overt|definite|suspicious|new|other|otherwise|remain\w*|additional"
@@ -72,6 +72,8 @@ _PRIOR = re.compile(
     rf"|(?:to|with|from|than|since|on) (?:the )?{_EARLIER}(?=\W*$|,)"
     r"|(?:compared|comparison) (?:to|with)(?! (?:the )?(?:left|right|contra|opposite|other)))\b"
 )
+# A heading is no statement, but it names what was compared with.
+_HEADED = re.compile(r"\bcomparisons?\s*:\s*(?!no\b|none|not |n/a|unavailable)\w+", re.IGNORECASE)
 # What follows one of these is asked for, or may come: "recommend comparison with prior images".
 _LATER = re.compile(
     r"\b(?:recommend|suggested|advis|follow[ -]?up|until|if|would be|could be|to (?:ensure|confirm"
@@ -93,7 +95,8 @@ def prior_reference(text: str) -> str:
         later = _LATER.search(statement)
         if found := _PRIOR.search(statement, 0, later.start() if later else len(statement)):
             return found.group()
-    return ""
+    headed = _HEADED.search(text)
+    return headed.group() if headed else ""
 
 
 def contradicted_findings(text: str) -> set[str]:
