@@ -50,7 +50,7 @@ from xray_captioning.data.targets import study_images, usable_studies
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.caches import cached_features
 from xray_captioning.files import atomic_write
-from xray_captioning.metrics.sides import side_agreement
+from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.notebook import runs
 from xray_captioning.phantom.dataset import write_phantoms
 from xray_captioning.training.captions import train
@@ -206,9 +206,9 @@ class Bench:
 
         texts = pd.read_csv(run / "captions.csv", keep_default_na=False)
         column = f"{row['system']} {row['search']}" if row["search"] else row["system"]
-        found = side_agreement(list(texts["reference"]), list(texts[column]))
-        share = float(np.nan_to_num(found.side_agreement)) if found.lateralised else None
-        return {"side_agreement": share}
+        found = compare_mentions(list(texts["reference"]), list(texts[column]))
+        named = not np.isnan(found["side_recall"])
+        return {"side_agreement": float(np.nan_to_num(found["side_agreement"])) if named else None}
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -22,7 +22,8 @@ METRICS = (
     *("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2"),
     *("ROUGE-L-F1", "chrF", "mean_length", "length_ratio", "clinical_f1", "micro_f1"),
     *("false_positives", "example_f1", "macro_f1_14", "micro_f1_14", "macro_f1_5", "micro_f1_5"),
-    *("side_recall", "side_agreement"),
+    *("side_recall", "side_agreement", "severity_agreement", "omissions"),
+    *("contradictions", "prior_references", "prior_hallucinations"),
 )
 SETS = {200: 2_000, 600: 1_000, 2_000: 500}
 SYSTEMS = {"good": 0.7, "fair": 0.4, "poor": 0.1}

@@ -90,6 +90,8 @@ def test_the_protocol_alone_gives_the_baselines(
     assert run("evaluate", "--data", annotation, "--protocol", "r2gen", "--out", out) == 0
     output, error = capfd.readouterr()
     assert "without truncation" in output
+    assert "what is said of findings" in output
+    assert "prior_hallucinations" in output
     assert not error
     found = json.loads((out / "metrics.json").read_text("utf-8"))
     assert found["protocol"] == "r2gen"

@@ -14,9 +14,9 @@ from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_r
 from xray_captioning.metrics.bleu import bleu_statistics
 from xray_captioning.metrics.chrf import chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.clinical import clinical_scores
+from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 from xray_captioning.metrics.scores import score
-from xray_captioning.metrics.sides import side_agreement
 from xray_captioning.metrics.statistics import (
     MEANS,
     patient_sums,
@@ -44,7 +44,6 @@ def reports(count: int, seed: int = 0) -> list[str]:
 
 def direct(references: list[str], hypotheses: list[str]) -> dict[str, float]:
     """What the functions for one sample say."""
-    sides = side_agreement(references, hypotheses)
     rouge = rouge_score_rows(references, hypotheses).mean(axis=0)
     length, closest = bleu_statistics(references, hypotheses)[:, 8:].sum(axis=0).tolist()
     return {
@@ -54,8 +53,7 @@ def direct(references: list[str], hypotheses: list[str]) -> dict[str, float]:
         "mean_length": length / len(hypotheses),
         "length_ratio": length / closest if closest else math.nan,
         **clinical_scores(references, hypotheses),
-        "side_agreement": sides.side_agreement,
-        "side_recall": sides.side_recall,
+        **compare_mentions(references, hypotheses),
     }
 
 
@@ -193,7 +191,7 @@ def test_below_five_patients_there_is_no_interval() -> None:
         found = intervals([*sick, *normal], texts, groups)
         return {name for name, (low, _) in found.items() if math.isfinite(low)}
 
-    for name in ("micro_f1", "micro_f1_5", "side_recall"):
+    for name in ("micro_f1", "micro_f1_5", "side_recall", "omissions"):
         assert name in shown(5)
         assert name not in shown(4)
         assert name not in shown(4, twice=True)  # eight studies, but of four patients

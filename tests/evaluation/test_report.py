@@ -12,6 +12,7 @@ import pytest
 from xray_captioning.evaluation.cases import choose_cases
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.evaluation.summary import SAID
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.metrics.clinical import confusion, label_matrix
 
@@ -101,6 +102,28 @@ def test_every_part_is_there(parsed):
     assert parsed.tags.count("svg") == 4
     assert "(nothing)" in shown
     assert "pleural effusion" in shown
+
+
+def test_every_row_says_what_is_said_of_findings(folder):
+    stored = json.loads((folder / "metrics.json").read_text("utf-8"))
+    rows = {row["system"]: row for row in stored["rows"]}
+    for row in rows.values():
+        assert set(SAID) <= set(row)
+    assert "What is said of findings" in (folder / "page.md").read_text("utf-8")
+    fixed, hostile = rows["constant"], rows[HOSTILE_NAME]
+    # It mentions neither finding; the other one has the effusion's side and denies a large heart.
+    assert (fixed["omissions"], hostile["omissions"]) == (1, 0)
+    assert (hostile["side_agreement"], hostile["side_support"]) == (1, 4)
+    assert (hostile["severity_agreement"], hostile["severity_support"]) == (0, 4)
+    assert hostile["contradictions"] == pytest.approx(1 / 3)
+    assert stored["intervals"][HOSTILE_NAME]["severity_agreement"] is None  # four patients
+    assert stored["intervals"][HOSTILE_NAME]["contradictions"] is not None
+
+
+def test_words_that_decided_say_so_to_mouse_and_keyboard(folder, parsed):
+    content = (folder / "page.html").read_text("utf-8")
+    assert '<mark tabindex="0" title="Pleural Effusion: present">effusion</mark>' in content
+    assert ("title", "Cardiomegaly: denied by “no”") in parsed.attributes
 
 
 def test_tables_stand_beside_it(folder):

@@ -22,7 +22,7 @@ from xray_captioning.metrics.clinical import (
     scores_from_counts,
     supported_findings,
 )
-from xray_captioning.metrics.sides import side_agreement, side_counts
+from xray_captioning.metrics.mentions import compare_mentions
 
 NORMAL = "The heart is normal in size. The lungs are clear. No effusion or pneumothorax."
 SICK = [
@@ -201,33 +201,6 @@ def test_counts_add_up_to_the_scores_of_a_resample():
     assert example_f1(counts)[chosen].mean() == pytest.approx(direct["example_f1"])
 
 
-def test_sides():
-    references = ["left effusion and right pneumothorax", "bilateral effusions", "left nodule"]
-    hypotheses = ["left effusion . left pneumothorax", "right effusion", NORMAL]
-    scores = side_agreement(references, hypotheses)
-    assert scores == (pytest.approx(1 / 3), pytest.approx(1 / 4), 3, 4)
-    assert side_counts(references, hypotheses).tolist() == [[2, 2, 1], [1, 1, 0], [1, 0, 0]]
-
-
-def test_sides_of_several_sentences_are_taken_together():
-    scores = side_agreement(["bilateral effusions"], ["Left effusion. Right effusion."])
-    assert scores.side_agreement == 1
-
-
-def test_a_denied_side_is_no_side():
-    assert side_agreement(["left effusion"], ["no left effusion"])[:2] == (
-        pytest.approx(math.nan, nan_ok=True),
-        0,
-    )
-
-
-def test_without_sides_there_is_no_share():
-    scores = side_agreement(["cardiomegaly"], ["cardiomegaly"])
-    assert math.isnan(scores.side_agreement)
-    assert math.isnan(scores.side_recall)
-    assert (scores.shared, scores.lateralised) == (0, 0)
-
-
 def test_contradictions():
     references = ["Small effusion. No pneumothorax.", "Possible edema."]
     hypotheses = ["No effusion. Pneumothorax.", "No edema."]
@@ -254,7 +227,7 @@ REFUSED = [
 
 
 def test_bad_input_is_refused_in_one_line():
-    for function in (clinical_scores, finding_table, contradictions, side_agreement, confusion):
+    for function in (clinical_scores, finding_table, contradictions, compare_mentions, confusion):
         for references, hypotheses, message in REFUSED:
             with pytest.raises(DataError, match=f"^.*{message}.*$"):
                 function(references, hypotheses)

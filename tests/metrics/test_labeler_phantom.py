@@ -7,7 +7,7 @@ import pytest
 
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.clinical import clinical_scores, label_matrix
-from xray_captioning.metrics.sides import asserted_sides
+from xray_captioning.metrics.mentions import asserted_details
 from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import sample_study
 
@@ -66,10 +66,10 @@ def test_nothing_present_is_denied(case):
 def test_sides_are_recovered(case):
     studies, texts = case
     pairs = [
-        (frozenset(finding.sides), sides[finding.name])
-        for study, sides in zip(studies, map(asserted_sides, texts), strict=True)
+        (frozenset(finding.sides), details[finding.name][0])
+        for study, details in zip(studies, map(asserted_details, texts), strict=True)
         for finding in study.findings
-        if finding.sides and finding.name in sides
+        if finding.sides and finding.name in details
     ]
     assert len(pairs) > NUMBER / 2
     assert np.mean([true == said for true, said in pairs]) >= 0.99
@@ -77,5 +77,5 @@ def test_sides_are_recovered(case):
 
 def test_a_finding_that_only_one_convention_knows_has_sides() -> None:
     """Infection is a finding of one convention; a sentence of nothing else was an error."""
-    sides = asserted_sides("There is an infection of the right lung.")
-    assert sides == {"Pneumonia": frozenset({"right"})}
+    details = asserted_details("There is an infection of the right lung.")
+    assert {name: sides for name, (sides, *_) in details.items()} == {"Pneumonia": {"right"}}

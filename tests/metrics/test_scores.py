@@ -12,9 +12,9 @@ from xray_captioning.metrics.clinical import (
     contradictions,
     finding_table,
 )
+from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 from xray_captioning.metrics.scores import score
-from xray_captioning.metrics.sides import side_agreement
 from xray_captioning.metrics.statistics import study_statistics
 
 KEYS = ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr"]
@@ -71,7 +71,7 @@ EACH = {
     "clinical": clinical_scores,
     "contradictions": contradictions,
     "findings": finding_table,
-    "sides": side_agreement,
+    "mentions": compare_mentions,
     "statistics": study_statistics,
 }
 

@@ -45,6 +45,7 @@ def evaluate(
     from xray_captioning.comparison.evaluate import evaluate as compare
     from xray_captioning.comparison.evaluate import read_systems
     from xray_captioning.evaluation.differences import beaten
+    from xray_captioning.evaluation.summary import SAID
 
     protocol, report = given["protocol"], given["report"]
     rows = compare(
@@ -64,6 +65,10 @@ def evaluate(
         names = (*SHOWN, "left_out")
         click.echo(f"{found['note']}\n")
     click.echo(format_table(rows, names))
+    click.echo(
+        "\nwhat is said of findings; support is patients, the last four are shares of captions"
+    )
+    click.echo(format_table(rows, ("system", "search", *SAID)))
     for better in found["beats_every_baseline"]:
         click.echo(beaten(better))
     if protocol:

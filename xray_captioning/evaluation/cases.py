@@ -11,6 +11,7 @@ import numpy as np
 
 from xray_captioning.data.images import read_image
 from xray_captioning.errors import ImageError
+from xray_captioning.evaluation.marks import marked
 from xray_captioning.evaluation.results import Results
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import clinical
@@ -82,8 +83,8 @@ def case_cards(
             "kind": kind,
             "study": results.studies[row],
             "score": float(scores[row]),
-            "report": _cut(results.reports[row]),
-            "text": _cut(texts[row]),
+            "report": marked(results.reports[row], _cut(results.reports[row])),
+            "text": marked(texts[row], _cut(texts[row])),
             "images": _thumbnails(images.get(results.studies[row], ())),
             **_findings(counts[row]),
         }

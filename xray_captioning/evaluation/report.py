@@ -14,7 +14,7 @@ from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradictio
 from xray_captioning.evaluation.differences import COMPARED, beaten
 from xray_captioning.evaluation.pages import render
 from xray_captioning.evaluation.results import Results
-from xray_captioning.evaluation.summary import COLUMNS, MORE, markdown_rows, summary_rows
+from xray_captioning.evaluation.summary import COLUMNS, MORE, SAID, markdown_rows, summary_rows
 from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import format_csv, format_markdown
 from xray_captioning.files import atomic_write
@@ -176,6 +176,7 @@ def _markdown(
     parts = [f"# {_plain(_title(systems))}", _plain(_facts(results))]
     parts += [f"**Alarm ({alarm.kind})**: {_plain(alarm.message)}." for alarm in results.alarms]
     parts += ["## Summary", format_markdown(markdown_rows(results, COLUMNS))]
+    parts += ["## What is said of findings", format_markdown(markdown_rows(results, SAID))]
     parts += ["## More scores", format_markdown(markdown_rows(results, MORE))]
     if results.whole_rows:
         parts += ["## Without truncation", format_markdown(results.whole_rows)]

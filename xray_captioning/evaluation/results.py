@@ -38,6 +38,7 @@ from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.clinical import counted_findings, supported_findings
 from xray_captioning.metrics.diversity import distinct_ngrams
+from xray_captioning.metrics.mentions import DETAILS
 from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 
@@ -233,6 +234,8 @@ class _Scorer:
         row |= {"sides": finite(found["side_recall"]), "distinct": len(set(run)), "n": len(run)}
         if self.quick:
             return row
+        support = self.alone.support[self.runs[run]]
+        row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in DETAILS}
         distinct = {f"distinct-{n}": distinct_ngrams(run, n) for n in (1, 2)}
         more = {**found, **_spread(run, self.texts)._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}

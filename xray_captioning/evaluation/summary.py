@@ -15,10 +15,10 @@ from xray_captioning.evaluation.table import CLINICAL_COLUMNS, TEXT_COLUMNS, for
 _TABLES: dict[str, dict[str, str]] = tomllib.loads(
     Path(__file__).with_name("summary.toml").read_text("utf-8")
 )
-COLUMNS, MORE = _TABLES["columns"], _TABLES["more"]
-"""Scores by name, and what a reader finds above them: of the summary, and of the table below it."""
+COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
+"""Scores by name, and what a reader finds above them: of the summary and of the tables below it."""
 
-NAMES = COLUMNS | MORE
+NAMES = COLUMNS | MORE | SAID
 WHOLE = (*CLINICAL_COLUMNS, "sides", *TEXT_COLUMNS)
 DRAWN = 4
 """Systems that the page draws and compares with each other; Markdown and CSV have all."""
@@ -81,7 +81,7 @@ def summary_rows(results: Results) -> list[Row]:
     for system, row in zip(results.systems, results.rows):
         intervals = results.intervals(system.column)
         values: Row = {"system": system.name, "search": system.search, "kind": system.kind}
-        for name in (*COLUMNS, *(name for name in MORE if name in row)):
+        for name in (*COLUMNS, *(name for name in (*MORE, *SAID) if name in row)):
             values[name] = row[name]
             if intervals.get(name):
                 values[f"{name}_low"], values[f"{name}_high"] = intervals[name] or (None, None)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, finite
 from xray_captioning.metrics.clinical import clinical_scores
+from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.metrics.scores import score
-from xray_captioning.metrics.sides import side_agreement
 
 
 class System(NamedTuple):
@@ -99,7 +99,7 @@ def score_system(
     """
     reports = references if reports is None else reports
     clinical = clinical_scores(reports, system.texts, findings)
-    sides = side_agreement(reports, system.texts).side_recall
+    sides = compare_mentions(reports, system.texts)["side_recall"]
     return {
         "system": system.name,
         "search": system.search,

@@ -13,7 +13,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
 from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.labeler import DENIED, label_report
-from xray_captioning.metrics.sides import asserted_sides
+from xray_captioning.metrics.mentions import asserted_details
 
 BINS = 10
 """Groups of equally many sentences; fewer where there are fewer sentences."""
@@ -90,7 +90,10 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     >>> sentence_is_right("Small right effusion.", "left pleural effusion . cardiomegaly")
     False
     """
-    said, found = asserted_sides(sentence), asserted_sides(reference)
+    said, found = (
+        {finding: sides for finding, (sides, *_) in asserted_details(text).items()}
+        for text in (sentence, reference)
+    )
     denied = {name for name, label in label_report(sentence).items() if label == DENIED}
     if not said and not denied:
         return label_report(reference)[NO_FINDING] == 1

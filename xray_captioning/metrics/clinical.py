@@ -297,9 +297,13 @@ def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
     """
     _, columns = paired(references=references, hypotheses=hypotheses)
     reference, hypothesis = map(_labels, columns)
-    opposed = (reference == PRESENT) & (hypothesis == DENIED)
-    opposed |= (reference == DENIED) & (hypothesis == PRESENT)
     return [
         Contradiction(int(i), FINDINGS[j], int(reference[i, j]), int(hypothesis[i, j]))
-        for i, j in np.argwhere(opposed)
+        for i, j in np.argwhere(opposed(reference, hypothesis))
     ]
+
+
+def opposed(reference: Labels, hypothesis: Labels) -> NDArray[np.bool_]:
+    """Return which findings one text asserts for certain and the other denies: (n, 18)."""
+    one = (reference == PRESENT) & (hypothesis == DENIED)
+    return one | (reference == DENIED) & (hypothesis == PRESENT)

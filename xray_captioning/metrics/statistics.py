@@ -26,9 +26,9 @@ from xray_captioning.metrics.clinical import (
     share,
 )
 from xray_captioning.metrics.columns import paired
+from xray_captioning.metrics.mentions import mention_scores, mention_statistics, mention_support
 from xray_captioning.metrics.ngrams import checked_pairs
 from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
-from xray_captioning.metrics.sides import side_counts
 
 Statistics: TypeAlias = dict[str, NDArray[Any]]
 """Arrays whose first axis is the study, by the name of a score or of a group of scores."""
@@ -65,9 +65,9 @@ def study_statistics(
     Returns
     -------
     dict of str to ndarray
-        ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, ``sides`` (studies, 3),
+        ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, those of `mention_statistics`,
         ``findings`` and ``findings_present`` (studies, 18, 3) and, where sacrebleu is installed,
-        ``chrf`` (studies, 6, 3); 270 to 420 bytes a study.
+        ``chrf`` (studies, 6, 3); 260 to 410 bytes a study.
 
     Notes
     -----
@@ -81,7 +81,7 @@ def study_statistics(
     checked_pairs(references, hypotheses)
     reference, hypothesis = label_matrix(reports), label_matrix(hypotheses)
     statistics = common_statistics(references, hypotheses, frequency)
-    statistics["sides"] = side_counts(reports, hypotheses)
+    statistics |= mention_statistics(reports, hypotheses, reference, hypothesis)
     rouge = rouge_score_rows(references, hypotheses)
     statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.T, strict=True))
     for suffix, uncertain in (("", True), ("_present", False)):
@@ -156,7 +156,7 @@ def scores_from_sums(
     Returns
     -------
     dict of str to ndarray of float64, shape (samples,)
-        By the names that `score`, `clinical_scores` and `side_agreement` use, and ``ROUGE-1``,
+        By the names that `score`, `clinical_scores` and `mention_scores` use, and ``ROUGE-1``,
         ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1), ``chrF`` (0 to 100),
         ``mean_length`` (words) and ``length_ratio`` (words over those of the closest references);
         nan where a score is a share of nothing.
@@ -168,8 +168,7 @@ def scores_from_sums(
         scores |= {name + suffix: values for name, values in clinical.items()}
         scores["example_f1" + suffix] = sums["example_f1" + suffix] / sums["n"]
         scores["false_positives" + suffix] = false_positives(counts) / sums["n"]
-    lateralised, shared, same = sums["sides"].T
-    return scores | {"side_agreement": share(same, shared), "side_recall": share(same, lateralised)}
+    return scores | mention_scores(sums)
 
 
 def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
@@ -188,11 +187,9 @@ def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str
         For micro F1 the patients with a finding of the group in some reference; for macro F1 over
         a fixed group those with the rarest of its findings, which counts as 0 where it is absent;
         for ``clinical_f1`` those with the median of the findings that any text asserts, because the
-        others are left out; for sides those whose references name a side, and those of them whose
-        hypothesis has the finding.
+        others are left out; and what `mention_support` counts.
     """
-    found = {"side_recall": sums["sides"][:, 0], "side_agreement": sums["sides"][:, 1]}
-    counted = {name: int((values > 0).sum()) for name, values in found.items()}
+    counted = mention_support(sums)
     for suffix in ("", "_present"):
         supported = _finding_support(sums["findings" + suffix], finding_columns(findings))
         counted |= {name + suffix: number for name, number in supported.items()}
