@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xray_captioning.cli import main
-from xray_captioning.data.pictures import read_picture
+from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError, ImageError
 from xray_captioning.plots import data_uri
 from xray_captioning.review.answers import read_answers
@@ -211,7 +211,7 @@ def test_images_are_embedded_in_their_proportions(tmp_path: Path) -> None:
     colours[10:] //= 2
     cv2.imwrite(str(tmp_path / "colour.png"), colours)
     tall, small, colour = (
-        decode(data_uri(read_picture(str(tmp_path / f"{name}.png"), 768)))
+        decode(data_uri(read_image(str(tmp_path / f"{name}.png"), 768, "shrink")))
         for name in ("tall", "small", "colour")
     )
     assert tall.shape == (768, 461)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.data.pictures import read_picture
+from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import Written, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
@@ -167,12 +167,11 @@ def _pictures(views: Views) -> Pictures:
     from tqdm import tqdm
 
     bar = tqdm(views.items(), desc="images", unit="study", disable=no_terminal())
-    return {
-        study: [
-            {"view": view, "uri": data_uri(read_picture(path, LONGEST))} for path, view in found
-        ]
-        for study, found in bar
-    }
+    return {study: [_picture(path, view) for path, view in found] for study, found in bar}
+
+
+def _picture(path: str, view: str) -> dict[str, str]:
+    return {"view": view, "uri": data_uri(read_image(path, LONGEST, "shrink"))}
 
 
 def _page(name: str, cases: list[dict[str, Any]]) -> bytes:
