@@ -74,13 +74,11 @@ def _modality(stored: NDArray[Any], dataset: Any, little: bool) -> NDArray[Any]:
 
 def _voi(values: NDArray[Any], dataset: Any, little: bool, counted: Mask, tell: Tell) -> Any:
     """Apply the VOI LUT, or else the first window, that shows anything."""
-    pictures = _voi_pictures(values, dataset, little, tell)
-    tried = False
-    for picture in pictures:
+    picture = None
+    for picture in _voi_pictures(values, dataset, little, tell):
         if _shows(picture[counted]):
             return picture
-        tried = True
-    if tried:
+    if picture is not None:
         tell(MISSES)
     return values
 
@@ -176,8 +174,7 @@ def _first(first: int, count: int, values: NDArray[Any]) -> float:
 def _entries(data: Any, count: int, little: bool) -> Any:
     """Return the entries of a table, which lie a byte or a word each.
 
-    Bytes are filled up to words, and are swapped with them in a big-endian file. A table that is
-    too short raises ValueError.
+    Bytes are filled up to words, and are swapped with them in a big-endian file.
     """
     if not isinstance(data, bytes):
         words = np.atleast_1d(np.asarray(data)).astype(np.uint16)
