@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,28 +22,21 @@ BLANK = bytes(LENGTH)  # in place of the digest of an image that shows nothing
 LEAST_RANGE = 0.01  # of an image's fields, in [0, 1]; it is blank below
 
 
-def image_digests(paths: Iterable[str], cache: str | Path | None = None) -> dict[str, str]:
-    """Return, by path, a digest of what each image shows, whatever the file's name and format.
+def study_digests(studies: pd.DataFrame, cache: str | Path | None) -> list[set[str]]:
+    """Return digests of what each study's images show, whatever the files' names and formats.
 
-    It is the beginning of the SHA-256 of the means of 16 x 16 fields, from the least to the
+    One is the beginning of the SHA-256 of the means of 16 x 16 fields, from the least to the
     greatest in 64 steps. So it is the same for grey or RGB, 8 or 16 bits and a DICOM file of other
     units; a step is large beside the rounding errors of float32. Blank images have none.
     """
-    paths = list(dict.fromkeys(paths))
     settings = {"digest": "fields", "version": VERSION, "side": SIDE, "levels": LEVELS}
     digests = ArrayCache(cache, settings)
-    digests.fill(paths, _field_digests, "compare images")
-    found = {path: digests[path].tobytes() for path in paths}
-    return {path: digest_text(digest) for path, digest in found.items() if digest != BLANK}
+    digests.fill((path for row in studies["images"] for path in row), _fields, "compare images")
+    found = [{digests[path].tobytes() for path in row} - {BLANK} for row in studies["images"]]
+    return [set(map(digest_text, study)) for study in found]
 
 
-def study_digests(studies: pd.DataFrame, cache: str | Path | None) -> list[set[str]]:
-    """Return the digests of each study's images that show something."""
-    digests = image_digests((path for row in studies["images"] for path in row), cache)
-    return [{digests[path] for path in row if path in digests} for row in studies["images"]]
-
-
-def _field_digests(paths: list[str]) -> np.ndarray[Any, Any]:
+def _fields(paths: list[str]) -> np.ndarray[Any, Any]:
     rows = b"".join(_field_digest(read_image(path, None)) for path in paths)
     return np.frombuffer(rows, np.uint8).reshape(-1, LENGTH)
 
