@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,17 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config, load_preset, presets
+from xray_captioning.data import splits
 from xray_captioning.data.image_digests import LENGTH, VERSION, digest_text, study_digests
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import (
-    Split,
-    SplitWarning,
-    check_split,
-    data_digest,
-    group_ids,
-    names_split,
-    split_studies,
-)
+from xray_captioning.data.splits import Split, data_digest, group_ids, warn_of_split
 from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
@@ -155,16 +147,13 @@ class TrainedOn:
         found = self._shown(rows, cache)
         if self._ids_tell(rows, found):
             found |= shared
-        return sorted(found | (self._of_patients(rows) if self.is_same(studies) else set()))
+        same_collection = self._ids_tell(studies, set())
+        return sorted(found | (self._of_patients(rows) if same_collection else set()))
 
     def unclear(self, studies: pd.DataFrame, part: Iterable[str]) -> int:
         """Count studies that share the id of a study or patient, which may be another's, too."""
         rows = studies[studies["study_id"].isin(list(part))]
         return len(self._of_patients(rows) if self.reports else self._named(rows))
-
-    def is_same(self, studies: pd.DataFrame) -> bool:
-        """Whether these studies are of the collection that the model was trained on."""
-        return self._ids_tell(studies, set())
 
     def _ids_tell(self, rows: pd.DataFrame, shown: set[str]) -> bool:
         """Whether equal ids are those of the same studies; `shown` are known by their images.
@@ -212,11 +201,9 @@ def _read_digests(values: dict[str, Any]) -> dict[str, frozenset[str]]:
 def warn_of_unknown(models: Mapping[str, TrainedOn | None]) -> None:
     """Warn of models of which nobody knows what they were trained on."""
     if names := [name for name, model in models.items() if model is None]:
-        warnings.warn(
+        warn_of_split(
             f"{', '.join(names)}: nothing is known of the studies it was trained on; if some of "
-            "them are among these, its scores are not those of unseen studies",
-            SplitWarning,
-            stacklevel=3,
+            "them are among these, its scores are not those of unseen studies"
         )
 
 
@@ -246,32 +233,12 @@ def choose_split(
     part: str = "test",
     cache: str | Path | None = None,
 ) -> Split:
-    """Return the split to use, on whose `part` the models may be tested.
+    """Return the split to use, on whose `part` the models may be tested; see `check_unseen`.
 
-    Parameters
-    ----------
-    studies, usable : pandas.DataFrame
-        All studies of the source, and those that a new split is made of.
-    config : Config
-        Its fractions make a new split.
-    split : Split, path or None
-        A split, or its file. Without one it is that of a model that was trained on these very
-        studies, or else the one that their source publishes, or else a new one.
-    models, part, cache
-        As :func:`check_unseen` takes them.
-
-    Raises
-    ------
-    ConfigError
-        A model was trained on studies of this part.
-    DataError
-        The split does not fit the studies, or its file is damaged.
-
-    Warns
-    -----
-    SplitWarning
-        The source's own split is used and not the fractions, which are other than the preset's;
-        and whatever :func:`split_studies` warns of.
+    Where no `split`, or its file, is given it is that of a model that was trained on these very
+    studies, or else the one that their source publishes, or else a new one of the `usable` among
+    them, in the config's fractions. A SplitWarning tells if the source's own is used and not
+    fractions that are other than the preset's.
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):
@@ -279,11 +246,11 @@ def choose_split(
                 f"expected a split or the path of its file, got {type(split).__name__}"
             )
         found = split if isinstance(split, Split) else Split.from_json(split)
-        check_split(found, studies)
+        splits.check_split(found, studies)
     else:
         digest = data_digest(studies)
         own = (model.split for model in models.values() if model and model.data == digest)
-        found = next(own, None) or split_studies(usable, _fractions(config, usable))
+        found = next(own, None) or splits.split_studies(usable, _fractions(config, usable))
     check_unseen(models, studies, found, part, cache)
     return found
 
@@ -291,7 +258,7 @@ def choose_split(
 def _fractions(config: Config, studies: pd.DataFrame) -> tuple[float, float, float] | None:
     """Return the fractions, None where only a preset names them and the source has a split."""
     usual = load_preset(config.name) if config.name in presets() else Config()
-    if names_split(studies) and config.fractions == usual.fractions:
+    if splits.names_split(studies) and config.fractions == usual.fractions:
         return None
     return config.fractions
 
@@ -303,31 +270,13 @@ def check_unseen(
     part: str,
     cache: str | Path | None = None,
 ) -> None:
-    """Refuse to test models on studies that they were trained on.
+    """Refuse to test models on studies that they were trained on, or others of their patients.
 
-    The own split of a model is not looked into again where the data are the very ones that it was
-    trained on, and nothing else trained its encoder.
-
-    Parameters
-    ----------
-    models : mapping of str to TrainedOn or None
-        By name, what each was trained on; None where that is unknown.
-    studies : pandas.DataFrame
-        All studies of the source.
-    part : {"train", "val", "test"}
-        What the models are to be tested on; nothing is refused for ``train``.
-    cache : path, optional
-        Folder in which digests of images are kept between runs; the usual one where absent.
-
-    Raises
-    ------
-    ConfigError
-        A model was trained on studies of this part, or on others of their patients.
-
-    Warns
-    -----
-    SplitWarning
-        Nothing but ids tells whether a model was trained on studies of this part.
+    `models` are, by name, what each was trained on; None where that is unknown. `studies` are all
+    those of the source. Nothing is refused for the part ``train``. The own split of a model is not
+    looked into again where the data are the very ones that it was trained on, and nothing else
+    trained its encoder. A SplitWarning tells if nothing but ids says what a model was trained on.
+    `cache` is the folder in which digests of images are kept between runs.
     """
     for name, model in models.items() if part != "train" else ():
         if model is None or model.has_split(split, studies):
@@ -339,12 +288,10 @@ def check_unseen(
                 "with (--split split.json of its bundle), or leave these studies out"
             )
         if count := model.unclear(studies, split.parts[part]):
-            warnings.warn(
+            warn_of_split(
                 f"{name}: was trained on studies or patients with the ids of {count} of the {part} "
                 "studies, and nothing else is known of them; if they are the same, their scores "
-                "are not those of unseen studies",
-                SplitWarning,
-                stacklevel=3,
+                "are not those of unseen studies"
             )
 
 
