@@ -55,13 +55,7 @@ class Key(Struct, forbid_unknown_fields=True):
 
     @classmethod
     def from_json(cls, path: Path) -> Key:
-        """Read a key.
-
-        Raises
-        ------
-        DataError
-            The file is no key of a reading study, or its parts contradict each other.
-        """
+        """Read a key whose parts do not contradict each other."""
         try:
             key = msgspec.json.decode(path.read_bytes(), type=cls)
         except OSError as error:

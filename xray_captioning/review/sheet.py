@@ -53,29 +53,13 @@ def export_study(
     What is drawn depends on the seed and on every byte of `captions`, which no reader has. So
     nobody who only knows the seed and this program can draw the same order again.
 
-    Parameters
-    ----------
-    captions : Path
-        A file of :mod:`xray_captioning.evaluation.caption_files` with a column a system, such as
-        ``evaluate`` writes; ``reference`` is a system as well.
-    systems : tuple of str
-        The two columns that are compared.
-    out : Path
-        Folder to make, which may exist if it is empty: ``key.json`` and, for each reader, a
-        folder with ``sheet.html`` and ``sheet.csv``.
-    views : mapping of str to sequence of (path, view), optional
-        Images by study; a study without one is left out. Without `views` the sheets name the
-        studies, so that a reader can look up the images.
-    studies, repeats : int
-        How many are drawn, all of them if there are no more; and how many cases each reader is
-        shown again at the end.
-
-    Raises
-    ------
-    ConfigError
-        The two systems are the same one, or there are more repeats than studies.
-    DataError
-        The table cannot be used, or `out` is not an empty folder.
+    `captions` is a file of :mod:`xray_captioning.evaluation.caption_files` with a column a system,
+    such as ``evaluate`` writes, ``reference`` being one as well; `systems` are the two columns that
+    are compared. The new or empty folder `out` gets ``key.json`` and, for each reader, a folder
+    with ``sheet.html`` and ``sheet.csv``. A study without an image in `views` is left out; without
+    `views` the sheets name the studies, so that a reader can look up the images. So many `studies`
+    are drawn, all of them if there are no more; each reader is shown so many cases again at the
+    end as there are `repeats`.
     """
     check_new_folder(out)
     texts = read_texts(captions, systems, views)
