@@ -23,8 +23,7 @@ from xray_captioning.review.answers import read_answers
 from xray_captioning.review.design import CRITERIA, Key
 from xray_captioning.review.estimates import mean_interval, sign_test, weighted_kappa
 from xray_captioning.review.sheet import FORMULA, export_study, guarded, unguarded
-from xray_captioning.review.summary import summarise
-from xray_captioning.review.tables import format_summary
+from xray_captioning.review.summary import format_summary, summarise
 
 SYSTEMS = ("alphabot greedy", "betabot")
 STUDIES = 12
