@@ -72,7 +72,7 @@ class Split:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: is no split ({error}); make it anew") from error
+            raise DataError(f"{path}: is no JSON of a split ({error}); make it anew") from error
         split = cls(file.train, file.val, file.test)
         if file.digest != split.digest:
             raise DataError(f"{path}: was altered, its digest does not fit; make the split anew")
