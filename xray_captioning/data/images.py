@@ -56,7 +56,7 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area")
     first, in order, that cannot be read.
     """
     told: list[tuple[str, str]] = []
-    read = partial(_read, size=size, resize=resize, note=lambda *what: told.append(what))
+    read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
     images = np.empty((len(sources), size, size, 3), np.float32)
     in_files = not all(isinstance(source, np.ndarray) for source in sources)
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
@@ -104,20 +104,19 @@ def arranged(
 
 
 def read_image(
-    source: Image, size: int | None = 224, resize: str = "area", max_pixels: float = MAX_PIXELS
+    source: Image,
+    size: int | None = 224,
+    resize: str = "area",
+    max_pixels: float = MAX_PIXELS,
+    note: Note = warn,
 ) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
 
     Pixels, and images of Pillow, are read as those of a file are. Raise ImageError if there is no
     such file, it cannot be decoded, the pixels are of another kind or all of them have one value.
-    An ImageWarning tells if it is shown otherwise than its file says, or shows next to nothing.
+    `note` tells, as an ImageWarning, if it is shown otherwise than its file says, or shows next to
+    nothing.
     """
-    return _read(source, size, resize, warn, max_pixels)
-
-
-def _read(
-    source: Image, size: int | None, resize: str, note: Note, max_pixels: float = MAX_PIXELS
-) -> Pixels:
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
     if isinstance(given, np.ndarray):
         return _three_channels(_picture(_of_known_shape(given), "image", size, resize, note))

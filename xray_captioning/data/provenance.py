@@ -163,7 +163,8 @@ class TrainedOn:
         a report occurs, are left out of what agrees and of what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
-        same, ids = self._reported(shared) - shown, list(shared["study_id"])
+        ids, reports = list(shared["study_id"]), _report_digests(shared)
+        same = {name for name, report in zip(ids, reports) if report in self.reports} - shown
         texts = [_digest(text) for text in zip(shared["findings"], shared["impression"])]
         number = Counter(texts)
         agreeing = Counter(text for text, name in zip(texts, ids) if name in same)
@@ -177,18 +178,13 @@ class TrainedOn:
     def _named(self, rows: pd.DataFrame) -> set[str]:
         return {name for name in rows["study_id"] if _digest(name) in self.studies}
 
-    def _reported(self, rows: pd.DataFrame) -> set[str]:
-        pairs = zip(rows["study_id"], _report_digests(rows), strict=True)
-        return {name for name, digest in pairs if digest in self.reports}
-
     def _of_patients(self, rows: pd.DataFrame) -> set[str]:
         pairs = zip(rows["study_id"], group_ids(rows), strict=True)
         return {name for name, patient in pairs if _digest(patient) in self.patients}
 
     def _shown(self, rows: pd.DataFrame, cache: str | Path | None) -> set[str]:
         present = with_images(rows)
-        shown = study_digests(present, cache)
-        pairs = zip(present["study_id"], shown, strict=True)
+        pairs = zip(present["study_id"], study_digests(present, cache), strict=True)
         return {name for name, digests in pairs if digests & self.images}
 
 

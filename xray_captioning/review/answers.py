@@ -45,8 +45,7 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
                 )
             number, place = _place(row, sheet, where)
             case = (sheet.sheet, number, place)
-            first = seen.get(case)
-            if first:
+            if first := seen.get(case):
                 raise DataError(
                     f"{where}: case {number}, text {place} of {sheet.reader} was answered in "
                     f"{first}; keep one answer"

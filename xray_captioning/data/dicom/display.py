@@ -117,17 +117,11 @@ def _linear(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
     return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0.0, 1.0)
 
 
-def _linear_exact(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
-    """C.11.2.1.3.2."""
-    return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
-
-
-def _sigmoid(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
-    """C.11.2.1.3.1."""
-    return np.asarray(1 / (1 + np.exp(-4 * (values - centre) / width)))
-
-
-_FUNCTIONS = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigmoid}
+_FUNCTIONS: dict[str, Callable[..., NDArray[Any]]] = {
+    "LINEAR": _linear,
+    "LINEAR_EXACT": lambda v, centre, width: np.clip((v - centre) / width + 0.5, 0.0, 1.0),
+    "SIGMOID": lambda v, centre, width: 1 / (1 + np.exp(-4 * (v - centre) / width)),
+}  # the last two are C.11.2.1.3.2 and C.11.2.1.3.1
 
 
 def _shows(picture: NDArray[Any]) -> bool:
