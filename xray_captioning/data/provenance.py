@@ -10,6 +10,7 @@ arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -19,9 +20,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from xray_captioning.config import Config, load_preset, presets
 from xray_captioning.data import splits
-from xray_captioning.data.image_digests import LENGTH, VERSION, digest_text, study_digests
+from xray_captioning.data.features import Array, ArrayCache
+from xray_captioning.data.images import opencv, read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, data_digest, group_ids, warn_of_split
 from xray_captioning.data.studies import PARTS, with_images
@@ -33,6 +37,11 @@ if TYPE_CHECKING:
 
 SPLIT, TRAINED_ON = "split.json", "trained_on.json"
 DIGESTS = ("studies", "patients", "reports", "images")
+VERSION = 2  # of what the digests are made of; those of images differ in the first
+LENGTH = 6  # bytes: of a million images one in 280 million others is taken for one of them
+SIDE, LEVELS = 16, 64  # what of an image is compared: means of 16 x 16 fields, in 64 steps
+BLANK = bytes(LENGTH)  # in place of the digest of an image that shows nothing
+LEAST_RANGE = 0.01  # of an image's fields, in [0, 1]; it is blank below
 # An image of more training studies than this is a placeholder. Some collections name an image once
 # for each of five captions.
 MOST_STUDIES = 10
@@ -184,7 +193,7 @@ class TrainedOn:
 
     def _shown(self, rows: pd.DataFrame, cache: str | Path | None) -> set[str]:
         present = with_images(rows)
-        pairs = zip(present["study_id"], study_digests(present, cache), strict=True)
+        pairs = zip(present["study_id"], _shown_by(present, cache), strict=True)
         return {name for name, digests in pairs if digests & self.images}
 
 
@@ -209,7 +218,7 @@ def record_training(
     """Return what a model that is trained on a split of these studies keeps of them."""
     rows = studies[studies["study_id"].isin(split.train)]
     patients = set(group_ids(rows)) - set(rows["study_id"])
-    times = Counter(digest for found in study_digests(with_images(rows), cache) for digest in found)
+    times = Counter(digest for found in _shown_by(with_images(rows), cache) for digest in found)
     return TrainedOn(
         split,
         data_digest(studies),
@@ -291,6 +300,36 @@ def check_unseen(
             )
 
 
+def _shown_by(studies: pd.DataFrame, cache: str | Path | None) -> list[set[str]]:
+    """Return digests of what each study's images show, whatever the files' names and formats.
+
+    One is the beginning of the SHA-256 of the means of 16 x 16 fields, from the least to the
+    greatest in 64 steps. So it is the same for grey or RGB, 8 or 16 bits and a DICOM file of other
+    units; a step is large beside the rounding errors of float32. Blank images have none.
+    """
+    settings = {"digest": "fields", "version": VERSION, "side": SIDE, "levels": LEVELS}
+    digests = ArrayCache(cache, settings)
+    digests.fill((path for row in studies["images"] for path in row), _fields, "compare images")
+    found = [{digests[path].tobytes() for path in row} - {BLANK} for row in studies["images"]]
+    return [set(map(_text, study)) for study in found]
+
+
+def _fields(paths: list[str]) -> np.ndarray[Any, Any]:
+    rows = b"".join(_field_digest(read_image(path, None)) for path in paths)
+    return np.frombuffer(rows, np.uint8).reshape(-1, LENGTH)
+
+
+def _field_digest(image: Array) -> bytes:
+    cv2 = opencv()
+    fields = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(axis=-1)
+    least, most = fields.min(), fields.max()
+    if most - least < LEAST_RANGE:
+        return BLANK
+    # Halves of a step are frequent among means of integers, and rounding would be by chance.
+    steps = np.floor((fields - least) / (most - least) * LEVELS + 0.3819).astype("uint8")
+    return hashlib.sha256(steps.tobytes()).digest()[:LENGTH]
+
+
 def _report_digests(studies: pd.DataFrame) -> list[str]:
     columns = (studies[name] for name in ("study_id", "findings", "impression"))
     return [_digest(row) for row in zip(*columns, strict=True)]
@@ -301,4 +340,9 @@ def _digests(contents: Iterable[Any]) -> frozenset[str]:
 
 
 def _digest(content: Any) -> str:
-    return digest_text(hashlib.sha256(json.dumps(content).encode()).digest()[:LENGTH])
+    return _text(hashlib.sha256(json.dumps(content).encode()).digest()[:LENGTH])
+
+
+def _text(digest: bytes) -> str:
+    """Return bytes as 8 letters, digits, hyphens or underscores."""
+    return base64.urlsafe_b64encode(digest).decode()

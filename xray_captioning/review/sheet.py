@@ -25,7 +25,7 @@ from xray_captioning.files import (
     sha256_file,
 )
 from xray_captioning.plots.images import data_uri
-from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_sheets
+from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_cases
 
 LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
@@ -71,7 +71,8 @@ def export_study(
     drawn = [usable[i] for i in rng.permutation(len(usable))[:studies]]
     if repeats > len(drawn):
         raise ConfigError(f"{repeats} repeats of {len(drawn)} studies are too many; ask for fewer")
-    sheets = draw_sheets(drawn, systems, readers, repeats, rng)
+    names = [f"reader-{number}" for number in range(1, readers + 1)]
+    sheets = [Sheet(name, draw_cases(drawn, systems, repeats, rng)) for name in names]
     identical = sum(texts[study][0] == texts[study][1] for study in drawn)
     key = Key(FORMAT, systems, sorted(drawn), identical, digest, seed, sheets)
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
