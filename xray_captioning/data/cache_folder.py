@@ -31,7 +31,6 @@ class Cached:
 
     folder: Path
     settings: str  # JSON
-    shards: int
     size: int  # bytes
 
 
@@ -53,11 +52,11 @@ def caches(root: Path) -> list[Cached]:
     """Return the caches in a folder, the largest first; whatever else lies there is left out."""
     found = []
     for folder in _folders(root):
-        sizes = [size for _, size, _ in _shards([folder])]
+        size = sum(size for _, size, _ in _shards([folder]))
         with suppress(OSError, ValueError):  # it has just been removed, or is damaged
             settings = json.loads((folder / SETTINGS).read_text("utf-8"))
-            size = settings["bytes"] if (folder / FILES).is_dir() else sum(sizes)
-            found.append(Cached(folder, json.dumps(settings), len(sizes), size))
+            size = settings["bytes"] if (folder / FILES).is_dir() else size
+            found.append(Cached(folder, json.dumps(settings), size))
     return sorted(found, key=lambda cached: -cached.size)
 
 
