@@ -104,11 +104,7 @@ def arranged(
 
 
 def read_image(
-    source: Image,
-    size: int | None = 224,
-    resize: str = "area",
-    max_pixels: float = MAX_PIXELS,
-    note: Note = warn,
+    source: Image, size: int | None = 224, resize: str = "area", note: Note = warn
 ) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
 
@@ -121,9 +117,9 @@ def read_image(
     if isinstance(given, np.ndarray):
         return _three_channels(_picture(_of_known_shape(given), "image", size, resize, note))
     if isinstance(given, bytes):
-        return decode_image(given, "image", size, resize, max_pixels, note=note)
+        return decode_image(given, "image", size, resize, note=note)
     name = os.fspath(given)
-    return decode_image(_file(name), name, size, resize, max_pixels, note=note)
+    return decode_image(_file(name), name, size, resize, note=note)
 
 
 def _of_known_shape(pixels: NDArray[Any]) -> NDArray[Any]:
