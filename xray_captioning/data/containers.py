@@ -137,8 +137,6 @@ Tags = dict[int, tuple[int, ...]]
 
 def tiff_pages(data: bytes) -> Iterator[Tags]:
     """Yield the numbers of each page of a TIFF by their tags (TIFF 6.0, section 2)."""
-    if not data.startswith(TIFF):
-        raise ValueError("it is no TIFF")
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     for _ in range(_MOST_PAGES):
@@ -289,7 +287,7 @@ def container_shape(data: bytes) -> tuple[int, int]:
 
 
 def orientation(data: bytes) -> int:
-    """Return EXIF's orientation, 1 to 8; 1, which is upright, where there is none or a damaged."""
+    """Return EXIF's orientation, 1 to 8: 1, which is upright, where none can be read."""
     try:
         page = next(tiff_pages(_exif(data)))
         (value,) = page.get(ORIENTATION, (UPRIGHT,))
