@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xray_captioning.data.containers import container_shape, orientation, turned
 from xray_captioning.data.images import decode_image, read_image
-from xray_captioning.data.kinds import container_shape, orientation, turned
-from xray_captioning.data.pictures import decode_picture
 from xray_captioning.errors import ImageError
 
 cv2 = pytest.importorskip("cv2")
@@ -88,7 +87,7 @@ def test_the_way_up_is_the_one_that_exif_names(kind, value):
     np.testing.assert_allclose(exact(data)[..., 0], upright, atol=1 / 255)
     assert container_shape(data) == upright.shape
     assert orientation(data) == value
-    assert decode_picture(data, "x", 96, 1e6, 10).shape[:2] == tuple(2 * n for n in upright.shape)
+    assert decode_image(data, "x", 96, "fit").shape[:2] == tuple(2 * n for n in upright.shape)
     if kind == "PNG":
         np.testing.assert_array_equal(turned(GREY, value) / 255, upright)
         np.testing.assert_array_equal(read_image(image, None), exact(data))

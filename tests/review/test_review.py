@@ -16,15 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xray_captioning.cli import main
-from xray_captioning.data.pictures import read_picture
+from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError, ImageError
 from xray_captioning.plots import data_uri
 from xray_captioning.review.answers import read_answers
 from xray_captioning.review.design import CRITERIA, Key
 from xray_captioning.review.estimates import mean_interval, sign_test, weighted_kappa
 from xray_captioning.review.sheet import FORMULA, export_study, guarded, unguarded
-from xray_captioning.review.summary import summarise
-from xray_captioning.review.tables import format_summary
+from xray_captioning.review.summary import format_summary, summarise
 
 SYSTEMS = ("alphabot greedy", "betabot")
 STUDIES = 12
@@ -211,7 +210,7 @@ def test_images_are_embedded_in_their_proportions(tmp_path: Path) -> None:
     colours[10:] //= 2
     cv2.imwrite(str(tmp_path / "colour.png"), colours)
     tall, small, colour = (
-        decode(data_uri(read_picture(str(tmp_path / f"{name}.png"), 768)))
+        decode(data_uri(read_image(str(tmp_path / f"{name}.png"), 768, "shrink")))
         for name in ("tall", "small", "colour")
     )
     assert tall.shape == (768, 461)

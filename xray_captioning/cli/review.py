@@ -65,8 +65,8 @@ def summarise(key_file: Path, answers: tuple[Path, ...], out: Path | None) -> No
     """Unblind ANSWERS and summarise them."""
     from xray_captioning.review.answers import read_answers
     from xray_captioning.review.design import Key
+    from xray_captioning.review.summary import format_summary
     from xray_captioning.review.summary import summarise as find
-    from xray_captioning.review.tables import format_summary
 
     key = Key.from_json(key_file)
     summary = find(key, read_answers(key, answers))

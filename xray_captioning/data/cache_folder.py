@@ -10,7 +10,6 @@ removed; where the system does not allow to remove it, it stays.
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -32,7 +31,6 @@ class Cached:
 
     folder: Path
     settings: str  # JSON
-    shards: int
     size: int  # bytes
 
 
@@ -42,31 +40,23 @@ def usual_cache() -> Path:
 
 
 def size_limit() -> int:
-    """Return how many bytes the caches of a folder may take.
-
-    20 GiB, or the number of GiB that the environment variable ``XRAY_CAPTIONING_CACHE_GIB`` names.
-    """
+    """Return how many bytes the caches of a folder may take: 20 GiB, or what the variable names."""
     text = os.environ.get(LIMIT_VARIABLE, "").strip() or str(LIMIT)
-    try:
-        limit = float(text)
-        if not 0 <= limit < float("inf"):
-            raise ValueError
-    except ValueError:
-        raise ConfigError(
-            f"{LIMIT_VARIABLE} is {text!r}; give a number of GiB, 0 or more"
-        ) from None
-    return int(limit * GIB)
+    with suppress(ValueError):
+        if 0 <= (limit := float(text) * GIB) < float("inf"):
+            return int(limit)
+    raise ConfigError(f"{LIMIT_VARIABLE} is {text!r}; give a number of GiB, 0 or more")
 
 
 def caches(root: Path) -> list[Cached]:
     """Return the caches in a folder, the largest first; whatever else lies there is left out."""
     found = []
     for folder in _folders(root):
-        sizes = [size for _, size, _ in _shards([folder])]
+        size = sum(size for _, size, _ in _shards([folder]))
         with suppress(OSError, ValueError):  # it has just been removed, or is damaged
             settings = json.loads((folder / SETTINGS).read_text("utf-8"))
-            size = settings["bytes"] if (folder / FILES).is_dir() else sum(sizes)
-            found.append(Cached(folder, json.dumps(settings), len(sizes), size))
+            size = settings["bytes"] if (folder / FILES).is_dir() else size
+            found.append(Cached(folder, json.dumps(settings), size))
     return sorted(found, key=lambda cached: -cached.size)
 
 
@@ -108,20 +98,13 @@ def note_use(shard: Path) -> None:
 
 
 def _folders(root: Path) -> list[Path]:
-    if not root.is_dir():
-        return []
-    return [path for path in root.iterdir() if _is_cache(path)]
-
-
-def _is_cache(folder: Path) -> bool:
-    """Whether a folder is named after its settings: nobody else's folder is."""
-    if not re.fullmatch("[0-9a-f]{16}", folder.name):
-        return False
-    try:
-        settings = (folder / SETTINGS).read_bytes()
-    except OSError:
-        return False
-    return hashlib.sha256(settings).hexdigest()[:16] == folder.name
+    """Return the folders that are named after their settings: nobody else's folder is."""
+    found = []
+    for file in root.glob(f"*/{SETTINGS}"):
+        with suppress(OSError):
+            if hashlib.sha256(file.read_bytes()).hexdigest()[:16] == file.parent.name:
+                found.append(file.parent)
+    return found
 
 
 def _shards(folders: Iterable[Path]) -> list[tuple[int, int, Path]]:

@@ -1,10 +1,17 @@
-"""Checks of PNG, JPEG, TIFF, BMP and WebP files from start to end, before anything decodes them.
+"""Image files other than DICOM: of which kind, whether whole, how large, and which way up.
 
-OpenCV fills what is missing in a truncated JPEG with grey and reports nothing, decodes scan after
-scan of a JPEG that has thousands of them, and lets libpng print what a PNG contains. Pillow does
-not check the end of a JPEG without decoding it all. Of a TIFF that has many pages OpenCV reads the
-first, of an animation the first picture, and what is missing at the end of a file it takes for
-black; it reports none of these.
+PNG, JPEG, TIFF, BMP and WebP are checked from start to end before anything decodes them. OpenCV
+fills what is missing in a truncated JPEG with grey and reports nothing, decodes scan after scan of
+a JPEG that has thousands of them, and lets libpng print what a PNG contains. Pillow does not check
+the end of a JPEG without decoding it all. Of a TIFF that has many pages OpenCV reads the first, of
+an animation the first picture, and what is missing at the end of a file it takes for black; it
+reports none of these.
+
+Viewers, Pillow's `exif_transpose` and OpenCV's ordinary reading turn a picture as EXIF says; a
+photograph of a film is seldom the right way up otherwise. Scanners and the public collections write
+none.
+
+What is damaged raises ValueError, with the reason, struct.error or LookupError.
 """
 
 import io
@@ -12,7 +19,11 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xray_captioning.errors import ImageError
 
@@ -24,6 +35,7 @@ _MOST_SCANS = 64  # progressive images have about ten; a few bytes make one over
 _PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that ends coded data
+_NO_HEADER, _NO_END = "it has no image header", "its end is missing"
 
 
 def check_size(
@@ -45,12 +57,11 @@ def check_size(
 def check_png(data: bytes) -> tuple[int, int]:
     """Walk the chunks of a PNG to its end and return (height, width).
 
-    Raise ValueError or struct.error where a chunk is cut, unknown and critical, or its checksum
-    wrong, or where there is no end or no pixel (ISO/IEC 15948, sections 5.3 and 11.2).
+    A chunk may not be cut, or unknown and critical (ISO/IEC 15948, sections 5.3 and 11.2).
     """
     width, height = struct.unpack_from(">II", data, 16)
-    if data[12:16] != b"IHDR" or not height * width:
-        raise ValueError("it has no image header")
+    if data[12:16] != b"IHDR":
+        raise ValueError(_NO_HEADER)
     view = memoryview(data)
     for kind, at, size in png_chunks(data):
         (checksum,) = struct.unpack_from(">I", data, at + size)
@@ -72,10 +83,9 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def check_jpeg(data: bytes) -> tuple[int, int]:
-    """Walk the segments of a JPEG to its end and return (height, width).
+    """Walk the segments of a JPEG to its end and return (height, width), 0 without a header.
 
-    The end marker of a thumbnail does not count. Raise ValueError, struct.error or IndexError where
-    a segment, the end or a pixel is missing, or scans have no end (ITU-T T.81, B.1.1.3 and B.2.2).
+    The end marker of a thumbnail does not count (ITU-T T.81, B.1.1.3 and B.2.2).
     """
     shape, scans = (0, 0), 0
     for marker, at, _ in jpeg_segments(data):
@@ -84,8 +94,6 @@ def check_jpeg(data: bytes) -> tuple[int, int]:
         scans += marker == JPEG_SCAN
         if scans > _MOST_SCANS:
             raise ValueError("it has too many scans")
-    if not shape[0] * shape[1]:
-        raise ValueError("it has no image header")
     return shape
 
 
@@ -105,14 +113,10 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield marker, at + 4, size - 2
         at += 2 + size
         if marker == JPEG_SCAN:
-            at = _end_of_scan(data, at)
-
-
-def _end_of_scan(data: bytes, at: int) -> int:
-    found = _AFTER_SCAN.search(data, at)
-    if found is None:
-        raise ValueError("its end is missing")
-    return found.end() - 2
+            found = _AFTER_SCAN.search(data, at)
+            if found is None:
+                raise ValueError(_NO_END)
+            at = found.end() - 2
 
 
 # --- TIFF, BMP and WebP ---
@@ -126,19 +130,13 @@ _SUBFILE, ORIENTATION, _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT, _KIND = 254, 274, 27
 _TYPES = {1: "B", 3: "H", 4: "I"}  # of numbers in a TIFF: bytes, words, double words
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of all there are, in bytes
 _REDUCED = 1  # bit of a subfile type: a smaller copy of another page
-_WHITE_IS_ZERO, _SEPARATED = 0, 5
-_WHOLE, _FLOATING = 1, 3
+_WHITE_IS_ZERO, _SEPARATED, _WHOLE, _FLOATING = 0, 5, 1, 3
 
 Tags = dict[int, tuple[int, ...]]
 
 
 def tiff_pages(data: bytes) -> Iterator[Tags]:
-    """Yield the numbers of each page of a TIFF by their tags (TIFF 6.0, section 2).
-
-    Raise struct.error or ValueError where a page lies beyond the end, or pages have none.
-    """
-    if not data.startswith(TIFF):
-        raise ValueError("it is no TIFF")
+    """Yield the numbers of each page of a TIFF by their tags (TIFF 6.0, section 2)."""
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     for _ in range(_MOST_PAGES):
@@ -163,28 +161,20 @@ def _tag(data: bytes, at: int, order: str) -> tuple[int, tuple[int, ...]]:
 
 
 def check_tiff(data: bytes) -> tuple[int, int]:
-    """Check the structure of a TIFF and return (height, width), as they are stored.
-
-    Raise ValueError, struct.error or IndexError where pixels lie beyond the end, or pages are
-    several, or of a kind that is not read.
-    """
+    """Check the structure of a TIFF and return (height, width), as they are stored."""
     pages = [page for page in tiff_pages(data) if not page.get(_SUBFILE, (0,))[0] & _REDUCED]
     if len(pages) != 1:
         raise ValueError(f"it holds {len(pages)} pages; save one as a file of its own")
     [page] = pages
-    height, width = page[_HEIGHT][0], page[_WIDTH][0]
-    if not height * width:
-        raise ValueError("it has no image header")
     _check_kind(page)
     _check_places(page, len(data))
-    return height, width
+    return page[_HEIGHT][0], page[_WIDTH][0]
 
 
 def _check_kind(page: Tags) -> None:
     bits, kind = max(page.get(_BITS, (1,))), max(page.get(_KIND, (_WHOLE,)))
-    if (kind == _WHOLE and bits > 16) or (kind == _FLOATING and bits < 32):
-        kind = 0
-    if kind not in (_WHOLE, _FLOATING) or page.get(_PHOTOMETRIC) == (_SEPARATED,):
+    fits = bits <= 16 if kind == _WHOLE else kind == _FLOATING and bits >= 32
+    if not fits or page.get(_PHOTOMETRIC) == (_SEPARATED,):
         raise ValueError(
             "it has pixels of another kind than grey or RGB, of 8 or 16 bits or floating-point; "
             "save it anew as one of these"
@@ -199,7 +189,7 @@ def _check_places(page: Tags, end: int) -> None:
     if tiled and page[_TILE_WIDTH][0] * page[_TILE_HEIGHT][0] > _MOST_TILE:
         raise ValueError("its tiles are too large")
     if len(sizes) != len(starts) or any(at + size > end for at, size in zip(starts, sizes)):
-        raise ValueError("its end is missing")
+        raise ValueError(_NO_END)
     plain = page.get(_COMPRESSION, (1,)) == (1,)
     samples, bits = page.get(_SAMPLES, (1,))[0], min(page.get(_BITS, (1,)))
     if plain and 8 * sum(sizes) < page[_HEIGHT][0] * page[_WIDTH][0] * samples * bits:
@@ -229,30 +219,24 @@ def is_whole(data: bytes) -> bool:
 
 
 def check_bmp(data: bytes) -> tuple[int, int]:
-    """Check that all lines of a BMP are there and return (height, width).
-
-    Raise ValueError or struct.error where they are not, or are compressed.
-    """
+    """Check that all lines of a BMP are there, uncompressed, and return (height, width)."""
     start, size = struct.unpack_from("<I", data, 10)[0], struct.unpack_from("<I", data, 14)[0]
     if size not in _BMP_HEADERS:
-        raise ValueError("it has no image header")
+        raise ValueError(_NO_HEADER)
     old = size == 12  # OS/2's
     width, height, _, bits = struct.unpack_from("<HHHH" if old else "<iiHH", data, 18)
     compression = 0 if old else struct.unpack_from("<I", data, 30)[0]
     if compression not in (0, 3):  # 3 has masks of the colours
         raise ValueError("its pixels are compressed; save it anew as PNG")
     if width <= 0 or not height or bits not in (1, 4, 8, 16, 24, 32):
-        raise ValueError("it has no image header")
+        raise ValueError(_NO_HEADER)
     if start + (width * bits + 31) // 32 * 4 * abs(height) > len(data):
-        raise ValueError("its end is missing")
+        raise ValueError(_NO_END)
     return abs(height), width
 
 
 def check_webp(data: bytes) -> tuple[int, int]:
-    """Walk the chunks of a WebP to its end and return (height, width).
-
-    Raise ValueError or struct.error where a chunk is cut, or it is an animation (RFC 9649).
-    """
+    """Walk the chunks of a WebP to its end and return (height, width); see RFC 9649."""
     shape = (0, 0)
     for kind, at, size in webp_chunks(data):
         if kind == b"VP8X" and data[at] & 2:
@@ -264,9 +248,7 @@ def check_webp(data: bytes) -> tuple[int, int]:
             (packed,) = struct.unpack_from("<I", data, at + 1)
             shape = ((packed >> 14 & 0x3FFF) + 1, (packed & 0x3FFF) + 1)
         if at + size > len(data):
-            raise ValueError("its end is missing")
-    if not shape[0] * shape[1]:
-        raise ValueError("it has no image header")
+            raise ValueError(_NO_END)
     return shape
 
 
@@ -274,9 +256,68 @@ def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield the kind, the place and the size of each chunk's content."""
     end = 8 + struct.unpack_from("<I", data, 4)[0]
     if end > len(data):
-        raise ValueError("its end is missing")
+        raise ValueError(_NO_END)
     at = 12
     while at + 8 <= end:
         (size,) = struct.unpack_from("<I", data, at + 4)
         yield data[at : at + 4], at + 8, size
         at += 8 + size + size % 2
+
+
+# --- which kind, and which way up ---
+
+UPRIGHT = 1
+_CHECKS: dict[bytes, Callable[[bytes], tuple[int, int]]] = dict.fromkeys(TIFF, check_tiff)
+_CHECKS |= {PNG: check_png, JPEG: check_jpeg, b"BM": check_bmp, b"RIFF": check_webp}
+
+
+def is_known(data: bytes) -> bool:
+    """Tell whether bytes begin as one of these files does."""
+    other = data.startswith(b"RIFF") and data[8:12] != b"WEBP"
+    return data.startswith(tuple(_CHECKS)) and not other
+
+
+def container_shape(data: bytes) -> tuple[int, int]:
+    """Check the structure of a known file and return its picture's height and width, upright."""
+    check = next(check for start, check in _CHECKS.items() if data.startswith(start))
+    height, width = check(data)
+    if not height * width:
+        raise ValueError(_NO_HEADER)
+    return (width, height) if orientation(data) >= 5 else (height, width)
+
+
+def orientation(data: bytes) -> int:
+    """Return EXIF's orientation, 1 to 8: 1, which is upright, where none can be read."""
+    try:
+        page = next(tiff_pages(_exif(data)))
+        (value,) = page.get(ORIENTATION, (UPRIGHT,))
+    except (struct.error, ValueError, IndexError, StopIteration):
+        return UPRIGHT
+    return value if 1 <= value <= 8 else UPRIGHT
+
+
+def turned(pixels: NDArray[Any], value: int) -> NDArray[Any]:
+    """Turn pixels (height, width, ...) as EXIF's orientation says (Exif 2.32, 4.6.4)."""
+    if value >= 5:  # rows and columns change places
+        pixels = pixels.swapaxes(0, 1)
+    if value in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if value in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _exif(data: bytes) -> bytes:
+    """Return the small TIFF that EXIF is, of a file whose structure has been checked."""
+    if data.startswith(TIFF):
+        return data
+    walks = {PNG: png_chunks, JPEG: jpeg_segments, b"RIFF": webp_chunks}
+    parts = next(walk(data) for start, walk in walks.items() if data.startswith(start))
+    for kind, at, size in parts:
+        if kind in (0xE1, b"eXIf", b"EXIF"):
+            exif = data[at : at + size].removeprefix(b"Exif\0\0")
+            if exif.startswith(TIFF):
+                return exif
+        if kind == JPEG_SCAN:
+            break
+    raise ValueError("no EXIF")

@@ -8,13 +8,8 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.backend import keras
-from xray_captioning.data.features import (
-    Array,
-    ArrayCache,
-    stack_features,
-    stack_views,
-    study_rows,
-)
+from xray_captioning.data import features
+from xray_captioning.data.features import Array, ArrayCache, study_rows
 from xray_captioning.data.images import augment, normalise
 
 Maker = Callable[[Array, np.random.Generator, int], Any]
@@ -33,16 +28,10 @@ class BatchDataset(keras.utils.PyDataset):
     They end with the last batch of an epoch, or with the dataset. A batch depends on seed, epoch
     and its index alone, not on the threads.
 
-    Parameters
-    ----------
-    make : callable
-        ``make(numbers, rng, index) -> batch`` for an array of study numbers.
-    seed : int or None
-        None keeps the order.
-    lengths : array, shape (studies,), optional
-        Studies of similar length are put together, so that little time is lost on padding.
-    weights : array, shape (studies,), optional
-        An epoch then draws as many studies as there are, with replacement, in this proportion.
+    ``make(numbers, rng, index)`` returns a batch for an array of study numbers. Without a `seed`
+    the order is kept. With `lengths` (studies,) those of similar length are put together, so that
+    little time is lost on padding. With `weights` (studies,) an epoch draws as many studies as
+    there are, with replacement, in this proportion.
     """
 
     def __init__(
@@ -97,12 +86,11 @@ class BatchDataset(keras.utils.PyDataset):
             self._pool = None
 
     def _arrange(self, epoch: int) -> list[Array]:
-        order = np.arange(self.studies)
         if self.seed is None:
-            return self._cut(order)
+            return self._cut(np.arange(self.studies))
         rng = np.random.default_rng([self.seed, epoch])
         if self.weights is None:
-            rng.shuffle(order)
+            order = rng.permutation(self.studies)
         else:
             order = rng.choice(self.studies, self.studies, p=self.weights / self.weights.sum())
         if self.lengths is None:
@@ -125,7 +113,8 @@ def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
-        regions, mask = stack_features([study_rows(cache, images[i]) for i in numbers], views)
+        rows = [study_rows(cache, images[i]) for i in numbers]
+        regions, mask = features.stack_features(rows, views)
         return {"regions": regions, "mask": mask}
 
     return make
@@ -141,7 +130,8 @@ def pixel_inputs(
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
-        pixels, mask = stack_views([study_rows(cache, images[i]) for i in numbers], views)
+        rows = [study_rows(cache, images[i]) for i in numbers]
+        pixels, mask = features.stack_views(rows, views)
         grey = pixels.reshape(-1, *pixels.shape[2:], 1).astype(np.float32) / np.float32(255)
         if augmented:
             grey = augment(grey, rng)
@@ -154,12 +144,8 @@ def pixel_inputs(
 def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) -> Maker:
     """Return a function that makes batches of (inputs, targets, weights).
 
-    Parameters
-    ----------
-    tokens : array, shape (studies, time), int32
-        Start token, words, end token, zeros.
-    findings : array, shape (studies, findings), float32, optional
-        1 present, 0 absent, not-a-number unknown; goes into the inputs.
+    Tokens (studies, time), int32, are a start token, words, an end token and zeros. Findings
+    (studies, findings), float32, go into the inputs: 1 present, 0 absent, not-a-number unknown.
     """
     lengths = caption_lengths(tokens)
     longest = _rounded(lengths.max(initial=1))
@@ -180,8 +166,7 @@ def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) 
 
 def caption_lengths(tokens: Array) -> Array:
     """Return how many tokens each caption (studies, time) has to predict."""
-    lengths: Array = (tokens > 0).sum(axis=1) - 1
-    return lengths
+    return np.asarray((tokens > 0).sum(axis=1) - 1)
 
 
 def _rounded(length: int) -> int:

@@ -66,16 +66,10 @@ def pad_rows(array: Array, rows: int) -> Array:
 class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content.
 
-    Parameters
-    ----------
-    folder : path, optional
-        Where caches live; ``~/.cache/xray-captioning`` where absent.
-    settings : dict
-        Everything beside the image's bytes that decides a row: preprocessing, encoder, weights.
-        A hash of it, with the version of the format, names a sub-folder.
-    dtype : {"float32", "float16"}, optional
-        Type in which floating-point rows are kept; float16 has 11 significant bits and half the
-        size. Without it they are kept as they were computed.
+    Caches live in `folder`, or ``~/.cache/xray-captioning``. `settings` are everything beside the
+    image's bytes that decides a row: preprocessing, encoder, weights. A hash of them, with the
+    version of the format, names a sub-folder. Floating-point rows are kept as `dtype`, or as they
+    were computed; float16 has 11 significant bits and half the size of float32.
     """
 
     def __init__(
@@ -102,17 +96,8 @@ class ArrayCache:
     ) -> None:
         """Compute and keep the rows that are not there yet.
 
-        Parameters
-        ----------
-        compute : callable
-            ``compute(paths) -> array`` with one row for each path; called from several threads.
-        label : str
-            Name on the progress bar.
-
-        Raises
-        ------
-        DataError
-            A file changed while it was computed, or a row does not fit into float16.
+        ``compute(paths)``, one row for each path, is called from several threads. `label` names the
+        progress bar.
         """
         from tqdm import tqdm
 
@@ -126,7 +111,8 @@ class ArrayCache:
                     rows.append(self._stored(part))
                     bar.update(len(part))
                 for path in group:
-                    _check_unchanged(path, seen[path])
+                    if _state(path) != seen[path]:  # its new row would get the hash of the old
+                        raise DataError(f"{path}: changed while it was read; start again")
                 self._add(group, np.concatenate(rows))
 
     def __getitem__(self, path: str) -> Array:
@@ -170,10 +156,10 @@ class ArrayCache:
         shard = index.with_name(index.name.replace(".hashes.json", ".npy"))
         try:
             hashes, rows = json.loads(index.read_text("utf-8")), np.load(shard, mmap_mode="r")
+            if not isinstance(hashes, list) or len(hashes) != len(rows):
+                raise ValueError
         except (ValueError, OSError, EOFError):
             return  # damaged: its images are computed again and the shard is replaced
-        if not isinstance(hashes, list) or len(hashes) != len(rows):
-            return  # as above
         note_use(shard)
         self.files.append(shard)
         self.shards.append(rows)
@@ -186,12 +172,6 @@ def _state(path: str) -> tuple[int, int]:
     except OSError:  # reading it will raise an error that names it
         return 0, 0
     return found.st_size, found.st_mtime_ns
-
-
-def _check_unchanged(path: str, state: tuple[int, int]) -> None:
-    # Otherwise the row of its new content would be kept under the hash of the old one.
-    if _state(path) != state:
-        raise DataError(f"{path}: changed while it was read; start again")
 
 
 # The rows of each study, one for each view; None where a view is missing.
@@ -210,24 +190,21 @@ def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
 
     Of rows (...) make an array (studies, views, ...) and a bool mask (studies, views).
     """
-    present = [
-        (i, j, row) for i, s in enumerate(rows) for j, row in enumerate(s) if row is not None
-    ]
-    stacked = np.zeros((len(rows), views, *present[0][2].shape), present[0][2].dtype)
+    first = next(row for study in rows for row in study if row is not None)
+    stacked = np.zeros((len(rows), views, *first.shape), first.dtype)
     mask = np.zeros((len(rows), views), bool)
-    for i, j, row in present:
-        stacked[i, j] = row
-        mask[i, j] = True
+    for i, study in enumerate(rows):
+        for j, row in enumerate(study):
+            if row is not None:
+                stacked[i, j], mask[i, j] = row, True
     return stacked, mask
 
 
 def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
     """Lay the feature maps (rows, columns, channels) of each study out as regions.
 
-    Returns
-    -------
-    regions : array, shape (studies, views * rows * columns, channels), float32
-    mask : array, shape (studies, views * rows * columns), bool
+    They are (studies, views * rows * columns, channels), float32, and the mask is bool, the same
+    without channels.
     """
     stacked, mask = stack_views(rows, views)
     regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)

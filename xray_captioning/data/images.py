@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Union
@@ -17,19 +17,10 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.containers import check_size, is_white_zero, is_whole
+from xray_captioning.data import containers, levels
+from xray_captioning.data.containers import check_size
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
-from xray_captioning.data.kinds import container_shape, is_known, is_tiff, orientation, turned
-from xray_captioning.data.levels import (
-    WANTED,
-    checked,
-    is_pillow,
-    note_if_faint,
-    on_black,
-    pillow_pixels,
-    white,
-)
 from xray_captioning.data.notes import Note, warn, warn_together
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
@@ -47,6 +38,7 @@ Image = Union[str, os.PathLike[str], bytes, NDArray[Any], "PIL.Image.Image"]
 _FILES = (str, os.PathLike, bytes)
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
 RESIZES = ("area", "nearest", "linear")
+PICTURES = ("fit", "shrink")  # resizes for people to look at, in proportion
 # Mean and deviation of red, green and blue in [0, 1] that a scheme subtracts and divides by.
 SCHEMES = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -58,35 +50,21 @@ SCHEMES = {
 
 
 def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
-    """Read images in parallel, keeping their order; otherwise as `read_image`.
+    """Read images in parallel, (n, size, size, 3), float32, in their order; else as `read_image`.
 
-    A warning that several of them give is given once, with their number.
-
-    Returns
-    -------
-    ndarray, shape (n, size, size, 3), float32
-        RGB in [0, 1].
-
-    Raises
-    ------
-    ImageError
-        For the first file, in order, that cannot be read.
+    A warning that several of them give is given once, with their number. The error is that of the
+    first, in order, that cannot be read.
     """
     told: list[tuple[str, str]] = []
-    read = partial(_read, size=size, resize=resize, note=lambda *what: told.append(what))
+    read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
     images = np.empty((len(sources), size, size, 3), np.float32)
-    if all(isinstance(source, np.ndarray) for source in sources):
-        _fill(images, map(read, sources))  # threads would take longer than the copy
-    else:
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
-            _fill(images, pool.map(read, sources))
+    in_files = not all(isinstance(source, np.ndarray) for source in sources)
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:  # cv2 and zlib free the GIL
+        # Arrays are copied in less time than threads take.
+        for target, pixels in zip(images, (pool.map if in_files else map)(read, sources)):
+            target[:] = pixels
     warn_together(told)
     return images
-
-
-def _fill(images: Pixels, pixels: Iterable[Pixels]) -> None:
-    for target, image in zip(images, pixels, strict=True):
-        target[:] = image
 
 
 def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
@@ -106,21 +84,10 @@ def arranged(
 ) -> list[Image | None]:
     """Put the images of one study into the places of a model of ``count`` views.
 
-    :func:`~xray_captioning.data.views.select_images` says which place is whose. Where a view is
-    not given, that which a DICOM file names counts. Images among which there is a None are in
-    their places already.
-
-    Returns
-    -------
-    list of Image or None
-        None in an empty place.
-
-    Raises
-    ------
-    ImageError
-        An image has no place: its view is there twice, or there are more than ``count``.
-    MissingExtraError
-        As `known_views`.
+    :func:`~xray_captioning.data.views.select_images` says which place is whose; an empty one holds
+    None. Where a view is not given, that which a DICOM file names counts. Images among which there
+    is a None are in their places already. Raise ImageError if an image has no place: its view is
+    there twice, or there are more than ``count``.
     """
     given = [image for image in images if image is not None]
     if len(given) < len(images):
@@ -137,37 +104,22 @@ def arranged(
 
 
 def read_image(
-    source: Image, size: int | None = 224, resize: str = "area", max_pixels: float = MAX_PIXELS
+    source: Image, size: int | None = 224, resize: str = "area", note: Note = warn
 ) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
 
-    Without a size it keeps its own height and width. Pixels, and images of Pillow, are read as
-    those of a file are.
-
-    Raises
-    ------
-    ImageError
-        If there is no such file, it cannot be decoded, the pixels are of another kind or all of
-        them have one value.
-
-    Warns
-    -----
-    ImageWarning
-        If the image is shown otherwise than its file says, or shows next to nothing.
+    Pixels, and images of Pillow, are read as those of a file are. Raise ImageError if there is no
+    such file, it cannot be decoded, the pixels are of another kind or all of them have one value.
+    `note` tells, as an ImageWarning, if it is shown otherwise than its file says, or shows next to
+    nothing.
     """
-    return _read(source, size, resize, warn, max_pixels)
-
-
-def _read(
-    source: Image, size: int | None, resize: str, note: Note, max_pixels: float = MAX_PIXELS
-) -> Pixels:
-    given: Any = pillow_pixels(source) if is_pillow(source) else source
+    given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
     if isinstance(given, np.ndarray):
         return _three_channels(_picture(_of_known_shape(given), "image", size, resize, note))
     if isinstance(given, bytes):
-        return decode_image(given, "image", size, resize, max_pixels, note=note)
+        return decode_image(given, "image", size, resize, note=note)
     name = os.fspath(given)
-    return decode_image(_file(name), name, size, resize, max_pixels, note=note)
+    return decode_image(_file(name), name, size, resize, note=note)
 
 
 def _of_known_shape(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -175,16 +127,16 @@ def _of_known_shape(pixels: NDArray[Any]) -> NDArray[Any]:
     if not pixels.size or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
         raise ImageError(
             f"image: pixels of shape {shape} are refused; give (height, width), with or without a "
-            f"last axis of 1 or 3; {WANTED}"
+            f"last axis of 1 or 3; {levels.WANTED}"
         )
     return pixels
 
 
 def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:
     """Resize pixels in the depth they are stored in, then scale them to [0, 1], float32."""
-    stored = checked(stored, name)
-    note_if_faint(stored, name, note)
-    return np.divide(_resize(stored, size, resize), white(stored), dtype=np.float32)
+    stored = levels.checked(stored, name)
+    levels.note_if_faint(stored, name, note)
+    return np.divide(_resize(stored, size, resize), levels.white(stored), dtype=np.float32)
 
 
 def _file(name: str) -> bytes:
@@ -209,45 +161,29 @@ def decode_image(
     max_ratio: float = math.inf,
     note: Note = warn,
 ) -> Pixels:
-    """Decode the bytes of a PNG, JPEG, TIFF, BMP, WebP or DICOM file and resize it to a square.
+    """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file and resize it to a square.
 
-    Grey is repeated in three channels; values are divided by that which stands for white
+    The result is RGB in [0, 1], float32, (size, size, 3); without a size it keeps its own height
+    and width. Grey is repeated in three channels; values are divided by that which stands for white
     (`xray_captioning.data.levels.white`); transparency is composited on black. The picture is
     turned as EXIF says, as every viewer does. The file's structure is checked first, a PNG's
     checksums included, because decoders fill what is missing with grey and report nothing. DICOM
     files are decoded by `xray_captioning.data.dicom.pixels.decode_dicom` and then resized.
 
-    Parameters
-    ----------
-    name : str
-        The file's name in messages.
-    size : int or None
-        Height and width of the result, in pixels; None leaves them as they are.
-    resize : {'area', 'nearest', 'linear'}
-        'area' averages when shrinking and interpolates linearly when enlarging; 'nearest' is
-        OpenCV's INTER_NEAREST on the stored values, as the older projects do.
-    max_pixels, max_ratio : float
-        An image of more pixels, or whose one side is more than so many times the other, is refused
-        before memory is taken for it.
-    note : callable
-        Is given `name` and what is to be told of the image; by default it becomes a warning.
+    `resize` is 'area', which averages when shrinking and interpolates linearly when enlarging;
+    'nearest', OpenCV's INTER_NEAREST on the stored values, as in the older projects; or 'linear'.
+    For people to look at, 'fit' keeps the proportions and makes the longer side `size` pixels, and
+    'shrink' does so and enlarges nothing.
 
-    Returns
-    -------
-    ndarray, shape (size, size, 3), float32
-        RGB in [0, 1].
+    An image of more than `max_pixels`, or whose one side is more than `max_ratio` times the other,
+    is refused before memory is taken for it. `name` is what messages call the file; `note` is given
+    it and what is to be told of the image.
 
-    Raises
-    ------
-    ImageError
-        If the data are empty, truncated, damaged, too large, of another kind, or all pixels have
-        one value.
-    ConfigError
-        If `size` or `resize` cannot work.
-    MissingExtraError
-        If OpenCV, or pydicom for a DICOM file, is not installed.
+    Raise ImageError if the data are empty, truncated, damaged, too large, of another kind, or all
+    pixels have one value; ConfigError if `size` or `resize` cannot work; MissingExtraError if
+    OpenCV, or pydicom for a DICOM file, is not installed.
     """
-    if resize not in RESIZES:
+    if resize not in RESIZES + PICTURES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
     if size is not None and size < 1:
         raise ConfigError(f"the image size is {size} pixels; it must be at least 1")
@@ -257,7 +193,7 @@ def decode_image(
         return _three_channels(_picture(image, name, size, resize, note))
     _check_known(data, name)
     try:
-        height, width = container_shape(data)
+        height, width = containers.container_shape(data)
     except (struct.error, ValueError, LookupError) as error:
         detail = f" ({error})" if type(error) is ValueError else ""
         raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
@@ -336,7 +272,7 @@ def opencv() -> Any:
 
 def _check_known(start: bytes, name: str) -> None:
     """Refuse what does not begin as any kind of image that is read."""
-    if not (is_dicom(start) or is_known(start)):
+    if not (is_dicom(start) or containers.is_known(start)):
         what = "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
         raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")
 
@@ -349,27 +285,37 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
     except (cv2.error, MemoryError) as error:
         raise ImageError(f"{name}: cannot be decoded; save it anew as PNG or JPEG") from error
     damaged = image is None or image.shape[2:] not in ((), (1,), (3,), (4,))
-    if damaged or (is_tiff(data) and not is_whole(data)):
+    is_tiff = data.startswith(containers.TIFF)
+    if damaged or (is_tiff and not containers.is_whole(data)):
         raise ImageError(f"{name}: is damaged inside; get it again")
-    if not is_tiff(data):
-        return turned(on_black(image), orientation(data))
-    # OpenCV has turned it, and inverted it where white is zero, but only 8 bits.
-    inverted = is_white_zero(data) and image.dtype != np.uint8
-    return on_black(image.dtype.type(white(image)) - image if inverted else image)
+    if not is_tiff:
+        image = containers.turned(image, containers.orientation(data))
+    elif image.dtype != np.uint8 and containers.is_white_zero(data):
+        # OpenCV has turned it, and inverted it where white is zero, but only 8 bits.
+        image = image.dtype.type(levels.white(image)) - image
+    return levels.on_black(image)
 
 
 def _resize(image: NDArray[Any], size: int | None, resize: str) -> NDArray[Any]:
-    """Resize to a square, or not at all, in the stored depth."""
-    if size is None or image.shape[:2] == (size, size):
+    """Resize to a square, in proportion, or not at all, in the stored depth."""
+    height, width = image.shape[:2]
+    wide, high = _new_shape(height, width, size, resize)
+    if (high, wide) == (height, width):
         return image
     cv2 = opencv()
-    shrinks = min(image.shape[:2]) >= size
-    how = {
-        "nearest": cv2.INTER_NEAREST,
-        "linear": cv2.INTER_LINEAR,
-        "area": cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
-    }
-    return cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=how[resize])
+    usual = cv2.INTER_AREA if high <= height and wide <= width else cv2.INTER_LINEAR
+    how = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR}.get(resize, usual)
+    return cv2.resize(np.ascontiguousarray(image), (wide, high), interpolation=how)
+
+
+def _new_shape(height: int, width: int, size: int | None, resize: str) -> tuple[int, int]:
+    """Return the width and height to resize to."""
+    longer = max(height, width)
+    if size is None or (resize == "shrink" and longer <= size):
+        return width, height
+    if resize in PICTURES:
+        return max(1, round(width * size / longer)), max(1, round(height * size / longer))
+    return size, size
 
 
 def _three_channels(unit: Pixels) -> Pixels:

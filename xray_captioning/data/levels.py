@@ -46,10 +46,7 @@ def white(pixels: NDArray[Any]) -> float:
 def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     """Return pixels as uint8, uint16 or float32, or refuse those whose white is not known.
 
-    Raises
-    ------
-    ImageError
-        If whole numbers lie outside 0 to 65,535, or others outside 0 to 1, or all are one value.
+    Whole numbers may lie from 0 to 65,535, others from 0 to 1, and not all may be one value.
     """
     kind = pixels.dtype.kind
     if kind not in "uif":
@@ -109,11 +106,6 @@ def pillow_pixels(image: PIL.Image.Image) -> NDArray[Any]:
 
     Palettes, CMYK and other colours become RGB, transparency is composited on black, and the
     picture is turned as EXIF says; whole numbers and floating-point stay as they are.
-
-    Raises
-    ------
-    ImageError
-        If its file turns out to be damaged.
     """
     from PIL import ImageOps
 

@@ -13,12 +13,7 @@ catching = threading.RLock()
 class ImageWarning(UserWarning):
     """An image is shown otherwise than its file says, or shows next to nothing.
 
-    Attributes
-    ----------
-    reason : str
-        What there is to tell, the same text for every image that it is true of.
-    count : int
-        Of how many images it is.
+    `reason` is the same text for every image that it is true of; `count` is their number.
     """
 
     def __init__(self, reason: str, names: Sequence[str]) -> None:

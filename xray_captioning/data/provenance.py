@@ -10,28 +10,24 @@ arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from xray_captioning.config import Config, load_preset, presets
-from xray_captioning.data.image_digests import LENGTH, VERSION, digest_text, study_digests
+from xray_captioning.data import splits
+from xray_captioning.data.features import Array, ArrayCache
+from xray_captioning.data.images import opencv, read_image
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import (
-    Split,
-    SplitWarning,
-    check_split,
-    data_digest,
-    group_ids,
-    names_split,
-    split_studies,
-)
+from xray_captioning.data.splits import Split, data_digest, group_ids, warn_of_split
 from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
@@ -41,6 +37,11 @@ if TYPE_CHECKING:
 
 SPLIT, TRAINED_ON = "split.json", "trained_on.json"
 DIGESTS = ("studies", "patients", "reports", "images")
+VERSION = 2  # of what the digests are made of; those of images differ in the first
+LENGTH = 6  # bytes: of a million images one in 280 million others is taken for one of them
+SIDE, LEVELS = 16, 64  # what of an image is compared: means of 16 x 16 fields, in 64 steps
+BLANK = bytes(LENGTH)  # in place of the digest of an image that shows nothing
+LEAST_RANGE = 0.01  # of an image's fields, in [0, 1]; it is blank below
 # An image of more training studies than this is a placeholder. Some collections name an image once
 # for each of five captions.
 MOST_STUDIES = 10
@@ -155,16 +156,13 @@ class TrainedOn:
         found = self._shown(rows, cache)
         if self._ids_tell(rows, found):
             found |= shared
-        return sorted(found | (self._of_patients(rows) if self.is_same(studies) else set()))
+        same_collection = self._ids_tell(studies, set())
+        return sorted(found | (self._of_patients(rows) if same_collection else set()))
 
     def unclear(self, studies: pd.DataFrame, part: Iterable[str]) -> int:
         """Count studies that share the id of a study or patient, which may be another's, too."""
         rows = studies[studies["study_id"].isin(list(part))]
         return len(self._of_patients(rows) if self.reports else self._named(rows))
-
-    def is_same(self, studies: pd.DataFrame) -> bool:
-        """Whether these studies are of the collection that the model was trained on."""
-        return self._ids_tell(studies, set())
 
     def _ids_tell(self, rows: pd.DataFrame, shown: set[str]) -> bool:
         """Whether equal ids are those of the same studies; `shown` are known by their images.
@@ -174,7 +172,8 @@ class TrainedOn:
         a report occurs, are left out of what agrees and of what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
-        same, ids = self._reported(shared) - shown, list(shared["study_id"])
+        ids, reports = list(shared["study_id"]), _report_digests(shared)
+        same = {name for name, report in zip(ids, reports) if report in self.reports} - shown
         texts = [_digest(text) for text in zip(shared["findings"], shared["impression"])]
         number = Counter(texts)
         agreeing = Counter(text for text, name in zip(texts, ids) if name in same)
@@ -188,18 +187,13 @@ class TrainedOn:
     def _named(self, rows: pd.DataFrame) -> set[str]:
         return {name for name in rows["study_id"] if _digest(name) in self.studies}
 
-    def _reported(self, rows: pd.DataFrame) -> set[str]:
-        pairs = zip(rows["study_id"], _report_digests(rows), strict=True)
-        return {name for name, digest in pairs if digest in self.reports}
-
     def _of_patients(self, rows: pd.DataFrame) -> set[str]:
         pairs = zip(rows["study_id"], group_ids(rows), strict=True)
         return {name for name, patient in pairs if _digest(patient) in self.patients}
 
     def _shown(self, rows: pd.DataFrame, cache: str | Path | None) -> set[str]:
         present = with_images(rows)
-        shown = study_digests(present, cache)
-        pairs = zip(present["study_id"], shown, strict=True)
+        pairs = zip(present["study_id"], _shown_by(present, cache), strict=True)
         return {name for name, digests in pairs if digests & self.images}
 
 
@@ -212,11 +206,9 @@ def _read_digests(values: dict[str, Any]) -> dict[str, frozenset[str]]:
 def warn_of_unknown(models: Mapping[str, TrainedOn | None]) -> None:
     """Warn of models of which nobody knows what they were trained on."""
     if names := [name for name, model in models.items() if model is None]:
-        warnings.warn(
+        warn_of_split(
             f"{', '.join(names)}: nothing is known of the studies it was trained on; if some of "
-            "them are among these, its scores are not those of unseen studies",
-            SplitWarning,
-            stacklevel=3,
+            "them are among these, its scores are not those of unseen studies"
         )
 
 
@@ -226,7 +218,7 @@ def record_training(
     """Return what a model that is trained on a split of these studies keeps of them."""
     rows = studies[studies["study_id"].isin(split.train)]
     patients = set(group_ids(rows)) - set(rows["study_id"])
-    times = Counter(digest for found in study_digests(with_images(rows), cache) for digest in found)
+    times = Counter(digest for found in _shown_by(with_images(rows), cache) for digest in found)
     return TrainedOn(
         split,
         data_digest(studies),
@@ -246,32 +238,12 @@ def choose_split(
     part: str = "test",
     cache: str | Path | None = None,
 ) -> Split:
-    """Return the split to use, on whose `part` the models may be tested.
+    """Return the split to use, on whose `part` the models may be tested; see `check_unseen`.
 
-    Parameters
-    ----------
-    studies, usable : pandas.DataFrame
-        All studies of the source, and those that a new split is made of.
-    config : Config
-        Its fractions make a new split.
-    split : Split, path or None
-        A split, or its file. Without one it is that of a model that was trained on these very
-        studies, or else the one that their source publishes, or else a new one.
-    models, part, cache
-        As :func:`check_unseen` takes them.
-
-    Raises
-    ------
-    ConfigError
-        A model was trained on studies of this part.
-    DataError
-        The split does not fit the studies, or its file is damaged.
-
-    Warns
-    -----
-    SplitWarning
-        The source's own split is used and not the fractions, which are other than the preset's;
-        and whatever :func:`split_studies` warns of.
+    Where no `split`, or its file, is given it is that of a model that was trained on these very
+    studies, or else the one that their source publishes, or else a new one of the `usable` among
+    them, in the config's fractions. A SplitWarning tells if the source's own is used and not
+    fractions that are other than the preset's.
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):
@@ -279,11 +251,11 @@ def choose_split(
                 f"expected a split or the path of its file, got {type(split).__name__}"
             )
         found = split if isinstance(split, Split) else Split.from_json(split)
-        check_split(found, studies)
+        splits.check_split(found, studies)
     else:
         digest = data_digest(studies)
         own = (model.split for model in models.values() if model and model.data == digest)
-        found = next(own, None) or split_studies(usable, _fractions(config, usable))
+        found = next(own, None) or splits.split_studies(usable, _fractions(config, usable))
     check_unseen(models, studies, found, part, cache)
     return found
 
@@ -291,7 +263,7 @@ def choose_split(
 def _fractions(config: Config, studies: pd.DataFrame) -> tuple[float, float, float] | None:
     """Return the fractions, None where only a preset names them and the source has a split."""
     usual = load_preset(config.name) if config.name in presets() else Config()
-    if names_split(studies) and config.fractions == usual.fractions:
+    if splits.names_split(studies) and config.fractions == usual.fractions:
         return None
     return config.fractions
 
@@ -303,31 +275,13 @@ def check_unseen(
     part: str,
     cache: str | Path | None = None,
 ) -> None:
-    """Refuse to test models on studies that they were trained on.
+    """Refuse to test models on studies that they were trained on, or others of their patients.
 
-    The own split of a model is not looked into again where the data are the very ones that it was
-    trained on, and nothing else trained its encoder.
-
-    Parameters
-    ----------
-    models : mapping of str to TrainedOn or None
-        By name, what each was trained on; None where that is unknown.
-    studies : pandas.DataFrame
-        All studies of the source.
-    part : {"train", "val", "test"}
-        What the models are to be tested on; nothing is refused for ``train``.
-    cache : path, optional
-        Folder in which digests of images are kept between runs; the usual one where absent.
-
-    Raises
-    ------
-    ConfigError
-        A model was trained on studies of this part, or on others of their patients.
-
-    Warns
-    -----
-    SplitWarning
-        Nothing but ids tells whether a model was trained on studies of this part.
+    `models` are, by name, what each was trained on; None where that is unknown. `studies` are all
+    those of the source. Nothing is refused for the part ``train``. The own split of a model is not
+    looked into again where the data are the very ones that it was trained on, and nothing else
+    trained its encoder. A SplitWarning tells if nothing but ids says what a model was trained on.
+    `cache` is the folder in which digests of images are kept between runs.
     """
     for name, model in models.items() if part != "train" else ():
         if model is None or model.has_split(split, studies):
@@ -339,13 +293,41 @@ def check_unseen(
                 "with (--split split.json of its bundle), or leave these studies out"
             )
         if count := model.unclear(studies, split.parts[part]):
-            warnings.warn(
+            warn_of_split(
                 f"{name}: was trained on studies or patients with the ids of {count} of the {part} "
                 "studies, and nothing else is known of them; if they are the same, their scores "
-                "are not those of unseen studies",
-                SplitWarning,
-                stacklevel=3,
+                "are not those of unseen studies"
             )
+
+
+def _shown_by(studies: pd.DataFrame, cache: str | Path | None) -> list[set[str]]:
+    """Return digests of what each study's images show, whatever the files' names and formats.
+
+    One is the beginning of the SHA-256 of the means of 16 x 16 fields, from the least to the
+    greatest in 64 steps. So it is the same for grey or RGB, 8 or 16 bits and a DICOM file of other
+    units; a step is large beside the rounding errors of float32. Blank images have none.
+    """
+    settings = {"digest": "fields", "version": VERSION, "side": SIDE, "levels": LEVELS}
+    digests = ArrayCache(cache, settings)
+    digests.fill((path for row in studies["images"] for path in row), _fields, "compare images")
+    found = [{digests[path].tobytes() for path in row} - {BLANK} for row in studies["images"]]
+    return [set(map(_text, study)) for study in found]
+
+
+def _fields(paths: list[str]) -> np.ndarray[Any, Any]:
+    rows = b"".join(_field_digest(read_image(path, None)) for path in paths)
+    return np.frombuffer(rows, np.uint8).reshape(-1, LENGTH)
+
+
+def _field_digest(image: Array) -> bytes:
+    cv2 = opencv()
+    fields = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(axis=-1)
+    least, most = fields.min(), fields.max()
+    if most - least < LEAST_RANGE:
+        return BLANK
+    # Halves of a step are frequent among means of integers, and rounding would be by chance.
+    steps = np.floor((fields - least) / (most - least) * LEVELS + 0.3819).astype("uint8")
+    return hashlib.sha256(steps.tobytes()).digest()[:LENGTH]
 
 
 def _report_digests(studies: pd.DataFrame) -> list[str]:
@@ -358,4 +340,9 @@ def _digests(contents: Iterable[Any]) -> frozenset[str]:
 
 
 def _digest(content: Any) -> str:
-    return digest_text(hashlib.sha256(json.dumps(content).encode()).digest()[:LENGTH])
+    return _text(hashlib.sha256(json.dumps(content).encode()).digest()[:LENGTH])
+
+
+def _text(digest: bytes) -> str:
+    """Return bytes as 8 letters, digits, hyphens or underscores."""
+    return base64.urlsafe_b64encode(digest).decode()

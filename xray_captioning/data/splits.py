@@ -17,9 +17,12 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from xray_captioning.data.studies import PARTS, patient_or_study
 from xray_captioning.errors import ConfigError, DataError
@@ -35,15 +38,12 @@ class SplitWarning(UserWarning):
     """A split is not what it seems: a patient in two parts, an empty part, fractions not used."""
 
 
+warn_of_split = partial(warnings.warn, category=SplitWarning, stacklevel=3)
+
+
 @dataclass(frozen=True)
 class Split:
-    """Study ids of the three parts.
-
-    Attributes
-    ----------
-    train, val, test : tuple of str
-        Studies that train a model, choose its best epoch, and test it.
-    """
+    """Ids of the studies that train a model, choose its best epoch, and test it."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -66,18 +66,24 @@ class Split:
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Split:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        DataError
-            If the file cannot be read, is no split, or does not fit its digest.
-        """
-        content = _load(Path(path))
-        split = cls(**{name: _ids(content, name, path) for name in PARTS})
-        if content.get("digest") != split.digest:
+        """Read what `to_json` wrote; raise a DataError for another file or an altered one."""
+        try:
+            file = msgspec.convert(json.loads(Path(path).read_text("utf-8")), _SplitFile)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: is no JSON of a split ({error}); make it anew") from error
+        split = cls(file.train, file.val, file.test)
+        if file.digest != split.digest:
             raise DataError(f"{path}: was altered, its digest does not fit; make the split anew")
         return split
+
+
+class _SplitFile(msgspec.Struct):
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    digest: str | None = None
 
 
 def split_studies(
@@ -162,10 +168,7 @@ def check_split(split: Split, studies: pd.DataFrame) -> None:
                 "make a new split"
             )
     known = set(studies["study_id"])
-    unknown = [
-        study_id for ids in split.parts.values() for study_id in ids if study_id not in known
-    ]
-    if unknown:
+    if unknown := [i for ids in split.parts.values() for i in ids if i not in known]:
         raise DataError(
             f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); "
             "give the data the split was made of"
@@ -202,10 +205,9 @@ def _is_published(split: Split, studies: pd.DataFrame) -> bool:
 
 
 def data_digest(studies: pd.DataFrame) -> str:
-    """Return the SHA-256 of what the studies say, in hexadecimal, whatever the order of rows.
+    """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal.
 
-    It is over the sorted (study_id, findings, impression, problems); where the images lie plays no
-    part.
+    Neither the order of rows nor where the images lie plays a part.
     """
     columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
     rows = sorted(zip(*columns, strict=True), key=lambda row: json.dumps(row))
@@ -256,47 +258,22 @@ def _warn_of_published(
     split: Split, studies: pd.DataFrame, by: str, fractions: Sequence[float] | None
 ) -> None:
     if fractions is not None:
-        warnings.warn(
+        warn_of_split(
             f"fractions {tuple(fractions)} are not used: the data name a split of their own "
-            "(published=False ignores it)",
-            SplitWarning,
-            stacklevel=3,
+            "(published=False ignores it)"
         )
     if torn := _torn(split, studies, by):
-        warnings.warn(
+        warn_of_split(
             f"the published split has {len(torn)} of {len(set(group_ids(studies, by)))} values of "
             f"{by} in more than one part, such as {torn[0]!r}; scores on it are of patients that "
-            "were trained on, too (published=False makes a split without them)",
-            SplitWarning,
-            stacklevel=3,
+            "were trained on, too (published=False makes a split without them)"
         )
 
 
 def _warn_of_empty(split: Split, fractions: Sequence[float]) -> None:
     for (name, ids), fraction in zip(split.parts.items(), fractions, strict=True):
         if fraction > 0 and not ids:
-            warnings.warn(
+            warn_of_split(
                 f"no study fell into {name}, whose fraction is {fraction:g}; "
-                "give more studies or a larger fraction",
-                SplitWarning,
-                stacklevel=3,
+                "give more studies or a larger fraction"
             )
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not valid JSON ({error}); make the split anew") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: is not a split; make it anew")
-    return content
-
-
-def _ids(content: dict[str, Any], name: str, path: str | os.PathLike[str]) -> tuple[str, ...]:
-    ids = content.get(name)
-    if not isinstance(ids, list) or not all(isinstance(study_id, str) for study_id in ids):
-        raise DataError(f"{path}: {name} is not a list of study ids; make the split anew")
-    return tuple(ids)

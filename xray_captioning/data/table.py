@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -167,15 +167,16 @@ class Table:
     def need(self, role: str, *synonyms: str, asked: str | None = None) -> str:
         """Return the column that plays a role, as `column` does; its absence is a DataError."""
         if (found := self.column(role, *synonyms, asked=asked)) is None:
-            raise self.lacks(role, *synonyms)
+            raise self.lacks({role: synonyms})
         return found
 
-    def lacks(self, role: str, *synonyms: str) -> DataError:
-        """Return the error that says what was looked for, what is there and how to name it."""
-        names = [name for equals in synonyms for name in equals.split("|")]
+    def lacks(self, roles: Mapping[str, Sequence[str]]) -> DataError:
+        """Return the error that says which names were looked for, what is there, and what to do."""
+        names = {role: ", ".join(found).replace("|", ", ") for role, found in roles.items()}
+        looked = " and one for ".join(f"{role} (looked for {n})" for role, n in names.items())
         return DataError(
-            f"{self.path}: lacks a column for {role} (looked for {', '.join(names)}); "
-            f"{self.found()}; name it: --columns {role}=NAME"
+            f"{self.path}: lacks a column for {looked}; {self.found()}; name "
+            f"{'them' if len(roles) > 1 else 'it'}: --columns {'=NAME,'.join(roles)}=NAME"
         )
 
     def found(self) -> str:

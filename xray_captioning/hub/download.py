@@ -61,14 +61,8 @@ def download(url: str, part: Part, name: str, size: int | None, checked: bool) -
     Where the server can send ranges and still has the version that was begun, only the missing
     bytes are asked for; otherwise the download starts again. The address is https, or http on this
     machine, and so must be those that it redirects to. More or fewer bytes than `size` are refused.
-    See `Part.begun` for `checked`.
-
-    Raises
-    ------
-    UnreachableError
-        If the address does not give the whole file; what came stays in the part.
-    OSError
-        If the part cannot be written.
+    See `Part.begun` for `checked`. Raise UnreachableError if the address does not give the whole
+    file; what came stays in the part.
     """
     done, version = part.begun(checked)
     headers = {"Range": f"bytes={done}-"} if done else {}

@@ -49,13 +49,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry]:
-    """Read what can be fetched, by name, from the shipped registry or another one.
-
-    Raises
-    ------
-    DataError
-        If it cannot be read or is no registry.
-    """
+    """Read what can be fetched, by name, from the shipped registry or another one."""
     place = Path(path) if path is not None else shipped_folder() / "registry.json"
     try:
         return msgspec.json.decode(place.read_bytes(), type=dict[str, Entry])
@@ -68,20 +62,11 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
 
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:
-    """Download what an entry names, unless it is there already.
+    """Download what an entry names, unless it is there already; return its files.
 
-    Returns
-    -------
-    list of Path
-        The files, each checked against the registry; of a Kaggle data set its folder.
-
-    Raises
-    ------
-    DataError
-        If no address gives a file, or the file there, or the one received, is not the registry's.
-        An interrupted download is kept, and the next call continues it.
-    MissingExtraError
-        If a Kaggle data set is asked for and kagglehub is not installed.
+    Each is checked against the registry; of a Kaggle data set the folder is returned. Raise
+    DataError if no address gives a file, or the one there or received is not the registry's. An
+    interrupted download is kept, and the next call continues it.
     """
     if entry.kaggle is not None:
         return [_from_kaggle(entry.kaggle, entry.page, folder)]

@@ -16,14 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.files import atomic_write
-from xray_captioning.findings import (
-    CONSTANT,
-    MOST_FREQUENT,
-    ORACLE,
-    RANDOM,
-    RETRIEVAL,
-    SHUFFLED,
-)
+from xray_captioning.findings import CONSTANT, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL, SHUFFLED
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#767676"  # of what is there for comparison

@@ -27,18 +27,10 @@ class Rating(NamedTuple):
 def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
     """Read and unblind answers, in the order of the files and their rows.
 
-    Parameters
-    ----------
-    key : Key
-    paths : sequence of Path
-        CSV files that the page exported, or filled-in sheets. They need the columns ``sheet``,
-        ``case``, ``text``, the criteria and ``note``.
-
-    Raises
-    ------
-    DataError
-        For the first row of another sheet, an unknown case, a text other than 1 and 2,
-        a rating outside 1 to 5, or an answer given twice.
+    The files are CSV, as the page exports them, or filled-in sheets, with the columns ``sheet``,
+    ``case``, ``text``, the criteria and ``note``. Raise DataError for the first row of another
+    sheet, an unknown case, a text other than 1 and 2, a rating outside 1 to 5, or an answer given
+    twice.
     """
     sheets = {sheet.sheet: sheet for sheet in key.sheets}
     seen: dict[tuple[str, int, int], str] = {}
@@ -53,8 +45,7 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
                 )
             number, place = _place(row, sheet, where)
             case = (sheet.sheet, number, place)
-            first = seen.get(case)
-            if first:
+            if first := seen.get(case):
                 raise DataError(
                     f"{where}: case {number}, text {place} of {sheet.reader} was answered in "
                     f"{first}; keep one answer"

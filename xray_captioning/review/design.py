@@ -55,13 +55,7 @@ class Key(Struct, forbid_unknown_fields=True):
 
     @classmethod
     def from_json(cls, path: Path) -> Key:
-        """Read a key.
-
-        Raises
-        ------
-        DataError
-            The file is no key of a reading study, or its parts contradict each other.
-        """
+        """Read a key whose parts do not contradict each other."""
         try:
             key = msgspec.json.decode(path.read_bytes(), type=cls)
         except OSError as error:
@@ -80,28 +74,15 @@ class Key(Struct, forbid_unknown_fields=True):
         return key
 
 
-def draw_sheets(
-    studies: Sequence[str],
-    systems: tuple[str, str],
-    readers: int,
-    repeats: int,
-    rng: np.random.Generator,
-) -> list[Sheet]:
-    """Draw what each reader sees: all studies, in another order for each reader.
+def draw_cases(
+    studies: Sequence[str], systems: tuple[str, str], repeats: int, rng: np.random.Generator
+) -> list[Case]:
+    """Draw what a reader sees: all studies, in another order for each reader.
 
     Each system is Text 1 in half of a reader's cases, so that a preference for the first text
     favours neither. So many `repeats` of the first cases are shown again at the end, in a new
     order. All that is drawn comes from `rng`.
     """
-    return [
-        Sheet(f"reader-{number}", _draw_cases(studies, systems, repeats, rng))
-        for number in range(1, readers + 1)
-    ]
-
-
-def _draw_cases(
-    studies: Sequence[str], systems: tuple[str, str], repeats: int, rng: np.random.Generator
-) -> list[Case]:
     order = rng.permutation(len(studies))
     shown = [*order, *rng.permutation(order[:repeats])]
     swapped = rng.permutation(np.arange(len(shown)) % 2)

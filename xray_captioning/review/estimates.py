@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.evaluation.table import finite
+
 Array = NDArray[np.float64]
 Interval = tuple[float, float] | tuple[None, None]
 
@@ -51,7 +53,7 @@ def weighted_kappa(first: Array, second: Array) -> float | None:
     It is 1 for equal ratings and 0 for what chance gives; None without ratings, or where both
     readers always gave the same number, so that chance explains everything.
     """
-    return _known(_kappa(_moments(first, second).sum(axis=0)))
+    return finite(_kappa(_moments(first, second).sum(axis=0)))
 
 
 def kappa_interval(first: Array, second: Array) -> Interval:
@@ -104,7 +106,3 @@ def _kappa(sums: Array) -> Any:
     observed, chance = squares + others - 2 * product, squares + others - 2 * one * other
     quotient = np.divide(observed, chance, np.full_like(chance, np.nan), where=chance > 1e-9)
     return 1 - quotient
-
-
-def _known(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.data.pictures import read_picture
+from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import Written, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
@@ -25,7 +25,7 @@ from xray_captioning.files import (
     sha256_file,
 )
 from xray_captioning.plots.images import data_uri
-from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_sheets
+from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_cases
 
 LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
@@ -53,29 +53,13 @@ def export_study(
     What is drawn depends on the seed and on every byte of `captions`, which no reader has. So
     nobody who only knows the seed and this program can draw the same order again.
 
-    Parameters
-    ----------
-    captions : Path
-        A file of :mod:`xray_captioning.evaluation.caption_files` with a column a system, such as
-        ``evaluate`` writes; ``reference`` is a system as well.
-    systems : tuple of str
-        The two columns that are compared.
-    out : Path
-        Folder to make, which may exist if it is empty: ``key.json`` and, for each reader, a
-        folder with ``sheet.html`` and ``sheet.csv``.
-    views : mapping of str to sequence of (path, view), optional
-        Images by study; a study without one is left out. Without `views` the sheets name the
-        studies, so that a reader can look up the images.
-    studies, repeats : int
-        How many are drawn, all of them if there are no more; and how many cases each reader is
-        shown again at the end.
-
-    Raises
-    ------
-    ConfigError
-        The two systems are the same one, or there are more repeats than studies.
-    DataError
-        The table cannot be used, or `out` is not an empty folder.
+    `captions` is a file of :mod:`xray_captioning.evaluation.caption_files` with a column a system,
+    such as ``evaluate`` writes, ``reference`` being one as well; `systems` are the two columns that
+    are compared. The new or empty folder `out` gets ``key.json`` and, for each reader, a folder
+    with ``sheet.html`` and ``sheet.csv``. A study without an image in `views` is left out; without
+    `views` the sheets name the studies, so that a reader can look up the images. So many `studies`
+    are drawn, all of them if there are no more; each reader is shown so many cases again at the
+    end as there are `repeats`.
     """
     check_new_folder(out)
     texts = read_texts(captions, systems, views)
@@ -87,7 +71,8 @@ def export_study(
     drawn = [usable[i] for i in rng.permutation(len(usable))[:studies]]
     if repeats > len(drawn):
         raise ConfigError(f"{repeats} repeats of {len(drawn)} studies are too many; ask for fewer")
-    sheets = draw_sheets(drawn, systems, readers, repeats, rng)
+    names = [f"reader-{number}" for number in range(1, readers + 1)]
+    sheets = [Sheet(name, draw_cases(drawn, systems, repeats, rng)) for name in names]
     identical = sum(texts[study][0] == texts[study][1] for study in drawn)
     key = Key(FORMAT, systems, sorted(drawn), identical, digest, seed, sheets)
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
@@ -167,12 +152,11 @@ def _pictures(views: Views) -> Pictures:
     from tqdm import tqdm
 
     bar = tqdm(views.items(), desc="images", unit="study", disable=no_terminal())
-    return {
-        study: [
-            {"view": view, "uri": data_uri(read_picture(path, LONGEST))} for path, view in found
-        ]
-        for study, found in bar
-    }
+    return {study: [_picture(path, view) for path, view in found] for study, found in bar}
+
+
+def _picture(path: str, view: str) -> dict[str, str]:
+    return {"view": view, "uri": data_uri(read_image(path, LONGEST, "shrink"))}
 
 
 def _page(name: str, cases: list[dict[str, Any]]) -> bytes:

@@ -1,4 +1,4 @@
-"""The results of a reading study: means, preferences and agreement."""
+"""The results of a reading study, means, preferences and agreement, and tables of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.differences import holm
-from xray_captioning.evaluation.table import finite
+from xray_captioning.evaluation.table import finite, format_markdown, format_table
 from xray_captioning.review import estimates
 from xray_captioning.review.answers import Rating
 from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Key
@@ -21,38 +21,25 @@ Rows = list[dict[str, Any]]
 
 
 def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
-    """Compare the two systems of a reading study.
+    """Compare the two systems of a reading study; the result can be written as JSON.
 
-    Intervals are of 95 %, over studies, and None where nothing varies from study to study:
-    :mod:`xray_captioning.review.estimates` says how they are made. Second readings of the same
-    study by the same reader count for ``repeats`` only. The result can be written as JSON; a number
-    that does not exist is None.
+    Intervals are of 95 %, over studies: :mod:`xray_captioning.review.estimates` says how they are
+    made. A number that does not exist is None. Second readings of the same study by the same reader
+    count for ``repeats`` only. A is the first of the ``systems``, B the second.
 
-    Returns
-    -------
-    dict
-        ============= ========================================================================
-        systems       The two names, A and B below.
-        studies       How many there are to read.
-        identical     In how many of them both texts are the same.
-        readers       A row a reader: ratings ``given`` and ``missing`` by criterion, repeats
-                      included.
-        means         A row a system and criterion: ``mean``, ``low``, ``high``, ``n`` ratings.
-        differences   A row a criterion: A less B over pairs of which both are rated.
-        preferences   A row a criterion and ``total``, their sum: readings with A ``above``,
-                      ``below`` and ``ties``; the same of ``studies`` by the mean over readers,
-                      and ``p`` of the two-sided sign test over studies, ``p_holm`` corrected for
-                      the four of them.
-        agreement     A row a pair of readers and criterion: ``kappa`` with ``low`` and ``high``,
-                      ``same`` (share of equal ratings), ``n`` texts.
-        repeats       The same for each reader's first and second reading.
-        notes         Reader, study, system and note.
-        ============= ========================================================================
-
-    Raises
-    ------
-    DataError
-        If nothing is rated.
+    ============= ============================================================================
+    studies       How many there are to read; in how many both texts are ``identical``.
+    readers       A row a reader: ratings ``given`` and ``missing`` by criterion, with repeats.
+    means         A row a system and criterion: ``mean``, ``low``, ``high``, ``n`` ratings.
+    differences   A row a criterion: A less B over pairs of which both are rated.
+    preferences   A row a criterion and ``total``, their sum: readings with A ``above``, ``below``
+                  and ``ties``; the same of ``studies`` by the mean over readers, and ``p`` of the
+                  two-sided sign test over studies, ``p_holm`` corrected for the four of them.
+    agreement     A row a pair of readers and criterion: ``kappa`` with ``low`` and ``high``,
+                  ``same`` (share of equal ratings), ``n`` texts.
+    repeats       The same for each reader's first and second reading.
+    notes         Reader, study, system and note.
+    ============= ============================================================================
     """
     if not any(value == value for rating in ratings for value in rating.values):
         raise DataError("the answers hold no rating; give sheets that were filled in")
@@ -129,11 +116,8 @@ def _preference(differences: Array) -> dict[str, Any]:
     """
     readings = _signs(differences[np.isfinite(differences)])
     studies = _signs(np.nansum(differences, axis=0)[np.isfinite(differences).any(axis=0)])
-    return {
-        **readings,
-        "studies": studies,
-        "p": estimates.sign_test(studies["above"], studies["below"]),
-    }
+    p = estimates.sign_test(studies["above"], studies["below"])
+    return {**readings, "studies": studies, "p": p}
 
 
 def _signs(values: Array) -> dict[str, int]:
@@ -166,3 +150,83 @@ def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:
     given = np.isfinite(values).sum(axis=0)
     missing = {name: int(asked - count) for name, count in zip(CRITERIA, given)}
     return {"reader": reader, "given": int(given.sum()), "missing": missing}
+
+
+def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
+    """Return what `summarise` found as tables with headings: aligned text, or Markdown."""
+    title, heading = ("# ", "## ") if markdown else ("", "")
+    layout = format_markdown if markdown else format_table
+    one, other = summary["systems"]
+    same = f", {summary['identical']} with the same text twice" if summary["identical"] else ""
+    parts = [f"{title}Reading study: {one} and {other}, {summary['studies']} studies{same}"]
+    for name, rows, otherwise in _sections(summary):
+        if rows or otherwise:
+            parts += [heading + name, layout(rows) if rows else otherwise]
+    return "\n\n".join(parts)
+
+
+def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
+    """Return headings, rows, and what stands there without rows: nothing, and no heading."""
+    one, other = summary["systems"]
+    return [
+        ("Mean ratings, 1 to 5, with 95 % intervals over studies", _mean_rows(summary), ""),
+        (f"How often {one} was rated above {other}", _preference_rows(summary), ""),
+        (
+            "Agreement between readers: quadratic weighted kappa",
+            _agreement_rows(summary["agreement"]),
+            "Needs the answers of at least two readers.",
+        ),
+        ("Agreement of readers with themselves", _agreement_rows(summary["repeats"]), ""),
+        ("Answers", _answer_rows(summary), ""),
+        ("Notes", summary["notes"], ""),
+    ]
+
+
+def _mean_rows(summary: dict[str, Any]) -> Rows:
+    means: dict[str, dict[str, str]] = {name: {} for name in summary["systems"]}
+    for row in summary["means"]:
+        means[row["system"]][row["criterion"]] = _interval(row)
+    differences = {row["criterion"]: _interval(row) for row in summary["differences"]}
+    groups = [*means.items(), ("difference", differences)]
+    return [{"system": name, **found} for name, found in groups]
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["mean"] is None:
+        return "-"
+    return f"{row['mean']:.2f} ({_span(row['low'], row['high'])})"
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "-" if low is None else f"{low:.2f} to {high:.2f}"
+
+
+def _preference_rows(summary: dict[str, Any]) -> Rows:
+    rows = []
+    for row in summary["preferences"]:
+        readings = {name: row[name] for name in ("above", "below", "ties")}
+        studies = {f"studies {name}": count for name, count in row["studies"].items()}
+        tested = {name: row[name] for name in ("p", "p_holm")}
+        rows.append({"by": row["criterion"], **readings, **studies, **tested})
+    return rows
+
+
+def _agreement_rows(found: Rows) -> Rows:
+    return [
+        {
+            "readers": " and ".join(dict.fromkeys(row["readers"])),
+            "criterion": row["criterion"],
+            "kappa": row["kappa"],
+            "95 % interval": _span(row["low"], row["high"]),
+            **{name: row[name] for name in ("same", "n")},
+        }
+        for row in found
+    ]
+
+
+def _answer_rows(summary: dict[str, Any]) -> Rows:
+    rows = []
+    for row in summary["readers"]:
+        missing = {f"missing {name}": count for name, count in row["missing"].items()}
+        rows.append({"reader": row["reader"], "given": row["given"], **missing})
+    return rows

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
-from xray_captioning.data.images import arranged, known_views
-from xray_captioning.data.pictures import decode_picture
+from xray_captioning.data.images import arranged, decode_image, known_views
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import DataError
@@ -158,7 +157,7 @@ def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Stud
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
     pictures = {
-        file: decode_picture(file, f"image {i}", SHOWN, MOST, LONGEST)[..., 0]
+        file: decode_image(file, f"image {i}", SHOWN, "fit", MOST, LONGEST)[..., 0]
         for i, file in enumerate(files, 1)
     }
     shown = known_views(files, views)

@@ -608,7 +608,7 @@ def test_unusable_files_are_one_error_that_tells_nothing(tmp_path, case, caplog,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ImageError, match=message) as caught:
-            read_image(path, max_pixels=1e6)
+            decode_image(path.read_bytes(), str(path), max_pixels=1e6)
     assert str(caught.value).startswith(f"{path}: ")
     told = (
         "".join(traceback.format_exception(caught.value))

@@ -74,13 +74,11 @@ def _modality(stored: NDArray[Any], dataset: Any, little: bool) -> NDArray[Any]:
 
 def _voi(values: NDArray[Any], dataset: Any, little: bool, counted: Mask, tell: Tell) -> Any:
     """Apply the VOI LUT, or else the first window, that shows anything."""
-    pictures = _voi_pictures(values, dataset, little, tell)
-    tried = False
-    for picture in pictures:
+    picture = None
+    for picture in _voi_pictures(values, dataset, little, tell):
         if _shows(picture[counted]):
             return picture
-        tried = True
-    if tried:
+    if picture is not None:
         tell(MISSES)
     return values
 
@@ -119,17 +117,11 @@ def _linear(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
     return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0.0, 1.0)
 
 
-def _linear_exact(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
-    """C.11.2.1.3.2."""
-    return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
-
-
-def _sigmoid(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
-    """C.11.2.1.3.1."""
-    return np.asarray(1 / (1 + np.exp(-4 * (values - centre) / width)))
-
-
-_FUNCTIONS = {"LINEAR": _linear, "LINEAR_EXACT": _linear_exact, "SIGMOID": _sigmoid}
+_FUNCTIONS: dict[str, Callable[..., NDArray[Any]]] = {
+    "LINEAR": _linear,
+    "LINEAR_EXACT": lambda v, centre, width: np.clip((v - centre) / width + 0.5, 0.0, 1.0),
+    "SIGMOID": lambda v, centre, width: 1 / (1 + np.exp(-4 * (v - centre) / width)),
+}  # the last two are C.11.2.1.3.2 and C.11.2.1.3.1
 
 
 def _shows(picture: NDArray[Any]) -> bool:
@@ -176,8 +168,7 @@ def _first(first: int, count: int, values: NDArray[Any]) -> float:
 def _entries(data: Any, count: int, little: bool) -> Any:
     """Return the entries of a table, which lie a byte or a word each.
 
-    Bytes are filled up to words, and are swapped with them in a big-endian file. A table that is
-    too short raises ValueError.
+    Bytes are filled up to words, and are swapped with them in a big-endian file.
     """
     if not isinstance(data, bytes):
         words = np.atleast_1d(np.asarray(data)).astype(np.uint16)

@@ -8,32 +8,25 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+from pydicom import uid
 from pydicom.pixels import get_decoder
-from pydicom.uid import (
-    HTJ2K,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-)
 
-_HIGH_THROUGHPUT = (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
-SYNTAXES = (JPEGLosslessSV1, JPEGLossless, JPEGExtended12Bit, *_HIGH_THROUGHPUT)
+_HIGH_THROUGHPUT = (uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K)
+_OTHERS = (uid.JPEGLosslessSV1, uid.JPEGLossless, uid.JPEGExtended12Bit)
+SYNTAXES = _OTHERS + _HIGH_THROUGHPUT
 DECODER_DEPENDENCIES = dict.fromkeys(SYNTAXES, ("imagecodecs",))
 
 
-def is_available(uid: str) -> bool:
+def is_available(syntax: str) -> bool:
     """Tell whether frames of a transfer syntax can be decoded here."""
-    return uid in SYNTAXES and find_spec("imagecodecs") is not None
+    return syntax in SYNTAXES and find_spec("imagecodecs") is not None
 
 
 def decode_frame(frame: bytes, runner: Any) -> bytearray:
-    """Decode a frame to pixels of 8 or 16 bits, samples of a pixel together.
+    """Decode JPEG (ITU-T T.81) or HTJ2K (T.814) to 8 or 16 bits, samples of a pixel together.
 
-    It is JPEG (ITU-T T.81) or High-Throughput JPEG 2000 (T.814). pydicom's DecodeRunner receives
-    their layout. imagecodecs raises RuntimeError where the frame is damaged; it fills up a cut one
-    and reports nothing.
+    pydicom's DecodeRunner receives their layout. imagecodecs raises RuntimeError where the frame is
+    damaged; it fills up a cut one and reports nothing.
     """
     from imagecodecs import jpeg2k_decode, jpeg8_decode
 

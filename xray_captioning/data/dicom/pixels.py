@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.data.containers import JPEG_FRAMES, check_jpeg, check_size, jpeg_segments
 from xray_captioning.data.dicom.display import Tell, coloured, displayed
-from xray_captioning.data.dicom.reading import (
-    LARGEST_LEAD,
-    PREAMBLE,
-    is_dicom,
-    one_error,
-    quiet,
-    read_elements,
-)
+from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
 from xray_captioning.data.notes import Note, warn
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import named_view
@@ -51,7 +44,9 @@ _SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample a pixel
 def decode_dicom(
     data: bytes, name: str, max_pixels: float, note: Note = warn
 ) -> NDArray[np.float32]:
-    """Decode the bytes of a DICOM file with one frame.
+    """Decode the bytes of a DICOM file with one frame: (rows, columns) or (rows, columns, 3).
+
+    The result is grey or RGB in [0, 1], float32; an image of a single value is 0.
 
     Grey: the modality LUT or the rescale slope and intercept is applied to the stored values, then
     the first VOI LUT or window that shows any of the pixels. A window that cannot be used, and one
@@ -63,28 +58,14 @@ def decode_dicom(
     is encoded, is read all the same.
 
     An image of more than `max_pixels`, by its header or inside its compressed data, is refused
-    before memory is taken for it; `name` is what messages call the file.
-
-    Returns
-    -------
-    ndarray, shape (rows, columns) or (rows, columns, 3), float32
-        Grey or RGB in [0, 1]; an image of a single value is 0.
-
-    Raises
-    ------
-    ImageError
-        If the file is truncated, damaged, too large, compressed in a way that nothing installed
-        decodes, or holds no image, several frames, or one that is not grey or RGB of 8 or 16 bits.
-    MissingExtraError
-        If pydicom is not installed.
-
-    References
-    ----------
-    .. [1] DICOM PS3.3, C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT.
+    before memory is taken for it; `name` is what messages call the file. Raise ImageError for it,
+    and if the file is truncated, damaged, compressed in a way that nothing installed decodes, or
+    holds no image, several frames, or one that is not grey or RGB of 8 or 16 bits;
+    MissingExtraError if pydicom is not installed.
     """
     told: list[str] = []
     with one_error(ImageError, name), quiet():
-        dataset = read_elements(io.BytesIO(data), _ELEMENTS, int(8 * max_pixels))
+        dataset = read_elements(io.BytesIO(data), _ELEMENTS, most=int(8 * max_pixels))
         _check(dataset, name, max_pixels)
         unit = _unit(dataset, told.append)
     for reason in told:
@@ -104,7 +85,7 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
             if not is_dicom(file.read(PREAMBLE)):
                 return UNKNOWN
             with one_error(ImageError, ""), quiet():
-                dataset = read_elements(file, [_VIEW_POSITION], LARGEST_LEAD, _VIEW_POSITION)
+                dataset = read_elements(file, [_VIEW_POSITION], last=_VIEW_POSITION)
                 return named_view(str(dataset.ViewPosition))
     except (ImageError, OSError, ValueError):  # reading the pixels will tell what is wrong
         return UNKNOWN
@@ -208,8 +189,7 @@ def can_decode(syntax: Any, bits: int) -> bool:
 def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
     """Read (rows, columns, samples, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
 
-    Raise ValueError, struct.error or IndexError where there is none (ITU-T T.81, B.2.2; T.87,
-    C.2.2; T.800, A.5.1).
+    See ITU-T T.81, B.2.2; T.87, C.2.2; T.800, A.5.1.
     """
     if frame.startswith(b"\xff\x4f\xff\x51"):
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
@@ -223,10 +203,7 @@ def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
 
 
 def check_rle(frame: bytes, pixels: int) -> None:
-    """Raise ValueError or struct.error where segments overlap or unpack to more than their plane.
-
-    Two bytes may become 128 (DICOM PS3.5, annex G).
-    """
+    """Refuse segments that overlap or unpack to more than their plane (DICOM PS3.5, annex G)."""
     count, *starts = struct.unpack_from("<16I", frame)
     bounds = [*starts[:count], len(frame)]
     for at, end in pairwise(bounds):

@@ -25,12 +25,12 @@ from xray_captioning.errors import DataError, XrayCaptioningError, require
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
 LARGEST_LEAD = 1 << 24  # bytes that may precede the pixels in a deflated file
 _META, _IDENTIFYING = 0x0002, 0x0008  # the groups that files without a preamble begin with
-_STUDY, _INSTANCE, _ACCESSION = "StudyInstanceUID", "SOPInstanceUID", "AccessionNumber"
 _HEADER = (
-    *(_STUDY, _INSTANCE, _ACCESSION, "Modality", "ViewPosition", "Rows"),
+    *("StudyInstanceUID", "SOPInstanceUID", "AccessionNumber", "Modality", "ViewPosition", "Rows"),
     *("PatientID", "IssuerOfPatientID", "SeriesNumber", "InstanceNumber"),
 )
 _LAST = 0x00280010  # Rows; what comes after it is not looked at
+_DIRECTORY = "1.2.840.10008.1.3.10"  # the class of a DICOMDIR, which lists files (PS3.4)
 _LONGEST_FIRST = 256  # bytes; the first element is a number, a date, a character set or a UID
 
 
@@ -73,16 +73,12 @@ def one_error(kind: type[Exception], name: str) -> Iterator[None]:
 
 
 def read_elements(
-    file: BinaryIO, names: Sequence[str | int], most: int, last: int | None = None
+    file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD
 ) -> Any:
     """Return a dataset with the named elements and the file's encoding.
 
-    Parameters
-    ----------
-    most : int
-        Bytes that a deflated file may inflate to; `pydicom.dcmread` would inflate it whole.
-    last : int or None
-        The tag after which nothing is read; a deflated file may then be cut after it.
+    A deflated file may inflate to `most` bytes; `pydicom.dcmread` would inflate it whole. After the
+    tag `last` nothing is read, and a deflated file may then be cut.
     """
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
@@ -162,37 +158,27 @@ class Header:
 def read_header(path: str | os.PathLike[str]) -> Header | None:
     """Read the header of a DICOM file; None for a file that is none, and for a DICOMDIR.
 
-    Raises
-    ------
-    DataError
-        If the file begins as DICOM and its header cannot be read, or it names no study.
-    MissingExtraError
-        If it is DICOM and pydicom is not installed.
+    Raise DataError if the header cannot be read or names no study, MissingExtraError without
+    pydicom.
     """
     with one_error(DataError, str(path)), open(path, "rb") as file:
         if not is_dicom(file.read(PREAMBLE)):
             return None
         with quiet():
-            dataset = read_elements(file, _HEADER, LARGEST_LEAD, _LAST)
-            return None if _is_directory(dataset) else _header(str(path), dataset)
-
-
-def _is_directory(dataset: Any) -> bool:
-    """Whether it is a list of other files, DICOMDIR (PS3.10)."""
-    from pydicom.uid import MediaStorageDirectoryStorage
-
-    return bool(dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
+            dataset = read_elements(file, _HEADER, _LAST)
+            kind = dataset.file_meta.get("MediaStorageSOPClassUID")
+            return None if kind == _DIRECTORY else _header(str(path), dataset)
 
 
 def _header(path: str, dataset: Any) -> Header:
     text = {name: str(dataset.get(name) or "").strip() for name in _HEADER}
-    if not text[_STUDY]:
+    if not text["StudyInstanceUID"]:
         raise DataError(f"{path}: names no study (StudyInstanceUID); take it out of the folder")
     return Header(
         path=path,
-        study=text[_STUDY],
-        instance=text[_INSTANCE],
-        accession=text[_ACCESSION],
+        study=text["StudyInstanceUID"],
+        instance=text["SOPInstanceUID"],
+        accession=text["AccessionNumber"],
         patient=_digest(text["IssuerOfPatientID"], text["PatientID"]),
         view=named_view(text["ViewPosition"]),
         modality=text["Modality"].upper(),

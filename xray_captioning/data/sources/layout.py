@@ -128,14 +128,17 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
             column = table.column(role, *synonyms)
         if column is not None and column not in taken:
             found[role] = column
+    missing: dict[str, tuple[str, ...]] = {}
     lacks_image = bool(layout.image) and "image" not in {*found, *asked}
     if lacks_image and "study" not in asked and _names_image(table, found.get("study")):
         found["image"] = found.pop("study")
     elif lacks_image:
-        raise table.lacks("image", *layout.image)
+        missing["image"] = layout.image
     told = [role for role in (*TEXTS, "labels") if getattr(layout, role)]
     if told and not layout.label_columns and not found.keys() & set(told):
-        raise table.lacks("caption", *layout.caption, *layout.findings, *layout.impression)
+        missing["caption"] = (*layout.caption, *layout.findings, *layout.impression)
+    if missing:
+        raise table.lacks(missing)
     return found
 
 
