@@ -1,12 +1,13 @@
 """What the data files say: words that name findings, and words that decide what is said of them.
 
-``findings.txt`` and ``cues.txt`` are meant to be read and edited; each explains its notation.
+``findings.txt`` and ``cues.txt`` are meant to be read and edited; each explains its notation. What
+can begin with a word is put together when that word is first met, and a line becomes a pattern when
+the next word is one with which it goes on: reports need few of them.
 """
 
 import re
 from collections.abc import Callable, Iterator
-from configparser import ConfigParser
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import NamedTuple
 
@@ -14,27 +15,62 @@ from xray_captioning.metrics.labels.spelling import Spelling
 
 # How a line of findings.txt begins, and what that makes of its words.
 _MARKS = {"": "", "-": "absent", "?": "borderline", "~": "sign", "=": "stable", "!": "other"}
-_MARK = re.compile(r"(?:<(?P<convention>\w+)> )?(?:(?P<mark>[-?~=!]) )?(?P<words>.+)")
-
-
-Fits = Callable[[str, int], re.Match[str] | None]
+_GAP = " ... "
 
 
 class Phrase(NamedTuple):
-    """What the lines of one section and kind say that begin with the same word."""
+    """What the lines of one section and kind say."""
 
-    fits: Fits  # tells whether one of the lines is at a place in a sentence
-    seconds: frozenset[str] | None  # the words with which the lines go on; None: hard to say
     kind: str  # a finding's value of `_MARKS`; a cue's "denied", "possible", ...
     reach: str  # of a cue: "before", "beside", "after", "next" or "stop"; empty for a finding
     findings: tuple[str, ...]  # empty for a cue
 
 
-class Word(NamedTuple):
-    """All phrases that begin with a word: those that are no more than it, and the others."""
+class Rest:
+    """What a line says behind its first word."""
 
-    alone: list[Phrase]
-    others: list[Phrase]
+    def __init__(self, text: str, gap: str):
+        self.text = text
+        self.apart = text.startswith(_GAP)  # the words it goes on with come sooner or later
+        self.seconds = _seconds(text[len(_GAP) - 1 :] if self.apart else text)
+        self._between = rf"(?: (?!{gap}\b)[^ ;]+){{0,8}}? "
+
+    @cached_property
+    def fits(self) -> Callable[[str, int], re.Match[str] | None]:
+        """Tell whether it is at a place in a sentence, where the first word ends."""
+        return re.compile(rf"(?:{self.text.replace(_GAP, self._between)})(?!\w)").match
+
+
+Lines = list[tuple[Phrase, list[Rest | None]]]
+"""Of each section and kind what to try until one fits; None is a line of one word."""
+
+
+class Word:
+    """The lines that begin with a word, by the word behind it."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Phrase, list[Rest | None]] = {}
+
+    @cached_property
+    def followed(self) -> dict[str, Lines]:
+        """What to try in front of a word with which some line goes on."""
+        rests = [rest for rests in self.lines.values() for rest in rests if rest]
+        seconds = {word for rest in rests if not rest.apart for word in rest.seconds or ()}
+        return {second: self._lines(second) for second in seconds}
+
+    @cached_property
+    def otherwise(self) -> Lines:
+        """What to try in front of any other word."""
+        return self._lines("")
+
+    def _lines(self, second: str) -> Lines:
+        found = []
+        for phrase, rests in self.lines.items():
+            own = [r for r in rests if not r or r.apart or not r.seconds or second in r.seconds]
+            if own:  # those of most words first
+                own.sort(key=lambda rest: _least_words(rest.text if rest else ""), reverse=True)
+                found.append((phrase, own))
+        return found
 
 
 class Rules(NamedTuple):
@@ -45,53 +81,43 @@ class Rules(NamedTuple):
     spelling: Spelling
 
 
-class _Lines(NamedTuple):
-    """Lines of one section and kind, and what they are about."""
-
-    kind: str
-    reach: str
-    findings: tuple[str, ...]
-    lines: list[str]
-
-
 @cache
 def rules(convention: str) -> Rules:
     """Read the data files, leaving out the lines of other conventions."""
-    cues, findings = dict(sections("cues.txt")), dict(sections("findings.txt"))
+    cues, findings = sections("cues.txt"), sections("findings.txt")
     gap = cues.pop("gap")[0]
     blocked = frozenset(cues.pop("blocked")[0].strip("()").split("|"))
-    parts = [
-        _Lines(kind, "", tuple(heading.split(", ")), words)
-        for heading, lines in findings.items()
-        for kind, words in _kinds(lines, convention).items()
-    ]
+    rest_of = cache(lambda text: Rest(text, gap) if text else None)
+    words: dict[str, Word] = {}
+    for about, lines in [*_findings(findings), *_cues(cues)]:
+        for kind, line in _held(lines, convention):
+            phrase = Phrase(about.kind or kind, *about[1:])
+            for word, text in _begun(line):
+                own = words.get(word) or words.setdefault(word, Word())
+                own.lines.setdefault(phrase, []).append(rest_of(text))
+    return Rules(words, blocked, _spelling((findings, cues)))
+
+
+def _findings(findings: dict[str, list[str]]) -> Iterator[tuple[Phrase, list[str]]]:
+    for heading, lines in findings.items():
+        yield Phrase("", "", tuple(heading.split(", "))), lines
+
+
+def _cues(cues: dict[str, list[str]]) -> Iterator[tuple[Phrase, list[str]]]:
     for heading, lines in cues.items():
         kind, _, reach = heading.rpartition(" ")
-        about = (kind, reach) if kind else (reach, "stop")
-        parts += [_Lines(*about, (), words) for words in _kinds(lines, convention).values()]
-    return Rules(_words(parts, gap), blocked, _spelling((findings, cues)))
+        yield Phrase(kind or reach, reach if kind else "stop", ()), lines
 
 
-def _words(parts: list[_Lines], gap: str) -> dict[str, Word]:
-    """Compile the lines of each part into one pattern for each word that they can begin with."""
-    step = rf"(?: (?!{gap}\b)[^ ;]+){{0,8}}? "
-    table: dict[str, list[tuple[_Lines, list[str]]]] = {}
-    for part in parts:
-        grouped: dict[str, list[str]] = {}
-        for line in part.lines:
-            for word, rest in _begun(line.replace(" ... ", step)):
-                grouped.setdefault(word, []).append(rest)
-        for word, rests in grouped.items():
-            table.setdefault(word, []).append((part, rests))
-    return {word: _word(word, groups) for word, groups in table.items()}
-
-
-def _word(word: str, groups: list[tuple[_Lines, list[str]]]) -> Word:
-    phrases = [
-        (set(rests) == {""}, Phrase(_pattern(word, rests), _seconds(rests), *part[:3]))
-        for part, rests in groups
-    ]
-    return Word([p for alone, p in phrases if alone], [p for alone, p in phrases if not alone])
+def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines that hold under a convention, each behind its kind."""
+    for line in lines:
+        if line[0] == "<":
+            only, line = line[1:].split("> ", 1)
+            if only != convention:
+                continue
+        mark = line[0] if line[1] == " " and line[0] in _MARKS else ""
+        yield _MARKS[mark], line[2:] if mark else line
 
 
 _STEP = re.compile(
@@ -99,25 +125,18 @@ _STEP = re.compile(
 )
 
 
-def _seconds(rests: list[str]) -> frozenset[str] | None:
+def _seconds(rest: str) -> frozenset[str] | None:
     """Return the words that can come first in what follows a word, None where that is not plain."""
     found: set[str] = set()
-    for rest in rests:
-        place, optional = 0, True
-        while optional:
-            step = _STEP.match(rest, place)
-            if step is None:
-                return None
-            choices = (step["choices"] or step["word"]).split("|")
-            found.update(form for choice in choices for form in _forms(choice.split()[0]))
-            place, optional = step.end(), bool(step["many"])
+    place, optional = 0, True
+    while optional:
+        step = _STEP.match(rest, place)
+        if step is None:
+            return None
+        choices = (step["choices"] or step["word"]).split("|")
+        found.update(form for choice in choices for form in _forms(choice.split()[0]))
+        place, optional = step.end(), bool(step["many"])
     return frozenset(found)
-
-
-def _pattern(word: str, rests: list[str]) -> Fits:
-    # Those of most words first, since the first that fits counts.
-    longest = "|".join(sorted(rests, key=_least_words, reverse=True))
-    return re.compile(rf"{re.escape(word)}(?:{longest})(?!\w)").match
 
 
 _GROUP = re.compile(r"\((?P<look>\?[=!<:][=!]?)?(?P<choices>[^()]*)\)(?P<many>[?*]|\{[^}]*\}\??)?")
@@ -151,19 +170,9 @@ def _forms(word: str) -> tuple[str, ...]:
     return (word[:-1], word[:-2]) if word.endswith("?") else (word,)
 
 
-def _kinds(lines: list[str], convention: str) -> dict[str, list[str]]:
-    """Return the lines that hold under a convention, by kind."""
-    kinds: dict[str, list[str]] = {}
-    for line in lines:
-        parts = _MARK.fullmatch(line)
-        if parts and parts["convention"] in (None, convention):
-            kinds.setdefault(_MARKS[parts["mark"] or ""], []).append(parts["words"])
-    return kinds
-
-
 def _spelling(files: tuple[dict[str, list[str]], ...]) -> Spelling:
     """Read ``spelling.txt``; every word of the other files is known."""
-    lists = dict(sections("spelling.txt"))
+    lists = sections("spelling.txt")
     pairs = [line.partition(" = ") for line in lists["expand"]]
     known = {word for file in files for lines in file.values() for word in _letters(lines)}
     known.update(lists["known"], _letters([long for _, _, long in pairs]))
@@ -177,13 +186,14 @@ def _letters(lines: list[str]) -> list[str]:
     return words + [word[:-1] for word in re.findall(r"[a-z]+(?=\?)", text)]
 
 
-def sections(name: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the headings of a data file with the lines below each, without comments."""
-    # For configparser a heading is a section and each line a key without a value.
-    parser = ConfigParser(
-        allow_no_value=True, delimiters=("\0",), inline_comment_prefixes=("#",), interpolation=None
-    )
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
-    for heading in parser.sections():
-        yield heading, list(parser[heading])
+def sections(name: str) -> dict[str, list[str]]:
+    """Return the headings of a data file with the lines below each, without comments."""
+    found: dict[str, list[str]] = {}
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    for line in text.splitlines():
+        line = line.partition("#")[0].strip()
+        if line.startswith("["):
+            own = found[line.strip("[]")] = []
+        elif line:
+            own.append(line)
+    return found

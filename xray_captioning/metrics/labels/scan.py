@@ -4,6 +4,7 @@ Of overlapping cues the one that begins first counts, and of those the longest: 
 is no "not".
 """
 
+from itertools import accumulate
 from typing import NamedTuple
 
 from xray_captioning.metrics.labels.rules import Rules
@@ -38,30 +39,30 @@ class Scope(NamedTuple):
 
 def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[Cue]]:
     """Find all phrases of the data files; each word is looked up once."""
-    find, start = known.words.get, 0
     hits: list[Hit] = []
     cues: list[Cue] = []
-    for i, token in enumerate(tokens, 1):
-        word = find(token)
-        if word is not None:
-            alone, others = word
-            end = start + len(token)
-            for _, _, kind, reach, findings in alone:
+    letters = [0, *accumulate(map(len, tokens))]  # before each word
+    for i, word in enumerate(map(known.words.get, tokens)):
+        if word is None:
+            continue
+        start, end = letters[i] + i, letters[i + 1] + i
+        following = tokens[i + 1] if i + 1 < len(tokens) else ""
+        for phrase, rests in word.followed.get(following, word.otherwise):
+            for rest in rests:
+                last = end
+                if rest is not None:
+                    if rest.apart and rest.seconds and rest.seconds.isdisjoint(tokens[i + 1 : i + 11]):
+                        continue
+                    match = rest.fits(words, end)
+                    if match is None:
+                        continue
+                    last = match.end()
+                kind, reach, findings = phrase
                 if reach:
-                    cues.append(_new(Cue, (start, end, kind, reach)))
+                    cues.append(_new(Cue, (start, last, kind, reach)))
                 for name in findings:
-                    hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
-            following = tokens[i] if i < len(tokens) else ""
-            for fits, seconds, kind, reach, findings in others:
-                if seconds is None or following in seconds:
-                    match = fits(words, start)
-                    if match is not None:
-                        last = match.end()
-                        if reach:
-                            cues.append(_new(Cue, (start, last, kind, reach)))
-                        for name in findings:
-                            hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
-        start += len(token) + 1
+                    hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
+                break
     return _findings(hits), cues
 
 
