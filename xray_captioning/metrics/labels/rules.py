@@ -32,51 +32,62 @@ class Rest:
     def __init__(self, text: str, gap: str):
         self.text = text
         self.apart = text.startswith(_GAP)  # the words it goes on with come sooner or later
-        self.seconds = _seconds(text[len(_GAP) - 1 :] if self.apart else text)
-        self._between = rf"(?: (?!{gap}\b)[^ ;]+){{0,8}}? "
+        self._gap = gap
+
+    @cached_property
+    def seconds(self) -> frozenset[str] | None:
+        """The words with which it goes on; None where that is hard to say."""
+        return _seconds(self.text[len(_GAP) - 1 :] if self.apart else self.text)
+
+    @cached_property
+    def single(self) -> bool:
+        """Whether it is one word, which is one of `seconds`."""
+        return _ONE_WORD.fullmatch(self.text) is not None
 
     @cached_property
     def fits(self) -> Callable[[str, int], re.Match[str] | None]:
         """Tell whether it is at a place in a sentence, where the first word ends."""
-        return re.compile(rf"(?:{self.text.replace(_GAP, self._between)})(?!\w)").match
+        between = rf"(?: (?!{self._gap}\b)[^ ;]+){{0,8}}? "
+        return re.compile(rf"(?:{self.text.replace(_GAP, between)})(?!\w)").match
 
 
-Lines = list[tuple[Phrase, list[Rest | None]]]
-"""Of each section and kind what to try until one fits; None is a line of one word."""
+Lines = list[tuple[Phrase, list[Rest]]]
+"""What to try, by section and kind; of those that fit the longest counts."""
 
 
-class Word:
+class Word(dict[str, Lines]):
     """The lines that begin with a word, by the word behind it."""
 
     def __init__(self) -> None:
-        self.lines: dict[Phrase, list[Rest | None]] = {}
+        super().__init__()
+        self.lines: dict[Phrase, list[Rest]] = {}
 
     @cached_property
-    def followed(self) -> dict[str, Lines]:
-        """What to try in front of a word with which some line goes on."""
-        rests = [rest for rests in self.lines.values() for rest in rests if rest]
-        seconds = {word for rest in rests if not rest.apart for word in rest.seconds or ()}
-        return {second: self._lines(second) for second in seconds}
+    def seconds(self) -> frozenset[str]:
+        """Words with which some line goes on."""
+        rests = [rest for rests in self.lines.values() for rest in rests if not rest.apart]
+        return frozenset().union(*[rest.seconds for rest in rests if rest.seconds])
 
     @cached_property
     def otherwise(self) -> Lines:
         """What to try in front of any other word."""
-        return self._lines("")
+        return self["."]
 
-    def _lines(self, second: str) -> Lines:
+    def __missing__(self, second: str) -> Lines:
         found = []
         for phrase, rests in self.lines.items():
-            own = [r for r in rests if not r or r.apart or not r.seconds or second in r.seconds]
-            if own:  # those of most words first
-                own.sort(key=lambda rest: _least_words(rest.text if rest else ""), reverse=True)
+            own = [r for r in rests if r.apart or r.seconds is None or second in r.seconds]
+            if own:
                 found.append((phrase, own))
+        self[second] = found
         return found
 
 
 class Rules(NamedTuple):
-    """All data files: phrases by their first word, and words that no cue reaches across."""
+    """All data files: lines by their first word, and words that no cue reaches across."""
 
-    words: dict[str, Word]
+    findings: dict[str, Word]
+    cues: dict[str, Word]
     blocked: frozenset[str]
     spelling: Spelling
 
@@ -87,26 +98,30 @@ def rules(convention: str) -> Rules:
     cues, findings = sections("cues.txt"), sections("findings.txt")
     gap = cues.pop("gap")[0]
     blocked = frozenset(cues.pop("blocked")[0].strip("()").split("|"))
-    rest_of = cache(lambda text: Rest(text, gap) if text else None)
+    named = [(Phrase("", "", tuple(name.split(", "))), lines) for name, lines in findings.items()]
+    said = [(_cue(heading), lines) for heading, lines in cues.items()]
+    rest = cache(lambda text: Rest(text, gap))
+    tables = [_table(parts, convention, rest) for parts in (named, said)]
+    return Rules(*tables, blocked, _spelling((findings, cues)))
+
+
+def _cue(heading: str) -> Phrase:
+    kind, _, reach = heading.rpartition(" ")
+    return Phrase(kind or reach, reach if kind else "stop", ())
+
+
+def _table(
+    parts: list[tuple[Phrase, list[str]]], convention: str, rest: Callable[[str], Rest]
+) -> dict[str, Word]:
     words: dict[str, Word] = {}
-    for about, lines in [*_findings(findings), *_cues(cues)]:
+    for about, lines in parts:
         for kind, line in _held(lines, convention):
-            phrase = Phrase(about.kind or kind, *about[1:])
+            phrase = Phrase(about.kind or kind, about.reach, about.findings)
             for word, text in _begun(line):
-                own = words.get(word) or words.setdefault(word, Word())
-                own.lines.setdefault(phrase, []).append(rest_of(text))
-    return Rules(words, blocked, _spelling((findings, cues)))
-
-
-def _findings(findings: dict[str, list[str]]) -> Iterator[tuple[Phrase, list[str]]]:
-    for heading, lines in findings.items():
-        yield Phrase("", "", tuple(heading.split(", "))), lines
-
-
-def _cues(cues: dict[str, list[str]]) -> Iterator[tuple[Phrase, list[str]]]:
-    for heading, lines in cues.items():
-        kind, _, reach = heading.rpartition(" ")
-        yield Phrase(kind or reach, reach if kind else "stop", ()), lines
+                if word not in words:
+                    words[word] = Word()
+                words[word].lines.setdefault(phrase, []).append(rest(text))
+    return words
 
 
 def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
@@ -123,6 +138,7 @@ def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
 _STEP = re.compile(
     r" ?(?:\((?P<choices>[a-z0-9?| ]+)\)(?P<many>[?*]?)|(?P<word>[a-z0-9]+\??)(?= |\(|$))"
 )
+_ONE_WORD = re.compile(r" (?:[a-z0-9]+\??|\([a-z0-9?|]+\))")
 
 
 def _seconds(rest: str) -> frozenset[str] | None:
@@ -137,18 +153,6 @@ def _seconds(rest: str) -> frozenset[str] | None:
         found.update(form for choice in choices for form in _forms(choice.split()[0]))
         place, optional = step.end(), bool(step["many"])
     return frozenset(found)
-
-
-_GROUP = re.compile(r"\((?P<look>\?[=!<:][=!]?)?(?P<choices>[^()]*)\)(?P<many>[?*]|\{[^}]*\}\??)?")
-
-
-def _least_words(rest: str) -> tuple[int, int]:
-    """Return how many words a line has at least, and letters: the shortest choice of each group."""
-    while group := _GROUP.search(rest):
-        left_out = group["many"] or (group["look"] or "?:") != "?:"
-        shortest = min(group["choices"].split("|"), key=lambda choice: choice.count(" "))
-        rest = rest[: group.start()] + ("" if left_out else shortest) + rest[group.end() :]
-    return rest.count(" "), len(rest)
 
 
 def _begun(line: str) -> Iterator[tuple[str, str]]:
