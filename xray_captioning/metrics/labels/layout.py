@@ -25,10 +25,10 @@ _ABBREVIATED = "".join(
         "incl",
     )
 )
-# Each alternative begins with one of few characters, so that the search skips all others fast.
+# It begins with one of few characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
-    rf"[.?!]+{_ABBREVIATED}(?=\s|$)"
-    r"|\.(?<=[a-z0-9]\.)(?=[a-z]{2}|\d{1,2}[.)] )|\n\s*\n"
+    rf"[.?!\n](?:(?<=\n)\s*\n|(?<!\n)[.?!]*{_ABBREVIATED}(?=\s|$)"
+    r"|(?<=[a-z0-9]\.)(?=[a-z]{2}|\d{1,2}[.)] ))"
 )
 # No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence
 # is read in pieces, so that time grows only in proportion to length.

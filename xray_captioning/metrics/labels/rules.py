@@ -15,7 +15,7 @@ from xray_captioning.metrics.labels.spelling import Spelling
 
 # How a line of findings.txt begins, and what that makes of its words.
 _MARKS = {"": "", "-": "absent", "?": "borderline", "~": "sign", "=": "stable", "!": "other"}
-_GAP = " ... "
+_FAR, _NEAR = " ... ", " .. "
 
 
 class Phrase(NamedTuple):
@@ -26,29 +26,33 @@ class Phrase(NamedTuple):
     findings: tuple[str, ...]  # empty for a cue
 
 
+class Plain(NamedTuple):
+    """What the words of a rest say of where it can be."""
+
+    seconds: frozenset[str] | None  # the words it goes on with; None where that is hard to say
+    needed: frozenset[str] | None  # one of these stands somewhere, if not None
+    single: bool  # it is one of `seconds` and no more
+
+
 class Rest:
     """What a line says behind its first word."""
 
-    def __init__(self, text: str, gap: str):
+    def __init__(self, text: str, gaps: dict[str, str]):
         self.text = text
-        self.apart = text.startswith(_GAP)  # the words it goes on with come sooner or later
-        self._gap = gap
+        self._gaps = gaps
 
     @cached_property
-    def seconds(self) -> frozenset[str] | None:
-        """The words with which it goes on; None where that is hard to say."""
-        return _seconds(self.text[len(_GAP) - 1 :] if self.apart else self.text)
-
-    @cached_property
-    def single(self) -> bool:
-        """Whether it is one word, which is one of `seconds`."""
-        return _ONE_WORD.fullmatch(self.text) is not None
+    def plain(self) -> Plain:
+        """What words alone say of it, so that few patterns are made and tried."""
+        return _plain(self.text)
 
     @cached_property
     def fits(self) -> Callable[[str, int], re.Match[str] | None]:
         """Tell whether it is at a place in a sentence, where the first word ends."""
-        between = rf"(?: (?!{self._gap}\b)[^ ;]+){{0,8}}? "
-        return re.compile(rf"(?:{self.text.replace(_GAP, between)})(?!\w)").match
+        text = self.text
+        for gap, pattern in self._gaps.items():
+            text = text.replace(gap, pattern)
+        return re.compile(rf"(?:{text})(?!\w)").match
 
 
 Lines = list[tuple[Phrase, list[Rest]]]
@@ -65,8 +69,8 @@ class Word(dict[str, Lines]):
     @cached_property
     def seconds(self) -> frozenset[str]:
         """Words with which some line goes on."""
-        rests = [rest for rests in self.lines.values() for rest in rests if not rest.apart]
-        return frozenset().union(*[rest.seconds for rest in rests if rest.seconds])
+        rests = [rest.plain.seconds for rests in self.lines.values() for rest in rests]
+        return frozenset().union(*[words for words in rests if words])
 
     @cached_property
     def otherwise(self) -> Lines:
@@ -76,7 +80,7 @@ class Word(dict[str, Lines]):
     def __missing__(self, second: str) -> Lines:
         found = []
         for phrase, rests in self.lines.items():
-            own = [r for r in rests if r.apart or r.seconds is None or second in r.seconds]
+            own = [r for r in rests if not r.plain.seconds or second in r.plain.seconds]
             if own:
                 found.append((phrase, own))
         self[second] = found
@@ -86,8 +90,8 @@ class Word(dict[str, Lines]):
 class Rules(NamedTuple):
     """All data files: lines by their first word, and words that no cue reaches across."""
 
-    findings: dict[str, Word]
-    cues: dict[str, Word]
+    words: dict[str, Word]
+    naming: frozenset[str]  # words with which findings begin
     blocked: frozenset[str]
     spelling: Spelling
 
@@ -96,32 +100,40 @@ class Rules(NamedTuple):
 def rules(convention: str) -> Rules:
     """Read the data files, leaving out the lines of other conventions."""
     cues, findings = sections("cues.txt"), sections("findings.txt")
-    gap = cues.pop("gap")[0]
+    gaps = _gaps(*cues.pop("gap"), *cues.pop("near"))
     blocked = frozenset(cues.pop("blocked")[0].strip("()").split("|"))
-    named = [(Phrase("", "", tuple(name.split(", "))), lines) for name, lines in findings.items()]
-    said = [(_cue(heading), lines) for heading, lines in cues.items()]
-    rest = cache(lambda text: Rest(text, gap))
-    tables = [_table(parts, convention, rest) for parts in (named, said)]
-    return Rules(*tables, blocked, _spelling((findings, cues)))
-
-
-def _cue(heading: str) -> Phrase:
-    kind, _, reach = heading.rpartition(" ")
-    return Phrase(kind or reach, reach if kind else "stop", ())
-
-
-def _table(
-    parts: list[tuple[Phrase, list[str]]], convention: str, rest: Callable[[str], Rest]
-) -> dict[str, Word]:
+    rest = cache(lambda text: Rest(text, gaps))
     words: dict[str, Word] = {}
-    for about, lines in parts:
-        for kind, line in _held(lines, convention):
-            phrase = Phrase(about.kind or kind, about.reach, about.findings)
-            for word, text in _begun(line):
-                if word not in words:
-                    words[word] = Word()
-                words[word].lines.setdefault(phrase, []).append(rest(text))
-    return words
+    for name, lines in findings.items():
+        _add(words, Phrase("", "", tuple(name.split(", "))), _held(lines, convention), rest)
+    naming = frozenset(words)
+    for heading, lines in cues.items():
+        kind, _, reach = heading.rpartition(" ")
+        phrase = Phrase(kind or reach, reach if kind else "stop", ())
+        _add(words, phrase, _held(lines, convention), rest)
+    return Rules(words, naming, blocked, _spelling((findings, cues)))
+
+
+def _gaps(far: str, near: str) -> dict[str, str]:
+    """Return the patterns that the two marks of a gap stand for."""
+    return {
+        _FAR: rf"(?: (?!{far}\b)[^ ;]+){{0,8}}? ",
+        _NEAR: rf" (?:(?!{near}\b)[a-z]+ ){{1,6}}",
+    }
+
+
+def _add(
+    words: dict[str, Word],
+    about: Phrase,
+    lines: Iterator[tuple[str, str]],
+    rest: Callable[[str], Rest],
+) -> None:
+    for kind, line in lines:
+        phrase = Phrase(about.kind or kind, about.reach, about.findings)
+        for word, text in _begun(line):
+            if word not in words:
+                words[word] = Word()
+            words[word].lines.setdefault(phrase, []).append(rest(text))
 
 
 def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
@@ -135,24 +147,43 @@ def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
         yield _MARKS[mark], line[2:] if mark else line
 
 
+# A word, a choice of words, or some that can be absent: "(the )?" and "( lines?)?".
 _STEP = re.compile(
-    r" ?(?:\((?P<choices>[a-z0-9?| ]+)\)(?P<many>[?*]?)|(?P<word>[a-z0-9]+\??)(?= |\(|$))"
+    r" ?(?:\((?P<choices>[^() ][^()]*[^() ])\)(?= |$|\( |\(\?)|(?P<word>[^() ]+)(?= |$|\( |\(\?)"
+    r"|\((?P<absent>(?:[^()|]+ \|)*[^()|]+ |(?: [^()|]+\|)* [^()|]+)\)[?*])"
 )
-_ONE_WORD = re.compile(r" (?:[a-z0-9]+\??|\([a-z0-9?|]+\))")
+_PLAIN = re.compile(r"[a-z0-9]+\??|[,:;/]")
 
 
-def _seconds(rest: str) -> frozenset[str] | None:
-    """Return the words that can come first in what follows a word, None where that is not plain."""
-    found: set[str] = set()
-    place, optional = 0, True
-    while optional:
-        step = _STEP.match(rest, place)
-        if step is None:
-            return None
-        choices = (step["choices"] or step["word"]).split("|")
-        found.update(form for choice in choices for form in _forms(choice.split()[0]))
-        place, optional = step.end(), bool(step["many"])
-    return frozenset(found)
+def _plain(rest: str) -> Plain:
+    text = rest.removeprefix("(?=")
+    gap = next((gap for gap in (_FAR, _NEAR) if text.startswith(gap)), "")
+    steps = list(_steps(text[len(gap) :]))
+    firm = [i for i, (_, optional, _) in enumerate(steps) if not optional]
+    if gap:
+        return Plain(None, steps[firm[0]][0] if firm else None, False)
+    if not firm:
+        return Plain(None, None, False)
+    seconds = frozenset().union(*[words for words, _, _ in steps[: firm[0] + 1]])
+    needed = steps[firm[-1]][0] if firm[-1] else None
+    return Plain(seconds, needed, len(steps) == 1 and steps[0][2])
+
+
+def _steps(text: str) -> Iterator[tuple[frozenset[str], bool, bool]]:
+    """Yield the words with which each part begins, whether it can be absent, and whether it is all.
+
+    Parts are words and choices in brackets, as far as they are plain.
+    """
+    place = 0
+    while step := _STEP.match(text, place):
+        place = step.end()
+        choices = (step["choices"] or step["word"] or step["absent"]).split("|")
+        firsts = [choice.split()[0] for choice in choices]
+        if not all(map(_PLAIN.fullmatch, firsts)):
+            return
+        words = frozenset(form for first in firsts for form in _forms(first))
+        whole = place == len(text) and not any(" " in choice for choice in choices)
+        yield words, bool(step["absent"]), whole
 
 
 def _begun(line: str) -> Iterator[tuple[str, str]]:

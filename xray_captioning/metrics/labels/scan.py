@@ -4,11 +4,10 @@ Of overlapping cues the one that begins first counts, and of those the longest: 
 is no "not".
 """
 
-from collections.abc import Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.rules import Phrase, Rules, Word
+from xray_captioning.metrics.labels.rules import Rest, Rules
 
 
 class Cue(NamedTuple):
@@ -39,45 +38,43 @@ class Scope(NamedTuple):
 
 
 def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[Cue]]:
-    """Find all phrases of the data files; cues only where there are findings."""
+    """Find all phrases of the data files; each word is looked up once."""
     hits: list[Hit] = []
     cues: list[Cue] = []
-    for start, end, (kind, _, findings) in _phrases(words, tokens, known.findings):
-        for name in findings:
-            hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
-    hits = _findings(hits)
-    if hits:
-        for start, end, (kind, reach, _) in _phrases(words, tokens, known.cues):
-            cues.append(_new(Cue, (start, end, kind, reach)))
-    return hits, cues
-
-
-def _phrases(
-    words: str, tokens: list[str], table: dict[str, Word]
-) -> Iterator[tuple[int, int, Phrase]]:
-    """Yield where lines of a data file begin and end; each word is looked up once."""
-    found = list(map(table.get, tokens))
-    if found.count(None) == len(found):
-        return
+    if known.naming.isdisjoint(tokens):
+        return hits, cues
     letters = [0, *accumulate(map(len, tokens))]  # before each word
-    for i, word in enumerate(found):
+    for i, word in enumerate(map(known.words.get, tokens)):
         if word is None:
             continue
         start, end = letters[i] + i, letters[i + 1] + i
         following = tokens[i + 1] if i + 1 < len(tokens) else ""
         for phrase, rests in word[following] if following in word.seconds else word.otherwise:
-            last = 0
-            for rest in rests:
-                if not rest.text:
-                    last = last or end
-                elif rest.single:
-                    last = max(last, end + 1 + len(following))
-                elif not rest.apart or not rest.seconds.isdisjoint(tokens[i + 1 : i + 11]):
-                    match = rest.fits(words, end)
-                    if match is not None:
-                        last = max(last, match.end())
+            last = _longest_fit(rests, words, tokens, end, len(following))
             if last:
-                yield start, last, phrase
+                kind, reach, findings = phrase
+                if reach:
+                    cues.append(_new(Cue, (start, last, kind, reach)))
+                for name in findings:
+                    hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
+    return _findings(hits), cues
+
+
+def _longest_fit(rests: list[Rest], words: str, tokens: list[str], end: int, following: int) -> int:
+    """Return where the longest line ends that fits behind a word, 0 where none does."""
+    last = 0
+    for rest in rests:
+        if not rest.text:
+            last = last or end
+            continue
+        _, needed, single = rest.plain
+        if single:
+            last = max(last, end + 1 + following)
+        elif needed is None or not needed.isdisjoint(tokens):
+            match = rest.fits(words, end)
+            if match is not None:
+                last = max(last, match.end())
+    return last
 
 
 _new = tuple.__new__  # twice as fast as calling the class, and there are thousands
