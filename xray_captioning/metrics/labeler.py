@@ -16,7 +16,7 @@ from itertools import chain
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
-from xray_captioning.metrics.labels.layout import statements
+from xray_captioning.metrics.labels.layout import LONGEST, statements
 from xray_captioning.metrics.labels.statement import (
     DENIED,
     LABELS,
@@ -25,6 +25,7 @@ from xray_captioning.metrics.labels.statement import (
     UNCERTAIN,
     Mention,
     read,
+    read_long,
 )
 
 CONVENTIONS = tuple(LABELS)
@@ -165,7 +166,11 @@ _LONGEST_KEPT = 5_000
 
 @lru_cache(maxsize=1 << 13)
 def _read_report(text: str, convention: str) -> tuple[Mention, ...]:
-    return tuple(chain.from_iterable([read(raw, convention) for raw in statements(text)]))
+    found = [
+        read(raw, convention) if len(raw) <= LONGEST else read_long(raw, convention)
+        for raw in statements(text)
+    ]
+    return tuple(chain.from_iterable(found))
 
 
 __all__ = [

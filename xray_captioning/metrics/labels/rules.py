@@ -5,6 +5,8 @@ can begin with a word is put together when that word is first met, and a line be
 the next word is one with which it goes on: reports need few of them.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
@@ -26,6 +28,20 @@ class Phrase(NamedTuple):
     findings: tuple[str, ...]  # empty for a cue
 
 
+class Gaps(NamedTuple):
+    """What stands between the parts of a line, at most so many words."""
+
+    words: frozenset[str]  # over which " ... " never goes
+    far: str
+    near: str
+
+    @classmethod
+    def over(cls, far: str, near: str) -> Gaps:
+        """Return the patterns of gaps that never go over these words."""
+        words = frozenset((*far.strip("()").split("|"), ";"))
+        return cls(words, rf"(?: (?!{far}\b)[^ ;]+){{0,8}}? ", rf" (?:(?!{near}\b)[a-z]+ ){{1,6}}")
+
+
 class Plain(NamedTuple):
     """What the words of a rest say of where it can be."""
 
@@ -37,9 +53,9 @@ class Plain(NamedTuple):
 class Rest:
     """What a line says behind its first word."""
 
-    def __init__(self, text: str, gaps: dict[str, str]):
+    def __init__(self, text: str, gaps: Gaps):
         self.text = text
-        self._gaps = gaps
+        self.gaps = gaps
 
     @cached_property
     def plain(self) -> Plain:
@@ -47,19 +63,46 @@ class Rest:
         return _plain(self.text)
 
     @cached_property
-    def fits(self) -> Callable[[str, int], re.Match[str] | None]:
-        """Tell whether it is at a place in a sentence, where the first word ends."""
-        text = self.text
-        for gap, pattern in self._gaps.items():
-            text = text.replace(gap, pattern)
+    def _match(self) -> Callable[[str, int], re.Match[str] | None]:
+        text = self.text.replace(_FAR, self.gaps.far).replace(_NEAR, self.gaps.near)
         return re.compile(rf"(?:{text})(?!\w)").match
 
+    def end(self, words: str, place: int, following: list[str]) -> int:
+        """Return where it ends if it goes on at a place in a sentence, else 0."""
+        match = self._match(words, place)
+        return match.end() if match else 0
 
-Lines = list[tuple[Phrase, list[Rest]]]
-"""What to try, by section and kind; of those that fit the longest counts."""
+
+class Far(Rest):
+    """A rest that goes on after a gap, with one of its `needed` words."""
+
+    def __init__(self, text: str, gaps: Gaps):
+        super().__init__(text, gaps)
+        self._behind = Rest(text.removeprefix(_FAR[:-1]), gaps)
+
+    def end(self, words: str, place: int, following: list[str]) -> int:
+        """Return where it ends behind the shortest gap, else 0."""
+        seconds, _, single = self._behind.plain
+        for word in following[:9]:
+            if word in seconds:
+                end = place + 1 + len(word) if single else self._behind.end(words, place, [])
+                if end:
+                    return end
+            if word in self.gaps.words:
+                return 0
+            place += 1 + len(word)
+        return 0
 
 
-class Word(dict[str, Lines]):
+class Trial(NamedTuple):
+    """What to try of one section and kind; of the lines that fit the longest counts."""
+
+    phrase: Phrase
+    taken: int  # words that a line without pattern takes: 2, 1, or 0 for no such line
+    rests: list[tuple[frozenset[str] | None, Rest]]  # the others, behind what they need
+
+
+class Word(dict[str, list[Trial]]):
     """The lines that begin with a word, by the word behind it."""
 
     def __init__(self) -> None:
@@ -73,18 +116,28 @@ class Word(dict[str, Lines]):
         return frozenset().union(*[words for words in rests if words])
 
     @cached_property
-    def otherwise(self) -> Lines:
+    def otherwise(self) -> list[Trial]:
         """What to try in front of any other word."""
         return self["."]
 
-    def __missing__(self, second: str) -> Lines:
-        found = []
-        for phrase, rests in self.lines.items():
-            own = [r for r in rests if not r.plain.seconds or second in r.plain.seconds]
-            if own:
-                found.append((phrase, own))
-        self[second] = found
-        return found
+    def __missing__(self, second: str) -> list[Trial]:
+        trials = [_trial(phrase, rests, second) for phrase, rests in self.lines.items()]
+        self[second] = [trial for trial in trials if trial.taken or trial.rests]
+        return self[second]
+
+
+def _trial(phrase: Phrase, rests: list[Rest], second: str) -> Trial:
+    taken, others = 0, []
+    for rest in rests:
+        seconds, needed, single = rest.plain
+        if seconds is None or second in seconds:
+            if single:
+                taken = 2
+            elif rest.text:
+                others.append((needed, rest))
+            else:
+                taken = taken or 1
+    return Trial(phrase, taken, others)
 
 
 class Rules(NamedTuple):
@@ -100,9 +153,9 @@ class Rules(NamedTuple):
 def rules(convention: str) -> Rules:
     """Read the data files, leaving out the lines of other conventions."""
     cues, findings = sections("cues.txt"), sections("findings.txt")
-    gaps = _gaps(*cues.pop("gap"), *cues.pop("near"))
+    gaps = Gaps.over(*cues.pop("gap"), *cues.pop("near"))
     blocked = frozenset(cues.pop("blocked")[0].strip("()").split("|"))
-    rest = cache(lambda text: Rest(text, gaps))
+    rest = cache(lambda text: (Far if text.startswith(_FAR) else Rest)(text, gaps))
     words: dict[str, Word] = {}
     for name, lines in findings.items():
         _add(words, Phrase("", "", tuple(name.split(", "))), _held(lines, convention), rest)
@@ -112,14 +165,6 @@ def rules(convention: str) -> Rules:
         phrase = Phrase(kind or reach, reach if kind else "stop", ())
         _add(words, phrase, _held(lines, convention), rest)
     return Rules(words, naming, blocked, _spelling((findings, cues)))
-
-
-def _gaps(far: str, near: str) -> dict[str, str]:
-    """Return the patterns that the two marks of a gap stand for."""
-    return {
-        _FAR: rf"(?: (?!{far}\b)[^ ;]+){{0,8}}? ",
-        _NEAR: rf" (?:(?!{near}\b)[a-z]+ ){{1,6}}",
-    }
 
 
 def _add(

@@ -7,7 +7,7 @@ is no "not".
 from itertools import accumulate
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.rules import Rest, Rules
+from xray_captioning.metrics.labels.rules import Rules
 
 
 class Cue(NamedTuple):
@@ -49,32 +49,18 @@ def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[C
             continue
         start, end = letters[i] + i, letters[i + 1] + i
         following = tokens[i + 1] if i + 1 < len(tokens) else ""
-        for phrase, rests in word[following] if following in word.seconds else word.otherwise:
-            last = _longest_fit(rests, words, tokens, end, len(following))
+        for trial in word[following] if following in word.seconds else word.otherwise:
+            (kind, reach, findings), taken, rests = trial
+            last = end + 1 + len(following) if taken == 2 else end * taken
+            for needed, rest in rests:
+                if needed is None or not needed.isdisjoint(tokens):
+                    last = max(last, rest.end(words, end, tokens[i + 1 :]))
             if last:
-                kind, reach, findings = phrase
                 if reach:
                     cues.append(_new(Cue, (start, last, kind, reach)))
                 for name in findings:
                     hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
     return _findings(hits), cues
-
-
-def _longest_fit(rests: list[Rest], words: str, tokens: list[str], end: int, following: int) -> int:
-    """Return where the longest line ends that fits behind a word, 0 where none does."""
-    last = 0
-    for rest in rests:
-        if not rest.text:
-            last = last or end
-            continue
-        _, needed, single = rest.plain
-        if single:
-            last = max(last, end + 1 + following)
-        elif needed is None or not needed.isdisjoint(tokens):
-            match = rest.fits(words, end)
-            if match is not None:
-                last = max(last, match.end())
-    return last
 
 
 _new = tuple.__new__  # twice as fast as calling the class, and there are thousands

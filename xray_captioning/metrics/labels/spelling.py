@@ -53,8 +53,6 @@ class Spelling(dict[str, str]):
         return form
 
     def _form(self, word: str) -> str:
-        if word.startswith("xx") and not word.strip("x"):
-            return ""  # what stands for removed text
         if len(word) < SHORTEST or len(word) > 40 or word in self.known:
             return word
         return self._parted(word) or self._mended(word) or word

@@ -24,7 +24,7 @@ from xray_captioning.metrics.labels.details import (
     sides_of,
     zones_of,
 )
-from xray_captioning.metrics.labels.layout import LONGEST, pieces
+from xray_captioning.metrics.labels.layout import pieces
 from xray_captioning.metrics.labels.normal import normal
 from xray_captioning.metrics.labels.rules import rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
@@ -127,18 +127,17 @@ class Mention(NamedTuple):
         return change_of(self.clause)
 
 
-def read(raw: str, convention: str) -> tuple[Mention, ...]:
-    """Return the mentions in one statement of lower case, in reading order.
-
-    Statements repeat from report to report, so short ones are kept.
-    """
-    if len(raw) <= LONGEST:
-        return _read(raw, convention)
-    return tuple(m for piece in pieces(raw) for m in _read.__wrapped__(piece, convention))
+def read_long(raw: str, convention: str) -> tuple[Mention, ...]:
+    """Return the mentions of an endless statement, which is not kept."""
+    return tuple(m for piece in pieces(raw) for m in read.__wrapped__(piece, convention))
 
 
 @lru_cache(maxsize=1 << 15)
-def _read(raw: str, convention: str) -> tuple[Mention, ...]:
+def read(raw: str, convention: str) -> tuple[Mention, ...]:
+    """Return the mentions in one statement of lower case, in reading order.
+
+    Statements repeat from report to report, so they are kept.
+    """
     known = rules(convention)
     words = normal(raw, known.spelling)
     tokens = words.split(" ")
