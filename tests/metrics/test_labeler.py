@@ -298,6 +298,10 @@ def test_details():
 
 
 HEADED = [
+    ("Compared to the prior study: larger effusion.", {"Pleural Effusion": 1}),
+    ("Clinical history - edema\nFindings - effusion", {"Pleural Effusion": 1}),
+    ("--- COMPARISON ---\nFilm with edema.\n--- FINDINGS ---\nNodule.", {"Lung Lesion": 1}),
+    ("FINDNGS: effusion. IDICATION: edema.", {"Pleural Effusion": 1}),
     ("INDICATION: pneumonia. FINDINGS: No effusion.", {"Pleural Effusion": 0}),
     ("HISTORY: Edema\n\nThe lungs have a nodule.", {"Lung Lesion": 1}),
     ("Reason for exam: fever, ? pneumonia. Small effusion.", {"Pleural Effusion": 1}),
@@ -361,7 +365,6 @@ SPELT = [
     ("effusionis", "effusion is"),
     ("haemothorax", "hemothorax"),
     ("rll", "right lower lobe"),
-    ("xxxx", ""),
 ]
 
 
