@@ -11,6 +11,9 @@ References
    and retrieval", JAMIA 23(2), 2016: how the Indiana University reports were coded.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from itertools import chain
 
@@ -53,7 +56,43 @@ MESH_FINDINGS = {
 }
 
 
-def find_mentions(text: str, convention: str = "chexpert") -> list[Mention]:
+_CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
+
+
+@contextmanager
+def read_by(convention: str | None) -> Iterator[None]:
+    """Read all reports in this block by a convention, where none is named; None changes nothing.
+
+    A comparison labels reports in many places, and all its figures have to be of one convention.
+
+    Examples
+    --------
+    >>> with read_by("mesh"):
+    ...     label_report("No new opacity.")["Lung Opacity"]
+    0
+    """
+    token = _CONVENTION.set(convention_of(convention))
+    try:
+        yield
+    finally:
+        _CONVENTION.reset(token)
+
+
+def convention_of(name: str | None = None) -> str:
+    """Return the convention of this name, by default that of `read_by` or else chexpert.
+
+    Raises
+    ------
+    ConfigError
+        There is no such convention.
+    """
+    name = _CONVENTION.get() if name is None else name
+    if name not in LABELS:
+        raise ConfigError(f"there is no convention {name!r}; take {' or '.join(CONVENTIONS)}")
+    return name
+
+
+def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
     """Return every place where a report, raw or cleaned, names a finding, in reading order.
 
     Raises
@@ -66,7 +105,7 @@ def find_mentions(text: str, convention: str = "chexpert") -> list[Mention]:
     return [mention for mention in _mentions(text, convention) if mention.finding != OTHER]
 
 
-def label_report(text: str, convention: str = "chexpert") -> dict[str, int | None]:
+def label_report(text: str, convention: str | None = None) -> dict[str, int | None]:
     """Label a report: for each finding, whether it is present, denied, uncertain or not mentioned.
 
     Parameters
@@ -74,9 +113,10 @@ def label_report(text: str, convention: str = "chexpert") -> dict[str, int | Non
     text : str
         A report, raw or cleaned. Its sentences end with a full stop, or stand on lines of their
         own; headings, lists and forms ("Effusion: none") are read as such.
-    convention : {"chexpert", "mesh"}
-        What is said where careful readers differ: "no new opacity" is uncertain to CheXpert's
-        authors and no finding to the coders of Open-i (docs/evaluation.md has the list).
+    convention : {"chexpert", "mesh"}, optional
+        By default chexpert, or that of :func:`read_by`. What is said where careful readers differ:
+        "no new opacity" is uncertain to CheXpert's authors and no finding to the coders of Open-i
+        (docs/evaluation.md has the list).
 
     Returns
     -------
@@ -117,7 +157,7 @@ def label_report(text: str, convention: str = "chexpert") -> dict[str, int | Non
     return labels
 
 
-def explain_report(text: str, convention: str = "chexpert") -> dict[str, Mention]:
+def explain_report(text: str, convention: str | None = None) -> dict[str, Mention]:
     """Say of each finding that a report names which words and which cue decided its label.
 
     Parameters
@@ -146,15 +186,14 @@ def explain_report(text: str, convention: str = "chexpert") -> dict[str, Mention
     return deciding
 
 
-def _mentions(text: str, convention: str) -> tuple[Mention, ...]:
+def _mentions(text: str, convention: str | None) -> tuple[Mention, ...]:
     """Return the mentions of a report, other abnormalities included."""
     if not isinstance(text, str):
         raise DataError(
             f"a report must be text, not {type(text).__name__}; "
             "use an empty string where there is none"
         )
-    if convention not in LABELS:
-        raise ConfigError(f"there is no convention {convention!r}; take {' or '.join(CONVENTIONS)}")
+    convention = convention_of(convention)
     if len(text) > _LONGEST_KEPT:
         return _read_report.__wrapped__(text, convention)
     return _read_report(text, convention)
@@ -180,7 +219,9 @@ __all__ = [
     "PRESENT",
     "UNCERTAIN",
     "Mention",
+    "convention_of",
     "explain_report",
     "find_mentions",
     "label_report",
+    "read_by",
 ]

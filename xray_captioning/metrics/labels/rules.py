@@ -84,7 +84,7 @@ class Far(Rest):
         """Return where it ends behind the shortest gap, else 0."""
         seconds, _, single = self._behind.plain
         for word in following[:9]:
-            if word in seconds:
+            if seconds and word in seconds:
                 end = place + 1 + len(word) if single else self._behind.end(words, place, [])
                 if end:
                     return end
