@@ -157,7 +157,20 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     return labels
 
 
-def explain_report(text: str, convention: str | None = None) -> dict[str, Mention]:
+class Explanation(dict[str, Mention]):
+    """By finding the mention that decided its label, and every mention of a device.
+
+    Attributes
+    ----------
+    devices : list of Mention
+        In reading order. Their ``device`` says what each is ("endotracheal tube"), ``placement``
+        whether its place is called "satisfactory" or "malpositioned".
+    """
+
+    devices: list[Mention]
+
+
+def explain_report(text: str, convention: str | None = None) -> Explanation:
     """Say of each finding that a report names which words and which cue decided its label.
 
     Parameters
@@ -167,7 +180,7 @@ def explain_report(text: str, convention: str | None = None) -> dict[str, Mentio
 
     Returns
     -------
-    dict
+    Explanation
         For each finding with a label, in reading order, the first mention with that label. Its
         ``words`` name the finding, its ``status`` says what was decided ("present", "denied",
         "resolved", "possible", ...) and ``cue`` by which words; ``sentence`` is where they stand.
@@ -177,10 +190,14 @@ def explain_report(text: str, convention: str | None = None) -> dict[str, Mentio
     >>> mention = explain_report("Effusion has been drained. No PTX.")["Pleural Effusion"]
     >>> mention.words, mention.status, mention.cue
     ('effusion', 'resolved', 'has been drained')
+    >>> [(m.device, m.placement) for m in explain_report("ETT in the right mainstem.").devices]
+    [('endotracheal tube', 'malpositioned')]
     """
     labels = label_report(text, convention)
-    deciding: dict[str, Mention] = {}
-    for mention in find_mentions(text, convention):
+    mentions = find_mentions(text, convention)
+    deciding = Explanation()
+    deciding.devices = [mention for mention in mentions if mention.finding == "Support Devices"]
+    for mention in mentions:
         if mention.label == labels[mention.finding]:
             deciding.setdefault(mention.finding, mention)
     return deciding

@@ -1,6 +1,8 @@
 """Where a finding is, how large, and whether it changed, as its clause says."""
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from itertools import pairwise
 
 from xray_captioning.metrics.labels.scan import Hit
@@ -58,6 +60,17 @@ def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[st
     ]
 
 
+def shared_ends(words: str, hits: list[Hit], parts: list[tuple[int, int]]) -> list[int]:
+    """Return up to where words speak of each hit, or of those of its kind in the same list."""
+    ends = [len(words)] * len(hits)
+    for i in reversed(range(len(hits) - 1)):
+        alike = [j for j in range(i + 1, len(hits)) if hits[j].finding == hits[i].finding]
+        if alike:
+            joined = _LIST.fullmatch(words, hits[i].end, hits[alike[0]].start)
+            ends[i] = ends[alike[0]] if joined else parts[alike[0]][0]
+    return ends
+
+
 def parts_of(words: str, hits: list[Hit], stops: list[int]) -> list[tuple[int, int]]:
     """Return where the words begin and end that belong to each finding of a sentence."""
     edges = [0]
@@ -111,11 +124,14 @@ CHANGES = {
 """What became of a finding since an earlier image, and the words for each."""
 
 
-def _compiled(names: dict[str, str]) -> dict[str, re.Pattern[str]]:
-    return {name: re.compile(rf"\b(?:{words})\b") for name, words in names.items()}
+def _named(names: Mapping[str, str], clause: str) -> list[str]:
+    """Return which of some names a clause has words of."""
+    return [name for name, words in names.items() if _pattern(words).search(clause)]
 
 
-_ZONE, _SEVERITY, _CHANGE = _compiled(ZONES), _compiled(SEVERITIES), _compiled(CHANGES)
+@cache
+def _pattern(words: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{words})\b")
 
 
 def zones_of(clause: str) -> frozenset[str]:
@@ -126,7 +142,7 @@ def zones_of(clause: str) -> frozenset[str]:
     >>> sorted(zones_of("patchy opacity in the right lower lobe and lingula"))
     ['lingular', 'lower']
     """
-    return frozenset(name for name, words in _ZONE.items() if words.search(clause))
+    return frozenset(_named(ZONES, clause))
 
 
 def severity_of(clause: str) -> str | None:
@@ -137,7 +153,7 @@ def severity_of(clause: str) -> str | None:
     >>> severity_of("small to moderate effusion")
     'moderate'
     """
-    return next((name for name in reversed(_SEVERITY) if _SEVERITY[name].search(clause)), None)
+    return next(reversed(_named(SEVERITIES, clause)), None)
 
 
 def change_of(clause: str) -> str | None:
@@ -148,6 +164,5 @@ def change_of(clause: str) -> str | None:
     >>> change_of("no interval increase in the effusion"), change_of("effusion has decreased")
     ('unchanged', 'better')
     """
-    if _CHANGE["unchanged"].search(clause):
-        return "unchanged"
-    return next((name for name in _CHANGE if _CHANGE[name].search(clause)), None)
+    found = _named(CHANGES, clause)
+    return "unchanged" if "unchanged" in found else next(iter(found), None)

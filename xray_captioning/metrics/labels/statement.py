@@ -21,9 +21,11 @@ from xray_captioning.metrics.labels.details import (
     change_of,
     parts_of,
     severity_of,
+    shared_ends,
     sides_of,
     zones_of,
 )
+from xray_captioning.metrics.labels.devices import device_of, placement_of
 from xray_captioning.metrics.labels.layout import pieces
 from xray_captioning.metrics.labels.normal import normal
 from xray_captioning.metrics.labels.rules import rules
@@ -102,12 +104,12 @@ class Mention(NamedTuple):
     @property
     def sides(self) -> frozenset[str]:
         """The sides named in its clause: none, left, right or (bilateral) both of them."""
-        return _places(self.sentence)[self.finding, self.start].sides
+        return _place(self).sides
 
     @property
     def clause(self) -> str:
         """The part of the sentence that speaks of it, up to the next finding."""
-        return self.sentence[slice(*_places(self.sentence)[self.finding, self.start].part)]
+        return self.sentence[slice(*_place(self).part)]
 
     @property
     def zones(self) -> frozenset[str]:
@@ -118,6 +120,20 @@ class Mention(NamedTuple):
     def severity(self) -> str | None:
         """How large or severe its clause calls it, one of :data:`details.SEVERITIES`."""
         return severity_of(self.clause)
+
+    @property
+    def device(self) -> str | None:
+        """The kind of a support device, such as "endotracheal tube"; see ``devices.toml``."""
+        if self.finding != "Support Devices":
+            return None
+        return device_of(self.sentence, self.start, self.end, _place(self).part)
+
+    @property
+    def placement(self) -> str | None:
+        """Whether a device's place is called "satisfactory" or "malpositioned"; None if neither."""
+        if self.finding != "Support Devices" or self.label == DENIED:
+            return None
+        return placement_of(self.device, self.sentence[slice(*_place(self).shared)])
 
     @property
     def change(self) -> str | None:
@@ -169,6 +185,11 @@ class Place(NamedTuple):
 
     sides: frozenset[str]
     part: tuple[int, int]  # where the words begin and end that speak of it
+    shared: tuple[int, int]  # the same, to the end of the list that it is in
+
+
+def _place(mention: Mention) -> Place:
+    return _places(mention.sentence)[mention.finding, mention.start]
 
 
 @lru_cache(maxsize=1 << 12)
@@ -184,8 +205,9 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
             continue
         stops = scope_of(hits, cues).stops
         parts = parts_of(words, hits, stops)
-        for hit, sides, part in zip(hits, sides_of(words, hits, stops), parts, strict=True):
-            places.setdefault((hit.finding, hit.start), Place(sides, part))
+        ends = shared_ends(words, hits, parts)
+        for hit, sides, part, end in zip(hits, sides_of(words, hits, stops), parts, ends):
+            places.setdefault((hit.finding, hit.start), Place(sides, part, (part[0], end)))
     return places
 
 
