@@ -41,7 +41,7 @@ def placement_of(device: str | None, clause: str) -> str | None:
         for verdict in (SATISFACTORY, MALPOSITIONED)
         for match in _found(kind, verdict, clause)
     ]
-    limits = _kinds()[device or "any"].get("cm_above_carina")
+    limits = _kinds()[device or "any"].get("cm_above_carina", [])
     for match in _ABOVE_CARINA.finditer(clause) if limits else ():
         height = float(match[1]) / (10 if match[2] == "mm" else 1)
         verdict = SATISFACTORY if limits[0] <= height <= limits[1] else MALPOSITIONED

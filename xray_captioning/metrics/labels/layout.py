@@ -56,7 +56,10 @@ _DASH = re.compile(r"\s+(?:-{1,2}|[\u2013\u2014|=])\s+(?=[a-z])")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
-_ANSWERED = re.compile(r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$))")
+_ANSWERED = re.compile(
+    r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$)"
+    r"|(?:trace|small|mild|minimal|moderate|large|severe|unchanged|stable)(?: \w+)?\s*(?:[.,;\n]|$))"
+)
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 _NOT = re.compile(r"n['\u2019]t\b")
 

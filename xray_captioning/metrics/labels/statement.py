@@ -43,6 +43,7 @@ LASTING = frozenset(
 # What a status is as a label, the strongest first; without any a finding is present.
 LABELS: dict[str, dict[str, int | None]] = {
     "chexpert": {
+        "excepted": PRESENT,
         "asked": None,
         "denied": DENIED,
         "resolved": DENIED,
@@ -270,8 +271,10 @@ def _cues(
         own = _nearest_denial(own)
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
-            between = words[end : cue.start].split()
-            if cue.start <= last and _reaches(cue, i, hits, linked) and blocked.isdisjoint(between):
+            # "was seen yesterday and has resolved" goes on to speak of the same finding.
+            goes_on = words.startswith(("and ", "but "), cue.start)
+            open_way = goes_on or blocked.isdisjoint(words[end : cue.start].split())
+            if cue.start <= last and open_way and _reaches(cue, i, hits, linked):
                 own.append(cue)
             break
     return tuple(own)
