@@ -58,7 +58,8 @@ _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
 _ANSWERED = re.compile(
     r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$)"
-    r"|(?:trace|small|mild|minimal|moderate|large|severe|unchanged|stable)(?: \w+)?\s*(?:[.,;\n]|$))"
+    r"|(?:trace|small|mild|minimal|moderate|large|severe|unchanged|stable)(?: \w+)?"
+    r"\s*(?:[.,;\n]|$))"
 )
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 _NOT = re.compile(r"n['\u2019]t\b")
