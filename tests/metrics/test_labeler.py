@@ -299,6 +299,19 @@ def test_details():
 
 HEADED = [
     ("Compared to the prior study: larger effusion.", {"Pleural Effusion": 1}),
+    (
+        "COMPARISON: None. Nodule.\n\nIMPRESSION: Effusion.",
+        {"Lung Lesion": 1, "Pleural Effusion": 1},
+    ),
+    ("HISTORY: Edema. Nodule. IMPRESSION: Effusion.", {"Pleural Effusion": 1}),
+    (
+        "TECHNIQUE: Two views\nEffusion.\n\nIMPRESSION: Nodule",
+        {"Lung Lesion": 1, "Pleural Effusion": 1},
+    ),
+    (
+        "HISTORY: Edema.\n\nNodule.\n\nIMPRESSION: Effusion.",
+        {"Lung Lesion": 1, "Pleural Effusion": 1},
+    ),
     ("Clinical history - edema\nFindings - effusion", {"Pleural Effusion": 1}),
     ("--- COMPARISON ---\nFilm with edema.\n--- FINDINGS ---\nNodule.", {"Lung Lesion": 1}),
     ("FINDNGS: effusion. IDICATION: edema.", {"Pleural Effusion": 1}),

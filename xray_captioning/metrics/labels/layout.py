@@ -66,8 +66,10 @@ _NOT = re.compile(r"n['\u2019]t\b")
 
 # Headings of what was known or asked before, and of what was seen.
 _ASKED = ("indication", "technique", "comparison", "exam", "recommendation", "stop")
-_SEEN = ("findings", "impression", "findings and impression", "addendum", "wet", "organ")
-_FIRST_SENTENCE = re.compile(r".*?(?:[.!]|(?<=[A-Za-z])\?)\s+(?=\S)", re.DOTALL)
+_MADE = ("technique", "comparison", "exam")  # one sentence, as a rule
+_FINDINGS = ("findings", "findings and impression", "organ")
+_SEEN = (*_FINDINGS, "impression", "addendum", "wet")
+_FIRST_SENTENCE = re.compile(r"\A.*?(?:(?:[.!]|(?<=[A-Za-z])\?)\s+(?=\S)|\n(?=[A-Z])|\Z)", re.DOTALL)
 _SHORT = range(4, 42)  # letters of a line that may be a heading
 
 
@@ -101,8 +103,8 @@ def pieces(statement: str) -> list[str]:
 def _seen(text: str) -> str:
     """Return a report without what was known or asked before anybody looked at the image.
 
-    Where the findings have no heading of their own, they begin at an empty line or behind the first
-    sentence: "Reason: fever. The lungs are clear."
+    Where the findings have no heading of their own, they begin at an empty line, or behind the
+    first sentence: "Reason: fever. The lungs are clear."
     """
     from xray_captioning.text.headings import headings  # reads its words, which few texts need
 
@@ -116,16 +118,12 @@ def _seen(text: str) -> str:
         asked = heading.kind in _ASKED or (asked and heading.kind == "unknown")
         if not asked:
             parts.append(text[heading.start : end])
-        elif kinds.isdisjoint(_SEEN):
-            parts.append(_rest(text[heading.content : end]))
+        elif kinds.isdisjoint(_FINDINGS):
+            first, _, rest = text[heading.content : end].lstrip(": \n\t*").partition("\n\n")
+            if heading.kind in _MADE or not (rest or kinds.intersection(_SEEN)):
+                parts.append(_FIRST_SENTENCE.sub("", first))
+            parts.append(rest)
     return "\n\n".join(parts)
-
-
-def _rest(part: str) -> str:
-    """Return what comes behind the first paragraph of a part, or else its first sentence."""
-    first, _, rest = part.lstrip(": \n\t*").partition("\n\n")
-    sentence = _FIRST_SENTENCE.match(first)
-    return rest or (first[sentence.end() :] if sentence else "")
 
 
 def _lines(text: str) -> str:
