@@ -69,7 +69,9 @@ _ASKED = ("indication", "technique", "comparison", "exam", "recommendation", "st
 _MADE = ("technique", "comparison", "exam")  # one sentence, as a rule
 _FINDINGS = ("findings", "findings and impression", "organ")
 _SEEN = (*_FINDINGS, "impression", "addendum", "wet")
-_FIRST_SENTENCE = re.compile(r"\A.*?(?:(?:[.!]|(?<=[A-Za-z])\?)\s+(?=\S)|\n(?=[A-Z])|\Z)", re.DOTALL)
+_FIRST_SENTENCE = re.compile(
+    r"\A.*?(?:(?:[.!]|(?<=[A-Za-z])\?)\s+(?=\S)|\n(?=[A-Z])|\Z)", re.DOTALL
+)
 _SHORT = range(4, 42)  # letters of a line that may be a heading
 
 

@@ -304,7 +304,8 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
     return not links or (min(links) > 0 and (max(links) == 2 or cue.kind == "denied"))
 
 
-_ORDER = tuple(LABELS["chexpert"])
+_RANK = {kind: rank for rank, kind in enumerate(LABELS["chexpert"])}
+_KINDS = (*LABELS["chexpert"], "present")
 
 
 def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
@@ -321,7 +322,7 @@ def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
         kinds.add("denied")
     if either and "stated" not in kinds:
         kinds.add("either")
-    return next((kind for kind in _ORDER if kind in kinds), "present")
+    return _KINDS[min([_RANK.get(kind, len(_RANK)) for kind in kinds])]
 
 
 def _turned(words: str, hit: Hit) -> bool:
