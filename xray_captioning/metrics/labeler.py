@@ -19,6 +19,7 @@ from itertools import chain
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
+from xray_captioning.metrics.labels.details import MESH_FINDINGS
 from xray_captioning.metrics.labels.layout import LONGEST, statements
 from xray_captioning.metrics.labels.statement import (
     DENIED,
@@ -33,28 +34,6 @@ from xray_captioning.metrics.labels.statement import (
 
 CONVENTIONS = tuple(LABELS)
 """Whose reading a label follows: CheXpert's authors', or that of those who coded Open-i."""
-
-# The finding that a term of the Indiana University collection's MeSH coding names. Only the part of
-# a term up to the first "/" counts.
-MESH_FINDINGS = {
-    "cardiomegaly": "Cardiomegaly",
-    "pleural effusion": "Pleural Effusion",
-    "pneumothorax": "Pneumothorax",
-    "hydropneumothorax": "Pneumothorax",
-    "pulmonary atelectasis": "Atelectasis",
-    "pulmonary edema": "Edema",
-    "pulmonary congestion": "Edema",
-    "fractures, bone": "Fracture",
-    "nodule": "Lung Lesion",
-    "mass": "Lung Lesion",
-    "emphysema": "Emphysema",
-    "pulmonary emphysema": "Emphysema",
-    "calcified granuloma": "Granuloma",
-    "granuloma": "Granuloma",
-    "scoliosis": "Scoliosis",
-    "hernia, hiatal": "Hiatal Hernia",
-}
-
 
 _CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
 

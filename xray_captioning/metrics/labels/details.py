@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
 
+from xray_captioning.metrics.labels.rules import sections
 from xray_captioning.metrics.labels.scan import Hit
 
 BILATERAL = frozenset({"left", "right"})
@@ -89,39 +90,9 @@ def _named_sides(words: str) -> frozenset[str]:
     return frozenset(sides)
 
 
-ZONES = {
-    "apical": "apex|apices|apical|biapical|apicolateral",
-    "upper": "upper lobes?|upper lungs?|upper zones?|upper",
-    "middle": "middle lobe|mid lungs?|midlung|mid zones?|middle|mid",
-    "lower": "lower lobes?|lower lungs?|lower zones?|lower",
-    "basal": "base|bases|basal|basilar|bibasilar|bibasal|infrahilar|costophrenic",
-    "lingular": "lingula|lingular",
-    "retrocardiac": "retrocardiac|behind the heart",
-    "perihilar": "perihilar|hilar|hilum|suprahilar|parahilar",
-    "fissural": "fissure|fissures|fissural",
-}
-"""Zones of the chest, and the words for each."""
-
-SEVERITIES = {
-    "trace": "trace|tiny|minimal|minimally|minute|punctate|subtle",
-    "small": "small|mild|mildly|slight|slightly|minor|low grade",
-    "moderate": "moderate|moderately|medium",
-    "large": "large|severe|severely|marked|markedly|massive|extensive|gross|advanced|big|huge",
-}
-"""Severities from least to most, and the words for each; of two the greater one counts."""
-
-CHANGES = {
-    "new": "new|newly|developed|development of|developing|now present|appeared",
-    "worse": "worse|worsened|worsening|increased|increasing|increase|larger|enlarging|progressed"
-    "|progression|progressive|grown|more extensive|more prominent|bigger",
-    "better": "better|improved|improving|improvement|decreased|decreasing|decrease|smaller"
-    "|resolving|clearing|diminished|receded|less extensive|less prominent",
-    "unchanged": "unchanged|stable|persistent|persists?|persisting|remains?|again|not changed"
-    "|without change|no change|similar|constant|chronic|not (?:significantly |substantially )?"
-    "(?:changed|different|worsened|improved|increased|decreased|resolved|larger|smaller|worse|better)"
-    r"|no (?:\w+ ){0,3}(?:change|increase|decrease|worsening|improvement|progression|growth)",
-}
-"""What became of a finding since an earlier image, and the words for each."""
+ZONES, SEVERITIES, CHANGES, MESH_FINDINGS = (
+    dict(line.split(" = ") for line in lines) for lines in sections("details.txt").values()
+)
 
 
 def _named(names: Mapping[str, str], clause: str) -> list[str]:

@@ -94,12 +94,12 @@ class Far(Rest):
         return 0
 
 
-class Trial(NamedTuple):
-    """What to try of one section and kind; of the lines that fit the longest counts."""
+Trial = tuple[Phrase, int, list[tuple[frozenset[str] | None, Rest]]]
+"""What to try of one section and kind; of the lines that fit the longest counts.
 
-    phrase: Phrase
-    taken: int  # words that a line without pattern takes: 2, 1, or 0 for no such line
-    rests: list[tuple[frozenset[str] | None, Rest]]  # the others, behind what they need
+They are words that a line without pattern takes (2, 1, or 0 for no such line), and the other lines,
+each behind the words of which it needs one.
+"""
 
 
 class Word(dict[str, list[Trial]]):
@@ -122,7 +122,7 @@ class Word(dict[str, list[Trial]]):
 
     def __missing__(self, second: str) -> list[Trial]:
         trials = [_trial(phrase, rests, second) for phrase, rests in self.lines.items()]
-        self[second] = [trial for trial in trials if trial.taken or trial.rests]
+        self[second] = [trial for trial in trials if trial[1] or trial[2]]
         return self[second]
 
 
@@ -137,7 +137,7 @@ def _trial(phrase: Phrase, rests: list[Rest], second: str) -> Trial:
                 others.append((needed, rest))
             else:
                 taken = taken or 1
-    return Trial(phrase, taken, others)
+    return phrase, taken, others
 
 
 class Rules(NamedTuple):
@@ -156,29 +156,21 @@ def rules(convention: str) -> Rules:
     gaps = Gaps.over(*cues.pop("gap"), *cues.pop("near"))
     blocked = frozenset(cues.pop("blocked")[0].strip("()").split("|"))
     rest = cache(lambda text: (Far if text.startswith(_FAR) else Rest)(text, gaps))
+    parts = [(Phrase("", "", tuple(name.split(", "))), own) for name, own in findings.items()]
+    parts += [(_cue(heading), own) for heading, own in cues.items()]
     words: dict[str, Word] = {}
-    for name, lines in findings.items():
-        _add(words, Phrase("", "", tuple(name.split(", "))), _held(lines, convention), rest)
-    naming = frozenset(words)
-    for heading, lines in cues.items():
-        kind, _, reach = heading.rpartition(" ")
-        phrase = Phrase(kind or reach, reach if kind else "stop", ())
-        _add(words, phrase, _held(lines, convention), rest)
-    return Rules(words, naming, blocked, _spelling((findings, cues)))
+    for about, own in parts:
+        for kind, line in _held(own, convention):
+            phrase = Phrase(about.kind or kind, about.reach, about.findings)
+            for word, text in _begun(line):
+                words.setdefault(word, Word()).lines.setdefault(phrase, []).append(rest(text))
+    named = [w for w, word in words.items() if any(phrase.findings for phrase in word.lines)]
+    return Rules(words, frozenset(named), blocked, _spelling((findings, cues)))
 
 
-def _add(
-    words: dict[str, Word],
-    about: Phrase,
-    lines: Iterator[tuple[str, str]],
-    rest: Callable[[str], Rest],
-) -> None:
-    for kind, line in lines:
-        phrase = Phrase(about.kind or kind, about.reach, about.findings)
-        for word, text in _begun(line):
-            if word not in words:
-                words[word] = Word()
-            words[word].lines.setdefault(phrase, []).append(rest(text))
+def _cue(heading: str) -> Phrase:
+    kind, _, reach = heading.rpartition(" ")
+    return Phrase(kind or reach, reach if kind else "stop", ())
 
 
 def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
