@@ -32,14 +32,8 @@ class Gaps(NamedTuple):
     """What stands between the parts of a line, at most so many words."""
 
     words: frozenset[str]  # over which " ... " never goes
-    far: str
-    near: str
-
-    @classmethod
-    def over(cls, far: str, near: str) -> Gaps:
-        """Return the patterns of gaps that never go over these words."""
-        words = frozenset((*far.strip("()").split("|"), ";"))
-        return cls(words, rf"(?: (?!{far}\b)[^ ;]+){{0,8}}? ", rf" (?:(?!{near}\b)[a-z]+ ){{1,6}}")
+    far: str  # the pattern of " ... "
+    near: str  # that of " .. "
 
 
 class Plain(NamedTuple):
@@ -153,8 +147,12 @@ class Rules(NamedTuple):
 def rules(convention: str) -> Rules:
     """Read the data files, leaving out the lines of other conventions."""
     cues, findings = sections("cues.txt"), sections("findings.txt")
-    gaps = Gaps.over(*cues.pop("gap"), *cues.pop("near"))
-    blocked = frozenset(cues.pop("blocked")[0].strip("()").split("|"))
+    (far,), (near,), (blocked,) = (cues.pop(name) for name in ("gap", "near", "blocked"))
+    gaps = Gaps(
+        _choices(far) | {";"},
+        rf"(?: (?!{far}\b)[^ ;]+){{0,8}}? ",
+        rf" (?:(?!{near}\b)[a-z]+ ){{1,6}}",
+    )
     rest = cache(lambda text: (Far if text.startswith(_FAR) else Rest)(text, gaps))
     parts = [(Phrase("", "", tuple(name.split(", "))), own) for name, own in findings.items()]
     parts += [(_cue(heading), own) for heading, own in cues.items()]
@@ -165,7 +163,11 @@ def rules(convention: str) -> Rules:
             for word, text in _begun(line):
                 words.setdefault(word, Word()).lines.setdefault(phrase, []).append(rest(text))
     named = [w for w, word in words.items() if any(phrase.findings for phrase in word.lines)]
-    return Rules(words, frozenset(named), blocked, _spelling((findings, cues)))
+    return Rules(words, frozenset(named), _choices(blocked), _spelling((findings, cues)))
+
+
+def _choices(group: str) -> frozenset[str]:
+    return frozenset(group.strip("()").split("|"))
 
 
 def _cue(heading: str) -> Phrase:

@@ -113,13 +113,13 @@ def restated(words: str, hits: list[Hit]) -> list[Hit]:
 def scope_of(hits: list[Hit], cues: list[Cue]) -> Scope:
     """Sort the cues of a sentence by how they reach, and drop what is part of a longer one."""
     before, after, stops = [], [], []
-    earliest = hits[0].end
+    earliest, adjoining = hits[0].end, {hit.end + 1 for hit in hits}
     for cue in cues:
         if cue.reach == "stop":
             stops.append(cue)
         elif cue.reach in ("before", "beside"):
             before.append(cue)
-        elif cue.start > earliest if cue.reach == "after" else _adjoins(cue, hits):
+        elif cue.start > earliest if cue.reach == "after" else cue.start in adjoining:
             after.append(cue)
     before, after = _longest(before), _longest(after)
     if before and after:
@@ -129,10 +129,6 @@ def scope_of(hits: list[Hit], cues: list[Cue]) -> Scope:
         inside = {i for cue in before + after for i in range(cue.start + 1, cue.end)}
         stops = [stop for stop in _longest(stops) if stop.start not in inside]
     return Scope(before, after, [stop.start for stop in stops if stop.kind == "stop"])
-
-
-def _adjoins(cue: Cue, hits: list[Hit]) -> bool:
-    return any(hit.end + 1 == cue.start for hit in hits)
 
 
 def _outside(cues: list[Cue], others: list[Cue]) -> list[Cue]:
