@@ -1,9 +1,8 @@
 """What a device is, and whether a report calls its place right; ``devices.toml`` has the words."""
 
 import re
-import tomllib
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 SATISFACTORY, MALPOSITIONED = "satisfactory", "malpositioned"
@@ -62,6 +61,7 @@ def _pattern(words: str) -> re.Pattern[str]:
 
 @cache
 def _kinds() -> dict[str, dict[str, Any]]:
-    text = resources.files(__package__).joinpath("devices.toml").read_text(encoding="utf-8")
-    found = tomllib.loads(text)
+    import tomllib  # few reports name a device whose place is asked for
+
+    found = tomllib.loads(Path(__file__).with_name("devices.toml").read_text("utf-8"))
     return {"any": found["any"], **found["kinds"]}

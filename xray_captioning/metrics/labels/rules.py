@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.metrics.labels.spelling import Spelling
@@ -263,8 +263,7 @@ def _letters(lines: list[str]) -> list[str]:
 def sections(name: str) -> dict[str, list[str]]:
     """Return the headings of a data file with the lines below each, without comments."""
     found: dict[str, list[str]] = {}
-    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-    for line in text.splitlines():
+    for line in Path(__file__).with_name(name).read_text("utf-8").splitlines():
         line = line.partition("#")[0].strip()
         if line.startswith("["):
             own = found[line.strip("[]")] = []
