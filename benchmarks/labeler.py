@@ -17,12 +17,12 @@ findings that are present. They were made from the same coding, so that conventi
 sentences: kind, sentence and expected labels ("Edema=0;Pneumonia=-1/0", N for not mentioned), tab
 separated, as `tests/metrics/sentences.tsv` has them. Beside the labeler negspacy and medspacy read
 them, where they are installed (`pip install negspacy medspacy`), with the words of `TERMS` as the
-findings to look for; only sentences that have such a word count for this comparison.
+findings to look for, and CheXbert (`pip install f1chexbert`), where its weights can be had from the
+Hugging Face hub; only sentences that have such a word count for this comparison.
 """
 
 import argparse
 import csv
-import importlib
 import re
 import sys
 import time
@@ -214,13 +214,13 @@ def sentences(arguments: argparse.Namespace) -> None:
         judged(f"{path.name}: label_report", rows, label_report)
         named = [row for row in rows if terms_in(row[1])]
         judged(f"{path.name}, with a word of TERMS: label_report", named, label_report)
-        for name, prepare in {"negspacy": negspacy, "medspacy": medspacy}.items():
+        for program in (negspacy, medspacy, f1chexbert):
             try:
-                importlib.import_module(name)
-            except ImportError as error:
-                print(f"{name}: skipped, {error}; pip install {name}")
+                read_by_it = program()
+            except (ImportError, OSError) as error:  # not installed, or no weights
+                print(f"\n{program.__name__}: skipped, {' '.join(str(error).split())[:200]}")
             else:
-                judged(f"{path.name}, with a word of TERMS: {name}", named, prepare())
+                judged(f"{path.name}, with a word of TERMS: {program.__name__}", named, read_by_it)
 
 
 def judged(title: str, rows: list[list[str]], label: Callable[[str], Labels]) -> None:
@@ -285,7 +285,9 @@ def negspacy() -> Callable[[str], Labels]:
 def medspacy() -> Callable[[str], Labels]:
     """Return the reading of medspacy's ConText, which also knows doubt, history and hypotheses."""
     import medspacy as package
+    from loguru import logger
 
+    logger.disable("PyRuSH")  # which tells of every token
     nlp = package.load(medspacy_enable=["medspacy_pyrush", "medspacy_context"])
 
     def label(text: str) -> Labels:
@@ -296,6 +298,19 @@ def medspacy() -> Callable[[str], Labels]:
         if of.is_historical or of.is_hypothetical:
             return None
         return 0 if of.is_negated else UNCERTAIN if of.is_uncertain else PRESENT
+
+    return label
+
+
+def f1chexbert() -> Callable[[str], Labels]:
+    """Return the reading of CheXbert, a model (Smit et al., EMNLP 2020)."""
+    from f1chexbert import F1CheXbert
+
+    model = F1CheXbert(device="cpu")
+
+    def label(text: str) -> Labels:
+        values = model.get_label(text, mode="classification")
+        return {n: v if v != "" else None for n, v in zip(model.target_names, values)}
 
     return label
 

@@ -95,6 +95,28 @@ def test_a_system_that_does_not_look_is_warned_of(results, studies, split, tmp_p
     assert list(rows[0]) == list(SHOWN)
 
 
+def test_clinical_figures_are_of_the_convention_asked_for(studies, split, tmp_path):
+    texts = {"hedged": dict.fromkeys(studies["study_id"], "possible left effusion .")}
+    found = {}
+    for name in ("chexpert", "mesh"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CollapseWarning)
+            rows = evaluate(
+                studies,
+                texts,
+                tmp_path,
+                split=split,
+                quick=True,
+                convention=name,
+            )
+        assert json.loads((tmp_path / "metrics.json").read_text())["convention"] == name
+        found[name] = rows[0]
+    assert found["mesh"]["clinical_f1"] == 0 < found["chexpert"]["clinical_f1"]
+    assert found["mesh"]["BLEU-4"] == found["chexpert"]["BLEU-4"]
+    with pytest.raises(ConfigError, match="there is no convention 'nih'"):
+        evaluate(studies, texts, tmp_path, split=split, convention="nih")
+
+
 def test_captions_are_written_a_row_a_study(results, split):
     with open(results[0] / "captions.csv", newline="") as file:
         rows = list(csv.DictReader(file))

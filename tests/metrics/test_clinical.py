@@ -22,7 +22,9 @@ from xray_captioning.metrics.clinical import (
     scores_from_counts,
     supported_findings,
 )
+from xray_captioning.metrics.labeler import CONVENTIONS, read_by
 from xray_captioning.metrics.mentions import compare_mentions
+from xray_captioning.metrics.scores import score
 
 NORMAL = "The heart is normal in size. The lungs are clear. No effusion or pneumothorax."
 SICK = [
@@ -233,3 +235,24 @@ def test_bad_input_is_refused_in_one_line():
                 function(references, hypotheses)
     with pytest.raises(DataError, match="texts is one text"):
         label_matrix("effusion")
+
+
+DIFFERING = (["no new opacity", "probable effusion"], ["no opacity", "effusion"])
+
+
+def test_every_figure_can_be_had_under_either_convention():
+    chexpert, mesh = (clinical_scores(*DIFFERING, None, name) for name in CONVENTIONS)
+    assert (chexpert["clinical_f1"], mesh["clinical_f1"]) == (0.5, 1.0)
+    assert clinical_scores(*DIFFERING) == chexpert
+    assert score(*DIFFERING, convention="mesh")["clinical_f1"] == 1.0
+    opacity = FINDINGS.index("Lung Opacity")
+    assert label_matrix(["no new opacity"], "mesh")[0, opacity] == 0
+    with read_by("mesh"):
+        assert clinical_scores(*DIFFERING) == mesh
+        assert label_matrix(["no new opacity"], "chexpert")[0, opacity] == -1
+    assert label_matrix(["no new opacity"])[0, opacity] == -1
+
+
+def test_another_convention_is_refused_before_anything_is_read():
+    with pytest.raises(ConfigError, match="there is no convention 'nih'"):
+        clinical_scores(*DIFFERING, None, "nih")

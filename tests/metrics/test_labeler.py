@@ -227,10 +227,10 @@ def test_sentences_do_not_touch_each_other(one, two):
 
 
 def test_endless_sentences_are_read_and_not_kept():
-    before = statement._read.cache_info().currsize, labeler._read_report.cache_info().currsize
+    before = statement.read.cache_info().currsize, labeler._read_report.cache_info().currsize
     assert len(find_mentions("no effusion and " * 5_000)) == 5_000
     assert find_mentions("x" * 100_000) == []
-    after = statement._read.cache_info().currsize, labeler._read_report.cache_info().currsize
+    after = statement.read.cache_info().currsize, labeler._read_report.cache_info().currsize
     assert after == before
 
 
@@ -298,6 +298,23 @@ def test_details():
 
 
 HEADED = [
+    ("Compared to the prior study: larger effusion.", {"Pleural Effusion": 1}),
+    (
+        "COMPARISON: None. Nodule.\n\nIMPRESSION: Effusion.",
+        {"Lung Lesion": 1, "Pleural Effusion": 1},
+    ),
+    ("HISTORY: Edema. Nodule. IMPRESSION: Effusion.", {"Pleural Effusion": 1}),
+    (
+        "TECHNIQUE: Two views\nEffusion.\n\nIMPRESSION: Nodule",
+        {"Lung Lesion": 1, "Pleural Effusion": 1},
+    ),
+    (
+        "HISTORY: Edema.\n\nNodule.\n\nIMPRESSION: Effusion.",
+        {"Lung Lesion": 1, "Pleural Effusion": 1},
+    ),
+    ("Clinical history - edema\nFindings - effusion", {"Pleural Effusion": 1}),
+    ("--- COMPARISON ---\nFilm with edema.\n--- FINDINGS ---\nNodule.", {"Lung Lesion": 1}),
+    ("FINDNGS: effusion. IDICATION: edema.", {"Pleural Effusion": 1}),
     ("INDICATION: pneumonia. FINDINGS: No effusion.", {"Pleural Effusion": 0}),
     ("HISTORY: Edema\n\nThe lungs have a nodule.", {"Lung Lesion": 1}),
     ("Reason for exam: fever, ? pneumonia. Small effusion.", {"Pleural Effusion": 1}),
@@ -361,7 +378,6 @@ SPELT = [
     ("effusionis", "effusion is"),
     ("haemothorax", "hemothorax"),
     ("rll", "right lower lobe"),
-    ("xxxx", ""),
 ]
 
 

@@ -67,6 +67,13 @@ ONE = {
         not only {x}
         redemonstration of {x}
         impression: {x}
+        no {x} other than the small one seen before
+        no {x} on the right; small one on the left
+        trace left and no right {x}
+        {x}: yes
+        {x}? mild
+        positive for {x}
+        {x} unchanged for two years
     """,
     0: """
         no {x}
@@ -113,6 +120,12 @@ ONE = {
         lacks evidence of {x}
         denies {x}
         no convincing evidence for {x}
+        no {x} following tube placement
+        {x} is not a feature
+        nowhere is there {x}
+        {x} has come and gone
+        the film of last week showed {x}, which is not seen today
+        {x} was present and has resolved
     """,
     -1: """
         possible {x}
@@ -154,6 +167,8 @@ ONE = {
         no new {x}
         no new or worsening {x}
         without new {x}
+        there may or may not be {x}
+        i doubt {x}
     """,
     None: """
         evaluate for {x}
@@ -171,6 +186,7 @@ ONE = {
         ct is more sensitive for {x}
         if {x} is a concern, ct is advised
         assess for {x}
+        {x} may be radiographically occult
         comparison: prior film with {x}. impression: chest
     """,
 }
@@ -202,6 +218,7 @@ TWO = """
     0 1 - no {x}<br>- {y}
     0 1 no {x}<br>{y}<br>chest
     0 1 1. no {x} 2. {y}
+    0 1 negative for {x}, positive for {y}
     0 0 no {x} or {y}
     0 0 no {x}, {y}
     0 0 no {x} and no {y}

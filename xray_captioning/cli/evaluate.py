@@ -18,6 +18,8 @@ WHY = (
     "first order without a match, so short captions score high: never compare across rows."
 )
 
+CLINICAL = ("clinical_f1", "micro_f1", "example_f1", "false_positives")
+
 
 @click.command()
 @options.source()
@@ -64,6 +66,7 @@ def evaluate(
     if "left_out" in found:
         names = (*SHOWN, "left_out")
         click.echo(f"{found['note']}\n")
+    click.echo(f"findings by convention {found['convention']}")
     click.echo(format_table(rows, names))
     click.echo(
         "\nwhat is said of findings; support is patients, the last four are shares of captions"
@@ -86,6 +89,7 @@ def score(
     reference: str | None,
     prediction: tuple[str, ...],
     only_common: bool,
+    convention: str | None,
 ) -> None:
     """Score hypotheses against references under three protocols; texts split at whitespace.
 
@@ -102,4 +106,7 @@ def score(
         texts = pairs.references, pairs.hypotheses
         rows = [{"protocol": n, **measure(*texts, n), **pairs.counts} for n in BLEU_PROTOCOLS]
         click.echo(format_table(rows))
+        if convention:
+            found = measure(*texts, convention=convention)
+            click.echo(format_table([{"convention": convention} | {n: found[n] for n in CLINICAL}]))
     click.echo(WHY)

@@ -38,6 +38,7 @@ from xray_captioning.evaluation.r2gen import R2GEN
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
 from xray_captioning.findings import SHUFFLED
+from xray_captioning.metrics.labeler import convention_of, read_by
 from xray_captioning.plots.charts import save
 from xray_captioning.plots.panels import panel
 
@@ -56,6 +57,7 @@ def evaluate(
     split: Split | str | Path | None = None,
     part: str = "test",
     protocol: str | None = None,
+    convention: str = "chexpert",
     changes: Mapping[str, Any] | None = None,
     beams: Sequence[int] = (1, 3),
     cache: str | Path | None = None,
@@ -93,6 +95,8 @@ def evaluate(
     protocol : {"r2gen"}, optional
         References as R2Gen's evaluation makes them on the published split, and beside it the
         same systems against references that are not truncated.
+    convention : {"chexpert", "mesh"}
+        By which findings are read out of texts, see :func:`xray_captioning.label_report`.
     changes : mapping, optional
         Fields ``text.*`` and ``fractions`` of the configuration that makes the references, such
         as ``{"text.section": "findings"}``. The configuration is that of the first captioner;
@@ -136,6 +140,7 @@ def evaluate(
     """
     _check_paths(out=out, cache=cache, report=report)
     _check_settings(part, protocol, beams, report)
+    convention_of(convention)  # refused before anything is read
     models, texts = _by_kind(systems, prediction)
     studies, _ = open_studies(studies)
     every = [run for runs in models.values() for run in runs]
@@ -148,19 +153,21 @@ def evaluate(
     split = choose_split(studies, usable, config, split, trained_on, part, cache)
     train, test = _rows(usable, split, part)
     about: dict[str, Any] = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
+    about["convention"] = convention
     if only_common:
         whole, test = len(test), test.iloc[common_rows(texts, Studies.of(test, studies))]
         about["left_out"] = whole - len(test)
     asked = Studies.of(test, studies)
     task = Task(train, test, config, protocol, cache, seed, quick, asked)
-    found = system_texts(task, models, texts, beams)
-    given = list(test["study_id"]), found.systems, task.texts, about, group_ids(test)
-    results = evaluate_systems(*given, quick, seed)
-    results.write(Path(out))
+    with read_by(convention):
+        found = system_texts(task, models, texts, beams)
+        given = list(test["study_id"]), found.systems, task.texts, about, group_ids(test)
+        results = evaluate_systems(*given, quick, seed)
+        results.write(Path(out))
+        if report is not None:
+            write_report(results, report, dict(zip(results.studies, test["images"])))
     if models:
         save(panel(examples(task, found)), Path(out) / "panel.png")
-    if report is not None:
-        write_report(results, report, dict(zip(results.studies, test["images"])))
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows

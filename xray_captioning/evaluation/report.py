@@ -163,9 +163,11 @@ def _title(systems: Sequence[System]) -> str:
 
 def _facts(results: Results) -> str:
     about = results.about
+    convention = about.get("convention", "chexpert")
     return (
         f"{len(results.studies)} studies of the {about['part']} part; protocol "
-        f"{about['protocol']}; split {str(about['split'])[:12]}"
+        f"{about['protocol']}; findings by convention {convention}; "
+        f"split {str(about['split'])[:12]}"
         f"{f'; {results.note}' if results.note else ''}"
     )
 

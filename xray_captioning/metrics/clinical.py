@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics.columns import in_order, one_text, paired
-from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report
+from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report, read_by
 
 NOT_MENTIONED = -2
 """What :func:`label_matrix` writes where :func:`label_report` says None."""
@@ -68,8 +68,10 @@ class Contradiction(NamedTuple):
     hypothesis: int
 
 
-def label_matrix(texts: Iterable[str]) -> Labels:
+def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
     """Label many reports as an array; those of a dictionary in its order.
+
+    `convention` is that of :func:`~xray_captioning.label_report`.
 
     Returns
     -------
@@ -79,7 +81,10 @@ def label_matrix(texts: Iterable[str]) -> Labels:
     """
     reports = (one_text(f"texts[{row}]", t) for row, t in enumerate(in_order("texts", texts)))
     rows = (
-        [NOT_MENTIONED if label is None else label for label in label_report(text).values()]
+        [
+            NOT_MENTIONED if label is None else label
+            for label in label_report(text, convention).values()
+        ]
         for text in reports
     )
     flat = np.fromiter((label for row in rows for label in row), dtype=np.int8)
@@ -212,7 +217,10 @@ def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def clinical_scores(
-    references: Texts, hypotheses: Texts, findings: Sequence[str] | None = None
+    references: Texts,
+    hypotheses: Texts,
+    findings: Sequence[str] | None = None,
+    convention: str | None = None,
 ) -> dict[str, float]:
     """Compare the findings of hypotheses with those of their references.
 
@@ -223,6 +231,8 @@ def clinical_scores(
     findings : sequence of str, optional
         What ``clinical_f1`` averages over: settle it before a text is seen, as
         :func:`counted_findings` does. All seventeen where it is absent.
+    convention : {"chexpert", "mesh"}, optional
+        By which reports are read, see :func:`~xray_captioning.label_report`.
 
     Returns
     -------
@@ -239,7 +249,8 @@ def clinical_scores(
     (0.667, 0.5)
     """
     _, columns = paired(references=references, hypotheses=hypotheses)
-    reference, hypothesis = map(_labels, columns)
+    with read_by(convention):
+        reference, hypothesis = map(_labels, columns)
     scores: dict[str, float] = {}
     for suffix, uncertain in (("", True), ("_present", False)):
         counts = confusion(reference, hypothesis, uncertain)

@@ -11,12 +11,16 @@ References
    and retrieval", JAMIA 23(2), 2016: how the Indiana University reports were coded.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from itertools import chain
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
-from xray_captioning.metrics.labels.layout import statements
+from xray_captioning.metrics.labels.details import MESH_FINDINGS
+from xray_captioning.metrics.labels.layout import LONGEST, statements
 from xray_captioning.metrics.labels.statement import (
     DENIED,
     LABELS,
@@ -25,34 +29,49 @@ from xray_captioning.metrics.labels.statement import (
     UNCERTAIN,
     Mention,
     read,
+    read_long,
 )
 
 CONVENTIONS = tuple(LABELS)
 """Whose reading a label follows: CheXpert's authors', or that of those who coded Open-i."""
 
-# The finding that a term of the Indiana University collection's MeSH coding names. Only the part of
-# a term up to the first "/" counts.
-MESH_FINDINGS = {
-    "cardiomegaly": "Cardiomegaly",
-    "pleural effusion": "Pleural Effusion",
-    "pneumothorax": "Pneumothorax",
-    "hydropneumothorax": "Pneumothorax",
-    "pulmonary atelectasis": "Atelectasis",
-    "pulmonary edema": "Edema",
-    "pulmonary congestion": "Edema",
-    "fractures, bone": "Fracture",
-    "nodule": "Lung Lesion",
-    "mass": "Lung Lesion",
-    "emphysema": "Emphysema",
-    "pulmonary emphysema": "Emphysema",
-    "calcified granuloma": "Granuloma",
-    "granuloma": "Granuloma",
-    "scoliosis": "Scoliosis",
-    "hernia, hiatal": "Hiatal Hernia",
-}
+_CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
 
 
-def find_mentions(text: str, convention: str = "chexpert") -> list[Mention]:
+@contextmanager
+def read_by(convention: str | None) -> Iterator[None]:
+    """Read all reports in this block by a convention, where none is named; None changes nothing.
+
+    A comparison labels reports in many places, and all its figures have to be of one convention.
+
+    Examples
+    --------
+    >>> with read_by("mesh"):
+    ...     label_report("No new opacity.")["Lung Opacity"]
+    0
+    """
+    token = _CONVENTION.set(convention_of(convention))
+    try:
+        yield
+    finally:
+        _CONVENTION.reset(token)
+
+
+def convention_of(name: str | None = None) -> str:
+    """Return the convention of this name, by default that of `read_by` or else chexpert.
+
+    Raises
+    ------
+    ConfigError
+        There is no such convention.
+    """
+    name = _CONVENTION.get() if name is None else name
+    if name not in LABELS:
+        raise ConfigError(f"there is no convention {name!r}; take {' or '.join(CONVENTIONS)}")
+    return name
+
+
+def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
     """Return every place where a report, raw or cleaned, names a finding, in reading order.
 
     Raises
@@ -65,7 +84,7 @@ def find_mentions(text: str, convention: str = "chexpert") -> list[Mention]:
     return [mention for mention in _mentions(text, convention) if mention.finding != OTHER]
 
 
-def label_report(text: str, convention: str = "chexpert") -> dict[str, int | None]:
+def label_report(text: str, convention: str | None = None) -> dict[str, int | None]:
     """Label a report: for each finding, whether it is present, denied, uncertain or not mentioned.
 
     Parameters
@@ -73,9 +92,10 @@ def label_report(text: str, convention: str = "chexpert") -> dict[str, int | Non
     text : str
         A report, raw or cleaned. Its sentences end with a full stop, or stand on lines of their
         own; headings, lists and forms ("Effusion: none") are read as such.
-    convention : {"chexpert", "mesh"}
-        What is said where careful readers differ: "no new opacity" is uncertain to CheXpert's
-        authors and no finding to the coders of Open-i (docs/evaluation.md has the list).
+    convention : {"chexpert", "mesh"}, optional
+        By default chexpert, or that of :func:`read_by`. What is said where careful readers differ:
+        "no new opacity" is uncertain to CheXpert's authors and no finding to the coders of Open-i
+        (docs/evaluation.md has the list).
 
     Returns
     -------
@@ -116,7 +136,20 @@ def label_report(text: str, convention: str = "chexpert") -> dict[str, int | Non
     return labels
 
 
-def explain_report(text: str, convention: str = "chexpert") -> dict[str, Mention]:
+class Explanation(dict[str, Mention]):
+    """By finding the mention that decided its label, and every mention of a device.
+
+    Attributes
+    ----------
+    devices : list of Mention
+        In reading order. Their ``device`` says what each is ("endotracheal tube"), ``placement``
+        whether its place is called "satisfactory" or "malpositioned".
+    """
+
+    devices: list[Mention]
+
+
+def explain_report(text: str, convention: str | None = None) -> Explanation:
     """Say of each finding that a report names which words and which cue decided its label.
 
     Parameters
@@ -126,7 +159,7 @@ def explain_report(text: str, convention: str = "chexpert") -> dict[str, Mention
 
     Returns
     -------
-    dict
+    Explanation
         For each finding with a label, in reading order, the first mention with that label. Its
         ``words`` name the finding, its ``status`` says what was decided ("present", "denied",
         "resolved", "possible", ...) and ``cue`` by which words; ``sentence`` is where they stand.
@@ -136,24 +169,27 @@ def explain_report(text: str, convention: str = "chexpert") -> dict[str, Mention
     >>> mention = explain_report("Effusion has been drained. No PTX.")["Pleural Effusion"]
     >>> mention.words, mention.status, mention.cue
     ('effusion', 'resolved', 'has been drained')
+    >>> [(m.device, m.placement) for m in explain_report("ETT in the right mainstem.").devices]
+    [('endotracheal tube', 'malpositioned')]
     """
     labels = label_report(text, convention)
-    deciding: dict[str, Mention] = {}
-    for mention in find_mentions(text, convention):
+    mentions = find_mentions(text, convention)
+    deciding = Explanation()
+    deciding.devices = [mention for mention in mentions if mention.finding == "Support Devices"]
+    for mention in mentions:
         if mention.label == labels[mention.finding]:
             deciding.setdefault(mention.finding, mention)
     return deciding
 
 
-def _mentions(text: str, convention: str) -> tuple[Mention, ...]:
+def _mentions(text: str, convention: str | None) -> tuple[Mention, ...]:
     """Return the mentions of a report, other abnormalities included."""
     if not isinstance(text, str):
         raise DataError(
             f"a report must be text, not {type(text).__name__}; "
             "use an empty string where there is none"
         )
-    if convention not in LABELS:
-        raise ConfigError(f"there is no convention {convention!r}; take {' or '.join(CONVENTIONS)}")
+    convention = convention_of(convention)
     if len(text) > _LONGEST_KEPT:
         return _read_report.__wrapped__(text, convention)
     return _read_report(text, convention)
@@ -165,7 +201,11 @@ _LONGEST_KEPT = 5_000
 
 @lru_cache(maxsize=1 << 13)
 def _read_report(text: str, convention: str) -> tuple[Mention, ...]:
-    return tuple(chain.from_iterable([read(raw, convention) for raw in statements(text)]))
+    found = [
+        read(raw, convention) if len(raw) <= LONGEST else read_long(raw, convention)
+        for raw in statements(text)
+    ]
+    return tuple(chain.from_iterable(found))
 
 
 __all__ = [
@@ -175,7 +215,9 @@ __all__ = [
     "PRESENT",
     "UNCERTAIN",
     "Mention",
+    "convention_of",
     "explain_report",
     "find_mentions",
     "label_report",
+    "read_by",
 ]

@@ -6,12 +6,16 @@ a METEOR that only matches equal words is another score under the same name.
 
 from xray_captioning.metrics.bleu import bleu
 from xray_captioning.metrics.cider import cider_rows
+from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
 from xray_captioning.metrics.rouge import rouge_l_rows
 
 
 def score(
-    references: References, hypotheses: Hypotheses, protocol: str = "coco"
+    references: References,
+    hypotheses: Hypotheses,
+    protocol: str = "coco",
+    convention: str | None = None,
 ) -> dict[str, float]:
     """Score a system's texts against the reports; texts are split at whitespace.
 
@@ -28,16 +32,20 @@ def score(
     protocol : {'coco', 'nltk', 'legacy'}
         How BLEU is computed, see `xray_captioning.metrics.bleu`. ROUGE-L and CIDEr are
         always pycocoevalcap's.
+    convention : {'chexpert', 'mesh'}, optional
+        Adds the clinical scores, reports read by this convention (:func:`label_report`). Of several
+        references of a study the first counts there.
 
     Returns
     -------
     dict of str to float
-        ``BLEU-1`` to ``BLEU-4`` and ``ROUGE-L`` from 0 to 1, ``CIDEr`` from 0 to 10.
+        ``BLEU-1`` to ``BLEU-4`` and ``ROUGE-L`` from 0 to 1, ``CIDEr`` from 0 to 10; with a
+        convention also those of :func:`~xray_captioning.metrics.clinical.clinical_scores`.
 
     Raises
     ------
     ConfigError
-        No protocol has that name.
+        No protocol or convention has that name.
     DataError
         The columns are empty, differ in length or ids or hold anything but text; the message
         names the row.
@@ -52,8 +60,11 @@ def score(
     pairs = checked_pairs(references, hypotheses)
     references, hypotheses = [texts for texts, _ in pairs], [text for _, text in pairs]
     values = bleu(references, hypotheses, protocol)
+    first = [texts[0] for texts in references]
+    clinical = clinical_scores(first, hypotheses, None, convention) if convention else {}
     return {
         **{f"BLEU-{order}": float(value) for order, value in enumerate(values, 1)},
         "ROUGE-L": float(rouge_l_rows(references, hypotheses).mean()),
         "CIDEr": float(cider_rows(references, hypotheses).mean()),
+        **clinical,
     }

@@ -1,8 +1,11 @@
 """Where a finding is, how large, and whether it changed, as its clause says."""
 
 import re
+from collections.abc import Mapping
+from functools import cache
 from itertools import pairwise
 
+from xray_captioning.metrics.labels.rules import sections
 from xray_captioning.metrics.labels.scan import Hit
 
 BILATERAL = frozenset({"left", "right"})
@@ -58,6 +61,17 @@ def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[st
     ]
 
 
+def shared_ends(words: str, hits: list[Hit], parts: list[tuple[int, int]]) -> list[int]:
+    """Return up to where words speak of each hit, or of those of its kind in the same list."""
+    ends = [len(words)] * len(hits)
+    for i in reversed(range(len(hits) - 1)):
+        alike = [j for j in range(i + 1, len(hits)) if hits[j].finding == hits[i].finding]
+        if alike:
+            joined = _LIST.fullmatch(words, hits[i].end, hits[alike[0]].start)
+            ends[i] = ends[alike[0]] if joined else parts[alike[0]][0]
+    return ends
+
+
 def parts_of(words: str, hits: list[Hit], stops: list[int]) -> list[tuple[int, int]]:
     """Return where the words begin and end that belong to each finding of a sentence."""
     edges = [0]
@@ -76,46 +90,19 @@ def _named_sides(words: str) -> frozenset[str]:
     return frozenset(sides)
 
 
-ZONES = {
-    "apical": "apex|apices|apical|biapical|apicolateral",
-    "upper": "upper lobes?|upper lungs?|upper zones?|upper",
-    "middle": "middle lobe|mid lungs?|midlung|mid zones?|middle|mid",
-    "lower": "lower lobes?|lower lungs?|lower zones?|lower",
-    "basal": "base|bases|basal|basilar|bibasilar|bibasal|infrahilar|costophrenic",
-    "lingular": "lingula|lingular",
-    "retrocardiac": "retrocardiac|behind the heart",
-    "perihilar": "perihilar|hilar|hilum|suprahilar|parahilar",
-    "fissural": "fissure|fissures|fissural",
-}
-"""Zones of the chest, and the words for each."""
-
-SEVERITIES = {
-    "trace": "trace|tiny|minimal|minimally|minute|punctate|subtle",
-    "small": "small|mild|mildly|slight|slightly|minor|low grade",
-    "moderate": "moderate|moderately|medium",
-    "large": "large|severe|severely|marked|markedly|massive|extensive|gross|advanced|big|huge",
-}
-"""Severities from least to most, and the words for each; of two the greater one counts."""
-
-CHANGES = {
-    "new": "new|newly|developed|development of|developing|now present|appeared",
-    "worse": "worse|worsened|worsening|increased|increasing|increase|larger|enlarging|progressed"
-    "|progression|progressive|grown|more extensive|more prominent|bigger",
-    "better": "better|improved|improving|improvement|decreased|decreasing|decrease|smaller"
-    "|resolving|clearing|diminished|receded|less extensive|less prominent",
-    "unchanged": "unchanged|stable|persistent|persists?|persisting|remains?|again|not changed"
-    "|without change|no change|similar|constant|chronic|not (?:significantly |substantially )?"
-    "(?:changed|different|worsened|improved|increased|decreased|resolved|larger|smaller|worse|better)"
-    r"|no (?:\w+ ){0,3}(?:change|increase|decrease|worsening|improvement|progression|growth)",
-}
-"""What became of a finding since an earlier image, and the words for each."""
+ZONES, SEVERITIES, CHANGES, MESH_FINDINGS = (
+    dict(line.split(" = ") for line in lines) for lines in sections("details.txt").values()
+)
 
 
-def _compiled(names: dict[str, str]) -> dict[str, re.Pattern[str]]:
-    return {name: re.compile(rf"\b(?:{words})\b") for name, words in names.items()}
+def _named(names: Mapping[str, str], clause: str) -> list[str]:
+    """Return which of some names a clause has words of."""
+    return [name for name, words in names.items() if _pattern(words).search(clause)]
 
 
-_ZONE, _SEVERITY, _CHANGE = _compiled(ZONES), _compiled(SEVERITIES), _compiled(CHANGES)
+@cache
+def _pattern(words: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{words})\b")
 
 
 def zones_of(clause: str) -> frozenset[str]:
@@ -126,7 +113,7 @@ def zones_of(clause: str) -> frozenset[str]:
     >>> sorted(zones_of("patchy opacity in the right lower lobe and lingula"))
     ['lingular', 'lower']
     """
-    return frozenset(name for name, words in _ZONE.items() if words.search(clause))
+    return frozenset(_named(ZONES, clause))
 
 
 def severity_of(clause: str) -> str | None:
@@ -137,7 +124,7 @@ def severity_of(clause: str) -> str | None:
     >>> severity_of("small to moderate effusion")
     'moderate'
     """
-    return next((name for name in reversed(_SEVERITY) if _SEVERITY[name].search(clause)), None)
+    return next(reversed(_named(SEVERITIES, clause)), None)
 
 
 def change_of(clause: str) -> str | None:
@@ -148,6 +135,5 @@ def change_of(clause: str) -> str | None:
     >>> change_of("no interval increase in the effusion"), change_of("effusion has decreased")
     ('unchanged', 'better')
     """
-    if _CHANGE["unchanged"].search(clause):
-        return "unchanged"
-    return next((name for name in _CHANGE if _CHANGE[name].search(clause)), None)
+    found = _named(CHANGES, clause)
+    return "unchanged" if "unchanged" in found else next(iter(found), None)

@@ -25,10 +25,10 @@ _ABBREVIATED = "".join(
         "incl",
     )
 )
-# Each alternative begins with one of few characters, so that the search skips all others fast.
+# It begins with one of few characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
-    rf"[.?!]+{_ABBREVIATED}(?=\s|$)"
-    r"|\.(?<=[a-z0-9]\.)(?=[a-z]{2}|\d{1,2}[.)] )|\n\s*\n"
+    rf"[.?!\n](?:(?<=\n)\s*\n|(?<!\n)[.?!]*{_ABBREVIATED}(?=\s|$)"
+    r"|(?<=[a-z0-9]\.)(?=[a-z]{2}|\d{1,2}[.)] ))"
 )
 # No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence
 # is read in pieces, so that time grows only in proportion to length.
@@ -56,50 +56,31 @@ _DASH = re.compile(r"\s+(?:-{1,2}|[\u2013\u2014|=])\s+(?=[a-z])")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
-_ANSWERED = re.compile(r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$))")
+_ANSWERED = re.compile(
+    r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$)"
+    r"|(?:trace|small|mild|minimal|moderate|large|severe|unchanged|stable)(?: \w+)?"
+    r"\s*(?:[.,;\n]|$))"
+)
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 _NOT = re.compile(r"n['\u2019]t\b")
 
-# Headings of what was known or asked before, and of what was seen; the second of each pair is a
-# heading only at the beginning of a sentence.
-_AIMS = (
-    r"(?:clinical|brief|pertinent|relevant|medical|patient) (?:clinical )?(?:indications?|history"
-    r"|hx|question|info|information|context|details|statement|data|notes?|concern|summary|background"
-    r"|presentation|problem)"
-    r"|indications?(?: for (?:the |this )?[a-z]+)?|history of present illness"
-    r"|reasons? for (?:the |this )?[a-z]+(?: [a-z]+)?|techniques?"
+# Headings of what was known or asked before, and of what was seen.
+_ASKED = ("indication", "technique", "comparison", "exam", "recommendation", "stop")
+_MADE = ("technique", "comparison", "exam")  # one sentence, as a rule
+_FINDINGS = ("findings", "findings and impression", "organ")
+_SEEN = (*_FINDINGS, "impression", "addendum", "wet")
+_FIRST_SENTENCE = re.compile(
+    r"\A.*?(?:(?:[.!]|(?<=[A-Za-z])\?)\s+(?=\S)|\n(?=[A-Z])|\Z)", re.DOTALL
 )
-_AIMS_ALONE = (
-    r"(?:clinical )?(?:history|hx)|clinical|question|information|hpi|symptoms|reason|purpose"
-    r"|request|referral|background|(?:presenting |chief )?complaints?|admitting diagnosis"
-    r"|exam(?:ination)?s?(?: [a-z]+)?|study|procedure|protocol|technical factors"
-    r"|priors?(?: (?:exam|study|studies|exams|films?))?"
-    r"|comparisons?(?: (?:exam|study|studies|exams|films?))?|compared?(?: to| with)?"
-)
-_RESULTS = "findings?|interpretation"
-_RESULTS_ALONE = (
-    r"results?|report|body|wet read|final report|observations?"
-    r"|(?:the )?(?:lungs?|heart|pleura|mediastinum|bones?|lines|tubes|devices|airways?|diaphragm)"
-    r"(?:(?: and |/| & |, )\w+)*(?: \w+)?"
-)
-_LONGEST_HEADING = 60
-_SUMMARIES = "impressions?|conclusions?|opinion|summary"
-_AIMS, _AIMS_ALONE, _RESULTS_ALONE = (
-    words.replace(" ", r"\s+") for words in (_AIMS, _AIMS_ALONE, _RESULTS_ALONE)
-)
-_HEADING = re.compile(
-    rf"(?<![a-z])(?:(?P<aim>{_AIMS})|(?P<results>{_RESULTS})|(?:{_SUMMARIES}))(?=\W{{0,3}}:)"
-    rf"|(?:^|(?<=\n)|(?<=[.?!:;] ))[\s#*_\u2022-]*"
-    rf"(?:(?P<aim_alone>{_AIMS_ALONE})|(?P<results_alone>{_RESULTS_ALONE}))(?=\W{{0,3}}:)"
-)
-_BARE_HEADING = re.compile(
-    rf"\W*(?:{_AIMS}|{_RESULTS}|{_SUMMARIES}|history|comparison)\W*", re.IGNORECASE
-)
+_SHORT = range(4, 42)  # letters of a line that may be a heading
 
 
 def statements(text: str) -> list[str]:
     """Return the statements of a report in lower case, those of aims and comparisons left out."""
-    if "\n" in text and ("\n" in text.replace("\n\n", "") or _has_bare_heading(text)):
+    above = text.split("\n")[:-1]
+    if ":" in text or any(len(line) in _SHORT and line[-1] != "." for line in above):
+        text = _seen(text)
+    if above and "\n" in text.replace("\n\n", ""):
         text = _lines(text)
     if "*" in text or "\u2022" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
@@ -113,7 +94,7 @@ def statements(text: str) -> list[str]:
         text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text.replace("(-)", ": none")))
     if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
-    return _described(text) if ":" in text else _sentences(text)
+    return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
 
 
 def pieces(statement: str) -> list[str]:
@@ -121,60 +102,36 @@ def pieces(statement: str) -> list[str]:
     return _PIECE.findall(statement)
 
 
-def _sentences(text: str) -> list[str]:
-    return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
+def _seen(text: str) -> str:
+    """Return a report without what was known or asked before anybody looked at the image.
 
-
-def _described(text: str) -> list[str]:
-    """Return the sentences that are not under a heading of what was known or asked before.
-
-    Where the findings have no heading of their own, they begin at an empty line or behind the first
-    sentence: "Reason: fever. The lungs are clear."
+    Where the findings have no heading of their own, they begin at an empty line, or behind the
+    first sentence: "Reason: fever. The lungs are clear."
     """
-    headings = _headings(text)
-    ends = [*[heading.start() for heading in headings], len(text)][1:]
-    named = any(heading["results"] or heading["results_alone"] for heading in headings)
-    found = _sentences(text[: headings[0].start()] if headings else text)
-    for heading, end in zip(headings, ends, strict=True):
-        part = text[heading.end() : end]
-        if not (heading["aim"] or heading["aim_alone"]):
-            found += _sentences(heading.group() + part)
-        elif not named:
-            found += _sentences(_rest(part))
-    return found
+    from xray_captioning.text.headings import headings  # reads its words, which few texts need
 
-
-def _headings(text: str) -> list[re.Match[str]]:
-    """Return the headings, each with a colon behind it."""
-    found, last = [], 0
-    for colon in re.finditer(":", text):
-        start = max(last, colon.start() - _LONGEST_HEADING)
-        heading = _HEADING.search(text, start, colon.end())
-        if heading:
-            found.append(heading)
-        last = colon.end()
-    return found
-
-
-def _rest(part: str) -> str:
-    """Return what comes behind the first paragraph of a part, or else its first sentence."""
-    first, _, rest = part.lstrip(": \n\t*").partition("\n\n")
-    return rest or " ".join(_SENTENCE_END.split(first, maxsplit=1)[1:])
-
-
-def _has_bare_heading(text: str) -> bool:
-    parts = text.split("\n\n")
-    short = [part for part in parts if len(part) < _LONGEST_HEADING and part[-1:] != "."]
-    return any(map(_BARE_HEADING.fullmatch, short))
+    # "Compared to the prior study: the effusion is larger" is a sentence.
+    found = [h for h in headings(text) if h.words[0] != "compared" or len(h.words) < 3]
+    kinds = {heading.kind for heading in found}
+    if kinds.isdisjoint(_ASKED):
+        return text
+    parts, asked = [text[: found[0].start]], False
+    for heading, end in zip(found, [*[h.start for h in found[1:]], len(text)], strict=True):
+        asked = heading.kind in _ASKED or (asked and heading.kind == "unknown")
+        if not asked:
+            parts.append(text[heading.start : end])
+        elif kinds.isdisjoint(_FINDINGS):
+            first, _, rest = text[heading.content : end].lstrip(": \n\t*").partition("\n\n")
+            if heading.kind in _MADE or not (rest or kinds.intersection(_SEEN)):
+                parts.append(_FIRST_SENTENCE.sub("", first))
+            parts.append(rest)
+    return "\n\n".join(parts)
 
 
 def _lines(text: str) -> str:
     """Put an empty line between the items of a list, and a blank where a line is only wrapped."""
     text = _ITEM.sub("\n\n", text)
-    lines = [
-        f"{line}:" if line and line[-1] != ":" and _BARE_HEADING.fullmatch(line) else line
-        for line in _LINE_END.split(text)
-    ]
+    lines = _LINE_END.split(text)
     flowing = text.isupper() or text.islower()
     joined = [lines[0]]
     for before, line in pairwise(lines):

@@ -1,135 +1,228 @@
 """What the data files say: words that name findings, and words that decide what is said of them.
 
-``findings.txt`` and ``cues.txt`` are meant to be read and edited; each explains its notation.
+``findings.txt`` and ``cues.txt`` are meant to be read and edited; each explains its notation. What
+can begin with a word is put together when that word is first met, and a line becomes a pattern when
+the next word is one with which it goes on: reports need few of them.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from configparser import ConfigParser
-from functools import cache
-from importlib import resources
+from functools import cache, cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.metrics.labels.spelling import Spelling
 
 # How a line of findings.txt begins, and what that makes of its words.
 _MARKS = {"": "", "-": "absent", "?": "borderline", "~": "sign", "=": "stable", "!": "other"}
-_MARK = re.compile(r"(?:<(?P<convention>\w+)> )?(?:(?P<mark>[-?~=!]) )?(?P<words>.+)")
-
-
-Fits = Callable[[str, int], re.Match[str] | None]
+_FAR, _NEAR = " ... ", " .. "
 
 
 class Phrase(NamedTuple):
-    """What the lines of one section and kind say that begin with the same word."""
+    """What the lines of one section and kind say."""
 
-    fits: Fits  # tells whether one of the lines is at a place in a sentence
-    seconds: frozenset[str] | None  # the words with which the lines go on; None: hard to say
     kind: str  # a finding's value of `_MARKS`; a cue's "denied", "possible", ...
     reach: str  # of a cue: "before", "beside", "after", "next" or "stop"; empty for a finding
     findings: tuple[str, ...]  # empty for a cue
 
 
-class Word(NamedTuple):
-    """All phrases that begin with a word: those that are no more than it, and the others."""
+class Gaps(NamedTuple):
+    """What stands between the parts of a line, at most so many words."""
 
-    alone: list[Phrase]
-    others: list[Phrase]
+    words: frozenset[str]  # over which " ... " never goes
+    far: str  # the pattern of " ... "
+    near: str  # that of " .. "
+
+
+class Plain(NamedTuple):
+    """What the words of a rest say of where it can be."""
+
+    seconds: frozenset[str] | None  # the words it goes on with; None where that is hard to say
+    needed: frozenset[str] | None  # one of these stands somewhere, if not None
+    single: bool  # it is one of `seconds` and no more
+
+
+class Rest:
+    """What a line says behind its first word."""
+
+    def __init__(self, text: str, gaps: Gaps):
+        self.text = text
+        self.gaps = gaps
+
+    @cached_property
+    def plain(self) -> Plain:
+        """What words alone say of it, so that few patterns are made and tried."""
+        return _plain(self.text)
+
+    @cached_property
+    def _match(self) -> Callable[[str, int], re.Match[str] | None]:
+        text = self.text.replace(_FAR, self.gaps.far).replace(_NEAR, self.gaps.near)
+        return re.compile(rf"(?:{text})(?!\w)").match
+
+    def end(self, words: str, place: int, following: list[str]) -> int:
+        """Return where it ends if it goes on at a place in a sentence, else 0."""
+        match = self._match(words, place)
+        return match.end() if match else 0
+
+
+class Far(Rest):
+    """A rest that goes on after a gap, with one of its `needed` words."""
+
+    def __init__(self, text: str, gaps: Gaps):
+        super().__init__(text, gaps)
+        self._behind = Rest(text.removeprefix(_FAR[:-1]), gaps)
+
+    def end(self, words: str, place: int, following: list[str]) -> int:
+        """Return where it ends behind the shortest gap, else 0."""
+        seconds, _, single = self._behind.plain
+        for word in following[:9]:
+            if seconds and word in seconds:
+                end = place + 1 + len(word) if single else self._behind.end(words, place, [])
+                if end:
+                    return end
+            if word in self.gaps.words:
+                return 0
+            place += 1 + len(word)
+        return 0
+
+
+Trial = tuple[Phrase, int, list[tuple[frozenset[str] | None, Rest]]]
+"""What to try of one section and kind; of the lines that fit the longest counts.
+
+They are words that a line without pattern takes (2, 1, or 0 for no such line), and the other lines,
+each behind the words of which it needs one.
+"""
+
+
+class Word(dict[str, list[Trial]]):
+    """The lines that begin with a word, by the word behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[Phrase, list[Rest]] = {}
+
+    @cached_property
+    def seconds(self) -> frozenset[str]:
+        """Words with which some line goes on."""
+        rests = [rest.plain.seconds for rests in self.lines.values() for rest in rests]
+        return frozenset().union(*[words for words in rests if words])
+
+    @cached_property
+    def otherwise(self) -> list[Trial]:
+        """What to try in front of any other word."""
+        return self["."]
+
+    def __missing__(self, second: str) -> list[Trial]:
+        trials = [_trial(phrase, rests, second) for phrase, rests in self.lines.items()]
+        self[second] = [trial for trial in trials if trial[1] or trial[2]]
+        return self[second]
+
+
+def _trial(phrase: Phrase, rests: list[Rest], second: str) -> Trial:
+    taken, others = 0, []
+    for rest in rests:
+        seconds, needed, single = rest.plain
+        if seconds is None or second in seconds:
+            if single:
+                taken = 2
+            elif rest.text:
+                others.append((needed, rest))
+            else:
+                taken = taken or 1
+    return phrase, taken, others
 
 
 class Rules(NamedTuple):
-    """All data files: phrases by their first word, and words that no cue reaches across."""
+    """All data files: lines by their first word, and words that no cue reaches across."""
 
     words: dict[str, Word]
+    naming: frozenset[str]  # words with which findings begin
     blocked: frozenset[str]
     spelling: Spelling
-
-
-class _Lines(NamedTuple):
-    """Lines of one section and kind, and what they are about."""
-
-    kind: str
-    reach: str
-    findings: tuple[str, ...]
-    lines: list[str]
 
 
 @cache
 def rules(convention: str) -> Rules:
     """Read the data files, leaving out the lines of other conventions."""
-    cues, findings = dict(sections("cues.txt")), dict(sections("findings.txt"))
-    gap = cues.pop("gap")[0]
-    blocked = frozenset(cues.pop("blocked")[0].strip("()").split("|"))
-    parts = [
-        _Lines(kind, "", tuple(heading.split(", ")), words)
-        for heading, lines in findings.items()
-        for kind, words in _kinds(lines, convention).items()
-    ]
-    for heading, lines in cues.items():
-        kind, _, reach = heading.rpartition(" ")
-        about = (kind, reach) if kind else (reach, "stop")
-        parts += [_Lines(*about, (), words) for words in _kinds(lines, convention).values()]
-    return Rules(_words(parts, gap), blocked, _spelling((findings, cues)))
+    cues, findings = sections("cues.txt"), sections("findings.txt")
+    (far,), (near,), (blocked,) = (cues.pop(name) for name in ("gap", "near", "blocked"))
+    gaps = Gaps(
+        _choices(far) | {";"},
+        rf"(?: (?!{far}\b)[^ ;]+){{0,8}}? ",
+        rf" (?:(?!{near}\b)[a-z]+ ){{1,6}}",
+    )
+    rest = cache(lambda text: (Far if text.startswith(_FAR) else Rest)(text, gaps))
+    parts = [(Phrase("", "", tuple(name.split(", "))), own) for name, own in findings.items()]
+    parts += [(_cue(heading), own) for heading, own in cues.items()]
+    words: dict[str, Word] = {}
+    for about, own in parts:
+        for kind, line in _held(own, convention):
+            phrase = Phrase(about.kind or kind, about.reach, about.findings)
+            for word, text in _begun(line):
+                words.setdefault(word, Word()).lines.setdefault(phrase, []).append(rest(text))
+    named = [w for w, word in words.items() if any(phrase.findings for phrase in word.lines)]
+    return Rules(words, frozenset(named), _choices(blocked), _spelling((findings, cues)))
 
 
-def _words(parts: list[_Lines], gap: str) -> dict[str, Word]:
-    """Compile the lines of each part into one pattern for each word that they can begin with."""
-    step = rf"(?: (?!{gap}\b)[^ ;]+){{0,8}}? "
-    table: dict[str, list[tuple[_Lines, list[str]]]] = {}
-    for part in parts:
-        grouped: dict[str, list[str]] = {}
-        for line in part.lines:
-            for word, rest in _begun(line.replace(" ... ", step)):
-                grouped.setdefault(word, []).append(rest)
-        for word, rests in grouped.items():
-            table.setdefault(word, []).append((part, rests))
-    return {word: _word(word, groups) for word, groups in table.items()}
+def _choices(group: str) -> frozenset[str]:
+    return frozenset(group.strip("()").split("|"))
 
 
-def _word(word: str, groups: list[tuple[_Lines, list[str]]]) -> Word:
-    phrases = [
-        (set(rests) == {""}, Phrase(_pattern(word, rests), _seconds(rests), *part[:3]))
-        for part, rests in groups
-    ]
-    return Word([p for alone, p in phrases if alone], [p for alone, p in phrases if not alone])
+def _cue(heading: str) -> Phrase:
+    kind, _, reach = heading.rpartition(" ")
+    return Phrase(kind or reach, reach if kind else "stop", ())
 
 
+def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines that hold under a convention, each behind its kind."""
+    for line in lines:
+        if line[0] == "<":
+            only, line = line[1:].split("> ", 1)
+            if only != convention:
+                continue
+        mark = line[0] if line[1] == " " and line[0] in _MARKS else ""
+        yield _MARKS[mark], line[2:] if mark else line
+
+
+# A word, a choice of words, or some that can be absent: "(the )?" and "( lines?)?".
 _STEP = re.compile(
-    r" ?(?:\((?P<choices>[a-z0-9?| ]+)\)(?P<many>[?*]?)|(?P<word>[a-z0-9]+\??)(?= |\(|$))"
+    r" ?(?:\((?P<choices>[^() ][^()]*[^() ])\)(?= |$|\( |\(\?)|(?P<word>[^() ]+)(?= |$|\( |\(\?)"
+    r"|\((?P<absent>(?:[^()|]+ \|)*[^()|]+ |(?: [^()|]+\|)* [^()|]+)\)[?*])"
 )
+_PLAIN = re.compile(r"[a-z0-9]+\??|[,:;/]")
 
 
-def _seconds(rests: list[str]) -> frozenset[str] | None:
-    """Return the words that can come first in what follows a word, None where that is not plain."""
-    found: set[str] = set()
-    for rest in rests:
-        place, optional = 0, True
-        while optional:
-            step = _STEP.match(rest, place)
-            if step is None:
-                return None
-            choices = (step["choices"] or step["word"]).split("|")
-            found.update(form for choice in choices for form in _forms(choice.split()[0]))
-            place, optional = step.end(), bool(step["many"])
-    return frozenset(found)
+def _plain(rest: str) -> Plain:
+    text = rest.removeprefix("(?=")
+    gap = next((gap for gap in (_FAR, _NEAR) if text.startswith(gap)), "")
+    steps = list(_steps(text[len(gap) :]))
+    firm = [i for i, (_, optional, _) in enumerate(steps) if not optional]
+    if gap:
+        return Plain(None, steps[firm[0]][0] if firm else None, False)
+    if not firm:
+        return Plain(None, None, False)
+    seconds = frozenset().union(*[words for words, _, _ in steps[: firm[0] + 1]])
+    needed = steps[firm[-1]][0] if firm[-1] else None
+    return Plain(seconds, needed, len(steps) == 1 and steps[0][2])
 
 
-def _pattern(word: str, rests: list[str]) -> Fits:
-    # Those of most words first, since the first that fits counts.
-    longest = "|".join(sorted(rests, key=_least_words, reverse=True))
-    return re.compile(rf"{re.escape(word)}(?:{longest})(?!\w)").match
+def _steps(text: str) -> Iterator[tuple[frozenset[str], bool, bool]]:
+    """Yield the words with which each part begins, whether it can be absent, and whether it is all.
 
-
-_GROUP = re.compile(r"\((?P<look>\?[=!<:][=!]?)?(?P<choices>[^()]*)\)(?P<many>[?*]|\{[^}]*\}\??)?")
-
-
-def _least_words(rest: str) -> tuple[int, int]:
-    """Return how many words a line has at least, and letters: the shortest choice of each group."""
-    while group := _GROUP.search(rest):
-        left_out = group["many"] or (group["look"] or "?:") != "?:"
-        shortest = min(group["choices"].split("|"), key=lambda choice: choice.count(" "))
-        rest = rest[: group.start()] + ("" if left_out else shortest) + rest[group.end() :]
-    return rest.count(" "), len(rest)
+    Parts are words and choices in brackets, as far as they are plain.
+    """
+    place = 0
+    while step := _STEP.match(text, place):
+        place = step.end()
+        choices = (step["choices"] or step["word"] or step["absent"]).split("|")
+        firsts = [choice.split()[0] for choice in choices]
+        if not all(map(_PLAIN.fullmatch, firsts)):
+            return
+        words = frozenset(form for first in firsts for form in _forms(first))
+        whole = place == len(text) and not any(" " in choice for choice in choices)
+        yield words, bool(step["absent"]), whole
 
 
 def _begun(line: str) -> Iterator[tuple[str, str]]:
@@ -151,19 +244,9 @@ def _forms(word: str) -> tuple[str, ...]:
     return (word[:-1], word[:-2]) if word.endswith("?") else (word,)
 
 
-def _kinds(lines: list[str], convention: str) -> dict[str, list[str]]:
-    """Return the lines that hold under a convention, by kind."""
-    kinds: dict[str, list[str]] = {}
-    for line in lines:
-        parts = _MARK.fullmatch(line)
-        if parts and parts["convention"] in (None, convention):
-            kinds.setdefault(_MARKS[parts["mark"] or ""], []).append(parts["words"])
-    return kinds
-
-
 def _spelling(files: tuple[dict[str, list[str]], ...]) -> Spelling:
     """Read ``spelling.txt``; every word of the other files is known."""
-    lists = dict(sections("spelling.txt"))
+    lists = sections("spelling.txt")
     pairs = [line.partition(" = ") for line in lists["expand"]]
     known = {word for file in files for lines in file.values() for word in _letters(lines)}
     known.update(lists["known"], _letters([long for _, _, long in pairs]))
@@ -177,13 +260,13 @@ def _letters(lines: list[str]) -> list[str]:
     return words + [word[:-1] for word in re.findall(r"[a-z]+(?=\?)", text)]
 
 
-def sections(name: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield the headings of a data file with the lines below each, without comments."""
-    # For configparser a heading is a section and each line a key without a value.
-    parser = ConfigParser(
-        allow_no_value=True, delimiters=("\0",), inline_comment_prefixes=("#",), interpolation=None
-    )
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
-    for heading in parser.sections():
-        yield heading, list(parser[heading])
+def sections(name: str) -> dict[str, list[str]]:
+    """Return the headings of a data file with the lines below each, without comments."""
+    found: dict[str, list[str]] = {}
+    for line in Path(__file__).with_name(name).read_text("utf-8").splitlines():
+        line = line.partition("#")[0].strip()
+        if line.startswith("["):
+            own = found[line.strip("[]")] = []
+        elif line:
+            own.append(line)
+    return found

@@ -4,6 +4,7 @@ Of overlapping cues the one that begins first counts, and of those the longest: 
 is no "not".
 """
 
+from itertools import accumulate
 from typing import NamedTuple
 
 from xray_captioning.metrics.labels.rules import Rules
@@ -38,30 +39,27 @@ class Scope(NamedTuple):
 
 def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[Cue]]:
     """Find all phrases of the data files; each word is looked up once."""
-    find, start = known.words.get, 0
     hits: list[Hit] = []
     cues: list[Cue] = []
-    for i, token in enumerate(tokens, 1):
-        word = find(token)
-        if word is not None:
-            alone, others = word
-            end = start + len(token)
-            for _, _, kind, reach, findings in alone:
+    if known.naming.isdisjoint(tokens):
+        return hits, cues
+    letters = [0, *accumulate(map(len, tokens))]  # before each word
+    for i, word in enumerate(map(known.words.get, tokens)):
+        if word is None:
+            continue
+        start, end = letters[i] + i, letters[i + 1] + i
+        following = tokens[i + 1] if i + 1 < len(tokens) else ""
+        for trial in word[following] if following in word.seconds else word.otherwise:
+            (kind, reach, findings), taken, rests = trial
+            last = end + 1 + len(following) if taken == 2 else end * taken
+            for needed, rest in rests:
+                if needed is None or not needed.isdisjoint(tokens):
+                    last = max(last, rest.end(words, end, tokens[i + 1 :]))
+            if last:
                 if reach:
-                    cues.append(_new(Cue, (start, end, kind, reach)))
+                    cues.append(_new(Cue, (start, last, kind, reach)))
                 for name in findings:
-                    hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
-            following = tokens[i] if i < len(tokens) else ""
-            for fits, seconds, kind, reach, findings in others:
-                if seconds is None or following in seconds:
-                    match = fits(words, start)
-                    if match is not None:
-                        last = match.end()
-                        if reach:
-                            cues.append(_new(Cue, (start, last, kind, reach)))
-                        for name in findings:
-                            hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
-        start += len(token) + 1
+                    hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
     return _findings(hits), cues
 
 
@@ -115,13 +113,13 @@ def restated(words: str, hits: list[Hit]) -> list[Hit]:
 def scope_of(hits: list[Hit], cues: list[Cue]) -> Scope:
     """Sort the cues of a sentence by how they reach, and drop what is part of a longer one."""
     before, after, stops = [], [], []
-    earliest = hits[0].end
+    earliest, adjoining = hits[0].end, {hit.end + 1 for hit in hits}
     for cue in cues:
         if cue.reach == "stop":
             stops.append(cue)
         elif cue.reach in ("before", "beside"):
             before.append(cue)
-        elif cue.start > earliest if cue.reach == "after" else _adjoins(cue, hits):
+        elif cue.start > earliest if cue.reach == "after" else cue.start in adjoining:
             after.append(cue)
     before, after = _longest(before), _longest(after)
     if before and after:
@@ -131,10 +129,6 @@ def scope_of(hits: list[Hit], cues: list[Cue]) -> Scope:
         inside = {i for cue in before + after for i in range(cue.start + 1, cue.end)}
         stops = [stop for stop in _longest(stops) if stop.start not in inside]
     return Scope(before, after, [stop.start for stop in stops if stop.kind == "stop"])
-
-
-def _adjoins(cue: Cue, hits: list[Hit]) -> bool:
-    return any(hit.end + 1 == cue.start for hit in hits)
 
 
 def _outside(cues: list[Cue], others: list[Cue]) -> list[Cue]:

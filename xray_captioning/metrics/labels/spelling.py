@@ -12,8 +12,7 @@ References
 .. [2] W. Garbe, SymSpell: two words are near if deletions make them equal.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import combinations
+from collections.abc import Iterable, Mapping
 
 SHORTEST, LONG = 7, 10
 """Letters of a word from which one error is mended, and from which two are."""
@@ -53,8 +52,6 @@ class Spelling(dict[str, str]):
         return form
 
     def _form(self, word: str) -> str:
-        if word.startswith("xx") and not word.strip("x"):
-            return ""  # what stands for removed text
         if len(word) < SHORTEST or len(word) > 40 or word in self.known:
             return word
         return self._parted(word) or self._mended(word) or word
@@ -101,12 +98,13 @@ def _errors(word: str) -> int:
     return 2 if len(word) >= LONG else 1
 
 
-def _deletions(word: str, number: int) -> Iterator[str]:
-    """Yield the word without any `number` or fewer of its letters."""
-    yield word
-    for count in range(1, number + 1):
-        for kept in combinations(range(len(word)), len(word) - count):
-            yield "".join([word[i] for i in kept])
+def _deletions(word: str, number: int) -> set[str]:
+    """Return the word without any `number` or fewer of its letters."""
+    found = last = {word}
+    for _ in range(number):
+        last = {form[:i] + form[i + 1 :] for form in last for i in range(len(form))}
+        found = found | last
+    return found
 
 
 def distance(one: str, two: str) -> int:

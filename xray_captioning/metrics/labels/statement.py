@@ -21,10 +21,12 @@ from xray_captioning.metrics.labels.details import (
     change_of,
     parts_of,
     severity_of,
+    shared_ends,
     sides_of,
     zones_of,
 )
-from xray_captioning.metrics.labels.layout import LONGEST, pieces
+from xray_captioning.metrics.labels.devices import device_of, placement_of
+from xray_captioning.metrics.labels.layout import pieces
 from xray_captioning.metrics.labels.normal import normal
 from xray_captioning.metrics.labels.rules import rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
@@ -41,6 +43,7 @@ LASTING = frozenset(
 # What a status is as a label, the strongest first; without any a finding is present.
 LABELS: dict[str, dict[str, int | None]] = {
     "chexpert": {
+        "excepted": PRESENT,
         "asked": None,
         "denied": DENIED,
         "resolved": DENIED,
@@ -102,12 +105,12 @@ class Mention(NamedTuple):
     @property
     def sides(self) -> frozenset[str]:
         """The sides named in its clause: none, left, right or (bilateral) both of them."""
-        return _places(self.sentence)[self.finding, self.start].sides
+        return _place(self).sides
 
     @property
     def clause(self) -> str:
         """The part of the sentence that speaks of it, up to the next finding."""
-        return self.sentence[slice(*_places(self.sentence)[self.finding, self.start].part)]
+        return self.sentence[slice(*_place(self).part)]
 
     @property
     def zones(self) -> frozenset[str]:
@@ -120,6 +123,20 @@ class Mention(NamedTuple):
         return severity_of(self.clause)
 
     @property
+    def device(self) -> str | None:
+        """The kind of a support device, such as "endotracheal tube"; see ``devices.toml``."""
+        if self.finding != "Support Devices":
+            return None
+        return device_of(self.sentence, self.start, self.end, _place(self).part)
+
+    @property
+    def placement(self) -> str | None:
+        """Whether a device's place is called "satisfactory" or "malpositioned"; None if neither."""
+        if self.finding != "Support Devices" or self.label == DENIED:
+            return None
+        return placement_of(self.device, self.sentence[slice(*_place(self).shared)])
+
+    @property
     def change(self) -> str | None:
         """What became of it: "resolved", or one of :data:`details.CHANGES`; None if not said."""
         if self.status in ("denied", "no new", "resolved"):
@@ -127,18 +144,17 @@ class Mention(NamedTuple):
         return change_of(self.clause)
 
 
-def read(raw: str, convention: str) -> tuple[Mention, ...]:
-    """Return the mentions in one statement of lower case, in reading order.
-
-    Statements repeat from report to report, so short ones are kept.
-    """
-    if len(raw) <= LONGEST:
-        return _read(raw, convention)
-    return tuple(m for piece in pieces(raw) for m in _read.__wrapped__(piece, convention))
+def read_long(raw: str, convention: str) -> tuple[Mention, ...]:
+    """Return the mentions of an endless statement, which is not kept."""
+    return tuple(m for piece in pieces(raw) for m in read.__wrapped__(piece, convention))
 
 
 @lru_cache(maxsize=1 << 15)
-def _read(raw: str, convention: str) -> tuple[Mention, ...]:
+def read(raw: str, convention: str) -> tuple[Mention, ...]:
+    """Return the mentions in one statement of lower case, in reading order.
+
+    Statements repeat from report to report, so they are kept.
+    """
     known = rules(convention)
     words = normal(raw, known.spelling)
     tokens = words.split(" ")
@@ -170,6 +186,11 @@ class Place(NamedTuple):
 
     sides: frozenset[str]
     part: tuple[int, int]  # where the words begin and end that speak of it
+    shared: tuple[int, int]  # the same, to the end of the list that it is in
+
+
+def _place(mention: Mention) -> Place:
+    return _places(mention.sentence)[mention.finding, mention.start]
 
 
 @lru_cache(maxsize=1 << 12)
@@ -185,8 +206,9 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
             continue
         stops = scope_of(hits, cues).stops
         parts = parts_of(words, hits, stops)
-        for hit, sides, part in zip(hits, sides_of(words, hits, stops), parts, strict=True):
-            places.setdefault((hit.finding, hit.start), Place(sides, part))
+        ends = shared_ends(words, hits, parts)
+        for hit, sides, part, end in zip(hits, sides_of(words, hits, stops), parts, ends):
+            places.setdefault((hit.finding, hit.start), Place(sides, part, (part[0], end)))
     return places
 
 
@@ -249,8 +271,10 @@ def _cues(
         own = _nearest_denial(own)
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
-            between = words[end : cue.start].split()
-            if cue.start <= last and _reaches(cue, i, hits, linked) and blocked.isdisjoint(between):
+            # "was seen yesterday and has resolved" goes on to speak of the same finding.
+            goes_on = words.startswith(("and ", "but "), cue.start)
+            open_way = goes_on or blocked.isdisjoint(words[end : cue.start].split())
+            if cue.start <= last and open_way and _reaches(cue, i, hits, linked):
                 own.append(cue)
             break
     return tuple(own)
@@ -280,7 +304,8 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
     return not links or (min(links) > 0 and (max(links) == 2 or cue.kind == "denied"))
 
 
-_ORDER = tuple(LABELS["chexpert"])
+_RANK = {kind: rank for rank, kind in enumerate(LABELS["chexpert"])}
+_KINDS = (*LABELS["chexpert"], "present")
 
 
 def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
@@ -297,7 +322,7 @@ def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
         kinds.add("denied")
     if either and "stated" not in kinds:
         kinds.add("either")
-    return next((kind for kind in _ORDER if kind in kinds), "present")
+    return _KINDS[min([_RANK.get(kind, len(_RANK)) for kind in kinds])]
 
 
 def _turned(words: str, hit: Hit) -> bool:
