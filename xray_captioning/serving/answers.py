@@ -132,9 +132,8 @@ def notice(captioner: Captioner) -> str:
 
 
 def describe_study(prediction: Prediction, upload: Upload) -> Study:
-    """Return a prediction as it is sent, sentences below the upload's threshold withheld."""
-    # The text stays, with a warning: whoever wants none sends a threshold.
-    caption, probabilities = stated(prediction.caption, prediction.probabilities, True)
+    """Return a prediction as it is sent: without what is unsure or unfamiliar, unless asked for."""
+    caption, probabilities = stated(*prediction, upload.show_unfamiliar)
     threshold = upload.threshold or 0.0
     others = caption.alternatives[: upload.alternatives]
     if upload.threshold is not None:

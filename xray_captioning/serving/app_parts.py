@@ -284,7 +284,7 @@ def as_json(result: Result) -> str:
         **to_builtins(
             describe_study(
                 Prediction(result.caption, result.probabilities or None),
-                Upload([], [], result.beam_size, result.beam_size, limit),
+                Upload([], [], result.beam_size, result.beam_size, limit, True),
             )
         ),
         "notice": f"{NOTICE} {result.limits}".strip(),

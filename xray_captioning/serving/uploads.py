@@ -12,6 +12,7 @@ from xray_captioning.data.studies import VIEWS
 from xray_captioning.serving.problems import ProblemError
 from xray_captioning.serving.settings import Settings
 
+OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar")  # beside files and views
 _WRITTEN = {
     int: re.compile(r"[0-9]{1,4}"),
     float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}"),
@@ -36,6 +37,7 @@ class Upload(NamedTuple):
     beam_size: int | None  # None is the bundle's own
     alternatives: int  # to answer with, at most
     threshold: float | None  # confidence below which a sentence is withheld, in [0, 1]
+    show_unfamiliar: bool = False  # whether to answer with the text for unfamiliar images, too
 
 
 def study_fields(settings: Settings) -> list[str]:
@@ -61,6 +63,7 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
     beam_size = _field(request, "beam_size", int, 1, settings.beam)
     alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
     threshold = _field(request, "threshold", float, 0, 1)
+    show_unfamiliar = _flag(request, "show_unfamiliar")
     if threshold is not None and not calibrated:
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
@@ -68,20 +71,21 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
     names = study_fields(settings)
     counts = map(len, [*studies, *[()] * (len(names) - len(studies))])
     shown = [_views(request, name, count) for name, count in zip(names, counts)]
-    return Upload(studies, shown[: len(studies)], beam_size, alternatives, threshold)
+    views_given = shown[: len(studies)]
+    return Upload(studies, views_given, beam_size, alternatives, threshold, show_unfamiliar)
 
 
 def _check_names(request: Request, settings: Settings) -> None:
     known = study_fields(settings)
     if request.args:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
-    fields = {"beam_size", "alternatives", "threshold", *map(view_field, known)}
+    fields = {*OPTIONS, *map(view_field, known)}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
         raise ProblemError(
             400,
             "a field is not known, or no file; files are "
             f"{' to '.join(known[:1] + known[1:][-1:])}, one field a study, other fields are "
-            "beam_size, alternatives, threshold, and views with a number as images have",
+            f"{', '.join(OPTIONS)}, and views with a number as images have",
         )
 
 
@@ -125,3 +129,10 @@ def _field(request: Request, name: str, kind: type, least: int, most: int) -> An
         return kind(values[0])
     said = "whole number" if kind is int else "number"
     raise ProblemError(422, f"{name} must be one {said} from {least} to {most}")
+
+
+def _flag(request: Request, name: str) -> bool:
+    values = [value.lower() for value in request.form.getlist(name)]
+    if values not in ([], ["true"], ["false"]):
+        raise ProblemError(422, f"{name} must be one true or false")
+    return values == ["true"]
