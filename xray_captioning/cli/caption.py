@@ -242,20 +242,20 @@ def _check_images(studies: list[Study]) -> None:
 
 
 def _captions(bundle: Bundle, studies: list[Study], asked: Asked) -> Iterator[Printed]:
-    from xray_captioning.batch.run import warn_of_unfamiliar
+    from xray_captioning.batch.run import warn_of_empty
     from xray_captioning.captioner.calibration import stated
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.captioner.prediction import predict
 
-    captioner, novelties = Captioner.load(bundle.folder), list[float | None]()
+    captioner, written = Captioner.load(bundle.folder), list[tuple[str, float | None]]()
     for start in range(0, len(studies), BATCH):
         batch = studies[start : start + BATCH]
         features = captioner.features([s.images for s in batch], [s.views for s in batch])
         for found in predict(captioner, features, asked.beam):
             said, known = stated(*found, asked.show_unfamiliar)
-            novelties.append(found.caption.novelty)
+            written.append((said.text, said.novelty))
             yield [said.text], known
-    warn_of_unfamiliar(novelties, asked.show_unfamiliar)
+    warn_of_empty(written, asked.show_unfamiliar)
 
 
 def _chances(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:
