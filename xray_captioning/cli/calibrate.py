@@ -48,8 +48,9 @@ def calibrate(
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = _own_bundle(bundle)
+    source, to_fit, to_check = source.beside(fit, check)
     studies = source.load()
-    given = _read(folder, studies, split, part, fit, check)
+    given = _read(folder, studies, split, part, to_fit, to_check)
 
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.training import calibration as fitting
@@ -82,8 +83,8 @@ def _read(
     studies: pd.DataFrame,
     split: Path | None,
     part: str,
-    fit: Path | None,
-    check: Path | None,
+    fit: options.Source,
+    check: options.Source,
 ) -> _Given:
     """Return what to fit and what to measure on, of which the bundle must know nothing."""
     from xray_captioning.data.targets import usable_studies
@@ -92,20 +93,20 @@ def _read(
     config = read_config(folder, "captioner")
     models = {str(folder): TrainedOn.load(folder)}
     parts = choose_split(studies, studies, config, split, models, part)
-    further = _unseen(fit, models) if fit else None
+    further = _unseen(fit, models) if fit.data else None
     if further is not None:
         fitted_on = Split(tuple(further["study_id"]), (), ())
         models["the calibration"] = record_training(further, fitted_on)
-    if check:
+    if check.data:
         return _Given(parts, further, usable_studies(_unseen(check, models), config))
     other = "test" if part == "val" else "val"  # it is measured on
     check_unseen(models, studies, parts, other)
     return _Given(parts, further, part_studies(usable_studies(studies, config), parts, other))
 
 
-def _unseen(path: Path, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
+def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
     """Return further studies, none of which a model was trained on."""
-    studies = options.Source(path).load()
+    studies = source.load()
     check_unseen(models, studies, Split((), (), tuple(studies["study_id"])), "test")
     return studies
 

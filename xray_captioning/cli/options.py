@@ -78,6 +78,21 @@ class Source(NamedTuple):
         if self.data is None and self.columns is not None:
             raise ConfigError("--columns says how to read the table of --data; give --data, too")
 
+    def beside(self, *paths: Path | None) -> list[Source]:
+        """Return this source and further ones; --columns is for those that are captions tables.
+
+        Collections have columns of their own. --images is for this one alone.
+        """
+        own = [place for place in (self.data, *paths) if self.columns and _is_captions(place)]
+        return [
+            self._replace(
+                data=place,
+                images=None if number else self.images,
+                columns=self.columns if place in (own or [self.data]) else None,
+            )
+            for number, place in enumerate((self.data, *paths))
+        ]
+
     def read(self) -> pd.DataFrame:
         """Return the studies."""
         from xray_captioning.data.sources.nih14 import render_captions
@@ -99,6 +114,15 @@ class Source(NamedTuple):
                 f"there; see xray-captioning prepare {self.data}"
             )
         return studies
+
+
+def _is_captions(path: Path | None) -> bool:
+    from xray_captioning.data.sources import captions
+    from xray_captioning.data.sources.reading import READERS, detect, is_zip
+
+    if path is None or is_zip(path):
+        return path is not None
+    return detect(path, tuple(READERS.values())).source is captions.SOURCE
 
 
 def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
