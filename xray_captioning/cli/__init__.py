@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,23 +19,9 @@ from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.files import load_quietly
 
 SHOWN = 3  # warnings of one kind about images
-COMMANDS = {
-    "demo": ("demo", "Everything on synthetic phantoms, in about three minutes."),
-    "phantom": ("data", "Write synthetic two-view studies in the Kaggle layout."),
-    "prepare": ("data", "List what a data source holds and lacks, and split it."),
-    "train-encoder": ("train", "Teach an encoder to classify findings."),
-    "train": ("train", "Teach a decoder to write captions from an encoder's features."),
-    "evaluate": ("evaluate", "Score bundles, other systems and baselines on the same studies."),
-    "score": ("evaluate", "Score hypotheses against references, out of files of any kind."),
-    "caption": ("caption", "Write a caption for images."),
-    "calibrate": ("calibrate", "Fit the confidence of a bundle's sentences."),
-    "app": ("app", "Try bundles in a browser on this machine."),
-    "serve": ("serve", "Answer requests for captions over HTTP."),
-    "import-legacy": ("legacy", "Turn an older Keras project's weights into a bundle."),
-    "review": ("review", "Let people rate texts without knowing which system wrote them."),
-    "cache": ("cache", "List and remove the pixels and features kept between runs."),
-    "fetch": ("fetch", "Download published weights, reports or images, and check them."),
-}
+COMMANDS: dict[str, list[str]] = tomllib.loads(
+    Path(__file__).with_name("commands.toml").read_text("utf-8")
+)
 
 
 class _LazyGroup(click.Group):

@@ -118,7 +118,8 @@ class Source(NamedTuple):
 
 def _is_captions(path: Path | None) -> bool:
     from xray_captioning.data.sources import captions
-    from xray_captioning.data.sources.reading import READERS, detect, is_zip
+    from xray_captioning.data.sources.archive import is_zip
+    from xray_captioning.data.sources.reading import READERS, detect
 
     if path is None or is_zip(path):
         return path is not None
