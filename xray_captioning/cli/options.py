@@ -160,11 +160,9 @@ def make_config(
 
 
 def _column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str | None] | None:
-    return None if text is None else parse_columns(text)
-
-
-def parse_columns(text: str) -> dict[str, str | None]:
     """Return the column of each role; one without a name is played by no column."""
+    if text is None:
+        return None
     pairs = [pair.partition("=") for pair in text.split(",")]
     if wrong := [role for role, sign, _ in pairs if not role.strip() or not sign]:
         raise ConfigError(
