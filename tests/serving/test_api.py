@@ -13,7 +13,6 @@ from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.serving import Settings
 from xray_captioning.serving.answers import describe_study
 from xray_captioning.serving.engine import Prediction
-from xray_captioning.serving.uploads import Upload
 
 from .parts import GREY, Toy, bomb, dicom, encoded, form, toy_app
 
@@ -124,10 +123,9 @@ def test_views_are_fields_of_the_form(client, captioner, study):
 
 def test_of_unfamiliar_images_no_finding_has_a_probability():
     caption = Caption("Edema.", [], -1.0, [Sentence("Edema.", -0.1)], None, [], 1.5)
-    upload = Upload([], [], None, 0, None)
     for novelty, expected in ((1.5, None), (0.5, {"Edema": 0.9}), (None, {"Edema": 0.9})):
         prediction = Prediction(caption._replace(novelty=novelty), {"Edema": 0.9})
-        assert describe_study(prediction, upload).findings.probabilities == expected
+        assert describe_study(prediction).findings.probabilities == expected
 
 
 def test_of_unfamiliar_images_nothing_is_confident():

@@ -24,8 +24,7 @@ from xray_captioning.batch.caption_table import (
 from xray_captioning.batch.journal import append, begin, open_journal, read_rows
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
-from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.captioner.prediction import predict
+from xray_captioning.captioner.captioner import Captioner, predict
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, XrayCaptioningError

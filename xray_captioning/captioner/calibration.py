@@ -78,8 +78,7 @@ class Calibration:
         It is 0 or more; above 1 are one in a hundred studies like those it was fitted on, and
         whatever is less familiar. Features are those of :func:`pooled_views`.
         """
-        found: Array = distances(pooled, present, self.centre, self.precision) / self.radius
-        return found
+        return np.divide(distances(pooled, present, self.centre, self.precision), self.radius)
 
     def calibrated(
         self,
@@ -95,17 +94,14 @@ class Calibration:
         where no fit holds: of a search that it was not fitted for, of words that were sampled at
         random (`drawn`), and of images whose novelty is above 1.
         """
-
-        def known(caption: Any, novelty: float) -> Any:
-            sentences = [
-                s
-                if drawn or novelty > 1
-                else s._replace(confidence=self.confidence(s.log_probability, search))
-                for s in caption.sentences
-            ]
-            return caption._replace(novelty=novelty, sentences=sentences)
-
-        return list(map(known, captions, self.novelty(pooled, present).tolist()))
+        found = []
+        for caption, novelty in zip(captions, self.novelty(pooled, present).tolist()):
+            sentences = caption.sentences
+            if not drawn and novelty <= 1:
+                known = [self.confidence(s.log_probability, search) for s in sentences]
+                sentences = [s._replace(confidence=k) for s, k in zip(sentences, known)]
+            found.append(caption._replace(novelty=novelty, sentences=sentences))
+        return found
 
     def save(self, folder: Path) -> None:
         """Write ``calibration.json`` and ``calibration.h5`` into a bundle's folder."""
@@ -123,13 +119,7 @@ class Calibration:
 
 
 def load_calibration(folder: Path) -> Calibration | None:
-    """Return the calibration of a bundle, None where it has none.
-
-    Raises
-    ------
-    BundleError
-        Its files are not what :meth:`Calibration.save` writes.
-    """
+    """Return the calibration of a bundle, None where it has none."""
     if not {NUMBERS, ARRAYS} <= set(bundle_files(folder)):
         return None
     import h5py
@@ -161,17 +151,8 @@ def search_of(decoding: DecodingConfig, beam_size: int) -> DecodingConfig:
 def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]:
     """Average the features of each image.
 
-    Parameters
-    ----------
-    regions : array, shape (studies, views * regions, channels), float32
-    mask : array, shape (studies, views * regions), bool
-    views : int
-
-    Returns
-    -------
-    pooled : array, shape (studies, views, channels), float32
-    present : array, shape (studies, views), bool
-        False for a view that the study does not have.
+    From regions, (studies, views * regions, channels) float32, and their mask to the mean of each
+    view, (studies, views, channels) float32, and whether the study has it, (studies, views) bool.
     """
     studies = len(mask)
     pooled = regions.reshape(studies, views, -1, regions.shape[-1]).mean(axis=2)
@@ -200,14 +181,11 @@ def hedged(caption: Any, threshold: float) -> list[str]:
         not say why they have no confidence, so that they are never taken for such a bundle's.
     """
     calibrated = getattr(caption, "novelty", math.nan) is not None
-    unknown = threshold > 0 and calibrated
-
-    def withheld(confidence: float | None) -> bool:
-        if confidence is None or is_unfamiliar(caption):
-            return unknown
-        return confidence < threshold
-
-    return [NOT_CONFIDENT if withheld(s.confidence) else s.text for s in _sentences(caption)]
+    # What a sentence counts as that has no confidence, or one that means nothing.
+    unknown = -math.inf if calibrated and threshold > 0 else math.inf
+    known = [None if is_unfamiliar(caption) else s.confidence for s in _sentences(caption)]
+    weak = [(unknown if confidence is None else confidence) < threshold for confidence in known]
+    return [NOT_CONFIDENT if w else s.text for s, w in zip(_sentences(caption), weak)]
 
 
 def _sentences(caption: Any) -> Sequence[Any]:

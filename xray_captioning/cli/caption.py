@@ -244,8 +244,7 @@ def _check_images(studies: list[Study]) -> None:
 def _captions(bundle: Bundle, studies: list[Study], asked: Asked) -> Iterator[Printed]:
     from xray_captioning.batch.run import warn_of_empty
     from xray_captioning.captioner.calibration import stated
-    from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.captioner.prediction import predict
+    from xray_captioning.captioner.captioner import Captioner, predict
 
     captioner, written = Captioner.load(bundle.folder), list[tuple[str, float | None]]()
     for start in range(0, len(studies), BATCH):

@@ -93,11 +93,14 @@ class Result(NamedTuple):
     @property
     def sentences(self) -> list[ShownSentence]:
         """The sentences as they are shown."""
-        known = not is_unfamiliar(self.caption)
-        texts = zip(self.caption.sentences, hedged(self.caption, self.threshold))
+        sentences, strange = self.caption.sentences, is_unfamiliar(self.caption)
+        sure = [
+            math.exp(s.log_probability) if s.confidence is None else float(s.confidence)
+            for s in sentences
+        ]
         return [
-            ShownSentence(text, _probability(one) if known else None, text != one.text)
-            for one, text in texts
+            ShownSentence(text, None if strange else probability, text != one.text)
+            for one, text, probability in zip(sentences, hedged(self.caption, self.threshold), sure)
         ]
 
     @property
@@ -186,7 +189,7 @@ def digest(files: Sequence[bytes]) -> str:
 
 def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) -> Result:
     """Let a bundle, which the page calls by a name, caption a study."""
-    from xray_captioning.captioner.prediction import predict
+    from xray_captioning.captioner.captioner import predict
 
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)
@@ -271,22 +274,17 @@ def as_json(result: Result) -> str:
     """Return a result for a JSON file, with the names the API uses."""
     from msgspec import to_builtins
 
-    from xray_captioning.captioner.prediction import Prediction
+    from xray_captioning.captioner.captioner import Prediction
     from xray_captioning.serving.answers import describe_study
-    from xray_captioning.serving.uploads import Upload
 
+    prediction = Prediction(result.caption, result.probabilities or None)
     # Without a limit the API leaves nothing out.
     limit = result.threshold if result.withheld else None
     values = {
         "model": result.bundle,
         "beam_size": result.beam_size,
         "threshold": result.threshold if result.calibrated else None,
-        **to_builtins(
-            describe_study(
-                Prediction(result.caption, result.probabilities or None),
-                Upload([], [], result.beam_size, result.beam_size, limit, True),
-            )
-        ),
+        **to_builtins(describe_study(prediction, limit, result.beam_size, True)),
         "notice": f"{NOTICE} {result.limits}".strip(),
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -297,9 +295,3 @@ def as_picture(study: Study, result: Result, views: Sequence[View], of: str) -> 
     name = f"{result.bundle}, beam size {result.beam_size}"
     notes = [study.about, *result.cautions]
     return png(card(name, result.text, notes, views, [title(view) for view in views], of))
-
-
-def _probability(sentence: Any) -> float:
-    if sentence.confidence is not None:
-        return float(sentence.confidence)
-    return math.exp(sentence.log_probability)

@@ -37,7 +37,7 @@ class Upload(NamedTuple):
     beam_size: int | None  # None is the bundle's own
     alternatives: int  # to answer with, at most
     threshold: float | None  # confidence below which a sentence is withheld, in [0, 1]
-    show_unfamiliar: bool = False  # whether to answer with the text for unfamiliar images, too
+    show_unfamiliar: bool  # whether to answer with the text for unfamiliar images, too
 
 
 def study_fields(settings: Settings) -> list[str]:
@@ -51,15 +51,12 @@ def view_field(images: str) -> str:
 
 
 def read_upload(request: Request, settings: Settings, views: int, calibrated: bool) -> Upload:
-    """Return what a request holds.
-
-    `ProblemError` refuses what is no form, a study of more views, a field that is missing, unknown
-    or out of range, and a threshold where the model is not calibrated.
-    """
+    """Return what a request holds; `ProblemError` refuses what is no such form."""
     if request.mimetype != "multipart/form-data":
         raise ProblemError(415, "send multipart/form-data with the files in the field images")
-    _check_names(request, settings)
-    studies = _studies(request, settings, views)
+    names = study_fields(settings)
+    _check_names(request, names)
+    studies = _studies(request, names, views)
     beam_size = _field(request, "beam_size", int, 1, settings.beam)
     alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
     threshold = _field(request, "threshold", float, 0, 1)
@@ -68,15 +65,13 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
-    names = study_fields(settings)
     counts = map(len, [*studies, *[()] * (len(names) - len(studies))])
     shown = [_views(request, name, count) for name, count in zip(names, counts)]
-    views_given = shown[: len(studies)]
-    return Upload(studies, views_given, beam_size, alternatives, threshold, show_unfamiliar)
+    shown = shown[: len(studies)]
+    return Upload(studies, shown, beam_size, alternatives, threshold, show_unfamiliar)
 
 
-def _check_names(request: Request, settings: Settings) -> None:
-    known = study_fields(settings)
+def _check_names(request: Request, known: list[str]) -> None:
     if request.args:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
     fields = {*OPTIONS, *map(view_field, known)}
@@ -89,8 +84,8 @@ def _check_names(request: Request, settings: Settings) -> None:
         )
 
 
-def _studies(request: Request, settings: Settings, views: int) -> list[list[bytes]]:
-    given = [request.files.getlist(name) for name in study_fields(settings)]
+def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
+    given = [request.files.getlist(name) for name in names]
     while given and not given[-1]:
         given.pop()
     if not given:
@@ -99,7 +94,7 @@ def _studies(request: Request, settings: Settings, views: int) -> list[list[byte
             "there is no file in the field images, or the form is damaged; send one to "
             f"{views} PNG, JPEG, TIFF, BMP, WebP or DICOM files",
         )
-    for name, files in zip(study_fields(settings), given):
+    for name, files in zip(names, given):
         if not 1 <= len(files) <= views:
             raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
     # Without a copy: the streams are MemoryRequest's.
