@@ -44,9 +44,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write `data`, text as UTF-8, so that a reader sees the old file or the whole new one."""
-    content = data.encode("utf-8") if isinstance(data, str) else data
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 def check_new_folder(out: Path) -> None:

@@ -108,8 +108,8 @@ class Calibration:
         import h5py
 
         lines = [
-            {**(asdict(search) if search else {}), "slope": slope, "intercept": intercept}
-            for search, (slope, intercept) in self.lines.items()
+            {**(asdict(search) if search else {}), "slope": line[0], "intercept": line[1]}
+            for search, line in self.lines.items()
         ]
         values = {"lines": lines, "radius": self.radius, "about": self.about}
         (folder / NUMBERS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
@@ -163,8 +163,7 @@ def distances(pooled: Array, present: Array, centre: Array, precision: Array) ->
     """Return the Mahalanobis distance of the most distant image of each study, (studies,) float."""
     away = (pooled - centre).astype("float64")
     squares = np.einsum("svc,cd,svd->sv", away, precision, away, optimize=True)
-    found: Array = np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1))
-    return found
+    return np.asarray(np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1)))
 
 
 def hedged(caption: Any, threshold: float) -> list[str]:
@@ -188,15 +187,13 @@ def hedged(caption: Any, threshold: float) -> list[str]:
     return [NOT_CONFIDENT if w else s.text for s, w in zip(_sentences(caption), weak)]
 
 
-def _sentences(caption: Any) -> Sequence[Any]:
-    found: Sequence[Any] = getattr(caption, "sentences", caption)
-    return found
+def _sentences(caption: Any) -> list[Any]:
+    return list(getattr(caption, "sentences", caption))
 
 
 def is_unfamiliar(caption: Any) -> bool:
     """Return whether a caption is known to be of images unlike the training images."""
-    novelty = getattr(caption, "novelty", None)
-    return novelty is not None and novelty > 1
+    return bool((getattr(caption, "novelty", None) or 0) > 1)
 
 
 def stated(
@@ -221,7 +218,7 @@ def warn_if_unfamiliar(
     consequence: str = "their sentences have no confidence",
 ) -> bool:
     """Warn once, with their number, of studies whose novelty is above 1; return whether any is."""
-    found = [novelty is not None and novelty > 1 for novelty in novelties]
+    found = [(novelty or 0) > 1 for novelty in novelties]
     if any(found):
         warnings.warn(
             f"the images of {sum(found)} of {len(found)} studies are unlike those this model was "

@@ -30,17 +30,10 @@ class Sentence(NamedTuple):
 
 
 class Alternative(NamedTuple):
-    """A caption that the search found, but ranked below the best.
-
-    Attributes
-    ----------
-    text : str
-    log_probability : float
-        Of the whole caption, natural logarithm.
-    """
+    """A caption that the search found, but ranked below the best."""
 
     text: str
-    log_probability: float
+    log_probability: float  # of the whole caption, natural logarithm
 
 
 class Caption(NamedTuple):

@@ -265,10 +265,7 @@ class Captioner:
         ]
 
     def caption_features(
-        self,
-        features: Features,
-        beam_size: int | None = None,
-        sampling: Sampling | None = None,
+        self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
     ) -> list[Caption]:
         """Write a caption for each study whose features are known; otherwise as :meth:`caption`.
 
@@ -288,10 +285,7 @@ class Captioner:
         return captions
 
     def write_captions(
-        self,
-        features: Features,
-        beam_size: int | None = None,
-        sampling: Sampling | None = None,
+        self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
     ) -> list[Caption]:
         """As :meth:`caption_features`, for who tells of unfamiliar images otherwise: no warning."""
         write, most = self._writer(beam_size, sampling), BATCH_SIZES[-1]

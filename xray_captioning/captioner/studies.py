@@ -24,11 +24,6 @@ def arranged_studies(
     """Yield the images of each study in the places of a model of ``count`` views.
 
     `studies` and `views` are as :meth:`xray_captioning.Captioner.caption` takes them.
-
-    Raises
-    ------
-    DataError
-        A study is no list of images, has too many or two of one view, or `views` does not fit.
     """
     for number, (study, names) in enumerate(_with_views(studies, views)):
         _check_study(number, study, names, count)

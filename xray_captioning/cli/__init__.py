@@ -70,7 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(given)
         except KeyboardInterrupt:
-            print(f"xray-captioning: interrupted{_resume_advice(given)}", file=sys.stderr)
+            resumable = given[:1] in (["train"], ["train-encoder"])
+            resumable = resumable or (given[:1] == ["caption"] and "--out" in given)
+            advice = "; go on with the same command and --resume" if resumable else ""
+            print(f"xray-captioning: interrupted{advice}", file=sys.stderr)
             return 130
         except BrokenPipeError:  # the reader of a pipe has gone; Python would complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -110,13 +113,6 @@ def _system(error: OSError) -> str:
     where = error.filename or error.filename2 or "input or output"
     reason = error.strerror or str(error)
     return f"{where}: {reason}; check the path, its permissions and the space on the disk"
-
-
-def _resume_advice(given: list[str]) -> str:
-    resumable = given[:1] in (["train"], ["train-encoder"])
-    if resumable or (given[:1] == ["caption"] and "--out" in given):
-        return "; go on with the same command and --resume"
-    return ""
 
 
 def _fail(message: str) -> int:

@@ -47,7 +47,11 @@ def calibrate(
     """
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
-    folder = _own_bundle(bundle)
+    folder = find_bundle(bundle)
+    if not Path(bundle).exists():
+        raise ConfigError(
+            f"--bundle {bundle}: is the shipped one, which stays as it is; give a copy's folder"
+        )
     source, to_fit, to_check = source.beside(fit, check)
     studies = source.load()
     parts, further, measured = _read(folder, studies, split, part, to_fit, to_check)
@@ -107,15 +111,6 @@ def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> p
     studies = source.load()
     check_unseen(models, studies, Split((), (), tuple(studies["study_id"])), "test")
     return studies
-
-
-def _own_bundle(name: str) -> Path:
-    folder = find_bundle(name)
-    if not Path(name).exists():
-        raise ConfigError(
-            f"--bundle {name}: is the shipped one, which stays as it is; give a copy's folder"
-        )
-    return folder
 
 
 def _keep(folder: Path, calibration: Calibration) -> None:

@@ -8,7 +8,7 @@ import os
 import warnings
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -78,7 +78,9 @@ def prepare(source: options.Source, out: Path | None) -> None:
         summary["columns"], summary["columns_not_used"] = found
     click.echo(format_summary(summary))
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
-    click.echo(f"split: {sizes}, {_origin(summary)} (SHA-256 {split.digest[:16]})")
+    own = f"made here, by {'patient' if summary['patients_named'] else 'study'}"
+    origin = "as the source names them" if summary["split"] else own
+    click.echo(f"split: {sizes}, {origin} (SHA-256 {split.digest[:16]})")
     for sentence in summary_warnings(summary, _images_below(source)):
         warnings.warn(sentence, stacklevel=1)
     if out is not None:
@@ -86,13 +88,6 @@ def prepare(source: options.Source, out: Path | None) -> None:
         split.to_json(out / "split.json")
         click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")
         click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")
-
-
-def _origin(summary: dict[str, Any]) -> str:
-    """Say where the parts of the split come from."""
-    if summary["split"]:
-        return "as the source names them"
-    return f"made here, by {'patient' if summary['patients_named'] else 'study'}"
 
 
 def _images_below(source: options.Source) -> list[str]:
@@ -153,26 +148,19 @@ def cache(cache: Path | None, clear: bool, limit: float | None) -> None:
     They never take more than 20 GiB, or the number of GiB that the environment variable
     XRAY_CAPTIONING_CACHE_GIB names; --seed changes nothing.
     """
-    from xray_captioning.data.cache_folder import (
-        GIB,
-        caches,
-        remove_archives,
-        size_limit,
-        trim,
-        usual_cache,
-    )
+    from xray_captioning.data import cache_folder as folder
 
     if clear and limit is not None:
         raise ConfigError("--clear and --limit exclude each other; leave one out")
     if limit is not None and not math.isfinite(limit):
         raise ConfigError(f"--limit is {limit}; give a number of GiB, 0 or more")
-    root = cache or usual_cache()
+    root, gib = cache or folder.usual_cache(), folder.GIB
     if clear or limit is not None:
-        freed = trim(root, 0 if limit is None else int(limit * GIB))
-        freed += remove_archives(root) if clear else 0
-        click.echo(f"removed {freed / GIB:.2f} GiB")
-    found = caches(root)
+        freed = folder.trim(root, 0 if limit is None else int(limit * gib))
+        freed += folder.remove_archives(root) if clear else 0
+        click.echo(f"removed {freed / gib:.2f} GiB")
+    found = folder.caches(root)
     for cached in found:
-        click.echo(f"{cached.size / GIB:8.2f} GiB  {cached.folder.name}  {cached.settings}")
+        click.echo(f"{cached.size / gib:8.2f} GiB  {cached.folder.name}  {cached.settings}")
     total = sum(cached.size for cached in found)
-    click.echo(f"{total / GIB:8.2f} GiB of at most {size_limit() / GIB:g} in {root}")
+    click.echo(f"{total / gib:8.2f} GiB of at most {folder.size_limit() / gib:g} in {root}")

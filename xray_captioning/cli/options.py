@@ -105,14 +105,11 @@ class Source(NamedTuple):
         """Return the studies, and say once how many images are missing."""
         from xray_captioning.data.studies import summarise
 
-        studies = self.read()
-        summary = summarise(studies)
-        if summary["images_missing"]:
-            # Not on standard error, where only errors are written.
-            click.echo(
-                f"note: {summary['images_missing']} of {summary['images_named']} images are not "
-                f"there; see xray-captioning prepare {self.data}"
-            )
+        summary = summarise(studies := self.read())
+        missing, named = summary["images_missing"], summary["images_named"]
+        if missing:  # not on standard error, where only errors are written
+            there = f"{missing} of {named} images are not there"
+            click.echo(f"note: {there}; see xray-captioning prepare {self.data}")
         return studies
 
 
@@ -121,9 +118,8 @@ def _is_captions(path: Path | None) -> bool:
     from xray_captioning.data.sources.archive import is_zip
     from xray_captioning.data.sources.reading import READERS, detect
 
-    if path is None or is_zip(path):
-        return path is not None
-    return detect(path, tuple(READERS.values())).source is captions.SOURCE
+    known = tuple(READERS.values())
+    return path is not None and (is_zip(path) or detect(path, known).source is captions.SOURCE)
 
 
 def source(where: Decorator | None = None, labels: bool = True) -> Decorator:

@@ -38,17 +38,6 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
     """
     for bundle in bundles:
         read_bundle(find_bundle(bundle), "captioner")
-    _check_port(port)
-    _start(port, _arguments(bundles, seed))
-
-
-def _arguments(bundles: tuple[str, ...], seed: int | None) -> list[str]:
-    """Return what the app's own command line gets."""
-    given = [word for bundle in bundles for word in ("--bundle", bundle)]
-    return [*given, *([] if seed is None else ["--seed", str(seed)])]
-
-
-def _check_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
         try:
@@ -57,13 +46,12 @@ def _check_port(port: int) -> None:
             raise ConfigError(
                 f"port {port} of {HOST} cannot be used ({error.strerror}); choose another: --port"
             ) from error
-
-
-def _start(port: int, arguments: list[str]) -> None:
+    own = [word for bundle in bundles for word in ("--bundle", bundle)]
+    own += [] if seed is None else ["--seed", str(seed)]
     streamlit = require("streamlit.web.cli", "the app", "serve")
     script = str(Path(__file__).parents[1] / "serving" / "app.py")
     settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
-    line = ["run", script, f"--server.port={port}", *settings, "--", *arguments]
+    line = ["run", script, f"--server.port={port}", *settings, "--", *own]
     streamlit.main(line, standalone_mode=False)
 
 

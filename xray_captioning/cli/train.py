@@ -148,10 +148,9 @@ def _check_out(out: Path, kind: str) -> None:
 
     if not out.is_dir() or not any(out.iterdir()):
         return
-    if (out / "manifest.json").is_file():
-        values = read_bundle(out, "encoder")
-        if values["kind"] == kind and values["about"].get("source") == SOURCE:
-            return
+    values = read_bundle(out, "encoder") if (out / "manifest.json").is_file() else {}
+    if values.get("kind") == kind and values["about"].get("source") == SOURCE:
+        return
     raise ConfigError(
         f"{out}: is not empty and holds no {kind} that import-legacy wrote; choose another --out"
     )
