@@ -17,7 +17,7 @@ UNFAMILIAR = (
     "means nothing."
 )
 
-# What the fields mean, openapi.json says.
+# openapi.json says what the fields mean.
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]

@@ -48,7 +48,10 @@ class Settings(NamedTuple):
 def main(arguments: Sequence[str] = ()) -> None:
     """Draw the page once; arguments are ``--bundle FOLDER``, repeatable, and ``--seed N``."""
     _keep_uploads_in_memory()
-    options = _parse(arguments)
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--bundle", action="append", default=[])
+    parser.add_argument("--seed", type=int, default=SEED)
+    options = parser.parse_args(list(arguments))
     st.set_page_config("Chest X-ray captions", page_icon="🩻", layout="wide")
     st.html(html("style"))
     st.title("Chest X-ray captions")
@@ -85,13 +88,6 @@ def _keep_uploads_in_memory() -> None:
 
         limit = int(st.get_option("server.maxUploadSize")) << 20
         MultiPartParser.spool_max_size = 2 * limit  # what is larger is refused on its way
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--bundle", action="append", default=[])
-    parser.add_argument("--seed", type=int, default=SEED)
-    return parser.parse_args(list(arguments))
 
 
 def _settings(names: list[str]) -> Settings:
@@ -181,8 +177,9 @@ def _read(
 def _show_all(study: parts.Study, settings: Settings) -> None:
     if study.about:
         st.html(html("note", study.about))
-    places = st.columns(len(settings.bundles)) if len(settings.bundles) > 1 else [st.container()]
-    for place, bundle, name in zip(places, settings.bundles, _names(settings.bundles)):
+    bundles = settings.bundles
+    places = st.columns(len(bundles)) if len(bundles) > 1 else [st.container()]
+    for place, bundle, name in zip(places, bundles, _names(bundles)):
         with place:
             try:
                 result = _read(bundle, name, settings.beam_size, study.digest, load(bundle), study)
@@ -204,7 +201,11 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
         st.header(result.bundle)
-        _show_caption(result)
+        if result.warning:
+            st.error(result.warning)
+        st.html(html("caption", result))
+        if result.limits:
+            st.html(html("note", result.limits))
         words, of = _choice(study, result, key)
     views = parts.views_of(study, result.caption.attention, words)
     with right:
@@ -219,14 +220,6 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
         st.header("Download")
         stem = "caption" if wide else f"caption_{re.sub('[^A-Za-z0-9]+', '_', result.bundle)}"
         _downloads(study, result, views, of, stem)
-
-
-def _show_caption(result: parts.Result) -> None:
-    if result.warning:
-        st.error(result.warning)
-    st.html(html("caption", result))
-    if result.limits:
-        st.html(html("note", result.limits))
 
 
 def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[int], str]:

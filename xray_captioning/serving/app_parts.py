@@ -28,7 +28,7 @@ from xray_captioning.serving.settings import LONGEST, Settings
 if TYPE_CHECKING:
     from jinja2.environment import TemplateModule
 
-    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.caption import Caption, Sentence
     from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = (
@@ -61,19 +61,6 @@ class Study(NamedTuple):
         return [f"image {i}" if view == UNKNOWN else view for i, view in enumerate(self.views, 1)]
 
 
-class ShownSentence(NamedTuple):
-    """A sentence as it is shown.
-
-    `probability` is how sure it is, in [0, 1]: its confidence, or without one the exponential of
-    its mean log-probability, which is how likely the model finds each of its tokens and no chance
-    of being right. None for images unlike those of the training, where it means nothing.
-    """
-
-    text: str  # "not confident" where the sentence is withheld
-    probability: float | None
-    withheld: bool
-
-
 class Result(NamedTuple):
     """What a bundle says of a study, and which of it the user wants to see."""
 
@@ -91,27 +78,33 @@ class Result(NamedTuple):
         return is_unfamiliar(self.caption) or all(known)
 
     @property
-    def sentences(self) -> list[ShownSentence]:
-        """The sentences as they are shown."""
-        sentences, strange = self.caption.sentences, is_unfamiliar(self.caption)
-        sure = [
-            math.exp(s.log_probability) if s.confidence is None else float(s.confidence)
-            for s in sentences
-        ]
-        return [
-            ShownSentence(text, None if strange else probability, text != one.text)
-            for one, text, probability in zip(sentences, hedged(self.caption, self.threshold), sure)
-        ]
+    def sentences(self) -> list[Sentence]:
+        """The sentences as they are shown, "not confident" in place of those that are withheld.
+
+        Without a confidence they have the exponential of their mean log-probability, which is how
+        likely the model finds each token and no chance of being right; none for unfamiliar images,
+        of which it means nothing.
+        """
+        shown = zip(self.caption.sentences, hedged(self.caption, self.threshold))
+        return [s._replace(text=text, confidence=self._sure(s)) for s, text in shown]
+
+    def _sure(self, sentence: Sentence) -> float | None:
+        if is_unfamiliar(self.caption):
+            return None
+        known = sentence.confidence is not None
+        return sentence.confidence if known else math.exp(sentence.log_probability)
 
     @property
     def withheld(self) -> set[int]:
         """Which sentences are not shown."""
-        return {i for i, sentence in enumerate(self.sentences) if sentence.withheld}
+        pairs = zip(self.caption.sentences, hedged(self.caption, self.threshold))
+        return {i for i, (sentence, text) in enumerate(pairs) if text != sentence.text}
 
     @property
     def text(self) -> str:
         """The caption as it is shown: in place of sentences that are withheld it says so."""
-        return " ".join(f"[{s.text}]" if s.withheld else s.text for s in self.sentences)
+        shown, hidden = enumerate(self.sentences), self.withheld
+        return " ".join(f"[{s.text}]" if i in hidden else s.text for i, s in shown)
 
     @property
     def warning(self) -> str:
@@ -119,11 +112,10 @@ class Result(NamedTuple):
         if not is_unfamiliar(self.caption):
             return ""
         return (
-            "Not like the chest X-rays this model was trained on: "
-            f"{self.caption.novelty:.1f} times the distance that one in a hundred familiar studies "
-            "exceeds on average. "
-            "What it says of them means nothing and has no confidence; it is shown at a least "
-            "confidence of 0 %."
+            f"Not like the chest X-rays this model was trained on: {self.caption.novelty:.1f} "
+            "times the distance that one in a hundred familiar studies exceeds on average. What it "
+            "says of them means nothing and has no confidence; it is shown at a least confidence "
+            "of 0 %."
         )
 
     @property
@@ -236,14 +228,9 @@ def html(part: str, *values: Any) -> str:
     return str(getattr(_macros(), part)(*values)).strip()
 
 
-def opacity(probability: float) -> float:
-    """Return how opaque the shade of a sentence is: the surer, the more."""
-    return round(DEEPEST * min(max(probability, 0.0), 1.0), 3)
-
-
 def shade(probability: float | None) -> str:
-    """Return the colour behind a sentence, in CSS; clear where nothing is known."""
-    return f"rgba{(*SHADE, opacity(probability or 0.0))}"
+    """Return the colour behind a sentence, in CSS: the surer, the deeper."""
+    return f"rgba{(*SHADE, round(DEEPEST * min(max(probability or 0.0, 0.0), 1.0), 3))}"
 
 
 @cache
@@ -292,6 +279,5 @@ def as_json(result: Result) -> str:
 
 def as_picture(study: Study, result: Result, views: Sequence[View], of: str) -> bytes:
     """Return a PNG file of the caption, and the attention of some words on the study's images."""
-    name = f"{result.bundle}, beam size {result.beam_size}"
-    notes = [study.about, *result.cautions]
-    return png(card(name, result.text, notes, views, [title(view) for view in views], of))
+    name, titles = f"{result.bundle}, beam size {result.beam_size}", [title(v) for v in views]
+    return png(card(name, result.text, [study.about, *result.cautions], views, titles, of))
