@@ -26,11 +26,9 @@ with while_loading() as quiet:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let what is made in this context depend on a seed, and put Python's random state back.
-
-    Keras draws the seed of every initializer and dropout layer that is not given one from Python's
-    generator; `keras.utils.set_random_seed` would seed NumPy and TensorFlow for good, too.
-    """
+    """Let what is made in this context depend on a seed, and put Python's random state back."""
+    # Keras draws the seed of every initializer and dropout layer that is not given one from it;
+    # `keras.utils.set_random_seed` would seed NumPy and TensorFlow for good, too.
     before = random.getstate()
     random.seed(seed)
     try:

@@ -167,10 +167,8 @@ def _silenced(descriptor: int) -> Iterator[None]:
 
 @contextmanager
 def downloading() -> Iterator[None]:
-    """Let what Keras prints of a download go to standard error, unless it fails at once.
-
-    Its first text names the address, and so does the error of a download that never begins.
-    """
+    """Let what Keras prints of a download go to standard error, unless it fails at once."""
+    # Its first text names the address, and so does the error of a download that never begins.
     with redirect_stdout(_FromSecondText()):
         yield
 

@@ -89,10 +89,6 @@ class Captioner:
         name : path
             The folder of a bundle that holds a captioner, or ``"phantom_attention"``.
 
-        Returns
-        -------
-        Captioner
-
         Raises
         ------
         BundleError
@@ -275,10 +271,6 @@ class Captioner:
             NumPy arrays, such as :meth:`features` returns.
         beam_size, sampling
             As :meth:`caption` takes them.
-
-        Returns
-        -------
-        list of Caption
         """
         captions = self.write_captions(features, beam_size, sampling)
         warn_if_unfamiliar(caption.novelty for caption in captions)

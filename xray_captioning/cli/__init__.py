@@ -78,12 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of a pipe has gone; Python would complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 0
-        except click.ClickException as error:
-            return _fail(_usage(error))
-        except XrayCaptioningError as error:
-            return _fail(str(error))
-        except OSError as error:
-            return _fail(_system(error))
+        except (click.ClickException, XrayCaptioningError, OSError) as error:
+            print(f"xray-captioning: {' '.join(_message(error).split())}", file=sys.stderr)
+            return 2
         finally:
             told.close()
 
@@ -101,23 +98,17 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _usage(error: click.ClickException) -> str:
-    """Say what is wrong with the command line, and where to read how it should be."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "xray-captioning"
-    return f"{error.format_message().strip().rstrip('.')}; see {path} --help"
-
-
-def _system(error: OSError) -> str:
-    """Say which file the system refused, and why."""
+def _message(error: Exception) -> str:
+    """Say what is wrong, with the command line or with a file, and what to do."""
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "xray-captioning"
+        return f"{error.format_message().strip().rstrip('.')}; see {path} --help"
+    if not isinstance(error, OSError):
+        return str(error)
     where = error.filename or error.filename2 or "input or output"
     reason = error.strerror or str(error)
     return f"{where}: {reason}; check the path, its permissions and the space on the disk"
-
-
-def _fail(message: str) -> int:
-    print(f"xray-captioning: {' '.join(message.split())}", file=sys.stderr)
-    return 2
 
 
 class _Warnings:

@@ -84,10 +84,7 @@ def _read(
     fit: options.Source,
     check: options.Source,
 ) -> tuple[Split, pd.DataFrame | None, pd.DataFrame]:
-    """Return the parts of the studies, others to fit on, if any, and those that it is measured on.
-
-    Neither the bundle nor, in the end, the fit may know what it is fitted and measured on.
-    """
+    """Return the split, other studies to fit on, if any, and those to measure on: all unseen."""
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.training.calibration import part_studies
 

@@ -79,19 +79,11 @@ class Source(NamedTuple):
             raise ConfigError("--columns says how to read the table of --data; give --data, too")
 
     def beside(self, *paths: Path | None) -> list[Source]:
-        """Return this source and further ones; --columns is for those that are captions tables.
-
-        Collections have columns of their own. --images is for this one alone.
-        """
-        own = [place for place in (self.data, *paths) if self.columns and _is_captions(place)]
-        return [
-            self._replace(
-                data=place,
-                images=None if number else self.images,
-                columns=self.columns if place in (own or [self.data]) else None,
-            )
-            for number, place in enumerate((self.data, *paths))
-        ]
+        """Return this source and further ones; --columns is for those that are captions tables."""
+        # Collections have columns of their own. --images is for this source alone.
+        places = [self, *(self._replace(data=path, images=None) for path in paths)]
+        own = [place for place in places if self.columns and _is_captions(place.data)] or [self]
+        return [place if place in own else place._replace(columns=None) for place in places]
 
     def read(self) -> pd.DataFrame:
         """Return the studies."""

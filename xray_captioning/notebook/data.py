@@ -128,10 +128,7 @@ def usable(studies: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_captions(studies: pd.DataFrame, out: str | Path) -> Path:
-    """Write ``captions.csv`` with the impressions, and ``images/``, in a folder that is made anew.
-
-    Studies without an impression are left out.
-    """
+    """Write ``captions.csv`` with the impressions there are, and ``images/``, in a new folder."""
     folder = _new_folder(out)
     (folder / "images").mkdir()
     rows = studies[studies["impression"].fillna("") != ""].explode("images")
@@ -144,10 +141,7 @@ def write_captions(studies: pd.DataFrame, out: str | Path) -> Path:
 
 
 def write_dicom(image: str, out: str | Path, view: str = "PA") -> Path:
-    """Write a grey image as an uncompressed DICOM file without any patient field.
-
-    The view position is PA, AP or LL.
-    """
+    """Write a grey image of a view, PA, AP or LL, as a DICOM file without any patient field."""
     pydicom = require("pydicom", "writing DICOM files", "dicom")
     dataset = pydicom.Dataset()
     dataset.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation

@@ -98,17 +98,8 @@ def fit_captioner(
     if (run / "manifest.json").is_file():
         return Captioner.load(run)
     encoder, _ = fit_encoder(config, studies, split, data, work)
-    return train(
-        studies,
-        config,
-        run,
-        encoder,
-        split=split,
-        cache=Path(work) / "cache",
-        resume=True,
-        about=data.about,
-        measured=False,
-    )
+    kept: Any = {"cache": Path(work) / "cache", "resume": True, "about": data.about}
+    return train(studies, config, run, encoder, split=split, measured=False, **kept)
 
 
 def history(run: Path) -> list[dict[str, float]]:

@@ -51,10 +51,8 @@ def examples(
     captions: Mapping[str, Sequence[Caption]] | None = None,
     config: Config | None = None,
 ) -> list[Example]:
-    """Lay some rows of studies with references out for a figure, with what systems wrote of them.
-
-    `captions` are of all the studies, by the system's name; of the first the attention is drawn.
-    """
+    """Lay some rows of studies with references out for a figure, with what systems wrote."""
+    # Captions are of all the studies; of the first system the attention is drawn.
     count = config.image.views if config else VIEWS
     found = []
     for row in rows:
@@ -86,10 +84,7 @@ def image_sizes(studies: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def lateral_shares(captions: Sequence[Caption]) -> dict[str, float]:
-    """Return the mean share of each word's attention that lies on the second view, highest first.
-
-    Rare words, and captions without attention, are left out.
-    """
+    """Return the share of each frequent word's attention that lies on the second view, sorted."""
     shares: dict[str, list[float]] = {}
     for caption in captions:
         maps = () if caption.attention is None else caption.attention
@@ -112,10 +107,7 @@ def sentences_by_truth(
 
 
 def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the scores of several texts, by name, against one reference.
-
-    ``contradictions`` counts the findings that one text asserts and the other denies.
-    """
+    """Return the scores of several texts, by name, and their contradictions, with one reference."""
     return [
         {
             "text": name,
@@ -127,10 +119,8 @@ def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def legacy_constant(texts: Sequence[str]) -> str:
-    """Return the text whose legacy BLEU-4 is highest when it is said of every study.
-
-    The most frequent and the shortest of the cleaned training texts are tried.
-    """
+    """Return the text whose legacy BLEU-4 is highest when it is said of every study."""
+    # The most frequent and the shortest of the cleaned training texts are tried.
     counts = Counter(texts)
     common = [text for text, _ in counts.most_common(CANDIDATES)]
     short = sorted(counts, key=lambda text: (len(text.split()), text))[:CANDIDATES]

@@ -127,12 +127,9 @@ class Engine:
 
 
 class Metrics:
-    """What the API measures of itself, in a registry of its own.
+    """What the API measures of itself, in a registry of its own."""
 
-    Labels are routes and statuses, never a path that a client sent, so memory is bounded.
-    ``in_work`` returns how many studies wait or are computed, ``ready`` whether requests are
-    accepted.
-    """
+    # Labels are routes and statuses, never a path that a client sent, so memory is bounded.
 
     def __init__(self, in_work: Callable[[], int], ready: Callable[[], bool]) -> None:
         self._registry = CollectorRegistry()

@@ -33,11 +33,7 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProblemError(Exception):
-    """A request that is refused with an HTTP status.
-
-    The detail is one line for the client: what is wrong and what to do. It quotes nothing that
-    was sent.
-    """
+    """A request that is refused with an HTTP status, and a line that quotes nothing it sent."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)

@@ -65,9 +65,8 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
-    counts = map(len, [*studies, *[()] * (len(names) - len(studies))])
-    shown = [_views(request, name, count) for name, count in zip(names, counts)]
-    shown = shown[: len(studies)]
+    counts = [*map(len, studies), *[0] * (len(names) - len(studies))]
+    shown = [_views(request, name, count) for name, count in zip(names, counts)][: len(studies)]
     return Upload(studies, shown, beam_size, alternatives, threshold, show_unfamiliar)
 
 
@@ -76,12 +75,10 @@ def _check_names(request: Request, known: list[str]) -> None:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
     fields = {*OPTIONS, *map(view_field, known)}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
-        raise ProblemError(
-            400,
-            "a field is not known, or no file; files are "
-            f"{' to '.join(known[:1] + known[1:][-1:])}, one field a study, other fields are "
-            f"{', '.join(OPTIONS)}, and views with a number as images have",
-        )
+        files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
+        said = f"a field is not known, or no file; files are {files}, one field a study, other "
+        said += f"fields are {others}, and views with a number as images have"
+        raise ProblemError(400, said)
 
 
 def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
@@ -89,11 +86,9 @@ def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]
     while given and not given[-1]:
         given.pop()
     if not given:
-        raise ProblemError(
-            400,
-            "there is no file in the field images, or the form is damaged; send one to "
-            f"{views} PNG, JPEG, TIFF, BMP, WebP or DICOM files",
-        )
+        kinds = "PNG, JPEG, TIFF, BMP, WebP or DICOM files"
+        none = "there is no file in the field images, or the form is damaged"
+        raise ProblemError(400, f"{none}; send one to {views} {kinds}")
     for name, files in zip(names, given):
         if not 1 <= len(files) <= views:
             raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
