@@ -7,11 +7,7 @@ from typing import Any
 
 
 def model_card(values: dict[str, Any], calibration: dict[str, Any] | None = None) -> str:
-    """Return the card, as Markdown.
-
-    `values` are those of ``captioner.json``: ``kind``, ``config``, ``findings``, ``about``;
-    `calibration` is what the confidence of its sentences was fitted on, and how well it does.
-    """
+    """Return the card, as Markdown, from ``captioner.json`` and a calibration's ``about``."""
     from jinja2 import Environment
 
     text = resources.files("xray_captioning.bundles").joinpath("card.jinja").read_text("utf-8")

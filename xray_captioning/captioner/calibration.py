@@ -149,11 +149,9 @@ def search_of(decoding: DecodingConfig, beam_size: int) -> DecodingConfig:
 
 
 def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]:
-    """Average the features of each image.
-
-    From regions, (studies, views * regions, channels) float32, and their mask to the mean of each
-    view, (studies, views, channels) float32, and whether the study has it, (studies, views) bool.
-    """
+    """Return the mean features of each view, and whether the study has it."""
+    # Regions are (studies, views * regions, channels) float32, their means (studies, views,
+    # channels) float32, and what is there (studies, views) bool.
     studies = len(mask)
     pooled = regions.reshape(studies, views, -1, regions.shape[-1]).mean(axis=2)
     return pooled, mask.reshape(studies, views, -1)[..., 0]
@@ -231,11 +229,8 @@ def warn_if_unfamiliar(
 
 
 def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
-    """Label the sentences that `hedged` shows, as :func:`~xray_captioning.label_report` does.
-
-    Sentences below the threshold count as if they were not there. Where one is withheld, "No
-    Finding" is None, because the sentence may have named a finding.
-    """
+    """Label the sentences that `hedged` shows, as :func:`~xray_captioning.label_report` does."""
+    # Where one is withheld, "No Finding" is None: that sentence may have named a finding.
     sentences = _sentences(caption)
     pairs = zip(sentences, hedged(caption, threshold))
     sure = [said for sentence, said in pairs if said == sentence.text]

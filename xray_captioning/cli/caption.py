@@ -125,10 +125,8 @@ def _named_studies(images: Sequence[str], count: int, views: list[str] | None) -
 
 
 def _note_laterals(studies: list[list[str]]) -> None:
-    """Say that a first image called lateral is taken for a frontal one, since names decide nothing.
-
-    A DICOM file may say itself what it shows.
-    """
+    """Say that a first image called lateral is taken for a frontal one: names decide nothing."""
+    # A DICOM file may say itself what it shows.
     from xray_captioning.data.images import known_views
     from xray_captioning.data.views import named_view
 

@@ -67,7 +67,8 @@ def setup() -> None:
     """Prepare a notebook: notes instead of warnings, sharp figures, whole texts in tables."""
     import pandas as pd
 
-    warnings.showwarning = _show_warning
+    # Without the file and line, which name a folder of this machine.
+    warnings.showwarning = lambda message, *_, **__: note("Please note", str(message))
     pd.set_option("display.max_colwidth", 300)
     try:
         from IPython import get_ipython
@@ -193,11 +194,6 @@ def _download() -> Path:
     if found is None:
         raise DataError(f"{folder}: holds no Kaggle tables; remove it and download again")
     return found
-
-
-def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    # Without the file and line, which name a folder of this machine.
-    note("Please note", str(message))
 
 
 def _new_folder(path: str | Path) -> Path:

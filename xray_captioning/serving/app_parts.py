@@ -130,12 +130,9 @@ class Result(NamedTuple):
 
     @property
     def findings(self) -> Rows:
-        """Each finding with the encoder's probability and what the shown text says of it.
-
-        Images unlike those of the training have no probability. What the text says is 1 present,
-        0 denied, -1 uncertain or None. What it names comes first, then what the encoder finds
-        likely.
-        """
+        """Each finding with the encoder's probability and what the shown text says of it."""
+        # What is named comes first, then what the encoder finds likely. The text says 1 present, 0
+        # denied, -1 uncertain or None. Images unlike those of the training have no probability.
         said = sure_labels(self.caption, self.threshold)
         found = stated(self.caption, self.probabilities)[1] or {}
         rows = [(n, found.get(n), said.get(n)) for n in {**found, **said}]
@@ -202,11 +199,8 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
 
 
 def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> list[View]:
-    """Return the views of a study with the mean attention of some words, given by their places.
-
-    `attention` is (words, views, rows, columns). A further view is returned where a model looked at
-    the same image twice.
-    """
+    """Return the views of a study with the mean attention of some words, given by their places."""
+    # Attention is (words, views, rows, columns); one view more where a model saw an image twice.
     seen = [View(*view) for view in zip(study.names, study.pictures)]
     if attention is None or not len(words):
         return seen
