@@ -116,7 +116,7 @@ def _is_captions(path: Path | None) -> bool:
 
 def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
     """Give a command, as ``source``, the `Source` that its options tell; `where` is the first."""
-    columns = _option("shared", "columns", callback=_column_names)
+    columns = _option("shared", "columns", callback=column_names)
     added = [where or _option("shared", "data"), _option("shared", "images"), columns]
     if labels:
         added.append(_option("shared", "captions-from-labels"))
@@ -147,7 +147,7 @@ def make_config(
     return config if seed is None else config.replace({f"{group}.seed": seed})
 
 
-def _column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str | None] | None:
+def column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str | None] | None:
     """Return the column of each role; one without a name is played by no column."""
     if text is None:
         return None
