@@ -30,6 +30,7 @@ import argparse
 import json
 import sys
 import time
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from results import write_results
 
-from xray_captioning.cli.options import Source, parse_columns
+from xray_captioning.cli.options import Source, column_names
 from xray_captioning.comparison.evaluate import evaluate, measure
 from xray_captioning.config import Config, load_preset
 from xray_captioning.data.provenance import PHANTOM_NOTICE
@@ -68,7 +69,7 @@ PRESETS = (
 EPOCHS = 12  # of decoders
 STUDIES, PHANTOM_SEED, FRACTIONS = 4000, 11, (0.85, 0.05, 0.1)
 # The notebooks' small sizes, but with more to learn from.
-SIZES = runs.sizes()
+SIZES = tomllib.loads(Path(runs.__file__).with_name("recipes.toml").read_text("utf-8"))
 SMALL: dict[str, Any] = {
     **SIZES["small"],
     "fractions": FRACTIONS,
@@ -151,8 +152,7 @@ class Bench:
     @classmethod
     def of_data(cls, out: Path, data: Path, columns: str | None, from_labels: bool) -> Bench:
         """Read real studies."""
-        named = parse_columns(columns) if columns else None
-        studies = Source(data, None, named, from_labels).load()
+        studies = Source(data, None, column_names(None, None, columns), from_labels).load()
         return cls(out, studies, REAL["fractions"], {"source": data.name})
 
     def options(self, run: Path) -> dict[str, Any]:

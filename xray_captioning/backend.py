@@ -26,11 +26,9 @@ with while_loading() as quiet:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Let what is made in this context depend on a seed, and put Python's random state back.
-
-    Keras draws the seed of every initializer and dropout layer that is not given one from Python's
-    generator; `keras.utils.set_random_seed` would seed NumPy and TensorFlow for good, too.
-    """
+    """Let what is made in this context depend on a seed, and put Python's random state back."""
+    # Keras draws the seed of every initializer and dropout layer that is not given one from it;
+    # `keras.utils.set_random_seed` would seed NumPy and TensorFlow for good, too.
     before = random.getstate()
     random.seed(seed)
     try:
@@ -46,15 +44,10 @@ registered = keras.saving.register_keras_serializable("xray_captioning")
 def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> Callable[..., Any]:
     """Compile a function of nested tensors, once for every shape it meets.
 
-    Parameters
-    ----------
-    function : callable
-    model : keras.Model
-        Owner of every variable that ``function`` reads. Later changes of its weights take effect.
-    fused : bool
-        Let XLA make one program of it under TensorFlow, too, as JAX always does. That pays for
-        many small operations, as of a search; it takes longer to compile, and the convolutions
-        of an encoder gain nothing from it on a CPU.
+    `model` owns every variable that it reads; later changes of its weights take effect. `fused`
+    lets XLA make one program of it under TensorFlow, too, as JAX always does. That pays for many
+    small operations, as of a search; it takes longer to compile, and the convolutions of an encoder
+    gain nothing from it on a CPU.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -21,11 +21,7 @@ STUDIES = 1940  # 200 of them to test on
 
 
 def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[dict[str, Any]]:
-    """Render phantoms, train an encoder and an attention decoder, and return a row a system.
-
-    `out` receives ``phantom/``, ``encoder/``, ``global_attention/`` (a bundle) and the results of
-    :func:`xray_captioning.comparison.evaluate.measure`; `say` is told what happens.
-    """
+    """Render phantoms, train an encoder and an attention decoder in `out`; a row a system."""
     config = load_preset("phantom_attention").replace(
         {"training.seed": seed, "encoder_training.seed": seed}
     )

@@ -29,21 +29,9 @@ class MissingExtraError(XrayCaptioningError, ImportError):
 
 
 def require(package: str, purpose: str, extra: str) -> ModuleType:
-    """Import an optional package, or say which extra it belongs to.
+    """Import an optional package such as ``pyarrow.parquet``, or say which extra it belongs to.
 
-    Parameters
-    ----------
-    package : str
-        What to import, such as ``"pydicom"`` or ``"pyarrow.parquet"``.
-    purpose : str
-        What needs it, a noun: ``"DICOM files"``.
-    extra : str
-        The extra of this project that installs it.
-
-    Raises
-    ------
-    MissingExtraError
-        It cannot be imported.
+    `purpose` is a noun, such as "DICOM files": the message says that the package is needed for it.
     """
     try:
         return import_module(package)

@@ -23,11 +23,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary name keeps the suffix of `path`, because writers such as ``savefig`` or
     ``save_weights`` choose a format by it. If the block raises, the temporary file is removed
     and the file that was at `path` before is still there. Missing parent folders are made.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,20 +35,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())  # or the rename could outrun the content
-        temporary.chmod(_usual_mode())  # mkstemp makes files that only their owner can read
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)  # as open makes files; mkstemp's are their owner's alone
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write `data` to `path` so that a reader sees the old file or the whole new one.
-
-    Text is encoded as UTF-8, its line ends unchanged. Folders and errors are as for `atomic_path`.
-    """
-    content = data.encode("utf-8") if isinstance(data, str) else data
+    """Write `data`, text as UTF-8, so that a reader sees the old file or the whole new one."""
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
 
 
 def check_new_folder(out: Path) -> None:
@@ -64,13 +56,7 @@ def check_new_folder(out: Path) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder that becomes `out` at the end, or disappears after an error.
-
-    Raises
-    ------
-    DataError
-        `out` is a file or a folder that is not empty.
-    """
+    """Yield a hidden folder that becomes `out`, new or empty, or disappears after an error."""
     check_new_folder(out)
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,13 +76,7 @@ def is_missing(value: object) -> bool:
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal.
-
-    Raises
-    ------
-    DataError
-        The file is absent or cannot be read.
-    """
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -115,26 +95,13 @@ def shipped_folder() -> Path:
         return Path(__file__).resolve().parents[1] / "weights"
 
 
-def _usual_mode() -> int:
-    """Return the permissions that ``open`` gives a new file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
 def read_json(path: Path, advice: str) -> dict[str, Any]:
-    """Read a JSON object of a model's folder; `advice` ends the message where that fails.
-
-    Raises
-    ------
-    BundleError
-        There is no such file, or it holds no JSON object.
-    """
+    """Read a JSON object of a model's folder; `advice` ends the BundleError where that fails."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        what = "missing" if missing else f"cannot be read ({error.strerror})"
+        absent = isinstance(error, FileNotFoundError)
+        what = "missing" if absent else f"cannot be read ({error.strerror})"
         raise BundleError(f"{path}: {what}; {advice}") from error
     except ValueError as error:
         raise BundleError(f"{path}: damaged or not JSON ({error}); {advice}") from error
@@ -200,10 +167,8 @@ def _silenced(descriptor: int) -> Iterator[None]:
 
 @contextmanager
 def downloading() -> Iterator[None]:
-    """Let what Keras prints of a download go to standard error, unless it fails at once.
-
-    Its first text names the address, and so does the error of a download that never begins.
-    """
+    """Let what Keras prints of a download go to standard error, unless it fails at once."""
+    # Its first text names the address, and so does the error of a download that never begins.
     with redirect_stdout(_FromSecondText()):
         yield
 

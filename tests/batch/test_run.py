@@ -167,6 +167,15 @@ def strange(monkeypatch: pytest.MonkeyPatch) -> Captioner:
     return captioner
 
 
+def test_captions_without_a_word_are_warned_of() -> None:
+    read = [("", None), ("", 0.5), ("Edema.", 0.5), (None, None)]
+    with pytest.warns(UserWarning, match="wrote nothing about 2 of 4 studies"):
+        batch.warn_of_empty(read, show_unfamiliar=False)
+    with pytest.warns() as warned:
+        batch.warn_of_empty([("", 1.5)], show_unfamiliar=False)  # another reason
+    assert [found.category for found in warned] == [UnfamiliarImageWarning]
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_of_unfamiliar_images_nothing_is_said_and_one_warning_is_given(
     folder: Path, tmp_path: Path, strange: Captioner, suffix: str

@@ -1,4 +1,4 @@
-from xray_captioning.bundles.card import cell, model_card, table
+from xray_captioning.bundles.card import model_card
 from xray_captioning.config import Config
 
 
@@ -46,8 +46,3 @@ def test_a_calibrated_captioner() -> None:
         "| calibrated | 3 | 0.250 |",
     ):
         assert text in card
-
-
-def test_table_and_cells() -> None:
-    assert table([{"a": 1}, {"a": "x"}]) == "| a |\n| --- |\n| 1 |\n| x |"
-    assert [cell(v) for v in (None, 0.5, 3, "x")] == ["", "0.500", "3", "x"]

@@ -115,7 +115,7 @@ def test_only_so_many_searches_are_kept(monkeypatch):
     made = []
     monkeypatch.setattr(
         "xray_captioning.captioner.compiled_search._Compiled",
-        lambda model, shape: made.append(shape.beam_size) or shape,
+        lambda model, rules, beam_size, width: made.append(beam_size),
     )
     compiled = CompiledSearch(None)
     for beam_size in [*range(1, KEPT + 1), 1, KEPT + 1, 1, 2]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xray_captioning.cli import main
-from xray_captioning.cli.app import HOST, SETTINGS
+from xray_captioning.cli.serve import HOST, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -129,7 +129,8 @@ def test_caption(
     output, error = capfd.readouterr()
     names = [line.split("\t")[0] for line in output.splitlines()]
     assert names == [",".join(views), str(comma), *sorted(map(str, folder.iterdir()))]
-    assert not error
+    assert error.count("\n") == 1
+    assert f"the model wrote nothing about {len(names)} of {len(names)} studies" in error
 
 
 def test_a_finished_run_goes_on_to_the_same_bundle(
@@ -287,6 +288,20 @@ def test_captions_of_noise_are_warned_of(
     output, error = capsys.readouterr()
     assert output == f"{image}\t\n"
     assert "the images of 1 of 1 studies are unlike those" in error
+
+
+def test_an_empty_caption_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from xray_captioning.captioner.captioner import Captioner
+
+    monkeypatch.setattr(Captioner, "_display", lambda self, text: "")
+    image = tmp_path / "grey.png"
+    cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (112, 112), np.uint8))
+    for more in ([], ["--out", str(tmp_path / "captions.csv")]):
+        line = ["caption", str(image), "--beam", "1", "--show-unfamiliar", *more]
+        assert main(line) == 0
+        assert "the model wrote nothing about 1 of 1 studies" in capsys.readouterr().err
 
 
 def test_what_is_told_of_very_many_images_is_counted(monkeypatch, capsys):

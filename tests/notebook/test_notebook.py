@@ -19,7 +19,6 @@ from xray_captioning.data.studies import with_images
 from xray_captioning.errors import ConfigError, DataError, MissingExtraError
 from xray_captioning.metrics.bleu import bleu
 from xray_captioning.notebook import data as places
-from xray_captioning.notebook import samples
 
 
 @pytest.fixture(autouse=True)
@@ -270,7 +269,7 @@ def test_a_server_is_ready_when_it_answers_and_ended_afterwards(monkeypatch):
             started.append(self)
 
     started = []
-    monkeypatch.setattr(samples.subprocess, "Popen", Process)
+    monkeypatch.setattr(subprocess, "Popen", Process)
     with notebook.serving("anything") as address:
         assert address.startswith("http://127.0.0.1:")
     assert started[0].poll() is not None

@@ -1,8 +1,9 @@
-"""Use the app as a person does, in headless Chromium, and take its picture.
+"""Use the app and the server's page as a person does, in headless Chromium; take their pictures.
 
     pip install playwright
     xray-captioning phantom --out phantoms --studies 10
     xray-captioning app --port 8501 [--bundle ANOTHER]
+    xray-captioning serve --port 8080
     python tests/serving/drive_app.py --images phantoms/images/images_normalized --out pictures
 
 Chromium is looked for on the path. Each check prints a line; the first that fails ends it.
@@ -17,12 +18,14 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 SIZES = {"phone": (390, 844), "wide": (1400, 900)}
+HEIGHTS = {390: 2060, 1400: 1120}  # of pictures of a whole page
 SLOW = 180_000  # milliseconds; the first caption compiles the model
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", default="http://127.0.0.1:8501")
+    parser.add_argument("--server", default="http://127.0.0.1:8080")
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -40,9 +43,8 @@ def main() -> None:
                 )
                 page.goto(options.url)
                 upload(page, files)
-                page.screenshot(path=options.out / f"app_{size}_{scheme}.png")
                 check_width(page, f"{size}, {scheme}")
-                whole(page, width, options.out / f"whole_{size}_{scheme}.png")
+                whole(page, width, options.out / f"app_{size}_{scheme}.png")
                 page.close()
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(options.url)
@@ -52,6 +54,8 @@ def main() -> None:
         check_bad_file(page)
         check_sample(page)
         check_comparison(page, options.out)
+        page.set_viewport_size({"width": 1000, "height": 810})
+        check_server(page, options.server, files, options.out)
         browser.close()
 
 
@@ -75,8 +79,7 @@ def check_width(page: Page, name: str) -> None:
 
 
 def whole(page: Page, width: int, path: Path) -> None:
-    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
-    page.set_viewport_size({"width": width, "height": height})
+    page.set_viewport_size({"width": width, "height": HEIGHTS[width]})
     settle(page)
     page.screenshot(path=path)
 
@@ -149,11 +152,26 @@ def check_comparison(page: Page, out: Path) -> None:
     page.get_by_role("option").first.click()
     page.wait_for_function("document.querySelectorAll('.xc-caption').length == 2", timeout=SLOW)
     settle(page)
-    whole(page, 1400, out / "whole_compare.png")
+    whole(page, 1400, out / "app_compare.png")
     print(
         "compared:",
         [text.replace("\n", " ") for text in page.locator(".xc-caption").all_inner_texts()],
     )
+
+
+def check_server(page: Page, url: str, files: list[Path], out: Path) -> None:
+    page.goto(url)
+    page.wait_for_selector("#beam option", state="attached")
+    page.set_input_files("#files", files)
+    for number, view in enumerate(("frontal", "lateral"), 1):
+        page.get_by_role("combobox", name=f"Image {number} shows").select_option(view)
+    page.get_by_role("combobox", name="Beam size").select_option("3")
+    page.get_by_role("combobox", name="Alternatives").select_option("2")
+    page.get_by_role("button", name="Write the caption").click()
+    page.wait_for_selector("#caption span", timeout=SLOW)
+    check_width(page, "the server's page")
+    page.screenshot(path=out / "serving_page.png")
+    print("the server's page:", page.inner_text("#caption"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.serving import Settings
 from xray_captioning.serving.answers import describe_study
 from xray_captioning.serving.engine import Prediction
-from xray_captioning.serving.uploads import Upload
 
 from .parts import GREY, Toy, bomb, dicom, encoded, form, toy_app
 
@@ -124,23 +123,35 @@ def test_views_are_fields_of_the_form(client, captioner, study):
 
 def test_of_unfamiliar_images_no_finding_has_a_probability():
     caption = Caption("Edema.", [], -1.0, [Sentence("Edema.", -0.1)], None, [], 1.5)
-    upload = Upload([], [], None, 0, None)
     for novelty, expected in ((1.5, None), (0.5, {"Edema": 0.9}), (None, {"Edema": 0.9})):
         prediction = Prediction(caption._replace(novelty=novelty), {"Edema": 0.9})
-        assert describe_study(prediction, upload).findings.probabilities == expected
+        assert describe_study(prediction).findings.probabilities == expected
 
 
 def test_of_unfamiliar_images_nothing_is_confident():
     client = toy_app(Settings(batch=1), Toy(object(), novelty=1.5)).test_client()
-    found = client.post("/v1/captions", **form([encoded()], threshold=0.1)).json
+    asked = form([encoded()], threshold=0.1, show_unfamiliar="true")
+    found = client.post("/v1/captions", **asked).json
     assert found["text"] == "[not confident] [not confident]"
     assert all(sentence["hedged"] for sentence in found["sentences"])
     assert found["findings"]["labels"] == {}
     assert (found["novelty"], found["unfamiliar"]) == (1.5, True)
     assert "not like the chest X-rays" in found["warning"]
-    for fields in ({}, {"threshold": 0}):  # nobody asked for confidence
-        asked = client.post("/v1/captions", **form([encoded()], **fields)).json
-        assert asked["text"] == "1 seen. Small heart."
+
+
+@pytest.mark.parametrize("fields", [{}, {"threshold": 0}, {"beam_size": 2, "alternatives": 1}])
+def test_of_unfamiliar_images_nothing_is_said_unless_asked_for(fields):
+    client = toy_app(Settings(batch=1), Toy(object(), novelty=1.5)).test_client()
+    said = [
+        client.post("/v1/captions", **form([encoded()], **fields, **asked)).json
+        for asked in ({}, {"show_unfamiliar": "false"}, {"show_unfamiliar": "true"})
+    ]
+    for silent in said[:2]:
+        assert (silent["text"], silent["sentences"], silent["alternatives"]) == ("", [], [])
+        assert silent["findings"] == {"probabilities": None, "labels": {}}
+        assert "not like the chest X-rays" in silent["warning"]
+    assert said[2]["text"] == "1 seen. Small heart."
+    assert said[2]["warning"] == said[0]["warning"]
 
 
 def problem(answer, status):
@@ -177,6 +188,7 @@ def problem(answer, status):
         ({"images": [encoded()], "alternatives": 3}, 422, "0 to 2"),
         ({"images": [encoded()], "threshold": "nan"}, 422, "number from 0 to 1"),
         ({"images": [encoded()], "threshold": "1.1"}, 422, "number from 0 to 1"),
+        ({"images": [encoded()], "show_unfamiliar": 2}, 422, "one true or false"),
         ({"images": "text"}, 400, "no file"),
         ({"images": [bomb(1200, 1200)]}, 422, "limit of 1,000,000"),
         ({"images": [bomb(1, 100_000)]}, 422, "strip"),

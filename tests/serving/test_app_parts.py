@@ -128,7 +128,7 @@ def test_words_belong_to_the_sentence_they_stand_in():
 
 def test_without_calibration_the_models_own_probability_is_shown_and_said_to_be():
     plain = result((None, None), threshold=1.0, novelty=None)
-    assert plain.sentences[0].probability == pytest.approx(np.exp(-0.2))
+    assert plain.sentences[0].confidence == pytest.approx(np.exp(-0.2))
     assert plain.text == plain.caption.text
     assert "82&nbsp;%" in html("caption", plain)
     assert "not calibrated" in html("caption", plain)
@@ -181,9 +181,13 @@ def test_of_unfamiliar_images_no_finding_has_a_probability(threshold):
     assert result(novelty=0.9).findings[0][1] == 0.8
 
 
+def opacity(probability):
+    return float(parts.shade(probability).rpartition(",")[2].rstrip(")"))
+
+
 def test_the_surer_a_sentence_the_deeper_its_shade():
     shades = [float(x) for x in re.findall(r"<mark .*?([\d.]+)\)\"", html("caption", result()))]
-    assert shades == [parts.opacity(0.9), parts.opacity(0.3)]
+    assert shades == [opacity(0.9), opacity(0.3)]
     assert shades[0] > shades[1] > 0
 
 
@@ -205,7 +209,7 @@ def luminance(rgb):
 def test_every_shade_can_be_read_on_light_and_dark_pages(text, page):
     """WCAG 2.2 asks for a contrast of 4.5."""
     for chance in (0, 0.5, 1):
-        share = parts.opacity(chance)
+        share = opacity(chance)
         shaded = share * np.array(parts.SHADE) + (1 - share) * np.array(page)
         darker, lighter = sorted((luminance(text), luminance(shaded)))
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5

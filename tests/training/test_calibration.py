@@ -280,6 +280,27 @@ def test_it_can_be_fitted_on_further_studies(
     assert "10.0% of studies like those it was fitted on are expected" in capfd.readouterr().out
 
 
+@pytest.mark.usefixtures("compared")
+@pytest.mark.parametrize("renamed", ["further", "own further", "own further other"])
+def test_tables_may_call_their_columns_otherwise(
+    bundle: Path, phantoms: Path, tmp_path: Path, renamed: str
+) -> None:
+    """--columns is for those of the three that are tables of captions, and for no collection."""
+    sources = {"own": phantoms}
+    for seed, name in enumerate(("further", "other"), 4):
+        sources[name] = write_phantoms(tmp_path / name, 6, seed=seed, size=64)
+    for name in renamed.split():
+        rows = read_studies(sources[name]).explode("images")
+        rows = rows.rename(columns={"images": "file", "impression": "note"})
+        sources[name] = tmp_path / f"{name}.csv"
+        rows[["study_id", "file", "note"]].to_csv(sources[name], index=False)
+    line = ["calibrate", "--bundle", bundle, "--data", sources["own"], "--beam", 1]
+    line += ["--fit", sources["further"], "--check", sources["other"]]
+    assert run(*line, "--columns", "image=file,caption=note") == 0
+    about = json.loads((bundle / "calibration.json").read_text("utf-8"))["about"]
+    assert (about["fitted"]["studies"], about["measured"]["studies"]) == (6, 6)
+
+
 def swapped(bundle: Path, path: Path) -> Path:
     """Write a split whose validation studies were trained on."""
     split = Split.from_json(bundle / "split.json")

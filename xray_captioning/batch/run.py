@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,8 +24,7 @@ from xray_captioning.batch.caption_table import (
 from xray_captioning.batch.journal import append, begin, open_journal, read_rows
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
-from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.captioner.prediction import predict
+from xray_captioning.captioner.captioner import Captioner, predict
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.images import Image, arranged, read_image
 from xray_captioning.errors import DataError, XrayCaptioningError
@@ -92,17 +92,25 @@ def caption_to_file(
                 bar.update(len(batch))
         write_rows(read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in read_rows(file))
-        novelties = (row["novelty"] for row in read_rows(file))
-        warn_of_unfamiliar(novelties, show_unfamiliar)
+        found = ((row["caption"], row["novelty"]) for row in read_rows(file))
+        warn_of_empty(found, show_unfamiliar)
     part_of(out).unlink()
     return errors
 
 
-def warn_of_unfamiliar(novelties: Iterable[float | None], show_unfamiliar: bool) -> None:
-    """Warn once of studies whose novelty is above 1, and say what became of their captions."""
+def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamiliar: bool) -> None:
+    """Warn of studies, by caption and novelty, of which nothing is said, and say why; once each."""
+    pairs = list(found)
     left = "their captions are left empty; --show-unfamiliar writes them"
     shown = "their sentences have no confidence"
-    warn_if_unfamiliar(novelties, 4, shown if show_unfamiliar else left)
+    warn_if_unfamiliar((novelty for _, novelty in pairs), 4, shown if show_unfamiliar else left)
+    written = [text for text, novelty in pairs if show_unfamiliar or not (novelty or 0) > 1]
+    if silent := written.count(""):  # of a study that cannot be read it is None
+        warnings.warn(
+            f"the model wrote nothing about {silent} of {len(pairs)} studies, so their captions "
+            "are empty; train it longer, or try another --beam",
+            stacklevel=2,
+        )
 
 
 def caption_rows(

@@ -49,17 +49,15 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".bundle-*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    aside = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder))
-    try:
-        write(aside)
-        names = sorted(path.name for path in aside.iterdir())
-        digests = {name: sha256_file(aside / name) for name in names}
+    with tempfile.TemporaryDirectory(
+        prefix=".bundle-", dir=folder, ignore_cleanup_errors=True
+    ) as temporary:
+        write(aside := Path(temporary))
+        digests = {path.name: sha256_file(path) for path in sorted(aside.iterdir())}
         (folder / MANIFEST).unlink(missing_ok=True)
-        for name in names:
+        for name in digests:
             (aside / name).replace(folder / name)
         atomic_write(folder / MANIFEST, json.dumps(digests, indent=2) + "\n")
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
@@ -81,12 +79,8 @@ def bundle_files(folder: Path) -> list[str]:
 def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
     """Check every file against the manifest and return ``captioner.json``.
 
-    A captioner holds an encoder, too, and may be read as one.
-
-    Raises
-    ------
-    BundleError
-        The folder is no bundle, a file is missing or altered, or it is of another kind.
+    A captioner holds an encoder, too, and may be read as one. What is no whole bundle of this kind
+    raises `BundleError`.
     """
     if not folder.is_dir():
         raise BundleError(

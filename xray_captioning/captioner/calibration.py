@@ -78,8 +78,7 @@ class Calibration:
         It is 0 or more; above 1 are one in a hundred studies like those it was fitted on, and
         whatever is less familiar. Features are those of :func:`pooled_views`.
         """
-        found: Array = distances(pooled, present, self.centre, self.precision) / self.radius
-        return found
+        return np.divide(distances(pooled, present, self.centre, self.precision), self.radius)
 
     def calibrated(
         self,
@@ -95,25 +94,22 @@ class Calibration:
         where no fit holds: of a search that it was not fitted for, of words that were sampled at
         random (`drawn`), and of images whose novelty is above 1.
         """
-
-        def known(caption: Any, novelty: float) -> Any:
-            sentences = [
-                s
-                if drawn or novelty > 1
-                else s._replace(confidence=self.confidence(s.log_probability, search))
-                for s in caption.sentences
-            ]
-            return caption._replace(novelty=novelty, sentences=sentences)
-
-        return list(map(known, captions, self.novelty(pooled, present).tolist()))
+        found = []
+        for caption, novelty in zip(captions, self.novelty(pooled, present).tolist()):
+            sentences = caption.sentences
+            if not drawn and novelty <= 1:
+                known = [self.confidence(s.log_probability, search) for s in sentences]
+                sentences = [s._replace(confidence=k) for s, k in zip(sentences, known)]
+            found.append(caption._replace(novelty=novelty, sentences=sentences))
+        return found
 
     def save(self, folder: Path) -> None:
         """Write ``calibration.json`` and ``calibration.h5`` into a bundle's folder."""
         import h5py
 
         lines = [
-            {**(asdict(search) if search else {}), "slope": slope, "intercept": intercept}
-            for search, (slope, intercept) in self.lines.items()
+            {**(asdict(search) if search else {}), "slope": line[0], "intercept": line[1]}
+            for search, line in self.lines.items()
         ]
         values = {"lines": lines, "radius": self.radius, "about": self.about}
         (folder / NUMBERS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
@@ -123,13 +119,7 @@ class Calibration:
 
 
 def load_calibration(folder: Path) -> Calibration | None:
-    """Return the calibration of a bundle, None where it has none.
-
-    Raises
-    ------
-    BundleError
-        Its files are not what :meth:`Calibration.save` writes.
-    """
+    """Return the calibration of a bundle, None where it has none."""
     if not {NUMBERS, ARRAYS} <= set(bundle_files(folder)):
         return None
     import h5py
@@ -159,20 +149,9 @@ def search_of(decoding: DecodingConfig, beam_size: int) -> DecodingConfig:
 
 
 def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]:
-    """Average the features of each image.
-
-    Parameters
-    ----------
-    regions : array, shape (studies, views * regions, channels), float32
-    mask : array, shape (studies, views * regions), bool
-    views : int
-
-    Returns
-    -------
-    pooled : array, shape (studies, views, channels), float32
-    present : array, shape (studies, views), bool
-        False for a view that the study does not have.
-    """
+    """Return the mean features of each view, and whether the study has it."""
+    # Regions are (studies, views * regions, channels) float32, their means (studies, views,
+    # channels) float32, and what is there (studies, views) bool.
     studies = len(mask)
     pooled = regions.reshape(studies, views, -1, regions.shape[-1]).mean(axis=2)
     return pooled, mask.reshape(studies, views, -1)[..., 0]
@@ -182,8 +161,7 @@ def distances(pooled: Array, present: Array, centre: Array, precision: Array) ->
     """Return the Mahalanobis distance of the most distant image of each study, (studies,) float."""
     away = (pooled - centre).astype("float64")
     squares = np.einsum("svc,cd,svd->sv", away, precision, away, optimize=True)
-    found: Array = np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1))
-    return found
+    return np.asarray(np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1)))
 
 
 def hedged(caption: Any, threshold: float) -> list[str]:
@@ -200,25 +178,20 @@ def hedged(caption: Any, threshold: float) -> list[str]:
         not say why they have no confidence, so that they are never taken for such a bundle's.
     """
     calibrated = getattr(caption, "novelty", math.nan) is not None
-    unknown = threshold > 0 and calibrated
-
-    def withheld(confidence: float | None) -> bool:
-        if confidence is None or is_unfamiliar(caption):
-            return unknown
-        return confidence < threshold
-
-    return [NOT_CONFIDENT if withheld(s.confidence) else s.text for s in _sentences(caption)]
+    # What a sentence counts as that has no confidence, or one that means nothing.
+    unknown = -math.inf if calibrated and threshold > 0 else math.inf
+    known = [None if is_unfamiliar(caption) else s.confidence for s in _sentences(caption)]
+    weak = [(unknown if confidence is None else confidence) < threshold for confidence in known]
+    return [NOT_CONFIDENT if w else s.text for s, w in zip(_sentences(caption), weak)]
 
 
-def _sentences(caption: Any) -> Sequence[Any]:
-    found: Sequence[Any] = getattr(caption, "sentences", caption)
-    return found
+def _sentences(caption: Any) -> list[Any]:
+    return list(getattr(caption, "sentences", caption))
 
 
 def is_unfamiliar(caption: Any) -> bool:
     """Return whether a caption is known to be of images unlike the training images."""
-    novelty = getattr(caption, "novelty", None)
-    return novelty is not None and novelty > 1
+    return bool((getattr(caption, "novelty", None) or 0) > 1)
 
 
 def stated(
@@ -243,7 +216,7 @@ def warn_if_unfamiliar(
     consequence: str = "their sentences have no confidence",
 ) -> bool:
     """Warn once, with their number, of studies whose novelty is above 1; return whether any is."""
-    found = [novelty is not None and novelty > 1 for novelty in novelties]
+    found = [(novelty or 0) > 1 for novelty in novelties]
     if any(found):
         warnings.warn(
             f"the images of {sum(found)} of {len(found)} studies are unlike those this model was "
@@ -256,11 +229,8 @@ def warn_if_unfamiliar(
 
 
 def sure_labels(caption: Any, threshold: float) -> dict[str, int | None]:
-    """Label the sentences that `hedged` shows, as :func:`~xray_captioning.label_report` does.
-
-    Sentences below the threshold count as if they were not there. Where one is withheld, "No
-    Finding" is None, because the sentence may have named a finding.
-    """
+    """Label the sentences that `hedged` shows, as :func:`~xray_captioning.label_report` does."""
+    # Where one is withheld, "No Finding" is None: that sentence may have named a finding.
     sentences = _sentences(caption)
     pairs = zip(sentences, hedged(caption, threshold))
     sure = [said for sentence, said in pairs if said == sentence.text]

@@ -11,36 +11,20 @@ from xray_captioning.data.features import Array
 
 
 class Sentence(NamedTuple):
-    """A sentence of a caption.
-
-    Attributes
-    ----------
-    text : str
-    log_probability : float
-        Natural logarithm, mean over the sentence's tokens (words, or byte pairs).
-    confidence : float or None
-        Probability that the sentence is right, in [0, 1]. None if nothing is known of it: the
-        bundle is not calibrated or not for this search, the words were drawn at random, or the
-        study's novelty is above 1.
-    """
+    """A sentence of a caption."""
 
     text: str
-    log_probability: float
+    log_probability: float  # natural logarithm, mean over its tokens (words, or byte pairs)
+    # Probability that it is right, in [0, 1]. None if nothing is known of it: the bundle is not
+    # calibrated or not for this search, the words were drawn at random, or the novelty is above 1.
     confidence: float | None = None
 
 
 class Alternative(NamedTuple):
-    """A caption that the search found, but ranked below the best.
-
-    Attributes
-    ----------
-    text : str
-    log_probability : float
-        Of the whole caption, natural logarithm.
-    """
+    """A caption that the search found, but ranked below the best."""
 
     text: str
-    log_probability: float
+    log_probability: float  # of the whole caption, natural logarithm
 
 
 class Caption(NamedTuple):
@@ -85,10 +69,8 @@ def word_means(rows: Array, groups: list[list[int]]) -> Array:
 def spelled_sentences(
     spelled: Sequence[tuple[str, list[int]]], gains: Array
 ) -> Iterator[tuple[str, float]]:
-    """Yield the text of each sentence and the mean log probability of its tokens.
-
-    `spelled` are words and the positions of their tokens, `gains` the tokens' log probabilities.
-    """
+    """Yield the text of each sentence and the mean log probability of its tokens."""
+    # `spelled` are words and the positions of their tokens, `gains` the tokens' log probabilities.
     words: list[str] = []
     tokens: list[int] = []
     for number, (word, positions) in enumerate(spelled, 1):

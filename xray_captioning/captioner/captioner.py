@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,14 +28,9 @@ from xray_captioning.captioner.caption import (
     spelled_sentences,
     word_means,
 )
-from xray_captioning.captioner.compiled_search import (
-    BATCH_SIZES,
-    CompiledSearch,
-    Search,
-    SearchSettings,
-)
+from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch, SearchSettings
 from xray_captioning.captioner.studies import Study, Views, arranged_studies
-from xray_captioning.config import Config, DecodingConfig
+from xray_captioning.config import Config
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
@@ -93,10 +88,6 @@ class Captioner:
         ----------
         name : path
             The folder of a bundle that holds a captioner, or ``"phantom_attention"``.
-
-        Returns
-        -------
-        Captioner
 
         Raises
         ------
@@ -201,12 +192,8 @@ class Captioner:
         ConfigError
             ``beam_size`` is no whole number from 1 on, or the sampling has an impossible value.
         """
-        search = self._search(beam_size, sampling)
-        captions = [
-            caption
-            for batch in _batches(arranged_studies(studies, self.config.image.views, views))
-            for caption in self._caption_batch(self._encoded(batch), search)
-        ]
+        write = self._writer(beam_size, sampling)
+        captions = [c for batch in self._encoded(studies, views) for c in write(batch)]
         warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
 
@@ -222,9 +209,9 @@ class Captioner:
         Studies are read a batch at a time, so memory does not grow with their number. Only the
         first batch with unfamiliar images is warned of.
         """
-        search, warned = self._search(beam_size, sampling), False
-        for batch in _batches(arranged_studies(studies, self.config.image.views, views)):
-            captions = self._caption_batch(self._encoded(batch), search)
+        write, warned = self._writer(beam_size, sampling), False
+        for batch in self._encoded(studies, views):
+            captions = write(batch)
             warned = warned or warn_if_unfamiliar(caption.novelty for caption in captions)
             yield from captions
 
@@ -245,7 +232,7 @@ class Captioner:
         """
         placed = list(arranged_studies(studies, self.config.image.views, views))
         if placed:
-            return self._encoded(placed)
+            return Features(*encode_studies(self._encode, self.config, placed))
         regions = self.config.image.views * math.prod(self.encoder.grid)
         empty = np.zeros((0, regions, self.encoder.channels), "float32")
         return Features(empty, np.zeros((0, regions), bool))
@@ -269,15 +256,12 @@ class Captioner:
         """
         return [
             probabilities
-            for batch in _batches(arranged_studies(studies, self.config.image.views, views))
-            for probabilities in finding_probabilities(self.encoder, *self._encoded(batch))
+            for batch in self._encoded(studies, views)
+            for probabilities in finding_probabilities(self.encoder, *batch)
         ]
 
     def caption_features(
-        self,
-        features: Features,
-        beam_size: int | None = None,
-        sampling: Sampling | None = None,
+        self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
     ) -> list[Caption]:
         """Write a caption for each study whose features are known; otherwise as :meth:`caption`.
 
@@ -287,49 +271,42 @@ class Captioner:
             NumPy arrays, such as :meth:`features` returns.
         beam_size, sampling
             As :meth:`caption` takes them.
-
-        Returns
-        -------
-        list of Caption
         """
         captions = self.write_captions(features, beam_size, sampling)
         warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
 
     def write_captions(
-        self,
-        features: Features,
-        beam_size: int | None = None,
-        sampling: Sampling | None = None,
+        self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
     ) -> list[Caption]:
         """As :meth:`caption_features`, for who tells of unfamiliar images otherwise: no warning."""
-        search, most = self._search(beam_size, sampling), BATCH_SIZES[-1]
-        return [
-            caption
-            for start in range(0, len(features.mask), most)
-            for caption in self._caption_batch(
-                Features(*(array[start : start + most] for array in features)), search
-            )
-        ]
+        write, most = self._writer(beam_size, sampling), BATCH_SIZES[-1]
+        starts = range(0, len(features.mask), most)
+        parts = (Features(*(array[i : i + most] for array in features)) for i in starts)
+        return [caption for part in parts for caption in write(part)]
 
-    def _encoded(self, studies: Sequence[Study]) -> Features:
-        return Features(*encode_studies(self._encode, self.config, studies))
+    def _encoded(self, studies: Iterable[Study], views: Views | None) -> Iterator[Features]:
+        placed = arranged_studies(studies, self.config.image.views, views)
+        while batch := list(islice(placed, BATCH_SIZES[-1])):
+            yield Features(*encode_studies(self._encode, self.config, batch))
 
-    def _search(self, beam_size: int | None, sampling: Sampling | None) -> _Prepared:
+    def _writer(
+        self, beam_size: int | None, sampling: Sampling | None
+    ) -> Callable[[Features], list[Caption]]:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
         settings = SearchSettings(self.rules(), beam_size, decoding.length_penalty, sampling)
-        run = self._compiled_search.prepare(settings)
-        return _Prepared(run, search_of(decoding, beam_size), sampling is not None)
+        run, search = self._compiled_search.prepare(settings), search_of(decoding, beam_size)
 
-    def _caption_batch(self, features: Features, search: _Prepared) -> list[Caption]:
-        found = (SearchResult(*rows) for rows in zip(*search.run(features)))
-        captions = [self._caption(rows, rows.gains[0], rows.attention) for rows in found]
-        if self.calibration is None:
-            return captions
-        pooled = pooled_views(*features, self.config.image.views)
-        return self.calibration.calibrated(captions, *pooled, search.settings, search.drawn)
+        def write(features: Features) -> list[Caption]:
+            captions = [self._caption(SearchResult(*rows)) for rows in zip(*run(features))]
+            if self.calibration is None:
+                return captions
+            pooled = pooled_views(*features, self.config.image.views)
+            return self.calibration.calibrated(captions, *pooled, search, sampling is not None)
+
+        return write
 
     def rules(self) -> Rules:
         """Return the special tokens and rules of this model's captions."""
@@ -342,20 +319,19 @@ class Captioner:
             no_repeat_ngram=self.config.decoding.no_repeat_ngram,
         )
 
-    def _caption(self, found: SearchResult, gains: Array, attention: Array) -> Caption:
+    def _caption(self, found: SearchResult) -> Caption:
         rows = [self._words(tokens) for tokens in found.tokens]
         texts = [" ".join(word for word, _ in row) for row in rows]
-        spelled = rows[0]
-        views, maps = self.config.image.views, None
-        if attention.shape[-1]:
-            maps = word_means(attention, [tokens for _, tokens in spelled])
-            maps = maps.reshape(-1, views, *self.encoder.grid)
+        spelled, maps = rows[0], None
+        if found.attention.shape[-1]:
+            maps = word_means(found.attention, [tokens for _, tokens in spelled])
+            maps = maps.reshape(-1, self.config.image.views, *self.encoder.grid)
         others = zip(texts[1:], found.log_probabilities[1:])
         return Caption(
             self._display(texts[0]),
             [word for word, _ in spelled],
             float(found.log_probabilities[0]),
-            [Sentence(self._display(t), p) for t, p in spelled_sentences(spelled, gains)],
+            [Sentence(self._display(t), p) for t, p in spelled_sentences(spelled, found.gains[0])],
             maps,
             [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
         )
@@ -373,14 +349,6 @@ class Captioner:
         return prettify(text) if self.config.text.prettify else text
 
 
-class _Prepared(NamedTuple):
-    """A search that can be run, and what calibration has to know of it."""
-
-    run: Search
-    settings: DecodingConfig
-    drawn: bool  # whether words are sampled at random
-
-
 def new_model(
     config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32"
 ) -> CaptionModel:
@@ -395,6 +363,18 @@ def new_model(
     )
 
 
-def _batches(studies: Iterable[Any]) -> Iterator[list[Any]]:
-    remaining = iter(studies)
-    return iter(lambda: list(islice(remaining, BATCH_SIZES[-1])), [])
+class Prediction(NamedTuple):
+    """What the model predicts for one study."""
+
+    caption: Caption
+    probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
+
+
+def predict(
+    captioner: Captioner, features: Features, beam_size: int | None = None
+) -> list[Prediction]:
+    """Return what a captioner says of studies whose features are known; nothing is warned of."""
+    captions = captioner.write_captions(features, beam_size)
+    classifies = bool(captioner.encoder.findings)
+    found = finding_probabilities(captioner.encoder, *features) if classifies else repeat(None)
+    return list(map(Prediction, captions, found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -41,20 +41,11 @@ class SearchSettings(NamedTuple):
     sampling: Sampling | None = None
 
 
-class Shape(NamedTuple):
-    """What a compiled search holds fixed; all else is given to it as numbers."""
-
-    rules: Rules
-    beam_size: int
-    width: int | None  # candidates at each step of sampling, 0 being all; None: nothing is sampled
-
-
 class CompiledSearch:
     """Compiles the searches of one model, and keeps the last `KEPT` of them."""
 
     def __init__(self, model: CaptionModel) -> None:
-        self.model = model
-        self._compiled = lru_cache(KEPT)(lambda shape: _Compiled(model, shape))
+        self._compiled = lru_cache(KEPT)(partial(_Compiled, model))
 
     def prepare(self, settings: SearchSettings) -> Search:
         """Return a function that captions one batch after another.
@@ -63,24 +54,36 @@ class CompiledSearch:
         `SearchResult` of arrays. Settings that cannot work raise `ConfigError`.
         """
         _check(settings)
-        run, numbers = self._compiled(_shape(settings)), _numbers(settings)
-        sampling, length = settings.sampling, settings.rules.maximum_length
-        noise = None if sampling is None else np.random.default_rng(sampling.seed)
+        rules, size, penalty, sampling = settings
+        if sampling is None:
+            noise, run = None, self._compiled(rules, int(size), None)
+            numbers = [np.asarray(penalty, "float32")] if size > 1 else []
+        else:
+            noise = np.random.default_rng(sampling.seed)
+            width = power_of_two(int(sampling.top_k)) if sampling.top_k else 0
+            run = self._compiled(rules, int(size), width)
+            kinds = {"temperature": "float32", "top_k": "int32", "top_p": "float32"}
+            numbers = [np.asarray(getattr(sampling, name), kind) for name, kind in kinds.items()]
 
         def search(features: Features) -> SearchResult:
             arrays = [*features]
             if noise is not None:  # row by row, so that batch size and padding change nothing
-                arrays.append(noise.random((len(features.mask), length), dtype="float32"))
+                shape = len(features.mask), rules.maximum_length
+                arrays.append(noise.random(shape, dtype="float32"))
             return run(arrays, numbers)
 
         return search
 
 
 class _Compiled:
-    """One compiled search, for batches of any size."""
+    """One compiled search, for batches of any size.
 
-    def __init__(self, model: CaptionModel, shape: Shape) -> None:
-        self.model, self.shape = model, shape
+    Fixed in it are the rules, the beam size, and with how many candidates a step of sampling works,
+    0 being all and None no sampling. All else is given to it as arrays, which may hold any number.
+    """
+
+    def __init__(self, model: CaptionModel, rules: Rules, beam_size: int, width: int | None):
+        self.model, self.rules, self.beam_size, self.width = model, rules, beam_size, width
         self._run = compiled(self._search, model, fused=True)
         self._sizes: frozenset[int] = frozenset()
 
@@ -99,31 +102,15 @@ class _Compiled:
         return size
 
     def _search(self, numbers: Any, regions: Any, mask: Any, *noise: Any) -> SearchResult:
-        rules, beam_size, width = self.shape
-        state, step = self.model.start(Features(regions, mask)), self.model.step
+        rules, step, width = self.rules, self.model.step, self.width
+        state = self.model.start(Features(regions, mask))
         # Padding has no region; it is finished before it begins.
         real = ops.any(ops.cast(mask, "bool"), axis=1)
         if width is not None:
             return sample_search(state, step, real, rules, Sampling(*numbers), noise[0], width)
-        if beam_size == 1:
+        if self.beam_size == 1:
             return greedy_search(state, step, real, rules)
-        return beam_search(state, step, real, rules, beam_size, *numbers)
-
-
-def _shape(settings: SearchSettings) -> Shape:
-    rules, size, sampling = settings.rules, int(settings.beam_size), settings.sampling
-    if sampling is None:
-        return Shape(rules, size, None)
-    return Shape(rules, size, power_of_two(int(sampling.top_k)) if sampling.top_k else 0)
-
-
-def _numbers(settings: SearchSettings) -> tuple[Any, ...]:
-    """Return the numbers of a search as arrays: of these a compiled function takes any."""
-    sampling = settings.sampling
-    if sampling is not None:
-        kinds = {"temperature": "float32", "top_k": "int32", "top_p": "float32"}
-        return tuple(np.asarray(getattr(sampling, name), kind) for name, kind in kinds.items())
-    return (np.asarray(settings.length_penalty, "float32"),) if settings.beam_size > 1 else ()
+        return beam_search(state, step, real, rules, self.beam_size, *numbers)
 
 
 def _check(settings: SearchSettings) -> None:

@@ -21,15 +21,7 @@ Views = Sequence[str] | Sequence[Sequence[str] | None]  # of the images of all, 
 def arranged_studies(
     studies: Iterable[Study], count: int, views: Views | None = None
 ) -> Iterator[Study]:
-    """Yield the images of each study in the places of a model of ``count`` views.
-
-    `studies` and `views` are as :meth:`xray_captioning.Captioner.caption` takes them.
-
-    Raises
-    ------
-    DataError
-        A study is no list of images, has too many or two of one view, or `views` does not fit.
-    """
+    """Yield the images of studies, as `Captioner.caption` takes them, in their views' places."""
     for number, (study, names) in enumerate(_with_views(studies, views)):
         _check_study(number, study, names, count)
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,23 +19,9 @@ from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.files import load_quietly
 
 SHOWN = 3  # warnings of one kind about images
-COMMANDS = {
-    "demo": ("demo", "Everything on synthetic phantoms, in about three minutes."),
-    "phantom": ("data", "Write synthetic two-view studies in the Kaggle layout."),
-    "prepare": ("data", "List what a data source holds and lacks, and split it."),
-    "train-encoder": ("train", "Teach an encoder to classify findings."),
-    "train": ("train", "Teach a decoder to write captions from an encoder's features."),
-    "evaluate": ("evaluate", "Score bundles, other systems and baselines on the same studies."),
-    "score": ("evaluate", "Score hypotheses against references, out of files of any kind."),
-    "caption": ("caption", "Write a caption for images."),
-    "calibrate": ("calibrate", "Fit the confidence of a bundle's sentences."),
-    "app": ("app", "Try bundles in a browser on this machine."),
-    "serve": ("serve", "Answer requests for captions over HTTP."),
-    "import-legacy": ("legacy", "Turn an older Keras project's weights into a bundle."),
-    "review": ("review", "Let people rate texts without knowing which system wrote them."),
-    "cache": ("cache", "List and remove the pixels and features kept between runs."),
-    "fetch": ("fetch", "Download published weights, reports or images, and check them."),
-}
+COMMANDS: dict[str, list[str]] = tomllib.loads(
+    Path(__file__).with_name("commands.toml").read_text("utf-8")
+)
 
 
 class _LazyGroup(click.Group):
@@ -82,17 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(given)
         except KeyboardInterrupt:
-            print(f"xray-captioning: interrupted{_resume_advice(given)}", file=sys.stderr)
+            resumable = given[:1] in (["train"], ["train-encoder"])
+            resumable = resumable or (given[:1] == ["caption"] and "--out" in given)
+            advice = "; go on with the same command and --resume" if resumable else ""
+            print(f"xray-captioning: interrupted{advice}", file=sys.stderr)
             return 130
         except BrokenPipeError:  # the reader of a pipe has gone; Python would complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 0
-        except click.ClickException as error:
-            return _fail(_usage(error))
-        except XrayCaptioningError as error:
-            return _fail(str(error))
-        except OSError as error:
-            return _fail(_system(error))
+        except (click.ClickException, XrayCaptioningError, OSError) as error:
+            print(f"xray-captioning: {' '.join(_message(error).split())}", file=sys.stderr)
+            return 2
         finally:
             told.close()
 
@@ -110,30 +98,17 @@ def _run(arguments: list[str]) -> int:
     return 0
 
 
-def _usage(error: click.ClickException) -> str:
-    """Say what is wrong with the command line, and where to read how it should be."""
-    context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "xray-captioning"
-    return f"{error.format_message().strip().rstrip('.')}; see {path} --help"
-
-
-def _system(error: OSError) -> str:
-    """Say which file the system refused, and why."""
+def _message(error: Exception) -> str:
+    """Say what is wrong, with the command line or with a file, and what to do."""
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "xray-captioning"
+        return f"{error.format_message().strip().rstrip('.')}; see {path} --help"
+    if not isinstance(error, OSError):
+        return str(error)
     where = error.filename or error.filename2 or "input or output"
     reason = error.strerror or str(error)
     return f"{where}: {reason}; check the path, its permissions and the space on the disk"
-
-
-def _resume_advice(given: list[str]) -> str:
-    resumable = given[:1] in (["train"], ["train-encoder"])
-    if resumable or (given[:1] == ["caption"] and "--out" in given):
-        return "; go on with the same command and --resume"
-    return ""
-
-
-def _fail(message: str) -> int:
-    print(f"xray-captioning: {' '.join(message.split())}", file=sys.stderr)
-    return 2
 
 
 class _Warnings:

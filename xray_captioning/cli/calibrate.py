@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,20 +47,25 @@ def calibrate(
     """
     if plot is not None and plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
-    folder = _own_bundle(bundle)
+    folder = find_bundle(bundle)
+    if not Path(bundle).exists():
+        raise ConfigError(
+            f"--bundle {bundle}: is the shipped one, which stays as it is; give a copy's folder"
+        )
+    source, to_fit, to_check = source.beside(fit, check)
     studies = source.load()
-    given = _read(folder, studies, split, part, fit, check)
+    parts, further, measured = _read(folder, studies, split, part, to_fit, to_check)
 
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.training import calibration as fitting
 
     captioner = Captioner.load(folder)
     fitted = fitting.calibrate(
-        captioner, studies, given.parts, part, beams, seed or 0, given.fit, allow_worse
+        captioner, studies, parts, part, beams, seed or 0, further, allow_worse
     )
     if fit:
         fitted.about["fitted"]["part"] = fit.resolve().name
-    seen = fitting.caption_outcomes(captioner, given.measured, beams)
+    seen = fitting.caption_outcomes(captioner, measured, beams)
     values, curves = fitting.evaluate_calibration(fitted, seen)
     values = {"source": (check or source.data).resolve().name, **values}
     _report(values, curves, fitted.about["fitted"], plot)
@@ -71,52 +76,38 @@ def calibrate(
     click.echo(f"calibrated {folder}; sentences of its captions now have a confidence")
 
 
-class _Given(NamedTuple):
-    parts: Split  # of the studies
-    fit: pd.DataFrame | None  # studies to fit on, if not a part of these
-    measured: pd.DataFrame  # the studies that the fit is measured on
-
-
 def _read(
     folder: Path,
     studies: pd.DataFrame,
     split: Path | None,
     part: str,
-    fit: Path | None,
-    check: Path | None,
-) -> _Given:
-    """Return what to fit and what to measure on, of which the bundle must know nothing."""
+    fit: options.Source,
+    check: options.Source,
+) -> tuple[Split, pd.DataFrame | None, pd.DataFrame]:
+    """Return the split, other studies to fit on, if any, and those to measure on: all unseen."""
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.training.calibration import part_studies
 
     config = read_config(folder, "captioner")
     models = {str(folder): TrainedOn.load(folder)}
     parts = choose_split(studies, studies, config, split, models, part)
-    further = _unseen(fit, models) if fit else None
-    if further is not None:
-        fitted_on = Split(tuple(further["study_id"]), (), ())
-        models["the calibration"] = record_training(further, fitted_on)
-    if check:
-        return _Given(parts, further, usable_studies(_unseen(check, models), config))
+    further = None
+    if fit.data:
+        further = _unseen(fit, models)
+        own = Split(tuple(further["study_id"]), (), ())
+        models["the calibration"] = record_training(further, own)
+    if check.data:
+        return parts, further, usable_studies(_unseen(check, models), config)
     other = "test" if part == "val" else "val"  # it is measured on
     check_unseen(models, studies, parts, other)
-    return _Given(parts, further, part_studies(usable_studies(studies, config), parts, other))
+    return parts, further, part_studies(usable_studies(studies, config), parts, other)
 
 
-def _unseen(path: Path, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
+def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
     """Return further studies, none of which a model was trained on."""
-    studies = options.Source(path).load()
+    studies = source.load()
     check_unseen(models, studies, Split((), (), tuple(studies["study_id"])), "test")
     return studies
-
-
-def _own_bundle(name: str) -> Path:
-    folder = find_bundle(name)
-    if not Path(name).exists():
-        raise ConfigError(
-            f"--bundle {name}: is the shipped one, which stays as it is; give a copy's folder"
-        )
-    return folder
 
 
 def _keep(folder: Path, calibration: Calibration) -> None:

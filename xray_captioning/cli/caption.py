@@ -32,14 +32,6 @@ class Bundle(NamedTuple):
     config: Config
 
 
-class Asked(NamedTuple):
-    """What to write of each study."""
-
-    beam: int | None
-    findings: bool
-    show_unfamiliar: bool
-
-
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("caption")
@@ -60,6 +52,7 @@ def caption(
     out: Path | None,
     resume: bool,
     views: str | None,
+    findings: bool,
     **asked: Any,
 ) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
@@ -67,18 +60,17 @@ def caption(
     Of a DIR, each image is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
-    what = Asked(**asked)
-    _check_options(named, source, out, resume, what.findings)
+    _check_options(named, source, out, resume, findings)
     shown = _named_views(views, source)
-    model = _read_bundle(bundle, what.findings)
+    model = _read_bundle(bundle, findings)
     if source.data:
         studies = _source_studies(source, model.config)
     else:
         studies = _named_studies(named, model.config.image.views, shown)
     if out is not None:
-        _write_file(model, studies, out, resume, what)
+        _write_file(model, studies, out, resume, **asked)
     else:
-        _print(model, studies, what)
+        _print(model, studies, findings, **asked)
 
 
 def _check_options(
@@ -133,10 +125,8 @@ def _named_studies(images: Sequence[str], count: int, views: list[str] | None) -
 
 
 def _note_laterals(studies: list[list[str]]) -> None:
-    """Say that a first image called lateral is taken for a frontal one, since names decide nothing.
-
-    A DICOM file may say itself what it shows.
-    """
+    """Say that a first image called lateral is taken for a frontal one: names decide nothing."""
+    # A DICOM file may say itself what it shows.
     from xray_captioning.data.images import known_views
     from xray_captioning.data.views import named_view
 
@@ -188,7 +178,12 @@ def _source_studies(source: options.Source, config: Config) -> list[Study]:
 
 
 def _write_file(
-    bundle: Bundle, studies: list[Study], out: Path, resume: bool, asked: Asked
+    bundle: Bundle,
+    studies: list[Study],
+    out: Path,
+    resume: bool,
+    beam: int | None,
+    show_unfamiliar: bool,
 ) -> None:
     if resume and is_whole(out):
         errors = check_whole(out, studies)
@@ -201,23 +196,22 @@ def _write_file(
 
         _note(bundle)
         digest, captioner = sha256_file(bundle.folder / MANIFEST), Captioner.load(bundle.folder)
-        said = (asked.beam, resume, asked.show_unfamiliar)
-        errors = caption_to_file(captioner, digest, studies, out, *said)
+        errors = caption_to_file(captioner, digest, studies, out, beam, resume, show_unfamiliar)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
 
 
-def _print(bundle: Bundle, studies: list[Study], asked: Asked) -> None:
+def _print(bundle: Bundle, studies: list[Study], findings: bool, **asked: Any) -> None:
     there = [study for study in studies if study.images]
     if absent := len(studies) - len(there):
         click.echo(f"note: {absent} of {len(studies)} studies have no image there", err=True)
     _check_images(there)
     writes = bundle.values["kind"] == "captioner"
-    rows = _captions(bundle, there, asked) if writes else _chances(bundle, there)
+    rows = _captions(bundle, there, **asked) if writes else _chances(bundle, there)
     _note(bundle)
-    names = bundle.values["findings"] if asked.findings else []
-    if asked.findings:
+    names = bundle.values["findings"] if findings else []
+    if findings:
         click.echo("\t".join(["images", *(["caption"] if writes else []), *names]))
     # Strictly, because rows end with a warning that is given when they are asked for one more.
     for study, (texts, chances) in zip(there, rows, strict=True):
@@ -226,36 +220,34 @@ def _print(bundle: Bundle, studies: list[Study], asked: Asked) -> None:
 
 
 def _check_images(studies: list[Study]) -> None:
-    """Read the first images, so that one which cannot be read is the only line that is printed.
-
-    All of very many would take longer to decode twice than that is worth. What is to be told of
-    them is told when they are used.
-    """
+    """Read the first images, so that one which cannot be read is the only line that is printed."""
+    # All of very many would take longer to decode twice than that is worth.
     from xray_captioning.data.images import read_image
     from xray_captioning.data.notes import ImageWarning
 
     paths = [path for study in studies[:CHECKED] for path in study.images if path is not None]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ImageWarning)
+        warnings.simplefilter("ignore", ImageWarning)  # told when they are used
         for path in paths:
             read_image(path, size=1, resize="nearest")
 
 
-def _captions(bundle: Bundle, studies: list[Study], asked: Asked) -> Iterator[Printed]:
-    from xray_captioning.batch.run import warn_of_unfamiliar
+def _captions(
+    bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool
+) -> Iterator[Printed]:
+    from xray_captioning.batch.run import warn_of_empty
     from xray_captioning.captioner.calibration import stated
-    from xray_captioning.captioner.captioner import Captioner
-    from xray_captioning.captioner.prediction import predict
+    from xray_captioning.captioner.captioner import Captioner, predict
 
-    captioner, novelties = Captioner.load(bundle.folder), list[float | None]()
+    captioner, written = Captioner.load(bundle.folder), list[tuple[str, float | None]]()
     for start in range(0, len(studies), BATCH):
         batch = studies[start : start + BATCH]
         features = captioner.features([s.images for s in batch], [s.views for s in batch])
-        for found in predict(captioner, features, asked.beam):
-            said, known = stated(*found, asked.show_unfamiliar)
-            novelties.append(found.caption.novelty)
+        for found in predict(captioner, features, beam):
+            said, known = stated(*found, show_unfamiliar)
+            written.append((said.text, said.novelty))
             yield [said.text], known
-    warn_of_unfamiliar(novelties, asked.show_unfamiliar)
+    warn_of_empty(written, show_unfamiliar)
 
 
 def _chances(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:

@@ -1,13 +1,14 @@
-"""Commands that make or look at data."""
+"""Commands that make data, look at them, download and keep them, and the one that shows it all."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +16,37 @@ from xray_captioning.cli import options
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
 from xray_captioning.data.splits import split_studies
 from xray_captioning.data.studies import format_summary, summarise, summary_warnings
+from xray_captioning.errors import ConfigError
 from xray_captioning.files import atomic_write
+
+if TYPE_CHECKING:
+    from xray_captioning.hub.fetch import Entry
 
 EXAMPLES = 2  # images that are named
 FOLDERS = 10_000  # that are looked into for them
+
+
+@click.command()
+@options.declared("demo")
+@options.seed
+def demo(out: Path, seed: int | None) -> None:
+    """Render phantoms, train on them, caption others, and compare with the baselines."""
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out}: is not empty; choose another folder with --out")
+
+    from xray_captioning.demo import run_demo
+    from xray_captioning.evaluation.table import format_table
+
+    rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True))
+    click.echo(format_table(rows))
+    click.echo(
+        f"\nread BLEU beside the constant caption's, and beside clinical_f1\n"
+        f"pictures: {out}/panel.png, {out}/global_attention/curves.png\n"
+        f"table:    {out}/metrics.json\n"
+        f"captions: {out}/captions.csv\n"
+        f"the model: xray-captioning caption --bundle {out}/global_attention "
+        f"{out}/phantom/images/images_normalized/900001_IM-0001-1001.dcm.png"
+    )
 
 
 @click.command()
@@ -50,7 +78,9 @@ def prepare(source: options.Source, out: Path | None) -> None:
         summary["columns"], summary["columns_not_used"] = found
     click.echo(format_summary(summary))
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
-    click.echo(f"split: {sizes}, {_origin(summary)} (SHA-256 {split.digest[:16]})")
+    own = f"made here, by {'patient' if summary['patients_named'] else 'study'}"
+    origin = "as the source names them" if summary["split"] else own
+    click.echo(f"split: {sizes}, {origin} (SHA-256 {split.digest[:16]})")
     for sentence in summary_warnings(summary, _images_below(source)):
         warnings.warn(sentence, stacklevel=1)
     if out is not None:
@@ -58,13 +88,6 @@ def prepare(source: options.Source, out: Path | None) -> None:
         split.to_json(out / "split.json")
         click.echo(f"wrote {out / 'summary.json'} and {out / 'split.json'}")
         click.echo(f"to train and evaluate on this split: --split {out / 'split.json'}")
-
-
-def _origin(summary: dict[str, Any]) -> str:
-    """Say where the parts of the split come from."""
-    if summary["split"]:
-        return "as the source names them"
-    return f"made here, by {'patient' if summary['patients_named'] else 'study'}"
 
 
 def _images_below(source: options.Source) -> list[str]:
@@ -78,3 +101,66 @@ def _images_below(source: options.Source) -> list[str]:
         if name.lower().endswith(IMAGE_SUFFIXES)
     )
     return list(islice(names, EXAMPLES))
+
+
+@click.command()
+@click.argument("name", required=False)
+@options.declared("fetch")
+@options.no_seed
+def fetch(name: str | None, out: Path, only_list: bool, registry: Path | None) -> None:
+    """Download published weights, reports or images, and check them.
+
+    NAME is chexnet, attention, iu-reports, iu-images or kaggle. Files that are there already are
+    checked and not downloaded again; an interrupted download is continued where it stopped.
+    """
+    from xray_captioning.hub import fetch as published
+
+    entries = published.read_registry(registry)
+    if only_list:
+        click.echo("\n\n".join(_describe(name, entry) for name, entry in entries.items()))
+        return
+    if name not in entries:
+        found = f"{name!r} is none" if name else "no name is given"
+        raise ConfigError(f"{found} of what can be fetched; choose one of {', '.join(entries)}")
+    click.echo(_describe(name, entries[name]))
+    for path in published.fetch(entries[name], out):
+        click.echo(f"{path} is there")
+
+
+def _describe(name: str, entry: Entry) -> str:
+    """Say what an entry is and on what terms, before anything is downloaded."""
+    lines = [f"{name}: {entry.what}", f"  licence: {entry.licence}", f"  used by: {entry.used}"]
+    lines.append(f"  from: {entry.page}")
+    for file in entry.files:
+        size = f"{file.size:,} bytes" if file.size else "size not known"
+        known = file.git_blob and f"git blob {file.git_blob}"
+        known = known or (file.sha256 and f"SHA-256 {file.sha256}") or "no id known, so not checked"
+        lines += [f"  {file.name}: {size}, {known}", *(f"    {url}" for url in file.urls)]
+    return "\n".join(lines)
+
+
+@click.command()
+@options.declared("cache", "cache")
+@options.no_seed
+def cache(cache: Path | None, clear: bool, limit: float | None) -> None:
+    """List the pixels and features that are kept between runs, and remove them.
+
+    They never take more than 20 GiB, or the number of GiB that the environment variable
+    XRAY_CAPTIONING_CACHE_GIB names; --seed changes nothing.
+    """
+    from xray_captioning.data import cache_folder as folder
+
+    if clear and limit is not None:
+        raise ConfigError("--clear and --limit exclude each other; leave one out")
+    if limit is not None and not math.isfinite(limit):
+        raise ConfigError(f"--limit is {limit}; give a number of GiB, 0 or more")
+    root, gib = cache or folder.usual_cache(), folder.GIB
+    if clear or limit is not None:
+        freed = folder.trim(root, 0 if limit is None else int(limit * gib))
+        freed += folder.remove_archives(root) if clear else 0
+        click.echo(f"removed {freed / gib:.2f} GiB")
+    found = folder.caches(root)
+    for cached in found:
+        click.echo(f"{cached.size / gib:8.2f} GiB  {cached.folder.name}  {cached.settings}")
+    total = sum(cached.size for cached in found)
+    click.echo(f"{total / gib:8.2f} GiB of at most {folder.size_limit() / gib:g} in {root}")

@@ -78,6 +78,13 @@ class Source(NamedTuple):
         if self.data is None and self.columns is not None:
             raise ConfigError("--columns says how to read the table of --data; give --data, too")
 
+    def beside(self, *paths: Path | None) -> list[Source]:
+        """Return this source and further ones; --columns is for those that are captions tables."""
+        # Collections have columns of their own. --images is for this source alone.
+        places = [self, *(self._replace(data=path, images=None) for path in paths)]
+        own = [place for place in places if self.columns and _is_captions(place.data)] or [self]
+        return [place if place in own else place._replace(columns=None) for place in places]
+
     def read(self) -> pd.DataFrame:
         """Return the studies."""
         from xray_captioning.data.sources.nih14 import render_captions
@@ -90,20 +97,26 @@ class Source(NamedTuple):
         """Return the studies, and say once how many images are missing."""
         from xray_captioning.data.studies import summarise
 
-        studies = self.read()
-        summary = summarise(studies)
-        if summary["images_missing"]:
-            # Not on standard error, where only errors are written.
-            click.echo(
-                f"note: {summary['images_missing']} of {summary['images_named']} images are not "
-                f"there; see xray-captioning prepare {self.data}"
-            )
+        summary = summarise(studies := self.read())
+        missing, named = summary["images_missing"], summary["images_named"]
+        if missing:  # not on standard error, where only errors are written
+            there = f"{missing} of {named} images are not there"
+            click.echo(f"note: {there}; see xray-captioning prepare {self.data}")
         return studies
+
+
+def _is_captions(path: Path | None) -> bool:
+    from xray_captioning.data.sources import captions
+    from xray_captioning.data.sources.archive import is_zip
+    from xray_captioning.data.sources.reading import READERS, detect
+
+    known = tuple(READERS.values())
+    return path is not None and (is_zip(path) or detect(path, known).source is captions.SOURCE)
 
 
 def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
     """Give a command, as ``source``, the `Source` that its options tell; `where` is the first."""
-    columns = _option("shared", "columns", callback=_column_names)
+    columns = _option("shared", "columns", callback=column_names)
     added = [where or _option("shared", "data"), _option("shared", "images"), columns]
     if labels:
         added.append(_option("shared", "captions-from-labels"))
@@ -134,12 +147,10 @@ def make_config(
     return config if seed is None else config.replace({f"{group}.seed": seed})
 
 
-def _column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str | None] | None:
-    return None if text is None else parse_columns(text)
-
-
-def parse_columns(text: str) -> dict[str, str | None]:
+def column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str | None] | None:
     """Return the column of each role; one without a name is played by no column."""
+    if text is None:
+        return None
     pairs = [pair.partition("=") for pair in text.split(",")]
     if wrong := [role for role, sign, _ in pairs if not role.strip() or not sign]:
         raise ConfigError(

@@ -48,7 +48,11 @@ def export(
     from xray_captioning.review.sheet import export_study
 
     source.check()
-    views = _views(source) if source.data else None
+    views: Views | None = None
+    if source.data:
+        there = with_images(source.load())
+        shown = map(list, map(zip, there["images"], there["views"]))
+        views = dict(zip(there["study_id"], shown))
     key = export_study(captions, systems, out, views, studies, seed=seed or 0, **drawn)
     asked = f" ({studies} were asked for)" if len(key.studies) < studies else ""
     click.echo(f"{len(key.studies)} studies{asked}, {key.identical} with the same text twice")
@@ -76,10 +80,3 @@ def summarise(key_file: Path, answers: tuple[Path, ...], out: Path | None) -> No
         atomic_write(out / "summary.json", text)
         atomic_write(out / "summary.md", format_summary(summary, markdown=True) + "\n")
         click.echo(f"wrote {out / 'summary.json'} and {out / 'summary.md'}")
-
-
-def _views(source: options.Source) -> Views:
-    """Return the images on disk, by study."""
-    studies = with_images(source.load())
-    lists = (studies[name] for name in ("study_id", "images", "views"))
-    return {study: list(zip(found, views)) for study, found, views in zip(*lists)}

@@ -1,8 +1,9 @@
-"""The command that serves the API."""
+"""Commands that serve captions: to programs over HTTP, and to people in a browser."""
 
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -12,6 +13,46 @@ from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError, require
 
 _LOOPBACK = ("127.", "localhost", "::1")
+HOST = "127.0.0.1"
+SETTINGS = {
+    "server.address": HOST,
+    "server.headless": "true",
+    "server.maxUploadSize": "64",  # megabytes a file
+    "server.enableXsrfProtection": "true",
+    "server.fileWatcherType": "none",
+    "browser.gatherUsageStats": "false",
+    "client.showErrorDetails": "none",
+    "client.toolbarMode": "viewer",
+    "theme.light.primaryColor": "#0b5cad",  # with enough contrast for text, on both backgrounds
+    "theme.dark.primaryColor": "#7cb9f7",
+}
+
+
+@click.command()
+@options.declared("app")
+@options.seed
+def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
+    """Start the app on this machine, for a browser on this machine.
+
+    --seed chooses the drawn samples.
+    """
+    for bundle in bundles:
+        read_bundle(find_bundle(bundle), "captioner")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {port} of {HOST} cannot be used ({error.strerror}); choose another: --port"
+            ) from error
+    own = [word for bundle in bundles for word in ("--bundle", bundle)]
+    own += [] if seed is None else ["--seed", str(seed)]
+    streamlit = require("streamlit.web.cli", "the app", "serve")
+    script = str(Path(__file__).parents[1] / "serving" / "app.py")
+    settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    line = ["run", script, f"--server.port={port}", *settings, "--", *own]
+    streamlit.main(line, standalone_mode=False)
 
 
 @click.command()
@@ -28,8 +69,6 @@ def serve(
 
     SIGTERM and SIGINT let it finish what it has accepted.
     """
-    from dataclasses import replace
-
     from xray_captioning.serving.settings import Settings, find_token
 
     folder = find_bundle(bundle)

@@ -1,4 +1,4 @@
-"""Commands that train."""
+"""Commands that make bundles: by training, or out of the older Keras projects' weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
 from xray_captioning.data.provenance import describe_data
+from xray_captioning.errors import ConfigError
 from xray_captioning.evaluation.table import format_table
 
+NOTICE = (
+    "CheXNet sees these images as the older project showed them, not as in its training; for "
+    "findings to rely on, import it with --normalisation imagenet."
+)
 UNTESTED = "the test part has no study to score; nothing was measured"
 
 preset = click.option(
@@ -92,3 +97,60 @@ def _check(out: Path, config: Config, resume: bool, bundle: str | None) -> None:
         click.echo(f"note: {out} holds nothing to resume; starting a new run")
     if bundle is not None:
         read_bundle(find_bundle(bundle), "encoder")
+
+
+@click.command("import-legacy")
+@options.declared("import-legacy")
+@options.no_seed
+def import_legacy(
+    weights: Path,
+    tokenizer: Path | None,
+    start_word: str | None,
+    end_word: str | None,
+    out: Path,
+    normalisation: str | None,
+) -> None:
+    """Turn the attention captioner, or CheXNet, into a bundle in --out.
+
+    Nothing in the files is executed. Preprocessing is stored in the bundle.
+    """
+    if tokenizer is not None and normalisation is not None:
+        raise ConfigError(
+            "--normalisation is for CheXNet only: the captioner's images are prepared as "
+            "published; leave it out, or leave out --tokenizer"
+        )
+    _check_out(out, "encoder" if tokenizer is None else "captioner")
+    if tokenizer is None:
+        _import_chexnet(weights, out, normalisation or "unit")
+        click.echo(f"encoder in {out}; next: xray-captioning caption --findings --bundle {out} ...")
+        return
+    from xray_captioning.legacy import load_attention_captioner
+
+    load_attention_captioner(weights, tokenizer, start_word, end_word).save(out)
+    click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
+
+
+def _import_chexnet(weights: Path, out: Path, normalisation: str) -> None:
+    from xray_captioning.encoders.saved import save_encoder
+    from xray_captioning.legacy import load_chexnet
+    from xray_captioning.legacy.keras2 import chexnet_config, describe_import
+
+    encoder = load_chexnet(weights)
+    config = chexnet_config(normalisation)
+    about = describe_import(config, weights=weights)
+    if normalisation == "unit":
+        about["notice"] = NOTICE
+    save_encoder(out, config, encoder, about)
+
+
+def _check_out(out: Path, kind: str) -> None:
+    from xray_captioning.legacy import SOURCE
+
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    values = read_bundle(out, "encoder") if (out / "manifest.json").is_file() else {}
+    if values.get("kind") == kind and values["about"].get("source") == SOURCE:
+        return
+    raise ConfigError(
+        f"{out}: is not empty and holds no {kind} that import-legacy wrote; choose another --out"
+    )

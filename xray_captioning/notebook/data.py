@@ -1,13 +1,16 @@
-"""Where a notebook finds its studies, and how it tells its reader."""
+"""The studies of a notebook: found, drawn, or written in the formats that people bring."""
 
 from __future__ import annotations
 
 import html
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
+from xray_captioning.data.images import opencv
 from xray_captioning.data.provenance import describe_data, is_phantom
 from xray_captioning.data.sources.kaggle import TABLES
 from xray_captioning.data.studies import with_images
@@ -33,7 +36,6 @@ class Note:
     text: str
 
     def __repr__(self) -> str:
-        """Return it as one line."""
         return f"{self.title}: {self.text}"
 
     def _repr_html_(self) -> str:
@@ -65,15 +67,15 @@ def setup() -> None:
     """Prepare a notebook: notes instead of warnings, sharp figures, whole texts in tables."""
     import pandas as pd
 
-    warnings.showwarning = _show_warning
+    # Without the file and line, which name a folder of this machine.
+    warnings.showwarning = lambda message, *_, **__: note("Please note", str(message))
     pd.set_option("display.max_colwidth", 300)
     try:
         from IPython import get_ipython
         from IPython.core.pylabtools import select_figure_formats
     except ImportError:
         return
-    shell = get_ipython()
-    if shell is not None:
+    if (shell := get_ipython()) is not None:
         formats: Any = select_figure_formats
         formats(shell, {"png"}, dpi=120, bbox_inches="tight")
 
@@ -97,19 +99,8 @@ def find_data(
     """Find studies to work with, and say in a note which they are.
 
     The first of these is taken: the given path; the Kaggle tables in Kaggle's input folder; the
-    same tables in a Google Drive mounted on Colab; the data set downloaded with kagglehub, if that
-    is allowed; and otherwise phantoms, which are drawn.
-
-    Parameters
-    ----------
-    path : path, optional
-        A folder or file that :func:`xray_captioning.read_studies` reads.
-    work : path
-        The working folder; phantoms are drawn below it, once.
-    studies : int
-        How many phantoms to draw.
-    download : bool
-        Whether kagglehub may download the Indiana University collection (14 GB).
+    same tables in a Google Drive mounted on Colab; the data set that kagglehub downloads (14 GB),
+    if it may; and otherwise phantoms, of which so many are drawn once below the working folder.
     """
     data = _find(path, Path(work), studies, download)
     if data.phantoms:
@@ -121,8 +112,7 @@ def find_data(
         )
     else:
         places = {"given": "", "kaggle": " in Kaggle's input folder", "drive": " on Google Drive"}
-        place = places.get(data.origin, f" from {data.origin}")
-        note("Data", f"{data.path.name}{place}.")
+        note("Data", f"{data.path.name}{places.get(data.origin, f' from {data.origin}')}.")
     return data
 
 
@@ -133,9 +123,44 @@ def usable(studies: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
     if len(found) < len(studies):
         few = " Training on so few only shows that everything runs." if len(found) < FEW else ""
-        text = f"{len(found):,} of {len(studies):,} studies have an image on disk.{few}"
-        note("Images missing", text)
+        said = f"{len(found):,} of {len(studies):,} studies have an image on disk.{few}"
+        note("Images missing", said)
     return found
+
+
+def write_captions(studies: pd.DataFrame, out: str | Path) -> Path:
+    """Write ``captions.csv`` with the impressions there are, and ``images/``, in a new folder."""
+    folder = _new_folder(out)
+    (folder / "images").mkdir()
+    rows = studies[studies["impression"].fillna("") != ""].explode("images")
+    for image in rows["images"]:
+        shutil.copyfile(image, folder / "images" / Path(image).name)
+    rows = rows.assign(image=rows["images"].map(lambda image: Path(image).name))
+    rows = rows.rename(columns={"impression": "caption"})[["study_id", "image", "caption"]]
+    rows.to_csv(folder / "captions.csv", index=False)
+    return folder
+
+
+def write_dicom(image: str, out: str | Path, view: str = "PA") -> Path:
+    """Write a grey image of a view, PA, AP or LL, as a DICOM file without any patient field."""
+    pydicom = require("pydicom", "writing DICOM files", "dicom")
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+    dataset.Modality, dataset.ViewPosition = "DX", view
+    pixels = opencv().imread(image, opencv().IMREAD_GRAYSCALE)
+    dataset.set_pixel_data(pixels, "MONOCHROME2", 8)
+    pydicom.dcmwrite(out, dataset, enforce_file_format=True)
+    return Path(out)
+
+
+def write_openi(studies: pd.DataFrame, out: str | Path) -> Path:
+    """Write an XML report a study as Open-i does, in a folder that is made anew."""
+    folder = _new_folder(out)
+    for row in studies.to_dict("records"):
+        report = ElementTree.ElementTree(_report(row))
+        report.write(folder / f"{row['study_id']}.xml", "utf-8", xml_declaration=True)
+    return folder
 
 
 def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> Data:
@@ -144,8 +169,7 @@ def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> 
             raise DataError(f"{path}: does not exist; check DATA, or set it to None")
         return Data(Path(path), "given")
     for origin, root in (("kaggle", KAGGLE_INPUT), ("drive", DRIVE)):
-        found = _kaggle_folder(root)
-        if found is not None:
+        if (found := _kaggle_folder(root)) is not None:
             return Data(found, origin)
     if download:
         return Data(_download(), "kagglehub")
@@ -172,6 +196,21 @@ def _download() -> Path:
     return found
 
 
-def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    # Without the file and line, which name a folder of this machine.
-    note("Please note", str(message))
+def _new_folder(path: str | Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    Path(path).mkdir(parents=True)
+    return Path(path)
+
+
+def _report(row: dict[Any, Any]) -> ElementTree.Element:
+    report = ElementTree.Element("eCitation")
+    ElementTree.SubElement(report, "uId", id=f"CXR{row['study_id']}")
+    parent = report
+    for name in ("MedlineCitation", "Article", "Abstract"):
+        parent = ElementTree.SubElement(parent, name)
+    for name in ("comparison", "indication", "findings", "impression"):
+        ElementTree.SubElement(parent, "AbstractText", Label=name.upper()).text = row[name]
+    for image in row["images"]:
+        ElementTree.SubElement(report, "parentImage", id=Path(image).stem)
+    ElementTree.indent(report)
+    return report

@@ -1,16 +1,23 @@
-"""Recipes at a size that fits the machine, and training runs that are done once and then reused."""
+"""Recipes that fit the machine, runs that are done once and then reused, and a server to try."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import subprocess
+import sys
+import time
 import tomllib
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config, load_preset
-from xray_captioning.errors import ConfigError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.notebook.data import FEW, Data
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
     from xray_captioning.encoders import Encoder
 
 SIZES = ("auto", "full", "small", "quick")
+WAIT = 120  # seconds at most until a server is ready
 
 
 def recipe(
@@ -28,20 +36,17 @@ def recipe(
 ) -> Config:
     """Return a preset at a size that fits data and machine.
 
-    Parameters
-    ----------
-    studies : pandas.DataFrame
-        With images.
-    size : {"auto", "full", "small", "quick"}
-        ``full`` is the preset itself; ``small`` has narrow decoders and small encoders on 112 px;
-        ``quick`` learns nothing. ``auto`` is full for real data with a GPU and small otherwise.
-    section : {"impression", "findings", "report"}, optional
-        Instead of the preset's own.
+    ``full`` is the preset itself; ``small`` has narrow decoders and small encoders on 112 px;
+    ``quick`` learns nothing; ``auto`` is full for real data with a GPU and small otherwise.
+    `section` (impression, findings or report) replaces the preset's own.
     """
     if size not in SIZES:
         raise ConfigError(f"size is {size!r}; choose one of {', '.join(SIZES)}")
     if size == "auto":
-        size = "full" if not data.phantoms and has_gpu() else "small"
+        from xray_captioning.backend import keras
+
+        has_gpu = bool(keras.distribution.list_devices("gpu"))
+        size = "full" if has_gpu and not data.phantoms else "small"
     config = load_preset(preset)
     changes: dict[str, Any] = {"text.section": section or config.text.section}
     if data.phantoms:
@@ -53,20 +58,13 @@ def recipe(
     return config.replace(changes)
 
 
-def has_gpu() -> bool:
-    """Whether Keras sees a GPU."""
-    from xray_captioning.backend import keras
-
-    return bool(keras.distribution.list_devices("gpu"))
-
-
 def encoder_recipe(config: Config) -> Config:
     """Return the part of a recipe that the encoder depends on, so that recipes can share it."""
     values = config.to_dict()
     shared = {name: values[name] for name in ("fractions", "image", "encoder_training")}
-    model = {"encoder": config.model.encoder}
-    encoder = Config.from_dict({**shared, "name": f"encoder_{model['encoder']}", "model": model})
-    return encoder.replace({"image.views": 2})
+    encoder = config.model.encoder
+    own = {"name": f"encoder_{encoder}", "model": {"encoder": encoder}}
+    return Config.from_dict({**shared, **own}).replace({"image.views": 2})
 
 
 def run_folder(config: Config, split: Split, work: str | Path) -> Path:
@@ -78,11 +76,7 @@ def run_folder(config: Config, split: Split, work: str | Path) -> Path:
 def fit_encoder(
     config: Config, studies: pd.DataFrame, split: Split, data: Data, work: str | Path = "runs"
 ) -> tuple[Encoder, list[dict[str, Any]]]:
-    """Train an encoder to classify findings, unless the working folder holds it already.
-
-    Returned are the encoder and its rows of AUROC and F1, as
-    :func:`xray_captioning.train_encoder` returns them.
-    """
+    """Return an encoder of findings, trained unless it is there, and its rows of AUROC and F1."""
     from xray_captioning.encoders.saved import starting_encoder
     from xray_captioning.training.encoder import train_encoder
 
@@ -90,8 +84,7 @@ def fit_encoder(
     run, cache = run_folder(own, split, work), Path(work) / "cache"
     if not (run / "metrics.json").is_file():
         train_encoder(studies, own, run, split=split, cache=cache, resume=True, about=data.about)
-    rows = json.loads((run / "metrics.json").read_text("utf-8"))["rows"]
-    return starting_encoder(config, run), rows
+    return starting_encoder(config, run), results(run)["rows"]
 
 
 def fit_captioner(
@@ -105,17 +98,8 @@ def fit_captioner(
     if (run / "manifest.json").is_file():
         return Captioner.load(run)
     encoder, _ = fit_encoder(config, studies, split, data, work)
-    return train(
-        studies,
-        config,
-        run,
-        encoder,
-        split=split,
-        cache=Path(work) / "cache",
-        resume=True,
-        about=data.about,
-        measured=False,
-    )
+    kept: Any = {"cache": Path(work) / "cache", "resume": True, "about": data.about}
+    return train(studies, config, run, encoder, split=split, measured=False, **kept)
 
 
 def history(run: Path) -> list[dict[str, float]]:
@@ -127,7 +111,7 @@ def history(run: Path) -> list[dict[str, float]]:
 
 
 def results(folder: str | Path) -> dict[str, Any]:
-    """Return the ``metrics.json`` of a comparison."""
+    """Return the ``metrics.json`` of a run or a comparison."""
     return dict(json.loads((Path(folder) / "metrics.json").read_text("utf-8")))
 
 
@@ -139,14 +123,35 @@ def captions(folder: str | Path) -> dict[str, list[str]]:
     return dict(table.to_dict("list"))
 
 
-def sizes() -> dict[str, Any]:
-    """Return the tables of ``recipes.toml``: what makes a preset fit a small machine."""
-    text = resources.files("xray_captioning.notebook").joinpath("recipes.toml").read_text("utf-8")
-    return tomllib.loads(text)
+@contextmanager
+def serving(bundle: str | Path) -> Iterator[str]:
+    """Run ``xray-captioning serve`` beside the notebook, yield its address, and stop it again."""
+    line = [sys.executable, "-m", "xray_captioning", "serve", "--bundle", str(bundle), "--port=0"]
+    server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        said = re.search(r"http://\S+", server.stdout.readline() if server.stdout else "")
+        if said is None or not _ready(said[0], server):
+            raise DataError(f"{bundle}: the server did not start; try {' '.join(line[2:])}")
+        yield said[0]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _ready(address: str, server: subprocess.Popen[str]) -> bool:
+    end = time.monotonic() + WAIT
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{address}/readyz", timeout=5):
+                return True
+        except OSError:  # refused, or 503 while the model is compiled
+            time.sleep(0.2)
+    return False
 
 
 def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
-    changes = sizes()
+    text = resources.files("xray_captioning.notebook").joinpath("recipes.toml").read_text("utf-8")
+    changes = tomllib.loads(text)
     encoder = changes["stand_in"].get(config.model.encoder, config.model.encoder)
     return {
         **changes["small"],

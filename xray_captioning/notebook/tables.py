@@ -29,10 +29,7 @@ CANDIDATES, COMPARED = 300, 200  # texts tried as a constant, and texts they are
 
 
 def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
-    """Return rows as HTML that a notebook shows: numbers with three digits, None left empty.
-
-    The columns are those of a comparison where no names are given.
-    """
+    """Return rows as HTML, None left empty; without names, of a comparison's columns."""
     from tabulate import tabulate
 
     present = [name for name in names or SHOWN if any(name in row for row in rows)]
@@ -54,11 +51,8 @@ def examples(
     captions: Mapping[str, Sequence[Caption]] | None = None,
     config: Config | None = None,
 ) -> list[Example]:
-    """Lay some rows of studies with references out for a figure, with what systems wrote of them.
-
-    `captions` are of all the studies, by the system's name; the attention drawn is that of the
-    first. Without a configuration two views are shown.
-    """
+    """Lay some rows of studies with references out for a figure, with what systems wrote."""
+    # Captions are of all the studies; of the first system the attention is drawn.
     count = config.image.views if config else VIEWS
     found = []
     for row in rows:
@@ -66,17 +60,16 @@ def examples(
         written = {name: texts[row] for name, texts in (captions or {}).items()}
         first = next(iter(written.values()), None)
         chosen = select_images(study["images"], study["views"], count)
-        shown = [(place, path) for place, path in enumerate(chosen) if path is not None]
+        places, paths = zip(*((i, path) for i, path in enumerate(chosen) if path is not None))
         views = dict(zip(study["images"], study["views"]))
-        attention = first.attention if first else None
         found.append(
             Example(
-                read_images([path for _, path in shown], SIDE),
+                read_images(paths, SIDE),
                 study["reference"],
                 {name: " ".join(caption.words) for name, caption in written.items()},
-                attention_of_views(attention, [place for place, _ in shown]),
+                attention_of_views(first.attention if first else None, places),
                 first.words if first else [],
-                [views[path] for _, path in shown],
+                [views[path] for path in paths],
             )
         )
     return found
@@ -91,15 +84,11 @@ def image_sizes(studies: pd.DataFrame) -> list[tuple[int, int]]:
 
 
 def lateral_shares(captions: Sequence[Caption]) -> dict[str, float]:
-    """Return the mean share of each word's attention that lies on the second view, highest first.
-
-    Rare words, and captions without attention, are left out.
-    """
+    """Return the share of each frequent word's attention that lies on the second view, sorted."""
     shares: dict[str, list[float]] = {}
     for caption in captions:
-        for word, weights in zip(
-            caption.words, () if caption.attention is None else caption.attention
-        ):
+        maps = () if caption.attention is None else caption.attention
+        for word, weights in zip(caption.words, maps):
             shares.setdefault(word, []).append(float(weights[1].sum()))
     means = {word: sum(found) / len(found) for word, found in shares.items() if len(found) >= OFTEN}
     return dict(sorted(means.items(), key=lambda item: -item[1]))
@@ -118,11 +107,7 @@ def sentences_by_truth(
 
 
 def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return the scores of several texts, by name, against one reference.
-
-    A row is what :func:`xray_captioning.evaluation.systems.score_system` gives, and
-    ``contradictions``, the number of findings that one text asserts and the other denies.
-    """
+    """Return the scores of several texts, by name, and their contradictions, with one reference."""
     return [
         {
             "text": name,
@@ -134,10 +119,8 @@ def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def legacy_constant(texts: Sequence[str]) -> str:
-    """Return the text whose legacy BLEU-4 is highest when it is said of every study.
-
-    The most frequent and the shortest of the cleaned training texts are tried.
-    """
+    """Return the text whose legacy BLEU-4 is highest when it is said of every study."""
+    # The most frequent and the shortest of the cleaned training texts are tried.
     counts = Counter(texts)
     common = [text for text, _ in counts.most_common(CANDIDATES)]
     short = sorted(counts, key=lambda text: (len(text.split()), text))[:CANDIDATES]

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from xray_captioning.serving.settings import Settings
+from xray_captioning.serving.settings import Settings as Settings
 
 if TYPE_CHECKING:
-    from xray_captioning.serving.api import create_app
-
-__all__ = ["Settings", "create_app"]
+    from xray_captioning.serving.api import create_app as create_app
 
 
 def __getattr__(name: str) -> Any:
-    if name == "create_app":  # imported when it is used: the app does without Flask
-        from xray_captioning.serving.api import create_app
+    if name != "create_app":
+        raise AttributeError(f"module 'xray_captioning.serving' has no attribute {name!r}")
+    from xray_captioning.serving import api  # when it is used: the app does without Flask
 
-        return create_app
-    raise AttributeError(f"module 'xray_captioning.serving' has no attribute {name!r}")
+    return api.create_app

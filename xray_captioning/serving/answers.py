@@ -7,11 +7,8 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
-from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.captioner.prediction import Prediction
-from xray_captioning.serving.batching import Result
+from xray_captioning.captioner.captioner import Captioner, Prediction
 from xray_captioning.serving.settings import Settings
-from xray_captioning.serving.uploads import Upload
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
 
@@ -20,7 +17,7 @@ UNFAMILIAR = (
     "means nothing."
 )
 
-# What the fields mean, openapi.json says.
+# openapi.json says what the fields mean.
 Count = Annotated[int, Meta(ge=1)]
 Positive = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -29,8 +26,7 @@ Label = Literal["present", "absent", "uncertain"]
 _LABELS: dict[int, Label] = {1: "present", 0: "absent", -1: "uncertain"}
 
 
-class _Part(Struct, forbid_unknown_fields=True):
-    pass
+class _Part(Struct, forbid_unknown_fields=True): ...
 
 
 class Sentence(_Part):
@@ -131,19 +127,22 @@ def notice(captioner: Captioner) -> str:
     return f"{NOTICE} This model was {own}." if own else NOTICE
 
 
-def describe_study(prediction: Prediction, upload: Upload) -> Study:
-    """Return a prediction as it is sent, sentences below the upload's threshold withheld."""
-    # The text stays, with a warning: whoever wants none sends a threshold.
-    caption, probabilities = stated(prediction.caption, prediction.probabilities, True)
-    threshold = upload.threshold or 0.0
-    others = caption.alternatives[: upload.alternatives]
-    if upload.threshold is not None:
-        others = []  # nothing is known of their confidence
-    pairs = list(zip(caption.sentences, hedged(caption, threshold)))
+def describe_study(
+    prediction: Prediction,
+    threshold: float | None = None,
+    alternatives: int = 0,
+    show_unfamiliar: bool = False,
+) -> Study:
+    """Return a prediction as it is sent: without what is unsure or unfamiliar, unless asked for."""
+    caption, probabilities = stated(*prediction, show_unfamiliar)
+    least, others = threshold or 0.0, caption.alternatives[:alternatives]
+    pairs = list(zip(caption.sentences, hedged(caption, least)))
     marked = [text if text == sentence.text else f"[{text}]" for sentence, text in pairs]
-    labels = sure_labels(caption, threshold)
+    labels = sure_labels(caption, least)
+    if threshold is not None:
+        others = []  # nothing is known of their confidence
     return Study(
-        text=caption.text if upload.threshold is None else " ".join(marked),
+        text=caption.text if threshold is None else " ".join(marked),
         log_probability=caption.log_probability,
         sentences=[
             Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
@@ -160,16 +159,10 @@ def describe_study(prediction: Prediction, upload: Upload) -> Study:
     )
 
 
-def describe_timing(decoding: float, results: list[Result], total: float) -> Timing:
-    """Return where the time of a request went."""
-    waited = max(result.waited for result in results)
-    took = max(result.took for result in results)
-    return Timing(*(round(seconds, 4) for seconds in (decoding, waited, took, total)))
-
-
 def describe_model(captioner: Captioner, settings: Settings) -> Model:
     """Return what is served, and within which limits."""
-    config = captioner.config
+    config, pixels, given = captioner.config, settings.megapixels * 1_000_000, settings
+    limits = Limits(given.body_bytes, pixels, given.studies, given.beam, given.seconds)
     return Model(
         name=config.name,
         encoder=config.model.encoder,
@@ -178,12 +171,6 @@ def describe_model(captioner: Captioner, settings: Settings) -> Model:
         findings=list(captioner.encoder.findings),
         beam_size=config.decoding.beam_size,
         calibrated=captioner.calibration is not None,
-        limits=Limits(
-            settings.body_bytes,
-            settings.megapixels * 1_000_000,
-            settings.studies,
-            settings.beam,
-            settings.seconds,
-        ),
+        limits=limits,
         notice=notice(captioner),
     )

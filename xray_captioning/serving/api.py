@@ -18,9 +18,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
 from xray_captioning.serving import answers, openapi
-from xray_captioning.serving import metrics as measures
 from xray_captioning.serving.batching import BusyError
-from xray_captioning.serving.engine import Engine
+from xray_captioning.serving.engine import CONTENT_TYPE, Engine
 from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
@@ -109,15 +108,17 @@ def _answer(engine: Engine, upload: Upload, begun: float) -> answers.Answer:
     ]
     decoding = time.monotonic() - begun
     results = engine.predict(pixels, upload.beam_size, deadline)
-    first, *further = [answers.describe_study(result.value, upload) for result in results]
+    asked = upload.threshold, upload.alternatives, upload.show_unfamiliar
+    first, *further = [answers.describe_study(result.value, *asked) for result in results]
     engine.metrics.studies.inc(len(results))
     total = time.monotonic() - begun
     engine.metrics.seconds.observe(total)
+    waited, took = (max(times) for times in zip(*(result[1:] for result in results)))
     return answers.Answer(
         **msgspec.structs.asdict(first),
         further=further,
         model=engine.captioner.config.name,
-        timing=answers.describe_timing(decoding, results, total),
+        timing=answers.Timing(*(round(s, 4) for s in (decoding, waited, took, total))),
         notice=answers.notice(engine.captioner),
         request_id=flask.g.request_id,
     )
@@ -138,7 +139,7 @@ def _add_operations(app: _App, engine: Engine) -> None:
     @app.get("/metrics")
     def metrics() -> Annotated[flask.Response, "text/plain"]:
         """Counts and times for Prometheus, text format 0.0.4."""
-        return flask.Response(engine.metrics.text(), content_type=measures.CONTENT_TYPE)
+        return flask.Response(engine.metrics.text(), content_type=CONTENT_TYPE)
 
     @app.get("/openapi.json")
     def description() -> dict[str, Any]:

@@ -14,7 +14,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -37,23 +37,20 @@ VIEW_NAMES = {FRONTAL: "frontal", LATERAL: "lateral", UNKNOWN: "not said"}
 LIMITS = (0, 25, 50, 70, 80, 90, 95, 99)  # percent
 
 
-class Settings(NamedTuple):
-    """What the user chose in the sidebar."""
-
-    bundles: list[str]  # one, or two to compare
-    beam_size: int
-    threshold: float  # sentences with a confidence below it are withheld
-
-
 def main(arguments: Sequence[str] = ()) -> None:
     """Draw the page once; arguments are ``--bundle FOLDER``, repeatable, and ``--seed N``."""
     _keep_uploads_in_memory()
-    options = _parse(arguments)
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--bundle", action="append", default=[])
+    parser.add_argument("--seed", type=int, default=SEED)
+    options = parser.parse_args(list(arguments))
     st.set_page_config("Chest X-ray captions", page_icon="🩻", layout="wide")
     st.html(html("style"))
     st.title("Chest X-ray captions")
     st.warning(parts.NOTICE)
-    settings = _settings(list(dict.fromkeys([*options.bundle, *shipped_bundles()])))
+    bundles, beam_size, threshold = _settings(
+        list(dict.fromkeys([*options.bundle, *shipped_bundles()]))
+    )
     try:
         study = _study(options.seed)
     except XrayCaptioningError as error:
@@ -62,7 +59,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     if study is None:
         st.info("Drop one or two images of a study above, or choose a sample.")
     else:
-        _show_all(study, settings)
+        _show_all(study, bundles, beam_size, threshold)
 
 
 @st.cache_resource(show_spinner="Loading the model …", max_entries=4)
@@ -87,14 +84,8 @@ def _keep_uploads_in_memory() -> None:
         MultiPartParser.spool_max_size = 2 * limit  # what is larger is refused on its way
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--bundle", action="append", default=[])
-    parser.add_argument("--seed", type=int, default=SEED)
-    return parser.parse_args(list(arguments))
-
-
-def _settings(names: list[str]) -> Settings:
+def _settings(names: list[str]) -> tuple[list[str], int, float]:
+    """Let the user choose one bundle or two, a beam size, and the least confidence, in [0, 1]."""
     with st.sidebar:
         # No sliders: their keys would ask for every value on the way, and each beam size compiles.
         bundle = st.selectbox("Model", names, help="The trained bundle of a preset.")
@@ -117,7 +108,7 @@ def _settings(names: list[str]) -> Settings:
             help="Sentences that are less sure are shown as “not confident”. A model that is not "
             "calibrated withholds nothing.",
         )
-    return Settings([bundle, beside] if beside else [bundle], beam_size, threshold / 100)
+    return [bundle, beside] if beside else [bundle], beam_size, threshold / 100
 
 
 def _study(seed: int) -> parts.Study | None:
@@ -178,19 +169,19 @@ def _read(
     return parts.read_study(_captioner, name, _study, beam_size)
 
 
-def _show_all(study: parts.Study, settings: Settings) -> None:
+def _show_all(study: parts.Study, bundles: list[str], beam_size: int, threshold: float) -> None:
     if study.about:
         st.html(html("note", study.about))
-    places = st.columns(len(settings.bundles)) if len(settings.bundles) > 1 else [st.container()]
-    for place, bundle, name in zip(places, settings.bundles, _names(settings.bundles)):
+    places = st.columns(len(bundles)) if len(bundles) > 1 else [st.container()]
+    for place, bundle, name in zip(places, bundles, _names(bundles)):
         with place:
             try:
-                result = _read(bundle, name, settings.beam_size, study.digest, load(bundle), study)
+                result = _read(bundle, name, beam_size, study.digest, load(bundle), study)
             except XrayCaptioningError as error:
                 st.error(str(error))
                 continue
-            result = result._replace(threshold=settings.threshold)
-            _show(study, result, bundle, wide=len(places) == 1)
+            shown = result._replace(threshold=threshold)
+            _show(study, shown, bundle, wide=len(places) == 1)
 
 
 def _names(bundles: list[str]) -> list[str]:
@@ -204,7 +195,11 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
         st.header(result.bundle)
-        _show_caption(result)
+        if result.warning:
+            st.error(result.warning)
+        st.html(html("caption", result))
+        if result.limits:
+            st.html(html("note", result.limits))
         words, of = _choice(study, result, key)
     views = parts.views_of(study, result.caption.attention, words)
     with right:
@@ -219,14 +214,6 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
         st.header("Download")
         stem = "caption" if wide else f"caption_{re.sub('[^A-Za-z0-9]+', '_', result.bundle)}"
         _downloads(study, result, views, of, stem)
-
-
-def _show_caption(result: parts.Result) -> None:
-    if result.warning:
-        st.error(result.warning)
-    st.html(html("caption", result))
-    if result.limits:
-        st.html(html("note", result.limits))
 
 
 def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[int], str]:

@@ -28,7 +28,7 @@ from xray_captioning.serving.settings import LONGEST, Settings
 if TYPE_CHECKING:
     from jinja2.environment import TemplateModule
 
-    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.caption import Caption, Sentence
     from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = (
@@ -61,19 +61,6 @@ class Study(NamedTuple):
         return [f"image {i}" if view == UNKNOWN else view for i, view in enumerate(self.views, 1)]
 
 
-class ShownSentence(NamedTuple):
-    """A sentence as it is shown.
-
-    `probability` is how sure it is, in [0, 1]: its confidence, or without one the exponential of
-    its mean log-probability, which is how likely the model finds each of its tokens and no chance
-    of being right. None for images unlike those of the training, where it means nothing.
-    """
-
-    text: str  # "not confident" where the sentence is withheld
-    probability: float | None
-    withheld: bool
-
-
 class Result(NamedTuple):
     """What a bundle says of a study, and which of it the user wants to see."""
 
@@ -91,24 +78,33 @@ class Result(NamedTuple):
         return is_unfamiliar(self.caption) or all(known)
 
     @property
-    def sentences(self) -> list[ShownSentence]:
-        """The sentences as they are shown."""
-        known = not is_unfamiliar(self.caption)
-        texts = zip(self.caption.sentences, hedged(self.caption, self.threshold))
-        return [
-            ShownSentence(text, _probability(one) if known else None, text != one.text)
-            for one, text in texts
-        ]
+    def sentences(self) -> list[Sentence]:
+        """The sentences as they are shown, "not confident" in place of those that are withheld.
+
+        Without a confidence they have the exponential of their mean log-probability, which is how
+        likely the model finds each token and no chance of being right; none for unfamiliar images,
+        of which it means nothing.
+        """
+        shown = zip(self.caption.sentences, hedged(self.caption, self.threshold))
+        return [s._replace(text=text, confidence=self._sure(s)) for s, text in shown]
+
+    def _sure(self, sentence: Sentence) -> float | None:
+        if is_unfamiliar(self.caption):
+            return None
+        known = sentence.confidence is not None
+        return sentence.confidence if known else math.exp(sentence.log_probability)
 
     @property
     def withheld(self) -> set[int]:
         """Which sentences are not shown."""
-        return {i for i, sentence in enumerate(self.sentences) if sentence.withheld}
+        pairs = zip(self.caption.sentences, hedged(self.caption, self.threshold))
+        return {i for i, (sentence, text) in enumerate(pairs) if text != sentence.text}
 
     @property
     def text(self) -> str:
         """The caption as it is shown: in place of sentences that are withheld it says so."""
-        return " ".join(f"[{s.text}]" if s.withheld else s.text for s in self.sentences)
+        shown, hidden = enumerate(self.sentences), self.withheld
+        return " ".join(f"[{s.text}]" if i in hidden else s.text for i, s in shown)
 
     @property
     def warning(self) -> str:
@@ -116,11 +112,10 @@ class Result(NamedTuple):
         if not is_unfamiliar(self.caption):
             return ""
         return (
-            "Not like the chest X-rays this model was trained on: "
-            f"{self.caption.novelty:.1f} times the distance that one in a hundred familiar studies "
-            "exceeds on average. "
-            "What it says of them means nothing and has no confidence; it is shown at a least "
-            "confidence of 0 %."
+            f"Not like the chest X-rays this model was trained on: {self.caption.novelty:.1f} "
+            "times the distance that one in a hundred familiar studies exceeds on average. What it "
+            "says of them means nothing and has no confidence; it is shown at a least confidence "
+            "of 0 %."
         )
 
     @property
@@ -135,12 +130,9 @@ class Result(NamedTuple):
 
     @property
     def findings(self) -> Rows:
-        """Each finding with the encoder's probability and what the shown text says of it.
-
-        Images unlike those of the training have no probability. What the text says is 1 present,
-        0 denied, -1 uncertain or None. What it names comes first, then what the encoder finds
-        likely.
-        """
+        """Each finding with the encoder's probability and what the shown text says of it."""
+        # What is named comes first, then what the encoder finds likely. The text says 1 present, 0
+        # denied, -1 uncertain or None. Images unlike those of the training have no probability.
         said = sure_labels(self.caption, self.threshold)
         found = stated(self.caption, self.probabilities)[1] or {}
         rows = [(n, found.get(n), said.get(n)) for n in {**found, **said}]
@@ -186,7 +178,7 @@ def digest(files: Sequence[bytes]) -> str:
 
 def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) -> Result:
     """Let a bundle, which the page calls by a name, caption a study."""
-    from xray_captioning.captioner.prediction import predict
+    from xray_captioning.captioner.captioner import predict
 
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)
@@ -207,11 +199,8 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
 
 
 def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> list[View]:
-    """Return the views of a study with the mean attention of some words, given by their places.
-
-    `attention` is (words, views, rows, columns). A further view is returned where a model looked at
-    the same image twice.
-    """
+    """Return the views of a study with the mean attention of some words, given by their places."""
+    # Attention is (words, views, rows, columns); one view more where a model saw an image twice.
     seen = [View(*view) for view in zip(study.names, study.pictures)]
     if attention is None or not len(words):
         return seen
@@ -233,14 +222,9 @@ def html(part: str, *values: Any) -> str:
     return str(getattr(_macros(), part)(*values)).strip()
 
 
-def opacity(probability: float) -> float:
-    """Return how opaque the shade of a sentence is: the surer, the more."""
-    return round(DEEPEST * min(max(probability, 0.0), 1.0), 3)
-
-
 def shade(probability: float | None) -> str:
-    """Return the colour behind a sentence, in CSS; clear where nothing is known."""
-    return f"rgba{(*SHADE, opacity(probability or 0.0))}"
+    """Return the colour behind a sentence, in CSS: the surer, the deeper."""
+    return f"rgba{(*SHADE, round(DEEPEST * min(max(probability or 0.0, 0.0), 1.0), 3))}"
 
 
 @cache
@@ -271,22 +255,17 @@ def as_json(result: Result) -> str:
     """Return a result for a JSON file, with the names the API uses."""
     from msgspec import to_builtins
 
-    from xray_captioning.captioner.prediction import Prediction
+    from xray_captioning.captioner.captioner import Prediction
     from xray_captioning.serving.answers import describe_study
-    from xray_captioning.serving.uploads import Upload
 
+    prediction = Prediction(result.caption, result.probabilities or None)
     # Without a limit the API leaves nothing out.
     limit = result.threshold if result.withheld else None
     values = {
         "model": result.bundle,
         "beam_size": result.beam_size,
         "threshold": result.threshold if result.calibrated else None,
-        **to_builtins(
-            describe_study(
-                Prediction(result.caption, result.probabilities or None),
-                Upload([], [], result.beam_size, result.beam_size, limit),
-            )
-        ),
+        **to_builtins(describe_study(prediction, limit, result.beam_size, True)),
         "notice": f"{NOTICE} {result.limits}".strip(),
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -294,12 +273,5 @@ def as_json(result: Result) -> str:
 
 def as_picture(study: Study, result: Result, views: Sequence[View], of: str) -> bytes:
     """Return a PNG file of the caption, and the attention of some words on the study's images."""
-    name = f"{result.bundle}, beam size {result.beam_size}"
-    notes = [study.about, *result.cautions]
-    return png(card(name, result.text, notes, views, [title(view) for view in views], of))
-
-
-def _probability(sentence: Any) -> float:
-    if sentence.confidence is not None:
-        return float(sentence.confidence)
-    return math.exp(sentence.log_probability)
+    name, titles = f"{result.bundle}, beam size {result.beam_size}", [title(v) for v in views]
+    return png(card(name, result.text, [study.about, *result.cautions], views, titles, of))

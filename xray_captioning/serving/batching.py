@@ -93,7 +93,10 @@ class Batcher:
         except TimeoutError as error:
             raise BusyError from error
         finally:
-            self._drop(jobs)
+            with self._changed:
+                for job in jobs:
+                    if job.future.cancel():  # it is still waiting
+                        self._jobs.remove(job)
 
     def close(self) -> None:
         """Compute what waits already, then stop."""
@@ -101,12 +104,6 @@ class Batcher:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-
-    def _drop(self, jobs: list[_Job]) -> None:
-        with self._changed:
-            for job in jobs:
-                if job.future.cancel():  # it is still waiting
-                    self._jobs.remove(job)
 
     def _work(self) -> None:
         self._prepare()

@@ -1,23 +1,29 @@
-"""The captioner behind the API: files to pixels in the callers' threads, captions in its own."""
+"""The captioner behind the API: files to pixels in the callers' threads, captions in its own.
+
+It counts and measures what it does for Prometheus.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.captioner.prediction import Prediction, predict
+from xray_captioning.captioner.captioner import Captioner, Prediction, predict
 from xray_captioning.data.images import Pixels, arranged, decode_image
 from xray_captioning.serving.batching import Batcher, BusyError, Capacity, Result
-from xray_captioning.serving.metrics import Metrics
 from xray_captioning.serving.problems import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
 
 COMPILED = 10  # beam sizes that are compiled before requests are taken
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+STUDIES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Engine:
@@ -30,7 +36,8 @@ class Engine:
         self.capacity = Capacity(settings.queue)  # counts the studies in work
         self.metrics = Metrics(lambda: self.capacity.used, lambda: self.ready)
         # A large image takes much memory while it is decoded, and more threads than cores no time.
-        self._decoders = threading.BoundedSemaphore(_cores())
+        usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+        self._decoders = threading.BoundedSemaphore(len(usable(0)))
         self._warm = threading.Event()
         self._batcher = Batcher(
             self._run, settings.batch, settings.milliseconds / 1000, self._warm_up
@@ -46,29 +53,22 @@ class Engine:
         return self._warm.wait(seconds)
 
     def decode(
-        self,
-        files: Sequence[bytes],
-        name: str,
-        deadline: float,
-        views: Sequence[str] | None = None,
+        self, files: Sequence[bytes], name: str, deadline: float, views: Sequence[str] | None = None
     ) -> list[Pixels | None]:
         """Return the pixels of a study's images, in the places of the views that are given.
 
-        Where they are not, those that DICOM files name count.
-
-        Messages say ``name`` before "image 1". Raises `BusyError` if no decoder is free by the
-        deadline, on the clock of `time.monotonic`; `ImageError`; and `MissingExtraError` for DICOM
-        without pydicom.
+        Where they are not, those that DICOM files name count. Messages say ``name`` before
+        "image 1". Raises `BusyError` if no decoder is free by the deadline, on the clock of
+        `time.monotonic`; `ImageError`; and `MissingExtraError` for DICOM without pydicom.
         """
         image, most = self.captioner.config.image, self.settings.megapixels * 1e6
         pixels = {}
         for number, data in enumerate(files, 1):
             if not self._decoders.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 raise BusyError
-            label = f"{name}image {number}"
             try:
                 pixels[id(data)] = decode_image(
-                    data, label, image.size, image.resize, most, LONGEST
+                    data, f"{name}image {number}", image.size, image.resize, most, LONGEST
                 )
             finally:
                 self._decoders.release()
@@ -126,8 +126,27 @@ class Engine:
         return [np.tile(grey, (image.size, 1)) for _ in range(image.views)]
 
 
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not everywhere
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+class Metrics:
+    """What the API measures of itself, in a registry of its own."""
+
+    # Labels are routes and statuses, never a path that a client sent, so memory is bounded.
+
+    def __init__(self, in_work: Callable[[], int], ready: Callable[[], bool]) -> None:
+        self._registry = CollectorRegistry()
+        own: dict[str, Any] = {"namespace": "xray_captioning", "registry": self._registry}
+        answered = "Requests answered, by route and status."
+        self.requests = Counter("requests", answered, ["route", "status"], **own)
+        self.studies = Counter("studies", "Studies captioned.", **own)
+        took = "Time from a request for captions to its answer."
+        self.seconds = Histogram("caption_seconds", took, buckets=SECONDS, **own)
+        together = "Studies in a batch of the model."
+        self.batches = Histogram("batch_studies", together, buckets=STUDIES, **own)
+        waiting = Gauge("studies_in_work", "Studies that wait or are computed.", **own)
+        waiting.set_function(in_work)
+        Gauge("ready", "Whether requests are accepted.", **own).set_function(ready)
+
+    def text(self) -> bytes:
+        """Return all values in Prometheus' text format, without the times of creation."""
+        samples = [sample for metric in self._registry.collect() for sample in metric.samples]
+        names = {sample.name for sample in samples if not sample.name.endswith("_created")}
+        return generate_latest(self._registry.restricted_registry(names))

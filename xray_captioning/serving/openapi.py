@@ -48,7 +48,10 @@ def describe(app: flask.Flask, captioner: Captioner, settings: Settings) -> dict
         (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         operation = _operation(rule.rule, view, schema, settings)
         paths.setdefault(rule.rule, {})[method.lower()] = operation
-    paths["/v1/captions"]["post"]["requestBody"] = _request_body(settings)
+    encoding = {name: {"contentType": _FILES} for name in study_fields(settings)}
+    form = {"schema": {"$ref": "#/components/schemas/Upload"}, "encoding": encoding}
+    body = {"required": True, "content": {"multipart/form-data": form}}
+    paths["/v1/captions"]["post"]["requestBody"] = body
     described = components["schemas"]
     _limit(described["Upload"], captioner, settings)
     for name, schema in schemas.items():
@@ -86,12 +89,6 @@ def _operation(path: str, view: Any, schema: dict[str, Any], settings: Settings)
         str(status): {"$ref": f"#/components/responses/{name}"} for status, name in refused.items()
     }
     return operation
-
-
-def _request_body(settings: Settings) -> dict[str, Any]:
-    encoding = {name: {"contentType": _FILES} for name in study_fields(settings)}
-    form = {"schema": {"$ref": "#/components/schemas/Upload"}, "encoding": encoding}
-    return {"required": True, "content": {"multipart/form-data": form}}
 
 
 def _limit(upload: dict[str, Any], captioner: Captioner, settings: Settings) -> None:

@@ -33,11 +33,7 @@ class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProblemError(Exception):
-    """A request that is refused with an HTTP status.
-
-    The detail is one line for the client: what is wrong and what to do. It quotes nothing that
-    was sent.
-    """
+    """A request that is refused with an HTTP status, and a line that quotes nothing it sent."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -48,11 +44,9 @@ def problem_response(problem: ProblemError, request_id: str) -> Response:
     """Return a problem as it is sent."""
     status = problem.status
     document = Problem("about:blank", status.phrase, int(status), problem.detail, request_id)
-    headers = {"X-Request-ID": request_id}
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = "1"  # seconds; a full queue is worked off in about that time
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    # A full queue is worked off in about a second.
+    more = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
+    headers = {"X-Request-ID": request_id, **more}
     text = msgspec.json.encode(document) + b"\n"
     return Response(text, int(status), headers, content_type="application/problem+json")
 
@@ -65,11 +59,9 @@ def request_id(given: str | None) -> str:
 
 
 def log(event: str, **values: Any) -> None:
-    """Write an event to standard error as one line of JSON.
-
-    Values are numbers and words of the program only. Of what a client sent nothing is logged but
-    the identifier it chose for its request.
-    """
+    """Write an event to standard error as one line of JSON."""
+    # Values are numbers and words of the program only. Of what a client sent nothing is logged but
+    # the identifier it chose for its request.
     stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     sys.stderr.write(json.dumps({"time": stamp, "event": event, **values}) + "\n")
     sys.stderr.flush()

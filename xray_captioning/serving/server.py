@@ -252,10 +252,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
 
     def run(self, sockets: Any = None) -> None:
-        """Answer requests until `stop` is called, then finish those that have come whole.
-
-        Raises an error if the model cannot be run.
-        """
+        """Answer requests until `stop` is called, then finish those that have come whole."""
         super().run([self._sock])
         self._gateway.threads.shutdown(wait=False, cancel_futures=True)
         self._engine.close()

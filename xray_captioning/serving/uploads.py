@@ -12,6 +12,7 @@ from xray_captioning.data.studies import VIEWS
 from xray_captioning.serving.problems import ProblemError
 from xray_captioning.serving.settings import Settings
 
+OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar")  # beside files and views
 _WRITTEN = {
     int: re.compile(r"[0-9]{1,4}"),
     float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}"),
@@ -36,6 +37,7 @@ class Upload(NamedTuple):
     beam_size: int | None  # None is the bundle's own
     alternatives: int  # to answer with, at most
     threshold: float | None  # confidence below which a sentence is withheld, in [0, 1]
+    show_unfamiliar: bool  # whether to answer with the text for unfamiliar images, too
 
 
 def study_fields(settings: Settings) -> list[str]:
@@ -49,53 +51,45 @@ def view_field(images: str) -> str:
 
 
 def read_upload(request: Request, settings: Settings, views: int, calibrated: bool) -> Upload:
-    """Return what a request holds.
-
-    `ProblemError` refuses what is no form, a study of more views, a field that is missing, unknown
-    or out of range, and a threshold where the model is not calibrated.
-    """
+    """Return what a request holds; `ProblemError` refuses what is no such form."""
     if request.mimetype != "multipart/form-data":
         raise ProblemError(415, "send multipart/form-data with the files in the field images")
-    _check_names(request, settings)
-    studies = _studies(request, settings, views)
+    names = study_fields(settings)
+    _check_names(request, names)
+    studies = _studies(request, names, views)
     beam_size = _field(request, "beam_size", int, 1, settings.beam)
     alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
     threshold = _field(request, "threshold", float, 0, 1)
+    show_unfamiliar = _flag(request, "show_unfamiliar")
     if threshold is not None and not calibrated:
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
-    names = study_fields(settings)
-    counts = map(len, [*studies, *[()] * (len(names) - len(studies))])
-    shown = [_views(request, name, count) for name, count in zip(names, counts)]
-    return Upload(studies, shown[: len(studies)], beam_size, alternatives, threshold)
+    counts = [*map(len, studies), *[0] * (len(names) - len(studies))]
+    shown = [_views(request, name, count) for name, count in zip(names, counts)][: len(studies)]
+    return Upload(studies, shown, beam_size, alternatives, threshold, show_unfamiliar)
 
 
-def _check_names(request: Request, settings: Settings) -> None:
-    known = study_fields(settings)
+def _check_names(request: Request, known: list[str]) -> None:
     if request.args:
         raise ProblemError(400, "there are no query parameters; send fields of the form")
-    fields = {"beam_size", "alternatives", "threshold", *map(view_field, known)}
+    fields = {*OPTIONS, *map(view_field, known)}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
-        raise ProblemError(
-            400,
-            "a field is not known, or no file; files are "
-            f"{' to '.join(known[:1] + known[1:][-1:])}, one field a study, other fields are "
-            "beam_size, alternatives, threshold, and views with a number as images have",
-        )
+        files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
+        said = f"a field is not known, or no file; files are {files}, one field a study, other "
+        said += f"fields are {others}, and views with a number as images have"
+        raise ProblemError(400, said)
 
 
-def _studies(request: Request, settings: Settings, views: int) -> list[list[bytes]]:
-    given = [request.files.getlist(name) for name in study_fields(settings)]
+def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
+    given = [request.files.getlist(name) for name in names]
     while given and not given[-1]:
         given.pop()
     if not given:
-        raise ProblemError(
-            400,
-            "there is no file in the field images, or the form is damaged; send one to "
-            f"{views} PNG, JPEG, TIFF, BMP, WebP or DICOM files",
-        )
-    for name, files in zip(study_fields(settings), given):
+        kinds = "PNG, JPEG, TIFF, BMP, WebP or DICOM files"
+        none = "there is no file in the field images, or the form is damaged"
+        raise ProblemError(400, f"{none}; send one to {views} {kinds}")
+    for name, files in zip(names, given):
         if not 1 <= len(files) <= views:
             raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
     # Without a copy: the streams are MemoryRequest's.
@@ -125,3 +119,10 @@ def _field(request: Request, name: str, kind: type, least: int, most: int) -> An
         return kind(values[0])
     said = "whole number" if kind is int else "number"
     raise ProblemError(422, f"{name} must be one {said} from {least} to {most}")
+
+
+def _flag(request: Request, name: str) -> bool:
+    values = [value.lower() for value in request.form.getlist(name)]
+    if values not in ([], ["true"], ["false"]):
+        raise ProblemError(422, f"{name} must be one true or false")
+    return values == ["true"]
