@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import NamedTuple
 
-from xray_captioning.metrics.labeler import CONVENTIONS, Mention, explain_report, find_mentions
+from xray_captioning.metrics.labeler import Mention, convention_of, explain_report, find_mentions
 from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.normal import normal
 from xray_captioning.metrics.labels.rules import rules
@@ -56,7 +56,7 @@ def _spans(text: str, mentions: Sequence[Mention]) -> list[tuple[int, int]]:
 
     Mentions are of sentences in standard spelling, whose words are aligned with those written.
     """
-    spelling = rules(CONVENTIONS[0]).spelling
+    spelling = rules(convention_of()).spelling
     sentences = [normal(statement, spelling) for statement in statements(text)]
     written = list(_WORD.finditer(text))
     read = [(words, i, word) for i, words in enumerate(sentences) for word in _WORD.finditer(words)]
