@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from xray_captioning.data.studies import FRONTAL, LATERAL, UNKNOWN
@@ -12,6 +13,7 @@ T = TypeVar("T")
 _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 
 
+@lru_cache(maxsize=1000)  # a table says the same few words again and again
 def named_view(name: str) -> str:
     """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name.
 

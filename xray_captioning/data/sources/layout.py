@@ -28,6 +28,7 @@ from xray_captioning.data.studies import (
     SECTIONS,
     UNKNOWN,
     Study,
+    collection_paused,
     text_or_none,
     unique_problems,
 )
@@ -292,11 +293,12 @@ def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[
         patient or on its part.
     """
     groups: dict[str, list[StudyRow]] = {}
-    for row in found:
-        groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
-    names = _names(groups)
-    # Each group is dropped once it is a study: there may be very many.
-    return [_study(names.get(key, key), groups.pop(key), find) for key in list(groups)]
+    with collection_paused():
+        for row in found:
+            groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
+        names = _names(groups)
+        # Each group is dropped once it is a study: there may be very many.
+        return [_study(names.get(key, key), groups.pop(key), find) for key in list(groups)]
 
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:

@@ -14,10 +14,8 @@ from xray_captioning.errors import DataError
 DICOM_SUFFIXES = (".dcm", ".dicom")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES)
-_SUFFIXES = re.compile(r"(\.dcm|\.dicom)?(\.png|\.jpe?g|\.tiff?|\.bmp|\.webp)?$", re.IGNORECASE)
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
-_OPEN_I = re.compile(r"^CXR(?=\d)")
-_DOUBLED_NUMBER = re.compile(r"^(\d+)_(?=\1_IM)")
+_START = re.compile(r"(?:CXR(?=\d))?(?:(\d+)_(?=\1_IM))?")  # of Open-i, and a number said twice
 
 _MANY = 16  # files of one name, such as CheXpert's view1_frontal.jpg
 Folders = list[str]  # the names of the folders on a path, without the file's own
@@ -33,8 +31,12 @@ def image_key(name: str) -> str:
     >>> image_key("CXR1_1_IM-0001-3001")  # an id in the XML, its number doubled
     '1_IM-0001-3001'
     """
-    stem = _SUFFIXES.sub("", os.path.basename(name))
-    return _DOUBLED_NUMBER.sub("", _OPEN_I.sub("", stem))
+    stem = os.path.basename(name)
+    for suffixes in (PICTURE_SUFFIXES, DICOM_SUFFIXES):
+        if stem.lower().endswith(suffixes):
+            stem = stem[: stem.rindex(".")]
+    start = _START.match(stem)
+    return stem[start.end() :] if start else stem
 
 
 class ImageFinder:
@@ -46,6 +48,7 @@ class ImageFinder:
         self.roots: Sequence[Path] = [image_dir] if image_dir else [folder / "images", folder]
         self._root_names = [os.path.join(root, "") for root in self.roots]
         self._homes: dict[str, str] = {}  # by their names
+        self._places: dict[str, list[str]] = {}  # the folders of names: where these may lie
         self._given: dict[str, str] = {}  # file: the path it was found for
 
     def by_key(self, name: str, home: str) -> str:
@@ -68,7 +71,8 @@ class ImageFinder:
 
         As `by_path`, but an absent image gets the path below the first of `roots`.
         """
-        return self.by_path(name) or os.path.join(self._root_names[0], _with_slashes(name))
+        spelled = _with_slashes(name)
+        return self._found(name, spelled) or os.path.join(self._root_names[0], spelled)
 
     def by_path(self, name: str) -> str | None:
         r"""Find an image by the path that a table names, or return None.
@@ -83,16 +87,22 @@ class ImageFinder:
         DataError
             If several files fit equally well, or one file is all there is for two paths.
         """
-        spelled = _with_slashes(name)
+        return self._found(name, _with_slashes(name))
+
+    def _found(self, name: str, spelled: str) -> str | None:
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
         if found is None:
             found = next(filter(None, (index.best(spelled) for index in self._indexes)), None)
         return found and self._once(found, spelled)
 
     def _there(self, name: str) -> str | None:
-        for root in self._root_names:
+        folder = name[: max(name.rfind("/"), name.rfind(os.sep)) + 1]
+        if (places := self._places.get(folder)) is None:
+            roots = [""] if os.path.isabs(name) else self._root_names
+            places = self._places[folder] = [root for root in roots if _holds_any(root + folder)]
+        for place in places:
             # os.path.join takes longer than to look for the file, and there may be very many.
-            if os.path.isfile(path := name if os.path.isabs(name) else root + name):
+            if os.path.isfile(path := place + name):
                 return path
         return None
 
@@ -110,7 +120,8 @@ class ImageFinder:
     def _indexes(self) -> list[_Index]:
         """What lies in the image folder, and what else in the source's folder."""
         seen: set[tuple[int, int]] = set()
-        return [_Index(root, seen) for root in (self.image_dir, self.folder) if root]
+        indexes = [_Index(root, seen) for root in (self.image_dir, self.folder) if root]
+        return [index for index in indexes if index.paths]
 
 
 class _Index:
@@ -118,7 +129,7 @@ class _Index:
 
     def __init__(self, root: Path, seen: set[tuple[int, int]]) -> None:
         self._root = root
-        self._paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
+        self.paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
         self._by_folders: dict[
             str, dict[tuple[str, ...], list[str]]
         ] = {}  # of keys of very many files
@@ -131,18 +142,18 @@ class _Index:
         self._starts = sorted([trunk or [], ["images"], []], key=len, reverse=True)
 
     def _add(self, key: str, path: str) -> None:
-        there = self._paths.setdefault(key, path)
+        there = self.paths.setdefault(key, path)
         if isinstance(there, list):
             there.append(path)
         elif there is not path:
-            self._paths[key] = [there, path]
+            self.paths[key] = [there, path]
 
     def full(self, path: str) -> str:
         return os.path.join(self._root, path)
 
     def files(self, name: str) -> list[str]:
         """Return the relative paths of the files of this key, wherever they lie."""
-        found = self._paths.get(image_key(name).casefold(), []) if self._paths else []
+        found = self.paths.get(image_key(name).casefold(), [])
         return [found] if isinstance(found, str) else found
 
     def _near(self, name: str, folders: Folders) -> list[str]:
@@ -182,10 +193,22 @@ class _Index:
         return folders[len(start) :]
 
 
+def _holds_any(folder: str) -> bool:
+    """Tell whether a folder may hold a file; of one that is absent or empty no file is looked for."""
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return any(entries)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: of a NUL in a name
+        return False
+    except OSError:
+        return True  # it may not be listed, but its files may be read
+
+
 def _with_slashes(name: str) -> str:
     """Return a path as POSIX writes it, as short as it goes."""
-    if "/" not in name and "\\" not in name and name.strip("."):
-        return name  # the name of a file alone, as most tables have it
+    odd = "\\" in name or "//" in name or "/." in name or name[:1] in ("", ".")
+    if not odd and name[-1] != "/" and name[1:2] != ":":
+        return name  # as most tables have it
     slashes = name.replace("\\", "/")
     return posixpath.normpath(slashes[2:] if _DRIVE.match(slashes) else slashes)
 
