@@ -1,10 +1,11 @@
 """What every reader's studies have in common."""
 
+import gc
 from pathlib import Path
 
 import pytest
 
-from xray_captioning.data.studies import SECTIONS, Study, study_frame
+from xray_captioning.data.studies import SECTIONS, Study, collection_paused, study_frame
 
 
 @pytest.mark.parametrize("missing", ["nan", "NaN", "None", "null", "<NA>", " ", "startseq endseq"])
@@ -32,3 +33,16 @@ def test_start_and_end_around_every_text_are_marks() -> None:
     frame = study_frame(studies, Path("captions.csv"))
     assert list(frame["findings"]) == ["text 0", "text 1", "text 2"]
     assert list(frame["impression"]) == [None, "start of treatment", None]
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_circular_garbage_is_looked_for_afterwards_as_before(was_on: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if was_on else gc.disable)()
+    try:
+        with pytest.raises(KeyError), collection_paused():
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() is was_on
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -48,7 +48,7 @@ class Study:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
         self.patient_id = patient_or_study(self.patient_id, self.study_id)
         self.views = self.views or [UNKNOWN] * len(self.images)
-        if len(self.images) != 1 or len(self.views) != 1:
+        if FRONTAL in self.views[1:]:
             pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
             self.images = [image for image, _ in pairs]
             self.views = [view for _, view in pairs]

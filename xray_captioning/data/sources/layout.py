@@ -362,8 +362,7 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
     if (whole := found.pop("caption", None)) is None:
         return found
-    report = whole_report(whole)
-    return {name: found.get(name) or report[name] for name in SECTIONS}
+    return whole_report(whole) | {role: text for role, text in found.items() if text}
 
 
 def whole_report(text: str) -> dict[str, Any]:
