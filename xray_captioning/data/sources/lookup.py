@@ -194,7 +194,7 @@ class _Index:
 
 
 def _holds_any(folder: str) -> bool:
-    """Tell whether a folder may hold a file; of one that is absent or empty no file is looked for."""
+    """Tell whether a folder may hold a file: it is not absent, and not empty."""
     try:
         with os.scandir(folder or os.curdir) as entries:
             return any(entries)

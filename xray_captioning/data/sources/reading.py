@@ -17,18 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from xray_captioning.data.sources import (
     archive,
     captions,
-    chexpert,
     coco,
     dicom,
     kaggle,
     mimic,
-    nih14,
     openi,
-    padchest,
+    published,
     r2gen,
-    roco,
     texts,
-    vindr,
 )
 from xray_captioning.data.sources.archive import is_zip
 from xray_captioning.data.sources.layout import Columns
@@ -41,10 +37,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # A folder is read as the first of these that it holds: what is more special comes first.
-_SPECIAL = (kaggle.SOURCE, mimic.SOURCE, chexpert.PLUS, chexpert.SOURCE, padchest.SOURCE)
-_LABELLED = (vindr.SOURCE, nih14.SOURCE)
-_TEXTS = (roco.SOURCE, coco.SOURCE, r2gen.SOURCE, captions.SOURCE, openi.SOURCE, texts.SOURCE)
-READERS = {source.name: source for source in (*_SPECIAL, *_LABELLED, *_TEXTS, dicom.SOURCE)}
+_MODULES = (coco, r2gen, captions, openi, texts, dicom)
+_ALL = (kaggle.SOURCE, mimic.SOURCE, *published.SOURCES, *(module.SOURCE for module in _MODULES))
+READERS = {source.name: source for source in _ALL}
 SOURCES = tuple(READERS)
 _DEPTH = 3  # of folders below the one given, in which an unpacked archive may have put its own
 _MOST_FOLDERS = 30  # of one level; more are patients or studies
