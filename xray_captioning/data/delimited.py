@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -94,12 +95,8 @@ class Delimited:
 def find_delimiter(sample: str, path: Path) -> str:
     """Return the sign between the fields: one of the header line that splits the rows alike.
 
-    A comma where the header holds none of them: the table has one column.
-
-    Raises
-    ------
-    DataError
-        Two of the signs fit, and split the table differently.
+    A comma where the header holds none of them: the table has one column. Two that fit, and split
+    the table differently, are a DataError.
     """
     candidates = [sign for sign in DELIMITERS if max(_widths(sample, sign, 1), default=0) > 1]
     if len(candidates) < 2:
@@ -119,12 +116,9 @@ def find_delimiter(sample: str, path: Path) -> str:
 def _widths(sample: str, delimiter: str, rows: int) -> list[int]:
     """Return how many fields the first rows of a sample have, up to one that is not valid."""
     found: list[int] = []
-    try:
+    with suppress(csv.Error):
         for row in islice(_reader(io.StringIO(sample, newline=""), delimiter), rows):
-            if row:
-                found.append(len(row))
-    except csv.Error:
-        pass
+            found += [len(row)] if row else []
     return found
 
 

@@ -86,7 +86,7 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[int | str, dict[str, An
     """Yield the rows of a list of objects or texts, or of an object of id to one."""
     if isinstance(content, dict) and len(content) == 1:  # a list with a name, such as "data"
         [inner] = content.values()
-        content = inner if _is_list_of_objects(inner) else content
+        content = inner if _is_list_of(dict, inner) else content
     if isinstance(content, list):
         for number, entry in enumerate(content, 1):
             yield number, _row(entry, f"{path}, entry {number}")
@@ -114,14 +114,10 @@ def _are_columns(content: dict[str, Any]) -> bool:
 def _row(entry: Any, where: str) -> dict[str, Any]:
     if isinstance(entry, dict):
         return entry
-    if isinstance(entry, str) or _is_list_of_texts(entry):
+    if isinstance(entry, str) or _is_list_of(str, entry):
         return {TEXT: entry}
     raise DataError(f"{where}: is neither an object of columns nor a text; write one object a row")
 
 
-def _is_list_of_texts(entry: Any) -> bool:
-    return isinstance(entry, list) and bool(entry) and all(isinstance(t, str) for t in entry)
-
-
-def _is_list_of_objects(entry: Any) -> bool:
-    return isinstance(entry, list) and bool(entry) and all(isinstance(e, dict) for e in entry)
+def _is_list_of(kind: type, entry: Any) -> bool:
+    return isinstance(entry, list) and bool(entry) and all(isinstance(e, kind) for e in entry)

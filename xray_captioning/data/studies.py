@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import compress
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,12 +101,8 @@ def text_or_none(text: str | None) -> str | None:
 
 
 def _report_or_none(text: str | None) -> str | None:
-    if text is None or (len(text) < _SHORT and is_missing(text)):
-        return None
-    return text_or_none(text)
-
-
-_SHORT = 16  # characters; longer ones need no look at whether they say "None"
+    # Longer texts need no look at whether they say "None".
+    return None if text is None or (len(text) < 16 and is_missing(text)) else text_or_none(text)
 
 
 def unique_problems(names: Iterable[str]) -> list[str]:
@@ -144,29 +141,20 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
 
 def with_images(studies: pd.DataFrame) -> pd.DataFrame:
     """Keep the images that are on disk, and the studies that have one; rows are numbered anew."""
-    present = [[os.path.isfile(image) for image in images] for images in studies["images"]]
+    present = [list(map(os.path.isfile, images)) for images in studies["images"]]
     kept = studies.copy()
     for column in ("images", "views"):
-        kept[column] = [
-            [item for item, there in zip(items, flags, strict=True) if there]
-            for items, flags in zip(studies[column], present, strict=True)
-        ]
-    return kept.loc[[any(flags) for flags in present]].reset_index(drop=True)
+        kept[column] = [list(compress(*row)) for row in zip(studies[column], present)]
+    return kept.loc[list(map(any, present))].reset_index(drop=True)
 
 
 def summarise(studies: pd.DataFrame) -> dict[str, Any]:
-    """Count what a table of studies holds and what it lacks.
+    """Count what a table of studies holds and what it lacks, as it can be written as JSON.
 
-    Returns
-    -------
-    dict
-        Can be written as JSON. ``images_a_study`` and ``images_present_a_study`` map a number
-        of images, as text, to a number of studies; ``words_a_section`` is the mean over the
-        studies that have the section, split at whitespace, or None where no study has it;
-        ``missing_examples`` are up to three paths where an image was expected; ``split`` counts the
-        parts that the source names, None where it names none, and ``torn_patients`` those with
-        studies in two of them; ``alike`` maps a section to its text where five studies or more
-        have it and all say the same. ``source`` is the kind that was recognised.
+    ``images_a_study`` and ``images_present_a_study`` map a number of images, as text, to a number
+    of studies; ``words_a_section`` is the mean over the studies that have the section;
+    ``missing_examples`` are paths where an image was expected; ``torn_patients`` have studies in
+    two parts; ``alike`` maps a section to its text where all of several studies say the same.
     """
     named = [image for images in studies["images"] for image in images]
     missing = {image for image in named if not os.path.isfile(image)}
@@ -277,11 +265,8 @@ def _only_text(texts: Iterable[str | None]) -> str | None:
 
 def _torn(patients: Iterable[str], parts: Iterable[str | None]) -> int:
     """Count the patients with studies in two parts."""
-    found: dict[str, set[str]] = {}
-    for patient, part in zip(patients, parts, strict=True):
-        if part is not None:
-            found.setdefault(patient, set()).add(part)
-    return sum(len(parts_of) > 1 for parts_of in found.values())
+    placed = {(patient, part) for patient, part in zip(patients, parts) if part is not None}
+    return sum(count > 1 for count in Counter(patient for patient, _ in placed).values())
 
 
 def _source(summary: dict[str, Any]) -> str:

@@ -40,19 +40,7 @@ def select_images(
     is a third place. Images of an unknown view fill empty places in their order. A model of one
     view looks at the frontal image, without one at an unknown one, else at the lateral one.
 
-    Parameters
-    ----------
-    images : sequence
-    views : sequence of str
-        ``frontal``, ``lateral`` or ``unknown``, one for each image.
-    count : int
-    repeat : bool
-        Let the first image stand in every empty place, too.
-
-    Returns
-    -------
-    list
-        None in an empty place; empty places at the end are left out.
+    An empty place is None, or the first image again (`repeat`); those at the end are left out.
     """
     rest = list(range(len(images)))
 
