@@ -31,21 +31,10 @@ def phrases(name: str) -> tuple[str, ...]:
 
 @cache
 def kind_of(heading: tuple[str, ...]) -> str | None:
-    """Return what stands below a heading of these lower-case words.
+    """Return what stands below a heading of these lower-case words, such as 'indication'.
 
-    Returns
-    -------
-    str or None
-        None where a word is of no heading; else one of 'indication', 'technique', 'comparison',
-        'findings', 'impression', `BOTH`, 'recommendation', 'addendum', 'exam', 'view', 'organ',
-        'banner', 'wet', 'stop'.
-
-    Examples
-    --------
-    >>> kind_of(("reason", "for", "exam"))
-    'indication'
-    >>> kind_of(("findings", "impression"))
-    'findings and impression'
+    It is a kind of `_FIRST` or `_THEN`, `BOTH`, 'view', 'organ' or 'banner'; None where a word is
+    of no heading.
     """
     kinds = [_kinds().get(word, "filler" if word.isdigit() else None) for word in heading]
     if None in kinds:
@@ -178,7 +167,8 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
         return None  # a time: "one view at 10:15"
     run = _run(text, floor, end)
     name = spelled(run.text)
-    content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(_SKIPPED[mark]))
+    blank = _SKIPPED.get(mark, f" {mark}")
+    content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(blank))
     if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
         return Heading(run.start, content, kind, name)
     lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
@@ -188,14 +178,7 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
     return None
 
 
-_SKIPPED = {
-    ":": " :-\u2013\u2014*",
-    "": " .",
-    "\n": "",
-    "-": " -",
-    "\u2013": " \u2013",
-    "\u2014": " \u2014",
-}
+_SKIPPED = {":": " :-\u2013\u2014*", "": " .", "\n": ""}  # of a dash, blanks and that dash
 
 
 def _run(text: str, floor: int, end: int) -> _Run:

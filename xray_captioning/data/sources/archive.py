@@ -57,13 +57,9 @@ def unpacked(path: Path) -> Path:
     """Return a folder with the content of a zip archive, unpacked at its first use.
 
     The folder is named after the list of the members, their sizes and checksums, so that the same
-    archive is unpacked once, wherever it lies, and a changed one anew.
-
-    Raises
-    ------
-    DataError
-        If the archive is damaged, encrypted, names a file outside itself, or would take more than
-        the folder of caches may.
+    archive is unpacked once, wherever it lies, and a changed one anew. One that is damaged or
+    encrypted, names a file outside itself, or would take more than the folder of caches may, is a
+    DataError.
     """
     with whole_archive(path, _UNPACK), zipfile.ZipFile(path) as archive:
         members = _members(archive, path)

@@ -1,7 +1,8 @@
 """Tables of images and captions under any usual names, as most captioning projects keep them."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,6 @@ from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_
 from xray_captioning.data.sources.layout import (
     USUAL,
     Columns,
-    StudyRow,
     make_studies,
     rows,
     used_columns,
@@ -48,8 +48,11 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
     id. An image is found by its path below the image folder, or else by a name that only one file
     has.
     """
-    found = _tables(path)
-    return make_studies((row for table in found for row in _rows(table, columns)), finder.find)
+    found = (
+        rows(_opened(table.path), USUAL, columns, table.part, table.folder)
+        for table in _tables(path)
+    )
+    return make_studies(chain.from_iterable(found), finder.find)
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
@@ -72,10 +75,7 @@ def _tables(path: Path) -> list[Found]:
 def tables_of(folder: Path) -> list[Found]:
     """Return the table, or the tables of the parts, that a folder holds; none if there is none.
 
-    Raises
-    ------
-    DataError
-        If there are several tables that are not the parts of one whole.
+    Several tables that are not the parts of one whole are a DataError.
     """
     there = sorted(path for path in folder.iterdir() if is_table(path))
     if usual := [path for path in there if path.name.lower() in _USUAL_NAMES]:
@@ -125,10 +125,6 @@ def _part_folders(folder: Path) -> list[Found]:
 
 def _in_order(found: Iterable[Found]) -> list[Found]:
     return sorted(found, key=lambda table: list(PART_NAMES.values()).index(table.part or "test"))
-
-
-def _rows(found: Found, columns: Columns | None) -> Iterator[StudyRow]:
-    return rows(_opened(found.path), USUAL, columns, found.part, found.folder)
 
 
 def _opened(path: Path) -> Table:

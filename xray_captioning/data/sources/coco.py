@@ -11,24 +11,15 @@ References
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from xray_captioning.data.json_rows import read_json
 from xray_captioning.data.sources.cells import named_part, needed_part
-from xray_captioning.data.sources.layout import whole_report
+from xray_captioning.data.sources.layout import StudyRow, whole_report
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
 from xray_captioning.data.studies import Study, text_or_none
 from xray_captioning.errors import DataError
-
-
-class _Captioned(NamedTuple):
-    where: str
-    study: str
-    image: str
-    texts: list[str]
-    patient: str
-    part: str | None
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
@@ -39,9 +30,9 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     files count their images from the same number, the part stands before the id.
     """
     files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
-    found = [captioned for file in files for captioned in _images(file, len(files) > 1)]
-    twice = len({c.study for c in found}) < len(found) and len(files) > 1
-    return [_study(captioned, twice, finder) for captioned in found]
+    found = [row for file in files for row in _images(file, len(files) > 1)]
+    twice = len({row.study for row in found}) < len(found) and len(files) > 1
+    return [_study(row, twice, finder) for row in found]
 
 
 def is_coco(path: Path) -> bool:
@@ -51,21 +42,16 @@ def is_coco(path: Path) -> bool:
     head = text_head(path)
     if not head.lstrip().startswith("{"):
         return False
-    keys = set(
-        re.findall(r'"(images|annotations|file_name|filename|image_id|sentences)"\s*:', head)
-    )
-    return (
-        {"images", "file_name"} <= keys
-        or {"annotations", "image_id"} <= keys
-        or ({"images", "filename", "sentences"} <= keys)
-    )
+    keys = set(re.findall(r'"(\w+)"\s*:', head))
+    either = keys >= {"images", "file_name"} or keys >= {"annotations", "image_id"}
+    return either or keys >= {"images", "filename", "sentences"}
 
 
 def _files(path: Path) -> list[Path]:
     return sorted((*path.glob("*.json"), *path.glob("annotations/*.json")))
 
 
-def _images(path: Path, by_name: bool) -> Iterator[_Captioned]:
+def _images(path: Path, by_name: bool) -> Iterator[StudyRow]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise DataError(f"{path}: has no list 'images'; is this a file of COCO captions?")
@@ -80,8 +66,9 @@ def _images(path: Path, by_name: bool) -> Iterator[_Captioned]:
         own = needed_part(str(split), f"{where}: split") if split else part
         texts = captions.pop(study, [])
         texts += [_needed(s, ("raw",), where, empty=True) for s in image.get("sentences") or []]
-        patient = image.get("patient_id", image.get("subject_id", ""))
-        yield _Captioned(where, study, _below(image, name), texts, str(patient or ""), own)
+        patient = str(image.get("patient_id", image.get("subject_id", "")) or "")
+        names = (_below(image, name),)
+        yield StudyRow(None, where, study, names, patient=patient, split=own, texts=tuple(texts))
     if captions:
         raise DataError(
             f"{path}: has captions of image {min(captions)!r}, which is not among the images "
@@ -114,14 +101,13 @@ def _below(image: dict[str, Any], name: str) -> str:
     return f"{folder}/{name}" if isinstance(folder, str) and folder else name
 
 
-def _study(captioned: _Captioned, twice: bool, finder: ImageFinder) -> Study:
-    text = text_or_none(" ".join(dict.fromkeys(filter(None, captioned.texts))))
-    study = f"{captioned.part}/{captioned.study}" if twice and captioned.part else captioned.study
+def _study(row: StudyRow, twice: bool, finder: ImageFinder) -> Study:
+    text = text_or_none(" ".join(dict.fromkeys(filter(None, row.texts))))
     return Study(
-        study_id=study,
-        images=[finder.find(captioned.image)],
-        patient_id=captioned.patient,
-        split=captioned.part,
+        study_id=f"{row.split}/{row.study}" if twice and row.split else row.study,
+        images=list(map(finder.find, row.images)),
+        patient_id=row.patient,
+        split=row.split,
         **(whole_report(text) if text else {}),
     )
 

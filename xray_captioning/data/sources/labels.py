@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,23 +71,15 @@ def listed(text: str, where: str) -> list[str]:
 
 
 def label_value(row: Row, column: str) -> float | None:
-    """Return 1 present, 0 absent or -1 uncertain; None where the field is empty.
-
-    Raises
-    ------
-    DataError
-        If the field says anything else.
-    """
+    """Return 1 present, 0 absent or -1 uncertain; None where the field is empty."""
     text = row.text(column)
     if is_missing(text):
         return None
-    try:
+    with suppress(ValueError):
         value = float({"true": "1", "false": "0"}.get(text.lower(), text))
-    except ValueError:
-        value = 2.0
-    if value not in (1, 0, -1):
-        raise DataError(f"{row.place}: {column} is {text[:40]!r}; it must be 1, 0, -1 or empty")
-    return value
+        if value in (1, 0, -1):
+            return value
+    raise DataError(f"{row.place}: {column} is {text[:40]!r}; it must be 1, 0, -1 or empty")
 
 
 # --- texts ---
@@ -100,21 +93,17 @@ def render_captions(studies: pd.DataFrame) -> pd.DataFrame:
     `rendered` set.
     """
     bare = studies["findings"].isna() & studies["impression"].isna()
-    none: list[list[str]] = [[]] * len(studies)
-    filled, uncertain = studies.copy(), studies.get("uncertain", none)
+    filled, uncertain = studies.copy(), studies.get("uncertain", [()] * len(studies))
+    labels = [tuple(map(_known, row)) for row in zip(studies["problems"], uncertain)]
     for name, render in (("findings", _findings), ("impression", _impression)):
-        filled[name] = [
-            render(_known(problems), _known(unsure)) if fill else text
-            for problems, unsure, fill, text in zip(
-                studies["problems"], uncertain, bare, studies[name], strict=True
-            )
-        ]
+        rows = zip(labels, bare, studies[name])
+        filled[name] = [render(*of) if fill else text for of, fill, text in rows]
         filled[name] = filled[name].astype(object)
     filled["rendered"] = studies["rendered"] | bare
     return filled
 
 
-def _known(labels: list[str]) -> list[str]:
+def _known(labels: Iterable[str]) -> list[str]:
     return [SAME.get(label, label) for label in labels]
 
 

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 from xray_captioning.errors import DataError
@@ -71,8 +72,7 @@ class ImageFinder:
 
         As `by_path`, but an absent image gets the path below the first of `roots`.
         """
-        spelled = _with_slashes(name)
-        return self._found(name, spelled) or os.path.join(self._root_names[0], spelled)
+        return self.by_path(name) or os.path.join(self._root_names[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
         r"""Find an image by the path that a table names, or return None.
@@ -80,16 +80,10 @@ class ImageFinder:
         The path may be a Windows one (``sub\a.png``), of another machine
         (``/data/me/data/sub/a.png``), or less than the whole (``a.png``), and the image may have
         another suffix or case than it says. The file is taken whose folders agree with the named
-        ones from the end for the longest; it is never one of another folder than is named.
-
-        Raises
-        ------
-        DataError
-            If several files fit equally well, or one file is all there is for two paths.
+        ones from the end for the longest; it is never one of another folder than is named. Several
+        that fit equally well are a DataError, and so is one that is all there is for two paths.
         """
-        return self._found(name, _with_slashes(name))
-
-    def _found(self, name: str, spelled: str) -> str | None:
+        spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
         if found is None:
             found = next(filter(None, (index.best(spelled) for index in self._indexes)), None)
@@ -130,9 +124,8 @@ class _Index:
     def __init__(self, root: Path, seen: set[tuple[int, int]]) -> None:
         self._root = root
         self.paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
-        self._by_folders: dict[
-            str, dict[tuple[str, ...], list[str]]
-        ] = {}  # of keys of very many files
+        # Of keys of very many files, by their last two folders.
+        self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = {}
         trunk: Folders | None = None
         for path in _image_files(root, seen):
             self._add(image_key(path).casefold(), path)
@@ -238,10 +231,7 @@ def _last_two(folders: Folders) -> tuple[str, ...]:
 
 
 def _common(one: Folders, other: Folders) -> Folders:
-    count = 0
-    while count < min(len(one), len(other)) and one[count] == other[count]:
-        count += 1
-    return one[:count]
+    return [first for first, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other))]
 
 
 def _converted(paths: list[str]) -> list[str]:

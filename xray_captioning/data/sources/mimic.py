@@ -96,10 +96,8 @@ def _rows(path: Path, layout: Layout) -> Iterator[StudyRow]:
     for row in rows(table, layout):
         if names_part and row.split is None:
             raise DataError(f"{row.where}: split is ''; it must be train, validate or test")
-        row.study, row.patient = (
-            _number(row, "study_id", row.study),
-            _number(row, "subject_id", row.patient),
-        )
+        row.study = _number(row, "study_id", row.study)
+        row.patient = _number(row, "subject_id", row.patient)
         yield row
 
 
@@ -194,15 +192,10 @@ class _Report(NamedTuple):
 
 
 class Tree:
-    """The images and reports that lie in folders of patients and studies.
-
-    Attributes
-    ----------
-    images : dict
-        The path by dicom_id; a DICOM file only where there is no converted copy.
-    """
+    """The images and reports that lie in folders of patients and studies."""
 
     def __init__(self, *roots: Path | None) -> None:
+        # The path by dicom_id; a DICOM file only where there is no converted copy.
         self.images: dict[str, str] = {}
         self._studies: dict[tuple[str, str, str], str] = {}  # patient, study and image: a path
         self._reports: dict[str, tuple[str, str]] = {}  # of each study: the patient and a path
@@ -247,11 +240,9 @@ def report_rows(
         packed = (report for path in archives for report in _packed(path, opened))
         for report in {r.study: r for r in (*packed, *tree.reports())}.values():
             if not studies or report.study in studies:
-                text = "" if report.study in told else report.read()
-                texts = (*NO_TEXTS[1:], text)
-                yield StudyRow(
-                    None, report.where, report.study, (), "", report.patient, texts=texts
-                )
+                texts = (*NO_TEXTS[1:], "" if report.study in told else report.read())
+                study, patient, where, _ = report
+                yield StudyRow(None, where, study, patient=patient, texts=texts)
 
 
 def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:

@@ -159,40 +159,30 @@ def _found(path: Path, source: Source | None) -> tuple[Path, Found]:
 
 
 def detect(path: Path, sources: Sequence[Source]) -> Found:
-    """Return the first source that a folder holds or a file belongs to.
+    """Return the first source that a folder holds or a file belongs to; none is a DataError.
 
     Any other table is one of captions. A folder that holds none of all that may lie above the one
     that does, as a downloaded archive has it.
-
-    Raises
-    ------
-    DataError
-        If none fits, or several folders below fit equally.
     """
-    if path.is_file():
-        fitting = _of_file(path, sources)
-        if not fitting and captions.is_table(path):
-            fitting = [captions.SOURCE]
-    else:
-        fitting = [source for source in sources if source.is_folder(path)]
-        if not fitting and captions.tables_of(path):
-            fitting = [captions.SOURCE]
-        elif not fitting and (found := below(path, sources) or below(path, [captions.SOURCE])):
-            return found
-    if not fitting:
+    alone = path.is_file()
+    fitting = _of_file(path, sources) if alone else [s for s in sources if s.is_folder(path)]
+    if not fitting and (captions.is_table(path) if alone else captions.tables_of(path)):
+        fitting = [captions.SOURCE]
+    if fitting:
+        return Found(fitting[0], path, tuple(source.name for source in fitting[1:]))
+    found = None if alone else below(path, sources) or below(path, [captions.SOURCE])
+    if found is None:
         raise _unknown(path, sources)
-    return Found(fitting[0], path, tuple(source.name for source in fitting[1:]))
+    return found
 
 
 def _of_file(path: Path, sources: Iterable[Source]) -> list[Source]:
     """Return the sources of a file; its content and its usual name tell more than its ending."""
     name = path.name.lower()
-    content = [
-        s for s in sources if s.fits and name.endswith(s.suffixes or ("\0",)) and s.fits(path)
-    ]
-    named = [s for s in sources if s.fits is None and s.has_name(name)]
-    ending = [s for s in sources if s.fits is None and name.endswith(s.suffixes or ("\0",))]
-    return list(dict.fromkeys(content + named + ending))
+    ending = [s for s in sources if name.endswith(s.suffixes)]
+    content = [s for s in ending if s.fits and s.fits(path)]
+    named = [s for s in sources if s.has_name(name)]
+    return list(dict.fromkeys(content + [s for s in named + ending if s.fits is None]))
 
 
 def below(path: Path, sources: Sequence[Source]) -> Found | None:
@@ -215,9 +205,10 @@ def below(path: Path, sources: Sequence[Source]) -> Found | None:
 
 def holds(source: Source, folder: Path) -> bool:
     """Tell whether a folder holds a source; of captions, whether it holds any table."""
-    if source.is_folder(folder) or source is not captions.SOURCE:
-        return source.is_folder(folder)
-    return any(captions.is_table(path) and path.suffix != ".txt" for path in folder.iterdir())
+    return source.is_folder(folder) or (
+        source is captions.SOURCE
+        and any(captions.is_table(path) and path.suffix != ".txt" for path in folder.iterdir())
+    )
 
 
 def _folders(path: Path) -> Iterator[Path]:
