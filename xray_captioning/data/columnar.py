@@ -25,12 +25,10 @@ class Parquet:
 
     def __iter__(self) -> Iterator[tuple[int, list[Any]]]:
         """Yield the number, from 1, and the values of each row."""
-        number = 0
         with self._opened() as file:
-            for batch in file.iter_batches(batch_size=BATCH):
-                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    number += 1
-                    yield number, list(values)
+            batches = ([c.to_pylist() for c in b.columns] for b in file.iter_batches(BATCH))
+            rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
+            yield from enumerate(rows, 1)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:

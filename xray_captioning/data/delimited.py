@@ -41,7 +41,10 @@ class Delimited:
         whole, end, _ = head.rpartition("\n")  # the sample's end may have cut a line
         sample = head if len(head) < HEAD_BYTES or not whole else whole + end
         self.delimiter = hint[1] if hint else "\t" if tabs else find_delimiter(sample, path)
-        self.columns = list(columns or self._header())
+        if columns is None:
+            with open_text(path) as file:
+                _, columns = next(self._rows(file), (1, []))
+        self.columns = [name.strip() for name in columns]
 
     def __iter__(self) -> Records:
         """Yield every row that is not blank; raise a DataError at one that does not fit."""
@@ -56,11 +59,6 @@ class Delimited:
                         yield line, fields
                 elif any(fields):
                     yield line, self._fitted(line, fields, width)
-
-    def _header(self) -> list[str]:
-        with open_text(self.path) as file:
-            _, fields = next(self._rows(file), (1, []))
-        return [name.strip() for name in fields]
 
     def _rows(self, file: TextIO) -> Records:
         for _ in range(self.skipped):

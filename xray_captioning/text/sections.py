@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 from xray_captioning.errors import DataError
 from xray_captioning.text import headings
-from xray_captioning.text.headings import BOTH, Heading, is_title, kind_of, phrases
+from xray_captioning.text.headings import BOTH, PHRASES, Heading, is_title, kind_of
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def _unnamed(text: str) -> Sections:
 
 def _may_have_heading(text: str) -> bool:
     """Tell quickly, for long tables, whether a text can have a heading."""
-    return _SIGN.search(text) is not None or not headings.bare_words().isdisjoint(text.split())
+    return _SIGN.search(text) is not None or not headings.BARE_WORDS.isdisjoint(text.split())
 
 
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
@@ -183,17 +182,14 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
 _CODE = re.compile(r"\s*\d-[A-Z]{4}")
 
 
-@cache
-def _footer() -> re.Pattern[str]:
-    sentences = "|".join(map(re.escape, phrases("footer")))
-    return re.compile(rf"(?:^|[.\n])[ *]*(?:{sentences})", re.IGNORECASE)
-
-
+_FOOTER = re.compile(
+    rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE
+)
 _SIGNATURE = re.compile(r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", re.IGNORECASE)
 
 
 def _without_footer(text: str) -> str:
-    found = _footer().search(text)
+    found = _FOOTER.search(text)
     text = text if found is None else text[: found.start() + text[found.start()].count(".")]
     return _SIGNATURE.sub("", text)
 
@@ -247,7 +243,7 @@ def _paragraphs(text: str) -> list[str]:
 
 def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
     """Tell whether a paragraph below no section's heading is asked, a title, or what is seen."""
-    if any(phrase in text[:_OPENING].lower() for phrase in phrases("asked")):
+    if any(phrase in text[:_OPENING].lower() for phrase in PHRASES["asked"]):
         return "indication"
     prose = [line for line in text.splitlines() if not is_title(line)]
     if not prose:
@@ -282,4 +278,4 @@ def _flowing(text: str) -> str:
     for line in filter(None, lines):
         flowing += ("\n" if _ITEM.match(line) else " ") + line
     bare = " ".join(_POINTER.sub(" ", flowing.lower()).split())
-    return "" if bare in phrases("pointer") else flowing.strip()
+    return "" if bare in PHRASES["pointer"] else flowing.strip()

@@ -69,7 +69,11 @@ def unpacked(path: Path) -> Path:
         settings = json.dumps({"archive": digest, "bytes": size})
         home = usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
         if not (home / FILES).is_dir():
-            _check_size(size, path)
+            if size > size_limit():
+                raise DataError(
+                    f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {size_limit() / GIB:g}"
+                    f" GiB of the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
+                )
             _unpack(archive, members, home, settings)
     note_use(home / FILES)
     return home / FILES
@@ -96,14 +100,6 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
 
 def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
     return PurePosixPath(member.filename.replace("\\", "/")).parts
-
-
-def _check_size(size: int, path: Path) -> None:
-    if size > size_limit():
-        raise DataError(
-            f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {size_limit() / GIB:g} GiB of "
-            f"the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
-        )
 
 
 def _unpack(
