@@ -22,10 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.columnar import PARQUET, Parquet, Workbook
-from xray_captioning.data.delimited import Delimited
-from xray_captioning.data.json_rows import JsonRows
 from xray_captioning.data.opening import ZIP, open_bytes, open_text
+from xray_captioning.data.records import PARQUET, Delimited, JsonRows, Parquet, Workbook
 from xray_captioning.errors import DataError
 
 SHOWN_COLUMNS = 20  # in a message

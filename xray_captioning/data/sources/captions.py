@@ -8,13 +8,7 @@ from typing import NamedTuple
 
 from xray_captioning.data.opening import TABLE_SUFFIXES
 from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_part
-from xray_captioning.data.sources.layout import (
-    USUAL,
-    Columns,
-    make_studies,
-    rows,
-    used_columns,
-)
+from xray_captioning.data.sources.layout import USUAL, Columns, make_studies, rows, used_columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study

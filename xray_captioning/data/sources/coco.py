@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.json_rows import read_json
+from xray_captioning.data.records import read_json
 from xray_captioning.data.sources.cells import named_part, needed_part
 from xray_captioning.data.sources.layout import StudyRow, whole_report
 from xray_captioning.data.sources.lookup import ImageFinder

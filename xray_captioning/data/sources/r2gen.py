@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.json_rows import read_json
+from xray_captioning.data.records import read_json
 from xray_captioning.data.sources.cells import PART_NAMES, needed_part
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
