@@ -19,7 +19,6 @@ from xray_captioning.data.sources import (
     captions,
     coco,
     dicom,
-    kaggle,
     mimic,
     openi,
     published,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 # A folder is read as the first of these that it holds: what is more special comes first.
 _MODULES = (coco, r2gen, captions, openi, texts, dicom)
-_ALL = (kaggle.SOURCE, mimic.SOURCE, *published.SOURCES, *(module.SOURCE for module in _MODULES))
+_ALL = (openi.KAGGLE, mimic.SOURCE, *published.SOURCES, *(module.SOURCE for module in _MODULES))
 READERS = {source.name: source for source in _ALL}
 SOURCES = tuple(READERS)
 _DEPTH = 3  # of folders below the one given, in which an unpacked archive may have put its own
