@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from xray_captioning.data.sources import (
     archive,
     captions,
-    coco,
     dicom,
+    json_annotations,
     mimic,
     openi,
     published,
-    r2gen,
     texts,
 )
 from xray_captioning.data.sources.archive import is_zip
@@ -36,8 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # A folder is read as the first of these that it holds: what is more special comes first.
-_MODULES = (coco, r2gen, captions, openi, texts, dicom)
-_ALL = (openi.KAGGLE, mimic.SOURCE, *published.SOURCES, *(module.SOURCE for module in _MODULES))
+_SPECIAL = (openi.KAGGLE, mimic.SOURCE, *published.SOURCES, *json_annotations.SOURCES)
+_ALL = (*_SPECIAL, captions.SOURCE, openi.SOURCE, texts.SOURCE, dicom.SOURCE)
 READERS = {source.name: source for source in _ALL}
 SOURCES = tuple(READERS)
 _DEPTH = 3  # of folders below the one given, in which an unpacked archive may have put its own
