@@ -21,9 +21,6 @@ from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text
 from xray_captioning.errors import DataError, require
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-Records = Iterator[tuple[int, list[str]]]
-"""The number of the line in which a row begins, and its fields."""
-
 _HINT = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and understands
 
 
@@ -52,7 +49,7 @@ class Delimited:
                 _, columns = next(self._rows(file), (1, []))
         self.columns = [name.strip() for name in columns]
 
-    def __iter__(self) -> Records:
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         """Yield every row that is not blank; raise a DataError at one that does not fit."""
         with open_text(self.path) as file:
             rows = self._rows(file)
@@ -66,7 +63,8 @@ class Delimited:
                 elif any(fields):
                     yield line, self._fitted(line, fields, width)
 
-    def _rows(self, file: TextIO) -> Records:
+    def _rows(self, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+        """Yield the number of the line in which a row begins, and its fields."""
         for _ in range(self.skipped):
             file.readline()
         reader = _reader(file, self.delimiter, self.quoting)

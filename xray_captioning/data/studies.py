@@ -196,12 +196,11 @@ def format_summary(summary: dict[str, Any]) -> str:
     ``columns`` (by role) and ``columns_not_used`` are told where the summary has them.
     """
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
-    unnamed = " (none is named: each study is taken for a patient's own)"
-    unnamed = "" if summary["patients_named"] else unnamed
+    alone = " (none is named: each study is taken for a patient's own)"
     rows: list[tuple[str, Any]] = [
         ("source", _source(summary)),
         ("studies", summary["studies"]),
-        ("patients", f"{summary['patients']}{unnamed}"),
+        ("patients", f"{summary['patients']}{'' if summary['patients_named'] else alone}"),
         ("images named", summary["images_named"]),
         ("images present", summary["images_present"]),
         ("images missing", summary["images_missing"]),

@@ -54,8 +54,7 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
 
 def is_title(line: str) -> bool:
     """Tell whether a line only names the examination or says when and where it was made."""
-    known = (*_TITLE, *_FIRST, *_THEN)
-    return all(_KINDS.get(word) in known or word.isdigit() for word in spelled(line))
+    return all(word in _KINDS or word.isdigit() for word in spelled(line))
 
 
 def spelled(text: str) -> tuple[str, ...]:

@@ -180,8 +180,6 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
 
 
 _CODE = re.compile(r"\s*\d-[A-Z]{4}")
-
-
 _FOOTER = re.compile(
     rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE
 )

@@ -11,15 +11,8 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from xray_captioning.data.cache_folder import (
-    FILES,
-    GIB,
-    LIMIT_VARIABLE,
-    SETTINGS,
-    note_use,
-    size_limit,
-    usual_cache,
-)
+from xray_captioning.data import cache_folder
+from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE
 from xray_captioning.data.opening import TABLE_SUFFIXES, whole_archive
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
 from xray_captioning.errors import DataError
@@ -67,15 +60,15 @@ def unpacked(path: Path) -> Path:
         listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
         digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         settings = json.dumps({"archive": digest, "bytes": size})
-        home = usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
+        home = cache_folder.usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
         if not (home / FILES).is_dir():
-            if size > size_limit():
+            if size > (most := cache_folder.size_limit()):
                 raise DataError(
-                    f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {size_limit() / GIB:g}"
-                    f" GiB of the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
+                    f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {most / GIB:g} GiB of "
+                    f"the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
                 )
             _unpack(archive, members, home, settings)
-    note_use(home / FILES)
+    cache_folder.note_use(home / FILES)
     return home / FILES
 
 
@@ -114,7 +107,7 @@ def _unpack(
             to.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, open(to, "wb") as target:
                 shutil.copyfileobj(source, target)  # at most the size that was checked
-        atomic_write(home / SETTINGS, settings)
+        atomic_write(home / cache_folder.SETTINGS, settings)
         if not (home / FILES).exists():
             temporary.rename(home / FILES)
     finally:

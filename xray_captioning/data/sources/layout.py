@@ -1,12 +1,7 @@
 """What the columns of a table of studies are called, and the studies that its rows make.
 
-A reader declares a `Layout` and calls `rows` and `make_studies`:
-
->>> LAYOUT = Layout(image=("image_index",), labels=("finding_labels",), view=("view_position",))
->>> studies = make_studies(rows(Table(path), LAYOUT), finder)  # doctest: +SKIP
-
-What a row says is read by role, whatever its column is called. Several rows of one study are
-several images of it, or several texts.
+A reader declares a `Layout` and calls `rows` and `make_studies`. What a row says is read by role,
+whatever its column is called. Several rows of one study are several images of it, or several texts.
 """
 
 import os
@@ -67,7 +62,6 @@ USUAL = Layout(**{role: tuple(names) for role, names in read_toml("columns.toml"
 ROLES = tuple(f.name for f in fields(Layout) if f.name not in ("separator", "label_columns"))
 Columns = Mapping[str, str | None]
 """The column of each role that a user names; None for a role that no column plays."""
-
 
 NO_TEXTS = ("",) * len(TEXTS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -45,9 +45,9 @@ class ImageFinder:
 
     def __init__(self, folder: Path, image_dir: Path | None = None) -> None:
         self.folder, self.image_dir = folder, image_dir
+        roots = [image_dir] if image_dir else [folder / "images", folder]
         # Relative image paths start from these folders; the first is where they are expected.
-        self.roots: Sequence[Path] = [image_dir] if image_dir else [folder / "images", folder]
-        self._root_names = [os.path.join(root, "") for root in self.roots]
+        self._roots = [os.path.join(root, "") for root in roots]
         self._homes: dict[str, str] = {}  # by their names
         self._places: dict[str, list[str]] = {}  # the folders of names: where these may lie
         self._given: dict[str, str] = {}  # file: the path it was found for
@@ -70,9 +70,9 @@ class ImageFinder:
     def find(self, name: str) -> str:
         """Find an image by the path that a table names; where there is none, say where it belongs.
 
-        As `by_path`, but an absent image gets the path below the first of `roots`.
+        As `by_path`, but an absent image gets the path below the first folder.
         """
-        return self.by_path(name) or os.path.join(self._root_names[0], _with_slashes(name))
+        return self.by_path(name) or os.path.join(self._roots[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
         r"""Find an image by the path that a table names, or return None.
@@ -92,7 +92,7 @@ class ImageFinder:
     def _there(self, name: str) -> str | None:
         folder = name[: max(name.rfind("/"), name.rfind(os.sep)) + 1]
         if (places := self._places.get(folder)) is None:
-            roots = [""] if os.path.isabs(name) else self._root_names
+            roots = [""] if os.path.isabs(name) else self._roots
             places = self._places[folder] = [root for root in roots if _holds_any(root + folder)]
         for place in places:
             # os.path.join takes longer than to look for the file, and there may be very many.

@@ -19,16 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data.opening import whole_archive
+from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
-from xray_captioning.data.sources.layout import (
-    NO_TEXTS,
-    Layout,
-    StudyRow,
-    make_studies,
-    once,
-    published,
-    rows,
-)
+from xray_captioning.data.sources.layout import Layout, StudyRow, once, published, rows
 from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, is_image, walk
 from xray_captioning.data.sources.source import Source, read_text
 from xray_captioning.data.studies import Study
@@ -86,14 +79,14 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     def find(image: str) -> str:
         return tree.images.get(image) or finder.by_key(f"{image}.jpg", homes[image])
 
-    return make_studies(sorted(found, key=lambda row: row.study), find)
+    return layout.make_studies(sorted(found, key=lambda row: row.study), find)
 
 
-def _rows(path: Path, layout: Layout) -> Iterator[StudyRow]:
+def _rows(path: Path, names: Layout) -> Iterator[StudyRow]:
     """Yield the rows of a table, ids without their letters; there must be a patient and a part."""
     table = published(path, "study_id", "subject_id")
-    names_part = bool(layout.split) and bool(table.named("split"))
-    for row in rows(table, layout):
+    names_part = bool(names.split) and bool(table.named("split"))
+    for row in rows(table, names):
         if names_part and row.split is None:
             raise DataError(f"{row.where}: split is ''; it must be train, validate or test")
         row.study = _number(row, "study_id", row.study)
@@ -233,7 +226,7 @@ def report_rows(
         packed = (report for path in archives for report in _packed(path, opened))
         for report in {r.study: r for r in (*packed, *tree.reports.values())}.values():
             if not studies or report.study in studies:
-                texts = (*NO_TEXTS[1:], "" if report.study in told else report.read())
+                texts = (*layout.NO_TEXTS[1:], "" if report.study in told else report.read())
                 study, patient, where, _ = report
                 yield StudyRow(None, where, study, patient=patient, texts=texts)
 
