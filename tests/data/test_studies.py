@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xray_captioning.data.studies import SECTIONS, Study, collection_paused, study_frame
+from xray_captioning.data.studies import SECTIONS, Study, collected_seldom, study_frame
 
 
 @pytest.mark.parametrize("missing", ["nan", "NaN", "None", "null", "<NA>", " ", "startseq endseq"])
@@ -35,13 +35,14 @@ def test_start_and_end_around_every_text_are_marks() -> None:
     assert list(frame["impression"]) == [None, "start of treatment", None]
 
 
-@pytest.mark.parametrize("was_on", [True, False])
-def test_circular_garbage_is_looked_for_afterwards_as_before(was_on: bool) -> None:
-    before = gc.isenabled()
-    (gc.enable if was_on else gc.disable)()
+@pytest.mark.parametrize("threshold", [700, 0])
+def test_garbage_is_looked_for_seldom_and_afterwards_as_before(threshold: int) -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(threshold, 9, 8)
     try:
-        with pytest.raises(KeyError), collection_paused():
-            raise KeyError(gc.isenabled())
-        assert gc.isenabled() is was_on
+        with pytest.raises(KeyError) as raised, collected_seldom():
+            raise KeyError(*gc.get_threshold())
+        assert gc.get_threshold() == (threshold, 9, 8)
+        assert (raised.value.args[0] > 10_000) is bool(threshold)  # 0: it is never looked for
     finally:
-        (gc.enable if before else gc.disable)()
+        gc.set_threshold(*before)

@@ -13,14 +13,7 @@ from typing import Any
 
 from xray_captioning.data.sources import cells
 from xray_captioning.data.sources.labels import label_value, read_toml
-from xray_captioning.data.studies import (
-    SECTIONS,
-    UNKNOWN,
-    Study,
-    collection_paused,
-    text_or_none,
-    unique_problems,
-)
+from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import ConfigError, DataError
@@ -247,12 +240,11 @@ def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[
     its patient or its part are a DataError.
     """
     groups: dict[str, list[StudyRow]] = {}
-    with collection_paused():
-        for row in found:
-            groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
-        names = _names(groups)
-        # Each group is dropped once it is a study: there may be very many.
-        return [_study(names.get(key, key), groups.pop(key), find) for key in list(groups)]
+    for row in found:
+        groups.setdefault(row.study or "\0" + "\0".join(row.images), []).append(row)
+    names = _names(groups)
+    # Each group is dropped once it is a study: there may be very many.
+    return [_study(names.get(key, key), groups.pop(key), find) for key in list(groups)]
 
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from xray_captioning.data.sources.archive import is_zip
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import study_frame
+from xray_captioning.data.studies import collected_seldom, study_frame
 from xray_captioning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -134,11 +134,12 @@ def read_studies(
         raise DataError(f"{images}: is not a folder of images; check image_dir")
     root, found = _found(origin, READERS.get(source or ("captions" if columns else "")))
     finder = ImageFinder(root if root.is_dir() else root.parent, images)
-    if columns:
-        studies = captions.read(found.path, finder, columns)
-    else:
-        studies = found.source.read(found.source.to_open(found.path), finder)
-    frame = study_frame(studies, origin)
+    with collected_seldom():
+        if columns:
+            studies = captions.read(found.path, finder, columns)
+        else:
+            studies = found.source.read(found.source.to_open(found.path), finder)
+        frame = study_frame(studies, origin)
     others = list(found.others)
     frame.attrs.update(source=found.source.name, other_sources=others, path=str(found.path))
     return frame
