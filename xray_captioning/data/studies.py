@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from itertools import compress
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ class Study:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
         self.patient_id = patient_or_study(self.patient_id, self.study_id)
         self.views = self.views or [UNKNOWN] * len(self.images)
-        if FRONTAL in self.views[1:]:
+        if FRONTAL in self.views[1:] or len(self.views) != len(self.images):
             pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
             self.images = [image for image, _ in pairs]
             self.views = [view for _, view in pairs]
@@ -142,7 +141,8 @@ def with_images(studies: pd.DataFrame) -> pd.DataFrame:
     present = [list(map(os.path.isfile, images)) for images in studies["images"]]
     kept = studies.copy()
     for column in ("images", "views"):
-        kept[column] = [list(compress(*row)) for row in zip(studies[column], present)]
+        rows = (zip(*row, strict=True) for row in zip(studies[column], present))
+        kept[column] = [[item for item, there in row if there] for row in rows]
     return kept.loc[list(map(any, present))].reset_index(drop=True)
 
 

@@ -36,11 +36,9 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
     whatever else their names have in common; else ``train/metadata.csv`` and its like, whose images
     are beside them; else the only table that is there.
 
-    A text that is neither findings nor impression becomes both, and either can be learned
-    or scored; whole reports are divided. Rows with the same id are one study, whose text are their
-    distinct texts in order, so that none is lost. Without an id the stem of the image is the
-    id. An image is found by its path below the image folder, or else by a name that only one file
-    has.
+    A text that is neither findings nor impression becomes both; whole reports are divided. Rows
+    with the same id are one study, whose text are their distinct texts in order, so that none is
+    lost. Without an id the stem of the image is the id.
     """
     found = (
         rows(_opened(table.path), USUAL, columns, table.part, table.folder)

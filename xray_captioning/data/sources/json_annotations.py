@@ -151,7 +151,8 @@ def _images(path: Path, by_name: bool) -> Iterator[StudyRow]:
         texts = captions.pop(study, [])
         texts += [_needed(s, ("raw",), where, empty=True) for s in image.get("sentences") or []]
         patient = str(image.get("patient_id", image.get("subject_id", "")) or "")
-        names = (_below(image, name),)
+        folder = image.get("filepath")  # as Karpathy's files name it
+        names = (f"{folder}/{name}" if isinstance(folder, str) and folder else name,)
         yield StudyRow(None, where, study, names, patient=patient, split=own, texts=tuple(texts))
     if captions:
         raise DataError(
@@ -178,11 +179,6 @@ def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) 
         found = ", ".join(entry)
         raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {found}; fill it in")
     return str(value).strip()
-
-
-def _below(image: dict[str, Any], name: str) -> str:
-    folder = image.get("filepath")  # as Karpathy's files name it
-    return f"{folder}/{name}" if isinstance(folder, str) and folder else name
 
 
 def _study(row: StudyRow, twice: bool, finder: ImageFinder) -> Study:

@@ -81,11 +81,11 @@ class StudyRow:
         return f"{table.path}, {table.unit} {self.number}" if table else str(self.number)
 
 
-def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> dict[str, str]:
+def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
     """Return the column of every role that one plays; see `Table.column`.
 
-    Where the user names a column of text, no other one is taken for text. It is an error if none
-    names images, or none holds text or labels.
+    Where the user names a column of text, no other one is taken for text. An id that only counts
+    rows plays no role. It is an error if no column names images, or none holds text or labels.
     """
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
@@ -110,15 +110,9 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
         missing["caption"] = (*layout.caption, *layout.findings, *layout.impression)
     if missing:
         raise table.lacks(missing)
+    if _counts_rows(table, found, asked):
+        del found["study"]
     return found
-
-
-def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
-    """Return what `find_columns` does, without an id that only counts rows."""
-    columns = find_columns(table, layout, asked)
-    if _counts_rows(table, columns, asked):
-        del columns["study"]
-    return columns
 
 
 def rows(
@@ -175,14 +169,14 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
     return None
 
 
-def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns | None) -> bool:
+def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bool:
     """Whether a column called 'id' counts texts: then it differs between rows of one image.
 
     Its values taken for studies would let one image be in two parts of a split.
     """
     study, image = columns.get("study"), columns.get("image")
     loose = study is not None and column_key(study) in ("uid", "id")
-    if not loose or image is None or (asked and "study" in asked):
+    if not loose or image is None or "study" in asked:
         return False
     ids: dict[str, str] = {}
     return any(ids.setdefault(str(row[image]), row.text(study)) != row.text(study) for row in table)

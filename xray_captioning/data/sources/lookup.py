@@ -55,14 +55,16 @@ class ImageFinder:
     def by_key(self, name: str, home: str) -> str:
         """Find an image of a collection whose image names are unique, under any of its names.
 
-        Any copy anywhere below the folders serves, preferably one of this very name. Where there is
-        none, return the path below `home`, a folder of the source's, where it is expected.
+        Any copy anywhere below the folders serves, preferably one of this very name, or else a
+        converted one. Where there is none, return the path below `home`, a folder of the source's,
+        where it is expected.
         """
         name = _with_slashes(name)
         for index in self._indexes:
             if found := index.files(name):
                 exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
-                return index.full((exact or _converted(found))[0])
+                pictures = [path for path in found if not path.lower().endswith(DICOM_SUFFIXES)]
+                return index.full((exact or pictures or found)[0])
         if home not in self._homes:  # making a Path for each of very many images takes long
             self._homes[home] = str(self.image_dir or self.folder / home)
         return os.path.join(self._homes[home], name)
@@ -232,11 +234,6 @@ def _last_two(folders: Folders) -> tuple[str, ...]:
 
 def _common(one: Folders, other: Folders) -> Folders:
     return [first for first, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other))]
-
-
-def _converted(paths: list[str]) -> list[str]:
-    """Leave out the DICOM files of which there is a converted copy."""
-    return [path for path in paths if not path.lower().endswith(DICOM_SUFFIXES)] or paths
 
 
 def is_image(name: str) -> bool:
