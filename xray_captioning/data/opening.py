@@ -70,9 +70,8 @@ def what_else(head: bytes) -> str | None:
 
 def _encoding(head: bytes) -> str:
     """Return the encoding of a text by its mark, or by the zeros of plain letters in UTF-16."""
-    for mark, encoding in _BOMS.items():
-        if head.startswith(mark):
-            return encoding
+    if marked := [encoding for mark, encoding in _BOMS.items() if head.startswith(mark)]:
+        return marked[0]
     odd, even = head[1:400:2], head[:400:2]
     if odd and not any(odd):
         return "utf-16-le"

@@ -175,11 +175,10 @@ def is_lines(text: str, path: Path) -> bool:
     first, _, rest = text.lstrip().partition("\n")
     if not first.startswith("{") or not rest.strip():
         return False
-    try:
+    with suppress(ValueError, RecursionError):
         json.loads(first)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        return True
+    return False
 
 
 def _lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -75,10 +75,9 @@ def collected_seldom() -> Iterator[None]:
 
 
 def patient_or_study(patient: Any, study_id: str) -> str:
-    """Return a patient's id as text; where it is missing or empty, the study's own.
+    """Return a patient's id as text; the study's own where it is missing.
 
-    Studies of nobody known are not of one and the same patient. A number that pandas made a
-    float, because others are missing, is the number it was.
+    A number that pandas made a float, because others are missing, is the number it was.
     """
     if isinstance(patient, str) and not patient:
         return str(study_id)  # at once: so it is in most tables
@@ -91,10 +90,7 @@ COLUMNS = tuple(column.name for column in fields(Study))
 
 
 def text_or_none(text: str | None) -> str | None:
-    """Strip a text, and leave out words that programs add; what is empty then is None.
-
-    See `xray_captioning.text.cleaning.without_marks`.
-    """
+    """Strip a text, and leave out words that programs add; what is empty then is None."""
     return (without_marks(text) or None) if text else None
 
 
@@ -112,10 +108,8 @@ def unique_problems(names: Iterable[str]) -> list[str]:
 def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
     """Return the table of studies that a reader found, in its order.
 
-    Words that a program put around every text of a section are left out; see
-    `xray_captioning.text.cleaning.without_common_marks`. Texts have dtype object, so that a missing
-    one is None and never NaN. No study, or two with the same id, are a DataError that names
-    `origin`.
+    Words that a program put around every text of a section are left out. Texts have dtype object,
+    so that a missing one is None and never NaN. No study, or two with the same id, are a DataError.
     """
     import pandas as pd
 
@@ -189,10 +183,7 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
 
 
 def format_summary(summary: dict[str, Any]) -> str:
-    """Lay what `summarise` returned out as a short table for people.
-
-    ``columns`` (by role) and ``columns_not_used`` are told where the summary has them.
-    """
+    """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
     alone = " (none is named: each study is taken for a patient's own)"
     rows: list[tuple[str, Any]] = [
@@ -226,10 +217,7 @@ def format_summary(summary: dict[str, Any]) -> str:
 
 
 def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list[str]:
-    """Return what is wrong with the studies that `summarise` counted, a sentence each.
-
-    `there` are images that lie where they were looked for.
-    """
+    """Return what is wrong with studies, a sentence each; `there` is what lies among the images."""
     found = [_absent(summary, there)] if summary["images_named"] else ["no study names an image"]
     if summary["without_both"] == summary["studies"]:
         advice = (

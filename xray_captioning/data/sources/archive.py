@@ -9,6 +9,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from xray_captioning.data import cache_folder
@@ -27,11 +28,9 @@ def is_zip(path: Path) -> bool:
     """Tell whether a file is a zip archive by its first bytes; Excel's tables are not meant."""
     if path.suffix.lower() in (".xlsx", ".xlsm", ".docx", ".npz", ".keras"):
         return False
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-    except OSError:
-        return False
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    return False
 
 
 def is_table(path: Path) -> bool:

@@ -30,11 +30,9 @@ _WANTED = "an R2Gen annotation has lists under the keys train, val and test"
 def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
     """Read an annotation: a list of entries a part, or one list whose entries name their split.
 
-    Either may stand inside one further object, whatever its key. ``valid``, ``validation``,
-    ``validate`` and ``dev`` are names of the validation part; a key that is no part is refused,
-    because its studies would be lost. An entry has an id, a report, which becomes the findings,
-    and an image_path (or a list of them) relative to the image folder. A ``subject_id``, which the
-    MIMIC-CXR edition has, is the patient.
+    Either may stand inside one further object, whatever its key. A key that is no part is refused,
+    because its studies would be lost. An entry has an id, a report, which becomes the findings, and
+    an image_path or several. A ``subject_id``, which the MIMIC-CXR edition has, is the patient.
     """
     found = _entries(read_json(path), path)
     return [_of_entry(entry, part, where, finder) for entry, part, where in found]
