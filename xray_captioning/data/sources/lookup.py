@@ -60,14 +60,15 @@ class ImageFinder:
         where it is expected.
         """
         name = _with_slashes(name)
+        key = image_key(name).casefold()
         for index in self._indexes:
-            if found := index.files(name):
+            if found := index.files(key):
                 exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
                 pictures = [path for path in found if not path.lower().endswith(DICOM_SUFFIXES)]
                 return index.full((exact or pictures or found)[0])
-        if home not in self._homes:  # making a Path for each of very many images takes long
-            self._homes[home] = str(self.image_dir or self.folder / home)
-        return os.path.join(self._homes[home], name)
+        if home not in self._homes:  # joining paths for each of very many images takes long
+            self._homes[home] = os.path.join(self.image_dir or self.folder / home, "")
+        return name if name[0] == "/" else self._homes[home] + name
 
     def find(self, name: str) -> str:
         """Find an image by the path that a table names; where there is none, say where it belongs.
@@ -146,17 +147,17 @@ class _Index:
     def full(self, path: str) -> str:
         return os.path.join(self._root, path)
 
-    def files(self, name: str) -> list[str]:
+    def files(self, key: str) -> list[str]:
         """Return the relative paths of the files of this key, wherever they lie."""
-        found = self.paths.get(image_key(name).casefold(), [])
+        found = self.paths.get(key, [])
         return [found] if isinstance(found, str) else found
 
-    def _near(self, name: str, folders: Folders) -> list[str]:
+    def _near(self, key: str, folders: Folders) -> list[str]:
         """Return the files of this key, of very many only those whose last two folders may fit."""
-        found = self.files(name)
+        found = self.files(key)
         if len(found) <= _MANY or len(folders) < 2:
             return found
-        by_folders = self._by_folders.setdefault(image_key(name).casefold(), {})
+        by_folders = self._by_folders.setdefault(key, {})
         if not by_folders:
             for path in found:
                 by_folders.setdefault(_last_two(self._folders(path)), []).append(path)
@@ -164,10 +165,11 @@ class _Index:
 
     def best(self, name: str) -> str | None:
         """Return the one file that fits a path best, None where none does."""
-        if not self.files(name):
+        key = image_key(name).casefold()
+        if key not in self.paths:
             return None
         folders = _folders(name)
-        near = self._near(name, folders)
+        near = self._near(key, folders)
         agreeing = {path: _agreeing(self._folders(path), folders) for path in near}
         fitting = [path for path, count in agreeing.items() if count is not None]
         if len(fitting) > 1:
