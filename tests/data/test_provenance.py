@@ -21,7 +21,7 @@ from xray_captioning.data.provenance import (
     open_studies,
     record_training,
 )
-from xray_captioning.data.sources.nih14 import render_captions
+from xray_captioning.data.sources.labels import render_captions
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, SplitWarning, split_studies
 from xray_captioning.errors import BundleError, ConfigError, DataError

@@ -1,10 +1,11 @@
 """What every reader's studies have in common."""
 
+import gc
 from pathlib import Path
 
 import pytest
 
-from xray_captioning.data.studies import SECTIONS, Study, study_frame
+from xray_captioning.data.studies import SECTIONS, Study, collected_seldom, study_frame
 
 
 @pytest.mark.parametrize("missing", ["nan", "NaN", "None", "null", "<NA>", " ", "startseq endseq"])
@@ -32,3 +33,16 @@ def test_start_and_end_around_every_text_are_marks() -> None:
     frame = study_frame(studies, Path("captions.csv"))
     assert list(frame["findings"]) == ["text 0", "text 1", "text 2"]
     assert list(frame["impression"]) == [None, "start of treatment", None]
+
+
+@pytest.mark.parametrize("threshold", [700, 0])
+def test_garbage_is_looked_for_seldom_and_afterwards_as_before(threshold: int) -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(threshold, 9, 8)
+    try:
+        with pytest.raises(KeyError) as raised, collected_seldom():
+            raise KeyError(*gc.get_threshold())
+        assert gc.get_threshold() == (threshold, 9, 8)
+        assert (raised.value.args[0] > 10_000) is bool(threshold)  # 0: it is never looked for
+    finally:
+        gc.set_threshold(*before)

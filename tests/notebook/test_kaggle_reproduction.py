@@ -11,7 +11,7 @@ import pytest
 
 import xray_captioning as xc
 from xray_captioning import notebook
-from xray_captioning.data.sources.kaggle import IMAGE_FOLDER, PROJECTIONS, REPORTS
+from xray_captioning.data.sources.openi import IMAGE_FOLDER, PROJECTIONS, REPORTS
 from xray_captioning.notebook import data as places
 from xray_captioning.phantom.dataset import write_phantoms
 

@@ -14,7 +14,7 @@ from xray_captioning import notebook
 from xray_captioning.captioner.caption import Caption, Sentence
 from xray_captioning.data.dicom.pixels import view_of
 from xray_captioning.data.images import read_image
-from xray_captioning.data.sources.kaggle import TABLES
+from xray_captioning.data.sources.openi import TABLES
 from xray_captioning.data.studies import with_images
 from xray_captioning.errors import ConfigError, DataError, MissingExtraError
 from xray_captioning.metrics.bleu import bleu

@@ -163,3 +163,12 @@ def test_english_words_are_marks_only_where_every_text_has_them():
     assert without_common_marks(reports) == reports
     assert without_common_marks([None]) == [None]
     assert without_common_marks(["start end"]) == [None]
+
+
+def test_one_text_without_marks_is_enough_to_know_that_a_column_has_none():
+    class Unread(str):
+        def split(self, *_):
+            raise AssertionError("very many texts would take long")
+
+    texts = ["start clear end", "no marks", Unread("start clear end")]
+    assert without_common_marks(texts) is texts

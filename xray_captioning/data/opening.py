@@ -30,15 +30,10 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file for reading, unpacked where it is gzip or a zip of one table.
 
     ``archive.zip/inner.csv`` names a member of an archive. An Excel workbook, which is a zip too,
-    is left as it is.
-
-    Raises
-    ------
-    DataError
-        It is absent, damaged, or an archive in which it is not clear what is meant. What goes
-        wrong while it is read is a DataError, too.
+    is left as it is. What goes wrong, also later while it is read, is a DataError.
     """
-    file, member = _locate(path)
+    file = next((parent for parent in path.parents if parent.is_file()), path)
+    member = None if file == path else path.relative_to(file).as_posix()
     with whole_archive(path), _buffered(io.FileIO(file)) as raw:
         yield _unpacked(raw, path, member)
 
@@ -47,11 +42,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
 def open_text(path: Path) -> Iterator[TextIO]:
     """Open a text file: UTF-8, or UTF-16 or UTF-32 with its mark; line ends are left as they are.
 
-    Raises
-    ------
-    DataError
-        As of `open_bytes`; and where it is no text, is in another encoding, or is a kind of file
-        in which no table is looked for, which the message names.
+    Another encoding is a DataError, and so is another kind of file, which the message names.
     """
     with open_bytes(path) as stream:
         head = stream.peek(HEAD_BYTES)
@@ -79,21 +70,12 @@ def what_else(head: bytes) -> str | None:
 
 def _encoding(head: bytes) -> str:
     """Return the encoding of a text by its mark, or by the zeros of plain letters in UTF-16."""
-    for mark, encoding in _BOMS.items():
-        if head.startswith(mark):
-            return encoding
+    if marked := [encoding for mark, encoding in _BOMS.items() if head.startswith(mark)]:
+        return marked[0]
     odd, even = head[1:400:2], head[:400:2]
     if odd and not any(odd):
         return "utf-16-le"
     return "utf-16-be" if len(even) > 1 and not any(even) and any(odd) else "utf-8"
-
-
-def _locate(path: Path) -> tuple[Path, str | None]:
-    """Return a file and, where the path leads into an archive, the member's name."""
-    for parent in path.parents:
-        if parent.is_file():
-            return parent, path.relative_to(parent).as_posix()
-    return path, None
 
 
 def _unpacked(stream: io.BufferedReader, path: Path, member: str | None) -> io.BufferedReader:
@@ -153,13 +135,6 @@ def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> DataEr
     where, name = str(path), encoding.upper().removesuffix("-SIG")
     if name == "UTF-8":
         with open_bytes(path) as stream:
-            where = next((f"{path}, line {n}" for n, s in enumerate(stream, 1) if _bad(s)), where)
+            bad = (line.decode("utf-8", "ignore").encode() != line for line in stream)
+            where = next((f"{path}, line {n}" for n, found in enumerate(bad, 1) if found), where)
     return DataError(f"{where}: is not {name} text ({error.reason}); save it as UTF-8")
-
-
-def _bad(line: bytes) -> bool:
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return True
-    return False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +26,7 @@ TEXTS = ("findings", "impression")  # which a model writes
 SEVERAL = 5  # texts that are not alike by chance
 
 
-@dataclass
+@dataclass(slots=True)
 class Study:
     """One examination: its images and its report, one row of the table."""
 
@@ -45,7 +48,7 @@ class Study:
         """Put frontal images first, keeping the order otherwise; leave out what is no report."""
         self.patient_id = patient_or_study(self.patient_id, self.study_id)
         self.views = self.views or [UNKNOWN] * len(self.images)
-        if len(self.images) != 1 or len(self.views) != 1:
+        if FRONTAL in self.views[1:] or len(self.views) != len(self.images):
             pairs = sorted(zip(self.images, self.views, strict=True), key=lambda p: p[1] != FRONTAL)
             self.images = [image for image, _ in pairs]
             self.views = [view for _, view in pairs]
@@ -56,12 +59,28 @@ class Study:
         self.impression = self.findings if same else _report_or_none(self.impression)
 
 
-def patient_or_study(patient: Any, study_id: str) -> str:
-    """Return a patient's id as text; where it is missing or empty, the study's own.
+@contextmanager
+def collected_seldom() -> Iterator[None]:
+    """Look for circular garbage seldom while very many objects are made that stay.
 
-    Studies of nobody known are not of one and the same patient. A number that pandas made a
-    float, because others are missing, is the number it was.
+    Python would go through all of them again and again, which takes half as long as reading them.
+    Here it goes through the newest once they are very many. Afterwards all is as it was.
     """
+    before = gc.get_threshold()
+    gc.set_threshold(200_000 if before[0] else 0, 1000, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def patient_or_study(patient: Any, study_id: str) -> str:
+    """Return a patient's id as text; the study's own where it is missing.
+
+    A number that pandas made a float, because others are missing, is the number it was.
+    """
+    if isinstance(patient, str) and not patient:
+        return str(study_id)  # at once: so it is in most tables
     if isinstance(patient, float) and patient.is_integer():
         patient = int(patient)
     return str(study_id) if is_missing(patient) else str(patient).strip()
@@ -71,20 +90,13 @@ COLUMNS = tuple(column.name for column in fields(Study))
 
 
 def text_or_none(text: str | None) -> str | None:
-    """Strip a text, and leave out words that programs add; what is empty then is None.
-
-    See `xray_captioning.text.cleaning.without_marks`.
-    """
+    """Strip a text, and leave out words that programs add; what is empty then is None."""
     return (without_marks(text) or None) if text else None
 
 
 def _report_or_none(text: str | None) -> str | None:
-    if text is None or (len(text) < _SHORT and is_missing(text)):
-        return None
-    return text_or_none(text)
-
-
-_SHORT = 16  # characters; longer ones need no look at whether they say "None"
+    # Longer texts need no look at whether they say "None".
+    return None if text is None or (len(text) < 16 and is_missing(text)) else text_or_none(text)
 
 
 def unique_problems(names: Iterable[str]) -> list[str]:
@@ -96,10 +108,8 @@ def unique_problems(names: Iterable[str]) -> list[str]:
 def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
     """Return the table of studies that a reader found, in its order.
 
-    Words that a program put around every text of a section are left out; see
-    `xray_captioning.text.cleaning.without_common_marks`. Texts have dtype object, so that a missing
-    one is None and never NaN. No study, or two with the same id, are a DataError that names
-    `origin`.
+    Words that a program put around every text of a section are left out. Texts have dtype object,
+    so that a missing one is None and never NaN. No study, or two with the same id, are a DataError.
     """
     import pandas as pd
 
@@ -109,12 +119,12 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
     if count > 1:
         raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
     for section in SECTIONS:
-        texts = [getattr(study, section) for study in studies]
+        texts = list(map(attrgetter(section), studies))
         kept = without_common_marks(texts)
         for study, text in zip(studies, kept, strict=True) if kept is not texts else ():
             setattr(study, section, text)
     # By columns: a dict for each of very many studies would take more than all that is in them.
-    columns = {name: [getattr(study, name) for study in studies] for name in COLUMNS}
+    columns = {name: list(map(attrgetter(name), studies)) for name in COLUMNS}
     frame = pd.DataFrame(columns, dtype=object)
     frame["rendered"] = frame["rendered"].astype(bool)
     return frame
@@ -122,29 +132,21 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
 
 def with_images(studies: pd.DataFrame) -> pd.DataFrame:
     """Keep the images that are on disk, and the studies that have one; rows are numbered anew."""
-    present = [[os.path.isfile(image) for image in images] for images in studies["images"]]
+    present = [list(map(os.path.isfile, images)) for images in studies["images"]]
     kept = studies.copy()
     for column in ("images", "views"):
-        kept[column] = [
-            [item for item, there in zip(items, flags, strict=True) if there]
-            for items, flags in zip(studies[column], present, strict=True)
-        ]
-    return kept.loc[[any(flags) for flags in present]].reset_index(drop=True)
+        rows = (zip(*row, strict=True) for row in zip(studies[column], present))
+        kept[column] = [[item for item, there in row if there] for row in rows]
+    return kept.loc[list(map(any, present))].reset_index(drop=True)
 
 
 def summarise(studies: pd.DataFrame) -> dict[str, Any]:
-    """Count what a table of studies holds and what it lacks.
+    """Count what a table of studies holds and what it lacks, as it can be written as JSON.
 
-    Returns
-    -------
-    dict
-        Can be written as JSON. ``images_a_study`` and ``images_present_a_study`` map a number
-        of images, as text, to a number of studies; ``words_a_section`` is the mean over the
-        studies that have the section, split at whitespace, or None where no study has it;
-        ``missing_examples`` are up to three paths where an image was expected; ``split`` counts the
-        parts that the source names, None where it names none, and ``torn_patients`` those with
-        studies in two of them; ``alike`` maps a section to its text where five studies or more
-        have it and all say the same. ``source`` is the kind that was recognised.
+    ``images_a_study`` and ``images_present_a_study`` map a number of images, as text, to a number
+    of studies; ``words_a_section`` is the mean over the studies that have the section;
+    ``missing_examples`` are paths where an image was expected; ``torn_patients`` have studies in
+    two parts; ``alike`` maps a section to its text where all of several studies say the same.
     """
     named = [image for images in studies["images"] for image in images]
     missing = {image for image in named if not os.path.isfile(image)}
@@ -181,17 +183,13 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
 
 
 def format_summary(summary: dict[str, Any]) -> str:
-    """Lay what `summarise` returned out as a short table for people.
-
-    ``columns`` (by role) and ``columns_not_used`` are told where the summary has them.
-    """
+    """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
     words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
-    unnamed = " (none is named: each study is taken for a patient's own)"
-    unnamed = "" if summary["patients_named"] else unnamed
+    alone = " (none is named: each study is taken for a patient's own)"
     rows: list[tuple[str, Any]] = [
         ("source", _source(summary)),
         ("studies", summary["studies"]),
-        ("patients", f"{summary['patients']}{unnamed}"),
+        ("patients", f"{summary['patients']}{'' if summary['patients_named'] else alone}"),
         ("images named", summary["images_named"]),
         ("images present", summary["images_present"]),
         ("images missing", summary["images_missing"]),
@@ -219,10 +217,7 @@ def format_summary(summary: dict[str, Any]) -> str:
 
 
 def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list[str]:
-    """Return what is wrong with the studies that `summarise` counted, a sentence each.
-
-    `there` are images that lie where they were looked for.
-    """
+    """Return what is wrong with studies, a sentence each; `there` is what lies among the images."""
     found = [_absent(summary, there)] if summary["images_named"] else ["no study names an image"]
     if summary["without_both"] == summary["studies"]:
         advice = (
@@ -255,11 +250,8 @@ def _only_text(texts: Iterable[str | None]) -> str | None:
 
 def _torn(patients: Iterable[str], parts: Iterable[str | None]) -> int:
     """Count the patients with studies in two parts."""
-    found: dict[str, set[str]] = {}
-    for patient, part in zip(patients, parts, strict=True):
-        if part is not None:
-            found.setdefault(patient, set()).add(part)
-    return sum(len(parts_of) > 1 for parts_of in found.values())
+    placed = {(patient, part) for patient, part in zip(patients, parts) if part is not None}
+    return sum(count > 1 for count in Counter(patient for patient, _ in placed).values())
 
 
 def _source(summary: dict[str, Any]) -> str:

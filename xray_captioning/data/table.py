@@ -20,27 +20,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from xray_captioning.data.columnar import PARQUET, Parquet, Workbook
-from xray_captioning.data.delimited import Delimited
-from xray_captioning.data.json_rows import JsonRows
 from xray_captioning.data.opening import ZIP, open_bytes, open_text
+from xray_captioning.data.records import PARQUET, Delimited, JsonRows, Parquet, Workbook
 from xray_captioning.errors import DataError
 
 SHOWN_COLUMNS = 20  # in a message
-
-
-class _Records(Protocol):
-    """What a format gives: the names of the columns, and each row's place and values."""
-
-    @property
-    def unit(self) -> str: ...  # what a place is the number of: 'line', 'row' or 'entry'
-
-    @property
-    def columns(self) -> Sequence[str]: ...
-
-    def __iter__(self) -> Iterator[tuple[int | str, Sequence[Any]]]: ...
 
 
 class Row(dict[str, Any]):
@@ -62,12 +48,7 @@ class Row(dict[str, Any]):
     def text(self, column: str | None) -> str:
         """Return a value as text without white space around it, '' where there is no such column.
 
-        The only text of a list is that text.
-
-        Raises
-        ------
-        DataError
-            It is another list, or an object.
+        The only text of a list is that text; another list, or an object, is a DataError.
         """
         value = self.get(column, "")  # type: ignore[arg-type]
         if isinstance(value, list) and len(value) == 1:
@@ -82,41 +63,14 @@ class Row(dict[str, Any]):
 class Table:
     """A table, whose rows are read anew, one after the other, each time it is iterated over.
 
-    Parameters
-    ----------
-    path : Path
-        The file, or a member of a zip archive as ``archive.zip/inner.csv``.
-    columns : sequence of str, optional
-        Names of the columns of a text table whose first line is a row like any other. By
-        default the first line names them.
-
-    Attributes
-    ----------
-    columns : tuple of str
-        As the file spells them, without white space around them.
-    unit : str
-        What rows are counted in: 'line' of a text, 'row' of a sheet, 'entry' of JSON.
-
-    Raises
-    ------
-    DataError
-        If the file is absent, holds no table, is not UTF-8, names a column twice, or if two
-        separators fit. While rows are read: at the first one with too many or too few fields or
-        with an open quote. The message says which row, and what to do.
-    MissingExtraError
-        If Parquet or Excel needs a package that is not installed.
-
-    Examples
-    --------
-    >>> table = Table(Path("metadata.jsonl"))            # doctest: +SKIP
-    >>> image = table.column("image", "image|file_name") # doctest: +SKIP
-    >>> [row.text(image) for row in table]               # doctest: +SKIP
+    `columns` names those of a text whose first line is a row like any other. What cannot be read
+    is a DataError: the file, or, once it is reached, the first row that does not fit.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path = path
         self.records = _records(path, columns)
-        self.unit = self.records.unit
+        self.unit = self.records.unit  # 'line' of a text, 'row' of a sheet, 'entry' of JSON
         self.columns = tuple(self.records.columns)
         names = [name for name in self.columns if name]
         if twice := {name for name in names if names.count(name) > 1}:
@@ -133,21 +87,9 @@ class Table:
     def column(self, role: str, *synonyms: str, asked: str | None = None) -> str | None:
         """Return the column that plays a role, None where there is none.
 
-        Case, blanks, hyphens and underscores do not matter.
-
-        Parameters
-        ----------
-        role : str
-            What is looked for, for messages.
-        *synonyms : str
-            Usual names. Those joined by '|' are equals; earlier ones come before later ones.
-        asked : str, optional
-            The name that the user gave; then only that column will do.
-
-        Raises
-        ------
-        DataError
-            If equals are both there, or what was asked for is not.
+        Case, blanks, hyphens and underscores do not matter. Of the usual names, `synonyms`, those
+        joined by '|' are equals, of which two are a DataError; earlier ones come before later
+        ones. Where the user `asked` for a name, only that column will do.
         """
         if asked is not None:
             found = [asked] if asked in self.columns else self.named(asked)
@@ -218,13 +160,7 @@ def as_text(value: Any) -> Any:
 
 
 def read_table(path: Path, required: Sequence[str]) -> list[Row]:
-    """Read all rows of a table, whose columns are called in lower case.
-
-    Raises
-    ------
-    DataError
-        As of `Table`, and where one of the required columns, in lower case, is not there.
-    """
+    """Read all rows of a table, whose columns, also the required ones, are in lower case."""
     table = Table(path)
     names = tuple(name.lower() for name in table.columns)
     if missing := [name for name in required if name not in names]:
@@ -233,7 +169,9 @@ def read_table(path: Path, required: Sequence[str]) -> list[Row]:
     return list(table)
 
 
-def _records(path: Path, columns: Sequence[str] | None) -> _Records:
+def _records(
+    path: Path, columns: Sequence[str] | None
+) -> Parquet | Workbook | JsonRows | Delimited:
     """Return the reader of what the file holds."""
     with open_bytes(path) as stream:
         head = stream.peek(4)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from xray_captioning.config import Config
 from xray_captioning.data.images import known_views
-from xray_captioning.data.studies import with_images
+from xray_captioning.data.studies import UNKNOWN, with_images
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import DataError
 from xray_captioning.text.cleaning import clean
@@ -65,9 +65,7 @@ def scored_text(words: Sequence[str], config: Config) -> str:
 
 def _view_sentence(views: Sequence[str]) -> str:
     if len(views) == 1:
-        return {"frontal": "frontal view .", "lateral": "lateral view ."}.get(
-            views[0], "one view ."
-        )
+        return f"{'one' if views[0] == UNKNOWN else views[0]} view ."
     return "two views ." if len(views) == 2 else "several views ."
 
 

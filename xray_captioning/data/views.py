@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from xray_captioning.data.studies import FRONTAL, LATERAL, UNKNOWN
@@ -12,6 +13,7 @@ T = TypeVar("T")
 _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 
 
+@lru_cache(maxsize=1000)  # a table says the same few words again and again
 def named_view(name: str) -> str:
     """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name.
 
@@ -38,19 +40,7 @@ def select_images(
     is a third place. Images of an unknown view fill empty places in their order. A model of one
     view looks at the frontal image, without one at an unknown one, else at the lateral one.
 
-    Parameters
-    ----------
-    images : sequence
-    views : sequence of str
-        ``frontal``, ``lateral`` or ``unknown``, one for each image.
-    count : int
-    repeat : bool
-        Let the first image stand in every empty place, too.
-
-    Returns
-    -------
-    list
-        None in an empty place; empty places at the end are left out.
+    An empty place is None, or the first image again (`repeat`); those at the end are left out.
     """
     rest = list(range(len(images)))
 

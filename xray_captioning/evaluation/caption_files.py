@@ -21,10 +21,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.columnar import PARQUET, Workbook
-from xray_captioning.data.delimited import DELIMITERS
-from xray_captioning.data.json_rows import JsonRows, is_lines, read_json
 from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text
+from xray_captioning.data.records import (
+    DELIMITERS,
+    PARQUET,
+    JsonRows,
+    Workbook,
+    is_lines,
+    read_json,
+)
 from xray_captioning.data.table import Table, as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import column_roles

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from xray_captioning.data.images import opencv
 from xray_captioning.data.provenance import describe_data, is_phantom
-from xray_captioning.data.sources.kaggle import TABLES
+from xray_captioning.data.sources.openi import TABLES
 from xray_captioning.data.studies import with_images
 from xray_captioning.errors import DataError, require
 from xray_captioning.phantom.dataset import write_phantoms

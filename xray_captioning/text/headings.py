@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
 BOTH = "findings and impression"
@@ -17,37 +17,22 @@ _FIRST = ("stop", "wet", "comparison", "indication", "addendum")
 _THEN = ("impression", "findings", "recommendation", "technique", "exam")
 
 
-@cache
-def words() -> dict[str, frozenset[str]]:
-    """Return the words of each kind of heading, in lower case."""
-    return {kind: frozenset(text.split()) for kind, text in _file().items()}
-
-
-@cache
-def phrases(name: str) -> tuple[str, ...]:
-    """Return a list of `headings.toml` that has a phrase a line."""
-    return tuple(filter(None, _file()[name].splitlines()))
+_FILE: dict[str, str] = tomllib.loads(Path(__file__).with_name("headings.toml").read_text("utf-8"))
+WORDS = {kind: frozenset(text.split()) for kind, text in _FILE.items()}  # in lower case
+PHRASES = {kind: tuple(filter(None, text.splitlines())) for kind, text in _FILE.items()}
+_TITLE = ("title", "people", "filler", "banner", "organ", "view", "report")
+# The kind of each word; where a word is in two lists, the stronger kind.
+_KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[kind]}
 
 
 @cache
 def kind_of(heading: tuple[str, ...]) -> str | None:
-    """Return what stands below a heading of these lower-case words.
+    """Return what stands below a heading of these lower-case words, such as 'indication'.
 
-    Returns
-    -------
-    str or None
-        None where a word is of no heading; else one of 'indication', 'technique', 'comparison',
-        'findings', 'impression', `BOTH`, 'recommendation', 'addendum', 'exam', 'view', 'organ',
-        'banner', 'wet', 'stop'.
-
-    Examples
-    --------
-    >>> kind_of(("reason", "for", "exam"))
-    'indication'
-    >>> kind_of(("findings", "impression"))
-    'findings and impression'
+    It is a kind of `_FIRST` or `_THEN`, `BOTH`, 'view', 'organ' or 'banner'; None where a word is
+    of no heading.
     """
-    kinds = [_kinds().get(word, "filler" if word.isdigit() else None) for word in heading]
+    kinds = [_KINDS.get(word, "filler" if word.isdigit() else None) for word in heading]
     if None in kinds:
         return None
     found = {str(kind) for kind in kinds} - {"filler"}
@@ -69,28 +54,12 @@ def kind_of(heading: tuple[str, ...]) -> str | None:
 
 def is_title(line: str) -> bool:
     """Tell whether a line only names the examination or says when and where it was made."""
-    known = (*_TITLE, *_FIRST, *_THEN)
-    return all(_kinds().get(word) in known or word.isdigit() for word in spelled(line))
+    return all(word in _KINDS or word.isdigit() for word in spelled(line))
 
 
 def spelled(text: str) -> tuple[str, ...]:
     """Return the words and numbers of a text in lower case."""
     return tuple(re.findall(r"[a-z]+|\d+", text.lower()))
-
-
-_TITLE = ("title", "people", "filler", "banner", "organ", "view", "report")
-
-
-@cache
-def _kinds() -> dict[str, str]:
-    """Return the kind of each word; where a word is in two lists, the stronger kind."""
-    return {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in words()[kind]}
-
-
-@cache
-def _file() -> dict[str, str]:
-    text = resources.files(__package__).joinpath("headings.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
 
 
 # --- where they are ---
@@ -132,11 +101,20 @@ class _Run(NamedTuple):
     fresh: bool  # and nothing that goes on stands in the line above
 
 
+def _bare_words() -> Iterator[str]:
+    yield from (word.upper() for name in ("bare", "bare_capitals") for word in WORDS[name])
+    yield from (form for word in WORDS["bare"] for form in (word, word.title()))
+
+
+# The forms of the words that are headings without a colon, too.
+BARE_WORDS = frozenset(form + end for form in _bare_words() for end in ("", "."))
+
+
 def headings(text: str) -> Iterator[Heading]:
     """Yield the headings of a text in their order; time grows with its length."""
     marks = {match.start(): match[0] for match in _MARK.finditer(text)}
     opening = re.compile(r"\b[A-Za-z]{7,16}\b")
-    found = (match for match in opening.finditer(text) if match[0] in bare_words())
+    found = (match for match in opening.finditer(text) if match[0] in BARE_WORDS)
     marks.update((m.end(), "") for m in found if m.end() not in marks and _opens(text, m))
     contrast = not (text.islower() or text.isupper())
     floor = 0
@@ -146,21 +124,13 @@ def headings(text: str) -> Iterator[Heading]:
             floor = heading.content
 
 
-@cache
-def bare_words() -> frozenset[str]:
-    """Return the forms of the words that are headings without a colon, too."""
-    forms = {word.upper() for name in ("bare", "bare_capitals") for word in words()[name]}
-    forms |= {form for word in words()["bare"] for form in (word, word.title())}
-    return frozenset(forms | {f"{form}." for form in forms})
-
-
 def _opens(text: str, match: re.Match[str]) -> bool:
     """Tell whether what follows such a word can be what stands below it."""
     following = _FOLLOWING.match(text, match.end())
     if following is None:
         return False
     heading, word = match[0], following[1]
-    if word.lower() in words()["predicate"] or word.lower() in bare_words():
+    if word.lower() in WORDS["predicate"] or word.lower() in BARE_WORDS:
         return False
     if text.islower() or text.isupper() or not word.isalpha():
         return True
@@ -178,7 +148,8 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
         return None  # a time: "one view at 10:15"
     run = _run(text, floor, end)
     name = spelled(run.text)
-    content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(_SKIPPED[mark]))
+    blank = _SKIPPED.get(mark, f" {mark}")
+    content = end + len(text[end : end + 8]) - len(text[end : end + 8].lstrip(blank))
     if run.opens and _RUN.fullmatch(run.text) and (kind := _opening_kind(run, mark, contrast)):
         return Heading(run.start, content, kind, name)
     lowered = not contrast and floor > 0  # a text in lower case, which has begun with a heading
@@ -188,14 +159,7 @@ def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Head
     return None
 
 
-_SKIPPED = {
-    ":": " :-\u2013\u2014*",
-    "": " .",
-    "\n": "",
-    "-": " -",
-    "\u2013": " \u2013",
-    "\u2014": " \u2014",
-}
+_SKIPPED = {":": " :-\u2013\u2014*", "": " .", "\n": ""}  # of a dash, blanks and that dash
 
 
 def _run(text: str, floor: int, end: int) -> _Run:
@@ -244,7 +208,7 @@ def _stands_alone(run: _Run, kind: str, contrast: bool) -> bool:
 def _contained(text: str) -> str | None:
     """Return the kind of a line's heading that has unknown words, too: "SALIENT FINDINGS"."""
     name = _WORD.findall(text)
-    if len(name) > 6 or any(w.islower() and w not in words()["filler"] for w in name):
+    if len(name) > 6 or any(w.islower() and w not in WORDS["filler"] for w in name):
         return None
     known = tuple(w.lower() for w in name if kind_of((w.lower(),)) is not None)
     kind = kind_of(known) if known else None
@@ -271,7 +235,7 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
 
 def _joins(word: str, capitals: bool) -> bool:
     lower = word.lower()
-    if lower in words()["filler"]:
+    if lower in WORDS["filler"]:
         return True
     return kind_of((lower,)) is not None and (word.isupper() or not capitals)
 
@@ -286,11 +250,9 @@ def _first_of(name: list[str]) -> int | None:
     if not heads:
         return None
     first = last = heads[-1]
-    while first and (
-        kind_of((name[first - 1],)) in _BESIDE or name[first - 1] in words()["filler"]
-    ):
+    while first and (kind_of((name[first - 1],)) in _BESIDE or name[first - 1] in WORDS["filler"]):
         first -= 1
-    while name[first] in words()["filler"] and first < last:
+    while name[first] in WORDS["filler"] and first < last:
         first += 1
     return first
 

@@ -6,21 +6,11 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 from xray_captioning.errors import DataError
-from xray_captioning.text.headings import (
-    BOTH,
-    UNKNOWN,
-    Heading,
-    bare_words,
-    headings,
-    is_title,
-    kind_of,
-    phrases,
-    spelled,
-)
+from xray_captioning.text import headings
+from xray_captioning.text.headings import BOTH, PHRASES, Heading, is_title, kind_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,7 @@ def split_report(text: str) -> Sections:
     if not _may_have_heading(text):
         return _unnamed(text)
     plain = _lines(text)
-    every = list(headings(plain))
+    every = list(headings.headings(plain))
     if not _tell_sections(every):
         return _unnamed(text)
     found = list(_kept(every))
@@ -114,22 +104,18 @@ def _unnamed(text: str) -> Sections:
 
 def _may_have_heading(text: str) -> bool:
     """Tell quickly, for long tables, whether a text can have a heading."""
-    return _SIGN.search(text) is not None or not bare_words().isdisjoint(text.split())
+    return _SIGN.search(text) is not None or not headings.BARE_WORDS.isdisjoint(text.split())
 
 
+_SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 
 
 def _lines(text: str) -> str:
     """Return a text with one kind of line break, without rules, tags and escaped breaks."""
-    text = (
-        _spelled_out(text)
-        .replace("\r\n", "\n")
-        .replace("\r", "\n")
-        .replace("\\n", "\n")
-        .replace("\t", "   ")
-    )
-    text = text.replace("\u00a0", " ").replace("\uff1a", ":")
+    text = _spelled_out(text)
+    for sign, plain in _SIGNS:
+        text = text.replace(sign, plain)
     text = re.sub(r"<(/?)(br|p|div|li|b|strong|h\d)\s?/?>", _break, text, flags=re.IGNORECASE)
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
@@ -155,7 +141,7 @@ def literal(text: str) -> Any:
 
 
 def _bracketed(heading: re.Match[str]) -> str:
-    if kind_of(spelled(heading[2])) is None:
+    if kind_of(headings.spelled(heading[2])) is None:
         return heading[0]
     return "\n" if heading[1] else f"\n{heading[2]}:"
 
@@ -169,7 +155,7 @@ def _kept(found: list[Heading]) -> Iterator[Heading]:
     current = ""
     for heading in found:
         kind = heading.kind
-        if current in _CONTENT and kind in ("organ", "view", UNKNOWN):
+        if current in _CONTENT and kind in ("organ", "view", headings.UNKNOWN):
             continue
         if kind == current and len(heading.words) > 1 and kind_of(heading.words) is None:
             continue  # "Other abnormal findings:" within the findings
@@ -194,19 +180,14 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
 
 
 _CODE = re.compile(r"\s*\d-[A-Z]{4}")
-
-
-@cache
-def _footer() -> re.Pattern[str]:
-    sentences = "|".join(map(re.escape, phrases("footer")))
-    return re.compile(rf"(?:^|[.\n])[ *]*(?:{sentences})", re.IGNORECASE)
-
-
+_FOOTER = re.compile(
+    rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE
+)
 _SIGNATURE = re.compile(r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", re.IGNORECASE)
 
 
 def _without_footer(text: str) -> str:
-    found = _footer().search(text)
+    found = _FOOTER.search(text)
     text = text if found is None else text[: found.start() + text[found.start()].count(".")]
     return _SIGNATURE.sub("", text)
 
@@ -260,7 +241,7 @@ def _paragraphs(text: str) -> list[str]:
 
 def _kind_of_paragraph(text: str, kind: str = _BODY) -> str:
     """Tell whether a paragraph below no section's heading is asked, a title, or what is seen."""
-    if any(phrase in text[:_OPENING].lower() for phrase in phrases("asked")):
+    if any(phrase in text[:_OPENING].lower() for phrase in PHRASES["asked"]):
         return "indication"
     prose = [line for line in text.splitlines() if not is_title(line)]
     if not prose:
@@ -280,9 +261,8 @@ def _joined(parts: list[_Part], *kinds: str) -> str | None:
 def _sum(*texts: str | None) -> str | None:
     """Join texts, each of which begins a sentence; None where all are empty."""
     *ended, last = [text for text in texts if text] or [""]
-    return (
-        " ".join([text if text[-1] in ".?!:;" else f"{text}." for text in ended] + [last]) or None
-    )
+    ended = [text if text[-1] in ".?!:;" else f"{text}." for text in ended]
+    return " ".join([*ended, last]) or None
 
 
 _ITEM = re.compile(r"(?:\(?\d{1,2}[.)]|[-*\u2022])\s*\S")
@@ -296,4 +276,4 @@ def _flowing(text: str) -> str:
     for line in filter(None, lines):
         flowing += ("\n" if _ITEM.match(line) else " ") + line
     bare = " ".join(_POINTER.sub(" ", flowing.lower()).split())
-    return "" if bare in phrases("pointer") else flowing.strip()
+    return "" if bare in PHRASES["pointer"] else flowing.strip()

@@ -6,5 +6,5 @@ import pytest
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setattr("xray_captioning.data.sources.archive.usual_cache", lambda: folder)
+    monkeypatch.setattr("xray_captioning.data.cache_folder.usual_cache", lambda: folder)
     return folder

@@ -21,7 +21,7 @@ from tests.data.sources.layouts import (
 from tests.data.sources.test_contract import STUDIES, check, refused
 from xray_captioning.data import cache_folder
 from xray_captioning.data.sources import labels
-from xray_captioning.data.sources.nih14 import render_captions
+from xray_captioning.data.sources.labels import render_captions
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.studies import format_summary, summarise
 from xray_captioning.errors import DataError

@@ -9,17 +9,11 @@ import json
 import shutil
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from xray_captioning.data.cache_folder import (
-    FILES,
-    GIB,
-    LIMIT_VARIABLE,
-    SETTINGS,
-    note_use,
-    size_limit,
-    usual_cache,
-)
+from xray_captioning.data import cache_folder
+from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE
 from xray_captioning.data.opening import TABLE_SUFFIXES, whole_archive
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
 from xray_captioning.errors import DataError
@@ -34,11 +28,9 @@ def is_zip(path: Path) -> bool:
     """Tell whether a file is a zip archive by its first bytes; Excel's tables are not meant."""
     if path.suffix.lower() in (".xlsx", ".xlsm", ".docx", ".npz", ".keras"):
         return False
-    try:
-        with open(path, "rb") as file:
-            return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-    except OSError:
-        return False
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    return False
 
 
 def is_table(path: Path) -> bool:
@@ -57,13 +49,9 @@ def unpacked(path: Path) -> Path:
     """Return a folder with the content of a zip archive, unpacked at its first use.
 
     The folder is named after the list of the members, their sizes and checksums, so that the same
-    archive is unpacked once, wherever it lies, and a changed one anew.
-
-    Raises
-    ------
-    DataError
-        If the archive is damaged, encrypted, names a file outside itself, or would take more than
-        the folder of caches may.
+    archive is unpacked once, wherever it lies, and a changed one anew. One that is damaged or
+    encrypted, names a file outside itself, or would take more than the folder of caches may, is a
+    DataError.
     """
     with whole_archive(path, _UNPACK), zipfile.ZipFile(path) as archive:
         members = _members(archive, path)
@@ -71,11 +59,15 @@ def unpacked(path: Path) -> Path:
         listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
         digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         settings = json.dumps({"archive": digest, "bytes": size})
-        home = usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
+        home = cache_folder.usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
         if not (home / FILES).is_dir():
-            _check_size(size, path)
+            if size > (most := cache_folder.size_limit()):
+                raise DataError(
+                    f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {most / GIB:g} GiB of "
+                    f"the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
+                )
             _unpack(archive, members, home, settings)
-    note_use(home / FILES)
+    cache_folder.note_use(home / FILES)
     return home / FILES
 
 
@@ -102,14 +94,6 @@ def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
     return PurePosixPath(member.filename.replace("\\", "/")).parts
 
 
-def _check_size(size: int, path: Path) -> None:
-    if size > size_limit():
-        raise DataError(
-            f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {size_limit() / GIB:g} GiB of "
-            f"the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
-        )
-
-
 def _unpack(
     archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], home: Path, settings: str
 ) -> None:
@@ -122,7 +106,7 @@ def _unpack(
             to.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(member) as source, open(to, "wb") as target:
                 shutil.copyfileobj(source, target)  # at most the size that was checked
-        atomic_write(home / SETTINGS, settings)
+        atomic_write(home / cache_folder.SETTINGS, settings)
         if not (home / FILES).exists():
             temporary.rename(home / FILES)
     finally:

@@ -1,20 +1,14 @@
 """Tables of images and captions under any usual names, as most captioning projects keep them."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data.opening import TABLE_SUFFIXES
 from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_part
-from xray_captioning.data.sources.layout import (
-    USUAL,
-    Columns,
-    StudyRow,
-    make_studies,
-    rows,
-    used_columns,
-)
+from xray_captioning.data.sources.layout import USUAL, Columns, make_studies, rows, used_columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
@@ -42,14 +36,15 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
     whatever else their names have in common; else ``train/metadata.csv`` and its like, whose images
     are beside them; else the only table that is there.
 
-    A text that is neither findings nor impression becomes both, and either can be learned
-    or scored; whole reports are divided. Rows with the same id are one study, whose text are their
-    distinct texts in order, so that none is lost. Without an id the stem of the image is the
-    id. An image is found by its path below the image folder, or else by a name that only one file
-    has.
+    A text that is neither findings nor impression becomes both; whole reports are divided. Rows
+    with the same id are one study, whose text are their distinct texts in order, so that none is
+    lost. Without an id the stem of the image is the id.
     """
-    found = _tables(path)
-    return make_studies((row for table in found for row in _rows(table, columns)), finder.find)
+    found = (
+        rows(_opened(table.path), USUAL, columns, table.part, table.folder)
+        for table in _tables(path)
+    )
+    return make_studies(chain.from_iterable(found), finder.find)
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
@@ -72,10 +67,7 @@ def _tables(path: Path) -> list[Found]:
 def tables_of(folder: Path) -> list[Found]:
     """Return the table, or the tables of the parts, that a folder holds; none if there is none.
 
-    Raises
-    ------
-    DataError
-        If there are several tables that are not the parts of one whole.
+    Several tables that are not the parts of one whole are a DataError.
     """
     there = sorted(path for path in folder.iterdir() if is_table(path))
     if usual := [path for path in there if path.name.lower() in _USUAL_NAMES]:
@@ -125,10 +117,6 @@ def _part_folders(folder: Path) -> list[Found]:
 
 def _in_order(found: Iterable[Found]) -> list[Found]:
     return sorted(found, key=lambda table: list(PART_NAMES.values()).index(table.part or "test"))
-
-
-def _rows(found: Found, columns: Columns | None) -> Iterator[StudyRow]:
-    return rows(_opened(found.path), USUAL, columns, found.part, found.folder)
 
 
 def _opened(path: Path) -> Table:

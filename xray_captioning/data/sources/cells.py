@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
@@ -52,11 +52,6 @@ def image_names(row: Row, column: str) -> list[str]:
     Several are a list of JSON, of Python or of NumPy; or paths with ';', '|', ',' or a blank
     between them, where each part has the suffix of an image. Flickr's number of the caption, as in
     'a.jpg#0', is no part of a name.
-
-    Raises
-    ------
-    DataError
-        If the cell names no image, or is a list that cannot be read.
     """
     value = row[column]
     if isinstance(value, str):
@@ -118,24 +113,19 @@ def _literal(cell: str, row: Row, column: str) -> list[Any]:
     return found
 
 
-def match_ids(known: Iterable[str], wanted: Iterable[str], where: str) -> dict[str, str]:
+def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> dict[str, str]:
     """Return which id of one table each id of another means: '7', '7.0' and '0007' are one number.
 
-    An id that stands in both tables means itself. Ids without a match are left out.
-
-    Raises
-    ------
-    DataError
-        If two ids of the first table are the number that is looked for.
+    An id that stands in both tables means itself. Ids without a match are left out; one that may
+    mean two is a DataError.
     """
     there = dict.fromkeys(known)
-    found: dict[str, str] = {}
-    numbers: dict[str, list[str]] | None = None
-    for name in wanted:
-        if name in there:
-            found[name] = name
-            continue
-        numbers = _by_number(there) if numbers is None else numbers
+    found = {name: name for name in wanted if name in there}
+    strange = [name for name in wanted if name not in there]
+    numbers: dict[str, list[str]] = {}
+    for name in there if strange else ():
+        numbers.setdefault(_number(name), []).append(name)
+    for name in strange:
         same = numbers.get(_number(name), [])
         if len(same) > 1:
             raise DataError(
@@ -150,10 +140,3 @@ def match_ids(known: Iterable[str], wanted: Iterable[str], where: str) -> dict[s
 def _number(name: str) -> str:
     match = _NUMBER.fullmatch(name.strip())
     return match[1] if match else name
-
-
-def _by_number(names: Iterable[str]) -> dict[str, list[str]]:
-    numbers: dict[str, list[str]] = {}
-    for name in names:
-        numbers.setdefault(_number(name), []).append(name)
-    return numbers

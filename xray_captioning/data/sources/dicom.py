@@ -7,7 +7,7 @@ the patient's id, of which only a digest is kept, so that studies of one patient
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -43,7 +43,9 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     the files, with a column ``StudyInstanceUID``, ``AccessionNumber`` or ``SOPInstanceUID``, may
     give the reports.
     """
-    headers = list(_headers(path))
+    from xray_captioning.data.dicom.reading import read_header
+
+    headers = list(filter(None, map(read_header, _files(path))))
     images = [header for header in headers if header.is_image and header.modality in RADIOGRAPHS]
     if not images:
         kinds = ", ".join(sorted({header.modality or "none" for header in headers})) or "none"
@@ -55,24 +57,14 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     for header in images:
         instances = studies.setdefault(header.study, {})
         instances.setdefault(header.instance or header.path, header)
-    found = [row for instances in studies.values() for row in _of_study(instances.values())]
+    found = [
+        StudyRow(None, header.path, header.study, (header.path,), header.view, header.patient)
+        for instances in studies.values()
+        for header in sorted(instances.values(), key=lambda header: (header.order, header.path))
+    ]
     if path.is_dir():
         found += [row for table in _tables(path) for row in _rows(table, images)]
     return make_studies(found, str)
-
-
-def _of_study(headers: Iterable[Header]) -> Iterator[StudyRow]:
-    for header in sorted(headers, key=lambda header: (header.order, header.path)):
-        path = header.path
-        yield StudyRow(None, path, header.study, (path,), header.view, header.patient)
-
-
-def _headers(path: Path) -> Iterator[Header]:
-    from xray_captioning.data.dicom.reading import read_header
-
-    for file in _files(path):
-        if header := read_header(file):
-            yield header
 
 
 def is_tree(path: Path) -> bool:

@@ -1,6 +1,8 @@
-"""Labels of published collections under the names that are used here.
+"""Labels of published collections under the names that are used here, and texts made of labels.
 
 A label whose finding has no name here keeps its own: nothing that a collection codes is lost.
+A rendered text contains what the labels contain and nothing else, and is marked so that nobody
+takes it for a radiologist's.
 
 References
 ----------
@@ -11,16 +13,22 @@ References
 .. [3] Irvin et al., "CheXpert", AAAI 2019: 1 present, 0 absent, -1 uncertain, blank not mentioned.
 """
 
+from __future__ import annotations
+
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.text.sections import literal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_toml(name: str) -> dict[str, Any]:
@@ -36,6 +44,7 @@ def _names(collection: str) -> dict[str, str]:
 
 _FILE = read_toml("labels.toml")
 PADCHEST, VINDR = _names("padchest"), _names("vindr")
+STATEMENTS, DENIALS, NAMES, SAME = (_FILE[n] for n in ("statements", "denials", "names", "same"))
 # What PadChest says of a report or an image, not of the patient.
 PADCHEST_NO_FINDING = ("normal", "unchanged", "exclude", "suboptimal study")
 
@@ -62,20 +71,57 @@ def listed(text: str, where: str) -> list[str]:
 
 
 def label_value(row: Row, column: str) -> float | None:
-    """Return 1 present, 0 absent or -1 uncertain; None where the field is empty.
-
-    Raises
-    ------
-    DataError
-        If the field says anything else.
-    """
+    """Return 1 present, 0 absent or -1 uncertain; None where the field is empty."""
     text = row.text(column)
     if is_missing(text):
         return None
-    try:
+    with suppress(ValueError):
         value = float({"true": "1", "false": "0"}.get(text.lower(), text))
-    except ValueError:
-        value = 2.0
-    if value not in (1, 0, -1):
-        raise DataError(f"{row.place}: {column} is {text[:40]!r}; it must be 1, 0, -1 or empty")
-    return value
+        if value in (1, 0, -1):
+            return value
+    raise DataError(f"{row.place}: {column} is {text[:40]!r}; it must be 1, 0, -1 or empty")
+
+
+# --- texts ---
+
+
+def render_captions(studies: pd.DataFrame) -> pd.DataFrame:
+    """Return studies with findings and impression written from labels where they have neither.
+
+    An absent label counts as denied, which is more than the labels tell; an uncertain one is left
+    out. Use the texts to try a captioner out, not to evaluate one. The rows that were filled have
+    `rendered` set.
+    """
+    bare = studies["findings"].isna() & studies["impression"].isna()
+    filled, uncertain = studies.copy(), studies.get("uncertain", [()] * len(studies))
+    labels = [tuple(map(_known, row)) for row in zip(studies["problems"], uncertain)]
+    for name, render in (("findings", _findings), ("impression", _impression)):
+        rows = zip(labels, bare, studies[name])
+        filled[name] = [render(*of) if fill else text for of, fill, text in rows]
+        filled[name] = filled[name].astype(object)
+    filled["rendered"] = studies["rendered"] | bare
+    return filled
+
+
+def _known(labels: Iterable[str]) -> list[str]:
+    return [SAME.get(label, label) for label in labels]
+
+
+def _findings(labels: list[str], unsure: list[str]) -> str:
+    stated = [STATEMENTS.get(label, f"There is {_spoken(label)}.") for label in labels]
+    denied = [text for label, text in DENIALS.items() if label not in labels + unsure]
+    return " ".join(stated + ([] if labels + unsure else ["The lungs are clear."]) + denied)
+
+
+def _impression(labels: list[str], unsure: list[str]) -> str:
+    if not labels and unsure:
+        return "No definite abnormality."
+    if not labels:
+        return "No acute cardiopulmonary abnormality."
+    *first, last = [_spoken(label) for label in labels]
+    text = f"{', '.join(first)} and {last}" if first else last
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _spoken(label: str) -> str:
+    return NAMES.get(label, label.replace("_", " ").lower())

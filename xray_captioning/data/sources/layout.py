@@ -1,36 +1,19 @@
 """What the columns of a table of studies are called, and the studies that its rows make.
 
-A reader declares a `Layout` and calls `rows` and `make_studies`:
-
->>> LAYOUT = Layout(image=("image_index",), labels=("finding_labels",), view=("view_position",))
->>> studies = make_studies(rows(Table(path), LAYOUT), finder)  # doctest: +SKIP
-
-What a row says is read by role, whatever its column is called. Several rows of one study are
-several images of it, or several texts.
+A reader declares a `Layout` and calls `rows` and `make_studies`. What a row says is read by role,
+whatever its column is called. Several rows of one study are several images of it, or several texts.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.sources.cells import (
-    id_text,
-    image_names,
-    is_image_name,
-    joined_texts,
-    named_part,
-    needed_part,
-)
+from xray_captioning.data.sources import cells
 from xray_captioning.data.sources.labels import label_value, read_toml
-from xray_captioning.data.studies import (
-    SECTIONS,
-    UNKNOWN,
-    Study,
-    text_or_none,
-    unique_problems,
-)
+from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import ConfigError, DataError
@@ -40,7 +23,6 @@ Synonyms = tuple[str, ...]
 """Names of a column as `Table.column` takes them: 'a|b' are equals, earlier ones come first."""
 
 TEXTS = (*SECTIONS, "caption")
-_LOOSE = ("uid", "id")  # may count rows, too
 
 
 @dataclass(frozen=True)
@@ -74,7 +56,6 @@ ROLES = tuple(f.name for f in fields(Layout) if f.name not in ("separator", "lab
 Columns = Mapping[str, str | None]
 """The column of each role that a user names; None for a role that no column plays."""
 
-
 NO_TEXTS = ("",) * len(TEXTS)
 
 
@@ -100,18 +81,11 @@ class StudyRow:
         return f"{table.path}, {table.unit} {self.number}" if table else str(self.number)
 
 
-def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> dict[str, str]:
-    """Return the column of every role that one plays.
+def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
+    """Return the column of every role that one plays; see `Table.column`.
 
-    Where the user names a column of text, no other one is taken for text.
-
-    Raises
-    ------
-    ConfigError
-        If what was asked for is no role.
-    DataError
-        If two columns fit, a column that was asked for is not there, or none names images or
-        holds text or labels.
+    Where the user names a column of text, no other one is taken for text. An id that only counts
+    rows plays no role. It is an error if no column names images, or none holds text or labels.
     """
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
@@ -121,11 +95,8 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
     for role in ROLES:
         if role in asked or role in no_texts:
             continue
-        synonyms = getattr(layout, role)
-        if role == "split":
-            column = _split_column(table, *synonyms)
-        else:
-            column = table.column(role, *synonyms)
+        names = getattr(layout, role)
+        column = _split_column(table, *names) if role == "split" else table.column(role, *names)
         if column is not None and column not in taken:
             found[role] = column
     missing: dict[str, tuple[str, ...]] = {}
@@ -139,15 +110,9 @@ def find_columns(table: Table, layout: Layout, asked: Columns | None = None) -> 
         missing["caption"] = (*layout.caption, *layout.findings, *layout.impression)
     if missing:
         raise table.lacks(missing)
+    if _counts_rows(table, found, asked):
+        del found["study"]
     return found
-
-
-def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
-    """Return what `find_columns` does, without an id that only counts rows."""
-    columns = find_columns(table, layout, asked)
-    if _counts_rows(table, columns, asked):
-        del columns["study"]
-    return columns
 
 
 def rows(
@@ -159,21 +124,8 @@ def rows(
 ) -> Iterator[StudyRow]:
     """Yield what each row of a table says.
 
-    Parameters
-    ----------
-    table : Table
-    layout : Layout
-    asked : mapping of str to str or None, optional
-        The columns that the user names.
-    part : {'train', 'val', 'test'}, optional
-        The part that a whole table is, such as ``train.csv``.
-    folder : str
-        What paths of images are relative to, below the source's folder.
-
-    Raises
-    ------
-    DataError
-        As of `find_columns`, and at a row that names no image or an unknown part of a split.
+    The user may have `asked` for columns; the whole table may be a `part` of a split, such as
+    ``train.csv``; paths of images are relative to a `folder` below the source's.
     """
     columns = used_columns(table, layout, asked)
     labels = {c: name for c, name in layout.label_columns.items() if c in table.columns}
@@ -185,19 +137,18 @@ def rows(
         yield StudyRow(
             table,
             row.number,
-            _study_id(row, study),
-            tuple([folder + name for name in image_names(row, image)]) if image else (),
+            _study_id(row, study) if study else "",
+            tuple([folder + name for name in cells.image_names(row, image)]) if image else (),
             row.text(view) if view else "",
-            id_text(row.text(patient)) if patient else "",
+            cells.id_text(row.text(patient)) if patient else "",
             _part(row, split, part),
-            tuple([joined_texts(row, column) if column else "" for column in text_columns]),
+            tuple([cells.joined_texts(row, column) if column else "" for column in text_columns]),
             *(_problems(row, listed, layout.separator, labels) if listed or labels else ((), ())),
         )
 
 
-def _study_id(row: Row, column: str | None) -> str:
-    study = row.text(column) if column else ""
-    if column and not study:
+def _study_id(row: Row, column: str) -> str:
+    if not (study := row.text(column)):
         raise DataError(f"{row.place}: the id in {column} is empty; fill it in or remove the row")
     return study
 
@@ -205,7 +156,7 @@ def _study_id(row: Row, column: str | None) -> str:
 def _names_image(table: Table, column: str | None) -> bool:
     """Whether ids are names of image files, as in {"a.png": "Clear lungs."}."""
     first = next(iter(table), None)
-    return column is not None and first is not None and is_image_name(str(first[column]))
+    return column is not None and first is not None and cells.is_image_name(str(first[column]))
 
 
 def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
@@ -213,23 +164,19 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
         return column
     for names in loose:
         there = table.named(*names.split("|"))
-        if found := [c for c in there if any(named_part(row.text(c)) for row in table)]:
+        if found := [c for c in there if any(cells.named_part(row.text(c)) for row in table)]:
             return table.only("split", found)
     return None
 
 
-def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns | None) -> bool:
+def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bool:
     """Whether a column called 'id' counts texts: then it differs between rows of one image.
 
     Its values taken for studies would let one image be in two parts of a split.
     """
     study, image = columns.get("study"), columns.get("image")
-    if (
-        study is None
-        or image is None
-        or (asked and "study" in asked)
-        or column_key(study) not in _LOOSE
-    ):
+    loose = study is not None and column_key(study) in ("uid", "id")
+    if not loose or image is None or "study" in asked:
         return False
     ids: dict[str, str] = {}
     return any(ids.setdefault(str(row[image]), row.text(study)) != row.text(study) for row in table)
@@ -240,7 +187,7 @@ def _part(row: Row, column: str | None, part: str | None) -> str | None:
     named = row.text(column) if column else ""
     if not named:
         return part
-    found = needed_part(named, f"{row.place}: {column}")
+    found = cells.needed_part(named, f"{row.place}: {column}")
     if part not in (None, found):
         raise DataError(f"{row.place}: {column} is {named!r} in a table of part {part}; keep one")
     return found
@@ -283,13 +230,8 @@ def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[
 
     Rows of the same id are one study; `find` gives the paths of its images. Rows without an id are
     one where they name the same images; it has the stem of the first image as its id, or, where
-    others have that stem, too, the path without its suffix.
-
-    Raises
-    ------
-    DataError
-        If a row names neither a study nor an image, or rows of one study do not agree on its
-        patient or on its part.
+    others have that stem, too, the path without its suffix. Rows of one study that do not agree on
+    its patient or its part are a DataError.
     """
     groups: dict[str, list[StudyRow]] = {}
     for row in found:
@@ -301,15 +243,10 @@ def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
     """Return the id of each group of rows that name none."""
-    names: dict[str, str] = {}
-    stems: dict[str, list[str]] = {}
-    for key, group in groups.items():
-        if not group[0].study:
-            stems.setdefault(_path(group).rpartition("/")[2], []).append(key)
-    for stem, keys in stems.items():
-        for key in keys:
-            names[key] = stem if len(keys) == 1 else _path(groups[key])
-    return names
+    paths = {key: _path(group) for key, group in groups.items() if not group[0].study}
+    stems = {key: path.rpartition("/")[2] for key, path in paths.items()}
+    count = Counter(stems.values())
+    return {key: stem if count[stem] == 1 else paths[key] for key, stem in stems.items()}
 
 
 def _path(group: list[StudyRow]) -> str:
@@ -360,8 +297,7 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
     if (whole := found.pop("caption", None)) is None:
         return found
-    report = whole_report(whole)
-    return {name: found.get(name) or report[name] for name in SECTIONS}
+    return whole_report(whole) | {role: text for role, text in found.items() if text}
 
 
 def whole_report(text: str) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 from xray_captioning.errors import DataError
@@ -14,10 +15,8 @@ from xray_captioning.errors import DataError
 DICOM_SUFFIXES = (".dcm", ".dicom")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES)
-_SUFFIXES = re.compile(r"(\.dcm|\.dicom)?(\.png|\.jpe?g|\.tiff?|\.bmp|\.webp)?$", re.IGNORECASE)
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
-_OPEN_I = re.compile(r"^CXR(?=\d)")
-_DOUBLED_NUMBER = re.compile(r"^(\d+)_(?=\1_IM)")
+_START = re.compile(r"(?:CXR(?=\d))?(?:(\d+)_(?=\1_IM))?")  # of Open-i, and a number said twice
 
 _MANY = 16  # files of one name, such as CheXpert's view1_frontal.jpg
 Folders = list[str]  # the names of the folders on a path, without the file's own
@@ -33,8 +32,12 @@ def image_key(name: str) -> str:
     >>> image_key("CXR1_1_IM-0001-3001")  # an id in the XML, its number doubled
     '1_IM-0001-3001'
     """
-    stem = _SUFFIXES.sub("", os.path.basename(name))
-    return _DOUBLED_NUMBER.sub("", _OPEN_I.sub("", stem))
+    stem = os.path.basename(name)
+    for suffixes in (PICTURE_SUFFIXES, DICOM_SUFFIXES):
+        if stem.lower().endswith(suffixes):
+            stem = stem[: stem.rindex(".")]
+    start = _START.match(stem)
+    return stem[start.end() :] if start else stem
 
 
 class ImageFinder:
@@ -42,33 +45,37 @@ class ImageFinder:
 
     def __init__(self, folder: Path, image_dir: Path | None = None) -> None:
         self.folder, self.image_dir = folder, image_dir
+        roots = [image_dir] if image_dir else [folder / "images", folder]
         # Relative image paths start from these folders; the first is where they are expected.
-        self.roots: Sequence[Path] = [image_dir] if image_dir else [folder / "images", folder]
-        self._root_names = [os.path.join(root, "") for root in self.roots]
+        self._roots = [os.path.join(root, "") for root in roots]
         self._homes: dict[str, str] = {}  # by their names
+        self._places: dict[str, list[str]] = {}  # the folders of names: where these may lie
         self._given: dict[str, str] = {}  # file: the path it was found for
 
     def by_key(self, name: str, home: str) -> str:
         """Find an image of a collection whose image names are unique, under any of its names.
 
-        Any copy anywhere below the folders serves, preferably one of this very name. Where there is
-        none, return the path below `home`, a folder of the source's, where it is expected.
+        Any copy anywhere below the folders serves, preferably one of this very name, or else a
+        converted one. Where there is none, return the path below `home`, a folder of the source's,
+        where it is expected.
         """
         name = _with_slashes(name)
+        key = image_key(name).casefold()
         for index in self._indexes:
-            if found := index.files(name):
+            if found := index.files(key):
                 exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
-                return index.full((exact or _converted(found))[0])
-        if home not in self._homes:  # making a Path for each of very many images takes long
-            self._homes[home] = str(self.image_dir or self.folder / home)
-        return os.path.join(self._homes[home], name)
+                pictures = [path for path in found if not path.lower().endswith(DICOM_SUFFIXES)]
+                return index.full((exact or pictures or found)[0])
+        if home not in self._homes:  # joining paths for each of very many images takes long
+            self._homes[home] = os.path.join(self.image_dir or self.folder / home, "")
+        return name if name[0] == "/" else self._homes[home] + name
 
     def find(self, name: str) -> str:
         """Find an image by the path that a table names; where there is none, say where it belongs.
 
-        As `by_path`, but an absent image gets the path below the first of `roots`.
+        As `by_path`, but an absent image gets the path below the first folder.
         """
-        return self.by_path(name) or os.path.join(self._root_names[0], _with_slashes(name))
+        return self.by_path(name) or os.path.join(self._roots[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
         r"""Find an image by the path that a table names, or return None.
@@ -76,12 +83,8 @@ class ImageFinder:
         The path may be a Windows one (``sub\a.png``), of another machine
         (``/data/me/data/sub/a.png``), or less than the whole (``a.png``), and the image may have
         another suffix or case than it says. The file is taken whose folders agree with the named
-        ones from the end for the longest; it is never one of another folder than is named.
-
-        Raises
-        ------
-        DataError
-            If several files fit equally well, or one file is all there is for two paths.
+        ones from the end for the longest; it is never one of another folder than is named. Several
+        that fit equally well are a DataError, and so is one that is all there is for two paths.
         """
         spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
@@ -90,9 +93,13 @@ class ImageFinder:
         return found and self._once(found, spelled)
 
     def _there(self, name: str) -> str | None:
-        for root in self._root_names:
+        folder = name[: max(name.rfind("/"), name.rfind(os.sep)) + 1]
+        if (places := self._places.get(folder)) is None:
+            roots = [""] if os.path.isabs(name) else self._roots
+            places = self._places[folder] = [root for root in roots if _holds_any(root + folder)]
+        for place in places:
             # os.path.join takes longer than to look for the file, and there may be very many.
-            if os.path.isfile(path := name if os.path.isabs(name) else root + name):
+            if os.path.isfile(path := place + name):
                 return path
         return None
 
@@ -110,7 +117,8 @@ class ImageFinder:
     def _indexes(self) -> list[_Index]:
         """What lies in the image folder, and what else in the source's folder."""
         seen: set[tuple[int, int]] = set()
-        return [_Index(root, seen) for root in (self.image_dir, self.folder) if root]
+        indexes = [_Index(root, seen) for root in (self.image_dir, self.folder) if root]
+        return [index for index in indexes if index.paths]
 
 
 class _Index:
@@ -118,10 +126,9 @@ class _Index:
 
     def __init__(self, root: Path, seen: set[tuple[int, int]]) -> None:
         self._root = root
-        self._paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
-        self._by_folders: dict[
-            str, dict[tuple[str, ...], list[str]]
-        ] = {}  # of keys of very many files
+        self.paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
+        # Of keys of very many files, by their last two folders.
+        self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = {}
         trunk: Folders | None = None
         for path in _image_files(root, seen):
             self._add(image_key(path).casefold(), path)
@@ -131,26 +138,26 @@ class _Index:
         self._starts = sorted([trunk or [], ["images"], []], key=len, reverse=True)
 
     def _add(self, key: str, path: str) -> None:
-        there = self._paths.setdefault(key, path)
+        there = self.paths.setdefault(key, path)
         if isinstance(there, list):
             there.append(path)
         elif there is not path:
-            self._paths[key] = [there, path]
+            self.paths[key] = [there, path]
 
     def full(self, path: str) -> str:
         return os.path.join(self._root, path)
 
-    def files(self, name: str) -> list[str]:
+    def files(self, key: str) -> list[str]:
         """Return the relative paths of the files of this key, wherever they lie."""
-        found = self._paths.get(image_key(name).casefold(), []) if self._paths else []
+        found = self.paths.get(key, [])
         return [found] if isinstance(found, str) else found
 
-    def _near(self, name: str, folders: Folders) -> list[str]:
+    def _near(self, key: str, folders: Folders) -> list[str]:
         """Return the files of this key, of very many only those whose last two folders may fit."""
-        found = self.files(name)
+        found = self.files(key)
         if len(found) <= _MANY or len(folders) < 2:
             return found
-        by_folders = self._by_folders.setdefault(image_key(name).casefold(), {})
+        by_folders = self._by_folders.setdefault(key, {})
         if not by_folders:
             for path in found:
                 by_folders.setdefault(_last_two(self._folders(path)), []).append(path)
@@ -158,10 +165,11 @@ class _Index:
 
     def best(self, name: str) -> str | None:
         """Return the one file that fits a path best, None where none does."""
-        if not self.files(name):
+        key = image_key(name).casefold()
+        if key not in self.paths:
             return None
         folders = _folders(name)
-        near = self._near(name, folders)
+        near = self._near(key, folders)
         agreeing = {path: _agreeing(self._folders(path), folders) for path in near}
         fitting = [path for path, count in agreeing.items() if count is not None]
         if len(fitting) > 1:
@@ -182,10 +190,22 @@ class _Index:
         return folders[len(start) :]
 
 
+def _holds_any(folder: str) -> bool:
+    """Tell whether a folder may hold a file: it is not absent, and not empty."""
+    try:
+        with os.scandir(folder or os.curdir) as entries:
+            return any(entries)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: of a NUL in a name
+        return False
+    except OSError:
+        return True  # it may not be listed, but its files may be read
+
+
 def _with_slashes(name: str) -> str:
     """Return a path as POSIX writes it, as short as it goes."""
-    if "/" not in name and "\\" not in name and name.strip("."):
-        return name  # the name of a file alone, as most tables have it
+    odd = "\\" in name or "//" in name or "/." in name or name[:1] in ("", ".")
+    if not odd and name[-1] != "/" and name[1:2] != ":":
+        return name  # as most tables have it
     slashes = name.replace("\\", "/")
     return posixpath.normpath(slashes[2:] if _DRIVE.match(slashes) else slashes)
 
@@ -215,15 +235,7 @@ def _last_two(folders: Folders) -> tuple[str, ...]:
 
 
 def _common(one: Folders, other: Folders) -> Folders:
-    count = 0
-    while count < min(len(one), len(other)) and one[count] == other[count]:
-        count += 1
-    return one[:count]
-
-
-def _converted(paths: list[str]) -> list[str]:
-    """Leave out the DICOM files of which there is a converted copy."""
-    return [path for path in paths if not path.lower().endswith(DICOM_SUFFIXES)] or paths
+    return [first for first, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other))]
 
 
 def is_image(name: str) -> bool:

@@ -19,16 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from xray_captioning.data.opening import whole_archive
+from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
-from xray_captioning.data.sources.layout import (
-    NO_TEXTS,
-    Layout,
-    StudyRow,
-    make_studies,
-    once,
-    published,
-    rows,
-)
+from xray_captioning.data.sources.layout import Layout, StudyRow, once, published, rows
 from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, is_image, walk
 from xray_captioning.data.sources.source import Source, read_text
 from xray_captioning.data.studies import Study
@@ -74,7 +67,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     tree = Tree(folder, finder.image_dir)
     homes: dict[str, str] = {}  # of images: the folder where each is expected
     named = (row for table in tables_of(folder, *IMAGES) for row in once(_rows(table, _IMAGES)))
-    found = list(_in_one_study((*named, *tree.rows()), homes))
+    found = list(_in_one_study((*named, *tree.rows.values()), homes))
     studies = {row.study for row in found}
     sections = list(_sections(folder, studies))
     told = {row.study for row in sections if any(row.texts)}
@@ -86,20 +79,18 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     def find(image: str) -> str:
         return tree.images.get(image) or finder.by_key(f"{image}.jpg", homes[image])
 
-    return make_studies(sorted(found, key=lambda row: row.study), find)
+    return layout.make_studies(sorted(found, key=lambda row: row.study), find)
 
 
-def _rows(path: Path, layout: Layout) -> Iterator[StudyRow]:
+def _rows(path: Path, names: Layout) -> Iterator[StudyRow]:
     """Yield the rows of a table, ids without their letters; there must be a patient and a part."""
     table = published(path, "study_id", "subject_id")
-    names_part = bool(layout.split) and bool(table.named("split"))
-    for row in rows(table, layout):
+    names_part = bool(names.split) and bool(table.named("split"))
+    for row in rows(table, names):
         if names_part and row.split is None:
             raise DataError(f"{row.where}: split is ''; it must be train, validate or test")
-        row.study, row.patient = (
-            _number(row, "study_id", row.study),
-            _number(row, "subject_id", row.patient),
-        )
+        row.study = _number(row, "study_id", row.study)
+        row.patient = _number(row, "subject_id", row.patient)
         yield row
 
 
@@ -194,31 +185,16 @@ class _Report(NamedTuple):
 
 
 class Tree:
-    """The images and reports that lie in folders of patients and studies.
-
-    Attributes
-    ----------
-    images : dict
-        The path by dicom_id; a DICOM file only where there is no converted copy.
-    """
+    """The images and reports that lie in folders of patients and studies."""
 
     def __init__(self, *roots: Path | None) -> None:
+        # The path by dicom_id; a DICOM file only where there is no converted copy.
         self.images: dict[str, str] = {}
-        self._studies: dict[tuple[str, str, str], str] = {}  # patient, study and image: a path
-        self._reports: dict[str, tuple[str, str]] = {}  # of each study: the patient and a path
+        self.rows: dict[tuple[str, str, str], StudyRow] = {}  # by patient, study and image
+        self.reports: dict[str, _Report] = {}  # by study
         for root in filter(None, roots):
             for at, _, names in walk(root):
                 self._add(at, names)
-
-    def rows(self) -> Iterator[StudyRow]:
-        """Yield a row for each image."""
-        for (patient, study, image), path in self._studies.items():
-            yield StudyRow(None, path, study, (image,), patient=patient)
-
-    def reports(self) -> Iterator[_Report]:
-        """Yield the reports that are files."""
-        for study, (patient, path) in self._reports.items():
-            yield _Report(study, patient, path, partial(read_text, Path(path)))
 
     def _add(self, at: str, names: list[str]) -> None:
         place = at.replace(os.sep, "/")
@@ -227,11 +203,14 @@ class Tree:
                 self._add_image(found[1], found[2], os.path.join(at, name))
         elif found := _PATIENT.search(place):
             for report in filter(None, map(_REPORT.match, names)):
-                self._reports[report[1]] = found[1], os.path.join(at, report[0])
+                path = os.path.join(at, report[0])
+                read = partial(read_text, Path(path))
+                self.reports[report[1]] = _Report(report[1], found[1], path, read)
 
     def _add_image(self, patient: str, study: str, path: str) -> None:
         name = os.path.splitext(os.path.basename(path))[0]
-        self._studies[patient, study, name] = path
+        row = StudyRow(None, path, study, (name,), patient=patient)
+        self.rows[patient, study, name] = row
         if not path.lower().endswith(DICOM_SUFFIXES) or name not in self.images:
             self.images[name] = path
 
@@ -245,13 +224,11 @@ def report_rows(
     """
     with ExitStack() as opened:
         packed = (report for path in archives for report in _packed(path, opened))
-        for report in {r.study: r for r in (*packed, *tree.reports())}.values():
+        for report in {r.study: r for r in (*packed, *tree.reports.values())}.values():
             if not studies or report.study in studies:
-                text = "" if report.study in told else report.read()
-                texts = (*NO_TEXTS[1:], text)
-                yield StudyRow(
-                    None, report.where, report.study, (), "", report.patient, texts=texts
-                )
+                texts = (*layout.NO_TEXTS[1:], "" if report.study in told else report.read())
+                study, patient, where, _ = report
+                yield StudyRow(None, where, study, patient=patient, texts=texts)
 
 
 def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:

@@ -1,4 +1,4 @@
-"""Open-i XML reports of the Indiana University collection, from a folder or an archive.
+"""The Indiana University collection: Open-i's XML reports, and Kaggle's two tables with PNGs.
 
 References
 ----------
@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, sections
 from xray_captioning.data.studies import Study, text_or_none, unique_problems
+from xray_captioning.data.table import Row, read_table
+from xray_captioning.data.views import named_view
 from xray_captioning.errors import DataError
 
 if TYPE_CHECKING:
@@ -94,19 +97,25 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
 
 
 def parse_report(content: bytes, name: str) -> Element:
-    """Return the root of a report's XML, or raise a DataError: malformed, or with entities."""
-    from xml.etree.ElementTree import ParseError
+    """Return the root of a report's XML, or raise a DataError: malformed, or with entities.
 
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
+    Entities can name other files, or grow without bound. They are looked for before a tree is
+    built, because a builder that refuses them itself is written in Python and takes far longer.
+    """
+    from xml.etree.ElementTree import ParseError, fromstring
+    from xml.parsers import expat
 
+    def refuse(*_: object) -> None:
+        raise DataError(f"{name}: defines XML entities, which no report needs; remove the file")
+
+    parser = expat.ParserCreate()
+    parser.EntityDeclHandler = refuse  # of any entity: general, parameter or unparsed
     try:
+        parser.Parse(content, True)
         return fromstring(content)
-    except DefusedXmlException as error:
-        raise DataError(
-            f"{name}: defines XML entities, which no report needs; remove the file"
-        ) from error
-    except (ParseError, LookupError, ValueError) as error:
+    except DataError:
+        raise
+    except (expat.ExpatError, ParseError, LookupError, ValueError) as error:
         raise DataError(f"{name}: is not well-formed XML ({error}); copy it again") from error
 
 
@@ -129,3 +138,49 @@ SOURCE = Source(
     suffixes=(".xml", *ARCHIVES),
     reads_folder=True,
 )
+
+
+# --- the edition at Kaggle ---
+
+REPORTS, PROJECTIONS = TABLES = ("indiana_reports.csv", "indiana_projections.csv")
+IMAGE_FOLDER = "images/images_normalized"
+
+
+def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read the studies of a folder that holds both of Kaggle's tables.
+
+    The path may also be one of the two tables. An image whose study has no report is kept, as a
+    study without text. Images are found under their Open-i names, too. Ids that pandas rewrote in
+    one of the tables, such as '7.0' for '7', mean the study of that number.
+    """
+    folder = path if path.is_dir() else path.parent
+    reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))
+    if unnamed := next((row for row in reports if not row["uid"].strip()), None):
+        raise DataError(f"{unnamed.place}: the uid is empty; fill it in or remove the row")
+    projections: dict[str, dict[str, str]] = {}
+    for row in read_table(folder / PROJECTIONS, ("uid", "filename", "projection")):
+        names = projections.setdefault(row["uid"].strip(), {})
+        names[row["filename"].strip()] = named_view(row["projection"])
+    described = dict.fromkeys(row["uid"].strip() for row in reports)
+    same = match_ids(described, projections, str(folder / PROJECTIONS))
+    images: dict[str, dict[str, str]] = {}
+    for uid, views in projections.items():
+        images.setdefault(same.get(uid, uid), {}).update(views)
+    bare = [Row(uid=uid) for uid in images if uid not in described]
+    return [_described(row, images, finder) for row in [*reports, *bare]]
+
+
+def _described(row: Row, projections: dict[str, dict[str, str]], finder: ImageFinder) -> Study:
+    study_id = row["uid"].strip()
+    views = projections.get(study_id, {})
+    return Study(
+        study_id=study_id,
+        images=[finder.by_key(name, IMAGE_FOLDER) for name in views],
+        views=list(views.values()),
+        problems=unique_problems(row.get("problems", "").split(";")),
+        mesh=text_or_none(row.get("mesh")),
+        **sections(row),
+    )
+
+
+KAGGLE = Source("kaggle", TABLES, read_kaggle, needs_all=True, reads_folder=True)

@@ -17,34 +17,27 @@ from typing import TYPE_CHECKING, NamedTuple
 from xray_captioning.data.sources import (
     archive,
     captions,
-    chexpert,
-    coco,
     dicom,
-    kaggle,
+    json_annotations,
     mimic,
-    nih14,
     openi,
-    padchest,
-    r2gen,
-    roco,
+    published,
     texts,
-    vindr,
 )
 from xray_captioning.data.sources.archive import is_zip
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import study_frame
+from xray_captioning.data.studies import collected_seldom, study_frame
 from xray_captioning.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # A folder is read as the first of these that it holds: what is more special comes first.
-_SPECIAL = (kaggle.SOURCE, mimic.SOURCE, chexpert.PLUS, chexpert.SOURCE, padchest.SOURCE)
-_LABELLED = (vindr.SOURCE, nih14.SOURCE)
-_TEXTS = (roco.SOURCE, coco.SOURCE, r2gen.SOURCE, captions.SOURCE, openi.SOURCE, texts.SOURCE)
-READERS = {source.name: source for source in (*_SPECIAL, *_LABELLED, *_TEXTS, dicom.SOURCE)}
+_SPECIAL = (openi.KAGGLE, mimic.SOURCE, *published.SOURCES, *json_annotations.SOURCES)
+_ALL = (*_SPECIAL, captions.SOURCE, openi.SOURCE, texts.SOURCE, dicom.SOURCE)
+READERS = {source.name: source for source in _ALL}
 SOURCES = tuple(READERS)
 _DEPTH = 3  # of folders below the one given, in which an unpacked archive may have put its own
 _MOST_FOLDERS = 30  # of one level; more are patients or studies
@@ -141,11 +134,12 @@ def read_studies(
         raise DataError(f"{images}: is not a folder of images; check image_dir")
     root, found = _found(origin, READERS.get(source or ("captions" if columns else "")))
     finder = ImageFinder(root if root.is_dir() else root.parent, images)
-    if columns:
-        studies = captions.read(found.path, finder, columns)
-    else:
-        studies = found.source.read(found.source.to_open(found.path), finder)
-    frame = study_frame(studies, origin)
+    with collected_seldom():
+        if columns:
+            studies = captions.read(found.path, finder, columns)
+        else:
+            studies = found.source.read(found.source.to_open(found.path), finder)
+        frame = study_frame(studies, origin)
     others = list(found.others)
     frame.attrs.update(source=found.source.name, other_sources=others, path=str(found.path))
     return frame
@@ -164,40 +158,30 @@ def _found(path: Path, source: Source | None) -> tuple[Path, Found]:
 
 
 def detect(path: Path, sources: Sequence[Source]) -> Found:
-    """Return the first source that a folder holds or a file belongs to.
+    """Return the first source that a folder holds or a file belongs to; none is a DataError.
 
     Any other table is one of captions. A folder that holds none of all that may lie above the one
     that does, as a downloaded archive has it.
-
-    Raises
-    ------
-    DataError
-        If none fits, or several folders below fit equally.
     """
-    if path.is_file():
-        fitting = _of_file(path, sources)
-        if not fitting and captions.is_table(path):
-            fitting = [captions.SOURCE]
-    else:
-        fitting = [source for source in sources if source.is_folder(path)]
-        if not fitting and captions.tables_of(path):
-            fitting = [captions.SOURCE]
-        elif not fitting and (found := below(path, sources) or below(path, [captions.SOURCE])):
-            return found
-    if not fitting:
+    alone = path.is_file()
+    fitting = _of_file(path, sources) if alone else [s for s in sources if s.is_folder(path)]
+    if not fitting and (captions.is_table(path) if alone else captions.tables_of(path)):
+        fitting = [captions.SOURCE]
+    if fitting:
+        return Found(fitting[0], path, tuple(source.name for source in fitting[1:]))
+    found = None if alone else below(path, sources) or below(path, [captions.SOURCE])
+    if found is None:
         raise _unknown(path, sources)
-    return Found(fitting[0], path, tuple(source.name for source in fitting[1:]))
+    return found
 
 
 def _of_file(path: Path, sources: Iterable[Source]) -> list[Source]:
     """Return the sources of a file; its content and its usual name tell more than its ending."""
     name = path.name.lower()
-    content = [
-        s for s in sources if s.fits and name.endswith(s.suffixes or ("\0",)) and s.fits(path)
-    ]
-    named = [s for s in sources if s.fits is None and s.has_name(name)]
-    ending = [s for s in sources if s.fits is None and name.endswith(s.suffixes or ("\0",))]
-    return list(dict.fromkeys(content + named + ending))
+    ending = [s for s in sources if name.endswith(s.suffixes)]
+    content = [s for s in ending if s.fits and s.fits(path)]
+    named = [s for s in sources if s.has_name(name)]
+    return list(dict.fromkeys(content + [s for s in named + ending if s.fits is None]))
 
 
 def below(path: Path, sources: Sequence[Source]) -> Found | None:
@@ -220,9 +204,10 @@ def below(path: Path, sources: Sequence[Source]) -> Found | None:
 
 def holds(source: Source, folder: Path) -> bool:
     """Tell whether a folder holds a source; of captions, whether it holds any table."""
-    if source.is_folder(folder) or source is not captions.SOURCE:
-        return source.is_folder(folder)
-    return any(captions.is_table(path) and path.suffix != ".txt" for path in folder.iterdir())
+    return source.is_folder(folder) or (
+        source is captions.SOURCE
+        and any(captions.is_table(path) and path.suffix != ".txt" for path in folder.iterdir())
+    )
 
 
 def _folders(path: Path) -> Iterator[Path]:

@@ -5,6 +5,7 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -74,11 +75,9 @@ def sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
 
 def text_head(path: Path) -> str:
     """Return the beginning of a text file, '' where it is none."""
-    try:
-        with open_text(path) as file:
-            return file.read(HEAD_BYTES)
-    except DataError:
-        return ""
+    with suppress(DataError), open_text(path) as file:
+        return file.read(HEAD_BYTES)
+    return ""
 
 
 def read_text(path: Path) -> str:
@@ -89,7 +88,6 @@ def read_text(path: Path) -> str:
 
 def columns_of(path: Path) -> tuple[str, ...]:
     """Return the names of a table's columns; none where the file holds no table."""
-    try:
+    with suppress(DataError):
         return Table(path).columns
-    except DataError:
-        return ()
+    return ()

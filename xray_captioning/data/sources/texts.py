@@ -79,11 +79,8 @@ def _study(
         images = folder.images
         at = at if folder.path == str(root) else folder.path
     images = images or _only(named.get(os.path.basename(at), []), report)
-    return Study(
-        study_id=Path(at).relative_to(root).as_posix(),
-        images=images,
-        **whole_report(read_text(Path(report))),
-    )
+    study_id = Path(at).relative_to(root).as_posix()
+    return Study(study_id, images, **whole_report(read_text(Path(report))))
 
 
 def _only(images: list[str], report: str) -> list[str]:

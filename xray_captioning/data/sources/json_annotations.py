@@ -1,0 +1,196 @@
+"""Annotations in JSON: R2Gen's, COCO's, and Karpathy's of COCO's images.
+
+References
+----------
+.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020:
+   ``annotation.json``, a list of entries for each of the keys ``train``, ``val`` and ``test``.
+.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server",
+   arXiv:1504.00325, 2015.
+.. [3] Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions",
+   CVPR 2015: ``dataset_coco.json``.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xray_captioning.data.records import read_json
+from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part
+from xray_captioning.data.sources.layout import StudyRow, whole_report
+from xray_captioning.data.sources.lookup import ImageFinder
+from xray_captioning.data.sources.source import Source, text_head
+from xray_captioning.data.studies import Study, text_or_none
+from xray_captioning.errors import DataError
+
+_KEYS = ("id", "report", "image_path")
+_WANTED = "an R2Gen annotation has lists under the keys train, val and test"
+
+
+def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read an annotation: a list of entries a part, or one list whose entries name their split.
+
+    Either may stand inside one further object, whatever its key. A key that is no part is refused,
+    because its studies would be lost. An entry has an id, a report, which becomes the findings, and
+    an image_path or several. A ``subject_id``, which the MIMIC-CXR edition has, is the patient.
+    """
+    found = _entries(read_json(path), path)
+    return [_of_entry(entry, part, where, finder) for entry, part, where in found]
+
+
+def is_annotation(path: Path) -> bool:
+    """Tell by the beginning of a JSON file, or its usual name, whether its entries are R2Gen's."""
+    if path.name.lower() == "annotation.json":
+        return True
+    head = text_head(path)
+    return head.lstrip()[:1] in ("{", "[") and bool(
+        re.search(r'"image_path"\s*:', head) and re.search(r'"report"\s*:', head)
+    )
+
+
+def _entries(content: Any, path: Path) -> Iterator[tuple[Any, str | None, str]]:
+    """Yield each entry, the part that its place names, and the place for messages."""
+    if isinstance(content, dict) and len(content) == 1:
+        [(key, inner)] = content.items()
+        if key.lower() not in PART_NAMES and inner and isinstance(inner, (dict, list)):
+            content = inner
+    if isinstance(content, list):
+        content = {"": content}
+    if not isinstance(content, dict) or not content:
+        raise DataError(f"{path}: has no key train, val or test; {_WANTED}")
+    for key, entries in content.items():
+        part = needed_part(key, f"{path}: the key") if key else None
+        if not isinstance(entries, list):
+            raise DataError(f"{path}: {key!r} is not a list of entries; {_WANTED}")
+        for number, entry in enumerate(entries, start=1):
+            yield entry, part, f"{path}, {key} entry {number}" if key else f"{path}, entry {number}"
+
+
+def _of_entry(entry: Any, part: str | None, where: str, finder: ImageFinder) -> Study:
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: is not an object with id, report and image_path")
+    if missing := [key for key in _KEYS if key not in entry]:
+        raise DataError(
+            f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}; add it or take the "
+            "entry out"
+        )
+    name, report, paths = (entry[key] for key in _KEYS)
+    if name is None or isinstance(name, (dict, list)) or not str(name).strip():
+        raise DataError(f"{where}: the id is empty; fill it in or take the entry out")
+    if report is not None and not isinstance(report, str):
+        raise DataError(f"{where}: the report is not a text; put it in quotes")
+    paths = [paths] if isinstance(paths, str) else paths
+    if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
+        raise DataError(f"{where}: image_path must be a list of file names")
+    return Study(
+        study_id=str(name),
+        images=[finder.find(path) for path in paths],
+        findings=report,
+        patient_id=entry.get("subject_id", ""),
+        split=_part_of(entry, part, where),
+    )
+
+
+def _part_of(entry: dict[str, Any], part: str | None, where: str) -> str | None:
+    """Return the part of an entry; its own word and its place must not differ."""
+    if entry.get("split") is None:
+        return part
+    own = needed_part(str(entry["split"]), f"{where}: split")
+    if part is not None and own != part:
+        raise DataError(f"{where}: its split is {own!r} but it stands in {part!r}; keep one")
+    return own
+
+
+# --- COCO [2]_ and Karpathy [3]_ ---
+
+
+def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
+    """Read a file of images and captions, or all such files of a folder.
+
+    A file whose name holds ``train``, ``val`` or ``test``, as ``captions_val2014.json``, is that
+    part. Each image is a study, with its id; several captions of one image are joined. Where two
+    files count their images from the same number, the part stands before the id.
+    """
+    files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
+    found = [row for file in files for row in _images(file, len(files) > 1)]
+    twice = len({row.study for row in found}) < len(found) and len(files) > 1
+    return [_study(row, twice, finder) for row in found]
+
+
+def is_coco(path: Path) -> bool:
+    """Tell whether a JSON file, or one of a folder, has images and captions as COCO has them."""
+    if path.is_dir():
+        return any(is_coco(file) for file in _files(path))
+    head = text_head(path)
+    if not head.lstrip().startswith("{"):
+        return False
+    keys = set(re.findall(r'"(\w+)"\s*:', head))
+    either = keys >= {"images", "file_name"} or keys >= {"annotations", "image_id"}
+    return either or keys >= {"images", "filename", "sentences"}
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted((*path.glob("*.json"), *path.glob("annotations/*.json")))
+
+
+def _images(path: Path, by_name: bool) -> Iterator[StudyRow]:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise DataError(f"{path}: has no list 'images'; is this a file of COCO captions?")
+    words = re.findall("[a-z]+", path.stem.lower()) if by_name else []
+    part = next(filter(None, map(named_part, words)), None)
+    captions = _captions(content, path)
+    for number, image in enumerate(content["images"], start=1):
+        where = f"{path}, image {number}"
+        name = _needed(image, ("file_name", "filename"), where)
+        study = _needed(image, ("id", "imgid"), where)
+        split = image.get("split")
+        own = needed_part(str(split), f"{where}: split") if split else part
+        texts = captions.pop(study, [])
+        texts += [_needed(s, ("raw",), where, empty=True) for s in image.get("sentences") or []]
+        patient = str(image.get("patient_id", image.get("subject_id", "")) or "")
+        folder = image.get("filepath")  # as Karpathy's files name it
+        names = (f"{folder}/{name}" if isinstance(folder, str) and folder else name,)
+        yield StudyRow(None, where, study, names, patient=patient, split=own, texts=tuple(texts))
+    if captions:
+        raise DataError(
+            f"{path}: has captions of image {min(captions)!r}, which is not among the images "
+            f"({len(captions)} such); add it or take them out"
+        )
+
+
+def _captions(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
+    captions: dict[str, list[str]] = {}
+    for number, entry in enumerate(content.get("annotations") or [], start=1):
+        where = f"{path}, annotation {number}"
+        image = _needed(entry, ("image_id",), where)
+        captions.setdefault(image, []).append(_needed(entry, ("caption",), where, empty=True))
+    return captions
+
+
+def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) -> str:
+    """Return the text or number under the first of the keys that an object has."""
+    if not isinstance(entry, dict):
+        raise DataError(f"{where}: is not an object; mend the file")
+    value = next((entry[key] for key in keys if key in entry), None)
+    if not isinstance(value, (str, int)) or not (empty or str(value).strip()):
+        found = ", ".join(entry)
+        raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {found}; fill it in")
+    return str(value).strip()
+
+
+def _study(row: StudyRow, twice: bool, finder: ImageFinder) -> Study:
+    text = text_or_none(" ".join(dict.fromkeys(filter(None, row.texts))))
+    return Study(
+        study_id=f"{row.split}/{row.study}" if twice and row.split else row.study,
+        images=list(map(finder.find, row.images)),
+        patient_id=row.patient,
+        split=row.split,
+        **(whole_report(text) if text else {}),
+    )
+
+
+SOURCES = (
+    Source("coco", ("*.json",), read_coco, suffixes=(".json",), reads_folder=True, fits=is_coco),
+    Source("r2gen", ("*.json",), read_r2gen, suffixes=(".json",), fits=is_annotation),
+)
