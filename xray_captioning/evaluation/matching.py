@@ -38,10 +38,9 @@ class Studies:
     @classmethod
     def of(cls, evaluated: pd.DataFrame, data: pd.DataFrame) -> Studies:
         """Return those of two tables of studies, the first a part of the second."""
-        ids = list(evaluated["study_id"])
-        rest = data[~data["study_id"].isin(ids)]
-        images = list(evaluated["images"]), list(rest["images"])
-        return cls(ids, images[0], frozenset(rest["study_id"]), images[1])
+        rest = data[~data["study_id"].isin(evaluated["study_id"])]
+        ids, others = list(evaluated["study_id"]), frozenset(rest["study_id"])
+        return cls(ids, list(evaluated["images"]), others, list(rest["images"]))
 
     def rows(self, values: Sequence[Any]) -> list[int | None]:
         """Return the number of the study that each value names, None where it names none.
@@ -157,11 +156,8 @@ def named(rows: Iterable[Hashable]) -> int:
 def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
     """Return a system's texts by the number of their study.
 
-    Raises
-    ------
-    DataError
-        None of the ids is a study's, two texts are of one study, or, without ids, the number of
-        texts is not that of the studies.
+    A DataError says that none of the ids is a study's, that two texts are of one study, or that,
+    without ids, the number of texts is not that of the studies.
     """
     written = _as_written(system, given)
     if not written.ids:
@@ -172,22 +168,23 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
                 "data, or name their studies"
             )
         return dict(enumerate(written.texts))
-    column, rows = best_column(written, studies)
+    column, rows, number = best_column(written, studies)
     _check_once(system, written, column, rows)
-    if written.texts and named(rows) == 0:
+    if written.texts and not number:
         raise _strangers(system, written, studies)
-    _warn_of_unknown(system, written.ids[column], rows, studies)
+    values = zip(written.ids[column], rows)
+    if unknown := [v for v, row in values if row is None and not studies.is_other(v)]:
+        warnings.warn(
+            f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are "
+            f"left out, such as that of {unknown[0]}",
+            ResultsWarning,
+            stacklevel=2,
+        )
     return {row: text for row, text in zip(rows, written.texts) if row is not None}
 
 
 def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
-    """Return a system's texts in the order of the studies.
-
-    Raises
-    ------
-    DataError
-        As of `by_row`, or a study has no text.
-    """
+    """Return a system's texts in the order of the studies; a study without one is a DataError."""
     found = by_row(system, given, studies)
     missing = [study for row, study in enumerate(studies.ids) if row not in found]
     if missing:
@@ -203,16 +200,10 @@ def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
 
 
 def common_rows(texts: Mapping[str, Sequence[Texts]], studies: Studies) -> list[int]:
-    """Return the numbers of the studies that every run of every system has a text for.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
+    """Return the numbers of the studies that every run of every system has a text for."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResultsWarning)  # said again when the texts are taken
-        found = [set(by_row(name, run, studies)) for name, runs in texts.items() for run in runs]
+        found = [by_row(name, run, studies).keys() for name, runs in texts.items() for run in runs]
     common = set(range(len(studies.ids))).intersection(*found)
     if not common:
         raise DataError("no study has a text of every system; evaluate the systems one by one")
@@ -228,30 +219,30 @@ def _as_written(system: str, given: Texts) -> Written:
     return Written([checked_text(t, f"system {system}, text", n) for n, t in enumerate(given, 1)])
 
 
-def best_column(written: Written, studies: Studies) -> tuple[str, list[int | None]]:
-    """Return the first of the columns that name most studies, and the studies."""
-    most, column, best = -1, "", list[int | None]()
+def best_column(written: Written, studies: Studies) -> tuple[str, list[int | None], int]:
+    """Return the first column that names most studies, the studies, and how many they are."""
+    best: tuple[str, list[int | None], int] = "", [], -1
     for name, values in written.ids.items():
         rows = studies.rows(values)
-        if (number := named(rows)) > most:
-            most, column, best = number, name, rows
-        if most == len(studies.ids):
+        if (number := named(rows)) > best[2]:
+            best = name, rows, number
+        if number == len(studies.ids):
             break
-    return column, best
+    return best
 
 
 def _check_once(system: str, written: Written, column: str, rows: Sequence[int | None]) -> None:
     """Refuse two texts of one study, whether it is evaluated or not."""
-    values = written.ids[column]
-    studies = [str(value) if row is None else row for value, row in zip(values, rows)]
-    if len(set(studies)) == len(studies):
-        return
-    value = next(value for n, value in enumerate(values) if studies[n] in studies[:n])
-    where = f"{written.source}: " if written.source else ""
-    raise DataError(
-        f"{where}system {system} names a study twice, the second time as {column} {value}; "
-        "keep one text of it"
-    )
+    seen = set[object]()
+    for value, row in zip(written.ids[column], rows):
+        study = str(value) if row is None else row
+        if study in seen:
+            where = f"{written.source}: " if written.source else ""
+            raise DataError(
+                f"{where}system {system} names a study twice, the second time as {column} {value}; "
+                "keep one text of it"
+            )
+        seen.add(study)
 
 
 def _strangers(system: str, written: Written, studies: Studies) -> DataError:
@@ -261,16 +252,3 @@ def _strangers(system: str, written: Written, studies: Studies) -> DataError:
         f"system {system}: no id{where} is that of an evaluated study or image ({shown or 'none'}; "
         f"the data has {studies.ids[0]}); give the study ids of the data in a column study_id"
     )
-
-
-def _warn_of_unknown(
-    system: str, values: Sequence[Any], rows: Sequence[int | None], studies: Studies
-) -> None:
-    unknown = [v for v, row in zip(values, rows) if row is None and not studies.is_other(v)]
-    if unknown:
-        warnings.warn(
-            f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are "
-            f"left out, such as that of {unknown[0]}",
-            ResultsWarning,
-            stacklevel=2,
-        )

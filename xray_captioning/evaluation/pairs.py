@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,21 +33,9 @@ def read_pairs(
     """Yield each system of a file beside the reports of another one, or of the same.
 
     Texts are matched by id where both files have ids; several reports of one id, as of an image of
-    COCO, are its references. Otherwise texts are matched by their order.
-
-    Parameters
-    ----------
-    reports, captions : Path
-        Files of :mod:`xray_captioning.evaluation.caption_files`.
-    reference, prediction : str and sequence of str, optional
-        Columns of the reports and of what systems wrote, where their names do not show it.
-    only_common : bool
-        Whether reports without a hypothesis are left out; otherwise there must be none.
-
-    Raises
-    ------
-    DataError
-        A file cannot be read, a report has no hypothesis, or the two are of different studies.
+    COCO, are its references. Otherwise texts are matched by their order. `reference` and
+    `prediction` name the columns. With `only_common` reports without a hypothesis are left out;
+    otherwise there must be none.
     """
     known = read_references(reports, reference)
     for system, written in read_captions(captions, prediction).items():
@@ -75,17 +63,15 @@ def _by_order(system: str, written: Written, known: Written) -> Pairs:
 
 
 def _by_id(system: str, written: Written, known: Written, only_common: bool) -> Pairs:
-    found = {name: _grouped(values, known.texts) for name, values in known.ids.items()}
-    matched = {name: _matched(written, texts) for name, texts in found.items()}
-    texts = found[max(matched, key=lambda name: matched[name])]
+    found = [_grouped(values, known.texts) for values in known.ids.values()]
+    texts = max(found, key=lambda texts: matching.best_column(written, Studies(list(texts)))[2])
     ids, left_out = list(texts), {}
     if only_common:
         rows = matching.by_row(system, written, Studies(ids))
         left_out = {LEFT_OUT: len(ids) - len(rows)}
         ids = [ids[row] for row in sorted(rows)]
-    hypotheses = matching.in_order(
-        system, written, Studies(ids, others=frozenset(texts) - set(ids))
-    )
+    studies = Studies(ids, others=frozenset(texts) - set(ids))
+    hypotheses = matching.in_order(system, written, studies)
     return Pairs(system, [texts[i] for i in ids], hypotheses, {"n": len(ids), **left_out})
 
 
@@ -96,8 +82,3 @@ def _grouped(ids: Sequence[object], texts: Sequence[str | list[str]]) -> dict[st
         several = text if isinstance(text, list) else [text]
         found.setdefault(str(study), {}).update(dict.fromkeys(several))
     return {study: list(group) for study, group in found.items()}
-
-
-def _matched(written: Written, texts: Mapping[str, list[str]]) -> int:
-    """Return how many of the reports' ids the system's name."""
-    return matching.named(matching.best_column(written, Studies(list(texts)))[1])
