@@ -64,30 +64,18 @@ def baseline_systems(
 ) -> list[System]:
     """Return every baseline with what it writes of the evaluated studies, in a table's order.
 
-    Parameters
-    ----------
-    training : sequence of str
-        Cleaned training texts, which the baselines repeat.
-    targets : sequence of str
-        The training texts as a protocol scores them, one each.
-    reports : sequence of str
-        Texts of the evaluated studies. The oracle sees their findings, the others only how many
-        there are.
-    pooled : mapping of str to sequence of tuple of array
-        By model, features of the training studies and of the evaluated ones, for each run. There
-        is a retrieval a model; it bears the model's name where there are several.
-    quick : bool
-        Leave out the baselines that take long: fixed texts by other metrics than BLEU-4 and
-        clinical F1, the most frequent text and the oracle.
-    seed : int
-        Of the random baseline.
+    The baselines repeat `training` texts; `targets` are the same as a protocol scores them. Of the
+    evaluated studies' `reports` the oracle sees the findings, the others only how many there are.
+    `pooled` has, by model and for each of its runs, features of the training studies and of the
+    evaluated ones: there is a retrieval a model, which bears its name where there are several.
+    Quick leaves out what takes long: fixed texts by other metrics than BLEU-4 and clinical F1, the
+    most frequent text and the oracle.
     """
-    metrics = (CONSTANT_METRICS[0], CONSTANT_METRICS[-1]) if quick else CONSTANT_METRICS
-    fixed = _fixed(training, targets, metrics)
-    if not quick:
-        fixed[MOST_FREQUENT] = most_frequent_caption(training)
+    fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
     count = len(reports)
     runs = {name: [[text] * count] for name, text in fixed.items()}
+    if not quick:
+        runs[MOST_FREQUENT] = [[most_frequent_caption(training)] * count]
     runs[RANDOM] = [random_captions(training, count, (seed, draw)) for draw in range(DRAWS)]
     for name, arrays in pooled.items():
         shown = RETRIEVAL if len(pooled) == 1 else retrieval_name(name)
@@ -102,19 +90,14 @@ def retrieval_name(model: str) -> str:
     return f"{RETRIEVAL} {model}"
 
 
-def _fixed(
-    training: Sequence[str], targets: Sequence[str], metrics: Sequence[str]
-) -> dict[str, str]:
-    *words, findings = metrics
+def _fixed(training: Sequence[str], targets: Sequence[str], words: Sequence[str]) -> dict[str, str]:
+    """Return the fixed reports, by name: by some metrics of words, and by clinical F1."""
     # A protocol may replace rare words of its references: findings are read from whole texts.
     chosen = constant_captions(training, targets, words)
-    chosen |= constant_captions(training, metrics=[findings])
+    chosen |= constant_captions(training, metrics=CONSTANT_METRICS[-1:])
     chosen.setdefault(CONSTANT_METRICS[0], training[0])
-    return {
-        name: chosen[metric]
-        for name, metric in zip(CONSTANTS, CONSTANT_METRICS)
-        if metric in chosen
-    }
+    names = zip(CONSTANTS, CONSTANT_METRICS)
+    return {name: chosen[metric] for name, metric in names if metric in chosen}
 
 
 def constant_captions(
@@ -127,21 +110,7 @@ def constant_captions(
     The different texts are tried against all of them: the 2,000 most frequent where there are
     more (of equally frequent ones the first), against 4,000 evenly chosen ones. A metric in
     which every text scores 0, such as ``clinical_f1`` where no training text names a finding,
-    has no text.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts: the candidates.
-    references : sequence of str, optional
-        What they are scored against, where a protocol alters references; one a text.
-    metrics : sequence of str
-        Of :data:`CONSTANT_METRICS`.
-
-    Raises
-    ------
-    DataError
-        There is no text.
+    has no text. The texts are cleaned; `references` are the same as a protocol alters them.
     """
     if not texts:
         raise DataError("a constant caption needs training texts; there are none")
@@ -206,13 +175,9 @@ def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) ->
     Features and queries have the shape (studies, channels).
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
-    keys, asked = (_unit((x - mean) / deviation) for x in (features, queries))
+    vectors = [(x - mean) / deviation for x in (features, queries)]
+    keys, asked = (v / (np.linalg.norm(v, axis=1, keepdims=True) + 1e-9) for v in vectors)
     return [texts[i] for i in np.argmax(asked @ keys.T, axis=1)]
-
-
-def _unit(vectors: Array) -> Array:
-    unit: Array = vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)
-    return unit
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:

@@ -6,18 +6,14 @@ the score, as if the pseudo-values were independent observations whose mean it i
 difference of two systems is tested by the pseudo-values' differences, patient by patient: a paired
 t test.
 
-An interval says how much a score could vary with another test set of the same kind, not how it
-would vary at another hospital, nor with another training run, unless a system is several runs. Of
-these the score is the mean. Every run captions every study, so the mean's pseudo-values are the
-runs' means; the variance between runs, divided by their number, is added to the squared standard
-error [4]_. Two or three runs say little of others: Satterthwaite's degrees of freedom make the
-interval as wide as that [5]_.
+Of several runs of a system the score is the mean. Every run captions every study, so the mean's
+pseudo-values are the runs' means; the variance between runs, divided by their number, is added to
+the squared standard error [4]_, with Satterthwaite's degrees of freedom [5]_.
 
 An interval is that of a share with the root mean squared error: the standard error and the bias
-that the pseudo-values' mean shows [3]_. In a paired difference biases cancel. In simulations
-(``benchmarks/statistics.py``) it covers the truth more often than percentile, basic and BCa
-bootstrap intervals do, and it always holds its score, which bootstrap percentiles of an average
-over rare findings do not: resamples lose findings and score lower than the sample.
+that the pseudo-values' mean shows [3]_; in a paired difference biases cancel. It always holds its
+score, which bootstrap percentiles of an average over rare findings do not: resamples lose findings
+and score lower than the sample. ``docs/statistics.md`` says what it is of, and how it was checked.
 
 Counts of different texts or n-grams have no interval: leaving out a patient can only lower them.
 
@@ -179,34 +175,11 @@ def jackknife(
 ) -> Jackknife:
     """Score systems, also without each patient in turn.
 
-    Parameters
-    ----------
-    references : sequence of str
-        One text a study.
-    systems : mapping of str to sequence of str
-        What each system wrote, in the same order.
-    groups : sequence, optional
-        The patient of each study: all studies of a patient are left out together. Where it is
-        absent, each study is left out on its own; so is a study whose patient is missing.
-    reports : sequence of str, optional
-        Texts whose findings and sides count, where they are not the references: a protocol may
-        have replaced words of the references.
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over; see
-        :func:`xray_captioning.metrics.clinical.clinical_scores`.
+    `systems` are the texts of each, in the order of the `references`. All studies of a patient
+    (`groups`) are left out together, a study whose patient is missing or not given on its own.
+    `reports` are the texts whose findings and sides count, where a protocol has replaced words of
+    the references; `findings` what ``clinical_f1`` averages over.
 
-    Returns
-    -------
-    Jackknife
-        Metrics are those of :func:`xray_captioning.metrics.statistics.scores_from_sums`.
-
-    Raises
-    ------
-    DataError
-        There is no system, or its texts cannot be scored.
-
-    Notes
-    -----
     A study's CIDEr keeps its n-gram weights when another study is left out; see
     :func:`xray_captioning.metrics.statistics.study_statistics`. Memory, beyond the texts: about
     1 kB a study and system.
@@ -234,11 +207,9 @@ def jackknife(
 def jackknife_sums(
     systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None
 ) -> Jackknife:
-    """Return what :func:`jackknife` does, of sums over each patient's studies.
+    """Return what :func:`jackknife` does, of each system's sums over each patient's studies.
 
-    The sums, beside each system's name, are
-    :func:`xray_captioning.metrics.statistics.patient_sums`, for all systems of the same patients in
-    the same order.
+    They are those of :func:`xray_captioning.metrics.statistics.patient_sums`.
     """
     found = Jackknife({}, {}, {})
     for name, sums in systems:
