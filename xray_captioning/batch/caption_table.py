@@ -5,26 +5,20 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray_captioning.errors import ConfigError, require
+from xray_captioning.data.table import Table
+from xray_captioning.errors import ConfigError, DataError, require
 from xray_captioning.files import atomic_path
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
+PARQUET = ("Parquet files", "parquet")  # what needs an extra, and its name
 ADVICE = "choose another --out, or remove it"
 Row = dict[str, Any]
 COLUMNS = (
-    "study",
-    "images",
-    "caption",
-    "log_probability",
-    "sentences",
-    "novelty",
-    "unfamiliar",
-    "findings",
-    "error",
+    *("study", "images", "caption", "log_probability", "sentences"),
+    *("novelty", "unfamiliar", "findings", "error"),
 )
 
 
@@ -43,19 +37,13 @@ def printable(text: str) -> str:
 
 
 def check_out(out: Path, resume: bool) -> None:
-    """Refuse an output file that cannot be written, or should not be, before anything is done.
-
-    Raises
-    ------
-    ConfigError
-        Its suffix is unknown, or it is there already.
-    """
+    """Refuse an output file that cannot be written, or should not be, before anything is done."""
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: let its name end in {', '.join(SUFFIXES[:-1])} or .jsonl")
     if out.exists() and (is_whole(out) or not resume):
         raise ConfigError(f"{out}: is there already; {ADVICE}")
     if out.suffix.lower() == ".parquet":
-        _pyarrow()
+        require("pyarrow.parquet", *PARQUET)
 
 
 def is_whole(out: Path) -> bool:
@@ -67,21 +55,14 @@ def check_whole(out: Path, studies: Sequence[Study]) -> int:
     """Count the rows with an error in a finished table, which must be of these studies.
 
     The table does not say which bundle wrote it, nor with which beam size.
-
-    Raises
-    ------
-    ConfigError
-        It is of other studies, or no table of captions.
-    MissingExtraError
-        It is a Parquet file and pyarrow is not installed.
     """
     try:
-        found = [(row["study"], row["error"] or None) for row in _read_table(out)]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        found = [(row["study"], row["error"]) for row in Table(out)]
+    except (DataError, KeyError) as error:
         raise ConfigError(f"{out}: is there already and no table of captions; {ADVICE}") from error
     if [name for name, _ in found] != [printable(study.name) for study in studies]:
         raise ConfigError(f"{out}: is there already, of other studies or damaged; {ADVICE}")
-    return sum(error is not None for _, error in found)
+    return sum(bool(error) for _, error in found)
 
 
 def part_of(out: Path) -> Path:
@@ -122,25 +103,11 @@ def json_line(value: Any) -> bytes:
 
 
 def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> None:
-    arrow = _pyarrow()
+    arrow, parquet = (require(name, *PARQUET) for name in ("pyarrow", "pyarrow.parquet"))
     text, number = arrow.string(), arrow.float64()
     sentence = arrow.struct([("text", text), ("log_probability", number), ("confidence", number)])
     chances = arrow.struct([(name, number) for name in findings]) if findings else arrow.null()
     types = {"images": arrow.list_(text), "sentences": arrow.list_(sentence), "findings": chances}
     types |= {"log_probability": number, "novelty": number, "unfamiliar": arrow.bool_()}
     schema = arrow.schema([(name, types.get(name, text)) for name in COLUMNS])
-    arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), schema), path)
-
-
-def _read_table(out: Path) -> list[Row]:
-    suffix = out.suffix.lower()
-    if suffix == ".parquet":
-        table = _pyarrow().parquet.read_table(out, columns=["study", "error"])
-        return list(table.to_pylist())
-    with open(out, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file) if suffix == ".csv" else map(json.loads, file))
-
-
-def _pyarrow() -> Any:
-    require("pyarrow.parquet", "Parquet files", "parquet")  # which pyarrow itself does not import
-    return import_module("pyarrow")
+    parquet.write_table(arrow.Table.from_pylist(list(rows), schema), path)

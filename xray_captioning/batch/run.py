@@ -45,31 +45,11 @@ def caption_to_file(
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
 
-    A run that is resumed writes the same file, byte for byte, as one that was never stopped.
-
-    Parameters
-    ----------
-    captioner : Captioner
-    bundle : str
-        Digest of the bundle it was loaded from.
-    studies : sequence of Study
-    out : Path
-        Ends in ``.csv``, ``.parquet`` or ``.jsonl``. JSON lines and Parquet hold lists and objects
-        as such; CSV holds them as JSON texts.
-    beam_size : int, optional
-    resume : bool
-        Continue a run that was killed.
-    show_unfamiliar : bool
-        Write the captions of images unlike those of the training, too.
-
-    Raises
-    ------
-    ConfigError
-        `out` is of another kind or is there already, or its unfinished run is damaged, is written
-        by another process, or has another bundle, beam size, studies, images or
-        `show_unfamiliar`.
-    MissingExtraError
-        A Parquet file is asked for without pyarrow.
+    A run that is resumed writes the same file, byte for byte, as one that was never stopped; a
+    ConfigError says that its unfinished file is not of the same run. `bundle` is the digest of the
+    one that the captioner was loaded from. JSON lines and Parquet hold lists and objects as such;
+    CSV holds them as JSON texts. The captions of images unlike those of the training are written
+    only where `show_unfamiliar` asks for them.
     """
     from tqdm import tqdm
 
