@@ -41,27 +41,16 @@ class System(NamedTuple):
 class ReportTexts(NamedTuple):
     """What readers wrote of the evaluated and of the training studies, and what is scored of it.
 
-    Attributes
-    ----------
-    references : list of str
-        Of the evaluated studies: the texts that words are compared with.
-    reports : list of str
-        Of the same studies: the texts whose findings and sides count. They differ from the
-        references where a protocol alters those: a rare word that becomes ``<unk>`` may be a
-        finding or a "without".
-    training : list of str
-        Of the training studies; a system may repeat one of them.
-    targets : list of str
-        Of the training studies, as the protocol alters references.
-    whole : list of str or None
-        The references before truncation, where a protocol truncates them.
+    The reports' findings and sides count. They differ from the references, which words are compared
+    with, where a protocol alters those: a rare word that becomes ``<unk>`` may be a finding or a
+    "without".
     """
 
-    references: list[str]
-    reports: list[str]
-    training: list[str]
-    targets: list[str]
-    whole: list[str] | None = None
+    references: list[str]  # of the evaluated studies
+    reports: list[str]  # of the same studies
+    training: list[str]  # of the training studies; a system may repeat one of them
+    targets: list[str]  # the same as the protocol alters references
+    whole: list[str] | None = None  # the references, where a protocol truncates them, before that
 
     @classmethod
     def unaltered(cls, references: list[str], training: list[str]) -> ReportTexts:
@@ -77,25 +66,13 @@ def score_system(
 ) -> dict[str, Any]:
     """Score one system's texts, those of its first run where it has several.
 
-    Parameters
-    ----------
-    references : sequence of str
-        Cleaned as the system's training texts were.
-    system : System
-    reports : sequence of str, optional
-        Texts whose findings and sides count, where they are not the references.
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over, settled before a text is seen
-        (:func:`xray_captioning.metrics.clinical.counted_findings`); by default all seventeen.
-
-    Returns
-    -------
-    dict
-        ``system``, ``search``, BLEU-1 to BLEU-4 (corpus), ROUGE-L, CIDEr, ``clinical_f1`` (macro
-        F1 over `findings`), ``micro_f1`` and ``false_positives`` (a study; both over all
-        seventeen), ``sides`` (share of the references' lateralised findings named on the same
-        side), ``distinct`` (number of different texts) and ``n``. What would be a share of nothing
-        is None.
+    The references are cleaned as the system's training texts were. The findings and sides of the
+    `reports` count, where these are not the references; ``clinical_f1`` (macro F1) averages over
+    `findings`, settled before a text is seen (:func:`~xray_captioning.metrics.clinical.
+    counted_findings`), or over all seventeen. The other keys are ``system``, ``search``, BLEU-1 to
+    BLEU-4 (corpus), ROUGE-L, CIDEr, ``micro_f1`` and ``false_positives`` (a study; both over all
+    seventeen), ``sides`` (share of the references' lateralised findings named on the same side),
+    ``distinct`` (number of different texts) and ``n``. What would be a share of nothing is None.
     """
     reports = references if reports is None else reports
     clinical = clinical_scores(reports, system.texts, findings)
