@@ -30,7 +30,7 @@ from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import BASELINES, retrieval_name
-from xray_captioning.evaluation.caption_files import Texts, Written, read_captions
+from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.collapse import CollapseWarning
 from xray_captioning.evaluation.column_roles import SYSTEM, role
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows
@@ -138,8 +138,7 @@ def evaluate(
     >>> systems = {"mine": ["runs/seed-0", "runs/seed-1", "runs/seed-2"], "theirs": texts}
     >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
-    _check_paths(out=out, cache=cache, report=report)
-    _check_settings(part, protocol, beams, report)
+    _check_settings(part, protocol, beams, out=out, cache=cache, report=report)
     convention_of(convention)  # refused before anything is read
     models, texts = _by_kind(systems, prediction)
     studies, _ = open_studies(studies)
@@ -160,14 +159,14 @@ def evaluate(
     asked = Studies.of(test, studies)
     task = Task(train, test, config, protocol, cache, seed, quick, asked)
     with read_by(convention):
-        found = system_texts(task, models, texts, beams)
-        given = list(test["study_id"]), found.systems, task.texts, about, group_ids(test)
+        found, captions = system_texts(task, models, texts, beams)
+        given = asked.ids, found, task.texts, about, group_ids(test)
         results = evaluate_systems(*given, quick, seed)
         results.write(Path(out))
         if report is not None:
             write_report(results, report, dict(zip(results.studies, test["images"])))
     if models:
-        save(panel(examples(task, found)), Path(out) / "panel.png")
+        save(panel(examples(task, found, captions)), Path(out) / "panel.png")
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
@@ -238,12 +237,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Compare a newly trained captioner with the baselines and write that into its bundle.
 
-    The system is called `name`, or after the folder `run`, which also receives the results.
-
-    Returns
-    -------
-    list of dict
-        Empty where the split has no test studies: the model card then says nothing of scores.
+    The system is called `name`, or after the folder `run`, which also receives the results. There
+    is no row where the split has no test studies: the model card then says nothing of scores.
     """
     split, config = captioner.split, captioner.config
     if split is None or not set(usable_studies(studies, config)["study_id"]) & set(split.test):
@@ -272,19 +267,16 @@ def read_systems(
         for name, texts in systems.items():
             both = twice[name] > 1 and role(name) != SYSTEM
             found.append((f"{file.stem} {name}" if both else name, texts))
-            _warn_of_others(file, name, texts)
+            if texts.left_out:
+                others = ", ".join(texts.left_out)
+                warnings.warn(
+                    f"{file}: the system's texts are those of {name}; {others} not evaluated "
+                    "(--prediction names other columns)",
+                    ResultsWarning,
+                    stacklevel=2,
+                )
     _check_names([name for name, _ in found], [])
     return dict(found)
-
-
-def _warn_of_others(file: Path, name: str, texts: Written) -> None:
-    if texts.left_out:
-        warnings.warn(
-            f"{file}: the system's texts are those of {name}; {', '.join(texts.left_out)} not "
-            "evaluated (--prediction names other columns)",
-            ResultsWarning,
-            stacklevel=3,
-        )
 
 
 def _read_bundles(given: str) -> tuple[str, Any]:
@@ -305,9 +297,11 @@ def _check_names(systems: Iterable[str], models: Collection[str]) -> None:
         raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
 
 
-def _check_settings(
-    part: str, protocol: str | None, beams: Sequence[int], report: str | Path | None
-) -> None:
+def _check_settings(part: str, protocol: str | None, beams: Sequence[int], **paths: Any) -> None:
+    for name, path in paths.items():
+        if not (isinstance(path, (str, os.PathLike)) or (path is None and name != "out")):
+            raise ConfigError(f"{name} is {path!r:.60}; give a path")
+    report = paths["report"]
     if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
     if protocol not in (None, R2GEN):
@@ -316,12 +310,6 @@ def _check_settings(
         raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
     if isinstance(beams, str) or not isinstance(beams, Collection) or not len(beams):
         raise ConfigError(f"beams {beams!r}: no beam size; give one or more, such as beams=[1, 3]")
-
-
-def _check_paths(**paths: Any) -> None:
-    for name, path in paths.items():
-        if not (isinstance(path, (str, os.PathLike)) or (path is None and name != "out")):
-            raise ConfigError(f"{name} is {path!r:.60}; give a path")
 
 
 def _configuration(

@@ -58,7 +58,7 @@ def baseline_systems(
     training: Sequence[str],
     targets: Sequence[str],
     reports: Sequence[str],
-    pooled: Mapping[str, Sequence[tuple[Array, Array]]],
+    pooled: Mapping[str, Sequence[Sequence[Array]]],
     quick: bool = False,
     seed: int = 0,
 ) -> list[System]:
