@@ -46,6 +46,7 @@ def evaluate(
     """
     from xray_captioning.comparison.evaluate import evaluate as compare
     from xray_captioning.comparison.evaluate import read_systems
+    from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.evaluation.differences import beaten
     from xray_captioning.evaluation.summary import SAID
 
@@ -67,6 +68,7 @@ def evaluate(
         names = (*SHOWN, "left_out")
         click.echo(f"{found['note']}\n")
     click.echo(f"findings by convention {found['convention']}")
+    rows = merged_rows(rows)
     click.echo(format_table(rows, names))
     click.echo(
         "\nwhat is said of findings; support is patients, the last four are shares of captions"
@@ -76,7 +78,7 @@ def evaluate(
         click.echo(beaten(better))
     if protocol:
         click.echo("\nthe same systems against references without truncation")
-        click.echo(format_table(found["rows_untruncated"], names))
+        click.echo(format_table(merged_rows(found["rows_untruncated"]), names))
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 
 

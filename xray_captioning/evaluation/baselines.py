@@ -100,6 +100,28 @@ def _fixed(training: Sequence[str], targets: Sequence[str], words: Sequence[str]
     return {name: chosen[metric] for name, metric in names if metric in chosen}
 
 
+def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a table for people, in which fixed reports that score the same are one.
+
+    Its name says by which metrics it was chosen.
+    """
+    alike: dict[Any, list[Mapping[str, Any]]] = {}
+    for number, row in enumerate(rows):
+        fixed = row["system"] in (*CONSTANTS, MOST_FREQUENT)
+        alike.setdefault(repr({**row, "system": ""}) if fixed else number, []).append(row)
+    return [
+        {**same[0], "system": _shared_name([row["system"] for row in same])}
+        for same in alike.values()
+    ]
+
+
+def _shared_name(names: Sequence[str]) -> str:
+    chosen = [metric for name, metric in zip(CONSTANTS, CONSTANT_METRICS) if name in names]
+    metrics = "every metric" if len(chosen) == len(CONSTANTS) else ", ".join(chosen)
+    constant = [f"{CONSTANT} ({metrics})"] if len(chosen) > 1 else names[: len(chosen)]
+    return ", ".join([*constant, *names[len(chosen) :]])
+
+
 def constant_captions(
     texts: Sequence[str],
     references: Sequence[str] | None = None,

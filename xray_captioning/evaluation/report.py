@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.evaluation import summary
+from xray_captioning.evaluation.baselines import merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
 from xray_captioning.evaluation.differences import COMPARED, beaten
 from xray_captioning.evaluation.pages import render
@@ -181,7 +182,7 @@ def _markdown(
     parts += ["## What is said of findings", format_markdown(markdown_rows(results, SAID))]
     parts += ["## More scores", format_markdown(markdown_rows(results, MORE))]
     if results.whole_rows:
-        parts += ["## Without truncation", format_markdown(results.whole_rows)]
+        parts += ["## Without truncation", format_markdown(merged_rows(results.whole_rows))]
     if tests := results.paired_tests:
         head = "## Against a fixed report and each other"
         parts += [

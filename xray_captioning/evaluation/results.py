@@ -100,13 +100,6 @@ class Results:
         number, left = len(self.studies), self.left_out[LEFT_OUT]
         return f"only {number} of {number + left} studies: {left} lack a text of some system"
 
-    def rows_by_kind(self) -> Iterator[tuple[str, list[tuple[System, Row]]]]:
-        """Yield the systems and rows of each kind that there is, in the order of a table."""
-        for kind in ("system", "baseline", SHUFFLED):
-            chosen = [(s, r) for s, r in zip(self.systems, self.rows) if s.kind == kind]
-            if chosen:
-                yield kind, chosen
-
     def intervals(self, column: str) -> dict[str, list[float] | None]:
         """Return the 95 % intervals of a system's scores, None where a score has no value.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.evaluation.baselines import merged_rows
 from xray_captioning.evaluation.differences import Row
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
@@ -89,9 +90,15 @@ def summary_rows(results: Results) -> list[Row]:
     return rows
 
 
+def rows_by_kind(results: Results) -> dict[str, list[Row]]:
+    """Return the rows of the page: of systems, baselines and shuffled systems."""
+    rows = merged_rows(summary_rows(results))
+    return {kind: [row for row in rows if row["kind"] == kind] for kind in GROUPS}
+
+
 def markdown_rows(results: Results, columns: Iterable[str]) -> list[Row]:
     """Return some scores of every system as text, intervals in parentheses."""
-    return [_markdown_row(row, columns) for row in summary_rows(results)]
+    return [_markdown_row(row, columns) for row in merged_rows(summary_rows(results))]
 
 
 def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:
