@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from xray_captioning.evaluation import runs
+from xray_captioning.evaluation import jackknife
 from xray_captioning.evaluation.baselines import DRAWS, random_captions
-from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.runs import mean_row, statistics_of_runs
+from xray_captioning.evaluation.jackknife import statistics_of_runs
+from xray_captioning.evaluation.results import evaluate_systems, mean_row
 from xray_captioning.evaluation.systems import ReportTexts, System, score_system
 from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.cider import document_frequency
@@ -44,7 +44,7 @@ def test_a_system_of_several_runs_has_a_row_and_a_column_a_run(tmp_path):
 
 
 def test_equal_pairs_of_runs_are_counted_once_and_rows_do_not_depend_on_it(monkeypatch):
-    monkeypatch.setattr(runs, "BLOCK", 3)
+    monkeypatch.setattr(jackknife, "BLOCK", 3)
     references = ["left effusion .", "clear lungs .", "clear lungs ."]
     said = [["effusion .", "clear .", "clear ."], ["edema .", "clear .", "lungs ."]]
     pairs = []

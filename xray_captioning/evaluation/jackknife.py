@@ -34,7 +34,7 @@ References
    Bulletin 2, 1946.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -42,11 +42,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.runs import statistics_of_runs
+from xray_captioning.files import no_terminal
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.columns import checked_texts
 from xray_captioning.metrics.finding_intervals import wilson
+from xray_captioning.metrics.ngrams import BLOCK
 from xray_captioning.metrics.statistics import (
     Statistics,
     patient_numbers,
@@ -202,6 +203,30 @@ def jackknife(
     runs = statistics_of_runs(count, list(systems.values()), references, reports)
     sums = ((name, patient_sums(one, patients)) for name, one in zip(systems, runs, strict=True))
     return jackknife_sums(sums, findings)
+
+
+def statistics_of_runs(
+    count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
+) -> Iterator[Statistics]:
+    """Yield the statistics of each run; equal pairs are counted once, with a progress bar.
+
+    `count` takes columns of texts, a run's first and then `columns` (references, reports), and
+    gives statistics of their rows, none of which depends on another.
+    """
+    from tqdm import tqdm
+
+    number: dict[tuple[str, ...], int] = {}
+    # Study by study, so that what is counted of a reference serves all runs.
+    rows = [
+        [number.setdefault((text, *known), len(number)) for text in said]
+        for known, said in zip(zip(*columns, strict=True), zip(*runs, strict=True), strict=True)
+    ]
+    pairs = list(number)
+    starts = tqdm(range(0, len(pairs), BLOCK), "scores", disable=no_terminal(), leave=False)
+    parts = [count(*zip(*pairs[start : start + BLOCK], strict=True)) for start in starts]
+    statistics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for row in np.array(rows).T:
+        yield {name: values[row] for name, values in statistics.items()}
 
 
 def jackknife_sums(

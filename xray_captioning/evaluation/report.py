@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -33,31 +33,20 @@ STRIP = 60
 """Most columns of the strip that shows how long texts are."""
 
 
-class PlottedSystem(NamedTuple):
-    """A system that is drawn, in the same colour everywhere on the page."""
-
-    colour: int
-    system: System
+DrawnSystem = tuple[int, System]
+"""A system that is drawn, and its colour, which is the same everywhere on the page."""
 
 
 def write_report(
     results: Results, path: str | Path, images: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Write the page, and beside it its tables.
+    """Write the page of a comparison that was not quick, and beside it its tables.
 
     ``NAME.html`` is the page; ``NAME.md`` has the tables as Markdown, ``NAME.csv`` all scores with
     ``METRIC_low`` and ``METRIC_high``, ``NAME-differences.csv`` the paired tests,
     ``NAME-findings.csv`` a row a system and finding, ``NAME-contradictions.csv`` every
     contradiction and, under a protocol that truncates, ``NAME-untruncated.csv`` the scores without.
-
-    Parameters
-    ----------
-    results : Results
-        Of a comparison that was not quick.
-    path : path
-        The page.
-    images : mapping of str to sequence of str, optional
-        Paths by study; the cases show those that are there.
+    `images` are paths by study; the cases show those that are there.
     """
     target = Path(path)
     labels = {
@@ -90,8 +79,9 @@ def write_report(
 
 def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
     """Return what the template names, but for what is read out of texts."""
-    drawn = [PlottedSystem(i, s) for i, s in enumerate(summary.drawn_systems(results), 1)]
-    drawn += [PlottedSystem(summary.DRAWN + 1, s) for s in results.systems if s.name == CONSTANT]
+    own, hidden = summary.drawn_systems(results)
+    fixed = [system for system in results.systems if system.name == CONSTANT]
+    drawn = [*enumerate(own, 1), *((summary.DRAWN + 1, system) for system in fixed)]
     return {
         "title": _title(systems),
         "facts": _facts(results),
@@ -99,7 +89,7 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "summary": summary,
         "systems": systems,
         "drawn": drawn,
-        "not_drawn": summary.not_drawn(results),
+        "hidden": hidden,
         "compared": COMPARED,
         "beaten": [beaten(row) for row in results.beats_every_baseline],
         **_variety(results, drawn),
@@ -122,7 +112,7 @@ def _shown_findings(
     return sorted(shown, key=lambda scores: -scores[0].support)
 
 
-def _variety(results: Results, drawn: Sequence[PlottedSystem]) -> dict[str, Any]:
+def _variety(results: Results, drawn: Sequence[DrawnSystem]) -> dict[str, Any]:
     """Return how long and how varied the references and the drawn systems' texts are."""
     columns = [(0, "the references", results.references)]
     columns += [(c, name, texts) for c, s in drawn for name, texts in s.columns.items()]

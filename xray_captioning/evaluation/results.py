@@ -21,8 +21,12 @@ from xray_captioning.evaluation.differences import (
     fixed_rival,
     paired_tests,
 )
-from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_runs
-from xray_captioning.evaluation.runs import mean_row, statistics_of_runs
+from xray_captioning.evaluation.jackknife import (
+    Jackknife,
+    jackknife,
+    mean_of_runs,
+    statistics_of_runs,
+)
 from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest, shuffle_test, shuffled_orders
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import (
@@ -225,6 +229,25 @@ class _Scorer:
 def _mean_row(system: System, rows: Mapping[tuple[str, ...], Row]) -> Row:
     mean = mean_row([rows[tuple(run)] for run in system.runs])
     return {**dict.fromkeys(SHOWN), "system": system.name, "search": system.search, **mean}
+
+
+def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the means of numbers over runs; counts stay counts.
+
+    None where a run has none, as the jackknife's means are nan there: the mean over the other runs
+    would be that of those that happen to have a value.
+    """
+    return {name: _mean([row[name] for row in rows]) for name in rows[0]}
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    if any(value is None for value in values):
+        return None
+    if isinstance(values[0], str):
+        return values[0]
+    whole = all(isinstance(value, int) for value in values)
+    mean = sum(values) / len(values)
+    return round(mean) if whole else mean
 
 
 def _spread(run: Sequence[str], texts: ReportTexts) -> Spread:

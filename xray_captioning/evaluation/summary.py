@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,36 +39,23 @@ def number(name: str, value: Any) -> str:
     return f"{value:.1f}" if short else format_cell(value)
 
 
-def drawn_systems(results: Results) -> list[System]:
-    """Return the systems that the page draws: those with the highest clinical F1, in table order.
+def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
+    """Return the systems that the page draws, in table order, and the names of the others.
 
-    Where no report names a finding, those with the highest BLEU-4.
+    Drawn are those with the highest clinical F1, or BLEU-4 where no report names a finding.
     """
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
     known = all(row["clinical_f1"] is not None for _, row in own)
     metric = "clinical_f1" if known else "BLEU-4"
     best = sorted(own, key=lambda pair: -pair[1][metric])[:DRAWN]
-    names = {system.column for system, _ in best}
-    return [system for system, _ in own if system.column in names]
+    names = [system.column for system, _ in best]
+    drawn = [system for system, _ in own if system.column in names]
+    return drawn, [system.column for system, _ in own if system.column not in names]
 
 
-def not_drawn(results: Results) -> str:
-    """Say which systems the page does not draw, and why; nothing where it draws all."""
-    drawn = {system.column for system in drawn_systems(results)}
-    names = [s.column for s in results.systems if s.kind == "system" and s.column not in drawn]
-    if not names:
-        return ""
-    return (
-        f"Only the {DRAWN} systems with the highest clinical F1 (BLEU-4, where no report names a "
-        f"finding), for want of room; without {', '.join(names)}, which the CSV tables have."
-    )
-
-
-def shown_differences(results: Results) -> list[Row]:
-    """Return the paired tests of the drawn systems; Markdown and CSV hold all."""
-    drawn = {system.column for system in drawn_systems(results)}
-    hidden = {s.column for s in results.systems if s.kind == "system"} - drawn
-    return [r for r in results.paired_tests if not {r["system"], r["rival"]} & hidden]
+def shown_differences(results: Results, hidden: Collection[str]) -> list[Row]:
+    """Return the paired tests without those of hidden systems; Markdown and CSV hold all."""
+    return [r for r in results.paired_tests if not {r["system"], r["rival"]}.intersection(hidden)]
 
 
 def signed(value: float | None) -> str:
