@@ -1,14 +1,9 @@
-"""A system: the texts that a person or a program wrote for the evaluated studies, and scores."""
+"""A system: the texts that a person or a program wrote for the evaluated studies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from xray_captioning.evaluation.table import CLINICAL_COLUMNS, finite
-from xray_captioning.metrics.clinical import clinical_scores
-from xray_captioning.metrics.mentions import compare_mentions
-from xray_captioning.metrics.scores import score
+from typing import NamedTuple
 
 
 class System(NamedTuple):
@@ -56,33 +51,3 @@ class ReportTexts(NamedTuple):
     def unaltered(cls, references: list[str], training: list[str]) -> ReportTexts:
         """Return texts that no protocol alters."""
         return cls(references, references, training, training)
-
-
-def score_system(
-    references: Sequence[str],
-    system: System,
-    reports: Sequence[str] | None = None,
-    findings: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Score one system's texts, those of its first run where it has several.
-
-    The references are cleaned as the system's training texts were. The findings and sides of the
-    `reports` count, where these are not the references; ``clinical_f1`` (macro F1) averages over
-    `findings`, settled before a text is seen (:func:`~xray_captioning.metrics.clinical.
-    counted_findings`), or over all seventeen. The other keys are ``system``, ``search``, BLEU-1 to
-    BLEU-4 (corpus), ROUGE-L, CIDEr, ``micro_f1`` and ``false_positives`` (a study; both over all
-    seventeen), ``sides`` (share of the references' lateralised findings named on the same side),
-    ``distinct`` (number of different texts) and ``n``. What would be a share of nothing is None.
-    """
-    reports = references if reports is None else reports
-    clinical = clinical_scores(reports, system.texts, findings)
-    sides = compare_mentions(reports, system.texts)["side_recall"]
-    return {
-        "system": system.name,
-        "search": system.search,
-        **score(references, system.texts),
-        **{name: finite(clinical[name]) for name in CLINICAL_COLUMNS},
-        "sides": finite(sides),
-        "distinct": len(set(system.texts)),
-        "n": len(references),
-    }
