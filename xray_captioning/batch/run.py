@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -170,10 +171,7 @@ def _digest(studies: Sequence[Study]) -> str:
 
 
 def _state(path: str | None) -> tuple[int, ...]:
-    if path is None:
-        return ()
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return found.st_size, found.st_mtime_ns
+    with contextlib.suppress(OSError):
+        found = os.stat(path or "")
+        return found.st_size, found.st_mtime_ns
+    return ()

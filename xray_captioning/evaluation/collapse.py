@@ -80,12 +80,11 @@ def collapse_alarm(
 ) -> Alarm | None:
     """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
 
-    It looks collapsed where the permutation test is not significant at .05 but would be for the
-    references themselves. Where it would not be for them either, no system could pass, and nothing
-    is known of this one: there are too few studies. Otherwise it is called
-    no better than a fixed report where the 95 % interval of the paired difference to it does not
-    lie above 0. The two are not made one verdict: a system that reads images, but names few
-    findings, would be accused of something it does not do.
+    It looks collapsed where the permutation test is not significant but would be for the references
+    themselves; where it would not be for them either, there are too few studies to tell. It is no
+    better than a fixed report where the paired difference to it is not clearly above 0. The two are
+    not made one verdict: a system that reads images, but names few findings, would be accused of
+    something it does not do.
     """
     weak = constant is not None and not constant.clear
     if test is None or min(test.p, test.least_p) > LEVEL:

@@ -12,8 +12,8 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -85,12 +85,16 @@ def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Ro
     is above the level, or a baseline scores as high: the table then does not show it.
     """
     rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
-    return [
-        {"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL}
-        for name in (system.column for system in systems if system.kind == "system")
-        for metric in COMPARED
-        for p in _largest_p(found.compare(name, rival, metric) for rival in rivals)
-    ]
+    names = [system.column for system in systems if system.kind == "system"]
+    rows = []
+    for name, metric in product(names, COMPARED):
+        every = [found.compare(name, rival, metric) for rival in rivals]
+        if every and all(one.clear for one in every):
+            p = max(one.p for one in every)
+            rows.append(
+                {"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL}
+            )
+    return rows
 
 
 def beaten(row: Row) -> str:
@@ -100,13 +104,6 @@ def beaten(row: Row) -> str:
         f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}: "
         f"largest p {largest}, level {row['level']}"
     )
-
-
-def _largest_p(compared: Iterator[Comparison]) -> list[float]:
-    """Return the largest p value; nothing where there is no rival, or one is not beaten."""
-    every = list(compared)
-    better = all(one.difference > 0 and one.p <= LEVEL for one in every)
-    return [max(one.p for one in every)] if every and better else []
 
 
 def comparison_values(comparison: Comparison) -> Row:

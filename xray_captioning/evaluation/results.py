@@ -149,7 +149,8 @@ def evaluate_systems(
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
     scorer = _Scorer(shown, texts, groups, findings, quick)
-    found = scorer.left_out(systems)
+    runs = {s.column: [scorer.runs[tuple(run)] for run in s.runs] for s in systems}
+    found = mean_of_runs(scorer.alone, runs)
     supported = supported_findings(texts.reports, findings)
     notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
     return Results(
@@ -157,19 +158,23 @@ def evaluate_systems(
         references=texts.references,
         reports=texts.reports,
         systems=shown,
-        rows=[scorer.row(system) | notes[system.column] for system in shown],
+        rows=[_mean_row(s, scorer.rows) | notes[s.column] for s in shown],
         found=found,
         shuffle_tests=tests,
         alarms=list(_alarms(systems, texts, found, tests, any(supported.values()))),
         about={**about, "findings": supported},
-        whole_rows=[scorer.whole_row(s) | notes[s.column] for s in shown if texts.whole],
+        whole_rows=[_mean_row(s, scorer.whole) | notes[s.column] for s in shown if texts.whole],
         paired_tests=paired_tests(systems, found),
         beats_every_baseline=beats_every_baseline(systems, found),
     )
 
 
 class _Scorer:
-    """Scores systems by the mean over their runs; what runs have in common is counted once."""
+    """The rows of all runs of systems; what runs have in common is counted once.
+
+    `whole` are those against references that are not truncated, `alone` the scores also without
+    each patient, of runs by their number.
+    """
 
     def __init__(
         self,
@@ -185,20 +190,7 @@ class _Scorer:
         named = {name: run for run, name in self.runs.items()}
         self.alone = jackknife(texts.references, named, groups, texts.reports, findings)
         self.rows = {run: self._row(run) for run in self.runs}
-        self.whole_rows = self._whole_rows() if texts.whole else {}
-
-    def row(self, system: System) -> Row:
-        """Return a system's row."""
-        return _mean_row(system, self.rows)
-
-    def whole_row(self, system: System) -> Row:
-        """Return a system's row against references that are not truncated."""
-        return _mean_row(system, self.whole_rows)
-
-    def left_out(self, systems: Sequence[System]) -> Jackknife:
-        """Return the scores of systems also without each patient."""
-        runs = {s.column: [self.runs[tuple(run)] for run in s.runs] for s in systems}
-        return mean_of_runs(self.alone, runs)
+        self.whole = self._whole() if texts.whole else {}
 
     def _row(self, run: tuple[str, ...]) -> Row:
         found = self.alone.scores[self.runs[run]]
@@ -212,7 +204,7 @@ class _Scorer:
         more = {**found, **_spread(run, self.texts)._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
-    def _whole_rows(self) -> dict[tuple[str, ...], Row]:
+    def _whole(self) -> dict[tuple[str, ...], Row]:
         """Score all runs' words against the references that are not truncated."""
         whole = self.texts.whole or []
         frequency = document_frequency(whole)
