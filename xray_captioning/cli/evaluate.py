@@ -97,7 +97,7 @@ def score(
 
     Texts are matched by id where both files have ids, and by their order where neither has.
     """
-    from xray_captioning.evaluation.pairs import read_pairs
+    from xray_captioning.evaluation.matching import read_pairs
     from xray_captioning.metrics.bleu import BLEU_PROTOCOLS
     from xray_captioning.metrics.scores import score as measure
 

@@ -34,9 +34,9 @@ from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.collapse import CollapseWarning
 from xray_captioning.evaluation.column_roles import SYSTEM, role
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows
-from xray_captioning.evaluation.r2gen import R2GEN
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.evaluation.systems import R2GEN
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
 from xray_captioning.plots.charts import save

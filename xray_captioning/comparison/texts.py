@@ -22,8 +22,13 @@ from xray_captioning.evaluation.baselines import baseline_systems
 from xray_captioning.evaluation.caption_files import Texts, Written
 from xray_captioning.evaluation.cases import wordiest
 from xray_captioning.evaluation.matching import Studies, in_order
-from xray_captioning.evaluation.r2gen import R2GEN, r2gen_references, r2gen_vocabulary
-from xray_captioning.evaluation.systems import ReportTexts, System
+from xray_captioning.evaluation.systems import (
+    R2GEN,
+    ReportTexts,
+    System,
+    r2gen_references,
+    r2gen_vocabulary,
+)
 from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example, attention_of_views
 from xray_captioning.text.cleaning import clean

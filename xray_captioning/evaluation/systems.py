@@ -1,9 +1,15 @@
-"""A system: the texts that a person or a program wrote for the evaluated studies."""
+"""Systems, the texts that persons or programs wrote for the evaluated studies, and references."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from xray_captioning.text.cleaning import clean_r2gen
+
+R2GEN = "r2gen"  # the protocol, and its cleaning
+MINIMUM_FREQUENCY, MAXIMUM_WORDS = 3, 59  # of training words; of a reference that is scored
 
 
 class System(NamedTuple):
@@ -51,3 +57,25 @@ class ReportTexts(NamedTuple):
     def unaltered(cls, references: list[str], training: list[str]) -> ReportTexts:
         """Return texts that no protocol alters."""
         return cls(references, references, training, training)
+
+
+def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
+    """Return the cleaned words that training reports have at least three times."""
+    counts = Counter(word for text in training_reports for word in clean_r2gen(text).split())
+    return frozenset(word for word, number in counts.items() if number >= MINIMUM_FREQUENCY)
+
+
+def r2gen_references(
+    reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
+) -> list[str]:
+    """Make the references that R2Gen's evaluation on IU X-ray scores against [1]_.
+
+    Reports as they stand are cleaned; words that are not in `vocabulary` (:func:`r2gen_vocabulary`)
+    become ``<unk>``, and those after the 59th, or None, are left out. A system's texts are only
+    cleaned.
+
+    .. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020,
+       and its released code (threshold 3, sequences of 60 with one start token).
+    """
+    cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
+    return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]
