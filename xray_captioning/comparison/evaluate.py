@@ -19,12 +19,7 @@ from xray_captioning.comparison.texts import (
     system_texts,
 )
 from xray_captioning.config import Config
-from xray_captioning.data.provenance import (
-    TrainedOn,
-    choose_split,
-    open_studies,
-    warn_of_unknown,
-)
+from xray_captioning.data.provenance import TrainedOn, choose_split, open_studies, warn_of_unknown
 from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
@@ -82,9 +77,9 @@ def evaluate(
         By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
         of another system: a file of them, a dictionary by study id, or a list in the order of the
         evaluated studies. Ids may be written otherwise than in the data (``7`` for ``s7``), or
-        name an image of the study. A list of these is
-        one system that was trained several times: its scores are means over the runs, and its
-        intervals are of other seeds, too. (A list of strings of which none is a folder is texts.)
+        name an image of the study. A list of these is one system that was trained several times:
+        its scores are means over the runs, and its intervals are of other seeds, too. (A list of
+        strings of which none is a folder is texts.)
     out : path
         The folder for results.
     split : Split or path, optional
@@ -115,8 +110,8 @@ def evaluate(
     prediction : str or sequence of str, optional
         The column of a file that holds the system's texts, where its name does not show it.
     only_common : bool
-        Whether to evaluate only the studies that every system has a text for; every table says
-        how many are left out. Otherwise a missing text is an error.
+        Evaluate only the studies that every system has a text for; every table says how many are
+        left out. Otherwise a missing text is an error.
 
     Returns
     -------
@@ -127,8 +122,7 @@ def evaluate(
     ------
     ConfigError
         A captioner was trained on studies of this part, or writes another section or cleans
-        otherwise than the references; or there is no such part, protocol or field, or no beam
-        size; or what should be a path is none.
+        otherwise than the references; or a setting is not one of those above.
     DataError
         The part is empty, a system lacks a study, or a name is taken.
 

@@ -74,8 +74,8 @@ def checked_text(value: Any, where: str, number: Any) -> str:
 def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, Written]:
     """Read the texts of one or more systems, by name.
 
-    Of the columns `asked` for, those that the file has are read. A DataError says that the file
-    cannot be read, names no system, or that it is not certain which column one is.
+    Of the columns `asked` for, those that the file has are read. It is a DataError where it is not
+    certain which column is a system.
     """
     columns = read_columns(path)
     chosen = column_roles.predictions(path, columns, asked)

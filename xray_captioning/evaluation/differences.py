@@ -31,11 +31,10 @@ COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number by Holm's method, nan for nan.
+    """Return p values corrected for their number by Holm's method [1]_, nan for nan.
 
     The smallest of m is multiplied by m, the next by m - 1 and so on; none becomes smaller than one
-    before it. Whoever calls differences real where the corrected value is at most .05 is wrong
-    about any of them in at most one of twenty such families.
+    before it.
     """
     values = np.asarray(p, dtype=np.float64)
     order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
@@ -58,10 +57,8 @@ def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
 def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
     """Compare each system with the fixed report of each metric, and with every other system.
 
-    A row has ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``, ``rival_score``,
-    their ``difference``, its 95 % interval ``low`` to ``high``, ``p`` (two-sided, of this test
-    alone) and ``p_holm``, corrected for the family of all rows of the same metric. Fixed reports
-    come first.
+    A row has ``system``, a `Comparison` (``rival``, ``metric`` of :data:`COMPARED` …) and
+    ``p_holm``, corrected for the family of all rows of the same metric. Fixed reports come first.
     """
     names = [system.column for system in systems if system.kind == "system"]
     pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]

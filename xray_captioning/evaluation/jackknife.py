@@ -112,10 +112,8 @@ class Jackknife:
     def intervals(self, system: str) -> dict[str, Interval]:
         """Return the 95 % interval of each metric, both ends nan where there is none.
 
-        There is none where a score stands on fewer than five patients (`LEAST_PATIENTS`; ten for
-        macro F1 over CheXpert's or all names, `LEAST_RAREST`; see
-        :func:`xray_captioning.metrics.statistics.support`), and where no patient's absence changes
-        it: nothing is known then of how it varies.
+        There is none where a score stands on too few patients, or no patient's absence changes it:
+        nothing is known then of how it varies.
         """
         return {
             metric: self._interval(system, metric, score)

@@ -104,9 +104,7 @@ def _pooled(reference: Labels, labels: Mapping[str, Labels], system: System) -> 
     return [score._replace(support=score.support // len(said)) for score in scores]
 
 
-def _shown_findings(
-    tables: Sequence[Sequence[FindingScore]],
-) -> list[tuple[FindingScore, ...]]:
+def _shown_findings(tables: Sequence[Sequence[FindingScore]]) -> list[tuple[FindingScore, ...]]:
     """Return the scores of every drawn system, a row a finding that some text has."""
     shown = [scores for scores in zip(*tables) if any(s.support or s.predicted for s in scores)]
     return sorted(shown, key=lambda scores: -scores[0].support)

@@ -1,19 +1,15 @@
 """Whether what a system writes depends on the study at all: a permutation test.
 
-Were captions written without looking at the images, those of one patient would go as well with
-another. So they are given to other patients, many times, and scored each time. The share of the
-shuffles that score at least as high as the captions where they belong is the p value.
+Captions are given to other patients, many times, and scored each time. The share of the shuffles
+that score at least as high as the captions where they belong is the p value.
 
 Patients are shuffled, not studies: the findings of one patient's studies are alike, and so may be
-the captions, even of a system that cannot tell a finding. Shuffled one by one, such captions look
-better than chance too often (for 13 studies a patient in a quarter of all tests, not in a
-twentieth; ``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that out would
-make p too small [3]_.
+the captions, even of a system that cannot tell a finding (``benchmarks/statistics_tests.py``). A
+patient may draw himself: leaving that out would make p too small [3]_.
 
 Few studies, or studies that are nearly all alike, leave the test no power: a shuffle that gives
-every study captions of a study with the same findings scores as high as no shuffle at all,
-whatever the captions. The share of such shuffles is the least p that any captions can reach, the
-references themselves included.
+every study captions of a study with the same findings scores as high as no shuffle at all. The
+share of such shuffles is the least p that any captions can reach, the references included.
 
 References
 ----------
