@@ -13,16 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning import __version__
-from xray_captioning.batch.caption_table import (
-    COLUMNS,
-    Row,
-    Study,
-    check_out,
-    part_of,
-    printable,
-    write_rows,
-)
-from xray_captioning.batch.journal import append, begin, open_journal, read_rows
+from xray_captioning.batch import caption_table as table
+from xray_captioning.batch.caption_table import Row, Study
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
@@ -54,7 +46,7 @@ def caption_to_file(
     """
     from tqdm import tqdm
 
-    check_out(out, resume)
+    table.check_out(out, resume)
     run = {
         "version": __version__,
         "bundle": bundle,
@@ -63,19 +55,19 @@ def caption_to_file(
         "set of studies or images": _digest(studies),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    with open_journal(part_of(out), resume) as file:
-        done = begin(file, run, [printable(study.name) for study in studies], SIZE)
+    with table.open_journal(table.part_of(out), resume) as file:
+        done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
         with tqdm(total=len(studies), desc="caption", unit="study", disable=no_terminal()) as bar:
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]
-                append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar))
+                table.append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar))
                 bar.update(len(batch))
-        write_rows(read_rows(file), out, captioner.encoder.findings)
-        errors = sum(row["error"] is not None for row in read_rows(file))
-        found = ((row["caption"], row["novelty"]) for row in read_rows(file))
+        table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
+        errors = sum(row["error"] is not None for row in table.read_rows(file))
+        found = ((row["caption"], row["novelty"]) for row in table.read_rows(file))
         warn_of_empty(found, show_unfamiliar)
-    part_of(out).unlink()
+    table.part_of(out).unlink()
     return errors
 
 
@@ -133,13 +125,13 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
             for path in arranged(study.images, image.views, study.views)
         ], None
     except (XrayCaptioningError, OSError) as error:
-        return [], printable(" ".join(str(error).split()))
+        return [], table.printable(" ".join(str(error).split()))
 
 
 def _row(study: Study, error: str | None) -> Row:
-    images = [printable(path) for path in study.images if path is not None]
-    known = {"study": printable(study.name), "images": images, "error": error}
-    return {name: known.get(name) for name in COLUMNS}
+    images = [table.printable(path) for path in study.images if path is not None]
+    known = {"study": table.printable(study.name), "images": images, "error": error}
+    return {name: known.get(name) for name in table.COLUMNS}
 
 
 def _result(caption: Caption, findings: dict[str, float] | None) -> Row:

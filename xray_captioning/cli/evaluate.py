@@ -63,9 +63,8 @@ def evaluate(
         **given,
     )
     found = json.loads((out / "metrics.json").read_text("utf-8"))
-    names: tuple[str, ...] = SHOWN
-    if "left_out" in found:
-        names = (*SHOWN, "left_out")
+    names = (*SHOWN, *(["left_out"] if "left_out" in found else []))
+    if "note" in found:
         click.echo(f"{found['note']}\n")
     click.echo(f"findings by convention {found['convention']}")
     rows = merged_rows(rows)

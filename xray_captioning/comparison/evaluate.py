@@ -197,7 +197,15 @@ def _by_kind(
         for name, given in systems.items()
     }
     texts = {name: given for name, given in runs.items() if is_texts(given[0])}
-    models = {name: _models(name, given) for name, given in runs.items() if name not in texts}
+    models = {
+        # Messages name a run where there are several.
+        name: [
+            CaptioningSystem(f"{name} run {n}" if len(given) > 1 else name, run)
+            for n, run in enumerate(given, 1)
+        ]
+        for name, given in runs.items()
+        if name not in texts
+    }
     _check_names(systems, models)
     return models, texts
 
@@ -213,13 +221,6 @@ def _opened(name: str, run: Any, asked: Sequence[str]) -> Any:
             "column with prediction="
         )
     return next(iter(found.values()))
-
-
-def _models(name: str, runs: Sequence[Any]) -> list[CaptioningSystem]:
-    """Return the runs of a system; messages name a run where there are several."""
-    if len(runs) == 1:
-        return [CaptioningSystem(name, runs[0])]
-    return [CaptioningSystem(f"{name} run {n}", run) for n, run in enumerate(runs, 1)]
 
 
 def measure(

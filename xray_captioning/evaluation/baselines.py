@@ -139,18 +139,15 @@ def constant_captions(
     # Of texts that score the same the first in the alphabet is chosen, so that the order of the
     # data plays no part.
     candidates = sorted(text for text, _ in Counter(texts).most_common(CANDIDATES))
-    scores = _scores(candidates, _thinned(texts if references is None else references), metrics)
+    wanted = list(texts if references is None else references)
+    if len(wanted) > REFERENCES:
+        wanted = [wanted[i] for i in np.linspace(0, len(wanted) - 1, REFERENCES).astype(int)]
+    scores = _scores(candidates, wanted, metrics)
     return {
         metric: candidates[int(np.argmax(scores[metric]))]
         for metric in metrics
         if scores[metric].any()
     }
-
-
-def _thinned(texts: Sequence[str]) -> list[str]:
-    if len(texts) <= REFERENCES:
-        return list(texts)
-    return [texts[i] for i in np.linspace(0, len(texts) - 1, REFERENCES).astype(int)]
 
 
 def _scores(

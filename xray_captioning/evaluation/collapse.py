@@ -92,7 +92,14 @@ def collapse_alarm(
     elif test.p > LEVEL:
         kind, message = COLLAPSED, _collapsed(system, spread, test, constant if weak else None)
     elif weak and constant is not None:
-        kind, message = NO_BETTER, _no_better(system, constant)
+        name = _NAMES.get(constant.metric, constant.metric)
+        kind, message = (
+            NO_BETTER,
+            (
+                f"{system} is not clearly better than a fixed report: its {name} of "
+                f"{constant.score:.3f} is not clearly above the {_rival(constant)}"
+            ),
+        )
     else:
         return None
     return Alarm(system, kind, message, test, [constant] if constant else [])
@@ -115,14 +122,6 @@ def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Compari
         f"{test.shuffles:,} shuffles, p {test.p:.3f}){fixed}; distinct captions: "
         f"{spread.distinct:g}, the commonest: {spread.top_share:.0%}, word for word in training: "
         f"{spread.copied:.0%}"
-    )
-
-
-def _no_better(system: str, constant: Comparison) -> str:
-    name = _NAMES.get(constant.metric, constant.metric)
-    return (
-        f"{system} is not clearly better than a fixed report: its {name} of "
-        f"{constant.score:.3f} is not clearly above the {_rival(constant)}"
     )
 
 
