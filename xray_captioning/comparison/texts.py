@@ -194,7 +194,7 @@ def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> 
 
 
 def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Array:
-    # Mean and maximum over the regions of each view, side by side; a missing view is zeros.
+    """Return mean and maximum over the regions of each view; a missing view is zeros."""
     maps, images = _maps(captioner, studies, cache)
     views = captioner.config.image.views
     pooled = np.zeros((len(images), views, 2, captioner.encoder.channels), np.float32)

@@ -32,19 +32,13 @@ CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", 
 """What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``."""
 
 CONSTANTS = (CONSTANT, *(f"{CONSTANT}-{metric}" for metric in CONSTANT_METRICS[1:]))
-"""Names of the fixed reports, in the order of the metrics."""
+BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)  # names that no system may have
 
-BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
-"""Names that no system may have."""
-
+# Most texts that are tried as a fixed report, and most training texts they are scored against.
 CANDIDATES, REFERENCES = 2_000, 4_000
-"""Most texts that are tried as a fixed report, and most training texts they are scored against."""
-
-DRAWS = 10
-"""Draws of what is random; its scores are their mean."""
-
+DRAWS = 10  # of what is random; its scores are their mean
+# How often a training sentence has to occur before the template uses it, and its most words.
 OFTEN, SHORT = 3, 12
-"""How often a training sentence has to occur before the template uses it, and its most words."""
 
 PHRASES: dict[str, str] = tomllib.loads(
     Path(__file__).with_name("baselines.toml").read_text("utf-8")

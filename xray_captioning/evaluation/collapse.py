@@ -1,9 +1,8 @@
 """Whether a system looks at the images, and whether looking is of any use.
 
-A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy.
-What its captions score with *other* studies shows it: if they go as well with those, it does not
-look (:mod:`xray_captioning.evaluation.shuffles`). A system that looks may still name fewer findings
-than one fixed report does; that is another question, and said apart.
+A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy;
+but its captions go as well with other studies (:mod:`xray_captioning.evaluation.shuffles`). A
+system that looks may still name fewer findings than one fixed report does [1]_: that is said apart.
 
 References
 ----------
@@ -23,12 +22,9 @@ from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest
 from xray_captioning.metrics.clinical import IS_FINDING, asserted
 from xray_captioning.metrics.diversity import caption_entropy
 
-LEVEL = 0.05
-"""Level of every test, and of every statement that a table makes."""
-
+LEVEL = 0.05  # of every test, and of every statement that a table makes
 COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
 TOO_FEW = "too few studies"  # to tell
-"""Kinds of alarms."""
 
 _NAMES = {"clinical_f1": "clinical F1", WORDS: "F1 of words"}
 

@@ -1,16 +1,7 @@
 """What the columns of a file of results hold, told by their names and their contents.
 
-================ ==================================================================================
-role             columns
-================ ==================================================================================
-id               those that name the study or an image of it (`IDS`)
-index            a number of the row: without a name, ``Unnamed: 0``, ``index``
-prediction       ``prediction``, ``pred``, ``hypothesis``, ``generated_report``, ``output`` …
-reference        ``reference``, ``gt``, ``ground_truth``, ``target``, ``true_report`` …
-report           ``report``, ``caption``, ``text``, ``findings`` …: either, as the others show
-metadata         what is known of a study or of a run: ``split``, ``view``, ``prompt``, ``error`` …
-system           any other name: what the system of that name wrote, if it is text of several words
-================ ==================================================================================
+The names of each role are in ``column_roles.toml``. Any other name is that of a system, whose texts
+the column holds, if it is text of several words.
 """
 
 from __future__ import annotations

@@ -57,11 +57,9 @@ from xray_captioning.metrics.statistics import (
     support,
 )
 
-LEAST_PATIENTS = 5
-"""Patients that a score has to stand on before it has an interval."""
-
-LEAST_RAREST = 10
-"""The same of averages that count an absent finding as 0: patients with the rarest finding."""
+# Patients that a score has to stand on before it has an interval, and those with the rarest finding
+# for averages that count an absent finding as 0.
+LEAST_PATIENTS, LEAST_RAREST = 5, 10
 
 HIGHEST = {"CIDEr": 10.0, "chrF": 100.0} | dict.fromkeys(
     ("false_positives", "false_positives_present"), len(FINDINGS) - 1.0

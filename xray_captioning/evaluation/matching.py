@@ -58,9 +58,9 @@ class Studies:
         Ids are taken as they stand where that finds most studies; else as others write them (``7``
         for ``007``, ``7.0``, ``s7``, ``CXR7``, a path that ends in it); else as paths of images.
         """
-        exact = self._exact.get
+        exact = {study: row for row, study in enumerate(self.ids)}.get
         best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
-        for find in (self._as_written, self._by_image):
+        for find in (lambda value: self._usual.get(later_id(value)), self._by_image):
             if named(best) == len(self.ids):
                 break
             found = [_first(find, value) for value in values]
@@ -75,10 +75,6 @@ class Studies:
         )
 
     @cached_property
-    def _exact(self) -> dict[Any, int]:
-        return {study: row for row, study in enumerate(self.ids)}
-
-    @cached_property
     def _other_ids(self) -> frozenset[str]:
         return frozenset(map(later_id, self.others))
 
@@ -86,9 +82,6 @@ class Studies:
     def _usual(self) -> dict[str, int | None]:
         found = _unambiguous((later_id(study), row) for row, study in enumerate(self.ids))
         return found | dict.fromkeys(found.keys() & self._other_ids)
-
-    def _as_written(self, value: str) -> int | None:
-        return self._usual.get(later_id(value))
 
     @cached_property
     def _images(self) -> dict[tuple[str, ...], int | None]:

@@ -171,13 +171,9 @@ def _markdown(
     parts += ["## More scores", format_markdown(markdown_rows(results, MORE))]
     if results.whole_rows:
         parts += ["## Without truncation", format_markdown(merged_rows(results.whole_rows))]
-    if tests := results.paired_tests:
-        head = "## Against a fixed report and each other"
-        parts += [
-            head,
-            format_markdown(tests),
-            *(_plain(beaten(row)) for row in results.beats_every_baseline),
-        ]
+    if results.paired_tests:
+        parts += ["## Against a fixed report and each other", format_markdown(results.paired_tests)]
+        parts += [_plain(beaten(row)) for row in results.beats_every_baseline]
     if scores := _finding_rows(findings, [name for s in systems for name in s.columns]):
         parts += ["## Findings", format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
@@ -200,9 +196,9 @@ def _write_tables(
     opposed: Mapping[str, Sequence[Contradiction]],
 ) -> None:
     lines = [
-        {"system": name, "study_id": results.studies[found.row]} | found._asdict()
-        for name, rows_found in opposed.items()
-        for found in rows_found
+        {"system": name, "study_id": results.studies[one.row]} | one._asdict()
+        for name, found in opposed.items()
+        for one in found
     ]
     tables: dict[str, tuple[list[dict[str, Any]], Sequence[str]]] = {
         "": (summary_rows(results), ()),

@@ -35,11 +35,8 @@ from xray_captioning.metrics.clinical import asserted, finding_columns, scores_f
 
 Array = NDArray[Any]
 
-SHUFFLES = 1_999
-"""Shuffles of a test; with them .05 is a whole number of the 2,000 ranks."""
-
-WORDS = "word_f1"
-"""F1 of the different words of a caption and of its reference, mean over studies."""
+SHUFFLES = 1_999  # of a test; with them .05 is a whole number of the 2,000 ranks
+WORDS = "word_f1"  # F1 of the different words of a caption and of its reference, mean over studies
 
 
 class ShuffleTest(NamedTuple):
