@@ -51,7 +51,7 @@ def evaluate(
     from xray_captioning.evaluation.summary import SAID
 
     protocol, report = given["protocol"], given["report"]
-    rows = compare(
+    written = compare(
         source.load(),
         read_systems(
             bundles if bundles or files or protocol else [options.DEFAULT], files, prediction
@@ -67,7 +67,7 @@ def evaluate(
     if "note" in found:
         click.echo(f"{found['note']}\n")
     click.echo(f"findings by convention {found['convention']}")
-    rows = merged_rows(rows)
+    rows = merged_rows(written)
     click.echo(format_table(rows, names))
     click.echo(
         "\nwhat is said of findings; support is patients, the last four are shares of captions"
