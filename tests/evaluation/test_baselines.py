@@ -117,5 +117,7 @@ def test_fixed_reports_that_score_the_same_are_one_row_for_people():
         ("constant-CIDEr, most-frequent", 0.7),
         ("random", 0.7),
     ]
+    alike = [{"system": name, "BLEU-1": 0.5} for name in CONSTANTS[:5]]
+    assert [row["system"] for row in merged_rows(alike)] == ["constant (BLEU-1 to 4, ROUGE-L)"]
     alike = [{"system": name, "BLEU-1": float("nan")} for name in (*CONSTANTS, "mine")]
     assert [row["system"] for row in merged_rows(alike)] == ["constant (every metric)", "mine"]

@@ -111,7 +111,8 @@ def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _shared_name(names: Sequence[str]) -> str:
     chosen = [metric for name, metric in zip(CONSTANTS, CONSTANT_METRICS) if name in names]
-    metrics = "every metric" if len(chosen) == len(CONSTANTS) else ", ".join(chosen)
+    metrics = ", ".join(chosen).replace(", ".join(CONSTANT_METRICS[:4]), "BLEU-1 to 4")
+    metrics = "every metric" if len(chosen) == len(CONSTANTS) else metrics
     constant = [f"{CONSTANT} ({metrics})"] if len(chosen) > 1 else names[: len(chosen)]
     return ", ".join([*constant, *names[len(chosen) :]])
 
