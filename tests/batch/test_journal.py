@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xray_captioning.batch.caption_table import COLUMNS
-from xray_captioning.batch.journal import append, begin, open_journal, read_rows
+from xray_captioning.batch.caption_table import COLUMNS, append, begin, open_journal, read_rows
 from xray_captioning.errors import ConfigError
 
 RUN = {"bundle": "abc", "beam size": 3}

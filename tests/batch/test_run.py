@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import pytest
 
-from xray_captioning.batch import journal
+from xray_captioning.batch import caption_table
 from xray_captioning.batch import run as batch
 from xray_captioning.batch.caption_table import Study, check_whole, json_line
 from xray_captioning.bundles.bundle import find_bundle
@@ -294,9 +294,8 @@ def killed_writing(monkeypatch: pytest.MonkeyPatch, writes: int, share: float) -
             raise Killed
         original(file, values)
 
-    original = journal.append
-    monkeypatch.setattr(journal, "append", append)
-    monkeypatch.setattr(batch, "append", append)
+    original = caption_table.append
+    monkeypatch.setattr(caption_table, "append", append)
 
 
 def test_ten_kills_change_nothing(

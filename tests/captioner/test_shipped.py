@@ -14,7 +14,8 @@ from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import reference_texts, study_images
 from xray_captioning.evaluation.baselines import constant_caption
-from xray_captioning.evaluation.systems import System, score_system
+from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.training.calibration import caption_outcomes, evaluate_calibration
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -41,7 +42,9 @@ def rows(fresh, captioner):
         systems.append(System("shipped", str(beam_size), texts))
     shuffled = np.random.default_rng(0).permutation(systems[1].texts).tolist()
     systems.append(System("shuffled", None, shuffled))
-    return {system.column: score_system(references, system) for system in systems}
+    known = ReportTexts.unaltered(references, [])
+    found = evaluate_systems(list(fresh["study_id"]), systems, known, {}, quick=True)
+    return {system.column: row for system, row in zip(systems, found.rows, strict=True)}
 
 
 def test_it_reads_unseen_phantoms(rows):

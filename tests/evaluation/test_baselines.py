@@ -6,10 +6,12 @@ import pytest
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import (
     BASELINES,
+    CONSTANTS,
     DRAWS,
     PHRASES,
     baseline_systems,
     constant_caption,
+    merged_rows,
     most_frequent_caption,
     oracle_captions,
     random_captions,
@@ -102,3 +104,20 @@ def test_the_oracle_uses_training_sentences_and_contradicts_nothing():
         normal,
         "there is a pleural effusion . the heart is normal in size . bones are intact .",
     ]
+
+
+def test_fixed_reports_that_score_the_same_are_one_row_for_people():
+    names = ["mine", *CONSTANTS[:3], "constant-CIDEr", "most-frequent", "random"]
+    values = [0.3, 0.5, 0.5, 0.5, 0.7, 0.7, 0.7]
+    rows = [{"system": n, "search": None, "BLEU-1": v} for n, v in zip(names, values, strict=True)]
+    shown = [(row["system"], row["BLEU-1"]) for row in merged_rows(rows)]
+    assert shown == [
+        ("mine", 0.3),
+        ("constant (BLEU-4, BLEU-1, BLEU-2)", 0.5),
+        ("constant-CIDEr, most-frequent", 0.7),
+        ("random", 0.7),
+    ]
+    alike = [{"system": name, "BLEU-1": 0.5} for name in CONSTANTS[:5]]
+    assert [row["system"] for row in merged_rows(alike)] == ["constant (BLEU-1 to 4, ROUGE-L)"]
+    alike = [{"system": name, "BLEU-1": float("nan")} for name in (*CONSTANTS, "mine")]
+    assert [row["system"] for row in merged_rows(alike)] == ["constant (every metric)", "mine"]

@@ -7,8 +7,7 @@ import pytest
 
 from xray_captioning.cli import main
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.matching import ResultsWarning
-from xray_captioning.evaluation.pairs import read_pairs
+from xray_captioning.evaluation.matching import ResultsWarning, read_pairs
 
 
 def write(path: Path, content: object) -> Path:

@@ -237,3 +237,25 @@ def test_every_run_is_shown(six):
     assert "all of them together" in content
     # Right in one of two runs: recall is a half of the same four reports.
     assert rows["second run 1", "Pleural Effusion"]["support"] == "4"
+
+
+def test_fixed_reports_of_one_text_are_one_row_for_people_and_rows_of_their_own_in_files(tmp_path):
+    texts = ["clear lungs .", "cardiomegaly .", "edema ."] * 2
+    names = ["constant", "constant-BLEU-1", "constant-CIDEr", "most-frequent"]
+    said = [texts[:1] * 6, texts[:1] * 6, texts[1:2] * 6, texts[1:2] * 6]
+    fixed = [System(n, None, t, "baseline") for n, t in zip(names, said, strict=True)]
+    about = {"part": "test", "split": "abc", "protocol": "r2gen"}
+    ids = [str(number) for number in range(6)]
+    results = evaluate_systems(ids, fixed, ReportTexts(*[texts] * 5), about)
+    write_report(results, tmp_path / "page.html")
+    results.write(tmp_path)
+    shown = ["constant (BLEU-4, BLEU-1)", "constant-CIDEr, most-frequent"]
+    page, text = ((tmp_path / f"page.{kind}").read_text("utf-8") for kind in ("html", "md"))
+    tables = 4  # scores, what is said of findings, more scores, without truncation
+    assert re.findall('<tr><th scope="row">(constant[^<]*)</th>\n?<td>[^<]', page) == shown * tables
+    assert re.findall(r"^\| (constant[^|]*?) *\|", text, re.MULTILINE) == shown * tables
+    for file in ("page.csv", "page-untruncated.csv"):
+        with open(tmp_path / file, newline="", encoding="utf-8") as table:
+            assert [row["system"] for row in csv.DictReader(table)] == names
+    stored = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
+    assert [row["system"] for row in stored["rows"]] == names

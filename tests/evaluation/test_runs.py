@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
-from xray_captioning.evaluation import runs
+from xray_captioning.evaluation import jackknife
 from xray_captioning.evaluation.baselines import DRAWS, random_captions
-from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.runs import mean_row, statistics_of_runs
-from xray_captioning.evaluation.systems import ReportTexts, System, score_system
+from xray_captioning.evaluation.jackknife import statistics_of_runs
+from xray_captioning.evaluation.results import evaluate_systems, mean_row
+from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.cider import document_frequency
+from xray_captioning.metrics.clinical import clinical_scores
+from xray_captioning.metrics.mentions import compare_mentions
+from xray_captioning.metrics.scores import score
 from xray_captioning.metrics.statistics import study_statistics
 
 
@@ -44,7 +47,7 @@ def test_a_system_of_several_runs_has_a_row_and_a_column_a_run(tmp_path):
 
 
 def test_equal_pairs_of_runs_are_counted_once_and_rows_do_not_depend_on_it(monkeypatch):
-    monkeypatch.setattr(runs, "BLOCK", 3)
+    monkeypatch.setattr(jackknife, "BLOCK", 3)
     references = ["left effusion .", "clear lungs .", "clear lungs ."]
     said = [["effusion .", "clear .", "clear ."], ["edema .", "clear .", "lungs ."]]
     pairs = []
@@ -81,7 +84,9 @@ def test_an_evaluation_counts_all_runs_at_once_as_if_each_were_alone(monkeypatch
     for rows, wanted in ((found.rows, references), (found.whole_rows, whole)):
         for row, system in zip(rows, systems):
             alone = [
-                score_system(wanted, System(system.name, None, run), whole, findings)
+                score(wanted, run)
+                | {"sides": compare_mentions(whole, run)["side_recall"], "distinct": len(set(run))}
+                | {"clinical_f1": clinical_scores(whole, run, findings)["clinical_f1"]}
                 for run in system.runs
             ]
             for name, value in mean_row(alone).items():

@@ -1,30 +1,32 @@
-"""Captions of many studies as a table: CSV, JSON lines or Parquet."""
+"""Captions of many studies as a table (CSV, JSON lines or Parquet), and rows of unfinished runs.
+
+A run continues from its journal after it was killed: a file of JSON lines that one process writes.
+The first line says which run it is, each further one is a study's row. A file that a run cannot
+continue from is refused with a ConfigError.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
-from importlib import import_module
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from xray_captioning.errors import ConfigError, require
+from xray_captioning.data.table import Table
+from xray_captioning.errors import ConfigError, DataError, require
 from xray_captioning.files import atomic_path
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
+PARQUET = ("Parquet files", "parquet")  # what needs an extra, and its name
 ADVICE = "choose another --out, or remove it"
+FORMAT = 3  # of the journal
 Row = dict[str, Any]
 COLUMNS = (
-    "study",
-    "images",
-    "caption",
-    "log_probability",
-    "sentences",
-    "novelty",
-    "unfamiliar",
-    "findings",
-    "error",
+    *("study", "images", "caption", "log_probability", "sentences"),
+    *("novelty", "unfamiliar", "findings", "error"),
 )
 
 
@@ -43,19 +45,13 @@ def printable(text: str) -> str:
 
 
 def check_out(out: Path, resume: bool) -> None:
-    """Refuse an output file that cannot be written, or should not be, before anything is done.
-
-    Raises
-    ------
-    ConfigError
-        Its suffix is unknown, or it is there already.
-    """
+    """Refuse an output file that cannot be written, or should not be, before anything is done."""
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: let its name end in {', '.join(SUFFIXES[:-1])} or .jsonl")
     if out.exists() and (is_whole(out) or not resume):
         raise ConfigError(f"{out}: is there already; {ADVICE}")
     if out.suffix.lower() == ".parquet":
-        _pyarrow()
+        require("pyarrow.parquet", *PARQUET)
 
 
 def is_whole(out: Path) -> bool:
@@ -67,21 +63,14 @@ def check_whole(out: Path, studies: Sequence[Study]) -> int:
     """Count the rows with an error in a finished table, which must be of these studies.
 
     The table does not say which bundle wrote it, nor with which beam size.
-
-    Raises
-    ------
-    ConfigError
-        It is of other studies, or no table of captions.
-    MissingExtraError
-        It is a Parquet file and pyarrow is not installed.
     """
     try:
-        found = [(row["study"], row["error"] or None) for row in _read_table(out)]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        found = [(row["study"], row["error"]) for row in Table(out)]
+    except (DataError, KeyError) as error:
         raise ConfigError(f"{out}: is there already and no table of captions; {ADVICE}") from error
     if [name for name, _ in found] != [printable(study.name) for study in studies]:
         raise ConfigError(f"{out}: is there already, of other studies or damaged; {ADVICE}")
-    return sum(error is not None for _, error in found)
+    return sum(bool(error) for _, error in found)
 
 
 def part_of(out: Path) -> Path:
@@ -122,25 +111,99 @@ def json_line(value: Any) -> bytes:
 
 
 def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> None:
-    arrow = _pyarrow()
+    arrow, parquet = (require(name, *PARQUET) for name in ("pyarrow", "pyarrow.parquet"))
     text, number = arrow.string(), arrow.float64()
     sentence = arrow.struct([("text", text), ("log_probability", number), ("confidence", number)])
     chances = arrow.struct([(name, number) for name in findings]) if findings else arrow.null()
     types = {"images": arrow.list_(text), "sentences": arrow.list_(sentence), "findings": chances}
     types |= {"log_probability": number, "novelty": number, "unfamiliar": arrow.bool_()}
     schema = arrow.schema([(name, types.get(name, text)) for name in COLUMNS])
-    arrow.parquet.write_table(arrow.Table.from_pylist(list(rows), schema), path)
+    parquet.write_table(arrow.Table.from_pylist(list(rows), schema), path)
 
 
-def _read_table(out: Path) -> list[Row]:
-    suffix = out.suffix.lower()
-    if suffix == ".parquet":
-        table = _pyarrow().parquet.read_table(out, columns=["study", "error"])
-        return list(table.to_pylist())
-    with open(out, encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file) if suffix == ".csv" else map(json.loads, file))
+@contextmanager
+def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
+    """Open the journal of an unfinished run, or of a new one, for this process alone."""
+    if path.exists() and not resume:
+        raise ConfigError(
+            f"{path}: holds an unfinished run; go on with --resume, or remove it to start anew"
+        )
+    with open(path, "a+b") as file:
+        _lock(file)
+        yield file
 
 
-def _pyarrow() -> Any:
-    require("pyarrow.parquet", "Parquet files", "parquet")  # which pyarrow itself does not import
-    return import_module("pyarrow")
+def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size: int) -> int:
+    """Return how many studies are done, and drop what a kill left half-written.
+
+    `run` holds JSON values that say which run this is, and `names` are all its studies in order: a
+    journal of another run, or with rows of other studies, is refused. A batch is done as a whole,
+    because the last digits of a study's numbers depend on the other studies of its batch.
+    """
+    run = {"format": FORMAT, **run}
+    file.seek(0)
+    first = file.readline()
+    if not first.endswith(b"\n") and json_line(run).startswith(first):  # new, or killed at once
+        file.truncate(0)
+        append(file, [run])
+        return 0
+    _check_run(file.name, first, run)
+    ends = [len(first)]
+    for row in read_rows(file):
+        name = names[len(ends) - 1 : len(ends)]
+        if not isinstance(row, dict) or tuple(row) != COLUMNS or [row["study"]] != name:
+            raise ConfigError(f"{file.name}: is damaged; remove it to start anew")
+        ends.append(file.tell())
+    done = len(ends) - 1
+    if done < len(names):
+        done -= done % batch_size
+    file.truncate(ends[done])
+    return done
+
+
+def append(file: BinaryIO, values: Iterable[Any]) -> None:
+    """Add a line for each JSON value: when this returns they are on the disk."""
+    file.write(b"".join(map(json_line, values)))
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read_rows(file: BinaryIO) -> Iterator[Row]:
+    """Yield the rows, up to a line that a kill cut short."""
+    file.seek(0)
+    file.readline()  # it says which run this is
+    while (line := file.readline()).endswith(b"\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            return
+        yield row
+
+
+def _lock(file: BinaryIO) -> None:
+    """Refuse a file that another process is writing, where the system can tell."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f"{file.name}: another process is writing it; wait for it, or choose another --out"
+        ) from None
+
+
+def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
+    try:
+        found = json.loads(first)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.keys() != run.keys():
+        raise ConfigError(f"{path}: is no journal of a run; move it or choose another --out")
+    for name, value in run.items():
+        if found[name] != value:
+            raise ConfigError(
+                f"{path}: was begun with another {name}; resume with the same, or remove it to "
+                "start anew"
+            )

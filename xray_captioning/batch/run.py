@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,16 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning import __version__
-from xray_captioning.batch.caption_table import (
-    COLUMNS,
-    Row,
-    Study,
-    check_out,
-    part_of,
-    printable,
-    write_rows,
-)
-from xray_captioning.batch.journal import append, begin, open_journal, read_rows
+from xray_captioning.batch import caption_table as table
+from xray_captioning.batch.caption_table import Row, Study
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
@@ -45,35 +38,15 @@ def caption_to_file(
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
 
-    A run that is resumed writes the same file, byte for byte, as one that was never stopped.
-
-    Parameters
-    ----------
-    captioner : Captioner
-    bundle : str
-        Digest of the bundle it was loaded from.
-    studies : sequence of Study
-    out : Path
-        Ends in ``.csv``, ``.parquet`` or ``.jsonl``. JSON lines and Parquet hold lists and objects
-        as such; CSV holds them as JSON texts.
-    beam_size : int, optional
-    resume : bool
-        Continue a run that was killed.
-    show_unfamiliar : bool
-        Write the captions of images unlike those of the training, too.
-
-    Raises
-    ------
-    ConfigError
-        `out` is of another kind or is there already, or its unfinished run is damaged, is written
-        by another process, or has another bundle, beam size, studies, images or
-        `show_unfamiliar`.
-    MissingExtraError
-        A Parquet file is asked for without pyarrow.
+    A run that is resumed writes the same file, byte for byte, as one that was never stopped; a
+    ConfigError says that its unfinished file is not of the same run. `bundle` is the digest of the
+    one that the captioner was loaded from. JSON lines and Parquet hold lists and objects as such;
+    CSV holds them as JSON texts. The captions of images unlike those of the training are written
+    only where `show_unfamiliar` asks for them.
     """
     from tqdm import tqdm
 
-    check_out(out, resume)
+    table.check_out(out, resume)
     run = {
         "version": __version__,
         "bundle": bundle,
@@ -82,19 +55,19 @@ def caption_to_file(
         "set of studies or images": _digest(studies),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    with open_journal(part_of(out), resume) as file:
-        done = begin(file, run, [printable(study.name) for study in studies], SIZE)
+    with table.open_journal(table.part_of(out), resume) as file:
+        done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
         with tqdm(total=len(studies), desc="caption", unit="study", disable=no_terminal()) as bar:
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]
-                append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar))
+                table.append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar))
                 bar.update(len(batch))
-        write_rows(read_rows(file), out, captioner.encoder.findings)
-        errors = sum(row["error"] is not None for row in read_rows(file))
-        found = ((row["caption"], row["novelty"]) for row in read_rows(file))
+        table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
+        errors = sum(row["error"] is not None for row in table.read_rows(file))
+        found = ((row["caption"], row["novelty"]) for row in table.read_rows(file))
         warn_of_empty(found, show_unfamiliar)
-    part_of(out).unlink()
+    table.part_of(out).unlink()
     return errors
 
 
@@ -152,13 +125,13 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
             for path in arranged(study.images, image.views, study.views)
         ], None
     except (XrayCaptioningError, OSError) as error:
-        return [], printable(" ".join(str(error).split()))
+        return [], table.printable(" ".join(str(error).split()))
 
 
 def _row(study: Study, error: str | None) -> Row:
-    images = [printable(path) for path in study.images if path is not None]
-    known = {"study": printable(study.name), "images": images, "error": error}
-    return {name: known.get(name) for name in COLUMNS}
+    images = [table.printable(path) for path in study.images if path is not None]
+    known = {"study": table.printable(study.name), "images": images, "error": error}
+    return {name: known.get(name) for name in table.COLUMNS}
 
 
 def _result(caption: Caption, findings: dict[str, float] | None) -> Row:
@@ -190,10 +163,7 @@ def _digest(studies: Sequence[Study]) -> str:
 
 
 def _state(path: str | None) -> tuple[int, ...]:
-    if path is None:
-        return ()
-    try:
-        found = os.stat(path)
-    except OSError:
-        return ()
-    return found.st_size, found.st_mtime_ns
+    with contextlib.suppress(OSError):
+        found = os.stat(path or "")
+        return found.st_size, found.st_mtime_ns
+    return ()

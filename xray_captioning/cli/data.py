@@ -35,10 +35,11 @@ def demo(out: Path, seed: int | None) -> None:
         raise ConfigError(f"{out}: is not empty; choose another folder with --out")
 
     from xray_captioning.demo import run_demo
+    from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.evaluation.table import format_table
 
     rows = run_demo(out, seed or 0, lambda line: click.echo(line, err=True))
-    click.echo(format_table(rows))
+    click.echo(format_table(merged_rows(rows)))
     click.echo(
         f"\nread BLEU beside the constant caption's, and beside clinical_f1\n"
         f"pictures: {out}/panel.png, {out}/global_attention/curves.png\n"

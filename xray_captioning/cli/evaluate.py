@@ -46,11 +46,12 @@ def evaluate(
     """
     from xray_captioning.comparison.evaluate import evaluate as compare
     from xray_captioning.comparison.evaluate import read_systems
+    from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.evaluation.differences import beaten
     from xray_captioning.evaluation.summary import SAID
 
     protocol, report = given["protocol"], given["report"]
-    rows = compare(
+    written = compare(
         source.load(),
         read_systems(
             bundles if bundles or files or protocol else [options.DEFAULT], files, prediction
@@ -62,11 +63,11 @@ def evaluate(
         **given,
     )
     found = json.loads((out / "metrics.json").read_text("utf-8"))
-    names: tuple[str, ...] = SHOWN
-    if "left_out" in found:
-        names = (*SHOWN, "left_out")
+    names = (*SHOWN, *(["left_out"] if "left_out" in found else []))
+    if "note" in found:
         click.echo(f"{found['note']}\n")
     click.echo(f"findings by convention {found['convention']}")
+    rows = merged_rows(written)
     click.echo(format_table(rows, names))
     click.echo(
         "\nwhat is said of findings; support is patients, the last four are shares of captions"
@@ -76,7 +77,7 @@ def evaluate(
         click.echo(beaten(better))
     if protocol:
         click.echo("\nthe same systems against references without truncation")
-        click.echo(format_table(found["rows_untruncated"], names))
+        click.echo(format_table(merged_rows(found["rows_untruncated"]), names))
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 
 
@@ -95,7 +96,7 @@ def score(
 
     Texts are matched by id where both files have ids, and by their order where neither has.
     """
-    from xray_captioning.evaluation.pairs import read_pairs
+    from xray_captioning.evaluation.matching import read_pairs
     from xray_captioning.metrics.bleu import BLEU_PROTOCOLS
     from xray_captioning.metrics.scores import score as measure
 

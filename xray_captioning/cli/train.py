@@ -78,12 +78,13 @@ def train(
     usable = usable_studies(studies, config)
     click.echo(f"{len(usable)} of {len(studies)} studies have images and a text")
 
+    from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.training.captions import train as fit
 
     trained = "trained on findings" if run["encoder"] else "not trained on findings"
     about = {**describe_data(source.data), "encoder": trained}
     captioner = fit(studies, config, out, about=about, **run)
-    rows = captioner.about.get("rows")
+    rows = merged_rows(captioner.about.get("rows") or [])
     click.echo(format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
 

@@ -19,24 +19,19 @@ from xray_captioning.comparison.texts import (
     system_texts,
 )
 from xray_captioning.config import Config
-from xray_captioning.data.provenance import (
-    TrainedOn,
-    choose_split,
-    open_studies,
-    warn_of_unknown,
-)
+from xray_captioning.data.provenance import TrainedOn, choose_split, open_studies, warn_of_unknown
 from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import BASELINES, retrieval_name
-from xray_captioning.evaluation.caption_files import Texts, Written, read_captions
+from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.collapse import CollapseWarning
 from xray_captioning.evaluation.column_roles import SYSTEM, role
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows
-from xray_captioning.evaluation.r2gen import R2GEN
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.evaluation.systems import R2GEN
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
 from xray_captioning.plots.charts import save
@@ -82,9 +77,9 @@ def evaluate(
         By name, a captioner; the folder of a bundle, or the name of a shipped one; or the texts
         of another system: a file of them, a dictionary by study id, or a list in the order of the
         evaluated studies. Ids may be written otherwise than in the data (``7`` for ``s7``), or
-        name an image of the study. A list of these is
-        one system that was trained several times: its scores are means over the runs, and its
-        intervals are of other seeds, too. (A list of strings of which none is a folder is texts.)
+        name an image of the study. A list of these is one system that was trained several times:
+        its scores are means over the runs, and its intervals are of other seeds, too. (A list of
+        strings of which none is a folder is texts.)
     out : path
         The folder for results.
     split : Split or path, optional
@@ -115,8 +110,8 @@ def evaluate(
     prediction : str or sequence of str, optional
         The column of a file that holds the system's texts, where its name does not show it.
     only_common : bool
-        Whether to evaluate only the studies that every system has a text for; every table says
-        how many are left out. Otherwise a missing text is an error.
+        Evaluate only the studies that every system has a text for; every table says how many are
+        left out. Otherwise a missing text is an error.
 
     Returns
     -------
@@ -127,8 +122,7 @@ def evaluate(
     ------
     ConfigError
         A captioner was trained on studies of this part, or writes another section or cleans
-        otherwise than the references; or there is no such part, protocol or field, or no beam
-        size; or what should be a path is none.
+        otherwise than the references; or a setting is not one of those above.
     DataError
         The part is empty, a system lacks a study, or a name is taken.
 
@@ -138,8 +132,7 @@ def evaluate(
     >>> systems = {"mine": ["runs/seed-0", "runs/seed-1", "runs/seed-2"], "theirs": texts}
     >>> rows = xc.evaluate("phantom", systems, "results")  # doctest: +SKIP
     """
-    _check_paths(out=out, cache=cache, report=report)
-    _check_settings(part, protocol, beams, report)
+    _check_settings(part, protocol, beams, out=out, cache=cache, report=report)
     convention_of(convention)  # refused before anything is read
     models, texts = _by_kind(systems, prediction)
     studies, _ = open_studies(studies)
@@ -160,14 +153,14 @@ def evaluate(
     asked = Studies.of(test, studies)
     task = Task(train, test, config, protocol, cache, seed, quick, asked)
     with read_by(convention):
-        found = system_texts(task, models, texts, beams)
-        given = list(test["study_id"]), found.systems, task.texts, about, group_ids(test)
+        found, captions = system_texts(task, models, texts, beams)
+        given = asked.ids, found, task.texts, about, group_ids(test)
         results = evaluate_systems(*given, quick, seed)
         results.write(Path(out))
         if report is not None:
             write_report(results, report, dict(zip(results.studies, test["images"])))
     if models:
-        save(panel(examples(task, found)), Path(out) / "panel.png")
+        save(panel(examples(task, found, captions)), Path(out) / "panel.png")
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
@@ -204,7 +197,15 @@ def _by_kind(
         for name, given in systems.items()
     }
     texts = {name: given for name, given in runs.items() if is_texts(given[0])}
-    models = {name: _models(name, given) for name, given in runs.items() if name not in texts}
+    models = {
+        # Messages name a run where there are several.
+        name: [
+            CaptioningSystem(f"{name} run {n}" if len(given) > 1 else name, run)
+            for n, run in enumerate(given, 1)
+        ]
+        for name, given in runs.items()
+        if name not in texts
+    }
     _check_names(systems, models)
     return models, texts
 
@@ -222,13 +223,6 @@ def _opened(name: str, run: Any, asked: Sequence[str]) -> Any:
     return next(iter(found.values()))
 
 
-def _models(name: str, runs: Sequence[Any]) -> list[CaptioningSystem]:
-    """Return the runs of a system; messages name a run where there are several."""
-    if len(runs) == 1:
-        return [CaptioningSystem(name, runs[0])]
-    return [CaptioningSystem(f"{name} run {n}", run) for n, run in enumerate(runs, 1)]
-
-
 def measure(
     captioner: Captioner,
     studies: pd.DataFrame,
@@ -238,12 +232,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Compare a newly trained captioner with the baselines and write that into its bundle.
 
-    The system is called `name`, or after the folder `run`, which also receives the results.
-
-    Returns
-    -------
-    list of dict
-        Empty where the split has no test studies: the model card then says nothing of scores.
+    The system is called `name`, or after the folder `run`, which also receives the results. There
+    is no row where the split has no test studies: the model card then says nothing of scores.
     """
     split, config = captioner.split, captioner.config
     if split is None or not set(usable_studies(studies, config)["study_id"]) & set(split.test):
@@ -272,19 +262,16 @@ def read_systems(
         for name, texts in systems.items():
             both = twice[name] > 1 and role(name) != SYSTEM
             found.append((f"{file.stem} {name}" if both else name, texts))
-            _warn_of_others(file, name, texts)
+            if texts.left_out:
+                others = ", ".join(texts.left_out)
+                warnings.warn(
+                    f"{file}: the system's texts are those of {name}; {others} not evaluated "
+                    "(--prediction names other columns)",
+                    ResultsWarning,
+                    stacklevel=2,
+                )
     _check_names([name for name, _ in found], [])
     return dict(found)
-
-
-def _warn_of_others(file: Path, name: str, texts: Written) -> None:
-    if texts.left_out:
-        warnings.warn(
-            f"{file}: the system's texts are those of {name}; {', '.join(texts.left_out)} not "
-            "evaluated (--prediction names other columns)",
-            ResultsWarning,
-            stacklevel=3,
-        )
 
 
 def _read_bundles(given: str) -> tuple[str, Any]:
@@ -305,9 +292,11 @@ def _check_names(systems: Iterable[str], models: Collection[str]) -> None:
         raise DataError(f"two systems are called {twice[0]}; rename a folder, a file or a column")
 
 
-def _check_settings(
-    part: str, protocol: str | None, beams: Sequence[int], report: str | Path | None
-) -> None:
+def _check_settings(part: str, protocol: str | None, beams: Sequence[int], **paths: Any) -> None:
+    for name, path in paths.items():
+        if not (isinstance(path, (str, os.PathLike)) or (path is None and name != "out")):
+            raise ConfigError(f"{name} is {path!r:.60}; give a path")
+    report = paths["report"]
     if report is not None and Path(report).suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"report {report}: is an HTML page; let its name end in .html")
     if protocol not in (None, R2GEN):
@@ -316,12 +305,6 @@ def _check_settings(
         raise ConfigError(f"part {part!r} is unknown; choose one of {', '.join(PARTS)}")
     if isinstance(beams, str) or not isinstance(beams, Collection) or not len(beams):
         raise ConfigError(f"beams {beams!r}: no beam size; give one or more, such as beams=[1, 3]")
-
-
-def _check_paths(**paths: Any) -> None:
-    for name, path in paths.items():
-        if not (isinstance(path, (str, os.PathLike)) or (path is None and name != "out")):
-            raise ConfigError(f"{name} is {path!r:.60}; give a path")
 
 
 def _configuration(

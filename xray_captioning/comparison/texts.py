@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,8 +22,13 @@ from xray_captioning.evaluation.baselines import baseline_systems
 from xray_captioning.evaluation.caption_files import Texts, Written
 from xray_captioning.evaluation.cases import wordiest
 from xray_captioning.evaluation.matching import Studies, in_order
-from xray_captioning.evaluation.r2gen import R2GEN, r2gen_references, r2gen_vocabulary
-from xray_captioning.evaluation.systems import ReportTexts, System
+from xray_captioning.evaluation.systems import (
+    R2GEN,
+    ReportTexts,
+    System,
+    r2gen_references,
+    r2gen_vocabulary,
+)
 from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example, attention_of_views
 from xray_captioning.text.cleaning import clean
@@ -106,13 +111,6 @@ class Task:
         )
 
 
-class SystemTexts(NamedTuple):
-    """All systems' texts, and the captions that the first model wrote with its first search."""
-
-    systems: list[System]
-    captions: list[Caption]
-
-
 def is_texts(run: Any) -> bool:
     """Return whether a run is given by its texts, and not by a captioner or its bundle."""
     return isinstance(run, (Mapping, Sequence, Written)) and not isinstance(run, (str, bytes))
@@ -122,12 +120,7 @@ def runs_of(name: str, given: Any) -> list[Any]:
     """Return the runs of a system: each a captioner, a bundle's folder or name, or texts.
 
     A list of strings of which none is a folder or file holds the texts of one run. Any other list
-    holds runs. What is no list is one run.
-
-    Raises
-    ------
-    DataError
-        Some of the strings are paths and others are not, or texts and bundles are mixed.
+    holds runs, which must be all bundles or all texts. What is no list is one run.
     """
     if not isinstance(given, (list, tuple)) or not given:
         return [given]
@@ -150,37 +143,34 @@ def system_texts(
     models: Mapping[str, Sequence[CaptioningSystem]],
     texts: Mapping[str, Sequence[Texts]],
     beams: Sequence[int],
-) -> SystemTexts:
+) -> tuple[list[System], list[Caption]]:
     """Return what other systems, models and baselines wrote for the evaluated studies.
 
-    `models` and `texts` are by name, each with the runs of a system.
+    `models` and `texts` are by name, each with the runs of a system. Beside the systems stand the
+    captions that the first model wrote with its first search.
     """
-    cleaning = task.config.text.cleaning
-    systems = [
-        _system(
-            name,
-            None,
-            [[clean(text, cleaning) for text in in_order(name, run, task.studies)] for run in runs],
-        )
-        for name, runs in texts.items()
-    ]
     first: list[Caption] = []
-    for name, runs in models.items():
-        written = [_captions(run.captioner, task, beams) for run in runs]
+    said: list[tuple[str, str | None, list[list[str]]]] = []
+    for name, runs in texts.items():
+        given = [in_order(name, run, task.studies) for run in runs]
+        cleaning = task.config.text.cleaning
+        said.append((name, None, [[clean(text, cleaning) for text in run] for run in given]))
+    for name, captioners in models.items():
+        written = [_captions(run.captioner, task, beams) for run in captioners]
         first = first or written[0][0]
         for i, beam in enumerate(beams):
-            search = "greedy" if beam == 1 else f"beam-{beam}"
-            scored = [_scored(w[i], run, task.protocol) for w, run in zip(written, runs)]
-            systems.append(_system(name, search, scored))
-    return SystemTexts([*systems, *_baselines(task, models)], first)
-
-
-def _system(name: str, search: str | None, runs: list[list[str]]) -> System:
-    return System(name, search, runs[0], "system", runs[1:])
+            scored = [_scored(w[i], run, task.protocol) for w, run in zip(written, captioners)]
+            said.append((name, "greedy" if beam == 1 else f"beam-{beam}", scored))
+    systems = [System(name, search, runs[0], "system", runs[1:]) for name, search, runs in said]
+    return [*systems, *_baselines(task, models)], first
 
 
 def _captions(captioner: Captioner, task: Task, beams: Sequence[int]) -> list[list[Caption]]:
-    features = _features(captioner, task.test, task.cache)
+    from xray_captioning.decoders import Features
+
+    maps, images = _maps(captioner, task.test, task.cache)
+    rows = [study_rows(maps, study) for study in images]
+    features = Features(*stack_features(rows, captioner.config.image.views))
     return [captioner.caption_features(features, beam) for beam in beams]
 
 
@@ -194,29 +184,17 @@ def _scored(
 def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> list[System]:
     if task.train.empty:
         return []
+    parts = task.train, task.test
     pooled = {
-        name: [_both_pooled(run.captioner, task) for run in runs] for name, runs in models.items()
+        name: [[_pooled(run.captioner, part, task.cache) for part in parts] for run in runs]
+        for name, runs in models.items()
     }
-    written = task.texts
-    given = written.training, written.targets, written.reports
+    given = task.texts.training, task.texts.targets, task.texts.reports
     return baseline_systems(*given, pooled, task.quick, task.seed)
 
 
-def _both_pooled(captioner: Captioner, task: Task) -> tuple[Array, Array]:
-    keys, asked = (_pooled(captioner, part, task.cache) for part in (task.train, task.test))
-    return keys, asked
-
-
-def _features(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Any:
-    from xray_captioning.decoders import Features
-
-    maps, images = _maps(captioner, studies, cache)
-    rows = [study_rows(maps, study) for study in images]
-    return Features(*stack_features(rows, captioner.config.image.views))
-
-
 def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Array:
-    # Mean and maximum over the regions of each view, side by side; a missing view is zeros.
+    """Return mean and maximum over the regions of each view; a missing view is zeros."""
     maps, images = _maps(captioner, studies, cache)
     views = captioner.config.image.views
     pooled = np.zeros((len(images), views, 2, captioner.encoder.channels), np.float32)
@@ -236,13 +214,13 @@ def _maps(
     return cached_features(images, captioner.encoder, captioner.config, cache), images
 
 
-def examples(task: Task, found: SystemTexts) -> list[Example]:
+def examples(task: Task, systems: Sequence[System], captions: Sequence[Caption]) -> list[Example]:
     """Return a few studies with the captions of the first model, to be drawn."""
     studies, config, references = task.test, task.config, task.texts.references
     images = study_images(studies, config)
     views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
-    first = next(system for system in found.systems if system.search)
-    constant = [system for system in found.systems if system.name == CONSTANT]
+    first = next(system for system in systems if system.search)
+    constant = [system for system in systems if system.name == CONSTANT]
     chosen = wordiest(studies.assign(reference=references))
     shown = {i: [(n, path) for n, path in enumerate(images[i]) if path] for i in chosen}
     return [
@@ -250,8 +228,8 @@ def examples(task: Task, found: SystemTexts) -> list[Example]:
             read_images([path for _, path in shown[i]], config.image.size, config.image.resize),
             references[i],
             {system.name: system.texts[i] for system in (first, *constant)},
-            attention_of_views(found.captions[i].attention, [n for n, _ in shown[i]]),
-            found.captions[i].words,
+            attention_of_views(captions[i].attention, [n for n, _ in shown[i]]),
+            captions[i].words,
             [views[i][path] for _, path in shown[i]],
         )
         for i in chosen

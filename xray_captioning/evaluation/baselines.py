@@ -32,19 +32,13 @@ CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", 
 """What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``."""
 
 CONSTANTS = (CONSTANT, *(f"{CONSTANT}-{metric}" for metric in CONSTANT_METRICS[1:]))
-"""Names of the fixed reports, in the order of the metrics."""
+BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)  # names that no system may have
 
-BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)
-"""Names that no system may have."""
-
+# Most texts that are tried as a fixed report, and most training texts they are scored against.
 CANDIDATES, REFERENCES = 2_000, 4_000
-"""Most texts that are tried as a fixed report, and most training texts they are scored against."""
-
-DRAWS = 10
-"""Draws of what is random; its scores are their mean."""
-
+DRAWS = 10  # of what is random; its scores are their mean
+# How often a training sentence has to occur before the template uses it, and its most words.
 OFTEN, SHORT = 3, 12
-"""How often a training sentence has to occur before the template uses it, and its most words."""
 
 PHRASES: dict[str, str] = tomllib.loads(
     Path(__file__).with_name("baselines.toml").read_text("utf-8")
@@ -58,36 +52,24 @@ def baseline_systems(
     training: Sequence[str],
     targets: Sequence[str],
     reports: Sequence[str],
-    pooled: Mapping[str, Sequence[tuple[Array, Array]]],
+    pooled: Mapping[str, Sequence[Sequence[Array]]],
     quick: bool = False,
     seed: int = 0,
 ) -> list[System]:
     """Return every baseline with what it writes of the evaluated studies, in a table's order.
 
-    Parameters
-    ----------
-    training : sequence of str
-        Cleaned training texts, which the baselines repeat.
-    targets : sequence of str
-        The training texts as a protocol scores them, one each.
-    reports : sequence of str
-        Texts of the evaluated studies. The oracle sees their findings, the others only how many
-        there are.
-    pooled : mapping of str to sequence of tuple of array
-        By model, features of the training studies and of the evaluated ones, for each run. There
-        is a retrieval a model; it bears the model's name where there are several.
-    quick : bool
-        Leave out the baselines that take long: fixed texts by other metrics than BLEU-4 and
-        clinical F1, the most frequent text and the oracle.
-    seed : int
-        Of the random baseline.
+    The baselines repeat `training` texts; `targets` are the same as a protocol scores them. Of the
+    evaluated studies' `reports` the oracle sees the findings, the others only how many there are.
+    `pooled` has, by model and for each of its runs, features of the training studies and of the
+    evaluated ones: there is a retrieval a model, which bears its name where there are several.
+    Quick leaves out what takes long: fixed texts by other metrics than BLEU-4 and clinical F1, the
+    most frequent text and the oracle.
     """
-    metrics = (CONSTANT_METRICS[0], CONSTANT_METRICS[-1]) if quick else CONSTANT_METRICS
-    fixed = _fixed(training, targets, metrics)
-    if not quick:
-        fixed[MOST_FREQUENT] = most_frequent_caption(training)
+    fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
     count = len(reports)
     runs = {name: [[text] * count] for name, text in fixed.items()}
+    if not quick:
+        runs[MOST_FREQUENT] = [[most_frequent_caption(training)] * count]
     runs[RANDOM] = [random_captions(training, count, (seed, draw)) for draw in range(DRAWS)]
     for name, arrays in pooled.items():
         shown = RETRIEVAL if len(pooled) == 1 else retrieval_name(name)
@@ -102,19 +84,37 @@ def retrieval_name(model: str) -> str:
     return f"{RETRIEVAL} {model}"
 
 
-def _fixed(
-    training: Sequence[str], targets: Sequence[str], metrics: Sequence[str]
-) -> dict[str, str]:
-    *words, findings = metrics
+def _fixed(training: Sequence[str], targets: Sequence[str], words: Sequence[str]) -> dict[str, str]:
+    """Return the fixed reports, by name: by some metrics of words, and by clinical F1."""
     # A protocol may replace rare words of its references: findings are read from whole texts.
     chosen = constant_captions(training, targets, words)
-    chosen |= constant_captions(training, metrics=[findings])
+    chosen |= constant_captions(training, metrics=CONSTANT_METRICS[-1:])
     chosen.setdefault(CONSTANT_METRICS[0], training[0])
-    return {
-        name: chosen[metric]
-        for name, metric in zip(CONSTANTS, CONSTANT_METRICS)
-        if metric in chosen
-    }
+    names = zip(CONSTANTS, CONSTANT_METRICS)
+    return {name: chosen[metric] for name, metric in names if metric in chosen}
+
+
+def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a table for people, in which fixed reports that score the same are one.
+
+    Its name says by which metrics it was chosen.
+    """
+    alike: dict[Any, list[Mapping[str, Any]]] = {}
+    for number, row in enumerate(rows):
+        fixed = row["system"] in (*CONSTANTS, MOST_FREQUENT)
+        alike.setdefault(repr({**row, "system": ""}) if fixed else number, []).append(row)
+    return [
+        {**same[0], "system": _shared_name([row["system"] for row in same])}
+        for same in alike.values()
+    ]
+
+
+def _shared_name(names: Sequence[str]) -> str:
+    chosen = [metric for name, metric in zip(CONSTANTS, CONSTANT_METRICS) if name in names]
+    metrics = ", ".join(chosen).replace(", ".join(CONSTANT_METRICS[:4]), "BLEU-1 to 4")
+    metrics = "every metric" if len(chosen) == len(CONSTANTS) else metrics
+    constant = [f"{CONSTANT} ({metrics})"] if len(chosen) > 1 else names[: len(chosen)]
+    return ", ".join([*constant, *names[len(chosen) :]])
 
 
 def constant_captions(
@@ -127,39 +127,22 @@ def constant_captions(
     The different texts are tried against all of them: the 2,000 most frequent where there are
     more (of equally frequent ones the first), against 4,000 evenly chosen ones. A metric in
     which every text scores 0, such as ``clinical_f1`` where no training text names a finding,
-    has no text.
-
-    Parameters
-    ----------
-    texts : sequence of str
-        Cleaned training texts: the candidates.
-    references : sequence of str, optional
-        What they are scored against, where a protocol alters references; one a text.
-    metrics : sequence of str
-        Of :data:`CONSTANT_METRICS`.
-
-    Raises
-    ------
-    DataError
-        There is no text.
+    has no text. The texts are cleaned; `references` are the same as a protocol alters them.
     """
     if not texts:
         raise DataError("a constant caption needs training texts; there are none")
     # Of texts that score the same the first in the alphabet is chosen, so that the order of the
     # data plays no part.
     candidates = sorted(text for text, _ in Counter(texts).most_common(CANDIDATES))
-    scores = _scores(candidates, _thinned(texts if references is None else references), metrics)
+    wanted = list(texts if references is None else references)
+    if len(wanted) > REFERENCES:
+        wanted = [wanted[i] for i in np.linspace(0, len(wanted) - 1, REFERENCES).astype(int)]
+    scores = _scores(candidates, wanted, metrics)
     return {
         metric: candidates[int(np.argmax(scores[metric]))]
         for metric in metrics
         if scores[metric].any()
     }
-
-
-def _thinned(texts: Sequence[str]) -> list[str]:
-    if len(texts) <= REFERENCES:
-        return list(texts)
-    return [texts[i] for i in np.linspace(0, len(texts) - 1, REFERENCES).astype(int)]
 
 
 def _scores(
@@ -206,13 +189,9 @@ def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) ->
     Features and queries have the shape (studies, channels).
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
-    keys, asked = (_unit((x - mean) / deviation) for x in (features, queries))
+    vectors = [(x - mean) / deviation for x in (features, queries)]
+    keys, asked = (v / (np.linalg.norm(v, axis=1, keepdims=True) + 1e-9) for v in vectors)
     return [texts[i] for i in np.argmax(asked @ keys.T, axis=1)]
-
-
-def _unit(vectors: Array) -> Array:
-    unit: Array = vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9)
-    return unit
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:

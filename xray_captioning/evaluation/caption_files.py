@@ -39,7 +39,6 @@ from xray_captioning.evaluation.json_results import Columns, flattened, json_col
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
 _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value where it has to be text
-_LONGEST = 20  # characters of such a mark with white space
 
 
 @dataclass(frozen=True)
@@ -56,20 +55,27 @@ Texts = Mapping[str, str] | Sequence[str] | Written
 """Text by study id, texts in the order of the evaluated studies, or what a file holds."""
 
 
+def checked_text(value: Any, where: str, number: Any) -> str:
+    """Return a text, or the only one of a list; "nan" is no text."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, str):
+        kind = f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
+        raise DataError(f"{where} {number}: is {kind}, not one text; give one, '' for none")
+    if value.strip().lower() in _MISSING:
+        raise DataError(
+            f"{where} {number}: is {value!r}, as a missing value is written; write '' where a "
+            "system wrote nothing, or leave the study out"
+        )
+    text: str = as_text(value)
+    return text
+
+
 def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, Written]:
     """Read the texts of one or more systems, by name.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    asked : sequence of str, optional
-        Columns that hold what systems wrote; those of them that the file has are read.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, names no system, or it is not certain which column one is.
+    Of the columns `asked` for, those that the file has are read. It is a DataError where it is not
+    certain which column is a system.
     """
     columns = read_columns(path)
     chosen = column_roles.predictions(path, columns, asked)
@@ -81,26 +87,14 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, Written]:
 
 
 def read_references(path: Path, asked: str | None = None) -> Written:
-    """Read reports: the column that is named so, or is asked for, or is the only one of texts.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, or it is not certain which column holds them.
-    """
+    """Read reports: the column that is named so, or is asked for, or is the only one of texts."""
     columns = read_columns(path)
     name = column_roles.references(path, columns, asked)
     return _written(path, columns, name, _report)
 
 
 def read_named(path: Path, names: Sequence[str]) -> list[Written]:
-    """Read the columns of these names, whatever they hold; there is none beside them.
-
-    Raises
-    ------
-    DataError
-        The file cannot be read, or lacks one.
-    """
+    """Read the columns of these names, whatever they hold."""
     columns = read_columns(path)
     if ALONE in columns:
         columns[path.stem] = columns.pop(ALONE)
@@ -111,60 +105,36 @@ def read_named(path: Path, names: Sequence[str]) -> list[Written]:
 def read_columns(path: Path) -> Columns:
     """Read a file of texts as columns of one length, by name; None where there is no value.
 
-    Texts alone are the column `ALONE`.
-
-    Raises
-    ------
-    DataError
-        It is absent, damaged, empty, or it is not certain what it is.
+    Texts alone are the column `ALONE`. A DataError says that the file is absent, damaged or empty,
+    or that it is not certain what it is.
     """
-    head = _head(path)
-    if head is None:
+    with open_bytes(path) as stream:
+        binary = stream.peek(4).startswith((PARQUET, ZIP))  # an Excel workbook is a zip archive
+    if binary:
         columns = _by_column(Table(path).records)
-    elif _is_called(path, _JSON) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
-        lines = is_lines(head, path)
-        columns = _by_column(JsonRows(path)) if lines else json_columns(read_json(path), path)
     else:
-        columns = _of_text(path, [line for line in head.splitlines()[:50] if line])
+        with open_text(path) as file:
+            columns = _of_text(path, file.read(HEAD_BYTES))
     columns = {str(name): values for name, values in flattened(columns).items()}
     if not any(columns.values()):
         raise DataError(f"{path}: has no row; give a row a study")
     return columns
 
 
-def read_lines(path: Path) -> list[str]:
-    """Read a file of one text a line.
-
-    Raises
-    ------
-    DataError
-        The file is empty or not UTF-8.
-    """
-    with open_text(path) as file:
-        # Not splitlines(): it would also cut at a form feed and other rare characters.
-        lines = [line.removesuffix("\n") for line in io.StringIO(file.read(), newline=None)]
-    if not lines:
-        raise DataError(f"{path}: is empty; give one text a line")
-    return lines
-
-
 def _written(
     path: Path,
     columns: Columns,
     name: str,
-    checked: Callable[[Any, str, Any], Any] | None = None,
+    checked: Callable[[Any, str, Any], Any] = checked_text,
     left_out: tuple[str, ...] = (),
 ) -> Written:
     """Return a column with those that may name its studies; rows without a value have no text."""
-    # What the command caption wrote says why a study has no caption.
-    own = {"study", "caption", "error"} <= columns.keys()
-    values, where, checked = columns[name], f"{path}, {name}, text", checked or checked_text
-    rows = [
-        row
-        for row, value in enumerate(values)
-        if value is not None and not (own and columns["error"][row])
-    ]
-    texts = [checked(values[row], where, row + 1) for row in rows]
+    values = columns[name]
+    rows = [row for row, value in enumerate(values) if value is not None]
+    if {"study", "caption", "error"} <= columns.keys():
+        # What the command caption wrote says why a study has no caption.
+        rows = [row for row in rows if not columns["error"][row]]
+    texts = [checked(values[row], f"{path}, {name}, text", row + 1) for row in rows]
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
     return Written(texts, ids, str(path), left_out)
 
@@ -201,22 +171,6 @@ def _count_from(start: int, numbers: Sequence[str]) -> bool:
     return all(number == str(row) for row, number in enumerate(numbers, start))
 
 
-def checked_text(value: Any, where: str, number: Any) -> str:
-    """Return a text, or the only one of a list; "nan" is no text."""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, str):
-        kind = f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
-        raise DataError(f"{where} {number}: is {kind}, not one text; give one, '' for none")
-    if len(value) < _LONGEST and value.strip().lower() in _MISSING:
-        raise DataError(
-            f"{where} {number}: is {value!r}, as a missing value is written; write '' where a "
-            "system wrote nothing, or leave the study out"
-        )
-    text: str = as_text(value)
-    return text
-
-
 def _report(value: Any, where: str, number: Any) -> str | list[str]:
     """Return a report, or several of one study."""
     if isinstance(value, list) and len(value) != 1:
@@ -233,26 +187,18 @@ def _by_column(records: Any) -> Columns:
     return {name: list(values) for name, values in zip(records.columns, zip(*rows))}
 
 
-def _head(path: Path) -> str | None:
-    """Return the start of a text; None where the file is Parquet or an Excel workbook."""
-    with open_bytes(path) as stream:
-        if stream.peek(4).startswith((PARQUET, ZIP)):
-            return None
-    with open_text(path) as file:
-        return file.read(HEAD_BYTES)
-
-
-def _is_called(path: Path, endings: tuple[str, ...]) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith(endings)
-
-
-def _of_text(path: Path, lines: Sequence[str]) -> Columns:
-    """Return the columns of a text that begins with these lines: a table, or a text a line.
+def _of_text(path: Path, head: str) -> Columns:
+    """Return the columns of a text that begins with `head`: JSON, a table, or a text a line.
 
     A table of one column without a header is `ALONE`.
     """
+    if _is_called(path, _JSON) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
+        if is_lines(head, path):
+            return _by_column(JsonRows(path))
+        return json_columns(read_json(path), path)
+    lines = [line for line in head.splitlines()[:50] if line]
     if not (_is_called(path, _TABLES) or _shows_table(path, lines)):
-        return {ALONE: read_lines(path)}
+        return {ALONE: _read_lines(path)}
     if lines and not (_has_header(lines) or any(_is_regular(lines, sign) for sign in DELIMITERS)):
         with open_text(path) as file:
             rows = _parsed_rows(file, ",")
@@ -261,13 +207,23 @@ def _of_text(path: Path, lines: Sequence[str]) -> Columns:
     return _by_column(Table(path).records)
 
 
+def _is_called(path: Path, endings: tuple[str, ...]) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(endings)
+
+
+def _read_lines(path: Path) -> list[str]:
+    with open_text(path) as file:
+        # Not splitlines(): it would also cut at a form feed and other rare characters.
+        lines = [line.removesuffix("\n") for line in io.StringIO(file.read(), newline=None)]
+    if not lines:
+        raise DataError(f"{path}: is empty; give one text a line")
+    return lines
+
+
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:
     """Whether text is a table: its first line names columns, or all lines are in quotes.
 
-    Raises
-    ------
-    DataError
-        It is no such text, but all lines begin with what looks like an id.
+    It is a DataError where all lines of no such text begin with what looks like an id.
     """
     quoted = bool(lines) and all(line[0] == line[-1] == '"' != line for line in lines)
     if quoted or _has_header(lines):

@@ -22,15 +22,9 @@ from xray_captioning.plots.images import data_uri
 if TYPE_CHECKING:
     import pandas as pd
 
-EACH = 2
-"""Cases of each kind."""
-
-EXAMPLES = 8
-"""Contradictions shown a system; the CSV has all."""
-
-THUMBNAIL = 176
-"""Pixels of a side: what a card of the page shows, and a few kilobytes."""
-
+EACH = 2  # cases of each kind
+EXAMPLES = 8  # contradictions shown a system; the CSV has all
+THUMBNAIL = 176  # pixels of a side: what a card of the page shows, and a few kilobytes
 _CUT = 400  # characters of a text on the page
 
 

@@ -1,9 +1,8 @@
 """Whether a system looks at the images, and whether looking is of any use.
 
-A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy.
-What its captions score with *other* studies shows it: if they go as well with those, it does not
-look (:mod:`xray_captioning.evaluation.shuffles`). A system that looks may still name fewer findings
-than one fixed report does; that is another question, and said apart.
+A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy;
+but its captions go as well with other studies (:mod:`xray_captioning.evaluation.shuffles`). A
+system that looks may still name fewer findings than one fixed report does [1]_: that is said apart.
 
 References
 ----------
@@ -23,12 +22,9 @@ from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest
 from xray_captioning.metrics.clinical import IS_FINDING, asserted
 from xray_captioning.metrics.diversity import caption_entropy
 
-LEVEL = 0.05
-"""Level of every test, and of every statement that a table makes."""
-
+LEVEL = 0.05  # of every test, and of every statement that a table makes
 COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
 TOO_FEW = "too few studies"  # to tell
-"""Kinds of alarms."""
 
 _NAMES = {"clinical_f1": "clinical F1", WORDS: "F1 of words"}
 
@@ -80,12 +76,11 @@ def collapse_alarm(
 ) -> Alarm | None:
     """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
 
-    It looks collapsed where the permutation test is not significant at .05 but would be for the
-    references themselves. Where it would not be for them either, no system could pass, and nothing
-    is known of this one: there are too few studies. Otherwise it is called
-    no better than a fixed report where the 95 % interval of the paired difference to it does not
-    lie above 0. The two are not made one verdict: a system that reads images, but names few
-    findings, would be accused of something it does not do.
+    It looks collapsed where the permutation test is not significant but would be for the references
+    themselves; where it would not be for them either, there are too few studies to tell. It is no
+    better than a fixed report where the paired difference to it is not clearly above 0. The two are
+    not made one verdict: a system that reads images, but names few findings, would be accused of
+    something it does not do.
     """
     weak = constant is not None and not constant.clear
     if test is None or min(test.p, test.least_p) > LEVEL:
@@ -93,7 +88,14 @@ def collapse_alarm(
     elif test.p > LEVEL:
         kind, message = COLLAPSED, _collapsed(system, spread, test, constant if weak else None)
     elif weak and constant is not None:
-        kind, message = NO_BETTER, _no_better(system, constant)
+        name = _NAMES.get(constant.metric, constant.metric)
+        kind, message = (
+            NO_BETTER,
+            (
+                f"{system} is not clearly better than a fixed report: its {name} of "
+                f"{constant.score:.3f} is not clearly above the {_rival(constant)}"
+            ),
+        )
     else:
         return None
     return Alarm(system, kind, message, test, [constant] if constant else [])
@@ -116,14 +118,6 @@ def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Compari
         f"{test.shuffles:,} shuffles, p {test.p:.3f}){fixed}; distinct captions: "
         f"{spread.distinct:g}, the commonest: {spread.top_share:.0%}, word for word in training: "
         f"{spread.copied:.0%}"
-    )
-
-
-def _no_better(system: str, constant: Comparison) -> str:
-    name = _NAMES.get(constant.metric, constant.metric)
-    return (
-        f"{system} is not clearly better than a fixed report: its {name} of "
-        f"{constant.score:.3f} is not clearly above the {_rival(constant)}"
     )
 
 

@@ -1,16 +1,7 @@
 """What the columns of a file of results hold, told by their names and their contents.
 
-================ ==================================================================================
-role             columns
-================ ==================================================================================
-id               those that name the study or an image of it (`IDS`)
-index            a number of the row: without a name, ``Unnamed: 0``, ``index``
-prediction       ``prediction``, ``pred``, ``hypothesis``, ``generated_report``, ``output`` …
-reference        ``reference``, ``gt``, ``ground_truth``, ``target``, ``true_report`` …
-report           ``report``, ``caption``, ``text``, ``findings`` …: either, as the others show
-metadata         what is known of a study or of a run: ``split``, ``view``, ``prompt``, ``error`` …
-system           any other name: what the system of that name wrote, if it is text of several words
-================ ==================================================================================
+The names of each role are in ``column_roles.toml``. Any other name is that of a system, whose texts
+the column holds, if it is text of several words.
 """
 
 from __future__ import annotations
@@ -52,7 +43,7 @@ _NEUTRAL = _REPORTS | {"model", "the", "full", "final", "section"}
 @cache
 def role(name: str) -> str:
     """Return the role of a column by its name alone; of a nested one, ``a.b``, by its parts."""
-    words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    words = _words(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
     key, last = "_".join(words), re.split(r"\W+", name.rsplit(".", 1)[-1].strip().lower())
     if id_rank(name) is not None:
         return ID
@@ -68,28 +59,21 @@ def role(name: str) -> str:
 
 def names_column(text: str) -> bool:
     """Whether a text is a usual name of a column and no report: every word of it is of such."""
-    words = re.findall(r"[^\W_]+", text.lower())
-    known = len(words) <= 3 and set(words) <= _PREDICTED | _TRUE | _NEUTRAL
-    return text.strip()[-1:] != "." and (id_rank(text) is not None or (known and bool(words)))
+    words = _words(text)
+    known = 0 < len(words) <= 3 and set(words) <= _PREDICTED | _TRUE | _NEUTRAL
+    return text.strip()[-1:] != "." and (known or id_rank(text) is not None)
 
 
 def id_rank(name: str) -> int | None:
     """Return how early in `IDS` a name comes, whatever its spelling; None where it is no id."""
-    key = _joined(name.rsplit(".", 1)[-1])
-    return _RANKS.get(key)
+    return _RANKS.get("".join(_words(name.rsplit(".", 1)[-1])))
 
 
-def _joined(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.lower())
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name.lower())
 
 
-_RANKS = {_joined(name): rank for rank, name in enumerate(IDS)}
-
-
-def is_plain(name: str) -> bool:
-    """Whether a name says "prediction" and no more, so that it is no system's own."""
-    words = set(re.findall(r"[^\W_]+", name.lower()))
-    return role(name) == PREDICTION and words <= _PREDICTED | _NEUTRAL
+_RANKS = {"".join(_words(name)): rank for rank, name in enumerate(IDS)}
 
 
 def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] = ()) -> list[str]:
@@ -98,31 +82,30 @@ def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] 
     A column that says "prediction" and no more is the only one. Otherwise all columns of texts of
     several words that have a name of their own are systems, baselines and shuffled systems of an
     earlier evaluation aside; so is the only column beside the ids. A report alone is what the
-    system wrote.
-
-    Raises
-    ------
-    DataError
-        None of the columns asked for is there, or no rule is certain.
+    system wrote. Where no rule is certain, that is a DataError.
     """
     if ALONE in columns:
         return [ALONE]
     if asked:
         return _asked(path, columns, asked)
-    texts = {name: role(name) for name, values in columns.items() if _has_words(values)}
-    plain = [name for name in texts if is_plain(name)]
-    own = [n for n, kind in texts.items() if kind in (PREDICTION, SYSTEM) and n not in plain]
-    alone = len([name for name in columns if role(name) not in (ID, INDEX)]) == 1
-    own = [n for n in own if alone or texts[n] == PREDICTION or _has_sentences(columns[n])]
-    reports = [name for name, kind in texts.items() if kind == REPORT]
     if {"study", "images", "caption", "log_probability"} <= columns.keys():
         return ["caption"]  # written by the command caption
-    if plain or any(texts[name] == PREDICTION for name in own):
-        return _only(path, columns, plain) if plain else own
-    if own and reports:
-        raise _unclear(path, columns, [*reports, *own])
-    systems = [n for n in own if n not in BASELINES and not _is_baseline(n)]
-    return (systems or own) if own else _only(path, columns, reports)
+    kinds = _kinds(columns)
+    predicted = [name for name, kind in kinds.items() if kind == PREDICTION]
+    if plain := [n for n in predicted if set(_words(n)) <= _PREDICTED | _NEUTRAL]:
+        return _only(path, columns, plain)
+    alone = sum(role(name) not in (ID, INDEX) for name in columns) == 1
+    own = [
+        name
+        for name, kind in kinds.items()
+        if kind == PREDICTION or (kind == SYSTEM and (alone or _has_sentences(columns[name])))
+    ]
+    if predicted:
+        return own
+    reports = [name for name, kind in kinds.items() if kind == REPORT]
+    if reports or not own:
+        return _only(path, columns, [*reports, *own])
+    return [name for name in own if not _is_baseline(name)] or own
 
 
 def references(path: Path, columns: Mapping[str, Values], asked: str | None = None) -> str:
@@ -131,20 +114,18 @@ def references(path: Path, columns: Mapping[str, Values], asked: str | None = No
         return ALONE
     if asked is not None:
         return _asked(path, columns, [asked])[0]
-    texts = {name: role(name) for name, values in columns.items() if _has_words(values)}
-    for kinds in ((REFERENCE,), (REPORT,), (SYSTEM, PREDICTION)):
-        if found := [name for name, kind in texts.items() if kind in kinds]:
-            return _only(path, columns, found, "--reference")[0]
-    raise _unclear(path, columns, [], "--reference")
+    kinds, found = _kinds(columns), list[str]()
+    for wanted in ((REFERENCE,), (REPORT,), (SYSTEM, PREDICTION)):
+        found = found or [name for name, kind in kinds.items() if kind in wanted]
+    return _only(path, columns, found, "--reference")[0]
 
 
 def other_texts(columns: Mapping[str, Values], chosen: Sequence[str]) -> tuple[str, ...]:
     """Return the columns of texts that may be what systems wrote, but are not among the chosen."""
-    told = (PREDICTION, SYSTEM, REPORT)
     return tuple(
         name
         for name, values in columns.items()
-        if name not in chosen and role(name) in told
+        if name not in chosen and role(name) in (PREDICTION, SYSTEM, REPORT)
         if any(_has_sentences([value]) for value in values)
     )
 
@@ -158,17 +139,12 @@ def _asked(path: Path, columns: Mapping[str, Values], asked: Sequence[str]) -> l
 def _only(
     path: Path, columns: Mapping[str, Values], found: list[str], option: str = "--prediction"
 ) -> list[str]:
-    if len(found) != 1:
-        raise _unclear(path, columns, found, option)
-    return found
-
-
-def _unclear(
-    path: Path, columns: Mapping[str, Values], found: list[str], option: str = "--prediction"
-) -> DataError:
+    """Return the one column that was found; none or several are a DataError."""
+    if len(found) == 1:
+        return found
     side = "the reports" if option == "--reference" else "what the system wrote"
     what = f"each of {', '.join(found)} may be {side}" if found else f"no column is {side}"
-    return DataError(
+    raise DataError(
         f"{path}: {what}; its columns are: {_named(columns)}; name the one: {option} COLUMN"
     )
 
@@ -179,12 +155,17 @@ def _named(columns: Mapping[str, Values]) -> str:
 
 
 def _is_baseline(name: str) -> bool:
-    return name.startswith("retrieval ") or f" {SHUFFLED}" in name
+    return name in BASELINES or name.startswith("retrieval ") or f" {SHUFFLED}" in name
 
 
-def _has_words(values: Values) -> bool:
-    """Whether a column holds text: a letter in one of its values, or it is empty throughout."""
-    return any(any(map(str.isalpha, _text(value))) for value in values) or not any(values)
+def _kinds(columns: Mapping[str, Values]) -> dict[str, str]:
+    """Return the roles of columns that hold text: a letter somewhere, or nothing throughout."""
+    texts = {name: map(_text, values) for name, values in columns.items()}
+    return {
+        name: role(name)
+        for name, found in texts.items()
+        if any(any(map(str.isalpha, text)) for text in found) or not any(columns[name])
+    }
 
 
 def _has_sentences(values: Values) -> bool:

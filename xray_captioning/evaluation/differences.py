@@ -12,8 +12,8 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Sequence
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,10 @@ COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number by Holm's method, nan for nan.
+    """Return p values corrected for their number by Holm's method [1]_, nan for nan.
 
     The smallest of m is multiplied by m, the next by m - 1 and so on; none becomes smaller than one
-    before it. Whoever calls differences real where the corrected value is at most .05 is wrong
-    about any of them in at most one of twenty such families.
+    before it.
     """
     values = np.asarray(p, dtype=np.float64)
     order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
@@ -58,10 +57,8 @@ def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
 def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
     """Compare each system with the fixed report of each metric, and with every other system.
 
-    A row has ``system``, ``rival``, ``metric`` (of :data:`COMPARED`), ``score``, ``rival_score``,
-    their ``difference``, its 95 % interval ``low`` to ``high``, ``p`` (two-sided, of this test
-    alone) and ``p_holm``, corrected for the family of all rows of the same metric. Fixed reports
-    come first.
+    A row has ``system``, a `Comparison` (``rival``, ``metric`` of :data:`COMPARED` …) and
+    ``p_holm``, corrected for the family of all rows of the same metric. Fixed reports come first.
     """
     names = [system.column for system in systems if system.kind == "system"]
     pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]
@@ -85,12 +82,16 @@ def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Ro
     is above the level, or a baseline scores as high: the table then does not show it.
     """
     rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
-    return [
-        {"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL}
-        for name in (system.column for system in systems if system.kind == "system")
-        for metric in COMPARED
-        for p in _largest_p(found.compare(name, rival, metric) for rival in rivals)
-    ]
+    names = [system.column for system in systems if system.kind == "system"]
+    rows = []
+    for name, metric in product(names, COMPARED):
+        every = [found.compare(name, rival, metric) for rival in rivals]
+        if every and all(one.clear for one in every):
+            p = max(one.p for one in every)
+            rows.append(
+                {"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL}
+            )
+    return rows
 
 
 def beaten(row: Row) -> str:
@@ -100,13 +101,6 @@ def beaten(row: Row) -> str:
         f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}: "
         f"largest p {largest}, level {row['level']}"
     )
-
-
-def _largest_p(compared: Iterator[Comparison]) -> list[float]:
-    """Return the largest p value; nothing where there is no rival, or one is not beaten."""
-    every = list(compared)
-    better = all(one.difference > 0 and one.p <= LEVEL for one in every)
-    return [max(one.p for one in every)] if every and better else []
 
 
 def comparison_values(comparison: Comparison) -> Row:

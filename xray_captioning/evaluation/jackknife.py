@@ -6,18 +6,14 @@ the score, as if the pseudo-values were independent observations whose mean it i
 difference of two systems is tested by the pseudo-values' differences, patient by patient: a paired
 t test.
 
-An interval says how much a score could vary with another test set of the same kind, not how it
-would vary at another hospital, nor with another training run, unless a system is several runs. Of
-these the score is the mean. Every run captions every study, so the mean's pseudo-values are the
-runs' means; the variance between runs, divided by their number, is added to the squared standard
-error [4]_. Two or three runs say little of others: Satterthwaite's degrees of freedom make the
-interval as wide as that [5]_.
+Of several runs of a system the score is the mean. Every run captions every study, so the mean's
+pseudo-values are the runs' means; the variance between runs, divided by their number, is added to
+the squared standard error [4]_, with Satterthwaite's degrees of freedom [5]_.
 
 An interval is that of a share with the root mean squared error: the standard error and the bias
-that the pseudo-values' mean shows [3]_. In a paired difference biases cancel. In simulations
-(``benchmarks/statistics.py``) it covers the truth more often than percentile, basic and BCa
-bootstrap intervals do, and it always holds its score, which bootstrap percentiles of an average
-over rare findings do not: resamples lose findings and score lower than the sample.
+that the pseudo-values' mean shows [3]_; in a paired difference biases cancel. It always holds its
+score, which bootstrap percentiles of an average over rare findings do not: resamples lose findings
+and score lower than the sample. ``docs/statistics.md`` says what it is of, and how it was checked.
 
 Counts of different texts or n-grams have no interval: leaving out a patient can only lower them.
 
@@ -38,7 +34,7 @@ References
    Bulletin 2, 1946.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,11 +42,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.runs import statistics_of_runs
+from xray_captioning.files import no_terminal
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.columns import checked_texts
 from xray_captioning.metrics.finding_intervals import wilson
+from xray_captioning.metrics.ngrams import BLOCK
 from xray_captioning.metrics.statistics import (
     Statistics,
     patient_numbers,
@@ -60,11 +57,9 @@ from xray_captioning.metrics.statistics import (
     support,
 )
 
-LEAST_PATIENTS = 5
-"""Patients that a score has to stand on before it has an interval."""
-
-LEAST_RAREST = 10
-"""The same of averages that count an absent finding as 0: patients with the rarest finding."""
+# Patients that a score has to stand on before it has an interval, and those with the rarest finding
+# for averages that count an absent finding as 0.
+LEAST_PATIENTS, LEAST_RAREST = 5, 10
 
 HIGHEST = {"CIDEr": 10.0, "chrF": 100.0} | dict.fromkeys(
     ("false_positives", "false_positives_present"), len(FINDINGS) - 1.0
@@ -115,10 +110,8 @@ class Jackknife:
     def intervals(self, system: str) -> dict[str, Interval]:
         """Return the 95 % interval of each metric, both ends nan where there is none.
 
-        There is none where a score stands on fewer than five patients (`LEAST_PATIENTS`; ten for
-        macro F1 over CheXpert's or all names, `LEAST_RAREST`; see
-        :func:`xray_captioning.metrics.statistics.support`), and where no patient's absence changes
-        it: nothing is known then of how it varies.
+        There is none where a score stands on too few patients, or no patient's absence changes it:
+        nothing is known then of how it varies.
         """
         return {
             metric: self._interval(system, metric, score)
@@ -179,34 +172,11 @@ def jackknife(
 ) -> Jackknife:
     """Score systems, also without each patient in turn.
 
-    Parameters
-    ----------
-    references : sequence of str
-        One text a study.
-    systems : mapping of str to sequence of str
-        What each system wrote, in the same order.
-    groups : sequence, optional
-        The patient of each study: all studies of a patient are left out together. Where it is
-        absent, each study is left out on its own; so is a study whose patient is missing.
-    reports : sequence of str, optional
-        Texts whose findings and sides count, where they are not the references: a protocol may
-        have replaced words of the references.
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over; see
-        :func:`xray_captioning.metrics.clinical.clinical_scores`.
+    `systems` are the texts of each, in the order of the `references`. All studies of a patient
+    (`groups`) are left out together, a study whose patient is missing or not given on its own.
+    `reports` are the texts whose findings and sides count, where a protocol has replaced words of
+    the references; `findings` what ``clinical_f1`` averages over.
 
-    Returns
-    -------
-    Jackknife
-        Metrics are those of :func:`xray_captioning.metrics.statistics.scores_from_sums`.
-
-    Raises
-    ------
-    DataError
-        There is no system, or its texts cannot be scored.
-
-    Notes
-    -----
     A study's CIDEr keeps its n-gram weights when another study is left out; see
     :func:`xray_captioning.metrics.statistics.study_statistics`. Memory, beyond the texts: about
     1 kB a study and system.
@@ -231,14 +201,36 @@ def jackknife(
     return jackknife_sums(sums, findings)
 
 
+def statistics_of_runs(
+    count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
+) -> Iterator[Statistics]:
+    """Yield the statistics of each run; equal pairs are counted once, with a progress bar.
+
+    `count` takes columns of texts, a run's first and then `columns` (references, reports), and
+    gives statistics of their rows, none of which depends on another.
+    """
+    from tqdm import tqdm
+
+    number: dict[tuple[str, ...], int] = {}
+    # Study by study, so that what is counted of a reference serves all runs.
+    rows = [
+        [number.setdefault((text, *known), len(number)) for text in said]
+        for known, said in zip(zip(*columns, strict=True), zip(*runs, strict=True), strict=True)
+    ]
+    pairs = list(number)
+    starts = tqdm(range(0, len(pairs), BLOCK), "scores", disable=no_terminal(), leave=False)
+    parts = [count(*zip(*pairs[start : start + BLOCK], strict=True)) for start in starts]
+    statistics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for row in np.array(rows).T:
+        yield {name: values[row] for name, values in statistics.items()}
+
+
 def jackknife_sums(
     systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None
 ) -> Jackknife:
-    """Return what :func:`jackknife` does, of sums over each patient's studies.
+    """Return what :func:`jackknife` does, of each system's sums over each patient's studies.
 
-    The sums, beside each system's name, are
-    :func:`xray_captioning.metrics.statistics.patient_sums`, for all systems of the same patients in
-    the same order.
+    They are those of :func:`xray_captioning.metrics.statistics.patient_sums`.
     """
     found = Jackknife({}, {}, {})
     for name, sums in systems:

@@ -33,12 +33,7 @@ STUDY = "study_id"
 def json_columns(content: Any, path: Path) -> Columns:
     """Return the content of a JSON file as columns of one length, None where a row has no value.
 
-    Texts alone are the column `ALONE`.
-
-    Raises
-    ------
-    DataError
-        It holds no texts, or in a shape that is none of those above.
+    Texts alone are the column `ALONE`; a shape that is none of those above is a DataError.
     """
     if isinstance(content, dict):
         content = _unwrapped(content)
@@ -49,11 +44,13 @@ def json_columns(content: Any, path: Path) -> Columns:
 
 def _unwrapped(content: dict[str, Any]) -> Any:
     """Return the one list or object of texts that an object has beside scores and settings."""
-    rest = {k: v for k, v in content.items() if not (_is_single(v) or _is_about(k, v))}
-    if len(rest) == 1 < len(content):
-        [part] = rest.values()
-        return part if isinstance(part, dict | list) else content
-    return content
+    rest = [
+        value
+        for name, value in content.items()
+        if not (_is_single(value) or (isinstance(value, str) and role(name) == METADATA))
+    ]
+    lone = len(rest) == 1 < len(content) and isinstance(rest[0], dict | list)
+    return rest[0] if lone else content
 
 
 def _is_single(value: Any) -> bool:
@@ -65,16 +62,13 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, int | float)
 
 
-def _is_about(name: str, value: Any) -> bool:
-    return isinstance(value, str) and role(name) == METADATA
-
-
 def _of_list(entries: Sequence[Any], path: Path) -> Columns:
-    if all(isinstance(entry, dict) for entry in entries):
+    if _of_objects(entries):
         return rows_to_columns(entries)
-    if wrong := [n for n, e in enumerate(entries, 1) if not isinstance(e, str | list)]:
-        kind = type(entries[wrong[0] - 1]).__name__
-        raise DataError(f"{path}, entry {wrong[0]}: is {kind}; give texts alone, or objects alone")
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, str | list):
+            kind, advice = type(entry).__name__, "give texts alone, or objects alone"
+            raise DataError(f"{path}, entry {number}: is {kind}; {advice}")
     return {ALONE: list(entries)}
 
 
@@ -95,23 +89,18 @@ def _of_object(content: dict[str, Any], path: Path) -> Columns:
     return {STUDY: list(content), ALONE: values}
 
 
-def _of_coco(annotations: Sequence[Mapping[str, Any]], images: Any) -> Columns:
+def _of_coco(annotations: Sequence[dict[str, Any]], images: Any) -> Columns:
     """Return COCO's captions, each with the name of its image's file."""
     listed = images if _of_objects(images) else []
     names = {image.get("id"): image["file_name"] for image in listed if "file_name" in image}
-    return rows_to_columns(
-        [{**entry, "file_name": names.get(entry.get("image_id"))} for entry in annotations]
-        if names
-        else annotations
-    )
+    if names:
+        annotations = [a | {"file_name": names.get(a.get("image_id"))} for a in annotations]
+    return rows_to_columns(annotations)
 
 
 def _of_objects(entries: Any) -> bool:
-    return (
-        isinstance(entries, list)
-        and bool(entries)
-        and all(isinstance(entry, dict) for entry in entries)
-    )
+    lists = isinstance(entries, list) and bool(entries)
+    return lists and all(isinstance(entry, dict) for entry in entries)
 
 
 def _are_columns(content: Mapping[str, Any]) -> bool:

@@ -1,17 +1,27 @@
-"""Which study a text is of: by the study's id as others write it, or by one of its images."""
+"""Which study a text is of: by the study's id as others write it, or by one of its images.
+
+And references beside hypotheses, out of two files whose texts are matched so.
+"""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.caption_files import Texts, Written, checked_text
+from xray_captioning.evaluation.caption_files import (
+    Texts,
+    Written,
+    checked_text,
+    read_captions,
+    read_references,
+)
+from xray_captioning.evaluation.table import LEFT_OUT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,10 +48,9 @@ class Studies:
     @classmethod
     def of(cls, evaluated: pd.DataFrame, data: pd.DataFrame) -> Studies:
         """Return those of two tables of studies, the first a part of the second."""
-        ids = list(evaluated["study_id"])
-        rest = data[~data["study_id"].isin(ids)]
-        images = list(evaluated["images"]), list(rest["images"])
-        return cls(ids, images[0], frozenset(rest["study_id"]), images[1])
+        rest = data[~data["study_id"].isin(evaluated["study_id"])]
+        ids, others = list(evaluated["study_id"]), frozenset(rest["study_id"])
+        return cls(ids, list(evaluated["images"]), others, list(rest["images"]))
 
     def rows(self, values: Sequence[Any]) -> list[int | None]:
         """Return the number of the study that each value names, None where it names none.
@@ -49,9 +58,9 @@ class Studies:
         Ids are taken as they stand where that finds most studies; else as others write them (``7``
         for ``007``, ``7.0``, ``s7``, ``CXR7``, a path that ends in it); else as paths of images.
         """
-        exact = self._exact.get
+        exact = {study: row for row, study in enumerate(self.ids)}.get
         best = [exact(v) if isinstance(v, str) else _first(exact, v) for v in values]
-        for find in (self._as_written, self._by_image):
+        for find in (lambda value: self._usual.get(later_id(value)), self._by_image):
             if named(best) == len(self.ids):
                 break
             found = [_first(find, value) for value in values]
@@ -66,10 +75,6 @@ class Studies:
         )
 
     @cached_property
-    def _exact(self) -> dict[Any, int]:
-        return {study: row for row, study in enumerate(self.ids)}
-
-    @cached_property
     def _other_ids(self) -> frozenset[str]:
         return frozenset(map(later_id, self.others))
 
@@ -77,9 +82,6 @@ class Studies:
     def _usual(self) -> dict[str, int | None]:
         found = _unambiguous((later_id(study), row) for row, study in enumerate(self.ids))
         return found | dict.fromkeys(found.keys() & self._other_ids)
-
-    def _as_written(self, value: str) -> int | None:
-        return self._usual.get(later_id(value))
 
     @cached_property
     def _images(self) -> dict[tuple[str, ...], int | None]:
@@ -157,11 +159,8 @@ def named(rows: Iterable[Hashable]) -> int:
 def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
     """Return a system's texts by the number of their study.
 
-    Raises
-    ------
-    DataError
-        None of the ids is a study's, two texts are of one study, or, without ids, the number of
-        texts is not that of the studies.
+    A DataError says that none of the ids is a study's, that two texts are of one study, or that,
+    without ids, the number of texts is not that of the studies.
     """
     written = _as_written(system, given)
     if not written.ids:
@@ -172,22 +171,23 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
                 "data, or name their studies"
             )
         return dict(enumerate(written.texts))
-    column, rows = best_column(written, studies)
+    column, rows, number = best_column(written, studies)
     _check_once(system, written, column, rows)
-    if written.texts and named(rows) == 0:
+    if written.texts and not number:
         raise _strangers(system, written, studies)
-    _warn_of_unknown(system, written.ids[column], rows, studies)
+    values = zip(written.ids[column], rows)
+    if unknown := [v for v, row in values if row is None and not studies.is_other(v)]:
+        warnings.warn(
+            f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are "
+            f"left out, such as that of {unknown[0]}",
+            ResultsWarning,
+            stacklevel=2,
+        )
     return {row: text for row, text in zip(rows, written.texts) if row is not None}
 
 
 def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
-    """Return a system's texts in the order of the studies.
-
-    Raises
-    ------
-    DataError
-        As of `by_row`, or a study has no text.
-    """
+    """Return a system's texts in the order of the studies; a study without one is a DataError."""
     found = by_row(system, given, studies)
     missing = [study for row, study in enumerate(studies.ids) if row not in found]
     if missing:
@@ -203,16 +203,10 @@ def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
 
 
 def common_rows(texts: Mapping[str, Sequence[Texts]], studies: Studies) -> list[int]:
-    """Return the numbers of the studies that every run of every system has a text for.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
+    """Return the numbers of the studies that every run of every system has a text for."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResultsWarning)  # said again when the texts are taken
-        found = [set(by_row(name, run, studies)) for name, runs in texts.items() for run in runs]
+        found = [by_row(name, run, studies).keys() for name, runs in texts.items() for run in runs]
     common = set(range(len(studies.ids))).intersection(*found)
     if not common:
         raise DataError("no study has a text of every system; evaluate the systems one by one")
@@ -228,30 +222,30 @@ def _as_written(system: str, given: Texts) -> Written:
     return Written([checked_text(t, f"system {system}, text", n) for n, t in enumerate(given, 1)])
 
 
-def best_column(written: Written, studies: Studies) -> tuple[str, list[int | None]]:
-    """Return the first of the columns that name most studies, and the studies."""
-    most, column, best = -1, "", list[int | None]()
+def best_column(written: Written, studies: Studies) -> tuple[str, list[int | None], int]:
+    """Return the first column that names most studies, the studies, and how many they are."""
+    best: tuple[str, list[int | None], int] = "", [], -1
     for name, values in written.ids.items():
         rows = studies.rows(values)
-        if (number := named(rows)) > most:
-            most, column, best = number, name, rows
-        if most == len(studies.ids):
+        if (number := named(rows)) > best[2]:
+            best = name, rows, number
+        if number == len(studies.ids):
             break
-    return column, best
+    return best
 
 
 def _check_once(system: str, written: Written, column: str, rows: Sequence[int | None]) -> None:
     """Refuse two texts of one study, whether it is evaluated or not."""
-    values = written.ids[column]
-    studies = [str(value) if row is None else row for value, row in zip(values, rows)]
-    if len(set(studies)) == len(studies):
-        return
-    value = next(value for n, value in enumerate(values) if studies[n] in studies[:n])
-    where = f"{written.source}: " if written.source else ""
-    raise DataError(
-        f"{where}system {system} names a study twice, the second time as {column} {value}; "
-        "keep one text of it"
-    )
+    seen = set[object]()
+    for value, row in zip(written.ids[column], rows):
+        study = str(value) if row is None else row
+        if study in seen:
+            where = f"{written.source}: " if written.source else ""
+            raise DataError(
+                f"{where}system {system} names a study twice, the second time as {column} {value}; "
+                "keep one text of it"
+            )
+        seen.add(study)
 
 
 def _strangers(system: str, written: Written, studies: Studies) -> DataError:
@@ -263,14 +257,71 @@ def _strangers(system: str, written: Written, studies: Studies) -> DataError:
     )
 
 
-def _warn_of_unknown(
-    system: str, values: Sequence[Any], rows: Sequence[int | None], studies: Studies
-) -> None:
-    unknown = [v for v, row in zip(values, rows) if row is None and not studies.is_other(v)]
-    if unknown:
-        warnings.warn(
-            f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are "
-            f"left out, such as that of {unknown[0]}",
-            ResultsWarning,
-            stacklevel=2,
+class Pairs(NamedTuple):
+    """What a system wrote beside the reports of the same studies."""
+
+    system: str
+    references: list[list[str]]  # one or more a study
+    hypotheses: list[str]
+    counts: dict[str, int]  # ``n`` and, where only common studies were asked for, ``left_out``
+
+
+def read_pairs(
+    reports: Path,
+    captions: Path,
+    reference: str | None = None,
+    prediction: Sequence[str] = (),
+    only_common: bool = False,
+) -> Iterator[Pairs]:
+    """Yield each system of a file beside the reports of another one, or of the same.
+
+    Texts are matched by id where both files have ids; several reports of one id, as of an image of
+    COCO, are its references. Otherwise texts are matched by their order. `reference` and
+    `prediction` name the columns. With `only_common` reports without a hypothesis are left out;
+    otherwise there must be none.
+    """
+    known = read_references(reports, reference)
+    for system, written in read_captions(captions, prediction).items():
+        if known.ids and written.ids:
+            yield _by_id(system, written, known, only_common)
+        else:
+            yield _by_order(system, written, known)
+
+
+def _by_order(system: str, written: Written, known: Written) -> Pairs:
+    if len(written.texts) != len(known.texts):
+        raise DataError(
+            f"{written.source}: {len(written.texts)} texts, but {known.source} has "
+            f"{len(known.texts)}; give one hypothesis for each reference, or ids in both files"
         )
+    if known.ids or written.ids:
+        without = written.source if known.ids else known.source
+        warnings.warn(
+            f"{without} names no study: texts are compared in the order of the files",
+            ResultsWarning,
+            stacklevel=3,
+        )
+    references = [text if isinstance(text, list) else [text] for text in known.texts]
+    return Pairs(system, references, written.texts, {"n": len(references)})
+
+
+def _by_id(system: str, written: Written, known: Written, only_common: bool) -> Pairs:
+    found = [_grouped(values, known.texts) for values in known.ids.values()]
+    texts = max(found, key=lambda texts: best_column(written, Studies(list(texts)))[2])
+    ids, left_out = list(texts), {}
+    if only_common:
+        rows = by_row(system, written, Studies(ids))
+        left_out = {LEFT_OUT: len(ids) - len(rows)}
+        ids = [ids[row] for row in sorted(rows)]
+    studies = Studies(ids, others=frozenset(texts) - set(ids))
+    hypotheses = in_order(system, written, studies)
+    return Pairs(system, [texts[i] for i in ids], hypotheses, {"n": len(ids), **left_out})
+
+
+def _grouped(ids: Sequence[object], texts: Sequence[str | list[str]]) -> dict[str, list[str]]:
+    """Return the different texts of each id."""
+    found: dict[str, dict[str, None]] = {}
+    for study, text in zip(ids, texts):
+        several = text if isinstance(text, list) else [text]
+        found.setdefault(str(study), {}).update(dict.fromkeys(several))
+    return {study: list(group) for study, group in found.items()}

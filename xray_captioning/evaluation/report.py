@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from xray_captioning.evaluation import summary
+from xray_captioning.evaluation.baselines import merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
 from xray_captioning.evaluation.differences import COMPARED, beaten
 from xray_captioning.evaluation.pages import render
@@ -32,31 +33,20 @@ STRIP = 60
 """Most columns of the strip that shows how long texts are."""
 
 
-class PlottedSystem(NamedTuple):
-    """A system that is drawn, in the same colour everywhere on the page."""
-
-    colour: int
-    system: System
+DrawnSystem = tuple[int, System]
+"""A system that is drawn, and its colour, which is the same everywhere on the page."""
 
 
 def write_report(
     results: Results, path: str | Path, images: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Write the page, and beside it its tables.
+    """Write the page of a comparison that was not quick, and beside it its tables.
 
     ``NAME.html`` is the page; ``NAME.md`` has the tables as Markdown, ``NAME.csv`` all scores with
     ``METRIC_low`` and ``METRIC_high``, ``NAME-differences.csv`` the paired tests,
     ``NAME-findings.csv`` a row a system and finding, ``NAME-contradictions.csv`` every
     contradiction and, under a protocol that truncates, ``NAME-untruncated.csv`` the scores without.
-
-    Parameters
-    ----------
-    results : Results
-        Of a comparison that was not quick.
-    path : path
-        The page.
-    images : mapping of str to sequence of str, optional
-        Paths by study; the cases show those that are there.
+    `images` are paths by study; the cases show those that are there.
     """
     target = Path(path)
     labels = {
@@ -89,8 +79,9 @@ def write_report(
 
 def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
     """Return what the template names, but for what is read out of texts."""
-    drawn = [PlottedSystem(i, s) for i, s in enumerate(summary.drawn_systems(results), 1)]
-    drawn += [PlottedSystem(summary.DRAWN + 1, s) for s in results.systems if s.name == CONSTANT]
+    own, hidden = summary.drawn_systems(results)
+    fixed = [system for system in results.systems if system.name == CONSTANT]
+    drawn = [*enumerate(own, 1), *((summary.DRAWN + 1, system) for system in fixed)]
     return {
         "title": _title(systems),
         "facts": _facts(results),
@@ -98,7 +89,7 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "summary": summary,
         "systems": systems,
         "drawn": drawn,
-        "not_drawn": summary.not_drawn(results),
+        "hidden": hidden,
         "compared": COMPARED,
         "beaten": [beaten(row) for row in results.beats_every_baseline],
         **_variety(results, drawn),
@@ -113,15 +104,13 @@ def _pooled(reference: Labels, labels: Mapping[str, Labels], system: System) -> 
     return [score._replace(support=score.support // len(said)) for score in scores]
 
 
-def _shown_findings(
-    tables: Sequence[Sequence[FindingScore]],
-) -> list[tuple[FindingScore, ...]]:
+def _shown_findings(tables: Sequence[Sequence[FindingScore]]) -> list[tuple[FindingScore, ...]]:
     """Return the scores of every drawn system, a row a finding that some text has."""
     shown = [scores for scores in zip(*tables) if any(s.support or s.predicted for s in scores)]
     return sorted(shown, key=lambda scores: -scores[0].support)
 
 
-def _variety(results: Results, drawn: Sequence[PlottedSystem]) -> dict[str, Any]:
+def _variety(results: Results, drawn: Sequence[DrawnSystem]) -> dict[str, Any]:
     """Return how long and how varied the references and the drawn systems' texts are."""
     columns = [(0, "the references", results.references)]
     columns += [(c, name, texts) for c, s in drawn for name, texts in s.columns.items()]
@@ -181,14 +170,10 @@ def _markdown(
     parts += ["## What is said of findings", format_markdown(markdown_rows(results, SAID))]
     parts += ["## More scores", format_markdown(markdown_rows(results, MORE))]
     if results.whole_rows:
-        parts += ["## Without truncation", format_markdown(results.whole_rows)]
-    if tests := results.paired_tests:
-        head = "## Against a fixed report and each other"
-        parts += [
-            head,
-            format_markdown(tests),
-            *(_plain(beaten(row)) for row in results.beats_every_baseline),
-        ]
+        parts += ["## Without truncation", format_markdown(merged_rows(results.whole_rows))]
+    if results.paired_tests:
+        parts += ["## Against a fixed report and each other", format_markdown(results.paired_tests)]
+        parts += [_plain(beaten(row)) for row in results.beats_every_baseline]
     if scores := _finding_rows(findings, [name for s in systems for name in s.columns]):
         parts += ["## Findings", format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
@@ -211,9 +196,9 @@ def _write_tables(
     opposed: Mapping[str, Sequence[Contradiction]],
 ) -> None:
     lines = [
-        {"system": name, "study_id": results.studies[found.row]} | found._asdict()
-        for name, rows_found in opposed.items()
-        for found in rows_found
+        {"system": name, "study_id": results.studies[one.row]} | one._asdict()
+        for name, found in opposed.items()
+        for one in found
     ]
     tables: dict[str, tuple[list[dict[str, Any]], Sequence[str]]] = {
         "": (summary_rows(results), ()),

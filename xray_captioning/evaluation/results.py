@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,13 @@ from xray_captioning.evaluation.differences import (
     fixed_rival,
     paired_tests,
 )
-from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_runs
-from xray_captioning.evaluation.runs import mean_row, statistics_of_runs
-from xray_captioning.evaluation.shuffles import ShuffleTest, shuffle_test, shuffled_orders
+from xray_captioning.evaluation.jackknife import (
+    Jackknife,
+    jackknife,
+    mean_of_runs,
+    statistics_of_runs,
+)
+from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest, shuffle_test, shuffled_orders
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import (
     CLINICAL_COLUMNS,
@@ -55,8 +59,9 @@ class Results:
     shuffle_tests: dict[str, ShuffleTest]  # of systems, by column name
     alarms: list[Alarm]
     about: dict[str, Any]  # part, digest of the split, protocol, findings of `clinical_f1`
-    # Against references that are not truncated, where a protocol truncates.
-    whole_rows: list[Row] = field(default_factory=list)
+    whole_rows: list[Row]  # against references that are not truncated, where a protocol truncates
+    paired_tests: list[Row]  # see :func:`xray_captioning.evaluation.differences.paired_tests`
+    beats_every_baseline: list[Row]  # see the function of this name there
 
     def write(self, out: Path) -> None:
         """Write ``metrics.json`` and ``captions.csv`` into a folder.
@@ -73,13 +78,17 @@ class Results:
         lines = zip(self.studies, self.references, *columns.values(), strict=True)
         rows = [dict(zip(names, line, strict=True)) for line in lines]
         atomic_write(out / "captions.csv", format_csv(rows, names))
-        values = {**self.about, **({"note": self.note} if self.note else {}), "rows": self.rows}
-        values |= {"rows_untruncated": self.whole_rows} if self.whole_rows else {}
-        values["alarms"] = [_alarm_values(alarm) for alarm in self.alarms]
-        values["shuffle_tests"] = {n: test._asdict() for n, test in self.shuffle_tests.items()}
-        values["differences"] = self.paired_tests
-        values["beats_every_baseline"] = self.beats_every_baseline
-        values["intervals"] = {name: self.intervals(name) for name in self.found.scores}
+        values = {
+            **self.about,
+            **({"note": self.note} if self.note else {}),
+            "rows": self.rows,
+            **({"rows_untruncated": self.whole_rows} if self.whole_rows else {}),
+            "alarms": [_alarm_values(alarm) for alarm in self.alarms],
+            "shuffle_tests": {name: test._asdict() for name, test in self.shuffle_tests.items()},
+            "differences": self.paired_tests,
+            "beats_every_baseline": self.beats_every_baseline,
+            "intervals": {name: self.intervals(name) for name in self.found.scores},
+        }
         atomic_write(out / "metrics.json", json.dumps(values, indent=2) + "\n")
 
     @property
@@ -95,35 +104,15 @@ class Results:
         number, left = len(self.studies), self.left_out[LEFT_OUT]
         return f"only {number} of {number + left} studies: {left} lack a text of some system"
 
-    @cached_property
-    def paired_tests(self) -> list[Row]:
-        """See :func:`xray_captioning.evaluation.differences.paired_tests`."""
-        return paired_tests(self.systems, self.found)
-
-    @cached_property
-    def beats_every_baseline(self) -> list[Row]:
-        """See :func:`xray_captioning.evaluation.differences.beats_every_baseline`."""
-        return beats_every_baseline(self.systems, self.found)
-
-    def rows_by_kind(self) -> Iterator[tuple[str, list[tuple[System, Row]]]]:
-        """Yield the systems and rows of each kind that there is, in the order of a table."""
-        for kind in ("system", "baseline", SHUFFLED):
-            chosen = [(s, r) for s, r in zip(self.systems, self.rows) if s.kind == kind]
-            if chosen:
-                yield kind, chosen
-
     def intervals(self, column: str) -> dict[str, list[float] | None]:
         """Return the 95 % intervals of a system's scores, None where a score has no value.
 
         A shuffled system has none: its scores are means over shuffles of the same captions.
         """
-        if column not in self.found.scores:
-            return {}
+        found = self.found.intervals(column) if column in self.found.scores else {}
         return {
-            ("sides" if name == "side_recall" else name): [low, high]
-            if finite(low) is not None
-            else None
-            for name, (low, high) in self.found.intervals(column).items()
+            ("sides" if name == "side_recall" else name): [low, high] if low == low else None
+            for name, (low, high) in found.items()
         }
 
 
@@ -136,34 +125,19 @@ def evaluate_systems(
     quick: bool = False,
     seed: int = 0,
 ) -> Results:
-    """Score systems and baselines, and warn of systems that write the same of every study.
+    """Score systems, then baselines, and warn of systems that write the same of every study.
 
-    Parameters
-    ----------
-    studies : sequence of str
-        Ids of the evaluated studies.
-    systems : sequence of System
-        The systems, then the baselines.
-    texts : ReportTexts
-    about : mapping
-        Goes to ``metrics.json`` as it is.
-    groups : sequence, optional
-        The patient of each study: all studies of a patient are one observation, and their captions
-        are given to other patients together.
-    quick : bool, default=False
-        Only the columns of :func:`score_system` and ``p_shuffled``, no rows for shuffled systems;
-        all tests are the same.
-    seed : int
-        Of shuffling.
+    `about` goes to ``metrics.json`` as it is. `groups` are the patients of the studies: all studies
+    of a patient are one observation, and their captions are given to other patients together.
 
-    Returns
-    -------
-    Results
-        A row has what :func:`score_system` gives, ``p_shuffled`` of a system's
-        :func:`~xray_captioning.evaluation.shuffles.shuffle_test` and, unless quick, every score of
-        :func:`xray_captioning.evaluation.jackknife.jackknife`, ``distinct-1``, ``distinct-2``,
-        and ``copied``, ``top_share``, ``entropy`` and ``abnormal_recall`` of
-        :class:`xray_captioning.evaluation.collapse.Spread`. Of several runs each is the mean.
+    A row has ``system``, ``search``, BLEU-1 to BLEU-4 (corpus), ROUGE-L, CIDEr, ``clinical_f1``
+    (macro F1 over what `counted_findings` of the training texts settles), ``micro_f1`` and
+    ``false_positives`` (a study; both over all seventeen findings), ``p_shuffled`` of a system's
+    `shuffle_test`, ``sides`` (share of the references' lateralised findings named on the same
+    side), ``distinct`` (number of different texts), ``n`` and, unless quick, every score of
+    `jackknife`, ``distinct-1``, ``distinct-2`` and what is in a `Spread`. Of several runs each is
+    the mean; what would be a share of nothing is None. Quick has no rows for shuffled systems; all
+    tests are the same.
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
@@ -175,26 +149,32 @@ def evaluate_systems(
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
     scorer = _Scorer(shown, texts, groups, findings, quick)
-    found = scorer.left_out(systems)
+    runs = {s.column: [scorer.runs[tuple(run)] for run in s.runs] for s in systems}
+    found = mean_of_runs(scorer.alone, runs)
     supported = supported_findings(texts.reports, findings)
-    left_out = {LEFT_OUT: about[LEFT_OUT]} if LEFT_OUT in about else {}
-    rows = [_tested(scorer.row(system), system, tests, shuffled) | left_out for system in shown]
+    notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
     return Results(
-        list(studies),
-        texts.references,
-        texts.reports,
-        shown,
-        rows,
-        found,
-        tests,
-        list(_alarms(systems, texts, found, tests, any(supported.values()))),
-        {**about, "findings": supported},
-        [_tested(scorer.whole_row(s), s, tests, shuffled) | left_out for s in shown if texts.whole],
+        studies=list(studies),
+        references=texts.references,
+        reports=texts.reports,
+        systems=shown,
+        rows=[_mean_row(s, scorer.rows) | notes[s.column] for s in shown],
+        found=found,
+        shuffle_tests=tests,
+        alarms=list(_alarms(systems, texts, found, tests, any(supported.values()))),
+        about={**about, "findings": supported},
+        whole_rows=[_mean_row(s, scorer.whole) | notes[s.column] for s in shown if texts.whole],
+        paired_tests=paired_tests(systems, found),
+        beats_every_baseline=beats_every_baseline(systems, found),
     )
 
 
 class _Scorer:
-    """Scores systems by the mean over their runs; what runs have in common is counted once."""
+    """The rows of all runs of systems; what runs have in common is counted once.
+
+    `whole` are those against references that are not truncated, `alone` the scores also without
+    each patient, of runs by their number.
+    """
 
     def __init__(
         self,
@@ -211,22 +191,6 @@ class _Scorer:
         self.alone = jackknife(texts.references, named, groups, texts.reports, findings)
         self.rows = {run: self._row(run) for run in self.runs}
         self.whole = self._whole() if texts.whole else {}
-
-    def row(self, system: System) -> Row:
-        """Return a system's row."""
-        rows = [self.rows[tuple(run)] for run in system.runs]
-        return {"system": system.name, "search": system.search} | mean_row(rows)
-
-    def whole_row(self, system: System) -> Row:
-        """Return a system's row against references that are not truncated."""
-        rows = [self.rows[tuple(run)] | self.whole[tuple(run)] for run in system.runs]
-        mean = mean_row([{n: v for n, v in row.items() if n in SHOWN} for row in rows])
-        return {"system": system.name, "search": system.search} | mean
-
-    def left_out(self, systems: Sequence[System]) -> Jackknife:
-        """Return the scores of systems also without each patient."""
-        runs = {s.column: [self.runs[tuple(run)] for run in s.runs] for s in systems}
-        return mean_of_runs(self.alone, runs)
 
     def _row(self, run: tuple[str, ...]) -> Row:
         found = self.alone.scores[self.runs[run]]
@@ -250,12 +214,34 @@ class _Scorer:
 
         found = {}
         for run, rows in zip(self.runs, statistics_of_runs(count, list(self.runs), whole)):
-            sums = {
-                name: values.sum(0, keepdims=True, dtype=float) for name, values in rows.items()
-            }
-            scores = text_scores(sums)
-            found[run] = {name: float(scores[name][0]) for name in TEXT_COLUMNS}
+            scores = text_scores({n: v.sum(0, keepdims=True, dtype=float) for n, v in rows.items()})
+            words = {name: float(scores[name][0]) for name in TEXT_COLUMNS}
+            found[run] = {n: v for n, v in self.rows[run].items() if n in SHOWN} | words
         return found
+
+
+def _mean_row(system: System, rows: Mapping[tuple[str, ...], Row]) -> Row:
+    mean = mean_row([rows[tuple(run)] for run in system.runs])
+    return {**dict.fromkeys(SHOWN), "system": system.name, "search": system.search, **mean}
+
+
+def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the means of numbers over runs; counts stay counts.
+
+    None where a run has none, as the jackknife's means are nan there: the mean over the other runs
+    would be that of those that happen to have a value.
+    """
+    return {name: _mean([row[name] for row in rows]) for name in rows[0]}
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    if any(value is None for value in values):
+        return None
+    if isinstance(values[0], str):
+        return values[0]
+    whole = all(isinstance(value, int) for value in values)
+    mean = sum(values) / len(values)
+    return round(mean) if whole else mean
 
 
 def _spread(run: Sequence[str], texts: ReportTexts) -> Spread:
@@ -268,19 +254,18 @@ def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
     return System(f"{system.name} {SHUFFLED}", system.search, runs[0], SHUFFLED, runs[1:])
 
 
-def _tested(
-    row: Row, system: System, tests: Mapping[str, ShuffleTest], shuffled: Mapping[str, System]
-) -> Row:
-    """Note in a row what the test says of its system."""
-    row = {**dict.fromkeys(SHOWN), **row}
-    if test := tests.get(system.column):
-        row["p_shuffled"] = test.p
-    # The clinical F1 of a shuffled system is the mean over all shuffles of the test, so that table
-    # and test say the same; its other scores, which take longer, are means over `DRAWS` of them.
-    for name, other in shuffled.items():
-        if other.column == system.column and tests[name].metric in row:
-            row[tests[name].metric] = tests[name].shuffled
-    return row
+def _notes(
+    tests: Mapping[str, ShuffleTest], shuffled: Mapping[str, System], everywhere: Row
+) -> dict[str, Row]:
+    """Return what is noted in rows, by column: what the test says of systems, and everywhere."""
+    notes: dict[str, Row] = defaultdict(lambda: everywhere)
+    for name, test in tests.items():
+        notes[name] = {"p_shuffled": test.p, **everywhere}
+        # The clinical F1 of a shuffled system is the mean over all shuffles of the test, so that
+        # table and test say the same; its other scores are means over `DRAWS` of them.
+        if name in shuffled and test.metric != WORDS:
+            notes[shuffled[name].column] = {test.metric: test.shuffled, **everywhere}
+    return notes
 
 
 def _alarms(

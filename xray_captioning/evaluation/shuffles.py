@@ -1,19 +1,15 @@
 """Whether what a system writes depends on the study at all: a permutation test.
 
-Were captions written without looking at the images, those of one patient would go as well with
-another. So they are given to other patients, many times, and scored each time. The share of the
-shuffles that score at least as high as the captions where they belong is the p value.
+Captions are given to other patients, many times, and scored each time. The share of the shuffles
+that score at least as high as the captions where they belong is the p value.
 
 Patients are shuffled, not studies: the findings of one patient's studies are alike, and so may be
-the captions, even of a system that cannot tell a finding. Shuffled one by one, such captions look
-better than chance too often (for 13 studies a patient in a quarter of all tests, not in a
-twentieth; ``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that out would
-make p too small [3]_.
+the captions, even of a system that cannot tell a finding (``benchmarks/statistics_tests.py``). A
+patient may draw himself: leaving that out would make p too small [3]_.
 
 Few studies, or studies that are nearly all alike, leave the test no power: a shuffle that gives
-every study captions of a study with the same findings scores as high as no shuffle at all,
-whatever the captions. The share of such shuffles is the least p that any captions can reach, the
-references themselves included.
+every study captions of a study with the same findings scores as high as no shuffle at all. The
+share of such shuffles is the least p that any captions can reach, the references included.
 
 References
 ----------
@@ -39,11 +35,8 @@ from xray_captioning.metrics.clinical import asserted, finding_columns, scores_f
 
 Array = NDArray[Any]
 
-SHUFFLES = 1_999
-"""Shuffles of a test; with them .05 is a whole number of the 2,000 ranks."""
-
-WORDS = "word_f1"
-"""F1 of the different words of a caption and of its reference, mean over studies."""
+SHUFFLES = 1_999  # of a test; with them .05 is a whole number of the 2,000 ranks
+WORDS = "word_f1"  # F1 of the different words of a caption and of its reference, mean over studies
 
 
 class ShuffleTest(NamedTuple):
@@ -87,31 +80,11 @@ def shuffle_test(
 ) -> ShuffleTest:
     """Test whether captions go better with their own studies than with others'.
 
-    Parameters
-    ----------
-    reports : sequence of str
-        One reference a study.
-    runs : sequence of sequences of str
-        The captions, in the same order, of each run of the system; all runs are shuffled alike, and
-        the score is the mean over them.
-    patients : sequence
-        The patient of each study.
-    seed : int
-    shuffles : int
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over; see
-        :func:`xray_captioning.metrics.clinical.clinical_scores`.
-
-    Raises
-    ------
-    DataError
-        All studies are of one patient.
-
-    Notes
-    -----
-    ``least_p`` is a bound on ``p`` of the same shuffles where all patients have equally many
-    studies. Where they have not, a patient's captions are repeated or left out in such a shuffle,
-    too, so that captions unlike the references may come a little below it.
+    `runs` are the captions of each run of a system: all are shuffled alike, and the score is the
+    mean over them. `findings` are those that ``clinical_f1`` averages over. ``least_p`` is a bound
+    on ``p`` of the same shuffles where all patients have equally many studies. Where they have not,
+    a patient's captions are repeated or left out in such a shuffle, too, so that captions unlike
+    the references may come a little below it.
     """
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")
@@ -129,8 +102,7 @@ def shuffle_test(
     # Sums in another order differ in the last digits: a system that always says the same is equal.
     reached = int((np.array(others) >= own - 1e-9).sum())
     mean = float(np.mean(others))
-    alike = np.unique(counted, axis=0, return_inverse=True)[1].ravel()
-    alike = alike if some else _words(reports)[1]
+    alike = counted @ (1 << np.arange(counted.shape[1])) if some else _words(reports)[1]
     unchanged = sum(bool((alike[order] == alike).all()) for order in orders[1:])
     return ShuffleTest(
         metric="clinical_f1" if some else WORDS,
@@ -160,8 +132,11 @@ def _clinical_f1(
 def _word_f1(reports: Sequence[str], texts: Sequence[str], orders: Sequence[Array]) -> Array:
     """Score each order of captions, (orders,), from the F1 of every caption with every report."""
     (wanted, row), (said, column) = (_words(column) for column in (reports, texts))
-    words = sorted({word for text in [*wanted, *said] for word in text})
-    one, other = (_incidence(column, words) for column in (wanted, said))
+    words = sorted(frozenset().union(*wanted, *said))
+    one, other = (
+        np.array([[word in own for word in words] for own in sets], np.float32)
+        for sets in (wanted, said)
+    )
     total = one.sum(axis=1)[:, None] + other.sum(axis=1)
     pairs = 2 * (one @ other.T) / np.maximum(total, 1)
     return np.array([pairs[row, column[order]].mean(dtype=np.float64) for order in orders])
@@ -172,11 +147,3 @@ def _words(texts: Sequence[str]) -> tuple[list[frozenset[str]], Array]:
     number: dict[frozenset[str], int] = {}
     codes = [number.setdefault(frozenset(text.split()), len(number)) for text in texts]
     return list(number), np.array(codes)
-
-
-def _incidence(sets: Sequence[frozenset[str]], words: Sequence[str]) -> Array:
-    place = {word: i for i, word in enumerate(words)}
-    table = np.zeros((len(sets), len(words)), dtype=np.float32)
-    for row, own in zip(table, sets):
-        row[[place[word] for word in own]] = 1
-    return table

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.evaluation.baselines import merged_rows
 from xray_captioning.evaluation.differences import Row
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
@@ -38,36 +39,23 @@ def number(name: str, value: Any) -> str:
     return f"{value:.1f}" if short else format_cell(value)
 
 
-def drawn_systems(results: Results) -> list[System]:
-    """Return the systems that the page draws: those with the highest clinical F1, in table order.
+def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
+    """Return the systems that the page draws, in table order, and the names of the others.
 
-    Where no report names a finding, those with the highest BLEU-4.
+    Drawn are those with the highest clinical F1, or BLEU-4 where no report names a finding.
     """
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
     known = all(row["clinical_f1"] is not None for _, row in own)
     metric = "clinical_f1" if known else "BLEU-4"
     best = sorted(own, key=lambda pair: -pair[1][metric])[:DRAWN]
-    names = {system.column for system, _ in best}
-    return [system for system, _ in own if system.column in names]
+    names = [system.column for system, _ in best]
+    drawn = [system for system, _ in own if system.column in names]
+    return drawn, [system.column for system, _ in own if system.column not in names]
 
 
-def not_drawn(results: Results) -> str:
-    """Say which systems the page does not draw, and why; nothing where it draws all."""
-    drawn = {system.column for system in drawn_systems(results)}
-    names = [s.column for s in results.systems if s.kind == "system" and s.column not in drawn]
-    if not names:
-        return ""
-    return (
-        f"Only the {DRAWN} systems with the highest clinical F1 (BLEU-4, where no report names a "
-        f"finding), for want of room; without {', '.join(names)}, which the CSV tables have."
-    )
-
-
-def shown_differences(results: Results) -> list[Row]:
-    """Return the paired tests of the drawn systems; Markdown and CSV hold all."""
-    drawn = {system.column for system in drawn_systems(results)}
-    hidden = {s.column for s in results.systems if s.kind == "system"} - drawn
-    return [r for r in results.paired_tests if not {r["system"], r["rival"]} & hidden]
+def shown_differences(results: Results, hidden: Collection[str]) -> list[Row]:
+    """Return the paired tests without those of hidden systems; Markdown and CSV hold all."""
+    return [r for r in results.paired_tests if not {r["system"], r["rival"]}.intersection(hidden)]
 
 
 def signed(value: float | None) -> str:
@@ -89,9 +77,15 @@ def summary_rows(results: Results) -> list[Row]:
     return rows
 
 
+def rows_by_kind(results: Results) -> dict[str, list[Row]]:
+    """Return the rows of the page: of systems, baselines and shuffled systems."""
+    rows = merged_rows(summary_rows(results))
+    return {kind: [row for row in rows if row["kind"] == kind] for kind in GROUPS}
+
+
 def markdown_rows(results: Results, columns: Iterable[str]) -> list[Row]:
     """Return some scores of every system as text, intervals in parentheses."""
-    return [_markdown_row(row, columns) for row in summary_rows(results)]
+    return [_markdown_row(row, columns) for row in merged_rows(summary_rows(results))]
 
 
 def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:

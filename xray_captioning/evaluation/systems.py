@@ -1,14 +1,15 @@
-"""A system: the texts that a person or a program wrote for the evaluated studies, and scores."""
+"""Systems, the texts that persons or programs wrote for the evaluated studies, and references."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from xray_captioning.evaluation.table import CLINICAL_COLUMNS, finite
-from xray_captioning.metrics.clinical import clinical_scores
-from xray_captioning.metrics.mentions import compare_mentions
-from xray_captioning.metrics.scores import score
+from xray_captioning.text.cleaning import clean_r2gen
+
+R2GEN = "r2gen"  # the protocol, and its cleaning
+MINIMUM_FREQUENCY, MAXIMUM_WORDS = 3, 59  # of training words; of a reference that is scored
 
 
 class System(NamedTuple):
@@ -41,27 +42,16 @@ class System(NamedTuple):
 class ReportTexts(NamedTuple):
     """What readers wrote of the evaluated and of the training studies, and what is scored of it.
 
-    Attributes
-    ----------
-    references : list of str
-        Of the evaluated studies: the texts that words are compared with.
-    reports : list of str
-        Of the same studies: the texts whose findings and sides count. They differ from the
-        references where a protocol alters those: a rare word that becomes ``<unk>`` may be a
-        finding or a "without".
-    training : list of str
-        Of the training studies; a system may repeat one of them.
-    targets : list of str
-        Of the training studies, as the protocol alters references.
-    whole : list of str or None
-        The references before truncation, where a protocol truncates them.
+    The reports' findings and sides count. They differ from the references, which words are compared
+    with, where a protocol alters those: a rare word that becomes ``<unk>`` may be a finding or a
+    "without".
     """
 
-    references: list[str]
-    reports: list[str]
-    training: list[str]
-    targets: list[str]
-    whole: list[str] | None = None
+    references: list[str]  # of the evaluated studies
+    reports: list[str]  # of the same studies
+    training: list[str]  # of the training studies; a system may repeat one of them
+    targets: list[str]  # the same as the protocol alters references
+    whole: list[str] | None = None  # the references, where a protocol truncates them, before that
 
     @classmethod
     def unaltered(cls, references: list[str], training: list[str]) -> ReportTexts:
@@ -69,43 +59,23 @@ class ReportTexts(NamedTuple):
         return cls(references, references, training, training)
 
 
-def score_system(
-    references: Sequence[str],
-    system: System,
-    reports: Sequence[str] | None = None,
-    findings: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Score one system's texts, those of its first run where it has several.
+def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
+    """Return the cleaned words that training reports have at least three times."""
+    counts = Counter(word for text in training_reports for word in clean_r2gen(text).split())
+    return frozenset(word for word, number in counts.items() if number >= MINIMUM_FREQUENCY)
 
-    Parameters
-    ----------
-    references : sequence of str
-        Cleaned as the system's training texts were.
-    system : System
-    reports : sequence of str, optional
-        Texts whose findings and sides count, where they are not the references.
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over, settled before a text is seen
-        (:func:`xray_captioning.metrics.clinical.counted_findings`); by default all seventeen.
 
-    Returns
-    -------
-    dict
-        ``system``, ``search``, BLEU-1 to BLEU-4 (corpus), ROUGE-L, CIDEr, ``clinical_f1`` (macro
-        F1 over `findings`), ``micro_f1`` and ``false_positives`` (a study; both over all
-        seventeen), ``sides`` (share of the references' lateralised findings named on the same
-        side), ``distinct`` (number of different texts) and ``n``. What would be a share of nothing
-        is None.
+def r2gen_references(
+    reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
+) -> list[str]:
+    """Make the references that R2Gen's evaluation on IU X-ray scores against [1]_.
+
+    Reports as they stand are cleaned; words that are not in `vocabulary` (:func:`r2gen_vocabulary`)
+    become ``<unk>``, and those after the 59th, or None, are left out. A system's texts are only
+    cleaned.
+
+    .. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020,
+       and its released code (threshold 3, sequences of 60 with one start token).
     """
-    reports = references if reports is None else reports
-    clinical = clinical_scores(reports, system.texts, findings)
-    sides = compare_mentions(reports, system.texts)["side_recall"]
-    return {
-        "system": system.name,
-        "search": system.search,
-        **score(references, system.texts),
-        **{name: finite(clinical[name]) for name in CLINICAL_COLUMNS},
-        "sides": finite(sides),
-        "distinct": len(set(system.texts)),
-        "n": len(references),
-    }
+    cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
+    return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]

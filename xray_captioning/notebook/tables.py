@@ -10,7 +10,8 @@ from xray_captioning.config import Config
 from xray_captioning.data.images import opencv, read_images
 from xray_captioning.data.targets import reference_texts
 from xray_captioning.data.views import select_images
-from xray_captioning.evaluation.systems import System, score_system
+from xray_captioning.evaluation.results import evaluate_systems
+from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import SHOWN
 from xray_captioning.metrics.bleu import bleu
 from xray_captioning.metrics.clinical import contradictions
@@ -108,13 +109,13 @@ def sentences_by_truth(
 
 def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the scores of several texts, by name, and their contradictions, with one reference."""
+    systems = [System(name, None, [text]) for name, text in texts.items()]
+    known = ReportTexts.unaltered([reference], [])
+    rows = evaluate_systems(["1"], systems, known, {}, quick=True).rows
+    opposed = [len(contradictions([reference], [text])) for text in texts.values()]
     return [
-        {
-            "text": name,
-            **score_system([reference], System(name, None, [text])),
-            "contradictions": len(contradictions([reference], [text])),
-        }
-        for name, text in texts.items()
+        {"text": row["system"], **row, "contradictions": number}
+        for row, number in zip(rows, opposed)
     ]
 
 

@@ -122,7 +122,7 @@ def _study_ids(written: Written, views: Views | None) -> list[str]:
     if views is None:
         return [str(value).strip() for value in next(iter(written.ids.values()))]
     studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
-    column, rows = best_column(written, studies)
+    column, rows, _ = best_column(written, studies)
     given = zip(written.ids[column], rows)
     return [str(v).strip() if row is None else studies.ids[row] for v, row in given]
 
