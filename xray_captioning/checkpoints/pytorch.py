@@ -1,0 +1,176 @@
+"""Tensors out of a file that ``torch.save`` wrote, without PyTorch.
+
+Its zip layout holds a pickle (``data.pkl``) and the bytes of each storage (``data/KEY``); files
+older than PyTorch 1.6 are some pickles and then the storages. `unpickling` follows the pickles, so
+of a whole module nothing is built and nothing runs. The layouts are those of PyTorch's
+``torch/serialization.py`` and ``torch/_utils.py``.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from xray_captioning.checkpoints.limits import (
+    Array,
+    Budget,
+    RefusedError,
+    size_of,
+    strided,
+)
+from xray_captioning.checkpoints.tensors import Storage, Tensor, collected
+from xray_captioning.checkpoints.unpickling import Name, Unpickler
+from xray_captioning.checkpoints.zips import entries, entry
+
+MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
+MAXIMUM_PICKLE = 2**26  # bytes
+LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number that legacy files begin with
+
+# How numbers of torch.FloatStorage and others are stored, and those of torch.float32 and others.
+_KINDS = {
+    "FloatStorage": "f4",
+    "DoubleStorage": "f8",
+    "HalfStorage": "f2",
+    "BFloat16Storage": "bf16",
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "b1",
+    "UntypedStorage": "u1",
+    "bfloat16": "bf16",
+    "bool": "b1",
+    "float16": "f2",
+    **{f"float{8 * size}": f"f{size}" for size in (4, 8)},
+    **{f"int{8 * size}": f"i{size}" for size in (1, 2, 4, 8)},
+    **{f"uint{8 * size}": f"u{size}" for size in (1, 2, 4, 8)},
+}
+_VIEWS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
+_PARAMETERS = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
+_SUBCLASSES = {"torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2"}
+
+
+def read_zip(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
+    """Read the tensors of an archive that ``torch.save`` or ``torch.jit.save`` wrote."""
+    members, stored_bytes = entries(archive), Budget(budget.limit)
+    root = min((n for n in members if n.endswith("data.pkl")), key=len).removesuffix("data.pkl")
+    pickled = entry(archive, members, f"{root}data.pkl", Budget(MAXIMUM_PICKLE))
+    order = f"{root}byteorder"
+    big = order in members and entry(archive, members, order, Budget(16)) == b"big"
+    found = collected(_reader({}).load(io.BytesIO(pickled)))
+
+    def stored(storage: Storage) -> bytes:
+        return entry(archive, members, f"{root}data/{storage.key}", stored_bytes)
+
+    return _arrays(found, stored, budget, ">" if big else "<")
+
+
+def read_legacy(path: Path, budget: Budget) -> dict[str, Array]:
+    """Read the tensors of a file in the layout before PyTorch 1.6."""
+    storages: dict[str, Storage] = {}
+    with path.open("rb") as file:
+        head = io.BytesIO(file.read(MAXIMUM_PICKLE))
+        head.seek(len(LEGACY))
+        reader = _reader(storages)
+        _version, _system, value, keys = (reader.load(head) for _ in range(4))
+        places = _places(file, head.tell(), [storages[str(key)] for key in keys])
+
+        def stored(storage: Storage) -> bytes:
+            start, size = places[storage.key]
+            file.seek(start)
+            return file.read(size)
+
+        return _arrays(collected(value), stored, budget, "<")
+
+
+def _places(file: IO[bytes], start: int, storages: list[Storage]) -> dict[str, tuple[int, int]]:
+    """Return where the bytes of each storage begin, and how many they are."""
+    end, places = file.seek(0, io.SEEK_END), {}
+    for storage in storages:
+        file.seek(start)
+        (count,) = struct.unpack("<q", file.read(8))
+        size = count * size_of(storage.kind)
+        places[storage.key] = (start + 8, size)
+        start += 8 + size
+        if count < 0 or start > end:
+            raise RefusedError("truncated PyTorch file; download or copy it again")
+    return places
+
+
+def _arrays(
+    found: dict[str, Tensor], stored: Callable[[Storage], bytes], budget: Budget, order: str
+) -> dict[str, Array]:
+    """Return the arrays of tensors; those that are one and the same stay so."""
+    data: dict[str, bytes] = {}
+    made: dict[Any, Array] = {}
+    for name, tensor in found.items():
+        if tensor.view not in made:
+            key = tensor.storage.key
+            if key not in data:
+                data[key] = stored(tensor.storage)
+            made[tensor.view] = strided(data[key], *tensor.view[1:], budget, name, order)
+    return {name: made[tensor.view] for name, tensor in found.items()}
+
+
+def _reader(storages: dict[str, Storage]) -> Unpickler:
+    """Return what follows the pickles of a file, and notes its storages."""
+
+    def outside(key: Any) -> Any:
+        storage = _outside(key)
+        if isinstance(storage, Storage):
+            storages.setdefault(storage.key, storage)
+        return storage
+
+    return Unpickler(MAXIMUM_STEPS, "PyTorch file", lambda name: None, _call, outside)
+
+
+def _outside(key: Any) -> Any:
+    """Return the storage that a persistent id names; of a module's source, the module's name."""
+    kind, what, *rest = key
+    if kind == "module":
+        return what
+    if kind != "storage":
+        raise RefusedError(f"an object of kind {str(kind)[:40]!r} beside its pickle; refused")
+    name, _location, count, *view = rest
+    (first, count) = view[0][1:] if view and view[0] else (0, count)
+    if not all(type(number) is int and number >= 0 for number in (first, count)):
+        raise RefusedError("a storage of no possible size; download or copy it again")
+    return Storage(str(name), _kind(what), first)
+
+
+def _kind(name: Any) -> str:
+    text = name.text if isinstance(name, Name) else str(name)
+    kind = _KINDS.get(text.rpartition(".")[2])
+    if kind is None or not text.startswith("torch."):
+        raise RefusedError(
+            f"numbers of kind {text[:60]!r}, such as quantised ones, are not read; save the model "
+            "as float32"
+        )
+    return kind
+
+
+def _call(text: str, arguments: tuple[Any, ...]) -> Any:
+    """Return the tensor that a call would make; None of other calls, which become records."""
+    if text in _VIEWS:
+        storage, offset, shape, strides = arguments[:4]
+        return Tensor(storage, offset, shape, strides)
+    if text == "torch._utils._rebuild_tensor_v3":
+        storage, offset, shape, strides, _, _, kind = arguments[:7]
+        return Tensor(storage, offset, shape, strides, _kind(kind))
+    if text in _PARAMETERS:
+        return arguments[0]
+    if text in _SUBCLASSES and isinstance(arguments[0], Name):
+        return _call(arguments[0].text, arguments[2])
+    if text == "torch.Size":
+        return tuple(arguments[0])
+    if text.startswith("torch._") and "._rebuild" in text:
+        raise RefusedError(
+            f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read; save "
+            "the model as float32"
+        )
+    return None
