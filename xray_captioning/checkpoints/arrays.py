@@ -19,8 +19,13 @@ class StoredArray(NamedTuple):
     @property
     def label(self) -> str:
         """Return what messages call it."""
-        inside = self.name.startswith(f"{self.layer}/")
-        return shortened(self.name if inside else f"{self.layer}/{self.name}", 60)
+        return shortened(self.whole_name, 60)
+
+    @property
+    def whole_name(self) -> str:
+        """Return the name of its layer, where its own does not begin so, and its own."""
+        inside = not self.layer or self.name.startswith(f"{self.layer}/")
+        return self.name if inside else f"{self.layer}/{self.name}"
 
     @property
     def owner(self) -> tuple[str, ...]:

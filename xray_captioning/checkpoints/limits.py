@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 MAXIMUM_BYTES = 2**32  # of all arrays of one model: a billion float32 weights
 MAXIMUM_NAMES = 100_000  # arrays of one model
+MESSAGE = 280  # characters of a message after the path: names in a file may be long
 MAXIMUM_AXES = 32  # what every NumPy allows
 
 Array = NDArray[Any]
@@ -38,16 +40,22 @@ class Budget:
             raise RefusedError(f"has more than {MAXIMUM_NAMES:,} arrays, more than any model")
         if size > self.bytes:
             raise RefusedError(
-                f"its arrays up to {label[:60]!r} take more than {self.limit >> 20:,} MiB; give a "
-                "larger limit if you trust the file"
+                f"its arrays up to {label[:60]!r} take more than {self.limit / 2**20:,.0f} MiB; "
+                "refused, unless a larger limit is given"
             )
         self.bytes -= size
 
 
+def first_bytes(path: Path, count: int) -> bytes:
+    """Return the first so many bytes of a file, or all it has."""
+    with path.open("rb") as file:
+        return file.read(count)
+
+
 def shape_of(numbers: Sequence[Any], label: str) -> tuple[int, ...]:
     """Return a shape, or refuse what is none."""
-    fine = all(type(n) is int and 0 <= n < 2**63 for n in numbers)
-    if not fine or len(numbers) > MAXIMUM_AXES:
+    fine = isinstance(numbers, (list, tuple)) and len(numbers) <= MAXIMUM_AXES
+    if not fine or not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
         raise RefusedError(f"{label[:60]!r} has no possible shape; download or copy it again")
     return tuple(numbers)
 
@@ -84,7 +92,7 @@ def decoded(
             f"{label[:60]!r} of shape {str(shape)[:60]} needs {count * stored:,} bytes, but "
             f"{len(data):,} are there; truncated or damaged, download or copy it again"
         )
-    budget.pay(count * max(stored, 4 if kind in _HALVES else 1), label)
+    budget.pay(count * result_size(kind), label)
     return plain(np.frombuffer(data, _numpy(kind, order)).reshape(shape), kind)
 
 
@@ -104,6 +112,11 @@ _STORED_AS = {"bf16": "u2", "b1": "u1"}
 
 def _numpy(kind: str, order: str) -> np.dtype[Any]:
     return np.dtype(order + _STORED_AS.get(kind, kind))
+
+
+def result_size(kind: str) -> int:
+    """Return how many bytes one number takes in the array that it is read into."""
+    return 4 if kind in _HALVES else size_of(kind)
 
 
 def size_of(kind: str) -> int:
@@ -133,10 +146,10 @@ def strided(
             f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; truncated or "
             "damaged, download or copy it again"
         )
-    size = math.prod(shape) * max(size_of(kind), 4 if kind in _HALVES else 1)
+    size = math.prod(shape) * result_size(kind)
     budget.pay(size, label)
     if not size:
         return plain(np.empty(shape, stored.dtype), kind)
-    steps = [step * stored.itemsize for step in strides]
+    steps = [step * stored.itemsize * (n > 1) for n, step in zip(shape, strides, strict=True)]
     view = np.lib.stride_tricks.as_strided(stored[offset:], shape, steps, writeable=False)
     return np.ascontiguousarray(plain(view, kind)).reshape(shape)

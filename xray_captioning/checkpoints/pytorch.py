@@ -19,6 +19,7 @@ from xray_captioning.checkpoints.limits import (
     Array,
     Budget,
     RefusedError,
+    shape_of,
     size_of,
     strided,
 )
@@ -28,7 +29,9 @@ from xray_captioning.checkpoints.zips import entries, entry
 
 MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
 MAXIMUM_PICKLE = 2**26  # bytes
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number that legacy files begin with
+LEGACY = (
+    b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number that is the first pickle of legacy files
+)
 
 # How numbers of torch.FloatStorage and others are stored, and those of torch.float32 and others.
 _KINDS = {
@@ -75,10 +78,14 @@ def read_legacy(path: Path, budget: Budget) -> dict[str, Array]:
     storages: dict[str, Storage] = {}
     with path.open("rb") as file:
         head = io.BytesIO(file.read(MAXIMUM_PICKLE))
-        head.seek(len(LEGACY))
+        head.seek(head.getvalue()[:64].index(LEGACY) + len(LEGACY))
         reader = _reader(storages)
         _version, _system, value, keys = (reader.load(head) for _ in range(4))
-        places = _places(file, head.tell(), [storages[str(key)] for key in keys])
+        if not isinstance(keys, list) or not all(
+            isinstance(k, str) and k in storages for k in keys
+        ):
+            raise RefusedError("storages that no tensor has; damaged, download or copy it again")
+        places = _places(file, head.tell(), [storages[key] for key in keys])
 
         def stored(storage: Storage) -> bytes:
             start, size = places[storage.key]
@@ -134,9 +141,9 @@ def _outside(key: Any) -> Any:
     kind, what, *rest = key
     if kind == "module":
         return what
-    if kind != "storage":
-        raise RefusedError(f"an object of kind {str(kind)[:40]!r} beside its pickle; refused")
     name, _location, count, *view = rest
+    if kind != "storage" or not isinstance(name, str):
+        raise RefusedError("an object beside its pickle that is no storage; refused")
     (first, count) = view[0][1:] if view and view[0] else (0, count)
     if not all(type(number) is int and number >= 0 for number in (first, count)):
         raise RefusedError("a storage of no possible size; download or copy it again")
@@ -144,7 +151,7 @@ def _outside(key: Any) -> Any:
 
 
 def _kind(name: Any) -> str:
-    text = name.text if isinstance(name, Name) else str(name)
+    text = name.text if isinstance(name, Name) else "no name"
     kind = _KINDS.get(text.rpartition(".")[2])
     if kind is None or not text.startswith("torch."):
         raise RefusedError(
@@ -167,7 +174,7 @@ def _call(text: str, arguments: tuple[Any, ...]) -> Any:
     if text in _SUBCLASSES and isinstance(arguments[0], Name):
         return _call(arguments[0].text, arguments[2])
     if text == "torch.Size":
-        return tuple(arguments[0])
+        return shape_of(arguments[0], "a size")
     if text.startswith("torch._") and "._rebuild" in text:
         raise RefusedError(
             f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read; save "

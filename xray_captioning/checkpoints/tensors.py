@@ -66,9 +66,13 @@ def _weights(value: Any) -> Any:
             break
         inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), (dict, Record))]
         if not inner:
-            return {k: v for k, v in value.items() if not str(k).startswith(_NO_WEIGHTS)}
+            return {k: v for k, v in value.items() if not _is_left_out(k)}
         value = inner[0]
     return value
+
+
+def _is_left_out(key: Any) -> bool:
+    return isinstance(key, str) and key.startswith(_NO_WEIGHTS)
 
 
 class _Walk:

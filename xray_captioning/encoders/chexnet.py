@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby, takewhile
 from typing import Any
 
-from xray_captioning.checkpoints import StoredArray, looks_like, mismatches, read_arrays
+from xray_captioning.checkpoints import StoredArray, looks_like, mismatches, read_keras2
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.errors import BundleError
 from xray_captioning.findings import NIH14
@@ -39,7 +39,7 @@ def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
     ----------
     .. [1] Rajpurkar et al., CheXNet, arXiv:1711.05225.
     """
-    arrays = read_arrays(weights_h5)
+    arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):
         raise BundleError(
             f"{weights_h5}: holds a captioner with its decoder, not CheXNet; give its tokenizer "
@@ -64,7 +64,7 @@ def load_densenet121(encoder: Encoder, weights_h5: str | os.PathLike[str]) -> No
     is damaged or does not fit is a BundleError.
     """
     variables = densenet121_variables(encoder)
-    found, rest = match_densenet121(read_arrays(weights_h5), variables)
+    found, rest = match_densenet121(read_keras2(weights_h5), variables)
     _, rest = _classifier(rest)
     check(weights_h5, "DenseNet121", shapes_of(variables), found, rest)
     fill(variables, found)

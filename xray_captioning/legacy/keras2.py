@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.captioner.captioner import Captioner, new_model
-from xray_captioning.checkpoints import StoredArray, read_arrays
+from xray_captioning.checkpoints import StoredArray, read_keras2
 from xray_captioning.config import Config
 from xray_captioning.decoders import CaptionModel
 from xray_captioning.encoders import Encoder, chexnet
@@ -52,7 +52,7 @@ def load_attention_captioner(
     as_json = Path(tokenizer_pkl).suffix.lower() == ".json"
     read = Tokenizer.from_json if as_json else Tokenizer.from_pickle
     tokenizer = read(tokenizer_pkl, start, end)
-    arrays = read_arrays(weights_h5)
+    arrays = read_keras2(weights_h5)
     _check_kind(arrays, weights_h5)
     found, rest = layout.place(arrays)
     sizes = layout.read_sizes(found)
