@@ -31,7 +31,7 @@ class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Height and width in pixels after resizing."""
     resize: Literal["area", "linear", "nearest"] = "area"
     """Interpolation; ``nearest`` is what the published attention model was trained with."""
-    normalisation: Literal["imagenet", "unit", "signed", "caffe", "clip"] = "imagenet"
+    normalisation: Literal["imagenet", "unit", "signed", "caffe", "lite", "clip"] = "imagenet"
     """What the encoder's weights expect, see :func:`xray_captioning.data.images.normalise`."""
     views: Count = 2
     """Images of one study the model looks at."""

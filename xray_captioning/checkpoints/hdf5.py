@@ -93,6 +93,11 @@ def opened(path: Path, limit: int = MAXIMUM_BYTES) -> Iterator[Any]:
         yield file
 
 
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file begins as HDF5."""
+    return first_bytes(path, len(SIGNATURE)) == SIGNATURE
+
+
 def check_signature(path: Path) -> None:
     """Refuse a file that is missing or does not begin as HDF5."""
     if not path.is_file():

@@ -45,6 +45,7 @@ SCHEMES = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "signed": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
+    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 
@@ -207,11 +208,12 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
 
     Parameters
     ----------
-    scheme : {'unit', 'imagenet', 'signed', 'caffe', 'clip'}
+    scheme : {'unit', 'imagenet', 'signed', 'caffe', 'lite', 'clip'}
         'unit' leaves them as they are; 'imagenet' and 'clip' subtract the mean of ImageNet's or
         CLIP's training images and divide by their deviation, a channel at a time; 'signed' is
-        [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean. The last two are the modes tf
-        and caffe of `keras.applications`, 'imagenet' is torch. Others raise a ConfigError.
+        [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean. These two are the modes tf and
+        caffe of `keras.applications`, 'imagenet' is torch. 'lite' is EfficientNet-Lite's
+        ``(value - 127) / 128``, values up to 255. Others raise a ConfigError.
     """
     if scheme not in SCHEMES:
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")

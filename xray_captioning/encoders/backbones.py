@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import keras
+from xray_captioning.encoders.lite import efficientnet_lite0, load_lite0
 from xray_captioning.encoders.vit import clip, transformed, vit
 from xray_captioning.errors import ConfigError
 
@@ -26,6 +28,7 @@ class Backbone(NamedTuple):
     pooling: str  # "mean" or "evidence"
     last_block: tuple[str, ...]  # beginnings of the names of its layers, which may be fine-tuned
     normalisation: str | None = None  # of data.images.normalise, for the published weights
+    read: Callable[[Any, Path], None] | None = None  # fills it from a file as it was published
 
     @property
     def published(self) -> bool:
@@ -92,6 +95,9 @@ ENCODERS = {
         _application(_apps.MobileNetV2), "mean", ("block_16_", "Conv_1"), "signed"
     ),
     "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
+    "efficientnet_lite0": Backbone(
+        efficientnet_lite0, "mean", ("block15_", "top_"), "lite", load_lite0
+    ),
     "vit": Backbone(vit, "mean", ("block12_", "norm"), "signed"),
     "vit_tiny": Backbone(_vit_tiny, "evidence", ("block2_", "norm")),
     "clip": Backbone(clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),

@@ -22,7 +22,7 @@ from xray_captioning.bundles.bundle import (
     write_bundle,
 )
 from xray_captioning.bundles.card import model_card
-from xray_captioning.checkpoints import is_keras2
+from xray_captioning.checkpoints import is_hdf5, is_keras2
 from xray_captioning.config import Config
 from xray_captioning.data.features import (
     BATCH,
@@ -131,7 +131,8 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     ----------
     weights : str
         ``random``, ``imagenet`` (the published ones), a bundle, or a Keras ``.h5`` file of the
-        network without top; for ``chexnet`` also a Keras 2 file such as CheXNet's own.
+        network without top; for ``chexnet`` also a Keras 2 file such as CheXNet's own, and for
+        ``efficientnet_lite0`` a file of its PyTorch port.
     findings : sequence of str
         Outputs of the classifier, which always starts anew.
 
@@ -153,6 +154,10 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     encoder = Encoder(model.encoder, size, model.pool, findings)
     if model.encoder == "chexnet" and is_keras2(Path(weights)):
         load_densenet121(encoder, weights)
+        return encoder
+    read = find_backbone(model.encoder).read
+    if read is not None and Path(weights).is_file() and not is_hdf5(Path(weights)):
+        read(encoder.backbone, Path(weights))
         return encoder
     if Path(weights).is_file():
         load_weights(encoder.backbone, Path(weights), f"the network {model.encoder}")
