@@ -7,6 +7,7 @@ import io
 import lzma
 import os
 import pickle
+import pickletools
 import struct
 import sys
 import types
@@ -269,7 +270,7 @@ def test_the_message_names_what_was_found(file: Path, kind: str, named: str) -> 
         b"\x80\x02" + b"(" * 2000 + STOP,
         # One list of pairs, copied into a dictionary again and again.
         b"\x80\x02](](K\x01K\x02e](K\x01K\x02e](K\x01K\x02eeq\x00"
-        + b"ccollections\nOrderedDict\nh\x00\x85R" * 100
+        + b"ccollections\nOrderedDict\nh\x00\x85R" * 240
         + STOP,
     ],
 )
@@ -278,6 +279,15 @@ def test_the_number_of_steps_is_bounded(file: Path, data: bytes, monkeypatch) ->
     file.write_bytes(data)
     with pytest.raises(DataError, match="more than 1,000"):
         read_tokenizer_pickle(file)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_as_many_steps_as_a_file_has_instructions(file: Path, protocol: int, monkeypatch) -> None:
+    content = {"word_index": {f"w{i}": i for i in range(100)}, "pairs": [[1, 2]]}
+    data = pickle.dumps(content, protocol)
+    monkeypatch.setattr(legacy_pickle, "MAXIMUM_STEPS", len(list(pickletools.genops(data))))
+    file.write_bytes(data)
+    assert read_tokenizer_pickle(file) == content
 
 
 def test_a_far_memory_place_costs_nothing(file: Path) -> None:

@@ -1,9 +1,8 @@
 """Weights of an ONNX model, its initialisers, without onnx or protobuf.
 
-The package onnx takes 80 MB and a second to import, and protobuf's version must fit TensorFlow's;
-all that is needed is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev,
-"Encoding"). Numbers that are too large for one message lie in files beside the model; they may lie
-nowhere else.
+The package onnx brings 31 MB and protobuf, whose version must fit TensorFlow's; all that is needed
+is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev, "Encoding"). Numbers
+that are too large for one message lie in files beside the model; they may lie nowhere else.
 """
 
 from __future__ import annotations

@@ -175,6 +175,7 @@ class Unpickler:
             self.count(len(pairs))
             return self.filled({}, [value for pair in pairs for value in _pair(pair)])
         if text in _SETS:
+            self.count(len(first) if isinstance(first, (list, tuple)) else 0)
             return self.gathered(set(), first if isinstance(first, (list, tuple)) else ())
         if text in RECONSTRUCTORS and isinstance(first, Name):
             return Record(first.text)
@@ -182,7 +183,6 @@ class Unpickler:
 
     def filled(self, target: Any, values: list[Any]) -> Any:
         """Put keys and values, in turns, into a dictionary, and return it."""
-        self.count(len(values))
         items = target.items if isinstance(target, Record) else target
         if not isinstance(items, dict) or len(values) % 2:
             raise ValueError("a key without a value, or no dictionary")
@@ -191,7 +191,6 @@ class Unpickler:
 
     def gathered(self, target: Any, values: Sequence[Any]) -> Any:
         """Put values into a set, and return it."""
-        self.count(len(values))
         target.update(map(_key, values))
         return target
 

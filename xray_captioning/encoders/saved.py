@@ -158,6 +158,7 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     read = find_backbone(model.encoder).read
     if read is not None and Path(weights).is_file() and not is_hdf5(Path(weights)):
         read(encoder.backbone, Path(weights))
+        _warn_of_normalisation(config)
         return encoder
     if Path(weights).is_file():
         load_weights(encoder.backbone, Path(weights), f"the network {model.encoder}")
