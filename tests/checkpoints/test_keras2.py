@@ -9,8 +9,7 @@ import pytest
 
 from tests.legacy.keras2_files import decoder_layers, stored, write
 from xray_captioning.checkpoints import hdf5, keras_files
-from xray_captioning.checkpoints.keras2 import is_keras2, read_keras2
-from xray_captioning.checkpoints.keras_files import read_here
+from xray_captioning.checkpoints.keras_files import is_keras2, read_here, read_keras2
 from xray_captioning.errors import BundleError
 
 LAYERS = decoder_layers()

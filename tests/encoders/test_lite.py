@@ -117,7 +117,7 @@ def test_a_new_encoder_takes_the_file_and_refuses_another(tmp_path):
     config = load_preset("lite_attention").replace({"image.size": 40})
     arrays = random_arrays()
     encoder = new_encoder(config, str(published(tmp_path / "w.pth", arrays)))
-    stem = ops.convert_to_numpy(encoder.backbone.get_layer("stem_conv").kernel)
+    stem = ops.convert_to_numpy(encoder.backbone.get_layer("conv_stem").kernel)
     np.testing.assert_array_equal(stem, arrays["_conv_stem.weight"].transpose(2, 3, 1, 0))
     arrays["_conv_head.weight"] = np.ones((1280, 4, 1, 1), "f4")
     with pytest.raises(BundleError, match=r"_conv_head\.weight has shape .* instead of"):

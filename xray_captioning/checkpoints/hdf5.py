@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.checkpoints.arrays import StoredArray, shortened
+from xray_captioning.checkpoints.arrays import StoredArray
 from xray_captioning.checkpoints.limits import (
     MAXIMUM_BYTES,
-    MESSAGE,
     Array,
     Budget,
     RefusedError,
@@ -114,12 +113,6 @@ def damaged(reason: str) -> str:
     """Return the message for a file that the library cannot read."""
     reason = " ".join(reason.split())[:120]
     return f"truncated or damaged HDF5 ({reason}); download or copy it again"
-
-
-def as_bundle_error(path: Path, error: Exception) -> BundleError:
-    """Return the error of this package for whatever reading a file in this process raised."""
-    text = str(error) if isinstance(error, RefusedError) else damaged(str(error))
-    return BundleError(f"{path}: {shortened(text, MESSAGE)}")
 
 
 def follow(group: Any, path: str) -> Any:

@@ -61,39 +61,51 @@ def shape_of(numbers: Sequence[Any], label: str) -> tuple[int, ...]:
 
 
 def decoded(
-    data: Bytes, kind: str, shape: Sequence[Any], budget: Budget, label: str, order: str = "<"
+    data: Bytes,
+    kind: str,
+    shape: Sequence[Any],
+    budget: Budget,
+    label: str,
+    order: str = "<",
+    view: tuple[int, Sequence[Any]] | None = None,
 ) -> Array:
-    """Return numbers that lie in bytes one after the other.
+    """Return numbers that lie in bytes one after the other, or a view: its offset and steps.
 
-    Parameters
-    ----------
-    data : bytes
-        Exactly as many as the shape needs.
-    kind : str
-        ``f4``, ``i8``, ``u1``, ``c8`` ... as NumPy calls them; ``b1`` truth values; ``bf16``, whose
-        numbers are the upper halves of float32 ones.
-    order : {'<', '>'}
-        Of the bytes of one number.
-
-    Returns
-    -------
-    array
-        Both kinds of 16 bits become float32; other kinds stay. It may be read-only.
-
-    Raises
-    ------
-    RefusedError
-        The shape and the bytes do not fit, or the budget is spent.
+    A kind is what NumPy calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper
+    halves of float32 numbers. 16-bit numbers become float32, others stay. Offset and steps count
+    numbers, not bytes.
     """
     shape = shape_of(shape, label)
     count, stored = math.prod(shape), size_of(kind)
-    if len(data) != count * stored:
+    if view is None and len(data) != count * stored:
         raise RefusedError(
             f"{label[:60]!r} of shape {str(shape)[:60]} needs {count * stored:,} bytes, but "
             f"{len(data):,} are there; truncated or damaged, download or copy it again"
         )
     budget.pay(count * result_size(kind), label)
-    return plain(np.frombuffer(data, _numpy(kind, order)).reshape(shape), kind)
+    numbers = np.frombuffer(data, np.dtype(order + _STORED_AS.get(kind, kind)))
+    if view is None:
+        return plain(numbers.reshape(shape), kind)
+    return np.ascontiguousarray(plain(_viewed(numbers, shape, *view, label), kind)).reshape(shape)
+
+
+def _viewed(
+    numbers: Array, shape: tuple[int, ...], offset: int, strides: Sequence[Any], label: str
+) -> Array:
+    """Return a view of numbers, which may be more than it needs; nothing outside them."""
+    if not math.prod(shape):
+        return np.empty(shape, numbers.dtype)
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    if not 0 <= offset <= last < len(numbers):
+        raise RefusedError(
+            f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; truncated or "
+            "damaged, download or copy it again"
+        )
+    steps = [step * numbers.itemsize * (n > 1) for n, step in zip(shape, strides, strict=True)]
+    return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)
+
+
+_STORED_AS = {"bf16": "u2", "b1": "u1"}
 
 
 def plain(numbers: Array, kind: str) -> Array:
@@ -106,50 +118,11 @@ def plain(numbers: Array, kind: str) -> Array:
     return numbers.astype(wanted, copy=False)
 
 
-_HALVES = {"f2", "bf16"}
-_STORED_AS = {"bf16": "u2", "b1": "u1"}
-
-
-def _numpy(kind: str, order: str) -> np.dtype[Any]:
-    return np.dtype(order + _STORED_AS.get(kind, kind))
-
-
 def result_size(kind: str) -> int:
     """Return how many bytes one number takes in the array that it is read into."""
-    return 4 if kind in _HALVES else size_of(kind)
+    return 4 if kind in ("f2", "bf16") else size_of(kind)
 
 
 def size_of(kind: str) -> int:
     """Return how many bytes one stored number takes."""
     return np.dtype(_STORED_AS.get(kind, kind)).itemsize
-
-
-def strided(
-    data: Bytes,
-    kind: str,
-    offset: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    budget: Budget,
-    label: str,
-    order: str = "<",
-) -> Array:
-    """Return the view of a storage that a tensor is, as an array of its own.
-
-    `offset` and `strides` count numbers, not bytes. The storage may hold more than the view needs;
-    other arguments, and what is returned and refused, are as for `decoded`.
-    """
-    stored = np.frombuffer(data, _numpy(kind, order))
-    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if math.prod(shape) and not 0 <= offset <= last < len(stored):
-        raise RefusedError(
-            f"{label[:60]!r} of shape {str(shape)[:60]} lies outside its storage; truncated or "
-            "damaged, download or copy it again"
-        )
-    size = math.prod(shape) * result_size(kind)
-    budget.pay(size, label)
-    if not size:
-        return plain(np.empty(shape, stored.dtype), kind)
-    steps = [step * stored.itemsize * (n > 1) for n, step in zip(shape, strides, strict=True)]
-    view = np.lib.stride_tricks.as_strided(stored[offset:], shape, steps, writeable=False)
-    return np.ascontiguousarray(plain(view, kind)).reshape(shape)

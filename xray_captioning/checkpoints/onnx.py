@@ -7,45 +7,26 @@ that are too large for one message lie in files beside the model; they may lie n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from xray_captioning.checkpoints.limits import Array, Budget, Bytes, RefusedError, decoded, size_of
 
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # wire types
 _GRAPH = 7  # of ModelProto
 _INITIALISER, _SPARSE = 5, 15  # of GraphProto
 # Of TensorProto; and of its types, those that are numbers.
-_DIMS, _TYPE, _FLOATS, _INT32S, _INT64S, _NAME, _RAW = 1, 2, 4, 5, 7, 8, 9
-_DOUBLES, _UINT64S, _EXTERNAL, _LOCATION = 10, 11, 13, 14
-_KINDS = {
-    1: "f4",
-    2: "u1",
-    3: "i1",
-    4: "u2",
-    5: "i2",
-    6: "i4",
-    7: "i8",
-    9: "b1",
-    10: "f2",
-    11: "f8",
-    12: "u4",
-    13: "u8",
-    16: "bf16",
-}
+_DIMS, _TYPE, _NAME, _RAW, _EXTERNAL, _LOCATION = 1, 2, 8, 9, 13, 14
+_FLOATS, _WHOLES = (4, 10), (5, 7, 11)
+_KINDS = dict(enumerate(("f4", "u1", "i1", "u2", "i2", "i4", "i8"), 1))
+_KINDS |= {9: "b1", 10: "f2", 11: "f8", 12: "u4", 13: "u8", 16: "bf16"}
 MAXIMUM_FIELDS = 2**22  # of one message
 MAXIMUM_TYPED = 2**24  # bytes of whole numbers that are written one by one
+_DAMAGED = "is no ONNX model, or truncated; download or copy it again"
 
-
-class Field(NamedTuple):
-    """One field of a message: its number, its wire type, and a whole number or bytes."""
-
-    number: int
-    wire: int
-    value: Any
+# The fields of a message, whole numbers or bytes, by their numbers.
+Fields = dict[int, list[Any]]
 
 
 def is_onnx(start: bytes) -> bool:
@@ -58,15 +39,15 @@ def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
     if path.stat().st_size > budget.limit:
         raise RefusedError(f"larger than {budget.limit / 2**20:,.0f} MiB, the limit; refused")
     arrays: dict[str, Array] = {}
-    for graph in _all(fields(memoryview(path.read_bytes())), _GRAPH):
-        for field in fields(graph):
-            if field.number == _SPARSE:
-                raise RefusedError("sparse weights are not read; export the model with dense ones")
-            if field.number == _INITIALISER:
-                name, array = _tensor(_checked_bytes(field), path, budget)
-                if name in arrays:
-                    raise RefusedError(f"has {name[:60]!r} twice; export the model again")
-                arrays[name] = array
+    for message in fields(memoryview(path.read_bytes())).get(_GRAPH, []):
+        graph = fields(message)
+        if _SPARSE in graph:
+            raise RefusedError("sparse weights are not read; export the model with dense ones")
+        for initialiser in graph.get(_INITIALISER, []):
+            name, array = _tensor(fields(initialiser), path, budget)
+            if name in arrays:
+                raise RefusedError(f"has {name[:60]!r} twice; export the model again")
+            arrays[name] = array
     if not arrays:
         raise RefusedError(
             "seems to be an ONNX model without weights, or no ONNX model; download or copy it again"
@@ -74,119 +55,95 @@ def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
     return arrays
 
 
-def fields(message: memoryview) -> Iterator[Field]:
-    """Yield the fields of a message in their order, or refuse what is none."""
+def fields(message: Any) -> Fields:
+    """Return the fields of a message, or refuse what is none."""
+    found: Fields = {}
     place = count = 0
-    while place < len(message):
+    while isinstance(message, memoryview) and place < len(message):
+        key, place = _varint(message, place)
+        wire = key & 7  # 0 a whole number, 1 eight bytes, 2 so many as follow, 5 four
+        value: Any = None
+        if wire in (0, 2):
+            value, place = _varint(message, place)
+        size = {0: 0, 1: 8, 2: value, 5: 4}.get(wire)
+        if size is None or place + size > len(message):
+            raise RefusedError(_DAMAGED)
+        if wire:
+            value, place = message[place : place + size], place + size
+        found.setdefault(key >> 3, []).append(value)
         count += 1
         if count > MAXIMUM_FIELDS:
             raise RefusedError("seems to be an ONNX model with more parts than any has; refused")
-        key, place = _varint(message, place)
-        wire = key & 7
-        value: Any
-        if wire == _VARINT:
-            value, place = _varint(message, place)
-        elif wire in (_EIGHT, _BYTES, _FOUR):
-            size = {_EIGHT: 8, _FOUR: 4}.get(wire)
-            if size is None:
-                size, place = _varint(message, place)
-            value, place = message[place : place + size], place + size
-        if wire not in (_VARINT, _EIGHT, _BYTES, _FOUR) or place > len(message):
-            raise RefusedError("is no ONNX model, or truncated; download or copy it again")
-        yield Field(key >> 3, wire, value)
+    return found
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
     """Return the whole number that begins at a place, seven bits a byte, and where it ends."""
     number = 0
-    for shift in range(0, 70, 7):
-        if place + shift // 7 >= len(message):
-            break
-        byte = message[place + shift // 7]
-        number |= (byte & 0x7F) << shift
+    for i, byte in enumerate(message[place : place + 10]):
+        number |= (byte & 0x7F) << 7 * i
         if byte < 0x80:
-            return number, place + shift // 7 + 1
-    raise RefusedError("is no ONNX model, or truncated; download or copy it again")
+            return number, place + i + 1
+    raise RefusedError(_DAMAGED)
 
 
-def _checked_bytes(field: Field) -> memoryview:
-    if field.wire != _BYTES:
-        raise RefusedError("is no ONNX model, or damaged; download or copy it again")
-    return field.value
-
-
-def _all(message: Iterator[Field], number: int) -> list[memoryview]:
-    return [_checked_bytes(field) for field in message if field.number == number]
-
-
-def _tensor(message: memoryview, path: Path, budget: Budget) -> tuple[str, Array]:
+def _tensor(parts: Fields, path: Path, budget: Budget) -> tuple[str, Array]:
     """Return a TensorProto's name and numbers."""
-    parts: dict[int, list[Field]] = {}
-    for field in fields(message):
-        parts.setdefault(field.number, []).append(field)
-    name = b"".join(bytes(_checked_bytes(f)) for f in parts.get(_NAME, [])).decode(
-        "utf-8", "replace"
-    )
-    type_ = _whole(parts, _TYPE, name)
-    if type_ not in _KINDS:
+    name = _text(parts, _NAME)
+    type_ = parts.get(_TYPE, [0])[-1]
+    kind = _KINDS.get(type_) if isinstance(type_, int) else None
+    if kind is None:
         raise RefusedError(
-            f"{name[:60]!r} has numbers of ONNX type {type_}, such as quantised ones, which are "
-            "not read; export the model as float32"
+            f"{name[:60]!r} has numbers of ONNX type {str(type_)[:20]}, such as quantised ones, "
+            "which are not read; export the model as float32"
         )
-    shape = [n if n < 2**63 else -1 for n in _numbers(parts.get(_DIMS, []))]
-    if _whole(parts, _LOCATION, name) == 1:
+    if parts.get(_LOCATION, [0])[-1] == 1:
         data: Bytes = _outside(parts, path, name, budget)
     elif _RAW in parts:
-        data = _checked_bytes(parts[_RAW][-1])
+        data = parts[_RAW][-1]
     else:
-        data = _typed(parts, _KINDS[type_])
-    return name, decoded(data, _KINDS[type_], shape, budget, name)
+        data = _typed(parts, kind)
+    shape = [n if n < 2**63 else -1 for n in _numbers(parts.get(_DIMS, []))]
+    return name, decoded(data, kind, shape, budget, name)
 
 
-def _whole(parts: dict[int, list[Field]], number: int, name: str) -> int:
-    values = [field.value for field in parts.get(number, [])]
-    if values and not isinstance(values[-1], int):
-        raise RefusedError(f"{name[:60]!r} is damaged; download or copy it again")
-    return values[-1] if values else 0
+def _text(parts: Fields, number: int) -> str:
+    return b"".join(map(bytes, parts.get(number, [])[-1:])).decode("utf-8", "replace")
 
 
-def _numbers(repeated: list[Field]) -> list[int]:
+def _numbers(repeated: list[Any]) -> list[int]:
     """Return whole numbers, which stand one a field or many in one."""
     found: list[int] = []
-    for field in repeated:
-        if field.wire == _VARINT:
-            found.append(field.value)
+    for value in repeated:
+        if isinstance(value, int):
+            found.append(value)
             continue
-        packed, place = _checked_bytes(field), 0
-        if len(packed) > MAXIMUM_TYPED:
+        place = 0
+        if len(value) > MAXIMUM_TYPED:
             raise RefusedError("too many numbers written one by one; export it with raw data")
-        while place < len(packed):
-            number, place = _varint(packed, place)
+        while place < len(value):
+            number, place = _varint(value, place)
             found.append(number)
     return found
 
 
-def _typed(parts: dict[int, list[Field]], kind: str) -> bytes:
+def _typed(parts: Fields, kind: str) -> bytes:
     """Return the bytes of numbers in the fields for their types; half ones are whole numbers."""
-    for number in (_FLOATS, _DOUBLES):
-        if number in parts:
-            if any(field.wire == _VARINT for field in parts[number]):
-                raise RefusedError("an array of broken numbers; download or copy it again")
-            return b"".join(bytes(field.value) for field in parts[number])
-    for number in (_INT32S, _INT64S, _UINT64S):
-        if number in parts:
-            bits = 8 * size_of(kind)
-            values = np.array(_numbers(parts[number]), np.uint64) & np.uint64(2**bits - 1)
-            return values.astype(f"<u{bits // 8}").tobytes()
-    return b""
+    floats = [value for number in _FLOATS for value in parts.get(number, [])]
+    if any(isinstance(value, int) for value in floats):
+        raise RefusedError("an array of broken numbers; download or copy it again")
+    if floats:
+        return b"".join(map(bytes, floats))
+    size = size_of(kind)
+    wholes = _numbers([value for number in _WHOLES for value in parts.get(number, [])])
+    bits = np.array(wholes, np.uint64) & np.uint64(2 ** (8 * size) - 1)
+    return bits.astype(f"<u{size}").tobytes()
 
 
-def _outside(parts: dict[int, list[Field]], path: Path, name: str, budget: Budget) -> bytes:
+def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
     """Return the bytes of numbers that lie in a file beside the model."""
-    about = {}
-    for message in _all(iter(parts.get(_EXTERNAL, [])), _EXTERNAL):
-        pair = {f.number: bytes(_checked_bytes(f)).decode("utf-8") for f in fields(message)}
-        about[pair.get(1, "")] = pair.get(2, "")
+    pairs = [fields(message) for message in parts.get(_EXTERNAL, [])]
+    about = {_text(pair, 1): _text(pair, 2) for pair in pairs}
     file = beside(path, about.get("location", ""))
     size = file.stat().st_size
     try:

@@ -52,8 +52,7 @@ def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     """
     try:
         data = _decompress(_read(Path(path)))
-        machine = Unpickler(MAXIMUM_STEPS, "tokenizer", _name, _call)
-        return _attributes(machine.load(io.BytesIO(data)))
+        return _attributes(_Reader(io.BytesIO(data), MAXIMUM_STEPS).load())
     except RefusedError as error:
         raise DataError(f"{path}: {shortened(str(error), 280)}") from error
     except Exception as error:  # whatever a damaged file makes the reader raise
@@ -96,24 +95,27 @@ def _decompress(data: bytes) -> bytes:
         raise RefusedError(f"damaged compressed file ({error}); download it again") from error
 
 
-def _name(text: str) -> None:
-    """Refuse every name but the few that a tokenizer needs."""
-    if _is_tokenizer(text) or text in DICTIONARIES | RECONSTRUCTORS or _ARGUMENT.fullmatch(text):
-        return
-    raise RefusedError(
-        f"the pickle names {text[:80]!r}, which is no Keras tokenizer; refused, nothing was run"
-    )
+class _Reader(Unpickler):
+    """Refuses every name but the few that a tokenizer needs, and calls but those that make one."""
 
+    purpose = "tokenizer"
 
-def _call(text: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse every call but those that make a tokenizer or a dictionary."""
-    first = arguments[0] if arguments else None
-    made = isinstance(first, Name) and text in RECONSTRUCTORS and _is_tokenizer(first.text)
-    if not made and (_is_tokenizer(text) or text in DICTIONARIES):
-        made = len(arguments) <= (text in DICTIONARIES)
-    if not made:
-        name = "Tokenizer" if _is_tokenizer(text) else text
-        raise RefusedError(f"the pickle wants to call {name}; refused, nothing was run")
+    def name(self, text: str) -> None:
+        known = text in DICTIONARIES | RECONSTRUCTORS or _ARGUMENT.fullmatch(text)
+        if not known and not _is_tokenizer(text):
+            raise RefusedError(
+                f"the pickle names {text[:80]!r}, which is no Keras tokenizer; refused, nothing "
+                "was run"
+            )
+
+    def call(self, text: str, arguments: tuple[Any, ...]) -> None:
+        first = arguments[0] if arguments else None
+        made = isinstance(first, Name) and text in RECONSTRUCTORS and _is_tokenizer(first.text)
+        if not made and (_is_tokenizer(text) or text in DICTIONARIES):
+            made = len(arguments) <= (text in DICTIONARIES)
+        if not made:
+            name = "Tokenizer" if _is_tokenizer(text) else text
+            raise RefusedError(f"the pickle wants to call {name}; refused, nothing was run")
 
 
 def _is_tokenizer(text: str) -> bool:

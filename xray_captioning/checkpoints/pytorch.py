@@ -19,43 +19,27 @@ from xray_captioning.checkpoints.limits import (
     Array,
     Budget,
     RefusedError,
+    decoded,
     shape_of,
     size_of,
-    strided,
 )
-from xray_captioning.checkpoints.tensors import Storage, Tensor, collected
+from xray_captioning.checkpoints.tensors import Storage, Tensor, collected, tensor
 from xray_captioning.checkpoints.unpickling import Name, Unpickler
 from xray_captioning.checkpoints.zips import entries, entry
 
 MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
 MAXIMUM_PICKLE = 2**26  # bytes
-LEGACY = (
-    b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number that is the first pickle of legacy files
-)
+LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a number, the first pickle of legacy files
 
 # How numbers of torch.FloatStorage and others are stored, and those of torch.float32 and others.
-_KINDS = {
-    "FloatStorage": "f4",
-    "DoubleStorage": "f8",
-    "HalfStorage": "f2",
-    "BFloat16Storage": "bf16",
-    "LongStorage": "i8",
-    "IntStorage": "i4",
-    "ShortStorage": "i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "b1",
-    "UntypedStorage": "u1",
-    "bfloat16": "bf16",
-    "bool": "b1",
-    "float16": "f2",
-    **{f"float{8 * size}": f"f{size}" for size in (4, 8)},
-    **{f"int{8 * size}": f"i{size}" for size in (1, 2, 4, 8)},
-    **{f"uint{8 * size}": f"u{size}" for size in (1, 2, 4, 8)},
-}
-_VIEWS = {"torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
-_PARAMETERS = {"torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"}
-_SUBCLASSES = {"torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2"}
+_WHOLE = {"Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1", "Untyped": "u1"}
+_OTHERS = {"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bf16", "Bool": "b1"}
+_KINDS = {f"{name}Storage": kind for name, kind in (_WHOLE | _OTHERS).items()}
+_KINDS |= {"bfloat16": "bf16", "bool": "b1", **{f"float{8 * n}": f"f{n}" for n in (2, 4, 8)}}
+_KINDS |= {f"{name}{8 * n}": f"{name[0]}{n}" for name in ("int", "uint") for n in (1, 2, 4, 8)}
+_VIEWS = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
+_PARAMETERS = {f"torch._utils._rebuild_parameter{what}" for what in ("", "_with_state")}
+_SUBCLASSES = {f"torch._tensor._rebuild_from_type{version}" for version in ("", "_v2")}
 
 
 def read_zip(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
@@ -65,7 +49,7 @@ def read_zip(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
     pickled = entry(archive, members, f"{root}data.pkl", Budget(MAXIMUM_PICKLE))
     order = f"{root}byteorder"
     big = order in members and entry(archive, members, order, Budget(16)) == b"big"
-    found = collected(_reader({}).load(io.BytesIO(pickled)))
+    found = collected(_Reader(io.BytesIO(pickled), MAXIMUM_STEPS).load())
 
     def stored(storage: Storage) -> bytes:
         return entry(archive, members, f"{root}data/{storage.key}", stored_bytes)
@@ -75,17 +59,15 @@ def read_zip(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
 
 def read_legacy(path: Path, budget: Budget) -> dict[str, Array]:
     """Read the tensors of a file in the layout before PyTorch 1.6."""
-    storages: dict[str, Storage] = {}
     with path.open("rb") as file:
         head = io.BytesIO(file.read(MAXIMUM_PICKLE))
         head.seek(head.getvalue()[:64].index(LEGACY) + len(LEGACY))
-        reader = _reader(storages)
-        _version, _system, value, keys = (reader.load(head) for _ in range(4))
-        if not isinstance(keys, list) or not all(
-            isinstance(k, str) and k in storages for k in keys
-        ):
+        reader = _Reader(head, MAXIMUM_STEPS)
+        _version, _system, value, keys = (reader.load() for _ in range(4))
+        known = reader.storages
+        if not isinstance(keys, list) or not all(isinstance(k, str) and k in known for k in keys):
             raise RefusedError("storages that no tensor has; damaged, download or copy it again")
-        places = _places(file, head.tell(), [storages[key] for key in keys])
+        places = _places(file, head.tell(), [known[key] for key in keys])
 
         def stored(storage: Storage) -> bytes:
             start, size = places[storage.key]
@@ -114,40 +96,59 @@ def _arrays(
 ) -> dict[str, Array]:
     """Return the arrays of tensors; those that are one and the same stay so."""
     data: dict[str, bytes] = {}
-    made: dict[Any, Array] = {}
-    for name, tensor in found.items():
-        if tensor.view not in made:
-            key = tensor.storage.key
-            if key not in data:
-                data[key] = stored(tensor.storage)
-            made[tensor.view] = strided(data[key], *tensor.view[1:], budget, name, order)
-    return {name: made[tensor.view] for name, tensor in found.items()}
+    made: dict[Tensor, Array] = {}
+    for name, one in found.items():
+        if one not in made:
+            storage, kind, offset, shape, strides = one
+            if storage.key not in data:
+                data[storage.key] = stored(storage)
+            view = (storage.first + offset, strides)
+            made[one] = decoded(data[storage.key], kind, shape, budget, name, order, view)
+    return {name: made[one] for name, one in found.items()}
 
 
-def _reader(storages: dict[str, Storage]) -> Unpickler:
-    """Return what follows the pickles of a file, and notes its storages."""
+class _Reader(Unpickler):
+    """Follows the pickles of a file, and notes its storages."""
 
-    def outside(key: Any) -> Any:
-        storage = _outside(key)
-        if isinstance(storage, Storage):
-            storages.setdefault(storage.key, storage)
+    purpose = "PyTorch file"
+
+    def __init__(self, file: IO[bytes], steps: int) -> None:
+        super().__init__(file, steps)
+        self.storages: dict[str, Storage] = {}
+
+    def persistent_load(self, key: Any) -> Any:
+        """Return the storage that a key names; of a module's source, the module's name."""
+        kind, what, *rest = key
+        if kind == "module":
+            return what
+        name, _location, count, *view = rest
+        if kind != "storage" or not isinstance(name, str):
+            raise RefusedError("an object beside its pickle that is no storage; refused")
+        (first, count) = view[0][1:] if view and view[0] else (0, count)
+        if not all(type(number) is int and number >= 0 for number in (first, count)):
+            raise RefusedError("a storage of no possible size; download or copy it again")
+        storage = Storage(name, _kind(what), first)
+        self.storages.setdefault(name, storage)
         return storage
 
-    return Unpickler(MAXIMUM_STEPS, "PyTorch file", lambda name: None, _call, outside)
-
-
-def _outside(key: Any) -> Any:
-    """Return the storage that a persistent id names; of a module's source, the module's name."""
-    kind, what, *rest = key
-    if kind == "module":
-        return what
-    name, _location, count, *view = rest
-    if kind != "storage" or not isinstance(name, str):
-        raise RefusedError("an object beside its pickle that is no storage; refused")
-    (first, count) = view[0][1:] if view and view[0] else (0, count)
-    if not all(type(number) is int and number >= 0 for number in (first, count)):
-        raise RefusedError("a storage of no possible size; download or copy it again")
-    return Storage(str(name), _kind(what), first)
+    def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
+        """Return the tensor that a call would make; None of others, which become records."""
+        if text in _VIEWS:
+            storage, offset, shape, strides = arguments[:4]
+            kind = _kind(arguments[6]) if text.endswith("v3") else None
+            return tensor(storage, offset, shape, strides, kind)
+        if text in _PARAMETERS:
+            return arguments[0]
+        if text in _SUBCLASSES and isinstance(arguments[0], Name):
+            return self.call(arguments[0].text, arguments[2])
+        if text == "torch.Size":
+            return shape_of(arguments[0], "a size")
+        if text.startswith("torch._") and "._rebuild" in text:
+            raise RefusedError(
+                f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read; "
+                "save the model as float32"
+            )
+        return None
 
 
 def _kind(name: Any) -> str:
@@ -159,25 +160,3 @@ def _kind(name: Any) -> str:
             "as float32"
         )
     return kind
-
-
-def _call(text: str, arguments: tuple[Any, ...]) -> Any:
-    """Return the tensor that a call would make; None of other calls, which become records."""
-    if text in _VIEWS:
-        storage, offset, shape, strides = arguments[:4]
-        return Tensor(storage, offset, shape, strides)
-    if text == "torch._utils._rebuild_tensor_v3":
-        storage, offset, shape, strides, _, _, kind = arguments[:7]
-        return Tensor(storage, offset, shape, strides, _kind(kind))
-    if text in _PARAMETERS:
-        return arguments[0]
-    if text in _SUBCLASSES and isinstance(arguments[0], Name):
-        return _call(arguments[0].text, arguments[2])
-    if text == "torch.Size":
-        return shape_of(arguments[0], "a size")
-    if text.startswith("torch._") and "._rebuild" in text:
-        raise RefusedError(
-            f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read; save "
-            "the model as float32"
-        )
-    return None

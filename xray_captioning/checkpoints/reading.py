@@ -33,15 +33,19 @@ _MAXIMUM_INDEX = 2**25  # bytes
 _PARTS = 1000  # files of one model
 
 # Beginnings of files that hold something else, and what to do instead.
+_ARCHIVES = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"7z\xbc": "7-zip",
+    b"Rar!": "RAR",
+}
+_UNPACK = "archive; unpack it and give the file of weights that is in it"
 _OTHERS = {
     b"version https://git-lfs": "a Git LFS pointer, not the weights; download the file itself",
     b"<": "a web page, not weights; download the file itself",
     b"GGUF": "a GGUF file, whose numbers are quantised; give the model's safetensors",
-    b"\x1f\x8b": "a gzip archive; unpack it and give the file of weights that is in it",
-    b"BZh": "a bzip2 archive; unpack it and give the file of weights that is in it",
-    b"\xfd7zXZ": "an xz archive; unpack it and give the file of weights that is in it",
-    b"7z\xbc\xaf": "a 7-zip archive; unpack it and give the file of weights that is in it",
-    b"Rar!": "a RAR archive; unpack it and give the file of weights that is in it",
+    **{start: f"a {name} {_UNPACK}" for start, name in _ARCHIVES.items()},
     b"\x93NUMPY": "a single NumPy array without a name; save the arrays by np.savez",
     b"\x80": "a pickle that torch.save did not write, which is not read; save the model's "
     "state_dict by torch.save, or its arrays by np.savez",
@@ -147,10 +151,7 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
         ) from error
     if WEIGHTS in names:
         return _of_keras(path, budget)
-    raise RefusedError(
-        "a zip archive, but not as PyTorch, Keras 3 or NumPy write them; unpack it and give the "
-        "file of weights that is in it"
-    )
+    raise RefusedError(f"a zip {_UNPACK}; PyTorch, Keras 3 and NumPy write others")
 
 
 def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:

@@ -1,9 +1,8 @@
-"""Arrays of a safetensors file, one or in parts.
+"""Arrays of a safetensors file: eight bytes that say how long a header is, the header, and numbers.
 
-The format is eight bytes that say how long a header is, the header, and numbers: so little that
-reading it here is shorter than checking what the library of that name, which is not installed
-everywhere and whose NumPy part knows no bfloat16, makes of a damaged file. The rules are those of
-its README, "Format": no name twice, and numbers without holes or overlaps up to the file's end.
+Reading it here is shorter than checking what the library of that name, whose NumPy part knows no
+bfloat16, makes of a damaged file. The rules are those of its README, "Format": no name twice, and
+numbers without holes or overlaps up to the file's end.
 """
 
 from __future__ import annotations
@@ -11,18 +10,16 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from xray_captioning.checkpoints.limits import Array, Budget, RefusedError, decoded
 
 MAXIMUM_HEADER = 2**25  # bytes; a name takes about a hundred
-_KINDS = {
-    "BF16": "bf16",
-    "BOOL": "b1",
-    **{f"F{8 * size}": f"f{size}" for size in (2, 4, 8)},
-    **{
-        f"{letter}{8 * size}": f"{letter.lower()}{size}" for letter in "IU" for size in (1, 2, 4, 8)
-    },
+_KINDS = {"BF16": "bf16", "BOOL": "b1"} | {
+    f"{letter}{8 * size}": f"{letter.lower()}{size}"
+    for letter in "FIU"
+    for size in (1, 2, 4, 8)
+    if (letter, size) != ("F", 1)
 }
 
 
@@ -33,17 +30,26 @@ def is_safetensors(start: bytes, size: int) -> bool:
 
 def read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
     """Read all arrays of a file."""
-    size = path.stat().st_size
+    arrays, end = {}, 0
     with path.open("rb") as file:
-        start = file.read(9)
-        if not is_safetensors(start, size):
-            raise RefusedError("is no safetensors file, or truncated; download or copy it again")
-        (length,) = struct.unpack("<Q", start[:8])
+        (length,) = struct.unpack("<Q", file.read(8))
         if length > MAXIMUM_HEADER:
             raise RefusedError(f"a header of {length:,} bytes, more than any model needs; refused")
-        file.seek(8)
         header = parsed_json(file.read(length))
-        return _arrays(file, header, 8 + length, size, budget)
+        size = path.stat().st_size - 8 - length
+        header.pop("__metadata__", None)
+        entries = [(*_entry(name, about), name) for name, about in header.items()]
+        for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):
+            if first != end or not first <= last <= size:
+                raise RefusedError(
+                    f"{name[:60]!r} does not lie where it should; truncated or damaged, download "
+                    "or copy it again"
+                )
+            arrays[name] = decoded(file.read(last - first), kind, shape, budget, name)
+            end = last
+    if end != size:
+        raise RefusedError("more bytes than its header says; damaged, download or copy it again")
+    return {name: arrays[name] for name in header}
 
 
 def parsed_json(data: bytes) -> dict[str, Any]:
@@ -65,38 +71,18 @@ def parsed_json(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _arrays(
-    file: IO[bytes], header: dict[str, Any], start: int, size: int, budget: Budget
-) -> dict[str, Array]:
-    arrays, end = {}, 0
-    header.pop("__metadata__", None)
-    entries = [(*_entry(name, about), name) for name, about in header.items()]
-    for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):
-        if first != end or not first <= last <= size - start:
-            raise RefusedError(
-                f"{name[:60]!r} does not lie where it should; truncated or damaged, download or "
-                "copy it again"
-            )
-        file.seek(start + first)
-        arrays[name] = decoded(file.read(last - first), kind, shape, budget, name)
-        end = last
-    if end != size - start:
-        raise RefusedError("more bytes than its header says; damaged, download or copy it again")
-    return {name: arrays[name] for name in header}
-
-
 def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
     """Return where an array's bytes begin and end, their kind and shape."""
     try:
-        kind, shape, (first, last) = about["dtype"], about["shape"], about["data_offsets"]
+        kind, shape, (first, last) = str(about["dtype"]), about["shape"], about["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise RefusedError(
             f"{name[:60]!r} has no dtype, shape or place; download it again"
         ) from error
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if kind not in _KINDS:
         raise RefusedError(
-            f"{name[:60]!r} has numbers of kind {str(kind)[:20]!r}, such as quantised ones, which "
-            "are not read; save the model as float32"
+            f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are "
+            "not read; save the model as float32"
         )
     if type(first) is not int or type(last) is not int or not isinstance(shape, list):
         raise RefusedError(f"{name[:60]!r} has no possible place; download or copy it again")

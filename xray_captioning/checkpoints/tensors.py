@@ -25,22 +25,24 @@ class Storage(NamedTuple):
     first: int = 0
 
 
-class Tensor:
-    """A view of a storage. Offset and strides count numbers, and view is all of it as one key."""
+class Tensor(NamedTuple):
+    """A view of a storage; offset and strides count numbers."""
 
-    __slots__ = ("storage", "view")
+    storage: Storage
+    kind: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
-    def __init__(
-        self, storage: Any, offset: Any, shape: Any, strides: Any, kind: str | None = None
-    ) -> None:
-        if not isinstance(storage, Storage) or type(offset) is not int:
-            raise RefusedError("a tensor without a storage; save the state_dict by torch.save")
-        sizes, steps = shape_of(shape, "a tensor"), shape_of(strides, "a tensor")
-        if len(sizes) != len(steps):
-            raise RefusedError("a tensor whose shape and strides differ; download it again")
-        self.storage = storage
-        kind = kind or storage.kind
-        self.view = (storage.key, kind, storage.first + offset, sizes, steps)
+
+def tensor(storage: Any, offset: Any, shape: Any, strides: Any, kind: str | None = None) -> Tensor:
+    """Return a tensor, or refuse what is none; its kind is the storage's where none is given."""
+    if not isinstance(storage, Storage) or type(offset) is not int:
+        raise RefusedError("a tensor without a storage; save the state_dict by torch.save")
+    sizes, steps = shape_of(shape, "a tensor"), shape_of(strides, "a tensor")
+    if len(sizes) != len(steps):
+        raise RefusedError("a tensor whose shape and strides differ; download it again")
+    return Tensor(storage, kind or storage.kind, offset, sizes, steps)
 
 
 def collected(value: Any) -> dict[str, Tensor]:
@@ -62,9 +64,11 @@ def collected(value: Any) -> dict[str, Tensor]:
 def _weights(value: Any) -> Any:
     """Return the part of a checkpoint that is the model."""
     for _ in range(5):
-        if not isinstance(value, dict) or any(isinstance(v, Tensor) for v in value.values()):
+        if isinstance(value, Record) or not isinstance(value, dict):
             break
-        inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), (dict, Record))]
+        if any(isinstance(v, Tensor) for v in value.values()):
+            break
+        inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
         if not inner:
             return {k: v for k, v in value.items() if not _is_left_out(k)}
         value = inner[0]
@@ -84,16 +88,14 @@ class _Walk:
         self, value: Any, name: str, above: tuple[int, ...]
     ) -> Iterator[tuple[str, Tensor]]:
         self.visits += 1
-        if self.visits > MAXIMUM_VISITS or len(above) > MAXIMUM_DEPTH:
+        if self.visits > MAXIMUM_VISITS or len(above) > MAXIMUM_DEPTH or len(name) > 1000:
             raise RefusedError("more objects within objects than any model has; refused")
         if isinstance(value, Tensor):
             yield name, value
         elif id(value) not in above:
             for key, part in _parts(value):
-                longer = f"{name}.{key}" if name else str(key)
-                if len(longer) > 1000:
-                    raise RefusedError("a name of more than a thousand letters; refused")
-                yield from self.through(part, longer, (*above, id(value)))
+                inside = f"{name}.{key}" if name else str(key)
+                yield from self.through(part, inside, (*above, id(value)))
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -101,7 +103,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     if isinstance(value, Record):
         state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
         state = state if isinstance(state, dict) else {}
-        yield from _parts(_members(state) if "_parameters" in state else {**value.items, **state})
+        yield from _parts(_members(state) if "_parameters" in state else {**value, **state})
     elif isinstance(value, dict):
         yield from value.items()
     elif isinstance(value, (list, tuple)):

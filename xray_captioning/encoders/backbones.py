@@ -96,7 +96,7 @@ ENCODERS = {
     ),
     "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
     "efficientnet_lite0": Backbone(
-        efficientnet_lite0, "mean", ("block15_", "top_"), "lite", load_lite0
+        efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", load_lite0
     ),
     "vit": Backbone(vit, "mean", ("block12_", "norm"), "signed"),
     "vit_tiny": Backbone(_vit_tiny, "evidence", ("block2_", "norm")),

@@ -3,11 +3,57 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from xray_captioning.checkpoints import StoredArray, looks_like, mismatches
+from numpy.typing import NDArray
+
+from xray_captioning.backend import keras
+from xray_captioning.checkpoints import StoredArray, looks_like, mismatches, read_arrays
 from xray_captioning.errors import BundleError
+
+# What PyTorch calls the arrays of a layer.
+_PYTORCH = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
+_PYTORCH |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
+
+
+def load_pytorch(
+    model: Any,
+    path: str | os.PathLike[str],
+    what: str,
+    left_out: str,
+    name_of: Callable[[str], str] = str,
+) -> None:
+    """Fill a network whose layers have the names that PyTorch's modules have in a file.
+
+    `what` names the network in messages, `left_out` is a regular expression of names that it does
+    not need, such as its classifier's, and `name_of` gives a layer's name in the file. A file that
+    cannot be read, or is not of this network, is a BundleError.
+    """
+    layers = {
+        f"{name_of(layer.name)}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
+        for layer in model.layers
+        for variable in layer.weights
+    }
+    variables = {name: variable for name, (_, variable) in layers.items()}
+    skipped = re.compile(rf"(?:{left_out})|(?:.*\.)?num_batches_tracked")
+    found, extra = {}, []
+    for name, values in read_arrays(path).items():
+        if name in layers:
+            found[name] = StoredArray("", name, _turned(values, layers[name][0]))
+        elif not skipped.fullmatch(name):
+            extra.append(StoredArray("", name, values))
+    check(path, what, shapes_of(variables), found, extra)
+    fill(variables, found)
+
+
+def _turned(values: NDArray[Any], layer: Any) -> NDArray[Any]:
+    """Return an array with its axes as Keras has them: channels last, and inputs before outputs."""
+    if values.ndim == 4:
+        each_channel = isinstance(layer, keras.layers.DepthwiseConv2D)
+        return values.transpose((2, 3, 0, 1) if each_channel else (2, 3, 1, 0))
+    return values.T if isinstance(layer, keras.layers.Dense) else values
 
 
 def check(

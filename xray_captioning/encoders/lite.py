@@ -7,11 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from xray_captioning.backend import keras
-from xray_captioning.checkpoints import StoredArray, read_arrays
-from xray_captioning.encoders.filling import check, fill, shapes_of
+from xray_captioning.encoders.filling import load_pytorch
 from xray_captioning.errors import BundleError, require
 from xray_captioning.files import sha256_file
 
@@ -31,27 +28,6 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-# What the published file calls layers and their arrays; its classifier of ImageNet is left out.
-_LAYERS = {
-    "stem_conv": "_conv_stem",
-    "stem_norm": "_bn0",
-    "top_conv": "_conv_head",
-    "top_norm": "_bn1",
-    "expand": "_expand_conv",
-    "expand_norm": "_bn0",
-    "depthwise": "_depthwise_conv",
-    "depthwise_norm": "_bn1",
-    "project": "_project_conv",
-    "project_norm": "_bn2",
-}
-_ARRAYS = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
-_LEFT_OUT = re.compile(r"_fc\..*|.*\.num_batches_tracked")
 
 
 def efficientnet_lite0(size: int, published: bool) -> Any:
@@ -67,85 +43,59 @@ def efficientnet_lite0(size: int, published: bool) -> Any:
     .. [1] Tan and Le, EfficientNet, arXiv:1905.11946.
     .. [2] tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py.
     """
-    image = layers.Input((size, size, 3))
-    x = _activated(_convolved(image, 32, "stem", "conv", stride=2), "stem", "norm")
+    x = image = layers.Input((size, size, 3))
+    x = _convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)
     number = 0
     for blocks, kernel, stride, widening, channels in _STAGES:
         for first in (True, *[False] * (blocks - 1)):
-            x = _block(x, f"block{number}", kernel, stride if first else 1, widening, channels)
+            name, step = f"blocks.{number}", stride if first else 1
+            x = _block(x, name, kernel, step, widening * x.shape[-1], channels)
             number += 1
-    x = _activated(_convolved(x, 1280, "top", "conv"), "top", "norm")
-    model = keras.Model(image, x, name="efficientnet_lite0")
+    model = keras.Model(image, _convolved(x, 1280, "conv_head", "bn1"), name="efficientnet_lite0")
     if published:
         load_lite0(model, _published_file())
     return model
 
 
-def _block(x: Any, name: str, kernel: int, stride: int, widening: int, channels: int) -> Any:
+def _block(x: Any, name: str, kernel: int, stride: int, wide: int, channels: int) -> Any:
     """Widen, convolve each channel on its own, narrow; and add the input where it fits."""
     y = x
-    if widening > 1:
-        wide = widening * x.shape[-1]
-        y = _activated(_convolved(y, wide, name, "expand"), name, "expand_norm")
-    y = layers.DepthwiseConv2D(
-        kernel, stride, padding="same", use_bias=False, name=f"{name}_depthwise"
-    )(y)
-    y = _activated(y, name, "depthwise_norm")
-    y = _norm(_convolved(y, channels, name, "project"), name, "project_norm")
-    return layers.Add(name=f"{name}_add")([x, y]) if x.shape == y.shape else y
+    if wide > x.shape[-1]:
+        y = _convolved(y, wide, f"{name}.expand_conv", f"{name}.bn0")
+    y = _convolved(y, 0, f"{name}.depthwise_conv", f"{name}.bn1", kernel, stride)
+    y = _convolved(y, channels, f"{name}.project_conv", f"{name}.bn2", last=True)
+    return layers.Add(name=f"{name}.add")([x, y]) if x.shape == y.shape else y
 
 
-def _convolved(x: Any, channels: int, block: str, name: str, stride: int = 1) -> Any:
-    kernel = 3 if block == "stem" else 1
-    return layers.Conv2D(
-        channels, kernel, stride, padding="same", use_bias=False, name=f"{block}_{name}"
-    )(x)
-
-
-def _norm(x: Any, block: str, name: str) -> Any:
-    return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=f"{block}_{name}")(x)
-
-
-def _activated(x: Any, block: str, name: str) -> Any:
-    return layers.ReLU(max_value=6, name=f"{block}_{name}_relu")(_norm(x, block, name))
+def _convolved(
+    x: Any,
+    channels: int,
+    name: str,
+    norm: str,
+    kernel: int = 1,
+    stride: int = 1,
+    last: bool = False,
+) -> Any:
+    """Convolve, each channel on its own where no number of them is given, and normalise."""
+    options = {"padding": "same", "use_bias": False, "name": name}
+    each, all_ = layers.DepthwiseConv2D, layers.Conv2D
+    layer = (
+        all_(channels, kernel, stride, **options) if channels else each(kernel, stride, **options)
+    )
+    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=norm)(layer(x))
+    return x if last else layers.ReLU(max_value=6, name=f"{norm}.relu")(x)
 
 
 def load_lite0(model: Any, path: str | os.PathLike[str]) -> None:
     """Fill the network with the weights of a file of its PyTorch port, with or without classifier.
 
-    Raises
-    ------
-    BundleError
-        The file cannot be read, or is not of this network.
+    A file that cannot be read, or is not of this network, is a BundleError.
     """
-    variables = {
-        _published_name(layer.name, variable.name): variable
-        for layer in model.layers
-        for variable in layer.weights
-    }
-    stored = {
-        name: StoredArray("", name, _turned(name, values))
-        for name, values in read_arrays(path).items()
-        if not _LEFT_OUT.fullmatch(name)
-    }
-    found = {name: array for name, array in stored.items() if name in variables}
-    extra = [array for name, array in stored.items() if name not in variables]
-    check(path, "EfficientNet-Lite0", shapes_of(variables), found, extra)
-    fill(variables, found)
 
+    def published(name: str) -> str:  # conv_stem is _conv_stem there
+        return re.sub(r"(^|\.)(?=[a-z])", r"\1_", name)
 
-def _published_name(layer: str, array: str) -> str:
-    block, _, part = layer.partition("_")
-    if block.startswith("block"):
-        return f"_blocks.{block.removeprefix('block')}.{_LAYERS[part]}.{_ARRAYS[array]}"
-    return f"{_LAYERS[layer]}.{_ARRAYS[array]}"
-
-
-def _turned(name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """Return a kernel with its channels last, as Keras has it; other arrays as they are."""
-    if values.ndim != 4:
-        return values
-    return values.transpose((2, 3, 0, 1) if "depthwise" in name else (2, 3, 1, 0))
+    load_pytorch(model, path, "EfficientNet-Lite0", r"_fc\..*", published)
 
 
 def _published_file() -> Path:

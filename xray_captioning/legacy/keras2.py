@@ -118,9 +118,7 @@ def _match_encoder(
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
     inside = [array for array in arrays if array.layer == "image_encoder"]
     others = [array for array in arrays if array.layer != "image_encoder"]
-    found, rest = match_densenet121(
-        inside, [name.removeprefix(_ENCODER) for name in network]
-    )
+    found, rest = match_densenet121(inside, [name.removeprefix(_ENCODER) for name in network])
     return {_ENCODER + name: array for name, array in found.items()}, rest + others
 
 
