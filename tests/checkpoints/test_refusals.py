@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.checkpoints import golden
 from tests.checkpoints.golden import module, ordered, storage, tensor, text
 from tests.checkpoints.test_reading import SIX, parts
-from xray_captioning.checkpoints import pytorch, read_arrays, tensors
+from xray_captioning.checkpoints import pytorch, read_arrays
 from xray_captioning.errors import BundleError
 
 ONE = tensor(storage("0", 6), (6,), (1,))
@@ -118,8 +118,8 @@ def nested(depth: int, ways: int) -> bytes:
     ],
 )
 def test_what_would_take_for_ever_is_bounded(tmp_path, monkeypatch, pickled, words):
-    monkeypatch.setattr(tensors, "MAXIMUM_DEPTH", 30 if pickled == nested(40, 1) else 100)
-    monkeypatch.setattr(tensors, "MAXIMUM_VISITS", 10_000)
+    monkeypatch.setattr(pytorch, "MAXIMUM_DEPTH", 30 if pickled == nested(40, 1) else 100)
+    monkeypatch.setattr(pytorch, "MAXIMUM_VISITS", 10_000)
     monkeypatch.setattr(pytorch, "MAXIMUM_STEPS", 300 if "instructions" in words else 10_000)
     refused(golden.torch_zip(tmp_path / "w.pt", pickled, _0=SIX), words)
 
@@ -286,7 +286,7 @@ def test_other_files_are_named(tmp_path, kind):
 def test_other_archives_and_folders(tmp_path):
     with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
         archive.writestr("model/weights.pt", b"x")
-    refused(tmp_path / "w.zip", "a zip archive; unpack it .* PyTorch, Keras 3 and NumPy")
+    refused(tmp_path / "w.zip", "a zip archive; unpack it .*PyTorch, Keras 3 and NumPy")
     with tarfile.open(tmp_path / "w.tar", "w") as archive:
         archive.add(tmp_path / "w.zip", "a" * 90)
     refused(tmp_path / "w.tar", "a tar archive, perhaps PyTorch's")

@@ -93,8 +93,8 @@ def opened(path: Path, limit: int = MAXIMUM_BYTES) -> Iterator[Any]:
 
 
 def is_hdf5(path: Path) -> bool:
-    """Return whether a file begins as HDF5."""
-    return first_bytes(path, len(SIGNATURE)) == SIGNATURE
+    """Return whether a path is a file that begins as HDF5."""
+    return path.is_file() and first_bytes(path, len(SIGNATURE)) == SIGNATURE
 
 
 def check_signature(path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from xray_captioning.checkpoints.arrays import shortened
+from xray_captioning.checkpoints.arrays import known, shortened
 from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
 from xray_captioning.checkpoints.limits import (
     MAXIMUM_BYTES,
@@ -16,10 +16,10 @@ from xray_captioning.checkpoints.limits import (
     RefusedError,
     first_bytes,
 )
-from xray_captioning.checkpoints.npz import read_npz
 from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
 from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
 from xray_captioning.checkpoints.safetensors import is_safetensors, parsed_json, read_safetensors
+from xray_captioning.checkpoints.zips import read_npz
 from xray_captioning.errors import BundleError
 
 # As Hugging Face saves a model, the first that is there.
@@ -31,25 +31,6 @@ _IN_FOLDERS = (
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".onnx", ".npz")
 _MAXIMUM_INDEX = 2**25  # bytes
 _PARTS = 1000  # files of one model
-
-# Beginnings of files that hold something else, and what to do instead.
-_ARCHIVES = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ": "xz",
-    b"7z\xbc": "7-zip",
-    b"Rar!": "RAR",
-}
-_UNPACK = "archive; unpack it and give the file of weights that is in it"
-_OTHERS = {
-    b"version https://git-lfs": "a Git LFS pointer, not the weights; download the file itself",
-    b"<": "a web page, not weights; download the file itself",
-    b"GGUF": "a GGUF file, whose numbers are quantised; give the model's safetensors",
-    **{start: f"a {name} {_UNPACK}" for start, name in _ARCHIVES.items()},
-    b"\x93NUMPY": "a single NumPy array without a name; save the arrays by np.savez",
-    b"\x80": "a pickle that torch.save did not write, which is not read; save the model's "
-    "state_dict by torch.save, or its arrays by np.savez",
-}
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
@@ -151,7 +132,10 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
         ) from error
     if WEIGHTS in names:
         return _of_keras(path, budget)
-    raise RefusedError(f"a zip {_UNPACK}; PyTorch, Keras 3 and NumPy write others")
+    raise RefusedError(
+        "a zip archive; unpack it and give the file of weights that is in it (PyTorch, Keras 3 and "
+        "NumPy write others)"
+    )
 
 
 def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
@@ -199,13 +183,9 @@ def _seems(start: bytes) -> str:
     """Say what a file of another kind seems to be."""
     if not start:
         return "is empty; download or copy it again"
-    for beginning, what in _OTHERS.items():
-        if start.lstrip().startswith(beginning):
+    for offset, beginning, what in known("others"):
+        if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
             return f"seems to be {what}"
-    if start[257:262] == b"ustar":
-        return "seems to be a tar archive, perhaps PyTorch's of 2017; save the weights again"
-    if start[4:8] == b"TFL3":
-        return "seems to be a TensorFlow Lite model, a program; give the model it was made from"
     return (
         f"begins with {start[:8]!r}, as no file of weights does that is read here (Keras, "
         "safetensors, PyTorch, ONNX, npz); download it again or convert it"

@@ -16,6 +16,7 @@ from xray_captioning.errors import BundleError
 # What PyTorch calls the arrays of a layer.
 _PYTORCH = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
 _PYTORCH |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
+_PYTORCH |= {"class_token": "cls_token", "positions": "position_embeddings"}
 
 
 def load_pytorch(
@@ -39,17 +40,29 @@ def load_pytorch(
     variables = {name: variable for name, (_, variable) in layers.items()}
     skipped = re.compile(rf"(?:{left_out})|(?:.*\.)?num_batches_tracked")
     found, extra = {}, []
-    for name, values in read_arrays(path).items():
+    for name, values in _named(read_arrays(path), next(iter(layers))).items():
         if name in layers:
-            found[name] = StoredArray("", name, _turned(values, layers[name][0]))
+            found[name] = StoredArray("", name, _turned(values, *layers[name]))
         elif not skipped.fullmatch(name):
             extra.append(StoredArray("", name, values))
     check(path, what, shapes_of(variables), found, extra)
     fill(variables, found)
 
 
-def _turned(values: NDArray[Any], layer: Any) -> NDArray[Any]:
+def _named(arrays: Mapping[str, NDArray[Any]], first: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays below whatever holds the one called `first`, by their names in there."""
+    owners = [name.removesuffix(first) for name in arrays if name.endswith(first)]
+    owner = min(owners, key=len, default="")
+    inside = {n.removeprefix(owner): a for n, a in arrays.items() if n.startswith(owner)}
+    # torchvision's files of 2017 name a dense layer's parts norm.1 and conv.2.
+    old = r"(denselayer\d+\.(?:norm|conv))\.(\d)\."
+    return {re.sub(old, r"\1\2.", name): values for name, values in inside.items()}
+
+
+def _turned(values: NDArray[Any], layer: Any, variable: Any) -> NDArray[Any]:
     """Return an array with its axes as Keras has them: channels last, and inputs before outputs."""
+    if values.shape == (1, *variable.shape):
+        return values[0]
     if values.ndim == 4:
         each_channel = isinstance(layer, keras.layers.DepthwiseConv2D)
         return values.transpose((2, 3, 0, 1) if each_channel else (2, 3, 1, 0))
