@@ -174,8 +174,8 @@ def decode_image(
     files are decoded by `xray_captioning.data.dicom.pixels.decode_dicom` and then resized.
 
     `resize` is 'area', which averages when shrinking and interpolates linearly when enlarging;
-    'nearest', OpenCV's INTER_NEAREST on the stored values, as in the older projects; 'linear'; or one of
-    'xrv', 'torchvision' and 'rad-dino', which cut the square out of the middle as the projects of
+    'nearest', OpenCV's INTER_NEAREST on the stored values, as in the older projects; 'linear'; or
+    'xrv', 'torchvision' or 'rad-dino', which cut the square out of the middle as the projects of
     those names do.
     For people to look at, 'fit' keeps the proportions and makes the longer side `size` pixels, and
     'shrink' does so and enlarges nothing.
