@@ -16,8 +16,7 @@ from xray_captioning.errors import ConfigError, DataError
 def encoders() -> None:
     """List the encoders that others have published, with licence, pixels and address.
 
-    Each is the --encoder of `encode`, and the model.encoder of a training; those whose network is
-    not built here say so.
+    Each is an --encoder of `encode` and a model.encoder of `train`, unless it says otherwise.
     """
     from xray_captioning.hub.encoders import registry
 

@@ -49,22 +49,10 @@ def encoder_config(name: str, views: int) -> Config:
 def encode_files(
     studies: Sequence[Sequence[Image | None]], name: str, weights: str | None = None
 ) -> Encoded:
-    """Encode the images of studies by a named encoder.
+    """Encode the images of studies, each in their places, None where one is missing.
 
-    Parameters
-    ----------
-    studies : sequence of sequence of Image or None
-        The images of each in their places, None where one is missing.
-    name : str
-        An encoder.
-    weights : str, optional
-        As :func:`~xray_captioning.encoders.saved.new_encoder` takes them; by default the
-        published ones, if there are any.
-
-    Raises
-    ------
-    ConfigError, BundleError, ImageError
-        As making an encoder and reading images do.
+    `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
+    published ones, if there are any.
     """
     views = max(len(study) for study in studies)
     config = encoder_config(name, views)

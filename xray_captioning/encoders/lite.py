@@ -34,14 +34,9 @@ def efficientnet_lite0(size: int, published: bool) -> Any:
     """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
 
     It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up. It is
-    EfficientNet-B0 [1]_ without squeeze-and-excitation, and with ReLU6 instead of swish [2]_.
-    Stochastic depth, with which it was trained, is left out. Its pixels are
-    ``(value - 127) / 128`` [2]_.
-
-    References
-    ----------
-    .. [1] Tan and Le, EfficientNet, arXiv:1905.11946.
-    .. [2] tensorflow/tpu, models/official/efficientnet/lite/efficientnet_lite_builder.py.
+    EfficientNet-B0 (arXiv:1905.11946) without squeeze-and-excitation, with ReLU6 instead of swish,
+    and here without stochastic depth; its pixels are ``(value - 127) / 128`` (tensorflow/tpu,
+    models/official/efficientnet/lite/efficientnet_lite_builder.py).
     """
     x = image = layers.Input((size, size, 3))
     x = _convolved(x, 32, "conv_stem", "bn0", kernel=3, stride=2)

@@ -15,14 +15,10 @@ layers = keras.layers
 
 
 def densenet121(size: int, channels: int = 3) -> Any:
-    """Build DenseNet121 [1]_ as torchvision and torchxrayvision do, up to its last ReLU.
+    """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU.
 
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
     size / 32, 1024), rounded down.
-
-    References
-    ----------
-    .. [1] Huang et al., Densely Connected Convolutional Networks, arXiv:1608.06993.
     """
     image = layers.Input((size, size, 3))
     x = _stem(image[..., :channels], "features.conv0", "features.norm0")
@@ -40,14 +36,10 @@ def densenet121(size: int, channels: int = 3) -> Any:
 
 
 def resnet50(size: int, channels: int = 3) -> Any:
-    """Build ResNet50 [1]_ as torchvision does, whose 3x3 convolutions stride.
+    """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride.
 
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
     size / 32, 2048), rounded up.
-
-    References
-    ----------
-    .. [1] He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385.
     """
     image = layers.Input((size, size, 3))
     x = _stem(image[..., :channels], "conv1", "bn1")
@@ -71,14 +63,10 @@ def _bottleneck(x: Any, channels: int, stride: int, name: str) -> Any:
 def dinov2(
     size: int, channels: int = 3, width: int = 768, blocks: int = 12, heads: int = 12
 ) -> Any:
-    """Build the Vision Transformer of DINOv2 [1]_, patches of 14 px, as transformers does.
+    """Build the Vision Transformer of DINOv2 (arXiv:2304.07193) as transformers does.
 
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size // 14,
     size // 14, width): the normalised patch tokens in their places, without the class token.
-
-    References
-    ----------
-    .. [1] Oquab et al., DINOv2, arXiv:2304.07193.
     """
     image = layers.Input((size, size, 3))
     patches = layers.Conv2D(width, 14, 14, name="embeddings.patch_embeddings.projection")
