@@ -15,7 +15,7 @@ from xray_captioning.encoders import ENCODERS
 pytestmark = pytest.mark.usefixtures("eagerly")
 
 ROOT = Path(__file__).parents[1]
-PUBLISHED = [name for name in presets() if name != "phantom_attention"]
+PUBLISHED = [name for name in presets() if name not in ("phantom_attention", "lite_attention")]
 
 
 def test_recipes_name_what_exists_and_are_documented():

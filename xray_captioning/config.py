@@ -29,9 +29,11 @@ class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     size: Annotated[int, Meta(ge=16, lt=LARGEST)] = 224
     """Height and width in pixels after resizing."""
-    resize: Literal["area", "linear", "nearest"] = "area"
+    resize: Literal["area", "linear", "nearest", "xrv", "torchvision", "rad-dino"] = "area"
     """Interpolation; ``nearest`` is what the published attention model was trained with."""
-    normalisation: Literal["imagenet", "unit", "signed", "caffe", "clip"] = "imagenet"
+    normalisation: Literal[
+        "imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip"
+    ] = "imagenet"
     """What the encoder's weights expect, see :func:`xray_captioning.data.images.normalise`."""
     views: Count = 2
     """Images of one study the model looks at."""

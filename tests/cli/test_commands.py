@@ -165,6 +165,8 @@ def test_an_interrupt_is_one_line(
         "app": "",
         "calibrate": "--bundle x --data .",
         "caption": "x.png",
+        "encode": "x.png --encoder phantom_cnn --out x.npz",
+        "encoders": "",
         "score": f"--references {__file__} --hypotheses {__file__}",
         "import-legacy": f"--weights {__file__} --out x",
         "fetch": "--list",

@@ -11,7 +11,7 @@ import numpy as np
 
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence
 from xray_captioning.config import load_preset
-from xray_captioning.data.images import opencv
+from xray_captioning.data.resizing import opencv
 from xray_captioning.serving import create_app
 from xray_captioning.serving.server import Server
 

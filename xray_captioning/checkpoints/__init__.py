@@ -1,9 +1,17 @@
 """Arrays out of other people's weight files. Nothing that a file holds is executed."""
 
 from xray_captioning.checkpoints.arrays import StoredArray, looks_like, mismatches, shortened
+from xray_captioning.checkpoints.hdf5 import is_hdf5
+from xray_captioning.checkpoints.keras_files import is_keras2, read_keras2
+from xray_captioning.checkpoints.reading import read_arrays
 
-# The one format so far. Others join it here, each known by the first bytes of a file.
-from xray_captioning.checkpoints.keras2 import is_keras2
-from xray_captioning.checkpoints.keras2 import read_keras2 as read_arrays
-
-__all__ = ["StoredArray", "is_keras2", "looks_like", "mismatches", "read_arrays", "shortened"]
+__all__ = [
+    "StoredArray",
+    "is_hdf5",
+    "is_keras2",
+    "looks_like",
+    "mismatches",
+    "read_arrays",
+    "read_keras2",
+    "shortened",
+]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +21,13 @@ class StoredArray(NamedTuple):
     @property
     def label(self) -> str:
         """Return what messages call it."""
-        inside = self.name.startswith(f"{self.layer}/")
-        return shortened(self.name if inside else f"{self.layer}/{self.name}", 60)
+        return shortened(self.whole_name, 60)
+
+    @property
+    def whole_name(self) -> str:
+        """Return the name of its layer, where its own does not begin so, and its own."""
+        inside = not self.layer or self.name.startswith(f"{self.layer}/")
+        return self.name if inside else f"{self.layer}/{self.name}"
 
     @property
     def owner(self) -> tuple[str, ...]:
@@ -52,31 +59,19 @@ def mismatches(
     return clauses + [f"{a.label} of shape {a.values.shape} is not expected" for a in extra]
 
 
-# A part of a layer's name that a network has, its larger relatives first.
-_NETWORKS = {
-    "conv4_block48_": "DenseNet201",
-    "conv5_block32_": "DenseNet169",
-    "conv5_block16_": "DenseNet121",
-    "conv4_block36_": "ResNet152",
-    "conv4_block23_": "ResNet101",
-    "conv5_block3_": "ResNet50",
-    "res5c_branch2c": "ResNet50",
-    "block5_conv4": "VGG19",
-    "block5_conv3": "VGG16",
-    "block14_sepconv2": "Xception",
-    "conv_7b": "InceptionResNetV2",
-    "conv2d_93": "InceptionV3",
-    "block_16_project": "MobileNetV2",
-    "conv_dw_13": "MobileNet",
-    "block7a_": "EfficientNet",
-}
+_LEAVES = {"recurrent_kernel": "a recurrent decoder", "embeddings": "an embedding"}
+
+
+def known(table: str) -> Any:
+    """Return a table of ``known.toml``, which names other people's networks and files."""
+    return tomllib.loads(files(__package__).joinpath("known.toml").read_text("utf-8"))[table]
 
 
 def looks_like(arrays: Iterable[StoredArray]) -> str:
     """Say in a few words which model a file seems to hold: its network, and how many layers."""
     arrays = list(arrays)
     names = "\n".join(f"{array.layer}/{array.name}" for array in arrays)
-    parts = [name for part, name in _NETWORKS.items() if part in names][:1]
+    parts = [name for part, name in known("networks").items() if part in names][:1]
     leaves = {array.leaf for array in arrays}
     parts += [word for leaf, word in _LEAVES.items() if leaf in leaves]
     layers = list(dict.fromkeys(shortened(array.layer, 30) for array in arrays))
@@ -84,9 +79,6 @@ def looks_like(arrays: Iterable[StoredArray]) -> str:
     plural = "s" if len(layers) > 1 else ""
     counted = f"{len(layers)} layer{plural} with weights ({listed})" if layers else "no weights"
     return f"{' and '.join(parts)}, {counted}" if parts else counted
-
-
-_LEAVES = {"recurrent_kernel": "a recurrent decoder", "embeddings": "an embedding"}
 
 
 def shortened(text: str, most: int) -> str:

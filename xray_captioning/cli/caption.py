@@ -64,9 +64,9 @@ def caption(
     shown = _named_views(views, source)
     model = _read_bundle(bundle, findings)
     if source.data:
-        studies = _source_studies(source, model.config)
+        studies = source_studies(source, model.config)
     else:
-        studies = _named_studies(named, model.config.image.views, shown)
+        studies = named_studies(named, model.config.image.views, shown)
     if out is not None:
         _write_file(model, studies, out, resume, **asked)
     else:
@@ -110,7 +110,7 @@ def _named_views(given: str | None, source: options.Source) -> list[str] | None:
     return views
 
 
-def _named_studies(images: Sequence[str], count: int, views: list[str] | None) -> list[Study]:
+def named_studies(images: Sequence[str], count: int, views: list[str] | None) -> list[Study]:
     """Return the studies that IMAGE and DIR name, for a model of `count` views."""
     found = [paths for given in images for paths in _image_paths(given, count)]
     for paths in found if views else ():
@@ -166,7 +166,7 @@ def _name(paths: Sequence[str | None]) -> str:
     return ",".join(click.format_filename(path) for path in paths if path is not None)
 
 
-def _source_studies(source: options.Source, config: Config) -> list[Study]:
+def source_studies(source: options.Source, config: Config) -> list[Study]:
     """Return each study of a data source with those of its images that the model looks at."""
     from xray_captioning.data.targets import study_images
 

@@ -22,9 +22,10 @@ from xray_captioning.data.containers import check_size
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
 from xray_captioning.data.notes import Note, warn, warn_together
+from xray_captioning.data.resizing import PICTURES, RESIZES, opencv, resized
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
-from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
+from xray_captioning.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -37,14 +38,15 @@ Image = Union[str, os.PathLike[str], bytes, NDArray[Any], "PIL.Image.Image"]
 
 _FILES = (str, os.PathLike, bytes)
 MAX_PIXELS = 64e6  # 8,000 x 8,000; the largest radiographs have about 20 million
-RESIZES = ("area", "nearest", "linear")
-PICTURES = ("fit", "shrink")  # resizes for people to look at, in proportion
 # Mean and deviation of red, green and blue in [0, 1] that a scheme subtracts and divides by.
 SCHEMES = {
     "unit": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "signed": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "caffe": ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255, 1 / 255, 1 / 255)),
+    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
+    "xrv": ((0.5,) * 3, (1 / 2048,) * 3),
+    "rad-dino": ((0.5307,) * 3, (0.2583,) * 3),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 
@@ -136,7 +138,8 @@ def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, not
     """Resize pixels in the depth they are stored in, then scale them to [0, 1], float32."""
     stored = levels.checked(stored, name)
     levels.note_if_faint(stored, name, note)
-    return np.divide(_resize(stored, size, resize), levels.white(stored), dtype=np.float32)
+    white = levels.white(stored)
+    return np.divide(resized(stored, size, resize, white), white, dtype=np.float32)
 
 
 def _file(name: str) -> bytes:
@@ -171,7 +174,9 @@ def decode_image(
     files are decoded by `xray_captioning.data.dicom.pixels.decode_dicom` and then resized.
 
     `resize` is 'area', which averages when shrinking and interpolates linearly when enlarging;
-    'nearest', OpenCV's INTER_NEAREST on the stored values, as in the older projects; or 'linear'.
+    'nearest', OpenCV's INTER_NEAREST on the stored values, as in the older projects; 'linear'; or
+    'xrv', 'torchvision' or 'rad-dino', which cut the square out of the middle as the projects of
+    those names do.
     For people to look at, 'fit' keeps the proportions and makes the longer side `size` pixels, and
     'shrink' does so and enlarges nothing.
 
@@ -207,11 +212,13 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
 
     Parameters
     ----------
-    scheme : {'unit', 'imagenet', 'signed', 'caffe', 'clip'}
-        'unit' leaves them as they are; 'imagenet' and 'clip' subtract the mean of ImageNet's or
-        CLIP's training images and divide by their deviation, a channel at a time; 'signed' is
-        [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean. The last two are the modes tf
-        and caffe of `keras.applications`, 'imagenet' is torch. Others raise a ConfigError.
+    scheme : {'unit', 'imagenet', 'signed', 'caffe', 'lite', 'xrv', 'rad-dino', 'clip'}
+        'unit' leaves them as they are; 'imagenet', 'clip' and 'rad-dino' subtract the mean of
+        ImageNet's, CLIP's or RAD-DINO's training images and divide by their deviation, a channel
+        at a time; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean. These two
+        are the modes tf and caffe of `keras.applications`, 'imagenet' is torch. 'lite' is
+        EfficientNet-Lite's ``(value - 127) / 128``, values up to 255; 'xrv' is torchxrayvision's
+        [-1024, 1024]. Others raise a ConfigError.
     """
     if scheme not in SCHEMES:
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")
@@ -259,17 +266,6 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
     return np.clip(moved.reshape(image.shape), 0.0, 1.0)
 
 
-def opencv() -> Any:
-    """Return the module cv2, whichever distribution contains it, or raise MissingExtraError."""
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingExtraError(
-            "images need OpenCV: pip install opencv-python-headless (opencv-python serves as well)"
-        ) from error
-    return cv2
-
-
 def _check_known(start: bytes, name: str) -> None:
     """Refuse what does not begin as any kind of image that is read."""
     if not (is_dicom(start) or containers.is_known(start)):
@@ -294,28 +290,6 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
         # OpenCV has turned it, and inverted it where white is zero, but only 8 bits.
         image = image.dtype.type(levels.white(image)) - image
     return levels.on_black(image)
-
-
-def _resize(image: NDArray[Any], size: int | None, resize: str) -> NDArray[Any]:
-    """Resize to a square, in proportion, or not at all, in the stored depth."""
-    height, width = image.shape[:2]
-    wide, high = _new_shape(height, width, size, resize)
-    if (high, wide) == (height, width):
-        return image
-    cv2 = opencv()
-    usual = cv2.INTER_AREA if high <= height and wide <= width else cv2.INTER_LINEAR
-    how = {"nearest": cv2.INTER_NEAREST, "linear": cv2.INTER_LINEAR}.get(resize, usual)
-    return cv2.resize(np.ascontiguousarray(image), (wide, high), interpolation=how)
-
-
-def _new_shape(height: int, width: int, size: int | None, resize: str) -> tuple[int, int]:
-    """Return the width and height to resize to."""
-    longer = max(height, width)
-    if size is None or (resize == "shrink" and longer <= size):
-        return width, height
-    if resize in PICTURES:
-        return max(1, round(width * size / longer)), max(1, round(height * size / longer))
-    return size, size
 
 
 def _three_channels(unit: Pixels) -> Pixels:

@@ -25,7 +25,8 @@ import numpy as np
 from xray_captioning.config import Config, load_preset, presets
 from xray_captioning.data import splits
 from xray_captioning.data.features import Array, ArrayCache
-from xray_captioning.data.images import opencv, read_image
+from xray_captioning.data.images import read_image
+from xray_captioning.data.resizing import opencv
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, data_digest, group_ids, warn_of_split
 from xray_captioning.data.studies import PARTS, with_images

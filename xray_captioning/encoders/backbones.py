@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import keras
+from xray_captioning.encoders import published
+from xray_captioning.encoders.lite import efficientnet_lite0, load_lite0
 from xray_captioning.encoders.vit import clip, transformed, vit
 from xray_captioning.errors import ConfigError
+from xray_captioning.hub.encoders import registry
 
 layers = keras.layers
 
@@ -26,6 +31,9 @@ class Backbone(NamedTuple):
     pooling: str  # "mean" or "evidence"
     last_block: tuple[str, ...]  # beginnings of the names of its layers, which may be fine-tuned
     normalisation: str | None = None  # of data.images.normalise, for the published weights
+    read: Callable[[Any, Path], None] | None = None  # fills it from a file as it was published
+    size: int = 224  # of the images it was trained on, in pixels
+    resize: str = "area"  # of data.images.read_images
 
     @property
     def published(self) -> bool:
@@ -92,11 +100,27 @@ ENCODERS = {
         _application(_apps.MobileNetV2), "mean", ("block_16_", "Conv_1"), "signed"
     ),
     "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
+    "efficientnet_lite0": Backbone(
+        efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", load_lite0
+    ),
     "vit": Backbone(vit, "mean", ("block12_", "norm"), "signed"),
     "vit_tiny": Backbone(_vit_tiny, "evidence", ("block2_", "norm")),
     "clip": Backbone(clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),
     "phantom_cnn": Backbone(_phantom_cnn, "evidence", ("block2_",)),
 }
+
+
+for _name, _one in registry().items():
+    if _one.network in published.NETWORKS:
+        ENCODERS[_name] = Backbone(
+            partial(published.build, _name),
+            "mean",
+            published.NETWORKS[_one.network].last_block,
+            _one.normalisation,
+            partial(published.load, _name),
+            _one.size,
+            _one.resize,
+        )
 
 
 def find_backbone(name: str) -> Backbone:

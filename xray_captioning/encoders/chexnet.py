@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from itertools import groupby, takewhile
 from typing import Any
 
-from xray_captioning.checkpoints import StoredArray, looks_like, mismatches, read_arrays
+from xray_captioning.checkpoints import StoredArray, read_keras2
 from xray_captioning.encoders.encoder import Encoder
+from xray_captioning.encoders.filling import check, fill, shapes_of
 from xray_captioning.errors import BundleError
 from xray_captioning.findings import NIH14
 
@@ -39,7 +40,7 @@ def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
     ----------
     .. [1] Rajpurkar et al., CheXNet, arXiv:1711.05225.
     """
-    arrays = read_arrays(weights_h5)
+    arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):
         raise BundleError(
             f"{weights_h5}: holds a captioner with its decoder, not CheXNet; give its tokenizer "
@@ -64,7 +65,7 @@ def load_densenet121(encoder: Encoder, weights_h5: str | os.PathLike[str]) -> No
     is damaged or does not fit is a BundleError.
     """
     variables = densenet121_variables(encoder)
-    found, rest = match_densenet121(read_arrays(weights_h5), variables)
+    found, rest = match_densenet121(read_keras2(weights_h5), variables)
     _, rest = _classifier(rest)
     check(weights_h5, "DenseNet121", shapes_of(variables), found, rest)
     fill(variables, found)
@@ -99,45 +100,6 @@ def match_densenet121(
             else:
                 found[name] = array
     return found, rest
-
-
-def check(
-    path: str | os.PathLike[str],
-    what: str,
-    shapes: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, StoredArray],
-    extra: Iterable[StoredArray],
-) -> None:
-    """Raise a BundleError that says which arrays of a file are missing, misshapen or unknown.
-
-    Of another model it says only what that seems to be. `what` names the model in the message; the
-    rest is as `mismatches` takes it.
-    """
-    extra = list(extra)
-    clauses = mismatches(shapes, found, extra)
-    if clauses and len(found) < len(shapes) / 2:
-        seems = looks_like([*found.values(), *extra])
-        raise BundleError(
-            f"{path}: is not {what}, of whose {len(shapes)} arrays it has {len(found)}; it seems "
-            f"to be another model: {seems}; give the file of {what}"
-        )
-    if clauses:
-        more = f", and {len(clauses) - 2} more" if len(clauses) > 2 else ""
-        raise BundleError(
-            f"{path}: does not fit {what}: {', '.join(clauses[:2])}{more}; give the file of that "
-            "model"
-        )
-
-
-def shapes_of(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of variables, by the same names."""
-    return {name: tuple(variable.shape) for name, variable in variables.items()}
-
-
-def fill(variables: Mapping[str, Any], found: Mapping[str, StoredArray]) -> None:
-    """Assign to each variable the array of its name."""
-    for name, variable in variables.items():
-        variable.assign(found[name].values)
 
 
 def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]:

@@ -22,7 +22,7 @@ from xray_captioning.bundles.bundle import (
     write_bundle,
 )
 from xray_captioning.bundles.card import model_card
-from xray_captioning.checkpoints import is_keras2
+from xray_captioning.checkpoints import is_hdf5, is_keras2
 from xray_captioning.config import Config
 from xray_captioning.data.features import (
     BATCH,
@@ -114,7 +114,12 @@ def is_network(weights: str) -> bool:
             "expected random, imagenet, or the path of a bundle or file of weights, got "
             f"{type(weights).__name__}"
         )
-    return weights in ("imagenet", "random") or Path(weights).is_file()
+    return weights in ("imagenet", "random") or _is_foreign(Path(weights))
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether it is a file, or a folder as Hugging Face saves a model, and so no bundle."""
+    return path.is_file() or (path.is_dir() and (path / "config.json").is_file())
 
 
 def weights_of(config: Config, weights: str | None) -> str:
@@ -131,7 +136,8 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     ----------
     weights : str
         ``random``, ``imagenet`` (the published ones), a bundle, or a Keras ``.h5`` file of the
-        network without top; for ``chexnet`` also a Keras 2 file such as CheXNet's own.
+        network without top; for ``chexnet`` also a Keras 2 file such as CheXNet's own, and for
+        ``efficientnet_lite0`` a file of its PyTorch port.
     findings : sequence of str
         Outputs of the classifier, which always starts anew.
 
@@ -148,11 +154,16 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     if weights in ("random", "imagenet"):
         encoder = Encoder(model.encoder, size, model.pool, findings, weights)
         if weights == "imagenet":
-            _warn_of_normalisation(config)
+            _warn_of_pixels(config)
         return encoder
     encoder = Encoder(model.encoder, size, model.pool, findings)
     if model.encoder == "chexnet" and is_keras2(Path(weights)):
         load_densenet121(encoder, weights)
+        return encoder
+    read = find_backbone(model.encoder).read
+    if read is not None and _is_foreign(Path(weights)) and not is_hdf5(Path(weights)):
+        read(encoder.backbone, Path(weights))
+        _warn_of_pixels(config)
         return encoder
     if Path(weights).is_file():
         load_weights(encoder.backbone, Path(weights), f"the network {model.encoder}")
@@ -173,15 +184,19 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     return encoder
 
 
-def _warn_of_normalisation(config: Config) -> None:
-    name, given = config.model.encoder, config.image.normalisation
-    expected = find_backbone(name).normalisation
-    if expected not in (None, given):
-        warnings.warn(
-            f"the published weights of {name} expect image.normalisation {expected!r}, but it is "
-            f"{given!r}; add --set image.normalisation={expected}",
-            stacklevel=3,
-        )
+def _warn_of_pixels(config: Config) -> None:
+    """Warn where images are not what published weights were trained on; one that crops, exactly."""
+    name = config.model.encoder
+    row = find_backbone(name)
+    fields = ("normalisation", "resize", "size") if row.resize != "area" else ("normalisation",)
+    for field in fields:
+        expected, given = getattr(row, field), getattr(config.image, field)
+        if expected not in (None, given):
+            warnings.warn(
+                f"the published weights of {name} expect image.{field} {expected!r}, but it is "
+                f"{given!r}; add --set image.{field}={expected}",
+                stacklevel=3,
+            )
 
 
 def starting_encoder(

@@ -59,7 +59,7 @@ def transformed(patches: Any, blocks: int, heads: int) -> Any:
     x = Tokens(name="tokens")(patches)
     for number in range(1, blocks + 1):
         x = _block(x, heads, f"block{number}")
-    return _grid(_norm("norm")(x), patches.shape[1:3])
+    return gridded(_norm("norm")(x), patches.shape[1:3])
 
 
 def _block(x: Any, heads: int, name: str) -> Any:
@@ -75,7 +75,8 @@ def _norm(name: str) -> Any:
     return layers.LayerNormalization(epsilon=1e-6, name=name)
 
 
-def _grid(tokens: Any, grid: tuple[int, int]) -> Any:
+def gridded(tokens: Any, grid: tuple[int, int]) -> Any:
+    """Return the tokens of patches in their places, (batch, rows, columns, width)."""
     return layers.Reshape((*grid, tokens.shape[-1]))(tokens[:, 1:])
 
 
@@ -136,7 +137,7 @@ def clip(size: int, published: bool) -> Any:
     tower.embedding.position_ids.assign(ops.arange(1 + grid[0] * grid[1])[None])
     if published:
         copy_clip(trained, tower)
-    return keras.Model(tower.inputs[0], _grid(tower.outputs[0], grid), name="clip")
+    return keras.Model(tower.inputs[0], gridded(tower.outputs[0], grid), name="clip")
 
 
 def copy_clip(source: Any, target: Any) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.captioner.captioner import Captioner, new_model
-from xray_captioning.checkpoints import StoredArray, read_arrays
+from xray_captioning.checkpoints import StoredArray, read_keras2
 from xray_captioning.config import Config
 from xray_captioning.decoders import CaptionModel
-from xray_captioning.encoders import Encoder, chexnet
+from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.chexnet import densenet121_variables, match_densenet121
+from xray_captioning.encoders.filling import check, fill, shapes_of
 from xray_captioning.errors import BundleError
 from xray_captioning.files import sha256_file
 from xray_captioning.legacy import SOURCE, layout
@@ -52,15 +54,15 @@ def load_attention_captioner(
     as_json = Path(tokenizer_pkl).suffix.lower() == ".json"
     read = Tokenizer.from_json if as_json else Tokenizer.from_pickle
     tokenizer = read(tokenizer_pkl, start, end)
-    arrays = read_arrays(weights_h5)
+    arrays = read_keras2(weights_h5)
     _check_kind(arrays, weights_h5)
     found, rest = layout.place(arrays)
     sizes = layout.read_sizes(found)
     encoder = Encoder("chexnet", 224, pool=2)
-    network = {_ENCODER + name: v for name, v in chexnet.densenet121_variables(encoder).items()}
+    network = {_ENCODER + name: v for name, v in densenet121_variables(encoder).items()}
     images, rest = _match_encoder(rest, network)
-    shapes = {**chexnet.shapes_of(network), **layout.shapes_of(sizes)}
-    chexnet.check(weights_h5, "the attention captioner", shapes, {**images, **found}, rest)
+    shapes = {**shapes_of(network), **layout.shapes_of(sizes)}
+    check(weights_h5, "the attention captioner", shapes, {**images, **found}, rest)
     if tokenizer.vocabulary_size != sizes["vocabulary"]:
         raise BundleError(
             f"{tokenizer_pkl}: has {tokenizer.vocabulary_size} token ids, padding included, but "
@@ -68,8 +70,8 @@ def load_attention_captioner(
         )
     config = _config(sizes)
     model = new_model(config, encoder, tokenizer)
-    chexnet.fill(network, images)
-    chexnet.fill(_variables(model), found)
+    fill(network, images)
+    fill(_variables(model), found)
     about = describe_import(config, weights=weights_h5, tokenizer=tokenizer_pkl)
     return Captioner(config, encoder, model, tokenizer, about)
 
@@ -116,9 +118,7 @@ def _match_encoder(
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
     inside = [array for array in arrays if array.layer == "image_encoder"]
     others = [array for array in arrays if array.layer != "image_encoder"]
-    found, rest = chexnet.match_densenet121(
-        inside, [name.removeprefix(_ENCODER) for name in network]
-    )
+    found, rest = match_densenet121(inside, [name.removeprefix(_ENCODER) for name in network])
     return {_ENCODER + name: array for name, array in found.items()}, rest + others
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from xray_captioning.data.images import opencv
 from xray_captioning.data.provenance import describe_data, is_phantom
+from xray_captioning.data.resizing import opencv
 from xray_captioning.data.sources.openi import TABLES
 from xray_captioning.data.studies import with_images
 from xray_captioning.errors import DataError, require

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config
-from xray_captioning.data.images import opencv, read_images
+from xray_captioning.data.images import read_images
+from xray_captioning.data.resizing import opencv
 from xray_captioning.data.targets import reference_texts
 from xray_captioning.data.views import select_images
 from xray_captioning.evaluation.results import evaluate_systems

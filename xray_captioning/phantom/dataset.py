@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from xray_captioning.data.images import opencv
 from xray_captioning.data.provenance import PHANTOM_README
+from xray_captioning.data.resizing import opencv
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import new_folder, no_terminal

@@ -1,0 +1,237 @@
+"""Networks of other libraries: against plain NumPy, their published sizes, and the libraries."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import parity
+from tests.checkpoints import golden
+from xray_captioning.backend import keras, ops
+from xray_captioning.cli import main
+from xray_captioning.data.images import normalise, read_images
+from xray_captioning.encoders import ENCODERS, saved, torch_networks
+from xray_captioning.encoders.encoding import encode_files, encoder_config
+from xray_captioning.encoders.filling import load_pytorch
+from xray_captioning.encoders.published import NETWORKS
+from xray_captioning.encoders.saved import new_encoder
+from xray_captioning.errors import BundleError
+from xray_captioning.hub.encoders import registry
+
+RNG = np.random.default_rng(0)
+
+
+def convolution(x, kernel, stride):
+    """x (rows, columns, channels), kernel as PyTorch has it, padded by half of it on all sides."""
+    side = kernel.shape[-1]
+    x = np.pad(x, [(side // 2, side // 2)] * 2 + [(0, 0)])
+    windows = np.lib.stride_tricks.sliding_window_view(x, (side, side), (0, 1))
+    return np.einsum("xycij,ocij->xyo", windows[::stride, ::stride], kernel)
+
+
+def block(arrays, x, name, stride):
+    def layer(x, conv, norm, stride=1):
+        gain, bias, mean, variance = (
+            arrays[f"{name}.{norm}.{n}"] for n in ("weight", "bias", "running_mean", "running_var")
+        )
+        y = convolution(x, arrays[f"{name}.{conv}.weight"], stride)
+        return (y - mean) / np.sqrt(variance + 1e-5) * gain + bias
+
+    y = np.maximum(layer(x, "conv1", "bn1"), 0)
+    y = np.maximum(layer(y, "conv2", "bn2", stride), 0)
+    return np.maximum(
+        layer(y, "conv3", "bn3") + layer(x, "downsample.0", "downsample.1", stride), 0
+    )
+
+
+def pytorch_arrays(model):
+    """Random arrays by the names and with the axes that PyTorch would save."""
+    names = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
+    arrays = {}
+    for layer in model.layers:
+        for variable in layer.weights:
+            name = f"{layer.name}.{names.get(variable.name, 'running_var')}"
+            values = RNG.uniform(0.5, 1.5, variable.shape).astype("f4")
+            if values.ndim == 4:
+                values = ((values - 1) / np.sqrt(values[..., 0].size)).transpose(3, 2, 0, 1)
+            arrays[name] = np.ascontiguousarray(values)
+    return arrays
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.backbone."])
+def test_a_bottleneck_is_what_numpy_computes(tmp_path, prefix):
+    image = keras.layers.Input((9, 9, 8))  # an odd side: Keras' own padding would differ
+    model = keras.Model(image, torch_networks._bottleneck(image, 4, 2, "layer2.0"))
+    arrays = pytorch_arrays(model)
+    extra = {"classifier.weight": np.ones(3, "f4")} if prefix else {"fc.bias": np.ones(3, "f4")}
+    named = {f"{prefix}{name}": values for name, values in arrays.items()}
+    load_pytorch(model, golden.npz(tmp_path / "w.npz", **named, **extra), "it", r"fc\..*")
+    x = RNG.normal(size=(9, 9, 8)).astype("f4")
+    wanted = block(arrays, x, "layer2.0", 2)
+    found = ops.convert_to_numpy(model(x[None]))[0]
+    assert found.shape == wanted.shape == (5, 5, 16)
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+# torchvision's num_params, less those of the classifier, and for one channel less in the stem.
+SIZES = {
+    "torchvision-densenet121": 7_978_856 - 1_025_000,
+    "resnet50-res512-all": 25_557_032 - 2_049_000 - 2 * 64 * 49,
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_published_sizes_and_files(tmp_path, name):
+    model = ENCODERS[name].build(64, False)
+    counted = [v for layer in model.layers for v in layer.weights if "moving" not in v.name]
+    assert sum(np.prod(v.shape) for v in counted) == SIZES[name]
+    assert model.output_shape[1:3] == (2, 2)
+    assert any(layer.name.startswith(ENCODERS[name].last_block) for layer in model.layers)
+    arrays = pytorch_arrays(model)
+    if "densenet" in name:  # as torchvision's file of 2017 has them
+        parts = (("norm1", "norm.1"), ("norm2", "norm.2"), ("conv1", "conv.1"), ("conv2", "conv.2"))
+        for new, old in parts:
+            arrays = {n.replace(f".{new}.", f".{old}."): v for n, v in arrays.items()}
+    ENCODERS[name].read(model, golden.npz(tmp_path / "w.npz", **arrays))
+    last = list(arrays.values())[-1]
+    np.testing.assert_array_equal(ops.convert_to_numpy(counted[-1]), list(arrays.values())[-3])
+    assert last.dtype == np.float32
+    arrays.popitem()
+    with pytest.raises(BundleError, match=rf"does not fit {name}: .* is missing"):
+        ENCODERS[name].read(model, golden.npz(tmp_path / "less.npz", **arrays))
+
+
+def test_tokens_of_dinov2_are_in_their_places(tmp_path):
+    """What one patch shows changes its own region most; weights as transformers names them."""
+    model = torch_networks.dinov2(56, width=32, blocks=2, heads=2)
+    own = {f"{layer.name}.{v.name}": v for layer in model.layers for v in layer.weights}
+    names = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
+    names |= {"class_token": "cls_token", "positions": "position_embeddings"}
+    arrays = {}
+    for name, variable in own.items():
+        layer, _, leaf = name.rpartition(".")
+        values = RNG.normal(0, 0.2, variable.shape).astype("f4")
+        axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(values.ndim if leaf == "kernel" else 0)
+        stored = values[None] if leaf == "positions" else values
+        arrays[f"dinov2.{layer}.{names.get(leaf, leaf)}"] = (
+            stored.transpose(axes) if axes else stored
+        )
+    arrays["dinov2.embeddings.mask_token"] = np.ones((1, 32), "f4")
+    assert arrays["dinov2.encoder.layer.1.mlp.fc1.weight"].shape == (128, 32)
+    assert "dinov2.encoder.layer.0.layer_scale1.lambda1" in arrays
+    load_pytorch(model, golden.npz(tmp_path / "w.npz", **arrays), "it", NETWORKS["dinov2"].left_out)
+    image = np.zeros((1, 56, 56, 3), "f4")
+    before = ops.convert_to_numpy(model(image))
+    image[0, 14:28, 42:] = 5
+    change = np.abs(ops.convert_to_numpy(model(image)) - before).sum(-1)[0]
+    assert change.shape == (4, 4)
+    assert np.unravel_index(change.argmax(), (4, 4)) == (1, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", parity.ROWS)
+def test_features_of_the_library(name, monkeypatch):
+    pytest.importorskip("torch", reason="compares with PyTorch")
+    pytest.importorskip(parity.ROWS[name][0], reason="compares with that library")
+    monkeypatch.setattr(parity, "SHAPES", ((301, 260), (100, 91)))
+    assert parity.difference(name) < 1e-4
+
+
+def test_a_square_is_cut_as_each_project_does(tmp_path):
+    pixels = np.zeros((10, 5), "u1")
+    pixels[3:8] = 255  # torchxrayvision: 10 // 2 - 5 // 2
+    assert read_images([pixels], 5, "xrv").min() == 1
+    pixels = np.zeros((5, 12), "u1")
+    pixels[:, 3:8] = 255  # transformers: 7 // 2
+    assert read_images([pixels], 5, "rad-dino").min() == 1
+
+
+def test_pixels_of_torchxrayvision_outside_the_image_are_grey():
+    found = normalise(read_images([np.eye(8, dtype="u1") * 255], 8, "xrv"), "xrv")
+    np.testing.assert_array_equal(found[0, ..., 0], np.eye(8) * 2048 - 1024)
+    pixels = np.full((64, 64), 255, "u1")
+    pixels[:16] = 0  # or all would have one value, which is refused
+    assert read_images([pixels], 8, "xrv")[0, -1, -1, 0] < 0.9
+
+
+@pytest.mark.parametrize(
+    ("how", "short", "filter_", "whole"),
+    [("rad-dino", 64, "BICUBIC", int), ("torchvision", 73, "BILINEAR", round)],
+)
+def test_pixels_of_pillow(how, short, filter_, whole):
+    from PIL import Image
+
+    pixels = RNG.integers(0, 256, (90, 70, 3)).astype("u1")
+    image = Image.fromarray(pixels)
+    image = image.resize((short, int(short * 90 / 70)), Image.Resampling[filter_])
+    top, left = whole((image.height - 64) / 2), whole((image.width - 64) / 2)
+    wanted = np.asarray(image)[top : top + 64, left : left + 64] / 255
+    np.testing.assert_allclose(read_images([pixels], 64, how)[0], wanted, atol=1e-6)
+    deep = read_images([pixels.astype("u2") * 257], 64, how)[0]  # 16 bits are not rounded
+    assert np.abs(deep - wanted).mean() < 1 / 255
+    assert 0 <= deep.min() <= deep.max() <= 1
+
+
+def test_the_registry_says_what_is_known():
+    for name, one in registry().items():
+        assert one.page.startswith("https://")
+        assert len(one.lines()) == 6
+        assert name in ENCODERS or one.network not in NETWORKS
+    eight = [n for n in registry() if n.startswith(("densenet121-res224-", "resnet50-res512-"))]
+    assert len(eight) == 8
+    assert all(len(registry()[name].outputs) == 18 for name in eight)
+
+
+def test_the_commands(tmp_path, capsys):
+    assert main(["encoders"]) == 0
+    assert "densenet121-res224-mimic_nb\n  network: densenet121" in capsys.readouterr().out
+    paths = parity.pictures(tmp_path)
+    studies = [f"{paths[0]},{paths[1]}", paths[2]]
+    out = tmp_path / "f.npz"
+    given = ["--encoder", "phantom_cnn", "--weights", "random", "--out", str(out)]
+    assert main(["encode", *studies, *given]) == 0
+    with np.load(out) as file:
+        assert file["regions"].shape == (2, 2, 14, 14, 96)
+        assert file["views"].tolist() == [[True, True], [True, False]]
+        assert not file["regions"][1, 1].any()
+        assert list(file["ids"]) == studies
+        assert json.loads(str(file["about"]))["image"]["resize"] == "area"
+    assert main(["encode", *studies, *given[:-1], str(tmp_path / "f.h5")]) == 2
+    assert "written as .npz" in capsys.readouterr().err
+    assert main(["encode", "--encoder", "phantom_cnn", "--out", str(out)]) == 2
+
+
+def test_other_pixels_than_those_of_the_weights_are_told(tmp_path):
+    config = encoder_config("torchvision-resnet50", 1).replace({"image.resize": "area"})
+    path = golden.npz(tmp_path / "w.npz", **{"conv1.weight": np.ones(3, "f4")})
+    config = config.replace({"image.size": 64, "image.normalisation": "unit"})
+    with pytest.raises(BundleError, match="is not torchvision-resnet50"):
+        new_encoder(config, str(path))
+    with pytest.warns(UserWarning, match="expect image") as told:
+        saved._warn_of_pixels(config)
+    advice = [str(one.message).rpartition("image.")[2] for one in told]
+    assert advice == ["normalisation=imagenet", "resize=torchvision", "size=224"]
+
+
+@pytest.mark.parametrize(
+    ("about", "key", "value"),
+    [("config.json", "num_attention_heads", 6), ("preprocessor_config.json", "image_mean", [0.5])],
+)
+def test_a_folder_that_says_it_is_another_model(tmp_path, about, key, value):
+    """Neither would show in the shapes of its arrays."""
+    (tmp_path / about).write_text(json.dumps({key: value}))
+    with pytest.raises(BundleError, match=rf"{about}: {key} is .* in rad-dino; give the folder"):
+        ENCODERS["rad-dino"].read(None, tmp_path)
+
+
+def test_a_folder_of_hugging_face_is_a_file_of_weights(tmp_path):
+    model = ENCODERS["torchvision-resnet50"].build(224, False)
+    arrays = pytorch_arrays(model)
+    (tmp_path / "config.json").write_text("{}")
+    golden.npz(tmp_path / "model.safetensors", **arrays)
+    image = RNG.integers(0, 256, (300, 250)).astype("u1")
+    found = encode_files([[image]], "torchvision-resnet50", str(tmp_path))
+    ENCODERS["torchvision-resnet50"].read(model, tmp_path)
+    pixels = normalise(read_images([image], 224, "torchvision"), "imagenet")
+    wanted = ops.convert_to_numpy(model(pixels))
+    np.testing.assert_allclose(found.regions[:, 0], wanted, atol=1e-5 * np.abs(wanted).max())

@@ -1,0 +1,270 @@
+"""Tensors out of a file that ``torch.save`` wrote, without PyTorch.
+
+Its zip layout holds a pickle (``data.pkl``) and the bytes of each storage (``data/KEY``); files
+older than PyTorch 1.6 are some pickles and then the storages. `unpickling` follows the pickles, so
+of a whole module nothing is built and nothing runs. The layouts are those of PyTorch's
+``torch/serialization.py`` and ``torch/_utils.py``.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from xray_captioning.checkpoints.limits import (
+    MAXIMUM_NAMES,
+    Array,
+    Budget,
+    RefusedError,
+    decoded,
+    shape_of,
+    size_of,
+)
+from xray_captioning.checkpoints.unpickling import Name, Record, Unpickler
+from xray_captioning.checkpoints.zips import entries, entry
+
+MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
+MAXIMUM_PICKLE = 2**26  # bytes
+MAXIMUM_DEPTH = 100  # modules within modules
+MAXIMUM_VISITS = 1_000_000  # objects that are looked through for tensors
+
+# Where programs keep the weights beside other things: PyTorch Lightning, timm, MMEngine, OpenCLIP,
+# fairseq, DINO, and tutorials. The first that is there is taken.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "module", "net", "network")
+_NO_WEIGHTS = ("optim", "lr_sched", "sched", "scaler", "callbacks", "loops", "rng", "amp")
+
+LEGACY = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a number, the first pickle of legacy files
+
+# How numbers of torch.FloatStorage and others are stored, and those of torch.float32 and others.
+_WHOLE = {"Long": "i8", "Int": "i4", "Short": "i2", "Char": "i1", "Byte": "u1", "Untyped": "u1"}
+_OTHERS = {"Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bf16", "Bool": "b1"}
+_KINDS = {f"{name}Storage": kind for name, kind in (_WHOLE | _OTHERS).items()}
+_KINDS |= {"bfloat16": "bf16", "bool": "b1", **{f"float{8 * n}": f"f{n}" for n in (2, 4, 8)}}
+_KINDS |= {f"{name}{8 * n}": f"{name[0]}{n}" for name in ("int", "uint") for n in (1, 2, 4, 8)}
+_VIEWS = {f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2", "_v3")}
+_PARAMETERS = {f"torch._utils._rebuild_parameter{what}" for what in ("", "_with_state")}
+_SUBCLASSES = {f"torch._tensor._rebuild_from_type{version}" for version in ("", "_v2")}
+
+
+class Storage(NamedTuple):
+    """Numbers of one kind; a view begins after so many of those that are stored."""
+
+    key: str
+    kind: str
+    first: int = 0
+
+
+class Tensor(NamedTuple):
+    """A view of a storage; offset and strides count numbers."""
+
+    storage: Storage
+    kind: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def tensor(storage: Any, offset: Any, shape: Any, strides: Any, kind: str | None = None) -> Tensor:
+    """Return a tensor, or refuse what is none; its kind is the storage's where none is given."""
+    if not isinstance(storage, Storage) or type(offset) is not int:
+        raise RefusedError("a tensor without a storage; save the state_dict by torch.save")
+    sizes, steps = shape_of(shape, "a tensor"), shape_of(strides, "a tensor")
+    if len(sizes) != len(steps):
+        raise RefusedError("a tensor whose shape and strides differ; download it again")
+    return Tensor(storage, kind or storage.kind, offset, sizes, steps)
+
+
+def read_zip(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
+    """Read the tensors of an archive that ``torch.save`` or ``torch.jit.save`` wrote."""
+    members, stored_bytes = entries(archive), Budget(budget.limit)
+    root = min((n for n in members if n.endswith("data.pkl")), key=len).removesuffix("data.pkl")
+    pickled = entry(archive, members, f"{root}data.pkl", Budget(MAXIMUM_PICKLE))
+    order = f"{root}byteorder"
+    big = order in members and entry(archive, members, order, Budget(16)) == b"big"
+    found = collected(_Reader(io.BytesIO(pickled), MAXIMUM_STEPS).load())
+
+    def stored(storage: Storage) -> bytes:
+        return entry(archive, members, f"{root}data/{storage.key}", stored_bytes)
+
+    return _arrays(found, stored, budget, ">" if big else "<")
+
+
+def read_legacy(path: Path, budget: Budget) -> dict[str, Array]:
+    """Read the tensors of a file in the layout before PyTorch 1.6."""
+    with path.open("rb") as file:
+        head = io.BytesIO(file.read(MAXIMUM_PICKLE))
+        head.seek(head.getvalue()[:64].index(LEGACY) + len(LEGACY))
+        reader = _Reader(head, MAXIMUM_STEPS)
+        _version, _system, value, keys = (reader.load() for _ in range(4))
+        known = reader.storages
+        if not isinstance(keys, list) or not all(isinstance(k, str) and k in known for k in keys):
+            raise RefusedError("storages that no tensor has; damaged, download or copy it again")
+        places = _places(file, head.tell(), [known[key] for key in keys])
+
+        def stored(storage: Storage) -> bytes:
+            start, size = places[storage.key]
+            file.seek(start)
+            return file.read(size)
+
+        return _arrays(collected(value), stored, budget, "<")
+
+
+def _places(file: IO[bytes], start: int, storages: list[Storage]) -> dict[str, tuple[int, int]]:
+    """Return where the bytes of each storage begin, and how many they are."""
+    end, places = file.seek(0, io.SEEK_END), {}
+    for storage in storages:
+        file.seek(start)
+        (count,) = struct.unpack("<q", file.read(8))
+        size = count * size_of(storage.kind)
+        places[storage.key] = (start + 8, size)
+        start += 8 + size
+        if count < 0 or start > end:
+            raise RefusedError("truncated PyTorch file; download or copy it again")
+    return places
+
+
+def _arrays(
+    found: dict[str, Tensor], stored: Callable[[Storage], bytes], budget: Budget, order: str
+) -> dict[str, Array]:
+    """Return the arrays of tensors; those that are one and the same stay so."""
+    data: dict[str, bytes] = {}
+    made: dict[Tensor, Array] = {}
+    for name, one in found.items():
+        if one not in made:
+            storage, kind, offset, shape, strides = one
+            if storage.key not in data:
+                data[storage.key] = stored(storage)
+            view = (storage.first + offset, strides)
+            made[one] = decoded(data[storage.key], kind, shape, budget, name, order, view)
+    return {name: made[one] for name, one in found.items()}
+
+
+class _Reader(Unpickler):
+    """Follows the pickles of a file, and notes its storages."""
+
+    purpose = "PyTorch file"
+
+    def __init__(self, file: IO[bytes], steps: int) -> None:
+        super().__init__(file, steps)
+        self.storages: dict[str, Storage] = {}
+
+    def persistent_load(self, key: Any) -> Any:
+        """Return the storage that a key names; of a module's source, the module's name."""
+        kind, what, *rest = key
+        if kind == "module":
+            return what
+        name, _location, count, *view = rest
+        if kind != "storage" or not isinstance(name, str):
+            raise RefusedError("an object beside its pickle that is no storage; refused")
+        (first, count) = view[0][1:] if view and view[0] else (0, count)
+        if not all(type(number) is int and number >= 0 for number in (first, count)):
+            raise RefusedError("a storage of no possible size; download or copy it again")
+        storage = Storage(name, _kind(what), first)
+        self.storages.setdefault(name, storage)
+        return storage
+
+    def call(self, text: str, arguments: tuple[Any, ...]) -> Any:
+        """Return the tensor that a call would make; None of others, which become records."""
+        if text in _VIEWS:
+            storage, offset, shape, strides = arguments[:4]
+            kind = _kind(arguments[6]) if text.endswith("v3") else None
+            return tensor(storage, offset, shape, strides, kind)
+        if text in _PARAMETERS:
+            return arguments[0]
+        if text in _SUBCLASSES and isinstance(arguments[0], Name):
+            return self.call(arguments[0].text, arguments[2])
+        if text == "torch.Size":
+            return shape_of(arguments[0], "a size")
+        if text.startswith("torch._") and "._rebuild" in text:
+            raise RefusedError(
+                f"a tensor made by {text[:60]!r}, such as a sparse or quantised one, is not read; "
+                "save the model as float32"
+            )
+        return None
+
+
+def _kind(name: Any) -> str:
+    text = name.text if isinstance(name, Name) else "no name"
+    kind = _KINDS.get(text.rpartition(".")[2])
+    if kind is None or not text.startswith("torch."):
+        raise RefusedError(
+            f"numbers of kind {text[:60]!r}, such as quantised ones, are not read; save the model "
+            "as float32"
+        )
+    return kind
+
+
+def collected(value: Any) -> dict[str, Tensor]:
+    """Return the tensors of a state dict, a checkpoint or a whole module, by dotted names.
+
+    A module's parameters and buffers have the names that its ``state_dict`` would give them. Of a
+    checkpoint only the weights are taken: not what optimisers, schedulers and the like keep.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in _Walk().through(_weights(value), "", ()):
+        if name in tensors or len(tensors) >= MAXIMUM_NAMES:
+            raise RefusedError(f"has {name[:60]!r} twice, or too many tensors; refused")
+        tensors[name] = tensor
+    if not tensors:
+        raise RefusedError("holds no tensors; give the file of the weights, or of the whole model")
+    return tensors
+
+
+def _weights(value: Any) -> Any:
+    """Return the part of a checkpoint that is the model."""
+    for _ in range(5):
+        if isinstance(value, Record) or not isinstance(value, dict):
+            break
+        if any(isinstance(v, Tensor) for v in value.values()):
+            break
+        inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
+        if not inner:
+            return {k: v for k, v in value.items() if not _is_left_out(k)}
+        value = inner[0]
+    return value
+
+
+def _is_left_out(key: Any) -> bool:
+    return isinstance(key, str) and key.startswith(_NO_WEIGHTS)
+
+
+class _Walk:
+    """Goes through objects within objects, each path without cycles, so many at most."""
+
+    visits = 0
+
+    def through(
+        self, value: Any, name: str, above: tuple[int, ...]
+    ) -> Iterator[tuple[str, Tensor]]:
+        self.visits += 1
+        if self.visits > MAXIMUM_VISITS or len(above) > MAXIMUM_DEPTH or len(name) > 1000:
+            raise RefusedError("more objects within objects than any model has; refused")
+        if isinstance(value, Tensor):
+            yield name, value
+        elif id(value) not in above:
+            for key, part in _parts(value):
+                inside = f"{name}.{key}" if name else str(key)
+                yield from self.through(part, inside, (*above, id(value)))
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield what may hold tensors, with its name within the object."""
+    if isinstance(value, Record):
+        state = value.state[0] if isinstance(value.state, tuple) and value.state else value.state
+        state = state if isinstance(state, dict) else {}
+        yield from _parts(_members(state) if "_parameters" in state else {**value, **state})
+    elif isinstance(value, dict):
+        yield from value.items()
+    elif isinstance(value, (list, tuple)):
+        yield from enumerate(value)
+
+
+def _members(state: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a module's parameters, buffers and modules; some buffers are in no state dict."""
+    passing = state.get("_non_persistent_buffers_set") or ()
+    buffers = {k: v for k, v in (state.get("_buffers") or {}).items() if k not in passing}
+    return {**(state.get("_parameters") or {}), **buffers, **(state.get("_modules") or {})}

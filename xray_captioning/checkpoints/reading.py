@@ -1,0 +1,192 @@
+"""Arrays out of whatever file or folder of weights somebody brings, known by its content."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+from xray_captioning.checkpoints.arrays import known, shortened
+from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
+from xray_captioning.checkpoints.limits import (
+    MAXIMUM_BYTES,
+    MESSAGE,
+    Array,
+    Budget,
+    RefusedError,
+    first_bytes,
+)
+from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
+from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
+from xray_captioning.checkpoints.safetensors import is_safetensors, parsed_json, read_safetensors
+from xray_captioning.checkpoints.zips import read_npz
+from xray_captioning.errors import BundleError
+
+# As Hugging Face saves a model, the first that is there.
+_IN_FOLDERS = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.weights.h5"),
+)
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".onnx", ".npz")
+_MAXIMUM_INDEX = 2**25  # bytes
+_PARTS = 1000  # files of one model
+
+
+def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
+    """Read the arrays of a file of weights. Nothing that it holds is executed.
+
+    Neither PyTorch, TensorFlow nor onnx is needed. The format is known by the content, whatever the
+    file is called:
+
+    - Keras 2 ``.h5`` (names such as ``conv1/conv/kernel``), Keras 3 ``.weights.h5`` and ``.keras``
+      (``layers/dense/vars/0``), without what optimisers keep;
+    - safetensors, also in parts (give ``model.safetensors.index.json``);
+    - PyTorch ``.pt``, ``.pth``, ``.bin``, ``.ckpt``: state dicts, checkpoints that hold one beside
+      other things, whole modules (with the names of their ``state_dict``) and TorchScript;
+    - the initialisers of an ONNX model, and of files beside it;
+    - ``.npz``;
+    - a folder as Hugging Face saves a model, or with one such file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file, or a folder.
+    limit : int
+        Bytes that the arrays may take altogether. A file that declares more, or more than it has,
+        is refused before memory is taken.
+
+    Returns
+    -------
+    dict of str to array
+        In the file's order. bfloat16 and float16 become float32; other kinds stay. Arrays may be
+        read-only, and names of one array share it.
+
+    Raises
+    ------
+    BundleError
+        One line that says what the file seems to be and what to do.
+
+    Examples
+    --------
+    >>> arrays = read_arrays("model.safetensors")  # doctest: +SKIP
+    """
+    try:
+        return _read(Path(path), Budget(limit))
+    except RefusedError as error:
+        raise BundleError(f"{path}: {shortened(str(error), MESSAGE)}") from error
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise BundleError(
+            f"{path}: truncated, damaged or no file of weights ({reason}); download it again"
+        ) from error
+
+
+def _read(path: Path, budget: Budget) -> dict[str, Array]:
+    if path.is_dir():
+        path = _in_folder(path)
+    if not path.is_file():
+        raise RefusedError("no such file; give the path of a file of weights, or its folder")
+    if first_bytes(path, 1) == b"{":
+        return _of_parts(path, budget)
+    return _of_file(path, budget)
+
+
+def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
+    start = first_bytes(path, 512)
+    if start.startswith(SIGNATURE):
+        return _of_keras(path, budget)
+    if start[:2] == b"PK":
+        return _of_zip(path, budget)
+    if LEGACY in start[:64]:
+        return read_legacy(path, budget)
+    if is_safetensors(start[:9], path.stat().st_size):
+        return read_safetensors(path, budget)
+    if is_onnx(start):
+        return read_onnx(path, budget)
+    raise RefusedError(_seems(start))
+
+
+def _of_keras(path: Path, budget: Budget) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for array in ask_process(path, budget.bytes):
+        if array.whole_name in arrays:
+            raise RefusedError(f"has {array.label!r} twice; save the model again")
+        arrays[array.whole_name] = array.values
+        budget.pay(array.values.nbytes, array.whole_name)
+    return arrays
+
+
+def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if any(name.endswith("/data.pkl") for name in names):
+                return read_zip(archive, budget)
+            if names and all(name.endswith(".npy") for name in names):
+                return read_npz(archive, budget)
+    except zipfile.BadZipFile as error:
+        raise RefusedError(
+            f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's; download "
+            "or copy it again"
+        ) from error
+    if WEIGHTS in names:
+        return _of_keras(path, budget)
+    raise RefusedError(
+        "a zip archive; unpack it and give the file of weights that is in it (PyTorch, Keras 3 and "
+        "NumPy write others)"
+    )
+
+
+def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
+    """Read the files that an index names, each once, and take from each what it says."""
+    index = parsed_json(first_bytes(path, _MAXIMUM_INDEX)).get("weight_map")
+    if not isinstance(index, dict) or not all(isinstance(n, str) for n in index.values()):
+        raise RefusedError(
+            "JSON without a weight_map, so not the index of a model in parts; give the file of the "
+            "weights, such as model.safetensors"
+        )
+    files = {name: _part(path, name) for name in list(dict.fromkeys(index.values()))[: _PARTS + 1]}
+    if len(files) > _PARTS:
+        raise RefusedError(f"names more than {_PARTS:,} files; refused")
+    parts = {name: _of_file(file, budget) for name, file in files.items()}
+    for name, file in index.items():
+        if name not in parts[file]:
+            raise RefusedError(f"{name[:60]!r} is not in {file[:60]!r}; download that file again")
+    return {name: parts[file][name] for name, file in index.items()}
+
+
+def _part(path: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise RefusedError(f"names the file {name[:60]!r}, which is not beside it; refused")
+    return beside(path, name)
+
+
+def _in_folder(folder: Path) -> Path:
+    """Return the file of weights in a folder."""
+    for name in _IN_FOLDERS:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file())
+    if len(found) == 1:
+        return found[0]
+    if (folder / "saved_model.pb").is_file():
+        raise RefusedError("a TensorFlow SavedModel, which is a program; save its weights as .h5")
+    named = ", ".join(p.name[:40] for p in found[:3])
+    raise RefusedError(
+        f"a folder with {len(found)} files of weights{f' ({named} ...)' if found else ''}; give "
+        "the path of the one to read"
+    )
+
+
+def _seems(start: bytes) -> str:
+    """Say what a file of another kind seems to be."""
+    if not start:
+        return "is empty; download or copy it again"
+    for offset, beginning, what in known("others"):
+        if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
+            return f"seems to be {what}"
+    return (
+        f"begins with {start[:8]!r}, as no file of weights does that is read here (Keras, "
+        "safetensors, PyTorch, ONNX, npz); download it again or convert it"
+    )

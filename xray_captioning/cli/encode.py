@@ -1,0 +1,61 @@
+"""Commands that list encoders and write their features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from xray_captioning.cli import options
+from xray_captioning.cli.caption import named_studies, source_studies
+from xray_captioning.errors import ConfigError, DataError
+
+
+@click.command()
+@options.no_seed
+def encoders() -> None:
+    """List the encoders that others have published, with licence, pixels and address.
+
+    Each is an --encoder of `encode` and a model.encoder of `train`, unless it says otherwise.
+    """
+    from xray_captioning.hub.encoders import registry
+
+    for name, one in registry().items():
+        click.echo("\n  ".join([name, *one.lines()]) + "\n")
+
+
+@click.command()
+@click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
+@options.declared("encode")
+@options.source(
+    click.option("--data", type=options.existing, help="Folder or file of studies, instead."),
+    labels=False,
+)
+@options.no_seed
+def encode(
+    named: tuple[str, ...], source: options.Source, encoder: str, weights: str | None, out: Path
+) -> None:
+    """Write an encoder's features of each IMAGE; images of one study are joined by a comma.
+
+    FILE.npz holds `regions` (study, view, row, column, channel), float32; `views` (study, view),
+    False where a study has no such image; `ids`; and `about`, JSON that says what made them. Pixels
+    become what the encoder's published weights expect.
+    """
+    if bool(named) == (source.data is not None):
+        raise ConfigError("give either IMAGE or DIR, or --data; see xray-captioning encode --help")
+    source.check()
+    if out.suffix != ".npz":
+        raise ConfigError(f"--out {out}: features are written as .npz; call the file so")
+    from xray_captioning.captioner.studies import arranged_studies
+    from xray_captioning.encoders.encoding import encode_files, encoder_config
+
+    config = encoder_config(encoder, 2)
+    studies = source_studies(source, config) if source.data else named_studies(named, 2, None)
+    studies = [study for study in studies if any(study.images)]
+    if not studies:
+        raise DataError(f"{source.data}: none of its images is there; give --images")
+    views = max(len(study.images) for study in studies)
+    placed = list(arranged_studies([study.images for study in studies], views))
+    encoded = encode_files(placed, encoder, weights)
+    encoded.save(out, [study.name for study in studies])
+    click.echo(f"{out}: {' x '.join(map(str, encoded.regions.shape))}", err=True)

@@ -1,0 +1,70 @@
+"""Features of images as arrays in a file, for other programs and for later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning import __version__
+from xray_captioning.backend import compiled
+from xray_captioning.config import Config
+from xray_captioning.data.images import Image
+from xray_captioning.encoders.backbones import find_backbone
+from xray_captioning.encoders.saved import encode_studies, new_encoder, weights_digest, weights_of
+from xray_captioning.files import atomic_path
+
+
+class Encoded(NamedTuple):
+    """Regions of studies, and what made them.
+
+    `regions` are (studies, views, rows, columns, channels), float32; `views` are (studies, views),
+    False where a study has no such image and its regions are zero.
+    """
+
+    regions: NDArray[np.float32]
+    views: NDArray[np.bool_]
+    about: dict[str, Any]
+
+    def save(self, path: Path, ids: Sequence[str]) -> None:
+        """Write an ``.npz`` file with the ids of the studies and, as JSON, what made it."""
+        with atomic_path(path) as aside, aside.open("wb") as file:
+            about = json.dumps(self.about)
+            np.savez(file, regions=self.regions, views=self.views, ids=list(ids), about=about)
+
+
+def encoder_config(name: str, views: int) -> Config:
+    """Return a configuration in which images are what an encoder's published weights expect."""
+    row = find_backbone(name)
+    image = {"size": row.size, "resize": row.resize, "views": views}
+    if row.normalisation is not None:
+        image["normalisation"] = row.normalisation
+    return Config.from_dict({"name": name, "image": image, "model": {"encoder": name}}, name)
+
+
+def encode_files(
+    studies: Sequence[Sequence[Image | None]], name: str, weights: str | None = None
+) -> Encoded:
+    """Encode the images of studies, each in their places, None where one is missing.
+
+    `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
+    published ones, if there are any.
+    """
+    views = max(len(study) for study in studies)
+    config = encoder_config(name, views)
+    encoder = new_encoder(config, weights_of(config, weights))
+    placed = [[*study, *[None] * (views - len(study))] for study in studies]
+    regions, mask = encode_studies(compiled(encoder.encode, encoder), config, placed)
+    shape = (len(studies), views, *encoder.grid)
+    about = {
+        "encoder": name,
+        "weights_sha256": weights_digest(encoder.backbone),
+        "image": config.to_dict()["image"],
+        "xray_captioning": __version__,
+    }
+    shown = mask.reshape(shape)[:, :, 0, 0]
+    return Encoded(regions.reshape(*shape, encoder.channels), shown, about)
