@@ -62,6 +62,9 @@ _ANSWERED = re.compile(
     r"\s*(?:[.,;\n]|$))"
 )
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
+_BROKEN = re.compile(
+    r"(?<=rib |ibs |cle )#|#(?=s\b|\s?(?:left |right |of |the )*(?:ribs?|clavicle|humerus|sternum)\b)"
+)
 _NOT = re.compile(r"n['\u2019]t\b")
 
 # Headings of what was known or asked before, and of what was seen.
@@ -90,7 +93,10 @@ def statements(text: str) -> list[str]:
         text = _QUESTION.sub(" is questioned.", _ASKED_WORD.sub("question ", text))
     if "'t" in text or "\u2019t" in text:
         text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can\u2019t", "cannot"))
+    if "#" in text:
+        text = _BROKEN.sub("fracture", text)
     if "+" in text or "(-)" in text:
+        text = text.replace("+/-", " , possible ")
         text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text.replace("(-)", ": none")))
     if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
