@@ -40,7 +40,7 @@ _BULLET = r"(?:[-*#\u2022\u2013+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
 _LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
 _INLINE_ITEM = re.compile(
-    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
+    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|-(?=[A-Z][a-z]+ )|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
 )
 # A line that ends or begins with one of these is wrapped, not finished.
 _OPEN_END = re.compile(
@@ -85,7 +85,7 @@ def statements(text: str) -> list[str]:
         text = _seen(text)
     if above and "\n" in text.replace("\n\n", ""):
         text = _lines(text)
-    if "*" in text or "\u2022" in text or (")" in text and _NUMBERED.search(text)):
+    if "*" in text or "\u2022" in text or " -" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
     text = text.lower()
     if "?" in text:
