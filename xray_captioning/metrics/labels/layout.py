@@ -8,22 +8,8 @@ import re
 from itertools import pairwise
 
 # A full stop behind these ends no sentence.
-_ABBREVIATED = "".join(
-    rf"(?<!\b{word}\.)"
-    for word in (
-        "vs",
-        "approx",
-        "poss",
-        "prob",
-        "pl",
-        "pulm",
-        "eff",
-        "bilat",
-        "rt",
-        "lt",
-        "dr",
-        "incl",
-    )
+_ABBREVIATED = re.sub(
+    r"(\w+) ?", r"(?<!\\b\1\\.)", "vs approx poss prob pl pulm eff bilat rt lt dr incl"
 )
 # It begins with one of few characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
@@ -40,7 +26,8 @@ _BULLET = r"(?:[-*#\u2022\u2013+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
 _LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
 _INLINE_ITEM = re.compile(
-    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|-(?=[A-Z][a-z]+ )|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
+    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|-(?=[A-Z][a-z]+ )|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)"
+    r"\s*(?=[A-Za-z])"
 )
 # A line that ends or begins with one of these is wrapped, not finished.
 _OPEN_END = re.compile(
@@ -62,8 +49,9 @@ _ANSWERED = re.compile(
     r"\s*(?:[.,;\n]|$))"
 )
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
+# "rib #", "# left clavicle": fractures.
 _BROKEN = re.compile(
-    r"(?<=rib |ibs |cle )#|#(?=s\b|\s?(?:left |right |of |the )*(?:ribs?|clavicle|humerus|sternum)\b)"
+    r"(?<=rib |ibs |cle )#|#(?=s\b|\s?(?:left |right |of )*(?:ribs?|clavicle|humerus|sternum)\b)"
 )
 _NOT = re.compile(r"n['\u2019]t\b")
 
