@@ -8,22 +8,8 @@ import re
 from itertools import pairwise
 
 # A full stop behind these ends no sentence.
-_ABBREVIATED = "".join(
-    rf"(?<!\b{word}\.)"
-    for word in (
-        "vs",
-        "approx",
-        "poss",
-        "prob",
-        "pl",
-        "pulm",
-        "eff",
-        "bilat",
-        "rt",
-        "lt",
-        "dr",
-        "incl",
-    )
+_ABBREVIATED = re.sub(
+    r"(\w+) ?", r"(?<!\\b\1\\.)", "vs approx poss prob pl pulm eff bilat rt lt dr incl"
 )
 # It begins with one of few characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
@@ -40,7 +26,8 @@ _BULLET = r"(?:[-*#\u2022\u2013+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
 _LINE_END = re.compile(r"[ \t\r]*\n[ \t]*")
 _INLINE_ITEM = re.compile(
-    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)\s*(?=[A-Za-z])"
+    r"(?:^|(?<=[\s.:]))(?:[*\u2022]\s|-(?=[A-Z][a-z]+ )|\(?(?:\d{1,2}|[a-eA-E])\)\s?|\d{1,2}\.)"
+    r"\s*(?=[A-Za-z])"
 )
 # A line that ends or begins with one of these is wrapped, not finished.
 _OPEN_END = re.compile(
@@ -62,6 +49,10 @@ _ANSWERED = re.compile(
     r"\s*(?:[.,;\n]|$))"
 )
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
+# "rib #", "# left clavicle": fractures.
+_BROKEN = re.compile(
+    r"(?<=rib |ibs |cle )#|#(?=s\b|\s?(?:left |right |of )*(?:ribs?|clavicle|humerus|sternum)\b)"
+)
 _NOT = re.compile(r"n['\u2019]t\b")
 
 # Headings of what was known or asked before, and of what was seen.
@@ -82,7 +73,7 @@ def statements(text: str) -> list[str]:
         text = _seen(text)
     if above and "\n" in text.replace("\n\n", ""):
         text = _lines(text)
-    if "*" in text or "\u2022" in text or (")" in text and _NUMBERED.search(text)):
+    if "*" in text or "\u2022" in text or " -" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
     text = text.lower()
     if "?" in text:
@@ -90,7 +81,10 @@ def statements(text: str) -> list[str]:
         text = _QUESTION.sub(" is questioned.", _ASKED_WORD.sub("question ", text))
     if "'t" in text or "\u2019t" in text:
         text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can\u2019t", "cannot"))
+    if "#" in text:
+        text = _BROKEN.sub("fracture", text)
     if "+" in text or "(-)" in text:
+        text = text.replace("+/-", " , possible ")
         text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text.replace("(-)", ": none")))
     if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)

@@ -68,9 +68,10 @@ class Spelling(dict[str, str]):
             for d, term in ranked
             if d <= _errors(min(word, term, key=len)) and (d == 1 or word[0] == term[0])
         ]
-        if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]):
-            return None
-        return ranked[0][1]
+        nearest = [term for d, term in ranked if d == ranked[0][0]]
+        if len(nearest) == 2 and nearest[1] == f"{nearest[0]}s":  # "fracturs" is one or several
+            nearest.pop()
+        return nearest[0] if len(nearest) == 1 else None
 
     def _parted(self, word: str) -> str | None:
         """Return the word as two known ones of which one is a term, if it is two."""

@@ -275,6 +275,8 @@ def _cues(
             goes_on = words.startswith(("and ", "but "), cue.start)
             open_way = goes_on or blocked.isdisjoint(words[end : cue.start].split())
             if cue.start <= last and open_way and _reaches(cue, i, hits, linked):
+                if cue.kind == "stated":  # "the prior effusion has improved" is there
+                    own = [one for one in own if one.reach != "beside"]
                 own.append(cue)
             break
     return tuple(own)
