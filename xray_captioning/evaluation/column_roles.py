@@ -57,6 +57,20 @@ def role(name: str) -> str:
     return REPORT if set(words) <= _NEUTRAL else SYSTEM
 
 
+def likely_ids(columns: Mapping[str, Values]) -> list[str]:
+    """Return the columns of no usual name whose values, all different words, are hardly but ids."""
+    return [
+        name
+        for name, values in columns.items()
+        if role(name) == SYSTEM and len(set(map(_text, values))) == len(values) > 1
+        if all(_LIKELY_ID.fullmatch(_text(value).strip()) for value in values)
+    ]
+
+
+# With a digit, and with what no number and no time has.
+_LIKELY_ID = re.compile(r"(?=.*\d)(?=.*[^\d.,:%eETZ+-])\S+")
+
+
 def names_column(text: str) -> bool:
     """Whether a text is a usual name of a column and no report: every word of it is of such."""
     words = _words(text)
@@ -65,8 +79,9 @@ def names_column(text: str) -> bool:
 
 
 def id_rank(name: str) -> int | None:
-    """Return how early in `IDS` a name comes, whatever its spelling; None where it is no id."""
-    return _RANKS.get("".join(_words(name.rsplit(".", 1)[-1])))
+    """Return how early in `IDS` a name or its plural comes, in any spelling; None: it is no id."""
+    key = "".join(_words(name.rsplit(".", 1)[-1]))
+    return _RANKS.get(key, _RANKS.get(key.removesuffix("s")))
 
 
 def _words(name: str) -> list[str]:

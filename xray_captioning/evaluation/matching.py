@@ -22,6 +22,7 @@ from xray_captioning.evaluation.caption_files import (
     read_references,
 )
 from xray_captioning.evaluation.table import LEFT_OUT
+from xray_captioning.text.sections import split_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,6 +201,17 @@ def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
         said = f"{system}: {empty} of {len(found)} texts are empty and count as such"
         warnings.warn(said, ResultsWarning, stacklevel=2)
     return [found[row] for row in range(len(studies.ids))]
+
+
+def scored_section(system: str, texts: list[str], section: str) -> list[str]:
+    """Return the section of texts that are whole reports, and say so; others are as they stand."""
+    if section not in ("findings", "impression"):
+        return texts
+    cut = [getattr(split_report(text), section) or text for text in texts]
+    if whole := sum(a.split() != b.split() for a, b in zip(cut, texts)):
+        said = f"{system}: {whole} of {len(texts)} texts have headings; their {section} is scored"
+        warnings.warn(said, ResultsWarning, stacklevel=2)
+    return cut
 
 
 def common_rows(texts: Mapping[str, Sequence[Texts]], studies: Studies) -> list[int]:
