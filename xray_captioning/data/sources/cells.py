@@ -61,7 +61,8 @@ def image_names(row: Row, column: str) -> list[str]:
         value = _listed(name, row, column)
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise DataError(
-            f"{row.place}: {column} holds no names of image files; write a path, or a list of paths"
+            f"{row.place}: {column} holds no names of image files; write a path, or a list of "
+            "paths (images inside of a table have to be saved as files first)"
         )
     names = [name.strip() for name in value if name.strip()]
     if not names:
