@@ -410,6 +410,12 @@ def test_nih(tmp_path):
         assert studies["findings"].isna().all()
 
 
+def test_nih_with_its_list_of_test_images(tmp_path):
+    folder = write_nih(tmp_path / "n")
+    (folder / "test_list.txt").write_text("00000001_001.png\n")
+    assert read_studies(folder)["split"].tolist() == ["train", "test"]
+
+
 def test_render_captions_marks_what_it_wrote(tmp_path):
     studies = read_studies(write_nih(tmp_path / "n"))
     rendered = render_captions(studies)

@@ -147,11 +147,16 @@ def nih_rows(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of a table of labels; there is no text, and all views are frontal.
 
     Each image is a study, with its stem as id; it may be .jpg where .png is named. `problems` are
-    the labels as they are spelled; "No Finding" is an empty list.
+    the labels as they are spelled; "No Finding" is an empty list. Where the published
+    ``test_list.txt`` lies beside the table, its images are test and all others train.
     """
+    listed = path.with_name("test_list.txt")
+    test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
     for row in rows(published(path, "Finding Labels", "Patient ID"), _NIH):
         row.problems = [label for label in row.problems if label.strip() != NO_FINDING]
         row.view = FRONTAL
+        if test:
+            row.split = "test" if row.images[0] in test else "train"
         yield row
 
 
