@@ -385,9 +385,14 @@ def test_ids_of_another_name_are_told_by_their_values(tmp_path: Path, name: str)
     assert read(tmp_path, "t.csv", table(rows)) == {"report": dict(zip(ids, TEXTS))}
 
 
+def test_numbers_that_do_not_count_the_rows_are_ids(tmp_path: Path) -> None:
+    rows = [{"nr": number, "report": text} for number, text in zip((9, 7, 8), TEXTS)]
+    assert read(tmp_path, "t.json", rows) == {"report": dict(zip("978", TEXTS))}
+
+
 def test_numbers_and_times_of_rows_are_no_ids(tmp_path: Path) -> None:
     times = [f"2024-01-01T10:0{minute}Z" for minute in range(3)]
-    rows = [["", "bleu", "at", "report"], *zip(range(3), ("0.1", "1e-5", "3"), times, TEXTS)]
+    rows = [["n", "bleu", "at", "report"], *zip((1, 2, 3), ("0.1", "1e-5", "3"), times, TEXTS)]
     assert read(tmp_path, "t.csv", table(rows)) == {"report": list(TEXTS)}
 
 

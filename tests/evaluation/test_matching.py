@@ -136,6 +136,6 @@ def test_of_a_whole_report_the_section_is_scored_that_references_are() -> None:
     with pytest.warns(ResultsWarning, match="x: 2 of 3 texts have headings; their findings is"):
         found = scored_section("x", texts, "findings")
     assert found == ["Clear.", "small effusion .", "No edema."]
-    with pytest.warns(ResultsWarning, match="1 of 3"):
+    with pytest.warns(ResultsWarning, match="2 of 3"):
         assert scored_section("x", texts, "impression") == ["Normal.", *texts[1:]]
     assert scored_section("x", texts, "report") == texts

@@ -161,20 +161,16 @@ def _ids(path: Path, columns: Columns) -> Columns:
         )
     for name in indexes:
         numbers = [str(as_text(value)) for value in columns[name]]
-        if _count_from(0, numbers):
+        if column_roles.counts(0, numbers):
             continue
         if name == "" or name.lower().startswith("unnamed"):
             return {name: columns[name]}
-        if len(set(numbers)) == len(numbers) and not _count_from(1, numbers):
+        if len(set(numbers)) == len(numbers) and not column_roles.counts(1, numbers):
             raise DataError(
                 f"{path}: the column {name} does not count the rows, and none names the study; "
                 "write a column study_id"
             )
     return {}
-
-
-def _count_from(start: int, numbers: Sequence[str]) -> bool:
-    return all(number == str(row) for row, number in enumerate(numbers, start))
 
 
 def _report(value: Any, where: str, number: Any) -> str | list[str]:

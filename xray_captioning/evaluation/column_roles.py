@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.data.table import as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
 from xray_captioning.findings import SHUFFLED
@@ -59,16 +60,22 @@ def role(name: str) -> str:
 
 def likely_ids(columns: Mapping[str, Values]) -> list[str]:
     """Return the columns of no usual name whose values, all different words, are hardly but ids."""
+    found = {name: [str(as_text(v)).strip() for v in columns[name]] for name in columns}
     return [
         name
-        for name, values in columns.items()
-        if role(name) == SYSTEM and len(set(map(_text, values))) == len(values) > 1
-        if all(_LIKELY_ID.fullmatch(_text(value).strip()) for value in values)
+        for name, values in found.items()
+        if role(name) == SYSTEM and len(set(values)) == len(values) > 1
+        if all(map(_LIKELY_ID.fullmatch, values)) and not (counts(0, values) or counts(1, values))
     ]
 
 
-# With a digit, and with what no number and no time has.
-_LIKELY_ID = re.compile(r"(?=.*\d)(?=.*[^\d.,:%eETZ+-])\S+")
+# A whole number, or a word with a digit and with what no other number and no time has.
+_LIKELY_ID = re.compile(r"\d+|(?=.*\d)(?=.*[^\d.,:%eETZ+-])\S+")
+
+
+def counts(start: int, numbers: Sequence[str]) -> bool:
+    """Whether numbers count the rows from `start`."""
+    return all(number == str(row) for row, number in enumerate(numbers, start))
 
 
 def names_column(text: str) -> bool:

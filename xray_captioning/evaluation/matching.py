@@ -203,12 +203,18 @@ def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
     return [found[row] for row in range(len(studies.ids))]
 
 
+def has_headings(text: str) -> bool:
+    """Whether a text tells its sections, as whole reports do."""
+    found = split_report(text)
+    return any(part and part.split() != text.split() for part in (found.findings, found.impression))
+
+
 def scored_section(system: str, texts: list[str], section: str) -> list[str]:
     """Return the section of texts that are whole reports, and say so; others are as they stand."""
     if section not in ("findings", "impression"):
         return texts
     cut = [getattr(split_report(text), section) or text for text in texts]
-    if whole := sum(a.split() != b.split() for a, b in zip(cut, texts)):
+    if whole := sum(map(has_headings, texts)):
         said = f"{system}: {whole} of {len(texts)} texts have headings; their {section} is scored"
         warnings.warn(said, ResultsWarning, stacklevel=2)
     return cut
@@ -295,9 +301,20 @@ def read_pairs(
     known = read_references(reports, reference)
     for system, written in read_captions(captions, prediction).items():
         if known.ids and written.ids:
-            yield _by_id(system, written, known, only_common)
+            pairs = _by_id(system, written, known, only_common)
         else:
-            yield _by_order(system, written, known)
+            pairs = _by_order(system, written, known)
+        _warn_of_headings(pairs)
+        yield pairs
+
+
+def _warn_of_headings(pairs: Pairs) -> None:
+    """Say that texts are whole reports where the reports have no headings."""
+    references = [text for texts in pairs.references for text in texts]
+    headed = sum(map(has_headings, pairs.hypotheses))
+    if headed and not any(map(has_headings, references)):
+        said = f"{pairs.system}: {headed} texts have headings, which count as words; no report has"
+        warnings.warn(said, ResultsWarning, stacklevel=3)
 
 
 def _by_order(system: str, written: Written, known: Written) -> Pairs:
