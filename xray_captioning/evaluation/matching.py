@@ -22,7 +22,7 @@ from xray_captioning.evaluation.caption_files import (
     read_references,
 )
 from xray_captioning.evaluation.table import LEFT_OUT
-from xray_captioning.text.sections import split_report
+from xray_captioning.text.sections import has_headings, split_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,12 +201,6 @@ def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
         said = f"{system}: {empty} of {len(found)} texts are empty and count as such"
         warnings.warn(said, ResultsWarning, stacklevel=2)
     return [found[row] for row in range(len(studies.ids))]
-
-
-def has_headings(text: str) -> bool:
-    """Whether a text tells its sections, as whole reports do."""
-    found = split_report(text)
-    return any(part and part.split() != text.split() for part in (found.findings, found.impression))
 
 
 def scored_section(system: str, texts: list[str], section: str) -> list[str]:

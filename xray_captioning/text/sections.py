@@ -85,6 +85,12 @@ def split_report(text: str) -> Sections:
     return _assembled(list(_parts(plain, found)), named)
 
 
+def has_headings(text: str) -> bool:
+    """Whether a text tells its sections, as whole reports do."""
+    found = split_report(text)
+    return any(part and part.split() != text.split() for part in (found.findings, found.impression))
+
+
 _CONTENT = ("findings", "impression", BOTH, "addendum")
 _BEFORE = ("indication", "comparison", "technique", "exam")
 _NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
