@@ -307,9 +307,7 @@ def test_every_format_makes_the_same_studies(tmp_path, name):
 def test_different_reports_of_one_study_are_not_one_report(tmp_path, rows):
     path = tmp_path / "captions.csv"
     path.write_text("image,study_id,report\n" + rows)
-    with pytest.raises(
-        DataError, match=r"captions.csv, line \d: study has 2 different reports"
-    ):
+    with pytest.raises(DataError, match=r"captions.csv, line \d: study has 2 different reports"):
         read_studies(path)
     path.write_text("image,study_id,report\n" + rows.replace("Findings: ", ""))
     assert read_studies(path)["findings"].tolist() == ["Clear. Effusion."]
