@@ -129,6 +129,8 @@ def test_what_is_not_read_is_one_line(data, message, capfd):
     with pytest.raises(ImageError, match=message) as caught:
         decode_image(data, "x")
     assert "\n" not in str(caught.value)
+    # A whole file of another kind is not to be got again.
+    assert ("; save" in str(caught.value)) != ("damaged" in str(caught.value))
     assert capfd.readouterr().err == ""
 
 
@@ -225,3 +227,15 @@ def test_an_image_of_pillow_whose_file_is_cut_is_one_error():
     image = Image.open(io.BytesIO(saved(GREY, "JPEG")[:-100]))
     with pytest.raises(ImageError, match=r"image: Pillow cannot read it .*; get its file again"):
         read_image(image)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
+        (b" <!DOCTYPE html><html>Not found</html>", "is a web page; get the image itself"),
+    ],
+)
+def test_what_stands_in_place_of_an_image_is_named(data, message):
+    with pytest.raises(ImageError, match=message):
+        decode_image(data, "x.png")

@@ -376,3 +376,29 @@ def test_any_shape_of_json_becomes_columns_of_one_length_or_is_refused(content: 
     except DataError:
         return
     assert len({len(values) for values in columns.values()}) <= 1
+
+
+@pytest.mark.parametrize("name", ["dicom_ids", "study ids", "Folder Path", "which"])
+def test_ids_of_another_name_are_told_by_their_values(tmp_path: Path, name: str) -> None:
+    ids = ["CXR12_IM-1", "CXR7_IM-2", "p10/s3"]
+    rows = [["", name, "report"], *zip(range(3), ids, TEXTS)]
+    assert read(tmp_path, "t.csv", table(rows)) == {"report": dict(zip(ids, TEXTS))}
+
+
+def test_numbers_that_do_not_count_the_rows_are_ids(tmp_path: Path) -> None:
+    rows = [{"nr": number, "report": text} for number, text in zip((9, 7, 8), TEXTS)]
+    assert read(tmp_path, "t.json", rows) == {"report": dict(zip("978", TEXTS))}
+
+
+def test_numbers_and_times_of_rows_are_no_ids(tmp_path: Path) -> None:
+    times = [f"2024-01-01T10:0{minute}Z" for minute in range(3)]
+    rows = [["n", "bleu", "at", "report"], *zip((1, 2, 3), ("0.1", "1e-5", "3"), times, TEXTS)]
+    assert read(tmp_path, "t.csv", table(rows)) == {"report": list(TEXTS)}
+
+
+def test_words_that_programs_add_are_none_of_a_prediction(tmp_path: Path) -> None:
+    marks = [f"<s> {TEXTS[0]} </s>", f"startseq {TEXTS[1]} endseq", f"{TEXTS[2]}<|endoftext|>"]
+    rows = [["id", "pred"], *zip(IDS, marks)]
+    assert read(tmp_path, "a.csv", table(rows)) == {"pred": dict(zip(IDS, TEXTS))}
+    rows = [["id", "pred"], *((i, f"start {text} end") for i, text in zip(IDS, TEXTS))]
+    assert read(tmp_path, "b.csv", table(rows)) == {"pred": dict(zip(IDS, TEXTS))}

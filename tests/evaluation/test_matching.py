@@ -14,6 +14,7 @@ from xray_captioning.evaluation.matching import (
     by_row,
     common_rows,
     in_order,
+    scored_section,
 )
 
 STUDIES = Studies(["7", "12"], [["/data/a/p7/0.png"], ["/data/a/p12/0.png", "/data/a/p12/x.dcm"]])
@@ -128,3 +129,13 @@ def test_ids_as_they_stand_always_match(ids: list[str], random) -> None:
     texts = {study: f"text of {number}" for number, study in enumerate(ids)}
     shuffled = dict(random.sample(list(texts.items()), len(ids)))
     assert in_order("x", shuffled, Studies(ids, [[]] * len(ids))) == list(texts.values())
+
+
+def test_of_a_whole_report_the_section_is_scored_that_references_are() -> None:
+    texts = ["FINDINGS: Clear. IMPRESSION: Normal.", "findings : small effusion .", "No edema."]
+    with pytest.warns(ResultsWarning, match="x: 2 of 3 texts have headings; their findings is"):
+        found = scored_section("x", texts, "findings")
+    assert found == ["Clear.", "small effusion .", "No edema."]
+    with pytest.warns(ResultsWarning, match="2 of 3"):
+        assert scored_section("x", texts, "impression") == ["Normal.", *texts[1:]]
+    assert scored_section("x", texts, "report") == texts

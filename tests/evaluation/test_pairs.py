@@ -88,3 +88,9 @@ def test_the_command_reads_any_format(tmp_path: Path, capsys) -> None:
     assert coco.split()[1] == "0.000"
     assert main(["score", "--references", path, "--hypotheses", path, "--reference", "x"]) == 2
     assert "has no column x; its columns are: id, ground_truth, mine" in capsys.readouterr().err
+
+
+def test_headings_that_only_the_system_writes_are_told(gts: Path, tmp_path: Path) -> None:
+    texts = {i: [f"FINDINGS: {i}. IMPRESSION: Normal."] for i in "123"}
+    with pytest.warns(ResultsWarning, match="res: 3 texts have headings, which count as words"):
+        list(read_pairs(gts, write(tmp_path / "res.json", texts)))

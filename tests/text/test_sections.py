@@ -385,3 +385,9 @@ def test_what_images_are_compared_with_may_stand_in_their_name(heading):
     )
     assert (found.findings, found.impression) == ("The lungs are clear.", "Normal.")
     assert found.comparison is None
+
+
+def test_headings_may_be_short():
+    found = split_report("IND: cough. COMP: none. TECH: AP. FIND: Clear. IMP: Normal.")
+    assert (found.indication, found.comparison, found.technique) == ("cough.", "none.", "AP.")
+    assert (found.findings, found.impression) == ("Clear.", "Normal.")

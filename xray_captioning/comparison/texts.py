@@ -21,7 +21,7 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import baseline_systems
 from xray_captioning.evaluation.caption_files import Texts, Written
 from xray_captioning.evaluation.cases import wordiest
-from xray_captioning.evaluation.matching import Studies, in_order
+from xray_captioning.evaluation.matching import Studies, in_order, scored_section
 from xray_captioning.evaluation.systems import (
     R2GEN,
     ReportTexts,
@@ -153,6 +153,9 @@ def system_texts(
     said: list[tuple[str, str | None, list[list[str]]]] = []
     for name, runs in texts.items():
         given = [in_order(name, run, task.studies) for run in runs]
+        if not task.protocol:
+            section = task.config.text.section
+            given = [scored_section(name, run, section) for run in given]
         cleaning = task.config.text.cleaning
         said.append((name, None, [[clean(text, cleaning) for text in run] for run in given]))
     for name, captioners in models.items():

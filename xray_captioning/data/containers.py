@@ -27,6 +27,11 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import ImageError
 
+
+class UnreadKindError(ValueError):
+    """The file is whole, but of a kind that is not read."""
+
+
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG = b"\xff\xd8\xff"
 JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -164,7 +169,7 @@ def check_tiff(data: bytes) -> tuple[int, int]:
     """Check the structure of a TIFF and return (height, width), as they are stored."""
     pages = [page for page in tiff_pages(data) if not page.get(_SUBFILE, (0,))[0] & _REDUCED]
     if len(pages) != 1:
-        raise ValueError(f"it holds {len(pages)} pages; save one as a file of its own")
+        raise UnreadKindError(f"holds {len(pages)} pages; save one as a file of its own")
     [page] = pages
     _check_kind(page)
     _check_places(page, len(data))
@@ -175,8 +180,8 @@ def _check_kind(page: Tags) -> None:
     bits, kind = max(page.get(_BITS, (1,))), max(page.get(_KIND, (_WHOLE,)))
     fits = bits <= 16 if kind == _WHOLE else kind == _FLOATING and bits >= 32
     if not fits or page.get(_PHOTOMETRIC) == (_SEPARATED,):
-        raise ValueError(
-            "it has pixels of another kind than grey or RGB, of 8 or 16 bits or floating-point; "
+        raise UnreadKindError(
+            "has pixels of another kind than grey or RGB, of 8 or 16 bits or floating-point; "
             "save it anew as one of these"
         )
 
@@ -227,7 +232,7 @@ def check_bmp(data: bytes) -> tuple[int, int]:
     width, height, _, bits = struct.unpack_from("<HHHH" if old else "<iiHH", data, 18)
     compression = 0 if old else struct.unpack_from("<I", data, 30)[0]
     if compression not in (0, 3):  # 3 has masks of the colours
-        raise ValueError("its pixels are compressed; save it anew as PNG")
+        raise UnreadKindError("its pixels are compressed; save it anew as PNG")
     if width <= 0 or not height or bits not in (1, 4, 8, 16, 24, 32):
         raise ValueError(_NO_HEADER)
     if start + (width * bits + 31) // 32 * 4 * abs(height) > len(data):
@@ -240,7 +245,7 @@ def check_webp(data: bytes) -> tuple[int, int]:
     shape = (0, 0)
     for kind, at, size in webp_chunks(data):
         if kind == b"VP8X" and data[at] & 2:
-            raise ValueError("it is an animation; save one picture of it")
+            raise UnreadKindError("is an animation; save one picture of it")
         if kind == b"VP8 " and data[at + 3 : at + 6] == b"\x9d\x01\x2a":
             width, height = struct.unpack_from("<HH", data, at + 6)
             shape = (height & 0x3FFF, width & 0x3FFF)

@@ -22,6 +22,7 @@ from xray_captioning.data.containers import check_size
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
 from xray_captioning.data.notes import Note, warn, warn_together
+from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, RESIZES, opencv, resized
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
@@ -199,6 +200,8 @@ def decode_image(
     _check_known(data, name)
     try:
         height, width = containers.container_shape(data)
+    except containers.UnreadKindError as error:
+        raise ImageError(f"{name}: {error}") from error
     except (struct.error, ValueError, LookupError) as error:
         detail = f" ({error})" if type(error) is ValueError else ""
         raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
@@ -270,6 +273,8 @@ def _check_known(start: bytes, name: str) -> None:
     """Refuse what does not begin as any kind of image that is read."""
     if not (is_dicom(start) or containers.is_known(start)):
         what = "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
+        if (found := what_else(start)) and b"\0" not in start:
+            what = f"is {found}; get the image itself"
         raise ImageError(f"{name}: {what if start else 'is empty; get it again'}, or take it out")
 
 

@@ -135,7 +135,7 @@ def split_studies(
         split = _in_parts(studies, _published(studies))
         _warn_of_published(split, studies, by, fractions)
     else:
-        split = _in_parts(studies, _by_hash(group_ids(studies, by), fractions or FRACTIONS))
+        split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
         _warn_of_empty(split, fractions or FRACTIONS)
     return split
 
@@ -246,7 +246,7 @@ def _published(studies: pd.DataFrame) -> list[str]:
     return list(studies["split"])
 
 
-def _by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
+def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
     """Return the part of each study by the hash of its group, whatever other groups there are."""
     bounds = list(accumulate(fractions))[:-1]
     # 52 bits of a hash are a number in [0, 1) that a float holds exactly.

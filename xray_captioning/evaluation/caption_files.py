@@ -35,6 +35,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation import column_roles
 from xray_captioning.evaluation.column_roles import ALONE, ID, INDEX, id_rank, names_column, role
 from xray_captioning.evaluation.json_results import Columns, flattened, json_columns
+from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
@@ -56,7 +57,7 @@ Texts = Mapping[str, str] | Sequence[str] | Written
 
 
 def checked_text(value: Any, where: str, number: Any) -> str:
-    """Return a text, or the only one of a list; "nan" is no text."""
+    """Return a text, or the only one of a list, without `<s>` and the like; "nan" is no text."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, str):
@@ -68,7 +69,8 @@ def checked_text(value: Any, where: str, number: Any) -> str:
             "system wrote nothing, or leave the study out"
         )
     text: str = as_text(value)
-    return text
+    kept = without_marks(text)
+    return text if kept == text.strip() else kept
 
 
 def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, Written]:
@@ -135,18 +137,22 @@ def _written(
         # What the command caption wrote says why a study has no caption.
         rows = [row for row in rows if not columns["error"][row]]
     texts = [checked(values[row], f"{path}, {name}, text", row + 1) for row in rows]
+    if checked is checked_text:
+        texts = without_common_marks(texts)
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
     return Written(texts, ids, str(path), left_out)
 
 
 def _ids(path: Path, columns: Columns) -> Columns:
-    """Return the columns that may name the study, the surest first.
+    """Return the columns that may name the study, the surest first: by name, or by their values.
 
     A column without a name is an index where it counts the rows from 0, and else pandas' index of
     ids. An index in another order is of rows that were sorted or left out.
     """
     if named := sorted((n for n in columns if role(n) == ID), key=lambda n: id_rank(n) or 0):
         return {name: columns[name] for name in named}
+    if likely := column_roles.likely_ids(columns):
+        return {name: columns[name] for name in likely}
     indexes = [name for name in columns if role(name) == INDEX]
     if len(columns) > 1 and not indexes and not any(map(names_column, columns)):
         raise DataError(
@@ -155,20 +161,16 @@ def _ids(path: Path, columns: Columns) -> Columns:
         )
     for name in indexes:
         numbers = [str(as_text(value)) for value in columns[name]]
-        if _count_from(0, numbers):
+        if column_roles.counts(0, numbers):
             continue
         if name == "" or name.lower().startswith("unnamed"):
             return {name: columns[name]}
-        if len(set(numbers)) == len(numbers) and not _count_from(1, numbers):
+        if len(set(numbers)) == len(numbers) and not column_roles.counts(1, numbers):
             raise DataError(
                 f"{path}: the column {name} does not count the rows, and none names the study; "
                 "write a column study_id"
             )
     return {}
-
-
-def _count_from(start: int, numbers: Sequence[str]) -> bool:
-    return all(number == str(row) for row, number in enumerate(numbers, start))
 
 
 def _report(value: Any, where: str, number: Any) -> str | list[str]:

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.data.table import as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
 from xray_captioning.findings import SHUFFLED
@@ -57,6 +58,26 @@ def role(name: str) -> str:
     return REPORT if set(words) <= _NEUTRAL else SYSTEM
 
 
+def likely_ids(columns: Mapping[str, Values]) -> list[str]:
+    """Return the columns of no usual name whose values, all different words, are hardly but ids."""
+    found = {name: [str(as_text(v)).strip() for v in columns[name]] for name in columns}
+    return [
+        name
+        for name, values in found.items()
+        if role(name) == SYSTEM and len(set(values)) == len(values) > 1
+        if all(map(_LIKELY_ID.fullmatch, values)) and not (counts(0, values) or counts(1, values))
+    ]
+
+
+# A whole number, or a word with a digit and with what no other number and no time has.
+_LIKELY_ID = re.compile(r"\d+|(?=.*\d)(?=.*[^\d.,:%eETZ+-])\S+")
+
+
+def counts(start: int, numbers: Sequence[str]) -> bool:
+    """Whether numbers count the rows from `start`."""
+    return all(number == str(row) for row, number in enumerate(numbers, start))
+
+
 def names_column(text: str) -> bool:
     """Whether a text is a usual name of a column and no report: every word of it is of such."""
     words = _words(text)
@@ -65,8 +86,9 @@ def names_column(text: str) -> bool:
 
 
 def id_rank(name: str) -> int | None:
-    """Return how early in `IDS` a name comes, whatever its spelling; None where it is no id."""
-    return _RANKS.get("".join(_words(name.rsplit(".", 1)[-1])))
+    """Return how early in `IDS` a name or its plural comes, in any spelling; None: it is no id."""
+    key = "".join(_words(name.rsplit(".", 1)[-1]))
+    return _RANKS.get(key, _RANKS.get(key.removesuffix("s")))
 
 
 def _words(name: str) -> list[str]:

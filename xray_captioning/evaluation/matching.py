@@ -22,6 +22,7 @@ from xray_captioning.evaluation.caption_files import (
     read_references,
 )
 from xray_captioning.evaluation.table import LEFT_OUT
+from xray_captioning.text.sections import has_headings, split_report
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,6 +203,17 @@ def in_order(system: str, given: Texts, studies: Studies) -> list[str]:
     return [found[row] for row in range(len(studies.ids))]
 
 
+def scored_section(system: str, texts: list[str], section: str) -> list[str]:
+    """Return the section of texts that are whole reports, and say so; others are as they stand."""
+    if section not in ("findings", "impression"):
+        return texts
+    cut = [getattr(split_report(text), section) or text for text in texts]
+    if whole := sum(map(has_headings, texts)):
+        said = f"{system}: {whole} of {len(texts)} texts have headings; their {section} is scored"
+        warnings.warn(said, ResultsWarning, stacklevel=2)
+    return cut
+
+
 def common_rows(texts: Mapping[str, Sequence[Texts]], studies: Studies) -> list[int]:
     """Return the numbers of the studies that every run of every system has a text for."""
     with warnings.catch_warnings():
@@ -283,9 +295,20 @@ def read_pairs(
     known = read_references(reports, reference)
     for system, written in read_captions(captions, prediction).items():
         if known.ids and written.ids:
-            yield _by_id(system, written, known, only_common)
+            pairs = _by_id(system, written, known, only_common)
         else:
-            yield _by_order(system, written, known)
+            pairs = _by_order(system, written, known)
+        _warn_of_headings(pairs)
+        yield pairs
+
+
+def _warn_of_headings(pairs: Pairs) -> None:
+    """Say that texts are whole reports where the reports have no headings."""
+    references = [text for texts in pairs.references for text in texts]
+    headed = sum(map(has_headings, pairs.hypotheses))
+    if headed and not any(map(has_headings, references)):
+        said = f"{pairs.system}: {headed} texts have headings, which count as words; no report has"
+        warnings.warn(said, ResultsWarning, stacklevel=3)
 
 
 def _by_order(system: str, written: Written, known: Written) -> Pairs:

@@ -6,6 +6,7 @@ one that the released code of Chen et al., EMNLP 2020, applies to IU X-ray. Wher
 removed text come from: Demner-Fushman et al., JAMIA 2016.
 """
 
+import html
 import re
 import unicodedata
 
@@ -142,13 +143,22 @@ _MARK = re.compile(
     rf" ?(?:<\|?/?(?:{_MARK_WORDS})/?\|?>|\[/?(?:{_MARK_WORDS})\]|\b(?:start|end)_?seq\b) ?",
     re.IGNORECASE,
 )
+_TAG = re.compile(r"</?(?:(b|i|u|em|strong|span)|br|p|div|li|ul|ol|h\d)\s?/?>", re.IGNORECASE)
+_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,4});")
 # As text columns with missing cells become words when they are joined: "Clear lungs. nan".
 _NAN = re.compile(r"(?<!\S)(?:nan|NaN)(?:\s?\.)?(?!\S) ?")
 _STARTS, _ENDS = ("start", "bos", "sos"), ("end", "eos")
 
 
+def without_tags(text: str) -> str:
+    """Leave out the tags of HTML; those that begin or end a line become a line break."""
+    return _TAG.sub(lambda tag: "" if tag[1] else "\n", text) if "<" in text else text
+
+
 def without_marks(text: str) -> str:
     """Leave out words that programs add to a report: ``startseq``, ``<end>``, ``[CLS]``, ``nan``.
+
+    So do the tags of HTML, and its entities (``&amp;``) become what they stand for.
 
     Words that are English, too, such as "start", stay: only a whole column can tell what they are
     (`without_common_marks`). White space around the text goes, too.
@@ -156,6 +166,9 @@ def without_marks(text: str) -> str:
     >>> without_marks("startseq the lungs are clear endseq"), without_marks("Clear lungs. nan")
     ('the lungs are clear', 'Clear lungs.')
     """
+    while "&" in text and _ENTITY.search(text):
+        text = _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    text = without_tags(text)
     if "<" in text or "[" in text or "seq" in text or "SEQ" in text:
         text = _MARK.sub(" ", text)
     if "nan" in text or "NaN" in text:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from xray_captioning.errors import DataError
 from xray_captioning.text import headings
+from xray_captioning.text.cleaning import without_tags
 from xray_captioning.text.headings import BOTH, PHRASES, Heading, is_title, kind_of
 
 
@@ -84,6 +85,12 @@ def split_report(text: str) -> Sections:
     return _assembled(list(_parts(plain, found)), named)
 
 
+def has_headings(text: str) -> bool:
+    """Whether a text tells its sections, as whole reports do."""
+    found = split_report(text)
+    return any(part and part.split() != text.split() for part in (found.findings, found.impression))
+
+
 _CONTENT = ("findings", "impression", BOTH, "addendum")
 _BEFORE = ("indication", "comparison", "technique", "exam")
 _NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
@@ -113,10 +120,9 @@ _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 
 def _lines(text: str) -> str:
     """Return a text with one kind of line break, without rules, tags and escaped breaks."""
-    text = _spelled_out(text)
+    text = without_tags(_spelled_out(text))
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
-    text = re.sub(r"<(/?)(br|p|div|li|b|strong|h\d)\s?/?>", _break, text, flags=re.IGNORECASE)
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
 
@@ -144,10 +150,6 @@ def _bracketed(heading: re.Match[str]) -> str:
     if kind_of(headings.spelled(heading[2])) is None:
         return heading[0]
     return "\n" if heading[1] else f"\n{heading[2]}:"
-
-
-def _break(tag: re.Match[str]) -> str:
-    return "" if tag[2].lower() in ("b", "strong") else "\n"
 
 
 def _kept(found: list[Heading]) -> Iterator[Heading]:

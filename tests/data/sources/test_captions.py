@@ -295,3 +295,19 @@ def test_every_format_makes_the_same_studies(tmp_path, name):
     assert (second.study_id, second.views, second.split) == ("8", ["unknown"], "val")
     assert second.findings == 'A "round", opacity | mass.'
     assert " ".join(second.impression.split()) == "Nodule, follow up."
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'a.png,7,Findings: Clear.\nb.png,7,"Findings: Effusion."\n',
+        """a.png,7,"['Findings: Clear.', 'Findings: Effusion.']"\n""",
+    ],
+)
+def test_different_reports_of_one_study_are_not_one_report(tmp_path, rows):
+    path = tmp_path / "captions.csv"
+    path.write_text("image,study_id,report\n" + rows)
+    with pytest.raises(DataError, match=r"captions.csv, line \d: study has 2 different reports"):
+        read_studies(path)
+    path.write_text("image,study_id,report\n" + rows.replace("Findings: ", ""))
+    assert read_studies(path)["findings"].tolist() == ["Clear. Effusion."]

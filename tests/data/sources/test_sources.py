@@ -410,6 +410,18 @@ def test_nih(tmp_path):
         assert studies["findings"].isna().all()
 
 
+def test_nih_with_its_list_of_test_images(tmp_path):
+    folder = write_nih(tmp_path / "n")
+    rows = [f"{number:08}_000.png,No Finding,0,{number},10,10,\n" for number in range(2, 202)]
+    with (folder / "Data_Entry_2017.csv").open("a") as table:
+        table.writelines(rows)
+    (folder / "test_list.txt").write_text("00000001_000.png\n00000001_001.png\n")
+    split = read_studies(folder)["split"].tolist()
+    assert split[:2] == ["test", "test"]
+    assert set(split[2:]) == {"train", "val"}
+    assert 8 <= split.count("val") <= 32
+
+
 def test_render_captions_marks_what_it_wrote(tmp_path):
     studies = read_studies(write_nih(tmp_path / "n"))
     rendered = render_captions(studies)

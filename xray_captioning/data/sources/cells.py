@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
-from xray_captioning.text.sections import literal
+from xray_captioning.text.sections import has_headings, literal
 
 PART_NAMES = {
     **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
@@ -61,7 +61,8 @@ def image_names(row: Row, column: str) -> list[str]:
         value = _listed(name, row, column)
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise DataError(
-            f"{row.place}: {column} holds no names of image files; write a path, or a list of paths"
+            f"{row.place}: {column} holds no names of image files; write a path, or a list of "
+            "paths (images inside of a table have to be saved as files first)"
         )
     names = [name.strip() for name in value if name.strip()]
     if not names:
@@ -83,8 +84,19 @@ def joined_texts(row: Row, column: str) -> str:
             return text
         value = literal(text) or text
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
-        return " ".join(dict.fromkeys(text.strip() for text in value if text.strip()))
+        return one_text(value, row.place)
     return row.text(column) if not isinstance(value, str) else value
+
+
+def one_text(texts: Iterable[str], where: str) -> str:
+    """Join the different texts of a study; different whole reports of it are a DataError."""
+    texts = list(dict.fromkeys(text.strip() for text in texts if text.strip()))
+    if len(texts) > 1 and sum(map(has_headings, texts)) > 1:
+        raise DataError(
+            f"{where}: study has {len(texts)} different reports; give each examination a row and "
+            "a study id of its own, or keep one report"
+        )
+    return " ".join(texts)
 
 
 def _listed(cell: str, row: Row, column: str) -> list[Any]:

@@ -293,7 +293,10 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     texts: Iterable[str] = group[0].texts
     if len(group) > 1:
         columns = zip(*(row.texts for row in group), strict=True)
-        texts = (" ".join(dict.fromkeys(filter(None, column))) for column in columns)
+        texts = (
+            column[0] if len(set(column)) == 1 else cells.one_text(column, group[-1].where)
+            for column in columns
+        )
     found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
     if (whole := found.pop("caption", None)) is None:
         return found

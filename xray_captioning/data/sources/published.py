@@ -29,6 +29,7 @@ from xray_captioning.data.sources.cells import named_part
 from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, once, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, columns_of
+from xray_captioning.data.splits import by_hash
 from xray_captioning.data.studies import FRONTAL, Study
 from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import DataError
@@ -147,11 +148,18 @@ def nih_rows(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of a table of labels; there is no text, and all views are frontal.
 
     Each image is a study, with its stem as id; it may be .jpg where .png is named. `problems` are
-    the labels as they are spelled; "No Finding" is an empty list.
+    the labels as they are spelled; "No Finding" is an empty list. Where the published
+    ``test_list.txt`` lies beside the table, its images are test; the others, which NIH leaves to
+    training and validation together, are train or, a tenth of the patients, val.
     """
+    listed = path.with_name("test_list.txt")
+    test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
     for row in rows(published(path, "Finding Labels", "Patient ID"), _NIH):
         row.problems = [label for label in row.problems if label.strip() != NO_FINDING]
         row.view = FRONTAL
+        if test:
+            [part] = by_hash([row.patient], (0.9, 0.1))
+            row.split = "test" if row.images[0] in test else part
         yield row
 
 
