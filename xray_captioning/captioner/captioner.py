@@ -279,7 +279,7 @@ class Captioner:
     def write_captions(
         self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
     ) -> list[Caption]:
-        """As :meth:`caption_features`, for who tells of unfamiliar images otherwise: no warning."""
+        """As :meth:`caption_features`, but it is the caller who warns of unfamiliar images."""
         write, most = self._writer(beam_size, sampling), BATCH_SIZES[-1]
         starts = range(0, len(features.mask), most)
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)

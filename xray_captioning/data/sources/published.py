@@ -207,7 +207,7 @@ _VINDR = ("image_labels_{}.csv*", "annotations_{}.csv*")
 
 
 @dataclass
-class _Read:
+class _Readings:
     """What the readers of one image named, each finding once a reader."""
 
     votes: set[tuple[str, str]] = field(default_factory=set)
@@ -238,15 +238,15 @@ def _vindr_tables(path: Path) -> Iterator[tuple[str, Path]]:
             yield part, found[0]
 
 
-def _votes(table: Table) -> dict[str, _Read]:
+def _votes(table: Table) -> dict[str, _Readings]:
     """Return what is said of each image, in the order of the table."""
     image = table.need("image", "image_id")
     reader, name = table.column("reader", "rad_id"), table.column("label", "class_name")
-    images: dict[str, _Read] = {}
+    images: dict[str, _Readings] = {}
     for row in table:
         if not row.text(image):
             raise DataError(f"{row.place}: names no image; fill it in or remove the row")
-        who, found = row.text(reader), images.setdefault(row.text(image), _Read())
+        who, found = row.text(reader), images.setdefault(row.text(image), _Readings())
         if who in found.readers and not name:
             raise DataError(f"{row.place}: has this image and reader again; keep one of the rows")
         said = [row.text(name)] if name else _said(row, (image, reader))
@@ -264,7 +264,7 @@ def _said(row: Row, others: tuple[str | None, ...]) -> list[str]:
     return [name for name, value in values.items() if float(value)]
 
 
-def _voted(image: str, found: _Read, part: str, finder: ImageFinder) -> Study:
+def _voted(image: str, found: _Readings, part: str, finder: ImageFinder) -> Study:
     counts = Counter(label for label, _ in sorted(found.votes))
     most = len(found.readers) / 2
     return Study(
