@@ -106,6 +106,11 @@ def test_a_keras_file_says_what_its_network_was_trained_on(tmp_path):
     other = keras.models.load_model(tmp_path / "encoder.keras").encoder
     assert other.trained_on == encoder.trained_on
     assert keras.models.load_model(tmp_path / "captions.keras").trained_on == encoder.trained_on
+    taught_by = [frozenset({f"{kind}9"}) for kind in "srpi"]
+    encoder.trained_on = TrainedOn(Split(("9",), ("3",), ()), "other", *taught_by)
+    both = Captioner(Config(), encoder, captions, None).trained_on  # of two runs
+    assert both.studies == {"s0", "s1", "s9"}
+    assert both.split.train == ("1", "2")
     config = encoder.get_config()
     del config["trained_on"]  # as an earlier version wrote it
     assert Encoder.from_config(config).trained_on is None
