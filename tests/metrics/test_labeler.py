@@ -386,6 +386,12 @@ def test_words_get_their_standard_spelling():
     assert [spelling[word] for word, _ in SPELT] == [form for _, form in SPELT]
 
 
+def test_what_stands_between_blanks_is_spelt_at_once():
+    spelling = rules("chexpert").spelling
+    written = ("(effusion,", "w/o", "xxxx,", "-", "t8")
+    assert [spelling[text] for text in written] == ["( effusion ,", "without", ",", "", "t 8"]
+
+
 def test_right_words_are_left_alone():
     spelling = rules("chexpert").spelling
     for word in (

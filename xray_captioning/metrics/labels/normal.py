@@ -8,9 +8,6 @@ import re
 
 from xray_captioning.metrics.labels.spelling import Spelling
 
-_WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
-_REMOVED = re.compile(r"\bxx+(?![a-z])")  # what stands for removed text
-_SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|(?=\s))")
 # What a form answers: "effusion : none". A bracket does the same: "effusion ( none )".
 _ANSWERS = (
     r"(?:(?:has |is |was )?(?P<no>none|no|nil|absent|negative|denied|false|n|0"
@@ -38,11 +35,7 @@ _RELATIVE = re.compile(
 
 def normal(raw: str, spelling: Spelling) -> str:
     """Return a statement in standard spelling, an answer of a form as a sentence."""
-    if "/" in raw:
-        raw = _SHORT.sub(lambda match: spelling[match[0]] + " ", raw)
-    if "xx" in raw:
-        raw = _REMOVED.sub("", raw)
-    words = " ".join(map(spelling.__getitem__, _WORD.findall(raw)))
+    words = " ".join(filter(None, map(spelling.__getitem__, raw.split())))
     if ":" in words or "(" in words:
         words = _ABSENT.sub("no ", _FORM.sub(_answer, words))
     if " which " in words or " that " in words:

@@ -12,16 +12,20 @@ References
 .. [2] W. Garbe, SymSpell: two words are near if deletions make them equal.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 SHORTEST, LONG = 7, 10
 """Letters of a word from which one error is mended, and from which two are."""
 
 _MOST_KEPT = 1 << 15
+_WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
+_REMOVED = re.compile(r"\bxx+(?![a-z])")  # what stands for removed text
+_SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|$)")
 
 
 class Spelling(dict[str, str]):
-    """A word's standard form, by the word; unknown words are judged when first asked for.
+    """Standard forms by what stands between two blanks, judged when it is first asked for.
 
     Parameters
     ----------
@@ -44,14 +48,23 @@ class Spelling(dict[str, str]):
                 self.near.setdefault(form, set()).add(term)
         super().__init__(fixed)
 
-    def __missing__(self, word: str) -> str:
+    def __missing__(self, written: str) -> str:
+        """Return the standard forms of what stands between two blanks, "(effusion," for example."""
         if len(self) > _MOST_KEPT:  # words without end are no report's
             self.clear()
             self.update(self.fixed)
-        self[word] = form = self._form(word)
-        return form
+        text = _SHORT.sub(self._short, written) if "/" in written else written
+        if "xx" in text:
+            text = _REMOVED.sub("", text)
+        self[written] = forms = " ".join(map(self._form, _WORD.findall(text)))
+        return forms
+
+    def _short(self, match: re.Match[str]) -> str:
+        return self.fixed.get(match[0], match[0]) + " "
 
     def _form(self, word: str) -> str:
+        if word in self.fixed:
+            return self.fixed[word]
         if len(word) < SHORTEST or len(word) > 40 or word in self.known:
             return word
         return self._parted(word) or self._mended(word) or word
