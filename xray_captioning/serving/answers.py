@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
-from xray_captioning.captioner.captioner import Captioner, Prediction
 from xray_captioning.serving.settings import Settings
+
+if TYPE_CHECKING:  # the app shows its page before it loads Keras
+    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
 
@@ -128,7 +131,7 @@ def notice(captioner: Captioner) -> str:
 
 
 def describe_study(
-    prediction: Prediction,
+    prediction: tuple[Caption, dict[str, float] | None],
     threshold: float | None = None,
     alternatives: int = 0,
     show_unfamiliar: bool = False,
