@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning import search as searches
 from xray_captioning.backend import compiled, ops
 from xray_captioning.data.features import pad_rows, power_of_two
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.errors import ConfigError
-from xray_captioning.search import Rules, Sampling, SearchResult
+from xray_captioning.search import Rules, Sampling, SearchResult, beam, greedy
 
 # A batch is padded to one of these numbers of studies, so that few shapes are compiled.
 BATCH_SIZES = (1, 4, 8, 16, 64)
@@ -97,12 +96,12 @@ class _Compiled:
         # Padding has no region; it is finished before it begins.
         real = ops.any(ops.cast(mask, "bool"), axis=1)
         if width is not None:
-            return searches.sample_search(
+            return greedy.sample_search(
                 state, step, real, rules, Sampling(*numbers), noise[0], width
             )
         if self.beam_size == 1:
-            return searches.greedy_search(state, step, real, rules)
-        return searches.beam_search(state, step, real, rules, self.beam_size, *numbers)
+            return greedy.greedy_search(state, step, real, rules)
+        return beam.beam_search(state, step, real, rules, self.beam_size, *numbers)
 
 
 def _check(size: int, sampling: Sampling | None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
     from xray_captioning.captioner.caption import Caption
     from xray_captioning.captioner.captioner import Captioner
 
-    Run = Captioner | str | Path | Texts
-    Given = Run | Sequence[Run]
+    Run: TypeAlias = Captioner | str | Path | Texts
+    Given: TypeAlias = Run | Sequence[Run]
 
 
 class CaptioningSystem:
