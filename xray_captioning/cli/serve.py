@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +15,9 @@ from xray_captioning.errors import ConfigError, require
 
 _LOOPBACK = ("127.", "localhost", "::1")
 HOST = "127.0.0.1"
-SETTINGS = {
+SETTINGS: dict[str, str] = {
     "server.address": HOST,
-    "server.headless": "true",
-    "server.maxUploadSize": "64",  # megabytes a file
-    "server.enableXsrfProtection": "true",
-    "server.fileWatcherType": "none",
-    "browser.gatherUsageStats": "false",
-    "client.showErrorDetails": "none",
-    "client.toolbarMode": "viewer",
-    "theme.light.primaryColor": "#0b5cad",  # with enough contrast for text, on both backgrounds
-    "theme.dark.primaryColor": "#7cb9f7",
+    **tomllib.loads(Path(__file__).with_name("app.toml").read_text("utf-8")),
 }
 
 

@@ -12,15 +12,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xray_captioning.evaluation import differences, table
+from xray_captioning.evaluation import differences, jackknife, table
 from xray_captioning.evaluation.baselines import DRAWS
 from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
-from xray_captioning.evaluation.jackknife import (
-    Jackknife,
-    jackknife,
-    mean_of_runs,
-    statistics_of_runs,
-)
+from xray_captioning.evaluation.jackknife import Jackknife, mean_of_runs, statistics_of_runs
 from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest, shuffle_test, shuffled_orders
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
@@ -177,7 +172,7 @@ class _Scorer:
         different = dict.fromkeys(tuple(run) for system in systems for run in system.runs)
         self.runs = {run: str(number) for number, run in enumerate(different)}
         named = {name: run for run, name in self.runs.items()}
-        self.alone = jackknife(texts.references, named, groups, texts.reports, findings)
+        self.alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings)
         self.rows = {run: self._row(run) for run in self.runs}
         self.whole = self._whole() if texts.whole else {}
 
