@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -164,12 +164,9 @@ def contradiction_summary(
 
 def _spread(found: Sequence[clinical.Contradiction]) -> list[clinical.Contradiction]:
     """Choose examples of as many different findings as possible."""
-    seen: Counter[str] = Counter()
-    ranked: list[tuple[int, int, clinical.Contradiction]] = []
-    for contradiction in found:
-        ranked.append((seen[contradiction.finding], len(ranked), contradiction))
-        seen[contradiction.finding] += 1
-    return [contradiction for *_, contradiction in sorted(ranked)[:EXAMPLES]]
+    numbers: dict[str, Iterator[int]] = defaultdict(count)  # of a finding's contradictions
+    ranked = [(next(numbers[one.finding]), place, one) for place, one in enumerate(found)]
+    return [one for *_, one in sorted(ranked)[:EXAMPLES]]
 
 
 def _statement(text: str, finding: str, label: int) -> tuple[str, str]:
