@@ -14,13 +14,13 @@ from xray_captioning.evaluation import table
 from xray_captioning.evaluation.baselines import merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
 from xray_captioning.evaluation.differences import COMPARED, Row, beaten
-from xray_captioning.evaluation.pages import render
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import CONSTANT, SHUFFLED
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
+from xray_captioning.plots.pages import render
 
 _TABLES: dict[str, dict[str, str]] = tomllib.loads(
     Path(__file__).with_name("report.toml").read_text("utf-8")

@@ -17,8 +17,8 @@ from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import TextColumn, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
-from xray_captioning.evaluation.pages import render
 from xray_captioning.plots.images import data_uri
+from xray_captioning.plots.pages import render
 from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_cases
 
 LONGEST = 768  # pixels of an image's longer side in a sheet

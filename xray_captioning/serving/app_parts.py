@@ -17,11 +17,11 @@ from xray_captioning.data.images import arranged, decode_image, known_views
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.pages import environment
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
 from xray_captioning.plots.charts import png
 from xray_captioning.plots.images import View, encode
+from xray_captioning.plots.pages import environment
 from xray_captioning.plots.panels import card
 from xray_captioning.serving import answers
 from xray_captioning.serving.settings import LONGEST, Settings
