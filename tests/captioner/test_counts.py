@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.captioner.compiled_search import KEPT, CompiledSearch, SearchSettings
+from xray_captioning.captioner.compiled_search import KEPT, CompiledSearch
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
 from xray_captioning.errors import ConfigError
@@ -36,9 +36,9 @@ def features(studies):
 
 
 SETTINGS = {
-    "greedy": SearchSettings(RULES),
-    "beam": SearchSettings(RULES, beam_size=3, length_penalty=0.6),
-    "sampling": SearchSettings(RULES, sampling=Sampling(top_k=5, seed=1)),
+    "greedy": {},
+    "beam": {"beam_size": 3, "length_penalty": 0.6},
+    "sampling": {"sampling": Sampling(top_k=5, seed=1)},
 }
 
 
@@ -57,14 +57,14 @@ def test_in_steady_use_nothing_is_traced_again(shared, name, sizes, monkeypatch)
     counted, compiled = shared
     before = counted.steps
     for studies in sizes:
-        compiled.prepare(SETTINGS[name])(features(studies))
+        compiled.prepare(RULES, **SETTINGS[name])(features(studies))
     traced = counted.steps
     # One loop for each batch size, and one for the unfinished quarter of the large batch.
     assert traced - before == len(sizes) + (64 in sizes)
     for studies in (1, 2, 3, 5, 17, 33, 64):
         if studies > sizes[-1]:
             break
-        compiled.prepare(SETTINGS[name])(features(studies))
+        compiled.prepare(RULES, **SETTINGS[name])(features(studies))
     assert counted.steps == traced
 
 
@@ -80,17 +80,17 @@ def test_numbers_of_a_search_are_given_to_it_and_not_compiled_into_it(shared):
         Sampling(top_k=np.int64(7), top_p=0.5, seed=1),
         Sampling(top_k=8, seed=1),
     ):
-        found.append(compiled.prepare(SearchSettings(RULES, sampling=sampling))(features(4)))
+        found.append(compiled.prepare(RULES, sampling=sampling)(features(4)))
         traced = traced or counted.steps
     assert counted.steps == traced
     tokens = {result.tokens.tobytes() for result in found}
     assert len(tokens) == len(found)  # and each number has its effect
-    greedy = compiled.prepare(SETTINGS["greedy"])(features(4))
+    greedy = compiled.prepare(RULES, **SETTINGS["greedy"])(features(4))
     np.testing.assert_array_equal(found[2].tokens, greedy.tokens)
     scores, traced = [], None
     for penalty in (0.6, 0.0, 1.0):
-        settings = SETTINGS["beam"]._replace(length_penalty=penalty)
-        scores.append(compiled.prepare(settings)(features(4)).scores)
+        settings = SETTINGS["beam"] | {"length_penalty": penalty}
+        scores.append(compiled.prepare(RULES, **settings)(features(4)).scores)
         traced = traced or counted.steps
     assert counted.steps == traced
     assert not np.allclose(scores[0], scores[2])
@@ -107,7 +107,7 @@ def test_a_compiled_search_draws_what_the_search_itself_draws(shared, sampling):
     expected = sample_search(
         built.start(given), built.step, ops.ones((4,), dtype="bool"), RULES, sampling, noise
     )
-    found = compiled.prepare(SearchSettings(RULES, sampling=sampling))(given)
+    found = compiled.prepare(RULES, sampling=sampling)(given)
     np.testing.assert_array_equal(found.tokens, ops.convert_to_numpy(expected.tokens))
 
 
@@ -119,15 +119,15 @@ def test_only_so_many_searches_are_kept(monkeypatch):
     )
     compiled = CompiledSearch(None)
     for beam_size in [*range(1, KEPT + 1), 1, KEPT + 1, 1, 2]:
-        compiled.prepare(SearchSettings(RULES, np.int64(beam_size)))
+        compiled.prepare(RULES, np.int64(beam_size))
     assert made == [*range(1, KEPT + 2), 2]  # 2 was not used for longest
 
 
 def check_batches_and_padding(compiled, settings):
     whole = features(3)
-    search = compiled.prepare(settings)
+    search = compiled.prepare(RULES, **settings)
     found = [search(Features(*(x[i : i + 1] for x in whole))) for i in range(3)]
-    together = compiled.prepare(settings)(whole)
+    together = compiled.prepare(RULES, **settings)(whole)
     for i, alone in enumerate(found):
         assert np.array_equal(alone.tokens[0], together.tokens[i])
         for name in ("log_probabilities", "scores", "gains"):
@@ -151,10 +151,12 @@ def test_captions_of_other_decoders_depend_on_no_batch_and_no_padding(decoder, m
 def test_few_studies_are_padded_to_what_is_compiled(shared):
     compiled = CompiledSearch(counted := shared[0])
     whole = features(16)
-    first = compiled.prepare(SETTINGS["greedy"])(whole)
+    first = compiled.prepare(RULES, **SETTINGS["greedy"])(whole)
     traced = counted.steps
     for studies in (1, 3, 8):
-        found = compiled.prepare(SETTINGS["greedy"])(Features(*(x[:studies] for x in whole)))
+        found = compiled.prepare(RULES, **SETTINGS["greedy"])(
+            Features(*(x[:studies] for x in whole))
+        )
         assert np.array_equal(found.tokens, first.tokens[:studies])
     assert counted.steps == traced
 
@@ -162,9 +164,7 @@ def test_few_studies_are_padded_to_what_is_compiled(shared):
 def test_a_seed_says_what_is_drawn(shared):
     whole = features(4)
     first, same, other = (
-        shared[1]
-        .prepare(SearchSettings(RULES, sampling=Sampling(top_k=5, seed=seed)))(whole)
-        .tokens
+        shared[1].prepare(RULES, sampling=Sampling(top_k=5, seed=seed))(whole).tokens
         for seed in (1, 1, 2)
     )
     assert np.array_equal(first, same)
@@ -195,4 +195,4 @@ def test_beams_leave_what_belongs_to_the_study_where_it_is():
 )
 def test_a_search_that_cannot_be_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        CompiledSearch(None).prepare(SearchSettings(RULES)._replace(**changes))
+        CompiledSearch(None).prepare(RULES, **changes)

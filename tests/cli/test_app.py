@@ -54,7 +54,7 @@ def test_a_port_in_use_is_told(started, capsys):
         other.bind((HOST, 0))
         other.listen()
         assert main(["app", "--port", str(other.getsockname()[1])]) == 2
-    assert "cannot be used" in capsys.readouterr().err
+    assert "cannot listen there" in capsys.readouterr().err
     assert not started
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xray_captioning.evaluation.marks import marked
+from xray_captioning.evaluation.cases import marked
 
 
 def reasons(text: str) -> dict[str, str]:

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from xray_captioning.evaluation.cases import choose_cases
-from xray_captioning.evaluation.report import write_report
+from xray_captioning.evaluation.report import SAID, write_report
 from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.summary import SAID
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.metrics.clinical import confusion, label_matrix
 

@@ -222,18 +222,18 @@ def test_what_the_model_wrote_is_never_html():
     sentence = Sentence("<script>alert(1)</script>", -0.1, 0.9)
     assert "<script>" not in html("caption", result(sentences=[sentence]))
     assert "<script>" not in html("note", "<script>")
-    assert "<script>" not in html("findings", [("<script>", None, 1)])
+    assert "<script>" not in html("findings", [("<script>", None, "present")])
 
 
 def test_findings_are_ordered_and_have_both_opinions():
     rows = result().findings
-    assert rows[0] == ("Pleural Effusion", 0.8, 1)
-    assert ("Pneumothorax", None, 0) in rows
+    assert rows[0] == ("Pleural Effusion", 0.8, "present")
+    assert ("Pneumothorax", None, "absent") in rows
     table = html("findings", rows)
     assert "80&nbsp;%" in table
     assert "absent" in table
     assert "<td>none</td>" in table
-    assert "Encoder" not in html("findings", [("Edema", None, 1)])
+    assert "Encoder" not in html("findings", [("Edema", None, "present")])
 
 
 def test_json_has_the_names_of_the_api():

@@ -28,7 +28,7 @@ from xray_captioning.captioner.caption import (
     spelled_sentences,
     word_means,
 )
-from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch, SearchSettings
+from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
 from xray_captioning.captioner.studies import Study, Views, arranged_studies
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array
@@ -297,8 +297,8 @@ class Captioner:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
-        settings = SearchSettings(self.rules(), beam_size, decoding.length_penalty, sampling)
-        run, search = self._compiled_search.prepare(settings), search_of(decoding, beam_size)
+        asked = self.rules(), beam_size, decoding.length_penalty, sampling
+        run, search = self._compiled_search.prepare(*asked), search_of(decoding, beam_size)
 
         def write(features: Features) -> list[Caption]:
             captions = [self._caption(SearchResult(*rows)) for rows in zip(*run(features))]

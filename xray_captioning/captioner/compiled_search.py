@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,7 @@ from xray_captioning.backend import compiled, ops
 from xray_captioning.data.features import pad_rows, power_of_two
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.errors import ConfigError
-from xray_captioning.search import (
-    Rules,
-    Sampling,
-    SearchResult,
-    beam_search,
-    greedy_search,
-    sample_search,
-)
+from xray_captioning.search import Rules, Sampling, SearchResult, beam, greedy
 
 # A batch is padded to one of these numbers of studies, so that few shapes are compiled.
 BATCH_SIZES = (1, 4, 8, 16, 64)
@@ -32,36 +25,32 @@ KEPT = 16
 Search = Callable[[Features], SearchResult]
 
 
-class SearchSettings(NamedTuple):
-    """Everything about a search but the features."""
-
-    rules: Rules
-    beam_size: int = 1  # 1 is greedy search, or sampling where `sampling` is given
-    length_penalty: float = 0.0  # of a beam search
-    sampling: Sampling | None = None
-
-
 class CompiledSearch:
     """Compiles the searches of one model, and keeps the last `KEPT` of them."""
 
     def __init__(self, model: CaptionModel) -> None:
         self._compiled = lru_cache(KEPT)(partial(_Compiled, model))
 
-    def prepare(self, settings: SearchSettings) -> Search:
+    def prepare(
+        self,
+        rules: Rules,
+        beam_size: int = 1,  # 1 is greedy search, or sampling where `sampling` is given
+        length_penalty: float = 0.0,  # of a beam search
+        sampling: Sampling | None = None,
+    ) -> Search:
         """Return a function that captions one batch after another.
 
         It takes `Features` of at most ``BATCH_SIZES[-1]`` studies as arrays, and returns a
         `SearchResult` of arrays. Settings that cannot work raise `ConfigError`.
         """
-        _check(settings)
-        rules, size, penalty, sampling = settings
+        _check(beam_size, sampling)
         if sampling is None:
-            noise, run = None, self._compiled(rules, int(size), None)
-            numbers = [np.asarray(penalty, "float32")] if size > 1 else []
+            noise, run = None, self._compiled(rules, int(beam_size), None)
+            numbers = [np.asarray(length_penalty, "float32")] if beam_size > 1 else []
         else:
             noise = np.random.default_rng(sampling.seed)
             width = power_of_two(int(sampling.top_k)) if sampling.top_k else 0
-            run = self._compiled(rules, int(size), width)
+            run = self._compiled(rules, int(beam_size), width)
             kinds = {"temperature": "float32", "top_k": "int32", "top_p": "float32"}
             numbers = [np.asarray(getattr(sampling, name), kind) for name, kind in kinds.items()]
 
@@ -107,14 +96,15 @@ class _Compiled:
         # Padding has no region; it is finished before it begins.
         real = ops.any(ops.cast(mask, "bool"), axis=1)
         if width is not None:
-            return sample_search(state, step, real, rules, Sampling(*numbers), noise[0], width)
+            return greedy.sample_search(
+                state, step, real, rules, Sampling(*numbers), noise[0], width
+            )
         if self.beam_size == 1:
-            return greedy_search(state, step, real, rules)
-        return beam_search(state, step, real, rules, self.beam_size, *numbers)
+            return greedy.greedy_search(state, step, real, rules)
+        return beam.beam_search(state, step, real, rules, self.beam_size, *numbers)
 
 
-def _check(settings: SearchSettings) -> None:
-    size, sampling = settings.beam_size, settings.sampling
+def _check(size: int, sampling: Sampling | None) -> None:
     if not isinstance(size, Integral) or size < 1:
         raise ConfigError(f"beam_size is {size!r}; it must be a whole number from 1 on")
     if sampling is None:

@@ -76,9 +76,7 @@ def caption(
 def _check_options(
     named: tuple[str, ...], source: options.Source, out: Path | None, resume: bool, findings: bool
 ) -> None:
-    if bool(named) == (source.data is not None):
-        raise ConfigError("give either IMAGE or DIR, or --data; see xray-captioning caption --help")
-    source.check()
+    source.check(named)
     if resume and out is None:
         raise ConfigError("--resume goes on with a run to a file; give its --out, too")
     if out is not None and findings:

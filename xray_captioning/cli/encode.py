@@ -41,9 +41,7 @@ def encode(
     False where a study has no such image; `ids`; and `about`, JSON that says what made them. Pixels
     become what the encoder's published weights expect.
     """
-    if bool(named) == (source.data is not None):
-        raise ConfigError("give either IMAGE or DIR, or --data; see xray-captioning encode --help")
-    source.check()
+    source.check(named)
     if out.suffix != ".npz":
         raise ConfigError(f"--out {out}: features are written as .npz; call the file so")
     from xray_captioning.captioner.studies import arranged_studies

@@ -48,7 +48,7 @@ def evaluate(
     from xray_captioning.comparison.evaluate import read_systems
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.evaluation.differences import beaten
-    from xray_captioning.evaluation.summary import SAID
+    from xray_captioning.evaluation.report import SAID
 
     protocol, report = given["protocol"], given["report"]
     written = compare(

@@ -71,8 +71,11 @@ class Source(NamedTuple):
     columns: dict[str, str | None] | None = None
     captions_from_labels: bool = False
 
-    def check(self) -> None:
-        """Refuse what says something about --data where that may be left out and is."""
+    def check(self, named: Sequence[str] | None = None) -> None:
+        """Refuse what is said of --data where that is left out, and images `named` beside it."""
+        if named is not None and bool(named) == (self.data is not None):
+            command = click.get_current_context().command_path
+            raise ConfigError(f"give either IMAGE or DIR, or --data; see {command} --help")
         if self.data is None and self.images is not None:
             raise ConfigError("--images says where the images of --data are; give --data, too")
         if self.data is None and self.columns is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +15,9 @@ from xray_captioning.errors import ConfigError, require
 
 _LOOPBACK = ("127.", "localhost", "::1")
 HOST = "127.0.0.1"
-SETTINGS = {
+SETTINGS: dict[str, str] = {
     "server.address": HOST,
-    "server.headless": "true",
-    "server.maxUploadSize": "64",  # megabytes a file
-    "server.enableXsrfProtection": "true",
-    "server.fileWatcherType": "none",
-    "browser.gatherUsageStats": "false",
-    "client.showErrorDetails": "none",
-    "client.toolbarMode": "viewer",
-    "theme.light.primaryColor": "#0b5cad",  # with enough contrast for text, on both backgrounds
-    "theme.dark.primaryColor": "#7cb9f7",
+    **tomllib.loads(Path(__file__).with_name("app.toml").read_text("utf-8")),
 }
 
 
@@ -38,14 +31,7 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
     """
     for bundle in bundles:
         read_bundle(find_bundle(bundle), "captioner")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server will
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise ConfigError(
-                f"port {port} of {HOST} cannot be used ({error.strerror}); choose another: --port"
-            ) from error
+    _bound(HOST, port, "--port").close()
     own = [word for bundle in bundles for word in ("--bundle", bundle)]
     own += [] if seed is None else ["--seed", str(seed)]
     streamlit = require("streamlit.web.cli", "the app", "serve")
@@ -74,7 +60,10 @@ def serve(
     folder = find_bundle(bundle)
     read_bundle(folder, "captioner")
     settings = replace(Settings(), token=find_token(token_file)).replace(limits)
-    sock = _bound(host, port)  # before the model is loaded: a wrong address is an error at once
+    for package in ("flask", "uvicorn"):
+        require(package, "the API", "serve")
+    # Before the model is loaded: a wrong address is an error at once.
+    sock = _bound(host, port, "--host or --port")
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.serving.api import create_app
     from xray_captioning.serving.server import Server
@@ -84,9 +73,7 @@ def serve(
     server.run()
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    for package in ("flask", "uvicorn"):
-        require(package, "the API", "serve")
+def _bound(host: str, port: int, options: str) -> socket.socket:
     sock = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -98,7 +85,7 @@ def _bound(host: str, port: int) -> socket.socket:
             sock.close()
         reason = getattr(error, "strerror", None) or "no such address"
         raise ConfigError(
-            f"{host} port {port}: cannot listen there ({reason}); choose another --host or --port"
+            f"{host} port {port}: cannot listen there ({reason}); choose another {options}"
         ) from error
     return sock
 

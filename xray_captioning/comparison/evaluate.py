@@ -19,7 +19,7 @@ from xray_captioning.comparison.texts import (
     system_texts,
 )
 from xray_captioning.config import Config
-from xray_captioning.data.provenance import TrainedOn, choose_split, open_studies, warn_of_unknown
+from xray_captioning.data.provenance import choose_split, open_studies, warn_of_unknown
 from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS, with_images
 from xray_captioning.data.targets import reference_texts, usable_studies
@@ -142,7 +142,10 @@ def evaluate(
     if protocol:
         _check_published(studies, split)
         split = split_studies(usable)
-    trained_on = _checked(every, config, protocol)
+    for run in every:
+        run.check_text(config, protocol)
+    trained_on = {run.name: run.trained_on for run in every}
+    warn_of_unknown(trained_on)
     split = choose_split(studies, usable, config, split, trained_on, part, cache)
     train, test = _rows(usable, split, part)
     about: dict[str, Any] = {"part": part, "split": split.digest, "protocol": protocol or "coco"}
@@ -164,17 +167,6 @@ def evaluate(
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
     return results.rows
-
-
-def _checked(
-    runs: Sequence[CaptioningSystem], config: Config, protocol: str | None
-) -> dict[str, TrainedOn | None]:
-    """Return what each model was trained on; refuse one that writes other texts."""
-    for run in runs:
-        run.check_text(config, protocol)
-    trained_on = {run.name: run.trained_on for run in runs}
-    warn_of_unknown(trained_on)
-    return trained_on
 
 
 def _rows(usable: pd.DataFrame, split: Split, part: str) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,30 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from xray_captioning.bundles.bundle import find_bundle, read_config
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array, ArrayCache, stack_features, study_rows
-from xray_captioning.data.images import read_images
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import baseline_systems
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
-from xray_captioning.evaluation.cases import wordiest
+from xray_captioning.evaluation.cases import example, wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
-from xray_captioning.evaluation.systems import (
-    R2GEN,
-    ReportTexts,
-    System,
-    r2gen_references,
-    r2gen_vocabulary,
-)
+from xray_captioning.evaluation.systems import R2GEN, ReportTexts, System
 from xray_captioning.findings import CONSTANT
-from xray_captioning.plots.panels import Example, attention_of_views
+from xray_captioning.plots.panels import Example
 from xray_captioning.text.cleaning import clean
 
 if TYPE_CHECKING:  # texts alone are compared without loading Keras
@@ -39,8 +32,8 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
     from xray_captioning.captioner.caption import Caption
     from xray_captioning.captioner.captioner import Captioner
 
-    Run = Captioner | str | Path | Texts
-    Given = Run | Sequence[Run]
+    Run: TypeAlias = Captioner | str | Path | Texts
+    Given: TypeAlias = Run | Sequence[Run]
 
 
 class CaptioningSystem:
@@ -101,14 +94,7 @@ class Task:
             return ReportTexts.unaltered(references, training)
         # R2Gen's functions clean the section themselves.
         reports, learned = (section_texts(p, self.config) for p in (self.test, self.train))
-        vocabulary = r2gen_vocabulary(learned)
-        return ReportTexts(
-            r2gen_references(reports, vocabulary),
-            references,
-            training,
-            r2gen_references(learned, vocabulary),
-            r2gen_references(reports, vocabulary, None),
-        )
+        return ReportTexts.as_r2gen(references, training, reports, learned)
 
 
 def is_texts(run: Any) -> bool:
@@ -219,21 +205,13 @@ def _maps(
 
 def examples(task: Task, systems: Sequence[System], captions: Sequence[Caption]) -> list[Example]:
     """Return a few studies with the captions of the first model, to be drawn."""
-    studies, config, references = task.test, task.config, task.texts.references
-    images = study_images(studies, config)
-    views = [dict(zip(*row)) for row in zip(studies["images"], studies["views"])]
+    studies, config = task.test.assign(reference=task.texts.references), task.config
+    images, size = study_images(studies, config), (config.image.size, config.image.resize)
     first = next(system for system in systems if system.search)
     constant = [system for system in systems if system.name == CONSTANT]
-    chosen = wordiest(studies.assign(reference=references))
-    shown = {i: [(n, path) for n, path in enumerate(images[i]) if path] for i in chosen}
+    chosen = wordiest(studies)
+    texts = [{s.name: s.texts[i] for s in (first, *constant)} for i in chosen]
     return [
-        Example(
-            read_images([path for _, path in shown[i]], config.image.size, config.image.resize),
-            references[i],
-            {system.name: system.texts[i] for system in (first, *constant)},
-            attention_of_views(captions[i].attention, [n for n, _ in shown[i]]),
-            captions[i].words,
-            [views[i][path] for _, path in shown[i]],
-        )
-        for i in chosen
+        example(studies.iloc[i], images[i], written, captions[i], *size)
+        for i, written in zip(chosen, texts)
     ]

@@ -21,15 +21,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.data import records
 from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text
-from xray_captioning.data.records import (
-    DELIMITERS,
-    PARQUET,
-    JsonRows,
-    Workbook,
-    is_lines,
-    read_json,
-)
+from xray_captioning.data.records import DELIMITERS
 from xray_captioning.data.table import Table, as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import column_roles
@@ -111,7 +105,9 @@ def read_columns(path: Path) -> Columns:
     or that it is not certain what it is.
     """
     with open_bytes(path) as stream:
-        binary = stream.peek(4).startswith((PARQUET, ZIP))  # an Excel workbook is a zip archive
+        binary = stream.peek(4).startswith(
+            (records.PARQUET, ZIP)
+        )  # an Excel workbook is a zip archive
     if binary:
         columns = _by_column(Table(path).records)
     else:
@@ -180,13 +176,13 @@ def _report(value: Any, where: str, number: Any) -> str | list[str]:
     return checked_text(value, where, number)
 
 
-def _by_column(records: Any) -> Columns:
+def _by_column(table: Any) -> Columns:
     """Return the columns of a table; None where JSON or Parquet has no value."""
     # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
-    rows = [values for _, values in records]
-    if isinstance(records, Workbook):
+    rows = [values for _, values in table]
+    if isinstance(table, records.Workbook):
         rows = [list(map(as_text, values)) for values in rows]
-    return {name: list(values) for name, values in zip(records.columns, zip(*rows))}
+    return {name: list(values) for name, values in zip(table.columns, zip(*rows))}
 
 
 def _of_text(path: Path, head: str) -> Columns:
@@ -195,9 +191,9 @@ def _of_text(path: Path, head: str) -> Columns:
     A table of one column without a header is `ALONE`.
     """
     if _is_called(path, _JSON) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
-        if is_lines(head, path):
-            return _by_column(JsonRows(path))
-        return json_columns(read_json(path), path)
+        if records.is_lines(head, path):
+            return _by_column(records.JsonRows(path))
+        return json_columns(records.read_json(path), path)
     lines = [line for line in head.splitlines()[:50] if line]
     if not (_is_called(path, _TABLES) or _shows_table(path, lines)):
         return {ALONE: _read_lines(path)}

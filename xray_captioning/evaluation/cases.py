@@ -1,23 +1,31 @@
-"""Studies to look at: the best, the median and the worst of a system, and contradictions."""
+"""Studies to look at: the best, the median and the worst of a system, and contradictions.
+
+The words of a text that decided its labels are marked where they stand.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import count, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.data.images import read_image
+from xray_captioning.data.images import read_image, read_images
 from xray_captioning.errors import ImageError
-from xray_captioning.evaluation.marks import marked
 from xray_captioning.evaluation.results import Results
 from xray_captioning.findings import FINDINGS
-from xray_captioning.metrics import clinical
-from xray_captioning.metrics.labeler import PRESENT, find_mentions
+from xray_captioning.metrics import clinical, labeler
+from xray_captioning.metrics.labels.layout import statements
+from xray_captioning.metrics.labels.normal import normal
+from xray_captioning.metrics.labels.rules import rules
 from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.plots.images import data_uri
+from xray_captioning.plots.panels import Example
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +34,14 @@ EACH = 2  # cases of each kind
 EXAMPLES = 8  # contradictions shown a system; the CSV has all
 THUMBNAIL = 176  # pixels of a side: what a card of the page shows, and a few kilobytes
 _CUT = 400  # characters of a text on the page
+_WORD = re.compile(r"[^\W_]+")
+
+
+class Piece(NamedTuple):
+    """A part of a text and, where it decided a label, why; "" elsewhere."""
+
+    text: str
+    why: str = ""
 
 
 def choose_cases(
@@ -55,6 +71,18 @@ def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
     lengths = [len(text.split()) for text in studies["reference"]]
     shares = [range(i, len(studies), count) for i in range(min(count, len(studies)))]
     return [max(rows, key=lambda row: lengths[row]) for rows in shares]
+
+
+def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size: Any) -> Example:
+    """Return a row of studies as a panel shows it: its images in the places of views, and texts.
+
+    `caption` is the first system's, whose attention is drawn, or None; `size` is of pixels.
+    """
+    places, paths = zip(*((place, path) for place, path in enumerate(images) if path))
+    views, pixels = dict(zip(study["images"], study["views"])), read_images(paths, *size)
+    maps = None if caption is None or caption.attention is None else caption.attention[:, places]
+    words = caption.words if caption else []
+    return Example(pixels, study["reference"], texts, maps, words, [views[p] for p in paths])
 
 
 def case_cards(
@@ -136,15 +164,74 @@ def contradiction_summary(
 
 def _spread(found: Sequence[clinical.Contradiction]) -> list[clinical.Contradiction]:
     """Choose examples of as many different findings as possible."""
-    seen: Counter[str] = Counter()
-    ranked: list[tuple[int, int, clinical.Contradiction]] = []
-    for contradiction in found:
-        ranked.append((seen[contradiction.finding], len(ranked), contradiction))
-        seen[contradiction.finding] += 1
-    return [contradiction for *_, contradiction in sorted(ranked)[:EXAMPLES]]
+    numbers: dict[str, Iterator[int]] = defaultdict(count)  # of a finding's contradictions
+    ranked = [(next(numbers[one.finding]), place, one) for place, one in enumerate(found)]
+    return [one for *_, one in sorted(ranked)[:EXAMPLES]]
 
 
 def _statement(text: str, finding: str, label: int) -> tuple[str, str]:
     """Return whether a text asserts or denies a finding, and the sentence that does."""
-    said = [m.sentence for m in find_mentions(text) if m.finding == finding and m.label == label]
-    return "present" if label == PRESENT else "denied", _cut(said[0] if said else text)
+    found = labeler.find_mentions(text)
+    said = [m.sentence for m in found if m.finding == finding and m.label == label]
+    return "present" if label == labeler.PRESENT else "denied", _cut(said[0] if said else text)
+
+
+def marked(text: str, shown: str) -> list[Piece]:
+    """Return what is shown of a text, its beginning, in pieces: words that decided stand alone.
+
+    Examples
+    --------
+    >>> text = "Small effusion, no PTX."
+    >>> [piece for piece in marked(text, text) if piece.why]  # doctest: +NORMALIZE_WHITESPACE
+    [Piece(text='effusion', why='Pleural Effusion: present'),
+     Piece(text='PTX', why='Pneumothorax: denied by “no”')]
+    """
+    deciding = set(labeler.explain_report(text).values())
+    mentions = [m for m in dict.fromkeys(labeler.find_mentions(shown)) if m in deciding]
+    reasons: dict[tuple[int, int], list[str]] = {}
+    for mention, span in zip(mentions, _spans(shown, mentions), strict=True):
+        reasons.setdefault(span, []).append(_why(mention))
+    pieces, last = [], 0
+    for (start, end), why in sorted(reasons.items()):
+        if last <= start < end:
+            pieces += [Piece(shown[last:start]), Piece(shown[start:end], "; ".join(why))]
+            last = end
+    return [piece for piece in (*pieces, Piece(shown[last:])) if piece.text]
+
+
+def _why(mention: labeler.Mention) -> str:
+    cue = "" if mention.cue in ("", mention.words) else f" by “{mention.cue}”"
+    return f"{mention.finding}: {mention.status}{cue}"
+
+
+def _spans(text: str, mentions: Sequence[labeler.Mention]) -> list[tuple[int, int]]:
+    """Return where a text, as it was written, has the words of mentions; (0, 0) is nowhere.
+
+    Mentions are of sentences in standard spelling, whose words are aligned with those written.
+    """
+    spelling = rules(labeler.convention_of()).spelling
+    sentences = [normal(statement, spelling) for statement in statements(text)]
+    written = list(_WORD.finditer(text))
+    read = [(words, i, word) for i, words in enumerate(sentences) for word in _WORD.finditer(words)]
+    places = _aligned([w.group().lower() for w in written], [w.group() for *_, w in read])
+    first = {words: i for i, words in reversed(list(enumerate(sentences)))}
+    spans = []
+    for mention in mentions:
+        found = [
+            written[k]
+            for (words, i, word), place in zip(read, places, strict=True)
+            if words == mention.sentence and i == first[words]
+            if mention.start <= word.start() < mention.end
+            for k in place
+        ]
+        spans.append((found[0].start(), found[-1].end()) if found else (0, 0))
+    return spans
+
+
+def _aligned(written: list[str], read: list[str]) -> list[range]:
+    """Return which of the written words each word that was read stands for."""
+    places = []
+    for _, a, b, c, d in SequenceMatcher(None, written, read, autojunk=False).get_opcodes():
+        ends = [a + j * (b - a) // max(d - c, 1) for j in range(d - c + 1)]
+        places += [range(one, min(max(one + 1, two), b)) for one, two in pairwise(ends)]
+    return places

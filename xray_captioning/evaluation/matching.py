@@ -14,13 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.caption_files import (
-    TextColumn,
-    Texts,
-    checked_text,
-    read_captions,
-    read_references,
-)
+from xray_captioning.evaluation import caption_files
+from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
 from xray_captioning.evaluation.table import LEFT_OUT
 from xray_captioning.text.sections import has_headings, split_report
 
@@ -293,8 +288,8 @@ def read_pairs(
     `prediction` name the columns. With `only_common` reports without a hypothesis are left out;
     otherwise there must be none.
     """
-    known = read_references(reports, reference)
-    for system, written in read_captions(captions, prediction).items():
+    known = caption_files.read_references(reports, reference)
+    for system, written in caption_files.read_captions(captions, prediction).items():
         if known.ids and written.ids:
             pairs = _by_id(system, written, known, only_common)
         else:

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xray_captioning.evaluation import summary
+from xray_captioning.evaluation import table
 from xray_captioning.evaluation.baselines import merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
-from xray_captioning.evaluation.differences import COMPARED, beaten
-from xray_captioning.evaluation.pages import render
+from xray_captioning.evaluation.differences import COMPARED, Row, beaten
 from xray_captioning.evaluation.results import Results
-from xray_captioning.evaluation.summary import COLUMNS, MORE, SAID, markdown_rows, summary_rows
 from xray_captioning.evaluation.systems import System
-from xray_captioning.evaluation.table import format_csv, format_markdown
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import CONSTANT, SHUFFLED
-from xray_captioning.metrics.clinical import (
-    Contradiction,
-    FindingScore,
-    Labels,
-    contradictions,
-    finding_table,
-    label_matrix,
+from xray_captioning.metrics import clinical
+from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
+from xray_captioning.plots.pages import render
+
+_TABLES: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("report.toml").read_text("utf-8")
 )
+COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
+"""Scores by name, and what a reader finds above them: of the summary and of the tables below it."""
+
+NAMES = COLUMNS | MORE | SAID
+WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
+DRAWN = 4
+"""Systems that the page draws and compares with each other; Markdown and CSV have all."""
 
 STRIP = 60
 """Most columns of the strip that shows how long texts are."""
-
 
 DrawnSystem = tuple[int, System]
 """A system that is drawn, and its colour, which is the same everywhere on the page."""
@@ -50,16 +53,16 @@ def write_report(
     """
     target = Path(path)
     labels = {
-        name: label_matrix(texts)
+        name: clinical.label_matrix(texts)
         for system in results.systems
         if system.kind != SHUFFLED
         for name, texts in system.columns.items()
     }
-    reference = label_matrix(results.reports)
-    findings = {name: finding_table(reference, said) for name, said in labels.items()}
+    reference = clinical.label_matrix(results.reports)
+    findings = {name: clinical.finding_table(reference, said) for name, said in labels.items()}
     systems = [s for s in results.systems if s.kind == "system"]
     runs = {name: texts for system in systems for name, texts in system.columns.items()}
-    opposed = {name: contradictions(reference, labels[name]) for name in runs}
+    opposed = {name: clinical.contradictions(reference, labels[name]) for name in runs}
     values = _values(results, systems)
     drawn = values["drawn"]
     values["findings"] = _shown_findings([_pooled(reference, labels, s) for _, s in drawn])
@@ -79,14 +82,24 @@ def write_report(
 
 def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
     """Return what the template names, but for what is read out of texts."""
-    own, hidden = summary.drawn_systems(results)
+    own, hidden = drawn_systems(results)
+    every = results.paired_tests  # which Markdown and CSV hold
+    differences = [r for r in every if not {r["system"], r["rival"]}.intersection(hidden)]
     fixed = [system for system in results.systems if system.name == CONSTANT]
-    drawn = [*enumerate(own, 1), *((summary.DRAWN + 1, system) for system in fixed)]
+    drawn = [*enumerate(own, 1), *((DRAWN + 1, system) for system in fixed)]
     return {
         "title": _title(systems),
         "facts": _facts(results),
         "results": results,
-        "summary": summary,
+        "names": NAMES,
+        "columns": {"summary": COLUMNS, "said": SAID, "more": MORE, "whole": WHOLE},
+        "groups": _TABLES["groups"],
+        "number": number,
+        "signed": signed,
+        "kinds": rows_by_kind(results),
+        "whole_rows": merged_rows(results.whole_rows),
+        "differences": differences,
+        "most": DRAWN,
         "systems": systems,
         "drawn": drawn,
         "hidden": hidden,
@@ -100,7 +113,7 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
 def _pooled(reference: Labels, labels: Mapping[str, Labels], system: System) -> list[FindingScore]:
     """Return the scores of a system's findings, those of all its runs together."""
     said = [labels[name] for name in system.columns]
-    scores = finding_table(np.tile(reference, (len(said), 1)), np.concatenate(said))
+    scores = clinical.finding_table(np.tile(reference, (len(said), 1)), np.concatenate(said))
     return [score._replace(support=score.support // len(said)) for score in scores]
 
 
@@ -166,16 +179,16 @@ def _markdown(
 ) -> str:
     parts = [f"# {_plain(_title(systems))}", _plain(_facts(results))]
     parts += [f"**Alarm ({alarm.kind})**: {_plain(alarm.message)}." for alarm in results.alarms]
-    parts += ["## Summary", format_markdown(markdown_rows(results, COLUMNS))]
-    parts += ["## What is said of findings", format_markdown(markdown_rows(results, SAID))]
-    parts += ["## More scores", format_markdown(markdown_rows(results, MORE))]
+    parts += ["## Summary", table.format_markdown(markdown_rows(results, COLUMNS))]
+    parts += ["## What is said of findings", table.format_markdown(markdown_rows(results, SAID))]
+    parts += ["## More scores", table.format_markdown(markdown_rows(results, MORE))]
     if results.whole_rows:
-        parts += ["## Without truncation", format_markdown(merged_rows(results.whole_rows))]
-    if results.paired_tests:
-        parts += ["## Against a fixed report and each other", format_markdown(results.paired_tests)]
+        parts += ["## Without truncation", table.format_markdown(merged_rows(results.whole_rows))]
+    if tests := results.paired_tests:
+        parts += ["## Against a fixed report and each other", table.format_markdown(tests)]
         parts += [_plain(beaten(row)) for row in results.beats_every_baseline]
     if scores := _finding_rows(findings, [name for s in systems for name in s.columns]):
-        parts += ["## Findings", format_markdown(scores)]
+        parts += ["## Findings", table.format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -212,4 +225,63 @@ def _write_tables(
         rows = [row | results.left_out for row in rows]
         names = dict.fromkeys([*first, *(name for row in rows for name in row if name != "row")])
         path = target.with_name(f"{target.stem}{ending}.csv")
-        atomic_write(path, format_csv(rows, list(names)))
+        atomic_write(path, table.format_csv(rows, list(names)))
+
+
+def number(name: str, value: Any) -> str:
+    """Return a score as text, with the digits that its metric has in tables."""
+    short = name in ("mean_length", "chrF") and value is not None
+    return f"{value:.1f}" if short else table.format_cell(value)
+
+
+def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
+    """Return the systems that the page draws, in table order, and the names of the others.
+
+    Drawn are those with the highest clinical F1, or BLEU-4 where no report names a finding.
+    """
+    own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
+    known = all(row["clinical_f1"] is not None for _, row in own)
+    metric = "clinical_f1" if known else "BLEU-4"
+    best = sorted(own, key=lambda pair: -pair[1][metric])[:DRAWN]
+    names = [system.column for system, _ in best]
+    drawn = [system for system, _ in own if system.column in names]
+    return drawn, [system.column for system, _ in own if system.column not in names]
+
+
+def signed(value: float | None) -> str:
+    """Return a difference as text, with its sign."""
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def summary_rows(results: Results) -> list[Row]:
+    """Return every score of every system with its interval, for a CSV."""
+    rows = []
+    for system, row in zip(results.systems, results.rows):
+        intervals = results.intervals(system.column)
+        values: Row = {"system": system.name, "search": system.search, "kind": system.kind}
+        for name in (*COLUMNS, *(name for name in (*MORE, *SAID) if name in row)):
+            values[name] = row[name]
+            if intervals.get(name):
+                values[f"{name}_low"], values[f"{name}_high"] = intervals[name] or (None, None)
+        rows.append(values | {"n": row["n"]} | results.left_out)
+    return rows
+
+
+def rows_by_kind(results: Results) -> dict[str, list[Row]]:
+    """Return the rows of the page: of systems, baselines and shuffled systems."""
+    rows = merged_rows(summary_rows(results))
+    return {kind: [row for row in rows if row["kind"] == kind] for kind in _TABLES["groups"]}
+
+
+def markdown_rows(results: Results, columns: Iterable[str]) -> list[Row]:
+    """Return some scores of every system as text, intervals in parentheses."""
+    return [_markdown_row(row, columns) for row in merged_rows(summary_rows(results))]
+
+
+def _markdown_row(row: Mapping[str, Any], columns: Iterable[str]) -> Row:
+    shown = {"system": row["system"], "search": row["search"] or ""}
+    for name in (name for name in columns if name in row):
+        low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+        span = f" ({number(name, low)} to {number(name, high)})" if low is not None else ""
+        shown[NAMES[name]] = number(name, row[name]) + span
+    return shown

@@ -12,31 +12,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from xray_captioning.evaluation import differences, jackknife, table
 from xray_captioning.evaluation.baselines import DRAWS
 from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
-from xray_captioning.evaluation.differences import (
-    Row,
-    beats_every_baseline,
-    comparison_values,
-    fixed_rival,
-    paired_tests,
-)
-from xray_captioning.evaluation.jackknife import (
-    Jackknife,
-    jackknife,
-    mean_of_runs,
-    statistics_of_runs,
-)
+from xray_captioning.evaluation.jackknife import Jackknife, mean_of_runs, statistics_of_runs
 from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest, shuffle_test, shuffled_orders
 from xray_captioning.evaluation.systems import ReportTexts, System
-from xray_captioning.evaluation.table import (
-    CLINICAL_COLUMNS,
-    LEFT_OUT,
-    SHOWN,
-    TEXT_COLUMNS,
-    finite,
-    format_csv,
-)
+from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.cider import document_frequency
@@ -44,6 +26,8 @@ from xray_captioning.metrics.clinical import counted_findings, supported_finding
 from xray_captioning.metrics.diversity import distinct_ngrams
 from xray_captioning.metrics.mentions import DETAILS
 from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,7 +61,7 @@ class Results:
         names = ["study_id", "reference", *columns]
         lines = zip(self.studies, self.references, *columns.values(), strict=True)
         rows = [dict(zip(names, line, strict=True)) for line in lines]
-        atomic_write(out / "captions.csv", format_csv(rows, names))
+        atomic_write(out / "captions.csv", table.format_csv(rows, names))
         values = {
             **self.about,
             **({"note": self.note} if self.note else {}),
@@ -164,8 +148,8 @@ def evaluate_systems(
         alarms=list(_alarms(systems, texts, found, tests, any(supported.values()))),
         about={**about, "findings": supported},
         whole_rows=[_mean_row(s, scorer.whole) | notes[s.column] for s in shown if texts.whole],
-        paired_tests=paired_tests(systems, found),
-        beats_every_baseline=beats_every_baseline(systems, found),
+        paired_tests=differences.paired_tests(systems, found),
+        beats_every_baseline=differences.beats_every_baseline(systems, found),
     )
 
 
@@ -188,7 +172,7 @@ class _Scorer:
         different = dict.fromkeys(tuple(run) for system in systems for run in system.runs)
         self.runs = {run: str(number) for number, run in enumerate(different)}
         named = {name: run for run, name in self.runs.items()}
-        self.alone = jackknife(texts.references, named, groups, texts.reports, findings)
+        self.alone = jackknife.jackknife(texts.references, named, groups, texts.reports, findings)
         self.rows = {run: self._row(run) for run in self.runs}
         self.whole = self._whole() if texts.whole else {}
 
@@ -276,7 +260,7 @@ def _alarms(
     findings: bool,
 ) -> Iterator[Alarm]:
     metric = "clinical_f1" if findings else "BLEU-4"
-    constant = fixed_rival(systems, metric)
+    constant = differences.fixed_rival(systems, metric)
     for system in (s for s in systems if s.kind == "system"):
         name = system.column
         spread = Spread(**mean_row([_spread(run, texts)._asdict() for run in system.runs]))
@@ -287,5 +271,5 @@ def _alarms(
 
 def _alarm_values(alarm: Alarm) -> Row:
     test = alarm.shuffle_test._asdict() if alarm.shuffle_test else None
-    compared = [comparison_values(one) for one in alarm.comparisons]
+    compared = [differences.comparison_values(one) for one in alarm.comparisons]
     return {**alarm._asdict(), "shuffle_test": test, "comparisons": compared}

@@ -58,6 +58,17 @@ class ReportTexts(NamedTuple):
         """Return texts that no protocol alters."""
         return cls(references, references, training, training)
 
+    @classmethod
+    def as_r2gen(
+        cls, reports: list[str], training: list[str], asis: list[str], learned: list[str]
+    ) -> ReportTexts:
+        """Return cleaned texts, and references that R2Gen's evaluation makes of uncleaned ones."""
+        vocabulary = r2gen_vocabulary(learned)
+        references, whole = (
+            r2gen_references(asis, vocabulary, most) for most in (MAXIMUM_WORDS, None)
+        )
+        return cls(references, reports, training, r2gen_references(learned, vocabulary), whole)
+
 
 def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
     """Return the cleaned words that training reports have at least three times."""

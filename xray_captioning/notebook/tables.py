@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config
-from xray_captioning.data.images import read_images
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.targets import reference_texts
 from xray_captioning.data.views import select_images
+from xray_captioning.evaluation.cases import example
 from xray_captioning.evaluation.results import evaluate_systems
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import SHOWN
 from xray_captioning.metrics.bleu import bleu
 from xray_captioning.metrics.clinical import contradictions
-from xray_captioning.plots.panels import Example, attention_of_views
+from xray_captioning.plots.panels import Example
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,19 +61,10 @@ def examples(
         study = studies.iloc[row]
         written = {name: texts[row] for name, texts in (captions or {}).items()}
         first = next(iter(written.values()), None)
+        texts = {name: " ".join(caption.words) for name, caption in written.items()}
         chosen = select_images(study["images"], study["views"], count)
-        places, paths = zip(*((i, path) for i, path in enumerate(chosen) if path is not None))
-        views = dict(zip(study["images"], study["views"]))
-        found.append(
-            Example(
-                read_images(paths, SIDE),
-                study["reference"],
-                {name: " ".join(caption.words) for name, caption in written.items()},
-                attention_of_views(first.attention if first else None, places),
-                first.words if first else [],
-                [views[path] for path in paths],
-            )
-        )
+        first = next(iter(written.values()), None)
+        found.append(example(study, chosen, texts, first, SIDE))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Pictures for people: charts of numbers, panels of studies, attention over the pixels.
+"""Pictures and pages for people: charts, panels of studies, attention over the pixels, HTML.
 
 They know arrays and strings only; matplotlib and OpenCV are imported when something is drawn.
 """

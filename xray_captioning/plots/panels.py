@@ -47,11 +47,6 @@ class Example(NamedTuple):
         ]
 
 
-def attention_of_views(attention: Array | None, places: Sequence[int]) -> Array | None:
-    """Return attention (words, views, rows, columns) on the views that a study has."""
-    return None if attention is None else attention[:, list(places)]
-
-
 def panel(examples: Sequence[Example]) -> Any:
     """Draw each study: its views, where the model looked, and below what was written.
 

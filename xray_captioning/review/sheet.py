@@ -12,19 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from xray_captioning import files
 from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import TextColumn, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
-from xray_captioning.evaluation.pages import render
-from xray_captioning.files import (
-    atomic_write,
-    check_new_folder,
-    new_folder,
-    no_terminal,
-    sha256_file,
-)
 from xray_captioning.plots.images import data_uri
+from xray_captioning.plots.pages import render
 from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_cases
 
 LONGEST = 768  # pixels of an image's longer side in a sheet
@@ -61,12 +55,12 @@ def export_study(
     are drawn, all of them if there are no more; each reader is shown so many cases again at the
     end as there are `repeats`.
     """
-    check_new_folder(out)
+    files.check_new_folder(out)
     texts = read_texts(captions, systems, views)
     usable = [study for study in texts if views is None or views.get(study)]
     if not usable:
         raise DataError(f"{captions}: no study there has an image on disk; check the data")
-    digest = sha256_file(captions)
+    digest = files.sha256_file(captions)
     rng = np.random.default_rng([seed, int(digest, 16)])
     drawn = [usable[i] for i in rng.permutation(len(usable))[:studies]]
     if repeats > len(drawn):
@@ -76,13 +70,13 @@ def export_study(
     identical = sum(texts[study][0] == texts[study][1] for study in drawn)
     key = Key(FORMAT, systems, sorted(drawn), identical, digest, seed, sheets)
     pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
-    with new_folder(out) as folder:
+    with files.new_folder(out) as folder:
         for sheet in sheets:
             made = sheet_files(sheet, systems, texts, pictures)
             sheet.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
             for name, data in made.items():
-                atomic_write(folder / sheet.reader / name, data)
-        atomic_write(folder / "key.json", key.to_json())
+                files.atomic_write(folder / sheet.reader / name, data)
+        files.atomic_write(folder / "key.json", key.to_json())
     return key
 
 
@@ -151,7 +145,7 @@ def sheet_files(
 def _pictures(views: Views) -> Pictures:
     from tqdm import tqdm
 
-    bar = tqdm(views.items(), desc="images", unit="study", disable=no_terminal())
+    bar = tqdm(views.items(), desc="images", unit="study", disable=files.no_terminal())
     return {study: [_picture(path, view) for path, view in found] for study, found in bar}
 
 

@@ -169,16 +169,20 @@ def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:
 def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
     """Return headings, rows, and what stands there without rows: nothing, and no heading."""
     one, other = summary["systems"]
+    preferences = [
+        _flat({"by" if n == "criterion" else n: v for n, v in row.items()})
+        for row in summary["preferences"]
+    ]
     return [
         ("Mean ratings, 1 to 5, with 95 % intervals over studies", _mean_rows(summary), ""),
-        (f"How often {one} was rated above {other}", _preference_rows(summary), ""),
+        (f"How often {one} was rated above {other}", preferences, ""),
         (
             "Agreement between readers: quadratic weighted kappa",
             _agreement_rows(summary["agreement"]),
             "Needs the answers of at least two readers.",
         ),
         ("Agreement of readers with themselves", _agreement_rows(summary["repeats"]), ""),
-        ("Answers", _answer_rows(summary), ""),
+        ("Answers", [_flat(row) for row in summary["readers"]], ""),
         ("Notes", summary["notes"], ""),
     ]
 
@@ -202,14 +206,13 @@ def _span(low: float | None, high: float | None) -> str:
     return "-" if low is None else f"{low:.2f} to {high:.2f}"
 
 
-def _preference_rows(summary: dict[str, Any]) -> Rows:
-    rows = []
-    for row in summary["preferences"]:
-        readings = {name: row[name] for name in ("above", "below", "ties")}
-        studies = {f"studies {name}": count for name, count in row["studies"].items()}
-        tested = {name: row[name] for name in ("p", "p_holm")}
-        rows.append({"by": row["criterion"], **readings, **studies, **tested})
-    return rows
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a table, in which each count of a group has a column."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        counts = value.items() if isinstance(value, dict) else ()
+        flat |= {f"{name} {key}": count for key, count in counts} if counts else {name: value}
+    return flat
 
 
 def _agreement_rows(found: Rows) -> Rows:
@@ -223,11 +226,3 @@ def _agreement_rows(found: Rows) -> Rows:
         }
         for row in found
     ]
-
-
-def _answer_rows(summary: dict[str, Any]) -> Rows:
-    rows = []
-    for row in summary["readers"]:
-        missing = {f"missing {name}": count for name, count in row["missing"].items()}
-        rows.append({"reader": row["reader"], "given": row["given"], **missing})
-    return rows

@@ -1,21 +1,12 @@
-"""The API and the app: two front ends over a captioner.
+"""The API and the app: two front ends over a captioner."""
 
-``create_app(captioner, settings)`` is the API as a WSGI application.
-"""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xray_captioning.serving.settings import Settings as Settings
 
-if TYPE_CHECKING:
-    from xray_captioning.serving.api import create_app as create_app
 
-
-def __getattr__(name: str) -> Any:
-    if name != "create_app":
-        raise AttributeError(f"module 'xray_captioning.serving' has no attribute {name!r}")
+def create_app(captioner: Any, settings: Settings | None = None) -> Any:
+    """Return the API over a captioner as a WSGI application (`serving.api.create_app`)."""
     from xray_captioning.serving import api  # when it is used: the app does without Flask
 
-    return api.create_app
+    return api.create_app(captioner, settings)

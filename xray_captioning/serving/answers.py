@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
-from xray_captioning.captioner.captioner import Captioner, Prediction
 from xray_captioning.serving.settings import Settings
+
+if TYPE_CHECKING:  # the app shows its page before it loads Keras
+    from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
 
@@ -128,41 +131,40 @@ def notice(captioner: Captioner) -> str:
 
 
 def describe_study(
-    prediction: Prediction,
+    prediction: tuple[Caption, dict[str, float] | None],
     threshold: float | None = None,
     alternatives: int = 0,
     show_unfamiliar: bool = False,
 ) -> Study:
     """Return a prediction as it is sent: without what is unsure or unfamiliar, unless asked for."""
     caption, probabilities = stated(*prediction, show_unfamiliar)
-    least, others = threshold or 0.0, caption.alternatives[:alternatives]
-    pairs = list(zip(caption.sentences, hedged(caption, least)))
-    marked = [text if text == sentence.text else f"[{text}]" for sentence, text in pairs]
+    least, strange = threshold or 0.0, is_unfamiliar(caption)
+    sentences = [
+        Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
+        for sentence, text in zip(caption.sentences, hedged(caption, least))
+    ]
     labels = sure_labels(caption, least)
+    named = {name: _LABELS[label] for name, label in labels.items() if label is not None}
+    text, others = caption.text, caption.alternatives[:alternatives]
     if threshold is not None:
+        text = " ".join(f"[{one.text}]" if one.hedged else one.text for one in sentences)
         others = []  # nothing is known of their confidence
     return Study(
-        text=caption.text if threshold is None else " ".join(marked),
+        text=text,
         log_probability=caption.log_probability,
-        sentences=[
-            Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
-            for sentence, text in pairs
-        ],
-        findings=Findings(
-            probabilities,
-            {name: _LABELS[label] for name, label in labels.items() if label in _LABELS},
-        ),
+        sentences=sentences,
+        findings=Findings(probabilities, named),
         alternatives=[Alternative(other.text, other.log_probability) for other in others],
         novelty=caption.novelty,
-        unfamiliar=None if caption.novelty is None else is_unfamiliar(caption),
-        warning=UNFAMILIAR if is_unfamiliar(caption) else None,
+        unfamiliar=None if caption.novelty is None else strange,
+        warning=UNFAMILIAR if strange else None,
     )
 
 
 def describe_model(captioner: Captioner, settings: Settings) -> Model:
     """Return what is served, and within which limits."""
-    config, pixels, given = captioner.config, settings.megapixels * 1_000_000, settings
-    limits = Limits(given.body_bytes, pixels, given.studies, given.beam, given.seconds)
+    config, pixels = captioner.config, settings.megapixels * 1_000_000
+    allowed = settings.body_bytes, pixels, settings.studies, settings.beam, settings.seconds
     return Model(
         name=config.name,
         encoder=config.model.encoder,
@@ -171,6 +173,6 @@ def describe_model(captioner: Captioner, settings: Settings) -> Model:
         findings=list(captioner.encoder.findings),
         beam_size=config.decoding.beam_size,
         calibrated=captioner.calibration is not None,
-        limits=limits,
+        limits=Limits(*allowed),
         notice=notice(captioner),
     )

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import re
 import time
+import tomllib
 from importlib import resources
 from typing import Annotated, Any
 
@@ -24,24 +25,11 @@ from xray_captioning.serving.problems import ProblemError, log, problem_response
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
 
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-DETAILS = {  # of statuses that do not speak for themselves
-    400: "this request cannot be understood",
-    404: "there is nothing here; /openapi.json says what there is",
-    405: "this method is not for this address; the header Allow says which are",
-    413: "the request is too large; /v1/model says what is allowed",
-    431: "the header is too large",
-    501: "this transfer encoding is not understood; send chunked, or a Content-Length",
-    500: "the server failed; its log tells more under this request_id",
-}
+_TABLES = tomllib.loads(
+    resources.files("xray_captioning.serving").joinpath("api.toml").read_text("utf-8")
+)
+HEADERS: dict[str, str] = _TABLES["headers"]
+DETAILS: dict[int, str] = {int(status): said for status, said in _TABLES["details"].items()}
 
 
 class _App(flask.Flask):

@@ -218,9 +218,8 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
 
 def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[int], str]:
     """Let the user choose a sentence or a word of it; return its places and its text."""
-    caption, withheld = result.caption, result.withheld
-    sentences = parts.sentence_words(caption.words)
-    shown = [i for i in range(len(sentences)) if i not in withheld]
+    caption, sentences = result.caption, parts.sentence_words(result.caption.words)
+    shown = [i for i, sentence in enumerate(result.sentences) if not sentence.hedged]
     if caption.attention is None or not shown:
         missing = "regions to attend to" if caption.attention is None else "sentence that is shown"
         st.html(html("note", f"No attention: there is no {missing}."))

@@ -6,14 +6,13 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
+from xray_captioning.captioner.calibration import is_unfamiliar
 from xray_captioning.data.images import arranged, decode_image, known_views
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
@@ -22,13 +21,13 @@ from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
 from xray_captioning.plots.charts import png
 from xray_captioning.plots.images import View, encode
+from xray_captioning.plots.pages import environment
 from xray_captioning.plots.panels import card
+from xray_captioning.serving import answers
 from xray_captioning.serving.settings import LONGEST, Settings
 
 if TYPE_CHECKING:
-    from jinja2.environment import TemplateModule
-
-    from xray_captioning.captioner.caption import Caption, Sentence
+    from xray_captioning.captioner.caption import Caption
     from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = (
@@ -43,7 +42,7 @@ SHADE = (0, 114, 178)  # blue of Okabe and Ito: differs from grey for colour-bli
 DEEPEST = 0.42  # opacity of the surest sentence's shade
 
 Array = NDArray[Any]
-Rows = list[tuple[str, float | None, int | None]]
+Rows = list[tuple[str, float | None, str | None]]
 
 
 class Study(NamedTuple):
@@ -77,34 +76,36 @@ class Result(NamedTuple):
         known = (sentence.confidence is not None for sentence in self.caption.sentences)
         return is_unfamiliar(self.caption) or all(known)
 
+    def answer(self, threshold: float | None) -> answers.Study:
+        """Return what the API answers at this least confidence; None leaves nothing out."""
+        prediction = self.caption, self.probabilities or None
+        return answers.describe_study(prediction, threshold, self.beam_size, True)
+
     @property
-    def sentences(self) -> list[Sentence]:
+    def sentences(self) -> list[answers.Sentence]:
         """The sentences as they are shown, "not confident" in place of those that are withheld.
 
         Without a confidence they have the exponential of their mean log-probability, which is how
         likely the model finds each token and no chance of being right; none for unfamiliar images,
         of which it means nothing.
         """
-        shown = zip(self.caption.sentences, hedged(self.caption, self.threshold))
-        return [s._replace(text=text, confidence=self._sure(s)) for s, text in shown]
-
-    def _sure(self, sentence: Sentence) -> float | None:
-        if is_unfamiliar(self.caption):
-            return None
-        known = sentence.confidence is not None
-        return sentence.confidence if known else math.exp(sentence.log_probability)
+        sentences = self.answer(self.threshold).sentences
+        for sentence in sentences:
+            if is_unfamiliar(self.caption):
+                sentence.confidence = None
+            elif sentence.confidence is None:
+                sentence.confidence = math.exp(sentence.log_probability)
+        return sentences
 
     @property
-    def withheld(self) -> set[int]:
-        """Which sentences are not shown."""
-        pairs = zip(self.caption.sentences, hedged(self.caption, self.threshold))
-        return {i for i, (sentence, text) in enumerate(pairs) if text != sentence.text}
+    def withheld(self) -> bool:
+        """Whether there is a sentence that is not shown."""
+        return any(sentence.hedged for sentence in self.sentences)
 
     @property
     def text(self) -> str:
         """The caption as it is shown: in place of sentences that are withheld it says so."""
-        shown, hidden = enumerate(self.sentences), self.withheld
-        return " ".join(f"[{s.text}]" if i in hidden else s.text for i, s in shown)
+        return self.answer(self.threshold).text
 
     @property
     def warning(self) -> str:
@@ -131,13 +132,11 @@ class Result(NamedTuple):
     @property
     def findings(self) -> Rows:
         """Each finding with the encoder's probability and what the shown text says of it."""
-        # What is named comes first, then what the encoder finds likely. The text says 1 present, 0
-        # denied, -1 uncertain or None. Images unlike those of the training have no probability.
-        said = sure_labels(self.caption, self.threshold)
-        found = stated(self.caption, self.probabilities)[1] or {}
-        rows = [(n, found.get(n), said.get(n)) for n in {**found, **said}]
-        known = [row for row in rows if row[1] is not None or row[2] is not None]
-        return sorted(known, key=lambda row: (row[2] != 1, -(row[1] or 0.0)))
+        # What is named comes first, then what the encoder finds likely.
+        findings = self.answer(self.threshold).findings
+        found, said = findings.probabilities or {}, findings.labels
+        rows = [(name, found.get(name), said.get(name)) for name in {**found, **said}]
+        return sorted(rows, key=lambda row: (row[2] != "present", -(row[1] or 0.0)))
 
 
 def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Study:
@@ -219,22 +218,13 @@ def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> lis
 
 def html(part: str, *values: Any) -> str:
     """Return a part of the page: a macro of ``app.html`` filled with values, which it escapes."""
-    return str(getattr(_macros(), part)(*values)).strip()
+    template = environment().get_template("serving/app.html", globals={"shade": shade})
+    return str(getattr(template.module, part)(*values)).strip()
 
 
 def shade(probability: float | None) -> str:
     """Return the colour behind a sentence, in CSS: the surer, the deeper."""
     return f"rgba{(*SHADE, round(DEEPEST * min(max(probability or 0.0, 0.0), 1.0), 3))}"
-
-
-@cache
-def _macros() -> TemplateModule:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("xray_captioning.serving", "")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    environment.filters["shade"] = shade
-    return environment.get_template("app.html").module
 
 
 def title(view: View) -> str:
@@ -255,17 +245,12 @@ def as_json(result: Result) -> str:
     """Return a result for a JSON file, with the names the API uses."""
     from msgspec import to_builtins
 
-    from xray_captioning.captioner.captioner import Prediction
-    from xray_captioning.serving.answers import describe_study
-
-    prediction = Prediction(result.caption, result.probabilities or None)
-    # Without a limit the API leaves nothing out.
     limit = result.threshold if result.withheld else None
     values = {
         "model": result.bundle,
         "beam_size": result.beam_size,
         "threshold": result.threshold if result.calibrated else None,
-        **to_builtins(describe_study(prediction, limit, result.beam_size, True)),
+        **to_builtins(result.answer(limit)),
         "notice": f"{NOTICE} {result.limits}".strip(),
     }
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -17,13 +17,13 @@ def render(template: str, **values: Any) -> str:
 
     Control characters and halves of surrogate pairs, which no page may hold, are replaced.
     """
-    return _CONTROL.sub(
-        "\N{REPLACEMENT CHARACTER}", _environment().get_template(template).render(values)
-    )
+    page = environment().get_template(template).render(values)
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return where templates are found, and how they are read."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
