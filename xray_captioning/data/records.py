@@ -4,8 +4,6 @@ Each class has `columns`, `unit` (what rows are counted in: 'line', 'row' or 'en
 the place and the values of each row.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -124,7 +122,7 @@ def _widths(sample: str, delimiter: str, rows: int) -> list[int]:
     return found
 
 
-def _reader(file: TextIO, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> csv._reader:  # type: ignore[name-defined]
+def _reader(file: TextIO, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Any:
     return csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
 
 

@@ -6,8 +6,6 @@ is no seed, and no other study plays a role. So two runs on the same data share 
 studies, and studies that are added later move none of those before into another part.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -20,16 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import msgspec
 
-from xray_captioning.data.studies import PARTS, patient_or_study
+from xray_captioning.data.studies import PARTS, Studies, patient_or_study
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FRACTIONS = (0.8, 0.1, 0.1)
 
@@ -65,7 +60,7 @@ class Split:
         atomic_write(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
-    def from_json(cls, path: str | os.PathLike[str]) -> Split:
+    def from_json(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `to_json` wrote; raise a DataError for another file or an altered one."""
         try:
             file = msgspec.convert(json.loads(Path(path).read_text("utf-8")), _SplitFile)
@@ -87,7 +82,7 @@ class _SplitFile(msgspec.Struct):
 
 
 def split_studies(
-    studies: pd.DataFrame,
+    studies: Studies,
     fractions: tuple[float, float, float] | None = None,
     by: str = "patient_id",
     published: bool = True,
@@ -140,19 +135,19 @@ def split_studies(
     return split
 
 
-def names_split(studies: pd.DataFrame) -> bool:
+def names_split(studies: Studies) -> bool:
     """Whether the source of these studies publishes a split."""
     return bool(studies["split"].notna().any())
 
 
-def _in_parts(studies: pd.DataFrame, part_of: Sequence[str]) -> Split:
+def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
     parts: dict[str, list[str]] = {name: [] for name in PARTS}
     for study_id, part in zip(studies["study_id"], part_of, strict=True):
         parts[part].append(study_id)
     return Split(**{name: tuple(sorted(ids)) for name, ids in parts.items()})
 
 
-def check_split(split: Split, studies: pd.DataFrame) -> None:
+def check_split(split: Split, studies: Studies) -> None:
     """Raise a DataError unless a split fits the data.
 
     No study may be there twice or be unknown, and no patient may be in two parts. Only the split
@@ -181,7 +176,7 @@ def check_split(split: Split, studies: pd.DataFrame) -> None:
         )
 
 
-def group_ids(studies: pd.DataFrame, by: str = "patient_id") -> list[str]:
+def group_ids(studies: Studies, by: str = "patient_id") -> list[str]:
     """Return the group of each study; one without a value is a group of its own."""
     return [
         patient_or_study(group, study_id)
@@ -189,7 +184,7 @@ def group_ids(studies: pd.DataFrame, by: str = "patient_id") -> list[str]:
     ]
 
 
-def _torn(split: Split, studies: pd.DataFrame, by: str) -> list[str]:
+def _torn(split: Split, studies: Studies, by: str) -> list[str]:
     """Return the groups that have studies in more than one part."""
     part_of = {study_id: name for name, ids in split.parts.items() for study_id in ids}
     parts: dict[str, set[str]] = {}
@@ -199,12 +194,12 @@ def _torn(split: Split, studies: pd.DataFrame, by: str) -> list[str]:
     return sorted(group for group, found in parts.items() if len(found) > 1)
 
 
-def _is_published(split: Split, studies: pd.DataFrame) -> bool:
+def _is_published(split: Split, studies: Studies) -> bool:
     named = dict(zip(studies["study_id"], studies["split"], strict=True))
     return all(named.get(i) == name for name, ids in split.parts.items() for i in ids)
 
 
-def data_digest(studies: pd.DataFrame) -> str:
+def data_digest(studies: Studies) -> str:
     """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal.
 
     Neither the order of rows nor where the images lie plays a part.
@@ -235,7 +230,7 @@ def _check_unique(ids: list[str]) -> None:
             raise DataError(f"studies: study {study_id!r} occurs {count} times; keep one of them")
 
 
-def _published(studies: pd.DataFrame) -> list[str]:
+def _published(studies: Studies) -> list[str]:
     """Return the part every study's source puts it in."""
     for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
         if part not in PARTS:
@@ -255,7 +250,7 @@ def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
 
 
 def _warn_of_published(
-    split: Split, studies: pd.DataFrame, by: str, fractions: Sequence[float] | None
+    split: Split, studies: Studies, by: str, fractions: Sequence[float] | None
 ) -> None:
     if fractions is not None:
         warn_of_split(

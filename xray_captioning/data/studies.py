@@ -1,7 +1,5 @@
 """The table of studies that every source is read into, and what can be said about it."""
 
-from __future__ import annotations
-
 import gc
 import os
 from collections import Counter
@@ -18,6 +16,10 @@ from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    Studies = pd.DataFrame  # the table of studies
+else:
+    Studies = Any  # pandas takes long to import
 
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
@@ -105,7 +107,7 @@ def unique_problems(names: Iterable[str]) -> list[str]:
     return [name for name in stripped if name and name.lower() != "normal"]
 
 
-def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
+def study_frame(studies: list[Study], origin: Path) -> Studies:
     """Return the table of studies that a reader found, in its order.
 
     Words that a program put around every text of a section are left out. Texts have dtype object,
@@ -130,7 +132,7 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
     return frame
 
 
-def with_images(studies: pd.DataFrame) -> pd.DataFrame:
+def with_images(studies: Studies) -> Studies:
     """Keep the images that are on disk, and the studies that have one; rows are numbered anew."""
     present = [list(map(os.path.isfile, images)) for images in studies["images"]]
     kept = studies.copy()
@@ -140,7 +142,7 @@ def with_images(studies: pd.DataFrame) -> pd.DataFrame:
     return kept.loc[list(map(any, present))].reset_index(drop=True)
 
 
-def summarise(studies: pd.DataFrame) -> dict[str, Any]:
+def summarise(studies: Studies) -> dict[str, Any]:
     """Count what a table of studies holds and what it lacks, as it can be written as JSON.
 
     ``images_a_study`` and ``images_present_a_study`` map a number of images, as text, to a number

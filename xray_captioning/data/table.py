@@ -14,8 +14,6 @@ gzip, zip            what is in it; ``archive.zip/inner.csv`` names one of sever
 The content tells the format, not the name: a ``.csv`` may hold tabs and a ``.json`` JSON lines.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +35,7 @@ class Row(dict[str, Any]):
     """
 
     __slots__ = ("number", "table")
-    table: Table
+    table: "Table"
     number: int | str
 
     @property

@@ -13,22 +13,18 @@ References
 .. [3] Irvin et al., "CheXpert", AAAI 2019: 1 present, 0 absent, -1 uncertain, blank not mentioned.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from xray_captioning.data.studies import Studies
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.text.sections import literal
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def read_toml(name: str) -> dict[str, Any]:
@@ -85,7 +81,7 @@ def label_value(row: Row, column: str) -> float | None:
 # --- texts ---
 
 
-def render_captions(studies: pd.DataFrame) -> pd.DataFrame:
+def render_captions(studies: Studies) -> Studies:
     """Return studies with findings and impression written from labels where they have neither.
 
     An absent label counts as denied, which is more than the labels tell; an uncertain one is left

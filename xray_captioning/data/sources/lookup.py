@@ -1,7 +1,5 @@
 """Finds the image files of a source, also under the names that other editions give them."""
 
-from __future__ import annotations
-
 import os
 import posixpath
 import re
@@ -114,7 +112,7 @@ class ImageFinder:
         return path
 
     @cached_property
-    def _indexes(self) -> list[_Index]:
+    def _indexes(self) -> "list[_Index]":
         """What lies in the image folder, and what else in the source's folder."""
         seen: set[tuple[int, int]] = set()
         indexes = [_Index(root, seen) for root in (self.image_dir, self.folder) if root]

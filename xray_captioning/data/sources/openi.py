@@ -6,14 +6,13 @@ References
    and retrieval", JAMIA 2016.
 """
 
-from __future__ import annotations
-
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element, ParseError, fromstring
+from xml.parsers import expat
 
 from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.lookup import ImageFinder
@@ -22,9 +21,6 @@ from xray_captioning.data.studies import Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, read_table
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import DataError
-
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
 
 ARCHIVES = (".tgz", ".tar.gz")
 MAX_REPORT_BYTES = 10_000_000  # a real one has about 10 kB
@@ -102,8 +98,6 @@ def parse_report(content: bytes, name: str) -> Element:
     Entities can name other files, or grow without bound. They are looked for before a tree is
     built, because a builder that refuses them itself is written in Python and takes far longer.
     """
-    from xml.etree.ElementTree import ParseError, fromstring
-    from xml.parsers import expat
 
     def refuse(*_: object) -> None:
         raise DataError(f"{name}: defines XML entities, which no report needs; remove the file")

@@ -6,13 +6,11 @@ Missing texts are None. A study whose image is missing is kept: `summarise` repo
 `with_images` leaves it out.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from xray_captioning.data.sources import (
     archive,
@@ -28,11 +26,8 @@ from xray_captioning.data.sources.archive import is_zip
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import collected_seldom, study_frame
+from xray_captioning.data.studies import Studies, collected_seldom, study_frame
 from xray_captioning.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # A folder is read as the first of these that it holds: what is more special comes first.
 _SPECIAL = (openi.KAGGLE, mimic.SOURCE, *published.SOURCES, *json_annotations.SOURCES)
@@ -56,7 +51,7 @@ def read_studies(
     image_dir: str | os.PathLike[str] | None = None,
     source: str | None = None,
     columns: Columns | None = None,
-) -> pd.DataFrame:
+) -> Studies:
     """Read a source of studies.
 
     Parameters
