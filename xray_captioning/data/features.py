@@ -7,9 +7,8 @@ changed image or encoder has another hash and never gets an outdated row. When t
 caches exceeds its limit, shards that have not been used for longest are removed; those of the
 running process stay.
 
-Every file is hashed in every run, because size and date alone do not distinguish a copied or
-restored file from the one before. That takes a third of a millisecond for a 1,024 px PNG, a
-fiftieth of the time to encode it.
+Every file is hashed in every run, because size and date alone do not distinguish a copied file from
+the one before. That takes a third of a millisecond for a 1,024 px PNG.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.cache_folder import SETTINGS, note_use, size_limit, trim, usual_cache
+from xray_captioning.data.cache_folder import SETTINGS, home_of, note_use, size_limit, trim
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_path, atomic_write, no_terminal, sha256_file
 
@@ -79,7 +78,7 @@ class ArrayCache:
         dtype: str | None = None,
     ) -> None:
         text = json.dumps({**settings, "dtype": dtype, "format": FORMAT}, sort_keys=True)
-        self.folder = Path(folder or usual_cache()) / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = home_of(text, folder)
         self.settings = text
         atomic_write(self.folder / SETTINGS, text)
         self.dtype = dtype
@@ -203,8 +202,7 @@ def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
 def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
     """Lay the feature maps (rows, columns, channels) of each study out as regions.
 
-    They are (studies, views * rows * columns, channels), float32, and the mask is bool, the same
-    without channels.
+    They are (studies, views * rows * columns, channels), float32; the mask is without channels.
     """
     stacked, mask = stack_views(rows, views)
     regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)

@@ -102,10 +102,9 @@ def is_pillow(image: object) -> TypeIs[PIL.Image.Image]:
 
 
 def pillow_pixels(image: PIL.Image.Image) -> NDArray[Any]:
-    """Return the pixels of an image in any mode: (height, width) or (height, width, 3), RGB.
+    """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3).
 
-    Palettes, CMYK and other colours become RGB, transparency is composited on black, and the
-    picture is turned as EXIF says; whole numbers and floating-point stay as they are.
+    Other colours become RGB; whole numbers and floating-point stay as they are.
     """
     from PIL import ImageOps
 

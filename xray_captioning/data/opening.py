@@ -104,7 +104,7 @@ def _member(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
         if member not in names:
             raise DataError(f"{path}: is not in the archive; it holds {', '.join(names[:5])}")
         return member
-    tables = [name for name in names if _is_table(name)]
+    tables = list(filter(_is_table, names))
     if len(tables) != 1:
         found = ", ".join(tables[:5]) or "none"
         raise DataError(f"{path}: holds {len(tables)} tables ({found}); name one: {path}/NAME")

@@ -234,10 +234,8 @@ def choose_split(
 ) -> Split:
     """Return the split to use, on whose `part` the models may be tested; see `check_unseen`.
 
-    Where no `split`, or its file, is given it is that of a model that was trained on these very
-    studies, or else the one that their source publishes, or else a new one of the `usable` among
-    them, in the config's fractions. A SplitWarning tells if the source's own is used and not
-    fractions that are other than the preset's.
+    Where none, and no file of one, is given it is that of a model that was trained on these very
+    studies, else the one that their source publishes, else a new one of the `usable` among them.
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):
@@ -272,10 +270,8 @@ def check_unseen(
     """Refuse to test models on studies that they were trained on, or others of their patients.
 
     `models` are, by name, what each was trained on; None where that is unknown. `studies` are all
-    those of the source. Nothing is refused for the part ``train``. The own split of a model is not
-    looked into again where the data are the very ones that it was trained on, and nothing else
-    trained its encoder. A SplitWarning tells if nothing but ids says what a model was trained on.
-    `cache` is the folder in which digests of images are kept between runs.
+    those of the source; `cache` is the folder in which digests of images are kept between runs. A
+    SplitWarning tells if nothing but ids says what a model was trained on.
     """
     for name, model in models.items() if part != "train" else ():
         if model is None or model.has_split(split, studies):
@@ -297,9 +293,8 @@ def check_unseen(
 def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
     """Return digests of what each study's images show, whatever the files' names and formats.
 
-    One is the beginning of the SHA-256 of the means of 16 x 16 fields, from the least to the
-    greatest in 64 steps. So it is the same for grey or RGB, 8 or 16 bits and a DICOM file of other
-    units; a step is large beside the rounding errors of float32. Blank images have none.
+    One is of the means of 16 x 16 fields, from the least to the greatest in 64 steps, which are the
+    same for grey or RGB, 8 or 16 bits and other units of DICOM. Blank images have none.
     """
     settings = {"digest": "fields", "version": VERSION, "side": SIDE, "levels": LEVELS}
     digests = ArrayCache(cache, settings)

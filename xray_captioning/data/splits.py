@@ -12,7 +12,6 @@ import math
 import os
 import warnings
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,7 @@ from typing import Any, Self
 
 import msgspec
 
-from xray_captioning.data.studies import PARTS, Studies, patient_or_study
+from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 
@@ -125,7 +124,7 @@ def split_studies(
     _check_fractions(fractions or FRACTIONS)
     if by not in studies.columns:
         raise ConfigError(f"by={by!r} is no column; found: {', '.join(map(str, studies.columns))}")
-    _check_unique(list(studies["study_id"]))
+    check_unique(studies["study_id"])
     if published and names_split(studies):
         split = _in_parts(studies, _published(studies))
         _warn_of_published(split, studies, by, fractions)
@@ -148,10 +147,9 @@ def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
 
 
 def check_split(split: Split, studies: Studies) -> None:
-    """Raise a DataError unless a split fits the data.
+    """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts.
 
-    No study may be there twice or be unknown, and no patient may be in two parts. Only the split
-    that the source itself publishes is taken as it stands; `split_studies` warns of its patients.
+    Only of the split that the source itself publishes patients may be; `split_studies` warns.
     """
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
@@ -222,12 +220,6 @@ def _check_fractions(fractions: Sequence[float]) -> None:
     if not fits:
         given = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
         raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
-
-
-def _check_unique(ids: list[str]) -> None:
-    for study_id, count in Counter(ids).most_common(1):
-        if count > 1:
-            raise DataError(f"studies: study {study_id!r} occurs {count} times; keep one of them")
 
 
 def _published(studies: Studies) -> list[str]:

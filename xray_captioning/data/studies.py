@@ -66,7 +66,6 @@ def collected_seldom() -> Iterator[None]:
     """Look for circular garbage seldom while very many objects are made that stay.
 
     Python would go through all of them again and again, which takes half as long as reading them.
-    Here it goes through the newest once they are very many. Afterwards all is as it was.
     """
     before = gc.get_threshold()
     gc.set_threshold(200_000 if before[0] else 0, 1000, 1000)
@@ -97,8 +96,7 @@ def text_or_none(text: str | None) -> str | None:
 
 
 def _report_or_none(text: str | None) -> str | None:
-    # Longer texts need no look at whether they say "None".
-    return None if text is None or (len(text) < 16 and is_missing(text)) else text_or_none(text)
+    return None if text is None or is_missing(text) else text_or_none(text)
 
 
 def unique_problems(names: Iterable[str]) -> list[str]:
@@ -108,18 +106,16 @@ def unique_problems(names: Iterable[str]) -> list[str]:
 
 
 def study_frame(studies: list[Study], origin: Path) -> Studies:
-    """Return the table of studies that a reader found, in its order.
+    """Return the table of studies that a reader found; none, or two with one id, are a DataError.
 
     Words that a program put around every text of a section are left out. Texts have dtype object,
-    so that a missing one is None and never NaN. No study, or two with the same id, are a DataError.
+    so that a missing one is None and never NaN.
     """
     import pandas as pd
 
     if not studies:
         raise DataError(f"{origin}: holds no studies; check that this is the right file or folder")
-    [(study_id, count)] = Counter(study.study_id for study in studies).most_common(1)
-    if count > 1:
-        raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
+    check_unique((study.study_id for study in studies), origin)
     for section in SECTIONS:
         texts = list(map(attrgetter(section), studies))
         kept = without_common_marks(texts)
@@ -130,6 +126,13 @@ def study_frame(studies: list[Study], origin: Path) -> Studies:
     frame = pd.DataFrame(columns, dtype=object)
     frame["rendered"] = frame["rendered"].astype(bool)
     return frame
+
+
+def check_unique(ids: Iterable[str], origin: str | Path = "studies") -> None:
+    """Raise a DataError where an id occurs twice."""
+    for study_id, count in Counter(ids).most_common(1):
+        if count > 1:
+            raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
 
 
 def with_images(studies: Studies) -> Studies:
@@ -145,10 +148,8 @@ def with_images(studies: Studies) -> Studies:
 def summarise(studies: Studies) -> dict[str, Any]:
     """Count what a table of studies holds and what it lacks, as it can be written as JSON.
 
-    ``images_a_study`` and ``images_present_a_study`` map a number of images, as text, to a number
-    of studies; ``words_a_section`` is the mean over the studies that have the section;
-    ``missing_examples`` are paths where an image was expected; ``torn_patients`` have studies in
-    two parts; ``alike`` maps a section to its text where all of several studies say the same.
+    ``images_a_study`` maps a number of images, as text, to a number of studies; ``torn_patients``
+    have studies in two parts; ``alike`` maps a section to the text that all of several studies say.
     """
     named = [image for images in studies["images"] for image in images]
     missing = {image for image in named if not os.path.isfile(image)}
@@ -257,9 +258,8 @@ def _torn(patients: Iterable[str], parts: Iterable[str | None]) -> int:
 
 
 def _source(summary: dict[str, Any]) -> str:
-    others = ", ".join(summary["other_sources"])
-    source = summary["source"] or "a table of studies"
-    return f"{source} (also fits: {others})" if others else str(source)
+    also = f" (also fits: {', '.join(others)})" if (others := summary["other_sources"]) else ""
+    return f"{summary['source'] or 'a table of studies'}{also}"
 
 
 def _labels(summary: dict[str, Any]) -> str:

@@ -31,8 +31,7 @@ def reference_texts(studies: Studies, config: Config) -> list[str]:
 def section_texts(studies: Studies, config: Config) -> list[str]:
     """Return each study's section as it stands; empty where absent.
 
-    A report is findings and impression. A text that is both, as a caption without headings is,
-    stands there once.
+    A report is findings and impression, or the text that is both, once.
     """
     section = config.text.section
     columns = ["findings", "impression"] if section == "report" else [section]
@@ -64,10 +63,9 @@ def _view_sentence(views: Sequence[str]) -> str:
 
 
 def study_images(studies: Studies, config: Config) -> list[list[str | None]]:
-    """Return the images of each study that the model looks at, None where a view is missing.
+    """Return the images that the model looks at, in its places, None where a view is missing.
 
-    They are in the places of :func:`~xray_captioning.data.views.select_images`. A DICOM file's own
-    view counts where the table knows none.
+    A DICOM file's own view counts where the table knows none.
     """
     image = config.image
     return [

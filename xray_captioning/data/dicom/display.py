@@ -26,6 +26,7 @@ NO_WINDOW = f"its window has no width, or a function that is unknown: {INSTEAD}"
 MISSES = f"its window or lookup table shows none of its pixels: {INSTEAD}"
 _ALMOST_ALL = 0.99  # of the pixels, at one end of a picture that shows nothing
 _END = 0.01  # of the range from black to white
+COLOURS, PARTS = ("Red", "Green", "Blue"), ("Descriptor", "Data")  # of a palette
 
 
 def displayed(stored: NDArray[Any], dataset: Any, tell: Tell) -> NDArray[np.float32]:
@@ -44,10 +45,9 @@ def coloured(stored: NDArray[Any], dataset: Any) -> NDArray[np.float32]:
     """Return RGB in [0, 1] from the indices of a palette (C.7.9)."""
     little = dataset.original_encoding[1]
     channels = []
-    for colour in ("Red", "Green", "Blue"):
-        name = f"{colour}PaletteColorLookupTable"
-        descriptor, data = dataset[f"{name}Descriptor"].value, dataset[f"{name}Data"].value
-        channels.append(_looked_up(stored, descriptor, data, little))
+    for colour in COLOURS:
+        table, data = (dataset[f"{colour}PaletteColorLookupTable{part}"].value for part in PARTS)
+        channels.append(_looked_up(stored, table, data, little))
     rgb = np.stack(channels, axis=-1)
     return np.divide(rgb, white(rgb), dtype=np.float32)
 

@@ -156,11 +156,7 @@ class Header:
 
 
 def read_header(path: str | os.PathLike[str]) -> Header | None:
-    """Read the header of a DICOM file; None for a file that is none, and for a DICOMDIR.
-
-    Raise DataError if the header cannot be read or names no study, MissingExtraError without
-    pydicom.
-    """
+    """Read the header of a DICOM file; None for another and for a DICOMDIR, else a DataError."""
     with one_error(DataError, str(path)), open(path, "rb") as file:
         if not is_dicom(file.read(PREAMBLE)):
             return None

@@ -16,7 +16,6 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from xray_captioning.data.opening import whole_archive
 from xray_captioning.data.sources import layout
@@ -177,11 +176,7 @@ def has_studies(folder: Path) -> bool:
     return False
 
 
-class _Report(NamedTuple):
-    study: str
-    patient: str
-    where: str
-    read: Callable[[], str]
+_Report = tuple[StudyRow, Callable[[], str]]  # a row, and what reads its text
 
 
 class Tree:
@@ -204,8 +199,8 @@ class Tree:
         elif found := _PATIENT.search(place):
             for report in filter(None, map(_REPORT.match, names)):
                 path = os.path.join(at, report[0])
-                read = partial(read_text, Path(path))
-                self.reports[report[1]] = _Report(report[1], found[1], path, read)
+                row = StudyRow(None, path, report[1], patient=found[1])
+                self.reports[report[1]] = row, partial(read_text, Path(path))
 
     def _add_image(self, patient: str, study: str, path: str) -> None:
         name = os.path.splitext(os.path.basename(path))[0]
@@ -224,11 +219,10 @@ def report_rows(
     """
     with ExitStack() as opened:
         packed = (report for path in archives for report in _packed(path, opened))
-        for report in {r.study: r for r in (*packed, *tree.reports.values())}.values():
-            if not studies or report.study in studies:
-                texts = (*layout.NO_TEXTS[1:], "" if report.study in told else report.read())
-                study, patient, where, _ = report
-                yield StudyRow(None, where, study, patient=patient, texts=texts)
+        for row, read in {r[0].study: r for r in (*packed, *tree.reports.values())}.values():
+            if not studies or row.study in studies:
+                row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read())
+                yield row
 
 
 def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:
@@ -236,7 +230,8 @@ def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:
         archive = opened.enter_context(zipfile.ZipFile(path))
     for found in filter(None, map(_MEMBER.search, archive.namelist())):
         where = f"{path}, {found.string}"
-        yield _Report(found[2], found[1], where, partial(_unpacked, archive, found.string, where))
+        row = StudyRow(None, where, found[2], patient=found[1])
+        yield row, partial(_unpacked, archive, found.string, where)
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:

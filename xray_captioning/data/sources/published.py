@@ -19,9 +19,8 @@ References
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from xray_captioning.data.sources import labels
@@ -206,12 +205,7 @@ def _roco_tables(path: Path) -> Iterator[tuple[str, Path]]:
 _VINDR = ("image_labels_{}.csv*", "annotations_{}.csv*")
 
 
-@dataclass
-class _Read:
-    """What the readers of one image named, each finding once a reader."""
-
-    votes: set[tuple[str, str]] = field(default_factory=set)
-    readers: set[str] = field(default_factory=set)
+_Votes = dict[str, set[str]]  # the readers who named each label of an image, under "" all of them
 
 
 def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
@@ -238,20 +232,20 @@ def _vindr_tables(path: Path) -> Iterator[tuple[str, Path]]:
             yield part, found[0]
 
 
-def _votes(table: Table) -> dict[str, _Read]:
+def _votes(table: Table) -> dict[str, _Votes]:
     """Return what is said of each image, in the order of the table."""
     image = table.need("image", "image_id")
     reader, name = table.column("reader", "rad_id"), table.column("label", "class_name")
-    images: dict[str, _Read] = {}
+    images: dict[str, _Votes] = {}
     for row in table:
         if not row.text(image):
             raise DataError(f"{row.place}: names no image; fill it in or remove the row")
-        who, found = row.text(reader), images.setdefault(row.text(image), _Read())
-        if who in found.readers and not name:
+        who, found = row.text(reader), images.setdefault(row.text(image), {"": set()})
+        if who in found[""] and not name:
             raise DataError(f"{row.place}: has this image and reader again; keep one of the rows")
         said = [row.text(name)] if name else _said(row, (image, reader))
-        found.readers.add(who)
-        found.votes.update((label, who) for label in labels.named(said, labels.VINDR, ()))
+        for label in ("", *labels.named(said, labels.VINDR, ())):
+            found.setdefault(label, set()).add(who)
     return images
 
 
@@ -264,9 +258,9 @@ def _said(row: Row, others: tuple[str | None, ...]) -> list[str]:
     return [name for name, value in values.items() if float(value)]
 
 
-def _voted(image: str, found: _Read, part: str, finder: ImageFinder) -> Study:
-    counts = Counter(label for label, _ in sorted(found.votes))
-    most = len(found.readers) / 2
+def _voted(image: str, found: _Votes, part: str, finder: ImageFinder) -> Study:
+    most = len(found.pop("")) / 2
+    counts = {label: len(found[label]) for label in sorted(found)}
     return Study(
         study_id=image,
         images=[finder.find(f"{image}.dicom")],
