@@ -122,9 +122,7 @@ def whole_archive(path: Path, advice: str = "check the path") -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError) as error:
-        raise DataError(
-            f"{path}: is not a whole archive ({error}); get it again, or unpack it"
-        ) from error
+        raise DataError(f"{path}: is not a whole archive ({error}); get it again") from error
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); {advice}") from error

@@ -54,10 +54,8 @@ def open_studies(studies: Studies | str | Path) -> tuple[Studies, dict[str, Any]
     if isinstance(studies, (str, os.PathLike)):
         return read_studies(studies), describe_data(Path(studies))
     if not hasattr(studies, "columns"):
-        raise DataError(
-            f"expected studies, got {type(studies).__name__}; give a path, or the table that "
-            "read_studies returns"
-        )
+        kind = type(studies).__name__
+        raise DataError(f"expected studies, got {kind}; give a path, or what read_studies returns")
     return studies, {}
 
 

@@ -76,7 +76,7 @@ class Delimited:
             end = reader.line_num + self.skipped
             where = f"line {line}" if end <= line else f"lines {line} to {end}"
             raise DataError(
-                f"{self.path}, {where}: is not valid CSV ({error}); check the quotes there"
+                f"{self.path}, {where}: is not valid CSV ({error}); check the quotes"
             ) from error
 
     def _fitted(self, line: int, fields: list[str], width: int) -> list[str]:
@@ -156,8 +156,7 @@ class JsonRows:
             if not row.keys() >= first.keys():
                 lost = next(key for key in first if key not in row)
                 raise DataError(
-                    f"{path}, {self.unit} {place}: lacks {lost!r}, which the first has; write null "
-                    "for what is missing"
+                    f"{path}, {self.unit} {place}: lacks {lost!r}, which the first has; write null"
                 )
 
     def __iter__(self) -> Iterator[tuple[int | str, list[Any]]]:
@@ -289,8 +288,7 @@ class Workbook:
         for number, values in rows:
             if any(value not in (None, "") for value in values[len(self.columns) :]):
                 raise DataError(
-                    f"{self.path}, row {number}: has a value in a column without a name; name the "
-                    "column in the first row"
+                    f"{self.path}, row {number}: has a value in a column without a name; name it"
                 )
             missing = [None] * (len(self.columns) - len(values))
             yield number, [*values[: len(self.columns)], *missing]
@@ -308,8 +306,7 @@ class Workbook:
         if len(filled) > 1:
             names = ", ".join(sheet.title for sheet in filled)
             raise DataError(
-                f"{self.path}: has {len(filled)} sheets ({names}); save the one that is meant as a "
-                "file of its own"
+                f"{self.path}: has {len(filled)} sheets ({names}); save the one that is meant apart"
             )
         return filled[0] if filled else book.worksheets[0]
 

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import msgspec
 
-from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study
+from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study, torn
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 
@@ -157,19 +157,17 @@ def check_split(split: Split, studies: Studies) -> None:
     for (one, ids), (other, others) in combinations(split.parts.items(), 2):
         if both := sorted(set(ids) & set(others)):
             raise DataError(
-                f"split: study {both[0]!r} is in {one} and in {other} ({len(both)} such); "
-                "make a new split"
+                f"split: study {both[0]!r} is in {one} and in {other}; make a new split"
             )
     known = set(studies["study_id"])
     if unknown := [i for ids in split.parts.values() for i in ids if i not in known]:
         raise DataError(
-            f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); "
-            "give the data the split was made of"
+            f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); give all data"
         )
-    torn = _torn(split, studies, "patient_id")
-    if torn and not _is_published(split, studies):
+    found = _torn(split, studies, "patient_id")
+    if found and not _is_published(split, studies):
         raise DataError(
-            f"split: patient {torn[0]!r} has studies in two parts ({len(torn)} such patients), so "
+            f"split: patient {found[0]!r} has studies in two parts ({len(found)} such), so "
             "a model would be tested on patients it was trained on; make a new split"
         )
 
@@ -185,11 +183,7 @@ def group_ids(studies: Studies, by: str = "patient_id") -> list[str]:
 def _torn(split: Split, studies: Studies, by: str) -> list[str]:
     """Return the groups that have studies in more than one part."""
     part_of = {study_id: name for name, ids in split.parts.items() for study_id in ids}
-    parts: dict[str, set[str]] = {}
-    for study_id, group in zip(studies["study_id"], group_ids(studies, by), strict=True):
-        if study_id in part_of:
-            parts.setdefault(group, set()).add(part_of[study_id])
-    return sorted(group for group, found in parts.items() if len(found) > 1)
+    return torn(group_ids(studies, by), map(part_of.get, studies["study_id"]))
 
 
 def _is_published(split: Split, studies: Studies) -> bool:
@@ -249,10 +243,10 @@ def _warn_of_published(
             f"fractions {tuple(fractions)} are not used: the data name a split of their own "
             "(published=False ignores it)"
         )
-    if torn := _torn(split, studies, by):
+    if found := _torn(split, studies, by):
         warn_of_split(
-            f"the published split has {len(torn)} of {len(set(group_ids(studies, by)))} values of "
-            f"{by} in more than one part, such as {torn[0]!r}; scores on it are of patients that "
+            f"the published split has {len(found)} of {len(set(group_ids(studies, by)))} values of "
+            f"{by} in more than one part, such as {found[0]!r}; scores on it are of patients that "
             "were trained on, too (published=False makes a split without them)"
         )
 

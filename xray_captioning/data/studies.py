@@ -181,7 +181,7 @@ def summarise(studies: Studies) -> dict[str, Any]:
         "words_a_section": {name: _mean_words(studies[name]) for name in SECTIONS},
         "problems": dict(Counter(p for ps in studies["problems"] for p in ps).most_common()),
         "split": {part: parts[part] for part in PARTS} if parts else None,
-        "torn_patients": _torn(patients, studies["split"]),
+        "torn_patients": len(torn(patients, studies["split"])),
     }
 
 
@@ -251,10 +251,10 @@ def _only_text(texts: Iterable[str | None]) -> str | None:
     return known[0] if len(known) >= SEVERAL and len(set(known)) == 1 else None
 
 
-def _torn(patients: Iterable[str], parts: Iterable[str | None]) -> int:
-    """Count the patients with studies in two parts."""
-    placed = {(patient, part) for patient, part in zip(patients, parts) if part is not None}
-    return sum(count > 1 for count in Counter(patient for patient, _ in placed).values())
+def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
+    """Return the groups, such as patients, with studies in two parts."""
+    placed = {(group, part) for group, part in zip(groups, parts) if part is not None}
+    return sorted(group for group, n in Counter(group for group, _ in placed).items() if n > 1)
 
 
 def _source(summary: dict[str, Any]) -> str:

@@ -53,7 +53,7 @@ class Row(dict[str, Any]):
             value = as_text(value[0])
         if not isinstance(value, str):
             raise DataError(
-                f"{self.place}: {column} is {_described(value)}, not one text; write one text"
+                f"{self.place}: {column} is {_described(value)}, not one text; write one"
             )
         return value.strip()
 
@@ -82,18 +82,12 @@ class Table:
             row.table, row.number = self, number
             yield row
 
-    def column(self, role: str, *synonyms: str, asked: str | None = None) -> str | None:
+    def column(self, role: str, *synonyms: str) -> str | None:
         """Return the column that plays a role, None where there is none.
 
         Case, blanks, hyphens and underscores do not matter. Of the usual names, `synonyms`, those
-        joined by '|' are equals, of which two are a DataError; earlier ones come before later
-        ones. Where the user `asked` for a name, only that column will do.
+        joined by '|' are equals, of which two are a DataError; earlier ones come before later ones.
         """
-        if asked is not None:
-            found = [asked] if asked in self.columns else self.named(asked)
-            if not found:
-                raise DataError(f"{self.path}: has no column {asked!r} for {role}; {self.found()}")
-            return self.only(role, found)
         for equals in synonyms:
             if found := self.named(*equals.split("|")):
                 return self.only(role, found)
@@ -104,11 +98,12 @@ class Table:
         wanted = {column_key(name) for name in names}
         return [column for column in self.columns if column_key(column) in wanted]
 
-    def need(self, role: str, *synonyms: str, asked: str | None = None) -> str:
-        """Return the column that plays a role, as `column` does; its absence is a DataError."""
-        if (found := self.column(role, *synonyms, asked=asked)) is None:
-            raise self.lacks({role: synonyms})
-        return found
+    def asked(self, role: str, name: str) -> str:
+        """Return the column that the user asked for; its absence is a DataError."""
+        found = [name] if name in self.columns else self.named(name)
+        if not found:
+            raise DataError(f"{self.path}: has no column {name!r} for {role}; {self.found()}")
+        return self.only(role, found)
 
     def lacks(self, roles: Mapping[str, Sequence[str]]) -> DataError:
         """Return the error that says which names were looked for, what is there, and what to do."""

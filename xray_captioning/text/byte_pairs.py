@@ -36,9 +36,7 @@ class BytePairTokenizer(TokenIds):
         for number, (first, second) in enumerate(merges, 1):
             for symbol in (first, second, first + second):
                 if symbol not in self.index:
-                    raise DataError(
-                        f"merge {number} of the byte pairs names the unknown {symbol!r}"
-                    )
+                    raise DataError(f"merge {number} of the byte pairs has the unknown {symbol!r}")
         self.end_id = self.index[END]
         self.start_id = len(vocabulary) + 1
         self.vocabulary_size = len(vocabulary) + 2  # padding and start

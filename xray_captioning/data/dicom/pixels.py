@@ -81,9 +81,7 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
 def _check(dataset: Any, name: str, max_pixels: float) -> None:
     """Refuse, before decoding, what cannot or should not be decoded."""
     if not dataset.get("PixelData") or not dataset.get("Rows") or not dataset.get("Columns"):
-        raise ImageError(
-            f"{name}: is DICOM without an image, or cut before it; get it again or take it out"
-        )
+        raise ImageError(f"{name}: is DICOM without an image, or cut before it; get it again")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ImageError(f"{name}: holds {frames} frames; export one frame as a file of its own")

@@ -78,7 +78,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
         parts = _parts(member)
         if not parts or parts[0] in ("/", "") or ".." in parts or ":" in parts[0]:
             raise DataError(
-                f"{path}: names a file outside itself ({member.filename[:80]!r}); do not trust it"
+                f"{path}: names a file outside itself ({member.filename[:80]!r}); beware of it"
             )
         if (member.external_attr >> 28) == 0o12:  # S_IFLNK, as Unix programs write it
             raise DataError(f"{path}: holds a link ({member.filename[:80]!r}); unpack it yourself")

@@ -31,9 +31,7 @@ def named_part(name: str) -> str | None:
 def needed_part(name: str, where: str) -> str:
     """Return the part that a usual name means; `where`, which names none, is a DataError."""
     if (found := named_part(name)) is None:
-        raise DataError(
-            f"{where} is {name!r}; it must be train, val, test or a usual name of these"
-        )
+        raise DataError(f"{where} is {name!r}; it must be train, val, test or a usual name of one")
     return found
 
 
@@ -141,8 +139,7 @@ def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> di
         same = numbers.get(_number(name), [])
         if len(same) > 1:
             raise DataError(
-                f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike in "
-                "both tables"
+                f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike"
             )
         if same:
             found[name] = same[0]

@@ -94,9 +94,7 @@ def _rows(path: Path, headers: list[Header]) -> Iterator[StudyRow]:
         row.study = studies.get(row.study, row.study)
         yield row
     if not matched:
-        raise DataError(
-            f"{path}: no {column} is that of a DICOM file here; check that they belong together"
-        )
+        raise DataError(f"{path}: no {column} is that of a DICOM file here; check that they fit")
 
 
 def _files(path: Path) -> Iterator[str]:

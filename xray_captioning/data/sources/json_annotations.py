@@ -70,10 +70,8 @@ def _of_entry(entry: Any, part: str | None, where: str, finder: ImageFinder) -> 
     if not isinstance(entry, dict):
         raise DataError(f"{where}: is not an object with id, report and image_path")
     if missing := [key for key in _KEYS if key not in entry]:
-        raise DataError(
-            f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}; add it or take the "
-            "entry out"
-        )
+        found = ", ".join(entry)
+        raise DataError(f"{where}: lacks {', '.join(missing)}; found: {found}; add it")
     name, report, paths = (entry[key] for key in _KEYS)
     if name is None or isinstance(name, (dict, list)) or not str(name).strip():
         raise DataError(f"{where}: the id is empty; fill it in or take the entry out")

@@ -90,7 +90,7 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
         raise ConfigError(f"columns: {unknown[0]!r} is no role; choose among {', '.join(ROLES)}")
-    found = {role: table.need(role, asked=name) for role, name in asked.items() if name}
+    found = {role: table.asked(role, name) for role, name in asked.items() if name}
     taken, no_texts = set(found.values()), TEXTS if found.keys() & set(TEXTS) else ()
     for role in ROLES:
         if role in asked or role in no_texts:
@@ -207,9 +207,7 @@ def published(path: Path, *needed: str) -> Table:
     """Open a table of a collection, which has certain columns; their absence is a DataError."""
     table = Table(path)
     if missing := [name for name in needed if not table.named(name)]:
-        raise DataError(
-            f"{path}: lacks the column {missing[0]}, which the published table has; {table.found()}"
-        )
+        raise DataError(f"{path}: lacks the published table's column {missing[0]}; {table.found()}")
     return table
 
 
@@ -218,9 +216,7 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
     images: set[str] = set()
     for row in found:
         if twice := images.intersection(row.images):
-            raise DataError(
-                f"{row.where}: names the image {min(twice)} again; keep one of the rows"
-            )
+            raise DataError(f"{row.where}: names the image {min(twice)} again; keep one row")
         images.update(row.images)
         yield row
 

@@ -217,7 +217,7 @@ def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
     return [
         _voted(image, found, part, finder)
         for part, table in _vindr_tables(path)
-        for image, found in _votes(Table(table)).items()
+        for image, found in _votes(published(table, "image_id")).items()
     ]
 
 
@@ -234,8 +234,8 @@ def _vindr_tables(path: Path) -> Iterator[tuple[str, Path]]:
 
 def _votes(table: Table) -> dict[str, _Votes]:
     """Return what is said of each image, in the order of the table."""
-    image = table.need("image", "image_id")
-    reader, name = table.column("reader", "rad_id"), table.column("label", "class_name")
+    columns = (("image", "image_id"), ("reader", "rad_id"), ("label", "class_name"))
+    image, reader, name = (table.column(*names) for names in columns)
     images: dict[str, _Votes] = {}
     for row in table:
         if not row.text(image):

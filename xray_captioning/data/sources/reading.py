@@ -216,9 +216,7 @@ def _unknown(path: Path, sources: Sequence[Source]) -> DataError:
     looked = f"looked for {', '.join(named)}, DICOM files or another table"
     if path.is_file():
         endings = ", ".join(dict.fromkeys(suffix for s in sources for suffix in s.suffixes))
-        return DataError(
-            f"{path}: no known source there; {looked}; a single file must end in {endings}"
-        )
+        return DataError(f"{path}: no known source there; {looked}; a file must end in {endings}")
     return DataError(f"{path}: no known source there; it holds {_content(path)}; {looked}")
 
 

@@ -86,7 +86,7 @@ def _study(
 def _only(images: list[str], report: str) -> list[str]:
     if len(images) > 1:
         raise DataError(
-            f"{report}: {images[0]} and {images[1]} have its name; put the report beside its image"
+            f"{report}: {images[0]} and {images[1]} have its name; put it beside its image"
         )
     return images
 
