@@ -23,10 +23,9 @@ _HINT = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and unders
 
 
 class Delimited:
-    """A table of text, read row by row, as strictly as errors can be told from contents.
+    """A table of text, read row by row; its first row names the columns unless these are given.
 
-    The first row names the columns, unless their names are given: then there is no such row, and
-    where tabs are between the fields, quotes are letters, as in the files of Flickr's captions.
+    Where they are, and tabs are between the fields, quotes are letters, as in Flickr's captions.
     """
 
     unit = "line"

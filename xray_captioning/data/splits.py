@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import msgspec
 
+from xray_captioning.data.records import read_json
 from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study, torn
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
@@ -61,23 +62,14 @@ class Split:
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `to_json` wrote; raise a DataError for another file or an altered one."""
+        content = read_json(Path(path))
         try:
-            file = msgspec.convert(json.loads(Path(path).read_text("utf-8")), _SplitFile)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        except (ValueError, RecursionError) as error:
+            split = msgspec.convert(content, cls)
+        except msgspec.ValidationError as error:
             raise DataError(f"{path}: is no JSON of a split ({error}); make it anew") from error
-        split = cls(file.train, file.val, file.test)
-        if file.digest != split.digest:
+        if content.get("digest") != split.digest:
             raise DataError(f"{path}: was altered, its digest does not fit; make the split anew")
         return split
-
-
-class _SplitFile(msgspec.Struct):
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
-    digest: str | None = None
 
 
 def split_studies(

@@ -47,9 +47,8 @@ def id_text(name: str) -> str:
 def image_names(row: Row, column: str) -> list[str]:
     """Return the images that a cell names: one, or several of one study.
 
-    Several are a list of JSON, of Python or of NumPy; or paths with ';', '|', ',' or a blank
-    between them, where each part has the suffix of an image. Flickr's number of the caption, as in
-    'a.jpg#0', is no part of a name.
+    Several are a list of JSON, Python or NumPy, or names with ';', '|', ',' or a blank between
+    them, each with the suffix of an image. Flickr's number of the caption, 'a.jpg#0', is left out.
     """
     value = row[column]
     if isinstance(value, str):

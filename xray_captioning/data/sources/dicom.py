@@ -33,10 +33,8 @@ _OTHERS = (*_TABLES, ".txt", ".json", ".xml", ".png", ".jpg", ".jpeg", ".md", ".
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files.
 
-    An image that lies there twice counts once. Objects without pixels (structured reports,
-    presentation states), a DICOMDIR and other modalities than CR and DX are left out. Tables beside
-    the files, with a column ``StudyInstanceUID``, ``AccessionNumber`` or ``SOPInstanceUID``, may
-    give the reports.
+    An image that lies there twice counts once. Objects without pixels and other modalities than CR
+    and DX are left out. Tables beside the files, with one of the columns `_KEYS`, give the reports.
     """
     headers = list(filter(None, map(read_header, _files(path))))
     images = [header for header in headers if header.is_image and header.modality in RADIOGRAPHS]
@@ -108,4 +106,4 @@ def _files(path: Path) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
-SOURCE = Source("dicom", ("*",), read, suffixes=DICOM_SUFFIXES, reads_folder=True, fits=is_tree)
+SOURCE = Source("dicom", ("*",), read, suffixes=DICOM_SUFFIXES, fits=is_tree)

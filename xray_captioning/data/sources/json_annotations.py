@@ -30,9 +30,8 @@ _WANTED = "an R2Gen annotation has lists under the keys train, val and test"
 def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
     """Read an annotation: a list of entries a part, or one list whose entries name their split.
 
-    Either may stand inside one further object, whatever its key. A key that is no part is refused,
-    because its studies would be lost. An entry has an id, a report, which becomes the findings, and
-    an image_path or several. A ``subject_id``, which the MIMIC-CXR edition has, is the patient.
+    Either may stand inside one further object. The report becomes the findings; a ``subject_id``,
+    which the MIMIC-CXR edition has, is the patient.
     """
     found = _entries(read_json(path), path)
     return [_of_entry(entry, part, where, finder) for entry, part, where in found]
@@ -103,11 +102,10 @@ def _part_of(entry: dict[str, Any], part: str | None, where: str) -> str | None:
 
 
 def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read a file of images and captions, or all such files of a folder.
+    """Read a file of images and captions, or all such files of a folder, each image a study.
 
-    A file whose name holds ``train``, ``val`` or ``test``, as ``captions_val2014.json``, is that
-    part. Each image is a study, with its id; several captions of one image are joined. Where two
-    files count their images from the same number, the part stands before the id.
+    A file such as ``captions_val2014.json`` is that part. Several captions of one image are joined.
+    Where two files count from the same number, the part stands before the id.
     """
     files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
     found = [row for file in files for row in _images(file, len(files) > 1)]
@@ -189,6 +187,6 @@ def _study(row: StudyRow, twice: bool, finder: ImageFinder) -> Study:
 
 
 SOURCES = (
-    Source("coco", ("*.json",), read_coco, suffixes=(".json",), reads_folder=True, fits=is_coco),
-    Source("r2gen", ("*.json",), read_r2gen, suffixes=(".json",), fits=is_annotation),
+    Source("coco", ("*.json",), read_coco, suffixes=(".json",), fits=is_coco),
+    Source("r2gen", ("*.json",), read_r2gen, (".json",), one_file=True, fits=is_annotation),
 )

@@ -224,10 +224,9 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
     """Return the studies that rows make, in the order of their first rows.
 
-    Rows of the same id are one study; `find` gives the paths of its images. Rows without an id are
-    one where they name the same images; it has the stem of the first image as its id, or, where
-    others have that stem, too, the path without its suffix. Rows of one study that do not agree on
-    its patient or its part are a DataError.
+    Rows of the same id are one study, with their distinct texts; `find` gives the paths of its
+    images. Rows without an id are one where they name the same images; its id is the stem of the
+    first, or, where others have that stem, too, the path without its suffix.
     """
     groups: dict[str, list[StudyRow]] = {}
     for row in found:
@@ -300,10 +299,6 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
 
 
 def whole_report(text: str) -> dict[str, Any]:
-    """Return the sections of a whole report.
-
-    A text without headings is neither called findings nor impression, so it is both, and either can
-    be learned or scored.
-    """
+    """Return the sections of a whole report; a text without headings is findings and impression."""
     found = split_report(text)
     return {name: getattr(found, name) for name in SECTIONS}

@@ -57,10 +57,8 @@ _NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read what is there of MIMIC-CXR, at any depth: tables, images and reports, or some of them.
 
-    Studies are in the order of their numbers, which are their ids. Sections come from
-    ``mimic_cxr_sectioned.csv``, or else from the reports, as files or in ``mimic-cxr-reports.zip``.
-    Labels are CheXpert's, or else NegBio's. Where a table or the tree names images, a report
-    without any is left out.
+    Studies are in the order of their numbers, which are their ids. Sections come from their table,
+    or else from the reports. Where a table or the tree names images, a report without is left out.
     """
     folder = path if path.is_dir() else path.parent
     tree = Tree(folder, finder.image_dir)
@@ -244,6 +242,4 @@ def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:
         raise DataError(f"{where}: is not UTF-8 text ({error.reason}); mend it") from error
 
 
-SOURCE = Source(
-    "mimic_cxr", (*IMAGES, *LABELS, SECTIONS, REPORTS), read, reads_folder=True, fits=is_mimic
-)
+SOURCE = Source("mimic_cxr", (*IMAGES, *LABELS, SECTIONS, REPORTS), read, fits=is_mimic)

@@ -28,12 +28,10 @@ _NUMBER = re.compile(r"(?:CXR)?(\d+)$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read Open-i reports.
+    """Read Open-i reports in the order of their numbers; the XML names no views.
 
     The path is a folder of XML files, a folder that holds such a folder or one archive of it, an
-    archive, or one XML file. Nothing is written to disk, and XML entities are refused. Studies are
-    in the order of their numbers. The view of an image is not in the XML, so it is 'unknown';
-    images are found under their Kaggle names, too.
+    archive, or one XML file. Nothing is written to disk.
     """
     studies = [_study(content, name, finder) for name, content in read_contents(path)]
     return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))
@@ -125,13 +123,8 @@ def _visible(paths: Iterator[Path]) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
 
 
-SOURCE = Source(
-    "openi",
-    ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz"),
-    read,
-    suffixes=(".xml", *ARCHIVES),
-    reads_folder=True,
-)
+_NAMES = ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz")
+SOURCE = Source("openi", _NAMES, read, suffixes=(".xml", *ARCHIVES))
 
 
 # --- the edition at Kaggle ---
@@ -141,11 +134,10 @@ IMAGE_FOLDER = "images/images_normalized"
 
 
 def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the studies of a folder that holds both of Kaggle's tables.
+    """Read the studies of a folder that holds both of Kaggle's tables; the path may be one of them.
 
-    The path may also be one of the two tables. An image whose study has no report is kept, as a
-    study without text. Images are found under their Open-i names, too. Ids that pandas rewrote in
-    one of the tables, such as '7.0' for '7', mean the study of that number.
+    An image whose study has no report is a study without text. Ids that pandas rewrote in one of
+    the tables, such as '7.0' for '7', mean the study of that number.
     """
     folder = path if path.is_dir() else path.parent
     reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))
@@ -177,4 +169,4 @@ def _described(row: Row, projections: dict[str, dict[str, str]], finder: ImageFi
     )
 
 
-KAGGLE = Source("kaggle", TABLES, read_kaggle, needs_all=True, reads_folder=True)
+KAGGLE = Source("kaggle", TABLES, read_kaggle, needs_all=True)

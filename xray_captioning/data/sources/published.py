@@ -68,21 +68,14 @@ _ROOT = re.compile(r"^.*?CheXpert-v1\.0[^/]*/")
 
 
 def chexpert_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of ``train.csv``, ``valid.csv`` and ``test.csv``; there is no text.
-
-    ``valid`` is val. Of the labels those of 1 are `problems` and those of -1 `uncertain`.
-    """
+    """Yield the rows of ``train.csv``, ``valid.csv`` and ``test.csv``; there is no text."""
     for table in _chexpert_tables(path) if path.is_dir() else [path]:
         part = named_part(table.name.split(".")[0])
         yield from _by_path(rows(published(table, "Frontal/Lateral"), _CHEXPERT, part=part))
 
 
 def plus_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of ``df_chexpert_plus_*.csv``, with the split that it names.
-
-    Sections are apart already; what has none of its own comes from the whole report. Images are
-    found as PNG, JPEG or DICOM.
-    """
+    """Yield the rows of ``df_chexpert_plus_*.csv``; sections come before the whole report."""
     return _by_path(rows(Table(path), _PLUS))
 
 
@@ -126,11 +119,7 @@ _PADCHEST = replace(
 
 
 def padchest_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of the table, packed or not; no split is published.
-
-    A report has no sections, so it is findings and impression alike. Labels stand in `problems`
-    under the names used here, or their own (`labels.PADCHEST`).
-    """
+    """Yield the rows of the table, packed or not; neither split nor sections are published."""
     for row in rows(published(path, "StudyID", "PatientID"), _PADCHEST):
         named = [name for text in row.problems for name in labels.listed(text, row.where)]
         row.problems = labels.named(named, labels.PADCHEST, labels.PADCHEST_NO_FINDING)
@@ -144,12 +133,10 @@ _NIH = replace(_IMAGES, image=("Image Index",), patient=("Patient ID",), labels=
 
 
 def nih_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of a table of labels; there is no text, and all views are frontal.
+    """Yield the rows of a table of labels, each image a study with its stem as id.
 
-    Each image is a study, with its stem as id; it may be .jpg where .png is named. `problems` are
-    the labels as they are spelled; "No Finding" is an empty list. Where the published
-    ``test_list.txt`` lies beside the table, its images are test; the others, which NIH leaves to
-    training and validation together, are train or, a tenth of the patients, val.
+    Where the published ``test_list.txt`` lies beside the table, its images are test; the others
+    are train or, a tenth of the patients, val.
     """
     listed = path.with_name("test_list.txt")
     test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
@@ -173,10 +160,7 @@ _SECOND = "{}_captions.csv*"
 
 
 def roco_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of the parts that are there; what is no radiology is left out.
-
-    Each image is a study, with its name as id. Most are no radiographs of the chest.
-    """
+    """Yield the rows of the parts that are there, each image a study; most are of no chest."""
     for part, found in _roco_tables(path):
         bare = found.name == "captions.txt"  # without a line that names the columns
         for row in rows(Table(found, ("id", "caption") if bare else None), _ROCO, part=part):
@@ -209,10 +193,9 @@ _Votes = dict[str, set[str]]  # the readers who named each label of an image, un
 
 
 def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the labels of images, ``image_labels_*.csv``, or their boxes, ``annotations_*.csv``.
+    """Read the labels of images, or their boxes, of the parts train and test.
 
-    Each image is a study. A finding is a problem where more than half of the image's readers
-    name it, and uncertain where fewer do. The parts are train and test.
+    A finding is a problem where more than half of the image's readers name it, else uncertain.
     """
     return [
         _voted(image, found, part, finder)
@@ -271,24 +254,16 @@ def _voted(image: str, found: _Votes, part: str, finder: ImageFinder) -> Study:
     )
 
 
+_PLUS_TABLE, _CHEXPERT_TABLE = ("df_chexpert_plus_*.csv*",), ("train.csv*",)
+_PADCHEST_TABLE = ("PADCHEST_chest_x_ray_images_labels*.csv*",)
+_VINDR_TABLES = tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR)
+_NIH_TABLES = ("Data_Entry*.csv*", "sample_labels.csv*")
+_ROCO_TABLES = ("*/radiology/captions.txt", "*_captions.csv")
 SOURCES = (
-    Source("chexpert_plus", ("df_chexpert_plus_*.csv*",), _reader(plus_rows)),
-    Source(
-        "chexpert", ("train.csv*",), _reader(chexpert_rows), reads_folder=True, fits=is_chexpert
-    ),
-    Source("padchest", ("PADCHEST_chest_x_ray_images_labels*.csv*",), _reader(padchest_rows)),
-    Source(
-        "vindr",
-        tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR),
-        read_vindr,
-        reads_folder=True,
-    ),
-    Source("nih14", ("Data_Entry*.csv*", "sample_labels.csv*"), _reader(nih_rows)),
-    Source(
-        "roco",
-        ("*/radiology/captions.txt", "*_captions.csv"),
-        _reader(roco_rows),
-        reads_folder=True,
-        fits=is_roco,
-    ),
+    Source("chexpert_plus", _PLUS_TABLE, _reader(plus_rows), one_file=True),
+    Source("chexpert", _CHEXPERT_TABLE, _reader(chexpert_rows), fits=is_chexpert),
+    Source("padchest", _PADCHEST_TABLE, _reader(padchest_rows), one_file=True),
+    Source("vindr", _VINDR_TABLES, read_vindr),
+    Source("nih14", _NIH_TABLES, _reader(nih_rows), one_file=True),
+    Source("roco", _ROCO_TABLES, _reader(roco_rows), fits=is_roco),
 )

@@ -1,10 +1,4 @@
-"""Read the reports and image names of any known source into one table of studies.
-
-Which source a path is, the names of its files tell, what they hold, and where it lies.
-
-Missing texts are None. A study whose image is missing is kept: `summarise` reports it and
-`with_images` leaves it out.
-"""
+"""Read the reports and image names of any known source into one table of studies."""
 
 import os
 from collections import Counter

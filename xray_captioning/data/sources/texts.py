@@ -31,10 +31,9 @@ class _Folder(NamedTuple):
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the text files below a folder, in order; each is the whole report of a study.
 
-    The images of a report are, the first that there is: those of its own name beside it; those in
-    the folder of its name; those beside it, where it is the only report there; the image of its
-    name in any other folder. Its path without suffix is the study's id, or that of the folder that
-    it has to itself. An image without a report is a study without text.
+    Its images are, the first that there is: those of its own name beside it; those in the folder of
+    its name; those beside it, where it is the only report there; the image of its name in any other
+    folder. An image without a report is a study without text.
     """
     folders = list(_folders(path, finder))
     images = [image for folder in folders for image in folder.images]
@@ -105,4 +104,4 @@ def _folders(path: Path, finder: ImageFinder | None) -> Iterator[_Folder]:
             yield _Folder(folder, *([os.path.join(folder, n) for n in found] for found in files))
 
 
-SOURCE = Source("texts", ("*.txt",), read, reads_folder=True, fits=is_folder_of_reports)
+SOURCE = Source("texts", ("*.txt",), read, fits=is_folder_of_reports)
