@@ -28,9 +28,8 @@ class BatchDataset(keras.utils.PyDataset):
     alone, not on the threads.
 
     ``make(numbers, rng, index)`` returns a batch for an array of study numbers. Without a `seed`
-    the order is kept. With `lengths` (studies,) those of similar length are put together, so that
-    little time is lost on padding. With `weights` (studies,) an epoch draws as many studies as
-    there are, with replacement, in this proportion.
+    the order is kept. With `lengths` (studies,) those of similar length are put together. With
+    `weights` (studies,) an epoch draws as many studies, with replacement, in this proportion.
     """
 
     def __init__(

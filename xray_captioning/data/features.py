@@ -2,10 +2,8 @@
 
 The cache is a folder of shards named after what was computed. Each shard is one memory-mapped
 ``.npy`` array with one row for each image, and a ``.json`` list of the images' content hashes. A
-shard is renamed into place when it is whole, so an interrupted run loses at most one shard. A
-changed image or encoder has another hash and never gets an outdated row. When the folder of all
-caches exceeds its limit, shards that have not been used for longest are removed; those of the
-running process stay.
+shard is renamed into place when it is whole. When the folder of all caches exceeds its limit, the
+least recently used shards are removed; those of the running process stay.
 
 Every file is hashed in every run, because size and date alone do not distinguish a copied file from
 the one before. That takes a third of a millisecond for a 1,024 px PNG.
@@ -66,9 +64,8 @@ class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content.
 
     Caches live in `folder`, or ``~/.cache/xray-captioning``. `settings` are everything beside the
-    image's bytes that decides a row: preprocessing, encoder, weights. A hash of them, with the
-    version of the format, names a sub-folder. Floating-point rows are kept as `dtype`, or as they
-    were computed; float16 has 11 significant bits and half the size of float32.
+    image's bytes that decides a row: preprocessing, encoder, weights. Floating-point rows are kept
+    as `dtype`, or as they were computed.
     """
 
     def __init__(
@@ -93,11 +90,7 @@ class ArrayCache:
     def fill(
         self, paths: Iterable[str], compute: Callable[[list[str]], Array], label: str = "encode"
     ) -> None:
-        """Compute and keep the rows that are not there yet.
-
-        ``compute(paths)``, one row for each path, is called from several threads. `label` names the
-        progress bar.
-        """
+        """Compute and keep the rows that are not there yet; `compute` runs in several threads."""
         from tqdm import tqdm
 
         seen = self._hash(list(dict.fromkeys(paths)))

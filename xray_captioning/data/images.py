@@ -200,15 +200,10 @@ def decode_image(
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it; the result is float32.
 
-    Parameters
-    ----------
-    scheme : {'unit', 'imagenet', 'signed', 'caffe', 'lite', 'xrv', 'rad-dino', 'clip'}
-        'unit' leaves them as they are; 'imagenet', 'clip' and 'rad-dino' subtract the mean of
-        ImageNet's, CLIP's or RAD-DINO's training images and divide by their deviation, a channel
-        at a time; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean. These two
-        are the modes tf and caffe of `keras.applications`, 'imagenet' is torch. 'lite' is
-        EfficientNet-Lite's ``(value - 127) / 128``, values up to 255; 'xrv' is torchxrayvision's
-        [-1024, 1024]. Others raise a ConfigError.
+    'unit' leaves them as they are; 'imagenet', 'clip' and 'rad-dino' subtract the mean of those
+    training images and divide by their deviation; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255]
+    less ImageNet's mean (modes torch, tf and caffe of `keras.applications`). 'lite' is
+    EfficientNet-Lite's ``(value - 127) / 128``, 'xrv' torchxrayvision's [-1024, 1024].
     """
     if scheme not in SCHEMES:
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from msgspec import convert
 
 from xray_captioning.config import Config, load_preset, presets
 from xray_captioning.data import splits
@@ -27,7 +28,7 @@ from xray_captioning.data.images import read_image
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, data_digest, group_ids, warn_of_split
-from xray_captioning.data.studies import PARTS, Studies, with_images
+from xray_captioning.data.studies import Studies, with_images
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
 
@@ -102,8 +103,7 @@ class TrainedOn:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make what :meth:`to_dict` returned."""
-        parts = (tuple(values["split"][name]) for name in PARTS)
-        return cls(Split(*parts), values["data"], **_read_digests(values))
+        return cls(convert(values["split"], Split), values["data"], **_read_digests(values))
 
     def save(self, bundle: Path) -> None:
         """Write ``split.json`` and, unless nothing else is known, ``trained_on.json``."""
@@ -137,11 +137,10 @@ class TrainedOn:
     ) -> list[str]:
         """Return the ids of the studies in `part` that the model was trained on.
 
-        A study is recognised by what any of its images shows. An id alone tells little, since many
-        collections count from 1: ids count where a quarter of those that occur in both belong to
-        the same images or, beyond chance, to the same reports. Then another study of a patient
-        counts, too. For a bundle without ``trained_on.json`` ids count where the data are the very
-        ones it was trained on.
+        A study is recognised by what any of its images shows. Ids, and patients, count where a
+        quarter of those that occur in both belong to the same images or, beyond chance, the same
+        reports, since many collections count from 1; without ``trained_on.json`` where the data are
+        the very ones it was trained on.
         """
         rows = studies[studies["study_id"].isin(list(part))]
         shared = self._named(rows)

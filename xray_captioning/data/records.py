@@ -92,11 +92,7 @@ class Delimited:
 
 
 def find_delimiter(sample: str, path: Path) -> str:
-    """Return the sign between the fields: one of the header line that splits the rows alike.
-
-    A comma where the header holds none of them: the table has one column. Two that fit, and split
-    the table differently, are a DataError.
-    """
+    """Return the sign between the fields: the one of the header line that splits the rows alike."""
     candidates = [sign for sign in DELIMITERS if max(_widths(sample, sign, 1), default=0) > 1]
     if len(candidates) < 2:
         return candidates[0] if candidates else ","

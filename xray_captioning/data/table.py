@@ -28,10 +28,9 @@ SHOWN_COLUMNS = 20  # in a message
 
 
 class Row(dict[str, Any]):
-    """The values of one row by the names of their columns, as the table spells these.
+    """The values of one row by the names of their columns: text, '' where one is missing.
 
-    A value is text, '' where it is missing. Numbers of JSON, Parquet and Excel are the text they
-    were, without a trailing '.0'; only lists and objects of JSON and Parquet stay what they are.
+    Only lists and objects of JSON and Parquet stay what they are.
     """
 
     __slots__ = ("number", "table")
@@ -61,8 +60,7 @@ class Row(dict[str, Any]):
 class Table:
     """A table, whose rows are read anew, one after the other, each time it is iterated over.
 
-    `columns` names those of a text whose first line is a row like any other. What cannot be read
-    is a DataError: the file, or, once it is reached, the first row that does not fit.
+    `columns` names those of a text whose first line is a row like any other.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:

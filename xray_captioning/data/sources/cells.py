@@ -125,8 +125,7 @@ def _literal(cell: str, row: Row, column: str) -> list[Any]:
 def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> dict[str, str]:
     """Return which id of one table each id of another means: '7', '7.0' and '0007' are one number.
 
-    An id that stands in both tables means itself. Ids without a match are left out; one that may
-    mean two is a DataError.
+    Ids without a match are left out; one that may mean two is a DataError.
     """
     there = dict.fromkeys(known)
     found = {name: name for name in wanted if name in there}

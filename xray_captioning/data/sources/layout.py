@@ -29,11 +29,9 @@ TEXTS = (*SECTIONS, "caption")
 class Layout:
     """The names of the columns of a kind of table, by role; a role without a name is not read.
 
-    Names of `split` behind the first '|'-joined ones may mean anything, such as the part of a body:
-    they count where a value is a part. `labels` is a column of names joined by `separator`, of
-    those that are present. `label_columns` are columns of one label each, by the name that it gets
-    among the problems of a study; 1 or True says that it is present, -1 that it may be, 0 or
-    nothing that it is not.
+    Names of `split` behind the first '|'-joined ones count where a value is a part of a split.
+    `labels` is a column of names of present labels, joined by `separator`. `label_columns` are
+    columns of one label each, with the name that it gets here: 1 present, -1 uncertain, else not.
     """
 
     image: Synonyms = ()
@@ -84,8 +82,8 @@ class StudyRow:
 def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
     """Return the column of every role that one plays; see `Table.column`.
 
-    Where the user names a column of text, no other one is taken for text. An id that only counts
-    rows plays no role. It is an error if no column names images, or none holds text or labels.
+    Where the user names a column of text, no other one is taken for text. Without a column of
+    images, or of text or labels, it is a DataError.
     """
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
@@ -122,10 +120,9 @@ def rows(
     part: str | None = None,
     folder: str = "",
 ) -> Iterator[StudyRow]:
-    """Yield what each row of a table says.
+    """Yield what each row of a table says; the user may have `asked` for columns.
 
-    The user may have `asked` for columns; the whole table may be a `part` of a split, such as
-    ``train.csv``; paths of images are relative to a `folder` below the source's.
+    The whole table may be a `part` of a split; paths of images may begin with a `folder`.
     """
     columns = used_columns(table, layout, asked)
     labels = {c: name for c, name in layout.label_columns.items() if c in table.columns}

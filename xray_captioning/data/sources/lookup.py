@@ -227,10 +227,9 @@ def is_image(name: str) -> bool:
 def walk(
     root: str | os.PathLike[str], seen: set[tuple[int, int]] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each folder below one, its folders and its files, sorted, without hidden ones.
+    """Yield each folder below one as `os.walk` does, sorted, without hidden files and folders.
 
-    Links are followed, and each real folder is entered once. As of `os.walk`, folders may be taken
-    out of the list.
+    Links are followed, and each real folder is entered once.
     """
     seen = set() if seen is None else seen
     for folder, folders, files in os.walk(root, followlinks=True):

@@ -93,8 +93,7 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
 def parse_report(content: bytes, name: str) -> Element:
     """Return the root of a report's XML, or raise a DataError: malformed, or with entities.
 
-    Entities can name other files, or grow without bound. They are looked for before a tree is
-    built, because a builder that refuses them itself is written in Python and takes far longer.
+    These are looked for first, because a builder that refuses them is written in Python and slow.
     """
 
     def refuse(*_: object) -> None:

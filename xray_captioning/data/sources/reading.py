@@ -51,30 +51,19 @@ def read_studies(
     Parameters
     ----------
     path : str or os.PathLike
-        A folder, or the file itself:
+        A folder, or the file itself, also a folder above it, or a zip archive of it:
 
-        ``kaggle``
-            a folder with both ``indiana_reports.csv`` and ``indiana_projections.csv``, whatever
-            else it holds;
-        ``captions``
-            a table in any usual format (`xray_captioning.data.table`) with a column of images, one
-            of captions or reports or one a section, and optionally study, patient, split and view,
-            under any usual names: ``captions.csv``, ``metadata.jsonl``, the only table of a folder,
-            or ``train.csv`` beside ``val.csv`` and ``test.csv``;
-        ``r2gen``
-            ``annotation.json``, or another JSON file with R2Gen's entries, beside ``images/``;
-        ``nih14``
-            ``Data_Entry*.csv`` or ``sample_labels.csv``, with images anywhere below;
-        ``openi``
-            a folder of Open-i XML, also one level down, or a ``.tgz`` of it;
-        ``mimic_cxr``, ``chexpert``, ``chexpert_plus``, ``padchest``, ``vindr``, ``roco``, ``coco``
-            the collections of these names, as published;
-        ``texts``
-            reports as text files beside images;
-        ``dicom``
-            DICOM files at any depth.
-
-        Also a folder above one of these, or a zip archive of it.
+        - ``kaggle``: both ``indiana_reports.csv`` and ``indiana_projections.csv``;
+        - ``captions``: a table in any usual format (`xray_captioning.data.table`) with a column of
+          images, one of captions or reports or one a section, and optionally study, patient, split
+          and view, under any usual names: ``captions.csv``, ``metadata.jsonl``, the only table of a
+          folder, or ``train.csv`` beside ``val.csv`` and ``test.csv``;
+        - ``r2gen``: ``annotation.json``, or another JSON file with R2Gen's entries;
+        - ``nih14``: ``Data_Entry*.csv`` or ``sample_labels.csv``, with images anywhere below;
+        - ``openi``: a folder of Open-i XML, also one level down, or a ``.tgz`` of it;
+        - ``mimic_cxr``, ``chexpert``, ``chexpert_plus``, ``padchest``, ``vindr``, ``roco``,
+          ``coco``: the collections of these names, as published;
+        - ``texts``: reports as text files beside images; ``dicom``: DICOM files at any depth.
     image_dir : str or os.PathLike, optional
         Where the images are, if not beside the tables.
     source : str, optional
@@ -101,8 +90,7 @@ def read_studies(
         patient_id                            str: the study_id where no patient is named
         split                                 'train', 'val', 'test' or None
         rendered                              bool: text made from labels
-        uncertain                             list of str: problems that the source says may be
-                                              there
+        uncertain                             list of str: problems that may be there
         ===================================== ===================================================
 
     Raises
@@ -147,10 +135,9 @@ def _found(path: Path, source: Source | None) -> tuple[Path, Found]:
 
 
 def detect(path: Path, sources: Sequence[Source]) -> Found:
-    """Return the first source that a folder holds or a file belongs to; none is a DataError.
+    """Return the first source that a folder, or one below it, holds, or a file belongs to.
 
-    Any other table is one of captions. A folder that holds none of all that may lie above the one
-    that does, as a downloaded archive has it.
+    Any other table is one of captions; none at all is a DataError.
     """
     alone = path.is_file()
     fitting = _of_file(path, sources) if alone else [s for s in sources if s.is_folder(path)]
