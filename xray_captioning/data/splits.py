@@ -166,10 +166,7 @@ def check_split(split: Split, studies: Studies) -> None:
 
 def group_ids(studies: Studies, by: str = "patient_id") -> list[str]:
     """Return the group of each study; one without a value is a group of its own."""
-    return [
-        patient_or_study(group, study_id)
-        for group, study_id in zip(studies[by], studies["study_id"], strict=True)
-    ]
+    return list(map(patient_or_study, studies[by], studies["study_id"]))
 
 
 def _torn(split: Split, studies: Studies, by: str) -> list[str]:

@@ -1,13 +1,9 @@
 """From stored values to what a radiologist sees: modality and VOI transformations, and padding.
 
-pydicom's own are not used where they differ from the standard: `apply_windowing` inverts the
-picture after a negative slope and refuses a window of width 0; `apply_voi` and
-`apply_modality_lut` fail for tables of 10 to 15 bits or an odd number of bytes; `apply_color_lut`
-counts indices modulo 256 in a table of bytes.
-
-References
-----------
-.. [1] DICOM PS3.3, C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT.
+The standard is DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2. Where pydicom's own differ they are not
+used: `apply_windowing` inverts the picture after a negative slope and refuses a window of width 0;
+`apply_voi` and `apply_modality_lut` fail for tables of 10 to 15 bits or an odd number of bytes;
+`apply_color_lut` counts indices modulo 256 in a table of bytes.
 """
 
 from collections.abc import Callable, Iterator

@@ -35,6 +35,16 @@ def needed_part(name: str, where: str) -> str:
     return found
 
 
+def part_of(name: str, part: str | None, where: str) -> str | None:
+    """Return the part that a study names, or else that of its table, which must not differ."""
+    if not name:
+        return part
+    found = needed_part(name, where)
+    if part not in (None, found):
+        raise DataError(f"{where} is {found!r} but it stands in {part!r}; keep one")
+    return found
+
+
 def id_text(name: str) -> str:
     """Return an id without the '.0' that pandas gives numbers of a column in which some lack.
 

@@ -1,13 +1,8 @@
-"""Annotations in JSON: R2Gen's, COCO's, and Karpathy's of COCO's images.
+"""Annotations in JSON, as these papers publish them.
 
-References
-----------
-.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020:
-   ``annotation.json``, a list of entries for each of the keys ``train``, ``val`` and ``test``.
-.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server",
-   arXiv:1504.00325, 2015.
-.. [3] Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions",
-   CVPR 2015: ``dataset_coco.json``.
+R2Gen's, lists under the keys ``train``, ``val`` and ``test``: Chen et al., "Generating Radiology
+Reports via Memory-driven Transformer", EMNLP 2020; COCO's: Chen et al., arXiv:1504.00325; Karpathy
+and Fei-Fei's of COCO's images: CVPR 2015.
 """
 
 import re
@@ -16,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.records import read_json
-from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part
+from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part, part_of
 from xray_captioning.data.sources.layout import StudyRow, whole_report
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
@@ -79,26 +74,17 @@ def _of_entry(entry: Any, part: str | None, where: str, finder: ImageFinder) -> 
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
         raise DataError(f"{where}: image_path must be a list of file names")
+    own = "" if entry.get("split") is None else str(entry["split"])
     return Study(
         study_id=str(name),
         images=[finder.find(path) for path in paths],
         findings=report,
         patient_id=entry.get("subject_id", ""),
-        split=_part_of(entry, part, where),
+        split=part_of(own, part, f"{where}: split"),
     )
 
 
-def _part_of(entry: dict[str, Any], part: str | None, where: str) -> str | None:
-    """Return the part of an entry; its own word and its place must not differ."""
-    if entry.get("split") is None:
-        return part
-    own = needed_part(str(entry["split"]), f"{where}: split")
-    if part is not None and own != part:
-        raise DataError(f"{where}: its split is {own!r} but it stands in {part!r}; keep one")
-    return own
-
-
-# --- COCO [2]_ and Karpathy [3]_ ---
+# --- COCO and Karpathy ---
 
 
 def read_coco(path: Path, finder: ImageFinder) -> list[Study]:

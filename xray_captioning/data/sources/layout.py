@@ -138,7 +138,7 @@ def rows(
             tuple([folder + name for name in cells.image_names(row, image)]) if image else (),
             row.text(view) if view else "",
             cells.id_text(row.text(patient)) if patient else "",
-            _part(row, split, part),
+            cells.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
             tuple([cells.joined_texts(row, column) if column else "" for column in text_columns]),
             *(_problems(row, listed, layout.separator, labels) if listed or labels else ((), ())),
         )
@@ -177,17 +177,6 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
         return False
     ids: dict[str, str] = {}
     return any(ids.setdefault(str(row[image]), row.text(study)) != row.text(study) for row in table)
-
-
-def _part(row: Row, column: str | None, part: str | None) -> str | None:
-    """Return the part of a row, which the table, too, may be."""
-    named = row.text(column) if column else ""
-    if not named:
-        return part
-    found = cells.needed_part(named, f"{row.place}: {column}")
-    if part not in (None, found):
-        raise DataError(f"{row.place}: {column} is {named!r} in a table of part {part}; keep one")
-    return found
 
 
 def _problems(

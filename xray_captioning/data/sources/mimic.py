@@ -1,10 +1,7 @@
 """MIMIC-CXR and MIMIC-CXR-JPG: a tree of studies beside tables, any of which may be missing.
 
-References
-----------
-.. [1] Johnson et al., "MIMIC-CXR, a de-identified publicly available database of chest radiographs
-   with free-text reports", Scientific Data 6, 2019.
-.. [2] Johnson et al., "MIMIC-CXR-JPG - chest radiographs with structured labels", PhysioNet.
+Johnson et al., "MIMIC-CXR, a de-identified publicly available database of chest radiographs with
+free-text reports", Scientific Data 6, 2019; "MIMIC-CXR-JPG", PhysioNet.
 """
 
 import os

@@ -1,9 +1,7 @@
 """The Indiana University collection: Open-i's XML reports, and Kaggle's two tables with PNGs.
 
-References
-----------
-.. [1] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 2016.
+Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution and
+retrieval", JAMIA 2016.
 """
 
 import re
