@@ -55,6 +55,12 @@ def open_text(path: Path) -> Iterator[TextIO]:
             raise _undecodable(path, encoding, error) from error
 
 
+def read_text(path: Path, most: int = -1) -> str:
+    """Read a text file, or so many of its first characters; see `open_text`."""
+    with open_text(path) as file:
+        return file.read(most)
+
+
 def what_else(head: bytes) -> str | None:
     """Name what a file that begins like this is, where it is no text."""
     start = head.lstrip().lower()

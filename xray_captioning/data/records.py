@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text
+from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text, read_text
 from xray_captioning.errors import DataError, require
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -32,8 +32,7 @@ class Delimited:
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path, self.headless = path, columns is not None
-        with open_text(path) as file:
-            head = file.read(HEAD_BYTES)
+        head = read_text(path, HEAD_BYTES)
         hint = _HINT.match(head)
         self.skipped = 1 if hint else 0
         tabs = self.headless and "\t" in head.partition("\n")[0]
@@ -102,8 +101,7 @@ def find_delimiter(sample: str, path: Path) -> str:
     if len(fitting) > 1:
         names = " or ".join(DELIMITERS[sign] for sign in fitting)
         raise DataError(
-            f"{path}: its fields may be separated by {names}; put the names of columns that hold "
-            "one in quotes, or save it with tabs"
+            f"{path}: its fields may be separated by {names}; put quotes around names with these"
         )
     return fitting[0]
 
@@ -129,8 +127,7 @@ _LINES = (".jsonl", ".ndjson")
 
 def read_json(path: Path) -> Any:
     """Read a JSON file, packed or not; raise a DataError where it is not text or not JSON."""
-    with open_text(path) as file:
-        return _parsed(file.read(), path)
+    return _parsed(read_text(path), path)
 
 
 class JsonRows:
@@ -140,8 +137,7 @@ class JsonRows:
     """
 
     def __init__(self, path: Path) -> None:
-        with open_text(path) as file:
-            text = file.read()
+        text = read_text(path)
         lines = is_lines(text, path)
         self.unit = "line" if lines else "entry"
         self._rows = list(_lines(text, path) if lines else _entries(_parsed(text, path), path))

@@ -210,8 +210,7 @@ def _published(studies: Studies) -> list[str]:
     for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
         if part not in PARTS:
             raise DataError(
-                f"studies: study {study_id!r} has split {part!r} where others have a part; name "
-                "train, val or test for every study, or pass published=False"
+                f"studies: study {study_id!r} has split {part!r} where others have a part; name one"
             )
     return list(studies["split"])
 

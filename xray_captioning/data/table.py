@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.opening import ZIP, open_bytes, open_text
+from xray_captioning.data.opening import ZIP, open_bytes, read_text
 from xray_captioning.data.records import PARQUET, Delimited, JsonRows, Parquet, Workbook
 from xray_captioning.errors import DataError
 
@@ -170,8 +170,7 @@ def _records(
         return Parquet(path)
     if head.startswith(ZIP):
         return Workbook(path)
-    with open_text(path) as file:
-        start = file.read(1024).lstrip()[:1]
+    start = read_text(path, 1024).lstrip()[:1]
     return JsonRows(path) if start in ("{", "[") else Delimited(path, columns)
 
 

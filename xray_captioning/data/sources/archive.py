@@ -20,7 +20,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 
 MAX_MEMBERS = 1_000_000
-_UNPACK = "unpack it yourself and give the folder"
+
 _LEFT_OUT = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
@@ -51,7 +51,7 @@ def unpacked(path: Path) -> Path:
     Its name is of the members, their sizes and checksums, so that the same archive is unpacked
     once, wherever it lies, and a changed one anew.
     """
-    with whole_archive(path, _UNPACK), zipfile.ZipFile(path) as archive:
+    with whole_archive(path, "unpack it and give the folder"), zipfile.ZipFile(path) as archive:
         members = _members(archive, path)
         size = sum(member.file_size for member in members)
         listed = sorted((member.filename, member.file_size, member.CRC) for member in members)

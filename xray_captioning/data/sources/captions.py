@@ -84,8 +84,7 @@ def is_table(path: Path) -> bool:
 def _only(paths: list[Path]) -> Path:
     if len(paths) > 1:
         raise DataError(
-            f"{paths[0].parent}: holds the tables {paths[0].name} and {paths[1].name}, and either "
-            "may be meant; name the file itself"
+            f"{paths[0].parent}: holds tables, {paths[0].name} and {paths[1].name}; name the file"
         )
     return paths[0]
 

@@ -41,8 +41,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     if not images:
         kinds = ", ".join(sorted({header.modality or "none" for header in headers})) or "none"
         raise DataError(
-            f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give a folder with "
-            "files of modality CR or DX"
+            f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give CR or DX"
         )
     studies: dict[str, dict[str, Header]] = {}
     for header in images:

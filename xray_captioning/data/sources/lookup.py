@@ -104,8 +104,7 @@ class ImageFinder:
         before = self._given.setdefault(path, name) if "/" in name else name
         if before != name and _agreeing(_folders(before), _folders(name)) is None:
             raise DataError(
-                f"{path}: is the only image for both {before!r} and {name!r}; put the images into "
-                "the folders that are named, or take those out that are not there"
+                f"{path}: is the only image for both {before!r} and {name!r}; put both there"
             )
         return path
 

@@ -14,12 +14,12 @@ from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
-from xray_captioning.data.opening import whole_archive
+from xray_captioning.data.opening import read_text, whole_archive
 from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
 from xray_captioning.data.sources.layout import Layout, StudyRow, once, published, rows
 from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, is_image, walk
-from xray_captioning.data.sources.source import Source, read_text
+from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 from xray_captioning.findings import CHEXPERT

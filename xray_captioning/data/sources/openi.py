@@ -7,15 +7,16 @@ retrieval", JAMIA 2016.
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
 from xml.parsers import expat
 
 from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, sections
-from xray_captioning.data.studies import Study, text_or_none, unique_problems
+from xray_captioning.data.sources.source import Source
+from xray_captioning.data.studies import SECTIONS, Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, read_table
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import DataError
@@ -84,8 +85,12 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
         images=[finder.by_key(f"{image}.png", "") for image in images if image],
         problems=unique_problems(term.split("/")[0] for term in major),
         mesh=text_or_none(";".join(major)),
-        **sections(texts),
+        **_sections(texts),
     )
+
+
+def _sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
+    return {name: texts.get(name) for name in SECTIONS}
 
 
 def parse_report(content: bytes, name: str) -> Element:
@@ -162,7 +167,7 @@ def _described(row: Row, projections: dict[str, dict[str, str]], finder: ImageFi
         views=list(views.values()),
         problems=unique_problems(row.get("problems", "").split(";")),
         mesh=text_or_none(row.get("mesh")),
-        **sections(row),
+        **_sections(row),
     )
 
 

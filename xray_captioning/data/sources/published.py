@@ -96,8 +96,7 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
         place = _STUDY.search(row.images[0])
         if not place:
             raise DataError(
-                f"{row.where}: the path {row.images[0][:80]!r} names no study, as "
-                "patient00001/study1/view1_frontal.jpg does; mend it"
+                f"{row.where}: {row.images[0][:80]!r} names no study, as patient1/study1/a.jpg does"
             )
         row.study, row.patient = f"{place[1]}/{place[2]}", row.patient or place[1]
         yield row

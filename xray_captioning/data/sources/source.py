@@ -4,16 +4,15 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 `xray_captioning.data.studies.Study`; `xray_captioning.data.sources.reading` lists them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
-from xray_captioning.data.opening import HEAD_BYTES, open_text
+from xray_captioning.data.opening import HEAD_BYTES, read_text
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import SECTIONS, Study
+from xray_captioning.data.studies import Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
@@ -67,22 +66,11 @@ class Source:
         return next(filter(None, found), [])
 
 
-def sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the sections of a report, as `Study` takes them, from texts by their names."""
-    return {name: texts.get(name) for name in SECTIONS}
-
-
 def text_head(path: Path) -> str:
     """Return the beginning of a text file, '' where it is none."""
-    with suppress(DataError), open_text(path) as file:
-        return file.read(HEAD_BYTES)
+    with suppress(DataError):
+        return read_text(path, HEAD_BYTES)
     return ""
-
-
-def read_text(path: Path) -> str:
-    """Read a report from a text file; raise a DataError where it cannot be read as text."""
-    with open_text(path) as file:
-        return file.read()
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
