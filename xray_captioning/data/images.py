@@ -4,8 +4,6 @@ The whole image is resized to a square, whatever its shape: the source projects 
 crop could lose what the report speaks about.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import struct

@@ -5,8 +5,6 @@ Many programs write the 10, 12 or 14 bits of a detector into files of 16 without
 nearly black. So whole numbers of more than 8 bits are divided by what the bits in use can hold.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -95,13 +93,13 @@ def note_if_faint(pixels: NDArray[Any], name: str, note: Note) -> None:
         note(name, FAINT)
 
 
-def is_pillow(image: object) -> TypeIs[PIL.Image.Image]:
+def is_pillow(image: object) -> "TypeIs[PIL.Image.Image]":
     """Tell whether this is an image of Pillow, which is not imported for that."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(image, module.Image)
 
 
-def pillow_pixels(image: PIL.Image.Image) -> NDArray[Any]:
+def pillow_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
     """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3).
 
     Other colours become RGB; whole numbers and floating-point stay as they are.

@@ -253,7 +253,7 @@ def _only_text(texts: Iterable[str | None]) -> str | None:
 
 def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
     """Return the groups, such as patients, with studies in two parts."""
-    placed = {(group, part) for group, part in zip(groups, parts) if part is not None}
+    placed = {(group, part) for group, part in zip(groups, parts) if part}
     return sorted(group for group, n in Counter(group for group, _ in placed).items() if n > 1)
 
 

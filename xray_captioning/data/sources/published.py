@@ -167,11 +167,6 @@ def roco_rows(path: Path) -> Iterator[StudyRow]:
             yield row
 
 
-def is_roco(path: Path) -> bool:
-    """Tell whether a folder holds one of the tables."""
-    return any(_roco_tables(path))
-
-
 def _roco_tables(path: Path) -> Iterator[tuple[str, Path]]:
     for part, names in _FOLDERS.items():
         for name in names:
@@ -264,5 +259,5 @@ SOURCES = (
     Source("padchest", _PADCHEST_TABLE, _reader(padchest_rows), one_file=True),
     Source("vindr", _VINDR_TABLES, read_vindr),
     Source("nih14", _NIH_TABLES, _reader(nih_rows), one_file=True),
-    Source("roco", _ROCO_TABLES, _reader(roco_rows), fits=is_roco),
+    Source("roco", _ROCO_TABLES, _reader(roco_rows), fits=lambda path: any(_roco_tables(path))),
 )
