@@ -32,8 +32,8 @@ _TAILS = (0.005, 0.995)  # quantiles: markers and defective pixels do not count
 def white(pixels: NDArray[Any]) -> float:
     """Return the value of whole or floating-point pixels that stands for white.
 
-    It is 255 for uint8, 1 for floating-point, and else the greatest value of the least number of
-    bits, of 8, 10, 12, 14 and 16, that holds all of them: 4,095 where the greatest is 3,000.
+    It is 255 for uint8, 1 for floating-point, and else the greatest value of the fewest bits, of
+    `DEPTHS`, that hold all of them: 4,095 where the greatest is 3,000.
     """
     if pixels.dtype.kind == "f":
         return 1.0

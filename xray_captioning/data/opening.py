@@ -39,10 +39,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """Open a text file: UTF-8, or UTF-16 or UTF-32 with its mark; line ends are left as they are.
-
-    Another encoding is a DataError, and so is another kind of file, which the message names.
-    """
+    """Open a text file: UTF-8, or UTF-16 or UTF-32 with its mark; anything else is a DataError."""
     with open_bytes(path) as stream:
         head = stream.peek(HEAD_BYTES)
         encoding = _encoding(head)

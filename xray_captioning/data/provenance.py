@@ -160,9 +160,8 @@ class TrainedOn:
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
         """Whether equal ids are those of the same studies; `shown` are known by their images.
 
-        Two collections that count from 1 and say "no finding" of every second study agree in a
-        quarter of their reports. So as many as agree by chance, which is the square of how often
-        a report occurs, are left out of what agrees and of what could.
+        As many reports as agree by chance, which is the square of how often one occurs, are left
+        out of what agrees and of what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, reports = list(shared["study_id"]), _report_digests(shared)

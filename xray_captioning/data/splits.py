@@ -1,9 +1,8 @@
 """Which studies train a model, which choose its best epoch, and which test it.
 
 A split belongs to the data, not to a run: the SHA-256 of a group's (patient's) id is read as a
-number in [0, 1), and the part of the fractions that the number falls into is the group's. There
-is no seed, and no other study plays a role. So two runs on the same data share their test
-studies, and studies that are added later move none of those before into another part.
+number in [0, 1), and the part of the fractions that it falls into is the group's. So two runs share
+their test studies, and studies that are added later move none into another part.
 """
 
 import hashlib

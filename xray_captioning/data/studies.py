@@ -76,10 +76,7 @@ def collected_seldom() -> Iterator[None]:
 
 
 def patient_or_study(patient: Any, study_id: str) -> str:
-    """Return a patient's id as text; the study's own where it is missing.
-
-    A number that pandas made a float, because others are missing, is the number it was.
-    """
+    """Return a patient's id as text, also of pandas' float; the study's own where it is missing."""
     if isinstance(patient, str) and not patient:
         return str(study_id)  # at once: so it is in most tables
     if isinstance(patient, float) and patient.is_integer():

@@ -34,9 +34,8 @@ class BytePairTokenizer(TokenIds):
         self.vocabulary, self.merges = vocabulary, merges
         self.index = token_ids.numbered(vocabulary, (END, *_BYTES))
         for number, (first, second) in enumerate(merges, 1):
-            for symbol in (first, second, first + second):
-                if symbol not in self.index:
-                    raise DataError(f"merge {number} of the byte pairs has the unknown {symbol!r}")
+            if lost := {first, second, first + second} - self.index.keys():
+                raise DataError(f"merge {number} of the byte pairs has the unknown {min(lost)!r}")
         self.end_id = self.index[END]
         self.start_id = len(vocabulary) + 1
         self.vocabulary_size = len(vocabulary) + 2  # padding and start

@@ -35,8 +35,7 @@ def clean_plain(text: str) -> str:
     """Clean for training: lower case, numbers kept, full stop, comma and percent as words.
 
     XXXX marks and list numbers go; "10mm" becomes "10 mm"; hyphenated words stay one word; every
-    other sign becomes a space; every sentence ends in " .". A text of which nothing is left becomes
-    ''. Cleaning twice changes nothing.
+    other sign becomes a space; every sentence ends in " .". Cleaning twice changes nothing.
     """
     text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
@@ -76,8 +75,7 @@ _R2GEN_ITEMS = (*(f". {n}. " for n in range(2, 6)), *(f" {n}. " for n in range(2
 def clean_r2gen(text: str) -> str:
     """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers.
 
-    Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".". What
-    is left are the words that R2Gen's ``split()`` finds.
+    Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
     """
     for _ in range(3):
         text = text.replace("..", ".")

@@ -149,8 +149,7 @@ def _looked_up(
 def _first(first: int, count: int, values: NDArray[Any]) -> float:
     """Return the value that a table begins with.
 
-    Whether its two bytes have a sign depends on what comes out of the modality transformation,
-    which no encoding tells: that reading is right whose table covers more of the values.
+    No encoding tells whether it has a sign: that reading is right which covers more of the values.
     """
     low, high = float(values.min()), float(values.max())
 

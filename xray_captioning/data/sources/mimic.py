@@ -134,10 +134,7 @@ def _one_a_study(found: Iterable[StudyRow], studies: Collection[str]) -> Iterato
 
 
 def is_mimic(folder: Path) -> bool:
-    """Tell by its tables, its archive of reports or its tree whether a folder is MIMIC-CXR.
-
-    Beside another table, such as an annotation of R2Gen, the tree is where the images of that lie.
-    """
+    """Tell by its tables, or by its tree without others, whether a folder is MIMIC-CXR."""
     if tables_of(folder, *IMAGES, *LABELS, SECTIONS, REPORTS):
         return True
     return not any(map(is_table, folder.iterdir())) and has_studies(folder)
@@ -147,10 +144,7 @@ def is_mimic(folder: Path) -> bool:
 
 
 def tables_of(folder: Path, *patterns: str) -> list[Path]:
-    """Return the files that fit the patterns, in the order of these, down to a few folders below.
-
-    The first of each pattern counts, so that a table and its packed copy are read once.
-    """
+    """Return the first file that fits each of the patterns, down to a few folders below."""
     files: list[Path] = []
     for at, folders, names in walk(folder):
         depth = len(Path(at).relative_to(folder).parts)
@@ -208,9 +202,9 @@ class Tree:
 def report_rows(
     tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
 ) -> Iterator[StudyRow]:
-    """Yield a row for the report of each of these studies, of all where there are none.
+    """Yield a row for the report, a file's or else an archive's, of these studies, or of all.
 
-    It comes from a file or else from an archive, and is not read where its text is `told` already.
+    It is not read where its text is `told` already.
     """
     with ExitStack() as opened:
         packed = (report for path in archives for report in _packed(path, opened))
