@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import msgspec
 
-from xray_captioning.data.records import read_json
+
 from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study, torn
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
@@ -61,10 +61,12 @@ class Split:
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `to_json` wrote; raise a DataError for another file or an altered one."""
-        content = read_json(Path(path))
         try:
+            content = json.loads(Path(path).read_text("utf-8"))
             split = msgspec.convert(content, cls)
-        except msgspec.ValidationError as error:
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: is no JSON of a split ({error}); make it anew") from error
         if content.get("digest") != split.digest:
             raise DataError(f"{path}: was altered, its digest does not fit; make the split anew")
