@@ -20,7 +20,6 @@ from typing import Any, Self
 
 import msgspec
 
-
 from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study, torn
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
