@@ -155,8 +155,8 @@ def without_tags(text: str) -> str:
 def without_marks(text: str) -> str:
     """Leave out words that programs add: ``startseq``, ``<end>``, ``[CLS]``, ``nan``; strip.
 
-    So do the tags of HTML, and its entities (``&amp;``) become what they stand for. Of words that are
-    English, too, such as "start", only a whole column tells what they are.
+    So do the tags of HTML, and its entities (``&amp;``) become what they stand for. Of English
+    words, such as "start", only a whole column tells what they are.
 
     >>> without_marks("startseq the lungs are clear endseq"), without_marks("Clear lungs. nan")
     ('the lungs are clear', 'Clear lungs.')
