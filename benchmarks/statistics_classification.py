@@ -18,7 +18,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from xray_captioning.metrics.finding_intervals import (
-    Measured,
+    Estimate,
     auroc,
     f1,
     mean_of,
@@ -77,7 +77,7 @@ def _coverage(size: int, area: float, spread: float, runs: int) -> dict[str, lis
 
 def _measured(
     present: Array, scores: Array, patients: Array, share: float, shift: float, area: float
-) -> dict[str, tuple[Measured, float]]:
+) -> dict[str, tuple[Estimate, float]]:
     """Return measures of one finding, and their true values.
 
     Those of F1 and the probabilities are true where both classes are equally wide.

@@ -36,7 +36,7 @@ ROOMS = sorted(
     for path in (ROOT / "xray_captioning").iterdir()
     if not path.stem.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
 )
-ROLE = re.compile(r":(?:class|data|exc|func|meth|mod):<code>(~?)([\w.]+)</code>")
+ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):<code>(~?)([\w.]+)</code>")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#:]+)(#[^)\s]*)?\)")
 
 

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,17 @@ from filelock import FileLock
 from xray_captioning.config import Config, load_preset
 from xray_captioning.files import load_quietly
 
+# XLA compiles what it compiles for users, but does not optimise the machine code, which would
+# take longer than a test runs it. TensorFlow and JAX read this when they are loaded.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 load_quietly()  # tests read what commands write to standard error; whichever loads TensorFlow first
+
+
+def pytest_collection_finish() -> None:
+    """Leave the million objects that importing has made out of every garbage collection."""
+    gc.collect()
+    gc.freeze()
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -88,6 +99,7 @@ def tiny_config() -> Config:
             "name": "tiny",
             "fractions": [0.66, 0.157, 0.183],  # 12, 6 and 6 of the phantoms
             "image.size": 64,
+            "text.maximum_length": 16,
             "model.head": 16,
             "model.units": 16,
             "model.embedding": 12,

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from itertools import pairwise, product
 from pathlib import Path
+from runpy import run_path
 from unittest.mock import create_autospec
 
 import click
@@ -151,6 +152,35 @@ def test_the_picture_of_the_rooms_shows_the_imports() -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "api" / "index.md").read_text("utf-8")
     assert set(re.findall(r"\[`(\w+)`\]\[", page)) == set(xray_captioning.__all__)
+
+
+REST = """::
+
+    code
+
+==== =========
+a    one
+     more|less
+==== =========
+
+``b``
+    term, of source [1]_::
+"""
+AS_MARKDOWN = """
+
+    code
+
+|  |  |
+| --- | --- |
+| a | one more\\|less |
+
+- ``b``: term, of source [1]:
+"""
+
+
+def test_docstrings_become_markdown() -> None:
+    pytest.importorskip("griffe", reason="the extra 'docs' is not installed")
+    assert run_path(str(ROOT / "docs" / "docstrings.py"))["markdown"](REST) == AS_MARKDOWN
 
 
 def test_readme_is_short() -> None:

@@ -65,7 +65,11 @@ def test_a_recipe_trains_evaluates_and_captions(
     ]
     assert main(command) == 0
     rows = json.loads((out / "metrics.json").read_text("utf-8"))["rows"]
-    assert [row["search"] for row in rows if row["system"] == "vit_gpt2"] == ["greedy", "beam-3"]
+    found = [(row["system"], row["search"]) for row in rows]
+    assert found[:2] == [("vit_gpt2", "greedy"), ("vit_gpt2", "beam-3")]
+    baselines = ["constant", "constant-clinical_f1", "random", "retrieval"]
+    assert [system for system, _ in found[2:]] == baselines
+    assert "| constant |" in (out / "README.md").read_text("utf-8")
     image = min(phantoms.rglob("*.png"))
     capsys.readouterr()
     assert main(["caption", "--bundle", str(out), str(image)]) == 0

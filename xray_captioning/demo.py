@@ -21,7 +21,7 @@ STUDIES = 1940  # 200 of them to test on
 
 
 def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[dict[str, Any]]:
-    """Render phantoms, train an encoder and an attention decoder in `out`; a row a system."""
+    """Draw phantoms, train an encoder and a decoder in `out`, and return a row for each system."""
     config = load_preset("phantom_attention").replace(
         {"training.seed": seed, "encoder_training.seed": seed}
     )

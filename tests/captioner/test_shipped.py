@@ -16,6 +16,7 @@ from xray_captioning.data.targets import reference_texts, study_images
 from xray_captioning.evaluation.baselines import constant_caption
 from xray_captioning.evaluation.results import evaluate_systems
 from xray_captioning.evaluation.systems import ReportTexts, System
+from xray_captioning.training import calibration
 from xray_captioning.training.calibration import caption_outcomes, evaluate_calibration
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -32,9 +33,13 @@ def captioner():
 
 
 @pytest.fixture(scope="module")
-def rows(fresh, captioner):
+def features(fresh, captioner):
+    return captioner.features(study_images(fresh, captioner.config))
+
+
+@pytest.fixture(scope="module")
+def rows(fresh, captioner, features):
     references = reference_texts(fresh, captioner.config)
-    features = captioner.features(study_images(fresh, captioner.config))
     systems = [System("constant", None, [constant_caption(references)] * len(references))]
     for beam_size in (1, 3):
         captions = captioner.caption_features(features, beam_size)
@@ -75,8 +80,11 @@ def test_the_command_captions_and_says_what_the_model_is(fresh, capsys):
 
 
 @pytest.fixture(scope="module")
-def outcomes(fresh, captioner):
-    return caption_outcomes(captioner, fresh, [captioner.config.decoding.beam_size])
+def outcomes(fresh, captioner, features):
+    with pytest.MonkeyPatch.context() as patch:  # nothing is encoded twice
+        patch.setattr(calibration, "BATCH", len(fresh))
+        patch.setattr(Captioner, "features", lambda *_: features)
+        return caption_outcomes(captioner, fresh, [captioner.config.decoding.beam_size])
 
 
 def test_its_confidence_holds_for_unseen_phantoms(captioner, outcomes):

@@ -90,16 +90,31 @@ def in_16_bits(studies, folder):
     return rewritten(studies, folder, lambda pixels: pixels.astype(np.uint16) * 257)
 
 
+def in_8_of_12_bits(studies, folder):
+    """Write what was stored in 12 bits in 8, cut off as `pixels / 4095 * 255` is by astype."""
+    rng = np.random.default_rng(0)
+
+    def cut(pixels):
+        fine = pixels.astype(int) * 16 + rng.integers(0, 16, pixels.shape)
+        return (fine / 4095 * 255).clip(0, 255).astype(np.uint8)
+
+    return rewritten(studies, folder, cut)
+
+
+def as_jpeg(studies, folder):
+    return rewritten(studies, folder, lambda pixels: pixels, ".jpg")
+
+
 def opaque(studies, folder):
     """Write images with a fourth channel."""
     return rewritten(studies, folder, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGRA))
 
 
-def rewritten(studies, folder, change):
+def rewritten(studies, folder, change, suffix=".png"):
     """Write changed pixels under other names, for studies with other ids and reports."""
 
     def rewrite(path):
-        target = str(folder / f"changed_{Path(path).name}")
+        target = str(folder / f"changed_{Path(path).stem}{suffix}")
         cv2.imwrite(target, change(cv2.imread(path, cv2.IMREAD_GRAYSCALE)))
         return target
 
@@ -137,7 +152,7 @@ def one_reworded(studies, folder):
 
 CHANGES = [
     *(reworded, copied, renamed, in_colour, smaller, in_16_bits, opaque, as_dicom),
-    *(with_a_second_image, one_reworded),
+    *(with_a_second_image, one_reworded, in_8_of_12_bits, as_jpeg),
 ]
 
 
@@ -279,6 +294,20 @@ def test_a_model_is_tested_on_its_own_split_and_on_no_other(studies, split, reco
     swapped = Split(split.test, split.val, split.train)
     with pytest.raises(ConfigError, match=f"{len(split.train)} of the test"):
         check_unseen({"mine": record}, studies, swapped, "test", cache)
+
+
+def test_a_model_s_own_split_with_an_image_in_two_parts_is_told(studies, split, cache):
+    """Two studies of one image make test scores too good, whoever made the split."""
+    rows = studies.set_index("study_id", drop=False)
+    torn = split.test[0]
+    rows.loc[[torn], ["images", "views"]] = rows.loc[[split.train[0]], ["images", "views"]].values
+    given = rows.reset_index(drop=True)
+    record = record_training(given, split, cache)
+    with pytest.warns(SplitWarning, match=f"mine: 1 of the test studies, such as {torn}, have an"):
+        check_unseen({"mine": record}, given, split, "test", cache)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_unseen({"mine": record}, given, split, "val", cache)
 
 
 def test_the_split_is_the_one_given_or_that_of_a_model_of_these_studies(

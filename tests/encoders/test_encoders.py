@@ -9,7 +9,7 @@ import pytest
 
 from xray_captioning.backend import keras, ops
 from xray_captioning.captioner.captioner import Captioner
-from xray_captioning.config import Config
+from xray_captioning.config import Config, ModelConfig
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel
@@ -93,7 +93,12 @@ def test_a_keras_file_says_what_its_network_was_trained_on(tmp_path):
     encoder = Encoder("phantom_cnn", 32)
     names = [frozenset(f"{kind}{i}" for i in range(2)) for kind in "srpi"]
     encoder.trained_on = TrainedOn(Split(("1", "2"), ("3",), ()), "digest", *names)
-    captions = CaptionModel(Config().model, 11, (1, *encoder.grid), encoder.channels)
+    captions = CaptionModel(
+        ModelConfig(head=8, units=8, embedding=6, attention=5),
+        11,
+        (1, *encoder.grid),
+        encoder.channels,
+    )
     captioner = Captioner(Config(), encoder, captions, None)
     assert captioner.trained_on == encoder.trained_on
     FindingModel(encoder).save(tmp_path / "encoder.keras")
@@ -101,6 +106,11 @@ def test_a_keras_file_says_what_its_network_was_trained_on(tmp_path):
     other = keras.models.load_model(tmp_path / "encoder.keras").encoder
     assert other.trained_on == encoder.trained_on
     assert keras.models.load_model(tmp_path / "captions.keras").trained_on == encoder.trained_on
+    taught_by = [frozenset({f"{kind}9"}) for kind in "srpi"]
+    encoder.trained_on = TrainedOn(Split(("9",), ("3",), ()), "other", *taught_by)
+    both = Captioner(Config(), encoder, captions, None).trained_on  # of two runs
+    assert both.studies == {"s0", "s1", "s9"}
+    assert both.split.train == ("1", "2")
     config = encoder.get_config()
     del config["trained_on"]  # as an earlier version wrote it
     assert Encoder.from_config(config).trained_on is None

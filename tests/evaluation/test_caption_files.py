@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from xray_captioning.batch.caption_table import COLUMNS, SUFFIXES, write_rows
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.caption_files import Written, read_captions, read_references
+from xray_captioning.evaluation.caption_files import TextColumn, read_captions, read_references
 from xray_captioning.evaluation.json_results import json_columns
 
 IDS = ("a", "b", "c")
@@ -27,7 +27,7 @@ def read(folder: Path, name: str, content: str | bytes | object, *asked: str) ->
     return {name: plain(w) for name, w in read_captions(folder / name, asked).items()}
 
 
-def plain(written: Written) -> dict | list:
+def plain(written: TextColumn) -> dict | list:
     ids = next(iter(written.ids.values()), None)
     return list(written.texts) if ids is None else dict(zip(map(str, ids), written.texts))
 

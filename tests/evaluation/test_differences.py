@@ -47,7 +47,8 @@ def jackknife_of(means: dict[str, float], error: float = 0.05) -> Jackknife:
         name: {m: mean + spread * rng.standard_normal(patients) for m in COMPARED}
         for name, mean in means.items()
     }
-    return Jackknife(scores, pseudo, {name: dict.fromkeys(COMPARED, patients) for name in means})
+    support = dict.fromkeys((*COMPARED, "micro_f1"), patients)
+    return Jackknife(scores, pseudo, dict.fromkeys(means, support))
 
 
 def systems_of(*names: str) -> list[System]:

@@ -177,8 +177,19 @@ def test_a_perfect_system_is_better_than_one_that_names_nothing() -> None:
         found = jackknife(references, {"a": references, "b": [""] * patients})
         gap = found.compare("a", "b", "clinical_f1")
         assert gap.difference == 1
-        assert gap.p == 2.0 ** (1 - patients)
+        assert gap.p == 2.0 ** (1 - patients * 2 // 3)  # a third has no finding
         assert gap.clear == clear
+
+
+@pytest.mark.parametrize("metric", ["clinical_f1", "macro_f1_5", "side_agreement"])
+@pytest.mark.parametrize(("few", "p"), [(1, 1.0), (2, 0.5), (5, 1 / 16)])
+def test_few_patients_with_a_finding_among_many_are_few(metric, few, p) -> None:
+    """The many without one say nothing of who finds it, and make nothing clear."""
+    references = ["left effusion ."] * few + ["normal chest ."] * (100 - few)
+    wrong = ["right effusion ." if metric == "side_agreement" else "normal chest ."] * 100
+    systems = {"sees": references, "fixed": wrong}
+    found = jackknife(references, systems, findings=["Pleural Effusion"])
+    assert found.compare("sees", "fixed", metric).p == pytest.approx(p)
 
 
 def test_below_five_patients_there_is_no_interval() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.caption_files import Written
+from xray_captioning.evaluation.caption_files import TextColumn
 from xray_captioning.evaluation.matching import (
     ResultsWarning,
     Studies,
@@ -48,7 +48,7 @@ def test_texts_are_put_in_order() -> None:
     ],
 )
 def test_ids_as_others_write_them(ids: tuple) -> None:
-    written = Written(TEXTS[::-1], {"key": list(ids[::-1])})
+    written = TextColumn(TEXTS[::-1], {"key": list(ids[::-1])})
     if "x" in ids:
         assert by_row("x", written, STUDIES) == dict(enumerate(TEXTS))
     assert in_order("x", written, STUDIES) == TEXTS
@@ -65,11 +65,11 @@ def test_ids_as_others_write_them(ids: tuple) -> None:
 )
 def test_other_ids_are_nobody(ids: tuple) -> None:
     with pytest.raises(DataError, match=r"x: no id of f\.csv is that of .* \(key .*data has 7\)"):
-        by_row("x", Written(TEXTS, {"key": list(ids)}, "f.csv"), STUDIES)
+        by_row("x", TextColumn(TEXTS, {"key": list(ids)}, "f.csv"), STUDIES)
 
 
 def test_the_column_that_names_most_studies_counts() -> None:
-    written = Written(TEXTS, {"study_id": ["u", "v"], "dicom_id": ["x", "p7/0"]})
+    written = TextColumn(TEXTS, {"study_id": ["u", "v"], "dicom_id": ["x", "p7/0"]})
     assert in_order("x", written, STUDIES) == TEXTS[::-1]
 
 
@@ -88,7 +88,7 @@ def test_spellings_that_mean_two_studies_mean_none() -> None:
 def test_two_texts_of_one_study_are_refused() -> None:
     with pytest.raises(DataError, match="x names a study twice, the second time as id s7"):
         by_row("x", {"07": "a", "s7": "b", "012": "c"}, STUDIES)
-    elsewhere = Written(["a", "b", "c"], {"id": ["7", "9", "9"]}, "f.csv")
+    elsewhere = TextColumn(["a", "b", "c"], {"id": ["7", "9", "9"]}, "f.csv")
     with pytest.raises(DataError, match=r"f\.csv: system x names a study twice, .* as id 9"):
         by_row("x", elsewhere, STUDIES)
 

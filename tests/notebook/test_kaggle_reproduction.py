@@ -85,9 +85,8 @@ def check_training(config, studies, split, data, work):
     for size in ("auto", "full"):  # auto is full where there is a GPU
         encoder = notebook.recipe("chexnet_attention", data, studies, size).model.encoder
         assert encoder in ("chexnet", "phantom_cnn")
-    config = config.replace(
-        {f"model.{size}": 16 for size in ("head", "units", "embedding", "attention")}
-    )
+    sizes = {f"model.{size}": 16 for size in ("head", "units", "embedding", "attention")}
+    config = config.replace(sizes | {"text.maximum_length": 16})
     captioner = notebook.fit_captioner(config, studies, split, data, work)
     run = notebook.run_folder(config, split, work)
     written = {path: path.stat().st_mtime_ns for path in work.rglob("*.h5")}

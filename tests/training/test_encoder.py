@@ -12,7 +12,7 @@ from xray_captioning.data.splits import Split
 from xray_captioning.encoders import ENCODERS, Encoder
 from xray_captioning.encoders.saved import encode_studies, starting_encoder, weights_of
 from xray_captioning.errors import ConfigError
-from xray_captioning.training.encoder import _Given, _measure, train_encoder
+from xray_captioning.training.encoder import _LabelledStudies, _measure, train_encoder
 from xray_captioning.training.labels import finding_labels, prevalence
 
 
@@ -80,7 +80,8 @@ def test_studies_of_unknown_patients_are_patients_of_their_own(phantoms):
     studies = read_studies(phantoms).assign(patient_id=None)
 
     truth = np.arange(len(studies))[:, None] % 2.0
-    given = _Given(studies, truth, dict.fromkeys(("train", "test"), np.arange(len(studies))))
+    rows = dict.fromkeys(("train", "test"), np.arange(len(studies)))
+    given = _LabelledStudies(studies, truth, rows)
     scores = truth + np.linspace(0, 2, len(truth))[:, None]
     encoder = SimpleNamespace(findings=["Edema"])
     model = SimpleNamespace(predict=lambda *_, **__: scores, encoder=encoder)

@@ -20,7 +20,7 @@ def test_eight_real_studies_are_overfitted(shared_data, tmp_path):
             "image": {"size": 64, "normalisation": "unit"},
             "model": {"encoder": "phantom_cnn", "units": 128, "attention": 64, "head": 96},
             "model.dropout": 0.0,
-            "training": {"epochs": 60, "patience": 60, "learning_rate": 1e-2},
+            "training": {"epochs": 48, "patience": 48, "learning_rate": 1e-2},
         }
     )
     studies = read_studies(shared_data / "iu")

@@ -75,7 +75,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_words_in_batches_of_any_size(
         "loss": pytest.approx(float(loss(targets, logits, words)), rel=1e-5),
         "token_accuracy": pytest.approx((logits.argmax(-1) == targets)[words].mean(), rel=1e-5),
     }
-    for size in (1, 8, 64):
+    for size in (1, 64):  # the last batch of 64 has six captions
         make = caption_batch(lambda numbers, rng: {}, tokens)
         data = BatchDataset(make, len(tokens), size)
         assert model.evaluate(data, verbose=0, return_dict=True) == expected, size

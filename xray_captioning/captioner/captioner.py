@@ -59,7 +59,7 @@ class Captioner:
         JSON values that are kept in the bundle: metrics, data, training.
     trained_on : TrainedOn, optional
         The studies it was trained on; a bundle keeps this, and evaluation refuses these studies.
-        When absent those of `model`, or else of `encoder`.
+        When absent those of `model`. What `encoder` was trained on is added.
     calibration : Calibration, optional
         How its probabilities become confidences.
     """
@@ -76,7 +76,8 @@ class Captioner:
     ) -> None:
         self.config, self.encoder, self.model = config, encoder, model
         self.tokenizer, self.about, self.calibration = tokenizer, about or {}, calibration
-        self.trained_on = trained_on or model.trained_on or encoder.trained_on
+        own, before = trained_on or model.trained_on, encoder.trained_on
+        self.trained_on = own.including(before) if own else before
         self._encode = compiled(encoder.encode, encoder)
         self._compiled_search = CompiledSearch(model)
 
@@ -279,7 +280,7 @@ class Captioner:
     def write_captions(
         self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
     ) -> list[Caption]:
-        """As :meth:`caption_features`, for who tells of unfamiliar images otherwise: no warning."""
+        """As :meth:`caption_features`, but it is the caller who warns of unfamiliar images."""
         write, most = self._writer(beam_size, sampling), BATCH_SIZES[-1]
         starts = range(0, len(features.mask), most)
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)

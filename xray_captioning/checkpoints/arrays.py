@@ -45,7 +45,7 @@ def mismatches(
     found: Mapping[str, StoredArray],
     extra: Iterable[StoredArray],
 ) -> list[str]:
-    """List the arrays that are missing, misshapen or not expected, a clause each.
+    """List the arrays that are missing, misshapen or not expected, one clause for each.
 
     Expected shapes and arrays found go by the names of the published file; extra are the others.
     """

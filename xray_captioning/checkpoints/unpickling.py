@@ -85,7 +85,7 @@ class Unpickler(pickle._Unpickler):
     def __init__(self, file: IO[bytes], steps: int) -> None:
         super().__init__(file, encoding="utf-8")
         self.left = self.steps = steps
-        self.dispatch = _Followed(self)  # type: ignore[misc]
+        self.dispatch = _CountedDispatch(self)  # type: ignore[misc]
 
     def load(self) -> Any:
         """Return what the next pickle describes; the file is then behind it."""
@@ -131,7 +131,7 @@ class Unpickler(pickle._Unpickler):
         return Record(text, arguments)
 
 
-class _Followed(dict[int, Callable[[Any], None]]):
+class _CountedDispatch(dict[int, Callable[[Any], None]]):
     """Counts the instructions of an unpickler as it looks them up, and refuses those not here."""
 
     def __init__(self, machine: Unpickler) -> None:

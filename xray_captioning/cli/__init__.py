@@ -1,4 +1,4 @@
-"""The command line: one module a group of commands, imported when its command runs."""
+"""The command line: one module for each group of commands, imported when its command runs."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def caption(
 ) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
 
-    Of a DIR, each image is a study of its own. Where DICOM files name their views the frontal one
+    Each image in a DIR is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
     _check_options(named, source, out, resume, findings)
@@ -208,7 +208,7 @@ def _print(bundle: Bundle, studies: list[Study], findings: bool, **asked: Any) -
         click.echo(f"note: {absent} of {len(studies)} studies have no image there", err=True)
     _check_images(there)
     writes = bundle.values["kind"] == "captioner"
-    rows = _captions(bundle, there, **asked) if writes else _chances(bundle, there)
+    rows = _captions(bundle, there, **asked) if writes else _finding_rows(bundle, there)
     _note(bundle)
     names = bundle.values["findings"] if findings else []
     if findings:
@@ -250,7 +250,7 @@ def _captions(
     warn_of_empty(written, show_unfamiliar)
 
 
-def _chances(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:
+def _finding_rows(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:
     from xray_captioning.captioner.studies import arranged_studies
     from xray_captioning.encoders import Encoder
     from xray_captioning.encoders.classification import classify_studies
@@ -258,7 +258,7 @@ def _chances(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:
     encoder, count = Encoder.load(bundle.folder), bundle.config.image.views
     views = [study.views for study in studies]
     placed = list(arranged_studies([study.images for study in studies], count, views))
-    return (([], chances) for chances in classify_studies(encoder, bundle.config, placed))
+    return (([], found) for found in classify_studies(encoder, bundle.config, placed))
 
 
 def _note(bundle: Bundle) -> None:

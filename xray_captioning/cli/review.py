@@ -41,7 +41,7 @@ def export(
     seed: int | None,
     **drawn: int,
 ) -> None:
-    """Write a folder a reader, and the key.
+    """Write one folder for each reader, and the key.
 
     The key tells which system wrote which text: no reader may see it.
     """

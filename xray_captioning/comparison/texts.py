@@ -19,7 +19,7 @@ from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import baseline_systems
-from xray_captioning.evaluation.caption_files import Texts, Written
+from xray_captioning.evaluation.caption_files import TextColumn, Texts
 from xray_captioning.evaluation.cases import wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
 from xray_captioning.evaluation.systems import (
@@ -113,7 +113,7 @@ class Task:
 
 def is_texts(run: Any) -> bool:
     """Return whether a run is given by its texts, and not by a captioner or its bundle."""
-    return isinstance(run, (Mapping, Sequence, Written)) and not isinstance(run, (str, bytes))
+    return isinstance(run, (Mapping, Sequence, TextColumn)) and not isinstance(run, (str, bytes))
 
 
 def runs_of(name: str, given: Any) -> list[Any]:

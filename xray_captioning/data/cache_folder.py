@@ -24,7 +24,7 @@ FILES = "files"  # what a zip archive was unpacked to, in a cache of its own
 
 
 @dataclass(frozen=True)
-class Cached:
+class CacheInfo:
     """One cache: what it holds, and how large it is."""
 
     folder: Path
@@ -51,7 +51,7 @@ def size_limit() -> int:
     raise ConfigError(f"{LIMIT_VARIABLE} is {text!r}; give a number of GiB, 0 or more")
 
 
-def caches(root: Path) -> list[Cached]:
+def caches(root: Path) -> list[CacheInfo]:
     """Return the caches in a folder, the largest first; whatever else lies there is left out."""
     found = []
     for folder in _folders(root):
@@ -59,7 +59,7 @@ def caches(root: Path) -> list[Cached]:
         with suppress(OSError, ValueError):  # it has just been removed, or is damaged
             settings = json.loads((folder / SETTINGS).read_text("utf-8"))
             size = settings["bytes"] if (folder / FILES).is_dir() else size
-            found.append(Cached(folder, json.dumps(settings), size))
+            found.append(CacheInfo(folder, json.dumps(settings), size))
     return sorted(found, key=lambda cached: -cached.size)
 
 

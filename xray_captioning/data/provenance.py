@@ -2,7 +2,7 @@
 
 A model must not be tested on studies it was trained on. Beside its ``split.json`` a bundle
 therefore keeps ``trained_on.json``: digests by which its training studies are recognised, also
-as a subset, with other reports, under other names or in losslessly re-encoded files, and their
+as a subset, with other reports, under other names or in files of another format, and their
 patients, of whom another study is not unseen either: a patient's radiographs resemble each other
 so much that they identify the patient (Packhaeuser et al., Scientific Reports 12, 2022,
 arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
@@ -39,6 +39,10 @@ LENGTH = 6  # bytes: of a million images one in 280 million others is taken for 
 SIDE, LEVELS = 16, 64  # what of an image is compared: means of 16 x 16 fields, in 64 steps
 BLANK = bytes(LENGTH)  # in place of the digest of an image that shows nothing
 LEAST_RANGE = 0.01  # of an image's fields, in [0, 1]; it is blank below
+# How much brighter than its neighbour a field is, of the range. Where a rounding turns one pattern,
+# the others stay.
+RISES = (0.008, 0.016, 0.024, 0.032)
+FEW_RISES = 32  # of 480; radiographs have a hundred. So few are easily those of another image, too
 # An image of more training studies than this is a placeholder. Some collections name an image once
 # for each of five captions.
 MOST_STUDIES = 10
@@ -146,7 +150,7 @@ class TrainedOn:
         shared = self._named(rows)
         if not self.reports:
             return sorted(shared) if self.data == data_digest(studies) else []
-        found = self._shown(rows, cache)
+        found = self.shown(studies, part, cache)
         if self._ids_tell(rows, found):
             found |= shared
         same_collection = self._ids_tell(studies, set())
@@ -183,8 +187,11 @@ class TrainedOn:
         pairs = zip(rows["study_id"], group_ids(rows), strict=True)
         return {name for name, patient in pairs if _digest(patient) in self.patients}
 
-    def _shown(self, rows: Studies, cache: str | Path | None) -> set[str]:
-        present = with_images(rows)
+    def shown(
+        self, studies: Studies, part: Iterable[str], cache: str | Path | None = None
+    ) -> set[str]:
+        """Return the ids of the studies in `part` that have an image of a training study."""
+        present = with_images(studies[studies["study_id"].isin(list(part))])
         pairs = zip(present["study_id"], _shown_by(present, cache), strict=True)
         return {name for name, digests in pairs if digests & self.images}
 
@@ -266,11 +273,21 @@ def check_unseen(
     """Refuse to test models on studies that they were trained on, or others of their patients.
 
     `models` are, by name, what each was trained on; None where that is unknown. `studies` are all
-    those of the source; `cache` is the folder in which digests of images are kept between runs. A
-    SplitWarning tells if nothing but ids says what a model was trained on.
+    those of the source. Nothing is refused for the part ``train``. The own split of a model, on the
+    very data that it was trained on, is taken as it is where nothing else trained its encoder; a
+    SplitWarning tells if an image is in two of its parts, or if nothing but ids says what a model
+    was trained on. `cache` is the folder in which digests of images are kept between runs.
     """
     for name, model in models.items() if part != "train" else ():
-        if model is None or model.has_split(split, studies):
+        if model is None:
+            continue
+        if model.has_split(split, studies):
+            if found := sorted(model.shown(studies, split.parts[part], cache)):
+                warn_of_split(
+                    f"{name}: {len(found)} of the {part} studies, such as {found[0]}, have an "
+                    "image of a study that it was trained on; their scores are not those of "
+                    "unseen studies (keep one of each in the data, and train anew)"
+                )
             continue
         if found := model.recognised(studies, split.parts[part], cache):
             raise ConfigError(
@@ -289,30 +306,38 @@ def check_unseen(
 def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
     """Return digests of what each study's images show, whatever the files' names and formats.
 
-    One is of the means of 16 x 16 fields, from the least to the greatest in 64 steps, which are the
-    same for grey or RGB, 8 or 16 bits and other units of DICOM. Blank images have none.
+    They are made of the means of 16 x 16 fields, from the least to the greatest, and so are the
+    same for grey or RGB, 8 or 16 bits and a DICOM file of other units. One is of their 64 steps,
+    which are large beside the rounding errors of float32. The others are of where a field is
+    brighter than the one before or above it; one of them nearly always withstands 12 bits that
+    became 8, JPEG of high quality and a smaller size. Blank images have none.
     """
-    settings = {"digest": "fields", "version": VERSION, "side": SIDE, "levels": LEVELS}
+    settings = {"digest": "fields, rises", "side": SIDE, "levels": LEVELS, "rises": RISES}
     digests = ArrayCache(cache, settings)
-    digests.fill((path for row in studies["images"] for path in row), _fields, "compare images")
-    found = [{digests[path].tobytes() for path in row} - {BLANK} for row in studies["images"]]
-    return [set(map(_text, study)) for study in found]
+    digests.fill((path for row in studies["images"] for path in row), _shown_in, "compare images")
+    found = [{bytes(one) for path in row for one in digests[path]} for row in studies["images"]]
+    return [set(map(_text, study - {BLANK})) for study in found]
 
 
-def _fields(paths: list[str]) -> np.ndarray[Any, Any]:
-    rows = b"".join(_field_digest(read_image(path, None)) for path in paths)
-    return np.frombuffer(rows, np.uint8).reshape(-1, LENGTH)
+def _shown_in(paths: list[str]) -> np.ndarray[Any, Any]:
+    rows = b"".join(b"".join(_image_digests(read_image(path, None))) for path in paths)
+    return np.frombuffer(rows, np.uint8).reshape(-1, 1 + len(RISES), LENGTH)
 
 
-def _field_digest(image: Array) -> bytes:
-    cv2 = opencv()
-    fields = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).mean(axis=-1)
+def _image_digests(image: Array) -> list[bytes]:
+    fields = opencv().resize(image, (SIDE, SIDE), interpolation=opencv().INTER_AREA).mean(axis=-1)
     least, most = fields.min(), fields.max()
     if most - least < LEAST_RANGE:
-        return BLANK
+        return [BLANK] * (1 + len(RISES))
+    fields = (fields - least) / (most - least)
+    rises = np.concatenate([np.diff(fields, axis=axis).ravel() for axis in (0, 1)])
     # Halves of a step are frequent among means of integers, and rounding would be by chance.
-    steps = np.floor((fields - least) / (most - least) * LEVELS + 0.3819).astype("uint8")
-    return hashlib.sha256(steps.tobytes()).digest()[:LENGTH]
+    steps = np.floor(fields * LEVELS + 0.3819).astype("uint8")
+    patterns = [steps, *(rises > slight for slight in RISES)]
+    return [
+        hashlib.sha256(pattern.tobytes()).digest()[:LENGTH] if pattern.sum() > FEW_RISES else BLANK
+        for pattern in patterns
+    ]
 
 
 def _report_digests(studies: Studies) -> list[str]:

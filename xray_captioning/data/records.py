@@ -119,7 +119,7 @@ def _reader(file: TextIO, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> A
     return csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
 
 
-# --- JSON: lists of objects, an object a line, objects of id to object ---
+# --- JSON: lists of objects, one object per line, objects of id to object ---
 
 ID, TEXT = "id", "text"
 _LINES = (".jsonl", ".ndjson")
@@ -175,7 +175,7 @@ def _lines(text: str, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             row = _parsed(line, path, number)
             if not isinstance(row, dict):
                 raise DataError(
-                    f"{path}, line {number}: is no JSON object; write one object a line, such as "
+                    f"{path}, line {number}: is no JSON object; write one object per line, such as "
                     '{"image": "a.png", "caption": "..."}'
                 )
             yield number, row
@@ -207,7 +207,7 @@ def _entries(content: Any, path: Path) -> Iterator[tuple[int | str, dict[str, An
         for name, entry in content.items():
             yield repr(name), {key: name, **_row(entry, f"{path}, entry {name!r}")}
     else:
-        raise DataError(f"{path}: holds no list of objects; write one object a row")
+        raise DataError(f"{path}: holds no list of objects; write one object per row")
 
 
 def _are_columns(content: dict[str, Any]) -> bool:
@@ -225,7 +225,7 @@ def _row(entry: Any, where: str) -> dict[str, Any]:
         return entry
     if isinstance(entry, str) or _is_list_of(str, entry):
         return {TEXT: entry}
-    raise DataError(f"{where}: is neither an object of columns nor a text; write one object a row")
+    raise DataError(f"{where}: is neither an object nor a text; write one object per row")
 
 
 def _is_list_of(kind: type, entry: Any) -> bool:

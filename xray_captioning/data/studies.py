@@ -63,7 +63,7 @@ class Study:
 
 @contextmanager
 def collected_seldom() -> Iterator[None]:
-    """Look for circular garbage seldom while very many objects are made that stay.
+    """Run Python's garbage collector rarely while very many objects are made that stay.
 
     Python would go through all of them again and again, which takes half as long as reading them.
     """

@@ -5,8 +5,8 @@ what is in the file  how it is read
 ==================== ==============================================================================
 CSV, TSV, ``.txt``   fields between commas, semicolons, tabs or vertical bars, as the header line
                      and the rows show; UTF-8, or UTF-16 with its mark
-JSON                 a list of objects, an object a line, or an object of id to object (the key is
-                     the column ``id``); texts alone are the column ``text``
+JSON                 a list of objects, one object per line, or an object of id to object (the key
+                     is the column ``id``); texts alone are the column ``text``
 Parquet, Excel       with the extras ``parquet`` and ``excel``
 gzip, zip            what is in it; ``archive.zip/inner.csv`` names one of several members
 ==================== ==============================================================================

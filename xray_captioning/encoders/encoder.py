@@ -211,7 +211,7 @@ class Encoder(keras.Model):
             )
 
     def classify(self, features: Any, mask: Any) -> Any:
-        """Return one logit a finding.
+        """Return one logit for each finding.
 
         Parameters
         ----------

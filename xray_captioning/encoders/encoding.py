@@ -19,7 +19,7 @@ from xray_captioning.encoders.saved import encode_studies, new_encoder, weights_
 from xray_captioning.files import atomic_path
 
 
-class Encoded(NamedTuple):
+class EncodedStudies(NamedTuple):
     """Regions of studies, and what made them.
 
     `regions` are (studies, views, rows, columns, channels), float32; `views` are (studies, views),
@@ -48,7 +48,7 @@ def encoder_config(name: str, views: int) -> Config:
 
 def encode_files(
     studies: Sequence[Sequence[Image | None]], name: str, weights: str | None = None
-) -> Encoded:
+) -> EncodedStudies:
     """Encode the images of studies, each in their places, None where one is missing.
 
     `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
@@ -67,4 +67,4 @@ def encode_files(
         "xray_captioning": __version__,
     }
     shown = mask.reshape(shape)[:, :, 0, 0]
-    return Encoded(regions.reshape(*shape, encoder.channels), shown, about)
+    return EncodedStudies(regions.reshape(*shape, encoder.channels), shown, about)

@@ -43,7 +43,7 @@ _MISSING = {"nan", "<na>", "null"}  # what pandas writes of a missing value wher
 
 
 @dataclass(frozen=True)
-class Written:
+class TextColumn:
     """What a file says that a system wrote, or what is in the reports."""
 
     texts: list[Any]  # str, or of reports a list of them
@@ -52,7 +52,7 @@ class Written:
     left_out: tuple[str, ...] = ()  # columns of texts that are not taken for a system
 
 
-Texts = Mapping[str, str] | Sequence[str] | Written
+Texts = Mapping[str, str] | Sequence[str] | TextColumn
 """Text by study id, texts in the order of the evaluated studies, or what a file holds."""
 
 
@@ -73,7 +73,7 @@ def checked_text(value: Any, where: str, number: Any) -> str:
     return text if kept == text.strip() else kept
 
 
-def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, Written]:
+def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn]:
     """Read the texts of one or more systems, by name.
 
     Of the columns `asked` for, those that the file has are read. It is a DataError where it is not
@@ -88,14 +88,14 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, Written]:
     }
 
 
-def read_references(path: Path, asked: str | None = None) -> Written:
+def read_references(path: Path, asked: str | None = None) -> TextColumn:
     """Read reports: the column that is named so, or is asked for, or is the only one of texts."""
     columns = read_columns(path)
     name = column_roles.references(path, columns, asked)
     return _written(path, columns, name, _report)
 
 
-def read_named(path: Path, names: Sequence[str]) -> list[Written]:
+def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
     """Read the columns of these names, whatever they hold."""
     columns = read_columns(path)
     if ALONE in columns:
@@ -119,7 +119,7 @@ def read_columns(path: Path) -> Columns:
             columns = _of_text(path, file.read(HEAD_BYTES))
     columns = {str(name): values for name, values in flattened(columns).items()}
     if not any(columns.values()):
-        raise DataError(f"{path}: has no row; give a row a study")
+        raise DataError(f"{path}: has no row; give one row per study")
     return columns
 
 
@@ -129,7 +129,7 @@ def _written(
     name: str,
     checked: Callable[[Any, str, Any], Any] = checked_text,
     left_out: tuple[str, ...] = (),
-) -> Written:
+) -> TextColumn:
     """Return a column with those that may name its studies; rows without a value have no text."""
     values = columns[name]
     rows = [row for row, value in enumerate(values) if value is not None]
@@ -140,7 +140,7 @@ def _written(
     if checked is checked_text:
         texts = without_common_marks(texts)
     ids = {key: [values[row] for row in rows] for key, values in _ids(path, columns).items()}
-    return Written(texts, ids, str(path), left_out)
+    return TextColumn(texts, ids, str(path), left_out)
 
 
 def _ids(path: Path, columns: Columns) -> Columns:
@@ -190,7 +190,7 @@ def _by_column(records: Any) -> Columns:
 
 
 def _of_text(path: Path, head: str) -> Columns:
-    """Return the columns of a text that begins with `head`: JSON, a table, or a text a line.
+    """Return the columns of a text that begins with `head`: JSON, a table, or one text per line.
 
     A table of one column without a header is `ALONE`.
     """
@@ -218,7 +218,7 @@ def _read_lines(path: Path) -> list[str]:
         # Not splitlines(): it would also cut at a form feed and other rare characters.
         lines = [line.removesuffix("\n") for line in io.StringIO(file.read(), newline=None)]
     if not lines:
-        raise DataError(f"{path}: is empty; give one text a line")
+        raise DataError(f"{path}: is empty; give one text per line")
     return lines
 
 

@@ -64,7 +64,7 @@ def case_cards(
     labels: clinical.Labels,
     images: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of a run's best, median and worst studies, a dict a study.
+    """Return what the page shows of a run's best, median and worst studies, one dict per study.
 
     `reference` and `labels` are the labels of the reports and of the run's texts, `images`
     paths by study. ``score`` is the F1 of the study.

@@ -99,7 +99,7 @@ _RANKS = {"".join(_words(name)): rank for rank, name in enumerate(IDS)}
 
 
 def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] = ()) -> list[str]:
-    """Return the columns that hold what systems wrote: those asked for, or the ones that show.
+    """Return the columns that hold what systems wrote: those asked for, or those that look so.
 
     A column that says "prediction" and no more is the only one. Otherwise all columns of texts of
     several words that have a name of their own are systems, baselines and shuffled systems of an

@@ -148,8 +148,13 @@ class Jackknife:
             return Comparison(rival, metric, score, other, score - other, 0.0, 0.0, 1.0)
         error, freedom = self._error(pseudo, metric, system, rival)
         low, high = _t_interval(score - other, error, _quantile(freedom))
-        p = _two_sided(score - other, error, freedom, len(pseudo))
+        p = _two_sided(score - other, error, freedom, self._carrying(metric, system, rival))
         return Comparison(rival, metric, score, other, score - other, low, high, p)
+
+    def _carrying(self, metric: str, *systems: str) -> int:
+        """Return how many patients scores stand on: of F1, those with any finding in a report."""
+        name = metric.replace("clinical", "micro").replace("macro", "micro")
+        return min(self.support[system][name] for system in systems)
 
     def _error(self, pseudo: Array, metric: str, *systems: str) -> tuple[float, float]:
         """Return a standard error, over patients and the systems' runs, and its freedom."""
@@ -285,13 +290,13 @@ def _quantile(freedom: float) -> float:
 
 
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
-    """Return p, no less than a sign test says where all patients agree.
+    """Return p, no less than a sign test says where all `patients` that carry the scores agree.
 
     That is also what is known where nothing varies: of a perfect system and one that names nothing.
     """
     from scipy.special import stdtr
 
-    least = 2.0 ** (1 - patients) if np.isfinite(difference) else float("nan")
+    least = min(2.0 ** (1 - patients), 1.0) if np.isfinite(difference) else float("nan")
     return max(least, 2 * float(stdtr(freedom, -abs(difference) / error))) if error > 0 else least
 
 

@@ -3,9 +3,9 @@
 ==================================================== ===============================================
 shape                                                read as
 ==================================================== ===============================================
-``[{"id": 1, "pred": "…"}, …]``                      a row an object
+``[{"id": 1, "pred": "…"}, …]``                      one row per object
 ``{"id": 1, "pred": "…"}``                            one row
-``{"1": {"report": "…", "pred": "…"}, …}``           a row a study
+``{"1": {"report": "…", "pred": "…"}, …}``           one row per study
 ``{"1": "…"}``, ``{"1": ["…"]}``                     one system's text by study
 ``{"mine": {"1": "…"}, "theirs": {"1": "…"}}``       systems by name, their texts by study
 ``{"pred": ["…"], "ref": ["…"]}``,                   columns; the second as pandas writes them, or
@@ -80,7 +80,7 @@ def _of_object(content: dict[str, Any], path: Path) -> Columns:
         return rows_to_columns([entry for value in values for entry in value])
     if all(isinstance(value, list) for value in values) and _are_columns(content):
         if len({len(value) for value in values}) > 1:
-            raise DataError(f"{path}: its columns have different lengths; give a value a study")
+            raise DataError(f"{path}: its columns have different lengths; give one value per study")
         return dict(content)
     if all(isinstance(value, dict) for value in values):
         return _of_objects_by_name(content)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.caption_files import (
+    TextColumn,
     Texts,
-    Written,
     checked_text,
     read_captions,
     read_references,
@@ -225,16 +225,17 @@ def common_rows(texts: Mapping[str, Sequence[Texts]], studies: Studies) -> list[
     return sorted(common)
 
 
-def _as_written(system: str, given: Texts) -> Written:
-    if isinstance(given, Written):
+def _as_written(system: str, given: Texts) -> TextColumn:
+    if isinstance(given, TextColumn):
         return given
     if isinstance(given, Mapping):
         texts = [checked_text(t, f"system {system}, study", key) for key, t in given.items()]
-        return Written(texts, {"id": list(given)})
-    return Written([checked_text(t, f"system {system}, text", n) for n, t in enumerate(given, 1)])
+        return TextColumn(texts, {"id": list(given)})
+    texts = [checked_text(t, f"system {system}, text", n) for n, t in enumerate(given, 1)]
+    return TextColumn(texts)
 
 
-def best_column(written: Written, studies: Studies) -> tuple[str, list[int | None], int]:
+def best_column(written: TextColumn, studies: Studies) -> tuple[str, list[int | None], int]:
     """Return the first column that names most studies, the studies, and how many they are."""
     best: tuple[str, list[int | None], int] = "", [], -1
     for name, values in written.ids.items():
@@ -246,7 +247,7 @@ def best_column(written: Written, studies: Studies) -> tuple[str, list[int | Non
     return best
 
 
-def _check_once(system: str, written: Written, column: str, rows: Sequence[int | None]) -> None:
+def _check_once(system: str, written: TextColumn, column: str, rows: Sequence[int | None]) -> None:
     """Refuse two texts of one study, whether it is evaluated or not."""
     seen = set[object]()
     for value, row in zip(written.ids[column], rows):
@@ -260,7 +261,7 @@ def _check_once(system: str, written: Written, column: str, rows: Sequence[int |
         seen.add(study)
 
 
-def _strangers(system: str, written: Written, studies: Studies) -> DataError:
+def _strangers(system: str, written: TextColumn, studies: Studies) -> DataError:
     shown = ", ".join(f"{name} {values[0]}" for name, values in written.ids.items() if values)
     where = f" of {written.source}" if written.source else ""
     return DataError(
@@ -311,7 +312,7 @@ def _warn_of_headings(pairs: Pairs) -> None:
         warnings.warn(said, ResultsWarning, stacklevel=3)
 
 
-def _by_order(system: str, written: Written, known: Written) -> Pairs:
+def _by_order(system: str, written: TextColumn, known: TextColumn) -> Pairs:
     if len(written.texts) != len(known.texts):
         raise DataError(
             f"{written.source}: {len(written.texts)} texts, but {known.source} has "
@@ -328,7 +329,7 @@ def _by_order(system: str, written: Written, known: Written) -> Pairs:
     return Pairs(system, references, written.texts, {"n": len(references)})
 
 
-def _by_id(system: str, written: Written, known: Written, only_common: bool) -> Pairs:
+def _by_id(system: str, written: TextColumn, known: TextColumn, only_common: bool) -> Pairs:
     found = [_grouped(values, known.texts) for values in known.ids.values()]
     texts = max(found, key=lambda texts: best_column(written, Studies(list(texts)))[2])
     ids, left_out = list(texts), {}

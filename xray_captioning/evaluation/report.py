@@ -44,7 +44,7 @@ def write_report(
 
     ``NAME.html`` is the page; ``NAME.md`` has the tables as Markdown, ``NAME.csv`` all scores with
     ``METRIC_low`` and ``METRIC_high``, ``NAME-differences.csv`` the paired tests,
-    ``NAME-findings.csv`` a row a system and finding, ``NAME-contradictions.csv`` every
+    ``NAME-findings.csv`` one row per system and finding, ``NAME-contradictions.csv`` every
     contradiction and, under a protocol that truncates, ``NAME-untruncated.csv`` the scores without.
     `images` are paths by study; the cases show those that are there.
     """
@@ -105,7 +105,7 @@ def _pooled(reference: Labels, labels: Mapping[str, Labels], system: System) -> 
 
 
 def _shown_findings(tables: Sequence[Sequence[FindingScore]]) -> list[tuple[FindingScore, ...]]:
-    """Return the scores of every drawn system, a row a finding that some text has."""
+    """Return the scores of every drawn system, one row for each finding that some text has."""
     shown = [scores for scores in zip(*tables) if any(s.support or s.predicted for s in scores)]
     return sorted(shown, key=lambda scores: -scores[0].support)
 

@@ -69,8 +69,8 @@ class Results:
         ``metrics.json`` holds what `about` says, ``rows``, ``alarms``, ``shuffle_tests``,
         ``differences`` (:attr:`paired_tests`), ``beats_every_baseline`` and ``intervals`` (95 %,
         by column of ``captions.csv`` and metric) and, under a protocol that truncates the
-        references, ``rows_untruncated``. ``captions.csv`` has a column a run of a system, and one
-        draw of what is random.
+        references, ``rows_untruncated``. ``captions.csv`` has one column per run of a system, and
+        one draw of what is random.
         """
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}

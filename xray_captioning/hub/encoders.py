@@ -11,7 +11,7 @@ import msgspec
 from xray_captioning.hub.fetch import RemoteFile
 
 
-class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PublishedEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is known of one encoder, from its project's own page and code."""
 
     network: str
@@ -28,7 +28,7 @@ class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     verified: str = "not here"
 
     def lines(self) -> list[str]:
-        """Describe it, a fact a line."""
+        """Describe it, one fact per line."""
         file, outputs = self.file, [name for name in self.outputs if name]
         size = f"{file.size:,} bytes" if file and file.size else "size not published"
         digest = (file and file.sha256) or "not published"
@@ -43,7 +43,7 @@ class Published(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @cache
-def registry() -> dict[str, Published]:
+def registry() -> dict[str, PublishedEncoder]:
     """Return all published encoders by name."""
     data = resources.files("xray_captioning").joinpath("encoders/registry.json").read_bytes()
-    return msgspec.json.decode(data, type=dict[str, Published])
+    return msgspec.json.decode(data, type=dict[str, PublishedEncoder])

@@ -25,7 +25,7 @@ Row = dict[str, str | None]
 
 
 def impression_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
-    """Rebuild the older project's table: one row a pair of images that has an impression.
+    """Rebuild the older project's table: one row for each pair of images that has an impression.
 
     Parameters
     ----------

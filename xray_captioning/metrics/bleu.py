@@ -79,7 +79,7 @@ def bleu_statistics(
 
 
 def _count(pairs: ngrams.Pairs) -> NDArray[np.int64]:
-    texts = ngrams.numbered(pairs)
+    texts = ngrams.distinct_texts(pairs)
     lengths = np.array([len(words) for words in texts.words])
     length, others = lengths[texts.hypothesis], lengths[texts.reference]
     # The closest one comes first, of two as close the shorter one.
@@ -88,7 +88,7 @@ def _count(pairs: ngrams.Pairs) -> NDArray[np.int64]:
     return np.column_stack([_matches(texts), _totals(length), length, others[order][first]])
 
 
-def _matches(texts: ngrams.Numbered) -> NDArray[np.int64]:
+def _matches(texts: ngrams.DistinctTexts) -> NDArray[np.int64]:
     """Count each order's n-grams that a reference has too, shape (pairs, 4)."""
     from scipy.sparse import csr_array
 

@@ -75,7 +75,7 @@ def cider_rows(
 
 
 def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> NDArray[np.float64]:
-    texts = ngrams.numbered(pairs)
+    texts = ngrams.distinct_texts(pairs)
     said, wanted = texts.hypothesis[texts.pair], texts.reference
     similarity = np.zeros(len(wanted))
     for grams in ngrams.count_ngrams(texts.words):

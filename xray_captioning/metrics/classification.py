@@ -12,7 +12,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.metrics.calibration import calibration_scores
 from xray_captioning.metrics.clinical import LEAST_SHARE
 from xray_captioning.metrics.finding_intervals import (
-    Measured,
+    Estimate,
     auroc,
     f1,
     mean_of,
@@ -154,7 +154,7 @@ def _check(names: Sequence[str], truth: Array, scores: Array) -> None:
         )
 
 
-def _measured(part: Part, threshold: float) -> dict[str, Measured]:
+def _measured(part: Part, threshold: float) -> dict[str, Estimate]:
     """Return what has intervals, or nothing where a class is missing."""
     present, logits, patients = part
     if not 0 < present.sum() < len(present):
@@ -166,7 +166,7 @@ def _measured(part: Part, threshold: float) -> dict[str, Measured]:
     }
 
 
-def _row(part: Part, measured: dict[str, Measured]) -> dict[str, Any]:
+def _row(part: Part, measured: dict[str, Estimate]) -> dict[str, Any]:
     present, logits, _ = part
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {"positives": int(present.sum()), "n": len(present)}
@@ -178,7 +178,7 @@ def _row(part: Part, measured: dict[str, Measured]) -> dict[str, Any]:
     return row | _with_ends(measured)
 
 
-def _with_ends(measured: dict[str, Measured]) -> dict[str, float | None]:
+def _with_ends(measured: dict[str, Estimate]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, (value, low, high, _) in measured.items():
         ends = (low, high) if np.isfinite(low) else (None, None)
@@ -187,7 +187,7 @@ def _with_ends(measured: dict[str, Measured]) -> dict[str, float | None]:
 
 
 def _mean(
-    rows: list[dict[str, Any]], measured: list[dict[str, Measured]], parts: list[Part]
+    rows: list[dict[str, Any]], measured: list[dict[str, Estimate]], parts: list[Part]
 ) -> dict[str, Any]:
     """Return the row over findings, of which some may have no value, and so no interval."""
     known = [m for m in measured if m]

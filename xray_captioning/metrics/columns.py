@@ -50,7 +50,7 @@ def paired(**columns: Any) -> tuple[Keys, list[Sequence[Any]]]:
 def in_order(name: str, column: Any) -> Sequence[Any]:
     """Return a column as a list, an array of labels as it is; a dictionary is its values."""
     if isinstance(column, str | bytes):
-        raise DataError(f"{name} is one text; give a list with one text a study")
+        raise DataError(f"{name} is one text; give a list with one text per study")
     if isinstance(column, Mapping):
         return list(column.values())
     if isinstance(column, Set | ValuesView) or not isinstance(column, Iterable):

@@ -35,7 +35,7 @@ PRIOR = 10
 LEVEL = 0.975
 
 
-class Measured(NamedTuple):
+class Estimate(NamedTuple):
     """A measure and its 95 % interval: nan where a class has fewer than `LEAST` patients."""
 
     value: float
@@ -49,7 +49,7 @@ class Measured(NamedTuple):
         return bool(np.isfinite(self.low))
 
 
-def auroc(present: Array, scores: Array, patients: Array) -> Measured:
+def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     """Measure the area under the ROC curve.
 
     The interval solves ``(area - a)² = t² V(a)`` for ``a`` [4]_. ``V`` is the variance of Hanley
@@ -81,17 +81,17 @@ def auroc(present: Array, scores: Array, patients: Array) -> Measured:
     influence = np.bincount(patients, single)
     ratio = cluster = 1.0
     if fewest < LEAST:
-        return Measured(area, np.nan, np.nan, influence)
+        return Estimate(area, np.nan, np.nan, influence)
     if assumed := _hanley_mcneil(area, positives, negatives):
         ratio = (influence**2).sum() / assumed
         cluster = _design_effect(influence, float((single**2).sum()))
     factor = (fewest * ratio + PRIOR * cluster) / (fewest + PRIOR)
     factor *= t.ppf(LEVEL, fewest - 1 + PRIOR) ** 2
     low, high = _solved(area, positives, negatives, factor)
-    return Measured(area, low, high, influence)
+    return Estimate(area, low, high, influence)
 
 
-def f1(present: Array, said: Array, patients: Array) -> Measured:
+def f1(present: Array, said: Array, patients: Array) -> Estimate:
     """Measure F1 of what is said to be present, (studies,) of bool.
 
     ``F1 = 2 j / (1 + j)`` where ``j`` is the share of studies with the finding in both among those
@@ -108,10 +108,10 @@ def f1(present: Array, said: Array, patients: Array) -> Measured:
     if min(_patients(present, patients)) < LEAST:
         ends = np.nan, np.nan
     value, low, high = (float(2 * j / (1 + j)) for j in (share, *ends))
-    return Measured(value, low, high, influence * 2 / (1 + share) ** 2)
+    return Estimate(value, low, high, influence * 2 / (1 + share) ** 2)
 
 
-def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) -> Measured:
+def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) -> Estimate:
     """Measure the mean probability over the share that is present: 1 is calibrated in the large.
 
     The interval is that of the logarithm, by Student's t.
@@ -123,13 +123,13 @@ def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) 
     influence = np.bincount(patients, single)
     fewest = min(_patients(present, patients))
     if fewest < LEAST:
-        return Measured(value, np.nan, np.nan, influence)
+        return Estimate(value, np.nan, np.nan, influence)
     error = np.sqrt((influence**2).sum()) * _bessel(fewest)
     factor = float(np.exp(t.ppf(LEVEL, fewest - 1) * error))
-    return Measured(value, value / factor, value * factor, influence * value)
+    return Estimate(value, value / factor, value * factor, influence * value)
 
 
-def mean_of(measured: Sequence[Measured]) -> Measured:
+def mean_of(measured: Sequence[Estimate]) -> Estimate:
     """Average a measure that has an interval over findings; a study may have several of them.
 
     The limits are those of a sum of correlated terms [6]_, the correlations those of influences.
@@ -143,7 +143,7 @@ def mean_of(measured: Sequence[Measured]) -> Measured:
     np.fill_diagonal(correlation, 1)
     below, above = (np.sqrt(d @ correlation @ d) / len(d) for d in (values - lows, highs - values))
     value = values.mean()
-    return Measured(float(value), value - below, value + above, influences.mean(axis=0))
+    return Estimate(float(value), value - below, value + above, influences.mean(axis=0))
 
 
 def wilson(share: float, weight: float) -> tuple[float, float]:

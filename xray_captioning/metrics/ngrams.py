@@ -44,7 +44,7 @@ def blocks(pairs: Pairs) -> Iterator[Pairs]:
     return (pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK))
 
 
-class Numbered(NamedTuple):
+class DistinctTexts(NamedTuple):
     """The different texts of some pairs, each once, and which of them the pairs are made of."""
 
     words: list[list[str]]  # of each text
@@ -53,13 +53,13 @@ class Numbered(NamedTuple):
     pair: NDArray[np.int64]  # that a reference is of, (references,)
 
 
-def numbered(pairs: Pairs) -> Numbered:
+def distinct_texts(pairs: Pairs) -> DistinctTexts:
     """Number the different texts of pairs, so that what a text has is counted once."""
     number: dict[str, int] = {}
     said = [number.setdefault(hypothesis, len(number)) for _, hypothesis in pairs]
     wanted = [number.setdefault(text, len(number)) for texts, _ in pairs for text in texts]
     pair = np.repeat(np.arange(len(pairs)), [len(texts) for texts, _ in pairs])
-    return Numbered([text.split() for text in number], np.array(said), np.array(wanted), pair)
+    return DistinctTexts([text.split() for text in number], np.array(said), np.array(wanted), pair)
 
 
 class Ngrams(NamedTuple):

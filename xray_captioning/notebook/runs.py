@@ -103,7 +103,7 @@ def fit_captioner(
 
 
 def history(run: Path) -> list[dict[str, float]]:
-    """Return the log of a run, a row an epoch."""
+    """Return the log of a run, one row per epoch."""
     import pandas as pd
 
     rows: list[Any] = pd.read_csv(run / "log.csv").to_dict("records")

@@ -110,7 +110,7 @@ def scores(
     metrics: Sequence[str],
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
 ) -> Any:
-    """Draw the scores of systems as points, a panel a metric; systems that see no image are grey.
+    """Draw the scores of systems as points, one panel per metric; those that see no image are grey.
 
     `rows` and `intervals` (95 %, by column of ``captions.csv`` and metric) are as in
     ``metrics.json``.

@@ -14,7 +14,7 @@ import numpy as np
 
 from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.caption_files import Written, read_named
+from xray_captioning.evaluation.caption_files import TextColumn, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
 from xray_captioning.evaluation.pages import render
 from xray_captioning.files import (
@@ -53,7 +53,7 @@ def export_study(
     What is drawn depends on the seed and on every byte of `captions`, which no reader has. So
     nobody who only knows the seed and this program can draw the same order again.
 
-    `captions` is a file of :mod:`xray_captioning.evaluation.caption_files` with a column a system,
+    `captions` is a file of :mod:`xray_captioning.evaluation.caption_files`, one column per system,
     such as ``evaluate`` writes, ``reference`` being one as well; `systems` are the two columns that
     are compared. The new or empty folder `out` gets ``key.json`` and, for each reader, a folder
     with ``sheet.html`` and ``sheet.csv``. A study without an image in `views` is left out; without
@@ -103,7 +103,7 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
     return {study: (text, second[study]) for study, text in first.items()}
 
 
-def _by_study(path: Path, written: Written, views: Views | None) -> dict[str, str]:
+def _by_study(path: Path, written: TextColumn, views: Views | None) -> dict[str, str]:
     if not written.ids:
         raise DataError(f"{path}: names no study; give a column study_id")
     texts: dict[str, str] = {}
@@ -117,7 +117,7 @@ def _by_study(path: Path, written: Written, views: Views | None) -> dict[str, st
     return texts
 
 
-def _study_ids(written: Written, views: Views | None) -> list[str]:
+def _study_ids(written: TextColumn, views: Views | None) -> list[str]:
     """Return the studies as the data calls them; those it lacks, and all without data, as given."""
     if views is None:
         return [str(value).strip() for value in next(iter(written.ids.values()))]

@@ -29,14 +29,15 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
 
     ============= ============================================================================
     studies       How many there are to read; in how many both texts are ``identical``.
-    readers       A row a reader: ratings ``given`` and ``missing`` by criterion, with repeats.
-    means         A row a system and criterion: ``mean``, ``low``, ``high``, ``n`` ratings.
-    differences   A row a criterion: A less B over pairs of which both are rated.
-    preferences   A row a criterion and ``total``, their sum: readings with A ``above``, ``below``
-                  and ``ties``; the same of ``studies`` by the mean over readers, and ``p`` of the
-                  two-sided sign test over studies, ``p_holm`` corrected for the four of them.
-    agreement     A row a pair of readers and criterion: ``kappa`` with ``low`` and ``high``,
-                  ``same`` (share of equal ratings), ``n`` texts.
+    readers       One row per reader: ratings ``given`` and ``missing`` by criterion, with repeats.
+    means         One row per system and criterion: ``mean``, ``low``, ``high``, ``n`` ratings.
+    differences   One row per criterion: A less B over pairs of which both are rated.
+    preferences   One row per criterion and ``total``, their sum: readings with A ``above``,
+                  ``below`` and ``ties``; the same of ``studies`` by the mean over readers,
+                  and ``p`` of the two-sided sign test over studies, ``p_holm`` corrected for
+                  the four of them.
+    agreement     One row per pair of readers and criterion: ``kappa`` with ``low`` and
+                  ``high``, ``same`` (share of equal ratings), ``n`` texts.
     repeats       The same for each reader's first and second reading.
     notes         Reader, study, system and note.
     ============= ============================================================================
@@ -103,7 +104,7 @@ def _mean(values: Array, bounds: tuple[float, float]) -> dict[str, Any]:
 
 
 def _preferences(differences: Array, names: Sequence[str]) -> Rows:
-    """Return a row a name, with p also as it is when all of them are looked at."""
+    """Return one row per name; ``p_holm`` is p corrected for the number of names."""
     rows = [{"criterion": n, **_preference(differences[..., j])} for j, n in enumerate(names)]
     corrected = holm([float("nan") if row["p"] is None else row["p"] for row in rows])
     return [row | {"p_holm": finite(p)} for row, p in zip(rows, corrected, strict=True)]

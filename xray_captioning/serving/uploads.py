@@ -76,7 +76,7 @@ def _check_names(request: Request, known: list[str]) -> None:
     fields = {*OPTIONS, *map(view_field, known)}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
         files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
-        said = f"a field is not known, or no file; files are {files}, one field a study, other "
+        said = f"a field is not known, or no file; files are {files}, one field per study, other "
         said += f"fields are {others}, and views with a number as images have"
         raise ProblemError(400, said)
 

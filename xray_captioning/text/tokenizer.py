@@ -103,7 +103,7 @@ class Tokenizer(TokenIds):
         return cls(SPECIAL + tuple(frequent))
 
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
-        """Turn a cleaned text into start, one id a word, end; see `TokenIds.encode`."""
+        """Turn a cleaned text into start, one id per word, end; see `TokenIds.encode`."""
         room = token_ids.room_for_words(maximum_length)
         ids = [self.index.get(word, self.unknown_id) for word in self._split(text)]
         # A text that spells "<end>" must not end the caption in the middle.

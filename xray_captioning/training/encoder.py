@@ -100,7 +100,7 @@ def train_encoder(
             )
         encoder = saved.new_encoder(config, weights, names)
         claim_run(out, config, usable, split, weights)
-        table = _fitted(encoder, _Given(usable, labels, rows), config, out, cache)
+        table = _fitted(encoder, _LabelledStudies(usable, labels, rows), config, out, cache)
         encoder.trained_on = record_training(studies, split, cache).including(before)
         sizes = {f"{part}_studies": len(numbers) for part, numbers in rows.items()}
         data = {"digest": data_digest(studies), **sizes}
@@ -110,7 +110,7 @@ def train_encoder(
     return encoder, table
 
 
-class _Given(NamedTuple):
+class _LabelledStudies(NamedTuple):
     """Studies, their labels (studies, findings), and the row numbers of each part's studies."""
 
     studies: pd.DataFrame
@@ -119,7 +119,7 @@ class _Given(NamedTuple):
 
 
 def _fitted(
-    encoder: Encoder, given: _Given, config: Config, out: Path, cache: Path | None
+    encoder: Encoder, given: _LabelledStudies, config: Config, out: Path, cache: Path | None
 ) -> list[dict[str, Any]]:
     """Fit an encoder, and return what is measured of it on the test part."""
     data = _datasets(given, config, cache)
@@ -137,7 +137,7 @@ def _fitted(
     return _measure(model, data["test"], given, validation) if len(given.rows["test"]) else []
 
 
-def _calibrated(model: Any, data: Any, given: _Given) -> tuple[Labels, Array]:
+def _calibrated(model: Any, data: Any, given: _LabelledStudies) -> tuple[Labels, Array]:
     """Make the mean probability of each finding right on images it has not learned from.
 
     Returned are validation labels and logits.
@@ -154,7 +154,7 @@ def _shift_bias(encoder: Encoder, shift: Array) -> None:
     encoder.classifier.bias.assign(ops.convert_to_numpy(encoder.classifier.bias) + shift)
 
 
-def _datasets(given: _Given, config: Config, cache: Path | None) -> Batches:
+def _datasets(given: _LabelledStudies, config: Config, cache: Path | None) -> Batches:
     image, options = config.image, config.encoder_training
     images = study_images(given.studies, config)
     pixels = cached_pixels(images, config, cache)
@@ -169,7 +169,7 @@ def _datasets(given: _Given, config: Config, cache: Path | None) -> Batches:
 
 
 def _measure(
-    model: Any, data: Any, given: _Given, validation: tuple[Labels, Array] | None
+    model: Any, data: Any, given: _LabelledStudies, validation: tuple[Labels, Array] | None
 ) -> list[dict[str, Any]]:
     rows, scores = given.rows["test"], model.predict(data, verbose=0)
     patients, names = group_ids(given.studies.iloc[rows]), model.encoder.findings

@@ -118,7 +118,7 @@ class TeacherForcing(keras.Model):
 
 @registered
 class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """Share of an epoch's words that are the likeliest ones, however they are batched.
+    """Share of an epoch's words that the model ranks first, whatever the batch size.
 
     Of weights (batch, time) Keras takes the mean over time, and with it the padding, first.
     """

@@ -34,7 +34,7 @@ _FRAMES = JPEG_FRAMES | {0xF7}  # the last is that of JPEG-LS
 _VIEW_POSITION = 0x00185101
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PALETTE = "PALETTE COLOR"
-_SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample a pixel
+_SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample per pixel
 
 
 def decode_dicom(

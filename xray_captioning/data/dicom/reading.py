@@ -119,7 +119,7 @@ def _has_vr(element: bytes) -> bool:
 
 
 def _syntax_of(file: BinaryIO) -> Any:
-    """Tell the encoding of elements that nothing names it of, by the first of them."""
+    """Tell from its first element how a dataset is encoded that does not say so itself."""
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     at = file.tell()

@@ -21,7 +21,7 @@ _OWN_FORMAT = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz") 
 _PART_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_NAMES, key=len)[::-1])})(?![a-z])")
 
 
-class Found(NamedTuple):
+class CaptionsTable(NamedTuple):
     """A table of a folder, the part of a split that it is, and where its paths start."""
 
     path: Path
@@ -53,26 +53,26 @@ def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, st
     return roles, [name for name in table.columns if name and name not in roles.values()]
 
 
-def _tables(path: Path) -> list[Found]:
-    found = tables_of(path) if path.is_dir() else [Found(path)]
+def _tables(path: Path) -> list[CaptionsTable]:
+    found = tables_of(path) if path.is_dir() else [CaptionsTable(path)]
     if not found:
         raise DataError(f"{path}: holds no table; looked for *{', *'.join(_OWN_FORMAT[:-1])}")
     return found
 
 
-def tables_of(folder: Path) -> list[Found]:
+def tables_of(folder: Path) -> list[CaptionsTable]:
     """Return the table, or the tables of the parts, that a folder holds; none if there is none.
 
     Several tables that are not the parts of one whole are a DataError.
     """
     there = sorted(path for path in folder.iterdir() if is_table(path))
     if usual := [path for path in there if path.name.lower() in _USUAL_NAMES]:
-        return [Found(_only(usual))]
+        return [CaptionsTable(_only(usual))]
     plain = [path for path in there if not path.name.lower().endswith(".txt")]
     tables = [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
     if found := _parts(tables) or _part_folders(folder):
         return found
-    return [Found(_only(tables))] if tables else []
+    return [CaptionsTable(_only(tables))] if tables else []
 
 
 def is_table(path: Path) -> bool:
@@ -89,28 +89,28 @@ def _only(paths: list[Path]) -> Path:
     return paths[0]
 
 
-def _parts(tables: list[Path]) -> list[Found]:
+def _parts(tables: list[Path]) -> list[CaptionsTable]:
     """Return tables that are called after the parts of a split and alike otherwise."""
     words = [_PART_WORD.findall(path.name.lower()) for path in tables]
     alike = {_PART_WORD.sub("", path.name.lower()) for path in tables}
     parts = [named_part(found[0]) if len(found) == 1 else None for found in words]
     if len(tables) < 2 or len(alike) > 1 or None in parts or len(set(parts)) < len(parts):
         return []
-    return _in_order(Found(path, part) for path, part in zip(tables, parts, strict=True))
+    return _in_order(CaptionsTable(path, part) for path, part in zip(tables, parts, strict=True))
 
 
-def _part_folders(folder: Path) -> list[Found]:
+def _part_folders(folder: Path) -> list[CaptionsTable]:
     """Return the metadata of the folders of parts, as imagefolders of Hugging Face have it."""
     folders = (path for path in folder.iterdir() if path.is_dir() and named_part(path.name))
     return _in_order(
-        Found(path, named_part(home.name), f"{home.name}/")
+        CaptionsTable(path, named_part(home.name), f"{home.name}/")
         for home in folders
         for path in sorted(home.glob("metadata.*"))
         if is_table(path)
     )
 
 
-def _in_order(found: Iterable[Found]) -> list[Found]:
+def _in_order(found: Iterable[CaptionsTable]) -> list[CaptionsTable]:
     return sorted(found, key=lambda table: list(PART_NAMES.values()).index(table.part or "test"))
 
 

@@ -32,7 +32,7 @@ _DEPTH = 3  # of folders below the one given, in which an unpacked archive may h
 _MOST_FOLDERS = 30  # of one level; more are patients or studies
 
 
-class Found(NamedTuple):
+class DetectedSource(NamedTuple):
     """A source, where it lies, and the names of further sources that fit it."""
 
     source: Source
@@ -55,9 +55,9 @@ def read_studies(
 
         - ``kaggle``: both ``indiana_reports.csv`` and ``indiana_projections.csv``;
         - ``captions``: a table in any usual format (`xray_captioning.data.table`) with a column of
-          images, one of captions or reports or one a section, and optionally study, patient, split
-          and view, under any usual names: ``captions.csv``, ``metadata.jsonl``, the only table of a
-          folder, or ``train.csv`` beside ``val.csv`` and ``test.csv``;
+          images, one of captions or reports or one per section, and optionally study, patient,
+          split and view, under any usual names: ``captions.csv``, ``metadata.jsonl``, the only
+          table of a folder, or ``train.csv`` beside ``val.csv`` and ``test.csv``;
         - ``r2gen``: ``annotation.json``, or another JSON file with R2Gen's entries;
         - ``nih14``: ``Data_Entry*.csv`` or ``sample_labels.csv``, with images anywhere below;
         - ``openi``: a folder of Open-i XML, also one level down, or a ``.tgz`` of it;
@@ -83,8 +83,8 @@ def read_studies(
         study_id                              str: Kaggle uid, XML number, annotation id, or stem
         images, views                         lists of str: every image named, present or not,
                                               frontal ones first; 'frontal', 'lateral', 'unknown'
-        indication, comparison, findings,     str or None
-        impression
+        indication, comparison                str or None
+        findings, impression                  str or None
         problems                              list of str, empty for a normal study
         mesh                                  str or None: the source's coding, unchanged
         patient_id                            str: the study_id where no patient is named
@@ -122,19 +122,19 @@ def read_studies(
     return frame
 
 
-def _found(path: Path, source: Source | None) -> tuple[Path, Found]:
+def _found(path: Path, source: Source | None) -> tuple[Path, DetectedSource]:
     """Return where the data are, unpacked where they are an archive, and what they are."""
     if is_zip(path):
         if archive.is_table(path):
-            return path, Found(source or captions.SOURCE, path)
+            return path, DetectedSource(source or captions.SOURCE, path)
         path = archive.unpacked(path)
     if source is None:
         return path, detect(path, tuple(READERS.values()))
     inner = below(path, [source]) if path.is_dir() and not holds(source, path) else None
-    return path, inner or Found(source, path)
+    return path, inner or DetectedSource(source, path)
 
 
-def detect(path: Path, sources: Sequence[Source]) -> Found:
+def detect(path: Path, sources: Sequence[Source]) -> DetectedSource:
     """Return the first source that a folder, or one below it, holds, or a file belongs to.
 
     Any other table is one of captions; none at all is a DataError.
@@ -144,7 +144,7 @@ def detect(path: Path, sources: Sequence[Source]) -> Found:
     if not fitting and (captions.is_table(path) if alone else captions.tables_of(path)):
         fitting = [captions.SOURCE]
     if fitting:
-        return Found(fitting[0], path, tuple(source.name for source in fitting[1:]))
+        return DetectedSource(fitting[0], path, tuple(source.name for source in fitting[1:]))
     found = None if alone else below(path, sources) or below(path, [captions.SOURCE])
     if found is None:
         raise _unknown(path, sources)
@@ -160,13 +160,13 @@ def _of_file(path: Path, sources: Iterable[Source]) -> list[Source]:
     return list(dict.fromkeys(content + [s for s in named + ending if s.fits is None]))
 
 
-def below(path: Path, sources: Sequence[Source]) -> Found | None:
+def below(path: Path, sources: Sequence[Source]) -> DetectedSource | None:
     """Return the first source of the one folder below that holds any, None where none does."""
     is_here = holds if len(sources) == 1 else Source.is_folder
     level = [path]
     for _ in range(_DEPTH):
         level = [folder for above in level for folder in _folders(above)]
-        found = [Found(s, f) for f in level for s in sources if is_here(s, f)]
+        found = [DetectedSource(s, f) for f in level for s in sources if is_here(s, f)]
         places = list(dict.fromkeys(at.path for at in found))
         if len(places) > 1:
             raise DataError(
