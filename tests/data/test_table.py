@@ -217,15 +217,15 @@ def test_columns_are_found_under_their_usual_names(tmp_path):
     table = Table(tmp_path / "t.csv")
     assert table.column("text", "caption", "comment|note") == "Note"
     assert table.column("text", "caption") is None
-    assert table.column("image", "image_index", asked="imageIndex") == "imageIndex"
+    assert table.asked("image", "imageIndex") == "imageIndex"
     with pytest.raises(DataError, match=r"'Image Index' and 'imageIndex' .* --columns image=NAME"):
         table.column("image", "image_index")
     with pytest.raises(
         DataError, match="no column 'x' for image; found: 'Image Index', imageIndex"
     ):
-        table.column("image", asked="x")
+        table.asked("image", "x")
     with pytest.raises(DataError, match=r"for caption \(looked for report, text\); found: .*Note"):
-        table.need("caption", "report|text")
+        raise table.lacks({"caption": ["report|text"]})
     assert column_key("Patient-ID ") == column_key("patient_id")
 
 

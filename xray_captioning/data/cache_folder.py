@@ -1,10 +1,8 @@
 """The folder of caches: what lies in it, and what leaves it when it grows too large.
 
-Each cache is a sub-folder of shards (see `xray_captioning.data.features`), or what a zip archive
-was unpacked to (`xray_captioning.data.sources.archive`), which stays until it is cleared: a run
-may be reading it. A shard's date is that
-of its last use. A process that has opened a shard keeps what it reads, also after the file is
-removed; where the system does not allow to remove it, it stays.
+Each cache is a sub-folder of shards (`xray_captioning.data.features`), whose dates are those of
+their last use, or what a zip archive was unpacked to (`xray_captioning.data.sources.archive`),
+which stays until it is cleared: a run may be reading it.
 """
 
 import hashlib
@@ -37,6 +35,11 @@ class CacheInfo:
 def usual_cache() -> Path:
     """Return the folder of caches where no other is asked for."""
     return Path.home() / ".cache" / "xray-captioning"
+
+
+def home_of(settings: str, root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the cache of these settings (JSON) in a folder of caches, the usual one by default."""
+    return Path(root or usual_cache()) / hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
 def size_limit() -> int:
@@ -102,7 +105,7 @@ def _folders(root: Path) -> list[Path]:
     found = []
     for file in root.glob(f"*/{SETTINGS}"):
         with suppress(OSError):
-            if hashlib.sha256(file.read_bytes()).hexdigest()[:16] == file.parent.name:
+            if home_of(file.read_text("utf-8", "replace"), root) == file.parent:
                 found.append(file.parent)
     return found
 

@@ -1,15 +1,9 @@
 """Image files other than DICOM: of which kind, whether whole, how large, and which way up.
 
 PNG, JPEG, TIFF, BMP and WebP are checked from start to end before anything decodes them. OpenCV
-fills what is missing in a truncated JPEG with grey and reports nothing, decodes scan after scan of
-a JPEG that has thousands of them, and lets libpng print what a PNG contains. Pillow does not check
-the end of a JPEG without decoding it all. Of a TIFF that has many pages OpenCV reads the first, of
-an animation the first picture, and what is missing at the end of a file it takes for black; it
-reports none of these.
-
-Viewers, Pillow's `exif_transpose` and OpenCV's ordinary reading turn a picture as EXIF says; a
-photograph of a film is seldom the right way up otherwise. Scanners and the public collections write
-none.
+fills what is missing with grey or black, reads the first of many pages or pictures, and reports
+nothing; it decodes thousands of scans of a JPEG and lets libpng print what a PNG contains. Pillow
+does not check the end of a JPEG without decoding it all.
 
 What is damaged raises ValueError, with the reason, struct.error or LookupError.
 """
@@ -60,10 +54,7 @@ def check_size(
 
 
 def check_png(data: bytes) -> tuple[int, int]:
-    """Walk the chunks of a PNG to its end and return (height, width).
-
-    A chunk may not be cut, or unknown and critical (ISO/IEC 15948, sections 5.3 and 11.2).
-    """
+    """Walk the chunks of a PNG (ISO/IEC 15948, 5.3 and 11.2) to its end; return (height, width)."""
     width, height = struct.unpack_from(">II", data, 16)
     if data[12:16] != b"IHDR":
         raise ValueError(_NO_HEADER)
@@ -88,10 +79,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def check_jpeg(data: bytes) -> tuple[int, int]:
-    """Walk the segments of a JPEG to its end and return (height, width), 0 without a header.
-
-    The end marker of a thumbnail does not count (ITU-T T.81, B.1.1.3 and B.2.2).
-    """
+    """Walk the segments of a JPEG (ITU-T T.81, B.1.1.3 and B.2.2); return (height, width)."""
     shape, scans = (0, 0), 0
     for marker, at, _ in jpeg_segments(data):
         if marker in JPEG_FRAMES:

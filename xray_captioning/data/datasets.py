@@ -23,15 +23,13 @@ STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are
 class BatchDataset(keras.utils.PyDataset):
     """Batches of studies, shuffled anew in each epoch.
 
-    While one batch is used, two threads prepare the next ones, on any backend and without a second
-    process. (Keras' own workers begin with an epoch before they tell the dataset that it began.)
-    They end with the last batch of an epoch, or with the dataset. A batch depends on seed, epoch
-    and its index alone, not on the threads.
+    While one batch is used, two threads prepare the next ones. (Keras' own workers begin with an
+    epoch before they tell the dataset that it began.) A batch depends on seed, epoch and its index
+    alone, not on the threads.
 
     ``make(numbers, rng, index)`` returns a batch for an array of study numbers. Without a `seed`
-    the order is kept. With `lengths` (studies,) those of similar length are put together, so that
-    little time is lost on padding. With `weights` (studies,) an epoch draws as many studies as
-    there are, with replacement, in this proportion.
+    the order is kept. With `lengths` (studies,) those of similar length are put together. With
+    `weights` (studies,) an epoch draws as many studies, with replacement, in this proportion.
     """
 
     def __init__(
@@ -125,8 +123,7 @@ def pixel_inputs(
 ) -> Inputs:
     """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
 
-    The cache holds grey images (size, size), uint8. If `augmented`, the pixels vary a little in
-    each epoch; they are never mirrored.
+    The cache holds grey images (size, size), uint8.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -174,12 +171,5 @@ def _rounded(length: int) -> int:
 
 
 def finding_batch(inputs: Inputs, labels: Array) -> Maker:
-    """Return a function that makes batches of (inputs, labels).
-
-    Labels (studies, findings) are float32: 1 present, 0 absent, not-a-number unknown.
-    """
-
-    def make(numbers: Array, rng: np.random.Generator, index: int) -> Any:
-        return inputs(numbers, rng), labels[numbers]
-
-    return make
+    """Return a function that makes batches of (inputs, labels); labels are as findings above."""
+    return lambda numbers, rng, index: (inputs(numbers, rng), labels[numbers])

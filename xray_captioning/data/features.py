@@ -2,14 +2,11 @@
 
 The cache is a folder of shards named after what was computed. Each shard is one memory-mapped
 ``.npy`` array with one row for each image, and a ``.json`` list of the images' content hashes. A
-shard is renamed into place when it is whole, so an interrupted run loses at most one shard. A
-changed image or encoder has another hash and never gets an outdated row. When the folder of all
-caches exceeds its limit, shards that have not been used for longest are removed; those of the
-running process stay.
+shard is renamed into place when it is whole. When the folder of all caches exceeds its limit, the
+least recently used shards are removed; those of the running process stay.
 
-Every file is hashed in every run, because size and date alone do not distinguish a copied or
-restored file from the one before. That takes a third of a millisecond for a 1,024 px PNG, a
-fiftieth of the time to encode it.
+Every file is hashed in every run, because size and date alone do not distinguish a copied file from
+the one before. That takes a third of a millisecond for a 1,024 px PNG.
 """
 
 import hashlib
@@ -23,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.cache_folder import SETTINGS, note_use, size_limit, trim, usual_cache
+from xray_captioning.data.cache_folder import SETTINGS, home_of, note_use, size_limit, trim
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_path, atomic_write, no_terminal, sha256_file
 
@@ -67,9 +64,8 @@ class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content.
 
     Caches live in `folder`, or ``~/.cache/xray-captioning``. `settings` are everything beside the
-    image's bytes that decides a row: preprocessing, encoder, weights. A hash of them, with the
-    version of the format, names a sub-folder. Floating-point rows are kept as `dtype`, or as they
-    were computed; float16 has 11 significant bits and half the size of float32.
+    image's bytes that decides a row: preprocessing, encoder, weights. Floating-point rows are kept
+    as `dtype`, or as they were computed.
     """
 
     def __init__(
@@ -79,7 +75,7 @@ class ArrayCache:
         dtype: str | None = None,
     ) -> None:
         text = json.dumps({**settings, "dtype": dtype, "format": FORMAT}, sort_keys=True)
-        self.folder = Path(folder or usual_cache()) / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = home_of(text, folder)
         self.settings = text
         atomic_write(self.folder / SETTINGS, text)
         self.dtype = dtype
@@ -94,11 +90,7 @@ class ArrayCache:
     def fill(
         self, paths: Iterable[str], compute: Callable[[list[str]], Array], label: str = "encode"
     ) -> None:
-        """Compute and keep the rows that are not there yet.
-
-        ``compute(paths)``, one row for each path, is called from several threads. `label` names the
-        progress bar.
-        """
+        """Compute and keep the rows that are not there yet; `compute` runs in several threads."""
         from tqdm import tqdm
 
         seen = self._hash(list(dict.fromkeys(paths)))
@@ -203,8 +195,7 @@ def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
 def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
     """Lay the feature maps (rows, columns, channels) of each study out as regions.
 
-    They are (studies, views * rows * columns, channels), float32, and the mask is bool, the same
-    without channels.
+    They are (studies, views * rows * columns, channels), float32; the mask is without channels.
     """
     stacked, mask = stack_views(rows, views)
     regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)

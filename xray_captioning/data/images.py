@@ -4,8 +4,6 @@ The whole image is resized to a square, whatever its shape: the source projects 
 crop could lose what the report speaks about.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import struct
@@ -55,8 +53,7 @@ SCHEMES = {
 def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
     """Read images in parallel, (n, size, size, 3), float32, in their order; else as `read_image`.
 
-    A warning that several of them give is given once, with their number. The error is that of the
-    first, in order, that cannot be read.
+    A warning that several of them give is given once, with their number.
     """
     told: list[tuple[str, str]] = []
     read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
@@ -85,12 +82,10 @@ def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> 
 def arranged(
     images: Sequence[Image | None], count: int, views: Sequence[str] | None = None
 ) -> list[Image | None]:
-    """Put the images of one study into the places of a model of ``count`` views.
+    """Put the images of one study into the places of a model, as `select_images` does.
 
-    :func:`~xray_captioning.data.views.select_images` says which place is whose; an empty one holds
-    None. Where a view is not given, that which a DICOM file names counts. Images among which there
-    is a None are in their places already. Raise ImageError if an image has no place: its view is
-    there twice, or there are more than ``count``.
+    Where a view is not given, that which a DICOM file names counts. Images among which there is a
+    None are in their places already. An image without a place is an ImageError.
     """
     given = [image for image in images if image is not None]
     if len(given) < len(images):
@@ -111,8 +106,6 @@ def read_image(
 ) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
 
-    Pixels, and images of Pillow, are read as those of a file are. Raise ImageError if there is no
-    such file, it cannot be decoded, the pixels are of another kind or all of them have one value.
     `note` tells, as an ImageWarning, if it is shown otherwise than its file says, or shows next to
     nothing.
     """
@@ -168,26 +161,18 @@ def decode_image(
     """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file and resize it to a square.
 
     The result is RGB in [0, 1], float32, (size, size, 3); without a size it keeps its own height
-    and width. Grey is repeated in three channels; values are divided by that which stands for white
-    (`xray_captioning.data.levels.white`); transparency is composited on black. The picture is
-    turned as EXIF says, as every viewer does. The file's structure is checked first, a PNG's
-    checksums included, because decoders fill what is missing with grey and report nothing. DICOM
-    files are decoded by `xray_captioning.data.dicom.pixels.decode_dicom` and then resized.
+    and width. Grey is repeated in three channels, values are divided by that of white
+    (`xray_captioning.data.levels.white`), transparency is composited on black, and the picture is
+    turned as EXIF says. The structure is checked first, because decoders fill what is missing with
+    grey and report nothing.
 
     `resize` is 'area', which averages when shrinking and interpolates linearly when enlarging;
-    'nearest', OpenCV's INTER_NEAREST on the stored values, as in the older projects; 'linear'; or
-    'xrv', 'torchvision' or 'rad-dino', which cut the square out of the middle as the projects of
-    those names do.
-    For people to look at, 'fit' keeps the proportions and makes the longer side `size` pixels, and
-    'shrink' does so and enlarges nothing.
+    'nearest' or 'linear', which are OpenCV's; 'xrv', 'torchvision' or 'rad-dino', which cut the
+    square out of the middle; or, for people to look at, 'fit', which keeps the proportions and
+    makes the longer side `size` pixels, or 'shrink', which does so and enlarges nothing.
 
-    An image of more than `max_pixels`, or whose one side is more than `max_ratio` times the other,
-    is refused before memory is taken for it. `name` is what messages call the file; `note` is given
-    it and what is to be told of the image.
-
-    Raise ImageError if the data are empty, truncated, damaged, too large, of another kind, or all
-    pixels have one value; ConfigError if `size` or `resize` cannot work; MissingExtraError if
-    OpenCV, or pydicom for a DICOM file, is not installed.
+    An image that cannot be decoded, has more than `max_pixels` or one side of more than `max_ratio`
+    times the other (before memory is taken for it), or shows a single value is an ImageError.
     """
     if resize not in RESIZES + PICTURES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
@@ -213,15 +198,10 @@ def decode_image(
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it; the result is float32.
 
-    Parameters
-    ----------
-    scheme : {'unit', 'imagenet', 'signed', 'caffe', 'lite', 'xrv', 'rad-dino', 'clip'}
-        'unit' leaves them as they are; 'imagenet', 'clip' and 'rad-dino' subtract the mean of
-        ImageNet's, CLIP's or RAD-DINO's training images and divide by their deviation, a channel
-        at a time; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean. These two
-        are the modes tf and caffe of `keras.applications`, 'imagenet' is torch. 'lite' is
-        EfficientNet-Lite's ``(value - 127) / 128``, values up to 255; 'xrv' is torchxrayvision's
-        [-1024, 1024]. Others raise a ConfigError.
+    'unit' leaves them as they are; 'imagenet', 'clip' and 'rad-dino' subtract the mean of those
+    training images and divide by their deviation; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255]
+    less ImageNet's mean (modes torch, tf and caffe of `keras.applications`). 'lite' is
+    EfficientNet-Lite's ``(value - 127) / 128``, 'xrv' torchxrayvision's [-1024, 1024].
     """
     if scheme not in SCHEMES:
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")
@@ -239,9 +219,8 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
     """Vary images (n, h, w, channels), float32 in [0, 1], as positioning and exposure vary.
 
-    Each is rotated (up to 7 degrees), shifted (5 % of its side) and scaled (8 %) on black, its
-    contrast, brightness and gamma are changed, and grey noise is added. Nothing is ever
-    mirrored: left and right are words of the report. To be called before `normalise`.
+    Nothing is ever mirrored: left and right are words of the report. To be called before
+    `normalise`.
     """
     n, height, width, _ = images.shape
     varied = np.empty(images.shape, np.float32)

@@ -5,8 +5,6 @@ Many programs write the 10, 12 or 14 bits of a detector into files of 16 without
 nearly black. So whole numbers of more than 8 bits are divided by what the bits in use can hold.
 """
 
-from __future__ import annotations
-
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +32,8 @@ _TAILS = (0.005, 0.995)  # quantiles: markers and defective pixels do not count
 def white(pixels: NDArray[Any]) -> float:
     """Return the value of whole or floating-point pixels that stands for white.
 
-    It is 255 for uint8, 1 for floating-point, and else the greatest value of the least number of
-    bits, of 8, 10, 12, 14 and 16, that holds all of them: 4,095 where the greatest is 3,000.
+    It is 255 for uint8, 1 for floating-point, and else the greatest value of the fewest bits, of
+    `DEPTHS`, that hold all of them: 4,095 where the greatest is 3,000.
     """
     if pixels.dtype.kind == "f":
         return 1.0
@@ -95,17 +93,16 @@ def note_if_faint(pixels: NDArray[Any], name: str, note: Note) -> None:
         note(name, FAINT)
 
 
-def is_pillow(image: object) -> TypeIs[PIL.Image.Image]:
+def is_pillow(image: object) -> "TypeIs[PIL.Image.Image]":
     """Tell whether this is an image of Pillow, which is not imported for that."""
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(image, module.Image)
 
 
-def pillow_pixels(image: PIL.Image.Image) -> NDArray[Any]:
-    """Return the pixels of an image in any mode: (height, width) or (height, width, 3), RGB.
+def pillow_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
+    """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3).
 
-    Palettes, CMYK and other colours become RGB, transparency is composited on black, and the
-    picture is turned as EXIF says; whole numbers and floating-point stay as they are.
+    Other colours become RGB; whole numbers and floating-point stay as they are.
     """
     from PIL import ImageOps
 

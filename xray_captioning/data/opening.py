@@ -27,10 +27,9 @@ _NO_TABLES = tomllib.loads(Path(__file__).with_name("no_tables.toml").read_text(
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file for reading, unpacked where it is gzip or a zip of one table.
+    """Open a file for reading, unpacked where it is gzip or a zip of one table, but no workbook.
 
-    ``archive.zip/inner.csv`` names a member of an archive. An Excel workbook, which is a zip too,
-    is left as it is. What goes wrong, also later while it is read, is a DataError.
+    ``archive.zip/inner.csv`` names a member of an archive. What goes wrong is a DataError.
     """
     file = next((parent for parent in path.parents if parent.is_file()), path)
     member = None if file == path else path.relative_to(file).as_posix()
@@ -40,10 +39,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """Open a text file: UTF-8, or UTF-16 or UTF-32 with its mark; line ends are left as they are.
-
-    Another encoding is a DataError, and so is another kind of file, which the message names.
-    """
+    """Open a text file: UTF-8, or UTF-16 or UTF-32 with its mark; anything else is a DataError."""
     with open_bytes(path) as stream:
         head = stream.peek(HEAD_BYTES)
         encoding = _encoding(head)
@@ -54,6 +50,12 @@ def open_text(path: Path) -> Iterator[TextIO]:
             yield text
         except UnicodeDecodeError as error:
             raise _undecodable(path, encoding, error) from error
+
+
+def read_text(path: Path, most: int = -1) -> str:
+    """Read a text file, or so many of its first characters; see `open_text`."""
+    with open_text(path) as file:
+        return file.read(most)
 
 
 def what_else(head: bytes) -> str | None:
@@ -104,7 +106,7 @@ def _member(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
         if member not in names:
             raise DataError(f"{path}: is not in the archive; it holds {', '.join(names[:5])}")
         return member
-    tables = [name for name in names if _is_table(name)]
+    tables = list(filter(_is_table, names))
     if len(tables) != 1:
         found = ", ".join(tables[:5]) or "none"
         raise DataError(f"{path}: holds {len(tables)} tables ({found}); name one: {path}/NAME")
@@ -122,9 +124,7 @@ def whole_archive(path: Path, advice: str = "check the path") -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError) as error:
-        raise DataError(
-            f"{path}: is not a whole archive ({error}); get it again, or unpack it"
-        ) from error
+        raise DataError(f"{path}: is not a whole archive ({error}); get it again") from error
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); {advice}") from error

@@ -8,8 +8,6 @@ so much that they identify the patient (Packhaeuser et al., Scientific Reports 1
 arXiv:2103.08562). The digests tell nobody what a report says or an image shows.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -18,9 +16,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
+from msgspec import convert
 
 from xray_captioning.config import Config, load_preset, presets
 from xray_captioning.data import splits
@@ -29,12 +28,9 @@ from xray_captioning.data.images import read_image
 from xray_captioning.data.resizing import opencv
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, data_digest, group_ids, warn_of_split
-from xray_captioning.data.studies import PARTS, with_images
+from xray_captioning.data.studies import Studies, with_images
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.files import atomic_write, read_json
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SPLIT, TRAINED_ON = "split.json", "trained_on.json"
 DIGESTS = ("studies", "patients", "reports", "images")
@@ -58,15 +54,13 @@ PHANTOM_NOTICE = (
 )
 
 
-def open_studies(studies: pd.DataFrame | str | Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def open_studies(studies: Studies | str | Path) -> tuple[Studies, dict[str, Any]]:
     """Read studies where their path is given, and return them with what `describe_data` says."""
     if isinstance(studies, (str, os.PathLike)):
         return read_studies(studies), describe_data(Path(studies))
     if not hasattr(studies, "columns"):
-        raise DataError(
-            f"expected studies, got {type(studies).__name__}; give a path, or the table that "
-            "read_studies returns"
-        )
+        kind = type(studies).__name__
+        raise DataError(f"expected studies, got {kind}; give a path, or what read_studies returns")
     return studies, {}
 
 
@@ -94,7 +88,7 @@ class TrainedOn:
     images: frozenset[str] = frozenset()  # of what their images show
 
     @classmethod
-    def load(cls, bundle: Path) -> TrainedOn | None:
+    def load(cls, bundle: Path) -> Self | None:
         """Read what a bundle says of its training; None where it says nothing."""
         if not (bundle / SPLIT).is_file():
             return None
@@ -111,10 +105,9 @@ class TrainedOn:
         return cls(split, data, **digests)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainedOn:
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make what :meth:`to_dict` returned."""
-        parts = (tuple(values["split"][name]) for name in PARTS)
-        return cls(Split(*parts), values["data"], **_read_digests(values))
+        return cls(convert(values["split"], Split), values["data"], **_read_digests(values))
 
     def save(self, bundle: Path) -> None:
         """Write ``split.json`` and, unless nothing else is known, ``trained_on.json``."""
@@ -131,28 +124,27 @@ class TrainedOn:
         digests = {name: " ".join(sorted(getattr(self, name))) for name in DIGESTS}
         return {"version": VERSION, **digests}
 
-    def including(self, other: TrainedOn | None) -> TrainedOn:
+    def including(self, other: Self | None) -> Self:
         """Return the record of a model that starts from another model, as from its encoder."""
         if other is None:
             return self
         both = {name: getattr(self, name) | getattr(other, name) for name in DIGESTS}
         return replace(self, **both)
 
-    def has_split(self, split: Split, studies: pd.DataFrame) -> bool:
+    def has_split(self, split: Split, studies: Studies) -> bool:
         """Whether this is the split of these very data, and nothing else trained the model."""
         same = self.split == split and self.data == data_digest(studies)
         return same and self.studies == _digests(split.train)
 
     def recognised(
-        self, studies: pd.DataFrame, part: Iterable[str], cache: str | Path | None = None
+        self, studies: Studies, part: Iterable[str], cache: str | Path | None = None
     ) -> list[str]:
         """Return the ids of the studies in `part` that the model was trained on.
 
-        A study is recognised by what any of its images shows. An id alone tells little, since many
-        collections count from 1: ids count where a quarter of those that occur in both belong to
-        the same images or, beyond chance, to the same reports. Then another study of a patient
-        counts, too. For a bundle without ``trained_on.json`` ids count where the data are the very
-        ones it was trained on.
+        A study is recognised by what any of its images shows. Ids, and patients, count where a
+        quarter of those that occur in both belong to the same images or, beyond chance, the same
+        reports, since many collections count from 1; without ``trained_on.json`` where the data are
+        the very ones it was trained on.
         """
         rows = studies[studies["study_id"].isin(list(part))]
         shared = self._named(rows)
@@ -164,17 +156,16 @@ class TrainedOn:
         same_collection = self._ids_tell(studies, set())
         return sorted(found | (self._of_patients(rows) if same_collection else set()))
 
-    def unclear(self, studies: pd.DataFrame, part: Iterable[str]) -> int:
+    def unclear(self, studies: Studies, part: Iterable[str]) -> int:
         """Count studies that share the id of a study or patient, which may be another's, too."""
         rows = studies[studies["study_id"].isin(list(part))]
         return len(self._of_patients(rows) if self.reports else self._named(rows))
 
-    def _ids_tell(self, rows: pd.DataFrame, shown: set[str]) -> bool:
+    def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
         """Whether equal ids are those of the same studies; `shown` are known by their images.
 
-        Two collections that count from 1 and say "no finding" of every second study agree in a
-        quarter of their reports. So as many as agree by chance, which is the square of how often
-        a report occurs, are left out of what agrees and of what could.
+        As many reports as agree by chance, which is the square of how often one occurs, are left
+        out of what agrees and of what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, reports = list(shared["study_id"]), _report_digests(shared)
@@ -189,15 +180,15 @@ class TrainedOn:
             possible -= by_chance
         return found > 0 and found >= ALIKE * possible
 
-    def _named(self, rows: pd.DataFrame) -> set[str]:
+    def _named(self, rows: Studies) -> set[str]:
         return {name for name in rows["study_id"] if _digest(name) in self.studies}
 
-    def _of_patients(self, rows: pd.DataFrame) -> set[str]:
+    def _of_patients(self, rows: Studies) -> set[str]:
         pairs = zip(rows["study_id"], group_ids(rows), strict=True)
         return {name for name, patient in pairs if _digest(patient) in self.patients}
 
     def shown(
-        self, studies: pd.DataFrame, part: Iterable[str], cache: str | Path | None = None
+        self, studies: Studies, part: Iterable[str], cache: str | Path | None = None
     ) -> set[str]:
         """Return the ids of the studies in `part` that have an image of a training study."""
         present = with_images(studies[studies["study_id"].isin(list(part))])
@@ -220,9 +211,7 @@ def warn_of_unknown(models: Mapping[str, TrainedOn | None]) -> None:
         )
 
 
-def record_training(
-    studies: pd.DataFrame, split: Split, cache: str | Path | None = None
-) -> TrainedOn:
+def record_training(studies: Studies, split: Split, cache: str | Path | None = None) -> TrainedOn:
     """Return what a model that is trained on a split of these studies keeps of them."""
     rows = studies[studies["study_id"].isin(split.train)]
     patients = set(group_ids(rows)) - set(rows["study_id"])
@@ -238,8 +227,8 @@ def record_training(
 
 
 def choose_split(
-    studies: pd.DataFrame,
-    usable: pd.DataFrame,
+    studies: Studies,
+    usable: Studies,
     config: Config,
     split: Split | str | Path | None,
     models: Mapping[str, TrainedOn | None],
@@ -248,10 +237,8 @@ def choose_split(
 ) -> Split:
     """Return the split to use, on whose `part` the models may be tested; see `check_unseen`.
 
-    Where no `split`, or its file, is given it is that of a model that was trained on these very
-    studies, or else the one that their source publishes, or else a new one of the `usable` among
-    them, in the config's fractions. A SplitWarning tells if the source's own is used and not
-    fractions that are other than the preset's.
+    Where none, and no file of one, is given it is that of a model that was trained on these very
+    studies, else the one that their source publishes, else a new one of the `usable` among them.
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):
@@ -268,7 +255,7 @@ def choose_split(
     return found
 
 
-def _fractions(config: Config, studies: pd.DataFrame) -> tuple[float, float, float] | None:
+def _fractions(config: Config, studies: Studies) -> tuple[float, float, float] | None:
     """Return the fractions, None where only a preset names them and the source has a split."""
     usual = load_preset(config.name) if config.name in presets() else Config()
     if splits.names_split(studies) and config.fractions == usual.fractions:
@@ -278,7 +265,7 @@ def _fractions(config: Config, studies: pd.DataFrame) -> tuple[float, float, flo
 
 def check_unseen(
     models: Mapping[str, TrainedOn | None],
-    studies: pd.DataFrame,
+    studies: Studies,
     split: Split,
     part: str,
     cache: str | Path | None = None,
@@ -316,7 +303,7 @@ def check_unseen(
             )
 
 
-def _shown_by(studies: pd.DataFrame, cache: str | Path | None) -> list[set[str]]:
+def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
     """Return digests of what each study's images show, whatever the files' names and formats.
 
     They are made of the means of 16 x 16 fields, from the least to the greatest, and so are the
@@ -353,7 +340,7 @@ def _image_digests(image: Array) -> list[bytes]:
     ]
 
 
-def _report_digests(studies: pd.DataFrame) -> list[str]:
+def _report_digests(studies: Studies) -> list[str]:
     columns = (studies[name] for name in ("study_id", "findings", "impression"))
     return [_digest(row) for row in zip(*columns, strict=True)]
 

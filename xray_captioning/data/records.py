@@ -4,8 +4,6 @@ Each class has `columns`, `unit` (what rows are counted in: 'line', 'row' or 'en
 the place and the values of each row.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -17,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text
+from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text, read_text
 from xray_captioning.errors import DataError, require
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
@@ -25,18 +23,16 @@ _HINT = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and unders
 
 
 class Delimited:
-    """A table of text, read row by row, as strictly as errors can be told from contents.
+    """A table of text, read row by row; its first row names the columns unless these are given.
 
-    The first row names the columns, unless their names are given: then there is no such row, and
-    where tabs are between the fields, quotes are letters, as in the files of Flickr's captions.
+    Where they are, and tabs are between the fields, quotes are letters, as in Flickr's captions.
     """
 
     unit = "line"
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path, self.headless = path, columns is not None
-        with open_text(path) as file:
-            head = file.read(HEAD_BYTES)
+        head = read_text(path, HEAD_BYTES)
         hint = _HINT.match(head)
         self.skipped = 1 if hint else 0
         tabs = self.headless and "\t" in head.partition("\n")[0]
@@ -78,7 +74,7 @@ class Delimited:
             end = reader.line_num + self.skipped
             where = f"line {line}" if end <= line else f"lines {line} to {end}"
             raise DataError(
-                f"{self.path}, {where}: is not valid CSV ({error}); check the quotes there"
+                f"{self.path}, {where}: is not valid CSV ({error}); check the quotes"
             ) from error
 
     def _fitted(self, line: int, fields: list[str], width: int) -> list[str]:
@@ -95,11 +91,7 @@ class Delimited:
 
 
 def find_delimiter(sample: str, path: Path) -> str:
-    """Return the sign between the fields: one of the header line that splits the rows alike.
-
-    A comma where the header holds none of them: the table has one column. Two that fit, and split
-    the table differently, are a DataError.
-    """
+    """Return the sign between the fields: the one of the header line that splits the rows alike."""
     candidates = [sign for sign in DELIMITERS if max(_widths(sample, sign, 1), default=0) > 1]
     if len(candidates) < 2:
         return candidates[0] if candidates else ","
@@ -109,8 +101,7 @@ def find_delimiter(sample: str, path: Path) -> str:
     if len(fitting) > 1:
         names = " or ".join(DELIMITERS[sign] for sign in fitting)
         raise DataError(
-            f"{path}: its fields may be separated by {names}; put the names of columns that hold "
-            "one in quotes, or save it with tabs"
+            f"{path}: its fields may be separated by {names}; put quotes around names with these"
         )
     return fitting[0]
 
@@ -124,7 +115,7 @@ def _widths(sample: str, delimiter: str, rows: int) -> list[int]:
     return found
 
 
-def _reader(file: TextIO, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> csv._reader:  # type: ignore[name-defined]
+def _reader(file: TextIO, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Any:
     return csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)  # type: ignore[arg-type]
 
 
@@ -136,8 +127,7 @@ _LINES = (".jsonl", ".ndjson")
 
 def read_json(path: Path) -> Any:
     """Read a JSON file, packed or not; raise a DataError where it is not text or not JSON."""
-    with open_text(path) as file:
-        return _parsed(file.read(), path)
+    return _parsed(read_text(path), path)
 
 
 class JsonRows:
@@ -147,8 +137,7 @@ class JsonRows:
     """
 
     def __init__(self, path: Path) -> None:
-        with open_text(path) as file:
-            text = file.read()
+        text = read_text(path)
         lines = is_lines(text, path)
         self.unit = "line" if lines else "entry"
         self._rows = list(_lines(text, path) if lines else _entries(_parsed(text, path), path))
@@ -158,8 +147,7 @@ class JsonRows:
             if not row.keys() >= first.keys():
                 lost = next(key for key in first if key not in row)
                 raise DataError(
-                    f"{path}, {self.unit} {place}: lacks {lost!r}, which the first has; write null "
-                    "for what is missing"
+                    f"{path}, {self.unit} {place}: lacks {lost!r}, which the first has; write null"
                 )
 
     def __iter__(self) -> Iterator[tuple[int | str, list[Any]]]:
@@ -291,8 +279,7 @@ class Workbook:
         for number, values in rows:
             if any(value not in (None, "") for value in values[len(self.columns) :]):
                 raise DataError(
-                    f"{self.path}, row {number}: has a value in a column without a name; name the "
-                    "column in the first row"
+                    f"{self.path}, row {number}: has a value in a column without a name; name it"
                 )
             missing = [None] * (len(self.columns) - len(values))
             yield number, [*values[: len(self.columns)], *missing]
@@ -310,8 +297,7 @@ class Workbook:
         if len(filled) > 1:
             names = ", ".join(sheet.title for sheet in filled)
             raise DataError(
-                f"{self.path}: has {len(filled)} sheets ({names}); save the one that is meant as a "
-                "file of its own"
+                f"{self.path}: has {len(filled)} sheets ({names}); save the one that is meant apart"
             )
         return filled[0] if filled else book.worksheets[0]
 

@@ -1,7 +1,5 @@
 """Pixels to a square: the whole image, or the part that a published encoder was shown."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,12 +1,9 @@
 """Which studies train a model, which choose its best epoch, and which test it.
 
 A split belongs to the data, not to a run: the SHA-256 of a group's (patient's) id is read as a
-number in [0, 1), and the part of the fractions that the number falls into is the group's. There
-is no seed, and no other study plays a role. So two runs on the same data share their test
-studies, and studies that are added later move none of those before into another part.
+number in [0, 1), and the part of the fractions that it falls into is the group's. So two runs share
+their test studies, and studies that are added later move none into another part.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -14,22 +11,18 @@ import math
 import os
 import warnings
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import msgspec
 
-from xray_captioning.data.studies import PARTS, patient_or_study
+from xray_captioning.data.studies import PARTS, Studies, check_unique, patient_or_study, torn
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FRACTIONS = (0.8, 0.1, 0.1)
 
@@ -65,29 +58,22 @@ class Split:
         atomic_write(path, json.dumps(content, indent=1) + "\n")
 
     @classmethod
-    def from_json(cls, path: str | os.PathLike[str]) -> Split:
+    def from_json(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `to_json` wrote; raise a DataError for another file or an altered one."""
         try:
-            file = msgspec.convert(json.loads(Path(path).read_text("utf-8")), _SplitFile)
+            content = json.loads(Path(path).read_text("utf-8"))
+            split = msgspec.convert(content, cls)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: is no JSON of a split ({error}); make it anew") from error
-        split = cls(file.train, file.val, file.test)
-        if file.digest != split.digest:
+        if content.get("digest") != split.digest:
             raise DataError(f"{path}: was altered, its digest does not fit; make the split anew")
         return split
 
 
-class _SplitFile(msgspec.Struct):
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...]
-    digest: str | None = None
-
-
 def split_studies(
-    studies: pd.DataFrame,
+    studies: Studies,
     fractions: tuple[float, float, float] | None = None,
     by: str = "patient_id",
     published: bool = True,
@@ -130,7 +116,7 @@ def split_studies(
     _check_fractions(fractions or FRACTIONS)
     if by not in studies.columns:
         raise ConfigError(f"by={by!r} is no column; found: {', '.join(map(str, studies.columns))}")
-    _check_unique(list(studies["study_id"]))
+    check_unique(studies["study_id"])
     if published and names_split(studies):
         split = _in_parts(studies, _published(studies))
         _warn_of_published(split, studies, by, fractions)
@@ -140,23 +126,22 @@ def split_studies(
     return split
 
 
-def names_split(studies: pd.DataFrame) -> bool:
+def names_split(studies: Studies) -> bool:
     """Whether the source of these studies publishes a split."""
     return bool(studies["split"].notna().any())
 
 
-def _in_parts(studies: pd.DataFrame, part_of: Sequence[str]) -> Split:
+def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
     parts: dict[str, list[str]] = {name: [] for name in PARTS}
     for study_id, part in zip(studies["study_id"], part_of, strict=True):
         parts[part].append(study_id)
     return Split(**{name: tuple(sorted(ids)) for name, ids in parts.items()})
 
 
-def check_split(split: Split, studies: pd.DataFrame) -> None:
-    """Raise a DataError unless a split fits the data.
+def check_split(split: Split, studies: Studies) -> None:
+    """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts.
 
-    No study may be there twice or be unknown, and no patient may be in two parts. Only the split
-    that the source itself publishes is taken as it stands; `split_studies` warns of its patients.
+    Only of the split that the source itself publishes patients may be; `split_studies` warns.
     """
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
@@ -164,47 +149,38 @@ def check_split(split: Split, studies: pd.DataFrame) -> None:
     for (one, ids), (other, others) in combinations(split.parts.items(), 2):
         if both := sorted(set(ids) & set(others)):
             raise DataError(
-                f"split: study {both[0]!r} is in {one} and in {other} ({len(both)} such); "
-                "make a new split"
+                f"split: study {both[0]!r} is in {one} and in {other}; make a new split"
             )
     known = set(studies["study_id"])
     if unknown := [i for ids in split.parts.values() for i in ids if i not in known]:
         raise DataError(
-            f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); "
-            "give the data the split was made of"
+            f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); give all data"
         )
-    torn = _torn(split, studies, "patient_id")
-    if torn and not _is_published(split, studies):
+    found = _torn(split, studies, "patient_id")
+    if found and not _is_published(split, studies):
         raise DataError(
-            f"split: patient {torn[0]!r} has studies in two parts ({len(torn)} such patients), so "
+            f"split: patient {found[0]!r} has studies in two parts ({len(found)} such), so "
             "a model would be tested on patients it was trained on; make a new split"
         )
 
 
-def group_ids(studies: pd.DataFrame, by: str = "patient_id") -> list[str]:
+def group_ids(studies: Studies, by: str = "patient_id") -> list[str]:
     """Return the group of each study; one without a value is a group of its own."""
-    return [
-        patient_or_study(group, study_id)
-        for group, study_id in zip(studies[by], studies["study_id"], strict=True)
-    ]
+    return list(map(patient_or_study, studies[by], studies["study_id"]))
 
 
-def _torn(split: Split, studies: pd.DataFrame, by: str) -> list[str]:
+def _torn(split: Split, studies: Studies, by: str) -> list[str]:
     """Return the groups that have studies in more than one part."""
     part_of = {study_id: name for name, ids in split.parts.items() for study_id in ids}
-    parts: dict[str, set[str]] = {}
-    for study_id, group in zip(studies["study_id"], group_ids(studies, by), strict=True):
-        if study_id in part_of:
-            parts.setdefault(group, set()).add(part_of[study_id])
-    return sorted(group for group, found in parts.items() if len(found) > 1)
+    return torn(group_ids(studies, by), map(part_of.get, studies["study_id"]))
 
 
-def _is_published(split: Split, studies: pd.DataFrame) -> bool:
+def _is_published(split: Split, studies: Studies) -> bool:
     named = dict(zip(studies["study_id"], studies["split"], strict=True))
     return all(named.get(i) == name for name, ids in split.parts.items() for i in ids)
 
 
-def data_digest(studies: pd.DataFrame) -> str:
+def data_digest(studies: Studies) -> str:
     """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal.
 
     Neither the order of rows nor where the images lie plays a part.
@@ -229,19 +205,12 @@ def _check_fractions(fractions: Sequence[float]) -> None:
         raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
 
 
-def _check_unique(ids: list[str]) -> None:
-    for study_id, count in Counter(ids).most_common(1):
-        if count > 1:
-            raise DataError(f"studies: study {study_id!r} occurs {count} times; keep one of them")
-
-
-def _published(studies: pd.DataFrame) -> list[str]:
+def _published(studies: Studies) -> list[str]:
     """Return the part every study's source puts it in."""
     for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
         if part not in PARTS:
             raise DataError(
-                f"studies: study {study_id!r} has split {part!r} where others have a part; name "
-                "train, val or test for every study, or pass published=False"
+                f"studies: study {study_id!r} has split {part!r} where others have a part; name one"
             )
     return list(studies["split"])
 
@@ -255,17 +224,17 @@ def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
 
 
 def _warn_of_published(
-    split: Split, studies: pd.DataFrame, by: str, fractions: Sequence[float] | None
+    split: Split, studies: Studies, by: str, fractions: Sequence[float] | None
 ) -> None:
     if fractions is not None:
         warn_of_split(
             f"fractions {tuple(fractions)} are not used: the data name a split of their own "
             "(published=False ignores it)"
         )
-    if torn := _torn(split, studies, by):
+    if found := _torn(split, studies, by):
         warn_of_split(
-            f"the published split has {len(torn)} of {len(set(group_ids(studies, by)))} values of "
-            f"{by} in more than one part, such as {torn[0]!r}; scores on it are of patients that "
+            f"the published split has {len(found)} of {len(set(group_ids(studies, by)))} values of "
+            f"{by} in more than one part, such as {found[0]!r}; scores on it are of patients that "
             "were trained on, too (published=False makes a split without them)"
         )
 

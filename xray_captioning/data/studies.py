@@ -1,7 +1,5 @@
 """The table of studies that every source is read into, and what can be said about it."""
 
-from __future__ import annotations
-
 import gc
 import os
 from collections import Counter
@@ -18,6 +16,10 @@ from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    Studies = pd.DataFrame  # the table of studies
+else:
+    Studies = Any  # pandas takes long to import
 
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
@@ -64,7 +66,6 @@ def collected_seldom() -> Iterator[None]:
     """Run Python's garbage collector rarely while very many objects are made that stay.
 
     Python would go through all of them again and again, which takes half as long as reading them.
-    Here it goes through the newest once they are very many. Afterwards all is as it was.
     """
     before = gc.get_threshold()
     gc.set_threshold(200_000 if before[0] else 0, 1000, 1000)
@@ -75,10 +76,7 @@ def collected_seldom() -> Iterator[None]:
 
 
 def patient_or_study(patient: Any, study_id: str) -> str:
-    """Return a patient's id as text; the study's own where it is missing.
-
-    A number that pandas made a float, because others are missing, is the number it was.
-    """
+    """Return a patient's id as text, also of pandas' float; the study's own where it is missing."""
     if isinstance(patient, str) and not patient:
         return str(study_id)  # at once: so it is in most tables
     if isinstance(patient, float) and patient.is_integer():
@@ -95,8 +93,7 @@ def text_or_none(text: str | None) -> str | None:
 
 
 def _report_or_none(text: str | None) -> str | None:
-    # Longer texts need no look at whether they say "None".
-    return None if text is None or (len(text) < 16 and is_missing(text)) else text_or_none(text)
+    return None if text is None or is_missing(text) else text_or_none(text)
 
 
 def unique_problems(names: Iterable[str]) -> list[str]:
@@ -105,19 +102,17 @@ def unique_problems(names: Iterable[str]) -> list[str]:
     return [name for name in stripped if name and name.lower() != "normal"]
 
 
-def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
-    """Return the table of studies that a reader found, in its order.
+def study_frame(studies: list[Study], origin: Path) -> Studies:
+    """Return the table of studies that a reader found; none, or two with one id, are a DataError.
 
     Words that a program put around every text of a section are left out. Texts have dtype object,
-    so that a missing one is None and never NaN. No study, or two with the same id, are a DataError.
+    so that a missing one is None and never NaN.
     """
     import pandas as pd
 
     if not studies:
         raise DataError(f"{origin}: holds no studies; check that this is the right file or folder")
-    [(study_id, count)] = Counter(study.study_id for study in studies).most_common(1)
-    if count > 1:
-        raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
+    check_unique((study.study_id for study in studies), origin)
     for section in SECTIONS:
         texts = list(map(attrgetter(section), studies))
         kept = without_common_marks(texts)
@@ -130,7 +125,14 @@ def study_frame(studies: list[Study], origin: Path) -> pd.DataFrame:
     return frame
 
 
-def with_images(studies: pd.DataFrame) -> pd.DataFrame:
+def check_unique(ids: Iterable[str], origin: str | Path = "studies") -> None:
+    """Raise a DataError where an id occurs twice."""
+    for study_id, count in Counter(ids).most_common(1):
+        if count > 1:
+            raise DataError(f"{origin}: study {study_id!r} occurs {count} times; keep one of them")
+
+
+def with_images(studies: Studies) -> Studies:
     """Keep the images that are on disk, and the studies that have one; rows are numbered anew."""
     present = [list(map(os.path.isfile, images)) for images in studies["images"]]
     kept = studies.copy()
@@ -140,13 +142,11 @@ def with_images(studies: pd.DataFrame) -> pd.DataFrame:
     return kept.loc[list(map(any, present))].reset_index(drop=True)
 
 
-def summarise(studies: pd.DataFrame) -> dict[str, Any]:
+def summarise(studies: Studies) -> dict[str, Any]:
     """Count what a table of studies holds and what it lacks, as it can be written as JSON.
 
-    ``images_a_study`` and ``images_present_a_study`` map a number of images, as text, to a number
-    of studies; ``words_a_section`` is the mean over the studies that have the section;
-    ``missing_examples`` are paths where an image was expected; ``torn_patients`` have studies in
-    two parts; ``alike`` maps a section to its text where all of several studies say the same.
+    ``images_a_study`` maps a number of images, as text, to a number of studies; ``torn_patients``
+    have studies in two parts; ``alike`` maps a section to the text that all of several studies say.
     """
     named = [image for images in studies["images"] for image in images]
     missing = {image for image in named if not os.path.isfile(image)}
@@ -178,7 +178,7 @@ def summarise(studies: pd.DataFrame) -> dict[str, Any]:
         "words_a_section": {name: _mean_words(studies[name]) for name in SECTIONS},
         "problems": dict(Counter(p for ps in studies["problems"] for p in ps).most_common()),
         "split": {part: parts[part] for part in PARTS} if parts else None,
-        "torn_patients": _torn(patients, studies["split"]),
+        "torn_patients": len(torn(patients, studies["split"])),
     }
 
 
@@ -248,16 +248,15 @@ def _only_text(texts: Iterable[str | None]) -> str | None:
     return known[0] if len(known) >= SEVERAL and len(set(known)) == 1 else None
 
 
-def _torn(patients: Iterable[str], parts: Iterable[str | None]) -> int:
-    """Count the patients with studies in two parts."""
-    placed = {(patient, part) for patient, part in zip(patients, parts) if part is not None}
-    return sum(count > 1 for count in Counter(patient for patient, _ in placed).values())
+def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
+    """Return the groups, such as patients, with studies in two parts."""
+    placed = {(group, part) for group, part in zip(groups, parts) if part}
+    return sorted(group for group, n in Counter(group for group, _ in placed).items() if n > 1)
 
 
 def _source(summary: dict[str, Any]) -> str:
-    others = ", ".join(summary["other_sources"])
-    source = summary["source"] or "a table of studies"
-    return f"{source} (also fits: {others})" if others else str(source)
+    also = f" (also fits: {', '.join(others)})" if (others := summary["other_sources"]) else ""
+    return f"{summary['source'] or 'a table of studies'}{also}"
 
 
 def _labels(summary: dict[str, Any]) -> str:

@@ -14,15 +14,13 @@ gzip, zip            what is in it; ``archive.zip/inner.csv`` names one of sever
 The content tells the format, not the name: a ``.csv`` may hold tabs and a ``.json`` JSON lines.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.opening import ZIP, open_bytes, open_text
+from xray_captioning.data.opening import ZIP, open_bytes, read_text
 from xray_captioning.data.records import PARQUET, Delimited, JsonRows, Parquet, Workbook
 from xray_captioning.errors import DataError
 
@@ -30,14 +28,13 @@ SHOWN_COLUMNS = 20  # in a message
 
 
 class Row(dict[str, Any]):
-    """The values of one row by the names of their columns, as the table spells these.
+    """The values of one row by the names of their columns: text, '' where one is missing.
 
-    A value is text, '' where it is missing. Numbers of JSON, Parquet and Excel are the text they
-    were, without a trailing '.0'; only lists and objects of JSON and Parquet stay what they are.
+    Only lists and objects of JSON and Parquet stay what they are.
     """
 
     __slots__ = ("number", "table")
-    table: Table
+    table: "Table"
     number: int | str
 
     @property
@@ -55,7 +52,7 @@ class Row(dict[str, Any]):
             value = as_text(value[0])
         if not isinstance(value, str):
             raise DataError(
-                f"{self.place}: {column} is {_described(value)}, not one text; write one text"
+                f"{self.place}: {column} is {_described(value)}, not one text; write one"
             )
         return value.strip()
 
@@ -63,8 +60,7 @@ class Row(dict[str, Any]):
 class Table:
     """A table, whose rows are read anew, one after the other, each time it is iterated over.
 
-    `columns` names those of a text whose first line is a row like any other. What cannot be read
-    is a DataError: the file, or, once it is reached, the first row that does not fit.
+    `columns` names those of a text whose first line is a row like any other.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
@@ -84,18 +80,12 @@ class Table:
             row.table, row.number = self, number
             yield row
 
-    def column(self, role: str, *synonyms: str, asked: str | None = None) -> str | None:
+    def column(self, role: str, *synonyms: str) -> str | None:
         """Return the column that plays a role, None where there is none.
 
         Case, blanks, hyphens and underscores do not matter. Of the usual names, `synonyms`, those
-        joined by '|' are equals, of which two are a DataError; earlier ones come before later
-        ones. Where the user `asked` for a name, only that column will do.
+        joined by '|' are equals, of which two are a DataError; earlier ones come before later ones.
         """
-        if asked is not None:
-            found = [asked] if asked in self.columns else self.named(asked)
-            if not found:
-                raise DataError(f"{self.path}: has no column {asked!r} for {role}; {self.found()}")
-            return self.only(role, found)
         for equals in synonyms:
             if found := self.named(*equals.split("|")):
                 return self.only(role, found)
@@ -106,11 +96,12 @@ class Table:
         wanted = {column_key(name) for name in names}
         return [column for column in self.columns if column_key(column) in wanted]
 
-    def need(self, role: str, *synonyms: str, asked: str | None = None) -> str:
-        """Return the column that plays a role, as `column` does; its absence is a DataError."""
-        if (found := self.column(role, *synonyms, asked=asked)) is None:
-            raise self.lacks({role: synonyms})
-        return found
+    def asked(self, role: str, name: str) -> str:
+        """Return the column that the user asked for; its absence is a DataError."""
+        found = [name] if name in self.columns else self.named(name)
+        if not found:
+            raise DataError(f"{self.path}: has no column {name!r} for {role}; {self.found()}")
+        return self.only(role, found)
 
     def lacks(self, roles: Mapping[str, Sequence[str]]) -> DataError:
         """Return the error that says which names were looked for, what is there, and what to do."""
@@ -179,8 +170,7 @@ def _records(
         return Parquet(path)
     if head.startswith(ZIP):
         return Workbook(path)
-    with open_text(path) as file:
-        start = file.read(1024).lstrip()[:1]
+    start = read_text(path, 1024).lstrip()[:1]
     return JsonRows(path) if start in ("{", "[") else Delimited(path, columns)
 
 

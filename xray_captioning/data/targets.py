@@ -1,22 +1,16 @@
 """The reference text of each study, the text a model is trained to write, and its images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from xray_captioning.config import Config
 from xray_captioning.data.images import known_views
-from xray_captioning.data.studies import UNKNOWN, with_images
+from xray_captioning.data.studies import UNKNOWN, Studies, with_images
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import DataError
 from xray_captioning.text.cleaning import clean
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def usable_studies(studies: pd.DataFrame, config: Config) -> pd.DataFrame:
+def usable_studies(studies: Studies, config: Config) -> Studies:
     """Return the studies that have an image and, after cleaning, a text; none is a DataError."""
     present = with_images(studies)
     texts = reference_texts(present, config)
@@ -29,16 +23,15 @@ def usable_studies(studies: pd.DataFrame, config: Config) -> pd.DataFrame:
     return usable
 
 
-def reference_texts(studies: pd.DataFrame, config: Config) -> list[str]:
+def reference_texts(studies: Studies, config: Config) -> list[str]:
     """Return each study's section, cleaned as the configuration says; empty where absent."""
     return [clean(text, config.text.cleaning) for text in section_texts(studies, config)]
 
 
-def section_texts(studies: pd.DataFrame, config: Config) -> list[str]:
+def section_texts(studies: Studies, config: Config) -> list[str]:
     """Return each study's section as it stands; empty where absent.
 
-    A report is findings and impression. A text that is both, as a caption without headings is,
-    stands there once.
+    A report is findings and impression, or the text that is both, once.
     """
     section = config.text.section
     columns = ["findings", "impression"] if section == "report" else [section]
@@ -46,7 +39,7 @@ def section_texts(studies: pd.DataFrame, config: Config) -> list[str]:
     return [" ".join(dict.fromkeys(filter(None, row))) for row in rows]
 
 
-def training_texts(studies: pd.DataFrame, config: Config) -> list[str]:
+def training_texts(studies: Studies, config: Config) -> list[str]:
     """Return what a model learns to write: the references, after their views where asked for."""
     texts = reference_texts(studies, config)
     if not config.text.view_prefix:
@@ -69,11 +62,10 @@ def _view_sentence(views: Sequence[str]) -> str:
     return "two views ." if len(views) == 2 else "several views ."
 
 
-def study_images(studies: pd.DataFrame, config: Config) -> list[list[str | None]]:
-    """Return the images of each study that the model looks at, None where a view is missing.
+def study_images(studies: Studies, config: Config) -> list[list[str | None]]:
+    """Return the images that the model looks at, in its places, None where a view is missing.
 
-    They are in the places of :func:`~xray_captioning.data.views.select_images`. A DICOM file's own
-    view counts where the table knows none.
+    A DICOM file's own view counts where the table knows none.
     """
     image = config.image
     return [

@@ -34,11 +34,10 @@ def select_images(
 ) -> list[T | None]:
     """Put the images of one study into the places of a model of ``count`` views.
 
-    The first place is the frontal image's and the second the lateral one's: a model learns for each
-    what is seen there. So an image of a known view never stands in the other's place: a lone
-    lateral image leaves the first one empty, and a second frontal image is left out, unless there
-    is a third place. Images of an unknown view fill empty places in their order. A model of one
-    view looks at the frontal image, without one at an unknown one, else at the lateral one.
+    The first place is the frontal image's and the second the lateral one's; an image of a known
+    view never stands in the other's place, because a model learns for each what is seen there.
+    Images of an unknown view fill empty places in their order. A model of one view looks at the
+    frontal image, without one at an unknown one, else at the lateral one.
 
     An empty place is None, or the first image again (`repeat`); those at the end are left out.
     """

@@ -23,9 +23,8 @@ class BytePairTokenizer(TokenIds):
     are of Sennrich et al., arXiv:1508.07909; over bytes, of Radford et al., "Language Models are
     Unsupervised Multitask Learners", 2019, section 2.2.
 
-    The vocabulary are all symbols in GPT-2's printable spelling of bytes, among them the 256 single
-    bytes and ``<|endoftext|>``; merges say which two symbols become one, the first one first. A
-    symbol that is there twice or missing is a DataError.
+    The vocabulary are all symbols in GPT-2's printable spelling of bytes; merges say which two
+    become one, the first one first. A symbol that is there twice or missing is a DataError.
     """
 
     KIND = "byte_pairs"
@@ -35,11 +34,8 @@ class BytePairTokenizer(TokenIds):
         self.vocabulary, self.merges = vocabulary, merges
         self.index = token_ids.numbered(vocabulary, (END, *_BYTES))
         for number, (first, second) in enumerate(merges, 1):
-            for symbol in (first, second, first + second):
-                if symbol not in self.index:
-                    raise DataError(
-                        f"merge {number} of the byte pairs names the unknown {symbol!r}"
-                    )
+            if lost := {first, second, first + second} - self.index.keys():
+                raise DataError(f"merge {number} of the byte pairs has the unknown {min(lost)!r}")
         self.end_id = self.index[END]
         self.start_id = len(vocabulary) + 1
         self.vocabulary_size = len(vocabulary) + 2  # padding and start
@@ -58,8 +54,8 @@ class BytePairTokenizer(TokenIds):
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
         """Return each word with the positions of its tokens; see `TokenIds.words_in`.
 
-        White space goes with the word after it, as GPT-2 has it. Bytes that are no UTF-8 become
-        the replacement character. A token that spells parts of two words belongs to both.
+        Bytes that are no UTF-8 become the replacement character. A token that spells parts of two
+        words belongs to both.
         """
         kept = [(p, i) for p, i in self._spoken(ids) if i != self.start_id]  # it spells nothing
         positions = [position for position, _ in kept]
@@ -76,10 +72,9 @@ class BytePairTokenizer(TokenIds):
 
     @classmethod
     def from_lists(cls, vocabulary: Any, merges: Any) -> Self:
-        """Build from what a file holds, or raise a DataError.
+        """Build from symbols in the order of their ids, or a dict with the ids 0, 1, 2, ...
 
-        The vocabulary is a list of symbols in the order of their ids, or a dict with the ids 0, 1,
-        2, ...; merges are pairs, or lines such as "a b".
+        Merges are pairs, or lines such as "a b".
         """
         if isinstance(vocabulary, dict):
             if sorted(map(str, vocabulary.values())) != sorted(map(str, range(len(vocabulary)))):
@@ -105,10 +100,7 @@ class BytePairTokenizer(TokenIds):
 
 
 def load_tokenizer(path: FilePath) -> Tokenizer | BytePairTokenizer:
-    """Read a ``tokenizer.json`` of either kind; one that does not say which holds words.
-
-    A file that is missing, damaged or something else is a `DataError` that names it.
-    """
+    """Read a ``tokenizer.json`` of either kind; one that does not say which holds words."""
     content = token_ids.read_json(path)
     pairs = isinstance(content, dict) and content.get("kind") == BytePairTokenizer.KIND
     return (BytePairTokenizer if pairs else Tokenizer).from_content(content, path)

@@ -35,8 +35,7 @@ def clean_plain(text: str) -> str:
     """Clean for training: lower case, numbers kept, full stop, comma and percent as words.
 
     XXXX marks and list numbers go; "10mm" becomes "10 mm"; hyphenated words stay one word; every
-    other sign becomes a space; every sentence ends in " .". A text of which nothing is left becomes
-    ''. Cleaning twice changes nothing.
+    other sign becomes a space; every sentence ends in " .". Cleaning twice changes nothing.
     """
     text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
@@ -76,8 +75,7 @@ _R2GEN_ITEMS = (*(f". {n}. " for n in range(2, 6)), *(f" {n}. " for n in range(2
 def clean_r2gen(text: str) -> str:
     """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers.
 
-    Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".". What
-    is left are the words that R2Gen's ``split()`` finds.
+    Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
     """
     for _ in range(3):
         text = text.replace("..", ".")
@@ -91,9 +89,8 @@ def clean_r2gen(text: str) -> str:
 def clean_legacy(text: str) -> str:
     """Clean as the older Keras project did, which its tokenizer and weights expect.
 
-    The rules apply in this order to the raw text of one section. What is left are lower-case
-    letters and full stops. Sizes are damaged ("10 mm." loses its number: each digit is deleted
-    together with the character after it), so this is for reproducing that project only.
+    To the raw text of one section. What is left are lower-case letters and full stops; each digit
+    is deleted together with the character after it, so this is for reproducing that project only.
     """
     text = re.sub(r"\d.", "", text)
     text = re.sub(r"X+", "", text).replace(" .", "")
@@ -156,12 +153,10 @@ def without_tags(text: str) -> str:
 
 
 def without_marks(text: str) -> str:
-    """Leave out words that programs add to a report: ``startseq``, ``<end>``, ``[CLS]``, ``nan``.
+    """Leave out words that programs add: ``startseq``, ``<end>``, ``[CLS]``, ``nan``; strip.
 
-    So do the tags of HTML, and its entities (``&amp;``) become what they stand for.
-
-    Words that are English, too, such as "start", stay: only a whole column can tell what they are
-    (`without_common_marks`). White space around the text goes, too.
+    So do the tags of HTML, and its entities (``&amp;``) become what they stand for. Of English
+    words, such as "start", only a whole column tells what they are.
 
     >>> without_marks("startseq the lungs are clear endseq"), without_marks("Clear lungs. nan")
     ('the lungs are clear', 'Clear lungs.')
@@ -177,10 +172,9 @@ def without_marks(text: str) -> str:
 
 
 def without_common_marks(texts: list[str | None]) -> list[str | None]:
-    """Leave out the first and last word where every text begins with "start" and ends with "end".
+    """Leave out the first and last word where every text has "start" and "end" there, or the like.
 
-    So do the texts that tutorials prepare for a tokenizer; the words may also be "bos", "sos" and
-    "eos". If one text of the column does not, the words are part of the reports.
+    So do texts that tutorials prepare for a tokenizer.
     """
     # One after the other: of very many texts the first nearly always tells that these are no marks.
     rows = (text.split() for text in texts if text)
@@ -190,11 +184,7 @@ def without_common_marks(texts: list[str | None]) -> list[str | None]:
 
 
 def sentences(text: str) -> list[str]:
-    """Split a cleaned or an ordinary text into its sentences, without their full stops.
-
-    "no effusion . heart is normal ." and "No effusion. Heart is normal." have two; decimal points
-    end none.
-    """
+    """Split a cleaned or an ordinary text at full stops, not at decimal points, and drop these."""
     return [part for part in re.split(r"\s*\.+(?:\s+|$)", text.strip()) if part]
 
 

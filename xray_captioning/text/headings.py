@@ -243,8 +243,7 @@ def _joins(word: str, capitals: bool) -> bool:
 def _first_of(name: list[str]) -> int | None:
     """Return where the heading begins in words of which the first may end what stands above it.
 
-    "COMPARISON: PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS"; what "REASON FOR CHEST
-    X-RAY:" is the reason for belongs to it.
+    "PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
     """
     heads = [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]
     if not heads:

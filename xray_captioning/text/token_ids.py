@@ -49,22 +49,12 @@ class TokenIds(ABC):
 
     @abstractmethod
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return the words of a row of ids, each with the positions (at least one) of its tokens.
-
-        An id outside the vocabulary is a DataError.
-        """
+        """Return the words of a row of ids, each with the positions, one or more, of its tokens."""
 
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
-        """Turn cleaned texts into rows of ids, (texts, maximum_length) int32.
+        """Turn cleaned texts into rows of ids, (texts, maximum_length) int32, zeros at their ends.
 
-        A row is what `encode` returns, followed by zeros.
-
-        Raises
-        ------
-        ConfigError
-            When `maximum_length` leaves no room for start and end.
-        DataError
-            When an entry is not text.
+        Errors are those of `encode`, and a DataError where an entry is not text.
         """
         encoded = [self.encode(text, maximum_length) for text in checked_texts(texts)]
         rows = np.full((len(encoded), maximum_length), PAD_ID, dtype=np.int32)
@@ -75,12 +65,8 @@ class TokenIds(ABC):
     def decode(self, ids: Ids) -> str:
         """Turn a row of ids into text, its words joined by single spaces.
 
-        Padding, the first start token, and the end token with all that follows are left out.
-
-        Raises
-        ------
-        DataError
-            When an id is outside the vocabulary.
+        Padding, the first start token, and the end token with all that follows are left out. An id
+        outside the vocabulary is a DataError.
         """
         return " ".join(word for word, _ in self.words_in(ids))
 
@@ -93,13 +79,7 @@ class TokenIds(ABC):
 
     @classmethod
     def from_json(cls, path: FilePath) -> Self:
-        """Read what `to_json` wrote; every id is what it was.
-
-        Raises
-        ------
-        DataError
-            When the file cannot be read, is damaged, or holds another kind of tokenizer.
-        """
+        """Read what `to_json` wrote; a damaged file or another kind of tokenizer is a DataError."""
         return cls.from_content(read_json(path), path)
 
     @classmethod

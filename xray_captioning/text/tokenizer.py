@@ -118,8 +118,7 @@ class Tokenizer(TokenIds):
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
         """Return each word with the position of its one token; see `TokenIds.words_in`.
 
-        A start in the middle is left out, too; only ``<cls>`` stays, as the project that published
-        it wrote it.
+        A start in the middle is left out, too, except ``<cls>``, as its project wrote it.
         """
         left_out = None if self.marks == SPECIAL else self.start_id
         return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]

@@ -1,13 +1,9 @@
 """From stored values to what a radiologist sees: modality and VOI transformations, and padding.
 
-pydicom's own are not used where they differ from the standard: `apply_windowing` inverts the
-picture after a negative slope and refuses a window of width 0; `apply_voi` and
-`apply_modality_lut` fail for tables of 10 to 15 bits or an odd number of bytes; `apply_color_lut`
-counts indices modulo 256 in a table of bytes.
-
-References
-----------
-.. [1] DICOM PS3.3, C.7.6.3 Image Pixel, C.11.1 Modality LUT, C.11.2 VOI LUT.
+The standard is DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2. Where pydicom's own differ they are not
+used: `apply_windowing` inverts the picture after a negative slope and refuses a window of width 0;
+`apply_voi` and `apply_modality_lut` fail for tables of 10 to 15 bits or an odd number of bytes;
+`apply_color_lut` counts indices modulo 256 in a table of bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,6 +22,7 @@ NO_WINDOW = f"its window has no width, or a function that is unknown: {INSTEAD}"
 MISSES = f"its window or lookup table shows none of its pixels: {INSTEAD}"
 _ALMOST_ALL = 0.99  # of the pixels, at one end of a picture that shows nothing
 _END = 0.01  # of the range from black to white
+COLOURS, PARTS = ("Red", "Green", "Blue"), ("Descriptor", "Data")  # of a palette
 
 
 def displayed(stored: NDArray[Any], dataset: Any, tell: Tell) -> NDArray[np.float32]:
@@ -44,10 +41,9 @@ def coloured(stored: NDArray[Any], dataset: Any) -> NDArray[np.float32]:
     """Return RGB in [0, 1] from the indices of a palette (C.7.9)."""
     little = dataset.original_encoding[1]
     channels = []
-    for colour in ("Red", "Green", "Blue"):
-        name = f"{colour}PaletteColorLookupTable"
-        descriptor, data = dataset[f"{name}Descriptor"].value, dataset[f"{name}Data"].value
-        channels.append(_looked_up(stored, descriptor, data, little))
+    for colour in COLOURS:
+        table, data = (dataset[f"{colour}PaletteColorLookupTable{part}"].value for part in PARTS)
+        channels.append(_looked_up(stored, table, data, little))
     rgb = np.stack(channels, axis=-1)
     return np.divide(rgb, white(rgb), dtype=np.float32)
 
@@ -153,8 +149,7 @@ def _looked_up(
 def _first(first: int, count: int, values: NDArray[Any]) -> float:
     """Return the value that a table begins with.
 
-    Whether its two bytes have a sign depends on what comes out of the modality transformation,
-    which no encoding tells: that reading is right whose table covers more of the values.
+    No encoding tells whether it has a sign: that reading is right which covers more of the values.
     """
     low, high = float(values.min()), float(values.max())
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.containers import JPEG_FRAMES, check_jpeg, check_size, jpeg_segments
-from xray_captioning.data.dicom.display import Tell, coloured, displayed
+from xray_captioning.data.dicom.display import COLOURS, PARTS, Tell, coloured, displayed
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
 from xray_captioning.data.notes import Note, warn
 from xray_captioning.data.studies import UNKNOWN
@@ -28,11 +28,7 @@ _ELEMENTS = (
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence"),
     *("VOILUTFunction", "WindowCenter", "WindowWidth", "PixelData"),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-    *(
-        f"{colour}PaletteColorLookupTable{part}"
-        for colour in ("Red", "Green", "Blue")
-        for part in ("Descriptor", "Data")
-    ),
+    *(f"{colour}PaletteColorLookupTable{part}" for colour in COLOURS for part in PARTS),
 )
 _FRAMES = JPEG_FRAMES | {0xF7}  # the last is that of JPEG-LS
 _VIEW_POSITION = 0x00185101
@@ -44,24 +40,16 @@ _SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample per pixel
 def decode_dicom(
     data: bytes, name: str, max_pixels: float, note: Note = warn
 ) -> NDArray[np.float32]:
-    """Decode the bytes of a DICOM file with one frame: (rows, columns) or (rows, columns, 3).
+    """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB.
 
-    The result is grey or RGB in [0, 1], float32; an image of a single value is 0.
+    The result is float32 in [0, 1]. Grey: the modality LUT or the rescale slope and intercept is
+    applied, then the first VOI LUT or window that shows any of the pixels (`note` is told where
+    none does), and the result is scaled by its own least and greatest value. MONOCHROME1 is
+    inverted, so that bone is white; padding does not count and is black. Colour is divided by the
+    greatest value of its depth. Overlays and presentation states are ignored.
 
-    Grey: the modality LUT or the rescale slope and intercept is applied to the stored values, then
-    the first VOI LUT or window that shows any of the pixels. A window that cannot be used, and one
-    that shows none, are left out, which `note` is told. The result is scaled by its own least and
-    greatest value, so that the whole range is used with or without a window. MONOCHROME1 is
-    inverted, so that bone is white; padding does not count and is black. Colour, also that of a
-    palette, becomes RGB, divided by the greatest value of its depth. Overlays, presentation LUTs
-    and presentation states are ignored. A file without the preamble, or that does not say how it
-    is encoded, is read all the same.
-
-    An image of more than `max_pixels`, by its header or inside its compressed data, is refused
-    before memory is taken for it; `name` is what messages call the file. Raise ImageError for it,
-    and if the file is truncated, damaged, compressed in a way that nothing installed decodes, or
-    holds no image, several frames, or one that is not grey or RGB of 8 or 16 bits;
-    MissingExtraError if pydicom is not installed.
+    What is damaged, no such image, or has more than `max_pixels` (before memory is taken for it,
+    also inside its compressed data) is an ImageError.
     """
     told: list[str] = []
     with one_error(ImageError, name), quiet():
@@ -76,9 +64,8 @@ def decode_dicom(
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
     """Return the view that a DICOM file (its path or content) names, without reading its pixels.
 
-    It is 'frontal', 'lateral' or 'unknown': the last for oblique and decubitus views, where View
-    Position (0018,5101) is absent or has any other value, and for anything that is no readable
-    DICOM file. Raise MissingExtraError if it is one and pydicom is not installed.
+    It is 'unknown' where View Position (0018,5101) tells neither, and for anything that is no
+    readable DICOM file. Raise MissingExtraError if it is one and pydicom is not installed.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
@@ -94,9 +81,7 @@ def view_of(source: str | os.PathLike[str] | bytes) -> str:
 def _check(dataset: Any, name: str, max_pixels: float) -> None:
     """Refuse, before decoding, what cannot or should not be decoded."""
     if not dataset.get("PixelData") or not dataset.get("Rows") or not dataset.get("Columns"):
-        raise ImageError(
-            f"{name}: is DICOM without an image, or cut before it; get it again or take it out"
-        )
+        raise ImageError(f"{name}: is DICOM without an image, or cut before it; get it again")
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise ImageError(f"{name}: holds {frames} frames; export one frame as a file of its own")

@@ -35,10 +35,7 @@ _LONGEST_FIRST = 256  # bytes; the first element is a number, a date, a characte
 
 
 def is_dicom(data: bytes) -> bool:
-    """Tell whether bytes, at least the first 132 of a file, begin as a DICOM file does.
-
-    Files without the preamble count: scanners' own, and those of archives that leave it out.
-    """
+    """Tell whether bytes, at least the first 132 of a file, are DICOM, without a preamble, too."""
     return _beginning(data) is not None
 
 
@@ -75,10 +72,9 @@ def one_error(kind: type[Exception], name: str) -> Iterator[None]:
 def read_elements(
     file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD
 ) -> Any:
-    """Return a dataset with the named elements and the file's encoding.
+    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding.
 
-    A deflated file may inflate to `most` bytes; `pydicom.dcmread` would inflate it whole. After the
-    tag `last` nothing is read, and a deflated file may then be cut.
+    A deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
     """
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
@@ -156,11 +152,7 @@ class Header:
 
 
 def read_header(path: str | os.PathLike[str]) -> Header | None:
-    """Read the header of a DICOM file; None for a file that is none, and for a DICOMDIR.
-
-    Raise DataError if the header cannot be read or names no study, MissingExtraError without
-    pydicom.
-    """
+    """Read the header of a DICOM file; None for another and for a DICOMDIR, else a DataError."""
     with one_error(DataError, str(path)), open(path, "rb") as file:
         if not is_dicom(file.read(PREAMBLE)):
             return None

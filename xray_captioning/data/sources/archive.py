@@ -15,12 +15,12 @@ from pathlib import Path, PurePosixPath
 from xray_captioning.data import cache_folder
 from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE
 from xray_captioning.data.opening import TABLE_SUFFIXES, whole_archive
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.sources.lookup import is_image
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 
 MAX_MEMBERS = 1_000_000
-_UNPACK = "unpack it yourself and give the folder"
+
 _LEFT_OUT = ("__MACOSX", ".DS_Store", "Thumbs.db")
 
 
@@ -40,26 +40,24 @@ def is_table(path: Path) -> bool:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError):
         return False
-    names = [m.filename.lower() for m in members if not set(_parts(m)) & set(_LEFT_OUT)]
-    tables = [name for name in names if name.removesuffix(".gz").endswith(TABLE_SUFFIXES)]
-    return len(tables) == 1 and not any(name.endswith(IMAGE_SUFFIXES) for name in names)
+    names = [m.filename for m in members if not set(_parts(m)) & set(_LEFT_OUT)]
+    tables = [name for name in names if name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)]
+    return len(tables) == 1 and not any(map(is_image, names))
 
 
 def unpacked(path: Path) -> Path:
     """Return a folder with the content of a zip archive, unpacked at its first use.
 
-    The folder is named after the list of the members, their sizes and checksums, so that the same
-    archive is unpacked once, wherever it lies, and a changed one anew. One that is damaged or
-    encrypted, names a file outside itself, or would take more than the folder of caches may, is a
-    DataError.
+    Its name is of the members, their sizes and checksums, so that the same archive is unpacked
+    once, wherever it lies, and a changed one anew.
     """
-    with whole_archive(path, _UNPACK), zipfile.ZipFile(path) as archive:
+    with whole_archive(path, "unpack it and give the folder"), zipfile.ZipFile(path) as archive:
         members = _members(archive, path)
         size = sum(member.file_size for member in members)
         listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
         digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         settings = json.dumps({"archive": digest, "bytes": size})
-        home = cache_folder.usual_cache() / hashlib.sha256(settings.encode()).hexdigest()[:16]
+        home = cache_folder.home_of(settings)
         if not (home / FILES).is_dir():
             if size > (most := cache_folder.size_limit()):
                 raise DataError(
@@ -80,7 +78,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
         parts = _parts(member)
         if not parts or parts[0] in ("/", "") or ".." in parts or ":" in parts[0]:
             raise DataError(
-                f"{path}: names a file outside itself ({member.filename[:80]!r}); do not trust it"
+                f"{path}: names a file outside itself ({member.filename[:80]!r}); beware of it"
             )
         if (member.external_attr >> 28) == 0o12:  # S_IFLNK, as Unix programs write it
             raise DataError(f"{path}: holds a link ({member.filename[:80]!r}); unpack it yourself")

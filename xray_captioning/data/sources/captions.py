@@ -34,11 +34,7 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
 
     In a folder that is ``captions.*``; else ``train.csv`` beside ``val.csv`` and ``test.csv``, with
     whatever else their names have in common; else ``train/metadata.csv`` and its like, whose images
-    are beside them; else the only table that is there.
-
-    A text that is neither findings nor impression becomes both; whole reports are divided. Rows
-    with the same id are one study, whose text are their distinct texts in order, so that none is
-    lost. Without an id the stem of the image is the id.
+    are beside them; else the only table that is there. `make_studies` tells what rows become.
     """
     found = (
         rows(_opened(table.path), USUAL, columns, table.part, table.folder)
@@ -88,8 +84,7 @@ def is_table(path: Path) -> bool:
 def _only(paths: list[Path]) -> Path:
     if len(paths) > 1:
         raise DataError(
-            f"{paths[0].parent}: holds the tables {paths[0].name} and {paths[1].name}, and either "
-            "may be meant; name the file itself"
+            f"{paths[0].parent}: holds tables, {paths[0].name} and {paths[1].name}; name the file"
         )
     return paths[0]
 
@@ -126,4 +121,4 @@ def _opened(path: Path) -> Table:
     return table
 
 
-SOURCE = Source("captions", _USUAL_NAMES, read, reads_folder=True)
+SOURCE = Source("captions", _USUAL_NAMES, read)

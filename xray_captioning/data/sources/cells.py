@@ -31,9 +31,17 @@ def named_part(name: str) -> str | None:
 def needed_part(name: str, where: str) -> str:
     """Return the part that a usual name means; `where`, which names none, is a DataError."""
     if (found := named_part(name)) is None:
-        raise DataError(
-            f"{where} is {name!r}; it must be train, val, test or a usual name of these"
-        )
+        raise DataError(f"{where} is {name!r}; it must be train, val, test or a usual name of one")
+    return found
+
+
+def part_of(name: str, part: str | None, where: str) -> str | None:
+    """Return the part that a study names, or else that of its table, which must not differ."""
+    if not name:
+        return part
+    found = needed_part(name, where)
+    if part not in (None, found):
+        raise DataError(f"{where} is {found!r} but it stands in {part!r}; keep one")
     return found
 
 
@@ -49,9 +57,8 @@ def id_text(name: str) -> str:
 def image_names(row: Row, column: str) -> list[str]:
     """Return the images that a cell names: one, or several of one study.
 
-    Several are a list of JSON, of Python or of NumPy; or paths with ';', '|', ',' or a blank
-    between them, where each part has the suffix of an image. Flickr's number of the caption, as in
-    'a.jpg#0', is no part of a name.
+    Several are a list of JSON, Python or NumPy, or names with ';', '|', ',' or a blank between
+    them, each with the suffix of an image. Flickr's number of the caption, 'a.jpg#0', is left out.
     """
     value = row[column]
     if isinstance(value, str):
@@ -128,8 +135,7 @@ def _literal(cell: str, row: Row, column: str) -> list[Any]:
 def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> dict[str, str]:
     """Return which id of one table each id of another means: '7', '7.0' and '0007' are one number.
 
-    An id that stands in both tables means itself. Ids without a match are left out; one that may
-    mean two is a DataError.
+    Ids without a match are left out; one that may mean two is a DataError.
     """
     there = dict.fromkeys(known)
     found = {name: name for name in wanted if name in there}
@@ -141,8 +147,7 @@ def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> di
         same = numbers.get(_number(name), [])
         if len(same) > 1:
             raise DataError(
-                f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike in "
-                "both tables"
+                f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike"
             )
         if same:
             found[name] = same[0]

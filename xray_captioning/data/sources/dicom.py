@@ -4,24 +4,19 @@ Files are grouped by what their headers say, not by folders. No patient field is
 the patient's id, of which only a digest is kept, so that studies of one patient stay together.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from xray_captioning.data.dicom.reading import PREAMBLE, Header, is_dicom, read_header
 from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, rows
 from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, walk
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
-
-if TYPE_CHECKING:
-    from xray_captioning.data.dicom.reading import Header
 
 # Other modalities are no radiographs. OT and SC (secondary capture) may hold scanned films.
 RADIOGRAPHS = ("CR", "DX", "DR", "RG", "OT", "SC", "")
@@ -38,20 +33,15 @@ _OTHERS = (*_TABLES, ".txt", ".json", ".xml", ".png", ".jpg", ".jpeg", ".md", ".
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files.
 
-    An image that lies there twice counts once. Objects without pixels (structured reports,
-    presentation states), a DICOMDIR and other modalities than CR and DX are left out. Tables beside
-    the files, with a column ``StudyInstanceUID``, ``AccessionNumber`` or ``SOPInstanceUID``, may
-    give the reports.
+    An image that lies there twice counts once. Objects without pixels and other modalities than CR
+    and DX are left out. Tables beside the files, with one of the columns `_KEYS`, give the reports.
     """
-    from xray_captioning.data.dicom.reading import read_header
-
     headers = list(filter(None, map(read_header, _files(path))))
     images = [header for header in headers if header.is_image and header.modality in RADIOGRAPHS]
     if not images:
         kinds = ", ".join(sorted({header.modality or "none" for header in headers})) or "none"
         raise DataError(
-            f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give a folder with "
-            "files of modality CR or DX"
+            f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give CR or DX"
         )
     studies: dict[str, dict[str, Header]] = {}
     for header in images:
@@ -69,8 +59,6 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
 
 def is_tree(path: Path) -> bool:
     """Tell whether a file is DICOM, or one below a folder whose tables, if any, name studies so."""
-    from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
-
     if path.is_dir() and any(not _key(Table(table)) for table in _tables(path)):
         return False
     for file in islice(_files(path), _PROBED):
@@ -103,9 +91,7 @@ def _rows(path: Path, headers: list[Header]) -> Iterator[StudyRow]:
         row.study = studies.get(row.study, row.study)
         yield row
     if not matched:
-        raise DataError(
-            f"{path}: no {column} is that of a DICOM file here; check that they belong together"
-        )
+        raise DataError(f"{path}: no {column} is that of a DICOM file here; check that they fit")
 
 
 def _files(path: Path) -> Iterator[str]:
@@ -119,4 +105,4 @@ def _files(path: Path) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
-SOURCE = Source("dicom", ("*",), read, suffixes=DICOM_SUFFIXES, reads_folder=True, fits=is_tree)
+SOURCE = Source("dicom", ("*",), read, suffixes=DICOM_SUFFIXES, fits=is_tree)

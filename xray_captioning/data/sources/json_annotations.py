@@ -1,13 +1,8 @@
-"""Annotations in JSON: R2Gen's, COCO's, and Karpathy's of COCO's images.
+"""Annotations in JSON, as these papers publish them.
 
-References
-----------
-.. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020:
-   ``annotation.json``, a list of entries for each of the keys ``train``, ``val`` and ``test``.
-.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server",
-   arXiv:1504.00325, 2015.
-.. [3] Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments for Generating Image Descriptions",
-   CVPR 2015: ``dataset_coco.json``.
+R2Gen's, lists under the keys ``train``, ``val`` and ``test``: Chen et al., "Generating Radiology
+Reports via Memory-driven Transformer", EMNLP 2020; COCO's: Chen et al., arXiv:1504.00325; Karpathy
+and Fei-Fei's of COCO's images: CVPR 2015.
 """
 
 import re
@@ -16,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.records import read_json
-from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part
+from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part, part_of
 from xray_captioning.data.sources.layout import StudyRow, whole_report
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
@@ -30,9 +25,8 @@ _WANTED = "an R2Gen annotation has lists under the keys train, val and test"
 def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
     """Read an annotation: a list of entries a part, or one list whose entries name their split.
 
-    Either may stand inside one further object, whatever its key. A key that is no part is refused,
-    because its studies would be lost. An entry has an id, a report, which becomes the findings, and
-    an image_path or several. A ``subject_id``, which the MIMIC-CXR edition has, is the patient.
+    Either may stand inside one further object. The report becomes the findings; a ``subject_id``,
+    which the MIMIC-CXR edition has, is the patient.
     """
     found = _entries(read_json(path), path)
     return [_of_entry(entry, part, where, finder) for entry, part, where in found]
@@ -70,10 +64,8 @@ def _of_entry(entry: Any, part: str | None, where: str, finder: ImageFinder) -> 
     if not isinstance(entry, dict):
         raise DataError(f"{where}: is not an object with id, report and image_path")
     if missing := [key for key in _KEYS if key not in entry]:
-        raise DataError(
-            f"{where}: lacks {', '.join(missing)}; found: {', '.join(entry)}; add it or take the "
-            "entry out"
-        )
+        found = ", ".join(entry)
+        raise DataError(f"{where}: lacks {', '.join(missing)}; found: {found}; add it")
     name, report, paths = (entry[key] for key in _KEYS)
     if name is None or isinstance(name, (dict, list)) or not str(name).strip():
         raise DataError(f"{where}: the id is empty; fill it in or take the entry out")
@@ -82,34 +74,24 @@ def _of_entry(entry: Any, part: str | None, where: str, finder: ImageFinder) -> 
     paths = [paths] if isinstance(paths, str) else paths
     if not isinstance(paths, list) or not all(isinstance(p, str) and p for p in paths):
         raise DataError(f"{where}: image_path must be a list of file names")
+    own = "" if entry.get("split") is None else str(entry["split"])
     return Study(
         study_id=str(name),
         images=[finder.find(path) for path in paths],
         findings=report,
         patient_id=entry.get("subject_id", ""),
-        split=_part_of(entry, part, where),
+        split=part_of(own, part, f"{where}: split"),
     )
 
 
-def _part_of(entry: dict[str, Any], part: str | None, where: str) -> str | None:
-    """Return the part of an entry; its own word and its place must not differ."""
-    if entry.get("split") is None:
-        return part
-    own = needed_part(str(entry["split"]), f"{where}: split")
-    if part is not None and own != part:
-        raise DataError(f"{where}: its split is {own!r} but it stands in {part!r}; keep one")
-    return own
-
-
-# --- COCO [2]_ and Karpathy [3]_ ---
+# --- COCO and Karpathy ---
 
 
 def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read a file of images and captions, or all such files of a folder.
+    """Read a file of images and captions, or all such files of a folder, each image a study.
 
-    A file whose name holds ``train``, ``val`` or ``test``, as ``captions_val2014.json``, is that
-    part. Each image is a study, with its id; several captions of one image are joined. Where two
-    files count their images from the same number, the part stands before the id.
+    A file such as ``captions_val2014.json`` is that part. Several captions of one image are joined.
+    Where two files count from the same number, the part stands before the id.
     """
     files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
     found = [row for file in files for row in _images(file, len(files) > 1)]
@@ -191,6 +173,6 @@ def _study(row: StudyRow, twice: bool, finder: ImageFinder) -> Study:
 
 
 SOURCES = (
-    Source("coco", ("*.json",), read_coco, suffixes=(".json",), reads_folder=True, fits=is_coco),
-    Source("r2gen", ("*.json",), read_r2gen, suffixes=(".json",), fits=is_annotation),
+    Source("coco", ("*.json",), read_coco, suffixes=(".json",), fits=is_coco),
+    Source("r2gen", ("*.json",), read_r2gen, (".json",), one_file=True, fits=is_annotation),
 )

@@ -2,33 +2,22 @@
 
 A label whose finding has no name here keeps its own: nothing that a collection codes is lost.
 A rendered text contains what the labels contain and nothing else, and is marked so that nobody
-takes it for a radiologist's.
-
-References
-----------
-.. [1] Bustos et al., "PadChest: A large chest x-ray image dataset with multi-label annotated
-   reports", Medical Image Analysis 66, 2020: a hierarchy of 174 findings.
-.. [2] Nguyen et al., "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations",
-   Scientific Data 9, 2022: 28 labels.
-.. [3] Irvin et al., "CheXpert", AAAI 2019: 1 present, 0 absent, -1 uncertain, blank not mentioned.
+takes it for a radiologist's. The papers of the collections are named in `published`: PadChest has
+a hierarchy of 174 findings, VinDr-CXR 28 labels; CheXpert writes 1 present, 0 absent, -1 uncertain.
 """
-
-from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from xray_captioning.data.studies import Studies
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.text.sections import literal
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def read_toml(name: str) -> dict[str, Any]:
@@ -64,8 +53,7 @@ def listed(text: str, where: str) -> list[str]:
     labels = literal(text)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise DataError(
-            f"{where}: the labels are {text[:60]!r} where a list such as ['nodule'] is expected; "
-            "mend them"
+            f"{where}: the labels are {text[:60]!r}, not a list such as ['nodule']; mend them"
         )
     return labels
 
@@ -85,26 +73,24 @@ def label_value(row: Row, column: str) -> float | None:
 # --- texts ---
 
 
-def render_captions(studies: pd.DataFrame) -> pd.DataFrame:
+def render_captions(studies: Studies) -> Studies:
     """Return studies with findings and impression written from labels where they have neither.
 
     An absent label counts as denied, which is more than the labels tell; an uncertain one is left
-    out. Use the texts to try a captioner out, not to evaluate one. The rows that were filled have
-    `rendered` set.
+    out. Use the texts to try a captioner out, not to evaluate one: these rows are `rendered`.
     """
     bare = studies["findings"].isna() & studies["impression"].isna()
     filled, uncertain = studies.copy(), studies.get("uncertain", [()] * len(studies))
-    labels = [tuple(map(_known, row)) for row in zip(studies["problems"], uncertain)]
+    labels = [
+        tuple([SAME.get(label, label) for label in of] for of in row)
+        for row in zip(studies["problems"], uncertain)
+    ]
     for name, render in (("findings", _findings), ("impression", _impression)):
         rows = zip(labels, bare, studies[name])
         filled[name] = [render(*of) if fill else text for of, fill, text in rows]
         filled[name] = filled[name].astype(object)
     filled["rendered"] = studies["rendered"] | bare
     return filled
-
-
-def _known(labels: Iterable[str]) -> list[str]:
-    return [SAME.get(label, label) for label in labels]
 
 
 def _findings(labels: list[str], unsure: list[str]) -> str:

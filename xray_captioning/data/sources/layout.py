@@ -29,11 +29,9 @@ TEXTS = (*SECTIONS, "caption")
 class Layout:
     """The names of the columns of a kind of table, by role; a role without a name is not read.
 
-    Names of `split` behind the first '|'-joined ones may mean anything, such as the part of a body:
-    they count where a value is a part. `labels` is a column of names joined by `separator`, of
-    those that are present. `label_columns` are columns of one label each, by the name that it gets
-    among the problems of a study; 1 or True says that it is present, -1 that it may be, 0 or
-    nothing that it is not.
+    Names of `split` behind the first '|'-joined ones count where a value is a part of a split.
+    `labels` is a column of names of present labels, joined by `separator`. `label_columns` are
+    columns of one label each, with the name that it gets here: 1 present, -1 uncertain, else not.
     """
 
     image: Synonyms = ()
@@ -84,13 +82,13 @@ class StudyRow:
 def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
     """Return the column of every role that one plays; see `Table.column`.
 
-    Where the user names a column of text, no other one is taken for text. An id that only counts
-    rows plays no role. It is an error if no column names images, or none holds text or labels.
+    Where the user names a column of text, no other one is taken for text. Without a column of
+    images, or of text or labels, it is a DataError.
     """
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
         raise ConfigError(f"columns: {unknown[0]!r} is no role; choose among {', '.join(ROLES)}")
-    found = {role: table.need(role, asked=name) for role, name in asked.items() if name}
+    found = {role: table.asked(role, name) for role, name in asked.items() if name}
     taken, no_texts = set(found.values()), TEXTS if found.keys() & set(TEXTS) else ()
     for role in ROLES:
         if role in asked or role in no_texts:
@@ -122,10 +120,9 @@ def rows(
     part: str | None = None,
     folder: str = "",
 ) -> Iterator[StudyRow]:
-    """Yield what each row of a table says.
+    """Yield what each row of a table says; the user may have `asked` for columns.
 
-    The user may have `asked` for columns; the whole table may be a `part` of a split, such as
-    ``train.csv``; paths of images are relative to a `folder` below the source's.
+    The whole table may be a `part` of a split; paths of images may begin with a `folder`.
     """
     columns = used_columns(table, layout, asked)
     labels = {c: name for c, name in layout.label_columns.items() if c in table.columns}
@@ -141,7 +138,7 @@ def rows(
             tuple([folder + name for name in cells.image_names(row, image)]) if image else (),
             row.text(view) if view else "",
             cells.id_text(row.text(patient)) if patient else "",
-            _part(row, split, part),
+            cells.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
             tuple([cells.joined_texts(row, column) if column else "" for column in text_columns]),
             *(_problems(row, listed, layout.separator, labels) if listed or labels else ((), ())),
         )
@@ -182,17 +179,6 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
     return any(ids.setdefault(str(row[image]), row.text(study)) != row.text(study) for row in table)
 
 
-def _part(row: Row, column: str | None, part: str | None) -> str | None:
-    """Return the part of a row, which the table, too, may be."""
-    named = row.text(column) if column else ""
-    if not named:
-        return part
-    found = cells.needed_part(named, f"{row.place}: {column}")
-    if part not in (None, found):
-        raise DataError(f"{row.place}: {column} is {named!r} in a table of part {part}; keep one")
-    return found
-
-
 def _problems(
     row: Row, column: str | None, separator: str, labels: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
@@ -207,9 +193,7 @@ def published(path: Path, *needed: str) -> Table:
     """Open a table of a collection, which has certain columns; their absence is a DataError."""
     table = Table(path)
     if missing := [name for name in needed if not table.named(name)]:
-        raise DataError(
-            f"{path}: lacks the column {missing[0]}, which the published table has; {table.found()}"
-        )
+        raise DataError(f"{path}: lacks the published table's column {missing[0]}; {table.found()}")
     return table
 
 
@@ -218,9 +202,7 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
     images: set[str] = set()
     for row in found:
         if twice := images.intersection(row.images):
-            raise DataError(
-                f"{row.where}: names the image {min(twice)} again; keep one of the rows"
-            )
+            raise DataError(f"{row.where}: names the image {min(twice)} again; keep one row")
         images.update(row.images)
         yield row
 
@@ -228,10 +210,9 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
     """Return the studies that rows make, in the order of their first rows.
 
-    Rows of the same id are one study; `find` gives the paths of its images. Rows without an id are
-    one where they name the same images; it has the stem of the first image as its id, or, where
-    others have that stem, too, the path without its suffix. Rows of one study that do not agree on
-    its patient or its part are a DataError.
+    Rows of the same id are one study, with their distinct texts; `find` gives the paths of its
+    images. Rows without an id are one where they name the same images; its id is the stem of the
+    first, or, where others have that stem, too, the path without its suffix.
     """
     groups: dict[str, list[StudyRow]] = {}
     for row in found:
@@ -304,10 +285,6 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
 
 
 def whole_report(text: str) -> dict[str, Any]:
-    """Return the sections of a whole report.
-
-    A text without headings is neither called findings nor impression, so it is both, and either can
-    be learned or scored.
-    """
+    """Return the sections of a whole report; a text without headings is findings and impression."""
     found = split_report(text)
     return {name: getattr(found, name) for name in SECTIONS}

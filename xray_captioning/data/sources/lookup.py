@@ -1,7 +1,5 @@
 """Finds the image files of a source, also under the names that other editions give them."""
 
-from __future__ import annotations
-
 import os
 import posixpath
 import re
@@ -55,14 +53,13 @@ class ImageFinder:
     def by_key(self, name: str, home: str) -> str:
         """Find an image of a collection whose image names are unique, under any of its names.
 
-        Any copy anywhere below the folders serves, preferably one of this very name, or else a
-        converted one. Where there is none, return the path below `home`, a folder of the source's,
-        where it is expected.
+        Any copy below the folders serves, preferably one of this very name, or else a converted
+        one. Where there is none, return the path below `home`, where it is expected.
         """
         name = _with_slashes(name)
         key = image_key(name).casefold()
         for index in self._indexes:
-            if found := index.files(key):
+            if found := index.paths.get(key):
                 exact = [path for path in found if os.path.basename(path) == os.path.basename(name)]
                 pictures = [path for path in found if not path.lower().endswith(DICOM_SUFFIXES)]
                 return index.full((exact or pictures or found)[0])
@@ -80,11 +77,10 @@ class ImageFinder:
     def by_path(self, name: str) -> str | None:
         r"""Find an image by the path that a table names, or return None.
 
-        The path may be a Windows one (``sub\a.png``), of another machine
-        (``/data/me/data/sub/a.png``), or less than the whole (``a.png``), and the image may have
-        another suffix or case than it says. The file is taken whose folders agree with the named
-        ones from the end for the longest; it is never one of another folder than is named. Several
-        that fit equally well are a DataError, and so is one that is all there is for two paths.
+        The path may be a Windows one (``sub\a.png``), of another machine, or less than the whole,
+        and the image may have another suffix or case. The file is taken whose folders agree with
+        the named ones from the end for the longest; it is never one of another folder than is
+        named. Several that fit equally well, or one for two paths, are a DataError.
         """
         spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
@@ -108,13 +104,12 @@ class ImageFinder:
         before = self._given.setdefault(path, name) if "/" in name else name
         if before != name and _agreeing(_folders(before), _folders(name)) is None:
             raise DataError(
-                f"{path}: is the only image for both {before!r} and {name!r}; put the images into "
-                "the folders that are named, or take those out that are not there"
+                f"{path}: is the only image for both {before!r} and {name!r}; put both there"
             )
         return path
 
     @cached_property
-    def _indexes(self) -> list[_Index]:
+    def _indexes(self) -> "list[_Index]":
         """What lies in the image folder, and what else in the source's folder."""
         seen: set[tuple[int, int]] = set()
         indexes = [_Index(root, seen) for root in (self.image_dir, self.folder) if root]
@@ -126,35 +121,23 @@ class _Index:
 
     def __init__(self, root: Path, seen: set[tuple[int, int]]) -> None:
         self._root = root
-        self.paths: dict[str, str | list[str]] = {}  # relative; a list only where there are more
+        self.paths: dict[str, list[str]] = {}  # relative
         # Of keys of very many files, by their last two folders.
         self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = {}
         trunk: Folders | None = None
         for path in _image_files(root, seen):
-            self._add(image_key(path).casefold(), path)
+            self.paths.setdefault(image_key(path).casefold(), []).append(path)
             folders = _folders(path)
             trunk = folders if trunk is None else _common(trunk, folders)
         # Folders that lead to every image, or that images are known to lie in, are not looked at.
         self._starts = sorted([trunk or [], ["images"], []], key=len, reverse=True)
 
-    def _add(self, key: str, path: str) -> None:
-        there = self.paths.setdefault(key, path)
-        if isinstance(there, list):
-            there.append(path)
-        elif there is not path:
-            self.paths[key] = [there, path]
-
     def full(self, path: str) -> str:
         return os.path.join(self._root, path)
 
-    def files(self, key: str) -> list[str]:
-        """Return the relative paths of the files of this key, wherever they lie."""
-        found = self.paths.get(key, [])
-        return [found] if isinstance(found, str) else found
-
     def _near(self, key: str, folders: Folders) -> list[str]:
         """Return the files of this key, of very many only those whose last two folders may fit."""
-        found = self.files(key)
+        found = self.paths[key]
         if len(found) <= _MANY or len(folders) < 2:
             return found
         by_folders = self._by_folders.setdefault(key, {})
@@ -177,10 +160,7 @@ class _Index:
             fitting = [path for path in fitting if ranks[path] == max(ranks.values())]
         if len(fitting) > 1:
             first, second = map(self.full, fitting[:2])
-            raise DataError(
-                f"image {name!r}: {first} and {second} both fit; name its folder, too, or take one "
-                "away"
-            )
+            raise DataError(f"image {name!r}: {first} and {second} both fit; name its folder, too")
         return self.full(fitting[0]) if fitting else None
 
     def _folders(self, path: str) -> Folders:
@@ -246,10 +226,9 @@ def is_image(name: str) -> bool:
 def walk(
     root: str | os.PathLike[str], seen: set[tuple[int, int]] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each folder below one, its folders and its files, sorted, without hidden ones.
+    """Yield each folder below one as `os.walk` does, sorted, without hidden files and folders.
 
-    Links are followed, and each real folder is entered once. As of `os.walk`, folders may be taken
-    out of the list.
+    Links are followed, and each real folder is entered once.
     """
     seen = set() if seen is None else seen
     for folder, folders, files in os.walk(root, followlinks=True):

@@ -1,10 +1,7 @@
 """MIMIC-CXR and MIMIC-CXR-JPG: a tree of studies beside tables, any of which may be missing.
 
-References
-----------
-.. [1] Johnson et al., "MIMIC-CXR, a de-identified publicly available database of chest radiographs
-   with free-text reports", Scientific Data 6, 2019.
-.. [2] Johnson et al., "MIMIC-CXR-JPG - chest radiographs with structured labels", PhysioNet.
+Johnson et al., "MIMIC-CXR, a de-identified publicly available database of chest radiographs with
+free-text reports", Scientific Data 6, 2019; "MIMIC-CXR-JPG", PhysioNet.
 """
 
 import os
@@ -16,14 +13,13 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-from xray_captioning.data.opening import whole_archive
+from xray_captioning.data.opening import read_text, whole_archive
 from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
 from xray_captioning.data.sources.layout import Layout, StudyRow, once, published, rows
 from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, is_image, walk
-from xray_captioning.data.sources.source import Source, read_text
+from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 from xray_captioning.findings import CHEXPERT
@@ -58,10 +54,8 @@ _NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read what is there of MIMIC-CXR, at any depth: tables, images and reports, or some of them.
 
-    Studies are in the order of their numbers, which are their ids. Sections come from
-    ``mimic_cxr_sectioned.csv``, or else from the reports, as files or in ``mimic-cxr-reports.zip``.
-    Labels are CheXpert's, or else NegBio's. Where a table or the tree names images, a report
-    without any is left out.
+    Studies are in the order of their numbers, which are their ids. Sections come from their table,
+    or else from the reports. Where a table or the tree names images, a report without is left out.
     """
     folder = path if path.is_dir() else path.parent
     tree = Tree(folder, finder.image_dir)
@@ -140,10 +134,7 @@ def _one_a_study(found: Iterable[StudyRow], studies: Collection[str]) -> Iterato
 
 
 def is_mimic(folder: Path) -> bool:
-    """Tell by its tables, its archive of reports or its tree whether a folder is MIMIC-CXR.
-
-    Beside another table, such as an annotation of R2Gen, the tree is where the images of that lie.
-    """
+    """Tell by its tables, or by its tree without others, whether a folder is MIMIC-CXR."""
     if tables_of(folder, *IMAGES, *LABELS, SECTIONS, REPORTS):
         return True
     return not any(map(is_table, folder.iterdir())) and has_studies(folder)
@@ -153,10 +144,7 @@ def is_mimic(folder: Path) -> bool:
 
 
 def tables_of(folder: Path, *patterns: str) -> list[Path]:
-    """Return the files that fit the patterns, in the order of these, down to a few folders below.
-
-    The first of each pattern counts, so that a table and its packed copy are read once.
-    """
+    """Return the first file that fits each of the patterns, down to a few folders below."""
     files: list[Path] = []
     for at, folders, names in walk(folder):
         depth = len(Path(at).relative_to(folder).parts)
@@ -177,11 +165,7 @@ def has_studies(folder: Path) -> bool:
     return False
 
 
-class _Report(NamedTuple):
-    study: str
-    patient: str
-    where: str
-    read: Callable[[], str]
+_Report = tuple[StudyRow, Callable[[], str]]  # a row, and what reads its text
 
 
 class Tree:
@@ -204,8 +188,8 @@ class Tree:
         elif found := _PATIENT.search(place):
             for report in filter(None, map(_REPORT.match, names)):
                 path = os.path.join(at, report[0])
-                read = partial(read_text, Path(path))
-                self.reports[report[1]] = _Report(report[1], found[1], path, read)
+                row = StudyRow(None, path, report[1], patient=found[1])
+                self.reports[report[1]] = row, partial(read_text, Path(path))
 
     def _add_image(self, patient: str, study: str, path: str) -> None:
         name = os.path.splitext(os.path.basename(path))[0]
@@ -218,17 +202,16 @@ class Tree:
 def report_rows(
     tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
 ) -> Iterator[StudyRow]:
-    """Yield a row for the report of each of these studies, of all where there are none.
+    """Yield a row for the report, a file's or else an archive's, of these studies, or of all.
 
-    It comes from a file or else from an archive, and is not read where its text is `told` already.
+    It is not read where its text is `told` already.
     """
     with ExitStack() as opened:
         packed = (report for path in archives for report in _packed(path, opened))
-        for report in {r.study: r for r in (*packed, *tree.reports.values())}.values():
-            if not studies or report.study in studies:
-                texts = (*layout.NO_TEXTS[1:], "" if report.study in told else report.read())
-                study, patient, where, _ = report
-                yield StudyRow(None, where, study, patient=patient, texts=texts)
+        for row, read in {r[0].study: r for r in (*packed, *tree.reports.values())}.values():
+            if not studies or row.study in studies:
+                row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read())
+                yield row
 
 
 def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:
@@ -236,7 +219,8 @@ def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:
         archive = opened.enter_context(zipfile.ZipFile(path))
     for found in filter(None, map(_MEMBER.search, archive.namelist())):
         where = f"{path}, {found.string}"
-        yield _Report(found[2], found[1], where, partial(_unpacked, archive, found.string, where))
+        row = StudyRow(None, where, found[2], patient=found[1])
+        yield row, partial(_unpacked, archive, found.string, where)
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:
@@ -249,6 +233,4 @@ def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:
         raise DataError(f"{where}: is not UTF-8 text ({error.reason}); mend it") from error
 
 
-SOURCE = Source(
-    "mimic_cxr", (*IMAGES, *LABELS, SECTIONS, REPORTS), read, reads_folder=True, fits=is_mimic
-)
+SOURCE = Source("mimic_cxr", (*IMAGES, *LABELS, SECTIONS, REPORTS), read, fits=is_mimic)

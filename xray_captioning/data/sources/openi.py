@@ -1,30 +1,25 @@
 """The Indiana University collection: Open-i's XML reports, and Kaggle's two tables with PNGs.
 
-References
-----------
-.. [1] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 2016.
+Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution and
+retrieval", JAMIA 2016.
 """
-
-from __future__ import annotations
 
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError, fromstring
+from xml.parsers import expat
 
 from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, sections
-from xray_captioning.data.studies import Study, text_or_none, unique_problems
+from xray_captioning.data.sources.source import Source
+from xray_captioning.data.studies import SECTIONS, Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, read_table
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import DataError
-
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
 
 ARCHIVES = (".tgz", ".tar.gz")
 MAX_REPORT_BYTES = 10_000_000  # a real one has about 10 kB
@@ -32,12 +27,10 @@ _NUMBER = re.compile(r"(?:CXR)?(\d+)$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read Open-i reports.
+    """Read Open-i reports in the order of their numbers; the XML names no views.
 
     The path is a folder of XML files, a folder that holds such a folder or one archive of it, an
-    archive, or one XML file. Nothing is written to disk, and XML entities are refused. Studies are
-    in the order of their numbers. The view of an image is not in the XML, so it is 'unknown';
-    images are found under their Kaggle names, too.
+    archive, or one XML file. Nothing is written to disk.
     """
     studies = [_study(content, name, finder) for name, content in read_contents(path)]
     return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))
@@ -92,18 +85,19 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
         images=[finder.by_key(f"{image}.png", "") for image in images if image],
         problems=unique_problems(term.split("/")[0] for term in major),
         mesh=text_or_none(";".join(major)),
-        **sections(texts),
+        **_sections(texts),
     )
+
+
+def _sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
+    return {name: texts.get(name) for name in SECTIONS}
 
 
 def parse_report(content: bytes, name: str) -> Element:
     """Return the root of a report's XML, or raise a DataError: malformed, or with entities.
 
-    Entities can name other files, or grow without bound. They are looked for before a tree is
-    built, because a builder that refuses them itself is written in Python and takes far longer.
+    These are looked for first, because a builder that refuses them is written in Python and slow.
     """
-    from xml.etree.ElementTree import ParseError, fromstring
-    from xml.parsers import expat
 
     def refuse(*_: object) -> None:
         raise DataError(f"{name}: defines XML entities, which no report needs; remove the file")
@@ -131,13 +125,8 @@ def _visible(paths: Iterator[Path]) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
 
 
-SOURCE = Source(
-    "openi",
-    ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz"),
-    read,
-    suffixes=(".xml", *ARCHIVES),
-    reads_folder=True,
-)
+_NAMES = ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz")
+SOURCE = Source("openi", _NAMES, read, suffixes=(".xml", *ARCHIVES))
 
 
 # --- the edition at Kaggle ---
@@ -147,11 +136,10 @@ IMAGE_FOLDER = "images/images_normalized"
 
 
 def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the studies of a folder that holds both of Kaggle's tables.
+    """Read the studies of a folder that holds both of Kaggle's tables; the path may be one of them.
 
-    The path may also be one of the two tables. An image whose study has no report is kept, as a
-    study without text. Images are found under their Open-i names, too. Ids that pandas rewrote in
-    one of the tables, such as '7.0' for '7', mean the study of that number.
+    An image whose study has no report is a study without text. Ids that pandas rewrote in one of
+    the tables, such as '7.0' for '7', mean the study of that number.
     """
     folder = path if path.is_dir() else path.parent
     reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))
@@ -179,8 +167,8 @@ def _described(row: Row, projections: dict[str, dict[str, str]], finder: ImageFi
         views=list(views.values()),
         problems=unique_problems(row.get("problems", "").split(";")),
         mesh=text_or_none(row.get("mesh")),
-        **sections(row),
+        **_sections(row),
     )
 
 
-KAGGLE = Source("kaggle", TABLES, read_kaggle, needs_all=True, reads_folder=True)
+KAGGLE = Source("kaggle", TABLES, read_kaggle, needs_all=True)

@@ -19,9 +19,8 @@ References
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from xray_captioning.data.sources import labels
@@ -69,21 +68,14 @@ _ROOT = re.compile(r"^.*?CheXpert-v1\.0[^/]*/")
 
 
 def chexpert_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of ``train.csv``, ``valid.csv`` and ``test.csv``; there is no text.
-
-    ``valid`` is val. Of the labels those of 1 are `problems` and those of -1 `uncertain`.
-    """
+    """Yield the rows of ``train.csv``, ``valid.csv`` and ``test.csv``; there is no text."""
     for table in _chexpert_tables(path) if path.is_dir() else [path]:
         part = named_part(table.name.split(".")[0])
         yield from _by_path(rows(published(table, "Frontal/Lateral"), _CHEXPERT, part=part))
 
 
 def plus_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of ``df_chexpert_plus_*.csv``, with the split that it names.
-
-    Sections are apart already; what has none of its own comes from the whole report. Images are
-    found as PNG, JPEG or DICOM.
-    """
+    """Yield the rows of ``df_chexpert_plus_*.csv``; sections come before the whole report."""
     return _by_path(rows(Table(path), _PLUS))
 
 
@@ -104,8 +96,7 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
         place = _STUDY.search(row.images[0])
         if not place:
             raise DataError(
-                f"{row.where}: the path {row.images[0][:80]!r} names no study, as "
-                "patient00001/study1/view1_frontal.jpg does; mend it"
+                f"{row.where}: {row.images[0][:80]!r} names no study, as patient1/study1/a.jpg does"
             )
         row.study, row.patient = f"{place[1]}/{place[2]}", row.patient or place[1]
         yield row
@@ -127,11 +118,7 @@ _PADCHEST = replace(
 
 
 def padchest_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of the table, packed or not; no split is published.
-
-    A report has no sections, so it is findings and impression alike. Labels stand in `problems`
-    under the names used here, or their own (`labels.PADCHEST`).
-    """
+    """Yield the rows of the table, packed or not; neither split nor sections are published."""
     for row in rows(published(path, "StudyID", "PatientID"), _PADCHEST):
         named = [name for text in row.problems for name in labels.listed(text, row.where)]
         row.problems = labels.named(named, labels.PADCHEST, labels.PADCHEST_NO_FINDING)
@@ -145,12 +132,10 @@ _NIH = replace(_IMAGES, image=("Image Index",), patient=("Patient ID",), labels=
 
 
 def nih_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of a table of labels; there is no text, and all views are frontal.
+    """Yield the rows of a table of labels, each image a study with its stem as id.
 
-    Each image is a study, with its stem as id; it may be .jpg where .png is named. `problems` are
-    the labels as they are spelled; "No Finding" is an empty list. Where the published
-    ``test_list.txt`` lies beside the table, its images are test; the others, which NIH leaves to
-    training and validation together, are train or, a tenth of the patients, val.
+    Where the published ``test_list.txt`` lies beside the table, its images are test; the others
+    are train or, a tenth of the patients, val.
     """
     listed = path.with_name("test_list.txt")
     test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
@@ -174,20 +159,12 @@ _SECOND = "{}_captions.csv*"
 
 
 def roco_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of the parts that are there; what is no radiology is left out.
-
-    Each image is a study, with its name as id. Most are no radiographs of the chest.
-    """
+    """Yield the rows of the parts that are there, each image a study; most are of no chest."""
     for part, found in _roco_tables(path):
         bare = found.name == "captions.txt"  # without a line that names the columns
         for row in rows(Table(found, ("id", "caption") if bare else None), _ROCO, part=part):
             row.images = [name if "." in name else f"{name}.jpg" for name in row.images]
             yield row
-
-
-def is_roco(path: Path) -> bool:
-    """Tell whether a folder holds one of the tables."""
-    return any(_roco_tables(path))
 
 
 def _roco_tables(path: Path) -> Iterator[tuple[str, Path]]:
@@ -206,24 +183,18 @@ def _roco_tables(path: Path) -> Iterator[tuple[str, Path]]:
 _VINDR = ("image_labels_{}.csv*", "annotations_{}.csv*")
 
 
-@dataclass
-class _Readings:
-    """What the readers of one image named, each finding once a reader."""
-
-    votes: set[tuple[str, str]] = field(default_factory=set)
-    readers: set[str] = field(default_factory=set)
+_Votes = dict[str, set[str]]  # the readers who named each label of an image, under "" all of them
 
 
 def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the labels of images, ``image_labels_*.csv``, or their boxes, ``annotations_*.csv``.
+    """Read the labels of images, or their boxes, of the parts train and test.
 
-    Each image is a study. A finding is a problem where more than half of the image's readers
-    name it, and uncertain where fewer do. The parts are train and test.
+    A finding is a problem where more than half of the image's readers name it, else uncertain.
     """
     return [
         _voted(image, found, part, finder)
         for part, table in _vindr_tables(path)
-        for image, found in _votes(Table(table)).items()
+        for image, found in _votes(published(table, "image_id")).items()
     ]
 
 
@@ -238,20 +209,20 @@ def _vindr_tables(path: Path) -> Iterator[tuple[str, Path]]:
             yield part, found[0]
 
 
-def _votes(table: Table) -> dict[str, _Readings]:
+def _votes(table: Table) -> dict[str, _Votes]:
     """Return what is said of each image, in the order of the table."""
-    image = table.need("image", "image_id")
-    reader, name = table.column("reader", "rad_id"), table.column("label", "class_name")
-    images: dict[str, _Readings] = {}
+    columns = (("image", "image_id"), ("reader", "rad_id"), ("label", "class_name"))
+    image, reader, name = (table.column(*names) for names in columns)
+    images: dict[str, _Votes] = {}
     for row in table:
         if not row.text(image):
             raise DataError(f"{row.place}: names no image; fill it in or remove the row")
-        who, found = row.text(reader), images.setdefault(row.text(image), _Readings())
-        if who in found.readers and not name:
+        who, found = row.text(reader), images.setdefault(row.text(image), {"": set()})
+        if who in found[""] and not name:
             raise DataError(f"{row.place}: has this image and reader again; keep one of the rows")
         said = [row.text(name)] if name else _said(row, (image, reader))
-        found.readers.add(who)
-        found.votes.update((label, who) for label in labels.named(said, labels.VINDR, ()))
+        for label in ("", *labels.named(said, labels.VINDR, ())):
+            found.setdefault(label, set()).add(who)
     return images
 
 
@@ -264,9 +235,9 @@ def _said(row: Row, others: tuple[str | None, ...]) -> list[str]:
     return [name for name, value in values.items() if float(value)]
 
 
-def _voted(image: str, found: _Readings, part: str, finder: ImageFinder) -> Study:
-    counts = Counter(label for label, _ in sorted(found.votes))
-    most = len(found.readers) / 2
+def _voted(image: str, found: _Votes, part: str, finder: ImageFinder) -> Study:
+    most = len(found.pop("")) / 2
+    counts = {label: len(found[label]) for label in sorted(found)}
     return Study(
         study_id=image,
         images=[finder.find(f"{image}.dicom")],
@@ -277,24 +248,16 @@ def _voted(image: str, found: _Readings, part: str, finder: ImageFinder) -> Stud
     )
 
 
+_PLUS_TABLE, _CHEXPERT_TABLE = ("df_chexpert_plus_*.csv*",), ("train.csv*",)
+_PADCHEST_TABLE = ("PADCHEST_chest_x_ray_images_labels*.csv*",)
+_VINDR_TABLES = tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR)
+_NIH_TABLES = ("Data_Entry*.csv*", "sample_labels.csv*")
+_ROCO_TABLES = ("*/radiology/captions.txt", "*_captions.csv")
 SOURCES = (
-    Source("chexpert_plus", ("df_chexpert_plus_*.csv*",), _reader(plus_rows)),
-    Source(
-        "chexpert", ("train.csv*",), _reader(chexpert_rows), reads_folder=True, fits=is_chexpert
-    ),
-    Source("padchest", ("PADCHEST_chest_x_ray_images_labels*.csv*",), _reader(padchest_rows)),
-    Source(
-        "vindr",
-        tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR),
-        read_vindr,
-        reads_folder=True,
-    ),
-    Source("nih14", ("Data_Entry*.csv*", "sample_labels.csv*"), _reader(nih_rows)),
-    Source(
-        "roco",
-        ("*/radiology/captions.txt", "*_captions.csv"),
-        _reader(roco_rows),
-        reads_folder=True,
-        fits=is_roco,
-    ),
+    Source("chexpert_plus", _PLUS_TABLE, _reader(plus_rows), one_file=True),
+    Source("chexpert", _CHEXPERT_TABLE, _reader(chexpert_rows), fits=is_chexpert),
+    Source("padchest", _PADCHEST_TABLE, _reader(padchest_rows), one_file=True),
+    Source("vindr", _VINDR_TABLES, read_vindr),
+    Source("nih14", _NIH_TABLES, _reader(nih_rows), one_file=True),
+    Source("roco", _ROCO_TABLES, _reader(roco_rows), fits=lambda path: any(_roco_tables(path))),
 )

@@ -1,18 +1,10 @@
-"""Read the reports and image names of any known source into one table of studies.
-
-The source is recognised by the names of the files, by what they hold, and by where they lie.
-
-Missing texts are None. A study whose image is missing is kept: `summarise` reports it and
-`with_images` leaves it out.
-"""
-
-from __future__ import annotations
+"""Read the reports and image names of any known source into one table of studies."""
 
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from xray_captioning.data.sources import (
     archive,
@@ -28,11 +20,8 @@ from xray_captioning.data.sources.archive import is_zip
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import collected_seldom, study_frame
+from xray_captioning.data.studies import Studies, collected_seldom, study_frame
 from xray_captioning.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 # A folder is read as the first of these that it holds: what is more special comes first.
 _SPECIAL = (openi.KAGGLE, mimic.SOURCE, *published.SOURCES, *json_annotations.SOURCES)
@@ -56,36 +45,25 @@ def read_studies(
     image_dir: str | os.PathLike[str] | None = None,
     source: str | None = None,
     columns: Columns | None = None,
-) -> pd.DataFrame:
+) -> Studies:
     """Read a source of studies.
 
     Parameters
     ----------
     path : str or os.PathLike
-        A folder, or the file itself:
+        A folder, or the file itself, also a folder above it, or a zip archive of it:
 
-        ``kaggle``
-            a folder with both ``indiana_reports.csv`` and ``indiana_projections.csv``, whatever
-            else it holds;
-        ``captions``
-            a table in any usual format (`xray_captioning.data.table`) with a column of images, one
-            of captions or reports or one per section, and optionally study, patient, split and
-            view, under any usual names: ``captions.csv``, ``metadata.jsonl``, the only table of a
-            folder, or ``train.csv`` beside ``val.csv`` and ``test.csv``;
-        ``r2gen``
-            ``annotation.json``, or another JSON file with R2Gen's entries, beside ``images/``;
-        ``nih14``
-            ``Data_Entry*.csv`` or ``sample_labels.csv``, with images anywhere below;
-        ``openi``
-            a folder of Open-i XML, also one level down, or a ``.tgz`` of it;
-        ``mimic_cxr``, ``chexpert``, ``chexpert_plus``, ``padchest``, ``vindr``, ``roco``, ``coco``
-            the collections of these names, as published;
-        ``texts``
-            reports as text files beside images;
-        ``dicom``
-            DICOM files at any depth.
-
-        Also a folder above one of these, or a zip archive of it.
+        - ``kaggle``: both ``indiana_reports.csv`` and ``indiana_projections.csv``;
+        - ``captions``: a table in any usual format (`xray_captioning.data.table`) with a column of
+          images, one of captions or reports or one per section, and optionally study, patient,
+          split and view, under any usual names: ``captions.csv``, ``metadata.jsonl``, the only
+          table of a folder, or ``train.csv`` beside ``val.csv`` and ``test.csv``;
+        - ``r2gen``: ``annotation.json``, or another JSON file with R2Gen's entries;
+        - ``nih14``: ``Data_Entry*.csv`` or ``sample_labels.csv``, with images anywhere below;
+        - ``openi``: a folder of Open-i XML, also one level down, or a ``.tgz`` of it;
+        - ``mimic_cxr``, ``chexpert``, ``chexpert_plus``, ``padchest``, ``vindr``, ``roco``,
+          ``coco``: the collections of these names, as published;
+        - ``texts``: reports as text files beside images; ``dicom``: DICOM files at any depth.
     image_dir : str or os.PathLike, optional
         Where the images are, if not beside the tables.
     source : str, optional
@@ -112,8 +90,7 @@ def read_studies(
         patient_id                            str: the study_id where no patient is named
         split                                 'train', 'val', 'test' or None
         rendered                              bool: text made from labels
-        uncertain                             list of str: problems that the source says may be
-                                              there
+        uncertain                             list of str: problems that may be there
         ===================================== ===================================================
 
     Raises
@@ -158,10 +135,9 @@ def _found(path: Path, source: Source | None) -> tuple[Path, DetectedSource]:
 
 
 def detect(path: Path, sources: Sequence[Source]) -> DetectedSource:
-    """Return the first source that a folder holds or a file belongs to; none is a DataError.
+    """Return the first source that a folder, or one below it, holds, or a file belongs to.
 
-    Any other table is one of captions. A folder that holds none of all that may lie above the one
-    that does, as a downloaded archive has it.
+    Any other table is one of captions; none at all is a DataError.
     """
     alone = path.is_file()
     fitting = _of_file(path, sources) if alone else [s for s in sources if s.is_folder(path)]
@@ -221,9 +197,7 @@ def _unknown(path: Path, sources: Sequence[Source]) -> DataError:
     looked = f"looked for {', '.join(named)}, DICOM files or another table"
     if path.is_file():
         endings = ", ".join(dict.fromkeys(suffix for s in sources for suffix in s.suffixes))
-        return DataError(
-            f"{path}: no known source there; {looked}; a single file must end in {endings}"
-        )
+        return DataError(f"{path}: no known source there; {looked}; a file must end in {endings}")
     return DataError(f"{path}: no known source there; it holds {_content(path)}; {looked}")
 
 

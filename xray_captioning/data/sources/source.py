@@ -4,16 +4,15 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 `xray_captioning.data.studies.Study`; `xray_captioning.data.sources.reading` lists them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
-from xray_captioning.data.opening import HEAD_BYTES, open_text
+from xray_captioning.data.opening import HEAD_BYTES, read_text
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import SECTIONS, Study
+from xray_captioning.data.studies import Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
@@ -22,10 +21,9 @@ from xray_captioning.errors import DataError
 class Source:
     """A kind of collection: how it is recognised, and how it is read.
 
-    ``read(path, finder)`` returns studies in the order of the source. The path is the file that
-    fits the first pattern, or the folder where `reads_folder` is set; the finder tells where the
-    images are. It raises a DataError that names the file and the place in it. Where names tell too
-    little, `fits` looks at what a folder, or a file, holds.
+    ``read(path, finder)`` returns studies in the order of the source. The path is the folder, or
+    the one file that fits where `one_file` is set; the finder tells where the images are. Where
+    names tell too little, `fits` looks at what the folder, or the file, holds.
     """
 
     name: str
@@ -33,12 +31,12 @@ class Source:
     read: Callable[[Path, ImageFinder], list[Study]]
     suffixes: tuple[str, ...] = ()  # endings, in lower case, of a file that is given by itself
     needs_all: bool = False  # a folder must hold a file of every pattern, not of one alone
-    reads_folder: bool = False
+    one_file: bool = False
     fits: Callable[[Path], bool] | None = None
 
     def is_folder(self, folder: Path) -> bool:
         """Tell whether a folder holds this source."""
-        if self.fits is not None and self.reads_folder:
+        if self.fits is not None and not self.one_file:
             return self.fits(folder)
         if self.fits is not None:
             return any(map(self.fits, self._files(folder)))
@@ -51,7 +49,7 @@ class Source:
 
     def to_open(self, path: Path) -> Path:
         """Return what `read` takes: the path itself, or the one table that the folder must hold."""
-        if self.reads_folder or path.is_file():
+        if not self.one_file or path.is_file():
             return path
         found = [file for file in self._files(path) if self.fits is None or self.fits(file)]
         if len(found) != 1:
@@ -68,22 +66,11 @@ class Source:
         return next(filter(None, found), [])
 
 
-def sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
-    """Return the sections of a report, as `Study` takes them, from texts by their names."""
-    return {name: texts.get(name) for name in SECTIONS}
-
-
 def text_head(path: Path) -> str:
     """Return the beginning of a text file, '' where it is none."""
-    with suppress(DataError), open_text(path) as file:
-        return file.read(HEAD_BYTES)
+    with suppress(DataError):
+        return read_text(path, HEAD_BYTES)
     return ""
-
-
-def read_text(path: Path) -> str:
-    """Read a report from a text file; raise a DataError where it cannot be read as text."""
-    with open_text(path) as file:
-        return file.read()
 
 
 def columns_of(path: Path) -> tuple[str, ...]:

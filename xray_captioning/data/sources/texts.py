@@ -7,9 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from xray_captioning.data.opening import read_text
 from xray_captioning.data.sources.layout import whole_report
 from xray_captioning.data.sources.lookup import ImageFinder, is_image, walk
-from xray_captioning.data.sources.source import Source, read_text
+from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 
@@ -31,10 +32,9 @@ class _Folder(NamedTuple):
 def read(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the text files below a folder, in order; each is the whole report of a study.
 
-    The images of a report are, the first that there is: those of its own name beside it; those in
-    the folder of its name; those beside it, where it is the only report there; the image of its
-    name in any other folder. Its path without suffix is the study's id, or that of the folder that
-    it has to itself. An image without a report is a study without text.
+    Its images are, the first that there is: those of its own name beside it; those in the folder of
+    its name; those beside it, where it is the only report there; the image of its name in any other
+    folder. An image without a report is a study without text.
     """
     folders = list(_folders(path, finder))
     images = [image for folder in folders for image in folder.images]
@@ -86,7 +86,7 @@ def _study(
 def _only(images: list[str], report: str) -> list[str]:
     if len(images) > 1:
         raise DataError(
-            f"{report}: {images[0]} and {images[1]} have its name; put the report beside its image"
+            f"{report}: {images[0]} and {images[1]} have its name; put it beside its image"
         )
     return images
 
@@ -105,4 +105,4 @@ def _folders(path: Path, finder: ImageFinder | None) -> Iterator[_Folder]:
             yield _Folder(folder, *([os.path.join(folder, n) for n in found] for found in files))
 
 
-SOURCE = Source("texts", ("*.txt",), read, reads_folder=True, fits=is_folder_of_reports)
+SOURCE = Source("texts", ("*.txt",), read, fits=is_folder_of_reports)
