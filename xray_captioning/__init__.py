@@ -4,8 +4,6 @@ The names of ``__init__.pyi`` are imported when they are first used, so that imp
 loads neither Keras nor TensorFlow.
 """
 
-from __future__ import annotations
-
 import importlib
 from functools import cache
 from typing import Any

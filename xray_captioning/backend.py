@@ -5,8 +5,6 @@ state. A program that is its own process, as the command line is, may ask for si
 (:func:`xray_captioning.files.load_quietly`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import random
 from collections.abc import Callable, Iterator

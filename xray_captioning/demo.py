@@ -1,7 +1,5 @@
 """The whole recipe on synthetic phantoms: findings first, captions after, measured on others."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

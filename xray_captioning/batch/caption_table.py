@@ -5,8 +5,6 @@ The first line says which run it is, each further one is a study's row. A file t
 continue from is refused with a ConfigError.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import os

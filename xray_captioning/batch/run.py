@@ -1,7 +1,5 @@
 """Captions of thousands of studies in a file; a run survives a kill and unreadable images."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -14,8 +14,6 @@
     manifest.json         SHA-256 of each of the above, written last
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

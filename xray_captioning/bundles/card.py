@@ -1,7 +1,5 @@
 """The model card that travels in every bundle: ``card.jinja``, filled in."""
 
-from __future__ import annotations
-
 from importlib import resources
 from typing import Any
 

@@ -14,8 +14,6 @@ References
    adversarial attacks, NeurIPS 2018 (here with one Gaussian instead of one a class).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import warnings

@@ -1,7 +1,5 @@
 """What a model wrote for one study."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

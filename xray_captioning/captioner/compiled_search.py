@@ -1,7 +1,5 @@
 """The searches of one model: compiled once, padded to a few batch sizes, arrays out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial

@@ -1,7 +1,5 @@
 """The studies that a captioner is given: which image shows which view, and whether it can be so."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import repeat, zip_longest

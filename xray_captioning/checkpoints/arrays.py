@@ -1,7 +1,5 @@
 """An array as a weights file holds it, and how such arrays fit a model."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files

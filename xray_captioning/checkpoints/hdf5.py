@@ -5,8 +5,6 @@ with limits of time and memory, and sends back plain numbers. Nothing but plain 
 that lie in the file itself is read.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

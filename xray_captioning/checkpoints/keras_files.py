@@ -7,8 +7,6 @@ In a file of Keras 3 arrays lie in any groups. A model's configuration is never 
 hold code.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """Numbers out of bytes, within a limit, and the one way to refuse a file."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ is four messages of ``onnx/onnx.proto`` and their wire format (protobuf.dev, "En
 that are too large for one message lie in files beside the model; they may lie nowhere else.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -6,8 +6,6 @@ of a whole module nothing is built and nothing runs. The layouts are those of Py
 ``torch/serialization.py`` and ``torch/_utils.py``.
 """
 
-from __future__ import annotations
-
 import io
 import struct
 import zipfile

@@ -1,7 +1,5 @@
 """Arrays out of whatever file or folder of weights somebody brings, known by its content."""
 
-from __future__ import annotations
-
 import os
 import zipfile
 from pathlib import Path

@@ -5,8 +5,6 @@ bfloat16, makes of a damaged file. The rules are those of its README, "Format": 
 numbers without holes or overlaps up to the file's end.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from pathlib import Path

@@ -7,8 +7,6 @@ more time or memory than its length: there are only so many instructions, keys a
 whose hash takes no time, and whole numbers have 64 bits at most.
 """
 
-from __future__ import annotations
-
 import pickle
 import pickletools
 from collections.abc import Callable

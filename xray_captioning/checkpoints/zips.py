@@ -1,7 +1,5 @@
 """Members of a zip archive, read within a limit and never unpacked to disk; and ``.npz`` files."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 import zlib

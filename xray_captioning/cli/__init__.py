@@ -1,7 +1,5 @@
 """The command line: one module for each group of commands, imported when its command runs."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

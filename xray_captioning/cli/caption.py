@@ -1,7 +1,5 @@
 """The command that writes captions."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Commands that list encoders and write their features."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

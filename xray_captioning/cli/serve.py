@@ -1,7 +1,5 @@
 """Commands that serve captions: to programs over HTTP, and to people in a browser."""
 
-from __future__ import annotations
-
 import socket
 import tomllib
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Commands that make bundles: by training, or out of the older Keras projects' weights."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

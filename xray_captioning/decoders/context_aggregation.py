@@ -4,8 +4,6 @@ Shapes below: N maps (every view of every study is one), R = rows * columns regi
 C channels.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

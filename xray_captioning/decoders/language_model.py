@@ -5,8 +5,6 @@ with ``merges.txt`` (or ``tokenizer.json``); one in keras-hub's layout is a save
 (``pytorch_model.bin``) is never opened.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Decoders with one recurrent layer, which read the mean of a study's regions or attend to them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from xray_captioning.backend import keras, ops, registered

@@ -3,8 +3,6 @@
 Shapes below: B batch, T tokens, R regions, H heads, D channels of a head.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from xray_captioning.backend import keras, ops, registered

@@ -1,7 +1,5 @@
 """Networks from one image to a feature map, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

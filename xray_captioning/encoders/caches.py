@@ -1,7 +1,5 @@
 """Pixels and features of image files, computed once and kept on disk."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """DenseNet121 from a Keras 2 weights file, such as the one CheXNet was published in."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Iterable

@@ -1,7 +1,5 @@
 """Probabilities of findings from an encoder's own classifier."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

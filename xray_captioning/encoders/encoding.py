@@ -1,7 +1,5 @@
 """Features of images as arrays in a file, for other programs and for later."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

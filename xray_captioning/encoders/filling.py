@@ -1,7 +1,5 @@
 """Arrays of somebody else's file into the variables of a network."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping

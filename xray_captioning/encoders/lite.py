@@ -1,7 +1,5 @@
 """EfficientNet-Lite0: a small network that computes fast without a GPU, with ImageNet weights."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

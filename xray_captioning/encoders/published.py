@@ -1,7 +1,5 @@
 """Networks of the published encoders that ``registry.json`` lists, and their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Encoders on disk, and images through them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@ They differ from Keras' own of the same names: in padding, in the constant of ba
 and in which convolution of a block strides. So weights of those libraries give their features.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from xray_captioning.backend import keras, ops, registered

@@ -1,7 +1,5 @@
 """Vision Transformers: a region is a patch of the image; the class token is left out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from xray_captioning.backend import keras, ops, registered

@@ -5,8 +5,6 @@ A model has to beat the fixed texts, the random ones and those of the nearest tr
 model that is shown other studies' images is in :mod:`xray_captioning.evaluation.shuffles`.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections import Counter, defaultdict

@@ -10,8 +10,6 @@ that is the order in which R2Gen's code goes through its annotation. Such a syst
 its file, any other that of its column.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -10,8 +10,6 @@ References
    perform no better than unconditioned baselines", PLoS ONE 16(11), 2021.
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The names of each role are in ``column_roles.toml``. Any other name is that of a
 the column holds, if it is text of several words.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Mapping, Sequence

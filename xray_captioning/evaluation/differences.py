@@ -9,8 +9,6 @@ References
    so; that needs no correction.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import combinations, product

@@ -17,8 +17,6 @@ shape                                                read as
 ==================================================== ===============================================
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The report: one page that needs nothing from anywhere, and its tables as Markdown and CSV."""
 
-from __future__ import annotations
-
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

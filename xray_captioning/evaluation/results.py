@@ -1,7 +1,5 @@
 """The results of an evaluation: all scores of some systems on the same studies, and two files."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence

@@ -22,8 +22,6 @@ References
    Measurement 20(1), 1960: agreement beyond chance as a share of what is possible.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 

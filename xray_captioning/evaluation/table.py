@@ -1,7 +1,5 @@
 """Rows as tables: aligned text for a terminal, Markdown and CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

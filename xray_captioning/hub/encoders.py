@@ -1,7 +1,5 @@
 """Encoders that others have published: ``encoders/registry.json`` says what is known of each."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib import resources
 from typing import Any

@@ -4,8 +4,6 @@ A file is downloaded under a name that ends in ``.part``, checked, and then rena
 there already is never replaced.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import os

@@ -4,8 +4,6 @@ The names below are imported when they are first used, so that a table can be bu
 loading Keras.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """The published attention captioner as a Captioner, from its Keras 2 weights and tokenizer."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

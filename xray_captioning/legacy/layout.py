@@ -5,8 +5,6 @@ Usually its name says it. Where Keras has renamed layers, because a session buil
 Sizes are read from the shapes, so that models of other widths and vocabularies can be read, too.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable

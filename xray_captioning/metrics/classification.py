@@ -1,7 +1,5 @@
 """How well finding scores separate present from absent, and hold as probabilities."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import Any
 

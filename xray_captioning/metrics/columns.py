@@ -3,8 +3,6 @@
 Every metric takes its texts through here, so that none of them pairs texts of different studies.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence, Set, ValuesView
 from itertools import combinations
 from typing import Any

@@ -16,8 +16,6 @@ References
 .. [7] Smyth, Statistical Applications in Genetics and Molecular Biology 3:3, 2004: moderated t.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

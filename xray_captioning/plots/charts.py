@@ -5,8 +5,6 @@ the colours of Okabe and Ito, which colour-blind readers can tell apart, and no 
 function returns a :class:`matplotlib.figure.Figure`; :func:`save` writes it.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path

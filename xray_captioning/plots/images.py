@@ -1,7 +1,5 @@
 """Images for people: encoded files, and attention laid over grey pixels."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from typing import Any, NamedTuple

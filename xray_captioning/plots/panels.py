@@ -3,8 +3,6 @@
 Every function returns a :class:`matplotlib.figure.Figure`.
 """
 
-from __future__ import annotations
-
 import itertools
 import textwrap
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The answers of readers: read, checked and unblinded with the key."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -14,8 +14,6 @@ References
 .. [5] Dixon and Mood, "The statistical sign test", JASA 41, 1946.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

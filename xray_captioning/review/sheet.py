@@ -1,7 +1,5 @@
 """Blinded sheets: a folder for each reader, and the key, which no reader gets."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

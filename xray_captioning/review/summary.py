@@ -1,7 +1,5 @@
 """The results of a reading study, means, preferences and agreement, and tables of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any

@@ -1,7 +1,5 @@
 """Beam search with a pool of finished captions, for a whole batch at once."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from xray_captioning.backend import keras, ops

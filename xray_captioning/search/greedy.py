@@ -1,7 +1,5 @@
 """One caption for each study, word by word: the likeliest word, or one sampled at random."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

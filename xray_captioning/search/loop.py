@@ -1,7 +1,5 @@
 """The loop of every search: one step of the whole batch at a time, until all studies are done."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

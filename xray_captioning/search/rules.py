@@ -1,7 +1,5 @@
 """The tokens that may come next in a caption, and their probabilities."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import ops

@@ -1,7 +1,5 @@
 """The API as a WSGI application."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

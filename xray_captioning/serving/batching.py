@@ -1,7 +1,5 @@
 """Batches of what many threads ask for, computed in the one thread that owns the model."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import deque

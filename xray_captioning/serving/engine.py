@@ -3,8 +3,6 @@
 It counts and measures what it does for Prometheus.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

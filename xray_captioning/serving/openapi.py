@@ -5,8 +5,6 @@ Each view gives its summary (docstring), its name (operationId) and its answer (
 ``openapi.json``, to which the limits of a server are added.
 """
 
-from __future__ import annotations
-
 import json
 from importlib import resources
 from itertools import pairwise

@@ -5,8 +5,6 @@ References
 .. [1] RFC 9457, Problem Details for HTTP APIs.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -9,8 +9,6 @@ References
 .. [1] RFC 9112, HTTP/1.1, sections 6.1 (two lengths) and 9.6 (closing a connection).
 """
 
-from __future__ import annotations
-
 import asyncio
 import io
 import logging

@@ -1,7 +1,5 @@
 """A request for captions: fields checked, files kept in memory."""
 
-from __future__ import annotations
-
 import io
 import re
 from typing import Any, NamedTuple, cast

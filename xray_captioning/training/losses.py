@@ -1,7 +1,5 @@
 """Losses of encoders and decoders."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The files of a training run, from which it goes on after it was stopped at any moment."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ can begin with a word is put together when that word is first met, and a line be
 the next word is one with which it goes on: reports need few of them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
