@@ -27,6 +27,7 @@ from typing import Any
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
+from xray_captioning.plugins import is_known
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -34,6 +35,7 @@ NEEDED = {
     "encoder": ("captioner.json", "encoder.weights.h5"),
     "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
 }
+PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
 _NOT_WHOLE = (
     "this is no complete bundle: finish its training with --resume, or copy the whole bundle again"
@@ -107,7 +109,18 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
     for name in NEEDED[kind]:
         if name not in digests:
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
+    for part in set(PARTS[kind]) & set(about.get("needs", ())):
+        _check_need(folder, part, about["config"]["model"][part], about["needs"][part])
     return about
+
+
+def _check_need(folder: Path, part: str, name: str, origin: dict[str, str]) -> None:
+    """Refuse a bundle with a model of a package that is not here; the bundle names the package."""
+    if is_known(part, name):
+        return
+    module, package = origin.get("module"), origin.get("package")
+    advice = f"import the module {module} first" if module else f"pip install {package}"
+    raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
 
 
 def read_config(folder: Path, kind: str) -> Config:

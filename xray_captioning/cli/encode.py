@@ -9,12 +9,13 @@ import click
 from xray_captioning.cli import options
 from xray_captioning.cli.caption import named_studies, source_studies
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.plugins import model_names, origin_of
 
 
 @click.command()
 @options.no_seed
 def encoders() -> None:
-    """List the encoders that others have published, with licence, pixels and address.
+    """List encoders that others have published, with licence, pixels and address, and your own.
 
     Each is an --encoder of `encode` and a model.encoder of `train`, unless it says otherwise.
     """
@@ -22,6 +23,8 @@ def encoders() -> None:
 
     for name, one in registry().items():
         click.echo("\n  ".join([name, *one.lines()]) + "\n")
+    for name in model_names({}, "encoder"):
+        click.echo(f"{name}\n  of the package {' '.join(origin_of('encoder', name).values())}\n")
 
 
 @click.command()
