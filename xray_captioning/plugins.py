@@ -28,33 +28,28 @@ def register_model(rows: dict[str, Row], kind: str, name: str, row: Row, module:
 
 def find_model(rows: dict[str, Row], kind: str, name: str) -> Row:
     """Return the model of that name; the package that brings it is imported, if it is not yet."""
-    if name not in rows:
-        _import(kind, name, model_names(rows, kind))
-    if name not in rows:
-        raise ConfigError(
-            f"the package {origin_of(kind, name)['package']} lists {kind} {name!r}, but its module "
-            "does not register one of that name (docs/own_models.md)"
-        )
-    return rows[name]
-
-
-def _import(kind: str, name: str, known: list[str]) -> None:
-    points = _entry_points(kind, name)
-    if not points:
-        raise ConfigError(
-            f"unknown {kind} {name!r}; {kind}s are {', '.join(known)}; one of your own is there "
-            "once its package is installed or its module imported (docs/own_models.md)"
-        )
+    points = [] if name in rows else _entry_points(kind, name)
     packages = " and ".join(sorted(point.dist.name for point in points))
     if len(points) > 1:
         raise ConfigError(f"{packages} each have {kind} {name!r}; uninstall all but one")
     try:
-        points[0].load()
+        for point in points:
+            point.load()
     except Exception as error:  # whatever another package's module raises
         raise ConfigError(
             f"{kind} {name!r} of the package {packages} cannot be imported ({error}); "
             "install the package again, with what it needs"
         ) from error
+    if name not in rows:
+        where = (
+            f"the package {packages} lists it, but does not register it"
+            if points
+            else (f"{kind}s are {', '.join(model_names(rows, kind))}")
+        )
+        raise ConfigError(
+            f"unknown {kind} {name!r}; {where}; how one of your own is found: docs/own_models.md"
+        )
+    return rows[name]
 
 
 def model_names(rows: dict[str, Any], kind: str) -> list[str]:
@@ -63,15 +58,10 @@ def model_names(rows: dict[str, Any], kind: str) -> list[str]:
 
 
 def origin_of(kind: str, name: str) -> dict[str, str]:
-    """Return package and version, or else the module, of a model; nothing of this package's own."""
+    """Return package and version, or else the module, of a model that is not of this package."""
     for point in _entry_points(kind, name):
         return {"package": point.dist.name, "version": point.dist.version}
     return {"module": _MODULES[kind, name]} if (kind, name) in _MODULES else {}
-
-
-def is_known(kind: str, name: str) -> bool:
-    """Whether a model that is not of this package is registered or can be imported."""
-    return (kind, name) in _MODULES or bool(_entry_points(kind, name))
 
 
 def _entry_points(kind: str, *name: str) -> list[Any]:

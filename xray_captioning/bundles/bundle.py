@@ -27,7 +27,7 @@ from typing import Any
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
-from xray_captioning.plugins import is_known
+from xray_captioning.plugins import origin_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -110,17 +110,15 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
         if name not in digests:
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
-        _check_need(folder, part, about["config"]["model"][part], about["needs"][part])
+        name, need = about["config"]["model"][part], about["needs"][part]
+        if not origin_of(part, name):
+            advice = (
+                f"pip install {need['package']}"
+                if "package" in need
+                else (f"import the module {need.get('module')} first")
+            )
+            raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
     return about
-
-
-def _check_need(folder: Path, part: str, name: str, origin: dict[str, str]) -> None:
-    """Refuse a bundle with a model of a package that is not here; the bundle names the package."""
-    if is_known(part, name):
-        return
-    module, package = origin.get("module"), origin.get("package")
-    advice = f"import the module {module} first" if module else f"pip install {package}"
-    raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
 
 
 def read_config(folder: Path, kind: str) -> Config:

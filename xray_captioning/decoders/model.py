@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -114,8 +113,6 @@ def register_decoder(
     if not (isinstance(cls, type) and issubclass(cls, Decoder)):
         raise ConfigError(f"{where}: its class is {cls!r:.60}; derive one from xc.Decoder")
     known = {*asdict(ModelConfig()), "grid", "maximum_length"}
-    if config is not None and not (is_dataclass(config) or issubclass(config, msgspec.Struct)):
-        raise ConfigError(f"{where}: config is {config!r:.60}; give a dataclass or msgspec.Struct")
     if wrong := set(fields) - known or set(_field_names(config)) & known:
         raise ConfigError(
             f"{where}: {', '.join(sorted(wrong))} cannot be its own field or one it takes: "
