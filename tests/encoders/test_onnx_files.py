@@ -116,10 +116,10 @@ def test_the_command_and_what_it_refuses(
         assert json.loads(str(arrays["about"]))["image"]["size"] == 32  # the file's own
     capsys.readouterr()
     for more, message in {
-        "--layer nothing": "has no value 'nothing'; its outputs are y",
+        "--layer nothing": "has no 'nothing'; its outputs are ['y']",
         "--weights random": "--layer is for ONNX files, and --weights for all others",
         "--set image.size=64": "expects images of 32 x 32 px, not 64",
-        "--set model.units=3": "an encoder has the fields image.* alone",
+        "--set model.units=3": "encode has image.size, .resize, .normalisation",
     }.items():
         assert main([*line, *more.split()]) == 2
         error = capsys.readouterr().err

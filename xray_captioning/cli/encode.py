@@ -57,8 +57,8 @@ def encode(
     from xray_captioning.encoders.encoding import encode_files, encoder_config
 
     changes = dict(parse_assignment(text) for text in assignments)
-    if wrong := [name for name in changes if name.split(".")[0] != "image"]:
-        raise ConfigError(f"--set {wrong[0]}: an encoder has the fields image.* alone")
+    if wrong := set(changes) - {f"image.{name}" for name in ("size", "resize", "normalisation")}:
+        raise ConfigError(f"--set {min(wrong)}: encode has image.size, .resize, .normalisation")
     config = encoder_config(encoder, 2, changes)
     studies = source_studies(source, config) if source.data else named_studies(named, 2, None)
     studies = [study for study in studies if any(study.images)]

@@ -81,16 +81,16 @@ def register_decoder(
 ) -> None:
     """Make a decoder of one's own known by a name.
 
-    A package whose module calls this when it is imported, and that lists the name and the module
-    in the entry-point group ``xray_captioning.decoders``, is found by every command.
+    The entry-point group ``xray_captioning.decoders`` is how commands find it
+    (docs/own_models.md).
 
     Parameters
     ----------
     name : str
         What ``model.decoder`` calls it.
     cls : subclass of Decoder
-        Made as ``cls(vocabulary_size, **values, name=…, dtype=…)`` with the values of both kinds
-        of fields.
+        Made with the number of words, the values of both kinds of fields, and ``name`` and
+        ``dtype``.
     config : type, optional
         A dataclass, or msgspec.Struct, of fields of its own, which have defaults:
         ``--set model.options.FIELD=VALUE``.
@@ -104,10 +104,6 @@ def register_decoder(
     ConfigError
         Another decoder has this name, the class is no Decoder, or fields are unknown, lack a
         default or are named twice.
-
-    Examples
-    --------
-    >>> xc.register_decoder("mine", MyDecoder, config=MyConfig)  # doctest: +SKIP
     """
     row, where = DecoderRow(cls, tuple(fields), config), f"decoder {name!r}"
     if not (isinstance(cls, type) and issubclass(cls, Decoder)):
@@ -115,8 +111,7 @@ def register_decoder(
     known = {*asdict(ModelConfig()), "grid", "maximum_length"}
     if wrong := set(fields) - known or set(_field_names(config)) & known:
         raise ConfigError(
-            f"{where}: {', '.join(sorted(wrong))} cannot be its own field or one it takes: "
-            f"`fields` are of {', '.join(sorted(known))}, and those of `config` none of these"
+            f"{where}: {min(wrong)}: `fields` are of {', '.join(sorted(known))}, config has others"
         )
     own_fields(ModelConfig(decoder=name), row)
     register_model(DECODERS, "decoder", name, row, cls.__module__)

@@ -142,8 +142,8 @@ def register_encoder(
 ) -> None:
     """Make an encoder of one's own known by a name.
 
-    A package whose module calls this when it is imported, and that lists the name and the module
-    in the entry-point group ``xray_captioning.encoders``, is found by every command.
+    The entry-point group ``xray_captioning.encoders`` is how commands find it
+    (docs/own_models.md).
 
     Parameters
     ----------
@@ -168,10 +168,6 @@ def register_encoder(
     ------
     ConfigError
         Another encoder has this name, or there is no such pooling.
-
-    Examples
-    --------
-    >>> xc.register_encoder("mine", build, pooling="evidence")  # doctest: +SKIP
     """
     if pooling not in ("mean", "evidence"):
         raise ConfigError(f"encoder {name!r}: pooling is {pooling!r}; choose mean or evidence")

@@ -45,17 +45,12 @@ def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None)
     `changes` are of its fields, by dotted name; of an ONNX file nothing is known.
     """
     image: dict[str, Any] = {"views": views}
-    if not is_onnx(name):
+    if not name.endswith(".onnx"):
         row = find_backbone(name)
         image |= {"size": row.size, "resize": row.resize}
         image |= {"normalisation": row.normalisation} if row.normalisation else {}
     config = Config.from_dict({"name": name, "image": image, "model": {"encoder": name}}, name)
     return config.replace(changes or {})
-
-
-def is_onnx(name: str) -> bool:
-    """Whether an encoder is an ONNX file."""
-    return str(name).endswith(".onnx")
 
 
 def encode_files(
@@ -71,12 +66,13 @@ def encode_files(
     published ones, if there are any; `changes` are of :func:`encoder_config`. An ONNX file has its
     own weights, and may have several values to choose one of as the `layer`.
     """
-    if (is_onnx(name) and weights is not None) or (layer is not None and not is_onnx(name)):
+    onnx = name.endswith(".onnx")
+    if (weights if onnx else layer) is not None:
         raise ConfigError(f"{name}: --layer is for ONNX files, and --weights for all others")
     views = max(len(study) for study in studies)
     config = encoder_config(name, views, changes)
     encoder: Any
-    if is_onnx(name):
+    if onnx:
         size = config.image.size if changes and "image.size" in changes else None
         encoder = OnnxEncoder(Path(name), size, layer)
         config = config.replace({"image.size": encoder.size})

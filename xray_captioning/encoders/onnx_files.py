@@ -36,10 +36,8 @@ class OnnxEncoder:
         sides = {side for side in shape[1:] if isinstance(side, int)}
         self.size = size or min(sides, default=224)
         if sides - {self.size}:
-            raise ConfigError(
-                f"{path}: expects images of {shape[1]} x {shape[2]} px, not {self.size}; "
-                "set image.size, or export it for square images"
-            )
+            seen = f"{shape[1]} x {shape[2]} px, not {self.size}"
+            raise ConfigError(f"{path}: expects images of {seen}; export it for such squares")
         _, *self.grid, self.channels = self.encode(np.zeros((1, self.size, self.size, 3))).shape
 
     def encode(self, images: Any) -> Array:
@@ -75,26 +73,23 @@ def regions_of(values: Array, channels_first: bool) -> Array | None:
 
 def _session(path: Path, layer: str | None) -> Any:
     runtime = require("onnxruntime", "encoders that are ONNX files", "onnx")
-    options = runtime.SessionOptions()
+    options, providers = runtime.SessionOptions(), runtime.get_available_providers()
     options.log_severity_level = 4  # what is wrong is said by the errors below
-    where: dict[str, Any] = {"providers": runtime.get_available_providers()}
+    folder = "session.model_external_initializers_file_folder_path"
+    options.add_session_config_entry(folder, str(path.parent))
     try:
-        session = runtime.InferenceSession(str(path), options, **where)
+        model = path.read_bytes()
+        session = runtime.InferenceSession(model, options, providers=providers)
+        outputs = [output.name for output in session.get_outputs()]
+        if layer is None or layer in outputs:
+            return session
     except Exception as error:
         raise BundleError(f"{path}: onnxruntime cannot read it ({_line(error)})") from error
-    outputs = [output.name for output in session.get_outputs()]
-    if layer is None or layer in outputs:
-        return session
     try:  # a message behind another is merged with it: here a graph with one more output
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(path.parent)
-        )
-        more = _field(7, _field(12, _field(1, layer.encode())))
-        return runtime.InferenceSession(path.read_bytes() + more, options, **where)
+        model += _field(7, _field(12, _field(1, layer.encode())))
+        return runtime.InferenceSession(model, options, providers=providers)
     except Exception as error:
-        raise ConfigError(
-            f"{path}: has no value {layer!r}; its outputs are {', '.join(outputs)}"
-        ) from error
+        raise ConfigError(f"{path}: has no {layer!r}; its outputs are {outputs}") from error
 
 
 def _field(number: int, content: bytes) -> bytes:
