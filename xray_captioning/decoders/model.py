@@ -44,20 +44,21 @@ DECODERS = {
 Grid = tuple[int, int, int]
 
 
-def check_decoder(config: ModelConfig) -> DecoderRow:
-    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it."""
+def check_decoder(config: ModelConfig) -> tuple[DecoderRow, dict[str, Any]]:
+    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it.
+
+    Returns its row and the value of each field of its own.
+    """
     row = find_model(DECODERS, "decoder", config.decoder)
     if "heads" in row.fields and config.units % config.heads:
         raise ConfigError(
             f"model.units is {config.units}, which {config.heads} heads cannot divide; "
             "change model.units or model.heads"
         )
-    own_fields(config, row)
-    return row
+    return row, _own_fields(config, row)
 
 
-def own_fields(config: ModelConfig, row: DecoderRow) -> dict[str, Any]:
-    """Return the value of each field of a decoder's own, or say which of the options is wrong."""
+def _own_fields(config: ModelConfig, row: DecoderRow) -> dict[str, Any]:
     names = _field_names(row.config)
     if unknown := sorted(set(config.options) - set(names)):
         raise ConfigError(
@@ -113,7 +114,7 @@ def register_decoder(
         raise ConfigError(
             f"{where}: {min(wrong)}: `fields` are of {', '.join(sorted(known))}, config has others"
         )
-    own_fields(ModelConfig(decoder=name), row)
+    _own_fields(ModelConfig(decoder=name), row)  # has defaults
     register_model(DECODERS, "decoder", name, row, cls.__module__)
 
 
@@ -178,10 +179,9 @@ class CaptionModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        row = check_decoder(config)
-        own = own_fields(config, row)  # all of them: a default that changes later is not ours
-        self.config = config = replace(config, options=own)
-        self.vocabulary_size = vocabulary_size
+        row, own = check_decoder(config)
+        config = replace(config, options=own)  # with defaults, which may be others later
+        self.config, self.vocabulary_size = config, vocabulary_size
         self.grid, self.channels, self.maximum_length = tuple(grid), channels, maximum_length
         self.trained_on: TrainedOn | None = None
         regions = math.prod(grid)
