@@ -37,9 +37,11 @@ def node(kind: str, source: str, target: str, **whole: int | list[int]) -> bytes
     return field(1, source.encode()) + field(2, target.encode()) + field(4, kind.encode()) + body
 
 
-def write(path: Path, nodes: list[bytes], inputs: list[bytes], output: bytes) -> Path:
+def write(
+    path: Path, nodes: list[bytes], inputs: list[bytes], output: bytes, more: bytes = b""
+) -> Path:
     field = golden.field
-    graph = b"".join(field(1, n) for n in nodes) + field(2, b"g")
+    graph = more + b"".join(field(1, n) for n in nodes) + field(2, b"g")
     graph += b"".join(field(11, i) for i in inputs) + field(12, output)
     opset = field(8, field(2, 13))
     path.write_bytes(field(1, 8) + field(7, graph) + opset)
@@ -72,6 +74,17 @@ def test_maps_of_the_output_and_of_a_layer(halves: Path) -> None:
     inner = encode_files(studies, str(halves), changes=AS_READ, layer="half")
     np.testing.assert_allclose(inner.regions[1, 1], means(16), atol=1e-6)
     assert inner.about["layer"] == "half"
+
+
+def test_numbers_beside_the_file(tmp_path: Path) -> None:
+    np.full(1, 2, "<f4").tofile(tmp_path / "w.bin")
+    entries = [golden.onnx_entry("location", "w.bin"), golden.onnx_entry("length", "4")]
+    weight = golden.field(5, golden.onnx_tensor("w", 1, [1], external=entries))
+    nodes = [golden.field(1, b"w") + node("Mul", "x", "y")]
+    inputs = [value("x", "n", 32, 32, 3)]
+    path = write(tmp_path / "m.onnx", nodes, inputs, value("y", "n", 32, 32, 3), weight)
+    found = encode_files([[IMAGE]], str(path), changes=AS_READ).regions[0, 0]
+    np.testing.assert_allclose(found, IMAGE / 127.5, atol=1e-5)
 
 
 def test_channels_last_one_channel_one_image_at_a_time(tmp_path: Path) -> None:
