@@ -47,6 +47,7 @@ def good_values(dotted: str) -> st.SearchStrategy[Any]:
         int: st.integers(16, 10_000),
         float: st.floats(0, 0.99) | st.just(0),
         str: st.text(max_size=20),
+        dict: st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.booleans())),
     }
     return kinds[type(value_of(dotted))]
 
@@ -110,7 +111,7 @@ def test_unknown_fields_are_named_with_those_there_are() -> None:
 
 
 EVERY: list[Any] = [None, "word", 20, 20.5, True, [], [1, 2], {}, {"size": 3}]
-FITTING = {float: (int, float), str: (str,), int: (int,), bool: (bool,)}
+FITTING = {float: (int, float), str: (str,), int: (int,), bool: (bool,), dict: (dict,)}
 OUT_OF_RANGE = {float: [math.nan, math.inf, -math.inf, 10**400, -0.1, 2**32], int: [-1, 2**32]}
 BELOW_ONE = ("model.dropout", "training.label_smoothing", "training.scheduled_sampling")
 

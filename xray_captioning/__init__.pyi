@@ -10,7 +10,9 @@ from .config import load_preset as load_preset
 from .data.sources.reading import read_studies as read_studies
 from .data.splits import split_studies as split_studies
 from .decoders import Decoder as Decoder
+from .decoders.model import register_decoder as register_decoder
 from .encoders import Encoder as Encoder
+from .encoders.backbones import register_encoder as register_encoder
 from .metrics.labeler import explain_report as explain_report
 from .metrics.labeler import label_report as label_report
 from .metrics.scores import score as score

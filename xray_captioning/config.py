@@ -92,9 +92,14 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     tied_embeddings: bool = False
     """The word vectors serve as the weights of the logits, too (Press and Wolf,
     arXiv:1608.05859)."""
+    options: dict[str, Any] = {}
+    """Fields that a decoder of one's own brings, as ``model.options.FIELD``."""
     language_model: str = ""
     """What a ``gpt2`` decoder starts from: a keras-hub preset such as ``gpt2_base_en``, or a
     folder of GPT-2 files. Empty: random weights, and words instead of byte pairs."""
+
+    def __hash__(self) -> int:  # of what tells most models apart; options cannot be hashed
+        return hash((self.encoder, self.head, self.decoder, self.units, self.layers))
 
 
 class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -234,13 +239,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """
         values = self.to_dict()
         for dotted, value in changes.items():
-            group, _, name = dotted.partition(".")
-            owner = values.setdefault(group, {}) if name else values
-            if not isinstance(owner, dict):
-                raise ConfigError(
-                    f"{group} has no field {name!r}; fields are {', '.join(fields())}"
-                )
-            owner[name or group] = value
+            *groups, name = dotted.split(".")
+            owner = values
+            for group in groups:
+                owner = owner.setdefault(group, {})
+                if not isinstance(owner, dict):
+                    raise ConfigError(
+                        f"{group} has no field {name!r}; fields are {', '.join(fields())}"
+                    )
+            owner[name] = value
         return Config.from_dict(values)
 
 

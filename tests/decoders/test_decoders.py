@@ -15,7 +15,7 @@ REGIONS = 12
 EAGERLY = keras.backend.backend() == "tensorflow"  # compiling a step takes longer than the step
 
 
-TIED = [name for name, (_, names) in DECODERS.items() if "tied_embeddings" in names]
+TIED = [name for name, row in DECODERS.items() if "tied_embeddings" in row.fields]
 
 
 def small(name, layers=2, **changes):

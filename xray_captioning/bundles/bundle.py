@@ -25,6 +25,7 @@ from typing import Any
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
+from xray_captioning.plugins import origin_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -32,6 +33,7 @@ NEEDED = {
     "encoder": ("captioner.json", "encoder.weights.h5"),
     "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
 }
+PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
 _NOT_WHOLE = (
     "this is no complete bundle: finish its training with --resume, or copy the whole bundle again"
@@ -105,6 +107,15 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
     for name in NEEDED[kind]:
         if name not in digests:
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
+    for part in set(PARTS[kind]) & set(about.get("needs", ())):
+        name, need = about["config"]["model"][part], about["needs"][part]
+        if not origin_of(part, name):
+            advice = (
+                f"pip install {need['package']}"
+                if "package" in need
+                else (f"import the module {need.get('module')} first")
+            )
+            raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
     return about
 
 

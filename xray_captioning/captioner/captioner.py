@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
@@ -134,7 +135,8 @@ class Captioner:
         """
 
         def write(aside: Path) -> None:
-            values = describe("captioner", self.config, self.encoder, self.about)
+            config = replace(self.config, model=self.model.config)  # with all options
+            values = describe("captioner", config, self.encoder, self.about)
             (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
             self.tokenizer.to_json(aside / "tokenizer.json")
             self.encoder.save_weights(aside / "encoder.weights.h5")

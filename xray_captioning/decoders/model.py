@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec.structs import asdict
+from msgspec import inspect
+from msgspec.structs import asdict, replace
 
 from xray_captioning.backend import keras, ops, registered
 from xray_captioning.config import ModelConfig
@@ -16,34 +18,104 @@ from xray_captioning.decoders.context_aggregation import ContextAttention
 from xray_captioning.decoders.decoder import Decoder, Features, State
 from xray_captioning.decoders.transformer import Gpt2, Transformer
 from xray_captioning.errors import ConfigError
+from xray_captioning.plugins import find_model, register_model
+
+
+class DecoderRow(NamedTuple):
+    """A decoder's class and what it is made from, beside the number of words."""
+
+    kind: type[Decoder]
+    fields: tuple[str, ...]  # of ModelConfig; grid (views, rows, columns) and maximum_length
+    config: type | None = None  # a class of fields of its own, `model.options`
+
 
 _RECURRENT = ("units", "embedding", "dropout", "tied_embeddings")
 _BLOCKS = ("units", "layers", "heads", "dropout", "maximum_length")
-# Each decoder and what it is made from: fields of the configuration, the grid of regions
-# (views, rows, columns) and the most tokens of a caption.
-DECODERS: dict[str, tuple[type[Decoder], tuple[str, ...]]] = {
-    "simple": (recurrent.SimpleDecoder, _RECURRENT),
-    "gru": (recurrent.GruDecoder, _RECURRENT),
-    "lstm": (recurrent.LstmDecoder, _RECURRENT),
-    "global_attention": (recurrent.GlobalAttention, (*_RECURRENT, "attention")),
-    "context_aggregation": (ContextAttention, (*_RECURRENT, "attention", "grid")),
-    "transformer": (Transformer, (*_BLOCKS, "tied_embeddings")),
-    "gpt2": (Gpt2, _BLOCKS),
+DECODERS = {
+    "simple": DecoderRow(recurrent.SimpleDecoder, _RECURRENT),
+    "gru": DecoderRow(recurrent.GruDecoder, _RECURRENT),
+    "lstm": DecoderRow(recurrent.LstmDecoder, _RECURRENT),
+    "global_attention": DecoderRow(recurrent.GlobalAttention, (*_RECURRENT, "attention")),
+    "context_aggregation": DecoderRow(ContextAttention, (*_RECURRENT, "attention", "grid")),
+    "transformer": DecoderRow(Transformer, (*_BLOCKS, "tied_embeddings")),
+    "gpt2": DecoderRow(Gpt2, _BLOCKS),
 }
 
 Grid = tuple[int, int, int]
 
 
-def check_decoder(config: ModelConfig) -> None:
-    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it."""
-    if config.decoder not in DECODERS:
-        raise ConfigError(f"unknown decoder {config.decoder!r}; decoders are {', '.join(DECODERS)}")
-    _, names = DECODERS[config.decoder]
-    if "heads" in names and config.units % config.heads:
+def check_decoder(config: ModelConfig) -> tuple[DecoderRow, dict[str, Any]]:
+    """Refuse a decoder that cannot be built, before anything is downloaded or computed for it.
+
+    Returns its row and the value of each field of its own.
+    """
+    row = find_model(DECODERS, "decoder", config.decoder)
+    if "heads" in row.fields and config.units % config.heads:
         raise ConfigError(
             f"model.units is {config.units}, which {config.heads} heads cannot divide; "
             "change model.units or model.heads"
         )
+    return row, _own_fields(config, row)
+
+
+def _own_fields(config: ModelConfig, row: DecoderRow) -> dict[str, Any]:
+    names = _field_names(row.config)
+    if unknown := sorted(set(config.options) - set(names)):
+        raise ConfigError(
+            f"model.options.{unknown[0]}: the decoder {config.decoder!r} has no such field of its "
+            f"own; it has {', '.join(names) or 'none'}"
+        )
+    try:
+        made = row.config and msgspec.convert(config.options, row.config)
+    except msgspec.ValidationError as error:
+        problem, _, field = str(error).replace("`", "").partition(" - at $.")
+        raise ConfigError(f"model.options.{field or '*'}: {problem}") from error
+    return {name: getattr(made, name) for name in names}
+
+
+def _field_names(config: type | None) -> list[str]:
+    return [field.name for field in getattr(inspect.type_info(config), "fields", ())]
+
+
+def register_decoder(
+    name: str, cls: type[Decoder], config: type | None = None, fields: Sequence[str] = ()
+) -> None:
+    """Make a decoder of one's own known by a name.
+
+    The entry-point group ``xray_captioning.decoders`` is how commands find it
+    (docs/own_models.md).
+
+    Parameters
+    ----------
+    name : str
+        What ``model.decoder`` calls it.
+    cls : subclass of Decoder
+        Made with the number of words, the values of both kinds of fields, and ``name`` and
+        ``dtype``.
+    config : type, optional
+        A dataclass, or msgspec.Struct, of fields of its own, which have defaults:
+        ``--set model.options.FIELD=VALUE``.
+    fields : sequence of str
+        The fields of :class:`~xray_captioning.config.ModelConfig` that it is made from, such as
+        ``units``, and ``grid`` (views, rows and columns of regions) and ``maximum_length`` (tokens
+        of a caption).
+
+    Raises
+    ------
+    ConfigError
+        Another decoder has this name, the class is no Decoder, or fields are unknown, lack a
+        default or are named twice.
+    """
+    row, where = DecoderRow(cls, tuple(fields), config), f"decoder {name!r}"
+    if not (isinstance(cls, type) and issubclass(cls, Decoder)):
+        raise ConfigError(f"{where}: its class is {cls!r:.60}; derive one from xc.Decoder")
+    known = {*asdict(ModelConfig()), "grid", "maximum_length"}
+    if wrong := set(fields) - known or set(_field_names(config)) & known:
+        raise ConfigError(
+            f"{where}: {min(wrong)}: `fields` are of {', '.join(sorted(known))}, config has others"
+        )
+    _own_fields(ModelConfig(decoder=name), row)  # has defaults
+    register_model(DECODERS, "decoder", name, row, cls.__module__)
 
 
 @registered
@@ -107,7 +179,8 @@ class CaptionModel(keras.Model):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_decoder(config)
+        row, own = check_decoder(config)
+        config = replace(config, options=own)  # with defaults, which may be others later
         self.config, self.vocabulary_size = config, vocabulary_size
         self.grid, self.channels, self.maximum_length = tuple(grid), channels, maximum_length
         self.trained_on: TrainedOn | None = None
@@ -116,10 +189,9 @@ class CaptionModel(keras.Model):
         dtype = self.dtype_policy.name
         made = (config.head, config.normalisation, config.positions, config.dropout)
         self.head = RegionHead(*made, name="head", dtype=dtype)
-        kind, names = DECODERS[config.decoder]
         known = {**asdict(config), "grid": grid, "maximum_length": maximum_length}
-        sizes = {name: known[name] for name in names}
-        self.decoder = kind(vocabulary_size, **sizes, name="decoder", dtype=dtype)
+        sizes = {name: known[name] for name in row.fields}
+        self.decoder = row.kind(vocabulary_size, **sizes, **own, name="decoder", dtype=dtype)
         self.build(None)
 
     def get_config(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from xray_captioning.encoders.lite import efficientnet_lite0, load_lite0
 from xray_captioning.encoders.vit import clip, transformed, vit
 from xray_captioning.errors import ConfigError
 from xray_captioning.hub.encoders import registry
+from xray_captioning.plugins import find_model, register_model
 
 layers = keras.layers
 
@@ -123,6 +124,50 @@ for _name, _one in registry().items():
 
 def find_backbone(name: str) -> Backbone:
     """Return the backbone of that name, or raise ConfigError."""
-    if name not in ENCODERS:
-        raise ConfigError(f"unknown encoder {name!r}; encoders are {', '.join(ENCODERS)}")
-    return ENCODERS[name]
+    return find_model(ENCODERS, "encoder", name)
+
+
+def register_encoder(
+    name: str,
+    build: Callable[[int, bool], Any],
+    *,
+    normalisation: str | None = None,
+    size: int = 224,
+    resize: str = "area",
+    pooling: str = "mean",
+    last_block: tuple[str, ...] = (),
+    read: Callable[[Any, Path], None] | None = None,
+) -> None:
+    """Make an encoder of one's own known by a name.
+
+    The entry-point group ``xray_captioning.encoders`` is how commands find it
+    (docs/own_models.md).
+
+    Parameters
+    ----------
+    name : str
+        What ``model.encoder`` and ``--encoder`` call it.
+    build : callable
+        ``build(size, published)`` returns a built keras.Model from images (batch, size, size, 3),
+        float32, to (batch, rows, columns, channels), float32. ``published`` asks for its published
+        weights; it is False unless there is a `normalisation`.
+    normalisation, size, resize
+        The images that the published weights expect, as the fields of
+        :class:`~xray_captioning.config.ImageConfig`; ``size`` in pixels. A normalisation says that
+        there are such weights.
+    pooling : {"mean", "evidence"}
+        How a study's regions are joined to classify findings.
+    last_block : tuple of str
+        Beginnings of the names of its layers that may be fine-tuned.
+    read : callable, optional
+        ``read(model, path)`` fills the model from a file or folder of weights (``--weights``).
+
+    Raises
+    ------
+    ConfigError
+        Another encoder has this name, or there is no such pooling.
+    """
+    if pooling not in ("mean", "evidence"):
+        raise ConfigError(f"encoder {name!r}: pooling is {pooling!r}; choose mean or evidence")
+    row = Backbone(build, pooling, tuple(last_block), normalisation, read, size, resize)
+    register_model(ENCODERS, "encoder", name, row, build.__module__)

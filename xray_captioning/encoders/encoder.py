@@ -275,11 +275,22 @@ class FindingModel(keras.Model):
         return self.encoder.classify(features, self.encoder.region_mask(inputs["mask"]))
 
 
-def _new(name: str, size: int) -> Any:
+def _new(name: str, size: int, published: bool = False) -> Any:
     try:
-        return find_backbone(name).build(size, False)
+        return _checked(name, size, find_backbone(name).build(size, published))
     except ValueError as error:
         raise ConfigError(f"{name} cannot be built for images of {size} px ({error})") from error
+
+
+def _checked(name: str, size: int, model: Any) -> Any:
+    """Return what a builder, perhaps of another package, made, if it is what encoders are."""
+    shape = tuple(getattr(model, "output_shape", ()))
+    if not isinstance(model, keras.Model) or len(shape) != 4 or None in shape[1:]:
+        raise ConfigError(
+            f"encoder {name!r} built {type(model).__name__} with output {shape}; it must build a "
+            f"keras.Model from (batch, {size}, {size}, 3) to (batch, rows, columns, channels)"
+        )
+    return model
 
 
 def _published(name: str, size: int) -> Any:
@@ -288,7 +299,7 @@ def _published(name: str, size: int) -> Any:
         raise ConfigError(f"{name} has no published weights; {INSTEAD}")
     try:
         with downloading():
-            return find_backbone(name).build(size, True)
+            return _new(name, size, published=True)
     except Exception as error:  # each of the hubs behind it has its own
         _new(name, size)  # what random weights would not mend is said first
         if isinstance(error, MissingExtraError):

@@ -14,6 +14,7 @@ import numpy as np
 from xray_captioning.backend import ops
 from xray_captioning.bundles.bundle import (
     FORMAT,
+    PARTS,
     find_bundle,
     read_bundle,
     read_config,
@@ -38,6 +39,7 @@ from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.plugins import origin_of
 
 
 def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
@@ -294,6 +296,8 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any]) -> dict[str, Any]:
     """Return what ``captioner.json`` holds."""
+    parts = {part: getattr(config.model, part) for part in PARTS[kind]}
+    needs = {part: origin for part in parts if (origin := origin_of(part, parts[part]))}
     return {
         "format": FORMAT,
         "kind": kind,
@@ -301,6 +305,7 @@ def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any])
         "findings": list(encoder.findings),
         "grid": list(encoder.grid),
         "about": about,
+        **({"needs": needs} if needs else {}),
     }
 
 
