@@ -55,19 +55,10 @@ def cider_rows(
     hypotheses: ngrams.Hypotheses,
     frequency: DocumentFrequency | None = None,
 ) -> NDArray[np.float64]:
-    """Compute the CIDEr of every study; a system's CIDEr is their mean.
+    """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's CIDEr is their mean.
 
-    Parameters
-    ----------
-    references, hypotheses
-        Texts as :mod:`xray_captioning.metrics` describes them.
-    frequency : DocumentFrequency, optional
-        How common each n-gram is; by default in these references.
-
-    Returns
-    -------
-    ndarray of float64, shape (studies,)
-        From 0 to 10; all 0 for a single study, whose n-grams tell nothing apart.
+    `frequency` says how common each n-gram is; by default in these references. All are 0 for a
+    single study, whose n-grams tell nothing apart.
     """
     pairs = ngrams.checked_pairs(references, hypotheses)
     common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency

@@ -40,49 +40,27 @@ def classification_table(
     patients: Sequence[str] | None = None,
     counted: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure the logits of findings, with 95 % intervals over patients.
+    """Measure the logits of findings, (studies, findings), with 95 % intervals over patients.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Findings.
-    truth : array, shape (studies, findings)
-        1, 0 or nan for unknown, which is left out.
-    scores : array, shape (studies, findings)
-        Logits.
-    validation : (truth, scores), optional
-        Where the threshold of F1 is chosen; without it the threshold is a logit of 0.
-    patients : sequence of str, optional
-        The patient of each study; without it each study is of another patient, and so is a study
-        whose patient is missing.
-    counted : collection of str, optional
-        Findings that the last row is over, chosen without these labels (as
-        :func:`frequent_findings` does with those of the training part); all when absent.
+    `truth` is 1, 0 or nan for unknown, which is left out. The threshold of F1 is chosen on
+    `validation` (truth, scores); without it it is a logit of 0. Without `patients` each study is of
+    another patient, and so is a study whose patient is missing. The last row is over the findings
+    in `counted`, chosen without these labels (as :func:`frequent_findings` does with those of the
+    training part), or over all: means, and the ratio of all their probabilities to all their
+    labels. Its name is "mean of 11", or "mean of 9 of 11" where two of them have no value; it has
+    intervals where all eleven have.
 
-    Returns
-    -------
-    list of dict
-        ``finding``, ``positives``, ``n``; ``AUROC`` and ``F1``; ``Brier``, the mean squared
-        difference of probability and label; ``ECE``, the expected calibration error over ten
-        groups of equally many studies, and ``ECE_by_chance``, what probabilities that hold would
-        have on average in as many studies; ``mean_over_prevalence``, the mean probability over the
-        share of present labels. None is what has no value: all where a finding has no positive or
-        no negative study, and ``_low`` and ``_high`` where fewer than five patients have the
-        finding or five do not. The last row is over the findings in `counted`: means, and the
-        ratio of all their probabilities to all their labels. Its name is "mean of 11", or "mean of
-        9 of 11" where two of them have no value; it has intervals where all eleven have.
+    Columns are ``finding``, ``positives``, ``n``; ``AUROC`` and ``F1``; ``Brier``, the mean squared
+    difference of probability and label; ``ECE``, the expected calibration error over ten groups of
+    equally many studies, and ``ECE_by_chance``, what probabilities that hold would have on average
+    in as many studies; ``mean_over_prevalence``, the mean probability over the share of present
+    labels. None is what has no value: all where a finding has no positive or no negative study, and
+    ``_low`` and ``_high`` where fewer than five patients have the finding or five do not. Intervals
+    are conditional on the encoder and on the threshold; Brier score and calibration error have
+    none.
 
-    Raises
-    ------
-    DataError
-        The shapes differ, there are not as many patients as studies, or a score is not a finite
-        number.
-
-    Notes
-    -----
-    Intervals are conditional on the encoder and on the threshold. The Brier score and the
-    calibration error have none. See :mod:`xray_captioning.metrics.finding_intervals` for the
-    others, and :class:`xray_captioning.metrics.calibration.CalibrationScores` for the groups.
+    Raises a DataError where the shapes differ, there are not as many patients as studies, or a
+    score is not a finite number.
     """
     _check(names, truth, scores)
     codes = patient_numbers(patients, len(truth))
@@ -104,10 +82,8 @@ def classification_table(
 def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
     """Return the findings that the mean of a table is over, by the labels of the training part.
 
-    They are those that at least 2 % (`LEAST_SHARE`) of the known labels say are present, as of
-    :func:`xray_captioning.metrics.clinical.counted_findings`: rarer ones have too few cases in a
-    test part of a few hundred studies. Where no finding is as frequent, all are returned. `labels`,
-    (studies, findings), are 1, 0 or nan for unknown.
+    As :func:`xray_captioning.metrics.clinical.counted_findings` with labels, (studies, findings),
+    of 1, 0 or nan for unknown: at least 2 % (`LEAST_SHARE`) of the known ones say present.
     """
     known = np.isfinite(labels).sum(axis=0)
     present = np.nansum(labels, axis=0)

@@ -71,13 +71,9 @@ class Contradiction(NamedTuple):
 def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
     """Label many reports as an array; those of a dictionary in its order.
 
-    `convention` is that of :func:`~xray_captioning.label_report`.
-
-    Returns
-    -------
-    numpy.ndarray of int8, shape (n, 18)
-        Columns are :data:`xray_captioning.findings.FINDINGS`: 1 present, 0 denied, -1 uncertain,
-        -2 (:data:`NOT_MENTIONED`) not mentioned.
+    `convention` is that of :func:`~xray_captioning.label_report`. Returns int8, (n, 18), columns as
+    :data:`xray_captioning.findings.FINDINGS`: 1 present, 0 denied, -1 uncertain, -2
+    (:data:`NOT_MENTIONED`) not mentioned.
     """
     reports = (one_text(f"texts[{row}]", t) for row, t in enumerate(in_order("texts", texts)))
     rows = (
@@ -120,14 +116,10 @@ def _labels(texts: Texts) -> Labels:
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
-    """Count the hits and misses of each study and finding.
+    """Count the hits and misses of each study and finding: int8, (n, 18, 3).
 
-    An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
-
-    Returns
-    -------
-    numpy.ndarray of int8, shape (n, 18, 3)
-        True positives, false positives and false negatives, each 0 or 1.
+    True positives, false positives and false negatives, each 0 or 1. An uncertain finding counts as
+    present where `uncertain` is true, otherwise as absent.
 
     Examples
     --------
@@ -157,11 +149,6 @@ def scores_from_counts(
     ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...`` are over CheXpert's
     fourteen names, its five, and all eighteen, with "No Finding" where it is one of them. As in
     the literature, F1 of a finding that nobody has is 0 there. All are in [0, 1].
-
-    Raises
-    ------
-    ConfigError
-        `findings` names none, or one that is not of `FINDINGS`.
     """
     each = _f1(counts)
     f1 = np.nan_to_num(each)
@@ -176,7 +163,10 @@ def scores_from_counts(
 
 
 def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
-    """Return which columns of labels have these names, (18,); None is all but "No Finding"."""
+    """Return which columns of labels have these names, (18,); None is all but "No Finding".
+
+    Raises a ConfigError where there is none, or one that is not of `FINDINGS`.
+    """
     if findings is None:
         return IS_FINDING
     unknown = [name for name in findings if name not in FINDINGS]
@@ -208,10 +198,9 @@ def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the F1 of each study, (n,), over all eighteen names that its two texts assert.
+    """Return the F1 of each study's `confusion`, (n,), over all eighteen names.
 
-    It is made of what :func:`confusion` counts, and 1 where neither text asserts anything, "No
-    Finding" included.
+    It is 1 where neither text asserts anything, "No Finding" included.
     """
     return np.nan_to_num(_f1(counts.sum(1, dtype=np.int64)), nan=1.0)
 

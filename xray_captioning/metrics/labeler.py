@@ -58,13 +58,7 @@ def read_by(convention: str | None) -> Iterator[None]:
 
 
 def convention_of(name: str | None = None) -> str:
-    """Return the convention of this name, by default that of `read_by` or else chexpert.
-
-    Raises
-    ------
-    ConfigError
-        There is no such convention.
-    """
+    """Return the convention of this name, by default that of `read_by` or else chexpert."""
     name = _CONVENTION.get() if name is None else name
     if name not in LABELS:
         raise ConfigError(f"there is no convention {name!r}; take {' or '.join(CONVENTIONS)}")
@@ -74,12 +68,7 @@ def convention_of(name: str | None = None) -> str:
 def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
     """Return every place where a report, raw or cleaned, names a finding, in reading order.
 
-    Raises
-    ------
-    DataError
-        `text` is not a string.
-    ConfigError
-        There is no such convention.
+    Raises what :func:`label_report` raises.
     """
     return [mention for mention in _mentions(text, convention) if mention.finding != OTHER]
 
@@ -139,11 +128,8 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
 class Explanation(dict[str, Mention]):
     """By finding the mention that decided its label, and every mention of a device.
 
-    Attributes
-    ----------
-    devices : list of Mention
-        In reading order. Their ``device`` says what each is ("endotracheal tube"), ``placement``
-        whether its place is called "satisfactory" or "malpositioned".
+    The ``device`` of the latter says what each is ("endotracheal tube"), ``placement`` whether its
+    place is called "satisfactory" or "malpositioned".
     """
 
     devices: list[Mention]

@@ -155,16 +155,12 @@ def _details(mentions: Sequence[Mention]) -> tuple[frozenset[str], ...]:
 def mention_statistics(
     references: Sequence[str], hypotheses: Sequence[str], reference: Labels, hypothesis: Labels
 ) -> dict[str, NDArray[np.int8]]:
-    """Count what every share of :func:`mention_scores` is of, study by study.
+    """Count, int8, what every share of :func:`mention_scores` is of, study by study.
 
-    Returns
-    -------
-    dict of str to ndarray of int8
-        ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference
-        names one; those of them that the hypothesis asserts; those of them with the same in the
-        hypothesis. ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds. ``omitted``
-        (n, 2): findings that the reference asserts; those of them that the hypothesis does not
-        mention.
+    ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference names
+    one; those of them that the hypothesis asserts; those of them with the same in the hypothesis.
+    ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds. ``omitted`` (n, 2): findings that
+    the reference asserts; those of them that the hypothesis does not mention.
     """
     texts = {*references, *hypotheses}
     details = {text: asserted_details(text) for text in texts}
@@ -198,15 +194,12 @@ def _same_details(reference: Details, hypothesis: Details) -> list[list[int]]:
 
 
 def mention_scores(sums: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """Compute the shares of samples from sums of `mention_statistics`; nan is a share of nothing.
+    """Compute the shares of samples, (samples,), from sums of `mention_statistics`.
 
-    Returns
-    -------
-    dict of str to ndarray of float64, shape (samples,)
-        ``side_agreement``, ``zone_agreement``, ``severity_agreement``: of the findings that both
-        texts assert and for which the reference names a side (zone, severity), those for which
-        the hypothesis names the same. ``side_recall``: of all findings for which it names a side.
-        `CAPTION_SHARES`: of the captions. ``omissions``: of the findings that references assert.
+    ``side_agreement``, ``zone_agreement``, ``severity_agreement``: of the findings that both texts
+    assert and for which the reference names a side (zone, severity), those for which the hypothesis
+    names the same. ``side_recall``: of all findings for which it names a side. `CAPTION_SHARES`: of
+    the captions. ``omissions``: of the findings that references assert. A share of nothing is nan.
     """
     named, shared, same = np.moveaxis(sums["details"], -1, 0)
     agreement = share(same, shared)

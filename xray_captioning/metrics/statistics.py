@@ -51,27 +51,14 @@ def study_statistics(
     reports: Sequence[str] | None = None,
     frequency: DocumentFrequency | None = None,
 ) -> Statistics:
-    """Compute the statistics of one system.
+    """Compute the statistics of one system, whose texts are one a study each.
 
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
-        One text of each a study.
-    reports : sequence of str, optional
-        Texts whose findings and sides count, where they are not the references.
-    frequency : DocumentFrequency, optional
-        How common CIDEr's n-grams are, where these are not all references.
+    They are ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, those of
+    `mention_statistics`, ``findings`` and ``findings_present`` (studies, 18, 3) and, where
+    sacrebleu is installed, ``chrf`` (studies, 6, 3); 260 to 410 bytes a study.
 
-    Returns
-    -------
-    dict of str to ndarray
-        ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, those of `mention_statistics`,
-        ``findings`` and ``findings_present`` (studies, 18, 3) and, where sacrebleu is installed,
-        ``chrf`` (studies, 6, 3); 260 to 410 bytes a study.
-
-    Notes
-    -----
-    A study's CIDEr weighs its n-grams by how many studies of the whole reference set have them,
+    Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs
+    its n-grams by `frequency`, by default how many studies of the whole reference set have them,
     and keeps these weights in every sample of its studies, as the inverse document frequencies of
     a fixed collection.
     """
@@ -113,11 +100,6 @@ def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArra
     Each study is of another patient where none are given. A study whose patient is missing (None,
     nan or empty) is of a patient of its own, as :func:`xray_captioning.data.splits.group_ids` has
     it: studies of nobody known are not of one and the same patient.
-
-    Raises
-    ------
-    DataError
-        There are not as many patients as studies.
     """
     if patients is None:
         return np.arange(studies)
@@ -144,22 +126,12 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
 def scores_from_sums(
     sums: Statistics, findings: Sequence[str] | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Compute all scores of samples.
+    """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies.
 
-    Parameters
-    ----------
-    sums : dict of str to ndarray, shape (samples, ...)
-        Sums of `study_statistics` over the studies of each sample.
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over; see `clinical_scores`.
-
-    Returns
-    -------
-    dict of str to ndarray of float64, shape (samples,)
-        By the names that `score`, `clinical_scores` and `mention_scores` use, and ``ROUGE-1``,
-        ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1), ``chrF`` (0 to 100),
-        ``mean_length`` (words) and ``length_ratio`` (words over those of the closest references);
-        nan where a score is a share of nothing.
+    They are by the names that `score`, `clinical_scores` (``clinical_f1`` over `findings`) and
+    `mention_scores` use, and ``ROUGE-1``, ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1),
+    ``chrF`` (0 to 100), ``mean_length`` (words) and ``length_ratio`` (words over those of the
+    closest references); nan where a score is a share of nothing.
     """
     scores = text_scores(sums)
     for suffix in ("", "_present"):
@@ -172,22 +144,12 @@ def scores_from_sums(
 
 
 def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
-    """Count the patients that a score stands on, where these are not all patients.
+    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all.
 
-    Parameters
-    ----------
-    sums : dict of str to ndarray, shape (patients, ...)
-        Of `patient_sums`.
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over.
-
-    Returns
-    -------
-    dict of str to int
-        For micro F1 the patients with a finding of the group in some reference; for macro F1 over
-        a fixed group those with the rarest of its findings, which counts as 0 where it is absent;
-        for ``clinical_f1`` those with the median of the findings that any text asserts, because the
-        others are left out; and what `mention_support` counts.
+    For micro F1 the patients with a finding of the group in some reference; for macro F1 over a
+    fixed group those with the rarest of its findings, which counts as 0 where it is absent; for
+    ``clinical_f1`` those with the median of the `findings` that any text asserts, because the
+    others are left out; and what `mention_support` counts.
     """
     counted = mention_support(sums)
     for suffix in ("", "_present"):

@@ -27,14 +27,8 @@ _SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|$)")
 class Spelling(dict[str, str]):
     """Standard forms by what stands between two blanks, judged when it is first asked for.
 
-    Parameters
-    ----------
-    fixed : mapping
-        Standard forms that are listed, of one or more words.
-    terms : iterable of str
-        Words to which a misspelt word may be mended.
-    known : iterable of str
-        Words that are right as they are.
+    `fixed` lists standard forms of one or more words, `terms` words to which a misspelt word may be
+    mended, and `known` those that are right as they are.
     """
 
     def __init__(self, fixed: Mapping[str, str], terms: Iterable[str], known: Iterable[str]):
