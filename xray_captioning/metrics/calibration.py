@@ -76,13 +76,6 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     side where both name one. It must assert no finding that the sentence denies. A sentence that
     names no finding ("No acute disease.") is right where the reference has none but support
     devices.
-
-    Examples
-    --------
-    >>> sentence_is_right("Small left effusion.", "left pleural effusion . cardiomegaly")
-    True
-    >>> sentence_is_right("Small right effusion.", "left pleural effusion . cardiomegaly")
-    False
     """
     said, found = (
         {finding: sides for finding, (sides, *_) in asserted_details(text).items()}

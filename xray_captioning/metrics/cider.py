@@ -78,21 +78,6 @@ def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> NDArray[
     return 10.0 * totals / np.bincount(texts.pair) / ngrams.MAXIMUM_ORDER
 
 
-def _weights(grams: ngrams.Ngrams, frequency: DocumentFrequency) -> NDArray[np.float64]:
-    """Return what each entry adds to the square of its text's norm.
-
-    That is also what it adds to the product of its text, as a reference, with a hypothesis that
-    has it. So an n-gram of the hypothesis counts at most as often as the reference has it:
-    repeating a rare word does not pay.
-    """
-    # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
-    # reference has counts as if one study had it.
-    having = frequency.having
-    seen = np.array([having.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
-    rarity: NDArray[np.float64] = np.log(frequency.studies / seen) ** 2
-    return rarity[grams.code][grams.column] * grams.total
-
-
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
     """Return the mean of what `cider_rows` gives each fixed text, to rounding: (candidates,)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
@@ -111,8 +96,18 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
 def _vectors(
     grams: ngrams.Ngrams, frequency: DocumentFrequency, texts: int
 ) -> tuple[csr_array, csr_array]:
-    """Return all texts as hypotheses and as references, rows whose products are cosines."""
-    weights = _weights(grams, frequency)
+    """Return all texts as hypotheses and as references, rows whose products are cosines.
+
+    An entry's weight is what it adds to the square of its text's norm, and also to the product of
+    its text, as a reference, with a hypothesis that has it. So an n-gram of the hypothesis counts
+    at most as often as the reference has it: repeating a rare word does not pay.
+    """
+    # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
+    # reference has counts as if one study had it.
+    having = frequency.having
+    seen = np.array([having.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
+    rarity = np.log(frequency.studies / seen) ** 2
+    weights = rarity[grams.code][grams.column] * grams.total
     norms = np.sqrt(np.bincount(grams.text, weights))[grams.text]
     scale = np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
     return grams.table(scale, texts), grams.table(scale * weights, texts)

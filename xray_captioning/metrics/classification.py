@@ -7,15 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.metrics import finding_intervals as intervals
 from xray_captioning.metrics.calibration import calibration_scores
 from xray_captioning.metrics.clinical import LEAST_SHARE
-from xray_captioning.metrics.finding_intervals import (
-    Estimate,
-    auroc,
-    f1,
-    mean_of,
-    mean_over_prevalence,
-)
 from xray_captioning.metrics.statistics import patient_numbers
 
 Array = NDArray[Any]
@@ -128,19 +122,20 @@ def _check(names: Sequence[str], truth: Array, scores: Array) -> None:
         )
 
 
-def _measured(part: Part, threshold: float) -> dict[str, Estimate]:
+def _measured(part: Part, threshold: float) -> dict[str, intervals.Estimate]:
     """Return what has intervals, or nothing where a class is missing."""
     present, logits, patients = part
     if not 0 < present.sum() < len(present):
         return {}
+    ratio = intervals.mean_over_prevalence(present, _probabilities(logits), patients)
     return {
-        "AUROC": auroc(present, logits, patients),
-        "F1": f1(present, logits >= threshold, patients),
-        "mean_over_prevalence": mean_over_prevalence(present, _probabilities(logits), patients),
+        "AUROC": intervals.auroc(present, logits, patients),
+        "F1": intervals.f1(present, logits >= threshold, patients),
+        "mean_over_prevalence": ratio,
     }
 
 
-def _row(part: Part, measured: dict[str, Estimate]) -> dict[str, Any]:
+def _row(part: Part, measured: dict[str, intervals.Estimate]) -> dict[str, Any]:
     present, logits, _ = part
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {"positives": int(present.sum()), "n": len(present)}
@@ -152,7 +147,7 @@ def _row(part: Part, measured: dict[str, Estimate]) -> dict[str, Any]:
     return row | _with_ends(measured)
 
 
-def _with_ends(measured: dict[str, Estimate]) -> dict[str, float | None]:
+def _with_ends(measured: dict[str, intervals.Estimate]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, (value, low, high, _) in measured.items():
         ends = (low, high) if np.isfinite(low) else (None, None)
@@ -161,7 +156,7 @@ def _with_ends(measured: dict[str, Estimate]) -> dict[str, float | None]:
 
 
 def _mean(
-    rows: list[dict[str, Any]], measured: list[dict[str, Estimate]], parts: list[Part]
+    rows: list[dict[str, Any]], measured: list[dict[str, intervals.Estimate]], parts: list[Part]
 ) -> dict[str, Any]:
     """Return the row over findings, of which some may have no value, and so no interval."""
     known = [m for m in measured if m]
@@ -169,13 +164,13 @@ def _mean(
     mean: dict[str, Any] = {"finding": f"mean of {several}", **dict.fromkeys(COLUMNS)}
     if not known:
         return mean
-    averaged = {name: mean_of([m[name] for m in known]) for name in ("AUROC", "F1")}
+    averaged = {name: intervals.mean_of([m[name] for m in known]) for name in ("AUROC", "F1")}
     present, logits, patients = (np.concatenate(columns) for columns in zip(*parts))
-    ratio = mean_over_prevalence(present, _probabilities(logits), patients)
+    ratio = intervals.mean_over_prevalence(present, _probabilities(logits), patients)
     for name in ("Brier", "ECE", "ECE_by_chance"):
         mean[name] = float(np.mean([row[name] for row in rows if row[name] is not None]))
     mean |= _with_ends({**averaged, "mean_over_prevalence": ratio})
-    if not all(m and m["AUROC"].known for m in measured):
+    if not all(m and np.isfinite(m["AUROC"].low) for m in measured):
         mean |= {name: None for name in mean if name.endswith(ENDS)}
     return mean
 

@@ -14,7 +14,7 @@ References
    Artificial Intelligence in Medicine 2023: macro, micro and example-based clinical efficacy.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,15 +76,12 @@ def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
     (:data:`NOT_MENTIONED`) not mentioned.
     """
     reports = (one_text(f"texts[{row}]", t) for row, t in enumerate(in_order("texts", texts)))
-    rows = (
-        [
-            NOT_MENTIONED if label is None else label
-            for label in label_report(text, convention).values()
-        ]
+    flat = (
+        NOT_MENTIONED if label is None else label
         for text in reports
+        for label in label_report(text, convention).values()
     )
-    flat = np.fromiter((label for row in rows for label in row), dtype=np.int8)
-    return flat.reshape(-1, len(FINDINGS))
+    return np.fromiter(flat, dtype=np.int8).reshape(-1, len(FINDINGS))
 
 
 def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
@@ -239,28 +236,48 @@ def clinical_scores(
     """
     _, columns = paired(references=references, hypotheses=hypotheses)
     with read_by(convention):
-        reference, hypothesis = map(_labels, columns)
-    scores: dict[str, float] = {}
+        statistics = finding_statistics(*map(_labels, columns))
+    return of_one_sample(finding_scores, statistics, findings)
+
+
+def finding_statistics(reference: Labels, hypothesis: Labels) -> dict[str, NDArray[Any]]:
+    """Return what `finding_scores` are made of, study by study: `confusion` and `example_f1`."""
+    found: dict[str, NDArray[Any]] = {}
     for suffix, uncertain in (("", True), ("_present", False)):
         counts = confusion(reference, hypothesis, uncertain)
-        total = counts.sum(0, dtype=np.int64)
-        for name, value in scores_from_counts(total, findings).items():
-            scores[name + suffix] = float(value)
-        scores["example_f1" + suffix] = float(example_f1(counts).mean())
-        scores["false_positives" + suffix] = float(false_positives(total)) / len(counts)
+        found |= {"findings" + suffix: counts, "example_f1" + suffix: example_f1(counts)}
+    return found
+
+
+def finding_scores(
+    sums: Mapping[str, NDArray[Any]], findings: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Compute `clinical_scores` of samples, (samples,), from sums of `finding_statistics`."""
+    scores = {}
+    for suffix in ("", "_present"):
+        counts = sums["findings" + suffix]
+        for name, values in scores_from_counts(counts, findings).items():
+            scores[name + suffix] = values
+        scores["example_f1" + suffix] = sums["example_f1" + suffix] / sums["n"]
+        scores["false_positives" + suffix] = counts[..., IS_FINDING, 1].sum(-1) / sums["n"]
     return scores
+
+
+def of_one_sample(
+    scored: Callable[..., dict[str, NDArray[Any]]],
+    statistics: Mapping[str, NDArray[Any]],
+    *arguments: Any,
+) -> dict[str, float]:
+    """Return the scores of all studies together from their statistics."""
+    sums = {name: values.sum(axis=0, keepdims=True) for name, values in statistics.items()}
+    sums["n"] = np.array([len(next(iter(statistics.values())))])
+    return {name: float(values[0]) for name, values in scored(sums, *arguments).items()}
 
 
 def supported_findings(references: Texts, findings: Sequence[str]) -> dict[str, int]:
     """Return how many references assert each finding, uncertain ones too."""
     number = dict(zip(FINDINGS, asserted(references).sum(axis=0).tolist(), strict=True))
     return {name: number[name] for name in findings}
-
-
-def false_positives(counts: NDArray[Any]) -> NDArray[Any]:
-    """Return how often hypotheses assert what references do not, "No Finding" left out: (...)."""
-    wrong: NDArray[Any] = counts[..., IS_FINDING, 1].sum(-1)
-    return wrong
 
 
 def clinical_f1_of_constants(

@@ -9,11 +9,8 @@ from typing import Any
 
 from xray_captioning.errors import DataError
 
-Keys = Sequence[Any]
-"""What messages call the rows: ids of dictionaries, numbers from 0 of anything else."""
 
-
-def paired(**columns: Any) -> tuple[Keys, list[Sequence[Any]]]:
+def paired(**columns: Any) -> tuple[Sequence[Any], list[Sequence[Any]]]:
     """Put columns, named as messages call them, side by side: keys, and columns of one length.
 
     Dictionaries are matched by id, in the order of the first one; an id that JSON made a text is
@@ -88,7 +85,7 @@ def checked_texts(name: str, texts: Any) -> list[str]:
     return column
 
 
-def _by_id(columns: Mapping[str, Any]) -> tuple[Keys, dict[str, Sequence[Any]]]:
+def _by_id(columns: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Sequence[Any]]]:
     """Match dictionaries by id."""
     texts = {name: _text_ids(name, column) for name, column in columns.items()}
     for (name, first), (other, second) in combinations(texts.items(), 2):

@@ -41,11 +41,6 @@ class Estimate(NamedTuple):
     high: float
     influence: Array  # of each patient up to the last one here; sums to 0
 
-    @property
-    def known(self) -> bool:
-        """Whether there is an interval."""
-        return bool(np.isfinite(self.low))
-
 
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     """Measure the area under the ROC curve of scores, (studies,); both classes are present.

@@ -11,20 +11,10 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
+from xray_captioning.metrics import clinical
 from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
 from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.cider import DocumentFrequency, cider_rows
-from xray_captioning.metrics.clinical import (
-    GROUPS,
-    IS_FINDING,
-    confusion,
-    example_f1,
-    false_positives,
-    finding_columns,
-    label_matrix,
-    scores_from_counts,
-    share,
-)
 from xray_captioning.metrics.columns import paired
 from xray_captioning.metrics.mentions import mention_scores, mention_statistics, mention_support
 from xray_captioning.metrics.ngrams import checked_pairs
@@ -33,16 +23,8 @@ from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 Statistics: TypeAlias = dict[str, NDArray[Any]]
 """Arrays whose first axis is the study, by the name of a score or of a group of scores."""
 
-MEANS = (
-    "ROUGE-L",
-    "CIDEr",
-    "ROUGE-1",
-    "ROUGE-2",
-    "ROUGE-L-F1",
-    "example_f1",
-    "example_f1_present",
-)
-"""Scores that are means over studies."""
+MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")
+"""Scores of words that are means over studies."""
 
 
 def study_statistics(
@@ -54,8 +36,8 @@ def study_statistics(
     """Compute the statistics of one system, whose texts are one a study each.
 
     They are ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, those of
-    `mention_statistics`, ``findings`` and ``findings_present`` (studies, 18, 3) and, where
-    sacrebleu is installed, ``chrf`` (studies, 6, 3); 260 to 410 bytes a study.
+    `mention_statistics` and `finding_statistics` and, where sacrebleu is installed, ``chrf``
+    (studies, 6, 3); 260 to 410 bytes a study.
 
     Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs
     its n-grams by `frequency`, by default how many studies of the whole reference set have them,
@@ -66,15 +48,12 @@ def study_statistics(
     columns = {"references": references, "hypotheses": hypotheses, "reports": reports}
     _, (references, hypotheses, reports) = paired(**columns)
     checked_pairs(references, hypotheses)
-    reference, hypothesis = label_matrix(reports), label_matrix(hypotheses)
+    reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
     statistics = common_statistics(references, hypotheses, frequency)
     statistics |= mention_statistics(reports, hypotheses, reference, hypothesis)
     rouge = rouge_score_rows(references, hypotheses)
     statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.T, strict=True))
-    for suffix, uncertain in (("", True), ("_present", False)):
-        counts = confusion(reference, hypothesis, uncertain)
-        statistics["findings" + suffix] = counts
-        statistics["example_f1" + suffix] = example_f1(counts)
+    statistics |= clinical.finding_statistics(reference, hypothesis)
     if chrf_available():
         statistics["chrf"] = chrf_statistics(references, hypotheses)
     return statistics
@@ -133,14 +112,7 @@ def scores_from_sums(
     ``chrF`` (0 to 100), ``mean_length`` (words) and ``length_ratio`` (words over those of the
     closest references); nan where a score is a share of nothing.
     """
-    scores = text_scores(sums)
-    for suffix in ("", "_present"):
-        counts = sums["findings" + suffix]
-        clinical = scores_from_counts(counts, findings)
-        scores |= {name + suffix: values for name, values in clinical.items()}
-        scores["example_f1" + suffix] = sums["example_f1" + suffix] / sums["n"]
-        scores["false_positives" + suffix] = false_positives(counts) / sums["n"]
-    return scores | mention_scores(sums)
+    return text_scores(sums) | clinical.finding_scores(sums, findings) | mention_scores(sums)
 
 
 def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
@@ -153,7 +125,7 @@ def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str
     """
     counted = mention_support(sums)
     for suffix in ("", "_present"):
-        supported = _finding_support(sums["findings" + suffix], finding_columns(findings))
+        supported = _finding_support(sums["findings" + suffix], clinical.finding_columns(findings))
         counted |= {name + suffix: number for name, number in supported.items()}
     return counted
 
@@ -164,9 +136,9 @@ def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[s
     averaged = patients[columns & counts.any((0, 2))]
     counted = {
         "clinical_f1": int(np.median(averaged)) if averaged.size else 0,
-        "micro_f1": int(positive[:, IS_FINDING].any(1).sum()),
+        "micro_f1": int(positive[:, clinical.IS_FINDING].any(1).sum()),
     }
-    for name, group in GROUPS.items():
+    for name, group in clinical.GROUPS.items():
         counted[f"macro_f1_{name}"] = int(patients[group].min())
         counted[f"micro_f1_{name}"] = int(positive[:, group].any(1).sum())
     return counted
@@ -177,7 +149,8 @@ def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
     bleu = bleu_from_statistics(sums["bleu"])
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
     scores = {f"BLEU-{order}": bleu[:, order - 1] for order in (1, 2, 3, 4)}
-    scores |= {name: sums[name] / sums["n"] for name in MEANS[:5] if name in sums}
+    scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums}
     if "chrf" in sums:
         scores["chrF"] = chrf_from_statistics(sums["chrf"])
-    return scores | {"mean_length": length / sums["n"], "length_ratio": share(length, closest)}
+    ratio = clinical.share(length, closest)
+    return scores | {"mean_length": length / sums["n"], "length_ratio": ratio}
