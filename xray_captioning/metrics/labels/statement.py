@@ -311,6 +311,8 @@ _KINDS = (*LABELS["chexpert"], "present")
 
 def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
     """Return what is said of a hit: by its own words, or by the strongest of its cues."""
+    if not (cues or either or turned or hit.kind):  # most hits, so it is asked first
+        return "present"
     kinds = {cue.kind for cue in cues}
     if hit.kind == "absent":  # "not clear" says nothing
         return "asked" if turned or "asked" in kinds else "denied"
