@@ -39,12 +39,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.metrics.labeler import (
     CONVENTIONS,
-    MESH_FINDINGS,
     PRESENT,
     UNCERTAIN,
     find_mentions,
     label_report,
 )
+from xray_captioning.metrics.labels.details import MESH_FINDINGS
 
 Labels = dict[str, int | None]
 

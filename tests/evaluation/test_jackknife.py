@@ -111,7 +111,7 @@ def test_pseudo_values_of_a_mean_are_the_values_themselves() -> None:
         jackknife(references, {"a": hypotheses}),
         study_statistics(references, hypotheses),
     )
-    for name in MEANS:
+    for name in (*MEANS, "example_f1", "example_f1_present"):
         assert found.pseudo["a"][name] == pytest.approx(values[name]), name
 
 

@@ -295,6 +295,11 @@ def test_details():
     assert (third.severity, third.change, third.zones) == ("trace", "new", {"apical"})
     assert find_mentions("The large effusion has resolved.")[0].change == "resolved"
     assert find_mentions("No new effusion.")[0].change is None
+    fourth = find_mentions(
+        "Small to moderate right lower lobe and lingular opacity, not increased."
+    )[0]
+    assert (fourth.severity, fourth.change) == ("moderate", "unchanged")
+    assert fourth.zones == {"lower", "lingular"}
 
 
 HEADED = [
@@ -419,5 +424,6 @@ def test_no_word_is_too_strange_to_spell(word):
 @given(st.text(alphabet="abc", max_size=6), st.text(alphabet="abc", max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_distance_is_symmetric_and_zero_for_equal_words_only(one, two):
+    assert distance("pnuemothorax", "pneumothorax") == 1 < distance("infusion", "effusion") == 2
     assert distance(one, two) == distance(two, one) <= max(len(one), len(two))
     assert (distance(one, two) == 0) == (one == two)

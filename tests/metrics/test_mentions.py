@@ -110,6 +110,7 @@ def test_words_of_an_earlier_image(text):
 @pytest.mark.parametrize("text", SAID_OF_NONE.splitlines())
 def test_words_of_the_past_that_are_not_of_an_earlier_image(text):
     assert prior_reference(f"{text} .") == ""
+    assert prior_reference(f"{text} . effusion has increased since may") == "has increased"
 
 
 def test_an_earlier_image_is_hallucinated_where_the_report_speaks_of_none():

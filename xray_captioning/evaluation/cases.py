@@ -21,8 +21,8 @@ from xray_captioning.evaluation.results import Results
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import clinical, labeler
 from xray_captioning.metrics.labels.layout import statements
-from xray_captioning.metrics.labels.normal import normal
 from xray_captioning.metrics.labels.rules import rules
+from xray_captioning.metrics.labels.statement import normal
 from xray_captioning.metrics.rouge import rouge_l_rows
 from xray_captioning.plots.images import data_uri
 from xray_captioning.plots.panels import Example

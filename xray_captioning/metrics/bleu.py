@@ -32,24 +32,9 @@ _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER
 def bleu(
     references: ngrams.References, hypotheses: ngrams.Hypotheses, protocol: str = "coco"
 ) -> NDArray[np.float64]:
-    """Compute BLEU-1 to BLEU-4 of a system.
+    """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1.
 
-    Parameters
-    ----------
-    references, hypotheses
-        Texts as :mod:`xray_captioning.metrics` describes them.
-    protocol : {'coco', 'nltk', 'legacy'}
-        The rule; see above.
-
-    Returns
-    -------
-    ndarray of float64, shape (4,)
-        From 0 to 1.
-
-    Raises
-    ------
-    ConfigError
-        No protocol has that name.
+    Raises a ConfigError for another protocol.
     """
     if protocol not in BLEU_PROTOCOLS:
         names = ", ".join(BLEU_PROTOCOLS)
@@ -65,13 +50,10 @@ def bleu(
 def bleu_statistics(
     references: ngrams.References, hypotheses: ngrams.Hypotheses
 ) -> NDArray[np.int64]:
-    """Count what BLEU is made of.
+    """Count what BLEU is made of: int64, (studies, 10).
 
-    Returns
-    -------
-    ndarray of int64, shape (studies, 10)
-        Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of
-        the hypothesis, length of the reference closest to it (the shorter of two).
+    Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of the
+    hypothesis, length of the reference closest to it (the shorter of two).
     """
     return np.concatenate(
         [_count(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))]

@@ -39,16 +39,10 @@ class CalibrationScores(NamedTuple):
     """How well stated probabilities fit what happened.
 
     The calibration error is the mean absolute difference of stated and found shares over bins of
-    equally many sentences [1]_. It is above 0 even of true probabilities, by as much as
-    `error_by_chance` says. The skill is one less the ratio of the Brier score to that of always
-    stating the share of right sentences [2]_: at 0 or below, stating that share does as well.
-
-    References
-    ----------
-    .. [1] Nguyen and O'Connor, Posterior calibration and exploratory analysis for natural language
-       processing models, EMNLP 2015.
-    .. [2] Murphy, A new vector partition of the probability score, Journal of Applied Meteorology
-       12, 1973.
+    equally many sentences (Nguyen and O'Connor, EMNLP 2015). It is above 0 even of true
+    probabilities, by as much as `error_by_chance` says. The skill is one less the ratio of the
+    Brier score to that of always stating the share of right sentences (Murphy, Journal of Applied
+    Meteorology 12, 1973): at 0 or below, stating that share does as well.
     """
 
     n: int  # sentences
@@ -82,13 +76,6 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     side where both name one. It must assert no finding that the sentence denies. A sentence that
     names no finding ("No acute disease.") is right where the reference has none but support
     devices.
-
-    Examples
-    --------
-    >>> sentence_is_right("Small left effusion.", "left pleural effusion . cardiomegaly")
-    True
-    >>> sentence_is_right("Small right effusion.", "left pleural effusion . cardiomegaly")
-    False
     """
     said, found = (
         {finding: sides for finding, (sides, *_) in asserted_details(text).items()}
@@ -104,22 +91,11 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
 def calibration_scores(
     confidences: ArrayLike, right: ArrayLike, studies: ArrayLike | None = None
 ) -> CalibrationScores:
-    """Compare stated probabilities with what turned out right.
+    """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,).
 
-    Parameters
-    ----------
-    confidences : array_like of float, shape (n,)
-        In [0, 1].
-    right : array_like of bool, shape (n,)
-    studies : array_like, shape (n,), optional
-        The study of each sentence. Sentences of one study are right or wrong together more often
-        than those of two, so the intervals take the study for the unit. Each sentence is its own
-        when absent.
-
-    Raises
-    ------
-    DataError
-        There is no sentence, or the two differ in length.
+    Sentences of one study are right or wrong together more often than those of two, so the
+    intervals take the study for the unit; each sentence is its own where `studies` is absent.
+    Raises a DataError where there is no sentence, or the two differ in length.
     """
     from sklearn.metrics import log_loss
 
@@ -163,17 +139,12 @@ def _bin(stated: Floats, outcome: Floats, study: Any) -> Bin:
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
     """Return a 95 % interval of a share of outcomes, several of which may be of one study.
 
-    It is Wilson's interval [1]_ for the effective number of outcomes [2]_: as many independent ones
-    as have the variance that these have between studies. Where all outcomes are alike they tell
-    nothing of that variance, and the number is that of the studies. A bootstrap over studies has
-    no width there, and is too narrow near 0 and 1, where most bins lie. Arrays have the shape (n,);
-    outcomes are 1 or 0, studies numbers from 0.
-
-    References
-    ----------
-    .. [1] Wilson, Probable inference, JASA 22, 1927.
-    .. [2] Korn and Graubard, Survey Methodology 24, 1998; Franco et al., Journal of Survey
-       Statistics and Methodology 7, 2019 (Wilson's interval for clustered samples).
+    It is Wilson's interval for the effective number of outcomes (Korn and Graubard, Survey
+    Methodology 24, 1998; Franco et al., Journal of Survey Statistics and Methodology 7, 2019): as
+    many independent ones as have the variance that these have between studies. Where all outcomes
+    are alike they tell nothing of that variance, and the number is that of the studies. A bootstrap
+    over studies has no width there, and is too narrow near 0 and 1, where most bins lie. Arrays
+    have the shape (n,); outcomes are 1 or 0, studies numbers from 0.
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)
@@ -211,13 +182,10 @@ def skill_interval(
 ) -> tuple[float, float] | tuple[None, None]:
     """Return a 95 % interval of the skill, whose unit is the study.
 
-    It is Student's, with the variance of a ratio of two sums over studies [1]_. A few wrong
-    outcomes decide, so their studies are counted as degrees of freedom, and there is none where
-    fewer than `LEAST` studies have a wrong outcome, or a right one. Arrays have the shape (n,).
-
-    References
-    ----------
-    .. [1] Cochran, Sampling Techniques, 1977, section 6.4.
+    It is Student's, with the variance of a ratio of two sums over studies (Cochran, Sampling
+    Techniques, 1977, section 6.4). A few wrong outcomes decide, so their studies are counted as
+    degrees of freedom, and there is none where fewer than `LEAST` studies have a wrong outcome, or
+    a right one. Arrays have the shape (n,).
     """
     from scipy.stats import t
 
@@ -234,13 +202,9 @@ def skill_interval(
 def error_by_chance(bins: Sequence[Bin]) -> float:
     """Return the mean calibration error of probabilities that are true, in such bins.
 
-    That is the mean absolute deviation of a binomial count, by de Moivre's formula [1]_, if
-    outcomes are independent; where a study's are alike it is higher.
-
-    References
-    ----------
-    .. [1] Diaconis and Zabell, Closed form summation for classical distributions, Statistical
-       Science 6:284, 1991.
+    That is the mean absolute deviation of a binomial count by de Moivre's formula (Diaconis and
+    Zabell, Statistical Science 6:284, 1991) if outcomes are independent; where a study's are alike
+    it is higher.
     """
     from scipy.stats import binom
 

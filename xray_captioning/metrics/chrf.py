@@ -39,15 +39,8 @@ def chrf_available() -> bool:
 def chrf_statistics(references: References, hypotheses: Hypotheses) -> NDArray[np.int64]:
     """Count what chrF is made of; of several references the one with the best chrF counts.
 
-    Returns
-    -------
-    ndarray of int64, shape (studies, 6, 3)
-        For each order the n-grams of the hypothesis, those of the reference, and the matches.
-
-    Raises
-    ------
-    MissingExtraError
-        sacrebleu is not installed.
+    Returns int64, (studies, 6, 3): for each order the n-grams of the hypothesis, those of the
+    reference, and the matches. Raises a MissingExtraError where sacrebleu is not installed.
     """
     pairs = checked_pairs(references, hypotheses)
     metric = require("sacrebleu.metrics", "chrF", "metrics").CHRF(word_order=0)

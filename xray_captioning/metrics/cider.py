@@ -55,19 +55,10 @@ def cider_rows(
     hypotheses: ngrams.Hypotheses,
     frequency: DocumentFrequency | None = None,
 ) -> NDArray[np.float64]:
-    """Compute the CIDEr of every study; a system's CIDEr is their mean.
+    """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's CIDEr is their mean.
 
-    Parameters
-    ----------
-    references, hypotheses
-        Texts as :mod:`xray_captioning.metrics` describes them.
-    frequency : DocumentFrequency, optional
-        How common each n-gram is; by default in these references.
-
-    Returns
-    -------
-    ndarray of float64, shape (studies,)
-        From 0 to 10; all 0 for a single study, whose n-grams tell nothing apart.
+    `frequency` says how common each n-gram is; by default in these references. All are 0 for a
+    single study, whose n-grams tell nothing apart.
     """
     pairs = ngrams.checked_pairs(references, hypotheses)
     common = document_frequency([texts for texts, _ in pairs]) if frequency is None else frequency
@@ -85,21 +76,6 @@ def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> NDArray[
     similarity *= _length_penalty(lengths[said], lengths[wanted])
     totals = np.bincount(texts.pair, weights=similarity, minlength=len(pairs))
     return 10.0 * totals / np.bincount(texts.pair) / ngrams.MAXIMUM_ORDER
-
-
-def _weights(grams: ngrams.Ngrams, frequency: DocumentFrequency) -> NDArray[np.float64]:
-    """Return what each entry adds to the square of its text's norm.
-
-    That is also what it adds to the product of its text, as a reference, with a hypothesis that
-    has it. So an n-gram of the hypothesis counts at most as often as the reference has it:
-    repeating a rare word does not pay.
-    """
-    # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
-    # reference has counts as if one study had it.
-    having = frequency.having
-    seen = np.array([having.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
-    rarity: NDArray[np.float64] = np.log(frequency.studies / seen) ** 2
-    return rarity[grams.code][grams.column] * grams.total
 
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
@@ -120,8 +96,18 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
 def _vectors(
     grams: ngrams.Ngrams, frequency: DocumentFrequency, texts: int
 ) -> tuple[csr_array, csr_array]:
-    """Return all texts as hypotheses and as references, rows whose products are cosines."""
-    weights = _weights(grams, frequency)
+    """Return all texts as hypotheses and as references, rows whose products are cosines.
+
+    An entry's weight is what it adds to the square of its text's norm, and also to the product of
+    its text, as a reference, with a hypothesis that has it. So an n-gram of the hypothesis counts
+    at most as often as the reference has it: repeating a rare word does not pay.
+    """
+    # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
+    # reference has counts as if one study had it.
+    having = frequency.having
+    seen = np.array([having.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
+    rarity = np.log(frequency.studies / seen) ** 2
+    weights = rarity[grams.code][grams.column] * grams.total
     norms = np.sqrt(np.bincount(grams.text, weights))[grams.text]
     scale = np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
     return grams.table(scale, texts), grams.table(scale * weights, texts)

@@ -7,15 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.metrics import finding_intervals as intervals
 from xray_captioning.metrics.calibration import calibration_scores
 from xray_captioning.metrics.clinical import LEAST_SHARE
-from xray_captioning.metrics.finding_intervals import (
-    Estimate,
-    auroc,
-    f1,
-    mean_of,
-    mean_over_prevalence,
-)
 from xray_captioning.metrics.statistics import patient_numbers
 
 Array = NDArray[Any]
@@ -40,49 +34,27 @@ def classification_table(
     patients: Sequence[str] | None = None,
     counted: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Measure the logits of findings, with 95 % intervals over patients.
+    """Measure the logits of findings, (studies, findings), with 95 % intervals over patients.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Findings.
-    truth : array, shape (studies, findings)
-        1, 0 or nan for unknown, which is left out.
-    scores : array, shape (studies, findings)
-        Logits.
-    validation : (truth, scores), optional
-        Where the threshold of F1 is chosen; without it the threshold is a logit of 0.
-    patients : sequence of str, optional
-        The patient of each study; without it each study is of another patient, and so is a study
-        whose patient is missing.
-    counted : collection of str, optional
-        Findings that the last row is over, chosen without these labels (as
-        :func:`frequent_findings` does with those of the training part); all when absent.
+    `truth` is 1, 0 or nan for unknown, which is left out. The threshold of F1 is chosen on
+    `validation` (truth, scores); without it it is a logit of 0. Without `patients` each study is of
+    another patient, and so is a study whose patient is missing. The last row is over the findings
+    in `counted`, chosen without these labels (as :func:`frequent_findings` does with those of the
+    training part), or over all: means, and the ratio of all their probabilities to all their
+    labels. Its name is "mean of 11", or "mean of 9 of 11" where two of them have no value; it has
+    intervals where all eleven have.
 
-    Returns
-    -------
-    list of dict
-        ``finding``, ``positives``, ``n``; ``AUROC`` and ``F1``; ``Brier``, the mean squared
-        difference of probability and label; ``ECE``, the expected calibration error over ten
-        groups of equally many studies, and ``ECE_by_chance``, what probabilities that hold would
-        have on average in as many studies; ``mean_over_prevalence``, the mean probability over the
-        share of present labels. None is what has no value: all where a finding has no positive or
-        no negative study, and ``_low`` and ``_high`` where fewer than five patients have the
-        finding or five do not. The last row is over the findings in `counted`: means, and the
-        ratio of all their probabilities to all their labels. Its name is "mean of 11", or "mean of
-        9 of 11" where two of them have no value; it has intervals where all eleven have.
+    Columns are ``finding``, ``positives``, ``n``; ``AUROC`` and ``F1``; ``Brier``, the mean squared
+    difference of probability and label; ``ECE``, the expected calibration error over ten groups of
+    equally many studies, and ``ECE_by_chance``, what probabilities that hold would have on average
+    in as many studies; ``mean_over_prevalence``, the mean probability over the share of present
+    labels. None is what has no value: all where a finding has no positive or no negative study, and
+    ``_low`` and ``_high`` where fewer than five patients have the finding or five do not. Intervals
+    are conditional on the encoder and on the threshold; Brier score and calibration error have
+    none.
 
-    Raises
-    ------
-    DataError
-        The shapes differ, there are not as many patients as studies, or a score is not a finite
-        number.
-
-    Notes
-    -----
-    Intervals are conditional on the encoder and on the threshold. The Brier score and the
-    calibration error have none. See :mod:`xray_captioning.metrics.finding_intervals` for the
-    others, and :class:`xray_captioning.metrics.calibration.CalibrationScores` for the groups.
+    Raises a DataError where the shapes differ, there are not as many patients as studies, or a
+    score is not a finite number.
     """
     _check(names, truth, scores)
     codes = patient_numbers(patients, len(truth))
@@ -104,10 +76,8 @@ def classification_table(
 def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
     """Return the findings that the mean of a table is over, by the labels of the training part.
 
-    They are those that at least 2 % (`LEAST_SHARE`) of the known labels say are present, as of
-    :func:`xray_captioning.metrics.clinical.counted_findings`: rarer ones have too few cases in a
-    test part of a few hundred studies. Where no finding is as frequent, all are returned. `labels`,
-    (studies, findings), are 1, 0 or nan for unknown.
+    As :func:`xray_captioning.metrics.clinical.counted_findings` with labels, (studies, findings),
+    of 1, 0 or nan for unknown: at least 2 % (`LEAST_SHARE`) of the known ones say present.
     """
     known = np.isfinite(labels).sum(axis=0)
     present = np.nansum(labels, axis=0)
@@ -152,19 +122,20 @@ def _check(names: Sequence[str], truth: Array, scores: Array) -> None:
         )
 
 
-def _measured(part: Part, threshold: float) -> dict[str, Estimate]:
+def _measured(part: Part, threshold: float) -> dict[str, intervals.Estimate]:
     """Return what has intervals, or nothing where a class is missing."""
     present, logits, patients = part
     if not 0 < present.sum() < len(present):
         return {}
+    ratio = intervals.mean_over_prevalence(present, _probabilities(logits), patients)
     return {
-        "AUROC": auroc(present, logits, patients),
-        "F1": f1(present, logits >= threshold, patients),
-        "mean_over_prevalence": mean_over_prevalence(present, _probabilities(logits), patients),
+        "AUROC": intervals.auroc(present, logits, patients),
+        "F1": intervals.f1(present, logits >= threshold, patients),
+        "mean_over_prevalence": ratio,
     }
 
 
-def _row(part: Part, measured: dict[str, Estimate]) -> dict[str, Any]:
+def _row(part: Part, measured: dict[str, intervals.Estimate]) -> dict[str, Any]:
     present, logits, _ = part
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {"positives": int(present.sum()), "n": len(present)}
@@ -176,7 +147,7 @@ def _row(part: Part, measured: dict[str, Estimate]) -> dict[str, Any]:
     return row | _with_ends(measured)
 
 
-def _with_ends(measured: dict[str, Estimate]) -> dict[str, float | None]:
+def _with_ends(measured: dict[str, intervals.Estimate]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, (value, low, high, _) in measured.items():
         ends = (low, high) if np.isfinite(low) else (None, None)
@@ -185,7 +156,7 @@ def _with_ends(measured: dict[str, Estimate]) -> dict[str, float | None]:
 
 
 def _mean(
-    rows: list[dict[str, Any]], measured: list[dict[str, Estimate]], parts: list[Part]
+    rows: list[dict[str, Any]], measured: list[dict[str, intervals.Estimate]], parts: list[Part]
 ) -> dict[str, Any]:
     """Return the row over findings, of which some may have no value, and so no interval."""
     known = [m for m in measured if m]
@@ -193,13 +164,13 @@ def _mean(
     mean: dict[str, Any] = {"finding": f"mean of {several}", **dict.fromkeys(COLUMNS)}
     if not known:
         return mean
-    averaged = {name: mean_of([m[name] for m in known]) for name in ("AUROC", "F1")}
+    averaged = {name: intervals.mean_of([m[name] for m in known]) for name in ("AUROC", "F1")}
     present, logits, patients = (np.concatenate(columns) for columns in zip(*parts))
-    ratio = mean_over_prevalence(present, _probabilities(logits), patients)
+    ratio = intervals.mean_over_prevalence(present, _probabilities(logits), patients)
     for name in ("Brier", "ECE", "ECE_by_chance"):
         mean[name] = float(np.mean([row[name] for row in rows if row[name] is not None]))
     mean |= _with_ends({**averaged, "mean_over_prevalence": ratio})
-    if not all(m and m["AUROC"].known for m in measured):
+    if not all(m and np.isfinite(m["AUROC"].low) for m in measured):
         mean |= {name: None for name in mean if name.endswith(ENDS)}
     return mean
 

@@ -14,7 +14,7 @@ References
    Artificial Intelligence in Medicine 2023: macro, micro and example-based clinical efficacy.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,24 +71,17 @@ class Contradiction(NamedTuple):
 def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
     """Label many reports as an array; those of a dictionary in its order.
 
-    `convention` is that of :func:`~xray_captioning.label_report`.
-
-    Returns
-    -------
-    numpy.ndarray of int8, shape (n, 18)
-        Columns are :data:`xray_captioning.findings.FINDINGS`: 1 present, 0 denied, -1 uncertain,
-        -2 (:data:`NOT_MENTIONED`) not mentioned.
+    `convention` is that of :func:`~xray_captioning.label_report`. Returns int8, (n, 18), columns as
+    :data:`xray_captioning.findings.FINDINGS`: 1 present, 0 denied, -1 uncertain, -2
+    (:data:`NOT_MENTIONED`) not mentioned.
     """
     reports = (one_text(f"texts[{row}]", t) for row, t in enumerate(in_order("texts", texts)))
-    rows = (
-        [
-            NOT_MENTIONED if label is None else label
-            for label in label_report(text, convention).values()
-        ]
+    flat = (
+        NOT_MENTIONED if label is None else label
         for text in reports
+        for label in label_report(text, convention).values()
     )
-    flat = np.fromiter((label for row in rows for label in row), dtype=np.int8)
-    return flat.reshape(-1, len(FINDINGS))
+    return np.fromiter(flat, dtype=np.int8).reshape(-1, len(FINDINGS))
 
 
 def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
@@ -120,14 +113,10 @@ def _labels(texts: Texts) -> Labels:
 
 
 def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> NDArray[np.int8]:
-    """Count the hits and misses of each study and finding.
+    """Count the hits and misses of each study and finding: int8, (n, 18, 3).
 
-    An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
-
-    Returns
-    -------
-    numpy.ndarray of int8, shape (n, 18, 3)
-        True positives, false positives and false negatives, each 0 or 1.
+    True positives, false positives and false negatives, each 0 or 1. An uncertain finding counts as
+    present where `uncertain` is true, otherwise as absent.
 
     Examples
     --------
@@ -157,11 +146,6 @@ def scores_from_counts(
     ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...`` are over CheXpert's
     fourteen names, its five, and all eighteen, with "No Finding" where it is one of them. As in
     the literature, F1 of a finding that nobody has is 0 there. All are in [0, 1].
-
-    Raises
-    ------
-    ConfigError
-        `findings` names none, or one that is not of `FINDINGS`.
     """
     each = _f1(counts)
     f1 = np.nan_to_num(each)
@@ -176,7 +160,10 @@ def scores_from_counts(
 
 
 def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
-    """Return which columns of labels have these names, (18,); None is all but "No Finding"."""
+    """Return which columns of labels have these names, (18,); None is all but "No Finding".
+
+    Raises a ConfigError where there is none, or one that is not of `FINDINGS`.
+    """
     if findings is None:
         return IS_FINDING
     unknown = [name for name in findings if name not in FINDINGS]
@@ -208,10 +195,9 @@ def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the F1 of each study, (n,), over all eighteen names that its two texts assert.
+    """Return the F1 of each study's `confusion`, (n,), over all eighteen names.
 
-    It is made of what :func:`confusion` counts, and 1 where neither text asserts anything, "No
-    Finding" included.
+    It is 1 where neither text asserts anything, "No Finding" included.
     """
     return np.nan_to_num(_f1(counts.sum(1, dtype=np.int64)), nan=1.0)
 
@@ -250,28 +236,48 @@ def clinical_scores(
     """
     _, columns = paired(references=references, hypotheses=hypotheses)
     with read_by(convention):
-        reference, hypothesis = map(_labels, columns)
-    scores: dict[str, float] = {}
+        statistics = finding_statistics(*map(_labels, columns))
+    return of_one_sample(finding_scores, statistics, findings)
+
+
+def finding_statistics(reference: Labels, hypothesis: Labels) -> dict[str, NDArray[Any]]:
+    """Return what `finding_scores` are made of, study by study: `confusion` and `example_f1`."""
+    found: dict[str, NDArray[Any]] = {}
     for suffix, uncertain in (("", True), ("_present", False)):
         counts = confusion(reference, hypothesis, uncertain)
-        total = counts.sum(0, dtype=np.int64)
-        for name, value in scores_from_counts(total, findings).items():
-            scores[name + suffix] = float(value)
-        scores["example_f1" + suffix] = float(example_f1(counts).mean())
-        scores["false_positives" + suffix] = float(false_positives(total)) / len(counts)
+        found |= {"findings" + suffix: counts, "example_f1" + suffix: example_f1(counts)}
+    return found
+
+
+def finding_scores(
+    sums: Mapping[str, NDArray[Any]], findings: Sequence[str] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Compute `clinical_scores` of samples, (samples,), from sums of `finding_statistics`."""
+    scores = {}
+    for suffix in ("", "_present"):
+        counts = sums["findings" + suffix]
+        for name, values in scores_from_counts(counts, findings).items():
+            scores[name + suffix] = values
+        scores["example_f1" + suffix] = sums["example_f1" + suffix] / sums["n"]
+        scores["false_positives" + suffix] = counts[..., IS_FINDING, 1].sum(-1) / sums["n"]
     return scores
+
+
+def of_one_sample(
+    scored: Callable[..., dict[str, NDArray[Any]]],
+    statistics: Mapping[str, NDArray[Any]],
+    *arguments: Any,
+) -> dict[str, float]:
+    """Return the scores of all studies together from their statistics."""
+    sums = {name: values.sum(axis=0, keepdims=True) for name, values in statistics.items()}
+    sums["n"] = np.array([len(next(iter(statistics.values())))])
+    return {name: float(values[0]) for name, values in scored(sums, *arguments).items()}
 
 
 def supported_findings(references: Texts, findings: Sequence[str]) -> dict[str, int]:
     """Return how many references assert each finding, uncertain ones too."""
     number = dict(zip(FINDINGS, asserted(references).sum(axis=0).tolist(), strict=True))
     return {name: number[name] for name in findings}
-
-
-def false_positives(counts: NDArray[Any]) -> NDArray[Any]:
-    """Return how often hypotheses assert what references do not, "No Finding" left out: (...)."""
-    wrong: NDArray[Any] = counts[..., IS_FINDING, 1].sum(-1)
-    return wrong
 
 
 def clinical_f1_of_constants(

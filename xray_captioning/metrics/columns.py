@@ -9,26 +9,13 @@ from typing import Any
 
 from xray_captioning.errors import DataError
 
-Keys = Sequence[Any]
-"""What messages call the rows: ids of dictionaries, numbers from 0 of anything else."""
 
-
-def paired(**columns: Any) -> tuple[Keys, list[Sequence[Any]]]:
-    """Put columns, named as messages call them, side by side.
+def paired(**columns: Any) -> tuple[Sequence[Any], list[Sequence[Any]]]:
+    """Put columns, named as messages call them, side by side: keys, and columns of one length.
 
     Dictionaries are matched by id, in the order of the first one; an id that JSON made a text is
-    the number it was. All else is matched by position.
-
-    Returns
-    -------
-    keys, list of columns
-        Of one length, not empty. An array of labels, (n, 18), stays an array.
-
-    Raises
-    ------
-    DataError
-        Only some are dictionaries, or they have different ids; columns differ in length or are
-        empty; two pandas columns have different indexes; or a column has no order.
+    the number it was. All else is matched by position, its keys are numbers from 0. An array of
+    labels, (n, 18), stays one. Raises a DataError where the room's docstring says so.
     """
     if any(isinstance(column, Mapping) for column in columns.values()):
         keys, found = _by_id(columns)
@@ -89,13 +76,7 @@ def one_text(where: str, value: Any) -> str:
 
 
 def checked_texts(name: str, texts: Any) -> list[str]:
-    """Return one column of texts as a list.
-
-    Raises
-    ------
-    DataError
-        The column, which the message calls `name`, is empty or holds anything but text.
-    """
+    """Return one column of texts as a list; a DataError calls it `name`."""
     column = list(in_order(name, texts))
     if not column:
         raise DataError(f"{name} has no text; give at least one")
@@ -104,7 +85,7 @@ def checked_texts(name: str, texts: Any) -> list[str]:
     return column
 
 
-def _by_id(columns: Mapping[str, Any]) -> tuple[Keys, dict[str, Sequence[Any]]]:
+def _by_id(columns: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Sequence[Any]]]:
     """Match dictionaries by id."""
     texts = {name: _text_ids(name, column) for name, column in columns.items()}
     for (name, first), (other, second) in combinations(texts.items(), 2):

@@ -41,27 +41,14 @@ class Estimate(NamedTuple):
     high: float
     influence: Array  # of each patient up to the last one here; sums to 0
 
-    @property
-    def known(self) -> bool:
-        """Whether there is an interval."""
-        return bool(np.isfinite(self.low))
-
 
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
-    """Measure the area under the ROC curve.
+    """Measure the area under the ROC curve of scores, (studies,); both classes are present.
 
     The interval solves ``(area - a)² = t² V(a)`` for ``a`` [4]_. ``V`` is the variance of Hanley
     and McNeil times what DeLong's with clusters is of it. A ratio seen in few patients is
     unstable, so it is moderated: Hanley and McNeil's own counts as `PRIOR` patients more, in the
-    ratio and in the degrees of freedom of Student's t [7]_.
-
-    Parameters
-    ----------
-    present : array, shape (studies,), bool
-        There are studies of both kinds.
-    scores : array, shape (studies,)
-    patients : array, shape (studies,), int
-        Numbers of the patients, from 0.
+    ratio and in the degrees of freedom of Student's t [7]_. Patients are numbers from 0.
     """
     from scipy.stats import rankdata, t
 

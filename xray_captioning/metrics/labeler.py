@@ -19,20 +19,12 @@ from itertools import chain
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
-from xray_captioning.metrics.labels.details import MESH_FINDINGS
+from xray_captioning.metrics.labels import statement
 from xray_captioning.metrics.labels.layout import LONGEST, statements
-from xray_captioning.metrics.labels.statement import (
-    DENIED,
-    LABELS,
-    OTHER,
-    PRESENT,
-    UNCERTAIN,
-    Mention,
-    read,
-    read_long,
-)
 
-CONVENTIONS = tuple(LABELS)
+Mention = statement.Mention
+PRESENT, DENIED, UNCERTAIN = statement.PRESENT, statement.DENIED, statement.UNCERTAIN
+CONVENTIONS = tuple(statement.LABELS)
 """Whose reading a label follows: CheXpert's authors', or that of those who coded Open-i."""
 
 _CONVENTION = ContextVar("convention", default=CONVENTIONS[0])
@@ -43,12 +35,6 @@ def read_by(convention: str | None) -> Iterator[None]:
     """Read all reports in this block by a convention, where none is named; None changes nothing.
 
     A comparison labels reports in many places, and all its figures have to be of one convention.
-
-    Examples
-    --------
-    >>> with read_by("mesh"):
-    ...     label_report("No new opacity.")["Lung Opacity"]
-    0
     """
     token = _CONVENTION.set(convention_of(convention))
     try:
@@ -58,15 +44,9 @@ def read_by(convention: str | None) -> Iterator[None]:
 
 
 def convention_of(name: str | None = None) -> str:
-    """Return the convention of this name, by default that of `read_by` or else chexpert.
-
-    Raises
-    ------
-    ConfigError
-        There is no such convention.
-    """
+    """Return the convention of this name, by default that of `read_by` or else chexpert."""
     name = _CONVENTION.get() if name is None else name
-    if name not in LABELS:
+    if name not in CONVENTIONS:
         raise ConfigError(f"there is no convention {name!r}; take {' or '.join(CONVENTIONS)}")
     return name
 
@@ -74,14 +54,9 @@ def convention_of(name: str | None = None) -> str:
 def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
     """Return every place where a report, raw or cleaned, names a finding, in reading order.
 
-    Raises
-    ------
-    DataError
-        `text` is not a string.
-    ConfigError
-        There is no such convention.
+    Raises what :func:`label_report` raises.
     """
-    return [mention for mention in _mentions(text, convention) if mention.finding != OTHER]
+    return [m for m in _mentions(text, convention) if m.finding != statement.OTHER]
 
 
 def label_report(text: str, convention: str | None = None) -> dict[str, int | None]:
@@ -129,7 +104,7 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
         name, new = mention[:2]
         if new != DENIED and name != "Support Devices":
             found = True
-        if name != OTHER and (not labels[name] or new == PRESENT):
+        if name != statement.OTHER and (not labels[name] or new == PRESENT):
             labels[name] = new
     if not found and any(map(str.isalpha, text)):
         labels[NO_FINDING] = PRESENT
@@ -139,11 +114,8 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
 class Explanation(dict[str, Mention]):
     """By finding the mention that decided its label, and every mention of a device.
 
-    Attributes
-    ----------
-    devices : list of Mention
-        In reading order. Their ``device`` says what each is ("endotracheal tube"), ``placement``
-        whether its place is called "satisfactory" or "malpositioned".
+    The ``device`` of the latter says what each is ("endotracheal tube"), ``placement`` whether its
+    place is called "satisfactory" or "malpositioned".
     """
 
     devices: list[Mention]
@@ -202,22 +174,7 @@ _LONGEST_KEPT = 5_000
 @lru_cache(maxsize=1 << 13)
 def _read_report(text: str, convention: str) -> tuple[Mention, ...]:
     found = [
-        read(raw, convention) if len(raw) <= LONGEST else read_long(raw, convention)
+        (statement.read if len(raw) <= LONGEST else statement.read_long)(raw, convention)
         for raw in statements(text)
     ]
     return tuple(chain.from_iterable(found))
-
-
-__all__ = [
-    "CONVENTIONS",
-    "DENIED",
-    "MESH_FINDINGS",
-    "PRESENT",
-    "UNCERTAIN",
-    "Mention",
-    "convention_of",
-    "explain_report",
-    "find_mentions",
-    "label_report",
-    "read_by",
-]

@@ -21,19 +21,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.metrics.clinical import (
-    IS_FINDING,
-    NOT_MENTIONED,
-    Labels,
-    asserted,
-    label_matrix,
-    opposed,
-    share,
-)
+from xray_captioning.metrics import clinical
+from xray_captioning.metrics.clinical import Labels
 from xray_captioning.metrics.columns import one_text, paired
 from xray_captioning.metrics.labeler import DENIED, Mention, find_mentions
 from xray_captioning.metrics.labels.details import SEVERITIES
 from xray_captioning.metrics.labels.layout import statements
+from xray_captioning.metrics.labels.rules import alternatives
 
 DETAILS = ("side", "zone", "severity")
 CAPTION_SHARES = (
@@ -51,46 +45,15 @@ _LEVELS = {"apical": "upper", "lingular": "middle", "basal": "lower", "retrocard
 # Names for many things: a scar beside "no infiltrate" contradicts nothing, nor a rib that is broken
 # beside a femur that is not.
 _COLLECTIVE = {"Lung Opacity", "Fracture", "Support Devices", "Pleural Other"}
-# With one of these (or a zone, or a severity) a denial is of something narrower.
-_NARROWED = re.compile(
-    r"\b(?:acute|focal|confluent|overt|definite|suspicious|new|other|otherwise|remain\w*|additional"
-    r"|displaced|developing|lobar|further|discrete|significant|frank|grossly|relatively)\b"
-)
-
-_IMAGE = r"(?:exam\w*|stud(?:y|ies)|x-?rays?|films?|radiograph\w*|imag\w+|ct|scans?|chest|mri)"
-_EARLIER = r"(?:priors?|previous|earlier|last|comparison|old)"
-_PRIOR = re.compile(
-    r"\b(?:unchanged|stable|new|newly|remains?|again|re-?demonstrat\w+|persist(?:s|ed|ing|ent\w*)"
-    r"|interim|(?<!short[ -])(?<!appropriate )interval|worsen(?:ed|ing)|improv(?:ed|ing|ement)"
-    r"|progress(?:ed|ing|ion)|resolv(?:ed|ing)|no longer|previously|as before|enlarging"
-    r"|(?:in|de)creas(?:ing|e in|ed (?:in size|from|since|compared))"
-    r"|(?:clearing|development|(?<!high )resolution) of"
-    r"|(?:has|have|had) (?:\w+ ){0,2}"
-    r"(?:(?:in|de)creased|cleared|developed|changed|enlarged|diminished|grown)"
-    r"|(?:no|without|significant|little|any) change|not (?:\w+ )?changed|change (?:in|from|since)"
-    rf"|(?:to|with|from|than|since|on|in|the) (?:\w+ ){{0,2}}{_EARLIER} (?:\w+ ){{0,3}}{_IMAGE}"
-    rf"|(?:to|with|from|than|since|on) (?:the )?{_EARLIER}(?=\W*$|,)"
-    r"|(?:compared|comparison) (?:to|with)(?! (?:the )?(?:left|right|contra|opposite|other)))\b"
-)
+_NARROWED = re.compile(rf"\b(?:{alternatives('narrowed')})\b")
+_PRIOR = re.compile(rf"\b(?:{alternatives('prior')})\b")
+_LATER = re.compile(rf"\b(?:{alternatives('later')})")
 # A heading is no statement, but it names what was compared with.
 _HEADED = re.compile(r"\bcomparisons?\s*:\s*(?!no\b|none|not |n/a|unavailable)\w+", re.IGNORECASE)
-# What follows one of these is asked for, or may come: "recommend comparison with prior images".
-_LATER = re.compile(
-    r"\b(?:recommend|suggested|advis|follow[ -]?up|until|if|would be|could be|to (?:ensure|confirm"
-    r"|document))"
-)
 
 
 def prior_reference(text: str) -> str:
-    """Return the first words of a text that speak of an earlier image, "" where none do.
-
-    Examples
-    --------
-    >>> prior_reference("Small left effusion has increased since the prior exam.")
-    'has increased'
-    >>> prior_reference("Prior granulomatous disease. Recommend comparison with prior images.")
-    ''
-    """
+    """Return the first words of a text that speak of an earlier image, "" where none do."""
     for statement in statements(text):
         later = _LATER.search(statement)
         if found := _PRIOR.search(statement, 0, later.start() if later else len(statement)):
@@ -103,11 +66,6 @@ def contradicted_findings(text: str) -> set[str]:
     """Return the findings that a text asserts for certain and denies outright on the same side.
 
     "No large effusion" denies a large one only, and "the lungs are clear" no finding by name.
-
-    Examples
-    --------
-    >>> contradicted_findings("Small left effusion. No pleural effusion. No focal consolidation.")
-    {'Pleural Effusion'}
     """
     mentions = find_mentions(text)
     present: dict[str, set[str]] = {}
@@ -155,16 +113,12 @@ def _details(mentions: Sequence[Mention]) -> tuple[frozenset[str], ...]:
 def mention_statistics(
     references: Sequence[str], hypotheses: Sequence[str], reference: Labels, hypothesis: Labels
 ) -> dict[str, NDArray[np.int8]]:
-    """Count what every share of :func:`mention_scores` is of, study by study.
+    """Count, int8, what every share of :func:`mention_scores` is of, study by study.
 
-    Returns
-    -------
-    dict of str to ndarray of int8
-        ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference
-        names one; those of them that the hypothesis asserts; those of them with the same in the
-        hypothesis. ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds. ``omitted``
-        (n, 2): findings that the reference asserts; those of them that the hypothesis does not
-        mention.
+    ``details`` (n, 3, 3): for side, zone and severity, the findings for which the reference names
+    one; those of them that the hypothesis asserts; those of them with the same in the hypothesis.
+    ``captions`` (n, 4): whether each of `CAPTION_SHARES` holds. ``omitted`` (n, 2): findings that
+    the reference asserts; those of them that the hypothesis does not mention.
     """
     texts = {*references, *hypotheses}
     details = {text: asserted_details(text) for text in texts}
@@ -174,11 +128,11 @@ def mention_statistics(
     captions = (
         [prior[own] for _, own in pairs],
         [prior[own] and not prior[report] for report, own in pairs],
-        opposed(reference, hypothesis).any(axis=1),
+        clinical.opposed(reference, hypothesis).any(axis=1),
         [itself[own] for _, own in pairs],
     )
-    wanted = asserted(reference) & IS_FINDING
-    omitted = wanted & (hypothesis == NOT_MENTIONED)
+    wanted = clinical.asserted(reference) & clinical.IS_FINDING
+    omitted = wanted & (hypothesis == clinical.NOT_MENTIONED)
     counts = {
         "details": [_same_details(details[one], details[two]) for one, two in pairs],
         "captions": np.stack(captions, axis=1),
@@ -198,23 +152,20 @@ def _same_details(reference: Details, hypothesis: Details) -> list[list[int]]:
 
 
 def mention_scores(sums: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
-    """Compute the shares of samples from sums of `mention_statistics`; nan is a share of nothing.
+    """Compute the shares of samples, (samples,), from sums of `mention_statistics`.
 
-    Returns
-    -------
-    dict of str to ndarray of float64, shape (samples,)
-        ``side_agreement``, ``zone_agreement``, ``severity_agreement``: of the findings that both
-        texts assert and for which the reference names a side (zone, severity), those for which
-        the hypothesis names the same. ``side_recall``: of all findings for which it names a side.
-        `CAPTION_SHARES`: of the captions. ``omissions``: of the findings that references assert.
+    ``side_agreement``, ``zone_agreement``, ``severity_agreement``: of the findings that both texts
+    assert and for which the reference names a side (zone, severity), those for which the hypothesis
+    names the same. ``side_recall``: of all findings for which it names a side. `CAPTION_SHARES`: of
+    the captions. ``omissions``: of the findings that references assert. A share of nothing is nan.
     """
     named, shared, same = np.moveaxis(sums["details"], -1, 0)
-    agreement = share(same, shared)
+    agreement = clinical.share(same, shared)
     scores = {f"{kind}_agreement": agreement[:, i] for i, kind in enumerate(DETAILS)}
-    scores["side_recall"] = share(same[:, 0], named[:, 0])
+    scores["side_recall"] = clinical.share(same[:, 0], named[:, 0])
     for i, name in enumerate(CAPTION_SHARES):
         scores[name] = sums["captions"][:, i] / sums["n"]
-    return scores | {"omissions": share(sums["omitted"][:, 1], sums["omitted"][:, 0])}
+    return scores | {"omissions": clinical.share(sums["omitted"][:, 1], sums["omitted"][:, 0])}
 
 
 def mention_support(sums: Mapping[str, NDArray[Any]]) -> dict[str, int]:
@@ -237,7 +188,5 @@ def compare_mentions(references: Sequence[str], hypotheses: Sequence[str]) -> di
     """
     keys, columns = paired(references=references, hypotheses=hypotheses)
     texts = [[one_text(f"texts[{k}]", t) for k, t in zip(keys, column)] for column in columns]
-    counts = mention_statistics(*texts, *map(label_matrix, texts))  # type: ignore[arg-type]
-    sums = {name: values.sum(axis=0, keepdims=True) for name, values in counts.items()}
-    scores = mention_scores(sums | {"n": np.array([len(keys)])})
-    return {name: float(values[0]) for name, values in scores.items()}
+    counts = mention_statistics(*texts, *map(clinical.label_matrix, texts))  # type: ignore[arg-type]
+    return clinical.of_one_sample(mention_scores, counts)

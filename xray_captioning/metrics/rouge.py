@@ -31,13 +31,9 @@ _ALPHANUMERIC = re.compile("[a-z0-9]+")
 
 
 def rouge_l_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
-    """Compute the COCO ROUGE-L of every study; a system's ROUGE-L is their mean.
+    """Compute the COCO ROUGE-L of every study, (studies,), from 0 to 1; a system's is their mean.
 
-    Returns
-    -------
-    ndarray of float64, shape (studies,)
-        From 0 to 1. As in pycocoevalcap an empty text is one empty word: two empty texts score
-        1, one empty text 0.
+    As in pycocoevalcap an empty text is one empty word: two empty texts score 1, one empty text 0.
     """
     best = []
     for texts, hypothesis in checked_pairs(references, hypotheses):

@@ -11,20 +11,10 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
+from xray_captioning.metrics import clinical
 from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
 from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.cider import DocumentFrequency, cider_rows
-from xray_captioning.metrics.clinical import (
-    GROUPS,
-    IS_FINDING,
-    confusion,
-    example_f1,
-    false_positives,
-    finding_columns,
-    label_matrix,
-    scores_from_counts,
-    share,
-)
 from xray_captioning.metrics.columns import paired
 from xray_captioning.metrics.mentions import mention_scores, mention_statistics, mention_support
 from xray_captioning.metrics.ngrams import checked_pairs
@@ -33,16 +23,8 @@ from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 Statistics: TypeAlias = dict[str, NDArray[Any]]
 """Arrays whose first axis is the study, by the name of a score or of a group of scores."""
 
-MEANS = (
-    "ROUGE-L",
-    "CIDEr",
-    "ROUGE-1",
-    "ROUGE-2",
-    "ROUGE-L-F1",
-    "example_f1",
-    "example_f1_present",
-)
-"""Scores that are means over studies."""
+MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")
+"""Scores of words that are means over studies."""
 
 
 def study_statistics(
@@ -51,27 +33,14 @@ def study_statistics(
     reports: Sequence[str] | None = None,
     frequency: DocumentFrequency | None = None,
 ) -> Statistics:
-    """Compute the statistics of one system.
+    """Compute the statistics of one system, whose texts are one a study each.
 
-    Parameters
-    ----------
-    references, hypotheses : sequence of str
-        One text of each a study.
-    reports : sequence of str, optional
-        Texts whose findings and sides count, where they are not the references.
-    frequency : DocumentFrequency, optional
-        How common CIDEr's n-grams are, where these are not all references.
+    They are ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, those of
+    `mention_statistics` and `finding_statistics` and, where sacrebleu is installed, ``chrf``
+    (studies, 6, 3); 260 to 410 bytes a study.
 
-    Returns
-    -------
-    dict of str to ndarray
-        ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, those of `mention_statistics`,
-        ``findings`` and ``findings_present`` (studies, 18, 3) and, where sacrebleu is installed,
-        ``chrf`` (studies, 6, 3); 260 to 410 bytes a study.
-
-    Notes
-    -----
-    A study's CIDEr weighs its n-grams by how many studies of the whole reference set have them,
+    Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs
+    its n-grams by `frequency`, by default how many studies of the whole reference set have them,
     and keeps these weights in every sample of its studies, as the inverse document frequencies of
     a fixed collection.
     """
@@ -79,15 +48,12 @@ def study_statistics(
     columns = {"references": references, "hypotheses": hypotheses, "reports": reports}
     _, (references, hypotheses, reports) = paired(**columns)
     checked_pairs(references, hypotheses)
-    reference, hypothesis = label_matrix(reports), label_matrix(hypotheses)
+    reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
     statistics = common_statistics(references, hypotheses, frequency)
     statistics |= mention_statistics(reports, hypotheses, reference, hypothesis)
     rouge = rouge_score_rows(references, hypotheses)
     statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.T, strict=True))
-    for suffix, uncertain in (("", True), ("_present", False)):
-        counts = confusion(reference, hypothesis, uncertain)
-        statistics["findings" + suffix] = counts
-        statistics["example_f1" + suffix] = example_f1(counts)
+    statistics |= clinical.finding_statistics(reference, hypothesis)
     if chrf_available():
         statistics["chrf"] = chrf_statistics(references, hypotheses)
     return statistics
@@ -113,11 +79,6 @@ def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArra
     Each study is of another patient where none are given. A study whose patient is missing (None,
     nan or empty) is of a patient of its own, as :func:`xray_captioning.data.splits.group_ids` has
     it: studies of nobody known are not of one and the same patient.
-
-    Raises
-    ------
-    DataError
-        There are not as many patients as studies.
     """
     if patients is None:
         return np.arange(studies)
@@ -144,54 +105,27 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
 def scores_from_sums(
     sums: Statistics, findings: Sequence[str] | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Compute all scores of samples.
+    """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies.
 
-    Parameters
-    ----------
-    sums : dict of str to ndarray, shape (samples, ...)
-        Sums of `study_statistics` over the studies of each sample.
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over; see `clinical_scores`.
-
-    Returns
-    -------
-    dict of str to ndarray of float64, shape (samples,)
-        By the names that `score`, `clinical_scores` and `mention_scores` use, and ``ROUGE-1``,
-        ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1), ``chrF`` (0 to 100),
-        ``mean_length`` (words) and ``length_ratio`` (words over those of the closest references);
-        nan where a score is a share of nothing.
+    They are by the names that `score`, `clinical_scores` (``clinical_f1`` over `findings`) and
+    `mention_scores` use, and ``ROUGE-1``, ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1),
+    ``chrF`` (0 to 100), ``mean_length`` (words) and ``length_ratio`` (words over those of the
+    closest references); nan where a score is a share of nothing.
     """
-    scores = text_scores(sums)
-    for suffix in ("", "_present"):
-        counts = sums["findings" + suffix]
-        clinical = scores_from_counts(counts, findings)
-        scores |= {name + suffix: values for name, values in clinical.items()}
-        scores["example_f1" + suffix] = sums["example_f1" + suffix] / sums["n"]
-        scores["false_positives" + suffix] = false_positives(counts) / sums["n"]
-    return scores | mention_scores(sums)
+    return text_scores(sums) | clinical.finding_scores(sums, findings) | mention_scores(sums)
 
 
 def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
-    """Count the patients that a score stands on, where these are not all patients.
+    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all.
 
-    Parameters
-    ----------
-    sums : dict of str to ndarray, shape (patients, ...)
-        Of `patient_sums`.
-    findings : sequence of str, optional
-        What ``clinical_f1`` averages over.
-
-    Returns
-    -------
-    dict of str to int
-        For micro F1 the patients with a finding of the group in some reference; for macro F1 over
-        a fixed group those with the rarest of its findings, which counts as 0 where it is absent;
-        for ``clinical_f1`` those with the median of the findings that any text asserts, because the
-        others are left out; and what `mention_support` counts.
+    For micro F1 the patients with a finding of the group in some reference; for macro F1 over a
+    fixed group those with the rarest of its findings, which counts as 0 where it is absent; for
+    ``clinical_f1`` those with the median of the `findings` that any text asserts, because the
+    others are left out; and what `mention_support` counts.
     """
     counted = mention_support(sums)
     for suffix in ("", "_present"):
-        supported = _finding_support(sums["findings" + suffix], finding_columns(findings))
+        supported = _finding_support(sums["findings" + suffix], clinical.finding_columns(findings))
         counted |= {name + suffix: number for name, number in supported.items()}
     return counted
 
@@ -202,9 +136,9 @@ def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[s
     averaged = patients[columns & counts.any((0, 2))]
     counted = {
         "clinical_f1": int(np.median(averaged)) if averaged.size else 0,
-        "micro_f1": int(positive[:, IS_FINDING].any(1).sum()),
+        "micro_f1": int(positive[:, clinical.IS_FINDING].any(1).sum()),
     }
-    for name, group in GROUPS.items():
+    for name, group in clinical.GROUPS.items():
         counted[f"macro_f1_{name}"] = int(patients[group].min())
         counted[f"micro_f1_{name}"] = int(positive[:, group].any(1).sum())
     return counted
@@ -215,7 +149,8 @@ def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
     bleu = bleu_from_statistics(sums["bleu"])
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
     scores = {f"BLEU-{order}": bleu[:, order - 1] for order in (1, 2, 3, 4)}
-    scores |= {name: sums[name] / sums["n"] for name in MEANS[:5] if name in sums}
+    scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums}
     if "chrf" in sums:
         scores["chrF"] = chrf_from_statistics(sums["chrf"])
-    return scores | {"mean_length": length / sums["n"], "length_ratio": share(length, closest)}
+    ratio = clinical.share(length, closest)
+    return scores | {"mean_length": length / sums["n"], "length_ratio": ratio}

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import FINDINGS, NIH14
-from xray_captioning.metrics.labeler import MESH_FINDINGS, label_report
+from xray_captioning.metrics.labeler import label_report
+from xray_captioning.metrics.labels.details import MESH_FINDINGS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,13 +1,19 @@
-"""Where a finding is, how large, and whether it changed, as its clause says."""
+"""Where a finding is, how large, and whether it changed, as its clause says.
+
+Of a device also what it is, and whether its place is called right; ``devices.toml`` has the words.
+"""
 
 import re
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 from xray_captioning.metrics.labels.rules import sections
 from xray_captioning.metrics.labels.scan import Hit
 
+SATISFACTORY, MALPOSITIONED = "satisfactory", "malpositioned"
 BILATERAL = frozenset({"left", "right"})
 # Findings of the midline or of both lungs at once: a side beside them belongs to something else.
 MIDLINE = frozenset({"Cardiomegaly", "Enlarged Cardiomediastinum", "Hiatal Hernia"})
@@ -29,6 +35,9 @@ _LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
 _EXPLAINED = re.compile(
     r"\b(?:represent\w*|reflect\w*|suggest\w*|due to|secondary to"
     r"|(?:consistent|compatible|keeping) with)\b"
+)
+_ABOVE_CARINA = re.compile(
+    r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}?above (?:the )?carina"
 )
 
 
@@ -90,7 +99,7 @@ def _named_sides(words: str) -> frozenset[str]:
     return frozenset(sides)
 
 
-ZONES, SEVERITIES, CHANGES, MESH_FINDINGS = (
+ZONES, SEVERITIES, CHANGES, MESH_FINDINGS, STATUSES = (
     dict(line.split(" = ") for line in lines) for lines in sections("details.txt").values()
 )
 
@@ -106,34 +115,59 @@ def _pattern(words: str) -> re.Pattern[str]:
 
 
 def zones_of(clause: str) -> frozenset[str]:
-    """Return the zones that a clause names.
-
-    Examples
-    --------
-    >>> sorted(zones_of("patchy opacity in the right lower lobe and lingula"))
-    ['lingular', 'lower']
-    """
+    """Return the zones that a clause names."""
     return frozenset(_named(ZONES, clause))
 
 
 def severity_of(clause: str) -> str | None:
-    """Return the greatest severity that a clause names, None where it names none.
-
-    Examples
-    --------
-    >>> severity_of("small to moderate effusion")
-    'moderate'
-    """
+    """Return the greatest severity that a clause names, None where it names none."""
     return next(reversed(_named(SEVERITIES, clause)), None)
 
 
 def change_of(clause: str) -> str | None:
-    """Return what became of a finding; "not increased" is unchanged.
-
-    Examples
-    --------
-    >>> change_of("no interval increase in the effusion"), change_of("effusion has decreased")
-    ('unchanged', 'better')
-    """
+    """Return what became of a finding; "not increased" is unchanged."""
     found = _named(CHANGES, clause)
     return "unchanged" if "unchanged" in found else next(iter(found), None)
+
+
+def device_of(words: str, start: int, end: int, part: tuple[int, int]) -> str | None:
+    """Return the kind of a device that is named at a place in a sentence, None where none fits.
+
+    Its own words are looked at first, then those before it in its part of the sentence, then all.
+    """
+    for text in (words[start:end], words[part[0] : end], words[slice(*part)]):
+        for kind in _kinds():
+            if kind != "any" and _found(kind, "named", text):
+                return kind
+    return None
+
+
+def placement_of(device: str | None, clause: str) -> str | None:
+    """Return "satisfactory" or "malpositioned" as a clause calls a device's place, else None."""
+    clause = _pattern(_kinds()["any"]["denied"]).sub(" ", clause)
+    called = [  # by where they end, then by length: "not in good position" is longer
+        (match.end(), len(match[0]), verdict)
+        for kind in ("any", device or "any")
+        for verdict in (SATISFACTORY, MALPOSITIONED)
+        for match in _found(kind, verdict, clause)
+    ]
+    limits = _kinds()[device or "any"].get("cm_above_carina", [])
+    for match in _ABOVE_CARINA.finditer(clause) if limits else ():
+        height = float(match[1]) / (10 if match[2] == "mm" else 1)
+        verdict = SATISFACTORY if limits[0] <= height <= limits[1] else MALPOSITIONED
+        called.append((match.end(), len(match[0]), verdict))
+    return max(called)[2] if called else None
+
+
+def _found(kind: str, about: str, text: str) -> list[re.Match[str]]:
+    """Return the words that say something of a kind of device."""
+    words = _kinds()[kind].get(about)
+    return list(_pattern(words).finditer(text)) if words else []
+
+
+@cache
+def _kinds() -> dict[str, dict[str, Any]]:
+    import tomllib  # few reports name a device whose place is asked for
+
+    found = tomllib.loads(Path(__file__).with_name("devices.toml").read_text("utf-8"))
+    return {"any": found["any"], **found["kinds"]}

@@ -7,6 +7,8 @@ looked at the image, so it is no statement about it.
 import re
 from itertools import pairwise
 
+from xray_captioning.metrics.labels.rules import alternatives
+
 # A full stop behind these ends no sentence.
 _ABBREVIATED = re.sub(
     r"(\w+) ?", r"(?<!\\b\1\\.)", "vs approx poss prob pl pulm eff bilat rt lt dr incl"
@@ -18,7 +20,7 @@ _SENTENCE_END = re.compile(
 )
 # No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence
 # is read in pieces, so that time grows only in proportion to length.
-_PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
+PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
 LONGEST = 300
 """Characters of the longest statement that is looked up among those already read."""
 
@@ -30,14 +32,8 @@ _INLINE_ITEM = re.compile(
     r"\s*(?=[A-Za-z])"
 )
 # A line that ends or begins with one of these is wrapped, not finished.
-_OPEN_END = re.compile(
-    r"(?:[,/&-]|\b(?:a|an|the|of|in|on|at|to|for|from|by|and|or|nor|no|not|with|without|is|are|was"
-    r"|were|be|been|has|have|may|mild|small|large|left|right|upper|lower|acute|focal|pleural"
-    r"|pulmonary|significant|definite|new|stable|than|that|which))$"
-)
-_OPEN_START = re.compile(
-    r"(?:and|or|nor|of|in|on|at|to|for|from|by|with|without|is|are|was|were|than|that|which|but)\b"
-)
+_OPEN_END = re.compile(rf"(?:[,/&-]|\b(?:{alternatives('open end')}))$")
+_OPEN_START = re.compile(rf"(?:{alternatives('open start')})\b")
 _NUMBERED = re.compile(r"\d\)|\b[a-eA-E]\)")
 _DASH = re.compile(r"\s+(?:-{1,2}|[\u2013\u2014|=])\s+(?=[a-z])")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
@@ -89,11 +85,6 @@ def statements(text: str) -> list[str]:
     if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
     return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
-
-
-def pieces(statement: str) -> list[str]:
-    """Return the parts in which an endless statement is read."""
-    return _PIECE.findall(statement)
 
 
 def _seen(text: str) -> str:

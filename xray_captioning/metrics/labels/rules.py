@@ -52,7 +52,17 @@ class Rest:
     @cached_property
     def plain(self) -> Plain:
         """What words alone say of it, so that few patterns are made and tried."""
-        return _plain(self.text)
+        text = self.text.removeprefix("(?=")
+        gap = next((gap for gap in (_FAR, _NEAR) if text.startswith(gap)), "")
+        steps = list(_steps(text[len(gap) :]))
+        firm = [i for i, (_, optional, _) in enumerate(steps) if not optional]
+        if gap:
+            return Plain(None, steps[firm[0]][0] if firm else None, False)
+        if not firm:
+            return Plain(None, None, False)
+        seconds = frozenset().union(*[words for words, _, _ in steps[: firm[0] + 1]])
+        needed = steps[firm[-1]][0] if firm[-1] else None
+        return Plain(seconds, needed, len(steps) == 1 and steps[0][2])
 
     @cached_property
     def _match(self) -> Callable[[str, int], re.Match[str] | None]:
@@ -95,7 +105,7 @@ each behind the words of which it needs one.
 
 
 class Word(dict[str, list[Trial]]):
-    """The lines that begin with a word, by the word behind it."""
+    """The lines that begin with a word, by the word behind it; "." is any that is no second."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,11 +116,6 @@ class Word(dict[str, list[Trial]]):
         """Words with which some line goes on."""
         rests = [rest.plain.seconds for rests in self.lines.values() for rest in rests]
         return frozenset().union(*[words for words in rests if words])
-
-    @cached_property
-    def otherwise(self) -> list[Trial]:
-        """What to try in front of any other word."""
-        return self["."]
 
     def __missing__(self, second: str) -> list[Trial]:
         trials = [_trial(phrase, rests, second) for phrase, rests in self.lines.items()]
@@ -192,20 +197,6 @@ _STEP = re.compile(
 _PLAIN = re.compile(r"[a-z0-9]+\??|[,:;/]")
 
 
-def _plain(rest: str) -> Plain:
-    text = rest.removeprefix("(?=")
-    gap = next((gap for gap in (_FAR, _NEAR) if text.startswith(gap)), "")
-    steps = list(_steps(text[len(gap) :]))
-    firm = [i for i, (_, optional, _) in enumerate(steps) if not optional]
-    if gap:
-        return Plain(None, steps[firm[0]][0] if firm else None, False)
-    if not firm:
-        return Plain(None, None, False)
-    seconds = frozenset().union(*[words for words, _, _ in steps[: firm[0] + 1]])
-    needed = steps[firm[-1]][0] if firm[-1] else None
-    return Plain(seconds, needed, len(steps) == 1 and steps[0][2])
-
-
 def _steps(text: str) -> Iterator[tuple[frozenset[str], bool, bool]]:
     """Yield the words with which each part begins, whether it can be absent, and whether it is all.
 
@@ -268,3 +259,8 @@ def sections(name: str) -> dict[str, list[str]]:
         elif line:
             own.append(line)
     return found
+
+
+def alternatives(section: str) -> str:
+    """Return what a section of ``patterns.txt`` matches, to be put in brackets."""
+    return "|".join(sections("patterns.txt")[section])

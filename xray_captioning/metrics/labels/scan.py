@@ -49,7 +49,7 @@ def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[C
             continue
         start, end = letters[i] + i, letters[i + 1] + i
         following = tokens[i + 1] if i + 1 < len(tokens) else ""
-        for trial in word[following] if following in word.seconds else word.otherwise:
+        for trial in word[following if following in word.seconds else "."]:
             (kind, reach, findings), taken, rests = trial
             last = end + 1 + len(following) if taken == 2 else end * taken
             for needed, rest in rests:

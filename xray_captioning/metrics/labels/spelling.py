@@ -27,14 +27,8 @@ _SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|$)")
 class Spelling(dict[str, str]):
     """Standard forms by what stands between two blanks, judged when it is first asked for.
 
-    Parameters
-    ----------
-    fixed : mapping
-        Standard forms that are listed, of one or more words.
-    terms : iterable of str
-        Words to which a misspelt word may be mended.
-    known : iterable of str
-        Words that are right as they are.
+    `fixed` lists standard forms of one or more words, `terms` words to which a misspelt word may be
+    mended, and `known` those that are right as they are.
     """
 
     def __init__(self, fixed: Mapping[str, str], terms: Iterable[str], known: Iterable[str]):
@@ -74,13 +68,13 @@ class Spelling(dict[str, str]):
         # Two errors are looked for only where a term begins alike.
         number = _errors(word) if word[:3] in self.beginnings else 1
         found = {t for form in _deletions(word, number) for t in self.near.get(form, ())}
-        ranked = sorted((distance(word, term), term) for term in found)
         # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
-        ranked = [
+        ranked = sorted(
             (d, term)
-            for d, term in ranked
-            if d <= _errors(min(word, term, key=len)) and (d == 1 or word[0] == term[0])
-        ]
+            for term in found
+            if (d := distance(word, term)) <= _errors(min(word, term, key=len))
+            and (d == 1 or word[0] == term[0])
+        )
         nearest = [term for d, term in ranked if d == ranked[0][0]]
         if len(nearest) == 2 and nearest[1] == f"{nearest[0]}s":  # "fracturs" is one or several
             nearest.pop()
@@ -99,9 +93,7 @@ class Spelling(dict[str, str]):
         return None
 
 
-_SMALL_BEFORE = frozenset(
-    ("no", "the", "of", "and", "or", "with", "without", "is", "mild", "small")
-)
+_SMALL_BEFORE = {"no", "the", "of", "and", "or", "with", "without", "is", "mild", "small"}
 _BEFORE = tuple(_SMALL_BEFORE)
 _SMALL_BEHIND = frozenset(
     ("is", "are", "and", "or", "with", "in", "at", "of", "on", "size", "was", "has", "no", "not")
@@ -122,13 +114,7 @@ def _deletions(word: str, number: int) -> set[str]:
 
 
 def distance(one: str, two: str) -> int:
-    """Return the least number of letters to add, drop, change or exchange with the next one.
-
-    Examples
-    --------
-    >>> distance("pnuemothorax", "pneumothorax"), distance("infusion", "effusion")
-    (1, 2)
-    """
+    """Return the least number of letters to add, drop, change or exchange with the next one."""
     before: list[int] = []
     row = list(range(len(two) + 1))
     for i, a in enumerate(one, 1):

@@ -17,19 +17,11 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.details import (
-    change_of,
-    parts_of,
-    severity_of,
-    shared_ends,
-    sides_of,
-    zones_of,
-)
-from xray_captioning.metrics.labels.devices import device_of, placement_of
-from xray_captioning.metrics.labels.layout import pieces
-from xray_captioning.metrics.labels.normal import normal
-from xray_captioning.metrics.labels.rules import rules
+from xray_captioning.metrics.labels import details
+from xray_captioning.metrics.labels.layout import PIECE
+from xray_captioning.metrics.labels.rules import alternatives, rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
+from xray_captioning.metrics.labels.spelling import Spelling
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 OTHER = "Other"
@@ -41,34 +33,26 @@ LASTING = frozenset(
 )
 
 # What a status is as a label, the strongest first; without any a finding is present.
-LABELS: dict[str, dict[str, int | None]] = {
-    "chexpert": {
-        "excepted": PRESENT,
-        "asked": None,
-        "denied": DENIED,
-        "resolved": DENIED,
-        "past": None,
-        "no new": UNCERTAIN,
-        "stable": UNCERTAIN,
-        "unlikely": UNCERTAIN,
-        "possible": UNCERTAIN,
-        "either": UNCERTAIN,
-        "probable": UNCERTAIN,
-        "borderline": UNCERTAIN,
-        "sign": UNCERTAIN,
-    }
-}
-# Coders wrote down "probable edema" and both of "scar or atelectasis", but not what only "may be".
-LABELS["mesh"] = LABELS["chexpert"] | {
-    "no new": DENIED,
-    "stable": None,
-    "unlikely": None,
-    "possible": None,
-    "either": PRESENT,
-    "probable": PRESENT,
-    "borderline": PRESENT,
+_NUMBERS = {"present": PRESENT, "denied": DENIED, "uncertain": UNCERTAIN, "none": None}
+LABELS = {
+    convention: {status: _NUMBERS[both.split()[i]] for status, both in details.STATUSES.items()}
+    for i, convention in enumerate(("chexpert", "mesh"))
 }
 
+_ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone", "doubt", "yes"))
+# A bracket does what a colon does: "effusion ( none )".
+_BRACKETED = _ANSWER.replace("?P<", "?P<b_")
+_FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
+_ABSENT = re.compile(
+    r"(?:^|(?<=[;,] ))(?:not (?:seen|present|identified)|absent|none|no|negative) : "
+)
+_ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
+# "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
+_RELATIVE = re.compile(
+    r" (?:which|that) (?:was|were|had been) (?:previously |clearly |also )?(?:seen|noted|present"
+    r"|described|identified|demonstrated|visible)(?: previously| earlier| before| then"
+    r"| on (?:the )?(?:prior|previous|last|earlier|old)(?: study| exam| film)?)?"
+)
 _NOT = re.compile(r"\b(?:not|no|nor)\b")
 # The words between two findings of one list.
 _LINKED = re.compile(
@@ -115,38 +99,53 @@ class Mention(NamedTuple):
     @property
     def zones(self) -> frozenset[str]:
         """The zones that its clause names, of :data:`details.ZONES`."""
-        return zones_of(self.clause)
+        return details.zones_of(self.clause)
 
     @property
     def severity(self) -> str | None:
         """How large or severe its clause calls it, one of :data:`details.SEVERITIES`."""
-        return severity_of(self.clause)
+        return details.severity_of(self.clause)
 
     @property
     def device(self) -> str | None:
         """The kind of a support device, such as "endotracheal tube"; see ``devices.toml``."""
         if self.finding != "Support Devices":
             return None
-        return device_of(self.sentence, self.start, self.end, _place(self).part)
+        return details.device_of(self.sentence, self.start, self.end, _place(self).part)
 
     @property
     def placement(self) -> str | None:
         """Whether a device's place is called "satisfactory" or "malpositioned"; None if neither."""
         if self.finding != "Support Devices" or self.label == DENIED:
             return None
-        return placement_of(self.device, self.sentence[slice(*_place(self).shared)])
+        return details.placement_of(self.device, self.sentence[slice(*_place(self).shared)])
 
     @property
     def change(self) -> str | None:
         """What became of it: "resolved", or one of :data:`details.CHANGES`; None if not said."""
         if self.status in ("denied", "no new", "resolved"):
             return "resolved" if self.status == "resolved" else None
-        return change_of(self.clause)
+        return details.change_of(self.clause)
+
+
+def normal(raw: str, spelling: Spelling) -> str:
+    """Return a statement in standard spelling, an answer of a form as a sentence."""
+    words = " ".join(filter(None, map(spelling.__getitem__, raw.split())))
+    if ":" in words or "(" in words:
+        words = _ABSENT.sub("no ", _FORM.sub(_answer, words))
+    if " which " in words or " that " in words:
+        words = _RELATIVE.sub("", words)
+    return words
+
+
+def _answer(match: re.Match[str]) -> str:
+    kind = next(name for name, text in match.groupdict().items() if text)
+    return _ANSWERED[kind.removeprefix("b_")]
 
 
 def read_long(raw: str, convention: str) -> tuple[Mention, ...]:
     """Return the mentions of an endless statement, which is not kept."""
-    return tuple(m for piece in pieces(raw) for m in read.__wrapped__(piece, convention))
+    return tuple(m for piece in PIECE.findall(raw) for m in read.__wrapped__(piece, convention))
 
 
 @lru_cache(maxsize=1 << 15)
@@ -205,9 +204,9 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
         if not hits:  # one convention may know what the other does not
             continue
         stops = scope_of(hits, cues).stops
-        parts = parts_of(words, hits, stops)
-        ends = shared_ends(words, hits, parts)
-        for hit, sides, part, end in zip(hits, sides_of(words, hits, stops), parts, ends):
+        parts = details.parts_of(words, hits, stops)
+        ends = details.shared_ends(words, hits, parts)
+        for hit, sides, part, end in zip(hits, details.sides_of(words, hits, stops), parts, ends):
             places.setdefault((hit.finding, hit.start), Place(sides, part, (part[0], end)))
     return places
 
@@ -312,12 +311,10 @@ _KINDS = (*LABELS["chexpert"], "present")
 
 def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
     """Return what is said of a hit: by its own words, or by the strongest of its cues."""
-    if not cues and not either:
-        if hit.kind == "absent":  # "not clear" says nothing
-            return "asked" if turned else "denied"
-        return "denied" if turned else hit.kind or "present"
+    if not (cues or either or turned or hit.kind):  # most hits, so it is asked first
+        return "present"
     kinds = {cue.kind for cue in cues}
-    if hit.kind == "absent":
+    if hit.kind == "absent":  # "not clear" says nothing
         return "asked" if turned or "asked" in kinds else "denied"
     kinds.add(hit.kind)
     if turned:
