@@ -4,16 +4,9 @@ import os
 import zipfile
 from pathlib import Path
 
-from xray_captioning.checkpoints.arrays import known, shortened
+from xray_captioning.checkpoints import arrays
+from xray_captioning.checkpoints.arrays import MAXIMUM_BYTES, Array, Budget, RefusedError
 from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
-from xray_captioning.checkpoints.limits import (
-    MAXIMUM_BYTES,
-    MESSAGE,
-    Array,
-    Budget,
-    RefusedError,
-    first_bytes,
-)
 from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
 from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
 from xray_captioning.checkpoints.safetensors import is_safetensors, parsed_json, read_safetensors
@@ -31,7 +24,9 @@ _MAXIMUM_INDEX = 2**25  # bytes
 _PARTS = 1000  # files of one model
 
 
-def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
+def read_arrays(
+    path: str | os.PathLike[str], limit: int = arrays.MAXIMUM_BYTES
+) -> dict[str, Array]:
     """Read the arrays of a file of weights. Nothing that it holds is executed.
 
     Neither PyTorch, TensorFlow nor onnx is needed. The format is known by the content, whatever the
@@ -72,7 +67,7 @@ def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dic
     try:
         return _read(Path(path), Budget(limit))
     except RefusedError as error:
-        raise BundleError(f"{path}: {shortened(str(error), MESSAGE)}") from error
+        raise BundleError(f"{path}: {arrays.shortened(str(error), arrays.MESSAGE)}") from error
     except Exception as error:  # whatever a damaged file makes a reader raise
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise BundleError(
@@ -85,13 +80,13 @@ def _read(path: Path, budget: Budget) -> dict[str, Array]:
         path = _in_folder(path)
     if not path.is_file():
         raise RefusedError("no such file; give the path of a file of weights, or its folder")
-    if first_bytes(path, 1) == b"{":
+    if arrays.first_bytes(path, 1) == b"{":
         return _of_parts(path, budget)
     return _of_file(path, budget)
 
 
 def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
-    start = first_bytes(path, 512)
+    start = arrays.first_bytes(path, 512)
     if start.startswith(SIGNATURE):
         return _of_keras(path, budget)
     if start[:2] == b"PK":
@@ -106,13 +101,13 @@ def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
 
 
 def _of_keras(path: Path, budget: Budget) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
+    found: dict[str, Array] = {}
     for array in ask_process(path, budget.bytes):
-        if array.whole_name in arrays:
+        if array.whole_name in found:
             raise RefusedError(f"has {array.label!r} twice; save the model again")
-        arrays[array.whole_name] = array.values
+        found[array.whole_name] = array.values
         budget.pay(array.values.nbytes, array.whole_name)
-    return arrays
+    return found
 
 
 def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
@@ -138,7 +133,7 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
 
 def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
     """Read the files that an index names, each once, and take from each what it says."""
-    index = parsed_json(first_bytes(path, _MAXIMUM_INDEX)).get("weight_map")
+    index = parsed_json(arrays.first_bytes(path, _MAXIMUM_INDEX)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(n, str) for n in index.values()):
         raise RefusedError(
             "JSON without a weight_map, so not the index of a model in parts; give the file of the "
@@ -181,7 +176,7 @@ def _seems(start: bytes) -> str:
     """Say what a file of another kind seems to be."""
     if not start:
         return "is empty; download or copy it again"
-    for offset, beginning, what in known("others"):
+    for offset, beginning, what in arrays.known("others"):
         if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
             return f"seems to be {what}"
     return (

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.checkpoints.limits import Array, Budget, RefusedError, decoded
+from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError, decoded
 
 MAXIMUM_HEADER = 2**25  # bytes; a name takes about a hundred
 _KINDS = {"BF16": "bf16", "BOOL": "b1"} | {

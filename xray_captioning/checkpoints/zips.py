@@ -6,14 +6,8 @@ import zlib
 
 import numpy as np
 
-from xray_captioning.checkpoints.limits import (
-    MAXIMUM_NAMES,
-    Array,
-    Budget,
-    RefusedError,
-    plain,
-    result_size,
-)
+from xray_captioning.checkpoints import arrays
+from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError
 
 Members = dict[str, zipfile.ZipInfo]
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -22,7 +16,7 @@ _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 def entries(archive: zipfile.ZipFile) -> Members:
     """Return the members of an archive by name, or refuse one that no program writes."""
     members = {info.filename: info for info in archive.infolist()}
-    if len(members) != len(archive.infolist()) or len(members) > MAXIMUM_NAMES:
+    if len(members) != len(archive.infolist()) or len(members) > arrays.MAXIMUM_NAMES:
         raise RefusedError("a zip archive with names twice, or with too many; refused")
     return members
 
@@ -74,5 +68,5 @@ def _array(data: bytes, name: str, budget: Budget) -> Array:
             f"{name[:60]!r} is no array, or truncated ({str(error)[:60]}); save the file again"
         ) from error
     code = f"{kind.kind}{kind.itemsize}"
-    budget.pay(values.size * result_size(code), name)
-    return plain(values, code)
+    budget.pay(values.size * arrays.result_size(code), name)
+    return arrays.plain(values, code)
