@@ -186,7 +186,7 @@ def _cached_epoch(settings: Settings, few: int, many: int) -> tuple[Any, Any]:
         caption_lengths,
         feature_inputs,
     )
-    from xray_captioning.encoders.caches import cached_features
+    from xray_captioning.encoders.encoding import cached_features
 
     config, encoder = preset()
     paths = image_files(settings)

@@ -11,7 +11,7 @@ from xray_captioning.data.features import BATCH
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, saved
-from xray_captioning.encoders.caches import cached_features
+from xray_captioning.encoders.encoding import cached_features
 from xray_captioning.training import captions as training
 
 pytestmark = pytest.mark.usefixtures("eagerly")

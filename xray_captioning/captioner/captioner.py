@@ -37,7 +37,7 @@ from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.classification import finding_probabilities
+from xray_captioning.encoders.encoding import finding_probabilities
 from xray_captioning.encoders.saved import describe, encode_studies, load_weights
 from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.byte_pairs import load_tokenizer

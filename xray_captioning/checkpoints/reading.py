@@ -24,9 +24,7 @@ _MAXIMUM_INDEX = 2**25  # bytes
 _PARTS = 1000  # files of one model
 
 
-def read_arrays(
-    path: str | os.PathLike[str], limit: int = arrays.MAXIMUM_BYTES
-) -> dict[str, Array]:
+def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
     """Read the arrays of a file of weights. Nothing that it holds is executed.
 
     Neither PyTorch, TensorFlow nor onnx is needed. The format is known by the content, whatever the

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import keras
-from xray_captioning.encoders import published
+from xray_captioning.encoders import torch_networks as published
 from xray_captioning.encoders.lite import efficientnet_lite0, load_lite0
 from xray_captioning.encoders.vit import clip, transformed, vit
 from xray_captioning.errors import ConfigError
-from xray_captioning.hub.encoders import registry
+from xray_captioning.hub.fetch import registry
 from xray_captioning.plugins import find_model, register_model
 
 layers = keras.layers

@@ -16,27 +16,11 @@ CLASSIFIER = "chexnet_output"
 
 
 def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
-    """Read CheXNet: DenseNet121, global average pooling and fourteen sigmoid outputs.
+    """Read CheXNet (arXiv:1711.05225): DenseNet121, global average pooling and fourteen sigmoids.
 
-    Parameters
-    ----------
-    weights_h5 : str or os.PathLike
-        ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another file of its layout. It was
-        trained on frontal images of 224 px with ImageNet's mean and deviation.
-
-    Returns
-    -------
-    Encoder
-        Its findings are the labels of ChestX-ray14 in the published order.
-
-    Raises
-    ------
-    BundleError
-        The file is damaged, or an array is missing, misshapen or not expected.
-
-    References
-    ----------
-    .. [1] Rajpurkar et al., CheXNet, arXiv:1711.05225.
+    The file is ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another of its layout, trained
+    on frontal images of 224 px with ImageNet's mean and deviation; one that is damaged or does not
+    fit is a BundleError. The findings are ChestX-ray14's labels in the published order.
     """
     arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):

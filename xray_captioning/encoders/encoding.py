@@ -1,22 +1,101 @@
-"""Features of images as arrays in a file, for other programs and for later."""
+"""Images through an encoder: features kept on disk or in a file, and probabilities of findings."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xray_captioning import __version__
-from xray_captioning.backend import compiled
+from xray_captioning.backend import compiled, ops
 from xray_captioning.config import Config
-from xray_captioning.data.images import Image
+from xray_captioning.data.datasets import Images
+from xray_captioning.data.features import Array, ArrayCache, pad_rows, power_of_two
+from xray_captioning.data.images import Image, read_images
 from xray_captioning.encoders.backbones import find_backbone
+from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import encode_studies, new_encoder, weights_digest, weights_of
+from xray_captioning.encoders.saved import (
+    encode_images,
+    encode_studies,
+    new_encoder,
+    weights_digest,
+    weights_of,
+)
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import atomic_path, sha256_file
+
+BATCH = 32  # studies
+
+
+def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
+    """Return grey pixels (size, size), uint8, of `folder` or the usual one, read where missing."""
+    image = config.image
+    settings = {"pixels": "grey", "version": 2, "size": image.size, "resize": image.resize}
+    cache = ArrayCache(folder, settings)
+    cache.fill(
+        _paths(images),
+        lambda paths: _grey(read_images(paths, image.size, image.resize)),
+        "read images",
+    )
+    return cache
+
+
+def cached_features(
+    images: Images, encoder: Encoder, config: Config, folder: str | Path | None
+) -> ArrayCache:
+    """Return feature maps (rows, columns, channels), kept likewise and encoded where missing.
+
+    The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype.
+    """
+    settings = {
+        "version": 2,  # of the code that reads and encodes images
+        "encoder": encoder.name_of_backbone,
+        "weights": weights_digest(encoder),
+        "pool": encoder.pool,
+        "size": config.image.size,
+        "resize": config.image.resize,
+        "normalisation": config.image.normalisation,
+    }
+    cache = ArrayCache(folder, settings, config.training.cache_dtype)
+    encode = compiled(encoder.encode, encoder)
+    cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images")
+    return cache
+
+
+def _paths(images: Images) -> list[str]:
+    return [path for study in images for path in study if path is not None]
+
+
+def _grey(images: Array) -> Array:
+    return np.rint(images.mean(axis=-1) * 255).astype("uint8")
+
+
+def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
+    """Return each study's probabilities, in [0, 1], of the encoder's findings in their order.
+
+    `regions` are (studies, regions, channels); `mask` is (studies, regions), bool, False for views
+    that a study does not have. An encoder that classifies no findings is a ConfigError.
+    """
+    if not encoder.findings:
+        raise ConfigError(
+            "this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's"
+        )
+    studies = len(mask)
+    padded = (pad_rows(np.asarray(x), power_of_two(studies)) for x in (regions, mask))
+    probabilities = ops.convert_to_numpy(encoder.probabilities(*padded))[:studies]
+    return [dict(zip(encoder.findings, map(float, row))) for row in probabilities]
+
+
+def classify_studies(
+    encoder: Encoder, config: Config, studies: Sequence[Sequence[Image | None]]
+) -> Iterator[dict[str, float]]:
+    """Yield what `finding_probabilities` returns, study by study, from images in their places."""
+    encode = compiled(encoder.encode, encoder)
+    for start in range(0, len(studies), BATCH):
+        features = encode_studies(encode, config, studies[start : start + BATCH])
+        yield from finding_probabilities(encoder, *features)
 
 
 class EncodedStudies(NamedTuple):
@@ -26,8 +105,8 @@ class EncodedStudies(NamedTuple):
     False where a study has no such image and its regions are zero.
     """
 
-    regions: NDArray[np.float32]
-    views: NDArray[np.bool_]
+    regions: Array
+    views: Array
     about: dict[str, Any]
 
     def save(self, path: Path, ids: Sequence[str]) -> None:

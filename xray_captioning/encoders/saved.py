@@ -43,20 +43,10 @@ from xray_captioning.plugins import origin_of
 
 
 def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
-    """Read, normalise and encode images, a few small batches at a time.
+    """Return features (images, rows, columns, channels), float32, a few small batches at a time.
 
-    Parameters
-    ----------
-    encode : callable
-        An encoder's ``encode``, compiled or not.
-    config : Config
-        Its image part says how pixels become input.
-    images : sequence of Image
-        As :func:`~xray_captioning.data.images.read_image` takes them.
-
-    Returns
-    -------
-    array, shape (images, rows, columns, channels), float32
+    `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
+    what :func:`~xray_captioning.data.images.read_image` takes, become its input.
     """
     image = config.image
 
@@ -72,15 +62,10 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array
 def encode_studies(
     encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
 ) -> tuple[Array, Array]:
-    """Encode the images of studies, each of them once, and lay them out as regions.
+    """Encode the images of studies in their places, each once, None where one is missing.
 
-    `encode` and `config` are as :func:`encode_images` takes them; `studies` are the images of each
-    in their places (:func:`~xray_captioning.data.images.arranged`), None where one is missing.
-
-    Returns
-    -------
-    regions : array, shape (studies, views * rows * columns, channels), float32
-    mask : array, shape (studies, views * rows * columns), bool
+    Returned are regions (studies, views * rows * columns, channels), float32, and their mask
+    (studies, views * rows * columns), bool; see :func:`encode_images`.
     """
     views, repeat = config.image.views, config.image.repeat_single_view
     placed: list[Sequence[Any]] = [
@@ -119,7 +104,7 @@ def is_network(weights: str) -> bool:
 
 def _is_foreign(path: Path) -> bool:
     """Whether it is a file, or a folder as Hugging Face saves a model, and so no bundle."""
-    return path.is_file() or (path.is_dir() and (path / "config.json").is_file())
+    return path.is_file() or (path / "config.json").is_file()
 
 
 def weights_of(config: Config, weights: str | None) -> str:
@@ -132,23 +117,10 @@ def weights_of(config: Config, weights: str | None) -> str:
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
     """Return an encoder that starts from random weights, published ones, a file's or a bundle's.
 
-    Parameters
-    ----------
-    weights : str
-        ``random``, ``imagenet`` (the published ones), a bundle, or a Keras ``.h5`` file of the
-        network without top; for ``chexnet`` also a Keras 2 file such as CheXNet's own, and for
-        ``efficientnet_lite0`` a file of its PyTorch port.
-    findings : sequence of str
-        Outputs of the classifier, which always starts anew.
-
-    Raises
-    ------
-    ConfigError
-        The bundle holds another network, or the published weights cannot be had.
-    BundleError
-        The file does.
-    MissingExtraError
-        The published weights come through keras-hub, which is not installed.
+    `weights` are ``random``, ``imagenet`` (the published ones), a bundle, a Keras ``.h5`` file of
+    the network without top, or a file as the network was published: for ``chexnet`` a Keras 2 file,
+    for others PyTorch's. `findings` are outputs of the classifier, which always starts anew. A
+    bundle of another network is a ConfigError, such a file a BundleError.
     """
     model, size = config.model, config.image.size
     if weights in ("random", "imagenet"):

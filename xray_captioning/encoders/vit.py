@@ -38,14 +38,10 @@ class Tokens(keras.layers.Layer):
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
-    """Build a Vision Transformer of the original kind [1]_.
+    """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4).
 
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
     ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
-
-    References
-    ----------
-    .. [1] Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv:2010.11929, eq. 1 to 4.
     """
     image = layers.Input((size, size, 3))
     patches = layers.Conv2D(width, PATCH, PATCH, name="patches")(image)
@@ -111,13 +107,9 @@ def copy_vit(source: Any, target: Any) -> None:
 
 
 def clip(size: int, published: bool) -> Any:
-    """Build the image tower of CLIP (ViT-B/16) [1]_, with its published weights or random ones.
+    """Build the image tower of CLIP (ViT-B/16, arXiv:2103.00020), published or with random weights.
 
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
-
-    References
-    ----------
-    .. [1] Radford et al., Learning Transferable Visual Models, arXiv:2103.00020.
     """
     hub = require("keras_hub", "the encoder clip, new or saved", "hub")
     if published:
@@ -151,14 +143,10 @@ def copy_clip(source: Any, target: Any) -> None:
 
 
 def resized_positions(positions: Any, grid: tuple[int, int]) -> Any:
-    """Interpolate learned positions (1 + side * side, width) bilinearly to rows and columns [1]_.
+    """Interpolate learned positions (1 + side * side, width) bilinearly to rows and columns.
 
-    The first is that of the class token, which is kept; the others are those of the patches, row by
-    row.
-
-    References
-    ----------
-    .. [1] Dosovitskiy et al., arXiv:2010.11929, section 3.2.
+    The first is the class token's and is kept; the others are the patches', row by row
+    (arXiv:2010.11929, section 3.2).
     """
     positions = ops.convert_to_tensor(positions)
     count, width = positions.shape

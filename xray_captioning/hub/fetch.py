@@ -1,5 +1,6 @@
-"""Download the published weights and reports that ``weights/registry.json`` lists.
+"""What others publish, and downloads of it.
 
+``weights/registry.json`` lists weights and reports, ``encoders/registry.json`` encoders.
 A file is downloaded under a name that ends in ``.part``, checked, and then renamed; a file that is
 there already is never replaced.
 """
@@ -7,7 +8,10 @@ there already is never replaced.
 import hashlib
 import importlib
 import os
+from functools import cache
+from importlib import resources
 from pathlib import Path, PurePath
+from typing import Any
 
 import msgspec
 
@@ -35,6 +39,37 @@ class RemoteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{self.name!r} needs a plain file name and an address")
 
 
+class PublishedEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of an encoder that others published, from its project's own page and code."""
+
+    network: str
+    trained_on: str
+    licence: str
+    page: str
+    size: int  # of its images, in pixels
+    resize: str  # as data.resizing has it, or in words where the network is not built here
+    normalisation: str  # as data.images has it, or in words
+    channels: int = 3
+    outputs: tuple[str, ...] = ()  # '' for one that was not trained
+    file: RemoteFile | None = None  # none where an account is needed, or no plain address is known
+    folder: dict[str, Any] = {}  # what a folder of it must say, where it says so at all
+    verified: str = "not here"
+
+    def lines(self) -> list[str]:
+        """Describe it, one fact per line."""
+        file, outputs = self.file, [name for name in self.outputs if name]
+        size = f"{file.size:,} bytes" if file and file.size else "size not published"
+        digest = (file and file.sha256) or "not published"
+        return [
+            f"network: {self.network}, trained on {self.trained_on}",
+            f"outputs: {', '.join(outputs) or 'features'}",
+            f"pixels: {self.size} px, resized as {self.resize}, scaled as {self.normalisation}",
+            f"licence: {self.licence}",
+            f"from: {file.urls[0] if file else self.page}, {size}, SHA-256 {digest}",
+            f"verified: {self.verified}",
+        ]
+
+
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is fetched under one name."""
 
@@ -57,6 +92,13 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
         raise DataError(
             f"{place}: is no registry ({error}); write it like weights/registry.json"
         ) from error
+
+
+@cache
+def registry() -> dict[str, PublishedEncoder]:
+    """Return all published encoders by name."""
+    data = resources.files("xray_captioning").joinpath("encoders/registry.json").read_bytes()
+    return msgspec.json.decode(data, type=dict[str, PublishedEncoder])
 
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:
