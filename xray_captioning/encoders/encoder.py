@@ -187,16 +187,13 @@ class Encoder(keras.Model):
 
         Batch normalisation stays as it is in the last block, too: its statistics would be those
         of few studies, with blank images where a view is absent; and so fine-tuning starts from
-        the very function that the frozen encoder is [1]_.
+        the very function that the frozen encoder is (Keras' guide to transfer learning, "Important
+        notes about BatchNormalization").
 
         Raises
         ------
         ConfigError
             The backbone has no such block.
-
-        References
-        ----------
-        .. [1] Keras' guide to transfer learning, "Important notes about BatchNormalization".
         """
         block = find_backbone(self.name_of_backbone).last_block
         self.trainable = True  # or none of its layers could be

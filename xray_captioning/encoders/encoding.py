@@ -10,35 +10,76 @@ import numpy as np
 from xray_captioning import __version__
 from xray_captioning.backend import compiled, ops
 from xray_captioning.config import Config
+from xray_captioning.data import features
 from xray_captioning.data.datasets import Images
-from xray_captioning.data.features import Array, ArrayCache, pad_rows, power_of_two
-from xray_captioning.data.images import Image, read_images
+from xray_captioning.data.features import Array, ArrayCache, pad_rows, power_of_two, stack_features
+from xray_captioning.data.images import Image, normalise, read_images
+from xray_captioning.data.views import repeat_first
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import (
-    encode_images,
-    encode_studies,
-    new_encoder,
-    weights_digest,
-    weights_of,
-)
+from xray_captioning.encoders.saved import new_encoder, weights_digest, weights_of
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import atomic_path, sha256_file
 
 BATCH = 32  # studies
 
 
+def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
+    """Return features (images, rows, columns, channels), float32, a few small batches at a time.
+
+    `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
+    what :func:`~xray_captioning.data.images.read_image` takes, become its input.
+    """
+    image = config.image
+
+    def maps(part: list[Image]) -> Array:
+        pixels = read_images(part, image.size, image.resize)
+        padded = pad_rows(normalise(pixels, image.normalisation), power_of_two(len(part)))
+        return ops.convert_to_numpy(encode(padded))[: len(part)]
+
+    decoded = all(isinstance(source, np.ndarray) for source in images)
+    size = features.DECODED if decoded else features.BATCH
+    return np.concatenate(list(features.map_batches(maps, images, size)))
+
+
+def encode_studies(
+    encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
+) -> tuple[Array, Array]:
+    """Encode the images of studies in their places, each once, None where one is missing.
+
+    Returned are regions (studies, views * rows * columns, channels), float32, and their mask
+    (studies, views * rows * columns), bool; see :func:`encode_images`.
+    """
+    views, repeat = config.image.views, config.image.repeat_single_view
+    placed: list[Sequence[Any]] = [
+        repeat_first(study, views) if repeat else list(study) for study in studies
+    ]
+    images = {_key(image): image for study in placed for image in study if image is not None}
+    maps: dict[Any, Array | None] = dict(
+        zip(images, encode_images(encode, config, list(images.values())))
+    )
+    maps[_key(None)] = None
+    return stack_features(
+        [[maps[_key(image)] for image in study] for study in placed], views
+    )
+
+
+def _key(image: Any) -> str | int:
+    return image if isinstance(image, str) else id(image)
+
+
 def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
     """Return grey pixels (size, size), uint8, of `folder` or the usual one, read where missing."""
     image = config.image
     settings = {"pixels": "grey", "version": 2, "size": image.size, "resize": image.resize}
+
+    def grey(paths: Sequence[str]) -> Array:
+        pixels = read_images(paths, image.size, image.resize)
+        return np.rint(pixels.mean(axis=-1) * 255).astype("uint8")
+
     cache = ArrayCache(folder, settings)
-    cache.fill(
-        _paths(images),
-        lambda paths: _grey(read_images(paths, image.size, image.resize)),
-        "read images",
-    )
+    cache.fill(_paths(images), grey, "read images")
     return cache
 
 
@@ -68,10 +109,6 @@ def _paths(images: Images) -> list[str]:
     return [path for study in images for path in study if path is not None]
 
 
-def _grey(images: Array) -> Array:
-    return np.rint(images.mean(axis=-1) * 255).astype("uint8")
-
-
 def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
     """Return each study's probabilities, in [0, 1], of the encoder's findings in their order.
 
@@ -94,8 +131,8 @@ def classify_studies(
     """Yield what `finding_probabilities` returns, study by study, from images in their places."""
     encode = compiled(encoder.encode, encoder)
     for start in range(0, len(studies), BATCH):
-        features = encode_studies(encode, config, studies[start : start + BATCH])
-        yield from finding_probabilities(encoder, *features)
+        encoded = encode_studies(encode, config, studies[start : start + BATCH])
+        yield from finding_probabilities(encoder, *encoded)
 
 
 class EncodedStudies(NamedTuple):

@@ -1,4 +1,4 @@
-"""Encoders on disk, and images through them."""
+"""Where an encoder's weights come from, and bundles of encoders."""
 
 import hashlib
 import json
@@ -21,66 +21,14 @@ from xray_captioning.bundles.bundle import (
     write_bundle,
 )
 from xray_captioning.bundles.card import model_card
-from xray_captioning.checkpoints import is_hdf5, is_keras2
+from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
-from xray_captioning.data.features import (
-    BATCH,
-    DECODED,
-    Array,
-    map_batches,
-    pad_rows,
-    power_of_two,
-    stack_features,
-)
-from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.data.views import repeat_first
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.plugins import origin_of
-
-
-def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
-    """Return features (images, rows, columns, channels), float32, a few small batches at a time.
-
-    `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
-    what :func:`~xray_captioning.data.images.read_image` takes, become its input.
-    """
-    image = config.image
-
-    def maps(part: list[Image]) -> Array:
-        pixels = read_images(part, image.size, image.resize)
-        padded = pad_rows(normalise(pixels, image.normalisation), power_of_two(len(part)))
-        return ops.convert_to_numpy(encode(padded))[: len(part)]
-
-    decoded = all(isinstance(source, np.ndarray) for source in images)
-    return np.concatenate(list(map_batches(maps, images, DECODED if decoded else BATCH)))
-
-
-def encode_studies(
-    encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
-) -> tuple[Array, Array]:
-    """Encode the images of studies in their places, each once, None where one is missing.
-
-    Returned are regions (studies, views * rows * columns, channels), float32, and their mask
-    (studies, views * rows * columns), bool; see :func:`encode_images`.
-    """
-    views, repeat = config.image.views, config.image.repeat_single_view
-    placed: list[Sequence[Any]] = [
-        repeat_first(study, views) if repeat else list(study) for study in studies
-    ]
-    images = {_key(image): image for study in placed for image in study if image is not None}
-    maps: dict[Any, Array | None] = dict(
-        zip(images, encode_images(encode, config, list(images.values())))
-    )
-    maps[_key(None)] = None
-    return stack_features([[maps[_key(image)] for image in study] for study in placed], views)
-
-
-def _key(image: Any) -> str | int:
-    return image if isinstance(image, str) else id(image)
 
 
 def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
