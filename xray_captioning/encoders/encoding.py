@@ -60,9 +60,7 @@ def encode_studies(
         zip(images, encode_images(encode, config, list(images.values())))
     )
     maps[_key(None)] = None
-    return stack_features(
-        [[maps[_key(image)] for image in study] for study in placed], views
-    )
+    return stack_features([[maps[_key(image)] for image in study] for study in placed], views)
 
 
 def _key(image: Any) -> str | int:
