@@ -16,6 +16,7 @@ import pickletools
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
@@ -27,13 +28,11 @@ RECONSTRUCTORS = {"copyreg._reconstructor", "copy_reg._reconstructor"}  # the la
 _SETS = {f"{module}.{n}" for module in ("builtins", "__builtin__") for n in ("set", "frozenset")}
 
 
+@dataclass(slots=True, eq=False)
 class Name:
     """A class or function that a pickle names; nothing is imported."""
 
-    __slots__ = ("text",)
-
-    def __init__(self, text: str) -> None:
-        self.text = text
+    text: str
 
 
 class Dictionary(dict[Any, Any]):
