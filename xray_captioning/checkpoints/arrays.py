@@ -2,6 +2,8 @@
 
 import math
 import tomllib
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +19,8 @@ MAXIMUM_AXES = 32  # what every NumPy allows
 
 Array = NDArray[Any]
 Bytes = bytes | bytearray | memoryview
+Members = dict[str, zipfile.ZipInfo]
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 class RefusedError(Exception):
@@ -126,6 +130,33 @@ def result_size(kind: str) -> int:
 def size_of(kind: str) -> int:
     """Return how many bytes one stored number takes."""
     return np.dtype(_STORED_AS.get(kind, kind)).itemsize
+
+
+def entries(archive: zipfile.ZipFile) -> Members:
+    """Return the members of an archive by name, or refuse one that no program writes."""
+    members = {info.filename: info for info in archive.infolist()}
+    if len(members) != len(archive.infolist()) or len(members) > MAXIMUM_NAMES:
+        raise RefusedError("a zip archive with names twice, or with too many; refused")
+    return members
+
+
+def entry(archive: zipfile.ZipFile, members: Members, name: str, budget: Budget) -> bytes:
+    """Return a member's bytes, or refuse one that is damaged or larger than the budget."""
+    info = members.get(name)
+    if info is None:
+        raise RefusedError(f"has no {name[:60]!r} inside; truncated, download or copy it again")
+    if info.flag_bits & 1 or info.compress_type not in _METHODS:
+        raise RefusedError(f"its {name[:60]!r} is encrypted or packed in a rare way; save it again")
+    budget.pay(info.file_size, name)
+    try:
+        data = archive.read(info)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise RefusedError(
+            f"a damaged zip archive ({str(error)[:80]}); download it again"
+        ) from error
+    if len(data) != info.file_size:
+        raise RefusedError(f"its {name[:60]!r} is cut off; download or copy it again")
+    return data
 
 
 class StoredArray(NamedTuple):

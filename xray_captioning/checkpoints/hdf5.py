@@ -28,7 +28,6 @@ import numpy as np
 
 from xray_captioning.checkpoints import arrays
 from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError, StoredArray, shortened
-from xray_captioning.checkpoints.zips import entries, entry
 from xray_captioning.errors import BundleError
 
 CPU_SECONDS = 15  # longest time that a gigabyte of a file is worked on; it takes a few
@@ -79,7 +78,8 @@ def opened(path: Path, limit: int = arrays.MAXIMUM_BYTES) -> Iterator[Any]:
 
     if path.is_file() and arrays.first_bytes(path, 2) == b"PK":
         with zipfile.ZipFile(path) as archive:
-            source: Any = io.BytesIO(entry(archive, entries(archive), WEIGHTS, Budget(limit)))
+            members = arrays.entries(archive)
+            source: Any = io.BytesIO(arrays.entry(archive, members, WEIGHTS, Budget(limit)))
     else:
         check_signature(path)
         source = path
@@ -312,10 +312,9 @@ def _present(group: Any) -> list[str]:
 
 def _listed(group: Any, attribute: str) -> list[str] | None:
     """Names in an attribute, or in its numbered parts; None where there is neither."""
-    if attribute in group.attrs:
-        return _texts(group, attribute)
     numbered = (f"{attribute}{i}" for i in count())
-    parts = list(takewhile(lambda name: name in group.attrs, numbered))
+    whole = [attribute] if attribute in group.attrs else []
+    parts = whole or list(takewhile(lambda name: name in group.attrs, numbered))
     return [text for part in parts for text in _texts(group, part)] if parts else None
 
 

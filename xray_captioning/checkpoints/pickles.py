@@ -57,16 +57,13 @@ class Record(Dictionary):
         self.kind, self.arguments = kind, arguments
         self.state: Any = None
 
+    # Of itself alone: as a key it is hashed and written, whatever lies in it.
     __hash__ = object.__hash__  # type: ignore[assignment]
+    __repr__ = object.__repr__
 
     def append(self, value: Any) -> None:  # of a subclass of list
         """Put a value under the next whole number."""
         self[len(self)] = value
-
-    def extend(self, values: list[Any]) -> None:
-        """Put each value under the next whole number."""
-        for value in values:
-            self.append(value)
 
 
 class _Set(list[Any]):

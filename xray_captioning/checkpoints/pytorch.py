@@ -10,13 +10,13 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from xray_captioning.checkpoints import arrays
-from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError, shape_of
+from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError, entries, entry, shape_of
 from xray_captioning.checkpoints.pickles import Name, Record, Unpickler
-from xray_captioning.checkpoints.zips import entries, entry
 
 MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
 MAXIMUM_PICKLE = 2**26  # bytes
@@ -196,7 +196,7 @@ def collected(value: Any) -> dict[str, Tensor]:
     checkpoint only the weights are taken: not what optimisers, schedulers and the like keep.
     """
     tensors: dict[str, Tensor] = {}
-    for name, tensor in _Walk().through(_weights(value), "", ()):
+    for name, tensor in _walked(_weights(value), "", (), count(1)):
         if name in tensors or len(tensors) >= arrays.MAXIMUM_NAMES:
             raise RefusedError(f"has {name[:60]!r} twice, or too many tensors; refused")
         tensors[name] = tensor
@@ -219,23 +219,18 @@ def _weights(value: Any) -> Any:
     return value
 
 
-class _Walk:
-    """Goes through objects within objects, each path without cycles, so many at most."""
-
-    visits = 0
-
-    def through(
-        self, value: Any, name: str, above: tuple[int, ...]
-    ) -> Iterator[tuple[str, Tensor]]:
-        self.visits += 1
-        if self.visits > MAXIMUM_VISITS or len(above) > MAXIMUM_DEPTH or len(name) > 1000:
-            raise RefusedError("more objects within objects than any model has; refused")
-        if isinstance(value, Tensor):
-            yield name, value
-        elif id(value) not in above:
-            for key, part in _parts(value):
-                inside = f"{name}.{key}" if name else str(key)
-                yield from self.through(part, inside, (*above, id(value)))
+def _walked(
+    value: Any, name: str, above: tuple[int, ...], visits: Iterator[int]
+) -> Iterator[tuple[str, Tensor]]:
+    """Go through objects within objects, each path without cycles, so many visits at most."""
+    if next(visits) > MAXIMUM_VISITS or len(above) > MAXIMUM_DEPTH or len(name) > 1000:
+        raise RefusedError("more objects within objects than any model has; refused")
+    if isinstance(value, Tensor):
+        yield name, value
+    elif id(value) not in above:
+        for key, part in _parts(value):
+            inside = f"{name}.{key}" if name else str(key)
+            yield from _walked(part, inside, (*above, id(value)), visits)
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:

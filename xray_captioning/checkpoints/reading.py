@@ -6,6 +6,7 @@ makes of a damaged file. The rules are those of its README, "Format": no name tw
 without holes or overlaps up to the file's end.
 """
 
+import io
 import json
 import os
 import struct
@@ -13,12 +14,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xray_captioning.checkpoints import arrays
-from xray_captioning.checkpoints.arrays import MAXIMUM_BYTES, Array, Budget, RefusedError
+from xray_captioning.checkpoints.arrays import MAXIMUM_BYTES, Array, Budget, RefusedError, entry
 from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
 from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
 from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
-from xray_captioning.checkpoints.zips import read_npz
 from xray_captioning.errors import BundleError
 
 # As Hugging Face saves a model, the first that is there.
@@ -129,7 +131,7 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
             if any(name.endswith("/data.pkl") for name in names):
                 return read_zip(archive, budget)
             if names and all(name.endswith(".npy") for name in names):
-                return read_npz(archive, budget)
+                return _read_npz(archive, budget)
     except zipfile.BadZipFile as error:
         raise RefusedError(
             f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's; download "
@@ -261,3 +263,35 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
     if type(first) is not int or type(last) is not int or not isinstance(shape, list):
         raise RefusedError(f"{name[:60]!r} has no possible place; download or copy it again")
     return first, last, _KINDS[kind], shape
+
+
+def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
+    """Read all arrays of an archive that ``np.savez`` or ``np.savez_compressed`` wrote.
+
+    Those of objects, which are pickles, are refused.
+    """
+    members, stored = arrays.entries(archive), Budget(budget.limit)
+    return {
+        name.removesuffix(".npy"): _array(entry(archive, members, name, stored), name, budget)
+        for name in members
+    }
+
+
+def _array(data: bytes, name: str, budget: Budget) -> Array:
+    """Return the array of an ``.npy`` file."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        old, new = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+        shape, columns_first, kind = (old if version == (1, 0) else new)(file)
+        if kind.kind not in "fiubc":
+            raise RefusedError(f"{name[:60]!r} holds {str(kind)[:40]}, not numbers; refused")
+        flat = np.frombuffer(data, kind, offset=file.tell())
+        values = flat.reshape(shape, order="F" if columns_first else "C")
+    except ValueError as error:
+        raise RefusedError(
+            f"{name[:60]!r} is no array, or truncated ({str(error)[:60]}); save the file again"
+        ) from error
+    code = f"{kind.kind}{kind.itemsize}"
+    budget.pay(values.size * arrays.result_size(code), name)
+    return arrays.plain(values, code)

@@ -273,14 +273,11 @@ class FindingModel(keras.Model):
 
 
 def _new(name: str, size: int, published: bool = False) -> Any:
+    """Return what a builder, perhaps of another package, makes, if it is what encoders are."""
     try:
-        return _checked(name, size, find_backbone(name).build(size, published))
+        model = find_backbone(name).build(size, published)
     except ValueError as error:
         raise ConfigError(f"{name} cannot be built for images of {size} px ({error})") from error
-
-
-def _checked(name: str, size: int, model: Any) -> Any:
-    """Return what a builder, perhaps of another package, made, if it is what encoders are."""
     shape = tuple(getattr(model, "output_shape", ()))
     if not isinstance(model, keras.Model) or len(shape) != 4 or None in shape[1:]:
         raise ConfigError(

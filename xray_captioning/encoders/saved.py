@@ -148,9 +148,8 @@ def starting_encoder(
                 f"choose a fitting preset or add --set {group}.{name}={found}"
             )
     encoder = Encoder.load(bundle)
-    if encoder.pool == config.model.pool:
-        return encoder
-    return copy_encoder(encoder, config.model.pool)
+    pool = config.model.pool
+    return encoder if encoder.pool == pool else copy_encoder(encoder, pool)
 
 
 def copy_encoder(encoder: Encoder, pool: int) -> Encoder:

@@ -76,12 +76,10 @@ def gridded(tokens: Any, grid: tuple[int, int]) -> Any:
 
 def vit(size: int, published: bool) -> Any:
     """Build ViT-B/16, with the weights that keras-hub publishes or random ones."""
-    if not published:
-        return vision_transformer(size, WIDTH, BLOCKS, HEADS)
-    hub = require("keras_hub", "the published weights of vit", "hub")
-    trained = hub.models.ViTBackbone.from_preset(VIT_PRESET)
     model = vision_transformer(size, WIDTH, BLOCKS, HEADS)
-    copy_vit(trained, model)
+    if published:
+        hub = require("keras_hub", "the published weights of vit", "hub")
+        copy_vit(hub.models.ViTBackbone.from_preset(VIT_PRESET), model)
     return model
 
 
@@ -112,8 +110,6 @@ def clip(size: int, published: bool) -> Any:
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
     """
     hub = require("keras_hub", "the encoder clip, new or saved", "hub")
-    if published:
-        trained = hub.models.CLIPBackbone.from_preset(CLIP_PRESET).vision_encoder
     tower = hub.models.CLIPVisionEncoder(
         patch_size=PATCH,
         hidden_dim=WIDTH,
@@ -126,7 +122,7 @@ def clip(size: int, published: bool) -> Any:
     # keras-hub keeps the numbers of the positions as a weight and starts it at zero.
     tower.embedding.position_ids.assign(ops.arange(1 + grid[0] * grid[1])[None])
     if published:
-        copy_clip(trained, tower)
+        copy_clip(hub.models.CLIPBackbone.from_preset(CLIP_PRESET).vision_encoder, tower)
     return keras.Model(tower.inputs[0], gridded(tower.outputs[0], grid), name="clip")
 
 
