@@ -151,9 +151,7 @@ def entry(archive: zipfile.ZipFile, members: Members, name: str, budget: Budget)
     try:
         data = archive.read(info)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise RefusedError(
-            f"a damaged zip archive ({str(error)[:80]}); download it again"
-        ) from error
+        raise RefusedError(f"damaged zip archive ({str(error)[:80]}); download it again") from error
     if len(data) != info.file_size:
         raise RefusedError(f"its {name[:60]!r} is cut off; download or copy it again")
     return data

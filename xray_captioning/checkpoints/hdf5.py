@@ -176,9 +176,7 @@ def _answer(path: Path, limit: int) -> tuple[dict[str, Any], memoryview]:
     seconds = CPU_SECONDS * (1 + path.stat().st_size // 2**30)
     line = [sys.executable, "-c", _CODE, str(path), str(seconds), str(limit)]
     try:
-        done = subprocess.run(
-            line, env=environment, capture_output=True, timeout=_WAIT_SECONDS, check=False
-        )
+        done = subprocess.run(line, env=environment, capture_output=True, timeout=_WAIT_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise RefusedError(damaged("reading it does not end")) from error
     end = done.stdout.find(b"\n")

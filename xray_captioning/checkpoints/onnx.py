@@ -148,9 +148,7 @@ def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
         start = int(about.get("offset") or 0)
         length = int(about.get("length") or size - start)
     except ValueError as error:
-        raise RefusedError(
-            f"{name[:60]!r} has no possible place; export the model again"
-        ) from error
+        raise RefusedError(f"{name[:60]!r} has no possible place; export it again") from error
     if not 0 <= start <= start + length <= size:
         raise RefusedError(f"{file.name[:60]!r} beside it is too short; download or copy it again")
     if length > budget.bytes:

@@ -239,9 +239,7 @@ def _parsed_json(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(
-            f"its header is no JSON ({str(error)[:60]}); download it again"
-        ) from error
+        raise RefusedError(f"its header is no JSON ({str(error)[:60]}); get it again") from error
     if not isinstance(value, dict):
         raise RefusedError("its header is no JSON object; download or copy it again")
     return value
@@ -252,9 +250,7 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
     try:
         kind, shape, (first, last) = str(about["dtype"]), about["shape"], about["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
-        raise RefusedError(
-            f"{name[:60]!r} has no dtype, shape or place; download it again"
-        ) from error
+        raise RefusedError(f"{name[:60]!r} has no dtype, shape or place; get it again") from error
     if kind not in _KINDS:
         raise RefusedError(
             f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are "

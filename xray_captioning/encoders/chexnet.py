@@ -29,14 +29,7 @@ def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
             "as well (--tokenizer tokenizer.pkl)"
         )
     encoder = Encoder("chexnet", 224, findings=NIH14)
-    variables = densenet121_variables(encoder)
-    found, rest = match_densenet121(arrays, variables)
-    for variable in encoder.classifier.weights:
-        variables[f"{CLASSIFIER}/{variable.name}"] = variable
-    classifier, rest = _classifier(rest)
-    found |= classifier
-    check(weights_h5, "CheXNet", shapes_of(variables), found, rest)
-    fill(variables, found)
+    _load(encoder, weights_h5, arrays, "CheXNet", encoder.classifier.weights)
     return encoder
 
 
@@ -46,10 +39,17 @@ def load_densenet121(encoder: Encoder, weights_h5: str | os.PathLike[str]) -> No
     The file is CheXNet's, or DenseNet121 with or without its top as Keras 2 published it; one that
     is damaged or does not fit is a BundleError.
     """
+    _load(encoder, weights_h5, read_keras2(weights_h5), "DenseNet121", [])
+
+
+def _load(encoder: Encoder, path: Any, arrays: list[StoredArray], what: str, top: Any) -> None:
+    """Fill the network, and those of its classifier's variables that are asked for."""
     variables = densenet121_variables(encoder)
-    found, rest = match_densenet121(read_keras2(weights_h5), variables)
-    _, rest = _classifier(rest)
-    check(weights_h5, "DenseNet121", shapes_of(variables), found, rest)
+    found, rest = match_densenet121(arrays, variables)
+    variables |= {f"{CLASSIFIER}/{variable.name}": variable for variable in top}
+    classifier, rest = _classifier(rest)
+    found |= classifier if top else {}
+    check(path, what, shapes_of(variables), found, rest)
     fill(variables, found)
 
 

@@ -88,9 +88,8 @@ class Encoder(keras.Model):
             )
         self.grid = (rows // pool, columns // pool)
         self.pooling_layer = keras.layers.AveragePooling2D(pool, name="pool")
-        self.classifier = keras.layers.Dense(
-            max(len(self.findings), 1), name="classifier", dtype="float32"
-        )
+        outputs = max(len(self.findings), 1)
+        self.classifier = keras.layers.Dense(outputs, name="classifier", dtype="float32")
         self.classifier.build((None, self.channels))
         self.trained_on: TrainedOn | None = None
         self.built = True

@@ -56,11 +56,8 @@ def encode_studies(
         repeat_first(study, views) if repeat else list(study) for study in studies
     ]
     images = {_key(image): image for study in placed for image in study if image is not None}
-    maps: dict[Any, Array | None] = dict(
-        zip(images, encode_images(encode, config, list(images.values())))
-    )
-    maps[_key(None)] = None
-    return stack_features([[maps[_key(image)] for image in study] for study in placed], views)
+    maps = dict(zip(images, encode_images(encode, config, list(images.values()))))
+    return stack_features([[maps.get(_key(image)) for image in study] for study in placed], views)
 
 
 def _key(image: Any) -> str | int:

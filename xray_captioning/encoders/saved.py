@@ -159,9 +159,7 @@ def copy_encoder(encoder: Encoder, pool: int) -> Encoder:
     return copied
 
 
-def save_encoder(
-    folder: str | Path, config: Config, encoder: Encoder, about: dict[str, Any]
-) -> None:
+def save_encoder(folder: Path, config: Config, encoder: Encoder, about: dict[str, Any]) -> None:
     """Write a bundle that holds an encoder and its finding classifier only."""
 
     def write(aside: Path) -> None:
@@ -172,7 +170,7 @@ def save_encoder(
         if encoder.trained_on is not None:
             encoder.trained_on.save(aside)
 
-    write_bundle(Path(folder), write)
+    write_bundle(folder, write)
 
 
 def load_weights(model: Any, path: Path, target: str = "captioner.json beside it") -> None:

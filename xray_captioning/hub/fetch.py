@@ -192,9 +192,7 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
             f"kagglehub is not installed; python -m pip install kagglehub, or {by_hand}"
         ) from error
     except Exception as error:  # kagglehub and what it is built on raise many kinds
-        raise DataError(
-            f"{dataset}: kagglehub failed ({error}); try again, or {by_hand}"
-        ) from error
+        raise DataError(f"{dataset}: kagglehub failed ({error}); retry, or {by_hand}") from error
 
 
 def _from_first(file: RemoteFile, part: Part, target: Path) -> None:
