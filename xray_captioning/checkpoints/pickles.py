@@ -243,9 +243,7 @@ def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
         raise DataError(f"{path}: {shortened(str(error), 280)}") from error
     except Exception as error:  # whatever a damaged file makes the reader raise
         reason = " ".join(str(error).split())[:120]
-        raise DataError(
-            f"{path}: truncated or not a pickle ({reason}); copy or download it again"
-        ) from error
+        raise DataError(f"{path}: truncated or not a pickle ({reason}); get it again") from error
 
 
 def _read(path: Path) -> bytes:

@@ -106,9 +106,7 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error.strerror}); check the path") from error
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise DataError(
-            f"{place}: is no registry ({error}); write it like weights/registry.json"
-        ) from error
+        raise DataError(f"{place}: is no registry ({error}); see weights/registry.json") from error
 
 
 @cache
