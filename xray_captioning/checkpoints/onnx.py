@@ -47,7 +47,7 @@ def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
                 raise RefusedError(f"has {name[:60]!r} twice; export the model again")
             arrays[name] = array
     if not arrays:
-        raise RefusedError("seems to be an ONNX model without weights, or none; download it again")
+        raise RefusedError("an ONNX model without weights, or no ONNX model; get it again")
     return arrays
 
 

@@ -70,38 +70,38 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
     for others PyTorch's. `findings` are outputs of the classifier, which always starts anew. A
     bundle of another network is a ConfigError, such a file a BundleError.
     """
-    model, size = config.model, config.image.size
-    if weights in ("random", "imagenet"):
-        encoder = Encoder(model.encoder, size, model.pool, findings, weights)
+    model, path, named = config.model, Path(weights), weights in ("random", "imagenet")
+    start, read = weights if named else "random", find_backbone(model.encoder).read
+    encoder = Encoder(model.encoder, config.image.size, model.pool, findings, start)
+    if named:
         if weights == "imagenet":
             _warn_of_pixels(config)
-        return encoder
-    encoder = Encoder(model.encoder, size, model.pool, findings)
-    if model.encoder == "chexnet" and is_keras2(Path(weights)):
-        load_densenet121(encoder, weights)
-        return encoder
-    read = find_backbone(model.encoder).read
-    if read is not None and _is_foreign(Path(weights)) and not is_hdf5(Path(weights)):
-        read(encoder.backbone, Path(weights))
+    elif model.encoder == "chexnet" and is_keras2(path):
+        load_densenet121(encoder, path)
+    elif read is not None and _is_foreign(path) and not is_hdf5(path):
+        read(encoder.backbone, path)
         _warn_of_pixels(config)
-        return encoder
-    if Path(weights).is_file():
-        load_weights(encoder.backbone, Path(weights), f"the network {model.encoder}")
-        return encoder
-    saved = Encoder.load(weights)
-    if saved.name_of_backbone != model.encoder:
+    elif path.is_file():
+        load_weights(encoder.backbone, path, f"the network {model.encoder}")
+    else:
+        _fill_from_bundle(encoder, path)
+    return encoder
+
+
+def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
+    saved, name = Encoder.load(bundle), encoder.name_of_backbone
+    if saved.name_of_backbone != name:
         raise ConfigError(
-            f"{weights}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
-            f"{model.encoder}; choose a preset with that encoder or --set model.encoder"
+            f"{bundle}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
+            f"{name}; choose a preset with that encoder or --set model.encoder"
         )
     try:
         encoder.backbone.set_weights(saved.backbone.get_weights())
     except ValueError as error:  # a Vision Transformer knows its positions
         raise ConfigError(
-            f"{weights}: its {model.encoder} is for images of {saved.size} px, but this run asks "
-            f"for {size}; add --set image.size={saved.size}"
+            f"{bundle}: its {name} is for images of {saved.size} px, but this run asks for "
+            f"{encoder.size}; add --set image.size={saved.size}"
         ) from error
-    return encoder
 
 
 def _warn_of_pixels(config: Config) -> None:
