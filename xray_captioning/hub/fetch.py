@@ -280,7 +280,12 @@ def _receive(response: Any, part: Part, start: int, file: RemoteFile) -> None:
     if not start:
         part.remove()
         atomic_write(part.version, _version(response))
-    shown = {"initial": start, "unit": "B", "unit_scale": True, "disable": no_terminal()}
+    shown: dict[str, Any] = {
+        "initial": start,
+        "unit": "B",
+        "unit_scale": True,
+        "disable": no_terminal(),
+    }
     bar = tqdm(desc=file.name, total=total, **shown)
     with bar, part.content.open("ab" if start else "wb") as stream:
         while chunk := _read(response):
