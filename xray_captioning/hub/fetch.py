@@ -280,13 +280,9 @@ def _receive(response: Any, part: Part, start: int, file: RemoteFile) -> None:
     if not start:
         part.remove()
         atomic_write(part.version, _version(response))
-    shown: dict[str, Any] = {
-        "initial": start,
-        "unit": "B",
-        "unit_scale": True,
-        "disable": no_terminal(),
-    }
-    bar = tqdm(desc=file.name, total=total, **shown)
+    bar = tqdm(
+        desc=file.name, total=total, initial=start, unit="B", unit_scale=True, disable=no_terminal()
+    )
     with bar, part.content.open("ab" if start else "wb") as stream:
         while chunk := _read(response):
             if total is not None and stream.tell() + len(chunk) > total:
