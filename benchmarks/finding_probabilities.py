@@ -20,7 +20,7 @@ import xray_captioning as xc
 from xray_captioning.backend import ops
 from xray_captioning.config import Config
 from xray_captioning.data.splits import Split
-from xray_captioning.encoders.saved import encode_studies
+from xray_captioning.encoders.encoding import encode_studies
 from xray_captioning.evaluation.table import format_markdown
 from xray_captioning.metrics.classification import classification_table, format_intervals
 from xray_captioning.training.labels import finding_labels

@@ -49,7 +49,7 @@ from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import split_studies
 from xray_captioning.data.targets import study_images, usable_studies
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.caches import cached_features
+from xray_captioning.encoders.encoding import cached_features
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.notebook import runs

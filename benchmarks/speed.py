@@ -128,7 +128,7 @@ def _encoding(settings: Settings) -> Callable[[], None]:
     """Return what fills a new cache with the features of every image."""
     from xray_captioning.backend import compiled
     from xray_captioning.data.features import ArrayCache
-    from xray_captioning.encoders.saved import encode_images
+    from xray_captioning.encoders.encoding import encode_images
 
     config, encoder = preset()
     compiled_encode = compiled(encoder.encode, encoder)
@@ -186,7 +186,7 @@ def _cached_epoch(settings: Settings, few: int, many: int) -> tuple[Any, Any]:
         caption_lengths,
         feature_inputs,
     )
-    from xray_captioning.encoders.caches import cached_features
+    from xray_captioning.encoders.encoding import cached_features
 
     config, encoder = preset()
     paths = image_files(settings)

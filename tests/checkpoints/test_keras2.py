@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.legacy.keras2_files import decoder_layers, stored, write
-from xray_captioning.checkpoints import hdf5, keras_files
-from xray_captioning.checkpoints.keras_files import is_keras2, read_here, read_keras2
+from xray_captioning.checkpoints import hdf5
+from xray_captioning.checkpoints.hdf5 import is_keras2, read_here, read_keras2
 from xray_captioning.errors import BundleError
 
 LAYERS = decoder_layers()
@@ -239,12 +239,12 @@ def test_another_process_says_what_is_wrong(tmp_path):
 def test_what_that_process_sends(tmp_path, monkeypatch, capfdbinary):
     monkeypatch.setattr(hdf5, "_limit_this_process", lambda *limits: None)
     path = str(write(tmp_path / "w.h5", SMALL))
-    keras_files.send_arrays(path, "1", str(2**30))
+    hdf5.send_arrays(path, "1", str(2**30))
     header, numbers = capfdbinary.readouterr().out.split(b"\n", 1)
     assert header == b'{"arrays": [["bkdense", "bkdense/kernel", [3, 2], "<f4"]]}'
     assert numbers == SMALL["bkdense"]["bkdense/kernel"].tobytes()
     plant(Path(path), "group")
-    keras_files.send_arrays(path, "1", str(2**30))
+    hdf5.send_arrays(path, "1", str(2**30))
     assert b'{"error": "bkdense/bkdense/kernel:0 is no array' in capfdbinary.readouterr().out
 
 

@@ -124,6 +124,14 @@ def test_what_would_take_for_ever_is_bounded(tmp_path, monkeypatch, pickled, wor
     refused(golden.torch_zip(tmp_path / "w.pt", pickled, _0=SIX), words)
 
 
+def test_an_object_that_is_a_key_is_not_written_with_all_it_holds(tmp_path):
+    """Ten lists, each of which holds the one before twice, would be a text of thousands."""
+    lists = b"]q\x00" + b"".join(b"0](h%ch%ceq%c" % (n, n, n + 1) for n in range(10))
+    key = golden.name("a", "B") + b")\x81" + text("held") + lists + b"s"
+    path = golden.torch_zip(tmp_path / "w.pt", b"}" + key + ONE + b"s", _0=SIX)
+    assert len(read_arrays(path)) == 1
+
+
 def test_objects_that_contain_themselves(tmp_path):
     pickled = b"}q\x05(" + text("a") + ONE + text("b") + b"h\x05u"
     assert list(read_arrays(golden.torch_zip(tmp_path / "w.pt", pickled, _0=SIX))) == ["a"]

@@ -10,8 +10,8 @@ from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.data.features import BATCH
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import study_images
-from xray_captioning.encoders import Encoder, saved
-from xray_captioning.encoders.caches import cached_features
+from xray_captioning.encoders import Encoder, encoding
+from xray_captioning.encoders.encoding import cached_features
 from xray_captioning.training import captions as training
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -20,13 +20,13 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 @pytest.fixture
 def reads(monkeypatch):
     """Count how often each image is read on its way to an encoder."""
-    counts, original = Counter(), saved.read_images
+    counts, original = Counter(), encoding.read_images
 
     def counting(paths, *args, **kwargs):
         counts.update(paths)
         return original(paths, *args, **kwargs)
 
-    monkeypatch.setattr(saved, "read_images", counting)
+    monkeypatch.setattr(encoding, "read_images", counting)
     return counts
 
 
@@ -61,7 +61,7 @@ def test_an_encoder_is_called_once_for_each_batch_of_images(phantoms, tiny_confi
         sizes.append(len(pixels))
         return ops.zeros((len(pixels), 1, 1, 2))
 
-    maps = saved.encode_images(encode, tiny_config, images[: 2 * BATCH + 3])
+    maps = encoding.encode_images(encode, tiny_config, images[: 2 * BATCH + 3])
     assert len(maps) == 2 * BATCH + 3
     assert sorted(sizes) == [4, BATCH, BATCH]  # a power of two, so that few shapes are compiled
 

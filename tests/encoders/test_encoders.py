@@ -14,10 +14,10 @@ from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel
 from xray_captioning.encoders import ENCODERS, Encoder, FindingModel
-from xray_captioning.encoders.published import NETWORKS
 from xray_captioning.encoders.saved import weights_digest
+from xray_captioning.encoders.torch_networks import NETWORKS
 from xray_captioning.errors import ConfigError
-from xray_captioning.hub.encoders import registry
+from xray_captioning.hub.fetch import registry
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
 
 SIZE = 64

@@ -14,10 +14,10 @@ from xray_captioning.data.images import normalise, read_images
 from xray_captioning.encoders import ENCODERS, saved, torch_networks
 from xray_captioning.encoders.encoding import encode_files, encoder_config
 from xray_captioning.encoders.filling import load_pytorch
-from xray_captioning.encoders.published import NETWORKS
 from xray_captioning.encoders.saved import new_encoder
+from xray_captioning.encoders.torch_networks import NETWORKS
 from xray_captioning.errors import BundleError
-from xray_captioning.hub.encoders import registry
+from xray_captioning.hub.fetch import registry
 
 RNG = np.random.default_rng(0)
 

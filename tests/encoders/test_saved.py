@@ -62,7 +62,7 @@ def test_images_prepared_otherwise_are_refused(tiny_encoder_run, tiny_config, ch
 def test_probabilities_are_those_of_the_classes(tiny_encoder_run, tiny_config, phantoms):
     """Rare findings count more in training; the saved bias takes that back."""
     from xray_captioning.data.sources.reading import read_studies
-    from xray_captioning.encoders.saved import encode_images
+    from xray_captioning.encoders.encoding import encode_images
 
     encoder = Encoder.load(tiny_encoder_run)
     images = [paths[0] for paths in read_studies(phantoms)["images"]][:6]

@@ -15,7 +15,7 @@ import pytest
 
 from xray_captioning.cli import main
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.hub import download
+from xray_captioning.hub import fetch as published
 from xray_captioning.hub.fetch import Entry, RemoteFile, fetch, fetch_file, read_registry
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
@@ -152,7 +152,7 @@ def test_an_interrupted_download_goes_on(
     known: dict[str, object],
     answers: list[int],
 ) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(published, "TIMEOUT", 0.3)
     file = remote(server.url(how), **known)
     lost = how == "unnamed" and not known
     with pytest.raises(
@@ -163,7 +163,7 @@ def test_an_interrupted_download_goes_on(
     assert str(tmp_path / "weights.bin") in str(error.value)
     assert not (tmp_path / "weights.bin").exists()
     assert (tmp_path / "weights.bin.part").stat().st_size == HALF
-    monkeypatch.setattr(download, "TIMEOUT", 30)
+    monkeypatch.setattr(published, "TIMEOUT", 30)
     assert fetch_file(file, tmp_path).read_bytes() == CONTENT
     assert server.sent == answers
     assert server.asked == [None, None if lost else f"bytes={HALF}-"]

@@ -10,7 +10,8 @@ from xray_captioning.cli import main
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
 from xray_captioning.encoders import ENCODERS, Encoder
-from xray_captioning.encoders.saved import encode_studies, starting_encoder, weights_of
+from xray_captioning.encoders.encoding import encode_studies
+from xray_captioning.encoders.saved import starting_encoder, weights_of
 from xray_captioning.errors import ConfigError
 from xray_captioning.training.encoder import _LabelledStudies, _measure, train_encoder
 from xray_captioning.training.labels import finding_labels, prevalence

@@ -37,8 +37,8 @@ from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.classification import finding_probabilities
-from xray_captioning.encoders.saved import describe, encode_studies, load_weights
+from xray_captioning.encoders.encoding import encode_studies, finding_probabilities
+from xray_captioning.encoders.saved import describe, load_weights
 from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.byte_pairs import load_tokenizer
 from xray_captioning.text.cleaning import prettify

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.checkpoints.limits import Array, Budget, Bytes, RefusedError, decoded, size_of
+from xray_captioning.checkpoints.arrays import Array, Budget, Bytes, RefusedError, decoded, size_of
 
 _GRAPH = 7  # of ModelProto
 _INITIALISER, _SPARSE = 5, 15  # of GraphProto
@@ -47,9 +47,7 @@ def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
                 raise RefusedError(f"has {name[:60]!r} twice; export the model again")
             arrays[name] = array
     if not arrays:
-        raise RefusedError(
-            "seems to be an ONNX model without weights, or no ONNX model; download or copy it again"
-        )
+        raise RefusedError("an ONNX model without weights, or no ONNX model; get it again")
     return arrays
 
 
@@ -148,9 +146,7 @@ def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
         start = int(about.get("offset") or 0)
         length = int(about.get("length") or size - start)
     except ValueError as error:
-        raise RefusedError(
-            f"{name[:60]!r} has no possible place; export the model again"
-        ) from error
+        raise RefusedError(f"{name[:60]!r} has no possible place; export it again") from error
     if not 0 <= start <= start + length <= size:
         raise RefusedError(f"{file.name[:60]!r} beside it is too short; download or copy it again")
     if length > budget.bytes:

@@ -1,7 +1,7 @@
 """Tensors out of a file that ``torch.save`` wrote, without PyTorch.
 
 Its zip layout holds a pickle (``data.pkl``) and the bytes of each storage (``data/KEY``); files
-older than PyTorch 1.6 are some pickles and then the storages. `unpickling` follows the pickles, so
+older than PyTorch 1.6 are some pickles and then the storages. `pickles` follows the pickles, so
 of a whole module nothing is built and nothing runs. The layouts are those of PyTorch's
 ``torch/serialization.py`` and ``torch/_utils.py``.
 """
@@ -10,20 +10,13 @@ import io
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from xray_captioning.checkpoints.limits import (
-    MAXIMUM_NAMES,
-    Array,
-    Budget,
-    RefusedError,
-    decoded,
-    shape_of,
-    size_of,
-)
-from xray_captioning.checkpoints.unpickling import Name, Record, Unpickler
-from xray_captioning.checkpoints.zips import entries, entry
+from xray_captioning.checkpoints import arrays
+from xray_captioning.checkpoints.arrays import Array, Budget, RefusedError, entries, entry, shape_of
+from xray_captioning.checkpoints.pickles import Name, Record, Unpickler
 
 MAXIMUM_STEPS = 5_000_000  # pickle instructions: a tensor takes about forty
 MAXIMUM_PICKLE = 2**26  # bytes
@@ -117,7 +110,7 @@ def _places(file: IO[bytes], start: int, storages: list[Storage]) -> dict[str, t
     for storage in storages:
         file.seek(start)
         (count,) = struct.unpack("<q", file.read(8))
-        size = count * size_of(storage.kind)
+        size = count * arrays.size_of(storage.kind)
         places[storage.key] = (start + 8, size)
         start += 8 + size
         if count < 0 or start > end:
@@ -137,7 +130,7 @@ def _arrays(
             if storage.key not in data:
                 data[storage.key] = stored(storage)
             view = (storage.first + offset, strides)
-            made[one] = decoded(data[storage.key], kind, shape, budget, name, order, view)
+            made[one] = arrays.decoded(data[storage.key], kind, shape, budget, name, order, view)
     return {name: made[one] for name, one in found.items()}
 
 
@@ -203,8 +196,8 @@ def collected(value: Any) -> dict[str, Tensor]:
     checkpoint only the weights are taken: not what optimisers, schedulers and the like keep.
     """
     tensors: dict[str, Tensor] = {}
-    for name, tensor in _Walk().through(_weights(value), "", ()):
-        if name in tensors or len(tensors) >= MAXIMUM_NAMES:
+    for name, tensor in _walked(_weights(value), "", (), count(1)):
+        if name in tensors or len(tensors) >= arrays.MAXIMUM_NAMES:
             raise RefusedError(f"has {name[:60]!r} twice, or too many tensors; refused")
         tensors[name] = tensor
     if not tensors:
@@ -221,32 +214,23 @@ def _weights(value: Any) -> Any:
             break
         inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), dict)]
         if not inner:
-            return {k: v for k, v in value.items() if not _is_left_out(k)}
+            return {k: v for k, v in value.items() if not str(k).startswith(_NO_WEIGHTS)}
         value = inner[0]
     return value
 
 
-def _is_left_out(key: Any) -> bool:
-    return isinstance(key, str) and key.startswith(_NO_WEIGHTS)
-
-
-class _Walk:
-    """Goes through objects within objects, each path without cycles, so many at most."""
-
-    visits = 0
-
-    def through(
-        self, value: Any, name: str, above: tuple[int, ...]
-    ) -> Iterator[tuple[str, Tensor]]:
-        self.visits += 1
-        if self.visits > MAXIMUM_VISITS or len(above) > MAXIMUM_DEPTH or len(name) > 1000:
-            raise RefusedError("more objects within objects than any model has; refused")
-        if isinstance(value, Tensor):
-            yield name, value
-        elif id(value) not in above:
-            for key, part in _parts(value):
-                inside = f"{name}.{key}" if name else str(key)
-                yield from self.through(part, inside, (*above, id(value)))
+def _walked(
+    value: Any, name: str, above: tuple[int, ...], visits: Iterator[int]
+) -> Iterator[tuple[str, Tensor]]:
+    """Go through objects within objects, each path without cycles, so many visits at most."""
+    if next(visits) > MAXIMUM_VISITS or len(above) > MAXIMUM_DEPTH or len(name) > 1000:
+        raise RefusedError("more objects within objects than any model has; refused")
+    if isinstance(value, Tensor):
+        yield name, value
+    elif id(value) not in above:
+        for key, part in _parts(value):
+            inside = f"{name}.{key}" if name else str(key)
+            yield from _walked(part, inside, (*above, id(value)), visits)
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:

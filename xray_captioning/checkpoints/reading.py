@@ -1,23 +1,26 @@
-"""Arrays out of whatever file or folder of weights somebody brings, known by its content."""
+"""Arrays out of whatever file or folder of weights somebody brings, known by its content.
 
+safetensors are eight bytes that say how long a header is, the header, and numbers. Reading them
+here is shorter than checking what the library of that name, whose NumPy part knows no bfloat16,
+makes of a damaged file. The rules are those of its README, "Format": no name twice, and numbers
+without holes or overlaps up to the file's end.
+"""
+
+import io
+import json
 import os
+import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
-from xray_captioning.checkpoints.arrays import known, shortened
+import numpy as np
+
+from xray_captioning.checkpoints import arrays
+from xray_captioning.checkpoints.arrays import MAXIMUM_BYTES, Array, Budget, RefusedError, entry
 from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
-from xray_captioning.checkpoints.limits import (
-    MAXIMUM_BYTES,
-    MESSAGE,
-    Array,
-    Budget,
-    RefusedError,
-    first_bytes,
-)
 from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
 from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
-from xray_captioning.checkpoints.safetensors import is_safetensors, parsed_json, read_safetensors
-from xray_captioning.checkpoints.zips import read_npz
 from xray_captioning.errors import BundleError
 
 # As Hugging Face saves a model, the first that is there.
@@ -27,8 +30,14 @@ _IN_FOLDERS = (
     *("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.weights.h5"),
 )
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".keras", ".onnx", ".npz")
-_MAXIMUM_INDEX = 2**25  # bytes
 _PARTS = 1000  # files of one model
+_MAXIMUM_HEADER = 2**25  # bytes, also of an index of parts; a name takes about a hundred
+_KINDS = {"BF16": "bf16", "BOOL": "b1"} | {
+    f"{letter}{8 * size}": f"{letter.lower()}{size}"
+    for letter in "FIU"
+    for size in (1, 2, 4, 8)
+    if (letter, size) != ("F", 1)
+}
 
 
 def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dict[str, Array]:
@@ -72,7 +81,7 @@ def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dic
     try:
         return _read(Path(path), Budget(limit))
     except RefusedError as error:
-        raise BundleError(f"{path}: {shortened(str(error), MESSAGE)}") from error
+        raise BundleError(f"{path}: {arrays.shortened(str(error), arrays.MESSAGE)}") from error
     except Exception as error:  # whatever a damaged file makes a reader raise
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise BundleError(
@@ -85,34 +94,34 @@ def _read(path: Path, budget: Budget) -> dict[str, Array]:
         path = _in_folder(path)
     if not path.is_file():
         raise RefusedError("no such file; give the path of a file of weights, or its folder")
-    if first_bytes(path, 1) == b"{":
+    if arrays.first_bytes(path, 1) == b"{":
         return _of_parts(path, budget)
     return _of_file(path, budget)
 
 
 def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
-    start = first_bytes(path, 512)
+    start = arrays.first_bytes(path, 512)
     if start.startswith(SIGNATURE):
         return _of_keras(path, budget)
     if start[:2] == b"PK":
         return _of_zip(path, budget)
     if LEGACY in start[:64]:
         return read_legacy(path, budget)
-    if is_safetensors(start[:9], path.stat().st_size):
-        return read_safetensors(path, budget)
+    if _is_safetensors(start[:9], path.stat().st_size):
+        return _read_safetensors(path, budget)
     if is_onnx(start):
         return read_onnx(path, budget)
     raise RefusedError(_seems(start))
 
 
 def _of_keras(path: Path, budget: Budget) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
+    found: dict[str, Array] = {}
     for array in ask_process(path, budget.bytes):
-        if array.whole_name in arrays:
+        if array.whole_name in found:
             raise RefusedError(f"has {array.label!r} twice; save the model again")
-        arrays[array.whole_name] = array.values
+        found[array.whole_name] = array.values
         budget.pay(array.values.nbytes, array.whole_name)
-    return arrays
+    return found
 
 
 def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
@@ -122,7 +131,7 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
             if any(name.endswith("/data.pkl") for name in names):
                 return read_zip(archive, budget)
             if names and all(name.endswith(".npy") for name in names):
-                return read_npz(archive, budget)
+                return _read_npz(archive, budget)
     except zipfile.BadZipFile as error:
         raise RefusedError(
             f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's; download "
@@ -138,7 +147,7 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
 
 def _of_parts(path: Path, budget: Budget) -> dict[str, Array]:
     """Read the files that an index names, each once, and take from each what it says."""
-    index = parsed_json(first_bytes(path, _MAXIMUM_INDEX)).get("weight_map")
+    index = _parsed_json(arrays.first_bytes(path, _MAXIMUM_HEADER)).get("weight_map")
     if not isinstance(index, dict) or not all(isinstance(n, str) for n in index.values()):
         raise RefusedError(
             "JSON without a weight_map, so not the index of a model in parts; give the file of the "
@@ -181,10 +190,104 @@ def _seems(start: bytes) -> str:
     """Say what a file of another kind seems to be."""
     if not start:
         return "is empty; download or copy it again"
-    for offset, beginning, what in known("others"):
+    for offset, beginning, what in arrays.known("others"):
         if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
             return f"seems to be {what}"
     return (
         f"begins with {start[:8]!r}, as no file of weights does that is read here (Keras, "
         "safetensors, PyTorch, ONNX, npz); download it again or convert it"
     )
+
+
+def _is_safetensors(start: bytes, size: int) -> bool:
+    """Return whether the first nine bytes of a file of a size are those of the format."""
+    return len(start) > 8 and start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] < size
+
+
+def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
+    """Read all arrays of a file."""
+    found, end = {}, 0
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > _MAXIMUM_HEADER:
+            raise RefusedError(f"a header of {length:,} bytes, more than any model needs; refused")
+        header = _parsed_json(file.read(length))
+        size = path.stat().st_size - 8 - length
+        header.pop("__metadata__", None)
+        entries = [(*_entry(name, about), name) for name, about in header.items()]
+        for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):
+            if first != end or not first <= last <= size:
+                raise RefusedError(
+                    f"{name[:60]!r} does not lie where it should; truncated or damaged, download "
+                    "or copy it again"
+                )
+            found[name] = arrays.decoded(file.read(last - first), kind, shape, budget, name)
+            end = last
+    if end != size:
+        raise RefusedError("more bytes than its header says; damaged, download or copy it again")
+    return {name: found[name] for name in header}
+
+
+def _parsed_json(data: bytes) -> dict[str, Any]:
+    """Return an object of JSON in which no name stands twice, or refuse it."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise RefusedError("a header with a name twice; refused")
+        return dict(pairs)
+
+    try:
+        value = json.loads(data, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(f"its header is no JSON ({str(error)[:60]}); get it again") from error
+    if not isinstance(value, dict):
+        raise RefusedError("its header is no JSON object; download or copy it again")
+    return value
+
+
+def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
+    """Return where an array's bytes begin and end, their kind and shape."""
+    try:
+        kind, shape, (first, last) = str(about["dtype"]), about["shape"], about["data_offsets"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedError(f"{name[:60]!r} has no dtype, shape or place; get it again") from error
+    if kind not in _KINDS:
+        raise RefusedError(
+            f"{name[:60]!r} has numbers of kind {kind[:20]!r}, such as quantised ones, which are "
+            "not read; save the model as float32"
+        )
+    if type(first) is not int or type(last) is not int or not isinstance(shape, list):
+        raise RefusedError(f"{name[:60]!r} has no possible place; download or copy it again")
+    return first, last, _KINDS[kind], shape
+
+
+def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
+    """Read all arrays of an archive that ``np.savez`` or ``np.savez_compressed`` wrote.
+
+    Those of objects, which are pickles, are refused.
+    """
+    members, stored = arrays.entries(archive), Budget(budget.limit)
+    return {
+        name.removesuffix(".npy"): _array(entry(archive, members, name, stored), name, budget)
+        for name in members
+    }
+
+
+def _array(data: bytes, name: str, budget: Budget) -> Array:
+    """Return the array of an ``.npy`` file."""
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        old, new = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
+        shape, columns_first, kind = (old if version == (1, 0) else new)(file)
+        if kind.kind not in "fiubc":
+            raise RefusedError(f"{name[:60]!r} holds {str(kind)[:40]}, not numbers; refused")
+        flat = np.frombuffer(data, kind, offset=file.tell())
+        values = flat.reshape(shape, order="F" if columns_first else "C")
+    except ValueError as error:
+        raise RefusedError(
+            f"{name[:60]!r} is no array, or truncated ({str(error)[:60]}); save the file again"
+        ) from error
+    code = f"{kind.kind}{kind.itemsize}"
+    budget.pay(values.size * arrays.result_size(code), name)
+    return arrays.plain(values, code)

@@ -249,7 +249,7 @@ def _captions(
 def _finding_rows(bundle: Bundle, studies: list[Study]) -> Iterator[Printed]:
     from xray_captioning.captioner.studies import arranged_studies
     from xray_captioning.encoders import Encoder
-    from xray_captioning.encoders.classification import classify_studies
+    from xray_captioning.encoders.encoding import classify_studies
 
     encoder, count = Encoder.load(bundle.folder), bundle.config.image.views
     views = [study.views for study in studies]

@@ -18,7 +18,7 @@ def encoders() -> None:
 
     Each is an --encoder of `encode` and a model.encoder of `train`, unless it says otherwise.
     """
-    from xray_captioning.hub.encoders import registry
+    from xray_captioning.hub.fetch import registry
 
     for name, one in registry().items():
         click.echo("\n  ".join([name, *one.lines()]) + "\n")

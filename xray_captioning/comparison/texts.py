@@ -197,7 +197,7 @@ def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Array:
 def _maps(
     captioner: Captioner, studies: pd.DataFrame, cache: Any
 ) -> tuple[ArrayCache, list[list[str | None]]]:
-    from xray_captioning.encoders.caches import cached_features
+    from xray_captioning.encoders.encoding import cached_features
 
     images = study_images(studies, captioner.config)
     return cached_features(images, captioner.encoder, captioner.config, cache), images

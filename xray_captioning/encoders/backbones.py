@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import keras
-from xray_captioning.encoders import published
+from xray_captioning.encoders import torch_networks as published
 from xray_captioning.encoders.lite import efficientnet_lite0, load_lite0
 from xray_captioning.encoders.vit import clip, transformed, vit
 from xray_captioning.errors import ConfigError
-from xray_captioning.hub.encoders import registry
+from xray_captioning.hub.fetch import registry
 from xray_captioning.plugins import find_model, register_model
 
 layers = keras.layers
@@ -86,6 +86,7 @@ def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: 
 
 _apps = keras.applications
 _densenet121 = _application(_apps.DenseNet121)
+_mobilenetv2 = _application(_apps.MobileNetV2)
 # Its own first layers, left out here, are those of "imagenet" after a division by 255.
 _efficientnet = _application(_apps.EfficientNetV2B0, include_preprocessing=False)
 
@@ -95,9 +96,7 @@ ENCODERS = {
     "densenet121": Backbone(_densenet121, "mean", ("conv5_",), "imagenet"),
     "resnet50": Backbone(_application(_apps.ResNet50), "mean", ("conv5_block3_",), "caffe"),
     "resnet50v2": Backbone(_application(_apps.ResNet50V2), "mean", ("conv5_block3_",), "signed"),
-    "mobilenetv2": Backbone(
-        _application(_apps.MobileNetV2), "mean", ("block_16_", "Conv_1"), "signed"
-    ),
+    "mobilenetv2": Backbone(_mobilenetv2, "mean", ("block_16_", "Conv_1"), "signed"),
     "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
     "efficientnet_lite0": Backbone(
         efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", load_lite0

@@ -16,27 +16,11 @@ CLASSIFIER = "chexnet_output"
 
 
 def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
-    """Read CheXNet: DenseNet121, global average pooling and fourteen sigmoid outputs.
+    """Read CheXNet (arXiv:1711.05225): DenseNet121, global average pooling and fourteen sigmoids.
 
-    Parameters
-    ----------
-    weights_h5 : str or os.PathLike
-        ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another file of its layout. It was
-        trained on frontal images of 224 px with ImageNet's mean and deviation.
-
-    Returns
-    -------
-    Encoder
-        Its findings are the labels of ChestX-ray14 in the published order.
-
-    Raises
-    ------
-    BundleError
-        The file is damaged, or an array is missing, misshapen or not expected.
-
-    References
-    ----------
-    .. [1] Rajpurkar et al., CheXNet, arXiv:1711.05225.
+    The file is ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another of its layout, trained
+    on frontal images of 224 px with ImageNet's mean and deviation; one that is damaged or does not
+    fit is a BundleError. The findings are ChestX-ray14's labels in the published order.
     """
     arrays = read_keras2(weights_h5)
     if any(array.leaf == "recurrent_kernel" for array in arrays):
@@ -45,14 +29,7 @@ def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
             "as well (--tokenizer tokenizer.pkl)"
         )
     encoder = Encoder("chexnet", 224, findings=NIH14)
-    variables = densenet121_variables(encoder)
-    found, rest = match_densenet121(arrays, variables)
-    for variable in encoder.classifier.weights:
-        variables[f"{CLASSIFIER}/{variable.name}"] = variable
-    classifier, rest = _classifier(rest)
-    found |= classifier
-    check(weights_h5, "CheXNet", shapes_of(variables), found, rest)
-    fill(variables, found)
+    _load(encoder, weights_h5, arrays, "CheXNet", encoder.classifier.weights)
     return encoder
 
 
@@ -62,10 +39,17 @@ def load_densenet121(encoder: Encoder, weights_h5: str | os.PathLike[str]) -> No
     The file is CheXNet's, or DenseNet121 with or without its top as Keras 2 published it; one that
     is damaged or does not fit is a BundleError.
     """
+    _load(encoder, weights_h5, read_keras2(weights_h5), "DenseNet121", [])
+
+
+def _load(encoder: Encoder, path: Any, arrays: list[StoredArray], what: str, top: Any) -> None:
+    """Fill the network, and those of its classifier's variables that are asked for."""
     variables = densenet121_variables(encoder)
-    found, rest = match_densenet121(read_keras2(weights_h5), variables)
-    _, rest = _classifier(rest)
-    check(weights_h5, "DenseNet121", shapes_of(variables), found, rest)
+    found, rest = match_densenet121(arrays, variables)
+    variables |= {f"{CLASSIFIER}/{variable.name}": variable for variable in top}
+    classifier, rest = _classifier(rest)
+    found |= classifier if top else {}
+    check(path, what, shapes_of(variables), found, rest)
     fill(variables, found)
 
 

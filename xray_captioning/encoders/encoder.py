@@ -88,9 +88,8 @@ class Encoder(keras.Model):
             )
         self.grid = (rows // pool, columns // pool)
         self.pooling_layer = keras.layers.AveragePooling2D(pool, name="pool")
-        self.classifier = keras.layers.Dense(
-            max(len(self.findings), 1), name="classifier", dtype="float32"
-        )
+        outputs = max(len(self.findings), 1)
+        self.classifier = keras.layers.Dense(outputs, name="classifier", dtype="float32")
         self.classifier.build((None, self.channels))
         self.trained_on: TrainedOn | None = None
         self.built = True
@@ -187,16 +186,13 @@ class Encoder(keras.Model):
 
         Batch normalisation stays as it is in the last block, too: its statistics would be those
         of few studies, with blank images where a view is absent; and so fine-tuning starts from
-        the very function that the frozen encoder is [1]_.
+        the very function that the frozen encoder is (Keras' guide to transfer learning, "Important
+        notes about BatchNormalization").
 
         Raises
         ------
         ConfigError
             The backbone has no such block.
-
-        References
-        ----------
-        .. [1] Keras' guide to transfer learning, "Important notes about BatchNormalization".
         """
         block = find_backbone(self.name_of_backbone).last_block
         self.trainable = True  # or none of its layers could be
@@ -276,14 +272,11 @@ class FindingModel(keras.Model):
 
 
 def _new(name: str, size: int, published: bool = False) -> Any:
+    """Return what a builder, perhaps of another package, makes, if it is what encoders are."""
     try:
-        return _checked(name, size, find_backbone(name).build(size, published))
+        model = find_backbone(name).build(size, published)
     except ValueError as error:
         raise ConfigError(f"{name} cannot be built for images of {size} px ({error})") from error
-
-
-def _checked(name: str, size: int, model: Any) -> Any:
-    """Return what a builder, perhaps of another package, made, if it is what encoders are."""
     shape = tuple(getattr(model, "output_shape", ()))
     if not isinstance(model, keras.Model) or len(shape) != 4 or None in shape[1:]:
         raise ConfigError(

@@ -1,22 +1,133 @@
-"""Features of images as arrays in a file, for other programs and for later."""
+"""Images through an encoder: features kept on disk or in a file, and probabilities of findings."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xray_captioning import __version__
-from xray_captioning.backend import compiled
+from xray_captioning.backend import compiled, ops
 from xray_captioning.config import Config
-from xray_captioning.data.images import Image
+from xray_captioning.data import features
+from xray_captioning.data.datasets import Images
+from xray_captioning.data.features import Array, ArrayCache, pad_rows, power_of_two, stack_features
+from xray_captioning.data.images import Image, normalise, read_images
+from xray_captioning.data.views import repeat_first
 from xray_captioning.encoders.backbones import find_backbone
+from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import encode_studies, new_encoder, weights_digest, weights_of
+from xray_captioning.encoders.saved import new_encoder, weights_digest, weights_of
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import atomic_path, sha256_file
+
+BATCH = 32  # studies
+
+
+def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
+    """Return features (images, rows, columns, channels), float32, a few small batches at a time.
+
+    `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
+    what :func:`~xray_captioning.data.images.read_image` takes, become its input.
+    """
+    image = config.image
+
+    def maps(part: list[Image]) -> Array:
+        pixels = read_images(part, image.size, image.resize)
+        padded = pad_rows(normalise(pixels, image.normalisation), power_of_two(len(part)))
+        return ops.convert_to_numpy(encode(padded))[: len(part)]
+
+    decoded = all(isinstance(source, np.ndarray) for source in images)
+    size = features.DECODED if decoded else features.BATCH
+    return np.concatenate(list(features.map_batches(maps, images, size)))
+
+
+def encode_studies(
+    encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
+) -> tuple[Array, Array]:
+    """Encode the images of studies in their places, each once, None where one is missing.
+
+    Returned are regions (studies, views * rows * columns, channels), float32, and their mask
+    (studies, views * rows * columns), bool; see :func:`encode_images`.
+    """
+    views, repeat = config.image.views, config.image.repeat_single_view
+    placed: list[Sequence[Any]] = [
+        repeat_first(study, views) if repeat else list(study) for study in studies
+    ]
+    images = {_key(image): image for study in placed for image in study if image is not None}
+    maps = dict(zip(images, encode_images(encode, config, list(images.values()))))
+    return stack_features([[maps.get(_key(image)) for image in study] for study in placed], views)
+
+
+def _key(image: Any) -> str | int:
+    return image if isinstance(image, str) else id(image)
+
+
+def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> ArrayCache:
+    """Return grey pixels (size, size), uint8, of `folder` or the usual one, read where missing."""
+    image = config.image
+    settings = {"pixels": "grey", "version": 2, "size": image.size, "resize": image.resize}
+
+    def grey(paths: Sequence[str]) -> Array:
+        pixels = read_images(paths, image.size, image.resize)
+        return np.rint(pixels.mean(axis=-1) * 255).astype("uint8")
+
+    cache = ArrayCache(folder, settings)
+    cache.fill(_paths(images), grey, "read images")
+    return cache
+
+
+def cached_features(
+    images: Images, encoder: Encoder, config: Config, folder: str | Path | None
+) -> ArrayCache:
+    """Return feature maps (rows, columns, channels), kept likewise and encoded where missing.
+
+    The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype.
+    """
+    settings = {
+        "version": 2,  # of the code that reads and encodes images
+        "encoder": encoder.name_of_backbone,
+        "weights": weights_digest(encoder),
+        "pool": encoder.pool,
+        "size": config.image.size,
+        "resize": config.image.resize,
+        "normalisation": config.image.normalisation,
+    }
+    cache = ArrayCache(folder, settings, config.training.cache_dtype)
+    encode = compiled(encoder.encode, encoder)
+    cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images")
+    return cache
+
+
+def _paths(images: Images) -> list[str]:
+    return [path for study in images for path in study if path is not None]
+
+
+def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
+    """Return each study's probabilities, in [0, 1], of the encoder's findings in their order.
+
+    `regions` are (studies, regions, channels); `mask` is (studies, regions), bool, False for views
+    that a study does not have. An encoder that classifies no findings is a ConfigError.
+    """
+    if not encoder.findings:
+        raise ConfigError(
+            "this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's"
+        )
+    studies = len(mask)
+    padded = (pad_rows(np.asarray(x), power_of_two(studies)) for x in (regions, mask))
+    probabilities = ops.convert_to_numpy(encoder.probabilities(*padded))[:studies]
+    return [dict(zip(encoder.findings, map(float, row))) for row in probabilities]
+
+
+def classify_studies(
+    encoder: Encoder, config: Config, studies: Sequence[Sequence[Image | None]]
+) -> Iterator[dict[str, float]]:
+    """Yield what `finding_probabilities` returns, study by study, from images in their places."""
+    encode = compiled(encoder.encode, encoder)
+    for start in range(0, len(studies), BATCH):
+        encoded = encode_studies(encode, config, studies[start : start + BATCH])
+        yield from finding_probabilities(encoder, *encoded)
 
 
 class EncodedStudies(NamedTuple):
@@ -26,8 +137,8 @@ class EncodedStudies(NamedTuple):
     False where a study has no such image and its regions are zero.
     """
 
-    regions: NDArray[np.float32]
-    views: NDArray[np.bool_]
+    regions: Array
+    views: Array
     about: dict[str, Any]
 
     def save(self, path: Path, ids: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -18,11 +19,7 @@ _PYTORCH |= {"class_token": "cls_token", "positions": "position_embeddings"}
 
 
 def load_pytorch(
-    model: Any,
-    path: str | os.PathLike[str],
-    what: str,
-    left_out: str,
-    name_of: Callable[[str], str] = str,
+    model: Any, path: Path, what: str, left_out: str, name_of: Callable[[str], str] = str
 ) -> None:
     """Fill a network whose layers have the names that PyTorch's modules have in a file.
 

@@ -1,7 +1,7 @@
 """EfficientNet-Lite0: a small network that computes fast without a GPU, with ImageNet weights."""
 
-import os
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +70,13 @@ def _convolved(
     last: bool = False,
 ) -> Any:
     """Convolve, each channel on its own where no number of them is given, and normalise."""
-    options = {"padding": "same", "use_bias": False, "name": name}
-    each, all_ = layers.DepthwiseConv2D, layers.Conv2D
-    layer = (
-        all_(channels, kernel, stride, **options) if channels else each(kernel, stride, **options)
-    )
-    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=norm)(layer(x))
+    layer = partial(layers.Conv2D, channels) if channels else layers.DepthwiseConv2D
+    x = layer(kernel, stride, padding="same", use_bias=False, name=name)(x)
+    x = layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=norm)(x)
     return x if last else layers.ReLU(max_value=6, name=f"{norm}.relu")(x)
 
 
-def load_lite0(model: Any, path: str | os.PathLike[str]) -> None:
+def load_lite0(model: Any, path: Path) -> None:
     """Fill the network with the weights of a file of its PyTorch port, with or without classifier.
 
     A file that cannot be read, or is not of this network, is a BundleError.

@@ -1,4 +1,4 @@
-"""Encoders on disk, and images through them."""
+"""Where an encoder's weights come from, and bundles of encoders."""
 
 import hashlib
 import json
@@ -21,81 +21,14 @@ from xray_captioning.bundles.bundle import (
     write_bundle,
 )
 from xray_captioning.bundles.card import model_card
-from xray_captioning.checkpoints import is_hdf5, is_keras2
+from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
-from xray_captioning.data.features import (
-    BATCH,
-    DECODED,
-    Array,
-    map_batches,
-    pad_rows,
-    power_of_two,
-    stack_features,
-)
-from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.data.views import repeat_first
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.errors import BundleError, ConfigError
 from xray_captioning.plugins import origin_of
-
-
-def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
-    """Read, normalise and encode images, a few small batches at a time.
-
-    Parameters
-    ----------
-    encode : callable
-        An encoder's ``encode``, compiled or not.
-    config : Config
-        Its image part says how pixels become input.
-    images : sequence of Image
-        As :func:`~xray_captioning.data.images.read_image` takes them.
-
-    Returns
-    -------
-    array, shape (images, rows, columns, channels), float32
-    """
-    image = config.image
-
-    def maps(part: list[Image]) -> Array:
-        pixels = read_images(part, image.size, image.resize)
-        padded = pad_rows(normalise(pixels, image.normalisation), power_of_two(len(part)))
-        return ops.convert_to_numpy(encode(padded))[: len(part)]
-
-    decoded = all(isinstance(source, np.ndarray) for source in images)
-    return np.concatenate(list(map_batches(maps, images, DECODED if decoded else BATCH)))
-
-
-def encode_studies(
-    encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
-) -> tuple[Array, Array]:
-    """Encode the images of studies, each of them once, and lay them out as regions.
-
-    `encode` and `config` are as :func:`encode_images` takes them; `studies` are the images of each
-    in their places (:func:`~xray_captioning.data.images.arranged`), None where one is missing.
-
-    Returns
-    -------
-    regions : array, shape (studies, views * rows * columns, channels), float32
-    mask : array, shape (studies, views * rows * columns), bool
-    """
-    views, repeat = config.image.views, config.image.repeat_single_view
-    placed: list[Sequence[Any]] = [
-        repeat_first(study, views) if repeat else list(study) for study in studies
-    ]
-    images = {_key(image): image for study in placed for image in study if image is not None}
-    maps: dict[Any, Array | None] = dict(
-        zip(images, encode_images(encode, config, list(images.values())))
-    )
-    maps[_key(None)] = None
-    return stack_features([[maps[_key(image)] for image in study] for study in placed], views)
-
-
-def _key(image: Any) -> str | int:
-    return image if isinstance(image, str) else id(image)
 
 
 def trained_before(encoder: Encoder | str | Path | None) -> TrainedOn | None:
@@ -119,7 +52,7 @@ def is_network(weights: str) -> bool:
 
 def _is_foreign(path: Path) -> bool:
     """Whether it is a file, or a folder as Hugging Face saves a model, and so no bundle."""
-    return path.is_file() or (path.is_dir() and (path / "config.json").is_file())
+    return path.is_file() or (path / "config.json").is_file()
 
 
 def weights_of(config: Config, weights: str | None) -> str:
@@ -132,56 +65,43 @@ def weights_of(config: Config, weights: str | None) -> str:
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
     """Return an encoder that starts from random weights, published ones, a file's or a bundle's.
 
-    Parameters
-    ----------
-    weights : str
-        ``random``, ``imagenet`` (the published ones), a bundle, or a Keras ``.h5`` file of the
-        network without top; for ``chexnet`` also a Keras 2 file such as CheXNet's own, and for
-        ``efficientnet_lite0`` a file of its PyTorch port.
-    findings : sequence of str
-        Outputs of the classifier, which always starts anew.
-
-    Raises
-    ------
-    ConfigError
-        The bundle holds another network, or the published weights cannot be had.
-    BundleError
-        The file does.
-    MissingExtraError
-        The published weights come through keras-hub, which is not installed.
+    `weights` are ``random``, ``imagenet`` (the published ones), a bundle, a Keras ``.h5`` file of
+    the network without top, or a file as the network was published: for ``chexnet`` a Keras 2 file,
+    for others PyTorch's. `findings` are outputs of the classifier, which always starts anew. A
+    bundle of another network is a ConfigError, such a file a BundleError.
     """
-    model, size = config.model, config.image.size
-    if weights in ("random", "imagenet"):
-        encoder = Encoder(model.encoder, size, model.pool, findings, weights)
+    model, path, named = config.model, Path(weights), weights in ("random", "imagenet")
+    start, read = weights if named else "random", find_backbone(model.encoder).read
+    encoder = Encoder(model.encoder, config.image.size, model.pool, findings, start)
+    if named:
         if weights == "imagenet":
             _warn_of_pixels(config)
-        return encoder
-    encoder = Encoder(model.encoder, size, model.pool, findings)
-    if model.encoder == "chexnet" and is_keras2(Path(weights)):
-        load_densenet121(encoder, weights)
-        return encoder
-    read = find_backbone(model.encoder).read
-    if read is not None and _is_foreign(Path(weights)) and not is_hdf5(Path(weights)):
-        read(encoder.backbone, Path(weights))
+    elif model.encoder == "chexnet" and is_keras2(path):
+        load_densenet121(encoder, path)
+    elif read is not None and _is_foreign(path) and not is_hdf5(path):
+        read(encoder.backbone, path)
         _warn_of_pixels(config)
-        return encoder
-    if Path(weights).is_file():
-        load_weights(encoder.backbone, Path(weights), f"the network {model.encoder}")
-        return encoder
-    saved = Encoder.load(weights)
-    if saved.name_of_backbone != model.encoder:
+    elif path.is_file():
+        load_weights(encoder.backbone, path, f"the network {model.encoder}")
+    else:
+        _fill_from_bundle(encoder, path)
+    return encoder
+
+
+def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
+    saved, name = Encoder.load(bundle), encoder.name_of_backbone
+    if saved.name_of_backbone != name:
         raise ConfigError(
-            f"{weights}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
-            f"{model.encoder}; choose a preset with that encoder or --set model.encoder"
+            f"{bundle}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
+            f"{name}; choose a preset with that encoder or --set model.encoder"
         )
     try:
         encoder.backbone.set_weights(saved.backbone.get_weights())
     except ValueError as error:  # a Vision Transformer knows its positions
         raise ConfigError(
-            f"{weights}: its {model.encoder} is for images of {saved.size} px, but this run asks "
-            f"for {size}; add --set image.size={saved.size}"
+            f"{bundle}: its {name} is for images of {saved.size} px, but this run asks for "
+            f"{encoder.size}; add --set image.size={saved.size}"
         ) from error
-    return encoder
 
 
 def _warn_of_pixels(config: Config) -> None:
@@ -228,9 +148,8 @@ def starting_encoder(
                 f"choose a fitting preset or add --set {group}.{name}={found}"
             )
     encoder = Encoder.load(bundle)
-    if encoder.pool == config.model.pool:
-        return encoder
-    return copy_encoder(encoder, config.model.pool)
+    pool = config.model.pool
+    return encoder if encoder.pool == pool else copy_encoder(encoder, pool)
 
 
 def copy_encoder(encoder: Encoder, pool: int) -> Encoder:
@@ -240,9 +159,7 @@ def copy_encoder(encoder: Encoder, pool: int) -> Encoder:
     return copied
 
 
-def save_encoder(
-    folder: str | Path, config: Config, encoder: Encoder, about: dict[str, Any]
-) -> None:
+def save_encoder(folder: Path, config: Config, encoder: Encoder, about: dict[str, Any]) -> None:
     """Write a bundle that holds an encoder and its finding classifier only."""
 
     def write(aside: Path) -> None:
@@ -253,7 +170,7 @@ def save_encoder(
         if encoder.trained_on is not None:
             encoder.trained_on.save(aside)
 
-    write_bundle(Path(folder), write)
+    write_bundle(folder, write)
 
 
 def load_weights(model: Any, path: Path, target: str = "captioner.json beside it") -> None:

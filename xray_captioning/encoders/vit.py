@@ -38,14 +38,10 @@ class Tokens(keras.layers.Layer):
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
-    """Build a Vision Transformer of the original kind [1]_.
+    """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4).
 
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
     ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
-
-    References
-    ----------
-    .. [1] Dosovitskiy et al., An Image is Worth 16x16 Words, arXiv:2010.11929, eq. 1 to 4.
     """
     image = layers.Input((size, size, 3))
     patches = layers.Conv2D(width, PATCH, PATCH, name="patches")(image)
@@ -80,12 +76,10 @@ def gridded(tokens: Any, grid: tuple[int, int]) -> Any:
 
 def vit(size: int, published: bool) -> Any:
     """Build ViT-B/16, with the weights that keras-hub publishes or random ones."""
-    if not published:
-        return vision_transformer(size, WIDTH, BLOCKS, HEADS)
-    hub = require("keras_hub", "the published weights of vit", "hub")
-    trained = hub.models.ViTBackbone.from_preset(VIT_PRESET)
     model = vision_transformer(size, WIDTH, BLOCKS, HEADS)
-    copy_vit(trained, model)
+    if published:
+        hub = require("keras_hub", "the published weights of vit", "hub")
+        copy_vit(hub.models.ViTBackbone.from_preset(VIT_PRESET), model)
     return model
 
 
@@ -111,17 +105,11 @@ def copy_vit(source: Any, target: Any) -> None:
 
 
 def clip(size: int, published: bool) -> Any:
-    """Build the image tower of CLIP (ViT-B/16) [1]_, with its published weights or random ones.
+    """Build the image tower of CLIP (ViT-B/16, arXiv:2103.00020), published or with random weights.
 
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
-
-    References
-    ----------
-    .. [1] Radford et al., Learning Transferable Visual Models, arXiv:2103.00020.
     """
     hub = require("keras_hub", "the encoder clip, new or saved", "hub")
-    if published:
-        trained = hub.models.CLIPBackbone.from_preset(CLIP_PRESET).vision_encoder
     tower = hub.models.CLIPVisionEncoder(
         patch_size=PATCH,
         hidden_dim=WIDTH,
@@ -134,7 +122,7 @@ def clip(size: int, published: bool) -> Any:
     # keras-hub keeps the numbers of the positions as a weight and starts it at zero.
     tower.embedding.position_ids.assign(ops.arange(1 + grid[0] * grid[1])[None])
     if published:
-        copy_clip(trained, tower)
+        copy_clip(hub.models.CLIPBackbone.from_preset(CLIP_PRESET).vision_encoder, tower)
     return keras.Model(tower.inputs[0], gridded(tower.outputs[0], grid), name="clip")
 
 
@@ -151,14 +139,10 @@ def copy_clip(source: Any, target: Any) -> None:
 
 
 def resized_positions(positions: Any, grid: tuple[int, int]) -> Any:
-    """Interpolate learned positions (1 + side * side, width) bilinearly to rows and columns [1]_.
+    """Interpolate learned positions (1 + side * side, width) bilinearly to rows and columns.
 
-    The first is that of the class token, which is kept; the others are those of the patches, row by
-    row.
-
-    References
-    ----------
-    .. [1] Dosovitskiy et al., arXiv:2010.11929, section 3.2.
+    The first is the class token's and is kept; the others are the patches', row by row
+    (arXiv:2010.11929, section 3.2).
     """
     positions = ops.convert_to_tensor(positions)
     count, width = positions.shape

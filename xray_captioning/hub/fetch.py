@@ -1,20 +1,36 @@
-"""Download the published weights and reports that ``weights/registry.json`` lists.
+"""What others publish, and downloads of it over HTTP that go on where they stopped.
 
-A file is downloaded under a name that ends in ``.part``, checked, and then renamed; a file that is
-there already is never replaced.
+``weights/registry.json`` lists weights and reports, ``encoders/registry.json`` encoders. A file is
+downloaded under a name that ends in ``.part``, checked, and then renamed; a file that is there
+already is never replaced.
+
+The standard library does it: pooch and requests neither continue a download nor stop at a size, and
+huggingface_hub does so for its own hub only. See RFC 9110, "HTTP Semantics", sections 13.1.5
+(If-Range) and 14 (range requests).
 """
 
+from __future__ import annotations
+
 import hashlib
+import http.client
 import importlib
 import os
+import urllib.error
+import urllib.request
+from functools import cache
+from importlib import resources
 from pathlib import Path, PurePath
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
 from xray_captioning.errors import DataError, MissingExtraError
-from xray_captioning.files import sha256_file, shipped_folder
-from xray_captioning.hub.download import Part, UnreachableError, download
+from xray_captioning.files import atomic_write, no_terminal, sha256_file, shipped_folder
 
+TIMEOUT = 30.0  # seconds without an answer, or without a further byte
+CHUNK = 1 << 18  # bytes
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 KAGGLE_TABLES = ("indiana_reports.csv", "indiana_projections.csv")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 # What kinds of file begin with, so that a web page saved in their place is recognised.
@@ -33,6 +49,42 @@ class RemoteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if PurePath(self.name).name != self.name or not self.urls:
             raise ValueError(f"{self.name!r} needs a plain file name and an address")
+
+    @property
+    def checked(self) -> bool:
+        """Whether an id says that a file is this one."""
+        return bool(self.git_blob or self.sha256)
+
+
+class PublishedEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of an encoder that others published, from its project's own page and code."""
+
+    network: str
+    trained_on: str
+    licence: str
+    page: str
+    size: int  # of its images, in pixels
+    resize: str  # as data.resizing has it, or in words where the network is not built here
+    normalisation: str  # as data.images has it, or in words
+    channels: int = 3
+    outputs: tuple[str, ...] = ()  # '' for one that was not trained
+    file: RemoteFile | None = None  # none where an account is needed, or no plain address is known
+    folder: dict[str, Any] = {}  # what a folder of it must say, where it says so at all
+    verified: str = "not here"
+
+    def lines(self) -> list[str]:
+        """Describe it, one fact per line."""
+        file, outputs = self.file, [name for name in self.outputs if name]
+        size = f"{file.size:,} bytes" if file and file.size else "size not published"
+        digest = (file and file.sha256) or "not published"
+        return [
+            f"network: {self.network}, trained on {self.trained_on}",
+            f"outputs: {', '.join(outputs) or 'features'}",
+            f"pixels: {self.size} px, resized as {self.resize}, scaled as {self.normalisation}",
+            f"licence: {self.licence}",
+            f"from: {file.urls[0] if file else self.page}, {size}, SHA-256 {digest}",
+            f"verified: {self.verified}",
+        ]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,9 +106,14 @@ def read_registry(path: str | os.PathLike[str] | None = None) -> dict[str, Entry
     except OSError as error:
         raise DataError(f"{place}: cannot be read ({error.strerror}); check the path") from error
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise DataError(
-            f"{place}: is no registry ({error}); write it like weights/registry.json"
-        ) from error
+        raise DataError(f"{place}: is no registry ({error}); see weights/registry.json") from error
+
+
+@cache
+def registry() -> dict[str, PublishedEncoder]:
+    """Return all published encoders by name."""
+    data = resources.files("xray_captioning").joinpath("encoders/registry.json").read_bytes()
+    return msgspec.json.decode(data, type=dict[str, PublishedEncoder])
 
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:
@@ -79,7 +136,7 @@ def fetch_file(file: RemoteFile, folder: Path) -> Path:
         return target
     folder.mkdir(parents=True, exist_ok=True)
     part = Part.beside(target)
-    _download(file, part, target)
+    _from_first(file, part, target)
     try:
         advice = f"it was not kept; see whether {file.urls[0]} still is that file"
         check_file(part.content, file, advice)
@@ -133,23 +190,160 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
             f"kagglehub is not installed; python -m pip install kagglehub, or {by_hand}"
         ) from error
     except Exception as error:  # kagglehub and what it is built on raise many kinds
-        raise DataError(
-            f"{dataset}: kagglehub failed ({error}); try again, or {by_hand}"
-        ) from error
+        raise DataError(f"{dataset}: kagglehub failed ({error}); retry, or {by_hand}") from error
 
 
-def _download(file: RemoteFile, part: Part, target: Path) -> None:
+def _from_first(file: RemoteFile, part: Part, target: Path) -> None:
     """Receive a file from the first address that gives it."""
     reasons = []
-    checked = bool(file.git_blob or file.sha256)
     for url in file.urls:
         try:
-            return download(url, part, file.name, file.size, checked)
+            return download(url, part, file)
         except UnreachableError as error:
             reasons.append(f"{url}: {error}")
-    kept = part.begun(checked)[0]
+    kept = part.begun(file.checked)[0]
     later = f"fetch again to continue after the {kept} bytes kept" if kept else "fetch again later"
     raise DataError(
         f"{file.name}: cannot be downloaded ({'; '.join(reasons)}); {later}, or download it by "
         f"hand, save it as {target} and fetch again to have it checked"
     )
+
+
+class UnreachableError(Exception):
+    """An address did not give the file; the message says why."""
+
+
+class Part(NamedTuple):
+    """A file of which only the beginning may have been received."""
+
+    content: Path  # the bytes received so far
+    version: Path  # holds the server's name (ETag, date) for their version, or nothing
+
+    @classmethod
+    def beside(cls, target: Path) -> Part:
+        """Return where `target` is collected while it is downloaded."""
+        return cls(*(target.with_name(target.name + end) for end in (".part", ".part.version")))
+
+    def begun(self, checked: bool) -> tuple[int, str]:
+        """Return how many bytes a download can continue after, and their version.
+
+        Bytes of an unknown version are kept only where the whole file will be `checked` by an id:
+        then pieces of two versions cannot pass for one file.
+        """
+        try:
+            version = self.version.read_text("utf-8").strip()
+            return (self.content.stat().st_size, version) if version or checked else (0, "")
+        except (OSError, ValueError):
+            return 0, ""
+
+    def remove(self) -> None:
+        """Delete what was received."""
+        self.content.unlink(missing_ok=True)
+        self.version.unlink(missing_ok=True)
+
+
+def download(url: str, part: Part, file: RemoteFile) -> None:
+    """Receive a file, or what is missing of it.
+
+    Where the server can send ranges and still has the version that was begun, only the missing
+    bytes are asked for; otherwise the download starts again. The address is https, or http on this
+    machine, and so must be those that it redirects to. More or fewer bytes than the file's size are
+    refused. Raise UnreachableError if the address does not give the whole file; what came stays in
+    the part.
+    """
+    done, version = part.begun(file.checked)
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    with _open(url, headers | ({"If-Range": version} if version else {})) as response:
+        sent = response.headers.get("Content-Range", "")
+        if done and sent == f"bytes */{done}":
+            return None  # every byte was there already
+        same = not version or _version(response) in ("", version)
+        if response.status == 200 or (done and same and sent.startswith(f"bytes {done}-")):
+            return _receive(response, part, done if response.status != 200 else 0, file)
+        if not done:
+            raise UnreachableError(f"the server answers {response.status}")
+    part.remove()
+    return download(url, part, file)
+
+
+def _version(response: Any) -> str:
+    """Return what names a version of the file for certain, '' where nothing does."""
+    tag = response.headers.get("ETag", "")
+    return str(tag if tag.startswith('"') else response.headers.get("Last-Modified", ""))
+
+
+def _receive(response: Any, part: Part, start: int, file: RemoteFile) -> None:
+    """Write an answer after the bytes that are there, with a progress bar."""
+    from tqdm import tqdm
+
+    total = _total(response, start, file.size)
+    if not start:
+        part.remove()
+        atomic_write(part.version, _version(response))
+    bar = tqdm(
+        desc=file.name, total=total, initial=start, unit="B", unit_scale=True, disable=no_terminal()
+    )
+    with bar, part.content.open("ab" if start else "wb") as stream:
+        while chunk := _read(response):
+            if total is not None and stream.tell() + len(chunk) > total:
+                raise UnreachableError(f"sends more than the {total} bytes expected")
+            stream.write(chunk)
+            bar.update(len(chunk))
+        received = stream.tell()
+        stream.flush()
+        os.fsync(stream.fileno())
+    if total is not None and received < total:
+        raise UnreachableError(f"the connection ended after {received} of {total} bytes")
+
+
+def _total(response: Any, start: int, size: int | None) -> int | None:
+    """Return how many bytes the whole file has, None where that is unknown."""
+    length = response.headers.get("Content-Length", "")
+    if not length.isdigit():
+        return size
+    total = start + int(length)
+    if size not in (None, total):
+        raise UnreachableError(f"offers {total} bytes where {size} are expected")
+    return total
+
+
+def _read(response: Any) -> bytes:
+    try:
+        return bytes(response.read1(CHUNK))  # what has arrived: a timeout loses none of it
+    except (OSError, http.client.HTTPException) as error:
+        raise UnreachableError(f"the connection broke ({error})") from error
+
+
+def _open(url: str, headers: dict[str, str]) -> Any:
+    """Open an address; an answer of 416 is returned, any other failure raised."""
+    if not (urlsplit(url).scheme == "https" or _is_local(url)):
+        raise UnreachableError("is no https address")
+    # Uncompressed on the way, so that positions and lengths are those of the file.
+    fixed = {"User-Agent": "xray-captioning", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(url, headers=fixed | headers)
+    try:
+        return urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            return error
+        raise UnreachableError(f"the server answers {error.code} {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise UnreachableError(str(getattr(error, "reason", error))) from error
+
+
+def _is_local(url: str) -> bool:
+    """Return whether an address is plain HTTP on this machine, where nobody can listen in."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in LOOPBACK
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https, and on this machine those that stay on it."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        stays = _is_local(req.full_url) and _is_local(newurl)
+        if not (urlsplit(newurl).scheme == "https" or stays):
+            raise UnreachableError(f"is redirected to {newurl}, which is no https address")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)

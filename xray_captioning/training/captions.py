@@ -19,7 +19,7 @@ from xray_captioning.data.provenance import choose_split, open_studies, record_t
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.decoders import Features, check_decoder, language_model
 from xray_captioning.encoders import Encoder, saved
-from xray_captioning.encoders.caches import cached_features, cached_pixels
+from xray_captioning.encoders.encoding import cached_features, cached_pixels
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.metrics.clinical import clinical_scores, counted_findings
 from xray_captioning.metrics.scores import score

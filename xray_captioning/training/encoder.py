@@ -22,7 +22,7 @@ from xray_captioning.data.splits import Split, data_digest, group_ids
 from xray_captioning.data.studies import with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel, saved
-from xray_captioning.encoders.caches import cached_pixels
+from xray_captioning.encoders.encoding import cached_pixels
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.metrics.classification import classification_table, frequent_findings
