@@ -4,8 +4,6 @@ A package lists each of its models in the entry-point group ``xray_captioning.en
 ``xray_captioning.decoders``, with the module whose import registers it.
 """
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 from xray_captioning.errors import ConfigError

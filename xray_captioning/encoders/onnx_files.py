@@ -1,7 +1,5 @@
 """Any ONNX file as an encoder that is not trained, run by onnxruntime."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any
