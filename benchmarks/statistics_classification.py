@@ -67,10 +67,10 @@ def _coverage(size: int, area: float, spread: float, runs: int) -> dict[str, lis
                 continue
             found = _measured(present[:, i], scores[:, i], patients, share, shift, area)
             for name, (measured, truth) in found.items():
-                if measured.known:
+                if np.isfinite(measured.low):
                     hits[name][i].append(measured.low <= truth <= measured.high)
             areas.append(found["AUROC"][0])
-        mean = mean_of([m for m in areas if m.known])
+        mean = mean_of([m for m in areas if np.isfinite(m.low)])
         hits["AUROC"][-1].append(mean.low <= area <= mean.high)
     return {name: [np.mean(h) if h else None for h in by] for name, by in hits.items()}
 

@@ -110,7 +110,9 @@ def _seen(text: str) -> str:
             if heading.kind in _MADE or not (rest or kinds.intersection(_SEEN)):
                 parts.append(_FIRST_SENTENCE.sub("", first))
             parts.append(rest)
-    return "\n\n".join(parts)
+    seen = "\n\n".join(parts)
+    # "Examination: right effusion." is a sentence where nothing else is there.
+    return seen if seen.strip() or kinds != {"exam"} else text
 
 
 def _lines(text: str) -> str:
