@@ -43,11 +43,7 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
 @options.declared("serve")
 @options.no_seed
 def serve(
-    bundle: str,
-    host: str,
-    port: int,
-    token_file: Path | None,
-    limits: tuple[str, ...],
+    bundle: str, host: str, port: int, token_file: Path | None, limits: tuple[str, ...]
 ) -> None:
     """Answer requests for captions over HTTP, and offer a page to upload images on.
 
