@@ -20,9 +20,8 @@ MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas writ
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which is renamed to it when the block has ended well.
 
-    The temporary name keeps the suffix of `path`, because writers such as ``savefig`` or
-    ``save_weights`` choose a format by it. If the block raises, the temporary file is removed
-    and the file that was at `path` before is still there. Missing parent folders are made.
+    It keeps the suffix of `path`, by which writers such as ``save_weights`` choose a format. If the
+    block raises, it is removed and `path` is as before. Missing parent folders are made.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,8 +80,8 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
+        why = error.strerror or error
+        raise DataError(f"{path}: cannot be read ({why}); check the path") from error
 
 
 def shipped_folder() -> Path:
@@ -121,9 +120,8 @@ _quiet = False  # whether notices are held back while Keras is imported
 def load_quietly() -> None:
     """Let Keras and OpenCV, which are not imported yet, be imported without notices.
 
-    For programs, such as the command line, that are a process of their own; a library leaves its
-    host alone. Sets ``TF_CPP_MIN_LOG_LEVEL``, which later notices heed, and ``OPENCV_LOG_LEVEL``,
-    which keeps a damaged TIFF to one line, where they are not set.
+    For programs that are a process of their own; a library leaves its host alone. Sets, where they
+    are not set, ``TF_CPP_MIN_LOG_LEVEL``, and ``OPENCV_LOG_LEVEL`` for damaged TIFF files.
     """
     global _quiet
     _quiet = True
@@ -133,11 +131,8 @@ def load_quietly() -> None:
 
 @contextmanager
 def while_loading() -> Iterator[bool]:
-    """Silence file descriptor 2 where a program asked for it, and tell whether it did.
-
-    TensorFlow writes notices to it whatever the environment says, and more when the first
-    operation looks for a GPU.
-    """
+    """Silence file descriptor 2 where a program asked for it, and tell whether it did."""
+    # TensorFlow writes notices to it whatever the environment says.
     with _silenced(2) if _quiet else nullcontext():
         yield _quiet
     if _quiet:

@@ -1,8 +1,7 @@
-"""Captions of many studies as a table (CSV, JSON lines or Parquet), and rows of unfinished runs.
+"""Captions of many studies as a table (CSV, JSON lines or Parquet), and the journal of a run.
 
-A run continues from its journal after it was killed: a file of JSON lines that one process writes.
-The first line says which run it is, each further one is a study's row. A file that a run cannot
-continue from is refused with a ConfigError.
+A run that was killed continues from its journal, JSON lines that one process writes: the first says
+which run it is, each further one is a study's row. Any other file is refused with a ConfigError.
 """
 
 import csv
@@ -53,7 +52,7 @@ def check_out(out: Path, resume: bool) -> None:
 
 
 def is_whole(out: Path) -> bool:
-    """Return whether an output file is there and no unfinished run of it."""
+    """Whether an output file is there and no unfinished run of it."""
     return out.exists() and not part_of(out).exists()
 
 
@@ -87,15 +86,14 @@ def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> 
 
 
 def _write_csv(rows: Iterable[Row], path: Path, _: Sequence[str]) -> None:
+    def cell(value: Any) -> Any:
+        as_json = isinstance(value, (list, dict, bool))
+        return json.dumps(value, ensure_ascii=False) if as_json else value
+
     with open(path, "w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()
-        table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
-
-
-def _cell(value: Any) -> Any:
-    as_json = isinstance(value, (list, dict, bool))
-    return json.dumps(value, ensure_ascii=False) if as_json else value
+        table.writerows({name: cell(value) for name, value in row.items()} for row in rows)
 
 
 def _write_lines(rows: Iterable[Row], path: Path, _: Sequence[str]) -> None:
@@ -123,9 +121,8 @@ def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> 
 def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
     """Open the journal of an unfinished run, or of a new one, for this process alone."""
     if path.exists() and not resume:
-        raise ConfigError(
-            f"{path}: holds an unfinished run; go on with --resume, or remove it to start anew"
-        )
+        advice = "go on with --resume, or remove it to start anew"
+        raise ConfigError(f"{path}: holds an unfinished run; {advice}")
     with open(path, "a+b") as file:
         _lock(file)
         yield file
@@ -134,9 +131,8 @@ def open_journal(path: Path, resume: bool) -> Iterator[BinaryIO]:
 def begin(file: BinaryIO, run: dict[str, Any], names: Sequence[str], batch_size: int) -> int:
     """Return how many studies are done, and drop what a kill left half-written.
 
-    `run` holds JSON values that say which run this is, and `names` are all its studies in order: a
-    journal of another run, or with rows of other studies, is refused. A batch is done as a whole,
-    because the last digits of a study's numbers depend on the other studies of its batch.
+    `run` holds JSON values that say which run this is, `names` are all its studies in order. A
+    batch is done as a whole: the last digits of a study's numbers depend on the rest of its batch.
     """
     run = {"format": FORMAT, **run}
     file.seek(0)
@@ -187,9 +183,8 @@ def _lock(file: BinaryIO) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ConfigError(
-            f"{file.name}: another process is writing it; wait for it, or choose another --out"
-        ) from None
+        advice = "wait for it, or choose another --out"
+        raise ConfigError(f"{file.name}: another process is writing it; {advice}") from None
 
 
 def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
@@ -201,7 +196,5 @@ def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
         raise ConfigError(f"{path}: is no journal of a run; move it or choose another --out")
     for name, value in run.items():
         if found[name] != value:
-            raise ConfigError(
-                f"{path}: was begun with another {name}; resume with the same, or remove it to "
-                "start anew"
-            )
+            advice = "resume with the same, or remove it to start anew"
+            raise ConfigError(f"{path}: was begun with another {name}; {advice}")

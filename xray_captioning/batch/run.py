@@ -36,11 +36,9 @@ def caption_to_file(
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
 
-    A run that is resumed writes the same file, byte for byte, as one that was never stopped; a
-    ConfigError says that its unfinished file is not of the same run. `bundle` is the digest of the
-    one that the captioner was loaded from. JSON lines and Parquet hold lists and objects as such;
-    CSV holds them as JSON texts. The captions of images unlike those of the training are written
-    only where `show_unfamiliar` asks for them.
+    A run that is resumed writes the same file, byte for byte, as one that was never stopped.
+    `bundle` is the digest of the one that the captioner was loaded from. Lists and objects are JSON
+    texts in CSV. Captions of unfamiliar images are written only where `show_unfamiliar` says so.
     """
     from tqdm import tqdm
 
@@ -77,11 +75,9 @@ def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamil
     warn_if_unfamiliar((novelty for _, novelty in pairs), 4, shown if show_unfamiliar else left)
     written = [text for text, novelty in pairs if show_unfamiliar or not (novelty or 0) > 1]
     if silent := written.count(""):  # of a study that cannot be read it is None
-        warnings.warn(
-            f"the model wrote nothing about {silent} of {len(pairs)} studies, so their captions "
-            "are empty; train it longer, or try another --beam",
-            stacklevel=2,
-        )
+        said = f"the model wrote nothing about {silent} of {len(pairs)} studies, so their captions"
+        said += " are empty; train it longer, or try another --beam"
+        warnings.warn(said, stacklevel=2)
 
 
 def caption_rows(
@@ -113,10 +109,8 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
         if not study.images:
             raise DataError("none of its images is there; check the image folder")
         if len(study.images) > image.views:
-            raise DataError(
-                f"{len(study.images)} images, but this model looks at {image.views}; choose among "
-                "them"
-            )
+            most = f"but this model looks at {image.views}; choose among them"
+            raise DataError(f"{len(study.images)} images, {most}")
         # Paths are arranged before they become pixels, which do not say which view they show.
         return [
             None if path is None else read_image(path, image.size, image.resize)
@@ -153,10 +147,7 @@ def _rounded(value: Any) -> Any:
 
 def _digest(studies: Sequence[Study]) -> str:
     """Return the SHA-256 of names, paths, views, and the sizes and times of the files there."""
-    listed = [
-        [study.name, [[path, *_state(path)] for path in study.images], study.views]
-        for study in studies
-    ]
+    listed = [[s.name, [[path, *_state(path)] for path in s.images], s.views] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 

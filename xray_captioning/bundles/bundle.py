@@ -35,9 +35,8 @@ NEEDED = {
 }
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
-_NOT_WHOLE = (
-    "this is no complete bundle: finish its training with --resume, or copy the whole bundle again"
-)
+_AGAIN = "copy the whole bundle again"
+_NOT_WHOLE = f"this is no complete bundle: finish its training with --resume, or {_AGAIN}"
 
 
 def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
@@ -83,38 +82,32 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
     raises `BundleError`.
     """
     if not folder.is_dir():
-        raise BundleError(
-            f"{folder}: no such bundle; give a folder written by train or train-encoder, or one "
-            f"of the shipped names: {', '.join(shipped_bundles()) or 'none'}"
-        )
+        advice = "give a folder written by train or train-encoder, or one of the shipped names"
+        names = ", ".join(shipped_bundles()) or "none"
+        raise BundleError(f"{folder}: no such bundle; {advice}: {names}")
     digests = read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
         path = folder / Path(name).name
         if not path.is_file():
-            raise BundleError(f"{path}: missing; copy the whole bundle again")
+            raise BundleError(f"{path}: missing; {_AGAIN}")
         if sha256_file(path) != digest:
-            raise BundleError(f"{path}: altered since it was saved; copy the whole bundle again")
+            raise BundleError(f"{path}: altered since it was saved; {_AGAIN}")
     about = read_json(folder / "captioner.json", _NOT_WHOLE)
     if about.get("format") != FORMAT:
-        raise BundleError(
-            f"{folder}: bundle format {about.get('format')}, expected {FORMAT}; "
-            "install the version of xray-captioning that wrote it"
-        )
+        advice = "install the version of xray-captioning that wrote it"
+        found = f"bundle format {about.get('format')}, expected {FORMAT}"
+        raise BundleError(f"{folder}: {found}; {advice}")
     if kind == "captioner" and about["kind"] != "captioner":
-        raise BundleError(
-            f"{folder}: holds an encoder only; train a decoder with train --encoder {folder}"
-        )
+        advice = f"train a decoder with train --encoder {folder}"
+        raise BundleError(f"{folder}: holds an encoder only; {advice}")
     for name in NEEDED[kind]:
         if name not in digests:
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
         name, need = about["config"]["model"][part], about["needs"][part]
         if not origin_of(part, name):
-            advice = (
-                f"pip install {need['package']}"
-                if "package" in need
-                else (f"import the module {need.get('module')} first")
-            )
+            advice = f"import the module {need.get('module')} first"
+            advice = f"pip install {need['package']}" if "package" in need else advice
             raise BundleError(f"{folder}: its {part} {name!r} is of another package; {advice}")
     return about
 

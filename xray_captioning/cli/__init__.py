@@ -41,9 +41,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(
-    cls=_LazyGroup,
-    no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=_LazyGroup, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(__version__, prog_name="xray-captioning")
 def cli() -> None:

@@ -49,9 +49,8 @@ def calibrate(
         raise ConfigError(f"--plot {plot}: is a picture; let its name end in .png")
     folder = find_bundle(bundle)
     if not Path(bundle).exists():
-        raise ConfigError(
-            f"--bundle {bundle}: is the shipped one, which stays as it is; give a copy's folder"
-        )
+        what = "is the shipped one, which stays as it is; give a copy's folder"
+        raise ConfigError(f"--bundle {bundle}: {what}")
     source, to_fit, to_check = source.beside(fit, check)
     studies = source.load()
     parts, further, measured = _read(folder, studies, split, part, to_fit, to_check)
@@ -60,9 +59,8 @@ def calibrate(
     from xray_captioning.training import calibration as fitting
 
     captioner = Captioner.load(folder)
-    fitted = fitting.calibrate(
-        captioner, studies, parts, part, beams, seed or 0, further, allow_worse
-    )
+    more = seed or 0, further, allow_worse
+    fitted = fitting.calibrate(captioner, studies, parts, part, beams, *more)
     if fit:
         fitted.about["fitted"]["part"] = fit.resolve().name
     seen = fitting.caption_outcomes(captioner, measured, beams)
@@ -120,10 +118,7 @@ def _keep(folder: Path, calibration: Calibration) -> None:
 
 
 def _report(
-    values: dict[str, Any],
-    curves: Mapping[str, CalibrationScores],
-    fitted: dict[str, Any],
-    plot: Path | None,
+    values: Any, curves: Mapping[str, CalibrationScores], fitted: Any, plot: Path | None
 ) -> None:
     from xray_captioning.plots.charts import reliability_diagram, save
 

@@ -87,10 +87,8 @@ def _read_bundle(name: str, findings: bool) -> Bundle:
     folder = find_bundle(name)
     values = read_bundle(folder, "encoder" if findings else "captioner")
     if findings and not values["findings"]:
-        raise ConfigError(
-            f"{folder}: its encoder classifies no findings; leave out --findings, or give a bundle "
-            "of train-encoder or CheXNet's"
-        )
+        advice = "leave out --findings, or give a bundle of train-encoder or CheXNet's"
+        raise ConfigError(f"{folder}: its encoder classifies no findings; {advice}")
     return Bundle(folder, values, Config.from_dict(values["config"], f"{folder}/captioner.json"))
 
 
@@ -109,21 +107,19 @@ def _named_views(given: str | None, source: options.Source) -> list[str] | None:
 def named_studies(images: Sequence[str], count: int, views: list[str] | None) -> list[Study]:
     """Return the studies that IMAGE and DIR name, for a model of `count` views."""
     found = [paths for given in images for paths in _image_paths(given, count)]
-    for paths in found if views else ():
-        if len(paths) != len(views or ()):
-            raise ConfigError(
-                f"--views names {len(views or ())} images of a study, but {_name(paths)} is "
-                f"{len(paths)}; give a view for each"
-            )
-    if views is None and count > 1:
+    if views is not None:
+        for paths in found:
+            if len(paths) != len(views):
+                said = f"{len(views)} images of a study, but {_name(paths)} is {len(paths)}"
+                raise ConfigError(f"--views names {said}; give a view for each")
+    elif count > 1:
         _note_laterals(found)
     return [Study(_name(paths), paths, views) for paths in found]
 
 
 def _note_laterals(studies: list[list[str]]) -> None:
     """Say that a first image called lateral is taken for a frontal one: names decide nothing."""
-    # A DICOM file may say itself what it shows.
-    from xray_captioning.data.images import known_views
+    from xray_captioning.data.images import known_views  # a DICOM file may say it itself
     from xray_captioning.data.views import named_view
 
     called = [paths[0] for paths in studies if named_view(Path(paths[0]).stem) == LATERAL]
@@ -151,10 +147,8 @@ def _image_paths(given: str, views: int) -> list[list[str]]:
         if not Path(name).is_file():
             raise DataError(f"{name or given}: no such image; check the path")
     if len(names) > views:
-        raise DataError(
-            f"{given}: {len(names)} images of one study, but this model looks at {views}; "
-            "choose among them"
-        )
+        most = f"but this model looks at {views}; choose among them"
+        raise DataError(f"{given}: {len(names)} images of one study, {most}")
     return [names]
 
 
@@ -216,8 +210,7 @@ def _print(bundle: Bundle, studies: list[Study], findings: bool, **asked: Any) -
 
 
 def _check_images(studies: list[Study]) -> None:
-    """Read the first images, so that one which cannot be read is the only line that is printed."""
-    # All of very many would take longer to decode twice than that is worth.
+    """Read the first images (all take too long): one that cannot be read is the only line then."""
     from xray_captioning.data.images import read_image
     from xray_captioning.data.notes import ImageWarning
 

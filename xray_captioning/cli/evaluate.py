@@ -49,11 +49,10 @@ def evaluate(
     from xray_captioning.evaluation.report import SAID
 
     protocol, report = given["protocol"], given["report"]
+    named = bundles if bundles or files or protocol else [options.DEFAULT]
     written = compare(
         source.load(),
-        read_systems(
-            bundles if bundles or files or protocol else [options.DEFAULT], files, prediction
-        ),
+        read_systems(named, files, prediction),
         out,
         changes=dict(parse_assignment(text) for text in assignments),
         beams=tuple(dict.fromkeys(beams)) or (1, 3),
@@ -67,10 +66,8 @@ def evaluate(
     click.echo(f"findings by convention {found['convention']}")
     rows = merged_rows(written)
     click.echo(format_table(rows, names))
-    click.echo(
-        "\nwhat is said of findings; support is patients, the last four are shares of captions"
-    )
-    click.echo(format_table(rows, ("system", "search", *SAID)))
+    said = "what is said of findings; support is patients, the last four are shares of captions"
+    click.echo(f"\n{said}\n{format_table(rows, ('system', 'search', *SAID))}")
     for better in found["beats_every_baseline"]:
         click.echo(beaten(better))
     if protocol:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Sequence
 from functools import reduce, wraps
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +25,7 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _DECLARED: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(
-    resources.files("xray_captioning.cli").joinpath("options.toml").read_text("utf-8")
+    Path(__file__).with_name("options.toml").read_text("utf-8")
 )
 _PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file}
 _TYPES: dict[str, Callable[[Any], Any]] = {
@@ -144,9 +143,8 @@ def make_config(
     config = load_preset(preset).replace(changes)
     groups = {name.split(".")[0] for name in changes}
     if other in groups and group not in groups:  # both may be set, for both commands alike
-        raise ConfigError(
-            f"--set {other}.*: changes nothing here; this command reads the fields {group}.*"
-        )
+        advice = f"changes nothing here; this command reads the fields {group}.*"
+        raise ConfigError(f"--set {other}.*: {advice}")
     return config if seed is None else config.replace({f"{group}.seed": seed})
 
 
@@ -156,7 +154,6 @@ def column_names(_context: Any, _option: Any, text: str | None) -> dict[str, str
         return None
     pairs = [pair.partition("=") for pair in text.split(",")]
     if wrong := [role for role, sign, _ in pairs if not role.strip() or not sign]:
-        raise ConfigError(
-            f"--columns: {wrong[0]!r} is no ROLE=NAME; write it as image=file,caption=note"
-        )
+        advice = "write it as image=file,caption=note"
+        raise ConfigError(f"--columns: {wrong[0]!r} is no ROLE=NAME; {advice}")
     return {role.strip(): name.strip() or None for role, _, name in pairs}

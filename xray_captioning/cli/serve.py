@@ -43,11 +43,7 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
 @options.declared("serve")
 @options.no_seed
 def serve(
-    bundle: str,
-    host: str,
-    port: int,
-    token_file: Path | None,
-    limits: tuple[str, ...],
+    bundle: str, host: str, port: int, token_file: Path | None, limits: tuple[str, ...]
 ) -> None:
     """Answer requests for captions over HTTP, and offer a page to upload images on.
 
@@ -82,9 +78,8 @@ def _bound(host: str, port: int, options: str) -> socket.socket:
         if sock is not None:
             sock.close()
         reason = getattr(error, "strerror", None) or "no such address"
-        raise ConfigError(
-            f"{host} port {port}: cannot listen there ({reason}); choose another {options}"
-        ) from error
+        said = f"cannot listen there ({reason}); choose another {options}"
+        raise ConfigError(f"{host} port {port}: {said}") from error
     return sock
 
 
@@ -92,8 +87,5 @@ def _say(sock: socket.socket, host: str, protected: bool) -> None:
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"listening on http://{shown}:{sock.getsockname()[1]} (Ctrl-C ends it)")
     if not host.startswith(_LOOPBACK) and not protected:
-        click.echo(
-            "note: whoever reaches this address can use it; give --token-file, and a proxy that "
-            "speaks TLS, see docs/serving.md",
-            err=True,
-        )
+        advice = "give --token-file, and a proxy that speaks TLS, see docs/serving.md"
+        click.echo(f"note: whoever reaches this address can use it; {advice}", err=True)

@@ -114,10 +114,9 @@ def import_legacy(
     Nothing in the files is executed. Preprocessing is stored in the bundle.
     """
     if tokenizer is not None and normalisation is not None:
-        raise ConfigError(
-            "--normalisation is for CheXNet only: the captioner's images are prepared as "
-            "published; leave it out, or leave out --tokenizer"
-        )
+        why = "the captioner's images are prepared as published"
+        advice = "leave it out, or leave out --tokenizer"
+        raise ConfigError(f"--normalisation is for CheXNet only: {why}; {advice}")
     _check_out(out, "encoder" if tokenizer is None else "captioner")
     if tokenizer is None:
         _import_chexnet(weights, out, normalisation or "unit")
@@ -150,6 +149,5 @@ def _check_out(out: Path, kind: str) -> None:
     values = read_bundle(out, "encoder") if (out / "manifest.json").is_file() else {}
     if values.get("kind") == kind and values["about"].get("source") == SOURCE:
         return
-    raise ConfigError(
-        f"{out}: is not empty and holds no {kind} that import-legacy wrote; choose another --out"
-    )
+    what = f"is not empty and holds no {kind} that import-legacy wrote"
+    raise ConfigError(f"{out}: {what}; choose another --out")

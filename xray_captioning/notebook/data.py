@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import shutil
 import warnings
@@ -82,12 +83,10 @@ def setup() -> None:
 
 def note(title: str, text: str) -> None:
     """Show a note."""
-    try:
+    display: Any = print
+    with contextlib.suppress(ImportError):
         from IPython.display import display
-    except ImportError:
-        print(Note(title, text))
-        return
-    display(Note(title, text))  # type: ignore[no-untyped-call]
+    display(Note(title, text))
 
 
 def find_data(
@@ -104,12 +103,10 @@ def find_data(
     """
     data = _find(path, Path(work), studies, download)
     if data.phantoms:
-        note(
-            "Synthetic phantoms, not patients",
-            f"No chest X-rays were found, so {studies:,} studies were drawn by a program. What is "
-            "learned from them says nothing about real radiographs. Set DATA to the folder of your "
-            "own, or add the Kaggle data set to this notebook.",
-        )
+        said = f"No chest X-rays were found, so {studies:,} studies were drawn by a program. What "
+        said += "is learned from them says nothing about real radiographs. Set DATA to the folder "
+        said += "of your own, or add the Kaggle data set to this notebook."
+        note("Synthetic phantoms, not patients", said)
     else:
         places = {"given": "", "kaggle": " in Kaggle's input folder", "drive": " on Google Drive"}
         note("Data", f"{data.path.name}{places.get(data.origin, f' from {data.origin}')}.")

@@ -12,7 +12,6 @@ import tomllib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,14 +149,9 @@ def _ready(address: str, server: subprocess.Popen[str]) -> bool:
 
 
 def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
-    text = resources.files("xray_captioning.notebook").joinpath("recipes.toml").read_text("utf-8")
-    changes = tomllib.loads(text)
+    changes = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text("utf-8"))
     encoder = changes["stand_in"].get(config.model.encoder, config.model.encoder)
-    return {
-        **changes["small"],
-        "text.maximum_length": 48 if section == "impression" else 80,
-        "model.encoder": encoder,
-        **changes["decoder"].get(config.model.decoder, {}),
-        **changes["encoder"][encoder],
-        **(changes["quick"] if quick else {}),
-    }
+    length = 48 if section == "impression" else 80
+    small = {**changes["small"], "text.maximum_length": length, "model.encoder": encoder}
+    small |= changes["decoder"].get(config.model.decoder, {}) | changes["encoder"][encoder]
+    return {**small, **(changes["quick"] if quick else {})}

@@ -60,7 +60,6 @@ def examples(
     for row in rows:
         study = studies.iloc[row]
         written = {name: texts[row] for name, texts in (captions or {}).items()}
-        first = next(iter(written.values()), None)
         texts = {name: " ".join(caption.words) for name, caption in written.items()}
         chosen = select_images(study["images"], study["views"], count)
         first = next(iter(written.values()), None)
@@ -105,10 +104,8 @@ def text_rows(reference: str, texts: Mapping[str, str]) -> list[dict[str, Any]]:
     known = ReportTexts.unaltered([reference], [])
     rows = evaluate_systems(["1"], systems, known, {}, quick=True).rows
     opposed = [len(contradictions([reference], [text])) for text in texts.values()]
-    return [
-        {"text": row["system"], **row, "contradictions": number}
-        for row, number in zip(rows, opposed)
-    ]
+    named = ({"text": row["system"], **row} for row in rows)
+    return [row | {"contradictions": number} for row, number in zip(named, opposed)]
 
 
 def legacy_constant(texts: Sequence[str]) -> str:

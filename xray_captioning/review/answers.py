@@ -25,10 +25,8 @@ class Rating(NamedTuple):
 def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
     """Read and unblind answers, in the order of the files and their rows.
 
-    The files are CSV, as the page exports them, or filled-in sheets, with the columns ``sheet``,
-    ``case``, ``text``, the criteria and ``note``. Raise DataError for the first row of another
-    sheet, an unknown case, a text other than 1 and 2, a rating outside 1 to 5, or an answer given
-    twice.
+    The files are CSV, as the page exports them, or filled-in sheets. Raise DataError for the first
+    row of another sheet, an unknown case or text, a rating outside 1 to 5, or a second answer.
     """
     sheets = {sheet.sheet: sheet for sheet in key.sheets}
     seen: dict[tuple[str, int, int], str] = {}
@@ -37,17 +35,14 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
         for where, row in _rows(path):
             sheet = sheets.get(row["sheet"].strip())
             if sheet is None:
-                raise DataError(
-                    f"{where}: sheet {row['sheet']!r} is not of this study, which has "
-                    f"{', '.join(sheets)}; give the key or the answers that belong together"
-                )
+                what = f"sheet {row['sheet']!r} is not of this study, which has {', '.join(sheets)}"
+                advice = "give the key or the answers that belong together"
+                raise DataError(f"{where}: {what}; {advice}")
             number, place = _place(row, sheet, where)
             case = (sheet.sheet, number, place)
             if first := seen.get(case):
-                raise DataError(
-                    f"{where}: case {number}, text {place} of {sheet.reader} was answered in "
-                    f"{first}; keep one answer"
-                )
+                what = f"case {number}, text {place} of {sheet.reader} was answered in {first}"
+                raise DataError(f"{where}: {what}; keep one answer")
             seen[case] = where
             ratings.append(_rating(row, sheet, sheet.cases[number - 1], place, where))
     return ratings
@@ -67,10 +62,8 @@ def _place(row: Row, sheet: Sheet, where: str) -> tuple[int, int]:
     """Return the case, from 1, and which of its two texts, 1 or 2."""
     number, place = _whole(row["case"]), _whole(row["text"])
     if number is None or not 1 <= number <= len(sheet.cases):
-        raise DataError(
-            f"{where}: case {row['case']!r} is not on sheet {sheet.sheet}, which has "
-            f"{len(sheet.cases)}; put back the number that stood there"
-        )
+        what = f"case {row['case']!r} is not on sheet {sheet.sheet}, which has {len(sheet.cases)}"
+        raise DataError(f"{where}: {what}; put back the number that stood there")
     if place not in (1, 2):
         raise DataError(f"{where}: text is {row['text']!r}; put back 1 or 2, as it stood there")
     return number, place
@@ -79,8 +72,7 @@ def _place(row: Row, sheet: Sheet, where: str) -> tuple[int, int]:
 def _rating(row: Row, sheet: Sheet, case: Case, place: int, where: str) -> Rating:
     values = tuple(_value(row[name], name, where) for name in CRITERIA)
     # Printed on a terminal, a control character could be a command to it.
-    shown = "".join(c if c.isprintable() else " " for c in unguarded(row["note"]))
-    note = " ".join(shown.split())
+    note = " ".join("".join(c if c.isprintable() else " " for c in unguarded(row["note"])).split())
     return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, values, note)
 
 
@@ -89,10 +81,8 @@ def _value(text: str, name: str, where: str) -> float:
         return math.nan
     value = _whole(text)
     if value is None or not LOWEST <= value <= HIGHEST:
-        raise DataError(
-            f"{where}: {name} is {text!r}; give a whole number from {LOWEST} to {HIGHEST}, "
-            "or leave it empty"
-        )
+        advice = f"give a whole number from {LOWEST} to {HIGHEST}, or leave it empty"
+        raise DataError(f"{where}: {name} is {text!r}; {advice}")
     return float(value)
 
 

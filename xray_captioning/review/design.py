@@ -61,16 +61,14 @@ class Key(Struct, forbid_unknown_fields=True):
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         except (ValueError, msgspec.MsgspecError):
-            raise DataError(
-                f"{path}: is no key of a reading study; give the key.json that review export wrote"
-            ) from None
+            advice = "give the key.json that review export wrote"
+            raise DataError(f"{path}: is no key of a reading study; {advice}") from None
         for sheet in key.sheets:
             for number, case in enumerate(sheet.cases, 1):
                 if case.study not in key.studies or set(case.texts) != set(key.systems):
-                    raise DataError(
-                        f"{path}: case {number} of {sheet.reader} does not fit the studies and "
-                        "systems named there; use the file as review export wrote it"
-                    )
+                    what = f"case {number} of {sheet.reader} does not fit the studies and systems"
+                    advice = "use the file as review export wrote it"
+                    raise DataError(f"{path}: {what} named there; {advice}")
         return key
 
 
@@ -80,8 +78,7 @@ def draw_cases(
     """Draw what a reader sees: all studies, in another order for each reader.
 
     Each system is Text 1 in half of a reader's cases, so that a preference for the first text
-    favours neither. So many `repeats` of the first cases are shown again at the end, in a new
-    order. All that is drawn comes from `rng`.
+    favours neither. As many of the first cases as `repeats` come again at the end, in a new order.
     """
     order = rng.permutation(len(studies))
     shown = [*order, *rng.permutation(order[:repeats])]

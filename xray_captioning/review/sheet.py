@@ -42,16 +42,12 @@ def export_study(
 ) -> Key:
     """Write a reading study, whole or not at all.
 
-    What is drawn depends on the seed and on every byte of `captions`, which no reader has. So
-    nobody who only knows the seed and this program can draw the same order again.
-
-    `captions` is a file of :mod:`xray_captioning.evaluation.caption_files`, one column per system,
-    such as ``evaluate`` writes, ``reference`` being one as well; `systems` are the two columns that
-    are compared. The new or empty folder `out` gets ``key.json`` and, for each reader, a folder
-    with ``sheet.html`` and ``sheet.csv``. A study without an image in `views` is left out; without
-    `views` the sheets name the studies, so that a reader can look up the images. So many `studies`
-    are drawn, all of them if there are no more; each reader is shown so many cases again at the
-    end as there are `repeats`.
+    What is drawn depends on the seed and on every byte of `captions`, which no reader has.
+    `captions` is a file of :mod:`xray_captioning.evaluation.caption_files`, such as ``evaluate``
+    writes; `systems` are the two columns that are compared. The new or empty folder `out` gets
+    ``key.json`` and, for each reader, a folder with ``sheet.html`` and ``sheet.csv``. A study
+    without an image in `views` is left out; without `views` the sheets name the studies. At most
+    so many `studies` are drawn; each reader is shown so many `repeats` again at the end.
     """
     files.check_new_folder(out)
     texts = read_texts(captions, systems, views)
@@ -88,10 +84,8 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
     first, second = (_by_study(path, w, views) for w in read_named(path, systems))
     if alone := sorted(first.keys() ^ second.keys()):
-        raise DataError(
-            f"{path}: {len(alone)} studies have a text of one system only, such as {alone[0]}; "
-            "give both"
-        )
+        what = f"{len(alone)} studies have a text of one system only, such as {alone[0]}"
+        raise DataError(f"{path}: {what}; give both")
     return {study: (text, second[study]) for study, text in first.items()}
 
 
@@ -144,11 +138,10 @@ def _pictures(views: Views) -> Pictures:
     from tqdm import tqdm
 
     bar = tqdm(views.items(), desc="images", unit="study", disable=files.no_terminal())
-    return {study: [_picture(path, view) for path, view in found] for study, found in bar}
-
-
-def _picture(path: str, view: str) -> dict[str, str]:
-    return {"view": view, "uri": data_uri(read_image(path, LONGEST, "shrink"))}
+    return {
+        study: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found]
+        for study, found in bar
+    }
 
 
 def _page(name: str, cases: list[dict[str, Any]]) -> bytes:

@@ -120,8 +120,8 @@ def _preference(differences: Array) -> dict[str, Any]:
 
 
 def _signs(values: Array) -> dict[str, int]:
-    signs = {"above": values > 0, "below": values < 0, "ties": values == 0}
-    return {name: int(where.sum()) for name, where in signs.items()}
+    above, below = int((values > 0).sum()), int((values < 0).sum())
+    return {"above": above, "below": below, "ties": int((values == 0).sum())}
 
 
 def _agreements(pairs: Sequence[tuple[str, str, Array, Array]]) -> Rows:
@@ -171,14 +171,12 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
         _flat({"by" if n == "criterion" else n: v for n, v in row.items()})
         for row in summary["preferences"]
     ]
+    few = "Needs the answers of at least two readers."
+    agreement = _agreement_rows(summary["agreement"])
     return [
         ("Mean ratings, 1 to 5, with 95 % intervals over studies", _mean_rows(summary), ""),
         (f"How often {one} was rated above {other}", preferences, ""),
-        (
-            "Agreement between readers: quadratic weighted kappa",
-            _agreement_rows(summary["agreement"]),
-            "Needs the answers of at least two readers.",
-        ),
+        ("Agreement between readers: quadratic weighted kappa", agreement, few),
         ("Agreement of readers with themselves", _agreement_rows(summary["repeats"]), ""),
         ("Answers", [_flat(row) for row in summary["readers"]], ""),
         ("Notes", summary["notes"], ""),

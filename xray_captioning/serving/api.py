@@ -6,7 +6,7 @@ import hmac
 import re
 import time
 import tomllib
-from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any
 
 import flask
@@ -23,9 +23,7 @@ from xray_captioning.serving.problems import ProblemError, log, problem_response
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
 
-_TABLES = tomllib.loads(
-    resources.files("xray_captioning.serving").joinpath("api.toml").read_text("utf-8")
-)
+_TABLES = tomllib.loads(Path(__file__).with_name("api.toml").read_text("utf-8"))
 HEADERS: dict[str, str] = _TABLES["headers"]
 DETAILS: dict[int, str] = {int(status): said for status, said in _TABLES["details"].items()}
 
@@ -143,7 +141,7 @@ def _check_ready(engine: Engine) -> None:
 
 
 def _add_page(app: _App) -> None:
-    text = resources.files("xray_captioning.serving").joinpath("page.html").read_text("utf-8")
+    text = Path(__file__).with_name("page.html").read_text("utf-8")
     policy = (
         f"default-src 'none'; script-src {_hash(text, 'script')}; style-src {_hash(text, 'style')};"
         " img-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "

@@ -1,8 +1,7 @@
 """The Streamlit app: a front end over a captioner, without logic of its own.
 
-``xray-captioning app`` starts it. Streamlit runs this file again, from top to bottom, whenever the
-user changes something. What was read is cached in the user's session, so that no study is decoded
-twice, and uploads, which may be large, go with the session.
+Streamlit runs this file again whenever the user changes something. What was read is cached in the
+user's session: no study is decoded twice, and uploads, which may be large, go with the session.
 """
 
 from __future__ import annotations
@@ -48,9 +47,8 @@ def main(arguments: Sequence[str] = ()) -> None:
     st.html(html("style"))
     st.title("Chest X-ray captions")
     st.warning(parts.NOTICE)
-    bundles, beam_size, threshold = _settings(
-        list(dict.fromkeys([*options.bundle, *shipped_bundles()]))
-    )
+    names = list(dict.fromkeys([*options.bundle, *shipped_bundles()]))
+    bundles, beam_size, threshold = _settings(names)
     try:
         study = _study(options.seed)
     except XrayCaptioningError as error:
@@ -90,12 +88,9 @@ def _settings(names: list[str]) -> tuple[list[str], int, float]:
         # No sliders: their keys would ask for every value on the way, and each beam size compiles.
         bundle = st.selectbox("Model", names, help="The trained bundle of a preset.")
         others = [name for name in names if name != bundle]
+        told = "Another model" if others else "Start with --bundle FOLDER"
         beside = st.selectbox(
-            "Compare with",
-            others,
-            index=None,
-            placeholder="Another model" if others else "Start with --bundle FOLDER",
-            disabled=not others,
+            "Compare with", others, index=None, placeholder=told, disabled=not others
         )
         beam_size = st.selectbox(
             "Beam size", BEAMS, BEAMS.index(3), help="1 is greedy and has no alternatives."
@@ -115,11 +110,9 @@ def _study(seed: int) -> parts.Study | None:
     """Return the study that the user gave or chose."""
     own, samples = st.columns([3, 2])
     with own:
-        uploads = st.file_uploader(
-            "One or two images of one study: PNG, JPEG, TIFF, BMP, WebP or DICOM, frontal first",
-            TYPES,
-            True,
-        )
+        kinds = "PNG, JPEG, TIFF, BMP, WebP or DICOM"
+        asked = f"One or two images of one study: {kinds}, frontal first"
+        uploads = st.file_uploader(asked, TYPES, True)
     with samples:
         number = st.pills(
             "Or a sample: drawn by a program, nobody's images",
@@ -128,7 +121,7 @@ def _study(seed: int) -> parts.Study | None:
             disabled=bool(uploads),
         )
     if not uploads:
-        return None if number is None else _sample(number, seed)
+        return None if number is None else _drawn(number, seed)
     files = [upload.getvalue() for upload in uploads]
     with samples:
         views = _views(files) if len(files) <= 2 else None
@@ -152,14 +145,12 @@ def _views(files: list[bytes]) -> list[str]:
     ]
 
 
+_drawn = st.cache_resource(scope="session", max_entries=1, show_spinner=False)(parts.sample)
+
+
 @st.cache_resource(scope="session", max_entries=1, show_spinner=False)
 def _own(digest: str, views: list[str] | None, _files: list[bytes]) -> parts.Study:
     return parts.study_of(_files, views)
-
-
-@st.cache_resource(scope="session", max_entries=1, show_spinner=False)
-def _sample(number: int, seed: int) -> parts.Study:
-    return parts.sample(number, seed)
 
 
 @st.cache_resource(scope="session", max_entries=8, show_spinner="Reading the images …")
@@ -228,13 +219,8 @@ def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[in
     scope = f"{key}-{result.beam_size}-{study.digest}"
     chosen = st.selectbox("Attention of", shown, format_func=texts.__getitem__, key=f"s-{scope}")
     places = parts.spoken(caption.words, sentences[chosen])
-    word = st.pills(
-        "or of one word",
-        places,
-        format_func=caption.words.__getitem__,
-        key=f"w-{scope}-{chosen}",
-        wrap=True,
-    )
+    key, name = f"w-{scope}-{chosen}", caption.words.__getitem__
+    word = st.pills("or of one word", places, format_func=name, key=key, wrap=True)
     return (places, texts[chosen]) if word is None else ([word], f"“{caption.words[word]}”")
 
 

@@ -85,9 +85,8 @@ class Result(NamedTuple):
     def sentences(self) -> list[answers.Sentence]:
         """The sentences as they are shown, "not confident" in place of those that are withheld.
 
-        Without a confidence they have the exponential of their mean log-probability, which is how
-        likely the model finds each token and no chance of being right; none for unfamiliar images,
-        of which it means nothing.
+        Without a confidence they have the exponential of their mean log-probability, which is no
+        chance of being right; none for unfamiliar images.
         """
         sentences = self.answer(self.threshold).sentences
         for sentence in sentences:
@@ -229,9 +228,8 @@ def shade(probability: float | None) -> str:
 
 def title(view: View) -> str:
     """Return a view's name, and the share of the attention on it."""
-    if view.attention is None:
-        return view.name
-    return f"{view.name}: {100 * view.share:.0f} % of the attention"
+    share = f"{view.name}: {100 * view.share:.0f} % of the attention"
+    return view.name if view.attention is None else share
 
 
 def as_text(result: Result) -> str:

@@ -54,9 +54,8 @@ class Capacity:
 class Batcher:
     """Collects items of many threads into batches and computes those in one thread.
 
-    A batch begins when it is full or its first item has waited long enough. A batch holds items of
-    one key only: that of the oldest item, so that no item waits for ever. An exception that ``run``
-    raises reaches the threads that wait for one of its items, and no others.
+    A batch begins when it is full or its first item has waited long enough. It holds items of the
+    oldest one's key only. What ``run`` raises reaches the threads that wait for one of its items.
     """
 
     def __init__(
@@ -66,8 +65,7 @@ class Batcher:
         patience: float,  # seconds that the first item of a batch waits for others
         prepare: Callable[[], None] = lambda: None,  # called first, in the same thread
     ) -> None:
-        self._run, self._size, self._patience = run, size, patience
-        self._prepare = prepare
+        self._run, self._size, self._patience, self._prepare = run, size, patience, prepare
         self._jobs: deque[_Job] = deque()
         self._closing = False
         self._changed = threading.Condition()
@@ -75,11 +73,7 @@ class Batcher:
         self._thread.start()
 
     def compute(self, key: Any, items: Sequence[Any], deadline: float) -> list[Result]:
-        """Compute items, together with those of other threads.
-
-        Raises `BusyError` if they are not done by the deadline, on the clock of `time.monotonic`,
-        or the batcher is closed. Items not begun by then never are.
-        """
+        """Compute items by a deadline, on the clock of `time.monotonic`, or raise `BusyError`."""
         jobs = [_Job(key, item, Future(), time.monotonic()) for item in items]
         with self._changed:
             if self._closing:

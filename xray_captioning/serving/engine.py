@@ -1,7 +1,4 @@
-"""The captioner behind the API: files to pixels in the callers' threads, captions in its own.
-
-It counts and measures what it does for Prometheus.
-"""
+"""The captioner behind the API: files to pixels in the callers' threads, captions in its own."""
 
 import os
 import threading
@@ -37,9 +34,8 @@ class Engine:
         usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
         self._decoders = threading.BoundedSemaphore(len(usable(0)))
         self._warm = threading.Event()
-        self._batcher = Batcher(
-            self._run, settings.batch, settings.milliseconds / 1000, self._warm_up
-        )
+        patience = settings.milliseconds / 1000
+        self._batcher = Batcher(self._run, settings.batch, patience, self._warm_up)
 
     @property
     def ready(self) -> bool:
@@ -53,11 +49,10 @@ class Engine:
     def decode(
         self, files: Sequence[bytes], name: str, deadline: float, views: Sequence[str] | None = None
     ) -> list[Pixels | None]:
-        """Return the pixels of a study's images, in the places of the views that are given.
+        """Return a study's pixels, placed by the views that are given, or else by those of DICOM.
 
-        Where they are not, those that DICOM files name count. Messages say ``name`` before
-        "image 1". Raises `BusyError` if no decoder is free by the deadline, on the clock of
-        `time.monotonic`; `ImageError`; and `MissingExtraError` for DICOM without pydicom.
+        Messages say ``name`` before "image 1". Raises `BusyError` if no decoder is free by the
+        deadline, on the clock of `time.monotonic`.
         """
         image, most = self.captioner.config.image, self.settings.megapixels * 1e6
         pixels = {}

@@ -1,13 +1,11 @@
-"""The API's OpenAPI 3.1 description, made from the views and the types of their answers.
+"""The API's OpenAPI 3.1 description: ``openapi.json`` with a server's limits, and its views.
 
-Each view gives its summary (docstring), its name (operationId) and its answer (return annotation);
-`msgspec` turns types into schemas. All else, such as what their fields mean, stands in
-``openapi.json``, to which the limits of a server are added.
+Of a view the docstring is the summary, the name the operationId, the annotation the answer.
 """
 
 import json
-from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, get_origin, get_type_hints
 
 import flask
@@ -32,8 +30,7 @@ _HEADER = {"X-Request-ID": {"$ref": "#/components/headers/RequestId"}}
 
 def describe(app: flask.Flask, captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return an OpenAPI 3.1 document of an application that has all its views."""
-    text = resources.files("xray_captioning.serving").joinpath("openapi.json").read_text("utf-8")
-    document: dict[str, Any] = json.loads(text)
+    document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
     document["info"]["version"] = __version__
     rules = list(app.url_map.iter_rules())
     views = [app.view_functions[rule.endpoint] for rule in rules]

@@ -1,9 +1,4 @@
-"""Errors as documents, events as log lines, and the identifier that ties both to a request.
-
-References
-----------
-.. [1] RFC 9457, Problem Details for HTTP APIs.
-"""
+"""Errors as documents (RFC 9457), events as log lines, and the identifier that ties both."""
 
 import json
 import re
@@ -51,9 +46,7 @@ def problem_response(problem: ProblemError, request_id: str) -> Response:
 
 def request_id(given: str | None) -> str:
     """Return the identifier that a client gave, if it is a short harmless word, or a new one."""
-    if given is not None and re.fullmatch(REQUEST_ID, given):
-        return given
-    return uuid.uuid4().hex
+    return given if given and re.fullmatch(REQUEST_ID, given) else uuid.uuid4().hex
 
 
 def log(event: str, **values: Any) -> None:

@@ -1,12 +1,8 @@
 """The API on a socket: uvicorn, and the limits that a server without a proxy needs.
 
-Uvicorn reads requests with h11 and answers them in order. Added here are a limit on connections, on
-the time in which a client sends a request or reads its answer, and on the bytes of all uploads
-together; and what uvicorn cannot read is answered with a problem document.
-
-References
-----------
-.. [1] RFC 9112, HTTP/1.1, sections 6.1 (two lengths) and 9.6 (closing a connection).
+Uvicorn reads requests with h11. Added here are limits on connections, on the time in which a client
+sends a request or reads its answer, and on the bytes of all uploads together; what uvicorn cannot
+read is answered with a problem document. RFC 9112, sections 6.1 (two lengths) and 9.6 (closing).
 """
 
 import asyncio

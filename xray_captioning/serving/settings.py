@@ -47,15 +47,11 @@ class Settings:
         pairs = [("studies", "queue"), ("batch", "queue"), ("body_megabytes", "upload_megabytes")]
         for small, large in pairs:
             if getattr(self, small) > getattr(self, large):
-                raise ConfigError(
-                    f"{small} is {getattr(self, small)}, which is more than {large}, "
-                    f"{getattr(self, large)}; change one of them"
-                )
+                most, said = getattr(self, large), f"{small} is {getattr(self, small)}"
+                raise ConfigError(f"{said}, which is more than {large}, {most}; change one of them")
         if self.token is not None and not _TOKEN.fullmatch(self.token):
-            raise ConfigError(
-                "the token cannot be used; take 16 to 512 letters, digits or ._~+/=-, such as "
-                "openssl rand -hex 32 prints"
-            )
+            wanted = "16 to 512 letters, digits or ._~+/=-, such as openssl rand -hex 32 prints"
+            raise ConfigError(f"the token cannot be used; take {wanted}")
 
     @property
     def body_bytes(self) -> int:
