@@ -21,15 +21,10 @@ STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are
 
 
 class BatchDataset(keras.utils.PyDataset):
-    """Batches of studies, shuffled anew in each epoch.
-
-    While one batch is used, two threads prepare the next ones. (Keras' own workers begin with an
-    epoch before they tell the dataset that it began.) A batch depends on seed, epoch and its index
-    alone, not on the threads.
-
-    ``make(numbers, rng, index)`` returns a batch for an array of study numbers. Without a `seed`
-    the order is kept. With `lengths` (studies,) those of similar length are put together. With
-    `weights` (studies,) an epoch draws as many studies, with replacement, in this proportion.
+    """Batches of studies, ``make(numbers, rng, index)`` of their numbers, shuffled anew in each
+    epoch. Two threads prepare the next ones; a batch depends on seed, epoch and index alone.
+    Without a `seed` the order is kept; `lengths` (studies,) puts similar ones together; `weights`
+    (studies,) draws with replacement.
     """
 
     def __init__(
@@ -105,9 +100,8 @@ class BatchDataset(keras.utils.PyDataset):
 
 
 def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
-    """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies.
-
-    The cache holds feature maps (rows, columns, channels); ``images`` are those of each study.
+    """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies. The cache
+    holds feature maps (rows, columns, channels); ``images`` are those of each study.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -121,9 +115,8 @@ def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
 def pixel_inputs(
     cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool
 ) -> Inputs:
-    """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
-
-    The cache holds grey images (size, size), uint8.
+    """Return a function that makes ``images`` and ``mask`` (batch, views) of studies. The cache
+    holds grey images (size, size), uint8.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -139,10 +132,9 @@ def pixel_inputs(
 
 
 def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) -> Maker:
-    """Return a function that makes batches of (inputs, targets, weights).
-
-    Tokens (studies, time), int32, are a start token, words, an end token and zeros. Findings
-    (studies, findings), float32, go into the inputs: 1 present, 0 absent, not-a-number unknown.
+    """Return a function that makes batches of (inputs, targets, weights). Tokens (studies, time),
+    int32, are a start token, words, an end token and zeros. Findings (studies, findings), float32,
+    go into the inputs: 1 present, 0 absent, not-a-number unknown.
     """
     lengths = caption_lengths(tokens)
     longest = _rounded(lengths.max(initial=1))

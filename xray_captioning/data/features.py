@@ -61,11 +61,10 @@ def pad_rows(array: Array, rows: int) -> Array:
 
 
 class ArrayCache:
-    """Rows of arrays, one for each image file, found by the file's content.
-
-    Caches live in `folder`, or ``~/.cache/xray-captioning``. `settings` are everything beside the
-    image's bytes that decides a row: preprocessing, encoder, weights. Floating-point rows are kept
-    as `dtype`, or as they were computed.
+    """Rows of arrays, one for each image file, found by the file's content; kept in `folder`, or
+    ``~/.cache/xray-captioning``. `settings` are everything beside the image's bytes that decides a
+    row: preprocessing, encoder, weights. Floating-point rows are kept as `dtype`, or as they were
+    computed.
     """
 
     def __init__(
@@ -178,9 +177,8 @@ def study_rows(
 
 
 def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
-    """Lay the rows of each study's images side by side, zeros where a view is missing.
-
-    Of rows (...) make an array (studies, views, ...) and a bool mask (studies, views).
+    """Lay the rows of each study's images side by side, zeros where a view is missing. Of rows
+    (...) make an array (studies, views, ...) and a bool mask (studies, views).
     """
     first = next(row for study in rows for row in study if row is not None)
     stacked = np.zeros((len(rows), views, *first.shape), first.dtype)
@@ -193,9 +191,8 @@ def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
 
 
 def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
-    """Lay the feature maps (rows, columns, channels) of each study out as regions.
-
-    They are (studies, views * rows * columns, channels), float32; the mask is without channels.
+    """Lay the feature maps (rows, columns, channels) of each study out as regions. They are
+    (studies, views * rows * columns, channels), float32; the mask is without channels.
     """
     stacked, mask = stack_views(rows, views)
     regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)

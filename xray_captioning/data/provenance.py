@@ -162,10 +162,9 @@ class TrainedOn:
         return len(self._of_patients(rows) if self.reports else self._named(rows))
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
-        """Whether equal ids are those of the same studies; `shown` are known by their images.
-
-        As many reports as agree by chance, which is the square of how often one occurs, are left
-        out of what agrees and of what could.
+        """Whether equal ids are those of the same studies; `shown` are known by their images. As
+        many reports as agree by chance, which is the square of how often one occurs, are left out
+        of what agrees and of what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, reports = list(shared["study_id"]), _report_digests(shared)
@@ -235,10 +234,9 @@ def choose_split(
     part: str = "test",
     cache: str | Path | None = None,
 ) -> Split:
-    """Return the split to use, on whose `part` the models may be tested; see `check_unseen`.
-
-    Where none, and no file of one, is given it is that of a model that was trained on these very
-    studies, else the one that their source publishes, else a new one of the `usable` among them.
+    """Return the split to use, on whose `part` the models may be tested; see `check_unseen`. Where
+    none, and no file of one, is given it is that of a model that was trained on these very studies,
+    else the one that their source publishes, else a new one of the `usable` among them.
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):
@@ -271,12 +269,10 @@ def check_unseen(
     cache: str | Path | None = None,
 ) -> None:
     """Refuse to test models on studies that they were trained on, or others of their patients.
-
-    `models` are, by name, what each was trained on; None where that is unknown. `studies` are all
-    those of the source. Nothing is refused for the part ``train``. The own split of a model, on the
-    very data that it was trained on, is taken as it is where nothing else trained its encoder; a
-    SplitWarning tells if an image is in two of its parts, or if nothing but ids says what a model
-    was trained on. `cache` is the folder in which digests of images are kept between runs.
+    `models` are, by name, what each was trained on, or None; `studies` are all those of the source.
+    The part ``train`` is free, and so is a model's own split where nothing else trained its
+    encoder; a SplitWarning tells if an image is in two of its parts, or if ids alone tell. `cache`
+    keeps digests of images between runs.
     """
     for name, model in models.items() if part != "train" else ():
         if model is None:
@@ -304,13 +300,10 @@ def check_unseen(
 
 
 def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
-    """Return digests of what each study's images show, whatever the files' names and formats.
-
-    They are made of the means of 16 x 16 fields, from the least to the greatest, and so are the
-    same for grey or RGB, 8 or 16 bits and a DICOM file of other units. One is of their 64 steps,
-    which are large beside the rounding errors of float32. The others are of where a field is
-    brighter than the one before or above it; one of them nearly always withstands 12 bits that
-    became 8, JPEG of high quality and a smaller size. Blank images have none.
+    """Return digests of what each study's images show, whatever the files' names and formats. They
+    are of 16 x 16 means, scaled: one of 64 coarse steps, beside which float32's rounding is small;
+    the others of where a field is brighter than the one before or above, which nearly always
+    withstand 12 bits cut to 8, JPEG of high quality and a smaller size. Blank images have none.
     """
     settings = {"digest": "fields, rises", "side": SIDE, "levels": LEVELS, "rises": RISES}
     digests = ArrayCache(cache, settings)

@@ -16,7 +16,6 @@ _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 @lru_cache(maxsize=1000)  # a table says the same few words again and again
 def named_view(name: str) -> str:
     """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name.
-
     Oblique and decubitus views are unknown, and so are those where neither or both are named. A
     lone 'L' is how tables write lateral; beside another word it is the left side.
     """
@@ -32,14 +31,11 @@ def named_view(name: str) -> str:
 def select_images(
     images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
 ) -> list[T | None]:
-    """Put the images of one study into the places of a model of ``count`` views.
-
-    The first place is the frontal image's and the second the lateral one's; an image of a known
-    view never stands in the other's place, because a model learns for each what is seen there.
-    Images of an unknown view fill empty places in their order. A model of one view looks at the
-    frontal image, without one at an unknown one, else at the lateral one.
-
-    An empty place is None, or the first image again (`repeat`); those at the end are left out.
+    """Put the images of one study into the places of a model of ``count`` views: frontal, lateral.
+    A known view never stands in the other's place, because a model learns for each what is seen
+    there; unknown ones fill empty places. One view is the frontal image, else an unknown one, else
+    the lateral one. An empty place is None, or the first image again (`repeat`); those at the end
+    are left out.
     """
     rest = list(range(len(images)))
 

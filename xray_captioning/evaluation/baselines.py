@@ -54,14 +54,11 @@ def baseline_systems(
     quick: bool = False,
     seed: int = 0,
 ) -> list[System]:
-    """Return every baseline with what it writes of the evaluated studies, in a table's order.
-
-    The baselines repeat `training` texts; `targets` are the same as a protocol scores them. Of the
-    evaluated studies' `reports` the oracle sees the findings, the others only how many there are.
-    `pooled` has, by model and for each of its runs, features of the training studies and of the
-    evaluated ones: there is a retrieval a model, which bears its name where there are several.
-    Quick leaves out what takes long: fixed texts by other metrics than BLEU-4 and clinical F1, the
-    most frequent text and the oracle.
+    """Return every baseline with what it writes of the evaluated studies, in a table's order. They
+    repeat `training` texts (`targets` as a protocol scores them); of `reports` only the oracle sees
+    the findings. `pooled` has, by model and run, features of the training and of the evaluated
+    studies: a retrieval a model. Quick leaves out fixed texts by other metrics than BLEU-4 and
+    clinical F1, the most frequent text and the oracle.
     """
     fixed = _fixed(training, targets, CONSTANT_METRICS[: 1 if quick else -1])
     count = len(reports)
@@ -94,7 +91,6 @@ def _fixed(training: Sequence[str], targets: Sequence[str], words: Sequence[str]
 
 def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of a table for people, in which fixed reports that score the same are one.
-
     Its name says by which metrics it was chosen.
     """
     alike: dict[Any, list[Mapping[str, Any]]] = {}
@@ -120,12 +116,10 @@ def constant_captions(
     references: Sequence[str] | None = None,
     metrics: Sequence[str] = CONSTANT_METRICS,
 ) -> dict[str, str]:
-    """Return, for each metric, the training text that scores highest when said of every study.
-
-    The different texts are tried against all of them: the 2,000 most frequent where there are
-    more (of equally frequent ones the first), against 4,000 evenly chosen ones. A metric in
-    which every text scores 0, such as ``clinical_f1`` where no training text names a finding,
-    has no text. The texts are cleaned; `references` are the same as a protocol alters them.
+    """Return, for each metric, the (cleaned) training text that scores highest when said of every
+    study. The 2,000 most frequent different ones at most are tried, against 4,000 evenly chosen at
+    most; `references` are the same as a protocol alters them. A metric in which all score 0, such
+    as ``clinical_f1`` where no training text names a finding, has none.
     """
     if not texts:
         raise DataError("a constant caption needs training texts; there are none")
@@ -183,7 +177,6 @@ def random_captions(texts: Sequence[str], count: int, seed: int | Sequence[int] 
 
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:
     """Return the text of each query's nearest training study by cosine of standardised features.
-
     Features and queries have the shape (studies, channels).
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
@@ -193,13 +186,10 @@ def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) ->
 
 
 def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str]:
-    """Write what a template makes of the findings that the references really have.
-
-    For each finding the template writes the training sentence that most often asserts it and
-    nothing else, or one of :data:`PHRASES` where no short sentence does so three times. Then it
-    adds sentences of the best fixed report without a finding (by BLEU-4), but none that denies
-    what it has written. It does not know sides, sizes and places: the scores are the ceiling of
-    a template, not of a reader.
+    """Write what a template makes of the findings that the references really have: its ceiling, not
+    a reader's. For each it takes the training sentence that most often asserts it alone, or one of
+    :data:`PHRASES` where no short one does so three times, then sentences of the best fixed report
+    (by BLEU-4) without a finding that deny nothing written. Sides, sizes and places are not known.
     """
     found = (clinical.asserted(texts) & clinical.IS_FINDING).any(axis=1)
     plain = [text for text, some in zip(texts, found) if not some and text.strip()]

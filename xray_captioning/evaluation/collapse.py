@@ -73,12 +73,9 @@ def collapse_alarm(
     system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None
 ) -> Alarm | None:
     """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
-
-    It looks collapsed where the permutation test is not significant but would be for the references
-    themselves; where it would not be for them either, there are too few studies to tell. It is no
-    better than a fixed report where the paired difference to it is not clearly above 0. The two are
-    not made one verdict: a system that reads images, but names few findings, would be accused of
-    something it does not do.
+    Collapsed: the permutation test is not significant but would be for the references (else there
+    are too few studies). No better: the paired difference is not clearly above 0. They stay two
+    verdicts, because a system that reads images but names few findings is not collapsed.
     """
     weak = constant is not None and not constant.clear
     if test is None or min(test.p, test.least_p) > LEVEL:

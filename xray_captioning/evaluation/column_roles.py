@@ -97,12 +97,10 @@ _RANKS = {"".join(_words(name)): rank for rank, name in enumerate(IDS)}
 
 
 def predictions(path: Path, columns: Mapping[str, Values], asked: Sequence[str] = ()) -> list[str]:
-    """Return the columns that hold what systems wrote: those asked for, or those that look so.
-
-    A column that says "prediction" and no more is the only one. Otherwise all columns of texts of
-    several words that have a name of their own are systems, baselines and shuffled systems of an
-    earlier evaluation aside; so is the only column beside the ids. A report alone is what the
-    system wrote. Where no rule is certain, that is a DataError.
+    """Return the columns that hold what systems wrote: those asked for, or those that look so. One
+    that says "prediction" and no more is the only one; else all with names of their own and texts
+    of several words, baselines and shuffled systems aside, or the only column beside the ids, or a
+    lone report. No sure rule is a DataError.
     """
     if ALONE in columns:
         return [ALONE]

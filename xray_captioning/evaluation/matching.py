@@ -153,10 +153,9 @@ def named(rows: Iterable[Hashable]) -> int:
 
 
 def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
-    """Return a system's texts by the number of their study.
-
-    A DataError says that none of the ids is a study's, that two texts are of one study, or that,
-    without ids, the number of texts is not that of the studies.
+    """Return a system's texts by the number of their study. A DataError says that none of the ids
+    is a study's, that two texts are of one study, or that, without ids, the number of texts is not
+    that of the studies.
     """
     written = _as_written(system, given)
     if not written.ids:
@@ -281,12 +280,10 @@ def read_pairs(
     prediction: Sequence[str] = (),
     only_common: bool = False,
 ) -> Iterator[Pairs]:
-    """Yield each system of a file beside the reports of another one, or of the same.
-
-    Texts are matched by id where both files have ids; several reports of one id, as of an image of
-    COCO, are its references. Otherwise texts are matched by their order. `reference` and
-    `prediction` name the columns. With `only_common` reports without a hypothesis are left out;
-    otherwise there must be none.
+    """Yield each system of a file beside the reports of another one, or of the same. Texts are
+    matched by id where both have ids (several reports of one id are its references), else by their
+    order. `reference` and `prediction` name the columns. With `only_common` reports without a
+    hypothesis are left out; otherwise there must be none.
     """
     known = caption_files.read_references(reports, reference)
     for system, written in caption_files.read_captions(captions, prediction).items():

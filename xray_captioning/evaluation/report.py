@@ -41,13 +41,10 @@ DrawnSystem = tuple[int, System]
 def write_report(
     results: Results, path: str | Path, images: Mapping[str, Sequence[str]] | None = None
 ) -> None:
-    """Write the page of a comparison that was not quick, and beside it its tables.
-
-    ``NAME.html`` is the page; ``NAME.md`` has the tables as Markdown, ``NAME.csv`` all scores with
-    ``METRIC_low`` and ``METRIC_high``, ``NAME-differences.csv`` the paired tests,
-    ``NAME-findings.csv`` one row per system and finding, ``NAME-contradictions.csv`` every
-    contradiction and, under a protocol that truncates, ``NAME-untruncated.csv`` the scores without.
-    `images` are paths by study; the cases show those that are there.
+    """Write the page ``NAME.html`` of a comparison that was not quick, and its tables beside it:
+    ``NAME.md``, ``NAME.csv`` (all scores, ``METRIC_low``, ``METRIC_high``) and
+    ``NAME-differences.csv``, ``-findings.csv``, ``-contradictions.csv`` and, where a protocol
+    truncates, ``-untruncated.csv``. `images` are paths by study.
     """
     target = Path(path)
     labels = {
@@ -233,9 +230,8 @@ def number(name: str, value: Any) -> str:
 
 
 def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
-    """Return the systems that the page draws, in table order, and the names of the others.
-
-    Drawn are those with the highest clinical F1, or BLEU-4 where no report names a finding.
+    """Return the systems that the page draws, in table order, and the names of the others. Drawn
+    are those with the highest clinical F1, or BLEU-4 where no report names a finding.
     """
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
     known = all(row["clinical_f1"] is not None for _, row in own)

@@ -152,10 +152,8 @@ def evaluate_systems(
 
 
 class _Scorer:
-    """The rows of all runs of systems; what runs have in common is counted once.
-
-    `whole` are those against references that are not truncated, `alone` the scores also without
-    each patient, of runs by their number.
+    """The rows of all runs of systems; what runs share is counted once. `whole` are against
+    untruncated references, `alone` the scores also without each patient, of runs by their number.
     """
 
     def __init__(
@@ -208,10 +206,9 @@ def _mean_row(system: System, rows: Mapping[tuple[str, ...], Row]) -> Row:
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means of numbers over runs; counts stay counts.
-
-    None where a run has none, as the jackknife's means are nan there: the mean over the other runs
-    would be that of those that happen to have a value.
+    """Return the means of numbers over runs; counts stay counts. None where a run has none, as the
+    jackknife's means are nan there: the mean over the other runs would be that of those that happen
+    to have a value.
     """
     return {name: _mean([row[name] for row in rows]) for name in rows[0]}
 

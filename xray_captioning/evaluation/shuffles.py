@@ -51,10 +51,9 @@ class ShuffleTest(NamedTuple):
 
 
 def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
-    """Yield, `number` times, which study's caption each study gets: int64, (studies,).
-
-    All studies of a patient get captions of one patient drawn at random, in their order and from
-    the start again where that patient has fewer studies. Where each has one study this is a random
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,). All studies
+    of a patient get captions of one patient drawn at random, in their order and from the start
+    again where that patient has fewer studies. Where each has one study this is a random
     permutation of the studies.
     """
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
@@ -76,13 +75,10 @@ def shuffle_test(
     shuffles: int = SHUFFLES,
     findings: Sequence[str] | None = None,
 ) -> ShuffleTest:
-    """Test whether captions go better with their own studies than with others'.
-
-    `runs` are the captions of each run of a system: all are shuffled alike, and the score is the
-    mean over them. `findings` are those that ``clinical_f1`` averages over. ``least_p`` is a bound
-    on ``p`` of the same shuffles where all patients have equally many studies. Where they have not,
-    a patient's captions are repeated or left out in such a shuffle, too, so that captions unlike
-    the references may come a little below it.
+    """Test whether captions go better with their own studies than with others'. `runs` are a
+    system's captions, all shuffled alike and averaged; `findings` those of ``clinical_f1``.
+    ``least_p`` bounds ``p`` where all patients have equally many studies; else captions unlike the
+    references may come a little below it.
     """
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")

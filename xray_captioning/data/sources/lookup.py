@@ -51,10 +51,9 @@ class ImageFinder:
         self._given: dict[str, str] = {}  # file: the path it was found for
 
     def by_key(self, name: str, home: str) -> str:
-        """Find an image of a collection whose image names are unique, under any of its names.
-
-        Any copy below the folders serves, preferably one of this very name, or else a converted
-        one. Where there is none, return the path below `home`, where it is expected.
+        """Find an image of a collection whose names are unique, under any of its names: preferably
+        one of this very name, or a converted one; else return the path below `home`, where it is
+        expected.
         """
         name = _with_slashes(name)
         key = image_key(name).casefold()
