@@ -22,6 +22,7 @@ CountOrZero = Annotated[int, Meta(ge=0, lt=LARGEST)]
 NonNegative = Annotated[float, Meta(ge=0, lt=LARGEST)]
 Rate = Annotated[float, Meta(ge=1e-9, lt=LARGEST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
+Bleu = Literal["val_BLEU-1", "val_BLEU-2", "val_BLEU-3", "val_BLEU-4"]
 
 
 class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,16 +127,7 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class CaptionTrainingConfig(TrainingConfig, frozen=True):
     """How a decoder is fitted; what keeps it from collapsing is off unless asked for."""
 
-    monitor: Literal[
-        "val_loss",
-        "val_BLEU-1",
-        "val_BLEU-2",
-        "val_BLEU-3",
-        "val_BLEU-4",
-        "val_ROUGE-L",
-        "val_CIDEr",
-        "val_clinical_f1",
-    ] = "val_loss"
+    monitor: Literal["val_loss", Bleu, "val_ROUGE-L", "val_CIDEr", "val_clinical_f1"] = "val_loss"
     """What decides which epoch is best: the validation loss, the lower the better, or a score of
     greedy captions, the higher the better. After each epoch these are written for the validation
     studies, or for 500 of them, the same ones in each epoch."""

@@ -15,13 +15,7 @@ from msgspec.structs import replace
 from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
-from xray_captioning.captioner.calibration import (
-    Calibration,
-    load_calibration,
-    pooled_views,
-    search_of,
-    warn_if_unfamiliar,
-)
+from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import (
     Alternative,
     Caption,
@@ -73,7 +67,7 @@ class Captioner:
         tokenizer: TokenIds,
         about: dict[str, Any] | None = None,
         trained_on: TrainedOn | None = None,
-        calibration: Calibration | None = None,
+        calibration: applied.Calibration | None = None,
     ) -> None:
         self.config, self.encoder, self.model = config, encoder, model
         self.tokenizer, self.about, self.calibration = tokenizer, about or {}, calibration
@@ -103,7 +97,7 @@ class Captioner:
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         model = new_model(config, encoder, tokenizer)
         load_weights(model, folder / "decoder.weights.h5")
-        calibration = load_calibration(folder)
+        calibration = applied.load_calibration(folder)
         return cls(config, encoder, model, tokenizer, about["about"], calibration=calibration)
 
     @property
@@ -197,7 +191,7 @@ class Captioner:
         """
         write = self._writer(beam_size, sampling)
         captions = [c for batch in self._encoded(studies, views) for c in write(batch)]
-        warn_if_unfamiliar(caption.novelty for caption in captions)
+        applied.warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
 
     def caption_iter(
@@ -215,7 +209,7 @@ class Captioner:
         write, warned = self._writer(beam_size, sampling), False
         for batch in self._encoded(studies, views):
             captions = write(batch)
-            warned = warned or warn_if_unfamiliar(caption.novelty for caption in captions)
+            warned = warned or applied.warn_if_unfamiliar(caption.novelty for caption in captions)
             yield from captions
 
     def features(self, studies: Sequence[Study], views: Views | None = None) -> Features:
@@ -257,11 +251,8 @@ class Captioner:
         ImageError, DataError
             As :meth:`caption`.
         """
-        return [
-            probabilities
-            for batch in self._encoded(studies, views)
-            for probabilities in finding_probabilities(self.encoder, *batch)
-        ]
+        batches = self._encoded(studies, views)
+        return [row for batch in batches for row in finding_probabilities(self.encoder, *batch)]
 
     def caption_features(
         self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
@@ -276,7 +267,7 @@ class Captioner:
             As :meth:`caption` takes them.
         """
         captions = self.write_captions(features, beam_size, sampling)
-        warn_if_unfamiliar(caption.novelty for caption in captions)
+        applied.warn_if_unfamiliar(caption.novelty for caption in captions)
         return captions
 
     def write_captions(
@@ -300,13 +291,13 @@ class Captioner:
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
         asked = self.rules(), beam_size, decoding.length_penalty, sampling
-        run, search = self._compiled_search.prepare(*asked), search_of(decoding, beam_size)
+        run, search = self._compiled_search.prepare(*asked), applied.search_of(decoding, beam_size)
 
         def write(features: Features) -> list[Caption]:
             captions = [self._caption(SearchResult(*rows)) for rows in zip(*run(features))]
             if self.calibration is None:
                 return captions
-            pooled = pooled_views(*features, self.config.image.views)
+            pooled = applied.pooled_views(*features, self.config.image.views)
             return self.calibration.calibrated(captions, *pooled, search, sampling is not None)
 
         return write
@@ -356,14 +347,8 @@ def new_model(
     config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32"
 ) -> CaptionModel:
     """Return an untrained head and decoder that fit an encoder and a vocabulary."""
-    return CaptionModel(
-        config.model,
-        tokenizer.vocabulary_size,
-        (config.image.views, *encoder.grid),
-        encoder.channels,
-        config.text.maximum_length,
-        dtype=dtype,
-    )
+    sizes = tokenizer.vocabulary_size, (config.image.views, *encoder.grid), encoder.channels
+    return CaptionModel(config.model, *sizes, config.text.maximum_length, dtype=dtype)
 
 
 class Prediction(NamedTuple):

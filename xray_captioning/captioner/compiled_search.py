@@ -55,8 +55,7 @@ class CompiledSearch:
         def search(features: Features) -> SearchResult:
             arrays = [*features]
             if noise is not None:  # row by row, so that batch size and padding change nothing
-                shape = len(features.mask), rules.maximum_length
-                arrays.append(noise.random(shape, dtype="float32"))
+                arrays.append(noise.random((len(features.mask), rules.maximum_length), "float32"))
             return run(arrays, numbers)
 
         return search
@@ -76,17 +75,12 @@ class _Compiled:
 
     def __call__(self, arrays: list[Any], numbers: Any) -> SearchResult:
         studies = len(arrays[0])
-        size = self._padded_size(studies)
+        fitting = next(size for size in BATCH_SIZES if size >= studies)
+        # More padding is cheaper than compiling anew.
+        size = min((size for size in self._sizes if size >= studies), default=fitting)
+        self._sizes |= {size}  # a new set, because another thread may be reading the old one
         found = self._run(numbers, *(pad_rows(array, size) for array in arrays))
         return SearchResult(*(ops.convert_to_numpy(x)[:studies] for x in found))
-
-    def _padded_size(self, studies: int) -> int:
-        """Return the batch size to pad to; more padding is cheaper than compiling anew."""
-        fitting = next(size for size in BATCH_SIZES if size >= studies)
-        size = min((size for size in self._sizes if size >= studies), default=fitting)
-        # A new set, because another thread may be reading the old one.
-        self._sizes |= {size}
-        return size
 
     def _search(self, numbers: Any, regions: Any, mask: Any, *noise: Any) -> SearchResult:
         rules, step, width = self.rules, self.model.step, self.width
@@ -94,9 +88,8 @@ class _Compiled:
         # Padding has no region; it is finished before it begins.
         real = ops.any(ops.cast(mask, "bool"), axis=1)
         if width is not None:
-            return greedy.sample_search(
-                state, step, real, rules, Sampling(*numbers), noise[0], width
-            )
+            sampling = Sampling(*numbers)
+            return greedy.sample_search(state, step, real, rules, sampling, noise[0], width)
         if self.beam_size == 1:
             return greedy.greedy_search(state, step, real, rules)
         return beam.beam_search(state, step, real, rules, self.beam_size, *numbers)

@@ -15,13 +15,8 @@ if TYPE_CHECKING:
     from xray_captioning.legacy.keras2 import load_attention_captioner as load_attention_captioner
 
 SOURCE = "an older Keras project's files"  # a bundle made from such files gives it as its source
-_HOMES = {
-    "drop_incomplete": "legacy.impressions",
-    "impression_table": "legacy.impressions",
-    "load_attention_captioner": "legacy.keras2",
-    "load_chexnet": "encoders.chexnet",
-    "pair_table": "legacy.impressions",
-}
+_HOMES = dict.fromkeys(("drop_incomplete", "impression_table", "pair_table"), "legacy.impressions")
+_HOMES |= {"load_attention_captioner": "legacy.keras2", "load_chexnet": "encoders.chexnet"}
 __all__ = [*_HOMES]
 
 

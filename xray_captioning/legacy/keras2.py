@@ -121,23 +121,14 @@ def _match_encoder(
 
 
 def _config(sizes: dict[str, int]) -> Config:
-    model = {name: size for name, size in sizes.items() if name != "vocabulary"}
-    return Config.from_dict(
-        {
-            "name": "legacy_attention",
-            "image": {**_IMAGE, "views": 2, "repeat_single_view": True, "augment": False},
-            # Start token, 29 tokens at most.
-            "text": {"cleaning": "legacy", "maximum_length": 30, "prettify": False},
-            "model": {
-                **model,
-                "encoder": "chexnet",
-                "decoder": "global_attention",
-                "pool": 2,
-                "normalisation": "batch",
-                "positions": False,
-            },
-        }
-    )
+    image = {**_IMAGE, "views": 2, "repeat_single_view": True, "augment": False}
+    # Start token, 29 tokens at most.
+    text = {"cleaning": "legacy", "maximum_length": 30, "prettify": False}
+    model: dict[str, Any] = {name: size for name, size in sizes.items() if name != "vocabulary"}
+    model |= {"encoder": "chexnet", "decoder": "global_attention", "pool": 2}
+    model |= {"normalisation": "batch", "positions": False}
+    values = {"name": "legacy_attention", "image": image, "text": text, "model": model}
+    return Config.from_dict(values)
 
 
 def _variables(model: CaptionModel) -> dict[str, Any]:
@@ -153,8 +144,4 @@ def _variables(model: CaptionModel) -> dict[str, Any]:
         layout.ENERGY: decoder.cell.energy,
         layout.LOGITS: decoder.logits,
     }
-    return {
-        f"{n}/{variable.name}": variable
-        for n, layer in layers.items()
-        for variable in layer.weights
-    }
+    return {f"{name}/{v.name}": v for name, layer in layers.items() for v in layer.weights}

@@ -110,13 +110,9 @@ def _article(phrase: str) -> str:
 
 
 def _fill(template: str, finding: Finding) -> str:
-    return template.format(
-        side=finding.side,
-        place=finding.place,
-        size=finding.size,
-        degree=f"{finding.size}ly" if finding.size else "",
-        lesion="nodule" if finding.size == "small" else "mass",
-    )
+    degree = f"{finding.size}ly" if finding.size else ""
+    lesion = "nodule" if finding.size == "small" else "mass"
+    return template.format(**vars(finding), degree=degree, lesion=lesion)
 
 
 def _choose(choices: Sequence[str], rng: np.random.Generator) -> str:

@@ -65,10 +65,8 @@ def sample_search(
         if width:
             gains, tokens = _likeliest(gains, tokens, sampling.top_k)
         column = draw(gains, ops.take(carried["noise"], time, axis=1), sampling)[:, None]
-        return (
-            ops.take_along_axis(gains, column, axis=1)[:, 0],
-            ops.take_along_axis(tokens, column, axis=1)[:, 0],
-        )
+        gains, tokens = (ops.take_along_axis(x, column, axis=1) for x in (gains, tokens))
+        return gains[:, 0], tokens[:, 0]
 
     noise = ops.convert_to_tensor(noise, dtype="float32")
     return _search(state, step, real, rules, sampled, {"noise": noise})

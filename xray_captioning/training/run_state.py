@@ -107,8 +107,7 @@ def epoch_bar(done: int, epochs: int) -> Iterator[keras.callbacks.Callback]:
 
     def show(epoch: int, logs: dict[str, float]) -> None:
         bar.update()
-        shown = {name: f"{value:.3f}" for name, value in logs.items() if "accuracy" not in name}
-        bar.set_postfix(shown)
+        bar.set_postfix({k: f"{value:.3f}" for k, value in logs.items() if "accuracy" not in k})
 
     with tqdm(total=epochs, initial=done, desc="train", unit="epoch", disable=no_terminal()) as bar:
         yield keras.callbacks.LambdaCallback(on_epoch_end=show)
