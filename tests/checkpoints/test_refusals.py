@@ -170,7 +170,7 @@ SAFETENSORS = [
     ({"a": 3}, "no dtype, shape or place"),
     ({**header(), "b": {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}, "where it should"),
     ({}, "more bytes than its header says"),
-    (b'{"a": 1, "a": 2}', "name twice"),
+    (b'{"a": 1, "a": 2}', "'a' twice"),
     (b"{" * 50_000, "no JSON"),
     (b"{]", "no JSON"),
 ]

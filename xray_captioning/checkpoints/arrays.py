@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ MAXIMUM_AXES = 32  # what every NumPy allows
 Array = NDArray[Any]
 Bytes = bytes | bytearray | memoryview
 Members = dict[str, zipfile.ZipInfo]
+T = TypeVar("T")
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
@@ -54,6 +55,16 @@ def first_bytes(path: Path, count: int) -> bytes:
     """Return the first so many bytes of a file, or all it has."""
     with path.open("rb") as file:
         return file.read(count)
+
+
+def once(pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Return values by name; a name that stands twice, or more names than any model has, refuse."""
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if name in found or len(found) >= MAXIMUM_NAMES:
+            raise RefusedError(f"has {name[:60]!r} twice, or too many names; save the model again")
+        found[name] = value
+    return found
 
 
 def shape_of(numbers: Sequence[Any], label: str) -> tuple[int, ...]:
@@ -134,10 +145,7 @@ def size_of(kind: str) -> int:
 
 def entries(archive: zipfile.ZipFile) -> Members:
     """Return the members of an archive by name, or refuse one that no program writes."""
-    members = {info.filename: info for info in archive.infolist()}
-    if len(members) != len(archive.infolist()) or len(members) > MAXIMUM_NAMES:
-        raise RefusedError("a zip archive with names twice, or with too many; refused")
-    return members
+    return once((info.filename, info) for info in archive.infolist())
 
 
 def entry(archive: zipfile.ZipFile, members: Members, name: str, budget: Budget) -> bytes:

@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.checkpoints.arrays import Array, Budget, Bytes, RefusedError, decoded, size_of
+from xray_captioning.checkpoints.arrays import (
+    Array,
+    Budget,
+    Bytes,
+    RefusedError,
+    decoded,
+    once,
+    size_of,
+)
 
 _GRAPH = 7  # of ModelProto
 _INITIALISER, _SPARSE = 5, 15  # of GraphProto
@@ -36,16 +44,11 @@ def read_onnx(path: Path, budget: Budget) -> dict[str, Array]:
     """Read all initialisers of a model's graph."""
     if path.stat().st_size > budget.limit:
         raise RefusedError(f"larger than {budget.limit / 2**20:,.0f} MiB, the limit; refused")
-    arrays: dict[str, Array] = {}
-    for message in fields(memoryview(path.read_bytes())).get(_GRAPH, []):
-        graph = fields(message)
-        if _SPARSE in graph:
-            raise RefusedError("sparse weights are not read; export the model with dense ones")
-        for initialiser in graph.get(_INITIALISER, []):
-            name, array = _tensor(fields(initialiser), path, budget)
-            if name in arrays:
-                raise RefusedError(f"has {name[:60]!r} twice; export the model again")
-            arrays[name] = array
+    graphs = [fields(m) for m in fields(memoryview(path.read_bytes())).get(_GRAPH, [])]
+    if any(_SPARSE in graph for graph in graphs):
+        raise RefusedError("sparse weights are not read; export the model with dense ones")
+    weights = (fields(weight) for graph in graphs for weight in graph.get(_INITIALISER, []))
+    arrays = once(_tensor(weight, path, budget) for weight in weights)
     if not arrays:
         raise RefusedError("an ONNX model without weights, or no ONNX model; get it again")
     return arrays

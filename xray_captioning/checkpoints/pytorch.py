@@ -195,11 +195,7 @@ def collected(value: Any) -> dict[str, Tensor]:
     A module's parameters and buffers have the names that its ``state_dict`` would give them. Of a
     checkpoint only the weights are taken: not what optimisers, schedulers and the like keep.
     """
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in _walked(_weights(value), "", (), count(1)):
-        if name in tensors or len(tensors) >= arrays.MAXIMUM_NAMES:
-            raise RefusedError(f"has {name[:60]!r} twice, or too many tensors; refused")
-        tensors[name] = tensor
+    tensors = arrays.once(_walked(_weights(value), "", (), count(1)))
     if not tensors:
         raise RefusedError("holds no tensors; give the file of the weights, or of the whole model")
     return tensors

@@ -115,12 +115,9 @@ def _of_file(path: Path, budget: Budget) -> dict[str, Array]:
 
 
 def _of_keras(path: Path, budget: Budget) -> dict[str, Array]:
-    found: dict[str, Array] = {}
-    for array in ask_process(path, budget.bytes):
-        if array.whole_name in found:
-            raise RefusedError(f"has {array.label!r} twice; save the model again")
-        found[array.whole_name] = array.values
-        budget.pay(array.values.nbytes, array.whole_name)
+    found = arrays.once((a.whole_name, a.values) for a in ask_process(path, budget.bytes))
+    for name, values in found.items():
+        budget.pay(values.nbytes, name)
     return found
 
 
@@ -230,14 +227,8 @@ def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
 
 def _parsed_json(data: bytes) -> dict[str, Any]:
     """Return an object of JSON in which no name stands twice, or refuse it."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) != len(pairs):
-            raise RefusedError("a header with a name twice; refused")
-        return dict(pairs)
-
     try:
-        value = json.loads(data, object_pairs_hook=once)
+        value = json.loads(data, object_pairs_hook=arrays.once)
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"its header is no JSON ({str(error)[:60]}); get it again") from error
     if not isinstance(value, dict):

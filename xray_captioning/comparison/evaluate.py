@@ -241,10 +241,11 @@ def measure(
 def read_systems(
     bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()
 ) -> dict[str, Given]:
-    """Return bundles and files of captions as `evaluate` takes them, by name. A bundle is named
-    after its folder, ``NAME=FOLDER,FOLDER,...`` is one system of several runs, and a file's systems
-    have the names of the file or its columns: of both, where two files have a column of the same
-    name that says no more than "prediction".
+    """Return bundles and files of captions as `evaluate` takes them, by name.
+
+    A bundle is named after its folder, ``NAME=FOLDER,FOLDER,...`` is one system of several runs,
+    and a file's systems have the names of the file or its columns: of both, where two files have
+    a column of the same name that says no more than "prediction".
     """
     found = [_read_bundles(str(bundle)) for bundle in bundles]
     read = {file: read_captions(file, asked) for file in files}

@@ -65,6 +65,7 @@ def caches(root: Path) -> list[CacheInfo]:
 
 def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
     """Remove the least recently used shards until a folder of caches takes at most `limit` bytes.
+
     Shards in `keep` stay. Returns the number of bytes that were freed.
     """
     shards = _shards(_folders(root))

@@ -40,8 +40,9 @@ _NO_HEADER, _NO_END = "it has no image header", "its end is missing"
 def check_size(
     height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf
 ) -> None:
-    """Raise ImageError where an image has more than `max_pixels`, or is too long and narrow. To be
-    called before memory is taken for it. One side may be `max_ratio` times the other.
+    """Raise ImageError where an image has more than `max_pixels`, or is too long and narrow.
+
+    To be called before memory is taken for it. One side may be `max_ratio` times the other.
     """
     if height * width > max_pixels:
         raise ImageError(
@@ -194,8 +195,9 @@ def is_white_zero(data: bytes) -> bool:
 
 
 def is_whole(data: bytes) -> bool:
-    """Tell whether what is compressed in a TIFF can be read to its end. OpenCV returns pixels of 8
-    bits all the same, with black where they could not.
+    """Tell whether what is compressed in a TIFF can be read to its end.
+
+    OpenCV returns pixels of 8 bits all the same, with black where they could not.
     """
     page = next(tiff_pages(data))
     if page.get(_COMPRESSION, (1,)) == (1,) or max(page.get(_BITS, (1,))) > 8:

@@ -100,8 +100,9 @@ class BatchDataset(keras.utils.PyDataset):
 
 
 def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
-    """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies. The cache
-    holds feature maps (rows, columns, channels); ``images`` are those of each study.
+    """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies.
+
+    The cache holds feature maps (rows, columns, channels); ``images`` are those of each study.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -115,8 +116,9 @@ def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
 def pixel_inputs(
     cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool
 ) -> Inputs:
-    """Return a function that makes ``images`` and ``mask`` (batch, views) of studies. The cache
-    holds grey images (size, size), uint8.
+    """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
+
+    The cache holds grey images (size, size), uint8.
     """
 
     def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
@@ -132,9 +134,10 @@ def pixel_inputs(
 
 
 def caption_batch(inputs: Inputs, tokens: Array, findings: Array | None = None) -> Maker:
-    """Return a function that makes batches of (inputs, targets, weights). Tokens (studies, time),
-    int32, are a start token, words, an end token and zeros. Findings (studies, findings), float32,
-    go into the inputs: 1 present, 0 absent, not-a-number unknown.
+    """Return a function that makes batches of (inputs, targets, weights).
+
+    Tokens (studies, time), int32, are a start token, words, an end token and zeros. Findings
+    (studies, findings), float32, go into the inputs: 1 present, 0 absent, not-a-number unknown.
     """
     lengths = caption_lengths(tokens)
     longest = _rounded(lengths.max(initial=1))

@@ -177,8 +177,9 @@ def study_rows(
 
 
 def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
-    """Lay the rows of each study's images side by side, zeros where a view is missing. Of rows
-    (...) make an array (studies, views, ...) and a bool mask (studies, views).
+    """Lay the rows of each study's images side by side, zeros where a view is missing.
+
+    Of rows (...) make an array (studies, views, ...) and a bool mask (studies, views).
     """
     first = next(row for study in rows for row in study if row is not None)
     stacked = np.zeros((len(rows), views, *first.shape), first.dtype)
@@ -191,8 +192,9 @@ def stack_views(rows: Rows, views: int) -> tuple[Array, Array]:
 
 
 def stack_features(rows: Rows, views: int) -> tuple[Array, Array]:
-    """Lay the feature maps (rows, columns, channels) of each study out as regions. They are
-    (studies, views * rows * columns, channels), float32; the mask is without channels.
+    """Lay the feature maps (rows, columns, channels) of each study out as regions.
+
+    They are (studies, views * rows * columns, channels), float32; the mask is without channels.
     """
     stacked, mask = stack_views(rows, views)
     regions = stacked.reshape(len(stacked), -1, stacked.shape[-1]).astype("float32", copy=False)

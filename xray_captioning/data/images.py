@@ -51,8 +51,9 @@ SCHEMES = {
 
 
 def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
-    """Read images in parallel, (n, size, size, 3), float32, in their order; else as `read_image`. A
-    warning that several of them give is given once, with their number.
+    """Read images in parallel, (n, size, size, 3), float32, in their order; else as `read_image`.
+
+    A warning that several of them give is given once, with their number.
     """
     told: list[tuple[str, str]] = []
     read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
@@ -68,6 +69,7 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area")
 
 def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
     """Return the view of each image: as it is given, else as a DICOM file names it, else unknown.
+
     Raise MissingExtraError if one of unknown view is a DICOM file and pydicom is not installed.
     """
     given = [UNKNOWN] * len(images) if views is None else views
@@ -80,9 +82,10 @@ def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> 
 def arranged(
     images: Sequence[Image | None], count: int, views: Sequence[str] | None = None
 ) -> list[Image | None]:
-    """Put the images of one study into the places of a model, as `select_images` does. Where a view
-    is not given, that which a DICOM file names counts. Images among which there is a None are in
-    their places already. An image without a place is an ImageError.
+    """Put the images of one study into the places of a model, as `select_images` does.
+
+    Where a view is not given, that which a DICOM file names counts. Images among which there is a
+    None are in their places already. An image without a place is an ImageError.
     """
     given = [image for image in images if image is not None]
     if len(given) < len(images):
@@ -101,8 +104,9 @@ def arranged(
 def read_image(
     source: Image, size: int | None = 224, resize: str = "area", note: Note = warn
 ) -> Pixels:
-    """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`. `note`
-    tells, as an ImageWarning, if it is shown otherwise than its file says, or shows next to
+    """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
+
+    `note` tells, as an ImageWarning, if it is shown otherwise than its file says, or shows next to
     nothing.
     """
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
@@ -192,10 +196,11 @@ def decode_image(
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
-    """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it; the result is float32. 'unit'
-    leaves them as they are; 'imagenet', 'clip' and 'rad-dino' subtract the mean of those training
-    images and divide by their deviation; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255] less
-    ImageNet's mean (modes torch, tf and caffe of `keras.applications`). 'lite' is
+    """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it; the result is float32.
+
+    'unit' leaves them as they are; 'imagenet', 'clip' and 'rad-dino' subtract the mean of those
+    training images and divide by their deviation; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255]
+    less ImageNet's mean (modes torch, tf and caffe of `keras.applications`). 'lite' is
     EfficientNet-Lite's ``(value - 127) / 128``, 'xrv' torchxrayvision's [-1024, 1024].
     """
     if scheme not in SCHEMES:
@@ -212,8 +217,10 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
-    """Vary images (n, h, w, channels), float32 in [0, 1], as positioning and exposure vary. Nothing
-    is ever mirrored: left and right are words of the report. To be called before `normalise`.
+    """Vary images (n, h, w, channels), float32 in [0, 1], as positioning and exposure vary.
+
+    Nothing is ever mirrored: left and right are words of the report. To be called before
+    `normalise`.
     """
     n, height, width, _ = images.shape
     varied = np.empty(images.shape, np.float32)

@@ -101,6 +101,7 @@ def is_pillow(image: object) -> "TypeIs[PIL.Image.Image]":
 
 def pillow_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
     """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3).
+
     Other colours become RGB; whole numbers and floating-point stay as they are.
     """
     from PIL import ImageOps

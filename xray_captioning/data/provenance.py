@@ -162,9 +162,10 @@ class TrainedOn:
         return len(self._of_patients(rows) if self.reports else self._named(rows))
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
-        """Whether equal ids are those of the same studies; `shown` are known by their images. As
-        many reports as agree by chance, which is the square of how often one occurs, are left out
-        of what agrees and of what could.
+        """Whether equal ids are those of the same studies; `shown` are known by their images.
+
+        As many reports as agree by chance, which is the square of how often one occurs, are left
+        out of what agrees and of what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, reports = list(shared["study_id"]), _report_digests(shared)
@@ -234,9 +235,10 @@ def choose_split(
     part: str = "test",
     cache: str | Path | None = None,
 ) -> Split:
-    """Return the split to use, on whose `part` the models may be tested; see `check_unseen`. Where
-    none, and no file of one, is given it is that of a model that was trained on these very studies,
-    else the one that their source publishes, else a new one of the `usable` among them.
+    """Return the split to use, on whose `part` the models may be tested; see `check_unseen`.
+
+    Where none, and no file of one, is given it is that of a model that was trained on these very
+    studies, else the one that their source publishes, else a new one of the `usable` among them.
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):

@@ -50,9 +50,10 @@ def _new_shape(height: int, width: int, size: int | None, resize: str) -> tuple[
 
 
 def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
-    """As its ``XRayCenterCrop`` and ``XRayResizer`` do, by scikit-image's ``resize``. A Gaussian
-    filter, whose deviation is half of how many times the image shrinks, less one, and linear
-    interpolation; outside the image is their 0, which is half of white.
+    """As its ``XRayCenterCrop`` and ``XRayResizer`` do, by scikit-image's ``resize``.
+
+    A Gaussian filter, whose deviation is half of how many times the image shrinks, less one, and
+    linear interpolation; outside the image is their 0, which is half of white.
     """
     from scipy import ndimage
 
@@ -74,6 +75,7 @@ def _pillow(
     filter_name: str, share: float, whole: Callable[[float], int]
 ) -> Callable[[Stored, int, float], Stored]:
     """Return a resizing of the shorter side to `size` / `share`, of whose middle the square is cut.
+
     It is Pillow's, with which those networks were trained: in whole numbers where it reads 8 bits.
     """
 

@@ -140,6 +140,7 @@ def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
 
 def check_split(split: Split, studies: Studies) -> None:
     """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts.
+
     Only of the split that the source itself publishes patients may be; `split_studies` warns.
     """
     for name, ids in split.parts.items():
@@ -181,6 +182,7 @@ def _is_published(split: Split, studies: Studies) -> bool:
 
 def data_digest(studies: Studies) -> str:
     """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal.
+
     Neither the order of rows nor where the images lie plays a part.
     """
     columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))

@@ -63,8 +63,9 @@ class Study:
 
 @contextmanager
 def collected_seldom() -> Iterator[None]:
-    """Run Python's garbage collector rarely while very many objects are made that stay. Python
-    would go through all of them again and again, which takes half as long as reading them.
+    """Run Python's garbage collector rarely while very many objects are made that stay.
+
+    Python would go through all of them again and again, which takes half as long as reading them.
     """
     before = gc.get_threshold()
     gc.set_threshold(200_000 if before[0] else 0, 1000, 1000)
@@ -103,6 +104,7 @@ def unique_problems(names: Iterable[str]) -> list[str]:
 
 def study_frame(studies: list[Study], origin: Path) -> Studies:
     """Return the table of studies that a reader found; none, or two with one id, are a DataError.
+
     Words that a program put around every text of a section are left out. Texts have dtype object,
     so that a missing one is None and never NaN.
     """

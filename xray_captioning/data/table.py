@@ -28,8 +28,9 @@ SHOWN_COLUMNS = 20  # in a message
 
 
 class Row(dict[str, Any]):
-    """The values of one row by the names of their columns: text, '' where one is missing. Only
-    lists and objects of JSON and Parquet stay what they are.
+    """The values of one row by the names of their columns: text, '' where one is missing.
+
+    Only lists and objects of JSON and Parquet stay what they are.
     """
 
     __slots__ = ("number", "table")
@@ -58,6 +59,7 @@ class Row(dict[str, Any]):
 
 class Table:
     """A table, whose rows are read anew, one after the other, each time it is iterated over.
+
     `columns` names those of a text whose first line is a row like any other.
     """
 

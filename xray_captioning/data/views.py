@@ -16,6 +16,7 @@ _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 @lru_cache(maxsize=1000)  # a table says the same few words again and again
 def named_view(name: str) -> str:
     """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name.
+
     Oblique and decubitus views are unknown, and so are those where neither or both are named. A
     lone 'L' is how tables write lateral; beside another word it is the left side.
     """

@@ -48,6 +48,7 @@ def choose_cases(
     references: Sequence[str], texts: Sequence[str], counts: clinical.Labels
 ) -> list[list[int]]:
     """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice.
+
     Studies are ordered by the F1 of their findings, whose `counts` are
     :func:`~xray_captioning.metrics.clinical.confusion`'s, and, where that is equal, by ROUGE-L.
     """
@@ -63,8 +64,9 @@ def choose_cases(
 
 
 def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
-    """Return rows to show: of each of some equal shares of the studies the longest report. Most of
-    them name a finding.
+    """Return rows to show: of each of some equal shares of the studies the longest report.
+
+    Most of them name a finding.
     """
     lengths = [len(text.split()) for text in studies["reference"]]
     shares = [range(i, len(studies), count) for i in range(min(count, len(studies)))]
@@ -73,6 +75,7 @@ def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
 
 def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size: Any) -> Example:
     """Return a row of studies as a panel shows it: its images in the places of views, and texts.
+
     `caption` is the first system's, whose attention is drawn, or None; `size` is of pixels.
     """
     places, paths = zip(*((place, path) for place, path in enumerate(images) if path))
@@ -90,8 +93,9 @@ def case_cards(
     images: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
     """Return what the page shows of a run's best, median and worst studies, one dict per study.
-    `reference` and `labels` are the labels of the reports and of the run's texts, `images` paths by
-    study. ``score`` is the F1 of the study.
+
+    `reference` and `labels` are the labels of the reports and of the run's texts, `images`
+    paths by study. ``score`` is the F1 of the study.
     """
     counts = clinical.confusion(reference, labels)
     scores = clinical.example_f1(counts)
@@ -136,8 +140,9 @@ def contradiction_summary(
     results: Results, texts: Sequence[str], found: Sequence[clinical.Contradiction]
 ) -> dict[str, Any]:
     """Return how often a run's texts contradict the reports, in how many studies, and examples.
-    ``findings`` come with their number, the most frequent first. The ``sides`` of an example are
-    what the report and the text say, each as a word and a sentence.
+
+    ``findings`` come with their number, the most frequent first. The ``sides`` of an example
+    are what the report and the text say, each as a word and a sentence.
     """
     return {
         "count": len(found),
@@ -201,6 +206,7 @@ def _why(mention: labeler.Mention) -> str:
 
 def _spans(text: str, mentions: Sequence[labeler.Mention]) -> list[tuple[int, int]]:
     """Return where a text, as it was written, has the words of mentions; (0, 0) is nowhere.
+
     Mentions are of sentences in standard spelling, whose words are aligned with those written.
     """
     spelling = rules(labeler.convention_of()).spelling

@@ -97,8 +97,9 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Jackknife:
-    """Scores of several systems on the same studies, by system and metric. `pseudo` has a value a
-    patient, in the same order for all systems.
+    """Scores of several systems on the same studies, by system and metric.
+
+    `pseudo` has a value a patient, in the same order for all systems.
     """
 
     scores: dict[str, dict[str, float]]
@@ -231,8 +232,9 @@ def statistics_of_runs(
 def jackknife_sums(
     systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None
 ) -> Jackknife:
-    """Return what :func:`jackknife` does, of each system's sums over each patient's studies. They
-    are those of :func:`xray_captioning.metrics.statistics.patient_sums`.
+    """Return what :func:`jackknife` does, of each system's sums over each patient's studies.
+
+    They are those of :func:`xray_captioning.metrics.statistics.patient_sums`.
     """
     found = Jackknife({}, {}, {})
     for name, sums in systems:
@@ -259,8 +261,9 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
 def _leave_one_out(
     sums: Statistics, findings: Sequence[str] | None
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    """Return the scores of all patients, and each patient's pseudo-values: (patients,). Where a
-    score has no value without a patient, that patient counts as if nothing changed.
+    """Return the scores of all patients, and each patient's pseudo-values: (patients,).
+
+    Where a score has no value without a patient, that patient counts as if nothing changed.
     """
     total = {name: values.sum(0, keepdims=True) for name, values in sums.items()}
     scores = {name: float(v[0]) for name, v in scores_from_sums(total, findings).items()}
@@ -287,6 +290,7 @@ def _quantile(freedom: float) -> float:
 
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
     """Return p, no less than a sign test says where all `patients` that carry the scores agree.
+
     That is also what is known where nothing varies: of a perfect system and one that names nothing.
     """
     from scipy.special import stdtr

@@ -206,9 +206,10 @@ def _mean_row(system: System, rows: Mapping[tuple[str, ...], Row]) -> Row:
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means of numbers over runs; counts stay counts. None where a run has none, as the
-    jackknife's means are nan there: the mean over the other runs would be that of those that happen
-    to have a value.
+    """Return the means of numbers over runs; counts stay counts.
+
+    None where a run has none, as the jackknife's means are nan there: the mean over the other runs
+    would be that of those that happen to have a value.
     """
     return {name: _mean([row[name] for row in rows]) for name in rows[0]}
 

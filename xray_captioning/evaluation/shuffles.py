@@ -51,9 +51,10 @@ class ShuffleTest(NamedTuple):
 
 
 def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
-    """Yield, `number` times, which study's caption each study gets: int64, (studies,). All studies
-    of a patient get captions of one patient drawn at random, in their order and from the start
-    again where that patient has fewer studies. Where each has one study this is a random
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,).
+
+    All studies of a patient get captions of one patient drawn at random, in their order and from
+    the start again where that patient has fewer studies. Where each has one study this is a random
     permutation of the studies.
     """
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]

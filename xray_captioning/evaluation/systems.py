@@ -41,6 +41,7 @@ class System(NamedTuple):
 
 class ReportTexts(NamedTuple):
     """What readers wrote of the evaluated and of the training studies, and what is scored of it.
+
     The reports' findings and sides count. They differ from the references, which words are compared
     with, where a protocol alters those: a rare word that becomes ``<unk>`` may be a finding or a
     "without".

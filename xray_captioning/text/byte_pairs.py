@@ -52,9 +52,10 @@ class BytePairTokenizer(TokenIds):
         return [self.start_id, *ids, self.end_id]
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return each word with the positions of its tokens; see `TokenIds.words_in`. Bytes that
-        are no UTF-8 become the replacement character. A token that spells parts of two words
-        belongs to both.
+        """Return each word with the positions of its tokens; see `TokenIds.words_in`.
+
+        Bytes that are no UTF-8 become the replacement character. A token that spells parts of two
+        words belongs to both.
         """
         kept = [(p, i) for p, i in self._spoken(ids) if i != self.start_id]  # it spells nothing
         positions = [position for position, _ in kept]
@@ -71,8 +72,9 @@ class BytePairTokenizer(TokenIds):
 
     @classmethod
     def from_lists(cls, vocabulary: Any, merges: Any) -> Self:
-        """Build from symbols in the order of their ids, or a dict with the ids 0, 1, 2, ... Merges
-        are pairs, or lines such as "a b".
+        """Build from symbols in the order of their ids, or a dict with the ids 0, 1, 2, ...
+
+        Merges are pairs, or lines such as "a b".
         """
         if isinstance(vocabulary, dict):
             if sorted(map(str, vocabulary.values())) != sorted(map(str, range(len(vocabulary)))):

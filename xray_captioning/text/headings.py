@@ -27,9 +27,10 @@ _KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[ki
 
 @cache
 def kind_of(heading: tuple[str, ...]) -> str | None:
-    """Return what stands below a heading of these lower-case words, such as 'indication'. It is a
-    kind of `_FIRST` or `_THEN`, `BOTH`, 'view', 'organ' or 'banner'; None where a word is of no
-    heading.
+    """Return what stands below a heading of these lower-case words, such as 'indication'.
+
+    It is a kind of `_FIRST` or `_THEN`, `BOTH`, 'view', 'organ' or 'banner'; None where a word is
+    of no heading.
     """
     kinds = [_KINDS.get(word, "filler" if word.isdigit() else None) for word in heading]
     if None in kinds:
@@ -241,6 +242,7 @@ def _joins(word: str, capitals: bool) -> bool:
 
 def _first_of(name: list[str]) -> int | None:
     """Return where the heading begins in words of which the first may end what stands above it.
+
     "PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
     """
     heads = [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]

@@ -19,10 +19,11 @@ PADS = ("<pad>", "[pad]", "pad", "<PAD>", "[PAD]", "")
 
 
 def from_keras(content: Any, path: FilePath, start: str | None, end: str | None) -> Any:
-    """Return the content of a ``tokenizer.json`` of this package with the same ids. The file held
-    attributes of a tokenizer, what its ``to_json()`` makes, or a dictionary of words and ids. The
-    words that begin and end a text are found where they are not given; ids other than 1, 2, 3, ...
-    are a DataError. What is nothing of the kind is returned as it is.
+    """Return the content of a ``tokenizer.json`` of this package with the same ids.
+
+    The file held attributes of a tokenizer, what its ``to_json()`` makes, or a dictionary of words
+    and ids. The words that begin and end a text are found where they are not given; ids other than
+    1, 2, 3, ... are a DataError. What is nothing of the kind is returned as it is.
     """
     config = _config(content)
     index = _word_index(config)

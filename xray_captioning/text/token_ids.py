@@ -53,6 +53,7 @@ class TokenIds(ABC):
 
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
         """Turn cleaned texts into rows of ids, (texts, maximum_length) int32, zeros at their ends.
+
         Errors are those of `encode`, and a DataError where an entry is not text.
         """
         encoded = [self.encode(text, maximum_length) for text in checked_texts(texts)]

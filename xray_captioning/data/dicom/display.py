@@ -137,6 +137,7 @@ def _looked_up(
     values: NDArray[Any], descriptor: Any, data: Any, little: bool
 ) -> NDArray[np.uint16] | NDArray[np.uint8]:
     """Replace values by those of a lookup table, the first and last beyond its ends (C.11.1.1.1).
+
     The descriptor is the number of entries, the value that the first is for, and their bits.
     """
     count, first, _ = (int(number) for number in descriptor)
@@ -146,8 +147,9 @@ def _looked_up(
 
 
 def _first(first: int, count: int, values: NDArray[Any]) -> float:
-    """Return the value that a table begins with. No encoding tells whether it has a sign: that
-    reading is right which covers more of the values.
+    """Return the value that a table begins with.
+
+    No encoding tells whether it has a sign: that reading is right which covers more of the values.
     """
     low, high = float(values.min()), float(values.max())
 
@@ -159,8 +161,9 @@ def _first(first: int, count: int, values: NDArray[Any]) -> float:
 
 
 def _entries(data: Any, count: int, little: bool) -> Any:
-    """Return the entries of a table, which lie a byte or a word each. Bytes are filled up to words,
-    and are swapped with them in a big-endian file.
+    """Return the entries of a table, which lie a byte or a word each.
+
+    Bytes are filled up to words, and are swapped with them in a big-endian file.
     """
     if not isinstance(data, bytes):
         words = np.atleast_1d(np.asarray(data)).astype(np.uint16)

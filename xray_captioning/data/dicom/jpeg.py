@@ -24,6 +24,7 @@ def is_available(syntax: str) -> bool:
 
 def decode_frame(frame: bytes, runner: Any) -> bytearray:
     """Decode JPEG (ITU-T T.81) or HTJ2K (T.814) to 8 or 16 bits, samples of a pixel together.
+
     pydicom's DecodeRunner receives their layout. imagecodecs fills up a cut frame and says nothing.
     """
     from imagecodecs import jpeg2k_decode, jpeg8_decode

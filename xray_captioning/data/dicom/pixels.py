@@ -62,9 +62,10 @@ def decode_dicom(
 
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
-    """Return the view that a DICOM file (its path or content) names, without reading its pixels. It
-    is 'unknown' where View Position (0018,5101) tells neither, and for anything that is no readable
-    DICOM file. Raise MissingExtraError if it is one and pydicom is not installed.
+    """Return the view that a DICOM file (its path or content) names, without reading its pixels.
+
+    It is 'unknown' where View Position (0018,5101) tells neither, and for anything that is no
+    readable DICOM file. Raise MissingExtraError if it is one and pydicom is not installed.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
@@ -135,8 +136,9 @@ def _unit(dataset: Any, tell: Tell) -> NDArray[np.float32]:
 
 
 def _stored(dataset: Any) -> NDArray[Any]:
-    """Return the stored values, wherever in their words they lie. pydicom takes them for the lowest
-    bits of a word, whatever High Bit says (PS3.5, 8.1.1).
+    """Return the stored values, wherever in their words they lie.
+
+    pydicom takes them for the lowest bits of a word, whatever High Bit says (PS3.5, 8.1.1).
     """
     from pydicom.pixels import pixel_array
 
@@ -170,8 +172,9 @@ def can_decode(syntax: Any, bits: int) -> bool:
 
 
 def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
-    """Read (rows, columns, samples, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 image. See
-    ITU-T T.81, B.2.2; T.87, C.2.2; T.800, A.5.1.
+    """Read (rows, columns, samples, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
+
+    See ITU-T T.81, B.2.2; T.87, C.2.2; T.800, A.5.1.
     """
     if frame.startswith(b"\xff\x4f\xff\x51"):
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)

@@ -42,6 +42,7 @@ def is_dicom(data: bytes) -> bool:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time.
+
     Raise MissingExtraError where it is not installed.
     """
     require("pydicom.pixels", "DICOM files", "dicom")
@@ -71,8 +72,9 @@ def one_error(kind: type[Exception], name: str) -> Iterator[None]:
 def read_elements(
     file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD
 ) -> Any:
-    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding. A
-    deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
+    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding.
+
+    A deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
     """
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset

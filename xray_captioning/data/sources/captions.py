@@ -44,8 +44,9 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
-    """Return the column of each role that one plays, and the columns that play none. Of several
-    tables, which are the parts of a split, they are those of the first.
+    """Return the column of each role that one plays, and the columns that play none.
+
+    Of several tables, which are the parts of a split, they are those of the first.
     """
     table = _opened(_tables(path)[0].path)
     roles = used_columns(table, USUAL, columns)
@@ -61,6 +62,7 @@ def _tables(path: Path) -> list[CaptionsTable]:
 
 def tables_of(folder: Path) -> list[CaptionsTable]:
     """Return the table, or the tables of the parts, that a folder holds; none if there is none.
+
     Several tables that are not the parts of one whole are a DataError.
     """
     there = sorted(path for path in folder.iterdir() if is_table(path))

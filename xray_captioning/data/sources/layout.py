@@ -28,6 +28,7 @@ TEXTS = (*SECTIONS, "caption")
 @dataclass(frozen=True)
 class Layout:
     """The names of the columns of a kind of table, by role; a role without a name is not read.
+
     Names of `split` behind the first '|'-joined ones count where a value is a part of a split.
     `labels` is a column of names of present labels, joined by `separator`. `label_columns` are
     columns of one label each, with the name that it gets here: 1 present, -1 uncertain, else not.
@@ -79,9 +80,10 @@ class StudyRow:
 
 
 def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
-    """Return the column of every role that one plays; see `Table.column`. Where the user names a
-    column of text, no other one is taken for text. Without a column of images, or of text or
-    labels, it is a DataError.
+    """Return the column of every role that one plays; see `Table.column`.
+
+    Where the user names a column of text, no other one is taken for text. Without a column of
+    images, or of text or labels, it is a DataError.
     """
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
@@ -165,8 +167,9 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
 
 
 def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bool:
-    """Whether a column called 'id' counts texts: then it differs between rows of one image. Its
-    values taken for studies would let one image be in two parts of a split.
+    """Whether a column called 'id' counts texts: then it differs between rows of one image.
+
+    Its values taken for studies would let one image be in two parts of a split.
     """
     study, image = columns.get("study"), columns.get("image")
     loose = study is not None and column_key(study) in ("uid", "id")
@@ -205,10 +208,11 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 
 
 def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
-    """Return the studies that rows make, in the order of their first rows. Rows of the same id are
-    one study, with their distinct texts; `find` gives the paths of its images. Rows without an id
-    are one where they name the same images; its id is the stem of the first, or, where others have
-    that stem, too, the path without its suffix.
+    """Return the studies that rows make, in the order of their first rows.
+
+    Rows of the same id are one study, with their distinct texts; `find` gives the paths of its
+    images. Rows without an id are one where they name the same images; its id is the stem of the
+    first, or, where others have that stem, too, the path without its suffix.
     """
     groups: dict[str, list[StudyRow]] = {}
     for row in found:

@@ -94,8 +94,9 @@ def _sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
 
 
 def parse_report(content: bytes, name: str) -> Element:
-    """Return the root of a report's XML, or raise a DataError: malformed, or with entities. These
-    are looked for first, because a builder that refuses them is written in Python and slow.
+    """Return the root of a report's XML, or raise a DataError: malformed, or with entities.
+
+    These are looked for first, because a builder that refuses them is written in Python and slow.
     """
 
     def refuse(*_: object) -> None:
@@ -136,6 +137,7 @@ IMAGE_FOLDER = "images/images_normalized"
 
 def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
     """Read the studies of a folder that holds both of Kaggle's tables; the path may be one of them.
+
     An image whose study has no report is a study without text. Ids that pandas rewrote in one of
     the tables, such as '7.0' for '7', mean the study of that number.
     """

@@ -132,9 +132,10 @@ _NIH = replace(_IMAGES, image=("Image Index",), patient=("Patient ID",), labels=
 
 
 def nih_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of a table of labels, each image a study with its stem as id. Where the
-    published ``test_list.txt`` lies beside the table, its images are test; the others are train or,
-    a tenth of the patients, val.
+    """Yield the rows of a table of labels, each image a study with its stem as id.
+
+    Where the published ``test_list.txt`` lies beside the table, its images are test; the others
+    are train or, a tenth of the patients, val.
     """
     listed = path.with_name("test_list.txt")
     test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
@@ -186,8 +187,9 @@ _Votes = dict[str, set[str]]  # the readers who named each label of an image, un
 
 
 def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the labels of images, or their boxes, of the parts train and test. A finding is a
-    problem where more than half of the image's readers name it, else uncertain.
+    """Read the labels of images, or their boxes, of the parts train and test.
+
+    A finding is a problem where more than half of the image's readers name it, else uncertain.
     """
     return [
         _voted(image, found, part, finder)

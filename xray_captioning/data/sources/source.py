@@ -19,10 +19,11 @@ from xray_captioning.errors import DataError
 
 @dataclass(frozen=True)
 class Source:
-    """A kind of collection: how it is recognised, and how it is read. ``read(path, finder)``
-    returns studies in the order of the source. The path is the folder, or the one file that fits
-    where `one_file` is set; the finder tells where the images are. Where names tell too little,
-    `fits` looks at what the folder, or the file, holds.
+    """A kind of collection: how it is recognised, and how it is read.
+
+    ``read(path, finder)`` returns studies in the order of the source. The path is the folder, or
+    the one file that fits where `one_file` is set; the finder tells where the images are. Where
+    names tell too little, `fits` looks at what the folder, or the file, holds.
     """
 
     name: str
