@@ -139,6 +139,13 @@ def test_bundles_of_several_seeds_are_one_system(studies, tiny_run, tiny_cache, 
     assert header[2:6] == [*(f"mine greedy run {n}" for n in (1, 2, 3)), "other greedy"]
 
 
+def test_a_system_called_like_another_ones_run_is_refused(studies, tiny_run, tmp_path):
+    """What a run was trained on is known by its name; one record would hide the other."""
+    systems = {"a": [tiny_run, tiny_run], "a run 1": tiny_run}
+    with pytest.raises(DataError, match="two systems are called a run 1"):
+        evaluate(studies, systems, tmp_path)
+
+
 def test_a_list_of_folders_is_runs_and_a_list_of_texts_is_not(tmp_path):
     texts = ["no folder of this name", "x" * 5000, ""]
     assert runs_of("a", texts) == [texts]

@@ -44,9 +44,6 @@ def evaluate(
     """
     from xray_captioning.comparison.evaluate import evaluate as compare
     from xray_captioning.comparison.evaluate import read_systems
-    from xray_captioning.evaluation.baselines import merged_rows
-    from xray_captioning.evaluation.differences import beaten
-    from xray_captioning.evaluation.report import SAID
 
     protocol, report = given["protocol"], given["report"]
     named = bundles if bundles or files or protocol else [options.DEFAULT]
@@ -59,7 +56,15 @@ def evaluate(
         seed=seed or 0,
         **given,
     )
-    found = json.loads((out / "metrics.json").read_text("utf-8"))
+    _show(json.loads((out / "metrics.json").read_text("utf-8")), written)
+    click.echo(f"results in {out}{f', report in {report}' if report else ''}")
+
+
+def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
+    from xray_captioning.evaluation.baselines import merged_rows
+    from xray_captioning.evaluation.differences import beaten
+    from xray_captioning.evaluation.report import SAID
+
     names = (*SHOWN, *(["left_out"] if "left_out" in found else []))
     if "note" in found:
         click.echo(f"{found['note']}\n")
@@ -70,10 +75,9 @@ def evaluate(
     click.echo(f"\n{said}\n{format_table(rows, ('system', 'search', *SAID))}")
     for better in found["beats_every_baseline"]:
         click.echo(beaten(better))
-    if protocol:
+    if "rows_untruncated" in found:
         click.echo("\nthe same systems against references without truncation")
         click.echo(format_table(merged_rows(found["rows_untruncated"]), names))
-    click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 
 
 @click.command()

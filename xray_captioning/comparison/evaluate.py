@@ -198,7 +198,8 @@ def _by_kind(
         for name, given in runs.items()
         if name not in texts
     }
-    _check_names(systems, models)
+    runs_too = [run.name for several in models.values() if len(several) > 1 for run in several]
+    _check_names([*systems, *runs_too], models)
     return models, texts
 
 
