@@ -6,7 +6,6 @@ the patient's id, of which only a digest is kept, so that studies of one patient
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def _rows(path: Path, headers: list[Header]) -> Iterator[StudyRow]:
     table = Table(path)
     column, attribute = _key(table) or ("", "study")
     studies = {getattr(header, attribute): header.study for header in headers}
-    layout = replace(USUAL, image=(), study=(column,), patient=())
+    layout = {**USUAL, "image": [], "study": [column], "patient": []}
     matched = 0
     for row in rows(table, layout):
         matched += row.study in studies

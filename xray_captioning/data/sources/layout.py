@@ -7,7 +7,7 @@ whatever its column is called. Several rows of one study are several images of i
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +17,23 @@ from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, text_or_none,
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.findings import CHEXPERT
 from xray_captioning.text.sections import split_report
 
-Synonyms = tuple[str, ...]
-"""Names of a column as `Table.column` takes them: 'a|b' are equals, earlier ones come first."""
+Layout = Mapping[str, Any]
+"""Of a kind of table the names of its columns, by role; a role without a name is not read.
 
-TEXTS = (*SECTIONS, "caption")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The names of the columns of a kind of table, by role; a role without a name is not read.
-
-    Names of `split` behind the first '|'-joined ones count where a value is a part of a split.
-    `labels` is a column of names of present labels, joined by `separator`. `label_columns` are
-    columns of one label each, with the name that it gets here: 1 present, -1 uncertain, else not.
-    """
-
-    image: Synonyms = ()
-    study: Synonyms = ()
-    patient: Synonyms = ()
-    split: Synonyms = ()
-    view: Synonyms = ()
-    indication: Synonyms = ()
-    comparison: Synonyms = ()
-    findings: Synonyms = ()
-    impression: Synonyms = ()
-    caption: Synonyms = ()  # a whole report, or a text that is neither section
-    labels: Synonyms = ()
-    separator: str = "|"
-    label_columns: Mapping[str, str] = field(default_factory=dict)
-
-
-USUAL = Layout(**{role: tuple(names) for role, names in read_toml("columns.toml").items()})  # type: ignore[arg-type]
-ROLES = tuple(f.name for f in fields(Layout) if f.name not in ("separator", "label_columns"))
+Names are as `Table.column` takes them: 'a|b' are equals, earlier ones come first; those of `split`
+behind the first count where a value is a part of a split. `labels` are names of labels, joined by
+the layout's `separator`. If it is `coded` there is a column of each CheXpert label: 1 present, -1
+uncertain.
+"""
+TEXTS = (*SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
+ROLES = ("image", "study", "patient", "split", "view", *TEXTS, "labels")
+LAYOUTS: dict[str, Layout] = {}
+for _name, _said in read_toml("columns.toml").items():
+    LAYOUTS[_name] = {**LAYOUTS.get(_said.pop("like", ""), {}), **_said}
+USUAL = LAYOUTS["usual"]
 Columns = Mapping[str, str | None]
 """The column of each role that a user names; None for a role that no column plays."""
 
@@ -93,19 +76,19 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
     for role in ROLES:
         if role in asked or role in no_texts:
             continue
-        names = getattr(layout, role)
+        names = layout.get(role, ())
         column = _split_column(table, *names) if role == "split" else table.column(role, *names)
         if column is not None and column not in taken:
             found[role] = column
-    missing: dict[str, tuple[str, ...]] = {}
-    lacks_image = bool(layout.image) and "image" not in {*found, *asked}
+    missing: dict[str, list[str]] = {}
+    lacks_image = bool(layout.get("image")) and "image" not in {*found, *asked}
     if lacks_image and "study" not in asked and _names_image(table, found.get("study")):
         found["image"] = found.pop("study")
     elif lacks_image:
-        missing["image"] = layout.image
-    told = [role for role in (*TEXTS, "labels") if getattr(layout, role)]
-    if told and not layout.label_columns and not found.keys() & set(told):
-        missing["caption"] = (*layout.caption, *layout.findings, *layout.impression)
+        missing["image"] = layout["image"]
+    told = [role for role in (*TEXTS, "labels") if layout.get(role)]
+    if told and "coded" not in layout and not found.keys() & set(told):
+        missing["caption"] = [*layout["caption"], *layout["findings"], *layout["impression"]]
     if missing:
         raise table.lacks(missing)
     if _counts_rows(table, found, asked):
@@ -125,7 +108,7 @@ def rows(
     The whole table may be a `part` of a split; paths of images may begin with a `folder`.
     """
     columns = used_columns(table, layout, asked)
-    labels = {c: name for c, name in layout.label_columns.items() if c in table.columns}
+    labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
     get = columns.get
     image, study, patient = get("image"), get("study"), get("patient")
     split, view, listed = get("split"), get("view"), get("labels")
@@ -140,7 +123,11 @@ def rows(
             cells.id_text(row.text(patient)) if patient else "",
             cells.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
             tuple([cells.joined_texts(row, column) if column else "" for column in text_columns]),
-            *(_problems(row, listed, layout.separator, labels) if listed or labels else ((), ())),
+            *(
+                _problems(row, listed, layout.get("separator", "|"), labels)
+                if listed or labels
+                else ((), ())
+            ),
         )
 
 
@@ -180,11 +167,11 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
 
 
 def _problems(
-    row: Row, column: str | None, separator: str, labels: Mapping[str, str]
+    row: Row, column: str | None, separator: str, labels: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Return which labels are present, and which may be."""
     problems = row.text(column).split(separator) if column else []
-    values = [(n, label_value(row, c)) for c, n in labels.items()]
+    values = [(name, label_value(row, name)) for name in labels]
     present = [name for name, value in values if value == 1]
     return problems + present, [name for name, value in values if value == -1]
 
