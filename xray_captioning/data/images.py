@@ -111,21 +111,16 @@ def read_image(
     """
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
     if isinstance(given, np.ndarray):
-        return _three_channels(_picture(_of_known_shape(given), "image", size, resize, note))
+        if not given.size or given.shape[2:] not in ((), (1,), (3,)) or given.ndim < 2:
+            raise ImageError(
+                f"image: pixels of shape {given.shape} are refused; give (height, width), with or "
+                f"without a last axis of 1 or 3; {levels.WANTED}"
+            )
+        return _three_channels(_picture(given, "image", size, resize, note))
     if isinstance(given, bytes):
         return decode_image(given, "image", size, resize, note=note)
     name = os.fspath(given)
     return decode_image(_file(name), name, size, resize, note=note)
-
-
-def _of_known_shape(pixels: NDArray[Any]) -> NDArray[Any]:
-    shape = pixels.shape
-    if not pixels.size or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
-        raise ImageError(
-            f"image: pixels of shape {shape} are refused; give (height, width), with or without a "
-            f"last axis of 1 or 3; {levels.WANTED}"
-        )
-    return pixels
 
 
 def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:

@@ -55,8 +55,9 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
         raise ImageError(
             f"{name}: pixels lie outside the range, {what} from {low:g} to {high:g}; give {WANTED}"
         )
-    if low == high or _is_one_colour(pixels):
-        value = ", ".join(f"{value:g}" for value in np.atleast_1d(pixels[0, 0]))
+    few, first = pixels[:: max(1, len(pixels) // 8)], pixels[0, 0]  # most are told by these
+    if low == high or (pixels.ndim == 3 and (few == first).all() and (pixels == first).all()):
+        value = ", ".join(f"{value:g}" for value in np.atleast_1d(first))
         raise ImageError(
             f"{name}: all of its pixels have one value ({value}), so that it shows nothing; get it "
             "again, or take it out"
@@ -67,11 +68,6 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
-
-
-def _is_one_colour(pixels: NDArray[Any]) -> bool:
-    few, first = pixels[:: max(1, len(pixels) // 8)], pixels[0, 0]  # most are told by these
-    return bool(pixels.ndim == 3 and (few == first).all() and (pixels == first).all())
 
 
 def on_black(pixels: NDArray[Any]) -> NDArray[Any]:

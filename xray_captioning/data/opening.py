@@ -106,16 +106,12 @@ def _member(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
         if member not in names:
             raise DataError(f"{path}: is not in the archive; it holds {', '.join(names[:5])}")
         return member
-    tables = list(filter(_is_table, names))
+    seen = (n for n in names if n[:9] != "__MACOSX/" and not Path(n).name.startswith("."))
+    tables = [n for n in seen if n.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)]
     if len(tables) != 1:
         found = ", ".join(tables[:5]) or "none"
         raise DataError(f"{path}: holds {len(tables)} tables ({found}); name one: {path}/NAME")
     return tables[0]
-
-
-def _is_table(name: str) -> bool:
-    hidden = name.startswith("__MACOSX/") or Path(name).name.startswith(".")
-    return not hidden and name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)
 
 
 @contextmanager

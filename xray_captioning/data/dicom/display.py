@@ -90,7 +90,9 @@ def _voi_pictures(
     if not (len(centres) and len(widths)):
         return
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    usable = [pair for pair in zip(centres, widths) if _is_usable(*pair, function)]
+    wide = widths >= 1 if function == "LINEAR" else widths > 0
+    rows = zip(centres, widths, wide) if function in _FUNCTIONS else ()
+    usable = [(c, width) for c, width, enough in rows if enough and np.isfinite(c + width)]
     if not usable:
         tell(NO_WINDOW)
     for centre, width in usable:
@@ -99,11 +101,6 @@ def _voi_pictures(
 
 def _numbers(value: Any) -> NDArray[np.float64]:
     return np.atleast_1d(np.asarray([] if value is None else value, float))
-
-
-def _is_usable(centre: float, width: float, function: str) -> bool:
-    enough = width >= 1 if function == "LINEAR" else width > 0
-    return bool(enough and np.isfinite([centre, width]).all() and function in _FUNCTIONS)
 
 
 def _linear(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
@@ -152,12 +149,9 @@ def _first(first: int, count: int, values: NDArray[Any]) -> float:
     No encoding tells whether it has a sign: that reading is right which covers more of the values.
     """
     low, high = float(values.min()), float(values.max())
-
-    def covered(start: int) -> float:
-        return min(high, start + count - 1) - max(low, start)
-
     other = first - 65536 if first >= 32768 else first + 65536 if first < 0 else first
-    return float(max(first, other, key=covered))
+    covered = [min(high, start + count - 1) - max(low, start) for start in (first, other)]
+    return float(other if covered[1] > covered[0] else first)
 
 
 def _entries(data: Any, count: int, little: bool) -> Any:

@@ -52,6 +52,7 @@ class StudyRow:
     patient: str = ""
     split: str | None = None
     texts: tuple[str, ...] = NO_TEXTS  # in the order of TEXTS
+    mesh: str = ""
     problems: Sequence[str] = ()
     uncertain: Sequence[str] = ()
 
@@ -73,7 +74,7 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
         raise ConfigError(f"columns: {unknown[0]!r} is no role; choose among {', '.join(ROLES)}")
     found = {role: table.asked(role, name) for role, name in asked.items() if name}
     taken, no_texts = set(found.values()), TEXTS if found.keys() & set(TEXTS) else ()
-    for role in ROLES:
+    for role in (*ROLES, "mesh"):
         if role in asked or role in no_texts:
             continue
         names = layout.get(role, ())
@@ -111,7 +112,7 @@ def rows(
     labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
     get = columns.get
     image, study, patient = get("image"), get("study"), get("patient")
-    split, view, listed = get("split"), get("view"), get("labels")
+    split, view, listed, mesh = get("split"), get("view"), get("labels"), get("mesh")
     text_columns = [get(role) for role in TEXTS]
     for row in table:
         yield StudyRow(
@@ -123,11 +124,8 @@ def rows(
             cells.id_text(row.text(patient)) if patient else "",
             cells.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
             tuple([cells.joined_texts(row, column) if column else "" for column in text_columns]),
-            *(
-                _problems(row, listed, layout.get("separator", "|"), labels)
-                if listed or labels
-                else ((), ())
-            ),
+            row.text(mesh) if mesh else "",
+            *(_problems(row, listed, layout, labels) if listed or labels else ((), ())),
         )
 
 
@@ -167,10 +165,10 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
 
 
 def _problems(
-    row: Row, column: str | None, separator: str, labels: Sequence[str]
+    row: Row, column: str | None, layout: Layout, labels: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Return which labels are present, and which may be."""
-    problems = row.text(column).split(separator) if column else []
+    problems = row.text(column).split(layout.get("separator", "|")) if column else []
     values = [(name, label_value(row, name)) for name in labels]
     present = [name for name, value in values if value == 1]
     return problems + present, [name for name, value in values if value == -1]
@@ -180,7 +178,7 @@ def published(path: Path, *needed: str) -> Table:
     """Open a table of a collection, which has certain columns; their absence is a DataError."""
     table = Table(path)
     if missing := [name for name in needed if not table.named(name)]:
-        raise DataError(f"{path}: lacks the published table's column {missing[0]}; {table.found()}")
+        raise DataError(f"{path}: lacks the column {missing[0]} of the published table; {table.found()}")
     return table
 
 
@@ -237,6 +235,7 @@ def _study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> 
         **_sections(group),
         problems=(problems := unique_problems(p for row in group for p in row.problems)),
         uncertain=list(dict.fromkeys(u for r in group for u in r.uncertain if u not in problems)),
+        mesh=text_or_none(next((row.mesh for row in group if row.mesh), None)),
         patient_id=_agreed(study_id, group, "patient") or "",
         split=_agreed(study_id, group, "split"),
     )

@@ -5,7 +5,6 @@ import posixpath
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 
 from xray_captioning.errors import DataError
@@ -123,13 +122,12 @@ class _Index:
         self.paths: dict[str, list[str]] = {}  # relative
         # Of keys of very many files, by their last two folders.
         self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = {}
-        trunk: Folders | None = None
         for path in _image_files(root, seen):
             self.paths.setdefault(image_key(path).casefold(), []).append(path)
-            folders = _folders(path)
-            trunk = folders if trunk is None else _common(trunk, folders)
+        homes = {os.path.dirname(path) for found in self.paths.values() for path in found}
+        trunk = _folders(os.path.join(os.path.commonpath(homes or [""]), ""))
         # Folders that lead to every image, or that images are known to lie in, are not looked at.
-        self._starts = sorted([trunk or [], ["images"], []], key=len, reverse=True)
+        self._starts = sorted([trunk, ["images"], []], key=len, reverse=True)
 
     def full(self, path: str) -> str:
         return os.path.join(self._root, path)
@@ -211,10 +209,6 @@ def _agreeing(one: Folders, other: Folders) -> int | None:
 def _last_two(folders: Folders) -> tuple[str, ...]:
     """Return the last two folders, none where there are fewer."""
     return tuple(name.casefold() for name in folders[-2:]) if len(folders) > 1 else ()
-
-
-def _common(one: Folders, other: Folders) -> Folders:
-    return [first for first, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other))]
 
 
 def is_image(name: str) -> bool:
