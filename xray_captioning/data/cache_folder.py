@@ -1,8 +1,7 @@
 """The folder of caches: what lies in it, and what leaves it when it grows too large.
 
-Each cache is a sub-folder of shards (`xray_captioning.data.features`), whose dates are those of
-their last use, or what a zip archive was unpacked to (`xray_captioning.data.sources.archive`),
-which stays until it is cleared: a run may be reading it.
+Each cache is a sub-folder of shards, dated by their last use (`xray_captioning.data.features`), or
+an unpacked zip archive (`.sources.archive`), which stays until it is cleared: a run may read it.
 """
 
 import hashlib
@@ -64,9 +63,8 @@ def caches(root: Path) -> list[CacheInfo]:
 
 
 def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
-    """Remove the least recently used shards until a folder of caches takes at most `limit` bytes.
-
-    Shards in `keep` stay. Returns the number of bytes that were freed.
+    """Remove the least recently used shards, but none in `keep`, until the caches take at most
+    `limit` bytes; return how many bytes were freed.
     """
     shards = _shards(_folders(root))
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0

@@ -27,9 +27,8 @@ _NO_TABLES = tomllib.loads(Path(__file__).with_name("no_tables.toml").read_text(
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file for reading, unpacked where it is gzip or a zip of one table, but no workbook.
-
-    ``archive.zip/inner.csv`` names a member of an archive. What goes wrong is a DataError.
+    """Open a file, or a member of an archive, ``archive.zip/inner.csv``, unpacked where it is gzip
+    or a zip of one table, but no workbook. What goes wrong is a DataError.
     """
     file = next((parent for parent in path.parents if parent.is_file()), path)
     member = None if file == path else path.relative_to(file).as_posix()

@@ -24,7 +24,6 @@ _HINT = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and unders
 
 class Delimited:
     """A table of text, read row by row; its first row names the columns unless these are given.
-
     Where they are, and tabs are between the fields, quotes are letters, as in Flickr's captions.
     """
 
@@ -131,9 +130,8 @@ def read_json(path: Path) -> Any:
 
 
 class JsonRows:
-    """The rows of a JSON file; its columns are the keys of all objects in order of appearance.
-
-    What the first object has, all have: a key that is lost from a later one is a DataError.
+    """The rows of a JSON file; its columns are the keys of all objects in order of appearance. A
+    key of the first object that a later one lacks is a DataError.
     """
 
     def __init__(self, path: Path) -> None:

@@ -120,9 +120,14 @@ def split_studies(
     if published and names_split(studies):
         split = _in_parts(studies, _published(studies))
         _warn_of_published(split, studies, by, fractions)
-    else:
-        split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
-        _warn_of_empty(split, fractions or FRACTIONS)
+        return split
+    split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
+    for (name, ids), fraction in zip(split.parts.items(), fractions or FRACTIONS, strict=True):
+        if fraction > 0 and not ids:
+            warn_of_split(
+                f"no study fell into {name}, whose fraction is {fraction:g}; "
+                "give more studies or a larger fraction"
+            )
     return split
 
 
@@ -139,9 +144,8 @@ def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
 
 
 def check_split(split: Split, studies: Studies) -> None:
-    """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts.
-
-    Only of the split that the source itself publishes patients may be; `split_studies` warns.
+    """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts, as
+    only in the source's own split may be; `split_studies` warns.
     """
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
@@ -157,7 +161,9 @@ def check_split(split: Split, studies: Studies) -> None:
             f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); give all data"
         )
     found = _torn(split, studies, "patient_id")
-    if found and not _is_published(split, studies):
+    named = dict(zip(studies["study_id"], studies["split"], strict=True))
+    published = all(named[i] == part for part, ids in split.parts.items() for i in ids)
+    if found and not published:
         raise DataError(
             f"split: patient {found[0]!r} has studies in two parts ({len(found)} such), so "
             "a model would be tested on patients it was trained on; make a new split"
@@ -175,15 +181,9 @@ def _torn(split: Split, studies: Studies, by: str) -> list[str]:
     return torn(group_ids(studies, by), map(part_of.get, studies["study_id"]))
 
 
-def _is_published(split: Split, studies: Studies) -> bool:
-    named = dict(zip(studies["study_id"], studies["split"], strict=True))
-    return all(named.get(i) == name for name, ids in split.parts.items() for i in ids)
-
-
 def data_digest(studies: Studies) -> str:
-    """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal.
-
-    Neither the order of rows nor where the images lie plays a part.
+    """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal,
+    whatever the order of rows and wherever the images lie.
     """
     columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
     rows = sorted(zip(*columns, strict=True), key=lambda row: json.dumps(row))
@@ -237,12 +237,3 @@ def _warn_of_published(
             f"{by} in more than one part, such as {found[0]!r}; scores on it are of patients that "
             "were trained on, too (published=False makes a split without them)"
         )
-
-
-def _warn_of_empty(split: Split, fractions: Sequence[float]) -> None:
-    for (name, ids), fraction in zip(split.parts.items(), fractions, strict=True):
-        if fraction > 0 and not ids:
-            warn_of_split(
-                f"no study fell into {name}, whose fraction is {fraction:g}; "
-                "give more studies or a larger fraction"
-            )

@@ -82,8 +82,9 @@ class PhantomStudy:
         """The finding of that name, or None."""
         return next((finding for finding in self.findings if finding.name == name), None)
 
-    def stream(self, part: str) -> np.random.Generator:
+    def stream(self, part: str, view: str = "frontal") -> np.random.Generator:
         """Random numbers for one part of the drawing, the same whatever else is drawn."""
+        part = part if view == "frontal" else f"{part} {view}"
         return np.random.default_rng([self.seed, crc32(part.encode())])
 
     def shaped_anatomy(self) -> Anatomy:

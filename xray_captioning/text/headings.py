@@ -101,20 +101,17 @@ class _Run(NamedTuple):
     fresh: bool  # and nothing that goes on stands in the line above
 
 
-def _bare_words() -> Iterator[str]:
-    yield from (word.upper() for name in ("bare", "bare_capitals") for word in WORDS[name])
-    yield from (form for word in WORDS["bare"] for form in (word, word.title()))
-
-
 # The forms of the words that are headings without a colon, too.
-BARE_WORDS = frozenset(form + end for form in _bare_words() for end in ("", "."))
+_BARE = {form(word) for word in WORDS["bare"] for form in (str, str.title, str.upper)}
+_BARE |= {word.upper() for word in WORDS["bare_capitals"]}
+BARE_WORDS = frozenset(form + end for form in _BARE for end in ("", "."))
 
 
 def headings(text: str) -> Iterator[Heading]:
     """Yield the headings of a text in their order; time grows with its length."""
     marks = {match.start(): match[0] for match in _MARK.finditer(text)}
     opening = re.compile(r"\b[A-Za-z]{7,16}\b")
-    found = (match for match in opening.finditer(text) if match[0] in BARE_WORDS)
+    found = (match for match in opening.finditer(text) if match[0] in _BARE)
     marks.update((m.end(), "") for m in found if m.end() not in marks and _opens(text, m))
     contrast = not (text.islower() or text.isupper())
     floor = 0
@@ -220,7 +217,11 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
     spans = list(_WORD.finditer(text))
     capitals = spans[-1][0].isupper()
     first = len(spans)
-    while first and _joins(spans[first - 1][0], capitals):
+    while first:
+        word = spans[first - 1][0]
+        known = kind_of((word.lower(),)) is not None and (word.isupper() or not capitals)
+        if not known and word.lower() not in WORDS["filler"]:
+            break
         first -= 1
     name = [match[0].lower() for match in spans[first:]]
     skipped = _first_of(name)
@@ -231,13 +232,6 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
     if mark == "" and (not capitals or (before.isupper() and len(before) > 1)):
         return None  # "NO FINDINGS were made"
     return spans[first].start() if lowered or spans[first][0][0].isupper() else None
-
-
-def _joins(word: str, capitals: bool) -> bool:
-    lower = word.lower()
-    if lower in WORDS["filler"]:
-        return True
-    return kind_of((lower,)) is not None and (word.isupper() or not capitals)
 
 
 def _first_of(name: list[str]) -> int | None:

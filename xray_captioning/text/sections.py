@@ -74,12 +74,17 @@ def split_report(text: str) -> Sections:
     """
     if not isinstance(text, str):
         raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
-    if not _may_have_heading(text):
-        return _unnamed(text)
+    kept = text.strip() or None
+    unnamed = Sections(findings=kept, impression=kept)
+    # Most texts of long tables are known at once to have no heading.
+    if _SIGN.search(text) is None and headings.BARE_WORDS.isdisjoint(text.split()):
+        return unnamed
     plain = _lines(text)
     every = list(headings.headings(plain))
-    if not _tell_sections(every):
-        return _unnamed(text)
+    kinds = [heading.kind for heading in every]
+    told = {*_NAMED, *_UNNAMED} - ({"organ"} if kinds.count("organ") == 1 else set())
+    if told.isdisjoint(kinds):
+        return unnamed
     found = list(_kept(every))
     named = any(heading.kind in _NAMED for heading in found)
     return _assembled(list(_parts(plain, found)), named)
@@ -96,22 +101,6 @@ _BEFORE = ("indication", "comparison", "technique", "exam")
 _NAMED = (*_CONTENT, "indication", "comparison", "technique", "organ")
 _UNNAMED = ("exam", "view", "banner", "wet")
 _BODY = "body"  # text that no heading names
-
-
-def _tell_sections(found: list[Heading]) -> bool:
-    kinds = [heading.kind for heading in found]
-    kinds = [kind for kind in kinds if kind != "organ" or kinds.count("organ") > 1]
-    return any(kind in (*_NAMED, *_UNNAMED) for kind in kinds)
-
-
-def _unnamed(text: str) -> Sections:
-    kept = text.strip() or None
-    return Sections(findings=kept, impression=kept)
-
-
-def _may_have_heading(text: str) -> bool:
-    """Tell quickly, for long tables, whether a text can have a heading."""
-    return _SIGN.search(text) is not None or not headings.BARE_WORDS.isdisjoint(text.split())
 
 
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()

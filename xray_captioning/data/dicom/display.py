@@ -1,9 +1,8 @@
 """From stored values to what a radiologist sees: modality and VOI transformations, and padding.
 
-The standard is DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2. Where pydicom's own differ they are not
-used: `apply_windowing` inverts the picture after a negative slope and refuses a window of width 0;
-`apply_voi` and `apply_modality_lut` fail for tables of 10 to 15 bits or an odd number of bytes;
-`apply_color_lut` counts indices modulo 256 in a table of bytes.
+DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2. pydicom's `apply_windowing` inverts the picture after a
+negative slope and refuses a window of width 0; `apply_voi` and `apply_modality_lut` fail for tables
+of 10 to 15 bits or an odd number of bytes; `apply_color_lut` counts modulo 256 in a table of bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -133,9 +132,8 @@ def _shows(picture: NDArray[Any]) -> bool:
 def _looked_up(
     values: NDArray[Any], descriptor: Any, data: Any, little: bool
 ) -> NDArray[np.uint16] | NDArray[np.uint8]:
-    """Replace values by those of a lookup table, the first and last beyond its ends (C.11.1.1.1).
-
-    The descriptor is the number of entries, the value that the first is for, and their bits.
+    """Replace values by those of a table, the first and last beyond its ends (C.11.1.1.1);
+    `descriptor` is the number of entries, the value that the first is for, and their bits.
     """
     count, first, _ = (int(number) for number in descriptor)
     table = _entries(data, count % 65536 or 65536, little)
@@ -144,9 +142,8 @@ def _looked_up(
 
 
 def _first(first: int, count: int, values: NDArray[Any]) -> float:
-    """Return the value that a table begins with.
-
-    No encoding tells whether it has a sign: that reading is right which covers more of the values.
+    """Return the value that a table begins with; no encoding tells whether it has a sign: that
+    reading is right which covers more of the values.
     """
     low, high = float(values.min()), float(values.max())
     other = first - 65536 if first >= 32768 else first + 65536 if first < 0 else first
@@ -155,9 +152,8 @@ def _first(first: int, count: int, values: NDArray[Any]) -> float:
 
 
 def _entries(data: Any, count: int, little: bool) -> Any:
-    """Return the entries of a table, which lie a byte or a word each.
-
-    Bytes are filled up to words, and are swapped with them in a big-endian file.
+    """Return the entries of a table, a byte or a word each; bytes are filled up to words, and are
+    swapped with them in a big-endian file.
     """
     if not isinstance(data, bytes):
         words = np.atleast_1d(np.asarray(data)).astype(np.uint16)

@@ -41,9 +41,8 @@ def is_dicom(data: bytes) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time.
-
-    Raise MissingExtraError where it is not installed.
+    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time;
+    raise MissingExtraError where it is not installed.
     """
     require("pydicom.pixels", "DICOM files", "dicom")
     log = logging.getLogger("pydicom")
@@ -72,9 +71,8 @@ def one_error(kind: type[Exception], name: str) -> Iterator[None]:
 def read_elements(
     file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD
 ) -> Any:
-    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding.
-
-    A deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
+    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding; a
+    deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
     """
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
@@ -158,32 +156,25 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
             return None
         with quiet():
             dataset = read_elements(file, _HEADER, _LAST)
-            kind = dataset.file_meta.get("MediaStorageSOPClassUID")
-            return None if kind == _DIRECTORY else _header(str(path), dataset)
-
-
-def _header(path: str, dataset: Any) -> Header:
-    text = {name: str(dataset.get(name) or "").strip() for name in _HEADER}
+            if dataset.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
+                return None
+            text = {name: str(dataset.get(name) or "").strip() for name in _HEADER}
     if not text["StudyInstanceUID"]:
         raise DataError(f"{path}: names no study (StudyInstanceUID); take it out of the folder")
+    # Of a patient the same in every file and on every machine.
+    patient = f"xray-captioning\n{text['IssuerOfPatientID']}\n{text['PatientID']}"
+    digest = hashlib.sha256(patient.encode()).hexdigest()[:16]
     return Header(
-        path=path,
+        path=str(path),
         study=text["StudyInstanceUID"],
         instance=text["SOPInstanceUID"],
         accession=text["AccessionNumber"],
-        patient=_digest(text["IssuerOfPatientID"], text["PatientID"]),
+        patient=digest if text["PatientID"] else "",
         view=named_view(text["ViewPosition"]),
         modality=text["Modality"].upper(),
         order=(_number(text["SeriesNumber"]), _number(text["InstanceNumber"])),
         is_image=bool(text["Rows"]),
     )
-
-
-def _digest(issuer: str, patient: str) -> str:
-    """Return what stands for a patient, the same in every file and on every machine."""
-    if not patient:
-        return ""
-    return hashlib.sha256(f"xray-captioning\n{issuer}\n{patient}".encode()).hexdigest()[:16]
 
 
 def _number(text: str) -> float:

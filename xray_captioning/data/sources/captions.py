@@ -32,9 +32,8 @@ class CaptionsTable(NamedTuple):
 def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> list[Study]:
     """Read a table of images and captions, or tables that are the parts of a split.
 
-    In a folder that is ``captions.*``; else ``train.csv`` beside ``val.csv`` and ``test.csv``, with
-    whatever else their names have in common; else ``train/metadata.csv`` and its like, whose images
-    are beside them; else the only table that is there. `make_studies` tells what rows become.
+    In a folder: ``captions.*``; else ``train.csv`` and its like, alike otherwise; else
+    ``train/metadata.csv`` and its like, beside their images; else the only table that is there.
     """
     found = (
         rows(_opened(table.path), USUAL, columns, table.part, table.folder)
@@ -44,9 +43,8 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
-    """Return the column of each role that one plays, and the columns that play none.
-
-    Of several tables, which are the parts of a split, they are those of the first.
+    """Return the column of each role that one plays, and the columns that play none; of several
+    tables, the parts of a split, those of the first.
     """
     table = _opened(_tables(path)[0].path)
     roles = used_columns(table, USUAL, columns)
@@ -61,9 +59,8 @@ def _tables(path: Path) -> list[CaptionsTable]:
 
 
 def tables_of(folder: Path) -> list[CaptionsTable]:
-    """Return the table, or the tables of the parts, that a folder holds; none if there is none.
-
-    Several tables that are not the parts of one whole are a DataError.
+    """Return the table, or the tables of the parts, that a folder holds, or none; several that are
+    not the parts of one whole are a DataError.
     """
     there = sorted(path for path in folder.iterdir() if is_table(path))
     if usual := [path for path in there if path.name.lower() in _USUAL_NAMES]:

@@ -23,10 +23,9 @@ _WANTED = "an R2Gen annotation has lists under the keys train, val and test"
 
 
 def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read an annotation: a list of entries a part, or one list whose entries name their split.
-
-    Either may stand inside one further object. The report becomes the findings; a ``subject_id``,
-    which the MIMIC-CXR edition has, is the patient.
+    """Read an annotation: lists of entries by part, or one whose entries name their split, also
+    inside one more object. Reports become findings; ``subject_id``, of MIMIC-CXR's edition, is the
+    patient.
     """
     found = _entries(read_json(path), path)
     return [_of_entry(entry, part, where, finder) for entry, part, where in found]
@@ -88,10 +87,9 @@ def _of_entry(entry: Any, part: str | None, where: str, finder: ImageFinder) -> 
 
 
 def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read a file of images and captions, or all such files of a folder, each image a study.
-
-    A file such as ``captions_val2014.json`` is that part. Several captions of one image are joined.
-    Where two files count from the same number, the part stands before the id.
+    """Read files of images and captions, such as ``captions_val2014.json``, which is that part:
+    each image a study with its captions joined. Where two files number alike the part stands before
+    the id.
     """
     files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
     found = [row for file in files for row in _images(file, len(files) > 1)]

@@ -64,10 +64,8 @@ class StudyRow:
 
 
 def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
-    """Return the column of every role that one plays; see `Table.column`.
-
-    Where the user names a column of text, no other one is taken for text. Without a column of
-    images, or of text or labels, it is a DataError.
+    """Return the column of every role that one plays; see `Table.column`. Where the user names a
+    column of text no other is one; without images, or text or labels, it is a DataError.
     """
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
@@ -104,9 +102,8 @@ def rows(
     part: str | None = None,
     folder: str = "",
 ) -> Iterator[StudyRow]:
-    """Yield what each row of a table says; the user may have `asked` for columns.
-
-    The whole table may be a `part` of a split; paths of images may begin with a `folder`.
+    """Yield what each row of a table says; the user may have `asked` for columns, the whole table
+    may be a `part` of a split, and paths of images may begin with a `folder`.
     """
     columns = used_columns(table, layout, asked)
     labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
@@ -152,9 +149,8 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
 
 
 def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bool:
-    """Whether a column called 'id' counts texts: then it differs between rows of one image.
-
-    Its values taken for studies would let one image be in two parts of a split.
+    """Whether a column called 'id' counts texts, so differs between rows of one image: taken for
+    studies it would let one image be in two parts of a split.
     """
     study, image = columns.get("study"), columns.get("image")
     loose = study is not None and column_key(study) in ("uid", "id")
@@ -178,7 +174,9 @@ def published(path: Path, *needed: str) -> Table:
     """Open a table of a collection, which has certain columns; their absence is a DataError."""
     table = Table(path)
     if missing := [name for name in needed if not table.named(name)]:
-        raise DataError(f"{path}: lacks the column {missing[0]} of the published table; {table.found()}")
+        raise DataError(
+            f"{path}: lacks the column {missing[0]} of the published table; {table.found()}"
+        )
     return table
 
 
@@ -193,11 +191,9 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 
 
 def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
-    """Return the studies that rows make, in the order of their first rows.
-
-    Rows of the same id are one study, with their distinct texts; `find` gives the paths of its
-    images. Rows without an id are one where they name the same images; its id is the stem of the
-    first, or, where others have that stem, too, the path without its suffix.
+    """Return the studies that rows make, in order: rows of one id, or without ids of the same
+    images, are one. `find` gives the paths of images; the id of a study without one is the first's
+    stem or, where others have that, too, its path.
     """
     groups: dict[str, list[StudyRow]] = {}
     for row in found:

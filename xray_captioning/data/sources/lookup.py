@@ -50,9 +50,8 @@ class ImageFinder:
         self._given: dict[str, str] = {}  # file: the path it was found for
 
     def by_key(self, name: str, home: str) -> str:
-        """Find an image of a collection whose names are unique, under any of its names: preferably
-        one of this very name, or a converted one; else return the path below `home`, where it is
-        expected.
+        """Find an image of a collection of unique names, under any of its names, preferably this or
+        a converted one; else return the path below `home`, where it is expected.
         """
         name = _with_slashes(name)
         key = image_key(name).casefold()
@@ -66,19 +65,18 @@ class ImageFinder:
         return name if name[0] == "/" else self._homes[home] + name
 
     def find(self, name: str) -> str:
-        """Find an image by the path that a table names; where there is none, say where it belongs.
-
-        As `by_path`, but an absent image gets the path below the first folder.
+        """Find an image by the path that a table names, as `by_path`; an absent one gets the path
+        below the first folder, where it belongs.
         """
         return self.by_path(name) or os.path.join(self._roots[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
-        r"""Find an image by the path that a table names, or return None.
+        """Find an image by the path that a table names, or return None.
 
-        The path may be a Windows one (``sub\a.png``), of another machine, or less than the whole,
-        and the image may have another suffix or case. The file is taken whose folders agree with
-        the named ones from the end for the longest; it is never one of another folder than is
-        named. Several that fit equally well, or one for two paths, are a DataError.
+        The path may be a Windows one, of another machine, or less than the whole, with another
+        suffix or case. The file is taken whose folders agree with the named ones from the end for
+        the longest, never one of another folder; several that fit alike, or one for two paths, are
+        a DataError.
         """
         spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
@@ -219,9 +217,8 @@ def is_image(name: str) -> bool:
 def walk(
     root: str | os.PathLike[str], seen: set[tuple[int, int]] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each folder below one as `os.walk` does, sorted, without hidden files and folders.
-
-    Links are followed, and each real folder is entered once.
+    """Yield each folder below one as `os.walk` does, sorted, without hidden files and folders;
+    links are followed, and each real folder is entered once.
     """
     seen = set() if seen is None else seen
     for folder, folders, files in os.walk(root, followlinks=True):

@@ -40,10 +40,9 @@ _NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read what is there of MIMIC-CXR, at any depth: tables, images and reports, or some of them.
-
-    Studies are in the order of their numbers, which are their ids. Sections come from their table,
-    or else from the reports. Where a table or the tree names images, a report without is left out.
+    """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids.
+    Sections come from their table, or else from reports; where images are named, a report without
+    is left out.
     """
     folder = path if path.is_dir() else path.parent
     tree = Tree(folder, finder.image_dir)
@@ -187,9 +186,8 @@ class Tree:
 def report_rows(
     tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
 ) -> Iterator[StudyRow]:
-    """Yield a row for the report, a file's or else an archive's, of these studies, or of all.
-
-    It is not read where its text is `told` already.
+    """Yield a row for the report, a file's or else an archive's, of these studies, or of all; it is
+    not read where its text is `told` already.
     """
     with ExitStack() as opened:
         packed = (report for path in archives for report in _packed(path, opened))

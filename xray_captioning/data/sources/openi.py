@@ -32,10 +32,8 @@ _NUMBER = re.compile(r"(?:CXR)?(\d+)$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read Open-i reports in the order of their numbers; the XML names no views.
-
-    The path is a folder of XML files, a folder that holds such a folder or one archive of it, an
-    archive, or one XML file. Nothing is written to disk.
+    """Read Open-i reports in the order of their numbers; the XML names no views. Nothing is written
+    to disk: the path is an XML file, a folder of these, an archive, or a folder with either.
     """
     studies = [_study(content, name, finder) for name, content in read_contents(path)]
     return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))
@@ -95,9 +93,8 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
 
 
 def parse_report(content: bytes, name: str) -> Element:
-    """Return the root of a report's XML, or raise a DataError: malformed, or with entities.
-
-    These are looked for first, because a builder that refuses them is written in Python and slow.
+    """Return the root of a report's XML, or raise a DataError: malformed, or with entities, looked
+    for first because a builder that refuses them is written in Python and slow.
     """
 
     def refuse(*_: object) -> None:
@@ -137,10 +134,8 @@ IMAGE_FOLDER = "images/images_normalized"
 
 
 def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the studies of a folder that holds both of Kaggle's tables; the path may be one of them.
-
-    An image whose study has no report is a study without text. Ids that pandas rewrote in one of
-    the tables, such as '7.0' for '7', mean the study of that number.
+    """Read a folder that holds both of Kaggle's tables; the path may be one of them. An image
+    without a report is a study without text; ids that pandas rewrote, '7.0' for '7', are found.
     """
     folder = path if path.is_dir() else path.parent
     reports, images = folder / REPORTS, folder / PROJECTIONS

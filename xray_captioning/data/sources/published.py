@@ -85,9 +85,8 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 
 
 def padchest_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of PadChest [3]_; its Spanish stays, and neither split nor sections are there.
-
-    Its 'L' is lateral; other projections are PA, AP, AP_horizontal and the like.
+    """Yield the rows of PadChest [3]_, in Spanish as it is; neither split nor sections are
+    published.
     """
     for row in rows(published(path, "StudyID", "PatientID"), LAYOUTS["padchest"]):
         named = [name for text in row.problems for name in labels.listed(text, row.where)]
@@ -145,9 +144,8 @@ _Votes = dict[str, set[str]]  # the readers who named each label of an image, un
 
 
 def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the labels of images, or their boxes, of the parts train and test.
-
-    A finding is a problem where more than half of the image's readers name it, else uncertain.
+    """Read the labels of images, or their boxes, of train and test; what more than half of an
+    image's readers name is a problem, another finding uncertain.
     """
     alone = [("test" if "test" in path.name else "train", path)]
     return [

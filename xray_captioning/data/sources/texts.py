@@ -30,11 +30,9 @@ class _Folder(NamedTuple):
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the text files below a folder, in order; each is the whole report of a study.
-
-    Its images are, the first that there is: those of its own name beside it; those in the folder of
-    its name; those beside it, where it is the only report there; the image of its name in any other
-    folder. An image without a report is a study without text.
+    """Read the text files below a folder, each the report of a study. Its images are, the first
+    that there is, those of its name beside it; those in the folder of its name; those beside the
+    only report; the one of its name elsewhere. An image without a report is a study without text.
     """
     folders = list(_folders(path, finder))
     images = [image for folder in folders for image in folder.images]
