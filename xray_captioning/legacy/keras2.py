@@ -75,10 +75,8 @@ def load_attention_captioner(
 
 
 def chexnet_config(normalisation: str) -> Config:
-    """Return the configuration of a CheXNet bundle: one frontal view of 224 px.
-
-    Its author trained with the normalisation ``imagenet``; the published captioning project used
-    ``unit`` with nearest neighbour.
+    """Return the configuration of a CheXNet bundle: one frontal view of 224 px. Its author trained
+    with ``imagenet``; the published captioning project used ``unit`` with nearest neighbour.
     """
     resize = _IMAGE["resize"] if normalisation == "unit" else "area"
     image = {"size": 224, "resize": resize, "normalisation": normalisation, "views": 1}

@@ -187,8 +187,7 @@ def _kaggle_folder(root: Path) -> Path | None:
 def _download() -> Path:
     kagglehub = require("kagglehub", "downloading the data set", "notebooks")
     folder = Path(kagglehub.dataset_download(KAGGLE_DATASET))
-    found = _kaggle_folder(folder)
-    if found is None:
+    if (found := _kaggle_folder(folder)) is None:
         raise DataError(f"{folder}: holds no Kaggle tables; remove it and download again")
     return found
 

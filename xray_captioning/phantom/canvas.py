@@ -84,9 +84,8 @@ class Canvas:
         return np.asarray(centre)[..., None, :] + _CIRCLE * np.divide(radii, self.scale)
 
     def blur(self, layer: Layer, sigma: float) -> Field:
-        """The layer blurred by about `sigma` (a fraction of the image), as float32 in [0, 1].
-
-        Wide blurs are made on a smaller image, which is much faster and looks the same.
+        """The layer blurred by about `sigma` (a fraction of the image), float32 in [0, 1]; wide
+        blurs are made on a smaller image, which is much faster and looks the same.
         """
         pixels = sigma * self.size
         kernel = (3, 3) if pixels < 0.9 else (5, 5)  # binomial: by far the fastest in OpenCV
@@ -110,10 +109,9 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
 def film(
     density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator
 ) -> Layer:
-    """The picture that `density` (size, size) leaves on a film: bone is bright, air is dark.
-
-    `density`, the attenuation along each ray, is changed in place. `contrast` is how much the dark
-    tones are darkened further, `noise` the grain's deviation in grey levels.
+    """The picture that attenuation, `density` (size, size), changed in place, leaves on a film,
+    bone bright; dark tones are darkened by `contrast`, `noise` is the grain's deviation in grey
+    levels.
     """
     density *= np.float32(-gain)
     grey = cv2.exp(density)

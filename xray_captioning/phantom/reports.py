@@ -1,8 +1,7 @@
-"""Reports for the phantoms, worded as radiologists do.
+"""Reports for the phantoms, worded as radiologists do, of the sentences in ``sentences.toml``.
 
-Sides are always named ``left``, ``right``, ``bilateral`` or ``both``. The sentences are those of
-``sentences.toml``; of several paraphrases the earlier ones are used more often, because people have
-favourite words.
+Sides are always ``left``, ``right``, ``bilateral`` or ``both``; earlier paraphrases are used more
+often, because people have favourite words.
 """
 
 from collections.abc import Sequence
@@ -28,9 +27,8 @@ _LONGEST = 7  # sentences in the findings section
 
 
 def report(study: PhantomStudy, rng: np.random.Generator) -> Report:
-    """Write the report of a study: all that is true of it, and nothing else.
-
-    Both sections name its findings, with side, place and size; `rng` chooses among paraphrases.
+    """Write the report of a study: all that is true of it, and nothing else. Both sections name its
+    findings, with side, place and size; `rng` chooses among paraphrases.
     """
     return Report(
         findings=_write_findings(study, rng),

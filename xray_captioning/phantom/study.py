@@ -44,9 +44,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Body, position and exposure of one patient before any finding changes them.
-
-    Lengths are fractions of the image width unless said otherwise.
+    """Body, position and exposure of one patient before any finding changes them. Lengths are
+    fractions of the image width unless said otherwise.
     """
 
     half_width: float  # of the inside of the chest
@@ -67,10 +66,8 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class PhantomStudy:
-    """All that is needed to draw a study and to write its report.
-
-    Every structure and finding draws random numbers from its own stream, so the same body can be
-    drawn with and without a finding.
+    """All that is needed to draw a study and to write its report. Each finding draws from its own
+    stream of numbers, so the same body can be drawn with and without it.
     """
 
     anatomy: Anatomy
@@ -106,10 +103,8 @@ class PhantomStudy:
 
 
 def sample_study(rng: np.random.Generator) -> PhantomStudy:
-    """Draw a patient and their findings.
-
-    About a third of the studies are normal; most others have one to three findings, and no two
-    findings hide each other.
+    """Draw a patient and their findings: about a third are normal, most others have one to three,
+    and no two findings hide each other.
     """
     anatomy = _sample_anatomy(rng)
     findings = _sample_findings(rng)

@@ -27,10 +27,8 @@ _KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[ki
 
 @cache
 def kind_of(heading: tuple[str, ...]) -> str | None:
-    """Return what stands below a heading of these lower-case words, such as 'indication'.
-
-    It is a kind of `_FIRST` or `_THEN`, `BOTH`, 'view', 'organ' or 'banner'; None where a word is
-    of no heading.
+    """Return what stands below a heading of these lower-case words: a kind of `_FIRST` or `_THEN`,
+    `BOTH`, 'view', 'organ' or 'banner'; None where a word is of no heading.
     """
     kinds = [_KINDS.get(word, "filler" if word.isdigit() else None) for word in heading]
     if None in kinds:
@@ -235,9 +233,8 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
 
 
 def _first_of(name: list[str]) -> int | None:
-    """Return where the heading begins in words of which the first may end what stands above it.
-
-    "PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
+    """Return where the heading begins in words whose first may end what stands above: "PRIOR CHEST
+    X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
     """
     heads = [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]
     if not heads:

@@ -52,9 +52,8 @@ class TokenIds(ABC):
         """Return the words of a row of ids, each with the positions, one or more, of its tokens."""
 
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
-        """Turn cleaned texts into rows of ids, (texts, maximum_length) int32, zeros at their ends.
-
-        Errors are those of `encode`, and a DataError where an entry is not text.
+        """Turn cleaned texts into rows of ids, (texts, maximum_length) int32, zeros at their ends;
+        errors are those of `encode`, and a DataError where an entry is not text.
         """
         encoded = [self.encode(text, maximum_length) for text in checked_texts(texts)]
         rows = np.full((len(encoded), maximum_length), PAD_ID, dtype=np.int32)
@@ -123,9 +122,8 @@ class TokenIds(ABC):
 
 
 def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
-    """Return the id of each symbol, counted from 1.
-
-    Raise a DataError where one is empty, not text or there twice, or one of `needed` is missing.
+    """Return the id of each symbol, counted from 1; a DataError where one is empty, not text or
+    there twice, or one of `needed` is missing.
     """
     for number, symbol in enumerate(symbols, 1):
         if not isinstance(symbol, str) or not symbol:

@@ -39,11 +39,8 @@ def displayed(stored: NDArray[Any], dataset: Any, tell: Tell) -> NDArray[np.floa
 def coloured(stored: NDArray[Any], dataset: Any) -> NDArray[np.float32]:
     """Return RGB in [0, 1] from the indices of a palette (C.7.9)."""
     little = dataset.original_encoding[1]
-    channels = []
-    for colour in COLOURS:
-        table, data = (dataset[f"{colour}PaletteColorLookupTable{part}"].value for part in PARTS)
-        channels.append(_looked_up(stored, table, data, little))
-    rgb = np.stack(channels, axis=-1)
+    tables = [[dataset[f"{c}PaletteColorLookupTable{p}"].value for p in PARTS] for c in COLOURS]
+    rgb = np.stack([_looked_up(stored, table, data, little) for table, data in tables], axis=-1)
     return np.divide(rgb, white(rgb), dtype=np.float32)
 
 
@@ -85,7 +82,8 @@ def _voi_pictures(
         for item in sequence:
             yield _looked_up(values, item.LUTDescriptor, item.LUTData, little)
         return
-    centres, widths = (_numbers(dataset.get(f"Window{name}")) for name in ("Center", "Width"))
+    given = [dataset.get(f"Window{name}") for name in ("Center", "Width")]
+    centres, widths = (np.atleast_1d(np.asarray([] if v is None else v, float)) for v in given)
     if not (len(centres) and len(widths)):
         return
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
@@ -96,10 +94,6 @@ def _voi_pictures(
         tell(NO_WINDOW)
     for centre, width in usable:
         yield _FUNCTIONS[function](values, centre, width)
-
-
-def _numbers(value: Any) -> NDArray[np.float64]:
-    return np.atleast_1d(np.asarray([] if value is None else value, float))
 
 
 def _linear(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:

@@ -112,10 +112,14 @@ def rows(
     split, view, listed, mesh = get("split"), get("view"), get("labels"), get("mesh")
     text_columns = [get(role) for role in TEXTS]
     for row in table:
+        if not (study_id := row.text(study)) and study:
+            raise DataError(
+                f"{row.place}: the id in {study} is empty; fill it in or remove the row"
+            )
         yield StudyRow(
             table,
             row.number,
-            _study_id(row, study) if study else "",
+            study_id,
             tuple([folder + name for name in cells.image_names(row, image)]) if image else (),
             row.text(view) if view else "",
             cells.id_text(row.text(patient)) if patient else "",
@@ -124,12 +128,6 @@ def rows(
             row.text(mesh) if mesh else "",
             *(_problems(row, listed, layout, labels) if listed or labels else ((), ())),
         )
-
-
-def _study_id(row: Row, column: str) -> str:
-    if not (study := row.text(column)):
-        raise DataError(f"{row.place}: the id in {column} is empty; fill it in or remove the row")
-    return study
 
 
 def _names_image(table: Table, column: str | None) -> bool:
@@ -205,17 +203,15 @@ def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
     """Return the id of each group of rows that name none."""
-    paths = {key: _path(group) for key, group in groups.items() if not group[0].study}
+    paths = {}
+    for key, group in groups.items():
+        if not group[0].study:
+            path = group[0].images[0].replace("\\", "/")
+            stem, suffix = os.path.splitext(path)
+            paths[key] = path if suffix[1:].isdigit() else stem  # of an UID no suffix is a number
     stems = {key: path.rpartition("/")[2] for key, path in paths.items()}
     count = Counter(stems.values())
     return {key: stem if count[stem] == 1 else paths[key] for key, stem in stems.items()}
-
-
-def _path(group: list[StudyRow]) -> str:
-    """Return the path of the first image without its suffix, with slashes, as not in Windows."""
-    path = group[0].images[0].replace("\\", "/")
-    stem, suffix = os.path.splitext(path)
-    return path if suffix[1:].isdigit() else stem  # of an UID the last number is no suffix
 
 
 def _study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> Study:

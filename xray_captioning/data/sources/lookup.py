@@ -82,7 +82,12 @@ class ImageFinder:
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
         if found is None:
             found = next(filter(None, (index.best(spelled) for index in self._indexes)), None)
-        return found and self._once(found, spelled)
+        before = self._given.setdefault(found, spelled) if found and "/" in spelled else spelled
+        if before != spelled and _agreeing(_folders(before), _folders(spelled)) is None:
+            raise DataError(
+                f"{found}: is the only image for both {before!r} and {spelled!r}; put both there"
+            )
+        return found
 
     def _there(self, name: str) -> str | None:
         folder = name[: max(name.rfind("/"), name.rfind(os.sep)) + 1]
@@ -94,15 +99,6 @@ class ImageFinder:
             if os.path.isfile(path := place + name):
                 return path
         return None
-
-    def _once(self, path: str, name: str) -> str:
-        """Return the path, or refuse a file that was given for a path in another folder."""
-        before = self._given.setdefault(path, name) if "/" in name else name
-        if before != name and _agreeing(_folders(before), _folders(name)) is None:
-            raise DataError(
-                f"{path}: is the only image for both {before!r} and {name!r}; put both there"
-            )
-        return path
 
     @cached_property
     def _indexes(self) -> "list[_Index]":

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -155,7 +156,7 @@ def _of_file(path: Path, sources: Iterable[Source]) -> list[Source]:
     name = path.name.lower()
     ending = [s for s in sources if name.endswith(s.suffixes)]
     content = [s for s in ending if s.fits and s.fits(path)]
-    named = [s for s in sources if s.has_name(name)]
+    named = [s for s in sources if any(fnmatch(name, at.lower()) for at in s.patterns)]
     return list(dict.fromkeys(content + [s for s in named + ending if s.fits is None]))
 
 

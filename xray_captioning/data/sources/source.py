@@ -7,7 +7,6 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from xray_captioning.data.opening import HEAD_BYTES, read_text
@@ -42,10 +41,6 @@ class Source:
             return any(map(self.fits, self._files(folder)))
         enough = all if self.needs_all else any
         return enough(any(folder.glob(pattern)) for pattern in self.patterns)
-
-    def has_name(self, name: str) -> bool:
-        """Tell whether a file has the name that this source's files usually have."""
-        return any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
 
     def to_open(self, path: Path) -> Path:
         """Return what `read` takes: the path itself, or the one table that the folder must hold."""
