@@ -69,8 +69,11 @@ def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
     shards = _shards(_folders(root))
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
     for _, size, shard in sorted(shards):
-        if excess - freed > 0 and shard not in kept and _removed(shard):
-            freed += size
+        if excess - freed > 0 and shard not in kept:
+            with suppress(OSError):  # in use by another process, where the system forbids it
+                shard.unlink()
+                shard.with_suffix(".hashes.json").unlink(missing_ok=True)
+                freed += size
     for folder in _folders(root) if freed or not limit else ():
         if not any(folder.glob("*.npy")) and not (folder / FILES).is_dir():
             with suppress(OSError):
@@ -117,12 +120,3 @@ def _shards(folders: Iterable[Path]) -> list[tuple[int, int, Path]]:
                 about = path.stat()
                 found.append((about.st_mtime_ns, about.st_size, path))
     return found
-
-
-def _removed(shard: Path) -> bool:
-    try:
-        shard.unlink()
-        shard.with_suffix(".hashes.json").unlink(missing_ok=True)
-    except OSError:  # in use by another process, where the system forbids it
-        return False
-    return True

@@ -248,17 +248,13 @@ def choose_split(
     else:
         digest = data_digest(studies)
         own = (model.split for model in models.values() if model and model.data == digest)
-        found = next(own, None) or splits.split_studies(usable, _fractions(config, usable))
+        # Fractions that only a preset names give way to a split of the source.
+        usual = load_preset(config.name) if config.name in presets() else Config()
+        given = config.fractions != usual.fractions or not splits.names_split(usable)
+        fractions = config.fractions if given else None
+        found = next(own, None) or splits.split_studies(usable, fractions)
     check_unseen(models, studies, found, part, cache)
     return found
-
-
-def _fractions(config: Config, studies: Studies) -> tuple[float, float, float] | None:
-    """Return the fractions, None where only a preset names them and the source has a split."""
-    usual = load_preset(config.name) if config.name in presets() else Config()
-    if splits.names_split(studies) and config.fractions == usual.fractions:
-        return None
-    return config.fractions
 
 
 def check_unseen(

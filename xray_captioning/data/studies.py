@@ -148,6 +148,8 @@ def summarise(studies: Studies) -> dict[str, Any]:
     missing = {image for image in named if not os.path.isfile(image)}
     present = [sum(image not in missing for image in images) for images in studies["images"]]
     findings, impression = (studies[name].isna() for name in ("findings", "impression"))
+    lengths = {name: [len(text.split()) for text in of] for name, of in texts.items()}
+    words = {name: round(sum(n) / len(n), 1) if n else None for name, n in lengths.items()}
     parts = Counter(part for part in studies["split"] if part is not None)
     patients = list(map(patient_or_study, studies["patient_id"], studies["study_id"]))
     return {
@@ -175,7 +177,7 @@ def summarise(studies: Studies) -> dict[str, Any]:
         },
         "rendered": int(studies["rendered"].sum()),
         "with_problems": sum(map(bool, studies["problems"])),
-        "words_a_section": {name: _mean_words(of) for name, of in texts.items()},
+        "words_a_section": words,
         "problems": dict(Counter(p for ps in studies["problems"] for p in ps).most_common()),
         "split": {part: parts[part] for part in PARTS} if parts else None,
         "torn_patients": len(torn(patients, studies["split"])),
@@ -250,11 +252,6 @@ def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
 
 def _histogram(counts: Iterable[int]) -> dict[str, int]:
     return {str(count): times for count, times in sorted(Counter(counts).items())}
-
-
-def _mean_words(texts: Sequence[str]) -> float | None:
-    lengths = [len(text.split()) for text in texts]
-    return round(sum(lengths) / len(lengths), 1) if lengths else None
 
 
 def _pairs(counts: dict[str, Any]) -> str:

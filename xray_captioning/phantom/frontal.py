@@ -162,16 +162,12 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
         canvas.stroke(layer, lines[:, 3:], (0.004, small))
         canvas.stroke(layer, lines[:, :4], (0.008, large))
         canvas.fill(layer, [canvas.ellipse(root, (0.024, 0.05))], large)
-    if study.find("Edema"):
-        _septal_lines(canvas, layer, study.stream("septal lines"))
-    return layer
-
-
-def _septal_lines(canvas: Canvas, layer: Layer, rng: np.random.Generator) -> None:
-    for sign in SIGN.values():
+    rng = study.stream("septal lines")
+    for sign in SIGN.values() if study.find("Edema") else ():
         heights = np.linspace(0.62, 0.86, 7) + rng.uniform(-0.01, 0.01, 7)
         lines = [np.array([(sign * 0.82, v), (sign * 0.97, v - 0.005)]) for v in heights]
         canvas.stroke(layer, lines, (0.004, 110))
+    return layer
 
 
 def _ribs(body: Anatomy) -> dict[str, Points]:
@@ -199,7 +195,10 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
         front += halves[1]
     canvas.stroke(layer, front, (0.026, 40))
     canvas.stroke(layer, back, (0.026, 92), (0.013, 57))
-    _girdle(canvas, layer)
+    # Clavicles, shoulder blades and the heads of the arms.
+    canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES, (0.024, 105), (0.012, 75))
+    canvas.stroke(layer, _SHAPES["blade"] * _BOTH_SIDES, (0.008, 50))
+    canvas.fill(layer, canvas.ellipse(_SHAPES["arms"], 0.06), 100)
     _vertebrae(canvas, layer, body)
     bones = canvas.blur(layer, 0.003) * np.float32(0.85)
     if study.find("Fracture"):
@@ -221,13 +220,6 @@ def _break(
         back.append(outer)
         front[index] = front[index] + step
         canvas.stroke(ends, [inner[-2:], outer[:2]], (0.030, 190))
-
-
-def _girdle(canvas: Canvas, layer: Layer) -> None:
-    """Clavicles, shoulder blades and the heads of the arms."""
-    canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES, (0.024, 105), (0.012, 75))
-    canvas.stroke(layer, _SHAPES["blade"] * _BOTH_SIDES, (0.008, 50))
-    canvas.fill(layer, canvas.ellipse(_SHAPES["arms"], 0.06), 100)
 
 
 def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> None:

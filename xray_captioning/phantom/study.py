@@ -106,18 +106,14 @@ def sample_study(rng: np.random.Generator) -> PhantomStudy:
     """Draw a patient and their findings: about a third are normal, most others have one to three,
     and no two findings hide each other.
     """
-    anatomy = _sample_anatomy(rng)
-    findings = _sample_findings(rng)
-    lateral = bool(rng.random() >= TABLES["frontal_only"])
-    return PhantomStudy(anatomy, findings, lateral, int(rng.integers(2**31)))
-
-
-def _sample_anatomy(rng: np.random.Generator) -> Anatomy:
     values: dict[str, float] = {}
     for name, limits in TABLES["anatomy"].items():
         absent = name == "breasts" and rng.random() >= 0.5
         values[name] = 0.0 if absent else rng.uniform(*limits)
-    return Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
+    anatomy = Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
+    findings = _sample_findings(rng)
+    lateral = bool(rng.random() >= TABLES["frontal_only"])
+    return PhantomStudy(anatomy, findings, lateral, int(rng.integers(2**31)))
 
 
 def _sample_findings(rng: np.random.Generator) -> tuple[Finding, ...]:

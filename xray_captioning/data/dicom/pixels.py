@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.containers import JPEG_FRAMES, check_jpeg, check_size, jpeg_segments
-from xray_captioning.data.dicom.display import COLOURS, PARTS, Tell, coloured, displayed
+from xray_captioning.data.dicom.display import COLOURS, PARTS, coloured, displayed
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
 from xray_captioning.data.notes import Note, warn
 from xray_captioning.data.studies import UNKNOWN
@@ -55,7 +55,13 @@ def decode_dicom(
     with one_error(ImageError, name), quiet():
         dataset = read_elements(io.BytesIO(data), _ELEMENTS, most=int(8 * max_pixels))
         _check(dataset, name, max_pixels)
-        unit = _unit(dataset, told.append)
+        stored, most = _stored(dataset), np.float32(2**dataset.BitsStored - 1)
+        if dataset.PhotometricInterpretation == _PALETTE:
+            unit = coloured(stored, dataset)
+        elif dataset.SamplesPerPixel == 3:
+            unit = np.clip(stored.astype(np.float32) / most, 0.0, 1.0)
+        else:
+            unit = displayed(stored, dataset, told.append)
     for reason in told:
         note(name, reason)
     return unit
@@ -122,16 +128,6 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
         dataset.HighBit = dataset.BitsStored - 1  # what is compressed has no bits below
     elif dataset.HighBit != bits - 1 and not dataset.PixelRepresentation:
         dataset.BitsStored, dataset.HighBit = bits, bits - 1  # or the uppermost would be lost
-
-
-def _unit(dataset: Any, tell: Tell) -> NDArray[np.float32]:
-    stored = _stored(dataset)
-    if dataset.PhotometricInterpretation == _PALETTE:
-        return coloured(stored, dataset)
-    if dataset.SamplesPerPixel == 3:
-        most = np.float32(2**dataset.BitsStored - 1)
-        return np.clip(stored.astype(np.float32) / most, 0.0, 1.0)
-    return displayed(stored, dataset, tell)
 
 
 def _stored(dataset: Any) -> NDArray[Any]:

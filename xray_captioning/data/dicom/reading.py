@@ -77,16 +77,26 @@ def read_elements(
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
+    from pydicom.uid import (
+        DeflatedExplicitVRLittleEndian,
+        ExplicitVRLittleEndian,
+        ImplicitVRLittleEndian,
+    )
 
     file.seek(0)
     file.seek(_beginning(file.read(PREAMBLE)) or 0)
     meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != _META)
     if "TransferSyntaxUID" not in meta:
-        meta.TransferSyntaxUID = _syntax_of(file)
+        at = file.tell()  # the first element tells
+        explicit = _has_vr(file.read(8))
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
+        file.seek(at)
     syntax = meta.TransferSyntaxUID
     if syntax == DeflatedExplicitVRLittleEndian:
-        file = io.BytesIO(_inflated(file.read(), most, whole=last is None))
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        file = io.BytesIO(inflater.decompress(file.read(), most))
+        if last is None and not inflater.eof:
+            raise ValueError("the deflated data are cut or inflate to too much")
     stop = None if last is None else (lambda tag, *_: tag > last)
     implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
     tags = [Tag(name) for name in names]
@@ -114,24 +124,6 @@ def _beginning(start: bytes) -> int | None:
 def _has_vr(element: bytes) -> bool:
     """Tell whether two capitals, the kind of its value, follow an element's tag."""
     return element[4:6].isalpha() and element[4:6].isupper()
-
-
-def _syntax_of(file: BinaryIO) -> Any:
-    """Tell from its first element how a dataset is encoded that does not say so itself."""
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    at = file.tell()
-    element = file.read(8)
-    file.seek(at)
-    return ExplicitVRLittleEndian if _has_vr(element) else ImplicitVRLittleEndian
-
-
-def _inflated(data: bytes, most: int, whole: bool) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = inflater.decompress(data, most)
-    if whole and not inflater.eof:
-        raise ValueError("the deflated data are cut or inflate to too much")
-    return content
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,11 @@ class _Index:
         self.paths: dict[str, list[str]] = {}  # relative
         # Of keys of very many files, by their last two folders.
         self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = {}
-        for path in _image_files(root, seen):
-            self.paths.setdefault(image_key(path).casefold(), []).append(path)
+        for folder, _, names in walk(root, seen):
+            below = os.path.relpath(folder, root)
+            for name in filter(is_image, names):
+                path = name if below == os.curdir else os.path.join(below, name)
+                self.paths.setdefault(image_key(path).casefold(), []).append(path)
         homes = {os.path.dirname(path) for found in self.paths.values() for path in found}
         trunk = _folders(os.path.join(os.path.commonpath(homes or [""]), ""))
         # Folders that lead to every image, or that images are known to lie in, are not looked at.
@@ -229,11 +232,3 @@ def walk(
 
 def _visible(names: list[str]) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
-
-
-def _image_files(root: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Yield the image files below a folder in order, as paths relative to it."""
-    for folder, _, files in walk(root, seen):
-        below = os.path.relpath(folder, root)
-        for name in filter(is_image, files):
-            yield name if below == os.curdir else os.path.join(below, name)
