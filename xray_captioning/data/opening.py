@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, TextIO, cast
 
 from xray_captioning.errors import DataError
+from xray_captioning.files import read_toml
 
 HEAD_BYTES = 1 << 16  # as much of a file as is looked at to tell what it is
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
@@ -22,7 +22,7 @@ _BOMS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_NO_TABLES = tomllib.loads(Path(__file__).with_name("no_tables.toml").read_text("utf-8"))
+_NO_TABLES = read_toml(__file__, "no_tables.toml")
 
 
 @contextmanager

@@ -139,8 +139,7 @@ class TrainedOn:
     def recognised(
         self, studies: Studies, part: Iterable[str], cache: str | Path | None = None
     ) -> list[str]:
-        """Return the ids of the studies in `part` that the model was trained on, by what any image
-        shows.
+        """Return the ids of the studies in `part` that the model was trained on, as images tell.
 
         Ids, and patients, count where a quarter of those in both belong to the same images or,
         beyond chance, the same reports, since many collections count from 1; without

@@ -85,15 +85,12 @@ def split_studies(
     studies : pandas.DataFrame
         As `read_studies` returns it.
     fractions : tuple of three floats, optional
-        Probabilities that a group is in train, val and test, so that its shares are met about,
-        not exactly (of n groups a share p within 2 * sqrt(n * p * (1 - p)), nearly always); 0
-        leaves a part empty. By default 0.8, 0.1, 0.1.
+        Probabilities that a group is in train, val and test, by default 0.8, 0.1, 0.1; 0 leaves a
+        part empty. Of n groups a share p is met within 2 * sqrt(n * p * (1 - p)), nearly always.
     by : str
-        Column whose equal values stay together. A study whose value is missing or empty is a
-        group of its own.
+        Column whose equal values stay together; a study without one is a group of its own.
     published : bool
-        Whether the split that the source names, if it names one, is taken as it stands. It wins
-        over `fractions`.
+        Whether the split that the source names, if any, is taken as it stands, over `fractions`.
 
     Returns
     -------
@@ -110,8 +107,7 @@ def split_studies(
     Warns
     -----
     SplitWarning
-        If the published split has a group in two parts, or is taken although `fractions` are
-        given; or if no group fell into a part.
+        If the published split tears a group or wins over `fractions`, or a part is empty.
     """
     _check_fractions(fractions or FRACTIONS)
     if by not in studies.columns:

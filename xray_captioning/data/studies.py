@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.errors import DataError
-from xray_captioning.files import is_missing
+from xray_captioning.files import is_missing, read_toml
 from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ PARTS = ("train", "val", "test")
 SECTIONS = ("indication", "comparison", "findings", "impression")
 TEXTS = ("findings", "impression")  # which a model writes
 SEVERAL = 5  # texts that are not alike by chance
+_SUMMARY = read_toml(__file__, "summary.toml")
 
 
 @dataclass(slots=True)
@@ -186,40 +187,30 @@ def summarise(studies: Studies) -> dict[str, Any]:
 
 def format_summary(summary: dict[str, Any]) -> str:
     """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
-    words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
-    alone = " (none is named: each study is taken for a patient's own)"
-    also = f" (also fits: {', '.join(others)})" if (others := summary["other_sources"]) else ""
-    labels = str(summary["with_problems"])
-    if labels == "0" and summary["without_both"] < summary["studies"]:
-        labels = "0 (train-encoder takes findings from the words of the texts)"
-    rows: list[tuple[str, Any]] = [
-        ("source", f"{summary['source'] or 'a table of studies'}{also}"),
-        ("studies", summary["studies"]),
-        ("patients", f"{summary['patients']}{'' if summary['patients_named'] else alone}"),
-        ("images named", summary["images_named"]),
-        ("images present", summary["images_present"]),
-        ("images missing", summary["images_missing"]),
-        ("studies with no image present", summary["studies_without_image_present"]),
-        ("studies by images named", _pairs(summary["images_a_study"])),
-        ("views", _pairs(summary["views"])),
-        ("with findings", summary["studies"] - summary["without_findings"]),
-        ("with impression", summary["studies"] - summary["without_impression"]),
-        ("without both", summary["without_both"]),
-        ("mean words", _pairs(words)),
-        ("with labels", labels),
-        ("commonest labels", _pairs(dict(list(summary["problems"].items())[:5]))),
-        ("parts named by the source", _pairs(summary["split"] or {})),
-        ("patients in two of them", summary["torn_patients"]),
-    ]
+    words, named = summary["words_a_section"], summary["patients_named"]
+    others, labels = summary["other_sources"], summary["with_problems"]
+    also = f" (also fits: {', '.join(others)})" if others else ""
+    alone = "" if named else " (none is named: each study is taken for a patient's own)"
+    read = labels == 0 and summary["without_both"] < summary["studies"]
+    hint = " (train-encoder takes findings from the words of the texts)" if read else ""
+    shown = summary | {
+        "source": f"{summary['source'] or 'a table of studies'}{also}",
+        "patients": f"{summary['patients']}{alone}",
+        "with_findings": summary["studies"] - summary["without_findings"],
+        "with_impression": summary["studies"] - summary["without_impression"],
+        "words_a_section": {name: mean for name, mean in words.items() if mean is not None},
+        "with_problems": f"{labels}{hint}",
+        "problems": dict(list(summary["problems"].items())[:5]),
+        "split": summary["split"] or {},
+        "rendered": summary["rendered"] or None,
+        "example": next(iter(summary["missing_examples"]), None),
+    }
     if "columns" in summary:
-        rows[1:1] = [
-            ("columns", ", ".join(f"{role}={name}" for role, name in summary["columns"].items())),
-            ("columns not used", ", ".join(summary["columns_not_used"]) or "none"),
-        ]
-    if summary["rendered"]:
-        rows.append(("text made from labels", summary["rendered"]))
-    rows += [("missing, for example", image) for image in summary["missing_examples"][:1]]
-    return "\n".join(f"{name:<30} {value}" for name, value in rows)
+        shown["columns"] = ", ".join(f"{role}={name}" for role, name in shown["columns"].items())
+        shown["columns_not_used"] = ", ".join(shown["columns_not_used"]) or "none"
+    rows = ((label, shown.get(name)) for label, name in _SUMMARY.items())
+    said = ((label, _pairs(of) if isinstance(of, dict) else of) for label, of in rows)
+    return "\n".join(f"{label:<30} {value}" for label, value in said if value is not None)
 
 
 def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list[str]:

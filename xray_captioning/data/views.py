@@ -48,17 +48,13 @@ def select_images(
     else:
         order = [take(FRONTAL, UNKNOWN), take(LATERAL, UNKNOWN), *rest][:count]
     chosen = [None if place is None else images[place] for place in order]
-    return repeat_first(chosen, count) if repeat else without_empty_end(chosen)
+    while chosen and chosen[-1] is None:
+        chosen.pop()
+    return repeat_first(chosen, count) if repeat else chosen
 
 
 def repeat_first(chosen: Sequence[T | None], count: int) -> list[T | None]:
     """Return places with the first image of a study in every empty one, up to ``count``."""
     first = next((image for image in chosen if image is not None), None)
     places = [*chosen, *[None] * (count - len(chosen))]
-    return without_empty_end([first if image is None else image for image in places])
-
-
-def without_empty_end(chosen: Sequence[T | None]) -> list[T | None]:
-    """Return places up to the last one that holds an image."""
-    last = max((i for i, image in enumerate(chosen, 1) if image is not None), default=0)
-    return list(chosen[:last])
+    return [] if first is None else [first if image is None else image for image in places]

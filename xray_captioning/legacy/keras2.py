@@ -43,17 +43,19 @@ def load_attention_captioner(
 
     Raises
     ------
-    BundleError
-        The weights are damaged, an array is missing, misshapen or not expected, or the two files
-        have vocabularies of different sizes.
-    DataError
-        The tokenizer cannot be read.
+    BundleError, DataError
+        The weights are damaged, an array is missing, misshapen or not expected, the vocabularies
+        are of different sizes, or the tokenizer cannot be read.
     """
     as_json = Path(tokenizer_pkl).suffix.lower() == ".json"
     read = Tokenizer.from_json if as_json else Tokenizer.from_pickle
     tokenizer = read(tokenizer_pkl, start, end)
     arrays = read_keras2(weights_h5)
-    _check_kind(arrays, weights_h5)
+    if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
+        raise BundleError(
+            f"{weights_h5}: holds no decoder, so it is not the attention captioner; if it is "
+            "CheXNet, leave out the tokenizer"
+        )
     found, rest = layout.place(arrays)
     sizes = layout.read_sizes(found)
     encoder = Encoder("chexnet", 224, pool=2)
@@ -99,14 +101,6 @@ def describe_import(config: Config, **files: str | os.PathLike[str]) -> dict[str
     for name, path in files.items():
         data |= {name: Path(path).name, f"{name}_sha256": sha256_file(path)}
     return {"source": SOURCE, "encoder": "weights as published", "data": data}
-
-
-def _check_kind(arrays: list[StoredArray], path: str | os.PathLike[str]) -> None:
-    if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
-        raise BundleError(
-            f"{path}: holds no decoder, so it is not the attention captioner; if it is CheXNet, "
-            "leave out the tokenizer"
-        )
 
 
 def _match_encoder(

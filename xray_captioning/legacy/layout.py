@@ -6,12 +6,11 @@ Sizes are read from the shapes, so that models of other widths and vocabularies 
 """
 
 import re
-import tomllib
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from xray_captioning.checkpoints import StoredArray
+from xray_captioning.files import read_toml
 
 LAYERS = ("image_encoder", "bkdense", "encoder_batch_norm", "decoder")
 
@@ -20,7 +19,7 @@ CELL = "decoder/onestepdecoder_LSTM/gru_cell"
 KEY, QUERY, ENERGY = (f"decoder/global_attention/dense{n}" for n in ("", "_1", "_2"))
 LOGITS = "decoder/dense_3"
 
-_FILE = tomllib.loads(Path(__file__).with_name("layout.toml").read_text("utf-8"))
+_FILE = read_toml(__file__, "layout.toml")
 LAYOUT: dict[str, list[str | int]] = _FILE["shapes"]
 PUBLISHED: dict[str, int] = _FILE["published"]
 

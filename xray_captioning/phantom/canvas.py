@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from xray_captioning.phantom.study import RIGHT, Finding, PhantomStudy, read_tables
+from xray_captioning.files import read_toml
+from xray_captioning.phantom.study import RIGHT, Finding, PhantomStudy
 
 Points = npt.NDArray[np.float64]
 Shapes = Sequence[Points] | Points
@@ -170,7 +171,7 @@ def _spline_basis(knots: int, closed: bool) -> npt.NDArray[np.float64]:
 @lru_cache(2)
 def shapes(view: str) -> dict[str, Any]:
     """What is the same in every phantom: lines and outlines (n, 2), and tables, by name."""
-    tables = read_tables("shapes.toml")[view]
+    tables = read_toml(__file__, "shapes.toml")[view]
     lines = {name: np.array(points, float) for name, points in tables.pop("points").items()}
     lines |= {name: curve(points) for name, points in tables.pop("curves").items()}
     closed = tables.pop("closed", {})

@@ -70,10 +70,8 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
 
     Raises
     ------
-    ConfigError
-        If `studies`, `seed` or `size` is out of range.
-    DataError
-        If `out` is a file or a folder that is not empty.
+    ConfigError, DataError
+        If a number is out of range, or `out` is a file or a folder that is not empty.
     """
     limits = (("studies", studies, 1), ("seed", seed, 0), ("size", size, SMALLEST))
     for name, value, least in limits:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy, read_tables
+from xray_captioning.files import read_toml
+from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Report:
     comparison: str
 
 
-_SENTENCES = read_tables("sentences.toml")
+_SENTENCES = read_toml(__file__, "sentences.toml")
 _LONGEST = 7  # sentences in the findings section
 
 

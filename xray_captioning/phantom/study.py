@@ -1,23 +1,18 @@
 """What a synthetic study is: a body, its findings, and how often each finding occurs."""
 
-import tomllib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
+from xray_captioning.files import read_toml
+
 RIGHT, LEFT, BILATERAL = "right", "left", "bilateral"
 ZONES = ("upper", "mid", "lower")
 
 
-def read_tables(name: str) -> dict[str, Any]:
-    """Read one of the TOML files beside this module."""
-    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
-
-
-TABLES = read_tables("studies.toml")
+TABLES = read_toml(__file__, "studies.toml")
 _FINDINGS: dict[str, dict[str, Any]] = TABLES["findings"]
 
 

@@ -110,10 +110,8 @@ def clean(text: str, protocol: str) -> str:
 
     Raises
     ------
-    ConfigError
-        When no protocol has that name.
-    DataError
-        When `text` is not text, such as the NaN of an empty table cell.
+    ConfigError, DataError
+        When no protocol has that name, or `text` is no text, such as an empty table cell's NaN.
 
     Examples
     --------

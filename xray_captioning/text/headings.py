@@ -5,11 +5,11 @@ its own.
 """
 
 import re
-import tomllib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
+
+from xray_captioning.files import read_toml
 
 BOTH = "findings and impression"
 # What is known from before or asked must never be taken as seen, so that such a word decides.
@@ -17,7 +17,7 @@ _FIRST = ("stop", "wet", "comparison", "indication", "addendum")
 _THEN = ("impression", "findings", "recommendation", "technique", "exam")
 
 
-_FILE: dict[str, str] = tomllib.loads(Path(__file__).with_name("headings.toml").read_text("utf-8"))
+_FILE: dict[str, str] = read_toml(__file__, "headings.toml")
 WORDS = {kind: frozenset(text.split()) for kind, text in _FILE.items()}  # in lower case
 PHRASES = {kind: tuple(filter(None, text.splitlines())) for kind, text in _FILE.items()}
 _TITLE = ("title", "people", "filler", "banner", "organ", "view", "report")

@@ -90,10 +90,8 @@ class Tokenizer(TokenIds):
 
         Raises
         ------
-        ConfigError
-            When `minimum_frequency` is below 1.
-        DataError
-            When an entry is not text.
+        ConfigError, DataError
+            When `minimum_frequency` is below 1, or an entry is not text.
         """
         if minimum_frequency < 1:
             raise ConfigError(f"minimum_frequency is {minimum_frequency}; it must be at least 1")

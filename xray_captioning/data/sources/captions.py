@@ -1,7 +1,6 @@
 """Tables of images and captions under any usual names, as most captioning projects keep them."""
 
 import re
-from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_
 from xray_captioning.data.sources.layout import USUAL, Columns, make_studies, rows, used_columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import Study
+from xray_captioning.data.studies import PARTS, Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
@@ -68,7 +67,7 @@ def tables_of(folder: Path) -> list[CaptionsTable]:
     plain = [path for path in there if not path.name.lower().endswith(".txt")]
     tables = [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
     if found := _parts(tables) or _part_folders(folder):
-        return found
+        return sorted(found, key=lambda table: PARTS.index(table.part or "test"))
     return [CaptionsTable(_only(tables))] if tables else []
 
 
@@ -93,22 +92,18 @@ def _parts(tables: list[Path]) -> list[CaptionsTable]:
     parts = [named_part(found[0]) if len(found) == 1 else None for found in words]
     if len(tables) < 2 or len(alike) > 1 or None in parts or len(set(parts)) < len(parts):
         return []
-    return _in_order(CaptionsTable(path, part) for path, part in zip(tables, parts, strict=True))
+    return [CaptionsTable(path, part) for path, part in zip(tables, parts, strict=True)]
 
 
 def _part_folders(folder: Path) -> list[CaptionsTable]:
     """Return the metadata of the folders of parts, as imagefolders of Hugging Face have it."""
     folders = (path for path in folder.iterdir() if path.is_dir() and named_part(path.name))
-    return _in_order(
+    return [
         CaptionsTable(path, named_part(home.name), f"{home.name}/")
         for home in folders
         for path in sorted(home.glob("metadata.*"))
         if is_table(path)
-    )
-
-
-def _in_order(found: Iterable[CaptionsTable]) -> list[CaptionsTable]:
-    return sorted(found, key=lambda table: list(PART_NAMES.values()).index(table.part or "test"))
+    ]
 
 
 def _opened(path: Path) -> Table:

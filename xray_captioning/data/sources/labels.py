@@ -6,23 +6,15 @@ takes it for a radiologist's. The papers of the collections are named in `publis
 a hierarchy of 174 findings, VinDr-CXR 28 labels; CheXpert writes 1 present, 0 absent, -1 uncertain.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
-from xray_captioning.files import is_missing
+from xray_captioning.files import is_missing, read_toml
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.text.sections import literal
-
-
-def read_toml(name: str) -> dict[str, Any]:
-    """Read a file of names that lies beside this one."""
-    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
 
 
 def _names(collection: str) -> dict[str, str]:
@@ -31,7 +23,7 @@ def _names(collection: str) -> dict[str, str]:
     return same | {label: name for name, of in _FILE[collection].items() for label in of}
 
 
-_FILE = read_toml("labels.toml")
+_FILE = read_toml(__file__, "labels.toml")
 PADCHEST, VINDR = _names("padchest"), _names("vindr")
 STATEMENTS, DENIALS, NAMES, SAME = (_FILE[n] for n in ("statements", "denials", "names", "same"))
 # What PadChest says of a report or an image, not of the patient.

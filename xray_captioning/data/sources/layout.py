@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.sources import cells
-from xray_captioning.data.sources.labels import label_value, read_toml
+from xray_captioning.data.sources.labels import label_value
 from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.files import read_toml
 from xray_captioning.findings import CHEXPERT
 from xray_captioning.text.sections import split_report
 
@@ -31,7 +32,7 @@ uncertain.
 TEXTS = (*SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
 ROLES = ("image", "study", "patient", "split", "view", *TEXTS, "labels")
 LAYOUTS: dict[str, Layout] = {}
-for _name, _said in read_toml("columns.toml").items():
+for _name, _said in read_toml(__file__, "columns.toml").items():
     LAYOUTS[_name] = {**LAYOUTS.get(_said.pop("like", ""), {}), **_said}
 USUAL = LAYOUTS["usual"]
 Columns = Mapping[str, str | None]
