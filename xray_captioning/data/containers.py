@@ -156,12 +156,6 @@ def check_tiff(data: bytes) -> tuple[int, int]:
     if len(pages) != 1:
         raise UnreadKindError(f"holds {len(pages)} pages; save one as a file of its own")
     [page] = pages
-    _check_kind(page)
-    _check_places(page, len(data))
-    return page[_HEIGHT][0], page[_WIDTH][0]
-
-
-def _check_kind(page: Tags) -> None:
     bits, kind = max(page.get(_BITS, (1,))), max(page.get(_KIND, (_WHOLE,)))
     fits = bits <= 16 if kind == _WHOLE else kind == _FLOATING and bits >= 32
     if not fits or page.get(_PHOTOMETRIC) == (_SEPARATED,):
@@ -169,6 +163,8 @@ def _check_kind(page: Tags) -> None:
             "has pixels of another kind than grey or RGB, of 8 or 16 bits or floating-point; "
             "save it anew as one of these"
         )
+    _check_places(page, len(data))
+    return page[_HEIGHT][0], page[_WIDTH][0]
 
 
 def _check_places(page: Tags, end: int) -> None:

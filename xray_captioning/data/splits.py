@@ -114,7 +114,13 @@ def split_studies(
         raise ConfigError(f"by={by!r} is no column; found: {', '.join(map(str, studies.columns))}")
     check_unique(studies["study_id"])
     if published and names_split(studies):
-        split = _in_parts(studies, _published(studies))
+        for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
+            if part not in PARTS:
+                raise DataError(
+                    f"studies: study {study_id!r} has split {part!r} where others have a part; "
+                    "name one"
+                )
+        split = _in_parts(studies, list(studies["split"]))
         _warn_of_published(split, studies, by, fractions)
         return split
     split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
@@ -199,16 +205,6 @@ def _check_fractions(fractions: Sequence[float]) -> None:
     if not fits:
         given = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
         raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
-
-
-def _published(studies: Studies) -> list[str]:
-    """Return the part every study's source puts it in."""
-    for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
-        if part not in PARTS:
-            raise DataError(
-                f"studies: study {study_id!r} has split {part!r} where others have a part; name one"
-            )
-    return list(studies["split"])
 
 
 def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:

@@ -109,22 +109,15 @@ _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 
 def _lines(text: str) -> str:
     """Return a text with one kind of line break, without rules, tags and escaped breaks."""
-    text = without_tags(_spelled_out(text))
+    # A report may have been written as JSON or as Python's dictionary.
+    fields = literal(text.strip()) if re.fullmatch(r"(?s)\s*\{.*\}\s*", text) else None
+    if isinstance(fields, dict):
+        text = "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
+    text = without_tags(text)
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
-
-
-def _spelled_out(text: str) -> str:
-    """Return the fields of a report that was written as JSON or as Python's dictionary."""
-    stripped = text.strip()
-    if not (stripped.startswith("{") and stripped.endswith("}")):
-        return text
-    fields = literal(stripped)
-    if isinstance(fields, dict):
-        return "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
-    return text
 
 
 def literal(text: str) -> Any:

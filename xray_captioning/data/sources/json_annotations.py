@@ -12,10 +12,10 @@ from typing import Any
 
 from xray_captioning.data.records import read_json
 from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part, part_of
-from xray_captioning.data.sources.layout import StudyRow, whole_report
+from xray_captioning.data.sources.layout import NO_TEXTS, StudyRow, make_studies
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
-from xray_captioning.data.studies import Study, text_or_none
+from xray_captioning.data.studies import Study, check_unique
 from xray_captioning.errors import DataError
 
 _KEYS = ("id", "report", "image_path")
@@ -93,8 +93,11 @@ def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
     """
     files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
     found = [row for file in files for row in _images(file, len(files) > 1)]
-    twice = len({row.study for row in found}) < len(found) and len(files) > 1
-    return [_study(row, twice, finder) for row in found]
+    if len({row.study for row in found}) < len(found) and len(files) > 1:
+        for row in found:
+            row.study = f"{row.split}/{row.study}" if row.split else row.study
+    check_unique((row.study for row in found), path)
+    return make_studies(found, finder.find)
 
 
 def is_coco(path: Path) -> bool:
@@ -131,7 +134,8 @@ def _images(path: Path, by_name: bool) -> Iterator[StudyRow]:
         patient = str(image.get("patient_id", image.get("subject_id", "")) or "")
         folder = image.get("filepath")  # as Karpathy's files name it
         names = (f"{folder}/{name}" if isinstance(folder, str) and folder else name,)
-        yield StudyRow(None, where, study, names, patient=patient, split=own, texts=tuple(texts))
+        told = (*NO_TEXTS[1:], " ".join(dict.fromkeys(filter(None, texts))))
+        yield StudyRow(None, where, study, names, patient=patient, split=own, texts=told)
     if captions:
         raise DataError(
             f"{path}: has captions of image {min(captions)!r}, which is not among the images "
@@ -157,17 +161,6 @@ def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) 
         found = ", ".join(entry)
         raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {found}; fill it in")
     return str(value).strip()
-
-
-def _study(row: StudyRow, twice: bool, finder: ImageFinder) -> Study:
-    text = text_or_none(" ".join(dict.fromkeys(filter(None, row.texts))))
-    return Study(
-        study_id=f"{row.split}/{row.study}" if twice and row.split else row.study,
-        images=list(map(finder.find, row.images)),
-        patient_id=row.patient,
-        split=row.split,
-        **(whole_report(text) if text else {}),
-    )
 
 
 SOURCES = (

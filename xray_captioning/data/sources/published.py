@@ -148,11 +148,15 @@ def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
     image's readers name is a problem, another finding uncertain.
     """
     alone = [("test" if "test" in path.name else "train", path)]
-    return [
-        _voted(image, found, part, finder)
-        for part, table in (alone if path.is_file() else _tables(path, _VINDR_PARTS))
-        for image, found in _votes(published(table, "image_id")).items()
-    ]
+    studies = []
+    for part, table in alone if path.is_file() else _tables(path, _VINDR_PARTS):
+        for image, found in _votes(published(table, "image_id")).items():
+            most, named = len(found.pop("")) / 2, sorted(found)
+            study = Study(image, [finder.find(f"{image}.dicom")], [FRONTAL], split=part)
+            study.problems = [label for label in named if len(found[label]) > most]
+            study.uncertain = [label for label in named if len(found[label]) <= most]
+            studies.append(study)
+    return studies
 
 
 def _votes(table: Table) -> dict[str, _Votes]:
@@ -179,19 +183,6 @@ def _said(row: Row, others: tuple[str | None, ...]) -> list[str]:
         if value not in ("0", "1", "0.0", "1.0"):
             raise DataError(f"{row.place}: {name} is {value[:40]!r}; it must be 0 or 1")
     return [name for name, value in values.items() if float(value)]
-
-
-def _voted(image: str, found: _Votes, part: str, finder: ImageFinder) -> Study:
-    most = len(found.pop("")) / 2
-    counts = {label: len(found[label]) for label in sorted(found)}
-    return Study(
-        study_id=image,
-        images=[finder.find(f"{image}.dicom")],
-        views=[FRONTAL],
-        problems=[label for label, count in counts.items() if count > most],
-        uncertain=[label for label, count in counts.items() if count <= most],
-        split=part,
-    )
 
 
 _VINDR_TABLES = tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR)
