@@ -63,8 +63,8 @@ def caches(root: Path) -> list[CacheInfo]:
 
 
 def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
-    """Remove the least recently used shards, but none in `keep`, until the caches take at most
-    `limit` bytes; return how many bytes were freed.
+    """Remove the least recently used shards, none of `keep`, down to `limit` bytes; return those
+    freed.
     """
     shards = _shards(_folders(root))
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0

@@ -38,9 +38,7 @@ _NO_HEADER, _NO_END = "it has no image header", "its end is missing"
 def check_size(
     height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf
 ) -> None:
-    """Raise ImageError, before memory is taken for it, where an image has more than `max_pixels`,
-    or one side is more than `max_ratio` times the other.
-    """
+    """Raise ImageError, before memory is taken for it, where an image is too large or too long."""
     if height * width > max_pixels:
         raise ImageError(
             f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "

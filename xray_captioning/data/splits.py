@@ -184,9 +184,7 @@ def _torn(split: Split, studies: Studies, by: str) -> list[str]:
 
 
 def data_digest(studies: Studies) -> str:
-    """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal,
-    whatever the order of rows and wherever the images lie.
-    """
+    """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal."""
     columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
     rows = sorted(zip(*columns, strict=True), key=lambda row: json.dumps(row))
     return _sha256(rows)

@@ -56,8 +56,8 @@ class Row(dict[str, Any]):
 
 
 class Table:
-    """A table, whose rows are read anew each time it is iterated over; `columns` names those of a
-    text whose first line is a row like any other.
+    """A table, read anew each time; `columns` names those of a text whose first line is like the
+    others.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:

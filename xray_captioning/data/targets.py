@@ -29,8 +29,8 @@ def reference_texts(studies: Studies, config: Config) -> list[str]:
 
 
 def section_texts(studies: Studies, config: Config) -> list[str]:
-    """Return each study's section as it stands, empty where absent; a report is findings and
-    impression, or the text that is both, once.
+    """Return each study's section as it stands, or ''; a report is both texts, or the one that is
+    both.
     """
     section = config.text.section
     columns = ["findings", "impression"] if section == "report" else [section]

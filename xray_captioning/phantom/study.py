@@ -98,8 +98,8 @@ class PhantomStudy:
 
 
 def sample_study(rng: np.random.Generator) -> PhantomStudy:
-    """Draw a patient and their findings: about a third are normal, most others have one to three,
-    and no two findings hide each other.
+    """Draw a patient and findings: about a third have none, most one to three that do not hide
+    others.
     """
     values: dict[str, float] = {}
     for name, limits in TABLES["anatomy"].items():

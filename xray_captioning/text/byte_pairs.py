@@ -75,8 +75,8 @@ class BytePairTokenizer(TokenIds):
 
     @classmethod
     def from_lists(cls, vocabulary: Any, merges: Any) -> Self:
-        """Build from symbols in the order of their ids, or a dict with the ids 0, 1, 2, ...; merges
-        are pairs, or lines such as "a b".
+        """Build from symbols by id, or a dict of them with ids 0, 1, ..., and merges: pairs, or "a
+        b".
         """
         if isinstance(vocabulary, dict):
             if sorted(map(str, vocabulary.values())) != sorted(map(str, range(len(vocabulary)))):

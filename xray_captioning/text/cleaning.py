@@ -166,9 +166,7 @@ def without_marks(text: str) -> str:
 
 
 def without_common_marks(texts: list[str | None]) -> list[str | None]:
-    """Leave out the first and last word where every text has "start" and "end" there, or the like,
-    as tutorials prepare them for a tokenizer.
-    """
+    """Leave out "start" and "end" where all texts begin and end so, as tutorials prepare them."""
     # One after the other: of very many texts the first nearly always tells that these are no marks.
     rows = (text.split() for text in texts if text)
     if not any(texts) or not all(r and r[0] in _STARTS and r[-1] in _ENDS for r in rows):

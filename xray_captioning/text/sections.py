@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from xray_captioning.errors import DataError
 from xray_captioning.text import headings
@@ -25,9 +25,7 @@ class Sections:
     impression: str | None = None
 
 
-class _Part(NamedTuple):
-    kind: str
-    text: str
+_Part = tuple[str, str]  # what kind of section, and its text
 
 
 def split_report(text: str) -> Sections:
@@ -150,7 +148,7 @@ def _kept(found: list[Heading]) -> Iterator[Heading]:
 def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
     """Yield what stands before the first heading and below each, without the text's end."""
     starts = [heading.start for heading in found]
-    yield _Part(_BODY, _without_footer(text[: [*starts, len(text)][0]]))
+    yield (_BODY, _without_footer(text[: [*starts, len(text)][0]]))
     for heading, stop in zip(found, [*starts[1:], len(text)], strict=True):
         # The label of an organ says where something is.
         begin = heading.start if heading.kind == "organ" else heading.content
@@ -158,9 +156,9 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
         if "summary" in heading.words and (heading.words[-1].isdigit() or _CODE.match(content)):
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
-            yield _Part("exam", text[heading.start : heading.content].rstrip(" :"))
+            yield ("exam", text[heading.start : heading.content].rstrip(" :"))
         kind = "exam" if is_title(content) else "findings"
-        yield _Part(kind if heading.kind == "organ" else heading.kind, content)
+        yield (kind if heading.kind == "organ" else heading.kind, content)
 
 
 _CODE = re.compile(r"\s*\d-[A-Z]{4}")
@@ -205,18 +203,18 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     """Yield parts of which those without a heading of their own are called what they are."""
     described = any(kind in ("findings", BOTH) and text.strip() for kind, text in parts)
-    last = max(number for number, part in enumerate(parts) if part.kind not in _CONTENT)
+    last = max(number for number, (kind, _) in enumerate(parts) if kind not in _CONTENT)
     for number, (kind, text) in enumerate(parts):
         if kind in (_BODY, "view", "banner") or (kind == "exam" and not named):
             for paragraph in _paragraphs(text):
-                yield _Part(_kind_of_paragraph(paragraph, kind), paragraph)
+                yield (_kind_of_paragraph(paragraph, kind), paragraph)
         elif kind in _BEFORE and not described and number == last:
             first, *rest = _paragraphs(text) or [""]
-            yield _Part(kind, first)
+            yield (kind, first)
             for paragraph in rest:
-                yield _Part(_kind_of_paragraph(paragraph), paragraph)
+                yield (_kind_of_paragraph(paragraph), paragraph)
         else:
-            yield _Part(kind, text)
+            yield (kind, text)
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -34,17 +34,8 @@ class TokenIds(ABC):
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into ids: that of the start, those of the words, that of the end.
 
-        Parameters
-        ----------
-        text : str
-            Words separated by white space; unknown ones become `unknown_id`.
-        maximum_length : int, optional
-            Longest result, at least 2; longer texts lose their last words, never the end.
-
-        Raises
-        ------
-        ConfigError
-            When `maximum_length` leaves no room for start and end.
+        Unknown words become `unknown_id`. A text of more than `maximum_length` ids loses its last
+        words, never the end; where that leaves no room for both, below 2, it is a ConfigError.
         """
 
     @abstractmethod
@@ -122,8 +113,8 @@ class TokenIds(ABC):
 
 
 def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
-    """Return the id of each symbol, counted from 1; a DataError where one is empty, not text or
-    there twice, or one of `needed` is missing.
+    """Return the id of each symbol, from 1; one that is empty, no text, twice or lacking is a
+    DataError.
     """
     for number, symbol in enumerate(symbols, 1):
         if not isinstance(symbol, str) or not symbol:

@@ -42,8 +42,8 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
-    """Return the column of each role that one plays, and the columns that play none; of several
-    tables, the parts of a split, those of the first.
+    """Return the column of each role, and those that play none; of several parts those of the
+    first.
     """
     table = _opened(_tables(path)[0].path)
     roles = used_columns(table, USUAL, columns)

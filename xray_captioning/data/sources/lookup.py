@@ -65,8 +65,8 @@ class ImageFinder:
         return name if name[0] == "/" else self._homes[home] + name
 
     def find(self, name: str) -> str:
-        """Find an image by the path that a table names, as `by_path`; an absent one gets the path
-        below the first folder, where it belongs.
+        """Find an image as `by_path`; an absent one gets the path below the first folder, where it
+        belongs.
         """
         return self.by_path(name) or os.path.join(self._roots[0], _with_slashes(name))
 
@@ -216,8 +216,8 @@ def is_image(name: str) -> bool:
 def walk(
     root: str | os.PathLike[str], seen: set[tuple[int, int]] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each folder below one as `os.walk` does, sorted, without hidden files and folders;
-    links are followed, and each real folder is entered once.
+    """Yield folders as `os.walk` does, sorted, nothing hidden; links are followed, each folder
+    once.
     """
     seen = set() if seen is None else seen
     for folder, folders, files in os.walk(root, followlinks=True):

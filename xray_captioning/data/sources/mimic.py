@@ -186,8 +186,8 @@ class Tree:
 def report_rows(
     tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
 ) -> Iterator[StudyRow]:
-    """Yield a row for the report, a file's or else an archive's, of these studies, or of all; it is
-    not read where its text is `told` already.
+    """Yield a row for each report, or those of `studies`, not read where the text is `told`
+    already.
     """
     with ExitStack() as opened:
         packed = (report for path in archives for report in _packed(path, opened))

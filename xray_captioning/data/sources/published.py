@@ -20,13 +20,14 @@ References
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from xray_captioning.data.sources import labels, layout
 from xray_captioning.data.sources.cells import named_part
 from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, columns_of
+from xray_captioning.data.sources.source import Source
 from xray_captioning.data.splits import by_hash
 from xray_captioning.data.studies import FRONTAL, Study
 from xray_captioning.data.table import Row, Table
@@ -68,7 +69,11 @@ def plus_rows(path: Path) -> Iterator[StudyRow]:
 
 def is_chexpert(path: Path) -> bool:
     """Tell by the columns of the table whether a folder is CheXpert."""
-    return any("Frontal/Lateral" in columns_of(table) for _, table in _tables(path, _CHEXPERT))
+    for _, table in _tables(path, _CHEXPERT):
+        with suppress(DataError):
+            if "Frontal/Lateral" in Table(table).columns:
+                return True
+    return False
 
 
 def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
@@ -85,9 +90,7 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 
 
 def padchest_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of PadChest [3]_, in Spanish as it is; neither split nor sections are
-    published.
-    """
+    """Yield the rows of PadChest [3]_, in Spanish; neither split nor sections are published."""
     for row in rows(published(path, "StudyID", "PatientID"), LAYOUTS["padchest"]):
         named = [name for text in row.problems for name in labels.listed(text, row.where)]
         row.problems = labels.named(named, labels.PADCHEST, labels.PADCHEST_NO_FINDING)

@@ -136,9 +136,7 @@ def _found(path: Path, source: Source | None) -> tuple[Path, DetectedSource]:
 
 
 def detect(path: Path, sources: Sequence[Source]) -> DetectedSource:
-    """Return the first source that a folder, or one below it, holds, or a file belongs to; any
-    other table is one of captions, none at all is a DataError.
-    """
+    """Return the first source that a path holds, or a folder below it; none is a DataError."""
     alone = path.is_file()
     fitting = _of_file(path, sources) if alone else [s for s in sources if s.is_folder(path)]
     if not fitting and (captions.is_table(path) if alone else captions.tables_of(path)):

@@ -12,7 +12,6 @@ from pathlib import Path
 from xray_captioning.data.opening import HEAD_BYTES, read_text
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import Study
-from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
 
@@ -66,10 +65,3 @@ def text_head(path: Path) -> str:
     with suppress(DataError):
         return read_text(path, HEAD_BYTES)
     return ""
-
-
-def columns_of(path: Path) -> tuple[str, ...]:
-    """Return the names of a table's columns; none where the file holds no table."""
-    with suppress(DataError):
-        return Table(path).columns
-    return ()
