@@ -63,9 +63,7 @@ def caches(root: Path) -> list[CacheInfo]:
 
 
 def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
-    """Remove the least recently used shards, none of `keep`, down to `limit` bytes; return those
-    freed.
-    """
+    """Remove the least recently used shards, not `keep`, down to `limit`; return bytes freed."""
     shards = _shards(_folders(root))
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
     for _, size, shard in sorted(shards):

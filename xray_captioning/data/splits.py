@@ -184,7 +184,7 @@ def _torn(split: Split, studies: Studies, by: str) -> list[str]:
 
 
 def data_digest(studies: Studies) -> str:
-    """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal."""
+    """Return the hexadecimal SHA-256 of sorted (study_id, findings, impression, problems)."""
     columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
     rows = sorted(zip(*columns, strict=True), key=lambda row: json.dumps(row))
     return _sha256(rows)

@@ -56,9 +56,7 @@ class Row(dict[str, Any]):
 
 
 class Table:
-    """A table, read anew each time; `columns` names those of a text whose first line is like the
-    others.
-    """
+    """A table, read anew each time; `columns` names those of a text without such a line."""
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path = path

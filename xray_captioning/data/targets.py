@@ -29,9 +29,7 @@ def reference_texts(studies: Studies, config: Config) -> list[str]:
 
 
 def section_texts(studies: Studies, config: Config) -> list[str]:
-    """Return each study's section as it stands, or ''; a report is both texts, or the one that is
-    both.
-    """
+    """Return each study's section, '' where absent; a report is both, or the text that is both."""
     section = config.text.section
     columns = ["findings", "impression"] if section == "report" else [section]
     rows = zip(*(studies[column] for column in columns))

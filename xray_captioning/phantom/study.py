@@ -98,9 +98,7 @@ class PhantomStudy:
 
 
 def sample_study(rng: np.random.Generator) -> PhantomStudy:
-    """Draw a patient and findings: about a third have none, most one to three that do not hide
-    others.
-    """
+    """Draw a patient and findings: a third have none, most one to three that hide no other."""
     values: dict[str, float] = {}
     for name, limits in TABLES["anatomy"].items():
         absent = name == "breasts" and rng.random() >= 0.5

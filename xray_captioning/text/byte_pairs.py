@@ -75,9 +75,7 @@ class BytePairTokenizer(TokenIds):
 
     @classmethod
     def from_lists(cls, vocabulary: Any, merges: Any) -> Self:
-        """Build from symbols by id, or a dict of them with ids 0, 1, ..., and merges: pairs, or "a
-        b".
-        """
+        """Build from symbols in order, or a dict of ids 0, 1, ..., and merges, "a b" or pairs."""
         if isinstance(vocabulary, dict):
             if sorted(map(str, vocabulary.values())) != sorted(map(str, range(len(vocabulary)))):
                 raise DataError("the ids of the byte pairs' vocabulary are not 0, 1, 2, ...")

@@ -113,9 +113,7 @@ class TokenIds(ABC):
 
 
 def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
-    """Return the id of each symbol, from 1; one that is empty, no text, twice or lacking is a
-    DataError.
-    """
+    """Return ids from 1; a symbol empty, no text, twice or lacking is a DataError."""
     for number, symbol in enumerate(symbols, 1):
         if not isinstance(symbol, str) or not symbol:
             raise DataError(f"the tokenizer's word {number} is empty or not text")

@@ -74,25 +74,21 @@ def read_elements(
     """Return a dataset with the named elements, up to the tag `last`, and the file's encoding; a
     deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
     """
+    from pydicom import uid
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
-    from pydicom.uid import (
-        DeflatedExplicitVRLittleEndian,
-        ExplicitVRLittleEndian,
-        ImplicitVRLittleEndian,
-    )
 
     file.seek(0)
     file.seek(_beginning(file.read(PREAMBLE)) or 0)
     meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != _META)
     if "TransferSyntaxUID" not in meta:
         at = file.tell()  # the first element tells
-        explicit = _has_vr(file.read(8))
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian if explicit else ImplicitVRLittleEndian
+        syntaxes = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian
+        meta.TransferSyntaxUID = syntaxes[_has_vr(file.read(8))]
         file.seek(at)
     syntax = meta.TransferSyntaxUID
-    if syntax == DeflatedExplicitVRLittleEndian:
+    if syntax == uid.DeflatedExplicitVRLittleEndian:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         file = io.BytesIO(inflater.decompress(file.read(), most))
         if last is None and not inflater.eof:

@@ -42,9 +42,7 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
-    """Return the column of each role, and those that play none; of several parts those of the
-    first.
-    """
+    """Return the column of each role, and those of none; of several parts those of the first."""
     table = _opened(_tables(path)[0].path)
     roles = used_columns(table, USUAL, columns)
     return roles, [name for name in table.columns if name and name not in roles.values()]

@@ -65,9 +65,7 @@ class ImageFinder:
         return name if name[0] == "/" else self._homes[home] + name
 
     def find(self, name: str) -> str:
-        """Find an image as `by_path`; an absent one gets the path below the first folder, where it
-        belongs.
-        """
+        """Find an image as `by_path`; an absent one gets the path where it belongs."""
         return self.by_path(name) or os.path.join(self._roots[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
@@ -216,9 +214,7 @@ def is_image(name: str) -> bool:
 def walk(
     root: str | os.PathLike[str], seen: set[tuple[int, int]] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield folders as `os.walk` does, sorted, nothing hidden; links are followed, each folder
-    once.
-    """
+    """Yield folders as `os.walk` does, sorted, nothing hidden, links followed, each one once."""
     seen = set() if seen is None else seen
     for folder, folders, files in os.walk(root, followlinks=True):
         about = os.stat(folder)

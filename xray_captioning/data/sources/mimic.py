@@ -186,9 +186,7 @@ class Tree:
 def report_rows(
     tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
 ) -> Iterator[StudyRow]:
-    """Yield a row for each report, or those of `studies`, not read where the text is `told`
-    already.
-    """
+    """Yield a row for each report, or those of `studies`, not read where `told` already."""
     with ExitStack() as opened:
         packed = (report for path in archives for report in _packed(path, opened))
         for row, read in {r[0].study: r for r in (*packed, *tree.reports.values())}.values():
