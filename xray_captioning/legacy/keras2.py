@@ -17,7 +17,7 @@ from xray_captioning.legacy import SOURCE, layout
 from xray_captioning.text.tokenizer import Tokenizer
 
 _ENCODER = "image_encoder/"
-_IMAGE = {"size": 224, "resize": "nearest", "normalisation": "unit"}
+_IMAGE = {name: layout.ATTENTION["image"][name] for name in ("size", "resize", "normalisation")}
 
 
 def load_attention_captioner(
@@ -113,14 +113,8 @@ def _match_encoder(
 
 
 def _config(sizes: dict[str, int]) -> Config:
-    image = {**_IMAGE, "views": 2, "repeat_single_view": True, "augment": False}
-    # Start token, 29 tokens at most.
-    text = {"cleaning": "legacy", "maximum_length": 30, "prettify": False}
-    model: dict[str, Any] = {name: size for name, size in sizes.items() if name != "vocabulary"}
-    model |= {"encoder": "chexnet", "decoder": "global_attention", "pool": 2}
-    model |= {"normalisation": "batch", "positions": False}
-    values = {"name": "legacy_attention", "image": image, "text": text, "model": model}
-    return Config.from_dict(values)
+    model = {name: size for name, size in sizes.items() if name != "vocabulary"}
+    return Config.from_dict(layout.ATTENTION | {"model": layout.ATTENTION["model"] | model})
 
 
 def _variables(model: CaptionModel) -> dict[str, Any]:

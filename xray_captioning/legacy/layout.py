@@ -8,6 +8,7 @@ Sizes are read from the shapes, so that models of other widths and vocabularies 
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from xray_captioning.checkpoints import StoredArray
 from xray_captioning.files import read_toml
@@ -20,6 +21,7 @@ KEY, QUERY, ENERGY = (f"decoder/global_attention/dense{n}" for n in ("", "_1", "
 LOGITS = "decoder/dense_3"
 
 _FILE = read_toml(__file__, "layout.toml")
+ATTENTION: dict[str, Any] = _FILE["attention"]  # its configuration, without the sizes
 LAYOUT: dict[str, list[str | int]] = _FILE["shapes"]
 PUBLISHED: dict[str, int] = _FILE["published"]
 

@@ -15,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from xray_captioning.files import read_toml
-from xray_captioning.phantom.study import RIGHT, Finding, PhantomStudy
+from xray_captioning.phantom.study import LEFT, RIGHT, Finding, PhantomStudy
 
 Points = npt.NDArray[np.float64]
 Shapes = Sequence[Points] | Points
 Layer = npt.NDArray[np.uint8]
 Point = tuple[float, float]
 Field = npt.NDArray[np.float32]
+SIGN = {RIGHT: -1.0, LEFT: 1.0}
 _SUBPIXEL = 4  # bits after the point in OpenCV's fixed-point coordinates
 _ANGLE = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=-1)
@@ -42,6 +43,10 @@ class Canvas:
         unit = size * 2**_SUBPIXEL
         self._linear = (unit * turn * np.array(scale)).T.copy()
         self._offset = unit * (turn @ (np.array(origin) - 0.5) + 0.5) - 2 ** (_SUBPIXEL - 1)
+
+    def sides(self, finding: Finding) -> tuple[str, ...]:
+        """The sides of the view that show a finding: a lateral one, and the midline, has one."""
+        return (finding.sides if self.view == "frontal" else ()) or (LEFT,)
 
     def pixels(self, points: Points) -> npt.NDArray[np.int32]:
         """Body coordinates (..., 2) as OpenCV's fixed-point pixels."""
@@ -209,11 +214,24 @@ def edema(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generato
     return np.clip(haze * (kind[finding.size] + kind["ripple"] * mottle(canvas.size, rng)), 0, 0.95)
 
 
+_BOTH = {"Consolidation": consolidation, "Edema": edema}
+
+
+def let_through(canvas: Canvas, study: PhantomStudy, air: Field, kinds: dict[str, Any]) -> Field:
+    """Leave of `air` what the opacities of a study's findings let through; `kinds` draw them."""
+    for finding in study.findings:
+        if opacity := {**kinds, **_BOTH}.get(finding.name):
+            rng = study.stream(finding.name, canvas.view)
+            for side in canvas.sides(finding):
+                air *= 1 - opacity(canvas, finding, SIGN[side], rng)
+    return air
+
+
 def add_granuloma(canvas: Canvas, study: PhantomStudy, bones: Field) -> None:
     """Add a small spot of lime with a sharp edge."""
     if spot := study.find("Granuloma"):
         rng, kind = study.stream("Granuloma", canvas.view), canvas.shapes["granuloma"]
-        sign = -1.0 if spot.side == RIGHT and canvas.view == "frontal" else 1.0
+        sign = SIGN[canvas.sides(spot)[0]]
         outline = canvas.ellipse(zone_point(canvas, spot, sign, rng), rng.uniform(*kind["radius"]))
         layer = canvas.fill(canvas.layer(), [outline])
         bones += np.float32(kind["density"]) * canvas.blur(layer, 0.0025)

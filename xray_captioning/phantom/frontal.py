@@ -9,10 +9,9 @@ import cv2
 import numpy as np
 
 from xray_captioning.phantom import canvas as shared
-from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, shapes
-from xray_captioning.phantom.study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
+from xray_captioning.phantom.canvas import SIGN, Canvas, Field, Layer, Points, curve, shapes
+from xray_captioning.phantom.study import LEFT, Anatomy, Finding, PhantomStudy
 
-SIGN = {RIGHT: -1.0, LEFT: 1.0}
 _SHAPES = shapes("frontal")
 _WALL = _SHAPES["wall"]
 _BELLY = np.concatenate([_SHAPES["belly"], _SHAPES["below"]])
@@ -100,12 +99,8 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
     canvas.stroke(layer, bronchi, (0.016, 60))
     canvas.stroke(layer, [_bent(_SHAPES["trachea"], body)], (0.032, 130))
     air = canvas.blur(layer, 0.0045)
-    for finding in study.findings:
-        if opacity := _OPACITIES.get(finding.name):
-            rng = study.stream(finding.name)
-            for side in finding.sides or (LEFT,):
-                air *= 1 - opacity(canvas, finding, SIGN[side], rng)
-    return air
+    kinds = {"Pleural Effusion": _effusion, "Lung Lesion": _nodule, "Atelectasis": _atelectasis}
+    return shared.let_through(canvas, study, air, kinds)
 
 
 def _bent(line: Points, body: Anatomy) -> Points:
@@ -136,15 +131,6 @@ def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.G
         band = curve([(inner, v + 0.015), (0.65, v - 0.01), (outer, v + rng.uniform(-0.01, 0.03))])
         canvas.stroke(layer, [band * (sign, 1)], (0.016, 255))
     return np.float32(rng.uniform(0.65, 0.85)) * canvas.blur(layer, 0.004)
-
-
-_OPACITIES = {
-    "Pleural Effusion": _effusion,
-    "Consolidation": shared.consolidation,
-    "Lung Lesion": _nodule,
-    "Atelectasis": _atelectasis,
-    "Edema": shared.edema,
-}
 
 
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:

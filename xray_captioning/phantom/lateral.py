@@ -82,11 +82,8 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
     layer = cv2.min(layer, solid)
     layer = cv2.max(layer, canvas.stroke(canvas.layer(), [_SHAPES["trachea"]], (0.032, 130)))
     air = canvas.blur(layer, 0.0045)
-    for finding in study.findings:
-        if opacity := _OPACITIES.get(finding.name):
-            rng = study.stream(finding.name, "lateral")
-            air *= 1 - opacity(canvas, finding, 1.0, rng)
-    return air
+    kinds = {"Pleural Effusion": _effusion, "Lung Lesion": _nodule, "Atelectasis": _atelectasis}
+    return shared.let_through(canvas, study, air, kinds)
 
 
 def _effusion(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
@@ -106,15 +103,6 @@ def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.G
     v = rng.uniform(0.74, 0.78)
     band = curve([(0.45, v), (0.65, v + 0.02), (0.85, v + 0.08)])
     return np.float32(0.6) * canvas.blur(canvas.stroke(canvas.layer(), [band], (0.015, 255)), 0.004)
-
-
-_OPACITIES = {
-    "Pleural Effusion": _effusion,
-    "Consolidation": shared.consolidation,
-    "Lung Lesion": _nodule,
-    "Atelectasis": _atelectasis,
-    "Edema": shared.edema,
-}
 
 
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
