@@ -41,14 +41,11 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
         raise DataError(
             f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give CR or DX"
         )
-    studies: dict[str, dict[str, Header]] = {}
-    for header in images:
-        instances = studies.setdefault(header.study, {})
-        instances.setdefault(header.instance or header.path, header)
+    place = {h.study: number for number, h in reversed([*enumerate(images)])}
+    instances = {(h.study, h.instance or h.path): h for h in reversed(images)}.values()
     found = [
-        StudyRow(None, header.path, header.study, (header.path,), header.view, header.patient)
-        for instances in studies.values()
-        for header in sorted(instances.values(), key=lambda header: (header.order, header.path))
+        StudyRow(None, h.path, h.study, (h.path,), h.view, h.patient)
+        for h in sorted(instances, key=lambda h: (place[h.study], h.order, h.path))
     ]
     if path.is_dir():
         found += [row for table in _tables(path) for row in _rows(table, images)]

@@ -91,10 +91,8 @@ def _findings(labels: list[str], unsure: list[str]) -> str:
 
 
 def _impression(labels: list[str], unsure: list[str]) -> str:
-    if not labels and unsure:
-        return "No definite abnormality."
     if not labels:
-        return "No acute cardiopulmonary abnormality."
+        return f"No {'definite' if unsure else 'acute cardiopulmonary'} abnormality."
     *first, last = [_spoken(label) for label in labels]
     text = f"{', '.join(first)} and {last}" if first else last
     return f"{text[0].upper()}{text[1:]}."
