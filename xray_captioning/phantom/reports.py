@@ -6,6 +6,7 @@ often, because people have favourite words.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -63,17 +64,21 @@ def _write_findings(study: PhantomStudy, rng: np.random.Generator) -> str:
         choices = absent["Consolidation"] if effusion else normal["lungs"]
         spoken["lungs"] = [_choose(choices, rng)]
     room = _LONGEST - sum(map(len, spoken.values()))
+    for row in _further_negatives(study)[:room]:
+        if rng.random() < 0.6:
+            spoken[row["system"]].append(_choose(_SENTENCES[row["of"]][row["name"]], rng))
+    return " ".join(sentence for sentences in spoken.values() for sentence in sentences)
+
+
+def _further_negatives(study: PhantomStudy) -> list[dict[str, Any]]:
+    """What else is truly absent and worth saying."""
     present = {finding.name for finding in study.findings}
-    absent_too = [  # and worth saying
+    return [
         row
         for row in _SENTENCES["negatives"]
         if not present.intersection(row["unless"])
         and ("beside" not in row or present.intersection(row["beside"]))
     ]
-    for row in absent_too[:room]:
-        if rng.random() < 0.6:
-            spoken[row["system"]].append(_choose(_SENTENCES[row["of"]][row["name"]], rng))
-    return " ".join(sentence for sentences in spoken.values() for sentence in sentences)
 
 
 def _phrase(finding: Finding, rng: np.random.Generator) -> str:

@@ -79,14 +79,7 @@ def read_elements(
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
 
-    file.seek(0)
-    file.seek(_beginning(file.read(PREAMBLE)) or 0)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != _META)
-    if "TransferSyntaxUID" not in meta:
-        at = file.tell()  # the first element tells
-        syntaxes = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian
-        meta.TransferSyntaxUID = syntaxes[_has_vr(file.read(8))]
-        file.seek(at)
+    meta = _read_meta(file)
     syntax = meta.TransferSyntaxUID
     if syntax == uid.DeflatedExplicitVRLittleEndian:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -100,6 +93,22 @@ def read_elements(
     dataset.set_original_encoding(implicit, little)
     dataset.file_meta = FileMetaDataset(meta)
     return dataset
+
+
+def _read_meta(file: BinaryIO) -> Any:
+    """Read what says how a dataset is encoded; where nothing does its first element tells."""
+    from pydicom import uid
+    from pydicom.filereader import read_dataset
+
+    file.seek(0)
+    file.seek(_beginning(file.read(PREAMBLE)) or 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != _META)
+    if "TransferSyntaxUID" not in meta:
+        at, explicit = file.tell(), _has_vr(file.read(8))
+        file.seek(at)
+        kinds = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian
+        meta.TransferSyntaxUID = kinds[explicit]
+    return meta
 
 
 def _beginning(start: bytes) -> int | None:
