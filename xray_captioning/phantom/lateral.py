@@ -124,16 +124,12 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
     layer = canvas.layer()
     canvas.stroke(layer, _RIBS, (0.020, 60), (0.010, 38))
     canvas.stroke(layer, [_SHAPES["sternum"]], (0.024, 105), (0.012, 70))
-    _vertebrae(canvas, layer)
-    bones = canvas.blur(layer, 0.003) * np.float32(0.9)
-    shared.add_granuloma(canvas, study, bones)
-    return bones
-
-
-def _vertebrae(canvas: Canvas, layer: Layer) -> None:
     canvas.fill(layer, _BODIES, 62)
     canvas.stroke(layer, _BODIES, (0.006, 105), closed=True)
     canvas.stroke(layer, _SPINE[:, None] + _SHAPES["process"], (0.012, 80))
+    bones = canvas.blur(layer, 0.003) * np.float32(0.9)
+    shared.add_granuloma(canvas, study, bones)
+    return bones
 
 
 def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

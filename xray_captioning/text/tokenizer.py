@@ -103,15 +103,13 @@ class Tokenizer(TokenIds):
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id per word, end; see `TokenIds.encode`."""
         room = token_ids.room_for_words(maximum_length)
-        ids = [self.index.get(word, self.unknown_id) for word in self._split(text)]
+        text = text.lower() if self.lower else text
+        words = text.translate(dict.fromkeys(map(ord, self.filters), " ")).split()
+        ids = [self.index.get(word, self.unknown_id) for word in words]
         # A text that spells "<end>" must not end the caption in the middle.
         special = (self.start_id, self.end_id)
         ids = [self.unknown_id if i in special else i for i in ids]
         return [self.start_id, *[i for i in ids if i != PAD_ID][:room], self.end_id]
-
-    def _split(self, text: str) -> list[str]:
-        text = text.lower() if self.lower else text
-        return text.translate(dict.fromkeys(map(ord, self.filters), " ")).split()
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
         """Return each word with the position of its one token; a start in the middle is left out,
