@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
@@ -107,6 +108,11 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise BundleError(f"{path}: expected an object; {advice}")
     return values
+
+
+def read_toml(module: str, name: str) -> dict[str, Any]:
+    """Read a TOML file that lies beside a module, whose ``__file__`` is given."""
+    return tomllib.loads(Path(module).with_name(name).read_text("utf-8"))
 
 
 def no_terminal() -> bool:

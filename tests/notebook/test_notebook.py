@@ -95,7 +95,7 @@ def test_a_download_that_cannot_be_used_is_an_error(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     with pytest.raises(MissingExtraError, match="kagglehub is needed"):
-        places._download()
+        notebook.find_data(work=tmp_path, download=True)
 
 
 def test_warnings_become_notes_without_a_place(monkeypatch, capsys):

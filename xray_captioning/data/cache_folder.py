@@ -1,8 +1,7 @@
 """The folder of caches: what lies in it, and what leaves it when it grows too large.
 
-Each cache is a sub-folder of shards (`xray_captioning.data.features`), whose dates are those of
-their last use, or what a zip archive was unpacked to (`xray_captioning.data.sources.archive`),
-which stays until it is cleared: a run may be reading it.
+Each cache is a sub-folder of shards, dated by their last use (`xray_captioning.data.features`), or
+an unpacked zip archive (`.sources.archive`), which stays until it is cleared: a run may read it.
 """
 
 import hashlib
@@ -64,15 +63,15 @@ def caches(root: Path) -> list[CacheInfo]:
 
 
 def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
-    """Remove the least recently used shards until a folder of caches takes at most `limit` bytes.
-
-    Shards in `keep` stay. Returns the number of bytes that were freed.
-    """
+    """Remove the least recently used shards, not `keep`, down to `limit`; return bytes freed."""
     shards = _shards(_folders(root))
     excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
     for _, size, shard in sorted(shards):
-        if excess - freed > 0 and shard not in kept and _removed(shard):
-            freed += size
+        if excess - freed > 0 and shard not in kept:
+            with suppress(OSError):  # in use by another process, where the system forbids it
+                shard.unlink()
+                shard.with_suffix(".hashes.json").unlink(missing_ok=True)
+                freed += size
     for folder in _folders(root) if freed or not limit else ():
         if not any(folder.glob("*.npy")) and not (folder / FILES).is_dir():
             with suppress(OSError):
@@ -119,12 +118,3 @@ def _shards(folders: Iterable[Path]) -> list[tuple[int, int, Path]]:
                 about = path.stat()
                 found.append((about.st_mtime_ns, about.st_size, path))
     return found
-
-
-def _removed(shard: Path) -> bool:
-    try:
-        shard.unlink()
-        shard.with_suffix(".hashes.json").unlink(missing_ok=True)
-    except OSError:  # in use by another process, where the system forbids it
-        return False
-    return True

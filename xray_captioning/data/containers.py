@@ -1,11 +1,9 @@
 """Image files other than DICOM: of which kind, whether whole, how large, and which way up.
 
-PNG, JPEG, TIFF, BMP and WebP are checked from start to end before anything decodes them. OpenCV
-fills what is missing with grey or black, reads the first of many pages or pictures, and reports
-nothing; it decodes thousands of scans of a JPEG and lets libpng print what a PNG contains. Pillow
-does not check the end of a JPEG without decoding it all.
-
-What is damaged raises ValueError, with the reason, struct.error or LookupError.
+They are checked from start to end before anything decodes them: OpenCV fills what is missing with
+grey or black, reads the first of many pages, decodes thousands of scans of a JPEG and lets libpng
+print what a PNG contains; Pillow checks no JPEG's end without decoding it all. What is damaged
+raises ValueError, with the reason, struct.error or LookupError.
 """
 
 import io
@@ -40,10 +38,7 @@ _NO_HEADER, _NO_END = "it has no image header", "its end is missing"
 def check_size(
     height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf
 ) -> None:
-    """Raise ImageError where an image has more than `max_pixels`, or is too long and narrow.
-
-    To be called before memory is taken for it. One side may be `max_ratio` times the other.
-    """
+    """Raise ImageError, before memory is taken for it, where an image is too large or too long."""
     if height * width > max_pixels:
         raise ImageError(
             f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
@@ -159,12 +154,6 @@ def check_tiff(data: bytes) -> tuple[int, int]:
     if len(pages) != 1:
         raise UnreadKindError(f"holds {len(pages)} pages; save one as a file of its own")
     [page] = pages
-    _check_kind(page)
-    _check_places(page, len(data))
-    return page[_HEIGHT][0], page[_WIDTH][0]
-
-
-def _check_kind(page: Tags) -> None:
     bits, kind = max(page.get(_BITS, (1,))), max(page.get(_KIND, (_WHOLE,)))
     fits = bits <= 16 if kind == _WHOLE else kind == _FLOATING and bits >= 32
     if not fits or page.get(_PHOTOMETRIC) == (_SEPARATED,):
@@ -172,6 +161,8 @@ def _check_kind(page: Tags) -> None:
             "has pixels of another kind than grey or RGB, of 8 or 16 bits or floating-point; "
             "save it anew as one of these"
         )
+    _check_places(page, len(data))
+    return page[_HEIGHT][0], page[_WIDTH][0]
 
 
 def _check_places(page: Tags, end: int) -> None:
@@ -195,9 +186,8 @@ def is_white_zero(data: bytes) -> bool:
 
 
 def is_whole(data: bytes) -> bool:
-    """Tell whether what is compressed in a TIFF can be read to its end.
-
-    OpenCV returns pixels of 8 bits all the same, with black where they could not.
+    """Tell whether what is compressed in a TIFF can be read to its end; OpenCV returns pixels of 8
+    bits all the same, with black where they could not.
     """
     page = next(tiff_pages(data))
     if page.get(_COMPRESSION, (1,)) == (1,) or max(page.get(_BITS, (1,))) > 8:

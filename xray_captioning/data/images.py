@@ -51,9 +51,8 @@ SCHEMES = {
 
 
 def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area") -> Pixels:
-    """Read images in parallel, (n, size, size, 3), float32, in their order; else as `read_image`.
-
-    A warning that several of them give is given once, with their number.
+    """Read images in parallel, in order, as `read_image` does: (n, size, size, 3), float32; a
+    warning that several give is given once, with their number.
     """
     told: list[tuple[str, str]] = []
     read = partial(read_image, size=size, resize=resize, note=lambda *what: told.append(what))
@@ -68,9 +67,8 @@ def read_images(sources: Sequence[Image], size: int = 224, resize: str = "area")
 
 
 def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> list[str]:
-    """Return the view of each image: as it is given, else as a DICOM file names it, else unknown.
-
-    Raise MissingExtraError if one of unknown view is a DICOM file and pydicom is not installed.
+    """Return the view of each image: as given, else as a DICOM file names it, else unknown; a DICOM
+    file of unknown view without pydicom is a MissingExtraError.
     """
     given = [UNKNOWN] * len(images) if views is None else views
     return [
@@ -84,8 +82,7 @@ def arranged(
 ) -> list[Image | None]:
     """Put the images of one study into the places of a model, as `select_images` does.
 
-    Where a view is not given, that which a DICOM file names counts. Images among which there is a
-    None are in their places already. An image without a place is an ImageError.
+    Among images with a None all are in their places already; one without a place is an ImageError.
     """
     given = [image for image in images if image is not None]
     if len(given) < len(images):
@@ -104,28 +101,21 @@ def arranged(
 def read_image(
     source: Image, size: int | None = 224, resize: str = "area", note: Note = warn
 ) -> Pixels:
-    """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`.
-
-    `note` tells, as an ImageWarning, if it is shown otherwise than its file says, or shows next to
-    nothing.
+    """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`. `note`
+    tells if it is shown otherwise than its file says, or shows next to nothing.
     """
     given: Any = levels.pillow_pixels(source) if levels.is_pillow(source) else source
     if isinstance(given, np.ndarray):
-        return _three_channels(_picture(_of_known_shape(given), "image", size, resize, note))
+        if not given.size or given.shape[2:] not in ((), (1,), (3,)) or given.ndim < 2:
+            raise ImageError(
+                f"image: pixels of shape {given.shape} are refused; give (height, width), with or "
+                f"without a last axis of 1 or 3; {levels.WANTED}"
+            )
+        return _three_channels(_picture(given, "image", size, resize, note))
     if isinstance(given, bytes):
         return decode_image(given, "image", size, resize, note=note)
     name = os.fspath(given)
     return decode_image(_file(name), name, size, resize, note=note)
-
-
-def _of_known_shape(pixels: NDArray[Any]) -> NDArray[Any]:
-    shape = pixels.shape
-    if not pixels.size or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3))):
-        raise ImageError(
-            f"image: pixels of shape {shape} are refused; give (height, width), with or without a "
-            f"last axis of 1 or 3; {levels.WANTED}"
-        )
-    return pixels
 
 
 def _picture(stored: NDArray[Any], name: str, size: int | None, resize: str, note: Note) -> Pixels:
@@ -161,10 +151,8 @@ def decode_image(
     """Decode a PNG, JPEG, TIFF, BMP, WebP or DICOM file and resize it to a square.
 
     The result is RGB in [0, 1], float32, (size, size, 3); without a size it keeps its own height
-    and width. Grey is repeated in three channels, values are divided by that of white
-    (`xray_captioning.data.levels.white`), transparency is composited on black, and the picture is
-    turned as EXIF says. The structure is checked first, because decoders fill what is missing with
-    grey and report nothing.
+    and width. Values are divided by that of white (`xray_captioning.data.levels.white`),
+    transparency is composited on black, and the picture is turned as EXIF says.
 
     `resize` is 'area', which averages when shrinking and interpolates linearly when enlarging;
     'nearest' or 'linear', which are OpenCV's; 'xrv', 'torchvision' or 'rad-dino', which cut the
@@ -217,10 +205,8 @@ def normalise(images: NDArray[Any], scheme: str) -> Pixels:
 
 
 def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
-    """Vary images (n, h, w, channels), float32 in [0, 1], as positioning and exposure vary.
-
-    Nothing is ever mirrored: left and right are words of the report. To be called before
-    `normalise`.
+    """Vary images (n, h, w, channels), float32 in [0, 1], before `normalise`, as positioning and
+    exposure vary; nothing is mirrored: left and right are words of the report.
     """
     n, height, width, _ = images.shape
     varied = np.empty(images.shape, np.float32)

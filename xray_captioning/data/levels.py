@@ -30,10 +30,9 @@ _TAILS = (0.005, 0.995)  # quantiles: markers and defective pixels do not count
 
 
 def white(pixels: NDArray[Any]) -> float:
-    """Return the value of whole or floating-point pixels that stands for white.
-
-    It is 255 for uint8, 1 for floating-point, and else the greatest value of the fewest bits, of
-    `DEPTHS`, that hold all of them: 4,095 where the greatest is 3,000.
+    """Return the value of pixels that stands for white: 255 of uint8, 1 of floating-point, else the
+    greatest of the fewest bits, of `DEPTHS`, that hold all of them: 4,095 where the greatest is
+    3,000.
     """
     if pixels.dtype.kind == "f":
         return 1.0
@@ -42,9 +41,8 @@ def white(pixels: NDArray[Any]) -> float:
 
 
 def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return pixels as uint8, uint16 or float32, or refuse those whose white is not known.
-
-    Whole numbers may lie from 0 to 65,535, others from 0 to 1, and not all may be one value.
+    """Return pixels as uint8, uint16 or float32; refuse others than whole numbers from 0 to 65,535
+    and floating-point from 0 to 1, and a single value in all.
     """
     kind = pixels.dtype.kind
     if kind not in "uif":
@@ -55,8 +53,9 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
         raise ImageError(
             f"{name}: pixels lie outside the range, {what} from {low:g} to {high:g}; give {WANTED}"
         )
-    if low == high or _is_one_colour(pixels):
-        value = ", ".join(f"{value:g}" for value in np.atleast_1d(pixels[0, 0]))
+    few, first = pixels[:: max(1, len(pixels) // 8)], pixels[0, 0]  # most are told by these
+    if low == high or (pixels.ndim == 3 and (few == first).all() and (pixels == first).all()):
+        value = ", ".join(f"{value:g}" for value in np.atleast_1d(first))
         raise ImageError(
             f"{name}: all of its pixels have one value ({value}), so that it shows nothing; get it "
             "again, or take it out"
@@ -67,11 +66,6 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
-
-
-def _is_one_colour(pixels: NDArray[Any]) -> bool:
-    few, first = pixels[:: max(1, len(pixels) // 8)], pixels[0, 0]  # most are told by these
-    return bool(pixels.ndim == 3 and (few == first).all() and (pixels == first).all())
 
 
 def on_black(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -100,9 +94,8 @@ def is_pillow(image: object) -> "TypeIs[PIL.Image.Image]":
 
 
 def pillow_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
-    """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3).
-
-    Other colours become RGB; whole numbers and floating-point stay as they are.
+    """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3);
+    other colours become RGB, whole numbers and floating-point stay as they are.
     """
     from PIL import ImageOps
 

@@ -11,9 +11,8 @@ catching = threading.RLock()
 
 
 class ImageWarning(UserWarning):
-    """An image is shown otherwise than its file says, or shows next to nothing.
-
-    `reason` is the same text for every image that it is true of; `count` is their number.
+    """An image is shown otherwise than its file says, or shows next to nothing: `reason` is the
+    same for all `count` images that it is true of.
     """
 
     def __init__(self, reason: str, names: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import tomllib
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, TextIO, cast
 
 from xray_captioning.errors import DataError
+from xray_captioning.files import read_toml
 
 HEAD_BYTES = 1 << 16  # as much of a file as is looked at to tell what it is
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
@@ -22,14 +22,13 @@ _BOMS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_NO_TABLES = tomllib.loads(Path(__file__).with_name("no_tables.toml").read_text("utf-8"))
+_NO_TABLES = read_toml(__file__, "no_tables.toml")
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file for reading, unpacked where it is gzip or a zip of one table, but no workbook.
-
-    ``archive.zip/inner.csv`` names a member of an archive. What goes wrong is a DataError.
+    """Open a file, or a member of an archive, ``archive.zip/inner.csv``, unpacked where it is gzip
+    or a zip of one table, but no workbook. What goes wrong is a DataError.
     """
     file = next((parent for parent in path.parents if parent.is_file()), path)
     member = None if file == path else path.relative_to(file).as_posix()
@@ -106,16 +105,12 @@ def _member(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
         if member not in names:
             raise DataError(f"{path}: is not in the archive; it holds {', '.join(names[:5])}")
         return member
-    tables = list(filter(_is_table, names))
+    seen = (n for n in names if n[:9] != "__MACOSX/" and not Path(n).name.startswith("."))
+    tables = [n for n in seen if n.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)]
     if len(tables) != 1:
         found = ", ".join(tables[:5]) or "none"
         raise DataError(f"{path}: holds {len(tables)} tables ({found}); name one: {path}/NAME")
     return tables[0]
-
-
-def _is_table(name: str) -> bool:
-    hidden = name.startswith("__MACOSX/") or Path(name).name.startswith(".")
-    return not hidden and name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)
 
 
 @contextmanager

@@ -139,12 +139,11 @@ class TrainedOn:
     def recognised(
         self, studies: Studies, part: Iterable[str], cache: str | Path | None = None
     ) -> list[str]:
-        """Return the ids of the studies in `part` that the model was trained on.
+        """Return the ids of the studies in `part` that the model was trained on, as images tell.
 
-        A study is recognised by what any of its images shows. Ids, and patients, count where a
-        quarter of those that occur in both belong to the same images or, beyond chance, the same
-        reports, since many collections count from 1; without ``trained_on.json`` where the data are
-        the very ones it was trained on.
+        Ids, and patients, count where a quarter of those in both belong to the same images or,
+        beyond chance, the same reports, since many collections count from 1; without
+        ``trained_on.json`` where the data are the very ones it was trained on.
         """
         rows = studies[studies["study_id"].isin(list(part))]
         shared = self._named(rows)
@@ -163,9 +162,8 @@ class TrainedOn:
 
     def _ids_tell(self, rows: Studies, shown: set[str]) -> bool:
         """Whether equal ids are those of the same studies; `shown` are known by their images.
-
-        As many reports as agree by chance, which is the square of how often one occurs, are left
-        out of what agrees and of what could.
+        Reports that agree by chance, the square of how often one occurs, are left out of what
+        agrees and what could.
         """
         shared = rows[rows["study_id"].isin(self._named(rows))]
         ids, reports = list(shared["study_id"]), _report_digests(shared)
@@ -235,10 +233,9 @@ def choose_split(
     part: str = "test",
     cache: str | Path | None = None,
 ) -> Split:
-    """Return the split to use, on whose `part` the models may be tested; see `check_unseen`.
-
-    Where none, and no file of one, is given it is that of a model that was trained on these very
-    studies, else the one that their source publishes, else a new one of the `usable` among them.
+    """Return the split to use, on whose `part` the models may be tested (`check_unseen`): the given
+    one, that of a model trained on these very studies, the published one, or a new one of the
+    `usable`.
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):
@@ -250,17 +247,13 @@ def choose_split(
     else:
         digest = data_digest(studies)
         own = (model.split for model in models.values() if model and model.data == digest)
-        found = next(own, None) or splits.split_studies(usable, _fractions(config, usable))
+        # Fractions that only a preset names give way to a split of the source.
+        usual = load_preset(config.name) if config.name in presets() else Config()
+        given = config.fractions != usual.fractions or not splits.names_split(usable)
+        fractions = config.fractions if given else None
+        found = next(own, None) or splits.split_studies(usable, fractions)
     check_unseen(models, studies, found, part, cache)
     return found
-
-
-def _fractions(config: Config, studies: Studies) -> tuple[float, float, float] | None:
-    """Return the fractions, None where only a preset names them and the source has a split."""
-    usual = load_preset(config.name) if config.name in presets() else Config()
-    if splits.names_split(studies) and config.fractions == usual.fractions:
-        return None
-    return config.fractions
 
 
 def check_unseen(
@@ -270,11 +263,11 @@ def check_unseen(
     part: str,
     cache: str | Path | None = None,
 ) -> None:
-    """Refuse to test models on studies that they were trained on, or others of their patients.
-    `models` are, by name, what each was trained on, or None; `studies` are all those of the source.
+    """Refuse to test models on studies that they, by name, were trained on, or others of their
+    patients; `studies` are all of the source, and `cache` keeps digests of images between runs.
+
     The part ``train`` is free, and so is a model's own split where nothing else trained its
-    encoder; a SplitWarning tells if an image is in two of its parts, or if ids alone tell. `cache`
-    keeps digests of images between runs.
+    encoder; a SplitWarning tells if an image is in two of its parts, or if ids alone tell.
     """
     for name, model in models.items() if part != "train" else ():
         if model is None:
@@ -302,10 +295,10 @@ def check_unseen(
 
 
 def _shown_by(studies: Studies, cache: str | Path | None) -> list[set[str]]:
-    """Return digests of what each study's images show, whatever the files' names and formats. They
-    are of 16 x 16 means, scaled: one of 64 coarse steps, beside which float32's rounding is small;
-    the others of where a field is brighter than the one before or above, which nearly always
-    withstand 12 bits cut to 8, JPEG of high quality and a smaller size. Blank images have none.
+    """Return digests of what each study's images show, whatever the files' names and formats, none
+    of blank ones: of 16 x 16 means in coarse steps, beside which float32's rounding is small, and
+    of where a field is brighter than the one before or above, which nearly always withstand 12 bits
+    cut to 8, JPEG of high quality and a smaller size.
     """
     settings = {"digest": "fields, rises", "side": SIDE, "levels": LEVELS, "rises": RISES}
     digests = ArrayCache(cache, settings)

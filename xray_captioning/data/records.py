@@ -9,6 +9,7 @@ import io
 import json
 import re
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -24,7 +25,6 @@ _HINT = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and unders
 
 class Delimited:
     """A table of text, read row by row; its first row names the columns unless these are given.
-
     Where they are, and tabs are between the fields, quotes are letters, as in Flickr's captions.
     """
 
@@ -131,9 +131,8 @@ def read_json(path: Path) -> Any:
 
 
 class JsonRows:
-    """The rows of a JSON file; its columns are the keys of all objects in order of appearance.
-
-    What the first object has, all have: a key that is lost from a later one is a DataError.
+    """The rows of a JSON file; its columns are the keys of all objects in order of appearance. A
+    key of the first object that a later one lacks is a DataError.
     """
 
     def __init__(self, path: Path) -> None:
@@ -236,34 +235,11 @@ def _is_list_of(kind: type, entry: Any) -> bool:
 
 PARQUET = b"PAR1"
 BATCH = 10_000  # rows in memory at a time
+_NAMELESS = "has a value in a column without a name; name it"
 
 
-class Parquet:
-    """The rows of a Parquet file."""
-
-    unit = "row"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with self._opened() as file:
-            self.columns = list(file.schema_arrow.names)
-
-    def __iter__(self) -> Iterator[tuple[int, list[Any]]]:
-        """Yield the number, from 1, and the values of each row."""
-        with self._opened() as file:
-            batches = ([c.to_pylist() for c in b.columns] for b in file.iter_batches(BATCH))
-            rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
-            yield from enumerate(rows, 1)
-
-    @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        parquet = require("pyarrow.parquet", f"the Parquet file {self.path}", "parquet")
-        with open_bytes(self.path) as stream, _whole(self.path, "Parquet file"):
-            yield parquet.ParquetFile(stream)
-
-
-class Workbook:
-    """The rows of the only sheet of an Excel workbook that is not empty; the first are names."""
+class _Named(ABC):
+    """A file whose first row, as `_rows` yields it, names the columns."""
 
     unit = "row"
 
@@ -273,24 +249,40 @@ class Workbook:
         self.columns = ["" if name is None else str(name).strip() for name in names]
 
     def __iter__(self) -> Iterator[tuple[int, list[Any]]]:
-        """Yield the number, as the sheet shows it, and the values of each row that has one."""
-        rows = self._rows()
-        next(rows, None)
-        for number, values in rows:
-            if any(value not in (None, "") for value in values[len(self.columns) :]):
-                raise DataError(
-                    f"{self.path}, row {number}: has a value in a column without a name; name it"
-                )
-            missing = [None] * (len(self.columns) - len(values))
-            yield number, [*values[: len(self.columns)], *missing]
+        """Yield the number, as the file shows it, and the values of each row that has one."""
+        return islice(self._rows(), 1, None)
+
+    @abstractmethod
+    def _rows(self) -> Iterator[tuple[int, list[Any]]]: ...
+
+
+class Parquet(_Named):
+    """The rows of a Parquet file, counted from 1."""
+
+    def _rows(self) -> Iterator[tuple[int, list[Any]]]:
+        parquet = require("pyarrow.parquet", f"the Parquet file {self.path}", "parquet")
+        with open_bytes(self.path) as stream, _whole(self.path, "Parquet file"):
+            file = parquet.ParquetFile(stream)
+            yield 0, list(file.schema_arrow.names)
+            batches = ([c.to_pylist() for c in b.columns] for b in file.iter_batches(BATCH))
+            rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
+            yield from enumerate(rows, 1)
+
+
+class Workbook(_Named):
+    """The rows of the only sheet of an Excel workbook that is not empty."""
 
     def _rows(self) -> Iterator[tuple[int, list[Any]]]:
         openpyxl = require("openpyxl", f"the Excel workbook {self.path}", "excel")
         with open_bytes(self.path) as stream, _whole(self.path, "Excel workbook"):
-            book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
+            book, width = openpyxl.load_workbook(stream, read_only=True, data_only=True), 0
             for number, row in enumerate(self._sheet(book).iter_rows(values_only=True), 1):
-                if any(value is not None for value in row):
-                    yield number, list(row)
+                if all(value is None for value in row):
+                    continue
+                width = width or len(row)
+                if any(value not in (None, "") for value in row[width:]):
+                    raise DataError(f"{self.path}, row {number}: {_NAMELESS}")
+                yield number, [*row[:width], *[None] * (width - len(row))]
 
     def _sheet(self, book: Any) -> Any:
         filled = [sheet for sheet in book.worksheets if any(map(any, sheet.values))]

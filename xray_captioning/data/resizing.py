@@ -23,9 +23,8 @@ def opencv() -> Any:
 
 
 def resized(image: Stored, size: int | None, resize: str, white: float) -> Stored:
-    """Resize stored pixels, (height, width) or (height, width, channels), in the stored depth.
-
-    To a square, in proportion, or not at all without a size; `white` is the stored value of white.
+    """Resize stored pixels, (height, width) or (height, width, channels), in the stored depth: to a
+    square, in proportion, or not at all without a size; `white` is the stored value of white.
     """
     if size is not None and resize in _CUT:
         return _CUT[resize](image, size, white)
@@ -50,10 +49,9 @@ def _new_shape(height: int, width: int, size: int | None, resize: str) -> tuple[
 
 
 def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
-    """As its ``XRayCenterCrop`` and ``XRayResizer`` do, by scikit-image's ``resize``.
-
-    A Gaussian filter, whose deviation is half of how many times the image shrinks, less one, and
-    linear interpolation; outside the image is their 0, which is half of white.
+    """As its ``XRayCenterCrop`` and ``XRayResizer``, by scikit-image's ``resize``: a Gaussian
+    filter of half of how many times it shrinks, less one, and linear interpolation; outside is half
+    of white.
     """
     from scipy import ndimage
 
@@ -74,9 +72,8 @@ def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
 def _pillow(
     filter_name: str, share: float, whole: Callable[[float], int]
 ) -> Callable[[Stored, int, float], Stored]:
-    """Return a resizing of the shorter side to `size` / `share`, of whose middle the square is cut.
-
-    It is Pillow's, with which those networks were trained: in whole numbers where it reads 8 bits.
+    """Return Pillow's resizing of the shorter side to `size` / `share`, of whose middle the square
+    is cut, as those networks were trained: in whole numbers where it reads 8 bits.
     """
 
     def resize(image: Stored, size: int, white: float) -> Stored:

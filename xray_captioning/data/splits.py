@@ -85,15 +85,12 @@ def split_studies(
     studies : pandas.DataFrame
         As `read_studies` returns it.
     fractions : tuple of three floats, optional
-        Probabilities that a group is in train, val and test, so that its shares are met about,
-        not exactly (of n groups a share p within 2 * sqrt(n * p * (1 - p)), nearly always); 0
-        leaves a part empty. By default 0.8, 0.1, 0.1.
+        Probabilities that a group is in train, val and test, by default 0.8, 0.1, 0.1; 0 leaves a
+        part empty. Of n groups a share p is met within 2 * sqrt(n * p * (1 - p)), nearly always.
     by : str
-        Column whose equal values stay together. A study whose value is missing or empty is a
-        group of its own.
+        Column whose equal values stay together; a study without one is a group of its own.
     published : bool
-        Whether the split that the source names, if it names one, is taken as it stands. It wins
-        over `fractions`.
+        Whether the split that the source names, if any, is taken as it stands, over `fractions`.
 
     Returns
     -------
@@ -110,19 +107,29 @@ def split_studies(
     Warns
     -----
     SplitWarning
-        If the published split has a group in two parts, or is taken although `fractions` are
-        given; or if no group fell into a part.
+        If the published split tears a group or wins over `fractions`, or a part is empty.
     """
     _check_fractions(fractions or FRACTIONS)
     if by not in studies.columns:
         raise ConfigError(f"by={by!r} is no column; found: {', '.join(map(str, studies.columns))}")
     check_unique(studies["study_id"])
     if published and names_split(studies):
-        split = _in_parts(studies, _published(studies))
+        for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
+            if part not in PARTS:
+                raise DataError(
+                    f"studies: study {study_id!r} has split {part!r} where others have a part; "
+                    "name one"
+                )
+        split = _in_parts(studies, list(studies["split"]))
         _warn_of_published(split, studies, by, fractions)
-    else:
-        split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
-        _warn_of_empty(split, fractions or FRACTIONS)
+        return split
+    split = _in_parts(studies, by_hash(group_ids(studies, by), fractions or FRACTIONS))
+    for (name, ids), fraction in zip(split.parts.items(), fractions or FRACTIONS, strict=True):
+        if fraction > 0 and not ids:
+            warn_of_split(
+                f"no study fell into {name}, whose fraction is {fraction:g}; "
+                "give more studies or a larger fraction"
+            )
     return split
 
 
@@ -139,9 +146,8 @@ def _in_parts(studies: Studies, part_of: Sequence[str]) -> Split:
 
 
 def check_split(split: Split, studies: Studies) -> None:
-    """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts.
-
-    Only of the split that the source itself publishes patients may be; `split_studies` warns.
+    """Raise a DataError where a study is unknown or in a split twice, or a patient in two parts, as
+    only in the source's own split may be; `split_studies` warns.
     """
     for name, ids in split.parts.items():
         if len(set(ids)) < len(ids):
@@ -157,7 +163,9 @@ def check_split(split: Split, studies: Studies) -> None:
             f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); give all data"
         )
     found = _torn(split, studies, "patient_id")
-    if found and not _is_published(split, studies):
+    named = dict(zip(studies["study_id"], studies["split"], strict=True))
+    published = all(named[i] == part for part, ids in split.parts.items() for i in ids)
+    if found and not published:
         raise DataError(
             f"split: patient {found[0]!r} has studies in two parts ({len(found)} such), so "
             "a model would be tested on patients it was trained on; make a new split"
@@ -175,16 +183,8 @@ def _torn(split: Split, studies: Studies, by: str) -> list[str]:
     return torn(group_ids(studies, by), map(part_of.get, studies["study_id"]))
 
 
-def _is_published(split: Split, studies: Studies) -> bool:
-    named = dict(zip(studies["study_id"], studies["split"], strict=True))
-    return all(named.get(i) == name for name, ids in split.parts.items() for i in ids)
-
-
 def data_digest(studies: Studies) -> str:
-    """Return the SHA-256 of the sorted (study_id, findings, impression, problems), in hexadecimal.
-
-    Neither the order of rows nor where the images lie plays a part.
-    """
+    """Return the hexadecimal SHA-256 of sorted (study_id, findings, impression, problems)."""
     columns = (studies[name] for name in ("study_id", "findings", "impression", "problems"))
     rows = sorted(zip(*columns, strict=True), key=lambda row: json.dumps(row))
     return _sha256(rows)
@@ -203,16 +203,6 @@ def _check_fractions(fractions: Sequence[float]) -> None:
     if not fits:
         given = tuple(fractions) if isinstance(fractions, (list, tuple)) else fractions
         raise ConfigError(f"fractions {given!r} must be three numbers, none below 0, of sum 1")
-
-
-def _published(studies: Studies) -> list[str]:
-    """Return the part every study's source puts it in."""
-    for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
-        if part not in PARTS:
-            raise DataError(
-                f"studies: study {study_id!r} has split {part!r} where others have a part; name one"
-            )
-    return list(studies["split"])
 
 
 def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
@@ -237,12 +227,3 @@ def _warn_of_published(
             f"{by} in more than one part, such as {found[0]!r}; scores on it are of patients that "
             "were trained on, too (published=False makes a split without them)"
         )
-
-
-def _warn_of_empty(split: Split, fractions: Sequence[float]) -> None:
-    for (name, ids), fraction in zip(split.parts.items(), fractions, strict=True):
-        if fraction > 0 and not ids:
-            warn_of_split(
-                f"no study fell into {name}, whose fraction is {fraction:g}; "
-                "give more studies or a larger fraction"
-            )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.errors import DataError
-from xray_captioning.files import is_missing
+from xray_captioning.files import is_missing, read_toml
 from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ PARTS = ("train", "val", "test")
 SECTIONS = ("indication", "comparison", "findings", "impression")
 TEXTS = ("findings", "impression")  # which a model writes
 SEVERAL = 5  # texts that are not alike by chance
+_SUMMARY = read_toml(__file__, "summary.toml")
 
 
 @dataclass(slots=True)
@@ -63,9 +64,8 @@ class Study:
 
 @contextmanager
 def collected_seldom() -> Iterator[None]:
-    """Run Python's garbage collector rarely while very many objects are made that stay.
-
-    Python would go through all of them again and again, which takes half as long as reading them.
+    """Run Python's garbage collector rarely while very many objects are made that stay, which it
+    would go through again and again: half of the time of reading them.
     """
     before = gc.get_threshold()
     gc.set_threshold(200_000 if before[0] else 0, 1000, 1000)
@@ -104,9 +104,7 @@ def unique_problems(names: Iterable[str]) -> list[str]:
 
 def study_frame(studies: list[Study], origin: Path) -> Studies:
     """Return the table of studies that a reader found; none, or two with one id, are a DataError.
-
-    Words that a program put around every text of a section are left out. Texts have dtype object,
-    so that a missing one is None and never NaN.
+    Words that a program put around every text are left out; a missing text is None, never NaN.
     """
     import pandas as pd
 
@@ -143,15 +141,16 @@ def with_images(studies: Studies) -> Studies:
 
 
 def summarise(studies: Studies) -> dict[str, Any]:
-    """Count what a table of studies holds and what it lacks, as it can be written as JSON.
-
-    ``images_a_study`` maps a number of images, as text, to a number of studies; ``torn_patients``
-    have studies in two parts; ``alike`` maps a section to the text that all of several studies say.
+    """Count what studies hold and lack, for JSON: ``images_a_study`` maps numbers of images to
+    studies, ``torn_patients`` are in two parts, ``alike`` maps a section to the one text of all.
     """
+    texts = {name: [text for text in studies[name] if text is not None] for name in SECTIONS}
     named = [image for images in studies["images"] for image in images]
     missing = {image for image in named if not os.path.isfile(image)}
     present = [sum(image not in missing for image in images) for images in studies["images"]]
     findings, impression = (studies[name].isna() for name in ("findings", "impression"))
+    lengths = {name: [len(text.split()) for text in of] for name, of in texts.items()}
+    words = {name: round(sum(n) / len(n), 1) if n else None for name, n in lengths.items()}
     parts = Counter(part for part in studies["split"] if part is not None)
     patients = list(map(patient_or_study, studies["patient_id"], studies["study_id"]))
     return {
@@ -172,10 +171,14 @@ def summarise(studies: Studies) -> dict[str, Any]:
         "without_findings": int(findings.sum()),
         "without_impression": int(impression.sum()),
         "without_both": int((findings & impression).sum()),
-        "alike": {name: text for name in TEXTS if (text := _only_text(studies[name]))},
+        "alike": {
+            name: texts[name][0]
+            for name in TEXTS
+            if len(texts[name]) >= SEVERAL and len({*texts[name]}) == 1
+        },
         "rendered": int(studies["rendered"].sum()),
         "with_problems": sum(map(bool, studies["problems"])),
-        "words_a_section": {name: _mean_words(studies[name]) for name in SECTIONS},
+        "words_a_section": words,
         "problems": dict(Counter(p for ps in studies["problems"] for p in ps).most_common()),
         "split": {part: parts[part] for part in PARTS} if parts else None,
         "torn_patients": len(torn(patients, studies["split"])),
@@ -184,41 +187,41 @@ def summarise(studies: Studies) -> dict[str, Any]:
 
 def format_summary(summary: dict[str, Any]) -> str:
     """Lay what `summarise` returned, and ``columns`` if known, out as a short table for people."""
-    words = {name: mean for name, mean in summary["words_a_section"].items() if mean is not None}
-    alone = " (none is named: each study is taken for a patient's own)"
-    rows: list[tuple[str, Any]] = [
-        ("source", _source(summary)),
-        ("studies", summary["studies"]),
-        ("patients", f"{summary['patients']}{'' if summary['patients_named'] else alone}"),
-        ("images named", summary["images_named"]),
-        ("images present", summary["images_present"]),
-        ("images missing", summary["images_missing"]),
-        ("studies with no image present", summary["studies_without_image_present"]),
-        ("studies by images named", _pairs(summary["images_a_study"])),
-        ("views", _pairs(summary["views"])),
-        ("with findings", summary["studies"] - summary["without_findings"]),
-        ("with impression", summary["studies"] - summary["without_impression"]),
-        ("without both", summary["without_both"]),
-        ("mean words", _pairs(words)),
-        ("with labels", _labels(summary)),
-        ("commonest labels", _pairs(dict(list(summary["problems"].items())[:5]))),
-        ("parts named by the source", _pairs(summary["split"] or {})),
-        ("patients in two of them", summary["torn_patients"]),
-    ]
+    words, named = summary["words_a_section"], summary["patients_named"]
+    others, labels = summary["other_sources"], summary["with_problems"]
+    also = f" (also fits: {', '.join(others)})" if others else ""
+    alone = "" if named else " (none is named: each study is taken for a patient's own)"
+    read = labels == 0 and summary["without_both"] < summary["studies"]
+    hint = " (train-encoder takes findings from the words of the texts)" if read else ""
+    shown = summary | {
+        "source": f"{summary['source'] or 'a table of studies'}{also}",
+        "patients": f"{summary['patients']}{alone}",
+        "with_findings": summary["studies"] - summary["without_findings"],
+        "with_impression": summary["studies"] - summary["without_impression"],
+        "words_a_section": {name: mean for name, mean in words.items() if mean is not None},
+        "with_problems": f"{labels}{hint}",
+        "problems": dict(list(summary["problems"].items())[:5]),
+        "split": summary["split"] or {},
+        "rendered": summary["rendered"] or None,
+        "example": next(iter(summary["missing_examples"]), None),
+    }
     if "columns" in summary:
-        rows[1:1] = [
-            ("columns", ", ".join(f"{role}={name}" for role, name in summary["columns"].items())),
-            ("columns not used", ", ".join(summary["columns_not_used"]) or "none"),
-        ]
-    if summary["rendered"]:
-        rows.append(("text made from labels", summary["rendered"]))
-    rows += [("missing, for example", image) for image in summary["missing_examples"][:1]]
-    return "\n".join(f"{name:<30} {value}" for name, value in rows)
+        shown["columns"] = ", ".join(f"{role}={name}" for role, name in shown["columns"].items())
+        shown["columns_not_used"] = ", ".join(shown["columns_not_used"]) or "none"
+    rows = ((label, shown.get(name)) for label, name in _SUMMARY.items())
+    said = ((label, _pairs(of) if isinstance(of, dict) else of) for label, of in rows)
+    return "\n".join(f"{label:<30} {value}" for label, value in said if value is not None)
 
 
 def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list[str]:
     """Return what is wrong with studies, a sentence each; `there` is what lies among the images."""
-    found = [_absent(summary, there)] if summary["images_named"] else ["no study names an image"]
+    found = [] if summary["images_named"] else ["no study names an image"]
+    if summary["images_named"] and not summary["images_present"]:
+        lying = f"there lie {', '.join(there)}" if there else "no image lies there"
+        found.append(
+            f"none of {summary['images_named']} images is there: looked for "
+            f"{summary['missing_examples'][0]}, {lying}; say where they are with --images"
+        )
     if summary["without_both"] == summary["studies"]:
         advice = (
             "--captions-from-labels makes texts of the labels"
@@ -229,23 +232,7 @@ def summary_warnings(summary: dict[str, Any], there: Sequence[str] = ()) -> list
     for text in dict.fromkeys(summary["alike"].values()):
         names = " and ".join(name for name, other in summary["alike"].items() if other == text)
         found.append(f"{names}: all studies have the same text, {text[:60]!r}; check its column")
-    return [sentence for sentence in found if sentence]
-
-
-def _absent(summary: dict[str, Any], there: Sequence[str]) -> str:
-    if summary["images_present"]:
-        return ""
-    lying = f"there lie {', '.join(there)}" if there else "no image lies there"
-    return (
-        f"none of {summary['images_named']} images is there: looked for "
-        f"{summary['missing_examples'][0]}, {lying}; say where they are with --images"
-    )
-
-
-def _only_text(texts: Iterable[str | None]) -> str | None:
-    """Return the one text that all of several studies have, None where there are others."""
-    known = [text for text in texts if text is not None]
-    return known[0] if len(known) >= SEVERAL and len(set(known)) == 1 else None
+    return found
 
 
 def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
@@ -254,24 +241,8 @@ def torn(groups: Iterable[str], parts: Iterable[str | None]) -> list[str]:
     return sorted(group for group, n in Counter(group for group, _ in placed).items() if n > 1)
 
 
-def _source(summary: dict[str, Any]) -> str:
-    also = f" (also fits: {', '.join(others)})" if (others := summary["other_sources"]) else ""
-    return f"{summary['source'] or 'a table of studies'}{also}"
-
-
-def _labels(summary: dict[str, Any]) -> str:
-    if summary["with_problems"] or summary["without_both"] == summary["studies"]:
-        return str(summary["with_problems"])
-    return "0 (train-encoder takes findings from the words of the texts)"
-
-
 def _histogram(counts: Iterable[int]) -> dict[str, int]:
     return {str(count): times for count, times in sorted(Counter(counts).items())}
-
-
-def _mean_words(texts: Iterable[str | None]) -> float | None:
-    lengths = [len(text.split()) for text in texts if text is not None]
-    return round(sum(lengths) / len(lengths), 1) if lengths else None
 
 
 def _pairs(counts: dict[str, Any]) -> str:

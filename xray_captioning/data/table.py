@@ -28,9 +28,8 @@ SHOWN_COLUMNS = 20  # in a message
 
 
 class Row(dict[str, Any]):
-    """The values of one row by the names of their columns: text, '' where one is missing.
-
-    Only lists and objects of JSON and Parquet stay what they are.
+    """The values of one row by the names of their columns: text, '' where one is missing; only
+    lists and objects of JSON and Parquet stay what they are.
     """
 
     __slots__ = ("number", "table")
@@ -43,9 +42,8 @@ class Row(dict[str, Any]):
         return f"{self.table.path}, {self.table.unit} {self.number}"
 
     def text(self, column: str | None) -> str:
-        """Return a value as text without white space around it, '' where there is no such column.
-
-        The only text of a list is that text; another list, or an object, is a DataError.
+        """Return a value as text without white space around it, '' where there is no such column;
+        the only text of a list is that text, another list or an object is a DataError.
         """
         value = self.get(column, "")  # type: ignore[arg-type]
         if isinstance(value, list) and len(value) == 1:
@@ -58,10 +56,7 @@ class Row(dict[str, Any]):
 
 
 class Table:
-    """A table, whose rows are read anew, one after the other, each time it is iterated over.
-
-    `columns` names those of a text whose first line is a row like any other.
-    """
+    """A table, read anew each time; `columns` names those of a text without such a line."""
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path = path
@@ -81,10 +76,9 @@ class Table:
             yield row
 
     def column(self, role: str, *synonyms: str) -> str | None:
-        """Return the column that plays a role, None where there is none.
-
-        Case, blanks, hyphens and underscores do not matter. Of the usual names, `synonyms`, those
-        joined by '|' are equals, of which two are a DataError; earlier ones come before later ones.
+        """Return the column that plays a role, None where there is none; case, blanks, hyphens and
+        underscores do not matter. `synonyms` joined by '|' are equals, of which two are a
+        DataError; earlier ones come first.
         """
         for equals in synonyms:
             if found := self.named(*equals.split("|")):

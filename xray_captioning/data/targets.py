@@ -29,10 +29,7 @@ def reference_texts(studies: Studies, config: Config) -> list[str]:
 
 
 def section_texts(studies: Studies, config: Config) -> list[str]:
-    """Return each study's section as it stands; empty where absent.
-
-    A report is findings and impression, or the text that is both, once.
-    """
+    """Return each study's section, '' where absent; a report is both, or the text that is both."""
     section = config.text.section
     columns = ["findings", "impression"] if section == "report" else [section]
     rows = zip(*(studies[column] for column in columns))
@@ -63,9 +60,8 @@ def _view_sentence(views: Sequence[str]) -> str:
 
 
 def study_images(studies: Studies, config: Config) -> list[list[str | None]]:
-    """Return the images that the model looks at, in its places, None where a view is missing.
-
-    A DICOM file's own view counts where the table knows none.
+    """Return the images that the model looks at, in its places, None where a view is missing; a
+    DICOM file's own view counts where the table knows none.
     """
     image = config.image
     return [

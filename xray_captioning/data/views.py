@@ -15,10 +15,9 @@ _NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
 
 @lru_cache(maxsize=1000)  # a table says the same few words again and again
 def named_view(name: str) -> str:
-    """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name.
-
-    Oblique and decubitus views are unknown, and so are those where neither or both are named. A
-    lone 'L' is how tables write lateral; beside another word it is the left side.
+    """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name:
+    oblique, decubitus, neither and both are unknown; a lone 'L' is lateral, beside another word the
+    left.
     """
     if name.strip().upper() == "L":
         return LATERAL
@@ -32,11 +31,9 @@ def named_view(name: str) -> str:
 def select_images(
     images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
 ) -> list[T | None]:
-    """Put the images of one study into the places of a model of ``count`` views: frontal, lateral.
-    A known view never stands in the other's place, because a model learns for each what is seen
-    there; unknown ones fill empty places. One view is the frontal image, else an unknown one, else
-    the lateral one. An empty place is None, or the first image again (`repeat`); those at the end
-    are left out.
+    """Put a study's images into the ``count`` places of a model: frontal, lateral, None or the
+    first image again (`repeat`); empty ones at the end are left out. A known view never takes the
+    other's place, because a model learns what is seen there; of one, a lateral comes last.
     """
     rest = list(range(len(images)))
 
@@ -51,17 +48,13 @@ def select_images(
     else:
         order = [take(FRONTAL, UNKNOWN), take(LATERAL, UNKNOWN), *rest][:count]
     chosen = [None if place is None else images[place] for place in order]
-    return repeat_first(chosen, count) if repeat else without_empty_end(chosen)
+    while chosen and chosen[-1] is None:
+        chosen.pop()
+    return repeat_first(chosen, count) if repeat else chosen
 
 
 def repeat_first(chosen: Sequence[T | None], count: int) -> list[T | None]:
     """Return places with the first image of a study in every empty one, up to ``count``."""
     first = next((image for image in chosen if image is not None), None)
     places = [*chosen, *[None] * (count - len(chosen))]
-    return without_empty_end([first if image is None else image for image in places])
-
-
-def without_empty_end(chosen: Sequence[T | None]) -> list[T | None]:
-    """Return places up to the last one that holds an image."""
-    last = max((i for i, image in enumerate(chosen, 1) if image is not None), default=0)
-    return list(chosen[:last])
+    return [] if first is None else [first if image is None else image for image in places]

@@ -1,12 +1,9 @@
 """What others publish, and downloads of it over HTTP that go on where they stopped.
 
 ``weights/registry.json`` lists weights and reports, ``encoders/registry.json`` encoders. A file is
-downloaded under a name that ends in ``.part``, checked, and then renamed; a file that is there
-already is never replaced.
-
-The standard library does it: pooch and requests neither continue a download nor stop at a size, and
-huggingface_hub does so for its own hub only. See RFC 9110, "HTTP Semantics", sections 13.1.5
-(If-Range) and 14 (range requests).
+downloaded as ``.part``, checked, and then renamed; one that is there is never replaced. pooch and
+requests neither continue nor stop at a size, huggingface_hub does so for its own hub only. See RFC
+9110, sections 13.1.5 (If-Range) and 14 (range requests).
 """
 
 from __future__ import annotations
@@ -225,10 +222,9 @@ class Part(NamedTuple):
         return cls(*(target.with_name(target.name + end) for end in (".part", ".part.version")))
 
     def begun(self, checked: bool) -> tuple[int, str]:
-        """Return how many bytes a download can continue after, and their version.
-
-        Bytes of an unknown version are kept only where the whole file will be `checked` by an id:
-        then pieces of two versions cannot pass for one file.
+        """Return how many bytes a download can continue after, and their version; bytes of an
+        unknown one only where the whole file will be `checked`: then pieces of two versions cannot
+        pass for one.
         """
         try:
             version = self.version.read_text("utf-8").strip()
@@ -243,13 +239,11 @@ class Part(NamedTuple):
 
 
 def download(url: str, part: Part, file: RemoteFile) -> None:
-    """Receive a file, or what is missing of it.
+    """Receive a file, or what is missing of it where the server sends ranges of the version begun.
 
-    Where the server can send ranges and still has the version that was begun, only the missing
-    bytes are asked for; otherwise the download starts again. The address is https, or http on this
-    machine, and so must be those that it redirects to. More or fewer bytes than the file's size are
-    refused. Raise UnreachableError if the address does not give the whole file; what came stays in
-    the part.
+    The address, and those that it redirects to, is https, or http on this machine. More or fewer
+    bytes than the file's size are refused. Raise UnreachableError if the address does not give the
+    whole file; what came stays in the part.
     """
     done, version = part.begun(file.checked)
     headers = {"Range": f"bytes={done}-"} if done else {}

@@ -65,9 +65,8 @@ def pair_table(reports_dir: str | os.PathLike[str]) -> pd.DataFrame:
 def read_report(content: bytes, name: str) -> list[Row]:
     """Read one report as the older project did, as a row for each pair of images.
 
-    Images are taken from the XML, texts from its lines: a text counts only where its element begins
-    and ends on one line, only the first element with a label is looked at, and XML entities are not
-    decoded: ``&amp;`` leaves the word "amp". Texts are cleaned by the ``legacy`` protocol.
+    Texts are taken from its lines: one counts only where its element begins and ends on one line,
+    only the first with a label, and entities stay: ``&amp;`` leaves the word "amp".
     """
     root = openi.parse_report(content, name)  # refuses damaged files and declared entities
     if root.tag != "eCitation":
@@ -85,10 +84,8 @@ def read_report(content: bytes, name: str) -> list[Row]:
 
 
 def pair_images(images: list[str]) -> list[tuple[str | None, str | None]]:
-    """Pair a report's images, one row of the table a pair: the older model reads two views.
-
-    A single image is used for both, none gives (None, None); of more than two, each makes a pair
-    with the next, so k images give k - 1 rows with the same text.
+    """Pair a report's images, a row of the table a pair: one alone is used for both, none gives
+    (None, None), k > 2 give k - 1 pairs with the next.
 
     >>> pair_images(["a.png", "b.png", "c.png"]), pair_images(["a.png"])
     ([('a.png', 'b.png'), ('b.png', 'c.png')], [('a.png', 'a.png')])

@@ -17,7 +17,7 @@ from xray_captioning.legacy import SOURCE, layout
 from xray_captioning.text.tokenizer import Tokenizer
 
 _ENCODER = "image_encoder/"
-_IMAGE = {"size": 224, "resize": "nearest", "normalisation": "unit"}
+_IMAGE = {name: layout.ATTENTION["image"][name] for name in ("size", "resize", "normalisation")}
 
 
 def load_attention_captioner(
@@ -43,17 +43,19 @@ def load_attention_captioner(
 
     Raises
     ------
-    BundleError
-        The weights are damaged, an array is missing, misshapen or not expected, or the two files
-        have vocabularies of different sizes.
-    DataError
-        The tokenizer cannot be read.
+    BundleError, DataError
+        The weights are damaged, an array is missing, misshapen or not expected, the vocabularies
+        are of different sizes, or the tokenizer cannot be read.
     """
     as_json = Path(tokenizer_pkl).suffix.lower() == ".json"
     read = Tokenizer.from_json if as_json else Tokenizer.from_pickle
     tokenizer = read(tokenizer_pkl, start, end)
     arrays = read_keras2(weights_h5)
-    _check_kind(arrays, weights_h5)
+    if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
+        raise BundleError(
+            f"{weights_h5}: holds no decoder, so it is not the attention captioner; if it is "
+            "CheXNet, leave out the tokenizer"
+        )
     found, rest = layout.place(arrays)
     sizes = layout.read_sizes(found)
     encoder = Encoder("chexnet", 224, pool=2)
@@ -75,10 +77,8 @@ def load_attention_captioner(
 
 
 def chexnet_config(normalisation: str) -> Config:
-    """Return the configuration of a CheXNet bundle: one frontal view of 224 px.
-
-    Its author trained with the normalisation ``imagenet``; the published captioning project used
-    ``unit`` with nearest neighbour.
+    """Return the configuration of a CheXNet bundle: one frontal view of 224 px. Its author trained
+    with ``imagenet``; the published captioning project used ``unit`` with nearest neighbour.
     """
     resize = _IMAGE["resize"] if normalisation == "unit" else "area"
     image = {"size": 224, "resize": resize, "normalisation": normalisation, "views": 1}
@@ -103,14 +103,6 @@ def describe_import(config: Config, **files: str | os.PathLike[str]) -> dict[str
     return {"source": SOURCE, "encoder": "weights as published", "data": data}
 
 
-def _check_kind(arrays: list[StoredArray], path: str | os.PathLike[str]) -> None:
-    if not any(array.leaf in ("recurrent_kernel", "embeddings") for array in arrays):
-        raise BundleError(
-            f"{path}: holds no decoder, so it is not the attention captioner; if it is CheXNet, "
-            "leave out the tokenizer"
-        )
-
-
 def _match_encoder(
     arrays: list[StoredArray], network: dict[str, Any]
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
@@ -121,14 +113,8 @@ def _match_encoder(
 
 
 def _config(sizes: dict[str, int]) -> Config:
-    image = {**_IMAGE, "views": 2, "repeat_single_view": True, "augment": False}
-    # Start token, 29 tokens at most.
-    text = {"cleaning": "legacy", "maximum_length": 30, "prettify": False}
-    model: dict[str, Any] = {name: size for name, size in sizes.items() if name != "vocabulary"}
-    model |= {"encoder": "chexnet", "decoder": "global_attention", "pool": 2}
-    model |= {"normalisation": "batch", "positions": False}
-    values = {"name": "legacy_attention", "image": image, "text": text, "model": model}
-    return Config.from_dict(values)
+    model = {name: size for name, size in sizes.items() if name != "vocabulary"}
+    return Config.from_dict(layout.ATTENTION | {"model": layout.ATTENTION["model"] | model})
 
 
 def _variables(model: CaptionModel) -> dict[str, Any]:

@@ -8,10 +8,11 @@ Sizes are read from the shapes, so that models of other widths and vocabularies 
 import re
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from xray_captioning.checkpoints import StoredArray
+from xray_captioning.files import read_toml
 
-CHANNELS = 1024  # of DenseNet121's feature map
 LAYERS = ("image_encoder", "bkdense", "encoder_batch_norm", "decoder")
 
 EMBEDDING = "decoder/onestepdecoder_embedding"
@@ -19,38 +20,18 @@ CELL = "decoder/onestepdecoder_LSTM/gru_cell"
 KEY, QUERY, ENERGY = (f"decoder/global_attention/dense{n}" for n in ("", "_1", "_2"))
 LOGITS = "decoder/dense_3"
 
-# The shape of each array by its published name; the file decides what the named sizes are.
-LAYOUT: dict[str, tuple[str | int, ...]] = {
-    "bkdense/kernel": (CHANNELS, "head"),
-    "bkdense/bias": ("head",),
-    "encoder_batch_norm/gamma": ("head",),
-    "encoder_batch_norm/beta": ("head",),
-    "encoder_batch_norm/moving_mean": ("head",),
-    "encoder_batch_norm/moving_variance": ("head",),
-    f"{EMBEDDING}/embeddings": ("vocabulary", "embedding"),
-    f"{CELL}/kernel": ("head + embedding", "3 units"),
-    f"{CELL}/recurrent_kernel": ("units", "3 units"),
-    f"{CELL}/bias": (2, "3 units"),
-    f"{KEY}/kernel": ("head", "attention"),
-    f"{KEY}/bias": ("attention",),
-    f"{QUERY}/kernel": ("units", "attention"),
-    f"{QUERY}/bias": ("attention",),
-    f"{ENERGY}/kernel": ("attention", 1),
-    f"{ENERGY}/bias": (1,),
-    f"{LOGITS}/kernel": ("units", "vocabulary"),
-    f"{LOGITS}/bias": ("vocabulary",),
-}
-# Taken where as many arrays say one size as another, or none says any.
-PUBLISHED = {"head": 512, "embedding": 300, "units": 512, "attention": 512, "vocabulary": 1387}
+_FILE = read_toml(__file__, "layout.toml")
+ATTENTION: dict[str, Any] = _FILE["attention"]  # its configuration, without the sizes
+LAYOUT: dict[str, list[str | int]] = _FILE["shapes"]
+PUBLISHED: dict[str, int] = _FILE["published"]
 
 Owner = tuple[str, ...]
 Shapes = dict[str, tuple[int, ...]]
 
 
 def place(arrays: Iterable[StoredArray]) -> tuple[dict[str, StoredArray], list[StoredArray]]:
-    """Give each array of a file its name in `LAYOUT`; return these, and the others as a list.
-
-    The image encoder's are among the others, their layer renamed ``image_encoder``.
+    """Give each array of a file its name in `LAYOUT`; return these, and a list of the others, among
+    them the image encoder's, their layer renamed ``image_encoder``.
     """
     layers: dict[str, list[StoredArray]] = {}
     for array in arrays:

@@ -169,7 +169,11 @@ def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> 
         if (found := _kaggle_folder(root)) is not None:
             return Data(found, origin)
     if download:
-        return Data(_download(), "kagglehub")
+        kagglehub = require("kagglehub", "downloading the data set", "notebooks")
+        place = Path(kagglehub.dataset_download(KAGGLE_DATASET))
+        if (found := _kaggle_folder(place)) is None:
+            raise DataError(f"{place}: holds no Kaggle tables; remove it and download again")
+        return Data(found, "kagglehub")
     folder = work / f"phantoms-{studies}"
     if not folder.is_dir():
         work.mkdir(parents=True, exist_ok=True)
@@ -182,15 +186,6 @@ def _kaggle_folder(root: Path) -> Path | None:
     levels = (sorted(root.glob("*/" * depth + TABLES[0])) for depth in range(DEPTH + 1))
     folders = (table.parent for level in levels for table in level)
     return next((f for f in folders if all((f / name).is_file() for name in TABLES)), None)
-
-
-def _download() -> Path:
-    kagglehub = require("kagglehub", "downloading the data set", "notebooks")
-    folder = Path(kagglehub.dataset_download(KAGGLE_DATASET))
-    found = _kaggle_folder(folder)
-    if found is None:
-        raise DataError(f"{folder}: holds no Kaggle tables; remove it and download again")
-    return found
 
 
 def _new_folder(path: str | Path) -> Path:

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import time
-import tomllib
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config, load_preset
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.files import read_toml
 from xray_captioning.notebook.data import FEW, Data
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _ready(address: str, server: subprocess.Popen[str]) -> bool:
 
 
 def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
-    changes = tomllib.loads(Path(__file__).with_name("recipes.toml").read_text("utf-8"))
+    changes = read_toml(__file__, "recipes.toml")
     encoder = changes["stand_in"].get(config.model.encoder, config.model.encoder)
     length = 48 if section == "impression" else 80
     small = {**changes["small"], "text.maximum_length": length, "model.encoder": encoder}

@@ -8,38 +8,45 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from xray_captioning.files import read_toml
+from xray_captioning.phantom.study import LEFT, RIGHT, Finding, PhantomStudy
+
 Points = npt.NDArray[np.float64]
 Shapes = Sequence[Points] | Points
 Layer = npt.NDArray[np.uint8]
+Point = tuple[float, float]
 Field = npt.NDArray[np.float32]
+SIGN = {RIGHT: -1.0, LEFT: 1.0}
 _SUBPIXEL = 4  # bits after the point in OpenCV's fixed-point coordinates
 _ANGLE = np.linspace(0, 2 * np.pi, 24, endpoint=False)
 _CIRCLE = np.stack([np.cos(_ANGLE), np.sin(_ANGLE)], axis=-1)
 
 
 class Canvas:
-    """A square image and the affine map from body coordinates onto it.
+    """A square image of a view, 'frontal' or 'lateral', and the map from body coordinates onto it.
 
     Lengths are fractions of the image: `origin` is where the body point (0, 0) lies before
     `rotation` (degrees, clockwise, about the middle of the image), `scale` what one unit along and
     down the body corresponds to.
     """
 
-    def __init__(
-        self, size: int, origin: tuple[float, float], scale: tuple[float, float], rotation: float
-    ) -> None:
-        self.size = size
-        self.scale = scale
+    def __init__(self, view: str, size: int, origin: Point, scale: Point, rotation: float) -> None:
+        self.view, self.size, self.scale, self.shapes = view, size, scale, shapes(view)
         angle = np.deg2rad(rotation)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         unit = size * 2**_SUBPIXEL
         self._linear = (unit * turn * np.array(scale)).T.copy()
         self._offset = unit * (turn @ (np.array(origin) - 0.5) + 0.5) - 2 ** (_SUBPIXEL - 1)
+
+    def sides(self, finding: Finding) -> tuple[str, ...]:
+        """The sides of the view that show a finding: a lateral one, and the midline, has one."""
+        return (finding.sides if self.view == "frontal" else ()) or (LEFT,)
 
     def pixels(self, points: Points) -> npt.NDArray[np.int32]:
         """Body coordinates (..., 2) as OpenCV's fixed-point pixels."""
@@ -83,9 +90,8 @@ class Canvas:
         return np.asarray(centre)[..., None, :] + _CIRCLE * np.divide(radii, self.scale)
 
     def blur(self, layer: Layer, sigma: float) -> Field:
-        """The layer blurred by about `sigma` (a fraction of the image), as float32 in [0, 1].
-
-        Wide blurs are made on a smaller image, which is much faster and looks the same.
+        """The layer blurred by about `sigma` (a fraction of the image), float32 in [0, 1]; wide
+        blurs are made on a smaller image, which is much faster and looks the same.
         """
         pixels = sigma * self.size
         kernel = (3, 3) if pixels < 0.9 else (5, 5)  # binomial: by far the fastest in OpenCV
@@ -109,10 +115,9 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
 def film(
     density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator
 ) -> Layer:
-    """The picture that `density` (size, size) leaves on a film: bone is bright, air is dark.
-
-    `density`, the attenuation along each ray, is changed in place. `contrast` is how much the dark
-    tones are darkened further, `noise` the grain's deviation in grey levels.
+    """The picture that attenuation, `density` (size, size), changed in place, leaves on a film,
+    bone bright; dark tones are darkened by `contrast`, `noise` is the grain's deviation in grey
+    levels.
     """
     density *= np.float32(-gain)
     grey = cv2.exp(density)
@@ -163,3 +168,91 @@ def _spline_basis(knots: int, closed: bool) -> npt.NDArray[np.float64]:
     if not closed:
         basis[-1, -1] = 1
     return basis
+
+
+# --- shadows that both views draw alike; numbers are in ``shapes.toml`` ---
+
+
+@lru_cache(2)
+def shapes(view: str) -> dict[str, Any]:
+    """What is the same in every phantom: lines and outlines (n, 2), and tables, by name."""
+    tables = read_toml(__file__, "shapes.toml")[view]
+    lines = {name: np.array(points, float) for name, points in tables.pop("points").items()}
+    lines |= {name: curve(points) for name, points in tables.pop("curves").items()}
+    closed = tables.pop("closed", {})
+    return {**tables, **lines, **{name: curve(closed[name], closed=True) for name in closed}}
+
+
+def zone_point(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Point:
+    """A point in the zone of a finding, on the side of that sign."""
+    across, down = (canvas.shapes[name][finding.place] for name in ("across", "down"))
+    return sign * rng.uniform(*across), rng.uniform(*down)
+
+
+def fluid(canvas: Canvas, surface: Points, sign: float) -> Field:
+    """Fluid below a surface (n, 2), on the side of that sign."""
+    outline = np.concatenate([surface, [(0, 1.5), (1.2, 1.5)]]) * (sign, 1)
+    return canvas.blur(canvas.fill(canvas.layer(), [outline]), 0.008)
+
+
+def consolidation(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
+    """Six ellipses that overlap around a point, mottled."""
+    kind, layer = canvas.shapes["consolidation"], canvas.layer()
+    u, v = zone_point(canvas, finding, sign, rng)
+    for across, down in rng.normal(0, kind["spread"], (6, 2)):
+        radii = (rng.uniform(0.05, 0.085), rng.uniform(0.045, 0.075))
+        canvas.fill(layer, [canvas.ellipse((u + across, v + down), radii)])
+    uneven = kind["strength"] + kind["ripple"] * mottle(canvas.size, rng)
+    return np.clip(canvas.blur(layer, 0.02) * uneven, 0, kind["most"])
+
+
+def edema(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
+    """Haze around the hila, mottled."""
+    kind = canvas.shapes["edema"]
+    wings = [canvas.ellipse(centre, kind["radii"]) for centre in kind["wings"]]
+    haze = canvas.blur(canvas.fill(canvas.layer(), wings), 0.05)
+    return np.clip(haze * (kind[finding.size] + kind["ripple"] * mottle(canvas.size, rng)), 0, 0.95)
+
+
+_BOTH = {"Consolidation": consolidation, "Edema": edema}
+
+
+def let_through(canvas: Canvas, study: PhantomStudy, air: Field, kinds: dict[str, Any]) -> Field:
+    """Leave of `air` what the opacities of a study's findings let through; `kinds` draw them."""
+    for finding in study.findings:
+        if opacity := {**kinds, **_BOTH}.get(finding.name):
+            rng = study.stream(finding.name, canvas.view)
+            for side in canvas.sides(finding):
+                air *= 1 - opacity(canvas, finding, SIGN[side], rng)
+    return air
+
+
+def add_granuloma(canvas: Canvas, study: PhantomStudy, bones: Field) -> None:
+    """Add a small spot of lime with a sharp edge."""
+    if spot := study.find("Granuloma"):
+        rng, kind = study.stream("Granuloma", canvas.view), canvas.shapes["granuloma"]
+        sign = SIGN[canvas.sides(spot)[0]]
+        outline = canvas.ellipse(zone_point(canvas, spot, sign, rng), rng.uniform(*kind["radius"]))
+        layer = canvas.fill(canvas.layer(), [outline])
+        bones += np.float32(kind["density"]) * canvas.blur(layer, 0.0025)
+
+
+def add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
+    """Add a stomach in the chest: a wall, fluid, and air above a level."""
+    hernia = study.find("Hiatal Hernia")
+    if hernia is None:
+        return
+    rng, kind = study.stream("Hiatal Hernia", canvas.view), canvas.shapes["hernia"]
+    centre, radius = (rng.uniform(*kind["across"]), kind["down"]), rng.uniform(*kind[hernia.size])
+    sac = canvas.ellipse(centre, radius)
+    gas = sac.copy()
+    gas[:, 1] = np.minimum(gas[:, 1], centre[1] + 0.1 * radius)
+    layer = canvas.fill(canvas.layer(), [sac], 150)
+    canvas.stroke(layer, [sac], (0.009, 210), closed=True)
+    density += np.float32(0.5) * canvas.blur(layer, 0.004)
+    density *= 1 - np.float32(0.55) * canvas.blur(canvas.fill(canvas.layer(), [gas]), 0.004)
+
+
+def by_disease(study: PhantomStudy, edema: float, emphysema: float) -> float:
+    """Return the first number for a study with edema, the second with emphysema, or else 1."""
+    return edema if study.find("Edema") else emphysema if study.find("Emphysema") else 1.0

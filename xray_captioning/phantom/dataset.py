@@ -23,7 +23,7 @@ from xray_captioning.data.resizing import opencv
 from xray_captioning.data.studies import SECTIONS
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import new_folder, no_terminal
-from xray_captioning.phantom.reports import Report, report
+from xray_captioning.phantom.reports import report
 from xray_captioning.phantom.study import TABLES, PhantomStudy, sample_study
 
 FIRST_UID = 900001  # far above the uids of the Indiana University collection
@@ -70,10 +70,8 @@ def write_phantoms(out: Path, studies: int = 400, seed: int = 0, size: int = 224
 
     Raises
     ------
-    ConfigError
-        If `studies`, `seed` or `size` is out of range.
-    DataError
-        If `out` is a file or a folder that is not empty.
+    ConfigError, DataError
+        If a number is out of range, or `out` is a file or a folder that is not empty.
     """
     limits = (("studies", studies, 1), ("seed", seed, 0), ("size", size, SMALLEST))
     for name, value, least in limits:
@@ -98,16 +96,18 @@ def _write_studies(images: Path, studies: int, seed: int, size: int) -> tuple[_R
     projections: _Rows = [("uid", "filename", "projection")]
     for index in range(studies):
         uid, study, rng = _sampled(seed, index)
-        reports.append(_report_row(uid, study, report(study, rng)))
+        text = report(study, rng)
+        mesh = ";".join(finding.detail for finding in study.findings) or "normal"
+        problems = ";".join(finding.name for finding in study.findings) or "normal"
+        texts = (getattr(text, section) for section in SECTIONS)
+        reports.append((uid, mesh, problems, "Synthetic chest PA and lateral", *texts))
         projections += [(uid, name, view) for name, view in _names(uid, study).items()]
     return reports, projections
 
 
 def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, workers: int) -> None:
-    """Draw and write every `workers`-th study, beginning with number `worker`.
-
-    Drawing consists of many short steps that would wait for Python's lock, so one thread draws
-    while another compresses and writes the study before.
+    """Draw and write every `workers`-th study from number `worker` on: one thread draws while
+    another compresses and writes the study before, as short steps would wait for Python's lock.
     """
     from tqdm import tqdm
 
@@ -129,10 +129,9 @@ def draw_share(images: Path, studies: int, seed: int, size: int, worker: int, wo
 
 @contextmanager
 def _helpers_drawing(images: Path, studies: int, seed: int, size: int) -> Iterator[int]:
-    """Start processes that each draw a share; yield how many draw, this process included.
-
-    They are started as plain commands, because a fork after TensorFlow has started can hang, and
-    the pools of multiprocessing that do not fork import the caller's script again.
+    """Start processes that each draw a share; yield how many draw, this one included. They are
+    plain commands: a fork after TensorFlow has started can hang, other pools import the caller's
+    script again.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = max(1, min(cores or 1, MOST_WORKERS, studies // STUDIES_A_WORKER))
@@ -163,13 +162,6 @@ def _helpers_drawing(images: Path, studies: int, seed: int, size: int) -> Iterat
 def _sampled(seed: int, index: int) -> tuple[int, PhantomStudy, np.random.Generator]:
     rng = np.random.default_rng([seed, index])
     return FIRST_UID + index, sample_study(rng), rng
-
-
-def _report_row(uid: int, study: PhantomStudy, text: Report) -> tuple[object, ...]:
-    details = ";".join(finding.detail for finding in study.findings) or "normal"
-    problems = ";".join(finding.name for finding in study.findings) or "normal"
-    texts = (getattr(text, section) for section in SECTIONS)
-    return (uid, details, problems, "Synthetic chest PA and lateral", *texts)
 
 
 def _names(uid: int, study: PhantomStudy) -> dict[str, str]:

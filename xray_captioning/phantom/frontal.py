@@ -8,12 +8,11 @@ the patient's right is at negative u, on the left of the image.
 import cv2
 import numpy as np
 
-from xray_captioning.phantom import shadows
-from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film
-from xray_captioning.phantom.study import LEFT, RIGHT, Anatomy, Finding, PhantomStudy
+from xray_captioning.phantom import canvas as shared
+from xray_captioning.phantom.canvas import SIGN, Canvas, Field, Layer, Points, curve, shapes
+from xray_captioning.phantom.study import LEFT, Anatomy, Finding, PhantomStudy
 
-SIGN = {RIGHT: -1.0, LEFT: 1.0}
-_SHAPES = shadows.shapes("frontal")
+_SHAPES = shapes("frontal")
 _WALL = _SHAPES["wall"]
 _BELLY = np.concatenate([_SHAPES["belly"], _SHAPES["below"]])
 _LEVELS = np.linspace(-0.36, 1.4, 23)  # heights of the vertebrae
@@ -26,15 +25,15 @@ def draw_frontal(study: PhantomStudy, size: int) -> Layer:
     """Draw the frontal view of a study, (size, size) pixels."""
     body = study.shaped_anatomy()
     origin = (0.5 + body.shift[0], 0.13 + body.shift[1])
-    canvas = Canvas(size, origin, (body.half_width, body.height), body.rotation)
+    canvas = Canvas("frontal", size, origin, (body.half_width, body.height), body.rotation)
     rng = study.stream("frontal")
     density = _soft_tissue(canvas, body, rng)
     air = _air(canvas, study, body, rng)
     density -= np.float32(1.10 if study.find("Emphysema") else 0.90) * air
     density += _bones(canvas, study, body)
-    _add_hernia(canvas, study, density)
+    shared.add_hernia(canvas, study, density)
     _add_devices(canvas, study, density)
-    return _side_marker(film(density, body.gain, body.contrast, body.noise, rng), rng)
+    return _side_marker(shared.film(density, body.gain, body.contrast, body.noise, rng), rng)
 
 
 def lung(side: str, body: Anatomy) -> Points:
@@ -100,12 +99,8 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
     canvas.stroke(layer, bronchi, (0.016, 60))
     canvas.stroke(layer, [_bent(_SHAPES["trachea"], body)], (0.032, 130))
     air = canvas.blur(layer, 0.0045)
-    for finding in study.findings:
-        if opacity := _OPACITIES.get(finding.name):
-            rng = study.stream(finding.name)
-            for side in finding.sides or ("",):
-                air *= 1 - opacity(canvas, finding, side, rng)
-    return air
+    kinds = {"Pleural Effusion": _effusion, "Lung Lesion": _nodule, "Atelectasis": _atelectasis}
+    return shared.let_through(canvas, study, air, kinds)
 
 
 def _bent(line: Points, body: Anatomy) -> Points:
@@ -113,60 +108,35 @@ def _bent(line: Points, body: Anatomy) -> Points:
     return line + np.stack([0.5 * spine_shift(line[:, 1], body), np.zeros(len(line))], -1)
 
 
-def _effusion(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
+def _effusion(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
     at_wall, at_heart = np.array(_SHAPES["fluid"][finding.size]) + rng.uniform(-0.03, 0.03)
     surface = curve([(1.1, at_wall - 0.03), (0.9, at_wall + 0.06), (0.6, at_heart), (0, at_heart)])
-    return np.float32(0.96) * shadows.fluid(canvas, surface, SIGN[side])
+    return np.float32(0.96) * shared.fluid(canvas, surface, sign)
 
 
-def _zone_point(finding: Finding, side: str, rng: np.random.Generator) -> tuple[float, float]:
-    low, high = (0.64, 0.76) if finding.place == "lower" else (0.42, 0.66)
-    return SIGN[side] * rng.uniform(low, high), rng.uniform(*_SHAPES["zones"][finding.place])
-
-
-def _consolidation(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
-    shade = shadows.cloud(canvas, _zone_point(finding, side, rng), (0.11, 0.055), rng)
-    return shadows.mottled(shade, 0.88, 0.10, 0.95, rng)
-
-
-def _nodule(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
+def _nodule(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
     radius = rng.uniform(0.036, 0.044) if finding.size == "small" else rng.uniform(0.062, 0.078)
-    shape = canvas.ellipse(_zone_point(finding, side, rng), radius)
+    shape = canvas.ellipse(shared.zone_point(canvas, finding, sign, rng), radius)
     shape += rng.normal(0, 0.04 * radius, shape.shape)
     layer = canvas.fill(canvas.layer(), [shape])
     return np.float32(rng.uniform(0.85, 1.0)) * canvas.blur(layer, 0.008)
 
 
-def _atelectasis(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
+def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
     layer = canvas.layer()
     top = rng.uniform(0.76, 0.80)
     for row in range(2):
         inner, outer = rng.uniform(0.38, 0.46), rng.uniform(0.86, 0.93)
         v = top + 0.055 * row + rng.uniform(-0.008, 0.008)
         band = curve([(inner, v + 0.015), (0.65, v - 0.01), (outer, v + rng.uniform(-0.01, 0.03))])
-        canvas.stroke(layer, [band * (SIGN[side], 1)], (0.016, 255))
+        canvas.stroke(layer, [band * (sign, 1)], (0.016, 255))
     return np.float32(rng.uniform(0.65, 0.85)) * canvas.blur(layer, 0.004)
-
-
-def _edema(canvas: Canvas, finding: Finding, side: str, rng: np.random.Generator) -> Field:
-    wings = [canvas.ellipse((sign * 0.36, 0.52), (0.13, 0.17)) for sign in SIGN.values()]
-    haze = canvas.blur(canvas.fill(canvas.layer(), wings), 0.05)
-    return shadows.mottled(haze, 0.55 if finding.size == "mild" else 0.85, 0.09, 0.95, rng)
-
-
-_OPACITIES = {
-    "Pleural Effusion": _effusion,
-    "Consolidation": _consolidation,
-    "Lung Lesion": _nodule,
-    "Atelectasis": _atelectasis,
-    "Edema": _edema,
-}
 
 
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
     """Markings that branch from both hila, and septal lines, dark on 255."""
     layer = canvas.layer(255)
-    strength = study.anatomy.texture * shadows.by_disease(study, 1.6, 0.6)
+    strength = study.anatomy.texture * shared.by_disease(study, 1.6, 0.6)
     large, small = (max(0, int(228 - strength * value)) for value in (110, 115))
     for sign in SIGN.values():
         root = np.array((sign * 0.24, 0.46))
@@ -178,16 +148,12 @@ def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> L
         canvas.stroke(layer, lines[:, 3:], (0.004, small))
         canvas.stroke(layer, lines[:, :4], (0.008, large))
         canvas.fill(layer, [canvas.ellipse(root, (0.024, 0.05))], large)
-    if study.find("Edema"):
-        _septal_lines(canvas, layer, study.stream("septal lines"))
-    return layer
-
-
-def _septal_lines(canvas: Canvas, layer: Layer, rng: np.random.Generator) -> None:
-    for sign in SIGN.values():
+    rng = study.stream("septal lines")
+    for sign in SIGN.values() if study.find("Edema") else ():
         heights = np.linspace(0.62, 0.86, 7) + rng.uniform(-0.01, 0.01, 7)
         lines = [np.array([(sign * 0.82, v), (sign * 0.97, v - 0.005)]) for v in heights]
         canvas.stroke(layer, lines, (0.004, 110))
+    return layer
 
 
 def _ribs(body: Anatomy) -> dict[str, Points]:
@@ -215,15 +181,15 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
         front += halves[1]
     canvas.stroke(layer, front, (0.026, 40))
     canvas.stroke(layer, back, (0.026, 92), (0.013, 57))
-    _girdle(canvas, layer)
+    # Clavicles, shoulder blades and the heads of the arms.
+    canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES, (0.024, 105), (0.012, 75))
+    canvas.stroke(layer, _SHAPES["blade"] * _BOTH_SIDES, (0.008, 50))
+    canvas.fill(layer, canvas.ellipse(_SHAPES["arms"], 0.06), 100)
     _vertebrae(canvas, layer, body)
     bones = canvas.blur(layer, 0.003) * np.float32(0.85)
     if study.find("Fracture"):
         bones += np.float32(0.7) * canvas.blur(ends, 0.003)
-    if spot := study.find("Granuloma"):
-        rng = study.stream("Granuloma")
-        centre = _zone_point(spot, spot.side, rng)
-        bones += np.float32(1.9) * shadows.calcification(canvas, centre, rng.uniform(0.018, 0.023))
+    shared.add_granuloma(canvas, study, bones)
     return bones
 
 
@@ -242,25 +208,11 @@ def _break(
         canvas.stroke(ends, [inner[-2:], outer[:2]], (0.030, 190))
 
 
-def _girdle(canvas: Canvas, layer: Layer) -> None:
-    """Clavicles, shoulder blades and the heads of the arms."""
-    canvas.stroke(layer, _SHAPES["clavicle"] * _BOTH_SIDES, (0.024, 105), (0.012, 75))
-    canvas.stroke(layer, _SHAPES["blade"] * _BOTH_SIDES, (0.008, 50))
-    canvas.fill(layer, canvas.ellipse(_SHAPES["arms"], 0.06), 100)
-
-
 def _vertebrae(canvas: Canvas, layer: Layer, body: Anatomy) -> None:
     middle = np.stack([spine_shift(_LEVELS, body), _LEVELS], -1)
     canvas.stroke(layer, [middle], (0.075, 45))
     canvas.fill(layer, middle[:, None] + _SHAPES["vertebra"], 75)
     canvas.fill(layer, canvas.ellipse(middle, (0.006, 0.010)), 120)
-
-
-def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
-    if hernia := study.find("Hiatal Hernia"):
-        rng = study.stream("Hiatal Hernia")
-        low, high = (0.055, 0.065) if hernia.size == "small" else (0.085, 0.10)
-        shadows.add_hernia(canvas, density, (rng.uniform(0.0, 0.12), 0.86), rng.uniform(low, high))
 
 
 def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

@@ -7,11 +7,11 @@ lungs to 1 at the posterior costophrenic angle. The patient looks to the left of
 import cv2
 import numpy as np
 
-from xray_captioning.phantom import shadows
-from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, film
+from xray_captioning.phantom import canvas as shared
+from xray_captioning.phantom.canvas import Canvas, Field, Layer, Points, curve, shapes
 from xray_captioning.phantom.study import BILATERAL, Anatomy, Finding, PhantomStudy
 
-_SHAPES = shadows.shapes("lateral")
+_SHAPES = shapes("lateral")
 _RIBS = [  # of both sides, from the spine down and forward; the lower ones end before the front
     curve([(0.98, v), (0.8, v + 0.03), (0.5, v + 0.12), (0.2, v + 0.24)][: 4 if v < 0.3 else 3])
     for v in np.linspace(0.0, 0.75, 9)
@@ -31,15 +31,15 @@ def draw_lateral(study: PhantomStudy, size: int) -> Layer:
     """Draw the lateral view of a study, (size, size) pixels."""
     body = study.shaped_anatomy()
     origin = (0.5 + body.shift[1] - 0.5 * body.depth, 0.16 + body.shift[0])
-    canvas = Canvas(size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
+    canvas = Canvas("lateral", size, origin, (body.depth, body.height * 1.03), 0.8 * body.rotation)
     rng = study.stream("lateral")
     density = _soft_tissue(canvas, body)
     air = _air(canvas, study, body, rng)
     density -= np.float32(1.05 if study.find("Emphysema") else 0.85) * air
     density += _bones(canvas, study)
-    _add_hernia(canvas, study, density)
+    shared.add_hernia(canvas, study, density)
     _add_devices(canvas, study, density)
-    return film(density, body.gain, body.contrast, body.noise, rng)
+    return shared.film(density, body.gain, body.contrast, body.noise, rng)
 
 
 def _soft_tissue(canvas: Canvas, body: Anatomy) -> Field:
@@ -82,58 +82,33 @@ def _air(canvas: Canvas, study: PhantomStudy, body: Anatomy, rng: np.random.Gene
     layer = cv2.min(layer, solid)
     layer = cv2.max(layer, canvas.stroke(canvas.layer(), [_SHAPES["trachea"]], (0.032, 130)))
     air = canvas.blur(layer, 0.0045)
-    for finding in study.findings:
-        if opacity := _OPACITIES.get(finding.name):
-            air *= 1 - opacity(canvas, finding, study.stream(finding.name + " lateral"))
-    return air
+    kinds = {"Pleural Effusion": _effusion, "Lung Lesion": _nodule, "Atelectasis": _atelectasis}
+    return shared.let_through(canvas, study, air, kinds)
 
 
-def _effusion(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
+def _effusion(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
     level = _SHAPES["fluid"][finding.size] + rng.uniform(-0.03, 0.03)
     surface = [(1.1, level - 0.05), (0.95, level + 0.05), (0.75, level + 0.1), (0, level + 0.14)]
     strength = np.float32(0.9 if finding.side == BILATERAL else 0.65)
-    return strength * shadows.fluid(canvas, curve(surface))
+    return strength * shared.fluid(canvas, curve(surface), sign)
 
 
-def _zone_point(finding: Finding, rng: np.random.Generator) -> tuple[float, float]:
-    return rng.uniform(0.5, 0.72), rng.uniform(*_SHAPES["zones"][finding.place])
-
-
-def _consolidation(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
-    shade = shadows.cloud(canvas, _zone_point(finding, rng), (0.07, 0.05), rng)
-    return shadows.mottled(shade, 0.6, 0.08, 0.9, rng)
-
-
-def _nodule(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
-    radius = 0.040 if finding.size == "small" else 0.065
-    layer = canvas.fill(canvas.layer(), [canvas.ellipse(_zone_point(finding, rng), radius)])
+def _nodule(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
+    centre, radius = shared.zone_point(canvas, finding, sign, rng), _SHAPES["nodule"][finding.size]
+    layer = canvas.fill(canvas.layer(), [canvas.ellipse(centre, radius)])
     return np.float32(0.75) * canvas.blur(layer, 0.008)
 
 
-def _atelectasis(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
+def _atelectasis(canvas: Canvas, finding: Finding, sign: float, rng: np.random.Generator) -> Field:
     v = rng.uniform(0.74, 0.78)
     band = curve([(0.45, v), (0.65, v + 0.02), (0.85, v + 0.08)])
     return np.float32(0.6) * canvas.blur(canvas.stroke(canvas.layer(), [band], (0.015, 255)), 0.004)
 
 
-def _edema(canvas: Canvas, finding: Finding, rng: np.random.Generator) -> Field:
-    haze = canvas.blur(canvas.fill(canvas.layer(), [canvas.ellipse((0.56, 0.5), 0.16)]), 0.05)
-    return shadows.mottled(haze, 0.45 if finding.size == "mild" else 0.75, 0.08, 0.95, rng)
-
-
-_OPACITIES = {
-    "Pleural Effusion": _effusion,
-    "Consolidation": _consolidation,
-    "Lung Lesion": _nodule,
-    "Atelectasis": _atelectasis,
-    "Edema": _edema,
-}
-
-
 def _vessels(canvas: Canvas, study: PhantomStudy, rng: np.random.Generator) -> Layer:
     """Aorta, hilum and the vessels from it, dark on 255."""
     layer = canvas.layer(255)
-    strength = study.anatomy.texture * shadows.by_disease(study, 1.5, 0.7)
+    strength = study.anatomy.texture * shared.by_disease(study, 1.5, 0.7)
     broad, large, small = (max(0, int(255 - strength * value)) for value in (60, 95, 100))
     angle = rng.uniform(0, 2 * np.pi, 18)
     heading = np.stack([np.cos(angle), np.sin(angle)], -1) * rng.uniform(0.12, 0.42, 18)[:, None]
@@ -149,26 +124,12 @@ def _bones(canvas: Canvas, study: PhantomStudy) -> Field:
     layer = canvas.layer()
     canvas.stroke(layer, _RIBS, (0.020, 60), (0.010, 38))
     canvas.stroke(layer, [_SHAPES["sternum"]], (0.024, 105), (0.012, 70))
-    _vertebrae(canvas, layer)
-    bones = canvas.blur(layer, 0.003) * np.float32(0.9)
-    if spot := study.find("Granuloma"):
-        rng = study.stream("Granuloma lateral")
-        centre = _zone_point(spot, rng)
-        bones += np.float32(1.6) * shadows.calcification(canvas, centre, rng.uniform(0.018, 0.022))
-    return bones
-
-
-def _vertebrae(canvas: Canvas, layer: Layer) -> None:
     canvas.fill(layer, _BODIES, 62)
     canvas.stroke(layer, _BODIES, (0.006, 105), closed=True)
     canvas.stroke(layer, _SPINE[:, None] + _SHAPES["process"], (0.012, 80))
-
-
-def _add_hernia(canvas: Canvas, study: PhantomStudy, density: Field) -> None:
-    if hernia := study.find("Hiatal Hernia"):
-        rng = study.stream("Hiatal Hernia lateral")
-        radius = 0.06 if hernia.size == "small" else 0.09
-        shadows.add_hernia(canvas, density, (rng.uniform(0.62, 0.68), 0.80), radius)
+    bones = canvas.blur(layer, 0.003) * np.float32(0.9)
+    shared.add_granuloma(canvas, study, bones)
+    return bones
 
 
 def _add_devices(canvas: Canvas, study: PhantomStudy, density: Field) -> None:

@@ -1,16 +1,17 @@
-"""Reports for the phantoms, worded as radiologists do.
+"""Reports for the phantoms, worded as radiologists do, of the sentences in ``sentences.toml``.
 
-Sides are always named ``left``, ``right``, ``bilateral`` or ``both``. The sentences are those of
-``sentences.toml``; of several paraphrases the earlier ones are used more often, because people have
-favourite words.
+Sides are always ``left``, ``right``, ``bilateral`` or ``both``; earlier paraphrases are used more
+often, because people have favourite words.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy, read_tables
+from xray_captioning.files import read_toml
+from xray_captioning.phantom.study import BILATERAL, Finding, PhantomStudy
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,13 @@ class Report:
     comparison: str
 
 
-_SENTENCES = read_tables("sentences.toml")
+_SENTENCES = read_toml(__file__, "sentences.toml")
 _LONGEST = 7  # sentences in the findings section
 
 
 def report(study: PhantomStudy, rng: np.random.Generator) -> Report:
-    """Write the report of a study: all that is true of it, and nothing else.
-
-    Both sections name its findings, with side, place and size; `rng` chooses among paraphrases.
+    """Write the report of a study: all that is true of it, and nothing else. Both sections name its
+    findings, with side, place and size; `rng` chooses among paraphrases.
     """
     return Report(
         findings=_write_findings(study, rng),
@@ -64,17 +64,17 @@ def _write_findings(study: PhantomStudy, rng: np.random.Generator) -> str:
         choices = absent["Consolidation"] if effusion else normal["lungs"]
         spoken["lungs"] = [_choose(choices, rng)]
     room = _LONGEST - sum(map(len, spoken.values()))
-    for system, denials in _further_negatives(study)[:room]:
+    for row in _further_negatives(study)[:room]:
         if rng.random() < 0.6:
-            spoken[system].append(_choose(denials, rng))
+            spoken[row["system"]].append(_choose(_SENTENCES[row["of"]][row["name"]], rng))
     return " ".join(sentence for sentences in spoken.values() for sentence in sentences)
 
 
-def _further_negatives(study: PhantomStudy) -> list[tuple[str, list[str]]]:
-    """What else is truly absent and worth saying, as (system, choices)."""
+def _further_negatives(study: PhantomStudy) -> list[dict[str, Any]]:
+    """What else is truly absent and worth saying."""
     present = {finding.name for finding in study.findings}
     return [
-        (row["system"], _SENTENCES[row["of"]][row["name"]])
+        row
         for row in _SENTENCES["negatives"]
         if not present.intersection(row["unless"])
         and ("beside" not in row or present.intersection(row["beside"]))

@@ -1,23 +1,18 @@
 """What a synthetic study is: a body, its findings, and how often each finding occurs."""
 
-import tomllib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
+from xray_captioning.files import read_toml
+
 RIGHT, LEFT, BILATERAL = "right", "left", "bilateral"
 ZONES = ("upper", "mid", "lower")
 
 
-def read_tables(name: str) -> dict[str, Any]:
-    """Read one of the TOML files beside this module."""
-    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
-
-
-TABLES = read_tables("studies.toml")
+TABLES = read_toml(__file__, "studies.toml")
 _FINDINGS: dict[str, dict[str, Any]] = TABLES["findings"]
 
 
@@ -44,9 +39,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Body, position and exposure of one patient before any finding changes them.
-
-    Lengths are fractions of the image width unless said otherwise.
+    """Body, position and exposure of one patient before any finding changes them. Lengths are
+    fractions of the image width unless said otherwise.
     """
 
     half_width: float  # of the inside of the chest
@@ -67,10 +61,8 @@ class Anatomy:
 
 @dataclass(frozen=True)
 class PhantomStudy:
-    """All that is needed to draw a study and to write its report.
-
-    Every structure and finding draws random numbers from its own stream, so the same body can be
-    drawn with and without a finding.
+    """All that is needed to draw a study and to write its report. Each finding draws from its own
+    stream of numbers, so the same body can be drawn with and without it.
     """
 
     anatomy: Anatomy
@@ -82,8 +74,9 @@ class PhantomStudy:
         """The finding of that name, or None."""
         return next((finding for finding in self.findings if finding.name == name), None)
 
-    def stream(self, part: str) -> np.random.Generator:
+    def stream(self, part: str, view: str = "frontal") -> np.random.Generator:
         """Random numbers for one part of the drawing, the same whatever else is drawn."""
+        part = part if view == "frontal" else f"{part} {view}"
         return np.random.default_rng([self.seed, crc32(part.encode())])
 
     def shaped_anatomy(self) -> Anatomy:
@@ -105,23 +98,15 @@ class PhantomStudy:
 
 
 def sample_study(rng: np.random.Generator) -> PhantomStudy:
-    """Draw a patient and their findings.
-
-    About a third of the studies are normal; most others have one to three findings, and no two
-    findings hide each other.
-    """
-    anatomy = _sample_anatomy(rng)
-    findings = _sample_findings(rng)
-    lateral = bool(rng.random() >= TABLES["frontal_only"])
-    return PhantomStudy(anatomy, findings, lateral, int(rng.integers(2**31)))
-
-
-def _sample_anatomy(rng: np.random.Generator) -> Anatomy:
+    """Draw a patient and findings: a third have none, most one to three that hide no other."""
     values: dict[str, float] = {}
     for name, limits in TABLES["anatomy"].items():
         absent = name == "breasts" and rng.random() >= 0.5
         values[name] = 0.0 if absent else rng.uniform(*limits)
-    return Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
+    anatomy = Anatomy(shift=(values.pop("right"), values.pop("down")), **values)
+    findings = _sample_findings(rng)
+    lateral = bool(rng.random() >= TABLES["frontal_only"])
+    return PhantomStudy(anatomy, findings, lateral, int(rng.integers(2**31)))
 
 
 def _sample_findings(rng: np.random.Generator) -> tuple[Finding, ...]:

@@ -52,14 +52,17 @@ class BytePairTokenizer(TokenIds):
         return [self.start_id, *ids, self.end_id]
 
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return each word with the positions of its tokens; see `TokenIds.words_in`.
-
-        Bytes that are no UTF-8 become the replacement character. A token that spells parts of two
-        words belongs to both.
+        """Return each word with the positions of its tokens; bytes that are no UTF-8 become the
+        replacement character, and a token that spells parts of two words belongs to both.
         """
         kept = [(p, i) for p, i in self._spoken(ids) if i != self.start_id]  # it spells nothing
         positions = [position for position, _ in kept]
-        spelled = [_spelled(self.vocabulary[i - 1]) for _, i in kept]
+        symbols = (self.vocabulary[i - 1] for _, i in kept)
+        # A special symbol may hold characters that stand for no byte.
+        spelled = [
+            bytes(map(_BYTES.__getitem__, s)) if _BYTES.keys() >= {*s} else s.encode()
+            for s in symbols
+        ]
         stops = list(accumulate(map(len, spelled)))
         words, stop = [], 0
         for gap, word in re.findall(r"(\s*)(\S+)", b"".join(spelled).decode("utf-8", _KEEP)):
@@ -72,10 +75,7 @@ class BytePairTokenizer(TokenIds):
 
     @classmethod
     def from_lists(cls, vocabulary: Any, merges: Any) -> Self:
-        """Build from symbols in the order of their ids, or a dict with the ids 0, 1, 2, ...
-
-        Merges are pairs, or lines such as "a b".
-        """
+        """Build from symbols in order, or a dict of ids 0, 1, ..., and merges, "a b" or pairs."""
         if isinstance(vocabulary, dict):
             if sorted(map(str, vocabulary.values())) != sorted(map(str, range(len(vocabulary)))):
                 raise DataError("the ids of the byte pairs' vocabulary are not 0, 1, 2, ...")
@@ -119,10 +119,3 @@ _SEEN = {*range(33, 127), *range(161, 173), *range(174, 256)}
 _OTHERS = iter(range(256, 512))
 _BYTES = {chr(byte if byte in _SEEN else next(_OTHERS)): byte for byte in range(256)}
 _KEEP = "surrogateescape"  # bytes that are no UTF-8, there and back
-
-
-def _spelled(symbol: str) -> bytes:
-    # A special symbol may hold characters that stand for no byte.
-    if all(character in _BYTES for character in symbol):
-        return bytes(_BYTES[character] for character in symbol)
-    return symbol.encode()

@@ -32,10 +32,9 @@ _ITEM_NUMBER = re.compile(r"\d{1,2}")
 
 
 def clean_plain(text: str) -> str:
-    """Clean for training: lower case, numbers kept, full stop, comma and percent as words.
-
-    XXXX marks and list numbers go; "10mm" becomes "10 mm"; hyphenated words stay one word; every
-    other sign becomes a space; every sentence ends in " .". Cleaning twice changes nothing.
+    """Clean for training: lower case, numbers kept, full stop, comma and percent as words; XXXX
+    marks and list numbers go, "10mm" becomes "10 mm", every sentence ends in " .". Twice changes
+    nothing.
     """
     text = unicodedata.normalize("NFC", text.lower()).translate(_PUNCTUATION)
     text = _INITIALS.sub(lambda match: match[0].replace(".", ""), text)
@@ -73,9 +72,8 @@ _R2GEN_ITEMS = (*(f". {n}. " for n in range(2, 6)), *(f" {n}. " for n in range(2
 
 
 def clean_r2gen(text: str) -> str:
-    """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers.
-
-    Hyphens and XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
+    """Clean as R2Gen's released code cleans IU X-ray reports, for comparable numbers: hyphens and
+    XXXX marks stay, commas and apostrophes vanish, and an empty text becomes ".".
     """
     for _ in range(3):
         text = text.replace("..", ".")
@@ -112,10 +110,8 @@ def clean(text: str, protocol: str) -> str:
 
     Raises
     ------
-    ConfigError
-        When no protocol has that name.
-    DataError
-        When `text` is not text, such as the NaN of an empty table cell.
+    ConfigError, DataError
+        When no protocol has that name, or `text` is no text, such as an empty table cell's NaN.
 
     Examples
     --------
@@ -170,10 +166,7 @@ def without_marks(text: str) -> str:
 
 
 def without_common_marks(texts: list[str | None]) -> list[str | None]:
-    """Leave out the first and last word where every text has "start" and "end" there, or the like.
-
-    So do texts that tutorials prepare for a tokenizer.
-    """
+    """Leave out "start" and "end" where all texts begin and end so, as tutorials prepare them."""
     # One after the other: of very many texts the first nearly always tells that these are no marks.
     rows = (text.split() for text in texts if text)
     if not any(texts) or not all(r and r[0] in _STARTS and r[-1] in _ENDS for r in rows):

@@ -5,11 +5,11 @@ its own.
 """
 
 import re
-import tomllib
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
+
+from xray_captioning.files import read_toml
 
 BOTH = "findings and impression"
 # What is known from before or asked must never be taken as seen, so that such a word decides.
@@ -17,7 +17,7 @@ _FIRST = ("stop", "wet", "comparison", "indication", "addendum")
 _THEN = ("impression", "findings", "recommendation", "technique", "exam")
 
 
-_FILE: dict[str, str] = tomllib.loads(Path(__file__).with_name("headings.toml").read_text("utf-8"))
+_FILE: dict[str, str] = read_toml(__file__, "headings.toml")
 WORDS = {kind: frozenset(text.split()) for kind, text in _FILE.items()}  # in lower case
 PHRASES = {kind: tuple(filter(None, text.splitlines())) for kind, text in _FILE.items()}
 _TITLE = ("title", "people", "filler", "banner", "organ", "view", "report")
@@ -27,10 +27,8 @@ _KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[ki
 
 @cache
 def kind_of(heading: tuple[str, ...]) -> str | None:
-    """Return what stands below a heading of these lower-case words, such as 'indication'.
-
-    It is a kind of `_FIRST` or `_THEN`, `BOTH`, 'view', 'organ' or 'banner'; None where a word is
-    of no heading.
+    """Return what stands below a heading of these lower-case words: a kind of `_FIRST` or `_THEN`,
+    `BOTH`, 'view', 'organ' or 'banner'; None where a word is of no heading.
     """
     kinds = [_KINDS.get(word, "filler" if word.isdigit() else None) for word in heading]
     if None in kinds:
@@ -101,20 +99,17 @@ class _Run(NamedTuple):
     fresh: bool  # and nothing that goes on stands in the line above
 
 
-def _bare_words() -> Iterator[str]:
-    yield from (word.upper() for name in ("bare", "bare_capitals") for word in WORDS[name])
-    yield from (form for word in WORDS["bare"] for form in (word, word.title()))
-
-
 # The forms of the words that are headings without a colon, too.
-BARE_WORDS = frozenset(form + end for form in _bare_words() for end in ("", "."))
+_BARE = {form(word) for word in WORDS["bare"] for form in (str, str.title, str.upper)}
+_BARE |= {word.upper() for word in WORDS["bare_capitals"]}
+BARE_WORDS = frozenset(form + end for form in _BARE for end in ("", "."))
 
 
 def headings(text: str) -> Iterator[Heading]:
     """Yield the headings of a text in their order; time grows with its length."""
     marks = {match.start(): match[0] for match in _MARK.finditer(text)}
     opening = re.compile(r"\b[A-Za-z]{7,16}\b")
-    found = (match for match in opening.finditer(text) if match[0] in BARE_WORDS)
+    found = (match for match in opening.finditer(text) if match[0] in _BARE)
     marks.update((m.end(), "") for m in found if m.end() not in marks and _opens(text, m))
     contrast = not (text.islower() or text.isupper())
     floor = 0
@@ -220,7 +215,11 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
     spans = list(_WORD.finditer(text))
     capitals = spans[-1][0].isupper()
     first = len(spans)
-    while first and _joins(spans[first - 1][0], capitals):
+    while first:
+        word = spans[first - 1][0]
+        known = kind_of((word.lower(),)) is not None and (word.isupper() or not capitals)
+        if not known and word.lower() not in WORDS["filler"]:
+            break
         first -= 1
     name = [match[0].lower() for match in spans[first:]]
     skipped = _first_of(name)
@@ -233,17 +232,9 @@ def _inside(text: str, mark: str, lowered: bool) -> int | None:
     return spans[first].start() if lowered or spans[first][0][0].isupper() else None
 
 
-def _joins(word: str, capitals: bool) -> bool:
-    lower = word.lower()
-    if lower in WORDS["filler"]:
-        return True
-    return kind_of((lower,)) is not None and (word.isupper() or not capitals)
-
-
 def _first_of(name: list[str]) -> int | None:
-    """Return where the heading begins in words of which the first may end what stands above it.
-
-    "PRIOR CHEST X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
+    """Return where the heading begins in words whose first may end what stands above: "PRIOR CHEST
+    X-RAY FINDINGS:" has the heading "FINDINGS", "REASON FOR CHEST X-RAY:" is whole.
     """
     heads = [n for n, word in enumerate(name) if kind_of((word,)) in _INSIDE]
     if not heads:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from xray_captioning.errors import DataError
 from xray_captioning.text import headings
@@ -25,9 +25,7 @@ class Sections:
     impression: str | None = None
 
 
-class _Part(NamedTuple):
-    kind: str
-    text: str
+_Part = tuple[str, str]  # what kind of section, and its text
 
 
 def split_report(text: str) -> Sections:
@@ -74,12 +72,17 @@ def split_report(text: str) -> Sections:
     """
     if not isinstance(text, str):
         raise DataError(f"a report is not text but {type(text).__name__}; drop it or use ''")
-    if not _may_have_heading(text):
-        return _unnamed(text)
+    kept = text.strip() or None
+    unnamed = Sections(findings=kept, impression=kept)
+    # Most texts of long tables are known at once to have no heading.
+    if _SIGN.search(text) is None and headings.BARE_WORDS.isdisjoint(text.split()):
+        return unnamed
     plain = _lines(text)
     every = list(headings.headings(plain))
-    if not _tell_sections(every):
-        return _unnamed(text)
+    kinds = [heading.kind for heading in every]
+    told = {*_NAMED, *_UNNAMED} - ({"organ"} if kinds.count("organ") == 1 else set())
+    if told.isdisjoint(kinds):
+        return unnamed
     found = list(_kept(every))
     named = any(heading.kind in _NAMED for heading in found)
     return _assembled(list(_parts(plain, found)), named)
@@ -98,44 +101,21 @@ _UNNAMED = ("exam", "view", "banner", "wet")
 _BODY = "body"  # text that no heading names
 
 
-def _tell_sections(found: list[Heading]) -> bool:
-    kinds = [heading.kind for heading in found]
-    kinds = [kind for kind in kinds if kind != "organ" or kinds.count("organ") > 1]
-    return any(kind in (*_NAMED, *_UNNAMED) for kind in kinds)
-
-
-def _unnamed(text: str) -> Sections:
-    kept = text.strip() or None
-    return Sections(findings=kept, impression=kept)
-
-
-def _may_have_heading(text: str) -> bool:
-    """Tell quickly, for long tables, whether a text can have a heading."""
-    return _SIGN.search(text) is not None or not headings.BARE_WORDS.isdisjoint(text.split())
-
-
 _SIGNS = {"\r\n": "\n", "\r": "\n", "\\n": "\n", "\t": "   ", "\u00a0": " ", "\uff1a": ":"}.items()
 _SIGN = re.compile(r"[:\n\r\\\[<*|\uff1a]")
 
 
 def _lines(text: str) -> str:
     """Return a text with one kind of line break, without rules, tags and escaped breaks."""
-    text = without_tags(_spelled_out(text))
+    # A report may have been written as JSON or as Python's dictionary.
+    fields = literal(text.strip()) if re.fullmatch(r"(?s)\s*\{.*\}\s*", text) else None
+    if isinstance(fields, dict):
+        text = "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
+    text = without_tags(text)
     for sign, plain in _SIGNS:
         text = text.replace(sign, plain)
     text = re.sub(r"[\[<](/?)([A-Za-z /&]{3,40})[\]>]", _bracketed, text)
     return re.sub(r"^[ ]*([-_=*#~])\1{4,}[ ]*$", "", text, flags=re.MULTILINE)
-
-
-def _spelled_out(text: str) -> str:
-    """Return the fields of a report that was written as JSON or as Python's dictionary."""
-    stripped = text.strip()
-    if not (stripped.startswith("{") and stripped.endswith("}")):
-        return text
-    fields = literal(stripped)
-    if isinstance(fields, dict):
-        return "\n\n".join(f"{key}: {value}" for key, value in fields.items() if value)
-    return text
 
 
 def literal(text: str) -> Any:
@@ -168,7 +148,7 @@ def _kept(found: list[Heading]) -> Iterator[Heading]:
 def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
     """Yield what stands before the first heading and below each, without the text's end."""
     starts = [heading.start for heading in found]
-    yield _Part(_BODY, _without_footer(text[: [*starts, len(text)][0]]))
+    yield (_BODY, _without_footer(text[: [*starts, len(text)][0]]))
     for heading, stop in zip(found, [*starts[1:], len(text)], strict=True):
         # The label of an organ says where something is.
         begin = heading.start if heading.kind == "organ" else heading.content
@@ -176,9 +156,9 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
         if "summary" in heading.words and (heading.words[-1].isdigit() or _CODE.match(content)):
             continue  # Stanford's code of urgency: "SUMMARY: 2-ABNORMAL, PREVIOUSLY REPORTED"
         if heading.kind == "view":
-            yield _Part("exam", text[heading.start : heading.content].rstrip(" :"))
+            yield ("exam", text[heading.start : heading.content].rstrip(" :"))
         kind = "exam" if is_title(content) else "findings"
-        yield _Part(kind if heading.kind == "organ" else heading.kind, content)
+        yield (kind if heading.kind == "organ" else heading.kind, content)
 
 
 _CODE = re.compile(r"\s*\d-[A-Z]{4}")
@@ -223,18 +203,18 @@ def _assembled(parts: list[_Part], named: bool) -> Sections:
 def _moved(parts: list[_Part], named: bool) -> Iterator[_Part]:
     """Yield parts of which those without a heading of their own are called what they are."""
     described = any(kind in ("findings", BOTH) and text.strip() for kind, text in parts)
-    last = max(number for number, part in enumerate(parts) if part.kind not in _CONTENT)
+    last = max(number for number, (kind, _) in enumerate(parts) if kind not in _CONTENT)
     for number, (kind, text) in enumerate(parts):
         if kind in (_BODY, "view", "banner") or (kind == "exam" and not named):
             for paragraph in _paragraphs(text):
-                yield _Part(_kind_of_paragraph(paragraph, kind), paragraph)
+                yield (_kind_of_paragraph(paragraph, kind), paragraph)
         elif kind in _BEFORE and not described and number == last:
             first, *rest = _paragraphs(text) or [""]
-            yield _Part(kind, first)
+            yield (kind, first)
             for paragraph in rest:
-                yield _Part(_kind_of_paragraph(paragraph), paragraph)
+                yield (_kind_of_paragraph(paragraph), paragraph)
         else:
-            yield _Part(kind, text)
+            yield (kind, text)
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -34,17 +34,8 @@ class TokenIds(ABC):
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into ids: that of the start, those of the words, that of the end.
 
-        Parameters
-        ----------
-        text : str
-            Words separated by white space; unknown ones become `unknown_id`.
-        maximum_length : int, optional
-            Longest result, at least 2; longer texts lose their last words, never the end.
-
-        Raises
-        ------
-        ConfigError
-            When `maximum_length` leaves no room for start and end.
+        Unknown words become `unknown_id`. A text of more than `maximum_length` ids loses its last
+        words, never the end; where that leaves no room for both, below 2, it is a ConfigError.
         """
 
     @abstractmethod
@@ -52,9 +43,8 @@ class TokenIds(ABC):
         """Return the words of a row of ids, each with the positions, one or more, of its tokens."""
 
     def encode_batch(self, texts: Iterable[str], maximum_length: int) -> NDArray[np.int32]:
-        """Turn cleaned texts into rows of ids, (texts, maximum_length) int32, zeros at their ends.
-
-        Errors are those of `encode`, and a DataError where an entry is not text.
+        """Turn cleaned texts into rows of ids, (texts, maximum_length) int32, zeros at their ends;
+        errors are those of `encode`, and a DataError where an entry is not text.
         """
         encoded = [self.encode(text, maximum_length) for text in checked_texts(texts)]
         rows = np.full((len(encoded), maximum_length), PAD_ID, dtype=np.int32)
@@ -123,10 +113,7 @@ class TokenIds(ABC):
 
 
 def numbered(symbols: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
-    """Return the id of each symbol, counted from 1.
-
-    Raise a DataError where one is empty, not text or there twice, or one of `needed` is missing.
-    """
+    """Return ids from 1; a symbol empty, no text, twice or lacking is a DataError."""
     for number, symbol in enumerate(symbols, 1):
         if not isinstance(symbol, str) or not symbol:
             raise DataError(f"the tokenizer's word {number} is empty or not text")

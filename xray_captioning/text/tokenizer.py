@@ -1,5 +1,6 @@
 """A word tokenizer: text to integer ids and back, kept as JSON."""
 
+import json
 import pickle
 from collections import Counter
 from collections.abc import Iterable
@@ -10,8 +11,7 @@ from xray_captioning.checkpoints.pickles import read_tokenizer_pickle
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import atomic_write
 from xray_captioning.text import token_ids
-from xray_captioning.text.keras_tokenizer import from_keras
-from xray_captioning.text.token_ids import PAD_ID, FilePath, Ids, TokenIds
+from xray_captioning.text.token_ids import HEADER, PAD_ID, FilePath, Ids, TokenIds
 
 UNKNOWN, START, END = "<unk>", "<cls>", "<end>"
 SPECIAL = (UNKNOWN, START, END)
@@ -90,10 +90,8 @@ class Tokenizer(TokenIds):
 
         Raises
         ------
-        ConfigError
-            When `minimum_frequency` is below 1.
-        DataError
-            When an entry is not text.
+        ConfigError, DataError
+            When `minimum_frequency` is below 1, or an entry is not text.
         """
         if minimum_frequency < 1:
             raise ConfigError(f"minimum_frequency is {minimum_frequency}; it must be at least 1")
@@ -105,28 +103,24 @@ class Tokenizer(TokenIds):
     def encode(self, text: str, maximum_length: int | None = None) -> list[int]:
         """Turn a cleaned text into start, one id per word, end; see `TokenIds.encode`."""
         room = token_ids.room_for_words(maximum_length)
-        ids = [self.index.get(word, self.unknown_id) for word in self._split(text)]
+        text = text.lower() if self.lower else text
+        words = text.translate(dict.fromkeys(map(ord, self.filters), " ")).split()
+        ids = [self.index.get(word, self.unknown_id) for word in words]
         # A text that spells "<end>" must not end the caption in the middle.
         special = (self.start_id, self.end_id)
         ids = [self.unknown_id if i in special else i for i in ids]
         return [self.start_id, *[i for i in ids if i != PAD_ID][:room], self.end_id]
 
-    def _split(self, text: str) -> list[str]:
-        text = text.lower() if self.lower else text
-        return text.translate(dict.fromkeys(map(ord, self.filters), " ")).split()
-
     def words_in(self, ids: Ids) -> list[tuple[str, list[int]]]:
-        """Return each word with the position of its one token; see `TokenIds.words_in`.
-
-        A start in the middle is left out, too, except ``<cls>``, as its project wrote it.
+        """Return each word with the position of its one token; a start in the middle is left out,
+        too, except ``<cls>``, as its project wrote it.
         """
         left_out = None if self.marks == SPECIAL else self.start_id
         return [(self.words[i - 1], [p]) for p, i in self._spoken(ids) if i != left_out]
 
     def to_pickle(self, path: FilePath) -> None:
-        """Write the content of `to_json` as a pickled dictionary, whole or not at all.
-
-        It holds builtin types only, so ``pickle.load`` opens it with nothing installed.
+        """Write the content of `to_json` as a pickled dictionary, whole or not at all; of builtin
+        types only, so ``pickle.load`` opens it with nothing installed.
         """
         atomic_write(Path(path), pickle.dumps(self._content(), protocol=4))
 
@@ -150,7 +144,7 @@ class Tokenizer(TokenIds):
         DataError
             When the file is anything else; the message names the file and what was found.
         """
-        content = from_keras(read_tokenizer_pickle(path), path, start, end)
+        content = _from_keras(read_tokenizer_pickle(path), path, start, end)
         return cls.from_content(content, path)
 
     @classmethod
@@ -159,7 +153,7 @@ class Tokenizer(TokenIds):
 
         Parameters and errors are as for `from_pickle`.
         """
-        return cls.from_content(from_keras(token_ids.read_json(path), path, start, end), path)
+        return cls.from_content(_from_keras(token_ids.read_json(path), path, start, end), path)
 
     def _lists(self) -> dict[str, Any]:
         lists: dict[str, Any] = {"words": list(self.words)}
@@ -177,3 +171,102 @@ class Tokenizer(TokenIds):
         if [type(mark) for mark in marks[1:]] != [str, str] or not isinstance(filters, str):
             raise DataError("its marks or filters are damaged; write the file again")
         return cls(tuple(content["words"]), tuple(marks), filters, content.get("lower") is True)
+
+
+# --- what a Keras Tokenizer holds, of a pickle or of its to_json() ---
+
+# Words that begin and end a text in published projects; the first pair that a file has is taken.
+PAIRS = (
+    *(("<cls>", "<end>"), ("<start>", "<end>"), ("startseq", "endseq"), ("<startseq>", "<endseq>")),
+    *(("start_seq", "end_seq"), ("<sos>", "<eos>"), ("<bos>", "<eos>"), ("<s>", "</s>")),
+    *(("[cls]", "[sep]"), ("[start]", "[end]"), ("[bos]", "[eos]"), ("[sos]", "[eos]")),
+)
+# The same where Keras' filters took the brackets away. They may be words of the reports, too.
+PLAIN_PAIRS = (("bos", "eos"), ("sos", "eos"), ("cls", "sep"), ("start", "end"))
+_UNKNOWNS = ("<unk>", "<oov>", "[unk]", "[oov]")
+PADS = ("<pad>", "[pad]", "pad", "<PAD>", "[PAD]", "")
+
+
+def _from_keras(content: Any, path: FilePath, start: str | None, end: str | None) -> Any:
+    """Return the content of a ``tokenizer.json`` of this package with the same ids, of a
+    tokenizer's attributes, its ``to_json()``, or a dictionary of words and ids; anything else is
+    returned as it is. Words that begin and end a text are found where not given; ids other than 1,
+    2, ... are a DataError.
+    """
+    config = _config(content)
+    index = _word_index(config)
+    if index is None:
+        return content
+    words = _words_by_id(index, config.get("num_words"), path)
+    if config.get("char_level"):
+        raise DataError(f"{path}: a tokenizer of characters, not of words; fit one of words")
+    first, last = _marks(words, config, path, start, end)
+    lower = {word.lower(): word for word in reversed(words) if isinstance(word, str)}
+    unknown = config.get("oov_token") or next((lower[w] for w in _UNKNOWNS if w in lower), None)
+    return {
+        **HEADER,
+        "words": words,
+        "marks": [unknown if unknown in words else None, first, last],
+        "filters": config.get("filters") or "",
+        "lower": bool(config.get("lower")),
+    }
+
+
+def _config(content: Any) -> dict[Any, Any]:
+    """Return the attributes; in what `to_json` writes, dictionaries are texts of JSON again."""
+    try:
+        if isinstance(content, str):
+            content = json.loads(content)
+        if isinstance(content, dict) and isinstance(content.get("config"), dict):
+            content = content["config"]
+            texts = {k: v for k, v in content.items() if isinstance(v, str) and v.startswith("{")}
+            content = content | {name: json.loads(text) for name, text in texts.items()}
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _word_index(config: dict[Any, Any]) -> object:
+    """Return what maps words to ids, or None."""
+    if "word_index" in config:
+        return config["word_index"]
+    if config and all(isinstance(k, str) and type(v) is int for k, v in config.items()):
+        return config
+    if config and all(type(k) is int and isinstance(v, str) for k, v in config.items()):
+        return {word: number for number, word in config.items()}
+    return None
+
+
+def _words_by_id(index: object, limit: object, path: FilePath) -> list[str]:
+    """List a word index in the order of its ids, which must be 1, 2, 3, ...; 0 may be padding."""
+    if not isinstance(index, dict) or not all(type(i) is int for i in index.values()):
+        raise DataError(f"{path}: its word_index does not map words to whole numbers")
+    kept = [(i, word) for word, i in index.items() if not isinstance(limit, int) or i < limit]
+    padding = [(0, word) for word in PADS]
+    pairs = sorted((pair for pair in kept if pair not in padding), key=lambda pair: pair[0])
+    for expected, (i, _) in enumerate(pairs, 1):
+        if i != expected:
+            raise DataError(f"{path}: its word_index has id {i} where {expected} was expected")
+    return [word for _, word in pairs]
+
+
+def _marks(
+    words: list[str], config: dict[str, Any], path: FilePath, start: str | None, end: str | None
+) -> tuple[str, str]:
+    if start is not None and end is not None:
+        if missing := [word for word in (start, end) if word not in words]:
+            raise DataError(f"{path}: has no word {missing[0][:40]!r}; name a word it has")
+        return start, end
+    lower = {str(word).lower(): word for word in reversed(words)}
+    texts, counted = config.get("document_count"), config.get("word_docs")
+    counted = counted if isinstance(counted, dict) else {}
+    for first, last in (*PAIRS, *PLAIN_PAIRS):
+        # Plain words are marks where they stand in every text that was counted.
+        often = [counted.get(word, texts) for word in (first, last)] if texts else []
+        rare = (first, last) in PLAIN_PAIRS and any(number != texts for number in often)
+        if first in lower and last in lower and not rare:
+            return start or lower[first], end or lower[last]
+    raise DataError(
+        f"{path}: has no words that begin and end a text, such as startseq and endseq, "
+        "among those it keeps; name them (start and end; --start-word and --end-word)"
+    )

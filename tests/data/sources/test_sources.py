@@ -437,10 +437,17 @@ def test_render_captions_marks_what_it_wrote(tmp_path):
 # --- errors
 
 
+@pytest.mark.parametrize("row", [",7_IM.dcm.png,Frontal", "7,,Frontal"])
+def test_an_image_without_a_study_or_a_name_is_an_error(tmp_path, row):
+    folder = write_kaggle(tmp_path, projections=f"uid,filename,projection\n{row}\n")
+    with pytest.raises(DataError, match=r"indiana_projections\.csv, line 2: .*fill it in"):
+        read_studies(folder)
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("uid,findings", "lacks the column impression; found: uid, findings"),
+        ("uid,findings", "lacks the column impression of .*; found: uid, findings"),
         ("", "found: none"),
     ],
 )

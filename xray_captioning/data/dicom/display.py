@@ -1,9 +1,8 @@
 """From stored values to what a radiologist sees: modality and VOI transformations, and padding.
 
-The standard is DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2. Where pydicom's own differ they are not
-used: `apply_windowing` inverts the picture after a negative slope and refuses a window of width 0;
-`apply_voi` and `apply_modality_lut` fail for tables of 10 to 15 bits or an odd number of bytes;
-`apply_color_lut` counts indices modulo 256 in a table of bytes.
+DICOM PS3.3, C.7.6.3, C.11.1 and C.11.2. pydicom's `apply_windowing` inverts the picture after a
+negative slope and refuses a window of width 0; `apply_voi` and `apply_modality_lut` fail for tables
+of 10 to 15 bits or an odd number of bytes; `apply_color_lut` counts modulo 256 in a table of bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,11 +39,8 @@ def displayed(stored: NDArray[Any], dataset: Any, tell: Tell) -> NDArray[np.floa
 def coloured(stored: NDArray[Any], dataset: Any) -> NDArray[np.float32]:
     """Return RGB in [0, 1] from the indices of a palette (C.7.9)."""
     little = dataset.original_encoding[1]
-    channels = []
-    for colour in COLOURS:
-        table, data = (dataset[f"{colour}PaletteColorLookupTable{part}"].value for part in PARTS)
-        channels.append(_looked_up(stored, table, data, little))
-    rgb = np.stack(channels, axis=-1)
+    tables = [[dataset[f"{c}PaletteColorLookupTable{p}"].value for p in PARTS] for c in COLOURS]
+    rgb = np.stack([_looked_up(stored, table, data, little) for table, data in tables], axis=-1)
     return np.divide(rgb, white(rgb), dtype=np.float32)
 
 
@@ -86,24 +82,18 @@ def _voi_pictures(
         for item in sequence:
             yield _looked_up(values, item.LUTDescriptor, item.LUTData, little)
         return
-    centres, widths = (_numbers(dataset.get(f"Window{name}")) for name in ("Center", "Width"))
+    given = [dataset.get(f"Window{name}") for name in ("Center", "Width")]
+    centres, widths = (np.atleast_1d(np.asarray([] if v is None else v, float)) for v in given)
     if not (len(centres) and len(widths)):
         return
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    usable = [pair for pair in zip(centres, widths) if _is_usable(*pair, function)]
+    wide = widths >= 1 if function == "LINEAR" else widths > 0
+    rows = zip(centres, widths, wide) if function in _FUNCTIONS else ()
+    usable = [(c, width) for c, width, enough in rows if enough and np.isfinite(c + width)]
     if not usable:
         tell(NO_WINDOW)
     for centre, width in usable:
         yield _FUNCTIONS[function](values, centre, width)
-
-
-def _numbers(value: Any) -> NDArray[np.float64]:
-    return np.atleast_1d(np.asarray([] if value is None else value, float))
-
-
-def _is_usable(centre: float, width: float, function: str) -> bool:
-    enough = width >= 1 if function == "LINEAR" else width > 0
-    return bool(enough and np.isfinite([centre, width]).all() and function in _FUNCTIONS)
 
 
 def _linear(values: NDArray[Any], centre: float, width: float) -> NDArray[Any]:
@@ -136,9 +126,8 @@ def _shows(picture: NDArray[Any]) -> bool:
 def _looked_up(
     values: NDArray[Any], descriptor: Any, data: Any, little: bool
 ) -> NDArray[np.uint16] | NDArray[np.uint8]:
-    """Replace values by those of a lookup table, the first and last beyond its ends (C.11.1.1.1).
-
-    The descriptor is the number of entries, the value that the first is for, and their bits.
+    """Replace values by those of a table, the first and last beyond its ends (C.11.1.1.1);
+    `descriptor` is the number of entries, the value that the first is for, and their bits.
     """
     count, first, _ = (int(number) for number in descriptor)
     table = _entries(data, count % 65536 or 65536, little)
@@ -147,23 +136,18 @@ def _looked_up(
 
 
 def _first(first: int, count: int, values: NDArray[Any]) -> float:
-    """Return the value that a table begins with.
-
-    No encoding tells whether it has a sign: that reading is right which covers more of the values.
+    """Return the value that a table begins with; no encoding tells whether it has a sign: that
+    reading is right which covers more of the values.
     """
     low, high = float(values.min()), float(values.max())
-
-    def covered(start: int) -> float:
-        return min(high, start + count - 1) - max(low, start)
-
     other = first - 65536 if first >= 32768 else first + 65536 if first < 0 else first
-    return float(max(first, other, key=covered))
+    covered = [min(high, start + count - 1) - max(low, start) for start in (first, other)]
+    return float(other if covered[1] > covered[0] else first)
 
 
 def _entries(data: Any, count: int, little: bool) -> Any:
-    """Return the entries of a table, which lie a byte or a word each.
-
-    Bytes are filled up to words, and are swapped with them in a big-endian file.
+    """Return the entries of a table, a byte or a word each; bytes are filled up to words, and are
+    swapped with them in a big-endian file.
     """
     if not isinstance(data, bytes):
         words = np.atleast_1d(np.asarray(data)).astype(np.uint16)

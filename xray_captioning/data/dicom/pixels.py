@@ -7,6 +7,8 @@ quotes a file, because any of its texts may contain a name.
 import io
 import os
 import struct
+from functools import cache
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.containers import JPEG_FRAMES, check_jpeg, check_size, jpeg_segments
-from xray_captioning.data.dicom.display import COLOURS, PARTS, Tell, coloured, displayed
+from xray_captioning.data.dicom.display import COLOURS, PARTS, coloured, displayed
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
 from xray_captioning.data.notes import Note, warn
 from xray_captioning.data.studies import UNKNOWN
@@ -40,32 +42,35 @@ _SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample per pixel
 def decode_dicom(
     data: bytes, name: str, max_pixels: float, note: Note = warn
 ) -> NDArray[np.float32]:
-    """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB.
+    """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB,
+    float32 in [0, 1].
 
-    The result is float32 in [0, 1]. Grey: the modality LUT or the rescale slope and intercept is
-    applied, then the first VOI LUT or window that shows any of the pixels (`note` is told where
-    none does), and the result is scaled by its own least and greatest value. MONOCHROME1 is
-    inverted, so that bone is white; padding does not count and is black. Colour is divided by the
-    greatest value of its depth. Overlays and presentation states are ignored.
-
-    What is damaged, no such image, or has more than `max_pixels` (before memory is taken for it,
-    also inside its compressed data) is an ImageError.
+    Grey: modality LUT or rescaling, then the first VOI LUT or window that shows any of the pixels
+    (`note` is told where none does), scaled by its own least and greatest value; bone is white,
+    padding does not count and is black. Colour is divided by the greatest value of its depth.
+    Overlays and presentation states are ignored. What is damaged, no such image, or has more than
+    `max_pixels`, also inside its compressed data, is an ImageError before memory is taken for it.
     """
     told: list[str] = []
     with one_error(ImageError, name), quiet():
         dataset = read_elements(io.BytesIO(data), _ELEMENTS, most=int(8 * max_pixels))
         _check(dataset, name, max_pixels)
-        unit = _unit(dataset, told.append)
+        stored, most = _stored(dataset), np.float32(2**dataset.BitsStored - 1)
+        if dataset.PhotometricInterpretation == _PALETTE:
+            unit = coloured(stored, dataset)
+        elif dataset.SamplesPerPixel == 3:
+            unit = np.clip(stored.astype(np.float32) / most, 0.0, 1.0)
+        else:
+            unit = displayed(stored, dataset, told.append)
     for reason in told:
         note(name, reason)
     return unit
 
 
 def view_of(source: str | os.PathLike[str] | bytes) -> str:
-    """Return the view that a DICOM file (its path or content) names, without reading its pixels.
-
-    It is 'unknown' where View Position (0018,5101) tells neither, and for anything that is no
-    readable DICOM file. Raise MissingExtraError if it is one and pydicom is not installed.
+    """Return the view that a DICOM file (its path or content) names in View Position (0018,5101):
+    'unknown' where that tells neither, and for anything else; a DICOM file without pydicom is a
+    MissingExtraError.
     """
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
@@ -125,20 +130,9 @@ def _check_compressed(dataset: Any, name: str, max_pixels: float) -> None:
         dataset.BitsStored, dataset.HighBit = bits, bits - 1  # or the uppermost would be lost
 
 
-def _unit(dataset: Any, tell: Tell) -> NDArray[np.float32]:
-    stored = _stored(dataset)
-    if dataset.PhotometricInterpretation == _PALETTE:
-        return coloured(stored, dataset)
-    if dataset.SamplesPerPixel == 3:
-        most = np.float32(2**dataset.BitsStored - 1)
-        return np.clip(stored.astype(np.float32) / most, 0.0, 1.0)
-    return displayed(stored, dataset, tell)
-
-
 def _stored(dataset: Any) -> NDArray[Any]:
-    """Return the stored values, wherever in their words they lie.
-
-    pydicom takes them for the lowest bits of a word, whatever High Bit says (PS3.5, 8.1.1).
+    """Return the stored values, wherever in their words they lie: pydicom takes them for the lowest
+    bits, whatever High Bit says (PS3.5, 8.1.1).
     """
     from pydicom.pixels import pixel_array
 
@@ -154,27 +148,60 @@ def _stored(dataset: Any) -> NDArray[Any]:
 # pydicom's RLE decoder unpacks a segment however long it becomes ---
 
 
+# pydicom has no free decoder for JPEG Lossless, 12-bit JPEG and HTJ2K. This module is a plugin, as
+# its guide to "decoder plugins" has it, over libjpeg-turbo and OpenJPEG by way of imagecodecs.
+_HIGH_THROUGHPUT = tuple(f"1.2.840.10008.1.2.4.20{n}" for n in (1, 2, 3))
+_TWELVE_BITS = "1.2.840.10008.1.2.4.51"
+_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+DECODER_DEPENDENCIES = dict.fromkeys(
+    (_TWELVE_BITS, *_LOSSLESS, *_HIGH_THROUGHPUT), ("imagecodecs",)
+)
+
+
+def is_available(syntax: str) -> bool:
+    """Tell whether frames of a transfer syntax can be decoded here."""
+    return syntax in DECODER_DEPENDENCIES and find_spec("imagecodecs") is not None
+
+
+def decode_frame(frame: bytes, runner: Any) -> bytearray:
+    """Decode JPEG (ITU-T T.81) or HTJ2K (T.814) to 8 or 16 bits for pydicom's DecodeRunner, which
+    receives the layout; imagecodecs fills up a cut frame and says nothing.
+    """
+    from imagecodecs import jpeg2k_decode, jpeg8_decode
+
+    decode = jpeg2k_decode if runner.transfer_syntax in _HIGH_THROUGHPUT else jpeg8_decode
+    pixels = decode(frame)
+    runner.set_option("bits_allocated", 8 * pixels.itemsize)
+    if pixels.ndim == 3:
+        runner.set_option("planar_configuration", 0)
+        runner.set_option("photometric_interpretation", "RGB")
+    return bytearray(pixels.tobytes())
+
+
+@cache
+def _add_plugin() -> None:
+    """Register this plugin with pydicom, once; to be called by one thread at a time."""
+    from pydicom.pixels import get_decoder
+
+    for syntax in DECODER_DEPENDENCIES:
+        get_decoder(syntax).add_plugin("imagecodecs", (__name__, decode_frame.__name__))
+
+
 def can_decode(syntax: Any, bits: int) -> bool:
     """Tell whether something installed decodes a transfer syntax with so many stored bits."""
     from pydicom.pixels import get_decoder
-    from pydicom.uid import JPEGExtended12Bit
 
-    from xray_captioning.data.dicom.jpeg import add_plugin
-
-    add_plugin()
+    _add_plugin()
     try:
         plugins = set(get_decoder(syntax).available_plugins)
     except NotImplementedError:
         return False
-    if syntax == JPEGExtended12Bit and bits > 8:
-        plugins.discard("pillow")
-    return bool(plugins)
+    return bool(plugins - {"pillow" if syntax == _TWELVE_BITS and bits > 8 else ""})
 
 
 def coded_shape(frame: bytes) -> tuple[int, int, int, int]:
-    """Read (rows, columns, samples, bits) in the header of a JPEG, JPEG-LS or JPEG 2000 image.
-
-    See ITU-T T.81, B.2.2; T.87, C.2.2; T.800, A.5.1.
+    """Read (rows, columns, samples, bits) in the header of a JPEG (ITU-T T.81, B.2.2), JPEG-LS
+    (T.87, C.2.2) or JPEG 2000 image (T.800, A.5.1).
     """
     if frame.startswith(b"\xff\x4f\xff\x51"):
         right, bottom, left, top = struct.unpack_from(">4I", frame, 8)

@@ -41,9 +41,8 @@ def is_dicom(data: bytes) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time.
-
-    Raise MissingExtraError where it is not installed.
+    """Hold back pydicom's warnings and log, which may quote the file, for one thread at a time;
+    raise MissingExtraError where it is not installed.
     """
     require("pydicom.pixels", "DICOM files", "dicom")
     log = logging.getLogger("pydicom")
@@ -72,23 +71,21 @@ def one_error(kind: type[Exception], name: str) -> Iterator[None]:
 def read_elements(
     file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD
 ) -> Any:
-    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding.
-
-    A deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
+    """Return a dataset with the named elements, up to the tag `last`, and the file's encoding; a
+    deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
     """
+    from pydicom import uid
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    file.seek(0)
-    file.seek(_beginning(file.read(PREAMBLE)) or 0)
-    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != _META)
-    if "TransferSyntaxUID" not in meta:
-        meta.TransferSyntaxUID = _syntax_of(file)
+    meta = _read_meta(file)
     syntax = meta.TransferSyntaxUID
-    if syntax == DeflatedExplicitVRLittleEndian:
-        file = io.BytesIO(_inflated(file.read(), most, whole=last is None))
+    if syntax == uid.DeflatedExplicitVRLittleEndian:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        file = io.BytesIO(inflater.decompress(file.read(), most))
+        if last is None and not inflater.eof:
+            raise ValueError("the deflated data are cut or inflate to too much")
     stop = None if last is None else (lambda tag, *_: tag > last)
     implicit, little = syntax.is_implicit_VR, syntax.is_little_endian
     tags = [Tag(name) for name in names]
@@ -96,6 +93,22 @@ def read_elements(
     dataset.set_original_encoding(implicit, little)
     dataset.file_meta = FileMetaDataset(meta)
     return dataset
+
+
+def _read_meta(file: BinaryIO) -> Any:
+    """Read what says how a dataset is encoded; where nothing does its first element tells."""
+    from pydicom import uid
+    from pydicom.filereader import read_dataset
+
+    file.seek(0)
+    file.seek(_beginning(file.read(PREAMBLE)) or 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, *_: tag >> 16 != _META)
+    if "TransferSyntaxUID" not in meta:
+        at, explicit = file.tell(), _has_vr(file.read(8))
+        file.seek(at)
+        kinds = uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian
+        meta.TransferSyntaxUID = kinds[explicit]
+    return meta
 
 
 def _beginning(start: bytes) -> int | None:
@@ -116,24 +129,6 @@ def _beginning(start: bytes) -> int | None:
 def _has_vr(element: bytes) -> bool:
     """Tell whether two capitals, the kind of its value, follow an element's tag."""
     return element[4:6].isalpha() and element[4:6].isupper()
-
-
-def _syntax_of(file: BinaryIO) -> Any:
-    """Tell from its first element how a dataset is encoded that does not say so itself."""
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    at = file.tell()
-    element = file.read(8)
-    file.seek(at)
-    return ExplicitVRLittleEndian if _has_vr(element) else ImplicitVRLittleEndian
-
-
-def _inflated(data: bytes, most: int, whole: bool) -> bytes:
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = inflater.decompress(data, most)
-    if whole and not inflater.eof:
-        raise ValueError("the deflated data are cut or inflate to too much")
-    return content
 
 
 @dataclass(frozen=True)
@@ -158,32 +153,25 @@ def read_header(path: str | os.PathLike[str]) -> Header | None:
             return None
         with quiet():
             dataset = read_elements(file, _HEADER, _LAST)
-            kind = dataset.file_meta.get("MediaStorageSOPClassUID")
-            return None if kind == _DIRECTORY else _header(str(path), dataset)
-
-
-def _header(path: str, dataset: Any) -> Header:
-    text = {name: str(dataset.get(name) or "").strip() for name in _HEADER}
+            if dataset.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
+                return None
+            text = {name: str(dataset.get(name) or "").strip() for name in _HEADER}
     if not text["StudyInstanceUID"]:
         raise DataError(f"{path}: names no study (StudyInstanceUID); take it out of the folder")
+    # Of a patient the same in every file and on every machine.
+    patient = f"xray-captioning\n{text['IssuerOfPatientID']}\n{text['PatientID']}"
+    digest = hashlib.sha256(patient.encode()).hexdigest()[:16]
     return Header(
-        path=path,
+        path=str(path),
         study=text["StudyInstanceUID"],
         instance=text["SOPInstanceUID"],
         accession=text["AccessionNumber"],
-        patient=_digest(text["IssuerOfPatientID"], text["PatientID"]),
+        patient=digest if text["PatientID"] else "",
         view=named_view(text["ViewPosition"]),
         modality=text["Modality"].upper(),
         order=(_number(text["SeriesNumber"]), _number(text["InstanceNumber"])),
         is_image=bool(text["Rows"]),
     )
-
-
-def _digest(issuer: str, patient: str) -> str:
-    """Return what stands for a patient, the same in every file and on every machine."""
-    if not patient:
-        return ""
-    return hashlib.sha256(f"xray-captioning\n{issuer}\n{patient}".encode()).hexdigest()[:16]
 
 
 def _number(text: str) -> float:

@@ -46,10 +46,8 @@ def is_table(path: Path) -> bool:
 
 
 def unpacked(path: Path) -> Path:
-    """Return a folder with the content of a zip archive, unpacked at its first use.
-
-    Its name is of the members, their sizes and checksums, so that the same archive is unpacked
-    once, wherever it lies, and a changed one anew.
+    """Return a folder with the content of a zip archive, unpacked at its first use: its name is of
+    the members' names, sizes and checksums, so a changed one is unpacked anew.
     """
     with whole_archive(path, "unpack it and give the folder"), zipfile.ZipFile(path) as archive:
         members = _members(archive, path)

@@ -1,7 +1,6 @@
 """Tables of images and captions under any usual names, as most captioning projects keep them."""
 
 import re
-from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_
 from xray_captioning.data.sources.layout import USUAL, Columns, make_studies, rows, used_columns
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import Study
+from xray_captioning.data.studies import PARTS, Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
@@ -32,9 +31,8 @@ class CaptionsTable(NamedTuple):
 def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> list[Study]:
     """Read a table of images and captions, or tables that are the parts of a split.
 
-    In a folder that is ``captions.*``; else ``train.csv`` beside ``val.csv`` and ``test.csv``, with
-    whatever else their names have in common; else ``train/metadata.csv`` and its like, whose images
-    are beside them; else the only table that is there. `make_studies` tells what rows become.
+    In a folder: ``captions.*``; else ``train.csv`` and its like, alike otherwise; else
+    ``train/metadata.csv`` and its like, beside their images; else the only table that is there.
     """
     found = (
         rows(_opened(table.path), USUAL, columns, table.part, table.folder)
@@ -44,10 +42,7 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
 
 
 def columns_of(path: Path, columns: Columns | None = None) -> tuple[dict[str, str], list[str]]:
-    """Return the column of each role that one plays, and the columns that play none.
-
-    Of several tables, which are the parts of a split, they are those of the first.
-    """
+    """Return the column of each role, and those of none; of several parts those of the first."""
     table = _opened(_tables(path)[0].path)
     roles = used_columns(table, USUAL, columns)
     return roles, [name for name in table.columns if name and name not in roles.values()]
@@ -61,9 +56,8 @@ def _tables(path: Path) -> list[CaptionsTable]:
 
 
 def tables_of(folder: Path) -> list[CaptionsTable]:
-    """Return the table, or the tables of the parts, that a folder holds; none if there is none.
-
-    Several tables that are not the parts of one whole are a DataError.
+    """Return the table, or the tables of the parts, that a folder holds, or none; several that are
+    not the parts of one whole are a DataError.
     """
     there = sorted(path for path in folder.iterdir() if is_table(path))
     if usual := [path for path in there if path.name.lower() in _USUAL_NAMES]:
@@ -71,7 +65,7 @@ def tables_of(folder: Path) -> list[CaptionsTable]:
     plain = [path for path in there if not path.name.lower().endswith(".txt")]
     tables = [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
     if found := _parts(tables) or _part_folders(folder):
-        return found
+        return sorted(found, key=lambda table: PARTS.index(table.part or "test"))
     return [CaptionsTable(_only(tables))] if tables else []
 
 
@@ -96,22 +90,18 @@ def _parts(tables: list[Path]) -> list[CaptionsTable]:
     parts = [named_part(found[0]) if len(found) == 1 else None for found in words]
     if len(tables) < 2 or len(alike) > 1 or None in parts or len(set(parts)) < len(parts):
         return []
-    return _in_order(CaptionsTable(path, part) for path, part in zip(tables, parts, strict=True))
+    return [CaptionsTable(path, part) for path, part in zip(tables, parts, strict=True)]
 
 
 def _part_folders(folder: Path) -> list[CaptionsTable]:
     """Return the metadata of the folders of parts, as imagefolders of Hugging Face have it."""
     folders = (path for path in folder.iterdir() if path.is_dir() and named_part(path.name))
-    return _in_order(
+    return [
         CaptionsTable(path, named_part(home.name), f"{home.name}/")
         for home in folders
         for path in sorted(home.glob("metadata.*"))
         if is_table(path)
-    )
-
-
-def _in_order(found: Iterable[CaptionsTable]) -> list[CaptionsTable]:
-    return sorted(found, key=lambda table: list(PART_NAMES.values()).index(table.part or "test"))
+    ]
 
 
 def _opened(path: Path) -> Table:

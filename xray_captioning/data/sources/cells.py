@@ -55,10 +55,8 @@ def id_text(name: str) -> str:
 
 
 def image_names(row: Row, column: str) -> list[str]:
-    """Return the images that a cell names: one, or several of one study.
-
-    Several are a list of JSON, Python or NumPy, or names with ';', '|', ',' or a blank between
-    them, each with the suffix of an image. Flickr's number of the caption, 'a.jpg#0', is left out.
+    """Return the images that a cell names: one, or several in a list of JSON, Python or NumPy, or
+    with ';', '|', ',' or a blank between names with suffixes. Flickr's 'a.jpg#0' is 'a.jpg'.
     """
     value = row[column]
     if isinstance(value, str):
@@ -134,7 +132,6 @@ def _literal(cell: str, row: Row, column: str) -> list[Any]:
 
 def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> dict[str, str]:
     """Return which id of one table each id of another means: '7', '7.0' and '0007' are one number.
-
     Ids without a match are left out; one that may mean two is a DataError.
     """
     there = dict.fromkeys(known)

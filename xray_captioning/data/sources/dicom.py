@@ -6,7 +6,6 @@ the patient's id, of which only a digest is kept, so that studies of one patient
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -31,10 +30,9 @@ _OTHERS = (*_TABLES, ".txt", ".json", ".xml", ".png", ".jpg", ".jpeg", ".md", ".
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files.
-
-    An image that lies there twice counts once. Objects without pixels and other modalities than CR
-    and DX are left out. Tables beside the files, with one of the columns `_KEYS`, give the reports.
+    """Read the radiographs below a folder, a study for each StudyInstanceUID, in order of files; an
+    image that lies there twice counts once. Tables beside them, with a column of `_KEYS`, give
+    reports.
     """
     headers = list(filter(None, map(read_header, _files(path))))
     images = [header for header in headers if header.is_image and header.modality in RADIOGRAPHS]
@@ -43,14 +41,11 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
         raise DataError(
             f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give CR or DX"
         )
-    studies: dict[str, dict[str, Header]] = {}
-    for header in images:
-        instances = studies.setdefault(header.study, {})
-        instances.setdefault(header.instance or header.path, header)
+    place = {h.study: number for number, h in reversed([*enumerate(images)])}
+    instances = {(h.study, h.instance or h.path): h for h in reversed(images)}.values()
     found = [
-        StudyRow(None, header.path, header.study, (header.path,), header.view, header.patient)
-        for instances in studies.values()
-        for header in sorted(instances.values(), key=lambda header: (header.order, header.path))
+        StudyRow(None, h.path, h.study, (h.path,), h.view, h.patient)
+        for h in sorted(instances, key=lambda h: (place[h.study], h.order, h.path))
     ]
     if path.is_dir():
         found += [row for table in _tables(path) for row in _rows(table, images)]
@@ -84,7 +79,7 @@ def _rows(path: Path, headers: list[Header]) -> Iterator[StudyRow]:
     table = Table(path)
     column, attribute = _key(table) or ("", "study")
     studies = {getattr(header, attribute): header.study for header in headers}
-    layout = replace(USUAL, image=(), study=(column,), patient=())
+    layout = {**USUAL, "image": [], "study": [column], "patient": []}
     matched = 0
     for row in rows(table, layout):
         matched += row.study in studies

@@ -12,10 +12,10 @@ from typing import Any
 
 from xray_captioning.data.records import read_json
 from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part, part_of
-from xray_captioning.data.sources.layout import StudyRow, whole_report
+from xray_captioning.data.sources.layout import NO_TEXTS, StudyRow, make_studies
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source, text_head
-from xray_captioning.data.studies import Study, text_or_none
+from xray_captioning.data.studies import Study, check_unique
 from xray_captioning.errors import DataError
 
 _KEYS = ("id", "report", "image_path")
@@ -23,10 +23,9 @@ _WANTED = "an R2Gen annotation has lists under the keys train, val and test"
 
 
 def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read an annotation: a list of entries a part, or one list whose entries name their split.
-
-    Either may stand inside one further object. The report becomes the findings; a ``subject_id``,
-    which the MIMIC-CXR edition has, is the patient.
+    """Read an annotation: lists of entries by part, or one whose entries name their split, also
+    inside one more object. Reports become findings; ``subject_id``, of MIMIC-CXR's edition, is the
+    patient.
     """
     found = _entries(read_json(path), path)
     return [_of_entry(entry, part, where, finder) for entry, part, where in found]
@@ -88,15 +87,17 @@ def _of_entry(entry: Any, part: str | None, where: str, finder: ImageFinder) -> 
 
 
 def read_coco(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read a file of images and captions, or all such files of a folder, each image a study.
-
-    A file such as ``captions_val2014.json`` is that part. Several captions of one image are joined.
-    Where two files count from the same number, the part stands before the id.
+    """Read files of images and captions, such as ``captions_val2014.json``, which is that part:
+    each image a study with its captions joined. Where two files number alike the part stands before
+    the id.
     """
     files = [path] if path.is_file() else [p for p in _files(path) if is_coco(p)]
     found = [row for file in files for row in _images(file, len(files) > 1)]
-    twice = len({row.study for row in found}) < len(found) and len(files) > 1
-    return [_study(row, twice, finder) for row in found]
+    if len({row.study for row in found}) < len(found) and len(files) > 1:
+        for row in found:
+            row.study = f"{row.split}/{row.study}" if row.split else row.study
+    check_unique((row.study for row in found), path)
+    return make_studies(found, finder.find)
 
 
 def is_coco(path: Path) -> bool:
@@ -133,7 +134,8 @@ def _images(path: Path, by_name: bool) -> Iterator[StudyRow]:
         patient = str(image.get("patient_id", image.get("subject_id", "")) or "")
         folder = image.get("filepath")  # as Karpathy's files name it
         names = (f"{folder}/{name}" if isinstance(folder, str) and folder else name,)
-        yield StudyRow(None, where, study, names, patient=patient, split=own, texts=tuple(texts))
+        told = (*NO_TEXTS[1:], " ".join(dict.fromkeys(filter(None, texts))))
+        yield StudyRow(None, where, study, names, patient=patient, split=own, texts=told)
     if captions:
         raise DataError(
             f"{path}: has captions of image {min(captions)!r}, which is not among the images "
@@ -159,17 +161,6 @@ def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) 
         found = ", ".join(entry)
         raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {found}; fill it in")
     return str(value).strip()
-
-
-def _study(row: StudyRow, twice: bool, finder: ImageFinder) -> Study:
-    text = text_or_none(" ".join(dict.fromkeys(filter(None, row.texts))))
-    return Study(
-        study_id=f"{row.split}/{row.study}" if twice and row.split else row.study,
-        images=list(map(finder.find, row.images)),
-        patient_id=row.patient,
-        split=row.split,
-        **(whole_report(text) if text else {}),
-    )
 
 
 SOURCES = (

@@ -6,23 +6,15 @@ takes it for a radiologist's. The papers of the collections are named in `publis
 a hierarchy of 174 findings, VinDr-CXR 28 labels; CheXpert writes 1 present, 0 absent, -1 uncertain.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
-from xray_captioning.files import is_missing
+from xray_captioning.files import is_missing, read_toml
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.text.sections import literal
-
-
-def read_toml(name: str) -> dict[str, Any]:
-    """Read a file of names that lies beside this one."""
-    return tomllib.loads(Path(__file__).with_name(name).read_text("utf-8"))
 
 
 def _names(collection: str) -> dict[str, str]:
@@ -31,7 +23,7 @@ def _names(collection: str) -> dict[str, str]:
     return same | {label: name for name, of in _FILE[collection].items() for label in of}
 
 
-_FILE = read_toml("labels.toml")
+_FILE = read_toml(__file__, "labels.toml")
 PADCHEST, VINDR = _names("padchest"), _names("vindr")
 STATEMENTS, DENIALS, NAMES, SAME = (_FILE[n] for n in ("statements", "denials", "names", "same"))
 # What PadChest says of a report or an image, not of the patient.
@@ -74,10 +66,9 @@ def label_value(row: Row, column: str) -> float | None:
 
 
 def render_captions(studies: Studies) -> Studies:
-    """Return studies with findings and impression written from labels where they have neither.
-
-    An absent label counts as denied, which is more than the labels tell; an uncertain one is left
-    out. Use the texts to try a captioner out, not to evaluate one: these rows are `rendered`.
+    """Return studies with findings and impression written from labels where they have neither, to
+    try a captioner out, not to evaluate one: an absent label counts as denied, an uncertain one is
+    left out.
     """
     bare = studies["findings"].isna() & studies["impression"].isna()
     filled, uncertain = studies.copy(), studies.get("uncertain", [()] * len(studies))
@@ -100,10 +91,8 @@ def _findings(labels: list[str], unsure: list[str]) -> str:
 
 
 def _impression(labels: list[str], unsure: list[str]) -> str:
-    if not labels and unsure:
-        return "No definite abnormality."
     if not labels:
-        return "No acute cardiopulmonary abnormality."
+        return f"No {'definite' if unsure else 'acute cardiopulmonary'} abnormality."
     *first, last = [_spoken(label) for label in labels]
     text = f"{', '.join(first)} and {last}" if first else last
     return f"{text[0].upper()}{text[1:]}."

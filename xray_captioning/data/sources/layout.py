@@ -7,50 +7,34 @@ whatever its column is called. Several rows of one study are several images of i
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xray_captioning.data.sources import cells
-from xray_captioning.data.sources.labels import label_value, read_toml
+from xray_captioning.data.sources.labels import label_value
 from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.data.views import named_view
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.files import read_toml
+from xray_captioning.findings import CHEXPERT
 from xray_captioning.text.sections import split_report
 
-Synonyms = tuple[str, ...]
-"""Names of a column as `Table.column` takes them: 'a|b' are equals, earlier ones come first."""
+Layout = Mapping[str, Any]
+"""Of a kind of table the names of its columns, by role; a role without a name is not read.
 
-TEXTS = (*SECTIONS, "caption")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The names of the columns of a kind of table, by role; a role without a name is not read.
-
-    Names of `split` behind the first '|'-joined ones count where a value is a part of a split.
-    `labels` is a column of names of present labels, joined by `separator`. `label_columns` are
-    columns of one label each, with the name that it gets here: 1 present, -1 uncertain, else not.
-    """
-
-    image: Synonyms = ()
-    study: Synonyms = ()
-    patient: Synonyms = ()
-    split: Synonyms = ()
-    view: Synonyms = ()
-    indication: Synonyms = ()
-    comparison: Synonyms = ()
-    findings: Synonyms = ()
-    impression: Synonyms = ()
-    caption: Synonyms = ()  # a whole report, or a text that is neither section
-    labels: Synonyms = ()
-    separator: str = "|"
-    label_columns: Mapping[str, str] = field(default_factory=dict)
-
-
-USUAL = Layout(**{role: tuple(names) for role, names in read_toml("columns.toml").items()})  # type: ignore[arg-type]
-ROLES = tuple(f.name for f in fields(Layout) if f.name not in ("separator", "label_columns"))
+Names are as `Table.column` takes them: 'a|b' are equals, earlier ones come first; those of `split`
+behind the first count where a value is a part of a split. `labels` are names of labels, joined by
+the layout's `separator`. If it is `coded` there is a column of each CheXpert label: 1 present, -1
+uncertain.
+"""
+TEXTS = (*SECTIONS, "caption")  # a caption is a whole report, or a text that is neither section
+ROLES = ("image", "study", "patient", "split", "view", *TEXTS, "labels")
+LAYOUTS: dict[str, Layout] = {}
+for _name, _said in read_toml(__file__, "columns.toml").items():
+    LAYOUTS[_name] = {**LAYOUTS.get(_said.pop("like", ""), {}), **_said}
+USUAL = LAYOUTS["usual"]
 Columns = Mapping[str, str | None]
 """The column of each role that a user names; None for a role that no column plays."""
 
@@ -69,6 +53,7 @@ class StudyRow:
     patient: str = ""
     split: str | None = None
     texts: tuple[str, ...] = NO_TEXTS  # in the order of TEXTS
+    mesh: str = ""
     problems: Sequence[str] = ()
     uncertain: Sequence[str] = ()
 
@@ -80,32 +65,30 @@ class StudyRow:
 
 
 def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[str, str]:
-    """Return the column of every role that one plays; see `Table.column`.
-
-    Where the user names a column of text, no other one is taken for text. Without a column of
-    images, or of text or labels, it is a DataError.
+    """Return the column of every role that one plays; see `Table.column`. Where the user names a
+    column of text no other is one; without images, or text or labels, it is a DataError.
     """
     asked = asked or {}
     if unknown := [role for role in asked if role not in ROLES]:
         raise ConfigError(f"columns: {unknown[0]!r} is no role; choose among {', '.join(ROLES)}")
     found = {role: table.asked(role, name) for role, name in asked.items() if name}
     taken, no_texts = set(found.values()), TEXTS if found.keys() & set(TEXTS) else ()
-    for role in ROLES:
+    for role in (*ROLES, "mesh"):
         if role in asked or role in no_texts:
             continue
-        names = getattr(layout, role)
+        names = layout.get(role, ())
         column = _split_column(table, *names) if role == "split" else table.column(role, *names)
         if column is not None and column not in taken:
             found[role] = column
-    missing: dict[str, tuple[str, ...]] = {}
-    lacks_image = bool(layout.image) and "image" not in {*found, *asked}
+    missing: dict[str, list[str]] = {}
+    lacks_image = bool(layout.get("image")) and "image" not in {*found, *asked}
     if lacks_image and "study" not in asked and _names_image(table, found.get("study")):
         found["image"] = found.pop("study")
     elif lacks_image:
-        missing["image"] = layout.image
-    told = [role for role in (*TEXTS, "labels") if getattr(layout, role)]
-    if told and not layout.label_columns and not found.keys() & set(told):
-        missing["caption"] = (*layout.caption, *layout.findings, *layout.impression)
+        missing["image"] = layout["image"]
+    told = [role for role in (*TEXTS, "labels") if layout.get(role)]
+    if told and "coded" not in layout and not found.keys() & set(told):
+        missing["caption"] = [*layout["caption"], *layout["findings"], *layout["impression"]]
     if missing:
         raise table.lacks(missing)
     if _counts_rows(table, found, asked):
@@ -120,34 +103,32 @@ def rows(
     part: str | None = None,
     folder: str = "",
 ) -> Iterator[StudyRow]:
-    """Yield what each row of a table says; the user may have `asked` for columns.
-
-    The whole table may be a `part` of a split; paths of images may begin with a `folder`.
+    """Yield what each row of a table says; the user may have `asked` for columns, the whole table
+    may be a `part` of a split, and paths of images may begin with a `folder`.
     """
     columns = used_columns(table, layout, asked)
-    labels = {c: name for c, name in layout.label_columns.items() if c in table.columns}
+    labels = [name for name in CHEXPERT[1:] if "coded" in layout and name in table.columns]
     get = columns.get
     image, study, patient = get("image"), get("study"), get("patient")
-    split, view, listed = get("split"), get("view"), get("labels")
+    split, view, listed, mesh = get("split"), get("view"), get("labels"), get("mesh")
     text_columns = [get(role) for role in TEXTS]
     for row in table:
+        if not (study_id := row.text(study)) and study:
+            raise DataError(
+                f"{row.place}: the id in {study} is empty; fill it in or remove the row"
+            )
         yield StudyRow(
             table,
             row.number,
-            _study_id(row, study) if study else "",
+            study_id,
             tuple([folder + name for name in cells.image_names(row, image)]) if image else (),
             row.text(view) if view else "",
             cells.id_text(row.text(patient)) if patient else "",
             cells.part_of(row.text(split), part, f"{row.place}: {split}") if split else part,
             tuple([cells.joined_texts(row, column) if column else "" for column in text_columns]),
-            *(_problems(row, listed, layout.separator, labels) if listed or labels else ((), ())),
+            row.text(mesh) if mesh else "",
+            *(_problems(row, listed, layout, labels) if listed or labels else ((), ())),
         )
-
-
-def _study_id(row: Row, column: str) -> str:
-    if not (study := row.text(column)):
-        raise DataError(f"{row.place}: the id in {column} is empty; fill it in or remove the row")
-    return study
 
 
 def _names_image(table: Table, column: str | None) -> bool:
@@ -167,9 +148,8 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
 
 
 def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bool:
-    """Whether a column called 'id' counts texts: then it differs between rows of one image.
-
-    Its values taken for studies would let one image be in two parts of a split.
+    """Whether a column called 'id' counts texts, so differs between rows of one image: taken for
+    studies it would let one image be in two parts of a split.
     """
     study, image = columns.get("study"), columns.get("image")
     loose = study is not None and column_key(study) in ("uid", "id")
@@ -180,11 +160,11 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
 
 
 def _problems(
-    row: Row, column: str | None, separator: str, labels: Mapping[str, str]
+    row: Row, column: str | None, layout: Layout, labels: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Return which labels are present, and which may be."""
-    problems = row.text(column).split(separator) if column else []
-    values = [(n, label_value(row, c)) for c, n in labels.items()]
+    problems = row.text(column).split(layout.get("separator", "|")) if column else []
+    values = [(name, label_value(row, name)) for name in labels]
     present = [name for name, value in values if value == 1]
     return problems + present, [name for name, value in values if value == -1]
 
@@ -193,7 +173,9 @@ def published(path: Path, *needed: str) -> Table:
     """Open a table of a collection, which has certain columns; their absence is a DataError."""
     table = Table(path)
     if missing := [name for name in needed if not table.named(name)]:
-        raise DataError(f"{path}: lacks the published table's column {missing[0]}; {table.found()}")
+        raise DataError(
+            f"{path}: lacks the column {missing[0]} of the published table; {table.found()}"
+        )
     return table
 
 
@@ -208,11 +190,9 @@ def once(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
 
 
 def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[Study]:
-    """Return the studies that rows make, in the order of their first rows.
-
-    Rows of the same id are one study, with their distinct texts; `find` gives the paths of its
-    images. Rows without an id are one where they name the same images; its id is the stem of the
-    first, or, where others have that stem, too, the path without its suffix.
+    """Return the studies that rows make, in order: rows of one id, or without ids of the same
+    images, are one. `find` gives the paths of images; the id of a study without one is the first's
+    stem or, where others have that, too, its path.
     """
     groups: dict[str, list[StudyRow]] = {}
     for row in found:
@@ -224,17 +204,15 @@ def make_studies(found: Iterable[StudyRow], find: Callable[[str], str]) -> list[
 
 def _names(groups: Mapping[str, list[StudyRow]]) -> dict[str, str]:
     """Return the id of each group of rows that name none."""
-    paths = {key: _path(group) for key, group in groups.items() if not group[0].study}
+    paths = {}
+    for key, group in groups.items():
+        if not group[0].study:
+            path = group[0].images[0].replace("\\", "/")
+            stem, suffix = os.path.splitext(path)
+            paths[key] = path if suffix[1:].isdigit() else stem  # of an UID no suffix is a number
     stems = {key: path.rpartition("/")[2] for key, path in paths.items()}
     count = Counter(stems.values())
     return {key: stem if count[stem] == 1 else paths[key] for key, stem in stems.items()}
-
-
-def _path(group: list[StudyRow]) -> str:
-    """Return the path of the first image without its suffix, with slashes, as not in Windows."""
-    path = group[0].images[0].replace("\\", "/")
-    stem, suffix = os.path.splitext(path)
-    return path if suffix[1:].isdigit() else stem  # of an UID the last number is no suffix
 
 
 def _study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> Study:
@@ -250,6 +228,7 @@ def _study(study_id: str, group: list[StudyRow], find: Callable[[str], str]) -> 
         **_sections(group),
         problems=(problems := unique_problems(p for row in group for p in row.problems)),
         uncertain=list(dict.fromkeys(u for r in group for u in r.uncertain if u not in problems)),
+        mesh=text_or_none(next((row.mesh for row in group if row.mesh), None)),
         patient_id=_agreed(study_id, group, "patient") or "",
         split=_agreed(study_id, group, "split"),
     )

@@ -5,7 +5,6 @@ import posixpath
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import takewhile
 from pathlib import Path
 
 from xray_captioning.errors import DataError
@@ -51,9 +50,8 @@ class ImageFinder:
         self._given: dict[str, str] = {}  # file: the path it was found for
 
     def by_key(self, name: str, home: str) -> str:
-        """Find an image of a collection whose names are unique, under any of its names: preferably
-        one of this very name, or a converted one; else return the path below `home`, where it is
-        expected.
+        """Find an image of a collection of unique names, under any of its names, preferably this or
+        a converted one; else return the path below `home`, where it is expected.
         """
         name = _with_slashes(name)
         key = image_key(name).casefold()
@@ -67,25 +65,27 @@ class ImageFinder:
         return name if name[0] == "/" else self._homes[home] + name
 
     def find(self, name: str) -> str:
-        """Find an image by the path that a table names; where there is none, say where it belongs.
-
-        As `by_path`, but an absent image gets the path below the first folder.
-        """
+        """Find an image as `by_path`; an absent one gets the path where it belongs."""
         return self.by_path(name) or os.path.join(self._roots[0], _with_slashes(name))
 
     def by_path(self, name: str) -> str | None:
-        r"""Find an image by the path that a table names, or return None.
+        """Find an image by the path that a table names, or return None.
 
-        The path may be a Windows one (``sub\a.png``), of another machine, or less than the whole,
-        and the image may have another suffix or case. The file is taken whose folders agree with
-        the named ones from the end for the longest; it is never one of another folder than is
-        named. Several that fit equally well, or one for two paths, are a DataError.
+        The path may be a Windows one, of another machine, or less than the whole, with another
+        suffix or case. The file is taken whose folders agree with the named ones from the end for
+        the longest, never one of another folder; several that fit alike, or one for two paths, are
+        a DataError.
         """
         spelled = _with_slashes(name)
         found = self._there(name) or (self._there(spelled) if spelled != name else None)
         if found is None:
             found = next(filter(None, (index.best(spelled) for index in self._indexes)), None)
-        return found and self._once(found, spelled)
+        before = self._given.setdefault(found, spelled) if found and "/" in spelled else spelled
+        if before != spelled and _agreeing(_folders(before), _folders(spelled)) is None:
+            raise DataError(
+                f"{found}: is the only image for both {before!r} and {spelled!r}; put both there"
+            )
+        return found
 
     def _there(self, name: str) -> str | None:
         folder = name[: max(name.rfind("/"), name.rfind(os.sep)) + 1]
@@ -97,15 +97,6 @@ class ImageFinder:
             if os.path.isfile(path := place + name):
                 return path
         return None
-
-    def _once(self, path: str, name: str) -> str:
-        """Return the path, or refuse a file that was given for a path in another folder."""
-        before = self._given.setdefault(path, name) if "/" in name else name
-        if before != name and _agreeing(_folders(before), _folders(name)) is None:
-            raise DataError(
-                f"{path}: is the only image for both {before!r} and {name!r}; put both there"
-            )
-        return path
 
     @cached_property
     def _indexes(self) -> "list[_Index]":
@@ -123,13 +114,15 @@ class _Index:
         self.paths: dict[str, list[str]] = {}  # relative
         # Of keys of very many files, by their last two folders.
         self._by_folders: dict[str, dict[tuple[str, ...], list[str]]] = {}
-        trunk: Folders | None = None
-        for path in _image_files(root, seen):
-            self.paths.setdefault(image_key(path).casefold(), []).append(path)
-            folders = _folders(path)
-            trunk = folders if trunk is None else _common(trunk, folders)
+        for folder, _, names in walk(root, seen):
+            below = os.path.relpath(folder, root)
+            for name in filter(is_image, names):
+                path = name if below == os.curdir else os.path.join(below, name)
+                self.paths.setdefault(image_key(path).casefold(), []).append(path)
+        homes = {os.path.dirname(path) for found in self.paths.values() for path in found}
+        trunk = _folders(os.path.join(os.path.commonpath(homes or [""]), ""))
         # Folders that lead to every image, or that images are known to lie in, are not looked at.
-        self._starts = sorted([trunk or [], ["images"], []], key=len, reverse=True)
+        self._starts = sorted([trunk, ["images"], []], key=len, reverse=True)
 
     def full(self, path: str) -> str:
         return os.path.join(self._root, path)
@@ -213,10 +206,6 @@ def _last_two(folders: Folders) -> tuple[str, ...]:
     return tuple(name.casefold() for name in folders[-2:]) if len(folders) > 1 else ()
 
 
-def _common(one: Folders, other: Folders) -> Folders:
-    return [first for first, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other))]
-
-
 def is_image(name: str) -> bool:
     """Tell by its suffix whether a file is an image."""
     return name.lower().endswith(IMAGE_SUFFIXES)
@@ -225,10 +214,7 @@ def is_image(name: str) -> bool:
 def walk(
     root: str | os.PathLike[str], seen: set[tuple[int, int]] | None = None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each folder below one as `os.walk` does, sorted, without hidden files and folders.
-
-    Links are followed, and each real folder is entered once.
-    """
+    """Yield folders as `os.walk` does, sorted, nothing hidden, links followed, each one once."""
     seen = set() if seen is None else seen
     for folder, folders, files in os.walk(root, followlinks=True):
         about = os.stat(folder)
@@ -242,11 +228,3 @@ def walk(
 
 def _visible(names: list[str]) -> list[str]:
     return sorted(name for name in names if not name.startswith("."))
-
-
-def _image_files(root: Path, seen: set[tuple[int, int]]) -> Iterator[str]:
-    """Yield the image files below a folder in order, as paths relative to it."""
-    for folder, _, files in walk(root, seen):
-        below = os.path.relpath(folder, root)
-        for name in filter(is_image, files):
-            yield name if below == os.curdir else os.path.join(below, name)

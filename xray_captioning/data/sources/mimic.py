@@ -9,37 +9,25 @@ import re
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from xray_captioning.data.opening import read_text, whole_archive
 from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
-from xray_captioning.data.sources.layout import Layout, StudyRow, once, published, rows
+from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
 from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, is_image, walk
 from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
-from xray_captioning.findings import CHEXPERT
 
 # The tables of the two releases, and of the project's own program that splits reports.
 IMAGES = ("mimic-cxr-*-metadata.csv*", "mimic-cxr-*-split.csv*", "cxr-record-list.csv*")
 LABELS = ("mimic-cxr-*-chexpert.csv*", "mimic-cxr-*-negbio.csv*")  # the first that is there
 SECTIONS = "mimic_cxr_section*.csv*"
 REPORTS = "mimic-cxr-reports*.zip"
-
-_NUMBERS = Layout(study=("study_id",), patient=("subject_id",))
-_IMAGES = replace(_NUMBERS, image=("dicom_id",), view=("ViewPosition",), split=("split",))
-_LABELS = replace(_NUMBERS, label_columns={name: name for name in CHEXPERT[1:]})
-_SECTIONS = Layout(
-    study=("study|study_id",),
-    comparison=("comparison",),
-    findings=("findings",),
-    impression=("impression",),
-    caption=("last_paragraph",),
-)
 
 _DEPTH = 4  # of folders that tables are looked for in, as physionet.org/files/mimic-cxr/2.0.0
 _PATIENTS = re.compile(r"p1\d(\d{6})?$")  # a folder of patients, or of one patient's studies
@@ -52,23 +40,22 @@ _NUMBER = re.compile(r"[ps]?(\d+)(\.0)?$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read what is there of MIMIC-CXR, at any depth: tables, images and reports, or some of them.
-
-    Studies are in the order of their numbers, which are their ids. Sections come from their table,
-    or else from the reports. Where a table or the tree names images, a report without is left out.
+    """Read what is there of MIMIC-CXR, at any depth, in the order of studies' numbers, their ids.
+    Sections come from their table, or else from reports; where images are named, a report without
+    is left out.
     """
     folder = path if path.is_dir() else path.parent
     tree = Tree(folder, finder.image_dir)
     homes: dict[str, str] = {}  # of images: the folder where each is expected
-    named = (row for table in tables_of(folder, *IMAGES) for row in once(_rows(table, _IMAGES)))
-    found = list(_in_one_study((*named, *tree.rows.values()), homes))
+    tables = (layout.once(_rows(table, "mimic_images")) for table in tables_of(folder, *IMAGES))
+    found = list(_in_one_study((*chain(*tables), *tree.rows.values()), homes))
     studies = {row.study for row in found}
     sections = list(_sections(folder, studies))
     told = {row.study for row in sections if any(row.texts)}
     found += sections
     found += report_rows(tree, tables_of(folder, REPORTS), studies, told)
     for table in tables_of(folder, *LABELS)[:1]:
-        found += _one_a_study(_rows(table, _LABELS), studies or {row.study for row in found})
+        found += _one_a_study(_rows(table, "mimic_labels"), studies or {row.study for row in found})
 
     def find(image: str) -> str:
         return tree.images.get(image) or finder.by_key(f"{image}.jpg", homes[image])
@@ -76,10 +63,10 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     return layout.make_studies(sorted(found, key=lambda row: row.study), find)
 
 
-def _rows(path: Path, names: Layout) -> Iterator[StudyRow]:
+def _rows(path: Path, name: str) -> Iterator[StudyRow]:
     """Yield the rows of a table, ids without their letters; there must be a patient and a part."""
-    table = published(path, "study_id", "subject_id")
-    names_part = bool(names.split) and bool(table.named("split"))
+    table, names = published(path, "study_id", "subject_id"), LAYOUTS[name]
+    names_part = "split" in names and bool(table.named("split"))
     for row in rows(table, names):
         if names_part and row.split is None:
             raise DataError(f"{row.where}: split is ''; it must be train, validate or test")
@@ -112,7 +99,7 @@ def _in_one_study(found: Iterable[StudyRow], homes: dict[str, str]) -> Iterator[
 def _sections(folder: Path, studies: Collection[str]) -> Iterator[StudyRow]:
     """Yield the rows of a table of sections; a report without headings is its last paragraph."""
     for path in tables_of(folder, SECTIONS):
-        found = rows(published(path, "findings", "impression"), _SECTIONS)
+        found = rows(published(path, "findings", "impression"), LAYOUTS["mimic_sections"])
         for row in _one_a_study(found, studies):
             *before, findings, impression, last = row.texts
             if not findings and not impression:
@@ -184,28 +171,22 @@ class Tree:
         place = at.replace(os.sep, "/")
         if found := _STUDY.search(place):
             for name in filter(is_image, names):
-                self._add_image(found[1], found[2], os.path.join(at, name))
+                path, stem = os.path.join(at, name), os.path.splitext(name)[0]
+                row = StudyRow(None, path, found[2], (stem,), patient=found[1])
+                self.rows[found[1], found[2], stem] = row
+                if not path.lower().endswith(DICOM_SUFFIXES) or stem not in self.images:
+                    self.images[stem] = path
         elif found := _PATIENT.search(place):
             for report in filter(None, map(_REPORT.match, names)):
                 path = os.path.join(at, report[0])
                 row = StudyRow(None, path, report[1], patient=found[1])
                 self.reports[report[1]] = row, partial(read_text, Path(path))
 
-    def _add_image(self, patient: str, study: str, path: str) -> None:
-        name = os.path.splitext(os.path.basename(path))[0]
-        row = StudyRow(None, path, study, (name,), patient=patient)
-        self.rows[patient, study, name] = row
-        if not path.lower().endswith(DICOM_SUFFIXES) or name not in self.images:
-            self.images[name] = path
-
 
 def report_rows(
     tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
 ) -> Iterator[StudyRow]:
-    """Yield a row for the report, a file's or else an archive's, of these studies, or of all.
-
-    It is not read where its text is `told` already.
-    """
+    """Yield a row for each report, or those of `studies`, not read where `told` already."""
     with ExitStack() as opened:
         packed = (report for path in archives for report in _packed(path, opened))
         for row, read in {r[0].study: r for r in (*packed, *tree.reports.values())}.values():

@@ -7,18 +7,23 @@ retrieval", JAMIA 2016.
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, fromstring
 from xml.parsers import expat
 
 from xray_captioning.data.sources.cells import match_ids
+from xray_captioning.data.sources.layout import LAYOUTS, make_studies, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import SECTIONS, Study, text_or_none, unique_problems
-from xray_captioning.data.table import Row, read_table
-from xray_captioning.data.views import named_view
+from xray_captioning.data.studies import (
+    SECTIONS,
+    Study,
+    check_unique,
+    text_or_none,
+    unique_problems,
+)
 from xray_captioning.errors import DataError
 
 ARCHIVES = (".tgz", ".tar.gz")
@@ -27,10 +32,8 @@ _NUMBER = re.compile(r"(?:CXR)?(\d+)$")
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read Open-i reports in the order of their numbers; the XML names no views.
-
-    The path is a folder of XML files, a folder that holds such a folder or one archive of it, an
-    archive, or one XML file. Nothing is written to disk.
+    """Read Open-i reports in the order of their numbers; the XML names no views. Nothing is written
+    to disk: the path is an XML file, a folder of these, an archive, or a folder with either.
     """
     studies = [_study(content, name, finder) for name, content in read_contents(path)]
     return sorted(studies, key=lambda s: (not s.study_id.isdigit(), s.study_id.zfill(12)))
@@ -72,7 +75,7 @@ def _archived(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
     root = parse_report(content, name)
-    texts: dict[str, str] = {}
+    texts: dict[str, Any] = {}
     for element in root.iter("AbstractText"):  # the first with a label counts
         label = element.get("Label", "").lower()
         texts.setdefault(label, "".join(element.itertext()))
@@ -85,18 +88,13 @@ def _study(content: bytes, name: str, finder: ImageFinder) -> Study:
         images=[finder.by_key(f"{image}.png", "") for image in images if image],
         problems=unique_problems(term.split("/")[0] for term in major),
         mesh=text_or_none(";".join(major)),
-        **_sections(texts),
+        **{name: texts[name] for name in texts.keys() & {*SECTIONS}},
     )
 
 
-def _sections(texts: Mapping[str, str | None]) -> dict[str, Any]:
-    return {name: texts.get(name) for name in SECTIONS}
-
-
 def parse_report(content: bytes, name: str) -> Element:
-    """Return the root of a report's XML, or raise a DataError: malformed, or with entities.
-
-    These are looked for first, because a builder that refuses them is written in Python and slow.
+    """Return the root of a report's XML, or raise a DataError: malformed, or with entities, looked
+    for first because a builder that refuses them is written in Python and slow.
     """
 
     def refuse(*_: object) -> None:
@@ -136,39 +134,20 @@ IMAGE_FOLDER = "images/images_normalized"
 
 
 def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the studies of a folder that holds both of Kaggle's tables; the path may be one of them.
-
-    An image whose study has no report is a study without text. Ids that pandas rewrote in one of
-    the tables, such as '7.0' for '7', mean the study of that number.
+    """Read a folder that holds both of Kaggle's tables; the path may be one of them. An image
+    without a report is a study without text; ids that pandas rewrote, '7.0' for '7', are found.
     """
     folder = path if path.is_dir() else path.parent
-    reports = read_table(folder / REPORTS, ("uid", "findings", "impression"))
-    if unnamed := next((row for row in reports if not row["uid"].strip()), None):
-        raise DataError(f"{unnamed.place}: the uid is empty; fill it in or remove the row")
-    projections: dict[str, dict[str, str]] = {}
-    for row in read_table(folder / PROJECTIONS, ("uid", "filename", "projection")):
-        names = projections.setdefault(row["uid"].strip(), {})
-        names[row["filename"].strip()] = named_view(row["projection"])
-    described = dict.fromkeys(row["uid"].strip() for row in reports)
-    same = match_ids(described, projections, str(folder / PROJECTIONS))
-    images: dict[str, dict[str, str]] = {}
-    for uid, views in projections.items():
-        images.setdefault(same.get(uid, uid), {}).update(views)
-    bare = [Row(uid=uid) for uid in images if uid not in described]
-    return [_described(row, images, finder) for row in [*reports, *bare]]
-
-
-def _described(row: Row, projections: dict[str, dict[str, str]], finder: ImageFinder) -> Study:
-    study_id = row["uid"].strip()
-    views = projections.get(study_id, {})
-    return Study(
-        study_id=study_id,
-        images=[finder.by_key(name, IMAGE_FOLDER) for name in views],
-        views=list(views.values()),
-        problems=unique_problems(row.get("problems", "").split(";")),
-        mesh=text_or_none(row.get("mesh")),
-        **_sections(row),
-    )
+    reports, images = folder / REPORTS, folder / PROJECTIONS
+    columns = ("uid", "findings", "impression"), ("uid", "filename", "projection")
+    described = list(rows(published(reports, *columns[0]), LAYOUTS["kaggle_reports"]))
+    shown = list(rows(published(images, *columns[1]), LAYOUTS["kaggle_images"]))
+    check_unique((row.study for row in described), path)
+    known = [row.study for row in described]
+    same = match_ids(known, dict.fromkeys(row.study for row in shown), str(images))
+    for row in shown:
+        row.study = same.get(row.study, row.study)
+    return make_studies([*described, *shown], lambda name: finder.by_key(name, IMAGE_FOLDER))
 
 
 KAGGLE = Source("kaggle", TABLES, read_kaggle, needs_all=True)

@@ -19,74 +19,61 @@ References
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from xray_captioning.data.sources import labels
+from xray_captioning.data.sources import labels, layout
 from xray_captioning.data.sources.cells import named_part
-from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, once, published, rows
+from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, columns_of
+from xray_captioning.data.sources.source import Source
 from xray_captioning.data.splits import by_hash
 from xray_captioning.data.studies import FRONTAL, Study
 from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import DataError
-from xray_captioning.findings import CHEXPERT, NO_FINDING
-
-# What no table has but a row may say by its image; texts may be there under their usual names.
-_IMAGES = replace(USUAL, study=(), patient=(), split=())
+from xray_captioning.findings import NO_FINDING
 
 
 def _reader(rows_of: Callable[[Path], Iterable[StudyRow]]) -> Callable[..., list[Study]]:
     """Return what reads a collection whose rows name each image once."""
-    return lambda path, finder: make_studies(once(rows_of(path)), finder.find)
+    return lambda path, finder: layout.make_studies(layout.once(rows_of(path)), finder.find)
+
+
+def _tables(folder: Path, patterns: Mapping[str, Iterable[str]]) -> Iterator[tuple[str, Path]]:
+    """Yield the parts that are there, each with the first table that fits its patterns."""
+    for part, names in patterns.items():
+        if found := [table for name in names for table in sorted(folder.glob(name))]:
+            yield part, found[0]
 
 
 # --- CheXpert [1]_ and CheXpert Plus [2]_, the same images with their reports ---
 
-_CHEXPERT = replace(
-    _IMAGES,
-    image=("Path",),
-    view=("Frontal/Lateral",),
-    label_columns={name: name for name in CHEXPERT[1:]},
-)
-_PLUS = replace(
-    _IMAGES,
-    image=("path_to_image",),
-    patient=("deid_patient_id",),
-    split=("split",),
-    view=("frontal_lateral",),
-    indication=("section_clinical_history", "section_history"),
-    comparison=("section_comparison",),
-    findings=("section_findings",),
-    impression=("section_impression",),
-    caption=("report",),
-)
+_CHEXPERT = {part: [f"{part}.csv*"] for part in ("train", "valid", "test")}
 _STUDY = re.compile(r"(patient\d+)/(study\d+)/")
 _ROOT = re.compile(r"^.*?CheXpert-v1\.0[^/]*/")
 
 
 def chexpert_rows(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of ``train.csv``, ``valid.csv`` and ``test.csv``; there is no text."""
-    for table in _chexpert_tables(path) if path.is_dir() else [path]:
+    for _, table in _tables(path, _CHEXPERT) if path.is_dir() else [("", path)]:
         part = named_part(table.name.split(".")[0])
-        yield from _by_path(rows(published(table, "Frontal/Lateral"), _CHEXPERT, part=part))
+        found = rows(published(table, "Frontal/Lateral"), LAYOUTS["chexpert"], part=part)
+        yield from _by_path(found)
 
 
 def plus_rows(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of ``df_chexpert_plus_*.csv``; sections come before the whole report."""
-    return _by_path(rows(Table(path), _PLUS))
+    return _by_path(rows(Table(path), LAYOUTS["chexpert_plus"]))
 
 
 def is_chexpert(path: Path) -> bool:
     """Tell by the columns of the table whether a folder is CheXpert."""
-    return any("Frontal/Lateral" in columns_of(table) for table in _chexpert_tables(path))
-
-
-def _chexpert_tables(folder: Path) -> list[Path]:
-    names = ("train", "valid", "test")
-    return [path for name in names for path in sorted(folder.glob(f"{name}.csv*"))]
+    for _, table in _tables(path, _CHEXPERT):
+        with suppress(DataError):
+            if "Frontal/Lateral" in Table(table).columns:
+                return True
+    return False
 
 
 def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
@@ -102,44 +89,23 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
         yield row
 
 
-# --- PadChest [3]_: images, labels and reports in Spanish, which stay as they are ---
-
-_PADCHEST = replace(
-    USUAL,
-    image=("ImageID",),
-    study=("StudyID",),
-    patient=("PatientID",),
-    split=(),
-    view=("Projection",),
-    caption=("Report",),
-    labels=("Labels",),
-    separator="\0",  # the field is a list
-)
-
-
 def padchest_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of the table, packed or not; neither split nor sections are published."""
-    for row in rows(published(path, "StudyID", "PatientID"), _PADCHEST):
+    """Yield the rows of PadChest [3]_, in Spanish; neither split nor sections are published."""
+    for row in rows(published(path, "StudyID", "PatientID"), LAYOUTS["padchest"]):
         named = [name for text in row.problems for name in labels.listed(text, row.where)]
         row.problems = labels.named(named, labels.PADCHEST, labels.PADCHEST_NO_FINDING)
-        row.view = "lateral" if row.view.upper() == "L" else row.view  # or PA, AP, AP_horizontal
         yield row
 
 
-# --- NIH ChestX-ray14 [5]_: labels that a program took from reports which are not public ---
-
-_NIH = replace(_IMAGES, image=("Image Index",), patient=("Patient ID",), labels=("Finding Labels",))
-
-
 def nih_rows(path: Path) -> Iterator[StudyRow]:
-    """Yield the rows of a table of labels, each image a study with its stem as id.
+    """Yield the rows of a table of ChestX-ray14 [5]_, whose labels are a program's: an image each.
 
     Where the published ``test_list.txt`` lies beside the table, its images are test; the others
     are train or, a tenth of the patients, val.
     """
     listed = path.with_name("test_list.txt")
     test = set(listed.read_text("utf-8").split()) if listed.is_file() else set()
-    for row in rows(published(path, "Finding Labels", "Patient ID"), _NIH):
+    for row in rows(published(path, "Finding Labels", "Patient ID"), LAYOUTS["nih14"]):
         row.problems = [label for label in row.problems if label.strip() != NO_FINDING]
         row.view = FRONTAL
         if test:
@@ -150,63 +116,50 @@ def nih_rows(path: Path) -> Iterator[StudyRow]:
 
 # --- ROCO [6]_ and ROCOv2 [7]_: images of any modality from papers, with their captions ---
 
-_ROCO = replace(_IMAGES, image=("name", "ID", "id"), caption=("caption",))
 # What a part is called, and where its captions lie: as published, at Kaggle, in version 2.
 _FOLDERS = {"train": ("train",), "val": ("validation", "valid", "val"), "test": ("test",)}
-_FIRST = "radiology/captions.txt"
-_KAGGLE = "radiology*data.csv*"
-_SECOND = "{}_captions.csv*"
+_PLACES = (
+    *("{0}/radiology/captions.txt", "*/{0}/radiology/captions.txt", "{0}/radiology*data.csv*"),
+    *("{0}_captions.csv*", "{0}/{0}_captions.csv*"),
+)
+_ROCO = {p: [at.format(n) for n in names for at in _PLACES] for p, names in _FOLDERS.items()}
 
 
 def roco_rows(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of the parts that are there, each image a study; most are of no chest."""
-    for part, found in _roco_tables(path):
+    for part, found in _tables(path, _ROCO):
         bare = found.name == "captions.txt"  # without a line that names the columns
-        for row in rows(Table(found, ("id", "caption") if bare else None), _ROCO, part=part):
+        table = Table(found, ("id", "caption") if bare else None)
+        for row in rows(table, LAYOUTS["roco"], part=part):
             row.images = [name if "." in name else f"{name}.jpg" for name in row.images]
             yield row
-
-
-def _roco_tables(path: Path) -> Iterator[tuple[str, Path]]:
-    for part, names in _FOLDERS.items():
-        for name in names:
-            inner = (f"{name}/{_FIRST}", f"*/{name}/{_FIRST}", f"{name}/{_KAGGLE}")
-            second = (_SECOND.format(name), f"{name}/{_SECOND.format(name)}")
-            found = [p for pattern in (*inner, *second) for p in sorted(path.glob(pattern))]
-            if found:
-                yield part, found[0]
 
 
 # --- VinDr-CXR [4]_: frontal images, each labelled by several radiologists; there is no text ---
 
 # A part has one of these tables, or both; the first says more.
 _VINDR = ("image_labels_{}.csv*", "annotations_{}.csv*")
-
-
+_VINDR_PARTS = {
+    part: [f"{where}{name.format(part)}" for name in _VINDR for where in ("", "*/")]
+    for part in ("train", "test")
+}
 _Votes = dict[str, set[str]]  # the readers who named each label of an image, under "" all of them
 
 
 def read_vindr(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the labels of images, or their boxes, of the parts train and test.
-
-    A finding is a problem where more than half of the image's readers name it, else uncertain.
+    """Read the labels of images, or their boxes, of train and test; what more than half of an
+    image's readers name is a problem, another finding uncertain.
     """
-    return [
-        _voted(image, found, part, finder)
-        for part, table in _vindr_tables(path)
-        for image, found in _votes(published(table, "image_id")).items()
-    ]
-
-
-def _vindr_tables(path: Path) -> Iterator[tuple[str, Path]]:
-    if path.is_file():
-        yield ("test" if "test" in path.name else "train"), path
-        return
-    for part in ("train", "test"):
-        names = [name.format(part) for name in _VINDR]
-        found = [p for n in names for where in (n, f"*/{n}") for p in sorted(path.glob(where))]
-        if found:
-            yield part, found[0]
+    alone = [("test" if "test" in path.name else "train", path)]
+    studies = []
+    for part, table in alone if path.is_file() else _tables(path, _VINDR_PARTS):
+        for image, found in _votes(published(table, "image_id")).items():
+            most, named = len(found.pop("")) / 2, sorted(found)
+            study = Study(image, [finder.find(f"{image}.dicom")], [FRONTAL], split=part)
+            study.problems = [label for label in named if len(found[label]) > most]
+            study.uncertain = [label for label in named if len(found[label]) <= most]
+            studies.append(study)
+    return studies
 
 
 def _votes(table: Table) -> dict[str, _Votes]:
@@ -235,29 +188,15 @@ def _said(row: Row, others: tuple[str | None, ...]) -> list[str]:
     return [name for name, value in values.items() if float(value)]
 
 
-def _voted(image: str, found: _Votes, part: str, finder: ImageFinder) -> Study:
-    most = len(found.pop("")) / 2
-    counts = {label: len(found[label]) for label in sorted(found)}
-    return Study(
-        study_id=image,
-        images=[finder.find(f"{image}.dicom")],
-        views=[FRONTAL],
-        problems=[label for label, count in counts.items() if count > most],
-        uncertain=[label for label, count in counts.items() if count <= most],
-        split=part,
-    )
-
-
-_PLUS_TABLE, _CHEXPERT_TABLE = ("df_chexpert_plus_*.csv*",), ("train.csv*",)
-_PADCHEST_TABLE = ("PADCHEST_chest_x_ray_images_labels*.csv*",)
 _VINDR_TABLES = tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR)
+_PADCHEST = "PADCHEST_chest_x_ray_images_labels*.csv*"
 _NIH_TABLES = ("Data_Entry*.csv*", "sample_labels.csv*")
 _ROCO_TABLES = ("*/radiology/captions.txt", "*_captions.csv")
 SOURCES = (
-    Source("chexpert_plus", _PLUS_TABLE, _reader(plus_rows), one_file=True),
-    Source("chexpert", _CHEXPERT_TABLE, _reader(chexpert_rows), fits=is_chexpert),
-    Source("padchest", _PADCHEST_TABLE, _reader(padchest_rows), one_file=True),
+    Source("chexpert_plus", ("df_chexpert_plus_*.csv*",), _reader(plus_rows), one_file=True),
+    Source("chexpert", ("train.csv*",), _reader(chexpert_rows), fits=is_chexpert),
+    Source("padchest", (_PADCHEST,), _reader(padchest_rows), one_file=True),
     Source("vindr", _VINDR_TABLES, read_vindr),
     Source("nih14", _NIH_TABLES, _reader(nih_rows), one_file=True),
-    Source("roco", _ROCO_TABLES, _reader(roco_rows), fits=lambda path: any(_roco_tables(path))),
+    Source("roco", _ROCO_TABLES, _reader(roco_rows), fits=lambda path: any(_tables(path, _ROCO))),
 )

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -135,10 +136,7 @@ def _found(path: Path, source: Source | None) -> tuple[Path, DetectedSource]:
 
 
 def detect(path: Path, sources: Sequence[Source]) -> DetectedSource:
-    """Return the first source that a folder, or one below it, holds, or a file belongs to.
-
-    Any other table is one of captions; none at all is a DataError.
-    """
+    """Return the first source that a path holds, or a folder below it; none is a DataError."""
     alone = path.is_file()
     fitting = _of_file(path, sources) if alone else [s for s in sources if s.is_folder(path)]
     if not fitting and (captions.is_table(path) if alone else captions.tables_of(path)):
@@ -156,7 +154,7 @@ def _of_file(path: Path, sources: Iterable[Source]) -> list[Source]:
     name = path.name.lower()
     ending = [s for s in sources if name.endswith(s.suffixes)]
     content = [s for s in ending if s.fits and s.fits(path)]
-    named = [s for s in sources if s.has_name(name)]
+    named = [s for s in sources if any(fnmatch(name, at.lower()) for at in s.patterns)]
     return list(dict.fromkeys(content + [s for s in named + ending if s.fits is None]))
 
 

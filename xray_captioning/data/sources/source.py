@@ -7,13 +7,11 @@ A reader is a module with a `Source` of a few lines and a function that returns 
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 
 from xray_captioning.data.opening import HEAD_BYTES, read_text
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import Study
-from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
 
@@ -43,10 +41,6 @@ class Source:
         enough = all if self.needs_all else any
         return enough(any(folder.glob(pattern)) for pattern in self.patterns)
 
-    def has_name(self, name: str) -> bool:
-        """Tell whether a file has the name that this source's files usually have."""
-        return any(fnmatch(name.lower(), pattern.lower()) for pattern in self.patterns)
-
     def to_open(self, path: Path) -> Path:
         """Return what `read` takes: the path itself, or the one table that the folder must hold."""
         if not self.one_file or path.is_file():
@@ -71,10 +65,3 @@ def text_head(path: Path) -> str:
     with suppress(DataError):
         return read_text(path, HEAD_BYTES)
     return ""
-
-
-def columns_of(path: Path) -> tuple[str, ...]:
-    """Return the names of a table's columns; none where the file holds no table."""
-    with suppress(DataError):
-        return Table(path).columns
-    return ()

@@ -30,11 +30,9 @@ class _Folder(NamedTuple):
 
 
 def read(path: Path, finder: ImageFinder) -> list[Study]:
-    """Read the text files below a folder, in order; each is the whole report of a study.
-
-    Its images are, the first that there is: those of its own name beside it; those in the folder of
-    its name; those beside it, where it is the only report there; the image of its name in any other
-    folder. An image without a report is a study without text.
+    """Read the text files below a folder, each the report of a study. Its images are, the first
+    that there is, those of its name beside it; those in the folder of its name; those beside the
+    only report; the one of its name elsewhere. An image without a report is a study without text.
     """
     folders = list(_folders(path, finder))
     images = [image for folder in folders for image in folder.images]
@@ -78,17 +76,12 @@ def _study(
     if not images and folder.images and len(folder.reports) == 1:
         images = folder.images
         at = at if folder.path == str(root) else folder.path
-    images = images or _only(named.get(os.path.basename(at), []), report)
-    study_id = Path(at).relative_to(root).as_posix()
-    return Study(study_id, images, **whole_report(read_text(Path(report))))
-
-
-def _only(images: list[str], report: str) -> list[str]:
-    if len(images) > 1:
+    if len(alike := [] if images else named.get(os.path.basename(at), [])) > 1:
         raise DataError(
-            f"{report}: {images[0]} and {images[1]} have its name; put it beside its image"
+            f"{report}: {alike[0]} and {alike[1]} have its name; put it beside its image"
         )
-    return images
+    study_id = Path(at).relative_to(root).as_posix()
+    return Study(study_id, images or alike, **whole_report(read_text(Path(report))))
 
 
 def _stem(name: str) -> str:
