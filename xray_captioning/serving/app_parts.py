@@ -133,7 +133,7 @@ class Result(NamedTuple):
         """Each finding with the encoder's probability and what the shown text says of it."""
         # What is named comes first, then what the encoder finds likely.
         findings = self.answer(self.threshold).findings
-        found, said = findings.probabilities or {}, findings.labels
+        found, said = findings["probabilities"] or {}, findings["labels"]
         rows = [(name, found.get(name), said.get(name)) for name in {**found, **said}]
         return sorted(rows, key=lambda row: (row[2] != "present", -(row[1] or 0.0)))
 
