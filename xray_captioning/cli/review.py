@@ -67,8 +67,7 @@ def export(
 @options.no_seed
 def summarise(key_file: Path, answers: tuple[Path, ...], out: Path | None) -> None:
     """Unblind ANSWERS and summarise them."""
-    from xray_captioning.review.answers import read_answers
-    from xray_captioning.review.design import Key
+    from xray_captioning.review.design import Key, read_answers
     from xray_captioning.review.summary import format_summary
     from xray_captioning.review.summary import summarise as find
 

@@ -2,14 +2,12 @@
 
 A model has to beat the fixed texts, the random ones and those of the nearest training study;
 :func:`oracle_captions` is what a perfect classifier with a template would write. What is left of a
-model that is shown other studies' images is in :mod:`xray_captioning.evaluation.shuffles`.
+model that is shown other studies' images is in :mod:`xray_captioning.evaluation.collapse`.
 """
 
 import re
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.systems import System
+from xray_captioning.files import toml_beside
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.bleu import bleu_of_constants
@@ -26,9 +25,8 @@ from xray_captioning.metrics.rouge import rouge_l_of_constants
 
 Array = NDArray[Any]
 
+# What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``.
 CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", "clinical_f1")
-"""What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``."""
-
 CONSTANTS = (CONSTANT, *(f"{CONSTANT}-{metric}" for metric in CONSTANT_METRICS[1:]))
 BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)  # names that no system may have
 
@@ -38,11 +36,8 @@ DRAWS = 10  # of what is random; its scores are their mean
 # How often a training sentence has to occur before the template uses it, and its most words.
 OFTEN, SHORT = 3, 12
 
-PHRASES: dict[str, str] = tomllib.loads(
-    Path(__file__).with_name("baselines.toml").read_text("utf-8")
-)["phrases"]
-"""What the template says of a finding that no such sentence asserts alone."""
-
+# What the template says of a finding that no such sentence asserts alone.
+PHRASES: dict[str, str] = toml_beside(__file__, "baselines.toml")["phrases"]
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
 
 

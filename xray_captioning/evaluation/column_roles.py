@@ -5,7 +5,6 @@ the column holds, if it is text of several words.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import islice
@@ -15,24 +14,18 @@ from typing import Any
 from xray_captioning.data.table import as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
+from xray_captioning.files import toml_beside
 from xray_captioning.findings import SHUFFLED
 
 ID, INDEX, PREDICTION, REFERENCE = "id", "index", "prediction", "reference"
 REPORT, METADATA, SYSTEM = "report", "metadata", "system"
 Values = Sequence[Any]
 
-ALONE = "(texts)"
-"""The column of texts that nothing names."""
-
+ALONE = "(texts)"  # the column of texts that nothing names
 _NAMES: dict[str, list[str]] = {
-    role: words.split()
-    for role, words in tomllib.loads(
-        Path(__file__).with_name("column_roles.toml").read_text("utf-8")
-    ).items()
+    role: words.split() for role, words in toml_beside(__file__, "column_roles.toml").items()
 }
-IDS = tuple(_NAMES[ID])
-"""Names of columns that tell which study a text is of, the surest first."""
-
+IDS = tuple(_NAMES[ID])  # names of columns that tell which study a text is of, the surest first
 _INDEX = {"", *_NAMES[INDEX]}
 _PREDICTED, _TRUE = frozenset(_NAMES[PREDICTION]), frozenset(_NAMES[REFERENCE])
 _REPORTS, _METADATA = frozenset(_NAMES[REPORT]), frozenset(_NAMES[METADATA])

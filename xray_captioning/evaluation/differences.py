@@ -24,8 +24,7 @@ from xray_captioning.findings import CONSTANT, ORACLE
 
 Row = dict[str, Any]
 
-COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")
-"""Metrics of the paired tests."""
+COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paired tests
 
 
 def holm(p: Sequence[float]) -> list[float]:

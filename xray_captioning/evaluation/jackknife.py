@@ -44,36 +44,25 @@ from numpy.typing import NDArray
 from xray_captioning.errors import DataError
 from xray_captioning.files import no_terminal
 from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics import statistics
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.columns import checked_texts
 from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.ngrams import BLOCK
-from xray_captioning.metrics.statistics import (
-    Statistics,
-    patient_numbers,
-    patient_sums,
-    scores_from_sums,
-    study_statistics,
-    support,
-)
+from xray_captioning.metrics.statistics import Statistics
 
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.
 LEAST_PATIENTS, LEAST_RAREST = 5, 10
-
+# What scores cannot exceed, where that is not 1.
 HIGHEST = {"CIDEr": 10.0, "chrF": 100.0} | dict.fromkeys(
     ("false_positives", "false_positives_present"), len(FINDINGS) - 1.0
 )
-"""What scores cannot exceed, where that is not 1."""
-
 UNBOUNDED = ("mean_length", "length_ratio")
-
 _ROWS = 1 << 16  # patients who are left out at a time, in turn
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
-Texts = Sequence[str]
-
 NO_INTERVAL = (float("nan"), float("nan"))
 
 
@@ -190,7 +179,7 @@ def jackknife(
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None else checked_texts("reports", reports)
-    patients = patient_numbers(groups, len(references))
+    patients = statistics.patient_numbers(groups, len(references))
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
             raise DataError(
@@ -198,12 +187,12 @@ def jackknife(
             )
     frequency = document_frequency(references)
 
-    def count(said: Texts, wanted: Texts, whole: Texts) -> Statistics:
-        return study_statistics(wanted, said, whole, frequency)
+    def count(said: Sequence[str], *known: Sequence[str]) -> Statistics:
+        return statistics.study_statistics(known[0], said, known[1], frequency)
 
     runs = statistics_of_runs(count, list(systems.values()), references, reports)
-    sums = ((name, patient_sums(one, patients)) for name, one in zip(systems, runs, strict=True))
-    return jackknife_sums(sums, findings)
+    sums = (statistics.patient_sums(run, patients) for run in runs)
+    return jackknife_sums(zip(systems, sums, strict=True), findings)
 
 
 def statistics_of_runs(
@@ -224,9 +213,9 @@ def statistics_of_runs(
     pairs = list(number)
     starts = tqdm(range(0, len(pairs), BLOCK), "scores", disable=no_terminal(), leave=False)
     parts = [count(*zip(*pairs[start : start + BLOCK], strict=True)) for start in starts]
-    statistics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    counted = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     for row in np.array(rows).T:
-        yield {name: values[row] for name, values in statistics.items()}
+        yield {name: values[row] for name, values in counted.items()}
 
 
 def jackknife_sums(
@@ -240,7 +229,8 @@ def jackknife_sums(
     for name, sums in systems:
         scores, pseudo = _leave_one_out(sums, findings)
         found.scores[name], found.pseudo[name] = scores, pseudo
-        found.support[name] = dict.fromkeys(scores, len(sums["n"])) | support(sums, findings)
+        every = dict.fromkeys(scores, len(sums["n"]))
+        found.support[name] = every | statistics.support(sums, findings)
     return found
 
 
@@ -266,14 +256,15 @@ def _leave_one_out(
     Where a score has no value without a patient, that patient counts as if nothing changed.
     """
     total = {name: values.sum(0, keepdims=True) for name, values in sums.items()}
-    scores = {name: float(v[0]) for name, v in scores_from_sums(total, findings).items()}
+    whole = statistics.scores_from_sums(total, findings)
+    scores = {name: float(values[0]) for name, values in whole.items()}
     number, parts = len(sums["n"]), []
     if number == 1:
         return scores, {name: np.array([score]) for name, score in scores.items()}
     for start in range(0, number, _ROWS):
         part = slice(start, start + _ROWS)
         rest = {name: total[name] - values[part] for name, values in sums.items()}
-        parts.append(scores_from_sums(rest, findings))
+        parts.append(statistics.scores_from_sums(rest, findings))
     pseudo = {}
     for name, score in scores.items():
         without = np.concatenate([part[name] for part in parts])

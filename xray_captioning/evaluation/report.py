@@ -1,6 +1,5 @@
 """The report: one page that needs nothing from anywhere, and its tables as Markdown and CSV."""
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,28 +13,21 @@ from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradictio
 from xray_captioning.evaluation.differences import COMPARED, Row, beaten
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, toml_beside
 from xray_captioning.findings import CONSTANT, SHUFFLED
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
 from xray_captioning.plots.pages import render
 
-_TABLES: dict[str, dict[str, str]] = tomllib.loads(
-    Path(__file__).with_name("report.toml").read_text("utf-8")
-)
+# Scores by name, and what a reader finds above them: of the summary and of the tables below it.
+_TABLES: dict[str, dict[str, str]] = toml_beside(__file__, "report.toml")
 COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
-"""Scores by name, and what a reader finds above them: of the summary and of the tables below it."""
-
 NAMES = COLUMNS | MORE | SAID
 WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
-DRAWN = 4
-"""Systems that the page draws and compares with each other; Markdown and CSV have all."""
+DRAWN = 4  # systems that the page draws and compares with each other; Markdown and CSV have all
+STRIP = 60  # most columns of the strip that shows how long texts are
 
-STRIP = 60
-"""Most columns of the strip that shows how long texts are."""
-
-DrawnSystem = tuple[int, System]
-"""A system that is drawn, and its colour, which is the same everywhere on the page."""
+DrawnSystem = tuple[int, System]  # and before it its colour, the same everywhere on the page
 
 
 def write_report(

@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 
 from xray_captioning.evaluation import differences, jackknife, table
 from xray_captioning.evaluation.baselines import DRAWS
-from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
+from xray_captioning.evaluation.collapse import (
+    WORDS,
+    Alarm,
+    ShuffleTest,
+    Spread,
+    caption_spread,
+    collapse_alarm,
+    shuffle_test,
+    shuffled_orders,
+)
 from xray_captioning.evaluation.jackknife import Jackknife, mean_of_runs, statistics_of_runs
-from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest, shuffle_test, shuffled_orders
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_write
@@ -181,7 +189,8 @@ class _Scorer:
         support = self.alone.support[self.runs[run]]
         row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in DETAILS}
         distinct = {f"distinct-{n}": distinct_ngrams(run, n) for n in (1, 2)}
-        more = {**found, **_spread(run, self.texts)._asdict()}
+        spread = caption_spread(self.texts.reports, run, self.texts.training)
+        more = {**found, **spread._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
     def _whole(self) -> dict[tuple[str, ...], Row]:
@@ -224,10 +233,6 @@ def _mean(values: Sequence[Any]) -> Any:
     return round(mean) if whole else mean
 
 
-def _spread(run: Sequence[str], texts: ReportTexts) -> Spread:
-    return caption_spread(texts.reports, run, texts.training)
-
-
 def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
     """Return a system whose captions are given to other patients; each shuffle is a run."""
     runs = [[texts[row] for row in order] for texts, order in zip(cycle(system.runs), orders)]
@@ -259,7 +264,8 @@ def _alarms(
     constant = differences.fixed_rival(systems, metric)
     for system in (s for s in systems if s.kind == "system"):
         name = system.column
-        spread = Spread(**mean_row([_spread(run, texts)._asdict() for run in system.runs]))
+        spreads = [caption_spread(texts.reports, run, texts.training) for run in system.runs]
+        spread = Spread(**mean_row([one._asdict() for one in spreads]))
         rival = found.compare(name, constant, metric) if constant else None
         if alarm := collapse_alarm(name, spread, tests.get(name), rival):
             yield alarm

@@ -14,11 +14,10 @@ SHOWN = (
     *("p_shuffled", "sides", "distinct", "n"),
 )
 """Columns for a terminal; a row of ``metrics.json`` may have more. ``p_shuffled`` is the p value of
-`xray_captioning.evaluation.shuffles.shuffle_test`."""
+`xray_captioning.evaluation.collapse.shuffle_test`."""
 
+# Column of the studies that were not evaluated, because some system has no text for them.
 LEFT_OUT = "left_out"
-"""Column of the studies that were not evaluated, because some system has no text for them."""
-
 _MARKUP = re.compile(r"[\\|`*_\[\]]")
 
 

@@ -15,9 +15,7 @@ from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.labeler import DENIED, label_report
 from xray_captioning.metrics.mentions import asserted_details
 
-BINS = 10
-"""Groups of equally many sentences; fewer where there are fewer sentences."""
-
+BINS = 10  # groups of equally many sentences; fewer where there are fewer sentences
 LEAST = 5
 """Studies with a wrong, and with a right outcome, below which Brier score and skill have none."""
 

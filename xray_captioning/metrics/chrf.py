@@ -12,7 +12,6 @@ References
 
 from collections import Counter
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
@@ -20,23 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import require
-from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References, checked_pairs
 
-ORDERS = 6
-"""Characters in a row that are counted."""
-
+ORDERS = 6  # characters in a row that are counted
 _BETA_SQUARED = 2.0**2
-
+# Texts whose n-grams are kept, about 0.2 MB a report: pairs of one reference follow each other.
 _KEPT = 64
-"""Texts whose n-grams are kept, about 0.2 MB a report: pairs of one reference follow each other."""
 
 
-def chrf_available() -> bool:
-    """Return whether sacrebleu is installed."""
-    return find_spec("sacrebleu") is not None
-
-
-def chrf_statistics(references: References, hypotheses: Hypotheses) -> NDArray[np.int64]:
+def chrf_statistics(references: References, hypotheses: Hypotheses) -> Ints:
     """Count what chrF is made of; of several references the one with the best chrF counts.
 
     Returns int64, (studies, 6, 3): for each order the n-grams of the hypothesis, those of the
@@ -63,7 +54,7 @@ def chrf_statistics(references: References, hypotheses: Hypotheses) -> NDArray[n
     return np.array(rows, dtype=np.int64).reshape(-1, ORDERS, 3)
 
 
-def chrf_from_statistics(statistics: NDArray[Any]) -> NDArray[np.float64]:
+def chrf_from_statistics(statistics: NDArray[Any]) -> Floats:
     """Compute chrF, from 0 to 100, of rows (..., 6, 3) or sums of them as sacrebleu does.
 
     Precision and recall are averaged over the orders that both sides have before they are joined.

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.columns import in_order
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -34,7 +34,7 @@ class DocumentFrequency(NamedTuple):
     having: Counter[tuple[str, ...]]  # studies of which some reference has an n-gram
 
 
-def document_frequency(references: ngrams.References) -> DocumentFrequency:
+def document_frequency(references: References) -> DocumentFrequency:
     """Count in how many studies some reference has each n-gram."""
     texts = in_order("references", references)
     pairs = ngrams.checked_pairs(texts, [""] * len(texts))
@@ -51,10 +51,10 @@ def document_frequency(references: ngrams.References) -> DocumentFrequency:
 
 
 def cider_rows(
-    references: ngrams.References,
-    hypotheses: ngrams.Hypotheses,
+    references: References,
+    hypotheses: Hypotheses,
     frequency: DocumentFrequency | None = None,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's CIDEr is their mean.
 
     `frequency` says how common each n-gram is; by default in these references. All are 0 for a
@@ -65,7 +65,7 @@ def cider_rows(
     return np.concatenate([_block_scores(block, common) for block in ngrams.blocks(pairs)])
 
 
-def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> NDArray[np.float64]:
+def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> Floats:
     texts = ngrams.distinct_texts(pairs)
     said, wanted = texts.hypothesis[texts.pair], texts.reference
     similarity = np.zeros(len(wanted))
@@ -78,7 +78,7 @@ def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> NDArray[
     return 10.0 * totals / np.bincount(texts.pair) / ngrams.MAXIMUM_ORDER
 
 
-def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
+def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
     """Return the mean of what `cider_rows` gives each fixed text, to rounding: (candidates,)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     frequency = document_frequency(references)
@@ -113,11 +113,11 @@ def _vectors(
     return grams.table(scale, texts), grams.table(scale * weights, texts)
 
 
-def _word_pairs(texts: list[list[str]]) -> NDArray[np.int64]:
+def _word_pairs(texts: list[list[str]]) -> Ints:
     """Return the length that pycocoevalcap compares: the number of word pairs."""
     return np.array([max(len(words) - 1, 0) for words in texts])
 
 
-def _length_penalty(lengths: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
-    penalty: NDArray[np.float64] = np.exp(-((lengths - others) ** 2) / (2 * _SIGMA**2))
+def _length_penalty(lengths: Ints, others: Ints) -> Floats:
+    penalty: Floats = np.exp(-((lengths - others) ** 2) / (2 * _SIGMA**2))
     return penalty

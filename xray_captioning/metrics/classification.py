@@ -13,10 +13,8 @@ from xray_captioning.metrics.clinical import LEAST_SHARE
 from xray_captioning.metrics.statistics import patient_numbers
 
 Array = NDArray[Any]
-
+# Of the studies whose label is known: present, logits and numbers of patients.
 Part = tuple[Array, Array, Array]
-"""Of the studies whose label is known: present, logits and numbers of patients."""
-
 ENDS = ("_low", "_high")
 COLUMNS = [
     *("positives", "n"),

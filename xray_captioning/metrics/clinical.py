@@ -25,27 +25,21 @@ from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics.columns import in_order, one_text, paired
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report, read_by
 
-NOT_MENTIONED = -2
-"""What :func:`label_matrix` writes where :func:`label_report` says None."""
-
+NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 
 Labels = NDArray[np.int8]
-Texts = Sequence[str] | Mapping[Any, str] | Labels
-"""Reports by position or by id, or their labels."""
-
+Texts = Sequence[str] | Mapping[Any, str] | Labels  # reports by position or by id, or their labels
+# Which columns of labels are findings: all but "No Finding", shape (18,).
 IS_FINDING = np.array([name != NO_FINDING for name in FINDINGS])
-"""Which columns of labels are findings: all but "No Finding", shape (18,)."""
-
+# Share of the training reports that have to assert a finding before ``clinical_f1`` counts it.
 LEAST_SHARE = 0.02
-"""Share of the training reports that have to assert a finding before ``clinical_f1`` counts it."""
-
+# Which columns the published averages are over, by the ending of their names.
 GROUPS = {
     "14": np.array([name in CHEXPERT for name in FINDINGS]),
     "5": np.array([name in CHEXPERT_5 for name in FINDINGS]),
     "all": np.ones(len(FINDINGS), dtype=bool),
 }
-"""Which columns the published averages are over, by the ending of their names."""
 
 
 class FindingScore(NamedTuple):

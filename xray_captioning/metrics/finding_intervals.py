@@ -24,12 +24,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LEAST = 5
-"""With fewer patients who have a finding, or who have it not, nothing has an interval."""
-
-PRIOR = 10
-"""Patients as many as which the assumed variance of an area counts; chosen by simulation."""
-
+LEAST = 5  # with fewer patients who have a finding, or who have it not, nothing has an interval
+PRIOR = 10  # patients as many as which the assumed variance of an area counts; chosen by simulation
 LEVEL = 0.975
 
 

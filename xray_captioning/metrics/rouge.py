@@ -22,15 +22,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References, checked_pairs
 
 _BETA_SQUARED = 1.2**2
 _ALPHANUMERIC = re.compile("[a-z0-9]+")
 
 
-def rouge_l_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
+def rouge_l_rows(references: References, hypotheses: Hypotheses) -> Floats:
     """Compute the COCO ROUGE-L of every study, (studies,), from 0 to 1; a system's is their mean.
 
     As in pycocoevalcap an empty text is one empty word: two empty texts score 1, one empty text 0.
@@ -42,9 +41,7 @@ def rouge_l_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.f
     return _f_measure(*np.array(best).T)
 
 
-def rouge_l_of_constants(
-    references: Sequence[str], candidates: Sequence[str]
-) -> NDArray[np.float64]:
+def rouge_l_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
     """Return the mean of what `rouge_l_rows` gives each fixed text, to rounding: (candidates,)."""
     order = _WordOrder([_words(text) for text in references])
     return np.array([_f_measure(*_shares(order, text)).mean() for text in candidates])
@@ -74,7 +71,7 @@ class _WordOrder:
         free = sum(1 << end - 1 for end in ends.tolist())
         self.everywhere = (1 << self.bits) - 1 - free
 
-    def common(self, words: Sequence[str]) -> NDArray[np.int64]:
+    def common(self, words: Sequence[str]) -> Ints:
         """Return the length of the longest common subsequence with each text, shape (texts,)."""
         row = self.everywhere
         for word in words:
@@ -85,20 +82,20 @@ class _WordOrder:
         return self.lengths - ones
 
 
-def _shares(order: _WordOrder, hypothesis: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _shares(order: _WordOrder, hypothesis: str) -> tuple[Floats, Floats]:
     """Return precision and recall of a hypothesis against each text."""
     words = _words(hypothesis)
     common = order.common(words)
     return common / len(words), common / order.lengths
 
 
-def _f_measure(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
+def _f_measure(precision: Floats, recall: Floats) -> Floats:
     scale = recall + _BETA_SQUARED * precision
     product = (1 + _BETA_SQUARED) * precision * recall
     return np.divide(product, scale, out=np.zeros(len(scale)), where=scale > 0)
 
 
-def rouge_score_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
+def rouge_score_rows(references: References, hypotheses: Hypotheses) -> Floats:
     """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does.
 
     It is 0 where either text has no word, or for ROUGE-2 fewer than two.

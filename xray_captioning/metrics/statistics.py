@@ -4,6 +4,7 @@ The scores of a test set without some patient need no text, only the sums of the
 """
 
 from collections.abc import Hashable, Sequence
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,18 +14,16 @@ from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
-from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
+from xray_captioning.metrics.chrf import chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.cider import DocumentFrequency, cider_rows
 from xray_captioning.metrics.columns import paired
 from xray_captioning.metrics.mentions import mention_scores, mention_statistics, mention_support
 from xray_captioning.metrics.ngrams import checked_pairs
 from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 
+# Arrays whose first axis is the study, by the name of a score or of a group of scores.
 Statistics: TypeAlias = dict[str, NDArray[Any]]
-"""Arrays whose first axis is the study, by the name of a score or of a group of scores."""
-
-MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")
-"""Scores of words that are means over studies."""
+MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, over studies
 
 
 def study_statistics(
@@ -54,7 +53,7 @@ def study_statistics(
     rouge = rouge_score_rows(references, hypotheses)
     statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.T, strict=True))
     statistics |= clinical.finding_statistics(reference, hypothesis)
-    if chrf_available():
+    if find_spec("sacrebleu"):
         statistics["chrf"] = chrf_statistics(references, hypotheses)
     return statistics
 

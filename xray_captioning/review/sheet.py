@@ -17,13 +17,10 @@ from xray_captioning.evaluation.caption_files import TextColumn, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
 from xray_captioning.plots.images import data_uri
 from xray_captioning.plots.pages import render
-from xray_captioning.review.design import CRITERIA, FORMAT, Key, Sheet, draw_cases
+from xray_captioning.review.design import CRITERIA, FORMAT, FORMULA, Key, Sheet, draw_cases, guarded
 
 LONGEST = 768  # pixels of an image's longer side in a sheet
 COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
-# A spreadsheet takes a cell that begins with one of these for a formula; the last four are the
-# full-width forms that some of them take as well.
-FORMULA = "=+-@\t\r\n" + "".join(chr(code) for code in (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20))
 
 Texts = dict[str, tuple[str, str]]
 Views = Mapping[str, Sequence[tuple[str, str]]]  # path and view
@@ -158,13 +155,3 @@ def _table(name: str, cases: list[dict[str, Any]]) -> bytes:
             shown = [name, number, guarded(case["study"]), place, guarded(report)]
             writer.writerow([*shown, *[""] * (len(CRITERIA) + 1)])
     return text.getvalue().encode("utf-8-sig")  # with the mark that spreadsheets know UTF-8 by
-
-
-def guarded(text: str) -> str:
-    """Put an apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{text}" if text[:1] and text[0] in FORMULA else text
-
-
-def unguarded(text: str) -> str:
-    """Undo `guarded`."""
-    return text[1:] if text[:1] == "'" and text[1:2] and text[1] in FORMULA else text

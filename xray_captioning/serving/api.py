@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import re
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
+from xray_captioning.files import toml_beside
 from xray_captioning.serving import answers, openapi
 from xray_captioning.serving.batching import BusyError
 from xray_captioning.serving.engine import CONTENT_TYPE, Engine
@@ -23,7 +23,7 @@ from xray_captioning.serving.problems import ProblemError, log, problem_response
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
 
-_TABLES = tomllib.loads(Path(__file__).with_name("api.toml").read_text("utf-8"))
+_TABLES = toml_beside(__file__, "api.toml")
 HEADERS: dict[str, str] = _TABLES["headers"]
 DETAILS: dict[int, str] = {int(status): said for status, said in _TABLES["details"].items()}
 
