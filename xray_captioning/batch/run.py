@@ -87,10 +87,7 @@ def caption_rows(
     show_unfamiliar: bool = False,
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
-
-    The column ``error`` says why a study has no caption. One of ``unfamiliar`` images has an empty
-    caption unless it is asked for (`stated`). The beam size is the bundle's own where none is
-    given.
+    ``error`` says why a study has no caption; that of unfamiliar images is empty.
     """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))

@@ -85,10 +85,7 @@ def _fixed(training: Sequence[str], targets: Sequence[str], words: Sequence[str]
 
 
 def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of a table for people, in which fixed reports that score the same are one.
-
-    Its name says by which metrics it was chosen.
-    """
+    """Return rows for people: fixed reports that score alike are one, named by their metrics."""
     alike: dict[Any, list[Mapping[str, Any]]] = {}
     for number, row in enumerate(rows):
         fixed = row["system"] in (*CONSTANTS, MOST_FREQUENT)
@@ -172,9 +169,8 @@ def random_captions(texts: Sequence[str], count: int, seed: int | Sequence[int] 
 
 
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:
-    """Return the text of each query's nearest training study by cosine of standardised features.
-
-    Features and queries have the shape (studies, channels).
+    """Return the text of each query's nearest training study by cosine of standardised features,
+    all (studies, channels).
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
     vectors = [(x - mean) / deviation for x in (features, queries)]

@@ -66,10 +66,8 @@ def checked_text(value: Any, where: str, number: Any) -> str:
 
 
 def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn]:
-    """Read the texts of one or more systems, by name.
-
-    Of the columns `asked` for, those that the file has are read. It is a DataError where it is not
-    certain which column is a system.
+    """Read the texts of systems by name: of the columns `asked` for those that the file has, else
+    all of which it is certain, or a DataError, that they are systems'.
     """
     columns = read_columns(path)
     chosen = column_roles.predictions(path, columns, asked)
@@ -97,11 +95,7 @@ def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
 
 
 def read_columns(path: Path) -> Columns:
-    """Read a file of texts as columns of one length, by name; None where there is no value.
-
-    Texts alone are the column `ALONE`. A DataError says that the file is absent, damaged or empty,
-    or that it is not certain what it is.
-    """
+    """Read a file of texts as columns of one length, by name; None where there is no value."""
     with open_bytes(path) as stream:
         binary = stream.peek(4).startswith(
             (records.PARQUET, ZIP)
@@ -139,9 +133,7 @@ def _written(
 
 def _ids(path: Path, columns: Columns) -> Columns:
     """Return the columns that may name the study, the surest first: by name, or by their values.
-
-    A column without a name is an index where it counts the rows from 0, and else pandas' index of
-    ids. An index in another order is of rows that were sorted or left out.
+    One without a name is an index where it counts the rows from 0, else pandas' index of ids.
     """
     if named := sorted((n for n in columns if role(n) == ID), key=lambda n: id_rank(n) or 0):
         return {name: columns[name] for name in named}
@@ -184,10 +176,7 @@ def _by_column(table: Any) -> Columns:
 
 
 def _of_text(path: Path, head: str) -> Columns:
-    """Return the columns of a text that begins with `head`: JSON, a table, or one text per line.
-
-    A table of one column without a header is `ALONE`.
-    """
+    """Return the columns of a text that begins with `head`: JSON, a table, or one text a line."""
     if _is_called(path, _JSON) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
         if records.is_lines(head, path):
             return _by_column(records.JsonRows(path))
@@ -217,10 +206,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:
-    """Whether text is a table: its first line names columns, or all lines are in quotes.
-
-    It is a DataError where all lines of no such text begin with what looks like an id.
-    """
+    """Whether text is a table: its first line names columns, or all lines are in quotes."""
     quoted = bool(lines) and all(line[0] == line[-1] == '"' != line for line in lines)
     if quoted or _has_header(lines):
         return True

@@ -47,10 +47,8 @@ class Piece(NamedTuple):
 def choose_cases(
     references: Sequence[str], texts: Sequence[str], counts: clinical.Labels
 ) -> list[list[int]]:
-    """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice.
-
-    Studies are ordered by the F1 of their findings, whose `counts` are
-    :func:`~xray_captioning.metrics.clinical.confusion`'s, and, where that is equal, by ROUGE-L.
+    """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice: by
+    the F1 of their findings, whose `counts` are `confusion`'s, then by ROUGE-L.
     """
     order = np.lexsort((-rouge_l_rows(references, texts), -clinical.example_f1(counts)))
     middle = max(len(order) // 2 - EACH // 2, 0)
@@ -64,19 +62,15 @@ def choose_cases(
 
 
 def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
-    """Return rows to show: of each of some equal shares of the studies the longest report.
-
-    Most of them name a finding.
-    """
+    """Return rows to show: the longest report, which often names a finding, of each equal share."""
     lengths = [len(text.split()) for text in studies["reference"]]
     shares = [range(i, len(studies), count) for i in range(min(count, len(studies)))]
     return [max(rows, key=lambda row: lengths[row]) for rows in shares]
 
 
 def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size: Any) -> Example:
-    """Return a row of studies as a panel shows it: its images in the places of views, and texts.
-
-    `caption` is the first system's, whose attention is drawn, or None; `size` is of pixels.
+    """Return a row of studies as a panel shows it, images in the places of views; `caption`, the
+    first system's, is the one whose attention is drawn, or None.
     """
     places, paths = zip(*((place, path) for place, path in enumerate(images) if path))
     views, pixels = dict(zip(study["images"], study["views"])), read_images(paths, *size)
@@ -92,11 +86,7 @@ def case_cards(
     labels: clinical.Labels,
     images: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of a run's best, median and worst studies, one dict per study.
-
-    `reference` and `labels` are the labels of the reports and of the run's texts, `images`
-    paths by study. ``score`` is the F1 of the study.
-    """
+    """Return what the page shows of a run's best, median and worst studies, one dict per study."""
     counts = clinical.confusion(reference, labels)
     scores = clinical.example_f1(counts)
     groups = choose_cases(results.references, texts, counts)
@@ -139,11 +129,7 @@ def _cut(text: str) -> str:
 def contradiction_summary(
     results: Results, texts: Sequence[str], found: Sequence[clinical.Contradiction]
 ) -> dict[str, Any]:
-    """Return how often a run's texts contradict the reports, in how many studies, and examples.
-
-    ``findings`` come with their number, the most frequent first. The ``sides`` of an example
-    are what the report and the text say, each as a word and a sentence.
-    """
+    """Return how often a run's texts contradict the reports, in how many studies, and examples."""
     return {
         "count": len(found),
         "studies": len({contradiction.row for contradiction in found}),
@@ -205,9 +191,8 @@ def _why(mention: labeler.Mention) -> str:
 
 
 def _spans(text: str, mentions: Sequence[labeler.Mention]) -> list[tuple[int, int]]:
-    """Return where a text, as it was written, has the words of mentions; (0, 0) is nowhere.
-
-    Mentions are of sentences in standard spelling, whose words are aligned with those written.
+    """Return where a text, as it was written, has the words of mentions, which are of sentences in
+    standard spelling: words are aligned. (0, 0) is nowhere.
     """
     spelling = rules(labeler.convention_of()).spelling
     sentences = [normal(statement, spelling) for statement in statements(text)]

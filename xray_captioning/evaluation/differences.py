@@ -28,11 +28,7 @@ COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paire
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number by Holm's method [1]_, nan for nan.
-
-    The smallest of m is multiplied by m, the next by m - 1 and so on; none becomes smaller than one
-    before it.
-    """
+    """Return p values corrected for their number by Holm's method [1]_, nan for nan."""
     values = np.asarray(p, dtype=np.float64)
     order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
     steps = [values[i] * (len(order) - rank) for rank, i in enumerate(order)]
@@ -42,20 +38,16 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
-    """Return the column of the fixed report that the *training* texts choose by a metric.
-
-    It is the one by BLEU-4 where the metric chose none. One chosen by the test studies would be
-    the luckiest of seven there, and the test against it too strict.
+    """Return the column of the fixed report that the *training* texts choose by a metric, else by
+    BLEU-4. One chosen by the test studies would be the luckiest of seven there.
     """
     names = [system.column for system in systems if system.kind == "baseline"]
     return next((n for n in (f"{CONSTANT}-{metric}", CONSTANT) if n in names), None)
 
 
 def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
-    """Compare each system with the fixed report of each metric, and with every other system.
-
-    A row has ``system``, a `Comparison` (``rival``, ``metric`` of :data:`COMPARED` …) and
-    ``p_holm``, corrected for the family of all rows of the same metric. Fixed reports come first.
+    """Compare each system with the fixed report of each metric, then with every other system:
+    `Comparison` and ``p_holm``, corrected for the family of all rows of the same metric.
     """
     names = [system.column for system in systems if system.kind == "system"]
     pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]

@@ -86,22 +86,15 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Jackknife:
-    """Scores of several systems on the same studies, by system and metric.
-
-    `pseudo` has a value a patient, in the same order for all systems.
-    """
+    """Scores of several systems on the same studies, by system and metric."""
 
     scores: dict[str, dict[str, float]]
-    pseudo: dict[str, dict[str, Array]]  # (patients,)
+    pseudo: dict[str, dict[str, Array]]  # (patients,), in the same order for all systems
     support: dict[str, dict[str, int]]  # patients that a score stands on
     runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # each run's scores
 
     def intervals(self, system: str) -> dict[str, Interval]:
-        """Return the 95 % interval of each metric, both ends nan where there is none.
-
-        There is none where a score stands on too few patients, or no patient's absence changes it:
-        nothing is known then of how it varies.
-        """
+        """Return the 95 % interval of each metric, nan where nothing is known of how it varies."""
         return {
             metric: self._interval(system, metric, score)
             for metric, score in self.scores[system].items()
@@ -127,10 +120,7 @@ class Jackknife:
         return low * highest, high * highest
 
     def compare(self, system: str, rival: str, metric: str) -> Comparison:
-        """Compare two systems by one metric: a paired t test of pseudo-values.
-
-        Many metrics and systems are many tests; nothing is corrected for that here.
-        """
+        """Compare two systems by one metric: a paired t test of pseudo-values, uncorrected."""
         score, other = (self.scores[name][metric] for name in (system, rival))
         pseudo = self.pseudo[system][metric] - self.pseudo[rival][metric]
         if score == other and not pseudo.any():
@@ -199,8 +189,7 @@ def statistics_of_runs(
     count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
 ) -> Iterator[Statistics]:
     """Yield the statistics that `count` makes of columns of texts, a run's first, then `columns`
-    (references, reports). Rows must not depend on each other: equal ones are counted once, with a
-    progress bar.
+    (references, reports). No row depends on another: equal ones are counted once.
     """
     from tqdm import tqdm
 
@@ -221,10 +210,7 @@ def statistics_of_runs(
 def jackknife_sums(
     systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None
 ) -> Jackknife:
-    """Return what :func:`jackknife` does, of each system's sums over each patient's studies.
-
-    They are those of :func:`xray_captioning.metrics.statistics.patient_sums`.
-    """
+    """Return what `jackknife` does, of each system's `statistics.patient_sums`."""
     found = Jackknife({}, {}, {})
     for name, sums in systems:
         scores, pseudo = _leave_one_out(sums, findings)
@@ -251,10 +237,7 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
 def _leave_one_out(
     sums: Statistics, findings: Sequence[str] | None
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    """Return the scores of all patients, and each patient's pseudo-values: (patients,).
-
-    Where a score has no value without a patient, that patient counts as if nothing changed.
-    """
+    """Return the scores of all patients, and each patient's pseudo-values: (patients,)."""
     total = {name: values.sum(0, keepdims=True) for name, values in sums.items()}
     whole = statistics.scores_from_sums(total, findings)
     scores = {name: float(values[0]) for name, values in whole.items()}
@@ -268,6 +251,7 @@ def _leave_one_out(
     pseudo = {}
     for name, score in scores.items():
         without = np.concatenate([part[name] for part in parts])
+        # A patient without whom there is no score counts as if nothing changed.
         change = np.where(np.isfinite(without), score - without, 0.0)
         pseudo[name] = score + (number - 1) * change
     return scores, pseudo
@@ -280,9 +264,8 @@ def _quantile(freedom: float) -> float:
 
 
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
-    """Return p, no less than a sign test says where all `patients` that carry the scores agree.
-
-    That is also what is known where nothing varies: of a perfect system and one that names nothing.
+    """Return p, no less than a sign test says where all `patients` that carry the scores agree: all
+    that is known of a perfect system and one that names nothing.
     """
     from scipy.special import stdtr
 

@@ -29,10 +29,7 @@ STUDY = "study_id"
 
 
 def json_columns(content: Any, path: Path) -> Columns:
-    """Return the content of a JSON file as columns of one length, None where a row has no value.
-
-    Texts alone are the column `ALONE`; a shape that is none of those above is a DataError.
-    """
+    """Return the content of a JSON file as columns of one length, None where there is no value."""
     if isinstance(content, dict):
         content = _unwrapped(content)
     if not isinstance(content, dict | list) or not content:

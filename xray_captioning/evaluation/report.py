@@ -222,9 +222,8 @@ def number(name: str, value: Any) -> str:
 
 
 def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
-    """Return the systems that the page draws, in table order, and the names of the others.
-
-    Drawn are those with the highest clinical F1, or BLEU-4 where no report names a finding.
+    """Return the systems that the page draws, the best by clinical F1 (BLEU-4 where no report names
+    a finding) in table order, and the names of the others.
     """
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
     known = all(row["clinical_f1"] is not None for _, row in own)

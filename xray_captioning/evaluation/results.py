@@ -95,10 +95,7 @@ class Results:
         return f"only {number} of {number + left} studies: {left} lack a text of some system"
 
     def intervals(self, column: str) -> dict[str, list[float] | None]:
-        """Return the 95 % intervals of a system's scores, None where a score has no value.
-
-        A shuffled system has none: its scores are means over shuffles of the same captions.
-        """
+        """Return the 95 % intervals of a system's scores, None for none, as of shuffled systems."""
         found = self.found.intervals(column) if column in self.found.scores else {}
         return {
             ("sides" if name == "side_recall" else name): [low, high] if low == low else None
@@ -215,10 +212,8 @@ def _mean_row(system: System, rows: Mapping[tuple[str, ...], Row]) -> Row:
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means of numbers over runs; counts stay counts.
-
-    None where a run has none, as the jackknife's means are nan there: the mean over the other runs
-    would be that of those that happen to have a value.
+    """Return the means of numbers over runs, None where a run has none: the other runs' mean would
+    be of those that happen to have a value. Counts stay counts.
     """
     return {name: _mean([row[name] for row in rows]) for name in rows[0]}
 

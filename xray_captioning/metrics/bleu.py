@@ -30,10 +30,7 @@ _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER
 
 
 def bleu(references: References, hypotheses: Hypotheses, protocol: str = "coco") -> Floats:
-    """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1.
-
-    Raises a ConfigError for another protocol.
-    """
+    """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1."""
     if protocol not in BLEU_PROTOCOLS:
         names = ", ".join(BLEU_PROTOCOLS)
         raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {names}")
@@ -113,11 +110,8 @@ def bleu_from_statistics(statistics: Ints) -> Floats:
 
 
 def legacy_bleu_rows(statistics: Ints) -> Floats:
-    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did, by the older project's rule.
-
-    A sentence without any common word scores 0. Otherwise the weighted logarithms of the
-    precisions are added up to the first order that has no match. Higher orders are left out as
-    if they were perfect, so BLEU-4 can exceed BLEU-1. BLEU-3 has weights of 0.33.
+    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did; without a common word 0.
+    BLEU-4 can exceed BLEU-1, and BLEU-3 has weights of 0.33.
     """
     matches, totals = statistics[:, :4], np.maximum(statistics[:, 4:8], 1)
     # Once an order has no match, no higher one has any.

@@ -57,11 +57,7 @@ class CalibrationScores(NamedTuple):
     bins: list[Bin]  # the least confident first
 
     def worse_than(self, other: CalibrationScores) -> bool:
-        """Whether these are worse probabilities than others of the same sentences.
-
-        They are if their log loss is higher, or their calibration error by more than what chance
-        makes of true probabilities.
-        """
+        """Whether the log loss is higher, or the calibration error by more than by chance."""
         margin = self.error_by_chance
         more = self.calibration_error > other.calibration_error + margin
         return more or self.log_loss > other.log_loss

@@ -28,10 +28,8 @@ _KEPT = 64
 
 
 def chrf_statistics(references: References, hypotheses: Hypotheses) -> Ints:
-    """Count what chrF is made of; of several references the one with the best chrF counts.
-
-    Returns int64, (studies, 6, 3): for each order the n-grams of the hypothesis, those of the
-    reference, and the matches. Raises a MissingExtraError where sacrebleu is not installed.
+    """Count n-grams of the hypothesis, of the reference, and the matches by order: int64, (studies,
+    6, 3). Of several references the one with the best chrF counts.
     """
     pairs = checked_pairs(references, hypotheses)
     metric = require("sacrebleu.metrics", "chrF", "metrics").CHRF(word_order=0)
@@ -55,10 +53,7 @@ def chrf_statistics(references: References, hypotheses: Hypotheses) -> Ints:
 
 
 def chrf_from_statistics(statistics: NDArray[Any]) -> Floats:
-    """Compute chrF, from 0 to 100, of rows (..., 6, 3) or sums of them as sacrebleu does.
-
-    Precision and recall are averaged over the orders that both sides have before they are joined.
-    """
+    """Compute chrF, from 0 to 100, of rows (..., 6, 3) or sums of them as sacrebleu does."""
     said, wanted, matched = np.moveaxis(np.asarray(statistics, dtype=np.float64), -1, 0)
     both = (said > 0) & (wanted > 0)
     orders = np.maximum(both.sum(axis=-1), 1)

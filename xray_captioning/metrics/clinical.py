@@ -79,10 +79,7 @@ def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
 
 
 def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
-    """Return which findings texts, or their labels, say are there: bool, shape (n, 18).
-
-    An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
-    """
+    """Return which findings texts or labels assert, uncertain ones if asked: bool, (n, 18)."""
     labels = _labels(texts)
     return (labels == PRESENT) | (uncertain & (labels == UNCERTAIN))
 
@@ -154,10 +151,7 @@ def scores_from_counts(
 
 
 def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
-    """Return which columns of labels have these names, (18,); None is all but "No Finding".
-
-    Raises a ConfigError where there is none, or one that is not of `FINDINGS`.
-    """
+    """Return which columns of labels have these names, (18,); None is all but "No Finding"."""
     if findings is None:
         return IS_FINDING
     unknown = [name for name in findings if name not in FINDINGS]
@@ -189,10 +183,7 @@ def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the F1 of each study's `confusion`, (n,), over all eighteen names.
-
-    It is 1 where neither text asserts anything, "No Finding" included.
-    """
+    """Return the F1 of each study's `confusion`, (n,), over all eighteen names; 1 for nothing."""
     return np.nan_to_num(_f1(counts.sum(1, dtype=np.int64)), nan=1.0)
 
 
@@ -285,10 +276,7 @@ def clinical_f1_of_constants(
 
 
 def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
-    """Return precision, recall and F1 of every finding, in the order of `FINDINGS`.
-
-    Uncertain findings count as present.
-    """
+    """Return precision, recall and F1 of every finding; uncertain ones count as present."""
     counts = confusion(references, hypotheses).sum(0, dtype=np.int64)
     hits, false, missed = counts.T
     columns = (
@@ -302,10 +290,7 @@ def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
 
 
 def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
-    """List the findings that one text asserts and the other denies, by study, then finding.
-
-    Uncertain findings contradict nothing.
-    """
+    """List what one text asserts and the other denies, for certain, by study, then finding."""
     _, columns = paired(references=references, hypotheses=hypotheses)
     reference, hypothesis = map(_labels, columns)
     return [

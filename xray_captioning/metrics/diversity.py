@@ -37,10 +37,7 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
 
 
 def caption_entropy(texts: Sequence[str]) -> float:
-    """Compute the entropy of the distribution of whole captions, in bits.
-
-    It is 0 for one constant caption, log2 of the number of studies where all differ.
-    """
+    """Compute the entropy of the distribution of whole captions, in bits; at most log2(n)."""
     counts = np.array(list(Counter(checked_texts("texts", texts)).values()))
     shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # no minus zero

@@ -94,7 +94,6 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
 
 def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) -> Estimate:
     """Measure the mean probability over the share that is present: 1 is calibrated in the large.
-
     The interval is that of the logarithm, by Student's t.
     """
     from scipy.stats import t
@@ -111,9 +110,8 @@ def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) 
 
 
 def mean_of(measured: Sequence[Estimate]) -> Estimate:
-    """Average a measure that has an interval over findings; a study may have several of them.
-
-    The limits are those of a sum of correlated terms [6]_, the correlations those of influences.
+    """Average a measure over findings, of which a study may have several: limits are those of a sum
+    of correlated terms [6]_, the correlations those of influences.
     """
     values, lows, highs = (np.array([m[i] for m in measured]) for i in range(3))
     patients = max(len(m.influence) for m in measured)
@@ -128,10 +126,7 @@ def mean_of(measured: Sequence[Estimate]) -> Estimate:
 
 
 def wilson(share: float, weight: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share [5]_; `weight` is the squared quantile over the count.
-
-    It is wider towards one half and never leaves 0 to 1.
-    """
+    """Return Wilson's interval of a share [5]_; `weight` is the squared quantile over the count."""
     centre = (share + weight / 2) / (1 + weight)
     half = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
     # Without rounding the share lies inside in any case.

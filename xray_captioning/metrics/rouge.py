@@ -31,8 +31,7 @@ _ALPHANUMERIC = re.compile("[a-z0-9]+")
 
 def rouge_l_rows(references: References, hypotheses: Hypotheses) -> Floats:
     """Compute the COCO ROUGE-L of every study, (studies,), from 0 to 1; a system's is their mean.
-
-    As in pycocoevalcap an empty text is one empty word: two empty texts score 1, one empty text 0.
+    As in pycocoevalcap an empty text is one empty word.
     """
     best = []
     for texts, hypothesis in checked_pairs(references, hypotheses):
@@ -96,10 +95,7 @@ def _f_measure(precision: Floats, recall: Floats) -> Floats:
 
 
 def rouge_score_rows(references: References, hypotheses: Hypotheses) -> Floats:
-    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does.
-
-    It is 0 where either text has no word, or for ROUGE-2 fewer than two.
-    """
+    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does."""
     pairs = checked_pairs(references, hypotheses)
     return np.array([_best_f1(texts, hypothesis) for texts, hypothesis in pairs])
 

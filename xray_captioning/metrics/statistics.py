@@ -73,11 +73,8 @@ def common_statistics(
 
 
 def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
-    """Return the number of the patient of each study, from 0, by first appearance: (studies,).
-
-    Each study is of another patient where none are given. A study whose patient is missing (None,
-    nan or empty) is of a patient of its own, as :func:`xray_captioning.data.splits.group_ids` has
-    it: studies of nobody known are not of one and the same patient.
+    """Return the number of the patient of each study, from 0, by first appearance: (studies,). A
+    study whose patient is not known is of a patient of its own.
     """
     if patients is None:
         return np.arange(studies)
@@ -89,10 +86,7 @@ def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArra
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
-    """Add up the statistics of each patient's studies: arrays of float64, (patients, ...).
-
-    `patients` has the number of the patient of each study, from 0, every number used.
-    """
+    """Add up the statistics of each patient's studies, by `patient_numbers`: (patients, ...)."""
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
     return {

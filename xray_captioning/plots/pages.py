@@ -13,9 +13,8 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template, named by its path in the package; no text can become a tag or an attribute.
-
-    Control characters and halves of surrogate pairs, which no page may hold, are replaced.
+    """Fill a template, named by its path in the package, so that no text can become a tag or an
+    attribute; control characters and lone surrogates are replaced.
     """
     page = environment().get_template(template).render(values)
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", page)

@@ -46,9 +46,8 @@ class Example(NamedTuple):
 
 
 def panel(examples: Sequence[Example]) -> Any:
-    """Draw each study: its views, where the model looked, and below what was written.
-
-    Of each caption the attention of a few words is drawn: those that look at the fewest regions.
+    """Draw each study: its views, the attention of those few words that look at the fewest regions,
+    and below what was written.
     """
     from matplotlib.figure import Figure
 
@@ -71,11 +70,8 @@ def panel(examples: Sequence[Example]) -> Any:
 
 
 def words(example: Example, most: int = 28) -> Any:
-    """Draw a study, what was written of it, and below, word by word, where the decoder looked.
-
-    The views lie one above the other, and the colours of a word share one scale over both, so
-    that both show which view it was read from, and where in it. Punctuation is left out,
-    and so is what a longer caption has beyond `most` words.
+    """Draw a study, what was written of it, and below, word by word up to `most`, where the decoder
+    looked: the views one above the other, in one scale of colours, without punctuation.
     """
     from matplotlib.figure import Figure
 

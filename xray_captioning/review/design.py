@@ -80,10 +80,8 @@ class Key(Struct, forbid_unknown_fields=True):
 def draw_cases(
     studies: Sequence[str], systems: tuple[str, str], repeats: int, rng: np.random.Generator
 ) -> list[Case]:
-    """Draw what a reader sees: all studies, in another order for each reader.
-
-    Each system is Text 1 in half of a reader's cases, so that a preference for the first text
-    favours neither. As many of the first cases as `repeats` come again at the end, in a new order.
+    """Draw what a reader sees: all studies, in another order for each reader, each system first in
+    half of the cases. As many of the first ones as `repeats` come again at the end.
     """
     order = rng.permutation(len(studies))
     shown = [*order, *rng.permutation(order[:repeats])]
@@ -116,10 +114,8 @@ class Rating(NamedTuple):
 
 
 def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
-    """Read and unblind answers, in the order of the files and their rows.
-
-    The files are CSV, as the page exports them, or filled-in sheets. Raise DataError for the first
-    row of another sheet, an unknown case or text, a rating outside 1 to 5, or a second answer.
+    """Read answers, exported by the page or filled-in sheets, and unblind them in their order; a
+    DataError names the first row that fits no case, or is a second answer.
     """
     sheets = {sheet.sheet: sheet for sheet in key.sheets}
     seen: dict[tuple[str, int, int], str] = {}

@@ -72,10 +72,8 @@ def export_study(
 
 
 def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None) -> Texts:
-    """Read what two systems wrote; runs of white space become one space.
-
-    Studies are called as in `views`, where that has them by another spelling of their ids or by an
-    image (:mod:`xray_captioning.evaluation.matching`).
+    """Read what two systems wrote, in one line; studies are called as in `views`, where that has
+    them by another spelling of their ids or by an image.
     """
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
@@ -113,10 +111,8 @@ def _study_ids(written: TextColumn, views: Views | None) -> list[str]:
 def sheet_files(
     sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None
 ) -> dict[str, bytes]:
-    """Return a reader's files by name, and name the sheet.
-
-    Nothing in the files depends on which system wrote a text, but for the texts, which are
-    in the order of `systems`.
+    """Return a reader's files by name, and name the sheet: nothing in there depends on which system
+    wrote a text, but for the texts, which are in the order of `systems`.
     """
     cases = [
         {

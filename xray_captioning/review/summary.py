@@ -123,10 +123,7 @@ def _preferences(differences: Array, names: Sequence[str]) -> Rows:
 
 
 def _preference(differences: Array) -> dict[str, Any]:
-    """Count signs of (readers, studies): by reading, and by study for the test.
-
-    Two readings of the same study are not independent, so the test counts studies.
-    """
+    """Count signs of (readers, studies): by reading, and by study, which is independent, for p."""
     readings = _signs(differences[np.isfinite(differences)])
     studies = _signs(np.nansum(differences, axis=0)[np.isfinite(differences).any(axis=0)])
     p = sign_test(studies["above"], studies["below"])
@@ -183,10 +180,8 @@ def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
 
 
 def weighted_kappa(first: Array, second: Array) -> float | None:
-    """Return Cohen's kappa with quadratic weights (Cohen, 1968) of two readers' ratings, (n,).
-
-    It is 1 for equal ratings and 0 for what chance gives; None without ratings, or where both
-    readers always gave the same number, so that chance explains everything.
+    """Return Cohen's kappa with quadratic weights (Cohen, 1968) of two readers' ratings, (n,), None
+    without ratings or where both always gave the same number.
     """
     return finite(_kappa(_moments(first, second).sum(axis=0)))
 

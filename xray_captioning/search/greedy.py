@@ -69,10 +69,8 @@ def sample_search(
 
 
 def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
-    """Return a column of each row, (rows,) int32, drawn by inverting the distribution function.
-
-    Gains are log-probabilities, (rows, width), the likeliest first; noise, (rows,), is uniform
-    in [0, 1).
+    """Return a column of each row, (rows,) int32, drawn by inverting the distribution function of
+    log-probabilities, (rows, width), the likeliest first; noise is in [0, 1).
     """
     possible = gains > IMPOSSIBLE / 2  # at any temperature
     weights = ops.softmax(ops.where(possible, gains / sampling.temperature, IMPOSSIBLE), axis=-1)

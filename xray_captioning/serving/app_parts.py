@@ -83,10 +83,8 @@ class Result(NamedTuple):
 
     @property
     def sentences(self) -> list[answers.Sentence]:
-        """The sentences as they are shown, "not confident" in place of those that are withheld.
-
-        Without a confidence they have the exponential of their mean log-probability, which is no
-        chance of being right; none for unfamiliar images.
+        """The sentences as they are shown. Without a confidence they have the exponential of their
+        mean log-probability, no chance of being right; none for unfamiliar images.
         """
         sentences = self.answer(self.threshold).sentences
         for sentence in sentences:
@@ -139,10 +137,8 @@ class Result(NamedTuple):
 
 
 def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Study:
-    """Return a study of a user's one or two PNG, JPEG, TIFF, BMP, WebP or DICOM files.
-
-    A frontal image goes first, a lateral one last: as the user says of each (`views`), else as a
-    DICOM file does. One that cannot be read is called by its place in the error, never by its name.
+    """Return a study of a user's files, a frontal image first: as the user says of each (`views`),
+    else as DICOM does. Errors call a file by its place, never by its name.
     """
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
