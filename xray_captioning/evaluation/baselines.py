@@ -17,11 +17,8 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation.systems import System
 from xray_captioning.files import toml_beside
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
-from xray_captioning.metrics import clinical
-from xray_captioning.metrics.bleu import bleu_of_constants
-from xray_captioning.metrics.cider import cider_of_constants
+from xray_captioning.metrics import bleu, cider, clinical, rouge
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
-from xray_captioning.metrics.rouge import rouge_l_of_constants
 
 Array = NDArray[Any]
 
@@ -135,11 +132,11 @@ def _scores(
 ) -> dict[str, Array]:
     scores: dict[str, Array] = {}
     if any(metric.startswith("BLEU-") for metric in metrics):
-        columns = bleu_of_constants(references, candidates).T
+        columns = bleu.bleu_of_constants(references, candidates).T
         scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
     others = {
-        "ROUGE-L": rouge_l_of_constants,
-        "CIDEr": cider_of_constants,
+        "ROUGE-L": rouge.rouge_l_of_constants,
+        "CIDEr": cider.cider_of_constants,
         "clinical_f1": _clinical_f1_of_constants,
     }
     scores |= {m: others[m](references, candidates) for m in metrics if m in others}

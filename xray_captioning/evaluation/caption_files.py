@@ -97,9 +97,8 @@ def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
 def read_columns(path: Path) -> Columns:
     """Read a file of texts as columns of one length, by name; None where there is no value."""
     with open_bytes(path) as stream:
-        binary = stream.peek(4).startswith(
-            (records.PARQUET, ZIP)
-        )  # an Excel workbook is a zip archive
+        # An Excel workbook is a zip archive.
+        binary = stream.peek(4).startswith((records.PARQUET, ZIP))
     if binary:
         columns = _by_column(Table(path).records)
     else:

@@ -176,18 +176,14 @@ def marked(text: str, shown: str) -> list[Piece]:
     mentions = [m for m in dict.fromkeys(labeler.find_mentions(shown)) if m in deciding]
     reasons: dict[tuple[int, int], list[str]] = {}
     for mention, span in zip(mentions, _spans(shown, mentions), strict=True):
-        reasons.setdefault(span, []).append(_why(mention))
+        cue = "" if mention.cue in ("", mention.words) else f" by “{mention.cue}”"
+        reasons.setdefault(span, []).append(f"{mention.finding}: {mention.status}{cue}")
     pieces, last = [], 0
     for (start, end), why in sorted(reasons.items()):
         if last <= start < end:
             pieces += [Piece(shown[last:start]), Piece(shown[start:end], "; ".join(why))]
             last = end
     return [piece for piece in (*pieces, Piece(shown[last:])) if piece.text]
-
-
-def _why(mention: labeler.Mention) -> str:
-    cue = "" if mention.cue in ("", mention.words) else f" by “{mention.cue}”"
-    return f"{mention.finding}: {mention.status}{cue}"
 
 
 def _spans(text: str, mentions: Sequence[labeler.Mention]) -> list[tuple[int, int]]:

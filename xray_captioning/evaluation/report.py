@@ -164,8 +164,10 @@ def _facts(results: Results) -> str:
 def _markdown(
     results: Results, systems: Sequence[System], findings: Mapping[str, Sequence[FindingScore]]
 ) -> str:
-    parts = [f"# {_plain(_title(systems))}", _plain(_facts(results))]
-    parts += [f"**Alarm ({alarm.kind})**: {_plain(alarm.message)}." for alarm in results.alarms]
+    parts = [f"# {table.plain(_title(systems))}", table.plain(_facts(results))]
+    parts += [
+        f"**Alarm ({alarm.kind})**: {table.plain(alarm.message)}." for alarm in results.alarms
+    ]
     parts += ["## Summary", table.format_markdown(markdown_rows(results, COLUMNS))]
     parts += ["## What is said of findings", table.format_markdown(markdown_rows(results, SAID))]
     parts += ["## More scores", table.format_markdown(markdown_rows(results, MORE))]
@@ -173,14 +175,10 @@ def _markdown(
         parts += ["## Without truncation", table.format_markdown(merged_rows(results.whole_rows))]
     if tests := results.paired_tests:
         parts += ["## Against a fixed report and each other", table.format_markdown(tests)]
-        parts += [_plain(beaten(row)) for row in results.beats_every_baseline]
+        parts += [table.plain(beaten(row)) for row in results.beats_every_baseline]
     if scores := _finding_rows(findings, [name for s in systems for name in s.columns]):
         parts += ["## Findings", table.format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
-
-
-def _plain(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _finding_rows(

@@ -27,10 +27,7 @@ from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
-from xray_captioning.metrics.cider import document_frequency
-from xray_captioning.metrics.clinical import counted_findings, supported_findings
-from xray_captioning.metrics.diversity import distinct_ngrams
-from xray_captioning.metrics.mentions import DETAILS
+from xray_captioning.metrics import cider, clinical, diversity, mentions
 from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 Row = dict[str, Any]
@@ -128,7 +125,7 @@ def evaluate_systems(
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
-    findings = counted_findings(texts.training)
+    findings = clinical.counted_findings(texts.training)
     tests = {
         s.column: shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own
     }
@@ -138,7 +135,7 @@ def evaluate_systems(
     scorer = _Scorer(shown, texts, groups, findings, quick)
     runs = {s.column: [scorer.runs[tuple(run)] for run in s.runs] for s in systems}
     found = mean_of_runs(scorer.alone, runs)
-    supported = supported_findings(texts.reports, findings)
+    supported = clinical.supported_findings(texts.reports, findings)
     notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
     return Results(
         studies=list(studies),
@@ -184,8 +181,8 @@ class _Scorer:
         if self.quick:
             return row
         support = self.alone.support[self.runs[run]]
-        row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in DETAILS}
-        distinct = {f"distinct-{n}": distinct_ngrams(run, n) for n in (1, 2)}
+        row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in mentions.DETAILS}
+        distinct = {f"distinct-{n}": diversity.distinct_ngrams(run, n) for n in (1, 2)}
         spread = caption_spread(self.texts.reports, run, self.texts.training)
         more = {**found, **spread._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
@@ -193,7 +190,7 @@ class _Scorer:
     def _whole(self) -> dict[tuple[str, ...], Row]:
         """Score all runs' words against the references that are not truncated."""
         whole = self.texts.whole or []
-        frequency = document_frequency(whole)
+        frequency = cider.document_frequency(whole)
 
         def count(said: Sequence[str], wanted: Sequence[str]) -> Statistics:
             return common_statistics(wanted, said, frequency)

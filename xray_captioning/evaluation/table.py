@@ -36,13 +36,14 @@ def format_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as a Markdown table in which no text can become markup or another column."""
     from tabulate import tabulate
 
-    cells = [[_escaped(format_cell(value)) for value in row.values()] for row in rows]
+    texts = [[plain(" ".join(format_cell(v).split())) for v in row.values()] for row in rows]
+    cells = [[_MARKUP.sub(lambda found: "\\" + found[0], text) for text in row] for row in texts]
     return tabulate(cells, list(rows[0]), "pipe", disable_numparse=True)
 
 
-def _escaped(text: str) -> str:
-    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKUP.sub(lambda found: "\\" + found[0], line)
+def plain(text: str) -> str:
+    """Return text in which Markdown sees no HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:

@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.metrics import calibration, clinical, statistics
 from xray_captioning.metrics import finding_intervals as intervals
-from xray_captioning.metrics.calibration import calibration_scores
-from xray_captioning.metrics.clinical import LEAST_SHARE
-from xray_captioning.metrics.statistics import patient_numbers
 
 Array = NDArray[Any]
 # Of the studies whose label is known: present, logits and numbers of patients.
@@ -55,7 +53,7 @@ def classification_table(
     score is not a finite number.
     """
     _check(names, truth, scores)
-    codes = patient_numbers(patients, len(truth))
+    codes = statistics.patient_numbers(patients, len(truth))
     rows, averaged, parts = [], [], []
     chosen = [name for name in names if counted is None or name in counted]
     for i, name in enumerate(names):
@@ -79,7 +77,7 @@ def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
     """
     known = np.isfinite(labels).sum(axis=0)
     present = np.nansum(labels, axis=0)
-    frequent = (present > 0) & (present >= LEAST_SHARE * known)
+    frequent = (present > 0) & (present >= clinical.LEAST_SHARE * known)
     return [name for name, is_frequent in zip(names, frequent) if is_frequent] or list(names)
 
 
@@ -139,7 +137,7 @@ def _row(part: Part, measured: dict[str, intervals.Estimate]) -> dict[str, Any]:
     row |= {"positives": int(present.sum()), "n": len(present)}
     if not measured:
         return row
-    calibrated = calibration_scores(_probabilities(logits), present)
+    calibrated = calibration.calibration_scores(_probabilities(logits), present)
     row |= {"Brier": calibrated.brier, "ECE": calibrated.calibration_error}
     row["ECE_by_chance"] = calibrated.error_by_chance
     return row | _with_ends(measured)

@@ -139,9 +139,10 @@ def scores_from_counts(
     the literature, F1 of a finding that nobody has is 0 there. All are in [0, 1].
     """
     each = _f1(counts)
-    f1 = np.nan_to_num(each)
+    f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)
+    chosen = finding_columns(findings)
     scores = {
-        "clinical_f1": _mean_of_known(each[..., finding_columns(findings)]),
+        "clinical_f1": share(f1[..., chosen].sum(-1), asserted_by_some[..., chosen].sum(-1)),
         "micro_f1": np.nan_to_num(_f1(counts[..., IS_FINDING, :].sum(-2))),
     }
     for name, group in GROUPS.items():
@@ -162,12 +163,6 @@ def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
             else "there is no finding to average over; name one or more"
         )
     return np.isin(FINDINGS, findings)
-
-
-def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean along the last axis of what is not nan; nan where all is."""
-    known = np.isfinite(values)
-    return share(np.where(known, values, 0.0).sum(-1), known.sum(-1))
 
 
 def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:

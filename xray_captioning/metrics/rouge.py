@@ -96,14 +96,12 @@ def _f_measure(precision: Floats, recall: Floats) -> Floats:
 
 def rouge_score_rows(references: References, hypotheses: Hypotheses) -> Floats:
     """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does."""
-    pairs = checked_pairs(references, hypotheses)
-    return np.array([_best_f1(texts, hypothesis) for texts, hypothesis in pairs])
-
-
-def _best_f1(references: list[str], hypothesis: str) -> list[float]:
-    said = _ALPHANUMERIC.findall(hypothesis.lower())
-    scores = [_f1s(_ALPHANUMERIC.findall(text.lower()), said) for text in references]
-    return [max(column) for column in zip(*scores, strict=True)]
+    best = []
+    for texts, hypothesis in checked_pairs(references, hypotheses):
+        said = _ALPHANUMERIC.findall(hypothesis.lower())
+        scores = [_f1s(_ALPHANUMERIC.findall(text.lower()), said) for text in texts]
+        best.append([max(column) for column in zip(*scores, strict=True)])
+    return np.array(best)
 
 
 def _f1s(target: list[str], said: list[str]) -> tuple[float, float, float]:

@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
-from xray_captioning.metrics import clinical
-from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
-from xray_captioning.metrics.chrf import chrf_from_statistics, chrf_statistics
-from xray_captioning.metrics.cider import DocumentFrequency, cider_rows
+from xray_captioning.metrics import bleu, chrf, cider, clinical, mentions, rouge
 from xray_captioning.metrics.columns import paired
-from xray_captioning.metrics.mentions import mention_scores, mention_statistics, mention_support
 from xray_captioning.metrics.ngrams import checked_pairs
-from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 
 # Arrays whose first axis is the study, by the name of a score or of a group of scores.
 Statistics: TypeAlias = dict[str, NDArray[Any]]
@@ -30,7 +25,7 @@ def study_statistics(
     references: Sequence[str],
     hypotheses: Sequence[str],
     reports: Sequence[str] | None = None,
-    frequency: DocumentFrequency | None = None,
+    frequency: cider.DocumentFrequency | None = None,
 ) -> Statistics:
     """Compute the statistics of one system, whose texts are one a study each.
 
@@ -49,26 +44,26 @@ def study_statistics(
     checked_pairs(references, hypotheses)
     reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
     statistics = common_statistics(references, hypotheses, frequency)
-    statistics |= mention_statistics(reports, hypotheses, reference, hypothesis)
-    rouge = rouge_score_rows(references, hypotheses)
-    statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.T, strict=True))
+    statistics |= mentions.mention_statistics(reports, hypotheses, reference, hypothesis)
+    rows = rouge.rouge_score_rows(references, hypotheses)
+    statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rows.T, strict=True))
     statistics |= clinical.finding_statistics(reference, hypothesis)
     if find_spec("sacrebleu"):
-        statistics["chrf"] = chrf_statistics(references, hypotheses)
+        statistics["chrf"] = chrf.chrf_statistics(references, hypotheses)
     return statistics
 
 
 def common_statistics(
     references: Sequence[str],
     hypotheses: Sequence[str],
-    frequency: DocumentFrequency | None = None,
+    frequency: cider.DocumentFrequency | None = None,
 ) -> Statistics:
     """Compute those of `study_statistics` that `score` stands on: n, bleu, ROUGE-L and CIDEr."""
     return {
         "n": np.ones(len(references), dtype=np.int8),
-        "bleu": bleu_statistics(references, hypotheses),
-        "ROUGE-L": rouge_l_rows(references, hypotheses),
-        "CIDEr": cider_rows(references, hypotheses, frequency),
+        "bleu": bleu.bleu_statistics(references, hypotheses),
+        "ROUGE-L": rouge.rouge_l_rows(references, hypotheses),
+        "CIDEr": cider.cider_rows(references, hypotheses, frequency),
     }
 
 
@@ -105,7 +100,9 @@ def scores_from_sums(
     ``chrF`` (0 to 100), ``mean_length`` (words) and ``length_ratio`` (words over those of the
     closest references); nan where a score is a share of nothing.
     """
-    return text_scores(sums) | clinical.finding_scores(sums, findings) | mention_scores(sums)
+    return (
+        text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
+    )
 
 
 def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
@@ -116,7 +113,7 @@ def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str
     ``clinical_f1`` those with the median of the `findings` that any text asserts, because the
     others are left out; and what `mention_support` counts.
     """
-    counted = mention_support(sums)
+    counted = mentions.mention_support(sums)
     for suffix in ("", "_present"):
         supported = _finding_support(sums["findings" + suffix], clinical.finding_columns(findings))
         counted |= {name + suffix: number for name, number in supported.items()}
@@ -139,11 +136,11 @@ def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[s
 
 def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
     """Compute those of `scores_from_sums` that compare words, as far as there are statistics."""
-    bleu = bleu_from_statistics(sums["bleu"])
+    columns = bleu.bleu_from_statistics(sums["bleu"])
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
-    scores = {f"BLEU-{order}": bleu[:, order - 1] for order in (1, 2, 3, 4)}
+    scores = {f"BLEU-{order}": columns[:, order - 1] for order in (1, 2, 3, 4)}
     scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums}
     if "chrf" in sums:
-        scores["chrF"] = chrf_from_statistics(sums["chrf"])
+        scores["chrF"] = chrf.chrf_from_statistics(sums["chrf"])
     ratio = clinical.share(length, closest)
     return scores | {"mean_length": length / sums["n"], "length_ratio": ratio}

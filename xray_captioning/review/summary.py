@@ -58,7 +58,9 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
         raise DataError("the answers hold no rating; give sheets that were filled in")
     readers = [s.reader for s in key.sheets if any(r.reader == s.reader for r in ratings)]
     first, again = (_cube(key, readers, ratings, repeat) for repeat in (False, True))
-    differences = _totalled(first)[:, :, 0] - _totalled(first)[:, :, 1]
+    differences = first[:, :, 0] - first[:, :, 1]
+    total = differences.sum(axis=-1, keepdims=True)
+    differences = np.concatenate([differences, total], axis=-1)
     means = [
         {"system": system, "criterion": name, **_mean(first[:, :, i, j], (LOWEST, HIGHEST))}
         for i, system in enumerate(key.systems)
@@ -100,11 +102,6 @@ def _cube(key: Key, readers: list[str], ratings: Sequence[Rating], repeat: bool)
             at = readers.index(r.reader), places[r.study], key.systems.index(r.system)
             values[at] = r.values
     return values
-
-
-def _totalled(values: Array) -> Array:
-    """Add the sum over the criteria as one more."""
-    return np.concatenate([values, values.sum(axis=-1, keepdims=True)], axis=-1)
 
 
 def _mean(values: Array, bounds: tuple[float, float]) -> dict[str, Any]:

@@ -58,11 +58,6 @@ class Settings:
         """Largest body of a request."""
         return self.body_megabytes << 20
 
-    @property
-    def threads(self) -> int:
-        """Threads that answer requests: enough to fill the queue, and some for what needs none."""
-        return self.queue + 8
-
     def replace(self, assignments: Iterable[str]) -> Settings:
         """Return a copy with limits changed, such as by ``["batch=1", "queue=32"]``."""
         changes = dict(parse_assignment(text) for text in assignments)
