@@ -2,30 +2,18 @@
 
 A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy;
 but its captions go as well with other studies. A system that looks may still name fewer findings
-than one fixed report does [1]_: that is said apart.
+than one fixed report does (Babar et al. 2021): that is said apart.
 
-A permutation test tells [2]_: captions are given to other patients, many times, and scored each
-time. The share of the shuffles that score at least as high as the captions where they belong is the
-p value [3]_. Patients are shuffled, not studies: the findings of one patient's studies are alike,
-and so may be the captions, even of a system that cannot tell a finding
-(``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that out would make p too
-small [4]_.
+A permutation test tells (Good 2005): captions are given to other patients, many times, and scored
+each time. The share of the shuffles that score at least as high as the captions where they belong
+is the p value (Phipson and Smyth 2010, equation 2). Patients are shuffled, not studies: the
+findings of one patient's studies are alike, and so may be the captions, even of a system that
+cannot tell a finding (``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that
+out would make p too small (Southworth et al. 2009). Sources: ``docs/statistics.md``.
 
 Few studies, or studies that are nearly all alike, leave the test no power: a shuffle that gives
 every study captions of a study with the same findings scores as high as no shuffle at all. The
 share of such shuffles is the least p that any captions can reach, the references included.
-
-References
-----------
-.. [1] Babar, van Laarhoven and Marchiori, "Encoder-decoder models for chest X-ray report generation
-   perform no better than unconditioned baselines", PLoS ONE 16(11), 2021.
-.. [2] Good, "Permutation, Parametric, and Bootstrap Tests of Hypotheses", 3rd edition, 2005.
-.. [3] Phipson and Smyth, "Permutation P-values Should Never Be Zero", Statistical Applications in
-   Genetics and Molecular Biology 9(1), 2010: p of random shuffles, equation 2.
-.. [4] Southworth, Kim and Owen, "Properties of balanced permutations", Journal of Computational
-   Biology 16(4), 2009.
-.. [5] Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological
-   Measurement 20(1), 1960: agreement beyond chance as a share of what is possible.
 """
 
 import math

@@ -1,12 +1,7 @@
 """Statements about several systems, each with a level: paired tests, and "beats every baseline".
 
-References
-----------
-.. [1] Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-   Statistics 6(2), 1979.
-.. [2] Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24(4),
-   1982: intersection-union tests. Better than *all* rivals is claimed where each test at .05 says
-   so; that needs no correction.
+Better than *all* rivals is claimed where each test at .05 says so, which needs no correction: an
+intersection-union test (Berger 1982). Sources: ``docs/statistics.md``.
 """
 
 import math
@@ -28,7 +23,7 @@ COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paire
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number by Holm's method [1]_, nan for nan."""
+    """Return p values corrected for their number by Holm's method (1979), nan for nan."""
     values = np.asarray(p, dtype=np.float64)
     order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
     steps = [values[i] * (len(order) - rank) for rank, i in enumerate(order)]

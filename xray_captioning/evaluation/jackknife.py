@@ -2,36 +2,21 @@
 
 Every score is computed once without each patient. What a patient's absence changes is that
 patient's *pseudo-value*; their spread, divided by the number of patients, is the standard error of
-the score, as if the pseudo-values were independent observations whose mean it is [1]_, [2]_. A
-difference of two systems is tested by the pseudo-values' differences, patient by patient: a paired
-t test.
+the score, as if they were independent observations whose mean it is (Tukey 1958; Miller 1974; all
+studies of a patient at once: Cameron and Miller 2015). A difference of two systems is a paired t
+test of pseudo-values (Efron and Tibshirani 1993, chapter 11).
 
 Of several runs of a system the score is the mean. Every run captions every study, so the mean's
 pseudo-values are the runs' means; the variance between runs, divided by their number, is added to
-the squared standard error [4]_, with Satterthwaite's degrees of freedom [5]_.
+the squared standard error (Bouthillier et al. 2021), with Satterthwaite's degrees of freedom.
 
-An interval is that of a share with the root mean squared error: the standard error and the bias
-that the pseudo-values' mean shows [3]_; in a paired difference biases cancel. It always holds its
-score, which bootstrap percentiles of an average over rare findings do not: resamples lose findings
-and score lower than the sample. ``docs/statistics.md`` says what it is of, and how it was checked.
+An interval is that of a share with the root mean squared error (Wilson 1927, with an effective
+number of observations as Dean and Pagano 2015): the standard error and the bias that the
+pseudo-values' mean shows; in a paired difference biases cancel. It always holds its score, which
+bootstrap percentiles of an average over rare findings do not: resamples lose findings and score
+lower. Counts of different texts or n-grams have none: leaving out a patient can only lower them.
 
-Counts of different texts or n-grams have no interval: leaving out a patient can only lower them.
-
-References
-----------
-.. [1] Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical Statistics
-   29, 1958; Miller, "The jackknife: a review", Biometrika 61, 1974.
-.. [2] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11. Leaving out all
-   studies of a patient at once: Cameron and Miller, "A practitioner's guide to cluster-robust
-   inference", Journal of Human Resources 50, 2015.
-.. [3] Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
-   1927, with an effective number of observations as Dean and Pagano, "Evaluating confidence
-   interval methods for binomial proportions in clustered surveys", Journal of Survey Statistics
-   and Methodology 3, 2015.
-.. [4] Bouthillier et al., "Accounting for variance in machine learning benchmarks", MLSys 2021. A
-   part of the variance between runs is of this test set and counted twice: cautious.
-.. [5] Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics
-   Bulletin 2, 1946.
+``docs/statistics.md`` says what an interval is of, how it was checked, and where all that stands.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence

@@ -1,17 +1,10 @@
 """BLEU-1 to BLEU-4 under the three rules that published tables of this field mix.
 
-``coco`` counts over the whole corpus (pycocoevalcap). ``nltk`` is the mean of sentence scores by
-the installed NLTK, where one n-gram order without a match makes a sentence's score almost 0.
-``legacy`` is the mean of sentence scores as NLTK 3.2.5 computed them: the product of precisions
-stops at the first order without a match, as if the higher orders were perfect.
-
-References
-----------
-.. [1] Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation",
-   ACL 2002.
-.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015;
-   pycocoevalcap 1.2.
-.. [3] Bird, Loper and Klein, "Natural Language Processing with Python", 2009; NLTK.
+``coco`` counts over the whole corpus (Papineni et al. 2002; pycocoevalcap 1.2). ``nltk`` is the
+mean of sentence scores by the installed NLTK, where one n-gram order without a match makes a
+sentence's score almost 0. ``legacy`` is the mean of sentence scores as NLTK 3.2.5 computed them:
+the product of precisions stops at the first order without a match, as if the higher orders were
+perfect.
 """
 
 import warnings

@@ -1,13 +1,8 @@
-"""chrF: F-score over runs of one to six characters, counted by sacrebleu.
+"""chrF: F-score over runs of one to six characters (Popović 2015), counted by sacrebleu.
 
 Characters forgive an ending or a hyphen that whole words do not. sacrebleu is an extra; where it is
-not installed, everything else works without this score.
-
-References
-----------
-.. [1] Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015.
-.. [2] Post, "A Call for Clarity in Reporting BLEU Scores", WMT 2018; sacrebleu, signature
-   ``case:mixed|eff:yes|nc:6|nw:0|space:no``.
+not installed, everything else works without this score. Its signature (Post 2018) is
+``case:mixed|eff:yes|nc:6|nw:0|space:no``.
 """
 
 from collections import Counter

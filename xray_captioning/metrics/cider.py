@@ -1,11 +1,6 @@
-"""CIDEr as pycocoevalcap's ``Cider`` computes it, which the literature calls CIDEr-D.
+"""CIDEr as pycocoevalcap 1.2's ``Cider`` computes it, which the literature calls CIDEr-D.
 
-References
-----------
-.. [1] Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation",
-   CVPR 2015.
-.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015;
-   pycocoevalcap 1.2 (sigma 6, orders 1 to 4, times 10).
+Vedantam et al. 2015, equations 3 and 4, with sigma 6 and orders 1 to 4, times 10.
 """
 
 from __future__ import annotations

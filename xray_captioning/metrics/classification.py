@@ -70,10 +70,8 @@ def classification_table(
 
 
 def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
-    """Return the findings that the mean of a table is over, by the labels of the training part.
-
-    As :func:`xray_captioning.metrics.clinical.counted_findings` with labels, (studies, findings),
-    of 1, 0 or nan for unknown: at least 2 % (`LEAST_SHARE`) of the known ones say present.
+    """Return the findings that the mean of a table is over: `counted_findings` with labels of the
+    training part, (studies, findings), of 1, 0 or nan for unknown.
     """
     known = np.isfinite(labels).sum(axis=0)
     present = np.nansum(labels, axis=0)

@@ -2,18 +2,8 @@
 
 Studies of one patient are alike, so the variance of a measure is that of patients' totals: every
 study has its influence on the measure (by how much it moves it from its expectation, to first
-order), and the influences of a patient's studies are added up before they are squared [1]_ [2]_.
-
-References
-----------
-.. [1] DeLong et al., Biometrics 44:837, 1988: the influences on the area under the ROC curve.
-.. [2] Obuchowski, Biometrics 53:567, 1997, equations 4 to 8: its variance with clusters.
-.. [3] Hanley and McNeil, Radiology 143:29, 1982: its variance from the area and the counts alone.
-.. [4] Newcombe, Statistics in Medicine 25:559, 2006, method 5: the interval that solves for the
-   area, which has a width where separation is perfect, too.
-.. [5] Wilson, JASA 22:209, 1927.
-.. [6] Zou, Psychological Methods 12:399, 2007: limits of a sum from the limits of its terms.
-.. [7] Smyth, Statistical Applications in Genetics and Molecular Biology 3:3, 2004: moderated t.
+order), and the influences of a patient's studies are added up before they are squared (DeLong et
+al. 1988; with clusters: Obuchowski 1997, equations 4 to 8). Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Sequence
@@ -41,10 +31,11 @@ class Estimate(NamedTuple):
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     """Measure the area under the ROC curve of scores, (studies,); both classes are present.
 
-    The interval solves ``(area - a)² = t² V(a)`` for ``a`` [4]_. ``V`` is the variance of Hanley
-    and McNeil times what DeLong's with clusters is of it. A ratio seen in few patients is
-    unstable, so it is moderated: Hanley and McNeil's own counts as `PRIOR` patients more, in the
-    ratio and in the degrees of freedom of Student's t [7]_. Patients are numbers from 0.
+    The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5), so that it
+    has a width where separation is perfect, too. ``V`` is the variance of Hanley and McNeil (1982)
+    times what DeLong's with clusters is of it. A ratio seen in few patients is unstable, so it is
+    moderated (Smyth 2004): Hanley and McNeil's own counts as `PRIOR` patients more, in the ratio
+    and in the degrees of freedom of Student's t. Patients are numbers from 0.
     """
     from scipy.stats import rankdata, t
 
@@ -76,7 +67,7 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
     """Measure F1 of what is said to be present, (studies,) of bool.
 
     ``F1 = 2 j / (1 + j)`` where ``j`` is the share of studies with the finding in both among those
-    with it in either: a proportion, whose interval is Wilson's [5]_. Where a patient has several
+    with it in either: a proportion, whose interval is Wilson's. Where a patient has several
     studies they count as fewer, by the ratio of the two variances.
     """
     from scipy.stats import norm
@@ -111,7 +102,7 @@ def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) 
 
 def mean_of(measured: Sequence[Estimate]) -> Estimate:
     """Average a measure over findings, of which a study may have several: limits are those of a sum
-    of correlated terms [6]_, the correlations those of influences.
+    of correlated terms (Zou 2007), the correlations those of influences.
     """
     values, lows, highs = (np.array([m[i] for m in measured]) for i in range(3))
     patients = max(len(m.influence) for m in measured)
@@ -126,7 +117,7 @@ def mean_of(measured: Sequence[Estimate]) -> Estimate:
 
 
 def wilson(share: float, weight: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share [5]_; `weight` is the squared quantile over the count."""
+    """Return Wilson's interval of a share; `weight` is the squared quantile over the count."""
     centre = (share + weight / 2) / (1 + weight)
     half = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
     # Without rounding the share lies inside in any case.

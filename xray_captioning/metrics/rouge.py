@@ -1,19 +1,11 @@
 """ROUGE twice: ROUGE-L as the COCO caption evaluation computes it, and rouge-score's three.
 
-COCO's ROUGE-L weighs recall more than precision and takes words as they stand between spaces.
-rouge-score, which summarisation papers use, takes the plain F1 of the runs of a-z and 0-9 of the
-lower-cased text, without stemming: full stops and commas are no words there, and "right-sided"
-is two. Equal names, different numbers. rouge-score's last release is of 2022 and fills a table in
-plain Python for every pair, so what it computes is written here and tested against it.
-
-References
-----------
-.. [1] Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004.
-.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015;
-   pycocoevalcap 1.2 (beta 1.2, best precision and best recall over the references).
-.. [3] google-research/rouge, package rouge-score 0.1.2 (default tokenizer, best F1 over the
-   references for each score).
-.. [4] Hyyrö, "Bit-parallel LCS-length computation revisited", 2004.
+COCO's ROUGE-L (pycocoevalcap 1.2: beta 1.2, best precision and best recall over the references)
+weighs recall more than precision and takes words as they stand between spaces. rouge-score 0.1.2,
+which summarisation papers use, takes the plain F1 (the best over the references, each score for
+itself) of the runs of a-z and 0-9 of the lower-cased text, without stemming: full stops and commas
+are no words there, and "right-sided" is two. Equal names, different numbers. Its last release is of
+2022 and fills a table in plain Python for every pair, so it is written here and tested against it.
 """
 
 import re
@@ -51,7 +43,7 @@ def _words(text: str) -> list[str]:
 
 
 class _WordOrder:
-    """Texts prepared for the longest subsequence that each of them shares with another text.
+    """Texts prepared for the longest subsequence that each shares with another (Hyyrö 2004).
 
     The texts lie one behind the other in one large integer, a bit a word and a free bit after
     each text. One row of the usual table is kept in such an integer (a zero where the length

@@ -1,17 +1,8 @@
 """The results of a reading study: means, preferences, agreement, intervals, and tables of them.
 
 Studies are the unit: all ratings of a study, of either text by any reader, stand or fall together.
-The readers are taken as they are; how others would rate, no interval here says.
-
-References
-----------
-.. [1] Cochran, "Sampling Techniques", 3rd ed., 1977, section 6.4: variance of a ratio of sums.
-.. [2] Fleiss and Cohen, "The equivalence of weighted kappa and the intraclass correlation
-   coefficient as measures of reliability", Educational and Psychological Measurement 33, 1973.
-.. [3] Lin, "A concordance correlation coefficient to evaluate reproducibility", Biometrics 45,
-   1989: the inverse hyperbolic tangent makes its distribution nearly normal.
-.. [4] Tukey's jackknife: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 11.
-.. [5] Dixon and Mood, "The statistical sign test", JASA 41, 1946.
+The readers are taken as they are; how others would rate, no interval here says. Sources:
+``docs/statistics.md``.
 """
 
 from collections.abc import Sequence
@@ -160,10 +151,8 @@ def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:
 
 
 def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
-    """Return the 95 % interval of the mean of all ratings of (readers, studies); nan is missing.
-
-    It is Student's, of the mean as a ratio of two sums over studies: ratings and their number
-    [1]_. `bounds` are the lowest and the highest mean that there can be.
+    """Return the 95 % interval within `bounds` of the mean of all ratings of (readers, studies),
+    nan for missing: Student's, of a ratio of two sums over studies (Cochran 1977, section 6.4).
     """
     counts, sums = np.isfinite(values).sum(axis=0), np.nansum(values, axis=0)
     studies, total = int((counts > 0).sum()), counts.sum()
@@ -186,9 +175,9 @@ def weighted_kappa(first: Array, second: Array) -> float | None:
 def kappa_interval(first: Array, second: Array) -> Interval:
     """Return the 95 % interval of `weighted_kappa` of (studies, texts); nan is missing.
 
-    With quadratic weights kappa is a function of means alone [2]_. So each study is left out in
-    turn, with both its texts, and the spread of kappa's inverse hyperbolic tangent [3]_ gives
-    the jackknife's standard error [4]_, used with Student's quantile.
+    With quadratic weights kappa is a function of means alone (Fleiss and Cohen 1973). It is the
+    jackknife over studies, on the scale of the inverse hyperbolic tangent (Lin 1989), by Student's
+    quantile.
     """
     sums = _moments(first, second).sum(axis=1)
     sums = sums[sums[:, 0] > 0]
@@ -207,7 +196,7 @@ def kappa_interval(first: Array, second: Array) -> Interval:
 
 
 def sign_test(above: int, below: int) -> float | None:
-    """Return the two-sided p of the sign test [5]_; ties do not count."""
+    """Return the two-sided p of the sign test (Dixon and Mood 1946); ties do not count."""
     from scipy.stats import binomtest
 
     return float(binomtest(above, above + below).pvalue) if above + below else None
