@@ -139,16 +139,12 @@ def jackknife(
     reports: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
 ) -> Jackknife:
-    """Score systems, also without each patient in turn.
+    """Score systems, also without each patient in turn; `systems` are the texts of each.
 
-    `systems` are the texts of each, in the order of the `references`. All studies of a patient
-    (`groups`) are left out together, a study whose patient is missing or not given on its own.
-    `reports` are the texts whose findings and sides count, where a protocol has replaced words of
-    the references; `findings` what ``clinical_f1`` averages over.
-
-    A study's CIDEr keeps its n-gram weights when another study is left out; see
-    :func:`xray_captioning.metrics.statistics.study_statistics`. Memory, beyond the texts: about
-    1 kB a study and system.
+    All studies of a patient (`groups`) are left out together. `reports` are the texts whose
+    findings and sides count, where a protocol has replaced words of the `references`; `findings`
+    what ``clinical_f1`` averages over. CIDEr's n-gram weights stay when a study is left out.
+    Memory, beyond the texts: about 1 kB a study and system.
     """
     if not systems:
         raise DataError("there is no system to score; give at least one")

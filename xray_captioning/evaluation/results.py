@@ -111,17 +111,11 @@ def evaluate_systems(
 ) -> Results:
     """Score systems, then baselines, and warn of systems that write the same of every study.
 
-    `about` goes to ``metrics.json`` as it is. `groups` are the patients of the studies: all studies
-    of a patient are one observation, and their captions are given to other patients together.
-
-    A row has ``system``, ``search``, BLEU-1 to BLEU-4 (corpus), ROUGE-L, CIDEr, ``clinical_f1``
-    (macro F1 over what `counted_findings` of the training texts settles), ``micro_f1`` and
-    ``false_positives`` (a study; both over all seventeen findings), ``p_shuffled`` of a system's
-    `shuffle_test`, ``sides`` (share of the references' lateralised findings named on the same
-    side), ``distinct`` (number of different texts), ``n`` and, unless quick, every score of
-    `jackknife`, ``distinct-1``, ``distinct-2`` and what is in a `Spread`. Of several runs each is
-    the mean; what would be a share of nothing is None. Quick has no rows for shuffled systems; all
-    tests are the same.
+    `about` goes to ``metrics.json`` as it is. `groups` are the patients: all studies of one are one
+    observation, and their captions are given to other patients together. What is in a row
+    docs/evaluation.md says: the columns of `SHOWN` and, unless quick, every score of `jackknife`,
+    ``distinct-1``, ``distinct-2`` and a `Spread`. Of several runs each is the mean; a share of
+    nothing is None. Quick has no rows for shuffled systems; all tests are the same.
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]

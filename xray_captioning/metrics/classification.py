@@ -32,25 +32,13 @@ def classification_table(
 ) -> list[dict[str, Any]]:
     """Measure the logits of findings, (studies, findings), with 95 % intervals over patients.
 
-    `truth` is 1, 0 or nan for unknown, which is left out. The threshold of F1 is chosen on
-    `validation` (truth, scores); without it it is a logit of 0. Without `patients` each study is of
-    another patient, and so is a study whose patient is missing. The last row is over the findings
-    in `counted`, chosen without these labels (as :func:`frequent_findings` does with those of the
-    training part), or over all: means, and the ratio of all their probabilities to all their
-    labels. Its name is "mean of 11", or "mean of 9 of 11" where two of them have no value; it has
-    intervals where all eleven have.
-
-    Columns are ``finding``, ``positives``, ``n``; ``AUROC`` and ``F1``; ``Brier``, the mean squared
-    difference of probability and label; ``ECE``, the expected calibration error over ten groups of
-    equally many studies, and ``ECE_by_chance``, what probabilities that hold would have on average
-    in as many studies; ``mean_over_prevalence``, the mean probability over the share of present
-    labels. None is what has no value: all where a finding has no positive or no negative study, and
-    ``_low`` and ``_high`` where fewer than five patients have the finding or five do not. Intervals
-    are conditional on the encoder and on the threshold; Brier score and calibration error have
-    none.
-
-    Raises a DataError where the shapes differ, there are not as many patients as studies, or a
-    score is not a finite number.
+    docs/training.md says what the columns are, docs/statistics.md how they are computed. `truth` is
+    1, 0 or nan for unknown, which is left out. The threshold of F1 is chosen on `validation`
+    (truth, scores), or a logit of 0. Without `patients`, and where one is missing, each study is of
+    another. The last row is over the findings in `counted`, chosen without these labels (see
+    `frequent_findings`), or over all; its name says how many of them have a value, and it has
+    intervals where all have. None is what has no value. A DataError says that shapes differ or a
+    score is not finite.
     """
     _check(names, truth, scores)
     codes = statistics.patient_numbers(patients, len(truth))

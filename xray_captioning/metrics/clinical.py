@@ -84,10 +84,9 @@ def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
 def counted_findings(training: Texts) -> tuple[str, ...]:
     """Return the findings that ``clinical_f1`` of a comparison averages over.
 
-    They are those other than "No Finding" that at least 2 % (`LEAST_SHARE`) of the training reports
-    assert, certain or not. Of a rarer one a test set of a few hundred studies has fewer than five
-    cases, whose F1 is chance and on average too low; it counts in ``micro_f1`` and
-    ``false_positives``. Where no finding is as frequent, all seventeen are returned.
+    They are those that at least 2 % (`LEAST_SHARE`) of the training reports assert, or all
+    seventeen. Of a rarer one a test set of a few hundred studies has fewer than five cases, whose
+    F1 is chance and on average too low; it counts in ``micro_f1`` and ``false_positives``.
     """
     present = asserted(training)
     frequent = IS_FINDING & (present.sum(axis=0) >= LEAST_SHARE * len(present))
@@ -125,15 +124,10 @@ def scores_from_counts(
 ) -> dict[str, NDArray[np.float64]]:
     """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...).
 
-    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding". One that neither
-    side asserts has no F1 and is left out, so that a perfect system scores 1; one that only
-    hypotheses assert has an F1 of 0; nan where nobody asserts any. It is scikit-learn's
-    ``f1_score(average="macro", zero_division=nan)``. ``micro_f1`` is micro F1 over all findings
-    but "No Finding".
-
-    ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...`` are over CheXpert's
-    fourteen names, its five, and all eighteen, with "No Finding" where it is one of them. As in
-    the literature, F1 of a finding that nobody has is 0 there. All are in [0, 1].
+    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some
+    text asserts (scikit-learn's ``f1_score(average="macro", zero_division=nan)``), so that a
+    perfect system scores 1; ``micro_f1`` over all but "No Finding". Those of `GROUPS` count "No
+    Finding" and, as the literature, 0 for a finding that nobody has. All are in [0, 1].
     """
     each = _f1(counts)
     f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)

@@ -27,16 +27,11 @@ def study_statistics(
     reports: Sequence[str] | None = None,
     frequency: cider.DocumentFrequency | None = None,
 ) -> Statistics:
-    """Compute the statistics of one system, whose texts are one a study each.
+    """Compute the statistics of one system, whose texts are one a study each: 260 to 410 bytes.
 
-    They are ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, those of
-    `mention_statistics` and `finding_statistics` and, where sacrebleu is installed, ``chrf``
-    (studies, 6, 3); 260 to 410 bytes a study.
-
-    Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs
-    its n-grams by `frequency`, by default how many studies of the whole reference set have them,
-    and keeps these weights in every sample of its studies, as the inverse document frequencies of
-    a fixed collection.
+    Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs its
+    n-grams by `frequency`, by default how many studies of the whole reference set have them, and
+    keeps these weights in every sample of its studies, as those of a fixed collection.
     """
     reports = references if reports is None else reports
     columns = {"references": references, "hypotheses": hypotheses, "reports": reports}
@@ -95,10 +90,9 @@ def scores_from_sums(
 ) -> dict[str, NDArray[Any]]:
     """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies.
 
-    They are by the names that `score`, `clinical_scores` (``clinical_f1`` over `findings`) and
-    `mention_scores` use, and ``ROUGE-1``, ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1),
-    ``chrF`` (0 to 100), ``mean_length`` (words) and ``length_ratio`` (words over those of the
-    closest references); nan where a score is a share of nothing.
+    They have the names that `score`, `clinical_scores` and `mention_scores` use, and those of
+    `MEANS`, ``chrF``, ``mean_length`` (words) and ``length_ratio`` (to the closest references); nan
+    is a share of nothing.
     """
     return (
         text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
@@ -108,10 +102,9 @@ def scores_from_sums(
 def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
     """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all.
 
-    For micro F1 the patients with a finding of the group in some reference; for macro F1 over a
-    fixed group those with the rarest of its findings, which counts as 0 where it is absent; for
-    ``clinical_f1`` those with the median of the `findings` that any text asserts, because the
-    others are left out; and what `mention_support` counts.
+    For micro F1 those with a finding of the group in some reference; for macro F1 those with the
+    rarest finding, which counts as 0 where it is absent; for ``clinical_f1`` those with the median
+    of the `findings` that any text asserts, because the others are left out.
     """
     counted = mentions.mention_support(sums)
     for suffix in ("", "_present"):

@@ -39,12 +39,11 @@ def export_study(
 ) -> Key:
     """Write a reading study, whole or not at all.
 
-    What is drawn depends on the seed and on every byte of `captions`, which no reader has.
-    `captions` is a file of :mod:`xray_captioning.evaluation.caption_files`, such as ``evaluate``
-    writes; `systems` are the two columns that are compared. The new or empty folder `out` gets
-    ``key.json`` and, for each reader, a folder with ``sheet.html`` and ``sheet.csv``. A study
-    without an image in `views` is left out; without `views` the sheets name the studies. At most
-    so many `studies` are drawn; each reader is shown so many `repeats` again at the end.
+    `systems` are two columns of `captions`, on whose bytes, which no reader has, and the seed the
+    draw depends. `out`, new or empty, gets ``key.json`` and a folder for each reader with
+    ``sheet.html`` and ``sheet.csv``. Studies without an image in `views` are left out; without
+    `views` the sheets name the studies. `studies` are drawn at most; `repeats` of them are shown
+    again at the end.
     """
     files.check_new_folder(out)
     texts = read_texts(captions, systems, views)

@@ -25,25 +25,10 @@ NO_INTERVAL: Interval = (None, None)
 
 
 def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
-    """Compare the two systems of a reading study; the result can be written as JSON.
+    """Compare the two systems of a reading study; docs/reading_study.md explains the numbers.
 
     Intervals are of 95 %, over studies. A number that does not exist is None. Second readings of
-    the same study by the same reader count for ``repeats`` only. A is the first of the ``systems``.
-
-    ============= ============================================================================
-    studies       How many there are to read; in how many both texts are ``identical``.
-    readers       One row per reader: ratings ``given`` and ``missing`` by criterion, with repeats.
-    means         One row per system and criterion: ``mean``, ``low``, ``high``, ``n`` ratings.
-    differences   One row per criterion: A less B over pairs of which both are rated.
-    preferences   One row per criterion and ``total``, their sum: readings with A ``above``,
-                  ``below`` and ``ties``; the same of ``studies`` by the mean over readers,
-                  and ``p`` of the two-sided sign test over studies, ``p_holm`` corrected for
-                  the four of them.
-    agreement     One row per pair of readers and criterion: ``kappa`` with ``low`` and
-                  ``high``, ``same`` (share of equal ratings), ``n`` texts.
-    repeats       The same for each reader's first and second reading.
-    notes         Reader, study, system and note.
-    ============= ============================================================================
+    the same study by the same reader count for ``repeats`` only.
     """
     if not any(value == value for rating in ratings for value in rating.values):
         raise DataError("the answers hold no rating; give sheets that were filled in")

@@ -41,14 +41,12 @@ class SearchResult(NamedTuple):
 def run_until_done(
     advance: Callable[[Any, Carried], tuple[Any, Carried]], carried: Carried, maximum_length: int
 ) -> Carried:
-    """Repeat a step until every study is done, or the captions are as long as they may be.
+    """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done.
 
     When three quarters of a large batch are finished, the loop continues with the unfinished
-    studies alone, so that a few long captions do not cost a step of the whole batch each.
-
-    The step is ``advance(time, carried) -> time + 1, carried``, for any number of studies. Every
-    leaf of ``carried`` has a leading batch axis; ``"done"`` is (batch,) bool. The ``"state"`` is
-    not part of the result.
+    studies alone, so that a few long captions do not cost a step of the whole batch each. Leaves of
+    ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool; ``"state"`` is not part of
+    the result.
     """
 
     def more_than(few: int) -> Callable[[Any, Carried], Any]:
@@ -86,16 +84,12 @@ def attention_of(state: Any, token: Any) -> Any:
 
 
 def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int) -> tuple[Any, Any]:
-    """Return the likeliest tokens that the rules allow, the likeliest first.
+    """Return gains and the likeliest tokens that the rules allow, both (rows, width), best first.
 
-    Reading the whole vocabulary is slow, so forbidden tokens are not masked in it. Instead, as
-    many additional candidates are taken as there are forbidden tokens; enough allowed ones then
-    remain.
-
-    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length), return
-    gains (rows, width) float32, the natural logarithm of the probability, -1e9 where nothing is
-    left to choose, and candidates (rows, width) int32. Where `width` is the whole vocabulary,
-    forbidden tokens stay in their place, at -1e9.
+    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length); gains
+    are natural logarithms of probabilities, -1e9 where nothing is left to choose. Reading the whole
+    vocabulary is slow, so forbidden tokens are not masked in it: as many more candidates are taken
+    as there are forbidden tokens. At the `width` of the vocabulary they stay in their place.
     """
     logits = ops.cast(logits, "float32")
     total = ops.logsumexp(logits, axis=-1, keepdims=True)
@@ -113,9 +107,8 @@ def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int)
 def largest(values: Any, k: int) -> tuple[Any, Any]:
     """Return the ``k`` largest of each row and their columns, as ``top_k`` does, but faster.
 
-    Both are (rows, k), in descending order; of equal ones the first comes first. The k largest
-    numbers lie in the k blocks with the largest maxima, and a processor finds the maxima of many
-    blocks at a time.
+    They lie in the k blocks with the largest maxima, and a processor finds the maxima of many
+    blocks at a time. Of equal ones the first comes first.
     """
     rows, columns = values.shape
     blocks = -(-columns // _BLOCK)
