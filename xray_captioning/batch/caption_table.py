@@ -8,7 +8,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -172,15 +172,14 @@ def read_rows(file: BinaryIO) -> Iterator[Row]:
 
 def _lock(file: BinaryIO) -> None:
     """Refuse a file that another process is writing, where the system can tell."""
-    try:
+    with suppress(ImportError):
         import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        advice = "wait for it, or choose another --out"
-        raise ConfigError(f"{file.name}: another process is writing it; {advice}") from None
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            advice = "wait for it, or choose another --out"
+            raise ConfigError(f"{file.name}: another process is writing it; {advice}") from None
 
 
 def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:

@@ -1,10 +1,8 @@
 """Systems, the texts that persons or programs wrote for the evaluated studies, and references."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from xray_captioning.text.cleaning import clean_r2gen
 
@@ -54,14 +52,14 @@ class ReportTexts(NamedTuple):
     whole: list[str] | None = None  # the references, where a protocol truncates them, before that
 
     @classmethod
-    def unaltered(cls, references: list[str], training: list[str]) -> ReportTexts:
+    def unaltered(cls, references: list[str], training: list[str]) -> Self:
         """Return texts that no protocol alters."""
         return cls(references, references, training, training)
 
     @classmethod
     def as_r2gen(
         cls, reports: list[str], training: list[str], asis: list[str], learned: list[str]
-    ) -> ReportTexts:
+    ) -> Self:
         """Return cleaned texts, and references that R2Gen's evaluation makes of uncleaned ones."""
         vocabulary = r2gen_vocabulary(learned)
         references, whole = (

@@ -1,10 +1,8 @@
 """How well stated confidence fits what turns out right: Brier score and calibration error."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,7 +53,7 @@ class CalibrationScores(NamedTuple):
     error_by_chance: float  # that of true probabilities, see `error_by_chance`
     bins: list[Bin]  # the least confident first
 
-    def worse_than(self, other: CalibrationScores) -> bool:
+    def worse_than(self, other: Self) -> bool:
         """Whether the log loss is higher, or the calibration error by more than by chance."""
         margin = self.error_by_chance
         more = self.calibration_error > other.calibration_error + margin

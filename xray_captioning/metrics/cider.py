@@ -3,20 +3,15 @@
 Vedantam et al. 2015, equations 3 and 4, with sigma 6 and orders 1 to 4, times 10.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.columns import in_order
 from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 _SIGMA = 6.0
 _CANDIDATES = 256  # compared with all references at a time, to bound memory
@@ -88,9 +83,7 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
     return 10.0 * similarity.mean(axis=1) / ngrams.MAXIMUM_ORDER
 
 
-def _vectors(
-    grams: ngrams.Ngrams, frequency: DocumentFrequency, texts: int
-) -> tuple[csr_array, csr_array]:
+def _vectors(grams: ngrams.Ngrams, frequency: DocumentFrequency, texts: int) -> tuple[Any, Any]:
     """Return all texts as hypotheses and as references, rows whose products are cosines.
 
     An entry's weight is what it adds to the square of its text's norm, and also to the product of

@@ -1,18 +1,13 @@
 """What all text metrics share: checked pairs of texts, and their n-grams counted."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.metrics.columns import one_text, paired, some_texts
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 MAXIMUM_ORDER = 4  # BLEU and CIDEr count runs of one to four words
 BLOCK = 5_000  # pairs counted at a time, so that memory does not grow with their number
@@ -75,8 +70,8 @@ class Ngrams(NamedTuple):
     code: Ints  # number of the n-gram that a column belongs to, (columns,)
     ngrams: list[tuple[str, ...]]  # the words of each number
 
-    def table(self, values: NDArray[Any], texts: int) -> csr_array:
-        """Return values of the entries as a sparse table, (texts, columns)."""
+    def table(self, values: NDArray[Any], texts: int) -> Any:
+        """Return values of the entries as SciPy's csr_array, (texts, columns)."""
         from scipy.sparse import csr_array
 
         starts = np.searchsorted(self.text, np.arange(texts + 1))

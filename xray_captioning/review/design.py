@@ -1,11 +1,9 @@
 """The design of a reading study: who reads what in which order, the key to it, and the answers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -59,7 +57,7 @@ class Key(Struct, forbid_unknown_fields=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
 
     @classmethod
-    def from_json(cls, path: Path) -> Key:
+    def from_json(cls, path: Path) -> Self:
         """Read a key whose parts do not contradict each other."""
         try:
             key = msgspec.json.decode(path.read_bytes(), type=cls)

@@ -10,19 +10,14 @@ from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import study_fields, view_field
 
-_FILES = (
-    "image/png, image/jpeg, image/tiff, image/bmp, image/webp, application/dicom, "
-    "application/octet-stream"
-)
-
 
 def describe(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a server."""
     document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
     document["info"]["version"] = __version__
-    content = document["paths"]["/v1/captions"]["post"]["requestBody"]["content"]
-    encoding = {name: {"contentType": _FILES} for name in study_fields(settings)}
-    content["multipart/form-data"]["encoding"] = encoding
+    body = document["paths"]["/v1/captions"]["post"]["requestBody"]
+    encoding = body["content"]["multipart/form-data"]["encoding"]
+    encoding |= dict.fromkeys(study_fields(settings), encoding["images"])
     _limit(document["components"]["schemas"]["Upload"], captioner, settings)
     if settings.token is not None:
         _protect(document)
