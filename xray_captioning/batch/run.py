@@ -30,8 +30,8 @@ def caption_to_file(
     bundle: str,
     studies: Sequence[Study],
     out: Path,
-    beam_size: int | None = None,
     resume: bool = False,
+    beam: int | None = None,
     show_unfamiliar: bool = False,
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
@@ -46,7 +46,7 @@ def caption_to_file(
     run = {
         "version": __version__,
         "bundle": bundle,
-        "beam size": beam_size,
+        "beam size": beam,
         "--show-unfamiliar": show_unfamiliar,
         "set of studies or images": _digest(studies),
     }
@@ -57,7 +57,7 @@ def caption_to_file(
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]
-                table.append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar))
+                table.append(file, caption_rows(captioner, batch, beam, show_unfamiliar))
                 bar.update(len(batch))
         table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))

@@ -21,6 +21,7 @@ from xray_captioning.metrics import bleu, cider, clinical, rouge
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
 
 Array = NDArray[Any]
+Texts = Sequence[str]
 
 # What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``.
 CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", "clinical_f1")
@@ -71,7 +72,7 @@ def retrieval_name(model: str) -> str:
     return f"{RETRIEVAL} {model}"
 
 
-def _fixed(training: Sequence[str], targets: Sequence[str], words: Sequence[str]) -> dict[str, str]:
+def _fixed(training: Texts, targets: Texts, words: Sequence[str]) -> dict[str, str]:
     """Return the fixed reports, by name: by some metrics of words, and by clinical F1."""
     # A protocol may replace rare words of its references: findings are read from whole texts.
     chosen = constant_captions(training, targets, words)
@@ -102,9 +103,7 @@ def _shared_name(names: Sequence[str]) -> str:
 
 
 def constant_captions(
-    texts: Sequence[str],
-    references: Sequence[str] | None = None,
-    metrics: Sequence[str] = CONSTANT_METRICS,
+    texts: Texts, references: Texts | None = None, metrics: Sequence[str] = CONSTANT_METRICS
 ) -> dict[str, str]:
     """Return, for each metric, the (cleaned) training text that scores highest when said of every
     study. The 2,000 most frequent different ones at most are tried, against 4,000 evenly chosen at

@@ -36,6 +36,9 @@ THUMBNAIL = 176  # pixels of a side: what a card of the page shows, and a few ki
 _CUT = 400  # characters of a text on the page
 _WORD = re.compile(r"[^\W_]+")
 
+Labels = clinical.Labels
+Texts = Sequence[str]
+
 
 class Piece(NamedTuple):
     """A part of a text and, where it decided a label, why; "" elsewhere."""
@@ -44,9 +47,7 @@ class Piece(NamedTuple):
     why: str = ""
 
 
-def choose_cases(
-    references: Sequence[str], texts: Sequence[str], counts: clinical.Labels
-) -> list[list[int]]:
+def choose_cases(references: Texts, texts: Texts, counts: Labels) -> list[list[int]]:
     """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice: by
     the F1 of their findings, whose `counts` are `confusion`'s, then by ROUGE-L.
     """
@@ -80,11 +81,7 @@ def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size:
 
 
 def case_cards(
-    results: Results,
-    texts: Sequence[str],
-    reference: clinical.Labels,
-    labels: clinical.Labels,
-    images: Mapping[str, Sequence[str]],
+    results: Results, texts: Texts, reference: Labels, labels: Labels, images: Mapping[str, Texts]
 ) -> list[dict[str, Any]]:
     """Return what the page shows of a run's best, median and worst studies, one dict per study."""
     counts = clinical.confusion(reference, labels)
@@ -114,7 +111,7 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def _findings(counts: clinical.Labels) -> dict[str, list[str]]:
+def _findings(counts: Labels) -> dict[str, list[str]]:
     named = ("common", "added", "missed")
     columns = (np.flatnonzero(counts[:, k] * clinical.IS_FINDING) for k in range(3))
     return {name: [FINDINGS[i] for i in column] for name, column in zip(named, columns)}
@@ -127,7 +124,7 @@ def _cut(text: str) -> str:
 
 
 def contradiction_summary(
-    results: Results, texts: Sequence[str], found: Sequence[clinical.Contradiction]
+    results: Results, texts: Texts, found: Sequence[clinical.Contradiction]
 ) -> dict[str, Any]:
     """Return how often a run's texts contradict the reports, in how many studies, and examples."""
     return {

@@ -31,6 +31,7 @@ from xray_captioning.metrics import cider, clinical, diversity, mentions
 from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 Row = dict[str, Any]
+Tests = Mapping[str, ShuffleTest]
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def evaluate_systems(
     runs = {s.column: [scorer.runs[tuple(run)] for run in s.runs] for s in systems}
     found = mean_of_runs(scorer.alone, runs)
     supported = clinical.supported_findings(texts.reports, findings)
+    metric = "clinical_f1" if any(supported.values()) else "BLEU-4"
     notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
     return Results(
         studies=list(studies),
@@ -139,7 +141,7 @@ def evaluate_systems(
         rows=[_mean_row(s, scorer.rows) | notes[s.column] for s in shown],
         found=found,
         shuffle_tests=tests,
-        alarms=list(_alarms(systems, texts, found, tests, any(supported.values()))),
+        alarms=list(_alarms(systems, texts, found, tests, metric)),
         about={**about, "findings": supported},
         whole_rows=[_mean_row(s, scorer.whole) | notes[s.column] for s in shown if texts.whole],
         paired_tests=differences.paired_tests(systems, found),
@@ -225,9 +227,7 @@ def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
     return System(f"{system.name} {SHUFFLED}", system.search, runs[0], SHUFFLED, runs[1:])
 
 
-def _notes(
-    tests: Mapping[str, ShuffleTest], shuffled: Mapping[str, System], everywhere: Row
-) -> dict[str, Row]:
+def _notes(tests: Tests, shuffled: Mapping[str, System], everywhere: Row) -> dict[str, Row]:
     """Return what is noted in rows, by column: what the test says of systems, and everywhere."""
     notes: dict[str, Row] = defaultdict(lambda: everywhere)
     for name, test in tests.items():
@@ -240,13 +240,8 @@ def _notes(
 
 
 def _alarms(
-    systems: Sequence[System],
-    texts: ReportTexts,
-    found: Jackknife,
-    tests: Mapping[str, ShuffleTest],
-    findings: bool,
+    systems: Sequence[System], texts: ReportTexts, found: Jackknife, tests: Tests, metric: str
 ) -> Iterator[Alarm]:
-    metric = "clinical_f1" if findings else "BLEU-4"
     constant = differences.fixed_rival(systems, metric)
     for system in (s for s in systems if s.kind == "system"):
         name = system.column

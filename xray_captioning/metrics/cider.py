@@ -41,9 +41,7 @@ def document_frequency(references: References) -> DocumentFrequency:
 
 
 def cider_rows(
-    references: References,
-    hypotheses: Hypotheses,
-    frequency: DocumentFrequency | None = None,
+    references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None
 ) -> Floats:
     """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's CIDEr is their mean.
 

@@ -18,13 +18,14 @@ from xray_captioning.metrics.ngrams import checked_pairs
 
 # Arrays whose first axis is the study, by the name of a score or of a group of scores.
 Statistics: TypeAlias = dict[str, NDArray[Any]]
+Texts: TypeAlias = Sequence[str]
 MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, over studies
 
 
 def study_statistics(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    reports: Sequence[str] | None = None,
+    references: Texts,
+    hypotheses: Texts,
+    reports: Texts | None = None,
     frequency: cider.DocumentFrequency | None = None,
 ) -> Statistics:
     """Compute the statistics of one system, whose texts are one a study each: 260 to 410 bytes.
@@ -49,9 +50,7 @@ def study_statistics(
 
 
 def common_statistics(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    frequency: cider.DocumentFrequency | None = None,
+    references: Texts, hypotheses: Texts, frequency: cider.DocumentFrequency | None = None
 ) -> Statistics:
     """Compute those of `study_statistics` that `score` stands on: n, bleu, ROUGE-L and CIDEr."""
     return {

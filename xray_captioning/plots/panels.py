@@ -20,6 +20,7 @@ SHOWN = 3  # words of a caption whose attention a panel shows
 COLUMNS = 7  # words side by side
 CARD_WIDTH, CARD_SIDE, CARD_LINE, CARD_DPI = 7.6, 3.3, 0.22, 110
 
+Lines = Sequence[str]
 Texts = list[tuple[str, list[str], str]]  # name, lines and colour
 
 
@@ -94,12 +95,7 @@ def words(example: Example, most: int = 28) -> Any:
 
 
 def card(
-    title: str,
-    text: str,
-    notes: Sequence[str],
-    views: Sequence[View],
-    captions: Sequence[str],
-    of: str,
+    title: str, text: str, notes: Lines, views: Sequence[View], captions: Lines, of: str
 ) -> Any:
     """Draw a caption, the attention of the words `of` on captioned views, and remarks below."""
     from matplotlib.figure import Figure
@@ -123,7 +119,7 @@ def card(
     return figure
 
 
-def _write_lines(figure: Any, lines: Sequence[str], at: float, size: int) -> None:
+def _write_lines(figure: Any, lines: Lines, at: float, size: int) -> None:
     height = figure.get_size_inches()[1]
     for i, line in enumerate(lines):
         figure.text(0.03, (at - CARD_LINE * i) / height, line, size=size, parse_math=False)
