@@ -62,7 +62,7 @@ def evaluate(
 
 def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     from xray_captioning.evaluation.baselines import merged_rows
-    from xray_captioning.evaluation.differences import beaten
+    from xray_captioning.evaluation.claims import beaten
     from xray_captioning.evaluation.report import SAID
 
     names = (*SHOWN, *(["left_out"] if "left_out" in found else []))

@@ -2,7 +2,7 @@
 
 A model has to beat the fixed texts, the random ones and those of the nearest training study;
 :func:`oracle_captions` is what a perfect classifier with a template would write. What is left of a
-model that is shown other studies' images is in :mod:`xray_captioning.evaluation.collapse`.
+model that is shown other studies' images is in :mod:`xray_captioning.evaluation.claims`.
 """
 
 import re

@@ -10,7 +10,7 @@ import numpy as np
 from xray_captioning.evaluation import table
 from xray_captioning.evaluation.baselines import merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
-from xray_captioning.evaluation.differences import COMPARED, Row, beaten
+from xray_captioning.evaluation.claims import COMPARED, Row, beaten
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
 from xray_captioning.files import atomic_write, toml_beside

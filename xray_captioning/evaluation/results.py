@@ -10,18 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xray_captioning.evaluation import differences, jackknife, table
+from xray_captioning.evaluation import claims, jackknife, table
 from xray_captioning.evaluation.baselines import DRAWS
-from xray_captioning.evaluation.collapse import (
-    WORDS,
-    Alarm,
-    ShuffleTest,
-    Spread,
-    caption_spread,
-    collapse_alarm,
-    shuffle_test,
-    shuffled_orders,
-)
 from xray_captioning.evaluation.jackknife import Jackknife, mean_of_runs, statistics_of_runs
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
@@ -31,7 +21,7 @@ from xray_captioning.metrics import cider, clinical, diversity, mentions
 from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 Row = dict[str, Any]
-Tests = Mapping[str, ShuffleTest]
+Tests = Mapping[str, claims.ShuffleTest]
 
 
 @dataclass(frozen=True)
@@ -44,11 +34,11 @@ class Results:
     systems: list[System]  # systems first, then baselines, then shuffled systems
     rows: list[Row]  # one a system
     found: Jackknife  # of systems and baselines, by column name
-    shuffle_tests: dict[str, ShuffleTest]  # of systems, by column name
-    alarms: list[Alarm]
+    shuffle_tests: dict[str, claims.ShuffleTest]  # of systems, by column name
+    alarms: list[claims.Alarm]
     about: dict[str, Any]  # part, digest of the split, protocol, findings of `clinical_f1`
     whole_rows: list[Row]  # against references that are not truncated, where a protocol truncates
-    paired_tests: list[Row]  # see :func:`xray_captioning.evaluation.differences.paired_tests`
+    paired_tests: list[Row]  # see :func:`xray_captioning.evaluation.claims.paired_tests`
     beats_every_baseline: list[Row]  # see the function of this name there
 
     def write(self, out: Path) -> None:
@@ -122,9 +112,10 @@ def evaluate_systems(
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
     findings = clinical.counted_findings(texts.training)
     tests = {
-        s.column: shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own
+        s.column: claims.shuffle_test(texts.reports, s.runs, groups, seed, findings=findings)
+        for s in own
     }
-    orders = [] if quick else list(shuffled_orders(groups, DRAWS, seed))
+    orders = [] if quick else list(claims.shuffled_orders(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
     scorer = _Scorer(shown, texts, groups, findings, quick)
@@ -144,8 +135,8 @@ def evaluate_systems(
         alarms=list(_alarms(systems, texts, found, tests, metric)),
         about={**about, "findings": supported},
         whole_rows=[_mean_row(s, scorer.whole) | notes[s.column] for s in shown if texts.whole],
-        paired_tests=differences.paired_tests(systems, found),
-        beats_every_baseline=differences.beats_every_baseline(systems, found),
+        paired_tests=claims.paired_tests(systems, found),
+        beats_every_baseline=claims.beats_every_baseline(systems, found),
     )
 
 
@@ -179,7 +170,7 @@ class _Scorer:
         support = self.alone.support[self.runs[run]]
         row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in mentions.DETAILS}
         distinct = {f"distinct-{n}": diversity.distinct_ngrams(run, n) for n in (1, 2)}
-        spread = caption_spread(self.texts.reports, run, self.texts.training)
+        spread = claims.caption_spread(self.texts.reports, run, self.texts.training)
         more = {**found, **spread._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
@@ -234,25 +225,25 @@ def _notes(tests: Tests, shuffled: Mapping[str, System], everywhere: Row) -> dic
         notes[name] = {"p_shuffled": test.p, **everywhere}
         # The clinical F1 of a shuffled system is the mean over all shuffles of the test, so that
         # table and test say the same; its other scores are means over `DRAWS` of them.
-        if name in shuffled and test.metric != WORDS:
+        if name in shuffled and test.metric != claims.WORDS:
             notes[shuffled[name].column] = {test.metric: test.shuffled, **everywhere}
     return notes
 
 
 def _alarms(
     systems: Sequence[System], texts: ReportTexts, found: Jackknife, tests: Tests, metric: str
-) -> Iterator[Alarm]:
-    constant = differences.fixed_rival(systems, metric)
+) -> Iterator[claims.Alarm]:
+    constant = claims.fixed_rival(systems, metric)
     for system in (s for s in systems if s.kind == "system"):
         name = system.column
-        spreads = [caption_spread(texts.reports, run, texts.training) for run in system.runs]
-        spread = Spread(**mean_row([one._asdict() for one in spreads]))
+        spreads = [claims.caption_spread(texts.reports, run, texts.training) for run in system.runs]
+        spread = claims.Spread(**mean_row([one._asdict() for one in spreads]))
         rival = found.compare(name, constant, metric) if constant else None
-        if alarm := collapse_alarm(name, spread, tests.get(name), rival):
+        if alarm := claims.collapse_alarm(name, spread, tests.get(name), rival):
             yield alarm
 
 
-def _alarm_values(alarm: Alarm) -> Row:
+def _alarm_values(alarm: claims.Alarm) -> Row:
     test = alarm.shuffle_test._asdict() if alarm.shuffle_test else None
-    compared = [differences.comparison_values(one) for one in alarm.comparisons]
+    compared = [claims.comparison_values(one) for one in alarm.comparisons]
     return {**alarm._asdict(), "shuffle_test": test, "comparisons": compared}

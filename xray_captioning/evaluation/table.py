@@ -14,7 +14,7 @@ SHOWN = (
     *("p_shuffled", "sides", "distinct", "n"),
 )
 """Columns for a terminal; a row of ``metrics.json`` may have more. ``p_shuffled`` is the p value of
-`xray_captioning.evaluation.collapse.shuffle_test`."""
+`xray_captioning.evaluation.claims.shuffle_test`."""
 
 # Column of the studies that were not evaluated, because some system has no text for them.
 LEFT_OUT = "left_out"

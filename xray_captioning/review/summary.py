@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.differences import holm
+from xray_captioning.evaluation.claims import holm
 from xray_captioning.evaluation.table import finite, format_markdown, format_table
 from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Key, Rating
 

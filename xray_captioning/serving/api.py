@@ -17,8 +17,7 @@ from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
 from xray_captioning.files import toml_beside
 from xray_captioning.serving import answers, openapi
-from xray_captioning.serving.batching import BusyError
-from xray_captioning.serving.engine import CONTENT_TYPE, Engine
+from xray_captioning.serving.engine import CONTENT_TYPE, BusyError, Engine
 from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload

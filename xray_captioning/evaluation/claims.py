@@ -1,4 +1,4 @@
-"""Whether a system looks at the images, and whether looking is of any use.
+"""What is claimed of systems: that they look at the images, differ, and beat every baseline.
 
 A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy;
 but its captions go as well with other studies. A system that looks may still name fewer findings
@@ -14,28 +14,32 @@ out would make p too small (Southworth et al. 2009). Sources: ``docs/statistics.
 Few studies, or studies that are nearly all alike, leave the test no power: a shuffle that gives
 every study captions of a study with the same findings scores as high as no shuffle at all. The
 share of such shuffles is the least p that any captions can reach, the references included.
+
+Several systems are compared by paired tests, corrected for their number by Holm's method (1979).
+Better than *all* rivals is claimed where each test at .05 says so, which needs no correction: an
+intersection-union test (Berger 1982).
 """
 
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.jackknife import Comparison
-from xray_captioning.metrics.clinical import (
-    IS_FINDING,
-    asserted,
-    finding_columns,
-    scores_from_counts,
-)
-from xray_captioning.metrics.diversity import caption_entropy
+from xray_captioning.evaluation.jackknife import Comparison, Jackknife
+from xray_captioning.evaluation.systems import System
+from xray_captioning.evaluation.table import finite
+from xray_captioning.findings import CONSTANT, ORACLE
+from xray_captioning.metrics import clinical, diversity
 
 Array = NDArray[Any]
+Row = dict[str, Any]
 
+COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paired tests
 LEVEL = 0.05  # of every test, and of every statement that a table makes
 COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
 TOO_FEW = "too few studies"  # to tell
@@ -85,14 +89,14 @@ def caption_spread(
     references: Sequence[str], texts: Sequence[str], training: Sequence[str]
 ) -> Spread:
     """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
-    true, said = (asserted(column) & IS_FINDING for column in (references, texts))
+    true, said = (clinical.asserted(column) & clinical.IS_FINDING for column in (references, texts))
     abnormal = true.any(axis=1)
     known = frozenset(training)
     return Spread(
         copied=sum(text in known for text in texts) / len(texts),
         distinct=len(set(texts)),
         top_share=max(Counter(texts).values()) / len(texts),
-        entropy=caption_entropy(texts),
+        entropy=diversity.caption_entropy(texts),
         abnormal_recall=float((true & said).any(axis=1)[abnormal].mean())
         if abnormal.any()
         else float("nan"),
@@ -189,11 +193,11 @@ def shuffle_test(
     if len(set(patients)) < 2:
         raise DataError("captions of one patient cannot be given to others; give at least two")
     orders = [np.arange(len(reports)), *shuffled_orders(patients, shuffles, seed)]
-    present = asserted(reports)
-    counted = present & finding_columns(findings)
+    present = clinical.asserted(reports)
+    counted = present & clinical.finding_columns(findings)
     some = bool(counted.any())
     scored = [
-        _clinical_f1(present, asserted(texts), orders, findings)
+        _clinical_f1(present, clinical.asserted(texts), orders, findings)
         if some
         else _word_f1(reports, texts, orders)
         for texts in runs
@@ -226,7 +230,7 @@ def _clinical_f1(
         given = said[order]
         hits = (given & present).sum(axis=0)
         count[:] = np.column_stack([hits, given.sum(axis=0) - hits, positives - hits])
-    return np.nan_to_num(scores_from_counts(counts, findings)["clinical_f1"])
+    return np.nan_to_num(clinical.scores_from_counts(counts, findings)["clinical_f1"])
 
 
 def _word_f1(reports: Sequence[str], texts: Sequence[str], orders: Sequence[Array]) -> Array:
@@ -247,3 +251,74 @@ def _words(texts: Sequence[str]) -> tuple[list[frozenset[str]], Array]:
     number: dict[frozenset[str], int] = {}
     codes = [number.setdefault(frozenset(text.split()), len(number)) for text in texts]
     return list(number), np.array(codes)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number by Holm's method (1979), nan for nan."""
+    values = np.asarray(p, dtype=np.float64)
+    order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
+    steps = [values[i] * (len(order) - rank) for rank, i in enumerate(order)]
+    corrected = np.full(len(values), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if steps else []
+    return [float(value) for value in corrected]
+
+
+def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
+    """Return the column of the fixed report that the *training* texts choose by a metric, else by
+    BLEU-4. One chosen by the test studies would be the luckiest of seven there.
+    """
+    names = [system.column for system in systems if system.kind == "baseline"]
+    return next((n for n in (f"{CONSTANT}-{metric}", CONSTANT) if n in names), None)
+
+
+def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
+    """Compare each system with the fixed report of each metric, then with every other system:
+    `Comparison` and ``p_holm``, corrected for the family of all rows of the same metric.
+    """
+    names = [system.column for system in systems if system.kind == "system"]
+    pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]
+    pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
+    rows = [(name, found.compare(name, rival, m)) for name, rival, m in pairs if rival is not None]
+    corrected = {
+        metric: iter(holm([one.p for _, one in rows if one.metric == metric]))
+        for metric in COMPARED
+    }
+    return [
+        {"system": name, **comparison_values(one), "p_holm": finite(next(corrected[one.metric]))}
+        for name, one in rows
+    ]
+
+
+def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Row]:
+    """Return in which metrics a system is better than every baseline, at a level of .05.
+
+    A row has ``system``, ``metric``, ``rivals`` (all baselines but the oracle, which is shown the
+    answer), ``p``, the largest of the two-sided p values, and ``level``. There is no row where that
+    is above the level, or a baseline scores as high: the table then does not show it.
+    """
+    rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
+    names = [system.column for system in systems if system.kind == "system"]
+    rows = []
+    for name, metric in product(names, COMPARED):
+        every = [found.compare(name, rival, metric) for rival in rivals]
+        if every and all(one.clear for one in every):
+            p = max(one.p for one in every)
+            rows.append(
+                {"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL}
+            )
+    return rows
+
+
+def beaten(row: Row) -> str:
+    """Return a row of :func:`beats_every_baseline` as a sentence."""
+    largest = "below 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    return (
+        f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}: "
+        f"largest p {largest}, level {row['level']}"
+    )
+
+
+def comparison_values(comparison: Comparison) -> Row:
+    """Return a comparison as JSON has it."""
+    values = comparison._asdict().items()
+    return {name: finite(v) if isinstance(v, float) else v for name, v in values}
