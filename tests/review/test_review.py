@@ -19,8 +19,15 @@ from xray_captioning.cli import main
 from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError, ImageError
 from xray_captioning.plots import data_uri
-from xray_captioning.review.design import CRITERIA, FORMULA, Key, guarded, read_answers, unguarded
-from xray_captioning.review.sheet import export_study
+from xray_captioning.review.study import (
+    CRITERIA,
+    FORMULA,
+    Key,
+    export_study,
+    guarded,
+    read_answers,
+    unguarded,
+)
 from xray_captioning.review.summary import (
     format_summary,
     mean_interval,

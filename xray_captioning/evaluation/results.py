@@ -42,13 +42,10 @@ class Results:
     beats_every_baseline: list[Row]  # see the function of this name there
 
     def write(self, out: Path) -> None:
-        """Write ``metrics.json`` and ``captions.csv`` into a folder.
+        """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them.
 
-        ``metrics.json`` holds what `about` says, ``rows``, ``alarms``, ``shuffle_tests``,
-        ``differences`` (:attr:`paired_tests`), ``beats_every_baseline`` and ``intervals`` (95 %,
-        by column of ``captions.csv`` and metric) and, under a protocol that truncates the
-        references, ``rows_untruncated``. ``captions.csv`` has one column per run of a system, and
-        one draw of what is random.
+        ``captions.csv`` has one column per run of a system, and one draw of what is random.
+        Intervals are of 95 %, by its columns and metric.
         """
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}

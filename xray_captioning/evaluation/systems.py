@@ -77,14 +77,11 @@ def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
 def r2gen_references(
     reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
 ) -> list[str]:
-    """Make the references that R2Gen's evaluation on IU X-ray scores against [1]_.
+    """Make the references that R2Gen's evaluation on IU X-ray scores against.
 
-    Reports as they stand are cleaned; words that are not in `vocabulary` (:func:`r2gen_vocabulary`)
-    become ``<unk>``, and those after the 59th, or None, are left out. A system's texts are only
-    cleaned.
-
-    .. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020,
-       and its released code (threshold 3, sequences of 60 with one start token).
+    Reports are cleaned; words not in `vocabulary` become ``<unk>``, and those after the 59th, or
+    None, are left out; a system's texts are only cleaned (Chen et al., EMNLP 2020, and its released
+    code: threshold 3, sequences of 60 with one start token).
     """
     cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
     return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]

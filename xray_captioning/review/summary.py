@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.claims import holm
 from xray_captioning.evaluation.table import finite, format_markdown, format_table
-from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Key, Rating
+from xray_captioning.review.study import CRITERIA, HIGHEST, LOWEST, Key, Rating
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float] | tuple[None, None]
