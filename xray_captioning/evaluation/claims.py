@@ -34,7 +34,7 @@ from xray_captioning.evaluation.jackknife import Comparison, Jackknife
 from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import finite
 from xray_captioning.findings import CONSTANT, ORACLE
-from xray_captioning.metrics import clinical, diversity
+from xray_captioning.metrics import clinical, ngrams
 
 Array = NDArray[Any]
 Row = dict[str, Any]
@@ -96,7 +96,7 @@ def caption_spread(
         copied=sum(text in known for text in texts) / len(texts),
         distinct=len(set(texts)),
         top_share=max(Counter(texts).values()) / len(texts),
-        entropy=diversity.caption_entropy(texts),
+        entropy=ngrams.caption_entropy(texts),
         abnormal_recall=float((true & said).any(axis=1)[abnormal].mean())
         if abnormal.any()
         else float("nan"),

@@ -17,7 +17,7 @@ from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
-from xray_captioning.metrics import cider, clinical, diversity, mentions
+from xray_captioning.metrics import cider, clinical, mentions, ngrams
 from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 Row = dict[str, Any]
@@ -166,7 +166,7 @@ class _Scorer:
             return row
         support = self.alone.support[self.runs[run]]
         row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in mentions.DETAILS}
-        distinct = {f"distinct-{n}": diversity.distinct_ngrams(run, n) for n in (1, 2)}
+        distinct = {f"distinct-{n}": ngrams.distinct_ngrams(run, n) for n in (1, 2)}
         spread = claims.caption_spread(self.texts.reports, run, self.texts.training)
         more = {**found, **spread._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}

@@ -1,5 +1,6 @@
-"""What all text metrics share: checked pairs of texts, and their n-grams counted."""
+"""What text metrics share: checked pairs of texts, n-grams counted, and how varied texts are."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.metrics.columns import one_text, paired, some_texts
+from xray_captioning.metrics.columns import checked_texts, one_text, paired, some_texts
 
 MAXIMUM_ORDER = 4  # BLEU and CIDEr count runs of one to four words
 BLOCK = 5_000  # pairs counted at a time, so that memory does not grow with their number
@@ -111,3 +112,27 @@ def _occurrences(text: Ints, code: Ints, ngrams: list[tuple[str, ...]]) -> Ngram
     occurrence = code * most + np.arange(len(code)) - first[place]
     columns, column = np.unique(occurrence, return_inverse=True)
     return Ngrams(text, column, total, columns // most, ngrams)
+
+
+def distinct_ngrams(texts: Sequence[str], order: int) -> float:
+    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams.
+
+    Li et al. (2016) divide by the number of words; this is the share that became usual. It falls as
+    more texts are scored, so compare it on the same studies only, and beside clinical scores: who
+    copies training reports at random is the most diverse of all.
+    """
+    different: set[tuple[str, ...]] = set()
+    total = 0
+    for text, times in Counter(checked_texts("texts", texts)).items():
+        words = text.split()
+        grams = list(zip(*(words[start:] for start in range(order))))
+        different.update(grams)
+        total += times * len(grams)
+    return len(different) / total if total else 0.0
+
+
+def caption_entropy(texts: Sequence[str]) -> float:
+    """Compute the entropy of the distribution of whole captions, in bits (Shannon 1948); 0 to log2(n)."""
+    counts = np.array(list(Counter(checked_texts("texts", texts)).values()))
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum()) + 0.0  # no minus zero
