@@ -132,7 +132,7 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
 
 
 def caption_entropy(texts: Sequence[str]) -> float:
-    """Compute the entropy of the distribution of whole captions, in bits (Shannon 1948); 0 to log2(n)."""
+    """Compute the entropy of the distribution of captions (Shannon 1948), 0 to log2(n) bits."""
     counts = np.array(list(Counter(checked_texts("texts", texts)).values()))
     shares = counts / counts.sum()
     return float(-(shares * np.log2(shares)).sum()) + 0.0  # no minus zero
