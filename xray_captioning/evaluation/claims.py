@@ -118,13 +118,8 @@ def collapse_alarm(
         kind, message = COLLAPSED, _collapsed(system, spread, test, constant if weak else None)
     elif weak and constant is not None:
         name = _NAMES.get(constant.metric, constant.metric)
-        kind, message = (
-            NO_BETTER,
-            (
-                f"{system} is not clearly better than a fixed report: its {name} of "
-                f"{constant.score:.3f} is not clearly above the {_rival(constant)}"
-            ),
-        )
+        kind, message = NO_BETTER, f"{system} is not clearly better than a fixed report: its {name}"
+        message += f" of {constant.score:.3f} is not clearly above the {_rival(constant)}"
     else:
         return None
     return Alarm(system, kind, message, test, [constant] if constant else [])

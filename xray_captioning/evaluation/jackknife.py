@@ -112,13 +112,11 @@ class Jackknife:
             return Comparison(rival, metric, score, other, score - other, 0.0, 0.0, 1.0)
         error, freedom = self._error(pseudo, metric, system, rival)
         low, high = _t_interval(score - other, error, _quantile(freedom))
-        p = _two_sided(score - other, error, freedom, self._carrying(metric, system, rival))
-        return Comparison(rival, metric, score, other, score - other, low, high, p)
-
-    def _carrying(self, metric: str, *systems: str) -> int:
-        """Return how many patients scores stand on: of F1, those with any finding in a report."""
+        # The patients whom scores stand on: of F1, those with any finding in a report.
         name = metric.replace("clinical", "micro").replace("macro", "micro")
-        return min(self.support[system][name] for system in systems)
+        carrying = min(self.support[one][name] for one in (system, rival))
+        p = _two_sided(score - other, error, freedom, carrying)
+        return Comparison(rival, metric, score, other, score - other, low, high, p)
 
     def _error(self, pseudo: Array, metric: str, *systems: str) -> tuple[float, float]:
         """Return a standard error, over patients and the systems' runs, and its freedom."""
