@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import no_terminal
@@ -92,7 +93,7 @@ class Jackknife:
         pseudo = self.pseudo[system][metric]
         error, freedom = self._error(pseudo, metric, system)
         # Their mean is the score without most of its bias (F1 of few cases is too low).
-        error, quantile = float(np.hypot(error, score - pseudo.mean())), _quantile(freedom)
+        error, quantile = float(np.hypot(error, score - pseudo.mean())), stdtrit(freedom, 0.975)
         if metric in UNBOUNDED:
             low, high = _t_interval(score, error, quantile)
             return max(low, 0.0), high  # no text has fewer words than none
@@ -111,7 +112,7 @@ class Jackknife:
         if score == other and not pseudo.any():
             return Comparison(rival, metric, score, other, score - other, 0.0, 0.0, 1.0)
         error, freedom = self._error(pseudo, metric, system, rival)
-        low, high = _t_interval(score - other, error, _quantile(freedom))
+        low, high = _t_interval(score - other, error, stdtrit(freedom, 0.975))
         # The patients whom scores stand on: of F1, those with any finding in a report.
         name = metric.replace("clinical", "micro").replace("macro", "micro")
         carrying = min(self.support[one][name] for one in (system, rival))
@@ -236,18 +237,10 @@ def _leave_one_out(
     return scores, pseudo
 
 
-def _quantile(freedom: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
-
-
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
     """Return p, no less than a sign test says where all `patients` that carry the scores agree: all
     that is known of a perfect system and one that names nothing.
     """
-    from scipy.special import stdtr
-
     least = min(2.0 ** (1 - patients), 1.0) if np.isfinite(difference) else float("nan")
     return max(least, 2 * float(stdtr(freedom, -abs(difference) / error))) if error > 0 else least
 
@@ -255,4 +248,4 @@ def _two_sided(difference: float, error: float, freedom: float, patients: int) -
 def _t_interval(score: float, error: float, quantile: float) -> Interval:
     if not error > 0:
         return NO_INTERVAL
-    return score - quantile * error, score + quantile * error
+    return float(score - quantile * error), float(score + quantile * error)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tabulate import tabulate
+
 TEXT_COLUMNS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 CLINICAL_COLUMNS = ("clinical_f1", "micro_f1", "false_positives")
 SHOWN = (
@@ -23,8 +25,6 @@ _MARKUP = re.compile(r"[\\|`*_\[\]]")
 
 def format_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
     """Return rows as aligned text for a terminal: the columns named, or those of the first row."""
-    from tabulate import tabulate
-
     names = list(names or rows[0])
     cells = [[format_cell(row.get(name)) for name in names] for row in rows]
     # As a header the names would make each column two characters wider than they are.
@@ -34,8 +34,6 @@ def format_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None 
 
 def format_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as a Markdown table in which no text can become markup or another column."""
-    from tabulate import tabulate
-
     texts = [[plain(" ".join(format_cell(v).split())) for v in row.values()] for row in rows]
     cells = [[_MARKUP.sub(lambda found: "\\" + found[0], text) for text in row] for row in texts]
     return tabulate(cells, list(rows[0]), "pipe", disable_numparse=True)

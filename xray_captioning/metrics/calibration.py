@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
@@ -174,8 +175,6 @@ def skill_interval(
     6.4). A few wrong outcomes decide, so their studies are the degrees of freedom; none as
     `brier_interval`.
     """
-    from scipy.stats import t
-
     fewest = _fewest(outcome, study)
     if fewest < LEAST:
         return None, None
@@ -192,8 +191,6 @@ def error_by_chance(bins: Sequence[Bin]) -> float:
     That is de Moivre's mean absolute deviation of a binomial count (Diaconis and Zabell 1991), if
     outcomes are independent; where a study's are alike it is higher.
     """
-    from scipy.stats import binom
-
     n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
     p = np.clip(p, 1e-12, 1.0)  # SciPy's pmf overflows near the least number there is
     most = np.minimum(np.floor(n * p) + 1, n)

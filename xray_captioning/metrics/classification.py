@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from xray_captioning.errors import DataError
 from xray_captioning.metrics import calibration, clinical, statistics
@@ -109,7 +110,7 @@ def _measured(part: Part, threshold: float) -> dict[str, intervals.Estimate]:
     present, logits, patients = part
     if not 0 < present.sum() < len(present):
         return {}
-    ratio = intervals.mean_over_prevalence(present, _probabilities(logits), patients)
+    ratio = intervals.mean_over_prevalence(present, expit(logits), patients)
     return {
         "AUROC": intervals.auroc(present, logits, patients),
         "F1": intervals.f1(present, logits >= threshold, patients),
@@ -123,7 +124,7 @@ def _row(part: Part, measured: dict[str, intervals.Estimate]) -> dict[str, Any]:
     row |= {"positives": int(present.sum()), "n": len(present)}
     if not measured:
         return row
-    calibrated = calibration.calibration_scores(_probabilities(logits), present)
+    calibrated = calibration.calibration_scores(expit(logits), present)
     row |= {"Brier": calibrated.brier, "ECE": calibrated.calibration_error}
     row["ECE_by_chance"] = calibrated.error_by_chance
     return row | _with_ends(measured)
@@ -148,17 +149,10 @@ def _mean(
         return mean
     averaged = {name: intervals.mean_of([m[name] for m in known]) for name in ("AUROC", "F1")}
     present, logits, patients = (np.concatenate(columns) for columns in zip(*parts))
-    ratio = intervals.mean_over_prevalence(present, _probabilities(logits), patients)
+    ratio = intervals.mean_over_prevalence(present, expit(logits), patients)
     for name in ("Brier", "ECE", "ECE_by_chance"):
         mean[name] = float(np.mean([row[name] for row in rows if row[name] is not None]))
     mean |= _with_ends({**averaged, "mean_over_prevalence": ratio})
     if not all(m and np.isfinite(m["AUROC"].low) for m in measured):
         mean |= {name: None for name in mean if name.endswith(ENDS)}
     return mean
-
-
-def _probabilities(logits: Array) -> Array:
-    from scipy.special import expit
-
-    found: Array = expit(logits)
-    return found

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm, rankdata, t
 
 Array = NDArray[Any]
 
@@ -37,8 +39,6 @@ def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     moderated (Smyth 2004): Hanley and McNeil's own counts as `PRIOR` patients more, in the ratio
     and in the degrees of freedom of Student's t. Patients are numbers from 0.
     """
-    from scipy.stats import rankdata, t
-
     positives, negatives = int(present.sum()), int((~present).sum())
     # The share of the other class that a study is on the right side of; ties count half.
     above = rankdata(scores) - np.where(present, _within(scores, present), 0)
@@ -70,8 +70,6 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
     with it in either: a proportion, whose interval is Wilson's. Where a patient has several
     studies they count as fewer, by the ratio of the two variances.
     """
-    from scipy.stats import norm
-
     both, either = present & said, present | said
     share = both.sum() / either.sum()
     influence = np.bincount(patients, both - share * either) / either.sum()
@@ -87,8 +85,6 @@ def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) 
     """Measure the mean probability over the share that is present: 1 is calibrated in the large.
     The interval is that of the logarithm, by Student's t.
     """
-    from scipy.stats import t
-
     value = float(probabilities.sum() / present.sum())
     single = probabilities / probabilities.sum() - present / present.sum()
     influence = np.bincount(patients, single)
@@ -131,8 +127,6 @@ def _patients(present: Array, patients: Array) -> tuple[int, int]:
 
 def _within(scores: Array, chosen: Array) -> Array:
     """Return ranks among the chosen studies, and 0 elsewhere."""
-    from scipy.stats import rankdata
-
     ranks = np.zeros(len(scores))
     ranks[chosen] = rankdata(scores[chosen])
     return ranks
@@ -155,8 +149,6 @@ def _hanley_mcneil(area: float, positives: int, negatives: int) -> float:
 
 
 def _solved(area: float, positives: int, negatives: int, factor: float) -> tuple[float, float]:
-    from scipy.optimize import brentq
-
     def excess(other: float) -> float:
         return (area - other) ** 2 - factor * _hanley_mcneil(other, positives, negatives)
 

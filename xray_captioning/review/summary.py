@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.claims import holm
@@ -145,7 +146,7 @@ def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
     squares = ((sums - mean * counts) ** 2).sum()
     if studies < 2 or np.isclose(squares, 0):
         return NO_INTERVAL
-    half = _student(studies) * np.sqrt(squares * studies / (studies - 1)) / total
+    half = t.ppf(0.975, studies - 1) * np.sqrt(squares * studies / (studies - 1)) / total
     low, high = np.clip((mean - half, mean + half), *bounds)
     return float(low), float(high)
 
@@ -175,22 +176,14 @@ def kappa_interval(first: Array, second: Array) -> Interval:
     spread = np.arctanh(without).std() * np.sqrt(studies - 1)
     if np.isclose(spread, 0):
         return NO_INTERVAL
-    half = _student(studies) * spread
+    half = t.ppf(0.975, studies - 1) * spread
     low, high = np.tanh((np.arctanh(kappa) - half, np.arctanh(kappa) + half))
     return float(low), float(high)
 
 
 def sign_test(above: int, below: int) -> float | None:
     """Return the two-sided p of the sign test (Dixon and Mood 1946); ties do not count."""
-    from scipy.stats import binomtest
-
     return float(binomtest(above, above + below).pvalue) if above + below else None
-
-
-def _student(studies: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, studies - 1))
 
 
 def _moments(first: Array, second: Array) -> Array:
