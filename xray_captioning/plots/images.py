@@ -34,8 +34,10 @@ def strongest(views: Sequence[View]) -> float:
 
 
 def overlay(view: View, top: float) -> Array:
-    """Lay the attention over an image, the share `top` in the strongest colour, nothing without
-    attention: RGB (height, width, 3), uint8.
+    """Lay the attention over an image: the less attention, the less colour.
+
+    The share `top` has the strongest colour. The result is RGB (height, width, 3), uint8; without
+    attention it is the grey image.
     """
     import cv2
 

@@ -67,7 +67,7 @@ class Result(NamedTuple):
     beam_size: int
     caption: Caption
     probabilities: dict[str, float]  # of each finding that the encoder classifies
-    limits: str  # what the bundle says of its own limits; may be empty
+    origin: str  # how the bundle says that it was made; may be empty
     threshold: float = 0.0  # sentences with a confidence below it are withheld
 
     @property
@@ -115,6 +115,11 @@ class Result(NamedTuple):
             "says of them means nothing and has no confidence; it is shown at a least confidence "
             "of 0 %."
         )
+
+    @property
+    def limits(self) -> str:
+        """What the bundle says of its own limits; may be empty."""
+        return f"This model was {self.origin}." if self.origin else ""
 
     @property
     def cautions(self) -> list[str]:
@@ -171,8 +176,7 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
 
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)
-    limits = f"This model was {made}." if (made := captioner.about.get("notice")) else ""
-    return Result(name, beam_size, caption, found or {}, limits)
+    return Result(name, beam_size, caption, found or {}, str(captioner.about.get("notice", "")))
 
 
 def sentence_words(words: Sequence[str]) -> list[list[int]]:
