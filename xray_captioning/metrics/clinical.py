@@ -25,7 +25,10 @@ from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_re
 NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
+Findings = Sequence[str] | None  # their names; None is all but "No Finding"
 Texts = Sequence[str] | Mapping[Any, str] | Labels  # reports by position or by id, or their labels
 # Which columns of labels are findings: all but "No Finding", shape (18,).
 IS_FINDING = np.array([name != NO_FINDING for name in FINDINGS])
@@ -119,9 +122,7 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
     return np.stack(hits, axis=-1).astype(np.int8)
 
 
-def scores_from_counts(
-    counts: NDArray[Any], findings: Sequence[str] | None = None
-) -> dict[str, NDArray[np.float64]]:
+def scores_from_counts(counts: Array, findings: Findings = None) -> dict[str, Floats]:
     """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...).
 
     ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some
@@ -142,7 +143,7 @@ def scores_from_counts(
     return scores
 
 
-def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
+def finding_columns(findings: Findings) -> NDArray[np.bool_]:
     """Return which columns of labels have these names, (18,); None is all but "No Finding"."""
     if findings is None:
         return IS_FINDING
@@ -156,28 +157,25 @@ def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
     return np.isin(FINDINGS, findings)
 
 
-def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:
+def _f1(counts: Array) -> Floats:
     """Return F1 along the last axis (true positives, false positives, false negatives)."""
     hits, false, missed = (np.asarray(counts[..., i], dtype=np.float64) for i in range(3))
     return share(2 * hits, 2 * hits + false + missed)
 
 
-def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def share(part: Array, whole: Array) -> Floats:
     """Return a quotient; a share of nothing is nan."""
     nothing = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
 
 
-def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
+def example_f1(counts: Array) -> Floats:
     """Return the F1 of each study's `confusion`, (n,), over all eighteen names; 1 for nothing."""
     return np.nan_to_num(_f1(counts.sum(1, dtype=np.int64)), nan=1.0)
 
 
 def clinical_scores(
-    references: Texts,
-    hypotheses: Texts,
-    findings: Sequence[str] | None = None,
-    convention: str | None = None,
+    references: Texts, hypotheses: Texts, findings: Findings = None, convention: str | None = None
 ) -> dict[str, float]:
     """Compare the findings of hypotheses with those of their references.
 
@@ -211,18 +209,16 @@ def clinical_scores(
     return of_one_sample(finding_scores, statistics, findings)
 
 
-def finding_statistics(reference: Labels, hypothesis: Labels) -> dict[str, NDArray[Any]]:
+def finding_statistics(reference: Labels, hypothesis: Labels) -> dict[str, Array]:
     """Return what `finding_scores` are made of, study by study: `confusion` and `example_f1`."""
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, Array] = {}
     for suffix, uncertain in (("", True), ("_present", False)):
         counts = confusion(reference, hypothesis, uncertain)
         found |= {"findings" + suffix: counts, "example_f1" + suffix: example_f1(counts)}
     return found
 
 
-def finding_scores(
-    sums: Mapping[str, NDArray[Any]], findings: Sequence[str] | None = None
-) -> dict[str, NDArray[np.float64]]:
+def finding_scores(sums: Mapping[str, Array], findings: Findings = None) -> dict[str, Floats]:
     """Compute `clinical_scores` of samples, (samples,), from sums of `finding_statistics`."""
     scores = {}
     for suffix in ("", "_present"):
@@ -235,9 +231,7 @@ def finding_scores(
 
 
 def of_one_sample(
-    scored: Callable[..., dict[str, NDArray[Any]]],
-    statistics: Mapping[str, NDArray[Any]],
-    *arguments: Any,
+    scored: Callable[..., dict[str, Array]], statistics: Mapping[str, Array], *arguments: Any
 ) -> dict[str, float]:
     """Return the scores of all studies together from their statistics."""
     sums = {name: values.sum(axis=0, keepdims=True) for name, values in statistics.items()}
@@ -252,8 +246,8 @@ def supported_findings(references: Texts, findings: Sequence[str]) -> dict[str, 
 
 
 def clinical_f1_of_constants(
-    references: Texts, candidates: Texts, findings: Sequence[str] | None = None
-) -> NDArray[np.float64]:
+    references: Texts, candidates: Texts, findings: Findings = None
+) -> Floats:
     """Return the ``clinical_f1`` of :func:`clinical_scores` for each fixed text: (candidates,)."""
     said, present = asserted(candidates), asserted(references).sum(axis=0)
     hits, false = said * present, said * (len(references) - present)

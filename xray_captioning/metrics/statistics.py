@@ -85,7 +85,7 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
 
 
 def scores_from_sums(
-    sums: Statistics, findings: Sequence[str] | None = None
+    sums: Statistics, findings: clinical.Findings = None
 ) -> dict[str, NDArray[Any]]:
     """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies.
 
@@ -98,7 +98,7 @@ def scores_from_sums(
     )
 
 
-def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
+def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, int]:
     """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all.
 
     For micro F1 those with a finding of the group in some reference; for macro F1 those with the
