@@ -27,6 +27,7 @@ WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
 DRAWN = 4  # systems that the page draws and compares with each other; Markdown and CSV have all
 STRIP = 60  # most columns of the strip that shows how long texts are
 
+Scores = Mapping[str, Sequence[FindingScore]]  # of findings, by column
 DrawnSystem = tuple[int, System]  # and before it its colour, the same everywhere on the page
 
 
@@ -161,9 +162,7 @@ def _facts(results: Results) -> str:
     )
 
 
-def _markdown(
-    results: Results, systems: Sequence[System], findings: Mapping[str, Sequence[FindingScore]]
-) -> str:
+def _markdown(results: Results, systems: Sequence[System], findings: Scores) -> str:
     parts = [f"# {table.plain(_title(systems))}", table.plain(_facts(results))]
     parts += [
         f"**Alarm ({alarm.kind})**: {table.plain(alarm.message)}." for alarm in results.alarms
@@ -181,24 +180,19 @@ def _markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _finding_rows(
-    findings: Mapping[str, Sequence[FindingScore]], columns: Sequence[str]
-) -> list[dict[str, Any]]:
+def _finding_rows(findings: Scores, columns: Sequence[str]) -> list[Row]:
     return [{"system": name} | score._asdict() for name in columns for score in findings[name]]
 
 
 def _write_tables(
-    target: Path,
-    results: Results,
-    findings: Mapping[str, Sequence[FindingScore]],
-    opposed: Mapping[str, Sequence[Contradiction]],
+    target: Path, results: Results, findings: Scores, opposed: Mapping[str, Sequence[Contradiction]]
 ) -> None:
     lines = [
         {"system": name, "study_id": results.studies[one.row]} | one._asdict()
         for name, found in opposed.items()
         for one in found
     ]
-    tables: dict[str, tuple[list[dict[str, Any]], Sequence[str]]] = {
+    tables: dict[str, tuple[list[Row], Sequence[str]]] = {
         "": (summary_rows(results), ()),
         "-differences": (results.paired_tests, ["system"]),
         "-findings": (_finding_rows(findings, list(findings)), ["system", *FindingScore._fields]),
