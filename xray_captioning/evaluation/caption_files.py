@@ -64,8 +64,8 @@ def checked_text(value: Any, where: str, number: Any) -> str:
 
 
 def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn]:
-    """Read the texts of systems by name: of the columns `asked` for those that the file has, else
-    all of which it is certain, or a DataError, that they are systems'.
+    """Read the texts of systems by name: of the columns `asked` for those that are there, else
+    those that are systems' for certain; it is a DataError where that is not certain.
     """
     columns = read_columns(path)
     chosen = roles.predictions(path, columns, asked)
