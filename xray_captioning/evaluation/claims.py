@@ -91,15 +91,13 @@ def caption_spread(
     """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
     true, said = (clinical.asserted(column) & clinical.IS_FINDING for column in (references, texts))
     abnormal = true.any(axis=1)
-    known = frozenset(training)
+    known, hits = frozenset(training), (true & said).any(axis=1) & abnormal
     return Spread(
         copied=sum(text in known for text in texts) / len(texts),
         distinct=len(set(texts)),
         top_share=max(Counter(texts).values()) / len(texts),
         entropy=ngrams.caption_entropy(texts),
-        abnormal_recall=float((true & said).any(axis=1)[abnormal].mean())
-        if abnormal.any()
-        else float("nan"),
+        abnormal_recall=float(clinical.share(hits.sum(), abnormal.sum())),
     )
 
 
