@@ -153,7 +153,7 @@ def named(rows: Iterable[Hashable]) -> int:
 
 
 def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
-    """Return a system's texts by the number of their study; a DataError where that is not certain."""
+    """Return a system's texts by the number of their study, or a DataError where none is sure."""
     written = _as_written(system, given)
     if not written.ids:
         if len(written.texts) != len(studies.ids):
