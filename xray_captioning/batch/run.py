@@ -30,8 +30,8 @@ def caption_to_file(
     bundle: str,
     studies: Sequence[Study],
     out: Path,
+    beam_size: int | None = None,
     resume: bool = False,
-    beam: int | None = None,
     show_unfamiliar: bool = False,
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
@@ -46,7 +46,7 @@ def caption_to_file(
     run = {
         "version": __version__,
         "bundle": bundle,
-        "beam size": beam,
+        "beam size": beam_size,
         "--show-unfamiliar": show_unfamiliar,
         "set of studies or images": _digest(studies),
     }
@@ -57,7 +57,7 @@ def caption_to_file(
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]
-                table.append(file, caption_rows(captioner, batch, beam, show_unfamiliar))
+                table.append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar))
                 bar.update(len(batch))
         table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))
@@ -87,7 +87,10 @@ def caption_rows(
     show_unfamiliar: bool = False,
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
-    ``error`` says why a study has no caption; that of unfamiliar images is empty.
+
+    The column ``error`` says why a study has no caption. One of ``unfamiliar`` images has an empty
+    caption unless it is asked for (`stated`). The beam size is the bundle's own where none is
+    given.
     """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
         read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))

@@ -168,7 +168,12 @@ def source_studies(source: options.Source, config: Config) -> list[Study]:
 
 
 def _write_file(
-    bundle: Bundle, studies: list[Study], out: Path, resume: bool, **asked: Any
+    bundle: Bundle,
+    studies: list[Study],
+    out: Path,
+    resume: bool,
+    beam: int | None,
+    show_unfamiliar: bool,
 ) -> None:
     if resume and is_whole(out):
         errors = check_whole(out, studies)
@@ -181,7 +186,7 @@ def _write_file(
 
         _note(bundle)
         digest, captioner = sha256_file(bundle.folder / MANIFEST), Captioner.load(bundle.folder)
-        errors = caption_to_file(captioner, digest, studies, out, resume, **asked)
+        errors = caption_to_file(captioner, digest, studies, out, beam, resume, show_unfamiliar)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
