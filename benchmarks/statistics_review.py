@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.review.estimates import (
+from xray_captioning.review.summary import (
     kappa_interval,
     mean_interval,
     sign_test,

@@ -22,9 +22,13 @@ from population import (
     read_images,
 )
 
-from xray_captioning.evaluation.differences import COMPARED, beats_every_baseline, paired_tests
+from xray_captioning.evaluation.claims import (
+    COMPARED,
+    beats_every_baseline,
+    paired_tests,
+    shuffle_test,
+)
 from xray_captioning.evaluation.jackknife import jackknife_sums
-from xray_captioning.evaluation.shuffles import shuffle_test
 from xray_captioning.evaluation.systems import System
 from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.metrics.statistics import Statistics, patient_sums

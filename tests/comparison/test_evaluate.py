@@ -14,7 +14,7 @@ from xray_captioning.data.provenance import warn_of_unknown
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split, SplitWarning
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.collapse import CollapseWarning
+from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.table import SHOWN
 
 pytestmark = pytest.mark.usefixtures("eagerly")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from xray_captioning.batch.caption_table import COLUMNS, SUFFIXES, write_rows
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.caption_files import TextColumn, read_captions, read_references
-from xray_captioning.evaluation.json_results import json_columns
+from xray_captioning.evaluation.result_columns import json_columns
 
 IDS = ("a", "b", "c")
 REPORTS = ("small left effusion .", "no acute disease .", "cardiomegaly , stable .")

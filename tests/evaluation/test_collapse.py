@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.evaluation.baselines import constant_caption, random_captions
-from xray_captioning.evaluation.collapse import (
+from xray_captioning.evaluation.claims import (
     COLLAPSED,
     NO_BETTER,
     TOO_FEW,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xray_captioning.evaluation.differences import (
+from xray_captioning.evaluation.claims import (
     COMPARED,
     beats_every_baseline,
     fixed_rival,

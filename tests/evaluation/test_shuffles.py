@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.shuffles import shuffle_test, shuffled_orders
+from xray_captioning.evaluation.claims import shuffle_test, shuffled_orders
 from xray_captioning.metrics.clinical import clinical_scores
 
 FINDINGS = ("cardiomegaly", "left effusion", "scoliosis")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
-from xray_captioning.metrics.diversity import caption_entropy, distinct_ngrams
+from xray_captioning.metrics.ngrams import caption_entropy, distinct_ngrams
 
 TEXTS = st.lists(st.lists(st.sampled_from("abc"), max_size=6).map(" ".join), min_size=1, max_size=9)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from xray_captioning.review.estimates import kappa_interval, mean_interval, weighted_kappa
+from xray_captioning.review.summary import kappa_interval, mean_interval, weighted_kappa
 
 Array = NDArray[np.float64]
 

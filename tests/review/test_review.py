@@ -19,11 +19,22 @@ from xray_captioning.cli import main
 from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError, ImageError
 from xray_captioning.plots import data_uri
-from xray_captioning.review.answers import read_answers
-from xray_captioning.review.design import CRITERIA, Key
-from xray_captioning.review.estimates import mean_interval, sign_test, weighted_kappa
-from xray_captioning.review.sheet import FORMULA, export_study, guarded, unguarded
-from xray_captioning.review.summary import format_summary, summarise
+from xray_captioning.review.study import (
+    CRITERIA,
+    FORMULA,
+    Key,
+    export_study,
+    guarded,
+    read_answers,
+    unguarded,
+)
+from xray_captioning.review.summary import (
+    format_summary,
+    mean_interval,
+    sign_test,
+    summarise,
+    weighted_kappa,
+)
 
 SYSTEMS = ("alphabot greedy", "betabot")
 STUDIES = 12

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.backend import ops
-from xray_captioning.search.rules import Rules, continuations, largest, write_at
+from xray_captioning.search.loop import Rules, continuations, largest, write_at
 
 
 @pytest.mark.parametrize(("columns", "k"), [(7, 7), (300, 2), (1387, 1), (1387, 9), (6400, 5)])

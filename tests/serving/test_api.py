@@ -125,7 +125,7 @@ def test_of_unfamiliar_images_no_finding_has_a_probability():
     caption = Caption("Edema.", [], -1.0, [Sentence("Edema.", -0.1)], None, [], 1.5)
     for novelty, expected in ((1.5, None), (0.5, {"Edema": 0.9}), (None, {"Edema": 0.9})):
         prediction = Prediction(caption._replace(novelty=novelty), {"Edema": 0.9})
-        assert describe_study(prediction).findings.probabilities == expected
+        assert describe_study(prediction).findings["probabilities"] == expected
 
 
 def test_of_unfamiliar_images_nothing_is_confident():

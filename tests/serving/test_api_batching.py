@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from xray_captioning.serving.batching import Batcher, BusyError, Capacity
+from xray_captioning.serving.engine import Batcher, BusyError, Capacity
 
 LONG = 60.0
 

@@ -175,7 +175,7 @@ def test_clients_that_never_read_stall_nobody_and_are_cut_off(monkeypatch):
     limits = Settings(batch=1, body_megabytes=1, seconds=1, queue=1, studies=1)
     with serving(toy_app(limits), limits) as server:
         # More clients than threads.
-        deaf = [ask(server.port, PAGE * 2000) for _ in range(limits.threads + 1)]
+        deaf = [ask(server.port, PAGE * 2000) for _ in range(limits.queue + 9)]
         assert healthy(server.port)
         for connection in deaf:
             waiting = select.poll()

@@ -8,7 +8,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -57,10 +57,7 @@ def is_whole(out: Path) -> bool:
 
 
 def check_whole(out: Path, studies: Sequence[Study]) -> int:
-    """Count the rows with an error in a finished table, which must be of these studies.
-
-    The table does not say which bundle wrote it, nor with which beam size.
-    """
+    """Count the rows with an error in a finished table, which must be of these studies."""
     try:
         found = [(row["study"], row["error"]) for row in Table(out)]
     except (DataError, KeyError) as error:
@@ -76,9 +73,8 @@ def part_of(out: Path) -> Path:
 
 
 def write_rows(rows: Iterable[Row], out: Path, findings: Sequence[str] = ()) -> None:
-    """Write rows of :func:`~xray_captioning.batch.run.caption_rows` to a file, whole or not at all.
-
-    The findings that the encoder classifies are part of a Parquet file's schema.
+    """Write rows of `batch.run.caption_rows` to a file, whole or not at all; Parquet's schema has
+    the findings that the encoder classifies.
     """
     writers = {".csv": _write_csv, ".jsonl": _write_lines, ".parquet": _write_parquet}
     with atomic_path(out) as aside:
@@ -176,15 +172,14 @@ def read_rows(file: BinaryIO) -> Iterator[Row]:
 
 def _lock(file: BinaryIO) -> None:
     """Refuse a file that another process is writing, where the system can tell."""
-    try:
+    with suppress(ImportError):
         import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        advice = "wait for it, or choose another --out"
-        raise ConfigError(f"{file.name}: another process is writing it; {advice}") from None
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            advice = "wait for it, or choose another --out"
+            raise ConfigError(f"{file.name}: another process is writing it; {advice}") from None
 
 
 def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:

@@ -2,16 +2,10 @@
 
 A bundle has both after ``xray-captioning calibrate`` on studies that it was not trained on (see
 `xray_captioning.training.calibration`). The *confidence* of a sentence is the logistic function of
-a line in its mean log-probability [1]_, a line for each search that it was fitted for. The
-*novelty* of a study is a Mahalanobis distance [2]_
-between the encoder's features, averaged over each image, and those of the training images,
-divided by the distance that one in a hundred studies of the same kind exceeds on average.
-
-References
-----------
-.. [1] Platt, Probabilistic outputs for support vector machines, 1999.
-.. [2] Lee et al., A simple unified framework for detecting out-of-distribution samples and
-   adversarial attacks, NeurIPS 2018 (here with one Gaussian instead of one a class).
+a line in its mean log-probability (Platt 1999), a line for each search that it was fitted for. The
+*novelty* of a study is a Mahalanobis distance (Lee et al. 2018, here with one Gaussian instead of
+one a class) between the encoder's features, averaged over each image, and those of the training
+images, divided by the distance that one in a hundred studies of the same kind exceeds on average.
 """
 
 import json
@@ -61,9 +55,8 @@ class Calibration:
     def confidence(
         self, log_probability: float, search: DecodingConfig | None = None
     ) -> float | None:
-        """Return the probability in [0, 1] that a sentence of a mean log-probability is right.
-
-        None if it was not fitted for captions of this search.
+        """Return the probability in [0, 1] that a sentence of a mean log-probability is right, None
+        for captions of a search that it was not fitted for.
         """
         line = self.lines.get(search, self.lines.get(None))
         if line is None:

@@ -3,23 +3,19 @@
 import importlib
 import os
 import sys
-import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
 from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
-from xray_captioning.files import load_quietly
+from xray_captioning.files import load_quietly, toml_beside
 
 SHOWN = 3  # warnings of one kind about images
-COMMANDS: dict[str, list[str]] = tomllib.loads(
-    Path(__file__).with_name("commands.toml").read_text("utf-8")
-)
+COMMANDS: dict[str, list[str]] = toml_beside(__file__, "commands.toml")
 
 
 class _LazyGroup(click.Group):

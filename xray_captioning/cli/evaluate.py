@@ -1,4 +1,4 @@
-"""Commands that measure."""
+"""Commands that measure: by scores, and by what readers say."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,9 @@ import click
 
 from xray_captioning.cli import options
 from xray_captioning.config import parse_assignment
+from xray_captioning.data.studies import with_images
 from xray_captioning.evaluation.table import SHOWN, format_table
+from xray_captioning.files import atomic_write
 
 WHY = (
     "coco pools n-gram counts over the whole corpus; nltk averages sentences and gives about 0 "
@@ -62,7 +64,7 @@ def evaluate(
 
 def _show(found: dict[str, Any], written: list[dict[str, Any]]) -> None:
     from xray_captioning.evaluation.baselines import merged_rows
-    from xray_captioning.evaluation.differences import beaten
+    from xray_captioning.evaluation.claims import beaten
     from xray_captioning.evaluation.report import SAID
 
     names = (*SHOWN, *(["left_out"] if "left_out" in found else []))
@@ -110,3 +112,68 @@ def score(
             found = measure(*texts, convention=convention)
             click.echo(format_table([{"convention": convention} | {n: found[n] for n in CLINICAL}]))
     click.echo(WHY)
+
+
+@click.group(no_args_is_help=False)
+@options.seed
+@click.pass_context
+def review(context: click.Context, seed: int | None) -> None:
+    """Let people rate two systems' texts without knowing which system wrote them."""
+    if seed is not None:
+        context.default_map = {name: {"seed": seed} for name in ("export", "summarise")}
+
+
+@review.command()
+@options.declared("export")
+@options.source(
+    click.option("--data", type=options.existing, help="Studies whose images the sheets show."),
+    labels=False,
+)
+@options.seed
+def export(
+    source: options.Source,
+    captions: Path,
+    systems: tuple[str, str],
+    out: Path,
+    studies: int,
+    seed: int | None,
+    **drawn: int,
+) -> None:
+    """Write one folder for each reader, and the key.
+
+    The key tells which system wrote which text: no reader may see it.
+    """
+    from xray_captioning.review.study import export_study
+
+    source.check()
+    views: Any = None
+    if source.data:
+        there = with_images(source.load())
+        shown = map(list, map(zip, there["images"], there["views"]))
+        views = dict(zip(there["study_id"], shown))
+    key = export_study(captions, systems, out, views, studies, seed=seed or 0, **drawn)
+    asked = f" ({studies} were asked for)" if len(key.studies) < studies else ""
+    click.echo(f"{len(key.studies)} studies{asked}, {key.identical} with the same text twice")
+    for sheet in key.sheets:
+        click.echo(f"to send: {out / sheet.reader}")
+    click.echo(f"to keep from readers: {out / 'key.json'}")
+
+
+@review.command()
+@options.declared("summarise")
+@click.argument("answers", nargs=-1, required=True, type=options.file)
+@options.no_seed
+def summarise(key_file: Path, answers: tuple[Path, ...], out: Path | None) -> None:
+    """Unblind ANSWERS and summarise them."""
+    from xray_captioning.review.study import Key, read_answers
+    from xray_captioning.review.summary import format_summary
+    from xray_captioning.review.summary import summarise as find
+
+    key = Key.from_json(key_file)
+    summary = find(key, read_answers(key, answers))
+    click.echo(format_summary(summary))
+    if out is not None:
+        text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+        atomic_write(out / "summary.json", text)
+        atomic_write(out / "summary.md", format_summary(summary, markdown=True) + "\n")
+        click.echo(f"wrote {out / 'summary.json'} and {out / 'summary.md'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from functools import reduce, wraps
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from xray_captioning.config import Config, load_preset, parse_assignment
 from xray_captioning.errors import ConfigError
+from xray_captioning.files import toml_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,9 +24,7 @@ file = click.Path(exists=True, dir_okay=False, path_type=Path)
 new_file = click.Path(dir_okay=False, path_type=Path)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-_DECLARED: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(
-    Path(__file__).with_name("options.toml").read_text("utf-8")
-)
+_DECLARED: dict[str, dict[str, dict[str, Any]]] = toml_beside(__file__, "options.toml")
 _PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file}
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "path": _PATHS.__getitem__,

@@ -1,7 +1,6 @@
 """Commands that serve captions: to programs over HTTP, and to people in a browser."""
 
 import socket
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +9,11 @@ import click
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError, require
+from xray_captioning.files import toml_beside
 
 _LOOPBACK = ("127.", "localhost", "::1")
 HOST = "127.0.0.1"
-SETTINGS: dict[str, str] = {
-    "server.address": HOST,
-    **tomllib.loads(Path(__file__).with_name("app.toml").read_text("utf-8")),
-}
+SETTINGS: dict[str, str] = {"server.address": HOST, **toml_beside(__file__, "app.toml")}
 
 
 @click.command()

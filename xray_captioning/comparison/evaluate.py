@@ -26,10 +26,10 @@ from xray_captioning.data.targets import reference_texts, usable_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import BASELINES, retrieval_name
 from xray_captioning.evaluation.caption_files import Texts, read_captions
-from xray_captioning.evaluation.collapse import CollapseWarning
-from xray_captioning.evaluation.column_roles import SYSTEM, role
+from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows
 from xray_captioning.evaluation.report import write_report
+from xray_captioning.evaluation.result_columns import SYSTEM, role
 from xray_captioning.evaluation.results import evaluate_systems
 from xray_captioning.evaluation.systems import R2GEN
 from xray_captioning.findings import SHUFFLED

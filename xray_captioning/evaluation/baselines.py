@@ -2,14 +2,12 @@
 
 A model has to beat the fixed texts, the random ones and those of the nearest training study;
 :func:`oracle_captions` is what a perfect classifier with a template would write. What is left of a
-model that is shown other studies' images is in :mod:`xray_captioning.evaluation.shuffles`.
+model that is shown other studies' images is in :mod:`xray_captioning.evaluation.claims`.
 """
 
 import re
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +15,16 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.systems import System
+from xray_captioning.files import toml_beside
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
-from xray_captioning.metrics import clinical
-from xray_captioning.metrics.bleu import bleu_of_constants
-from xray_captioning.metrics.cider import cider_of_constants
+from xray_captioning.metrics import bleu, cider, clinical, rouge
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
-from xray_captioning.metrics.rouge import rouge_l_of_constants
 
 Array = NDArray[Any]
+Texts = Sequence[str]
 
+# What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``.
 CONSTANT_METRICS = ("BLEU-4", "BLEU-1", "BLEU-2", "BLEU-3", "ROUGE-L", "CIDEr", "clinical_f1")
-"""What a fixed report is chosen by; the one by BLEU-4 is called simply ``constant``."""
-
 CONSTANTS = (CONSTANT, *(f"{CONSTANT}-{metric}" for metric in CONSTANT_METRICS[1:]))
 BASELINES = (*CONSTANTS, MOST_FREQUENT, RANDOM, RETRIEVAL, ORACLE)  # names that no system may have
 
@@ -38,11 +34,8 @@ DRAWS = 10  # of what is random; its scores are their mean
 # How often a training sentence has to occur before the template uses it, and its most words.
 OFTEN, SHORT = 3, 12
 
-PHRASES: dict[str, str] = tomllib.loads(
-    Path(__file__).with_name("baselines.toml").read_text("utf-8")
-)["phrases"]
-"""What the template says of a finding that no such sentence asserts alone."""
-
+# What the template says of a finding that no such sentence asserts alone.
+PHRASES: dict[str, str] = toml_beside(__file__, "baselines.toml")["phrases"]
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
 
 
@@ -79,7 +72,7 @@ def retrieval_name(model: str) -> str:
     return f"{RETRIEVAL} {model}"
 
 
-def _fixed(training: Sequence[str], targets: Sequence[str], words: Sequence[str]) -> dict[str, str]:
+def _fixed(training: Texts, targets: Texts, words: Sequence[str]) -> dict[str, str]:
     """Return the fixed reports, by name: by some metrics of words, and by clinical F1."""
     # A protocol may replace rare words of its references: findings are read from whole texts.
     chosen = constant_captions(training, targets, words)
@@ -90,10 +83,7 @@ def _fixed(training: Sequence[str], targets: Sequence[str], words: Sequence[str]
 
 
 def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of a table for people, in which fixed reports that score the same are one.
-
-    Its name says by which metrics it was chosen.
-    """
+    """Return rows for people: fixed reports that score alike are one, named by their metrics."""
     alike: dict[Any, list[Mapping[str, Any]]] = {}
     for number, row in enumerate(rows):
         fixed = row["system"] in (*CONSTANTS, MOST_FREQUENT)
@@ -113,9 +103,7 @@ def _shared_name(names: Sequence[str]) -> str:
 
 
 def constant_captions(
-    texts: Sequence[str],
-    references: Sequence[str] | None = None,
-    metrics: Sequence[str] = CONSTANT_METRICS,
+    texts: Texts, references: Texts | None = None, metrics: Sequence[str] = CONSTANT_METRICS
 ) -> dict[str, str]:
     """Return, for each metric, the (cleaned) training text that scores highest when said of every
     study. The 2,000 most frequent different ones at most are tried, against 4,000 evenly chosen at
@@ -143,11 +131,11 @@ def _scores(
 ) -> dict[str, Array]:
     scores: dict[str, Array] = {}
     if any(metric.startswith("BLEU-") for metric in metrics):
-        columns = bleu_of_constants(references, candidates).T
+        columns = bleu.bleu_of_constants(references, candidates).T
         scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
     others = {
-        "ROUGE-L": rouge_l_of_constants,
-        "CIDEr": cider_of_constants,
+        "ROUGE-L": rouge.rouge_l_of_constants,
+        "CIDEr": cider.cider_of_constants,
         "clinical_f1": _clinical_f1_of_constants,
     }
     scores |= {m: others[m](references, candidates) for m in metrics if m in others}
@@ -177,9 +165,8 @@ def random_captions(texts: Sequence[str], count: int, seed: int | Sequence[int] 
 
 
 def retrieval_captions(features: Array, texts: Sequence[str], queries: Array) -> list[str]:
-    """Return the text of each query's nearest training study by cosine of standardised features.
-
-    Features and queries have the shape (studies, channels).
+    """Return the text of each query's nearest training study by cosine of standardised features,
+    all (studies, channels).
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
     vectors = [(x - mean) / deviation for x in (features, queries)]

@@ -1,9 +1,9 @@
 """Read what other systems wrote, in the formats and under the names in which it comes.
 
 What a file is, its content tells: a table (CSV with any separator, Parquet, Excel), JSON in the
-shapes of :mod:`xray_captioning.evaluation.json_results`, JSON lines, or plain text with one text a
-line. Which columns are what, :mod:`xray_captioning.evaluation.column_roles` tells. A table of one
-column without a header is R2GenCMN's ``res.csv``.
+shapes of :mod:`xray_captioning.evaluation.result_columns`, which tells what columns are, JSON
+lines, or plain text with one text a line. A table of one column without a header is R2GenCMN's
+``res.csv``.
 
 Where nothing names the studies, texts belong to the evaluated studies in the order of the data:
 that is the order in which R2Gen's code goes through its annotation. Such a system has the name of
@@ -24,9 +24,7 @@ from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text
 from xray_captioning.data.records import DELIMITERS
 from xray_captioning.data.table import Table, as_text
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation import column_roles
-from xray_captioning.evaluation.column_roles import ALONE, ID, INDEX, id_rank, names_column, role
-from xray_captioning.evaluation.json_results import Columns, flattened, json_columns
+from xray_captioning.evaluation import result_columns as roles
 from xray_captioning.text.cleaning import without_common_marks, without_marks
 
 _JSON = (".json", ".jsonl", ".ndjson")
@@ -66,16 +64,14 @@ def checked_text(value: Any, where: str, number: Any) -> str:
 
 
 def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn]:
-    """Read the texts of one or more systems, by name.
-
-    Of the columns `asked` for, those that the file has are read. It is a DataError where it is not
-    certain which column is a system.
+    """Read the texts of systems by name: of the columns `asked` for those that are there, else
+    those that are systems' for certain; it is a DataError where that is not certain.
     """
     columns = read_columns(path)
-    chosen = column_roles.predictions(path, columns, asked)
-    others = column_roles.other_texts(columns, chosen)
+    chosen = roles.predictions(path, columns, asked)
+    others = roles.other_texts(columns, chosen)
     return {
-        path.stem if name == ALONE else name: _written(path, columns, name, left_out=others)
+        path.stem if name == roles.ALONE else name: _written(path, columns, name, left_out=others)
         for name in chosen
     }
 
@@ -83,35 +79,30 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
 def read_references(path: Path, asked: str | None = None) -> TextColumn:
     """Read reports: the column that is named so, or is asked for, or is the only one of texts."""
     columns = read_columns(path)
-    name = column_roles.references(path, columns, asked)
+    name = roles.references(path, columns, asked)
     return _written(path, columns, name, _report)
 
 
 def read_named(path: Path, names: Sequence[str]) -> list[TextColumn]:
     """Read the columns of these names, whatever they hold."""
     columns = read_columns(path)
-    if ALONE in columns:
-        columns[path.stem] = columns.pop(ALONE)
-    chosen = [column_roles.predictions(path, columns, [name])[0] for name in names]
+    if roles.ALONE in columns:
+        columns[path.stem] = columns.pop(roles.ALONE)
+    chosen = [roles.predictions(path, columns, [name])[0] for name in names]
     return [_written(path, columns, name) for name in chosen]
 
 
-def read_columns(path: Path) -> Columns:
-    """Read a file of texts as columns of one length, by name; None where there is no value.
-
-    Texts alone are the column `ALONE`. A DataError says that the file is absent, damaged or empty,
-    or that it is not certain what it is.
-    """
+def read_columns(path: Path) -> roles.Columns:
+    """Read a file of texts as columns of one length, by name; None where there is no value."""
     with open_bytes(path) as stream:
-        binary = stream.peek(4).startswith(
-            (records.PARQUET, ZIP)
-        )  # an Excel workbook is a zip archive
+        # An Excel workbook is a zip archive.
+        binary = stream.peek(4).startswith((records.PARQUET, ZIP))
     if binary:
         columns = _by_column(Table(path).records)
     else:
         with open_text(path) as file:
             columns = _of_text(path, file.read(HEAD_BYTES))
-    columns = {str(name): values for name, values in flattened(columns).items()}
+    columns = {str(name): values for name, values in roles.flattened(columns).items()}
     if not any(columns.values()):
         raise DataError(f"{path}: has no row; give one row per study")
     return columns
@@ -119,7 +110,7 @@ def read_columns(path: Path) -> Columns:
 
 def _written(
     path: Path,
-    columns: Columns,
+    columns: roles.Columns,
     name: str,
     checked: Callable[[Any, str, Any], Any] = checked_text,
     left_out: tuple[str, ...] = (),
@@ -137,29 +128,28 @@ def _written(
     return TextColumn(texts, ids, str(path), left_out)
 
 
-def _ids(path: Path, columns: Columns) -> Columns:
+def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
     """Return the columns that may name the study, the surest first: by name, or by their values.
-
-    A column without a name is an index where it counts the rows from 0, and else pandas' index of
-    ids. An index in another order is of rows that were sorted or left out.
+    One without a name is an index where it counts the rows from 0, else pandas' index of ids.
     """
-    if named := sorted((n for n in columns if role(n) == ID), key=lambda n: id_rank(n) or 0):
-        return {name: columns[name] for name in named}
-    if likely := column_roles.likely_ids(columns):
+    ranks = {name: rank for name in columns if (rank := roles.id_rank(name)) is not None}
+    if ranks:
+        return {name: columns[name] for name in sorted(ranks, key=ranks.__getitem__)}
+    if likely := roles.likely_ids(columns):
         return {name: columns[name] for name in likely}
-    indexes = [name for name in columns if role(name) == INDEX]
-    if len(columns) > 1 and not indexes and not any(map(names_column, columns)):
+    indexes = [name for name in columns if roles.role(name) == roles.INDEX]
+    if len(columns) > 1 and not indexes and not any(map(roles.names_column, columns)):
         raise DataError(
             f"{path}: none of its columns ({', '.join(islice(columns, 5))}) names the study; let "
             "the first line name the columns, one of them study_id"
         )
     for name in indexes:
         numbers = [str(as_text(value)) for value in columns[name]]
-        if column_roles.counts(0, numbers):
+        if roles.counts(0, numbers):
             continue
         if name == "" or name.lower().startswith("unnamed"):
             return {name: columns[name]}
-        if len(set(numbers)) == len(numbers) and not column_roles.counts(1, numbers):
+        if len(set(numbers)) == len(numbers) and not roles.counts(1, numbers):
             raise DataError(
                 f"{path}: the column {name} does not count the rows, and none names the study; "
                 "write a column study_id"
@@ -174,7 +164,7 @@ def _report(value: Any, where: str, number: Any) -> str | list[str]:
     return checked_text(value, where, number)
 
 
-def _by_column(table: Any) -> Columns:
+def _by_column(table: Any) -> roles.Columns:
     """Return the columns of a table; None where JSON or Parquet has no value."""
     # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
     rows = [values for _, values in table]
@@ -183,23 +173,20 @@ def _by_column(table: Any) -> Columns:
     return {name: list(values) for name, values in zip(table.columns, zip(*rows))}
 
 
-def _of_text(path: Path, head: str) -> Columns:
-    """Return the columns of a text that begins with `head`: JSON, a table, or one text per line.
-
-    A table of one column without a header is `ALONE`.
-    """
+def _of_text(path: Path, head: str) -> roles.Columns:
+    """Return the columns of a text that begins with `head`: JSON, a table, or one text a line."""
     if _is_called(path, _JSON) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
         if records.is_lines(head, path):
             return _by_column(records.JsonRows(path))
-        return json_columns(records.read_json(path), path)
+        return roles.json_columns(records.read_json(path), path)
     lines = [line for line in head.splitlines()[:50] if line]
     if not (_is_called(path, _TABLES) or _shows_table(path, lines)):
-        return {ALONE: _read_lines(path)}
+        return {roles.ALONE: _read_lines(path)}
     if lines and not (_has_header(lines) or any(_is_regular(lines, sign) for sign in DELIMITERS)):
         with open_text(path) as file:
             rows = _parsed_rows(file, ",")
         if rows and all(len(row) == 1 for row in rows):
-            return {ALONE: [row[0] for row in rows]}
+            return {roles.ALONE: [row[0] for row in rows]}
     return _by_column(Table(path).records)
 
 
@@ -217,10 +204,7 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _shows_table(path: Path, lines: Sequence[str]) -> bool:
-    """Whether text is a table: its first line names columns, or all lines are in quotes.
-
-    It is a DataError where all lines of no such text begin with what looks like an id.
-    """
+    """Whether text is a table: its first line names columns, or all lines are in quotes."""
     quoted = bool(lines) and all(line[0] == line[-1] == '"' != line for line in lines)
     if quoted or _has_header(lines):
         return True
@@ -239,9 +223,9 @@ def _has_header(lines: Sequence[str]) -> bool:
     for sign in DELIMITERS:
         names = next(iter(_parsed_rows(lines[:1], sign)), [])
         common = 2 * sum(sign in line for line in lines) >= len(lines)
-        if len(names) > 1 and common and any(n == "" or names_column(n) for n in names):
+        if len(names) > 1 and common and any(n == "" or roles.names_column(n) for n in names):
             return True
-    return bool(lines) and names_column(lines[0])
+    return bool(lines) and roles.names_column(lines[0])
 
 
 def _is_regular(lines: Sequence[str], sign: str) -> bool:

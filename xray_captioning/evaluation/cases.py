@@ -36,6 +36,9 @@ THUMBNAIL = 176  # pixels of a side: what a card of the page shows, and a few ki
 _CUT = 400  # characters of a text on the page
 _WORD = re.compile(r"[^\W_]+")
 
+Labels = clinical.Labels
+Texts = Sequence[str]
+
 
 class Piece(NamedTuple):
     """A part of a text and, where it decided a label, why; "" elsewhere."""
@@ -44,13 +47,9 @@ class Piece(NamedTuple):
     why: str = ""
 
 
-def choose_cases(
-    references: Sequence[str], texts: Sequence[str], counts: clinical.Labels
-) -> list[list[int]]:
-    """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice.
-
-    Studies are ordered by the F1 of their findings, whose `counts` are
-    :func:`~xray_captioning.metrics.clinical.confusion`'s, and, where that is equal, by ROUGE-L.
+def choose_cases(references: Texts, texts: Texts, counts: Labels) -> list[list[int]]:
+    """Return the rows of a system's best, median and worst studies, `EACH` a kind, none twice: by
+    the F1 of their findings, whose `counts` are `confusion`'s, then by ROUGE-L.
     """
     order = np.lexsort((-rouge_l_rows(references, texts), -clinical.example_f1(counts)))
     middle = max(len(order) // 2 - EACH // 2, 0)
@@ -64,19 +63,15 @@ def choose_cases(
 
 
 def wordiest(studies: pd.DataFrame, count: int = 4) -> list[int]:
-    """Return rows to show: of each of some equal shares of the studies the longest report.
-
-    Most of them name a finding.
-    """
+    """Return rows to show: the longest report, which often names a finding, of each equal share."""
     lengths = [len(text.split()) for text in studies["reference"]]
     shares = [range(i, len(studies), count) for i in range(min(count, len(studies)))]
     return [max(rows, key=lambda row: lengths[row]) for rows in shares]
 
 
 def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size: Any) -> Example:
-    """Return a row of studies as a panel shows it: its images in the places of views, and texts.
-
-    `caption` is the first system's, whose attention is drawn, or None; `size` is of pixels.
+    """Return a row of studies as a panel shows it, images in the places of views; `caption`, the
+    first system's, is the one whose attention is drawn, or None.
     """
     places, paths = zip(*((place, path) for place, path in enumerate(images) if path))
     views, pixels = dict(zip(study["images"], study["views"])), read_images(paths, *size)
@@ -86,17 +81,9 @@ def example(study: Any, images: Any, texts: dict[str, str], caption: Any, *size:
 
 
 def case_cards(
-    results: Results,
-    texts: Sequence[str],
-    reference: clinical.Labels,
-    labels: clinical.Labels,
-    images: Mapping[str, Sequence[str]],
+    results: Results, texts: Texts, reference: Labels, labels: Labels, images: Mapping[str, Texts]
 ) -> list[dict[str, Any]]:
-    """Return what the page shows of a run's best, median and worst studies, one dict per study.
-
-    `reference` and `labels` are the labels of the reports and of the run's texts, `images`
-    paths by study. ``score`` is the F1 of the study.
-    """
+    """Return what the page shows of a run's best, median and worst studies, one dict per study."""
     counts = clinical.confusion(reference, labels)
     scores = clinical.example_f1(counts)
     groups = choose_cases(results.references, texts, counts)
@@ -124,7 +111,7 @@ def _thumbnails(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def _findings(counts: clinical.Labels) -> dict[str, list[str]]:
+def _findings(counts: Labels) -> dict[str, list[str]]:
     named = ("common", "added", "missed")
     columns = (np.flatnonzero(counts[:, k] * clinical.IS_FINDING) for k in range(3))
     return {name: [FINDINGS[i] for i in column] for name, column in zip(named, columns)}
@@ -137,13 +124,9 @@ def _cut(text: str) -> str:
 
 
 def contradiction_summary(
-    results: Results, texts: Sequence[str], found: Sequence[clinical.Contradiction]
+    results: Results, texts: Texts, found: Sequence[clinical.Contradiction]
 ) -> dict[str, Any]:
-    """Return how often a run's texts contradict the reports, in how many studies, and examples.
-
-    ``findings`` come with their number, the most frequent first. The ``sides`` of an example
-    are what the report and the text say, each as a word and a sentence.
-    """
+    """Return how often a run's texts contradict the reports, in how many studies, and examples."""
     return {
         "count": len(found),
         "studies": len({contradiction.row for contradiction in found}),
@@ -190,7 +173,8 @@ def marked(text: str, shown: str) -> list[Piece]:
     mentions = [m for m in dict.fromkeys(labeler.find_mentions(shown)) if m in deciding]
     reasons: dict[tuple[int, int], list[str]] = {}
     for mention, span in zip(mentions, _spans(shown, mentions), strict=True):
-        reasons.setdefault(span, []).append(_why(mention))
+        cue = "" if mention.cue in ("", mention.words) else f" by “{mention.cue}”"
+        reasons.setdefault(span, []).append(f"{mention.finding}: {mention.status}{cue}")
     pieces, last = [], 0
     for (start, end), why in sorted(reasons.items()):
         if last <= start < end:
@@ -199,15 +183,9 @@ def marked(text: str, shown: str) -> list[Piece]:
     return [piece for piece in (*pieces, Piece(shown[last:])) if piece.text]
 
 
-def _why(mention: labeler.Mention) -> str:
-    cue = "" if mention.cue in ("", mention.words) else f" by “{mention.cue}”"
-    return f"{mention.finding}: {mention.status}{cue}"
-
-
 def _spans(text: str, mentions: Sequence[labeler.Mention]) -> list[tuple[int, int]]:
-    """Return where a text, as it was written, has the words of mentions; (0, 0) is nowhere.
-
-    Mentions are of sentences in standard spelling, whose words are aligned with those written.
+    """Return where a text, as it was written, has the words of mentions, which are of sentences in
+    standard spelling: words are aligned. (0, 0) is nowhere.
     """
     spelling = rules(labeler.convention_of()).spelling
     sentences = [normal(statement, spelling) for statement in statements(text)]

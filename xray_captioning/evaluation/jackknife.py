@@ -2,36 +2,21 @@
 
 Every score is computed once without each patient. What a patient's absence changes is that
 patient's *pseudo-value*; their spread, divided by the number of patients, is the standard error of
-the score, as if the pseudo-values were independent observations whose mean it is [1]_, [2]_. A
-difference of two systems is tested by the pseudo-values' differences, patient by patient: a paired
-t test.
+the score, as if they were independent observations whose mean it is (Tukey 1958; Miller 1974; all
+studies of a patient at once: Cameron and Miller 2015). A difference of two systems is a paired t
+test of pseudo-values (Efron and Tibshirani 1993, chapter 11).
 
 Of several runs of a system the score is the mean. Every run captions every study, so the mean's
 pseudo-values are the runs' means; the variance between runs, divided by their number, is added to
-the squared standard error [4]_, with Satterthwaite's degrees of freedom [5]_.
+the squared standard error (Bouthillier et al. 2021), with Satterthwaite's degrees of freedom.
 
-An interval is that of a share with the root mean squared error: the standard error and the bias
-that the pseudo-values' mean shows [3]_; in a paired difference biases cancel. It always holds its
-score, which bootstrap percentiles of an average over rare findings do not: resamples lose findings
-and score lower than the sample. ``docs/statistics.md`` says what it is of, and how it was checked.
+An interval is that of a share with the root mean squared error (Wilson 1927, with an effective
+number of observations as Dean and Pagano 2015): the standard error and the bias that the
+pseudo-values' mean shows; in a paired difference biases cancel. It always holds its score, which
+bootstrap percentiles of an average over rare findings do not: resamples lose findings and score
+lower. Counts of different texts or n-grams have none: leaving out a patient can only lower them.
 
-Counts of different texts or n-grams have no interval: leaving out a patient can only lower them.
-
-References
-----------
-.. [1] Tukey, "Bias and confidence in not quite large samples", Annals of Mathematical Statistics
-   29, 1958; Miller, "The jackknife: a review", Biometrika 61, 1974.
-.. [2] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 11. Leaving out all
-   studies of a patient at once: Cameron and Miller, "A practitioner's guide to cluster-robust
-   inference", Journal of Human Resources 50, 2015.
-.. [3] Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
-   1927, with an effective number of observations as Dean and Pagano, "Evaluating confidence
-   interval methods for binomial proportions in clustered surveys", Journal of Survey Statistics
-   and Methodology 3, 2015.
-.. [4] Bouthillier et al., "Accounting for variance in machine learning benchmarks", MLSys 2021. A
-   part of the variance between runs is of this test set and counted twice: cautious.
-.. [5] Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics
-   Bulletin 2, 1946.
+``docs/statistics.md`` says what an interval is of, how it was checked, and where all that stands.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -40,40 +25,30 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import no_terminal
 from xray_captioning.findings import FINDINGS
+from xray_captioning.metrics import statistics
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.columns import checked_texts
 from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.ngrams import BLOCK
-from xray_captioning.metrics.statistics import (
-    Statistics,
-    patient_numbers,
-    patient_sums,
-    scores_from_sums,
-    study_statistics,
-    support,
-)
+from xray_captioning.metrics.statistics import Statistics
 
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.
 LEAST_PATIENTS, LEAST_RAREST = 5, 10
-
+# What scores cannot exceed, where that is not 1.
 HIGHEST = {"CIDEr": 10.0, "chrF": 100.0} | dict.fromkeys(
     ("false_positives", "false_positives_present"), len(FINDINGS) - 1.0
 )
-"""What scores cannot exceed, where that is not 1."""
-
 UNBOUNDED = ("mean_length", "length_ratio")
-
 _ROWS = 1 << 16  # patients who are left out at a time, in turn
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
-Texts = Sequence[str]
-
 NO_INTERVAL = (float("nan"), float("nan"))
 
 
@@ -97,22 +72,15 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Jackknife:
-    """Scores of several systems on the same studies, by system and metric.
-
-    `pseudo` has a value a patient, in the same order for all systems.
-    """
+    """Scores of several systems on the same studies, by system and metric."""
 
     scores: dict[str, dict[str, float]]
-    pseudo: dict[str, dict[str, Array]]  # (patients,)
+    pseudo: dict[str, dict[str, Array]]  # (patients,), in the same order for all systems
     support: dict[str, dict[str, int]]  # patients that a score stands on
     runs: dict[str, list[dict[str, float]]] = field(default_factory=dict)  # each run's scores
 
     def intervals(self, system: str) -> dict[str, Interval]:
-        """Return the 95 % interval of each metric, both ends nan where there is none.
-
-        There is none where a score stands on too few patients, or no patient's absence changes it:
-        nothing is known then of how it varies.
-        """
+        """Return the 95 % interval of each metric, nan where nothing is known of how it varies."""
         return {
             metric: self._interval(system, metric, score)
             for metric, score in self.scores[system].items()
@@ -125,7 +93,7 @@ class Jackknife:
         pseudo = self.pseudo[system][metric]
         error, freedom = self._error(pseudo, metric, system)
         # Their mean is the score without most of its bias (F1 of few cases is too low).
-        error, quantile = float(np.hypot(error, score - pseudo.mean())), _quantile(freedom)
+        error, quantile = float(np.hypot(error, score - pseudo.mean())), stdtrit(freedom, 0.975)
         if metric in UNBOUNDED:
             low, high = _t_interval(score, error, quantile)
             return max(low, 0.0), high  # no text has fewer words than none
@@ -138,23 +106,18 @@ class Jackknife:
         return low * highest, high * highest
 
     def compare(self, system: str, rival: str, metric: str) -> Comparison:
-        """Compare two systems by one metric: a paired t test of pseudo-values.
-
-        Many metrics and systems are many tests; nothing is corrected for that here.
-        """
+        """Compare two systems by one metric: a paired t test of pseudo-values, uncorrected."""
         score, other = (self.scores[name][metric] for name in (system, rival))
         pseudo = self.pseudo[system][metric] - self.pseudo[rival][metric]
         if score == other and not pseudo.any():
             return Comparison(rival, metric, score, other, score - other, 0.0, 0.0, 1.0)
         error, freedom = self._error(pseudo, metric, system, rival)
-        low, high = _t_interval(score - other, error, _quantile(freedom))
-        p = _two_sided(score - other, error, freedom, self._carrying(metric, system, rival))
-        return Comparison(rival, metric, score, other, score - other, low, high, p)
-
-    def _carrying(self, metric: str, *systems: str) -> int:
-        """Return how many patients scores stand on: of F1, those with any finding in a report."""
+        low, high = _t_interval(score - other, error, stdtrit(freedom, 0.975))
+        # The patients whom scores stand on: of F1, those with any finding in a report.
         name = metric.replace("clinical", "micro").replace("macro", "micro")
-        return min(self.support[system][name] for system in systems)
+        carrying = min(self.support[one][name] for one in (system, rival))
+        p = _two_sided(score - other, error, freedom, carrying)
+        return Comparison(rival, metric, score, other, score - other, low, high, p)
 
     def _error(self, pseudo: Array, metric: str, *systems: str) -> tuple[float, float]:
         """Return a standard error, over patients and the systems' runs, and its freedom."""
@@ -175,22 +138,18 @@ def jackknife(
     reports: Sequence[str] | None = None,
     findings: Sequence[str] | None = None,
 ) -> Jackknife:
-    """Score systems, also without each patient in turn.
+    """Score systems, also without each patient in turn; `systems` are the texts of each.
 
-    `systems` are the texts of each, in the order of the `references`. All studies of a patient
-    (`groups`) are left out together, a study whose patient is missing or not given on its own.
-    `reports` are the texts whose findings and sides count, where a protocol has replaced words of
-    the references; `findings` what ``clinical_f1`` averages over.
-
-    A study's CIDEr keeps its n-gram weights when another study is left out; see
-    :func:`xray_captioning.metrics.statistics.study_statistics`. Memory, beyond the texts: about
-    1 kB a study and system.
+    All studies of a patient (`groups`) are left out together. `reports` are the texts whose
+    findings and sides count, where a protocol has replaced words of the `references`; `findings`
+    what ``clinical_f1`` averages over. CIDEr's n-gram weights stay when a study is left out.
+    Memory, beyond the texts: about 1 kB a study and system.
     """
     if not systems:
         raise DataError("there is no system to score; give at least one")
     checked_texts("references", references)
     reports = references if reports is None else checked_texts("reports", reports)
-    patients = patient_numbers(groups, len(references))
+    patients = statistics.patient_numbers(groups, len(references))
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
             raise DataError(
@@ -198,20 +157,19 @@ def jackknife(
             )
     frequency = document_frequency(references)
 
-    def count(said: Texts, wanted: Texts, whole: Texts) -> Statistics:
-        return study_statistics(wanted, said, whole, frequency)
+    def count(said: Sequence[str], *known: Sequence[str]) -> Statistics:
+        return statistics.study_statistics(known[0], said, known[1], frequency)
 
     runs = statistics_of_runs(count, list(systems.values()), references, reports)
-    sums = ((name, patient_sums(one, patients)) for name, one in zip(systems, runs, strict=True))
-    return jackknife_sums(sums, findings)
+    sums = (statistics.patient_sums(run, patients) for run in runs)
+    return jackknife_sums(zip(systems, sums, strict=True), findings)
 
 
 def statistics_of_runs(
     count: Callable[..., Statistics], runs: Sequence[Sequence[str]], *columns: Sequence[str]
 ) -> Iterator[Statistics]:
     """Yield the statistics that `count` makes of columns of texts, a run's first, then `columns`
-    (references, reports). Rows must not depend on each other: equal ones are counted once, with a
-    progress bar.
+    (references, reports). No row depends on another: equal ones are counted once.
     """
     from tqdm import tqdm
 
@@ -224,23 +182,21 @@ def statistics_of_runs(
     pairs = list(number)
     starts = tqdm(range(0, len(pairs), BLOCK), "scores", disable=no_terminal(), leave=False)
     parts = [count(*zip(*pairs[start : start + BLOCK], strict=True)) for start in starts]
-    statistics = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    counted = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     for row in np.array(rows).T:
-        yield {name: values[row] for name, values in statistics.items()}
+        yield {name: values[row] for name, values in counted.items()}
 
 
 def jackknife_sums(
     systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None
 ) -> Jackknife:
-    """Return what :func:`jackknife` does, of each system's sums over each patient's studies.
-
-    They are those of :func:`xray_captioning.metrics.statistics.patient_sums`.
-    """
+    """Return what `jackknife` does, of each system's `statistics.patient_sums`."""
     found = Jackknife({}, {}, {})
     for name, sums in systems:
         scores, pseudo = _leave_one_out(sums, findings)
         found.scores[name], found.pseudo[name] = scores, pseudo
-        found.support[name] = dict.fromkeys(scores, len(sums["n"])) | support(sums, findings)
+        every = dict.fromkeys(scores, len(sums["n"]))
+        found.support[name] = every | statistics.support(sums, findings)
     return found
 
 
@@ -261,40 +217,30 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
 def _leave_one_out(
     sums: Statistics, findings: Sequence[str] | None
 ) -> tuple[dict[str, float], dict[str, Array]]:
-    """Return the scores of all patients, and each patient's pseudo-values: (patients,).
-
-    Where a score has no value without a patient, that patient counts as if nothing changed.
-    """
+    """Return the scores of all patients, and each patient's pseudo-values: (patients,)."""
     total = {name: values.sum(0, keepdims=True) for name, values in sums.items()}
-    scores = {name: float(v[0]) for name, v in scores_from_sums(total, findings).items()}
+    whole = statistics.scores_from_sums(total, findings)
+    scores = {name: float(values[0]) for name, values in whole.items()}
     number, parts = len(sums["n"]), []
     if number == 1:
         return scores, {name: np.array([score]) for name, score in scores.items()}
     for start in range(0, number, _ROWS):
         part = slice(start, start + _ROWS)
         rest = {name: total[name] - values[part] for name, values in sums.items()}
-        parts.append(scores_from_sums(rest, findings))
+        parts.append(statistics.scores_from_sums(rest, findings))
     pseudo = {}
     for name, score in scores.items():
         without = np.concatenate([part[name] for part in parts])
+        # A patient without whom there is no score counts as if nothing changed.
         change = np.where(np.isfinite(without), score - without, 0.0)
         pseudo[name] = score + (number - 1) * change
     return scores, pseudo
 
 
-def _quantile(freedom: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
-
-
 def _two_sided(difference: float, error: float, freedom: float, patients: int) -> float:
-    """Return p, no less than a sign test says where all `patients` that carry the scores agree.
-
-    That is also what is known where nothing varies: of a perfect system and one that names nothing.
+    """Return p, no less than a sign test says where all `patients` that carry the scores agree: all
+    that is known of a perfect system and one that names nothing.
     """
-    from scipy.special import stdtr
-
     least = min(2.0 ** (1 - patients), 1.0) if np.isfinite(difference) else float("nan")
     return max(least, 2 * float(stdtr(freedom, -abs(difference) / error))) if error > 0 else least
 
@@ -302,4 +248,4 @@ def _two_sided(difference: float, error: float, freedom: float, patients: int) -
 def _t_interval(score: float, error: float, quantile: float) -> Interval:
     if not error > 0:
         return NO_INTERVAL
-    return score - quantile * error, score + quantile * error
+    return float(score - quantile * error), float(score + quantile * error)

@@ -153,11 +153,7 @@ def named(rows: Iterable[Hashable]) -> int:
 
 
 def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
-    """Return a system's texts by the number of their study.
-
-    A DataError says that none of the ids is a study's, that two texts are of one study, or that,
-    without ids, the number of texts is not that of the studies.
-    """
+    """Return a system's texts by the number of their study, or a DataError where none is sure."""
     written = _as_written(system, given)
     if not written.ids:
         if len(written.texts) != len(studies.ids):

@@ -1,6 +1,5 @@
 """The report: one page that needs nothing from anywhere, and its tables as Markdown and CSV."""
 
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,31 +10,25 @@ import numpy as np
 from xray_captioning.evaluation import table
 from xray_captioning.evaluation.baselines import merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
-from xray_captioning.evaluation.differences import COMPARED, Row, beaten
+from xray_captioning.evaluation.claims import COMPARED, Row, beaten
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
-from xray_captioning.files import atomic_write
+from xray_captioning.files import atomic_write, toml_beside
 from xray_captioning.findings import CONSTANT, SHUFFLED
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
 from xray_captioning.plots.pages import render
 
-_TABLES: dict[str, dict[str, str]] = tomllib.loads(
-    Path(__file__).with_name("report.toml").read_text("utf-8")
-)
+# Scores by name, and what a reader finds above them: of the summary and of the tables below it.
+_TABLES: dict[str, dict[str, str]] = toml_beside(__file__, "report.toml")
 COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
-"""Scores by name, and what a reader finds above them: of the summary and of the tables below it."""
-
 NAMES = COLUMNS | MORE | SAID
 WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)
-DRAWN = 4
-"""Systems that the page draws and compares with each other; Markdown and CSV have all."""
+DRAWN = 4  # systems that the page draws and compares with each other; Markdown and CSV have all
+STRIP = 60  # most columns of the strip that shows how long texts are
 
-STRIP = 60
-"""Most columns of the strip that shows how long texts are."""
-
-DrawnSystem = tuple[int, System]
-"""A system that is drawn, and its colour, which is the same everywhere on the page."""
+Scores = Mapping[str, Sequence[FindingScore]]  # of findings, by column
+DrawnSystem = tuple[int, System]  # and before it its colour, the same everywhere on the page
 
 
 def write_report(
@@ -169,11 +162,11 @@ def _facts(results: Results) -> str:
     )
 
 
-def _markdown(
-    results: Results, systems: Sequence[System], findings: Mapping[str, Sequence[FindingScore]]
-) -> str:
-    parts = [f"# {_plain(_title(systems))}", _plain(_facts(results))]
-    parts += [f"**Alarm ({alarm.kind})**: {_plain(alarm.message)}." for alarm in results.alarms]
+def _markdown(results: Results, systems: Sequence[System], findings: Scores) -> str:
+    parts = [f"# {table.plain(_title(systems))}", table.plain(_facts(results))]
+    parts += [
+        f"**Alarm ({alarm.kind})**: {table.plain(alarm.message)}." for alarm in results.alarms
+    ]
     parts += ["## Summary", table.format_markdown(markdown_rows(results, COLUMNS))]
     parts += ["## What is said of findings", table.format_markdown(markdown_rows(results, SAID))]
     parts += ["## More scores", table.format_markdown(markdown_rows(results, MORE))]
@@ -181,34 +174,25 @@ def _markdown(
         parts += ["## Without truncation", table.format_markdown(merged_rows(results.whole_rows))]
     if tests := results.paired_tests:
         parts += ["## Against a fixed report and each other", table.format_markdown(tests)]
-        parts += [_plain(beaten(row)) for row in results.beats_every_baseline]
+        parts += [table.plain(beaten(row)) for row in results.beats_every_baseline]
     if scores := _finding_rows(findings, [name for s in systems for name in s.columns]):
         parts += ["## Findings", table.format_markdown(scores)]
     return "\n\n".join(parts) + "\n"
 
 
-def _plain(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")
-
-
-def _finding_rows(
-    findings: Mapping[str, Sequence[FindingScore]], columns: Sequence[str]
-) -> list[dict[str, Any]]:
+def _finding_rows(findings: Scores, columns: Sequence[str]) -> list[Row]:
     return [{"system": name} | score._asdict() for name in columns for score in findings[name]]
 
 
 def _write_tables(
-    target: Path,
-    results: Results,
-    findings: Mapping[str, Sequence[FindingScore]],
-    opposed: Mapping[str, Sequence[Contradiction]],
+    target: Path, results: Results, findings: Scores, opposed: Mapping[str, Sequence[Contradiction]]
 ) -> None:
     lines = [
         {"system": name, "study_id": results.studies[one.row]} | one._asdict()
         for name, found in opposed.items()
         for one in found
     ]
-    tables: dict[str, tuple[list[dict[str, Any]], Sequence[str]]] = {
+    tables: dict[str, tuple[list[Row], Sequence[str]]] = {
         "": (summary_rows(results), ()),
         "-differences": (results.paired_tests, ["system"]),
         "-findings": (_finding_rows(findings, list(findings)), ["system", *FindingScore._fields]),
@@ -230,9 +214,8 @@ def number(name: str, value: Any) -> str:
 
 
 def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
-    """Return the systems that the page draws, in table order, and the names of the others.
-
-    Drawn are those with the highest clinical F1, or BLEU-4 where no report names a finding.
+    """Return the systems that the page draws, the best by clinical F1 (BLEU-4 where no report names
+    a finding) in table order, and the names of the others.
     """
     own = [(s, row) for s, row in zip(results.systems, results.rows) if s.kind == "system"]
     known = all(row["clinical_f1"] is not None for _, row in own)

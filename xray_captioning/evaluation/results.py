@@ -10,22 +10,18 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from xray_captioning.evaluation import differences, jackknife, table
+from xray_captioning.evaluation import claims, jackknife, table
 from xray_captioning.evaluation.baselines import DRAWS
-from xray_captioning.evaluation.collapse import Alarm, Spread, caption_spread, collapse_alarm
 from xray_captioning.evaluation.jackknife import Jackknife, mean_of_runs, statistics_of_runs
-from xray_captioning.evaluation.shuffles import WORDS, ShuffleTest, shuffle_test, shuffled_orders
 from xray_captioning.evaluation.systems import ReportTexts, System
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
-from xray_captioning.metrics.cider import document_frequency
-from xray_captioning.metrics.clinical import counted_findings, supported_findings
-from xray_captioning.metrics.diversity import distinct_ngrams
-from xray_captioning.metrics.mentions import DETAILS
+from xray_captioning.metrics import cider, clinical, mentions, ngrams
 from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 Row = dict[str, Any]
+Tests = Mapping[str, claims.ShuffleTest]
 
 
 @dataclass(frozen=True)
@@ -38,21 +34,18 @@ class Results:
     systems: list[System]  # systems first, then baselines, then shuffled systems
     rows: list[Row]  # one a system
     found: Jackknife  # of systems and baselines, by column name
-    shuffle_tests: dict[str, ShuffleTest]  # of systems, by column name
-    alarms: list[Alarm]
+    shuffle_tests: dict[str, claims.ShuffleTest]  # of systems, by column name
+    alarms: list[claims.Alarm]
     about: dict[str, Any]  # part, digest of the split, protocol, findings of `clinical_f1`
     whole_rows: list[Row]  # against references that are not truncated, where a protocol truncates
-    paired_tests: list[Row]  # see :func:`xray_captioning.evaluation.differences.paired_tests`
+    paired_tests: list[Row]  # see :func:`xray_captioning.evaluation.claims.paired_tests`
     beats_every_baseline: list[Row]  # see the function of this name there
 
     def write(self, out: Path) -> None:
-        """Write ``metrics.json`` and ``captions.csv`` into a folder.
+        """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them.
 
-        ``metrics.json`` holds what `about` says, ``rows``, ``alarms``, ``shuffle_tests``,
-        ``differences`` (:attr:`paired_tests`), ``beats_every_baseline`` and ``intervals`` (95 %,
-        by column of ``captions.csv`` and metric) and, under a protocol that truncates the
-        references, ``rows_untruncated``. ``captions.csv`` has one column per run of a system, and
-        one draw of what is random.
+        ``captions.csv`` has one column per run of a system, and one draw of what is random.
+        Intervals are of 95 %, by its columns and metric.
         """
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}
@@ -87,10 +80,7 @@ class Results:
         return f"only {number} of {number + left} studies: {left} lack a text of some system"
 
     def intervals(self, column: str) -> dict[str, list[float] | None]:
-        """Return the 95 % intervals of a system's scores, None where a score has no value.
-
-        A shuffled system has none: its scores are means over shuffles of the same captions.
-        """
+        """Return the 95 % intervals of a system's scores, None for none, as of shuffled systems."""
         found = self.found.intervals(column) if column in self.found.scores else {}
         return {
             ("sides" if name == "side_recall" else name): [low, high] if low == low else None
@@ -109,31 +99,27 @@ def evaluate_systems(
 ) -> Results:
     """Score systems, then baselines, and warn of systems that write the same of every study.
 
-    `about` goes to ``metrics.json`` as it is. `groups` are the patients of the studies: all studies
-    of a patient are one observation, and their captions are given to other patients together.
-
-    A row has ``system``, ``search``, BLEU-1 to BLEU-4 (corpus), ROUGE-L, CIDEr, ``clinical_f1``
-    (macro F1 over what `counted_findings` of the training texts settles), ``micro_f1`` and
-    ``false_positives`` (a study; both over all seventeen findings), ``p_shuffled`` of a system's
-    `shuffle_test`, ``sides`` (share of the references' lateralised findings named on the same
-    side), ``distinct`` (number of different texts), ``n`` and, unless quick, every score of
-    `jackknife`, ``distinct-1``, ``distinct-2`` and what is in a `Spread`. Of several runs each is
-    the mean; what would be a share of nothing is None. Quick has no rows for shuffled systems; all
-    tests are the same.
+    `about` goes to ``metrics.json`` as it is. `groups` are the patients: all studies of one are one
+    observation, and their captions are given to other patients together. What is in a row
+    docs/evaluation.md says: the columns of `SHOWN` and, unless quick, every score of `jackknife`,
+    ``distinct-1``, ``distinct-2`` and a `Spread`. Of several runs each is the mean; a share of
+    nothing is None. Quick has no rows for shuffled systems; all tests are the same.
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
-    findings = counted_findings(texts.training)
+    findings = clinical.counted_findings(texts.training)
     tests = {
-        s.column: shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own
+        s.column: claims.shuffle_test(texts.reports, s.runs, groups, seed, findings=findings)
+        for s in own
     }
-    orders = [] if quick else list(shuffled_orders(groups, DRAWS, seed))
+    orders = [] if quick else list(claims.shuffled_orders(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]
     scorer = _Scorer(shown, texts, groups, findings, quick)
     runs = {s.column: [scorer.runs[tuple(run)] for run in s.runs] for s in systems}
     found = mean_of_runs(scorer.alone, runs)
-    supported = supported_findings(texts.reports, findings)
+    supported = clinical.supported_findings(texts.reports, findings)
+    metric = "clinical_f1" if any(supported.values()) else "BLEU-4"
     notes = _notes(tests, shuffled, {name: about[name] for name in (LEFT_OUT,) if name in about})
     return Results(
         studies=list(studies),
@@ -143,11 +129,11 @@ def evaluate_systems(
         rows=[_mean_row(s, scorer.rows) | notes[s.column] for s in shown],
         found=found,
         shuffle_tests=tests,
-        alarms=list(_alarms(systems, texts, found, tests, any(supported.values()))),
+        alarms=list(_alarms(systems, texts, found, tests, metric)),
         about={**about, "findings": supported},
         whole_rows=[_mean_row(s, scorer.whole) | notes[s.column] for s in shown if texts.whole],
-        paired_tests=differences.paired_tests(systems, found),
-        beats_every_baseline=differences.beats_every_baseline(systems, found),
+        paired_tests=claims.paired_tests(systems, found),
+        beats_every_baseline=claims.beats_every_baseline(systems, found),
     )
 
 
@@ -179,15 +165,16 @@ class _Scorer:
         if self.quick:
             return row
         support = self.alone.support[self.runs[run]]
-        row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in DETAILS}
-        distinct = {f"distinct-{n}": distinct_ngrams(run, n) for n in (1, 2)}
-        more = {**found, **_spread(run, self.texts)._asdict()}
+        row |= {f"{kind}_support": support[f"{kind}_agreement"] for kind in mentions.DETAILS}
+        distinct = {f"distinct-{n}": ngrams.distinct_ngrams(run, n) for n in (1, 2)}
+        spread = claims.caption_spread(self.texts.reports, run, self.texts.training)
+        more = {**found, **spread._asdict()}
         return row | distinct | {n: finite(v) for n, v in more.items() if n not in row}
 
     def _whole(self) -> dict[tuple[str, ...], Row]:
         """Score all runs' words against the references that are not truncated."""
         whole = self.texts.whole or []
-        frequency = document_frequency(whole)
+        frequency = cider.document_frequency(whole)
 
         def count(said: Sequence[str], wanted: Sequence[str]) -> Statistics:
             return common_statistics(wanted, said, frequency)
@@ -206,10 +193,8 @@ def _mean_row(system: System, rows: Mapping[tuple[str, ...], Row]) -> Row:
 
 
 def mean_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the means of numbers over runs; counts stay counts.
-
-    None where a run has none, as the jackknife's means are nan there: the mean over the other runs
-    would be that of those that happen to have a value.
+    """Return the means of numbers over runs, None where a run has none: the other runs' mean would
+    be of those that happen to have a value. Counts stay counts.
     """
     return {name: _mean([row[name] for row in rows]) for name in rows[0]}
 
@@ -224,48 +209,38 @@ def _mean(values: Sequence[Any]) -> Any:
     return round(mean) if whole else mean
 
 
-def _spread(run: Sequence[str], texts: ReportTexts) -> Spread:
-    return caption_spread(texts.reports, run, texts.training)
-
-
 def _shuffled(system: System, orders: Sequence[NDArray[Any]]) -> System:
     """Return a system whose captions are given to other patients; each shuffle is a run."""
     runs = [[texts[row] for row in order] for texts, order in zip(cycle(system.runs), orders)]
     return System(f"{system.name} {SHUFFLED}", system.search, runs[0], SHUFFLED, runs[1:])
 
 
-def _notes(
-    tests: Mapping[str, ShuffleTest], shuffled: Mapping[str, System], everywhere: Row
-) -> dict[str, Row]:
+def _notes(tests: Tests, shuffled: Mapping[str, System], everywhere: Row) -> dict[str, Row]:
     """Return what is noted in rows, by column: what the test says of systems, and everywhere."""
     notes: dict[str, Row] = defaultdict(lambda: everywhere)
     for name, test in tests.items():
         notes[name] = {"p_shuffled": test.p, **everywhere}
         # The clinical F1 of a shuffled system is the mean over all shuffles of the test, so that
         # table and test say the same; its other scores are means over `DRAWS` of them.
-        if name in shuffled and test.metric != WORDS:
+        if name in shuffled and test.metric != claims.WORDS:
             notes[shuffled[name].column] = {test.metric: test.shuffled, **everywhere}
     return notes
 
 
 def _alarms(
-    systems: Sequence[System],
-    texts: ReportTexts,
-    found: Jackknife,
-    tests: Mapping[str, ShuffleTest],
-    findings: bool,
-) -> Iterator[Alarm]:
-    metric = "clinical_f1" if findings else "BLEU-4"
-    constant = differences.fixed_rival(systems, metric)
+    systems: Sequence[System], texts: ReportTexts, found: Jackknife, tests: Tests, metric: str
+) -> Iterator[claims.Alarm]:
+    constant = claims.fixed_rival(systems, metric)
     for system in (s for s in systems if s.kind == "system"):
         name = system.column
-        spread = Spread(**mean_row([_spread(run, texts)._asdict() for run in system.runs]))
+        spreads = [claims.caption_spread(texts.reports, run, texts.training) for run in system.runs]
+        spread = claims.Spread(**mean_row([one._asdict() for one in spreads]))
         rival = found.compare(name, constant, metric) if constant else None
-        if alarm := collapse_alarm(name, spread, tests.get(name), rival):
+        if alarm := claims.collapse_alarm(name, spread, tests.get(name), rival):
             yield alarm
 
 
-def _alarm_values(alarm: Alarm) -> Row:
+def _alarm_values(alarm: claims.Alarm) -> Row:
     test = alarm.shuffle_test._asdict() if alarm.shuffle_test else None
-    compared = [differences.comparison_values(one) for one in alarm.comparisons]
+    compared = [claims.comparison_values(one) for one in alarm.comparisons]
     return {**alarm._asdict(), "shuffle_test": test, "comparisons": compared}

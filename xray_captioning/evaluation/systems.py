@@ -1,10 +1,8 @@
 """Systems, the texts that persons or programs wrote for the evaluated studies, and references."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from xray_captioning.text.cleaning import clean_r2gen
 
@@ -54,14 +52,14 @@ class ReportTexts(NamedTuple):
     whole: list[str] | None = None  # the references, where a protocol truncates them, before that
 
     @classmethod
-    def unaltered(cls, references: list[str], training: list[str]) -> ReportTexts:
+    def unaltered(cls, references: list[str], training: list[str]) -> Self:
         """Return texts that no protocol alters."""
         return cls(references, references, training, training)
 
     @classmethod
     def as_r2gen(
         cls, reports: list[str], training: list[str], asis: list[str], learned: list[str]
-    ) -> ReportTexts:
+    ) -> Self:
         """Return cleaned texts, and references that R2Gen's evaluation makes of uncleaned ones."""
         vocabulary = r2gen_vocabulary(learned)
         references, whole = (
@@ -79,14 +77,11 @@ def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
 def r2gen_references(
     reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
 ) -> list[str]:
-    """Make the references that R2Gen's evaluation on IU X-ray scores against [1]_.
+    """Make the references that R2Gen's evaluation on IU X-ray scores against.
 
-    Reports as they stand are cleaned; words that are not in `vocabulary` (:func:`r2gen_vocabulary`)
-    become ``<unk>``, and those after the 59th, or None, are left out. A system's texts are only
-    cleaned.
-
-    .. [1] Chen et al., "Generating Radiology Reports via Memory-driven Transformer", EMNLP 2020,
-       and its released code (threshold 3, sequences of 60 with one start token).
+    Reports are cleaned; words not in `vocabulary` become ``<unk>``, and those after the 59th, or
+    None, are left out; a system's texts are only cleaned (Chen et al., EMNLP 2020, and its released
+    code: threshold 3, sequences of 60 with one start token).
     """
     cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
     return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]

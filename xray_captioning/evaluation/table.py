@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tabulate import tabulate
+
 TEXT_COLUMNS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 CLINICAL_COLUMNS = ("clinical_f1", "micro_f1", "false_positives")
 SHOWN = (
@@ -14,18 +16,15 @@ SHOWN = (
     *("p_shuffled", "sides", "distinct", "n"),
 )
 """Columns for a terminal; a row of ``metrics.json`` may have more. ``p_shuffled`` is the p value of
-`xray_captioning.evaluation.shuffles.shuffle_test`."""
+`xray_captioning.evaluation.claims.shuffle_test`."""
 
+# Column of the studies that were not evaluated, because some system has no text for them.
 LEFT_OUT = "left_out"
-"""Column of the studies that were not evaluated, because some system has no text for them."""
-
 _MARKUP = re.compile(r"[\\|`*_\[\]]")
 
 
 def format_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
     """Return rows as aligned text for a terminal: the columns named, or those of the first row."""
-    from tabulate import tabulate
-
     names = list(names or rows[0])
     cells = [[format_cell(row.get(name)) for name in names] for row in rows]
     # As a header the names would make each column two characters wider than they are.
@@ -35,15 +34,14 @@ def format_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None 
 
 def format_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as a Markdown table in which no text can become markup or another column."""
-    from tabulate import tabulate
-
-    cells = [[_escaped(format_cell(value)) for value in row.values()] for row in rows]
+    texts = [[plain(" ".join(format_cell(v).split())) for v in row.values()] for row in rows]
+    cells = [[_MARKUP.sub(lambda found: "\\" + found[0], text) for text in row] for row in texts]
     return tabulate(cells, list(rows[0]), "pipe", disable_numparse=True)
 
 
-def _escaped(text: str) -> str:
-    line = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return _MARKUP.sub(lambda found: "\\" + found[0], line)
+def plain(text: str) -> str:
+    """Return text in which Markdown sees no HTML."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:

@@ -1,27 +1,20 @@
 """BLEU-1 to BLEU-4 under the three rules that published tables of this field mix.
 
-``coco`` counts over the whole corpus (pycocoevalcap). ``nltk`` is the mean of sentence scores by
-the installed NLTK, where one n-gram order without a match makes a sentence's score almost 0.
-``legacy`` is the mean of sentence scores as NLTK 3.2.5 computed them: the product of precisions
-stops at the first order without a match, as if the higher orders were perfect.
-
-References
-----------
-.. [1] Papineni et al., "BLEU: a Method for Automatic Evaluation of Machine Translation",
-   ACL 2002.
-.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015;
-   pycocoevalcap 1.2.
-.. [3] Bird, Loper and Klein, "Natural Language Processing with Python", 2009; NLTK.
+``coco`` counts over the whole corpus (Papineni et al. 2002; pycocoevalcap 1.2). ``nltk`` is the
+mean of sentence scores by the installed NLTK, where one n-gram order without a match makes a
+sentence's score almost 0. ``legacy`` is the mean of sentence scores as NLTK 3.2.5 computed them:
+the product of precisions stops at the first order without a match, as if the higher orders were
+perfect.
 """
 
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError
 from xray_captioning.metrics import ngrams
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
 
 BLEU_PROTOCOLS = ("coco", "nltk", "legacy")
 
@@ -29,13 +22,8 @@ _LEGACY_WEIGHTS = ((1.0,), (0.5, 0.5), (0.33, 0.33, 0.33), (0.25, 0.25, 0.25, 0.
 _EVEN_WEIGHTS = [(1 / order,) * order for order in range(1, ngrams.MAXIMUM_ORDER + 1)]
 
 
-def bleu(
-    references: ngrams.References, hypotheses: ngrams.Hypotheses, protocol: str = "coco"
-) -> NDArray[np.float64]:
-    """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1.
-
-    Raises a ConfigError for another protocol.
-    """
+def bleu(references: References, hypotheses: Hypotheses, protocol: str = "coco") -> Floats:
+    """Compute BLEU-1 to BLEU-4 of a system by one of `BLEU_PROTOCOLS`: (4,), from 0 to 1."""
     if protocol not in BLEU_PROTOCOLS:
         names = ", ".join(BLEU_PROTOCOLS)
         raise ConfigError(f"unknown BLEU protocol {protocol!r}: choose one of {names}")
@@ -47,9 +35,7 @@ def bleu(
     return bleu_from_statistics(statistics.sum(axis=0))
 
 
-def bleu_statistics(
-    references: ngrams.References, hypotheses: ngrams.Hypotheses
-) -> NDArray[np.int64]:
+def bleu_statistics(references: References, hypotheses: Hypotheses) -> Ints:
     """Count what BLEU is made of: int64, (studies, 10).
 
     Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of the
@@ -60,7 +46,7 @@ def bleu_statistics(
     )
 
 
-def _count(pairs: ngrams.Pairs) -> NDArray[np.int64]:
+def _count(pairs: ngrams.Pairs) -> Ints:
     texts = ngrams.distinct_texts(pairs)
     lengths = np.array([len(words) for words in texts.words])
     length, others = lengths[texts.hypothesis], lengths[texts.reference]
@@ -70,7 +56,7 @@ def _count(pairs: ngrams.Pairs) -> NDArray[np.int64]:
     return np.column_stack([_matches(texts), _totals(length), length, others[order][first]])
 
 
-def _matches(texts: ngrams.DistinctTexts) -> NDArray[np.int64]:
+def _matches(texts: ngrams.DistinctTexts) -> Ints:
     """Count each order's n-grams that a reference has too, shape (pairs, 4)."""
     from scipy.sparse import csr_array
 
@@ -85,12 +71,12 @@ def _matches(texts: ngrams.DistinctTexts) -> NDArray[np.int64]:
     return np.stack(columns, axis=1)
 
 
-def _totals(length: NDArray[np.int64]) -> NDArray[np.int64]:
+def _totals(length: Ints) -> Ints:
     """Return how many n-grams of each order texts of these lengths have."""
     return np.maximum(length[:, None] - np.arange(ngrams.MAXIMUM_ORDER), 0)
 
 
-def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
+def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
     """Return what `bleu` gives each fixed text (``coco``), to rounding: (candidates, 4)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     columns = []
@@ -105,7 +91,7 @@ def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> N
     return bleu_from_statistics(np.column_stack([*columns, totals, closest]))
 
 
-def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
+def bleu_from_statistics(statistics: Ints) -> Floats:
     """Compute BLEU-1 to BLEU-4, (..., 4), of rows or sums of them, (..., 10), as pycocoevalcap."""
     # pycocoevalcap's two constants: no division by zero, and 0 stays almost 0.
     small, tiny = 1e-9, 1e-15
@@ -116,12 +102,9 @@ def bleu_from_statistics(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
     return scores * np.exp(np.minimum(1 - 1 / ratio, 0.0))
 
 
-def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did, by the older project's rule.
-
-    A sentence without any common word scores 0. Otherwise the weighted logarithms of the
-    precisions are added up to the first order that has no match. Higher orders are left out as
-    if they were perfect, so BLEU-4 can exceed BLEU-1. BLEU-3 has weights of 0.33.
+def legacy_bleu_rows(statistics: Ints) -> Floats:
+    """Compute each sentence's BLEU, (studies, 4), as NLTK 3.2.5 did; without a common word 0.
+    BLEU-4 can exceed BLEU-1, and BLEU-3 has weights of 0.33.
     """
     matches, totals = statistics[:, :4], np.maximum(statistics[:, 4:8], 1)
     # Once an order has no match, no higher one has any.
@@ -133,9 +116,7 @@ def legacy_bleu_rows(statistics: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(matches[:, :1] > 0, scores, 0.0)
 
 
-def nltk_bleu_rows(
-    references: ngrams.References, hypotheses: ngrams.Hypotheses
-) -> NDArray[np.float64]:
+def nltk_bleu_rows(references: References, hypotheses: Hypotheses) -> Floats:
     """Compute each sentence's BLEU, (studies, 4), by the installed NLTK, without smoothing."""
     from nltk.translate.bleu_score import sentence_bleu
 

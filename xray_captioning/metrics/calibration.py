@@ -1,13 +1,12 @@
 """How well stated confidence fits what turns out right: Brier score and calibration error."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binom, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
@@ -15,9 +14,7 @@ from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.labeler import DENIED, label_report
 from xray_captioning.metrics.mentions import asserted_details
 
-BINS = 10
-"""Groups of equally many sentences; fewer where there are fewer sentences."""
-
+BINS = 10  # groups of equally many sentences; fewer where there are fewer sentences
 LEAST = 5
 """Studies with a wrong, and with a right outcome, below which Brier score and skill have none."""
 
@@ -39,10 +36,9 @@ class CalibrationScores(NamedTuple):
     """How well stated probabilities fit what happened.
 
     The calibration error is the mean absolute difference of stated and found shares over bins of
-    equally many sentences (Nguyen and O'Connor, EMNLP 2015). It is above 0 even of true
-    probabilities, by as much as `error_by_chance` says. The skill is one less the ratio of the
-    Brier score to that of always stating the share of right sentences (Murphy, Journal of Applied
-    Meteorology 12, 1973): at 0 or below, stating that share does as well.
+    equally many sentences (Nguyen and O'Connor 2015), by chance `error_by_chance`. The skill is one
+    less the ratio of the Brier score to that of always stating the share of right sentences (Murphy
+    1973): at 0 or below, that does as well.
     """
 
     n: int  # sentences
@@ -58,12 +54,8 @@ class CalibrationScores(NamedTuple):
     error_by_chance: float  # that of true probabilities, see `error_by_chance`
     bins: list[Bin]  # the least confident first
 
-    def worse_than(self, other: CalibrationScores) -> bool:
-        """Whether these are worse probabilities than others of the same sentences.
-
-        They are if their log loss is higher, or their calibration error by more than what chance
-        makes of true probabilities.
-        """
+    def worse_than(self, other: Self) -> bool:
+        """Whether the log loss is higher, or the calibration error by more than by chance."""
         margin = self.error_by_chance
         more = self.calibration_error > other.calibration_error + margin
         return more or self.log_loss > other.log_loss
@@ -139,12 +131,10 @@ def _bin(stated: Floats, outcome: Floats, study: Any) -> Bin:
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
     """Return a 95 % interval of a share of outcomes, several of which may be of one study.
 
-    It is Wilson's interval for the effective number of outcomes (Korn and Graubard, Survey
-    Methodology 24, 1998; Franco et al., Journal of Survey Statistics and Methodology 7, 2019): as
-    many independent ones as have the variance that these have between studies. Where all outcomes
-    are alike they tell nothing of that variance, and the number is that of the studies. A bootstrap
-    over studies has no width there, and is too narrow near 0 and 1, where most bins lie. Arrays
-    have the shape (n,); outcomes are 1 or 0, studies numbers from 0.
+    It is Wilson's for the effective number of outcomes (Korn and Graubard 1998; Franco et al.
+    2019): as many independent ones as have the variance that these have between studies. A
+    bootstrap over studies has no width where all are alike, and is too narrow near 0 and 1, where
+    most bins lie. Arrays are (n,); outcomes are 1 or 0, studies numbers from 0.
     """
     share, studies = float(outcome.mean()), len(np.unique(study))
     spread, variance, n = share * (1 - share), _variance(outcome, study), float(outcome.size)
@@ -158,12 +148,11 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
 def brier_interval(
     stated: Floats, outcome: NDArray[Any], study: Any
 ) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the Brier score, whose unit is the study.
+    """Return a 95 % interval of the Brier score, (n,), whose unit is the study.
 
-    It is Wilson's, as `share_interval`, for as many independent observations as have the variance
-    of the squared differences between studies. A few wrong outcomes make nearly all of the score
-    and of that variance, so there is none where fewer than `LEAST` studies have a wrong outcome, or
-    a right one. Arrays have the shape (n,).
+    It is Wilson's, for as many independent observations as have the variance of the squared
+    differences between studies. A few wrong outcomes make nearly all of both, so there is none
+    where fewer than `LEAST` studies have a wrong outcome, or a right one.
     """
     losses = (stated - outcome) ** 2
     mean, variance = float(losses.mean()), _variance(losses, study)
@@ -180,15 +169,12 @@ def _fewest(outcome: NDArray[Any], study: Any) -> int:
 def skill_interval(
     stated: Floats, outcome: NDArray[Any], study: Any
 ) -> tuple[float, float] | tuple[None, None]:
-    """Return a 95 % interval of the skill, whose unit is the study.
+    """Return a 95 % interval of the skill, (n,), whose unit is the study.
 
-    It is Student's, with the variance of a ratio of two sums over studies (Cochran, Sampling
-    Techniques, 1977, section 6.4). A few wrong outcomes decide, so their studies are counted as
-    degrees of freedom, and there is none where fewer than `LEAST` studies have a wrong outcome, or
-    a right one. Arrays have the shape (n,).
+    It is Student's, with the variance of a ratio of two sums over studies (Cochran 1977, section
+    6.4). A few wrong outcomes decide, so their studies are the degrees of freedom; none as
+    `brier_interval`.
     """
-    from scipy.stats import t
-
     fewest = _fewest(outcome, study)
     if fewest < LEAST:
         return None, None
@@ -202,12 +188,9 @@ def skill_interval(
 def error_by_chance(bins: Sequence[Bin]) -> float:
     """Return the mean calibration error of probabilities that are true, in such bins.
 
-    That is the mean absolute deviation of a binomial count by de Moivre's formula (Diaconis and
-    Zabell, Statistical Science 6:284, 1991) if outcomes are independent; where a study's are alike
-    it is higher.
+    That is de Moivre's mean absolute deviation of a binomial count (Diaconis and Zabell 1991), if
+    outcomes are independent; where a study's are alike it is higher.
     """
-    from scipy.stats import binom
-
     n, p = (np.array([getattr(b, name) for b in bins]) for name in ("n", "confidence"))
     p = np.clip(p, 1e-12, 1.0)  # SciPy's pmf overflows near the least number there is
     most = np.minimum(np.floor(n * p) + 1, n)

@@ -1,18 +1,12 @@
-"""chrF: F-score over runs of one to six characters, counted by sacrebleu.
+"""chrF: F-score over runs of one to six characters (Popović 2015), counted by sacrebleu.
 
 Characters forgive an ending or a hyphen that whole words do not. sacrebleu is an extra; where it is
-not installed, everything else works without this score.
-
-References
-----------
-.. [1] Popović, "chrF: character n-gram F-score for automatic MT evaluation", WMT 2015.
-.. [2] Post, "A Call for Clarity in Reporting BLEU Scores", WMT 2018; sacrebleu, signature
-   ``case:mixed|eff:yes|nc:6|nw:0|space:no``.
+not installed, everything else works without this score. Its signature (Post 2018) is
+``case:mixed|eff:yes|nc:6|nw:0|space:no``.
 """
 
 from collections import Counter
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
@@ -20,27 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import require
-from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References, checked_pairs
 
-ORDERS = 6
-"""Characters in a row that are counted."""
-
+ORDERS = 6  # characters in a row that are counted
 _BETA_SQUARED = 2.0**2
-
+# Texts whose n-grams are kept, about 0.2 MB a report: pairs of one reference follow each other.
 _KEPT = 64
-"""Texts whose n-grams are kept, about 0.2 MB a report: pairs of one reference follow each other."""
 
 
-def chrf_available() -> bool:
-    """Return whether sacrebleu is installed."""
-    return find_spec("sacrebleu") is not None
-
-
-def chrf_statistics(references: References, hypotheses: Hypotheses) -> NDArray[np.int64]:
-    """Count what chrF is made of; of several references the one with the best chrF counts.
-
-    Returns int64, (studies, 6, 3): for each order the n-grams of the hypothesis, those of the
-    reference, and the matches. Raises a MissingExtraError where sacrebleu is not installed.
+def chrf_statistics(references: References, hypotheses: Hypotheses) -> Ints:
+    """Count n-grams of the hypothesis, of the reference, and the matches by order: int64, (studies,
+    6, 3). Of several references the one with the best chrF counts.
     """
     pairs = checked_pairs(references, hypotheses)
     metric = require("sacrebleu.metrics", "chrF", "metrics").CHRF(word_order=0)
@@ -63,11 +47,8 @@ def chrf_statistics(references: References, hypotheses: Hypotheses) -> NDArray[n
     return np.array(rows, dtype=np.int64).reshape(-1, ORDERS, 3)
 
 
-def chrf_from_statistics(statistics: NDArray[Any]) -> NDArray[np.float64]:
-    """Compute chrF, from 0 to 100, of rows (..., 6, 3) or sums of them as sacrebleu does.
-
-    Precision and recall are averaged over the orders that both sides have before they are joined.
-    """
+def chrf_from_statistics(statistics: NDArray[Any]) -> Floats:
+    """Compute chrF, from 0 to 100, of rows (..., 6, 3) or sums of them as sacrebleu does."""
     said, wanted, matched = np.moveaxis(np.asarray(statistics, dtype=np.float64), -1, 0)
     both = (said > 0) & (wanted > 0)
     orders = np.maximum(both.sum(axis=-1), 1)

@@ -1,27 +1,17 @@
-"""CIDEr as pycocoevalcap's ``Cider`` computes it, which the literature calls CIDEr-D.
+"""CIDEr as pycocoevalcap 1.2's ``Cider`` computes it, which the literature calls CIDEr-D.
 
-References
-----------
-.. [1] Vedantam, Zitnick and Parikh, "CIDEr: Consensus-based Image Description Evaluation",
-   CVPR 2015.
-.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015;
-   pycocoevalcap 1.2 (sigma 6, orders 1 to 4, times 10).
+Vedantam et al. 2015, equations 3 and 4, with sigma 6 and orders 1 to 4, times 10.
 """
-
-from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xray_captioning.metrics import ngrams
 from xray_captioning.metrics.columns import in_order
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
 
 _SIGMA = 6.0
 _CANDIDATES = 256  # compared with all references at a time, to bound memory
@@ -34,7 +24,7 @@ class DocumentFrequency(NamedTuple):
     having: Counter[tuple[str, ...]]  # studies of which some reference has an n-gram
 
 
-def document_frequency(references: ngrams.References) -> DocumentFrequency:
+def document_frequency(references: References) -> DocumentFrequency:
     """Count in how many studies some reference has each n-gram."""
     texts = in_order("references", references)
     pairs = ngrams.checked_pairs(texts, [""] * len(texts))
@@ -51,10 +41,8 @@ def document_frequency(references: ngrams.References) -> DocumentFrequency:
 
 
 def cider_rows(
-    references: ngrams.References,
-    hypotheses: ngrams.Hypotheses,
-    frequency: DocumentFrequency | None = None,
-) -> NDArray[np.float64]:
+    references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None
+) -> Floats:
     """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's CIDEr is their mean.
 
     `frequency` says how common each n-gram is; by default in these references. All are 0 for a
@@ -65,7 +53,7 @@ def cider_rows(
     return np.concatenate([_block_scores(block, common) for block in ngrams.blocks(pairs)])
 
 
-def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> NDArray[np.float64]:
+def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> Floats:
     texts = ngrams.distinct_texts(pairs)
     said, wanted = texts.hypothesis[texts.pair], texts.reference
     similarity = np.zeros(len(wanted))
@@ -78,7 +66,7 @@ def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> NDArray[
     return 10.0 * totals / np.bincount(texts.pair) / ngrams.MAXIMUM_ORDER
 
 
-def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> NDArray[np.float64]:
+def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
     """Return the mean of what `cider_rows` gives each fixed text, to rounding: (candidates,)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     frequency = document_frequency(references)
@@ -93,9 +81,7 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
     return 10.0 * similarity.mean(axis=1) / ngrams.MAXIMUM_ORDER
 
 
-def _vectors(
-    grams: ngrams.Ngrams, frequency: DocumentFrequency, texts: int
-) -> tuple[csr_array, csr_array]:
+def _vectors(grams: ngrams.Ngrams, frequency: DocumentFrequency, texts: int) -> tuple[Any, Any]:
     """Return all texts as hypotheses and as references, rows whose products are cosines.
 
     An entry's weight is what it adds to the square of its text's norm, and also to the product of
@@ -113,11 +99,11 @@ def _vectors(
     return grams.table(scale, texts), grams.table(scale * weights, texts)
 
 
-def _word_pairs(texts: list[list[str]]) -> NDArray[np.int64]:
+def _word_pairs(texts: list[list[str]]) -> Ints:
     """Return the length that pycocoevalcap compares: the number of word pairs."""
     return np.array([max(len(words) - 1, 0) for words in texts])
 
 
-def _length_penalty(lengths: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.float64]:
-    penalty: NDArray[np.float64] = np.exp(-((lengths - others) ** 2) / (2 * _SIGMA**2))
+def _length_penalty(lengths: Ints, others: Ints) -> Floats:
+    penalty: Floats = np.exp(-((lengths - others) ** 2) / (2 * _SIGMA**2))
     return penalty

@@ -5,18 +5,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from xray_captioning.errors import DataError
+from xray_captioning.metrics import calibration, clinical, statistics
 from xray_captioning.metrics import finding_intervals as intervals
-from xray_captioning.metrics.calibration import calibration_scores
-from xray_captioning.metrics.clinical import LEAST_SHARE
-from xray_captioning.metrics.statistics import patient_numbers
 
 Array = NDArray[Any]
-
+# Of the studies whose label is known: present, logits and numbers of patients.
 Part = tuple[Array, Array, Array]
-"""Of the studies whose label is known: present, logits and numbers of patients."""
-
 ENDS = ("_low", "_high")
 COLUMNS = [
     *("positives", "n"),
@@ -36,28 +33,16 @@ def classification_table(
 ) -> list[dict[str, Any]]:
     """Measure the logits of findings, (studies, findings), with 95 % intervals over patients.
 
-    `truth` is 1, 0 or nan for unknown, which is left out. The threshold of F1 is chosen on
-    `validation` (truth, scores); without it it is a logit of 0. Without `patients` each study is of
-    another patient, and so is a study whose patient is missing. The last row is over the findings
-    in `counted`, chosen without these labels (as :func:`frequent_findings` does with those of the
-    training part), or over all: means, and the ratio of all their probabilities to all their
-    labels. Its name is "mean of 11", or "mean of 9 of 11" where two of them have no value; it has
-    intervals where all eleven have.
-
-    Columns are ``finding``, ``positives``, ``n``; ``AUROC`` and ``F1``; ``Brier``, the mean squared
-    difference of probability and label; ``ECE``, the expected calibration error over ten groups of
-    equally many studies, and ``ECE_by_chance``, what probabilities that hold would have on average
-    in as many studies; ``mean_over_prevalence``, the mean probability over the share of present
-    labels. None is what has no value: all where a finding has no positive or no negative study, and
-    ``_low`` and ``_high`` where fewer than five patients have the finding or five do not. Intervals
-    are conditional on the encoder and on the threshold; Brier score and calibration error have
-    none.
-
-    Raises a DataError where the shapes differ, there are not as many patients as studies, or a
-    score is not a finite number.
+    docs/training.md says what the columns are, docs/statistics.md how they are computed. `truth` is
+    1, 0 or nan for unknown, which is left out. The threshold of F1 is chosen on `validation`
+    (truth, scores), or a logit of 0. Without `patients`, and where one is missing, each study is of
+    another. The last row is over the findings in `counted`, chosen without these labels (see
+    `frequent_findings`), or over all; its name says how many of them have a value, and it has
+    intervals where all have. None is what has no value. A DataError says that shapes differ or a
+    score is not finite.
     """
     _check(names, truth, scores)
-    codes = patient_numbers(patients, len(truth))
+    codes = statistics.patient_numbers(patients, len(truth))
     rows, averaged, parts = [], [], []
     chosen = [name for name in names if counted is None or name in counted]
     for i, name in enumerate(names):
@@ -74,14 +59,12 @@ def classification_table(
 
 
 def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:
-    """Return the findings that the mean of a table is over, by the labels of the training part.
-
-    As :func:`xray_captioning.metrics.clinical.counted_findings` with labels, (studies, findings),
-    of 1, 0 or nan for unknown: at least 2 % (`LEAST_SHARE`) of the known ones say present.
+    """Return the findings that the mean of a table is over: `counted_findings` with labels of the
+    training part, (studies, findings), of 1, 0 or nan for unknown.
     """
     known = np.isfinite(labels).sum(axis=0)
     present = np.nansum(labels, axis=0)
-    frequent = (present > 0) & (present >= LEAST_SHARE * known)
+    frequent = (present > 0) & (present >= clinical.LEAST_SHARE * known)
     return [name for name, is_frequent in zip(names, frequent) if is_frequent] or list(names)
 
 
@@ -127,7 +110,7 @@ def _measured(part: Part, threshold: float) -> dict[str, intervals.Estimate]:
     present, logits, patients = part
     if not 0 < present.sum() < len(present):
         return {}
-    ratio = intervals.mean_over_prevalence(present, _probabilities(logits), patients)
+    ratio = intervals.mean_over_prevalence(present, expit(logits), patients)
     return {
         "AUROC": intervals.auroc(present, logits, patients),
         "F1": intervals.f1(present, logits >= threshold, patients),
@@ -141,7 +124,7 @@ def _row(part: Part, measured: dict[str, intervals.Estimate]) -> dict[str, Any]:
     row |= {"positives": int(present.sum()), "n": len(present)}
     if not measured:
         return row
-    calibrated = calibration_scores(_probabilities(logits), present)
+    calibrated = calibration.calibration_scores(expit(logits), present)
     row |= {"Brier": calibrated.brier, "ECE": calibrated.calibration_error}
     row["ECE_by_chance"] = calibrated.error_by_chance
     return row | _with_ends(measured)
@@ -166,17 +149,10 @@ def _mean(
         return mean
     averaged = {name: intervals.mean_of([m[name] for m in known]) for name in ("AUROC", "F1")}
     present, logits, patients = (np.concatenate(columns) for columns in zip(*parts))
-    ratio = intervals.mean_over_prevalence(present, _probabilities(logits), patients)
+    ratio = intervals.mean_over_prevalence(present, expit(logits), patients)
     for name in ("Brier", "ECE", "ECE_by_chance"):
         mean[name] = float(np.mean([row[name] for row in rows if row[name] is not None]))
     mean |= _with_ends({**averaged, "mean_over_prevalence": ratio})
     if not all(m and np.isfinite(m["AUROC"].low) for m in measured):
         mean |= {name: None for name in mean if name.endswith(ENDS)}
     return mean
-
-
-def _probabilities(logits: Array) -> Array:
-    from scipy.special import expit
-
-    found: Array = expit(logits)
-    return found

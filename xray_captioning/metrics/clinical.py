@@ -6,12 +6,9 @@ report alone would get about one half. Which findings is settled before a test t
 (`counted_findings`): were they those that the test reports happen to have, inventing the others
 would cost nothing, and a small test set, which has fewer, would score higher than a large one.
 
-References
-----------
-.. [1] Irvin et al., "CheXpert", AAAI 2019: the fourteen names and the five of its competition.
-.. [2] Smit et al., "CheXbert", EMNLP 2020: F1 over labels found in reports.
-.. [3] Nicolson et al., "Improving chest X-ray report generation by leveraging warm starting",
-   Artificial Intelligence in Medicine 2023: macro, micro and example-based clinical efficacy.
+The fourteen names and the five of the competition are CheXpert's (Irvin et al. 2019), F1 over
+labels found in reports CheXbert's (Smit et al. 2020); macro, micro and example-based averages as in
+Nicolson et al. 2023. Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,27 +22,24 @@ from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
 from xray_captioning.metrics.columns import in_order, one_text, paired
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report, read_by
 
-NOT_MENTIONED = -2
-"""What :func:`label_matrix` writes where :func:`label_report` says None."""
-
+NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")
 
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
 Labels = NDArray[np.int8]
-Texts = Sequence[str] | Mapping[Any, str] | Labels
-"""Reports by position or by id, or their labels."""
-
+Findings = Sequence[str] | None  # their names; None is all but "No Finding"
+Texts = Sequence[str] | Mapping[Any, str] | Labels  # reports by position or by id, or their labels
+# Which columns of labels are findings: all but "No Finding", shape (18,).
 IS_FINDING = np.array([name != NO_FINDING for name in FINDINGS])
-"""Which columns of labels are findings: all but "No Finding", shape (18,)."""
-
+# Share of the training reports that have to assert a finding before ``clinical_f1`` counts it.
 LEAST_SHARE = 0.02
-"""Share of the training reports that have to assert a finding before ``clinical_f1`` counts it."""
-
+# Which columns the published averages are over, by the ending of their names.
 GROUPS = {
     "14": np.array([name in CHEXPERT for name in FINDINGS]),
     "5": np.array([name in CHEXPERT_5 for name in FINDINGS]),
     "all": np.ones(len(FINDINGS), dtype=bool),
 }
-"""Which columns the published averages are over, by the ending of their names."""
 
 
 class FindingScore(NamedTuple):
@@ -85,10 +79,7 @@ def label_matrix(texts: Iterable[str], convention: str | None = None) -> Labels:
 
 
 def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
-    """Return which findings texts, or their labels, say are there: bool, shape (n, 18).
-
-    An uncertain finding counts as present where `uncertain` is true, otherwise as absent.
-    """
+    """Return which findings texts or labels assert, uncertain ones if asked: bool, (n, 18)."""
     labels = _labels(texts)
     return (labels == PRESENT) | (uncertain & (labels == UNCERTAIN))
 
@@ -96,10 +87,9 @@ def asserted(texts: Texts, uncertain: bool = True) -> NDArray[np.bool_]:
 def counted_findings(training: Texts) -> tuple[str, ...]:
     """Return the findings that ``clinical_f1`` of a comparison averages over.
 
-    They are those other than "No Finding" that at least 2 % (`LEAST_SHARE`) of the training reports
-    assert, certain or not. Of a rarer one a test set of a few hundred studies has fewer than five
-    cases, whose F1 is chance and on average too low; it counts in ``micro_f1`` and
-    ``false_positives``. Where no finding is as frequent, all seventeen are returned.
+    They are those that at least 2 % (`LEAST_SHARE`) of the training reports assert, or all
+    seventeen. Of a rarer one a test set of a few hundred studies has fewer than five cases, whose
+    F1 is chance and on average too low; it counts in ``micro_f1`` and ``false_positives``.
     """
     present = asserted(training)
     frequent = IS_FINDING & (present.sum(axis=0) >= LEAST_SHARE * len(present))
@@ -132,25 +122,19 @@ def confusion(references: Texts, hypotheses: Texts, uncertain: bool = True) -> N
     return np.stack(hits, axis=-1).astype(np.int8)
 
 
-def scores_from_counts(
-    counts: NDArray[Any], findings: Sequence[str] | None = None
-) -> dict[str, NDArray[np.float64]]:
+def scores_from_counts(counts: Array, findings: Findings = None) -> dict[str, Floats]:
     """Compute macro and micro F1 from sums of `confusion` over studies, (..., 18, 3): each (...).
 
-    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding". One that neither
-    side asserts has no F1 and is left out, so that a perfect system scores 1; one that only
-    hypotheses assert has an F1 of 0; nan where nobody asserts any. It is scikit-learn's
-    ``f1_score(average="macro", zero_division=nan)``. ``micro_f1`` is micro F1 over all findings
-    but "No Finding".
-
-    ``macro_f1_14``, ``macro_f1_5``, ``macro_f1_all`` and ``micro_f1_...`` are over CheXpert's
-    fourteen names, its five, and all eighteen, with "No Finding" where it is one of them. As in
-    the literature, F1 of a finding that nobody has is 0 there. All are in [0, 1].
+    ``clinical_f1`` is macro F1 over `findings`, by default all but "No Finding", of those that some
+    text asserts (scikit-learn's ``f1_score(average="macro", zero_division=nan)``), so that a
+    perfect system scores 1; ``micro_f1`` over all but "No Finding". Those of `GROUPS` count "No
+    Finding" and, as the literature, 0 for a finding that nobody has. All are in [0, 1].
     """
     each = _f1(counts)
-    f1 = np.nan_to_num(each)
+    f1, asserted_by_some = np.nan_to_num(each), np.isfinite(each)
+    chosen = finding_columns(findings)
     scores = {
-        "clinical_f1": _mean_of_known(each[..., finding_columns(findings)]),
+        "clinical_f1": share(f1[..., chosen].sum(-1), asserted_by_some[..., chosen].sum(-1)),
         "micro_f1": np.nan_to_num(_f1(counts[..., IS_FINDING, :].sum(-2))),
     }
     for name, group in GROUPS.items():
@@ -159,11 +143,8 @@ def scores_from_counts(
     return scores
 
 
-def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
-    """Return which columns of labels have these names, (18,); None is all but "No Finding".
-
-    Raises a ConfigError where there is none, or one that is not of `FINDINGS`.
-    """
+def finding_columns(findings: Findings) -> NDArray[np.bool_]:
+    """Return which columns of labels have these names, (18,); None is all but "No Finding"."""
     if findings is None:
         return IS_FINDING
     unknown = [name for name in findings if name not in FINDINGS]
@@ -176,37 +157,25 @@ def finding_columns(findings: Sequence[str] | None) -> NDArray[np.bool_]:
     return np.isin(FINDINGS, findings)
 
 
-def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean along the last axis of what is not nan; nan where all is."""
-    known = np.isfinite(values)
-    return share(np.where(known, values, 0.0).sum(-1), known.sum(-1))
-
-
-def _f1(counts: NDArray[Any]) -> NDArray[np.float64]:
+def _f1(counts: Array) -> Floats:
     """Return F1 along the last axis (true positives, false positives, false negatives)."""
     hits, false, missed = (np.asarray(counts[..., i], dtype=np.float64) for i in range(3))
     return share(2 * hits, 2 * hits + false + missed)
 
 
-def share(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+def share(part: Array, whole: Array) -> Floats:
     """Return a quotient; a share of nothing is nan."""
     nothing = np.full(np.shape(whole), np.nan)
     return np.divide(part, whole, out=nothing, where=np.asarray(whole) > 0)
 
 
-def example_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the F1 of each study's `confusion`, (n,), over all eighteen names.
-
-    It is 1 where neither text asserts anything, "No Finding" included.
-    """
+def example_f1(counts: Array) -> Floats:
+    """Return the F1 of each study's `confusion`, (n,), over all eighteen names; 1 for nothing."""
     return np.nan_to_num(_f1(counts.sum(1, dtype=np.int64)), nan=1.0)
 
 
 def clinical_scores(
-    references: Texts,
-    hypotheses: Texts,
-    findings: Sequence[str] | None = None,
-    convention: str | None = None,
+    references: Texts, hypotheses: Texts, findings: Findings = None, convention: str | None = None
 ) -> dict[str, float]:
     """Compare the findings of hypotheses with those of their references.
 
@@ -240,18 +209,16 @@ def clinical_scores(
     return of_one_sample(finding_scores, statistics, findings)
 
 
-def finding_statistics(reference: Labels, hypothesis: Labels) -> dict[str, NDArray[Any]]:
+def finding_statistics(reference: Labels, hypothesis: Labels) -> dict[str, Array]:
     """Return what `finding_scores` are made of, study by study: `confusion` and `example_f1`."""
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, Array] = {}
     for suffix, uncertain in (("", True), ("_present", False)):
         counts = confusion(reference, hypothesis, uncertain)
         found |= {"findings" + suffix: counts, "example_f1" + suffix: example_f1(counts)}
     return found
 
 
-def finding_scores(
-    sums: Mapping[str, NDArray[Any]], findings: Sequence[str] | None = None
-) -> dict[str, NDArray[np.float64]]:
+def finding_scores(sums: Mapping[str, Array], findings: Findings = None) -> dict[str, Floats]:
     """Compute `clinical_scores` of samples, (samples,), from sums of `finding_statistics`."""
     scores = {}
     for suffix in ("", "_present"):
@@ -264,9 +231,7 @@ def finding_scores(
 
 
 def of_one_sample(
-    scored: Callable[..., dict[str, NDArray[Any]]],
-    statistics: Mapping[str, NDArray[Any]],
-    *arguments: Any,
+    scored: Callable[..., dict[str, Array]], statistics: Mapping[str, Array], *arguments: Any
 ) -> dict[str, float]:
     """Return the scores of all studies together from their statistics."""
     sums = {name: values.sum(axis=0, keepdims=True) for name, values in statistics.items()}
@@ -281,8 +246,8 @@ def supported_findings(references: Texts, findings: Sequence[str]) -> dict[str, 
 
 
 def clinical_f1_of_constants(
-    references: Texts, candidates: Texts, findings: Sequence[str] | None = None
-) -> NDArray[np.float64]:
+    references: Texts, candidates: Texts, findings: Findings = None
+) -> Floats:
     """Return the ``clinical_f1`` of :func:`clinical_scores` for each fixed text: (candidates,)."""
     said, present = asserted(candidates), asserted(references).sum(axis=0)
     hits, false = said * present, said * (len(references) - present)
@@ -291,10 +256,7 @@ def clinical_f1_of_constants(
 
 
 def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
-    """Return precision, recall and F1 of every finding, in the order of `FINDINGS`.
-
-    Uncertain findings count as present.
-    """
+    """Return precision, recall and F1 of every finding; uncertain ones count as present."""
     counts = confusion(references, hypotheses).sum(0, dtype=np.int64)
     hits, false, missed = counts.T
     columns = (
@@ -308,10 +270,7 @@ def finding_table(references: Texts, hypotheses: Texts) -> list[FindingScore]:
 
 
 def contradictions(references: Texts, hypotheses: Texts) -> list[Contradiction]:
-    """List the findings that one text asserts and the other denies, by study, then finding.
-
-    Uncertain findings contradict nothing.
-    """
+    """List what one text asserts and the other denies, for certain, by study, then finding."""
     _, columns = paired(references=references, hypotheses=hypotheses)
     reference, hypothesis = map(_labels, columns)
     return [

@@ -2,18 +2,8 @@
 
 Studies of one patient are alike, so the variance of a measure is that of patients' totals: every
 study has its influence on the measure (by how much it moves it from its expectation, to first
-order), and the influences of a patient's studies are added up before they are squared [1]_ [2]_.
-
-References
-----------
-.. [1] DeLong et al., Biometrics 44:837, 1988: the influences on the area under the ROC curve.
-.. [2] Obuchowski, Biometrics 53:567, 1997, equations 4 to 8: its variance with clusters.
-.. [3] Hanley and McNeil, Radiology 143:29, 1982: its variance from the area and the counts alone.
-.. [4] Newcombe, Statistics in Medicine 25:559, 2006, method 5: the interval that solves for the
-   area, which has a width where separation is perfect, too.
-.. [5] Wilson, JASA 22:209, 1927.
-.. [6] Zou, Psychological Methods 12:399, 2007: limits of a sum from the limits of its terms.
-.. [7] Smyth, Statistical Applications in Genetics and Molecular Biology 3:3, 2004: moderated t.
+order), and the influences of a patient's studies are added up before they are squared (DeLong et
+al. 1988; with clusters: Obuchowski 1997, equations 4 to 8). Sources: ``docs/statistics.md``.
 """
 
 from collections.abc import Sequence
@@ -21,15 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm, rankdata, t
 
 Array = NDArray[Any]
 
-LEAST = 5
-"""With fewer patients who have a finding, or who have it not, nothing has an interval."""
-
-PRIOR = 10
-"""Patients as many as which the assumed variance of an area counts; chosen by simulation."""
-
+LEAST = 5  # with fewer patients who have a finding, or who have it not, nothing has an interval
+PRIOR = 10  # patients as many as which the assumed variance of an area counts; chosen by simulation
 LEVEL = 0.975
 
 
@@ -45,13 +33,12 @@ class Estimate(NamedTuple):
 def auroc(present: Array, scores: Array, patients: Array) -> Estimate:
     """Measure the area under the ROC curve of scores, (studies,); both classes are present.
 
-    The interval solves ``(area - a)² = t² V(a)`` for ``a`` [4]_. ``V`` is the variance of Hanley
-    and McNeil times what DeLong's with clusters is of it. A ratio seen in few patients is
-    unstable, so it is moderated: Hanley and McNeil's own counts as `PRIOR` patients more, in the
-    ratio and in the degrees of freedom of Student's t [7]_. Patients are numbers from 0.
+    The interval solves ``(area - a)² = t² V(a)`` for ``a`` (Newcombe 2006, method 5), so that it
+    has a width where separation is perfect, too. ``V`` is the variance of Hanley and McNeil (1982)
+    times what DeLong's with clusters is of it. A ratio seen in few patients is unstable, so it is
+    moderated (Smyth 2004): Hanley and McNeil's own counts as `PRIOR` patients more, in the ratio
+    and in the degrees of freedom of Student's t. Patients are numbers from 0.
     """
-    from scipy.stats import rankdata, t
-
     positives, negatives = int(present.sum()), int((~present).sum())
     # The share of the other class that a study is on the right side of; ties count half.
     above = rankdata(scores) - np.where(present, _within(scores, present), 0)
@@ -80,11 +67,9 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
     """Measure F1 of what is said to be present, (studies,) of bool.
 
     ``F1 = 2 j / (1 + j)`` where ``j`` is the share of studies with the finding in both among those
-    with it in either: a proportion, whose interval is Wilson's [5]_. Where a patient has several
+    with it in either: a proportion, whose interval is Wilson's. Where a patient has several
     studies they count as fewer, by the ratio of the two variances.
     """
-    from scipy.stats import norm
-
     both, either = present & said, present | said
     share = both.sum() / either.sum()
     influence = np.bincount(patients, both - share * either) / either.sum()
@@ -98,11 +83,8 @@ def f1(present: Array, said: Array, patients: Array) -> Estimate:
 
 def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) -> Estimate:
     """Measure the mean probability over the share that is present: 1 is calibrated in the large.
-
     The interval is that of the logarithm, by Student's t.
     """
-    from scipy.stats import t
-
     value = float(probabilities.sum() / present.sum())
     single = probabilities / probabilities.sum() - present / present.sum()
     influence = np.bincount(patients, single)
@@ -115,9 +97,8 @@ def mean_over_prevalence(present: Array, probabilities: Array, patients: Array) 
 
 
 def mean_of(measured: Sequence[Estimate]) -> Estimate:
-    """Average a measure that has an interval over findings; a study may have several of them.
-
-    The limits are those of a sum of correlated terms [6]_, the correlations those of influences.
+    """Average a measure over findings, of which a study may have several: limits are those of a sum
+    of correlated terms (Zou 2007), the correlations those of influences.
     """
     values, lows, highs = (np.array([m[i] for m in measured]) for i in range(3))
     patients = max(len(m.influence) for m in measured)
@@ -132,10 +113,7 @@ def mean_of(measured: Sequence[Estimate]) -> Estimate:
 
 
 def wilson(share: float, weight: float) -> tuple[float, float]:
-    """Return Wilson's interval of a share [5]_; `weight` is the squared quantile over the count.
-
-    It is wider towards one half and never leaves 0 to 1.
-    """
+    """Return Wilson's interval of a share; `weight` is the squared quantile over the count."""
     centre = (share + weight / 2) / (1 + weight)
     half = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
     # Without rounding the share lies inside in any case.
@@ -149,8 +127,6 @@ def _patients(present: Array, patients: Array) -> tuple[int, int]:
 
 def _within(scores: Array, chosen: Array) -> Array:
     """Return ranks among the chosen studies, and 0 elsewhere."""
-    from scipy.stats import rankdata
-
     ranks = np.zeros(len(scores))
     ranks[chosen] = rankdata(scores[chosen])
     return ranks
@@ -173,8 +149,6 @@ def _hanley_mcneil(area: float, positives: int, negatives: int) -> float:
 
 
 def _solved(area: float, positives: int, negatives: int, factor: float) -> tuple[float, float]:
-    from scipy.optimize import brentq
-
     def excess(other: float) -> float:
         return (area - other) ** 2 - factor * _hanley_mcneil(other, positives, negatives)
 

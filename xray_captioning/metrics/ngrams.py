@@ -1,24 +1,20 @@
-"""What all text metrics share: checked pairs of texts, and their n-grams counted."""
+"""What text metrics share: checked pairs of texts, n-grams counted, and how varied texts are."""
 
-from __future__ import annotations
-
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.metrics.columns import one_text, paired, some_texts
+from xray_captioning.metrics.columns import checked_texts, one_text, paired, some_texts
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
+MAXIMUM_ORDER = 4  # BLEU and CIDEr count runs of one to four words
+BLOCK = 5_000  # pairs counted at a time, so that memory does not grow with their number
 
-MAXIMUM_ORDER = 4
-"""BLEU and CIDEr count runs of one to four words."""
-
-BLOCK = 5_000
-"""Pairs counted at a time, so that memory does not grow with their number."""
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 
 Hypotheses: TypeAlias = Sequence[str] | Mapping[Any, str] | Mapping[Any, Sequence[str]]
 """A text of each study: in the order of the references, or by id where those are by id."""
@@ -26,8 +22,7 @@ Hypotheses: TypeAlias = Sequence[str] | Mapping[Any, str] | Mapping[Any, Sequenc
 References: TypeAlias = Hypotheses | Sequence[Sequence[str]]
 """One reference text of each study, or a list of them."""
 
-Pairs: TypeAlias = list[tuple[list[str], str]]
-"""The references and the hypothesis of each study."""
+Pairs: TypeAlias = list[tuple[list[str], str]]  # the references and the hypothesis of each study
 
 
 def checked_pairs(references: References, hypotheses: Hypotheses) -> Pairs:
@@ -48,9 +43,9 @@ class DistinctTexts(NamedTuple):
     """The different texts of some pairs, each once, and which of them the pairs are made of."""
 
     words: list[list[str]]  # of each text
-    hypothesis: NDArray[np.int64]  # number of the text, (pairs,)
-    reference: NDArray[np.int64]  # of all pairs, one behind the other, (references,)
-    pair: NDArray[np.int64]  # that a reference is of, (references,)
+    hypothesis: Ints  # number of the text, (pairs,)
+    reference: Ints  # of all pairs, one behind the other, (references,)
+    pair: Ints  # that a reference is of, (references,)
 
 
 def distinct_texts(pairs: Pairs) -> DistinctTexts:
@@ -70,14 +65,14 @@ class Ngrams(NamedTuple):
     have.
     """
 
-    text: NDArray[np.int64]  # position of the text, (entries,)
-    column: NDArray[np.int64]  # of the occurrence, (entries,)
-    total: NDArray[np.int64]  # how often the text has the n-gram in all, (entries,)
-    code: NDArray[np.int64]  # number of the n-gram that a column belongs to, (columns,)
+    text: Ints  # position of the text, (entries,)
+    column: Ints  # of the occurrence, (entries,)
+    total: Ints  # how often the text has the n-gram in all, (entries,)
+    code: Ints  # number of the n-gram that a column belongs to, (columns,)
     ngrams: list[tuple[str, ...]]  # the words of each number
 
-    def table(self, values: NDArray[Any], texts: int) -> csr_array:
-        """Return values of the entries as a sparse table, (texts, columns)."""
+    def table(self, values: NDArray[Any], texts: int) -> Any:
+        """Return values of the entries as SciPy's csr_array, (texts, columns)."""
         from scipy.sparse import csr_array
 
         starts = np.searchsorted(self.text, np.arange(texts + 1))
@@ -106,9 +101,7 @@ def count_ngrams(texts: Sequence[list[str]]) -> Iterator[Ngrams]:
         yield _occurrences(owner[start], code, ngrams)
 
 
-def _occurrences(
-    text: NDArray[np.int64], code: NDArray[np.int64], ngrams: list[tuple[str, ...]]
-) -> Ngrams:
+def _occurrences(text: Ints, code: Ints, ngrams: list[tuple[str, ...]]) -> Ngrams:
     """Give each occurrence of an n-gram in a text a column, see `Ngrams`."""
     order = np.lexsort((code, text))
     text, code = text[order], code[order]
@@ -116,7 +109,30 @@ def _occurrences(
     first, place = np.flatnonzero(new), np.cumsum(new) - 1
     total = np.diff(first, append=len(code))[place]
     most = int(total.max(initial=1))
-    columns, column = np.unique(
-        code * most + np.arange(len(code)) - first[place], return_inverse=True
-    )
+    occurrence = code * most + np.arange(len(code)) - first[place]
+    columns, column = np.unique(occurrence, return_inverse=True)
     return Ngrams(text, column, total, columns // most, ngrams)
+
+
+def distinct_ngrams(texts: Sequence[str], order: int) -> float:
+    """Divide the number of different n-grams (of `order` words) of all texts by that of n-grams.
+
+    Li et al. (2016) divide by the number of words; this is the share that became usual. It falls as
+    more texts are scored, so compare it on the same studies only, and beside clinical scores: who
+    copies training reports at random is the most diverse of all.
+    """
+    different: set[tuple[str, ...]] = set()
+    total = 0
+    for text, times in Counter(checked_texts("texts", texts)).items():
+        words = text.split()
+        grams = list(zip(*(words[start:] for start in range(order))))
+        different.update(grams)
+        total += times * len(grams)
+    return len(different) / total if total else 0.0
+
+
+def caption_entropy(texts: Sequence[str]) -> float:
+    """Compute the entropy of the distribution of captions (Shannon 1948), 0 to log2(n) bits."""
+    counts = np.array(list(Counter(checked_texts("texts", texts)).values()))
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum()) + 0.0  # no minus zero

@@ -1,19 +1,11 @@
 """ROUGE twice: ROUGE-L as the COCO caption evaluation computes it, and rouge-score's three.
 
-COCO's ROUGE-L weighs recall more than precision and takes words as they stand between spaces.
-rouge-score, which summarisation papers use, takes the plain F1 of the runs of a-z and 0-9 of the
-lower-cased text, without stemming: full stops and commas are no words there, and "right-sided"
-is two. Equal names, different numbers. rouge-score's last release is of 2022 and fills a table in
-plain Python for every pair, so what it computes is written here and tested against it.
-
-References
-----------
-.. [1] Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004.
-.. [2] Chen et al., "Microsoft COCO Captions: Data Collection and Evaluation Server", 2015;
-   pycocoevalcap 1.2 (beta 1.2, best precision and best recall over the references).
-.. [3] google-research/rouge, package rouge-score 0.1.2 (default tokenizer, best F1 over the
-   references for each score).
-.. [4] Hyyrö, "Bit-parallel LCS-length computation revisited", 2004.
+COCO's ROUGE-L (pycocoevalcap 1.2: beta 1.2, best precision and best recall over the references)
+weighs recall more than precision and takes words as they stand between spaces. rouge-score 0.1.2,
+which summarisation papers use, takes the plain F1 (the best over the references, each score for
+itself) of the runs of a-z and 0-9 of the lower-cased text, without stemming: full stops and commas
+are no words there, and "right-sided" is two. Equal names, different numbers. Its last release is of
+2022 and fills a table in plain Python for every pair, so it is written here and tested against it.
 """
 
 import re
@@ -22,18 +14,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xray_captioning.metrics.ngrams import Hypotheses, References, checked_pairs
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References, checked_pairs
 
 _BETA_SQUARED = 1.2**2
 _ALPHANUMERIC = re.compile("[a-z0-9]+")
 
 
-def rouge_l_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
+def rouge_l_rows(references: References, hypotheses: Hypotheses) -> Floats:
     """Compute the COCO ROUGE-L of every study, (studies,), from 0 to 1; a system's is their mean.
-
-    As in pycocoevalcap an empty text is one empty word: two empty texts score 1, one empty text 0.
+    As in pycocoevalcap an empty text is one empty word.
     """
     best = []
     for texts, hypothesis in checked_pairs(references, hypotheses):
@@ -42,9 +32,7 @@ def rouge_l_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.f
     return _f_measure(*np.array(best).T)
 
 
-def rouge_l_of_constants(
-    references: Sequence[str], candidates: Sequence[str]
-) -> NDArray[np.float64]:
+def rouge_l_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
     """Return the mean of what `rouge_l_rows` gives each fixed text, to rounding: (candidates,)."""
     order = _WordOrder([_words(text) for text in references])
     return np.array([_f_measure(*_shares(order, text)).mean() for text in candidates])
@@ -55,7 +43,7 @@ def _words(text: str) -> list[str]:
 
 
 class _WordOrder:
-    """Texts prepared for the longest subsequence that each of them shares with another text.
+    """Texts prepared for the longest subsequence that each shares with another (Hyyrö 2004).
 
     The texts lie one behind the other in one large integer, a bit a word and a free bit after
     each text. One row of the usual table is kept in such an integer (a zero where the length
@@ -74,7 +62,7 @@ class _WordOrder:
         free = sum(1 << end - 1 for end in ends.tolist())
         self.everywhere = (1 << self.bits) - 1 - free
 
-    def common(self, words: Sequence[str]) -> NDArray[np.int64]:
+    def common(self, words: Sequence[str]) -> Ints:
         """Return the length of the longest common subsequence with each text, shape (texts,)."""
         row = self.everywhere
         for word in words:
@@ -85,32 +73,27 @@ class _WordOrder:
         return self.lengths - ones
 
 
-def _shares(order: _WordOrder, hypothesis: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _shares(order: _WordOrder, hypothesis: str) -> tuple[Floats, Floats]:
     """Return precision and recall of a hypothesis against each text."""
     words = _words(hypothesis)
     common = order.common(words)
     return common / len(words), common / order.lengths
 
 
-def _f_measure(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> NDArray[np.float64]:
+def _f_measure(precision: Floats, recall: Floats) -> Floats:
     scale = recall + _BETA_SQUARED * precision
     product = (1 + _BETA_SQUARED) * precision * recall
     return np.divide(product, scale, out=np.zeros(len(scale)), where=scale > 0)
 
 
-def rouge_score_rows(references: References, hypotheses: Hypotheses) -> NDArray[np.float64]:
-    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does.
-
-    It is 0 where either text has no word, or for ROUGE-2 fewer than two.
-    """
-    pairs = checked_pairs(references, hypotheses)
-    return np.array([_best_f1(texts, hypothesis) for texts, hypothesis in pairs])
-
-
-def _best_f1(references: list[str], hypothesis: str) -> list[float]:
-    said = _ALPHANUMERIC.findall(hypothesis.lower())
-    scores = [_f1s(_ALPHANUMERIC.findall(text.lower()), said) for text in references]
-    return [max(column) for column in zip(*scores, strict=True)]
+def rouge_score_rows(references: References, hypotheses: Hypotheses) -> Floats:
+    """Compute the F1 of ROUGE-1, ROUGE-2 and ROUGE-L, (studies, 3), as rouge-score does."""
+    best = []
+    for texts, hypothesis in checked_pairs(references, hypotheses):
+        said = _ALPHANUMERIC.findall(hypothesis.lower())
+        scores = [_f1s(_ALPHANUMERIC.findall(text.lower()), said) for text in texts]
+        best.append([max(column) for column in zip(*scores, strict=True)])
+    return np.array(best)
 
 
 def _f1s(target: list[str], said: list[str]) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ The scores of a test set without some patient need no text, only the sums of the
 """
 
 from collections.abc import Hashable, Sequence
+from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,38 +12,27 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
-from xray_captioning.metrics import clinical
-from xray_captioning.metrics.bleu import bleu_from_statistics, bleu_statistics
-from xray_captioning.metrics.chrf import chrf_available, chrf_from_statistics, chrf_statistics
-from xray_captioning.metrics.cider import DocumentFrequency, cider_rows
+from xray_captioning.metrics import bleu, chrf, cider, clinical, mentions, rouge
 from xray_captioning.metrics.columns import paired
-from xray_captioning.metrics.mentions import mention_scores, mention_statistics, mention_support
 from xray_captioning.metrics.ngrams import checked_pairs
-from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 
+# Arrays whose first axis is the study, by the name of a score or of a group of scores.
 Statistics: TypeAlias = dict[str, NDArray[Any]]
-"""Arrays whose first axis is the study, by the name of a score or of a group of scores."""
-
-MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")
-"""Scores of words that are means over studies."""
+Texts: TypeAlias = Sequence[str]
+MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, over studies
 
 
 def study_statistics(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    reports: Sequence[str] | None = None,
-    frequency: DocumentFrequency | None = None,
+    references: Texts,
+    hypotheses: Texts,
+    reports: Texts | None = None,
+    frequency: cider.DocumentFrequency | None = None,
 ) -> Statistics:
-    """Compute the statistics of one system, whose texts are one a study each.
+    """Compute the statistics of one system, whose texts are one a study each: 260 to 410 bytes.
 
-    They are ``n`` (ones), ``bleu`` (studies, 10), the means of `MEANS`, those of
-    `mention_statistics` and `finding_statistics` and, where sacrebleu is installed, ``chrf``
-    (studies, 6, 3); 260 to 410 bytes a study.
-
-    Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs
-    its n-grams by `frequency`, by default how many studies of the whole reference set have them,
-    and keeps these weights in every sample of its studies, as the inverse document frequencies of
-    a fixed collection.
+    Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs its
+    n-grams by `frequency`, by default how many studies of the whole reference set have them, and
+    keeps these weights in every sample of its studies, as those of a fixed collection.
     """
     reports = references if reports is None else reports
     columns = {"references": references, "hypotheses": hypotheses, "reports": reports}
@@ -50,35 +40,30 @@ def study_statistics(
     checked_pairs(references, hypotheses)
     reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
     statistics = common_statistics(references, hypotheses, frequency)
-    statistics |= mention_statistics(reports, hypotheses, reference, hypothesis)
-    rouge = rouge_score_rows(references, hypotheses)
-    statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.T, strict=True))
+    statistics |= mentions.mention_statistics(reports, hypotheses, reference, hypothesis)
+    rows = rouge.rouge_score_rows(references, hypotheses)
+    statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rows.T, strict=True))
     statistics |= clinical.finding_statistics(reference, hypothesis)
-    if chrf_available():
-        statistics["chrf"] = chrf_statistics(references, hypotheses)
+    if find_spec("sacrebleu"):
+        statistics["chrf"] = chrf.chrf_statistics(references, hypotheses)
     return statistics
 
 
 def common_statistics(
-    references: Sequence[str],
-    hypotheses: Sequence[str],
-    frequency: DocumentFrequency | None = None,
+    references: Texts, hypotheses: Texts, frequency: cider.DocumentFrequency | None = None
 ) -> Statistics:
     """Compute those of `study_statistics` that `score` stands on: n, bleu, ROUGE-L and CIDEr."""
     return {
         "n": np.ones(len(references), dtype=np.int8),
-        "bleu": bleu_statistics(references, hypotheses),
-        "ROUGE-L": rouge_l_rows(references, hypotheses),
-        "CIDEr": cider_rows(references, hypotheses, frequency),
+        "bleu": bleu.bleu_statistics(references, hypotheses),
+        "ROUGE-L": rouge.rouge_l_rows(references, hypotheses),
+        "CIDEr": cider.cider_rows(references, hypotheses, frequency),
     }
 
 
 def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
-    """Return the number of the patient of each study, from 0, by first appearance: (studies,).
-
-    Each study is of another patient where none are given. A study whose patient is missing (None,
-    nan or empty) is of a patient of its own, as :func:`xray_captioning.data.splits.group_ids` has
-    it: studies of nobody known are not of one and the same patient.
+    """Return the number of the patient of each study, from 0, by first appearance: (studies,). A
+    study whose patient is not known is of a patient of its own.
     """
     if patients is None:
         return np.arange(studies)
@@ -90,10 +75,7 @@ def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArra
 
 
 def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Statistics:
-    """Add up the statistics of each patient's studies: arrays of float64, (patients, ...).
-
-    `patients` has the number of the patient of each study, from 0, every number used.
-    """
+    """Add up the statistics of each patient's studies, by `patient_numbers`: (patients, ...)."""
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
     return {
@@ -103,27 +85,27 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
 
 
 def scores_from_sums(
-    sums: Statistics, findings: Sequence[str] | None = None
+    sums: Statistics, findings: clinical.Findings = None
 ) -> dict[str, NDArray[Any]]:
     """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies.
 
-    They are by the names that `score`, `clinical_scores` (``clinical_f1`` over `findings`) and
-    `mention_scores` use, and ``ROUGE-1``, ``ROUGE-2`` and ``ROUGE-L-F1`` (rouge-score's, 0 to 1),
-    ``chrF`` (0 to 100), ``mean_length`` (words) and ``length_ratio`` (words over those of the
-    closest references); nan where a score is a share of nothing.
+    They have the names that `score`, `clinical_scores` and `mention_scores` use, and those of
+    `MEANS`, ``chrF``, ``mean_length`` (words) and ``length_ratio`` (to the closest references); nan
+    is a share of nothing.
     """
-    return text_scores(sums) | clinical.finding_scores(sums, findings) | mention_scores(sums)
+    return (
+        text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
+    )
 
 
-def support(sums: Statistics, findings: Sequence[str] | None = None) -> dict[str, int]:
+def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, int]:
     """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all.
 
-    For micro F1 the patients with a finding of the group in some reference; for macro F1 over a
-    fixed group those with the rarest of its findings, which counts as 0 where it is absent; for
-    ``clinical_f1`` those with the median of the `findings` that any text asserts, because the
-    others are left out; and what `mention_support` counts.
+    For micro F1 those with a finding of the group in some reference; for macro F1 those with the
+    rarest finding, which counts as 0 where it is absent; for ``clinical_f1`` those with the median
+    of the `findings` that any text asserts, because the others are left out.
     """
-    counted = mention_support(sums)
+    counted = mentions.mention_support(sums)
     for suffix in ("", "_present"):
         supported = _finding_support(sums["findings" + suffix], clinical.finding_columns(findings))
         counted |= {name + suffix: number for name, number in supported.items()}
@@ -146,11 +128,11 @@ def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[s
 
 def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
     """Compute those of `scores_from_sums` that compare words, as far as there are statistics."""
-    bleu = bleu_from_statistics(sums["bleu"])
+    columns = bleu.bleu_from_statistics(sums["bleu"])
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
-    scores = {f"BLEU-{order}": bleu[:, order - 1] for order in (1, 2, 3, 4)}
+    scores = {f"BLEU-{order}": columns[:, order - 1] for order in (1, 2, 3, 4)}
     scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums}
     if "chrf" in sums:
-        scores["chrF"] = chrf_from_statistics(sums["chrf"])
+        scores["chrF"] = chrf.chrf_from_statistics(sums["chrf"])
     ratio = clinical.share(length, closest)
     return scores | {"mean_length": length / sums["n"], "length_ratio": ratio}

@@ -42,11 +42,7 @@ def save(figure: Any, path: str | Path) -> None:
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> Any:
-    """Draw each metric by epoch, training and validation in one axis.
-
-    A row of `history` has ``epoch`` and ``loss``, and perhaps other metrics; the same with
-    ``val_`` before its name is that of validation.
-    """
+    """Draw each metric by epoch, training and validation (``val_`` before its name) in one axis."""
     metrics = list(dict.fromkeys(name.removeprefix("val_") for name in history[0]))
     metrics.remove("epoch")
     figure, axes = _figure(len(metrics), 2.8, WIDTH / 2 * len(metrics))
@@ -81,10 +77,8 @@ def bars(panels: Mapping[str, Mapping[str, float]], label: str = "studies") -> A
 
 
 def histograms(panels: Mapping[str, Sequence[float]], label: str, unit: str = "studies") -> Any:
-    """Draw how often each value occurs, a panel for each title, with its median as a line.
-
-    All panels have the same bins; values above the 99.5th percentile are counted in the last one.
-    `label` says what is measured, `unit` what is counted.
+    """Draw how often each value occurs, a panel for each title, with its median as a line, in the
+    same bins; values above the 99.5th percentile are counted in the last one.
     """
     figure, axes = _figure(len(panels), 2.5)
     edges = _edges(np.concatenate([np.asarray(values, float) for values in panels.values()]))
@@ -108,10 +102,8 @@ def scores(
     metrics: Sequence[str],
     intervals: Mapping[str, Mapping[str, Interval]] | None = None,
 ) -> Any:
-    """Draw the scores of systems as points, one panel per metric; those that see no image are grey.
-
-    `rows` and `intervals` (95 %, by column of ``captions.csv`` and metric) are as in
-    ``metrics.json``.
+    """Draw scores as points, one panel per metric, with intervals (both as in ``metrics.json``);
+    systems that see no image are grey.
     """
     names = [_name(row) for row in rows]
     figure, axes = _figure(len(metrics), 0.9 + ROW * len(rows), shared=True)

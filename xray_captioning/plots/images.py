@@ -29,10 +29,7 @@ class View(NamedTuple):
 
 
 def strongest(views: Sequence[View]) -> float:
-    """Return the largest share of a single region in any view, or 0 without attention.
-
-    It is where the colours of all the views end, so that they can be compared.
-    """
+    """Return the largest share of a region in any view, 0 without: where all colours end."""
     return max((float(v.attention.max()) for v in views if v.attention is not None), default=0.0)
 
 
@@ -57,10 +54,8 @@ def colour_scale(count: int) -> Array:
 
 
 def encode(pixels: Array, suffix: str = ".png") -> bytes:
-    """Return the bytes of an image file that holds pixels and nothing else.
-
-    Pixels are grey or RGB, uint8 or float in [0, 1]; equal channels are stored as grey. A JPEG has
-    a quality of 80.
+    """Return the bytes of an image file of grey or RGB pixels, uint8 or float in [0, 1], and
+    nothing else; equal channels are stored as grey. A JPEG has a quality of 80.
     """
     import cv2
 

@@ -1,29 +1,23 @@
 """HTML pages made from the package's templates."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from typing import Any
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template, named by its path in the package; no text can become a tag or an attribute.
-
-    Control characters and halves of surrogate pairs, which no page may hold, are replaced.
+    """Fill a template, named by its path in the package, so that no text can become a tag or an
+    attribute; control characters and lone surrogates are replaced.
     """
-    page = environment().get_template(template).render(values)
+    page: str = environment().get_template(template).render(values)
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
 @cache
-def environment() -> Environment:
-    """Return where templates are found, and how they are read."""
+def environment() -> Any:
+    """Return Jinja's environment: where templates are found, and how they are read."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

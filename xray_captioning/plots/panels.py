@@ -20,6 +20,7 @@ SHOWN = 3  # words of a caption whose attention a panel shows
 COLUMNS = 7  # words side by side
 CARD_WIDTH, CARD_SIDE, CARD_LINE, CARD_DPI = 7.6, 3.3, 0.22, 110
 
+Lines = Sequence[str]
 Texts = list[tuple[str, list[str], str]]  # name, lines and colour
 
 
@@ -46,9 +47,8 @@ class Example(NamedTuple):
 
 
 def panel(examples: Sequence[Example]) -> Any:
-    """Draw each study: its views, where the model looked, and below what was written.
-
-    Of each caption the attention of a few words is drawn: those that look at the fewest regions.
+    """Draw each study: its views, the attention of those few words that look at the fewest regions,
+    and below what was written.
     """
     from matplotlib.figure import Figure
 
@@ -71,11 +71,8 @@ def panel(examples: Sequence[Example]) -> Any:
 
 
 def words(example: Example, most: int = 28) -> Any:
-    """Draw a study, what was written of it, and below, word by word, where the decoder looked.
-
-    The views lie one above the other, and the colours of a word share one scale over both, so
-    that both show which view it was read from, and where in it. Punctuation is left out,
-    and so is what a longer caption has beyond `most` words.
+    """Draw a study, what was written of it, and below, word by word up to `most`, where the decoder
+    looked: the views one above the other, in one scale of colours, without punctuation.
     """
     from matplotlib.figure import Figure
 
@@ -98,12 +95,7 @@ def words(example: Example, most: int = 28) -> Any:
 
 
 def card(
-    title: str,
-    text: str,
-    notes: Sequence[str],
-    views: Sequence[View],
-    captions: Sequence[str],
-    of: str,
+    title: str, text: str, notes: Lines, views: Sequence[View], captions: Lines, of: str
 ) -> Any:
     """Draw a caption, the attention of the words `of` on captioned views, and remarks below."""
     from matplotlib.figure import Figure
@@ -127,7 +119,7 @@ def card(
     return figure
 
 
-def _write_lines(figure: Any, lines: Sequence[str], at: float, size: int) -> None:
+def _write_lines(figure: Any, lines: Lines, at: float, size: int) -> None:
     height = figure.get_size_inches()[1]
     for i, line in enumerate(lines):
         figure.text(0.03, (at - CARD_LINE * i) / height, line, size=size, parse_math=False)

@@ -1,4 +1,9 @@
-"""The results of a reading study, means, preferences and agreement, and tables of them."""
+"""The results of a reading study: means, preferences, agreement, intervals, and tables of them.
+
+Studies are the unit: all ratings of a study, of either text by any reader, stand or fall together.
+The readers are taken as they are; how others would rate, no interval here says. Sources:
+``docs/statistics.md``.
+"""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -6,45 +11,33 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest, t
 
 from xray_captioning.errors import DataError
-from xray_captioning.evaluation.differences import holm
+from xray_captioning.evaluation.claims import holm
 from xray_captioning.evaluation.table import finite, format_markdown, format_table
-from xray_captioning.review import estimates
-from xray_captioning.review.answers import Rating
-from xray_captioning.review.design import CRITERIA, HIGHEST, LOWEST, Key
+from xray_captioning.review.study import CRITERIA, HIGHEST, LOWEST, Key, Rating
 
 Array = NDArray[np.float64]
+Interval = tuple[float, float] | tuple[None, None]
 Rows = list[dict[str, Any]]
+# Where nothing varies from study to study, or there is one study, nothing tells how sure it is.
+NO_INTERVAL: Interval = (None, None)
 
 
 def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
-    """Compare the two systems of a reading study; the result can be written as JSON.
+    """Compare the two systems of a reading study; docs/reading_study.md explains the numbers.
 
-    Intervals are of 95 %, over studies: :mod:`xray_captioning.review.estimates` says how they are
-    made. A number that does not exist is None. Second readings of the same study by the same reader
-    count for ``repeats`` only. A is the first of the ``systems``, B the second.
-
-    ============= ============================================================================
-    studies       How many there are to read; in how many both texts are ``identical``.
-    readers       One row per reader: ratings ``given`` and ``missing`` by criterion, with repeats.
-    means         One row per system and criterion: ``mean``, ``low``, ``high``, ``n`` ratings.
-    differences   One row per criterion: A less B over pairs of which both are rated.
-    preferences   One row per criterion and ``total``, their sum: readings with A ``above``,
-                  ``below`` and ``ties``; the same of ``studies`` by the mean over readers,
-                  and ``p`` of the two-sided sign test over studies, ``p_holm`` corrected for
-                  the four of them.
-    agreement     One row per pair of readers and criterion: ``kappa`` with ``low`` and
-                  ``high``, ``same`` (share of equal ratings), ``n`` texts.
-    repeats       The same for each reader's first and second reading.
-    notes         Reader, study, system and note.
-    ============= ============================================================================
+    Intervals are of 95 %, over studies. A number that does not exist is None. Second readings of
+    the same study by the same reader count for ``repeats`` only.
     """
     if not any(value == value for rating in ratings for value in rating.values):
         raise DataError("the answers hold no rating; give sheets that were filled in")
     readers = [s.reader for s in key.sheets if any(r.reader == s.reader for r in ratings)]
     first, again = (_cube(key, readers, ratings, repeat) for repeat in (False, True))
-    differences = _totalled(first)[:, :, 0] - _totalled(first)[:, :, 1]
+    differences = first[:, :, 0] - first[:, :, 1]
+    total = differences.sum(axis=-1, keepdims=True)
+    differences = np.concatenate([differences, total], axis=-1)
     means = [
         {"system": system, "criterion": name, **_mean(first[:, :, i, j], (LOWEST, HIGHEST))}
         for i, system in enumerate(key.systems)
@@ -88,16 +81,11 @@ def _cube(key: Key, readers: list[str], ratings: Sequence[Rating], repeat: bool)
     return values
 
 
-def _totalled(values: Array) -> Array:
-    """Add the sum over the criteria as one more."""
-    return np.concatenate([values, values.sum(axis=-1, keepdims=True)], axis=-1)
-
-
 def _mean(values: Array, bounds: tuple[float, float]) -> dict[str, Any]:
     """Return the mean of (readers, studies) with its interval."""
     n = int(np.isfinite(values).sum())
     mean = float(np.nansum(values) / n) if n else None
-    low, high = estimates.mean_interval(values, bounds)
+    low, high = mean_interval(values, bounds)
     return {"mean": mean, "low": low, "high": high, "n": n}
 
 
@@ -109,13 +97,10 @@ def _preferences(differences: Array, names: Sequence[str]) -> Rows:
 
 
 def _preference(differences: Array) -> dict[str, Any]:
-    """Count signs of (readers, studies): by reading, and by study for the test.
-
-    Two readings of the same study are not independent, so the test counts studies.
-    """
+    """Count signs of (readers, studies): by reading, and by study, which is independent, for p."""
     readings = _signs(differences[np.isfinite(differences)])
     studies = _signs(np.nansum(differences, axis=0)[np.isfinite(differences).any(axis=0)])
-    p = estimates.sign_test(studies["above"], studies["below"])
+    p = sign_test(studies["above"], studies["below"])
     return {**readings, "studies": studies, "p": p}
 
 
@@ -136,9 +121,9 @@ def _agreement(first: Array, second: Array) -> dict[str, Any]:
     """Compare two readers' ratings of the same texts, (studies, systems)."""
     both = np.isfinite(first) & np.isfinite(second)
     one, other = first[both], second[both]
-    low, high = estimates.kappa_interval(first, second)
+    low, high = kappa_interval(first, second)
     same = float((one == other).mean()) if len(one) else None
-    kappa = estimates.weighted_kappa(one, other)
+    kappa = weighted_kappa(one, other)
     return {"kappa": kappa, "low": low, "high": high, "same": same, "n": len(one)}
 
 
@@ -149,6 +134,72 @@ def _count(key: Key, reader: str, ratings: Sequence[Rating]) -> dict[str, Any]:
     given = np.isfinite(values).sum(axis=0)
     missing = {name: int(asked - count) for name, count in zip(CRITERIA, given)}
     return {"reader": reader, "given": int(given.sum()), "missing": missing}
+
+
+def mean_interval(values: Array, bounds: tuple[float, float]) -> Interval:
+    """Return the 95 % interval within `bounds` of the mean of all ratings of (readers, studies),
+    nan for missing: Student's, of a ratio of two sums over studies (Cochran 1977, section 6.4).
+    """
+    counts, sums = np.isfinite(values).sum(axis=0), np.nansum(values, axis=0)
+    studies, total = int((counts > 0).sum()), counts.sum()
+    mean = sums.sum() / max(total, 1)
+    squares = ((sums - mean * counts) ** 2).sum()
+    if studies < 2 or np.isclose(squares, 0):
+        return NO_INTERVAL
+    half = t.ppf(0.975, studies - 1) * np.sqrt(squares * studies / (studies - 1)) / total
+    low, high = np.clip((mean - half, mean + half), *bounds)
+    return float(low), float(high)
+
+
+def weighted_kappa(first: Array, second: Array) -> float | None:
+    """Return Cohen's kappa with quadratic weights (Cohen, 1968) of two readers' ratings, (n,), None
+    without ratings or where both always gave the same number.
+    """
+    return finite(_kappa(_moments(first, second).sum(axis=0)))
+
+
+def kappa_interval(first: Array, second: Array) -> Interval:
+    """Return the 95 % interval of `weighted_kappa` of (studies, texts); nan is missing.
+
+    With quadratic weights kappa is a function of means alone (Fleiss and Cohen 1973). It is the
+    jackknife over studies, on the scale of the inverse hyperbolic tangent (Lin 1989), by Student's
+    quantile.
+    """
+    sums = _moments(first, second).sum(axis=1)
+    sums = sums[sums[:, 0] > 0]
+    studies = len(sums)
+    if studies < 2:
+        return NO_INTERVAL
+    kappa, without = _kappa(sums.sum(axis=0)), _kappa(sums.sum(axis=0) - sums)
+    if not (np.isfinite(without).all() and abs(kappa) < 1 and (np.abs(without) < 1).all()):
+        return NO_INTERVAL
+    spread = np.arctanh(without).std() * np.sqrt(studies - 1)
+    if np.isclose(spread, 0):
+        return NO_INTERVAL
+    half = t.ppf(0.975, studies - 1) * spread
+    low, high = np.tanh((np.arctanh(kappa) - half, np.arctanh(kappa) + half))
+    return float(low), float(high)
+
+
+def sign_test(above: int, below: int) -> float | None:
+    """Return the two-sided p of the sign test (Dixon and Mood 1946); ties do not count."""
+    return float(binomtest(above, above + below).pvalue) if above + below else None
+
+
+def _moments(first: Array, second: Array) -> Array:
+    """Return what kappa is made of, (..., 6); 0 where either rating is missing."""
+    parts = np.ones_like(first), first, second, first**2, second**2, first * second
+    both = np.isfinite(first) & np.isfinite(second)
+    return np.where(both[..., None], np.stack(parts, axis=-1), 0.0)
+
+
+def _kappa(sums: Array) -> Any:
+    """Return kappa of sums of `_moments`, (..., 6): nan where chance explains everything."""
+    total = np.where(sums[..., :1] > 0, sums[..., :1], np.nan)
+    one, other, squares, others, product = np.moveaxis(sums / total, -1, 0)[1:]
+    observed, chance = squares + others - 2 * product, squares + others - 2 * one * other
+    quotient = np.divide(observed, chance, np.full_like(chance, np.nan), where=chance > 1e-9)
+    return 1 - quotient
 
 
 def format_summary(summary: dict[str, Any], markdown: bool = False) -> str:

@@ -2,7 +2,6 @@
 
 from xray_captioning.search.beam import beam_search
 from xray_captioning.search.greedy import Sampling, greedy_search, sample_search
-from xray_captioning.search.loop import SearchResult
-from xray_captioning.search.rules import Rules
+from xray_captioning.search.loop import Rules, SearchResult
 
 __all__ = ["Rules", "Sampling", "SearchResult", "beam_search", "greedy_search", "sample_search"]

@@ -3,8 +3,8 @@
 from typing import Any
 
 from xray_captioning.backend import keras, ops
-from xray_captioning.search.loop import Carried, SearchResult, Step, attention_of, run_until_done
-from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
+from xray_captioning.search import loop
+from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step
 
 SHARED = ("study", "past")  # entries of a state that the beams of a study have in common
 
@@ -14,22 +14,18 @@ def beam_search(
 ) -> SearchResult:
     """Keep the best ``beam_size`` unfinished captions, and as many finished ones.
 
-    A caption is finished when its end token is among the ``beam_size`` best continuations. A
-    study is done when its pool is full and no unfinished caption, ranked at its present length,
-    is better than the worst in the pool; with ``length_penalty`` 0 nothing better can follow.
-    ``beam_size`` 1 gives the greedy caption.
-
-    Arguments are those of :func:`~xray_captioning.search.greedy_search`. ``step`` is called with
-    ``beam_size`` rows for each study. The entries ``"study"`` and ``"past"`` of the state (see
-    :class:`xray_captioning.decoders.Decoder`) keep one row for each study. Neither they nor a
-    tensor that ``step`` returns unchanged are reordered. ``length_penalty`` is the exponent a, at
-    least 0, of the score ``log p / ((5 + length) / 6) ** a`` (Wu et al., arXiv:1609.08144, eq. 14).
-
-    A study has ``beam_size`` captions, best score first. Where there are fewer, the last have score
-    and log-probability -1e9 and no tokens.
+    A caption is finished when its end token is among the ``beam_size`` best continuations; a study
+    when its pool is full and no unfinished caption, ranked at its present length, is better than
+    the worst in there. Arguments are those of :func:`~xray_captioning.search.greedy_search`, but
+    ``step`` gets ``beam_size`` rows a study; entries ``"study"`` and ``"past"`` of the state (see
+    :class:`xray_captioning.decoders.Decoder`) keep one. Neither they nor a tensor that ``step``
+    returns unchanged are reordered. ``length_penalty`` is the exponent a, at least 0, of the score
+    ``log p / ((5 + length) / 6) ** a`` (Wu et al., arXiv:1609.08144, eq. 14). A study has
+    ``beam_size`` captions, best first; where there are fewer, the last have score and
+    log-probability -1e9 and no tokens.
     """
     search = _Search(step, rules, beam_size, length_penalty)
-    found = run_until_done(search.advance, search.begin(state, real), rules.maximum_length)
+    found = loop.run_until_done(search.advance, search.begin(state, real), rules.maximum_length)
     # A caption of the maximum length counts as finished.
     totals = ops.where(found["done"][:, None], IMPOSSIBLE, found["totals"])
     scores = search.normalised(totals, rules.maximum_length)
@@ -48,8 +44,8 @@ class _Search:
         self.length_penalty = ops.cast(length_penalty, "float32")
 
     def begin(self, state: Any, real: Any) -> Carried:
-        shape = (real.shape[0], self.beams)
-        regions, times = attention_of(state, real).shape[1], (*shape, self.rules.maximum_length)
+        shape, regions = (real.shape[0], self.beams), loop.attention_of(state, real).shape[1]
+        times = (*shape, self.rules.maximum_length)
         # For each token of a caption: itself, its log-probability, the beam it came from.
         kinds = {"tokens": "int32", "gains": "float32", "slots": "int32"}
         captions = {name: ops.zeros(times, dtype=kind) for name, kind in kinds.items()}
@@ -78,14 +74,14 @@ class _Search:
         totals, chosen = ops.top_k(ops.where(ends, IMPOSSIBLE, totals), self.beams)
         captions = _choose(captions, ops.cast(chosen, "int32"))
         beam = ops.take(captions["slots"], time, axis=2)
-        looked = self.unflat(attention_of(after, last))
+        looked = self.unflat(loop.attention_of(after, last))
         after, shared = _split(after)
         return time + 1, {
             "state": (self.reordered(own, before, after, beam), shared),
             "last": ops.take(captions["tokens"], time, axis=2),
             "captions": captions,
             "totals": totals,
-            "attention": write_at(carried["attention"], looked, time, 2),
+            "attention": loop.write_at(carried["attention"], looked, time, 2),
             "pool": pool,
             "done": self.is_done(carried["done"], totals, pool, time + 1),
         }
@@ -94,7 +90,8 @@ class _Search:
         # The 2K best continuations: at most K of them end, so K can always go on. They are among
         # the 2K best of each beam.
         captions, width = carried["captions"], min(2 * self.beams, logits.shape[1])
-        gains, tokens = continuations(logits, _flat(captions["tokens"]), time, self.rules, width)
+        before = _flat(captions["tokens"])
+        gains, tokens = loop.continuations(logits, before, time, self.rules, width)
         gains, tokens = (ops.reshape(x, (-1, self.beams * width)) for x in (gains, tokens))
         totals = ops.maximum(ops.repeat(carried["totals"], width, axis=1) + gains, IMPOSSIBLE)
         totals, chosen = ops.top_k(totals, 2 * self.beams)
@@ -103,7 +100,7 @@ class _Search:
         tokens, gains = _choose((tokens, gains), chosen)
         new = {"tokens": tokens, "gains": gains, "slots": slots}
         captions = _choose(captions, slots)
-        captions = {name: write_at(captions[name], new[name], time, 2) for name in new}
+        captions = {name: loop.write_at(captions[name], new[name], time, 2) for name in new}
         return totals, captions, tokens == self.rules.end_id
 
     def with_finished(

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from xray_captioning.backend import ops
-from xray_captioning.search.loop import Carried, SearchResult, Step, attention_of, run_until_done
-from xray_captioning.search.rules import IMPOSSIBLE, Rules, continuations, write_at
+from xray_captioning.search import loop
+from xray_captioning.search.loop import IMPOSSIBLE, Carried, Rules, SearchResult, Step
 
 # From logits, time and what is carried to the log-probability and the token of each row.
 Choose = Callable[[Any, Any, Carried], tuple[Any, Any]]
@@ -14,14 +14,10 @@ Choose = Callable[[Any, Any, Carried], tuple[Any, Any]]
 class Sampling(NamedTuple):
     """How words are sampled: top-k of Fan et al., arXiv:1805.04833, top-p of arXiv:1904.09751."""
 
-    temperature: float = 1.0
-    """Divides the logits; above 0. The smaller it is, the nearer sampling is to greedy search."""
-    top_k: int = 0
-    """Sample among this many of the likeliest words; 0 is all."""
-    top_p: float = 1.0
-    """Sample among the fewest likeliest words that together have this probability; in (0, 1]."""
-    seed: int = 0
-    """The same seed gives the same captions, however the studies are batched."""
+    temperature: float = 1.0  # divides the logits; above 0: the smaller, the nearer to greedy
+    top_k: int = 0  # sample among this many of the likeliest words; 0 is all
+    top_p: float = 1.0  # among the fewest likeliest that together have it, in (0, 1]
+    seed: int = 0  # the same seed gives the same captions, however the studies are batched
 
 
 def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResult:
@@ -33,7 +29,7 @@ def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResu
     """
 
     def likeliest(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
-        gains, tokens = continuations(logits, carried["tokens"], time, rules, 1)
+        gains, tokens = loop.continuations(logits, carried["tokens"], time, rules, 1)
         return gains[:, 0], tokens[:, 0]
 
     return _search(state, step, real, rules, likeliest, {})
@@ -61,7 +57,7 @@ def sample_search(
 
     def sampled(logits: Any, time: Any, carried: Carried) -> tuple[Any, Any]:
         wide = min(width or logits.shape[1], logits.shape[1])
-        gains, tokens = continuations(logits, carried["tokens"], time, rules, wide)
+        gains, tokens = loop.continuations(logits, carried["tokens"], time, rules, wide)
         if width:
             gains, tokens = _likeliest(gains, tokens, sampling.top_k)
         column = draw(gains, ops.take(carried["noise"], time, axis=1), sampling)[:, None]
@@ -73,10 +69,8 @@ def sample_search(
 
 
 def draw(gains: Any, noise: Any, sampling: Sampling) -> Any:
-    """Return a column of each row, (rows,) int32, drawn by inverting the distribution function.
-
-    Gains are log-probabilities, (rows, width), the likeliest first; noise, (rows,), is uniform
-    in [0, 1).
+    """Return a column of each row, (rows,) int32, drawn by inverting the distribution function of
+    log-probabilities, (rows, width), the likeliest first; noise is in [0, 1).
     """
     possible = gains > IMPOSSIBLE / 2  # at any temperature
     weights = ops.softmax(ops.where(possible, gains / sampling.temperature, IMPOSSIBLE), axis=-1)
@@ -104,19 +98,20 @@ def _search(
         logits, state = step(carried["last"], carried["state"])
         gain, token = choose(logits, time, carried)
         token, gain = ops.where(carried["done"], 0, token), ops.where(carried["done"], 0.0, gain)
+        looked = loop.attention_of(state, token)
         return time + 1, {
             **carried,
             "state": state,
             "last": token,
             "done": ops.logical_or(carried["done"], token == rules.end_id),
-            "tokens": write_at(carried["tokens"], token, time, 1),
-            "gains": write_at(carried["gains"], gain, time, 1),
-            "attention": write_at(carried["attention"], attention_of(state, token), time, 1),
+            "tokens": loop.write_at(carried["tokens"], token, time, 1),
+            "gains": loop.write_at(carried["gains"], gain, time, 1),
+            "attention": loop.write_at(carried["attention"], looked, time, 1),
         }
 
     shape = (real.shape[0], rules.maximum_length)
     last = ops.full(real.shape, rules.start_id, dtype="int32")
-    regions = attention_of(state, last).shape[1]
+    regions = loop.attention_of(state, last).shape[1]
     carried = {
         "state": state,
         "last": last,
@@ -126,7 +121,7 @@ def _search(
         "attention": ops.zeros((*shape, regions), dtype="float32"),
         **extra,
     }
-    found = run_until_done(advance, carried, rules.maximum_length)
+    found = loop.run_until_done(advance, carried, rules.maximum_length)
     total = ops.sum(found["gains"], axis=1)[:, None]
     tokens, gains = found["tokens"][:, None], found["gains"][:, None]
     return SearchResult(tokens, total, total, gains, found["attention"])

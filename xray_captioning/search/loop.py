@@ -1,4 +1,4 @@
-"""The loop of every search: one step of the whole batch at a time, until all studies are done."""
+"""What every search is made of: the tokens that may come next, and the loop over their steps."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +12,18 @@ Carried = dict[str, Any]
 # smaller batch that gains less than the second loop costs to compile.
 _SHRINK_FROM = 64
 _SHRINK_DIVISOR = 4
+IMPOSSIBLE = -1e9
+_BLOCK = 64  # tokens; near the square root of (vocabulary / candidates), where the work is least
+
+
+class Rules(NamedTuple):
+    """Special tokens, and the rules that every caption keeps."""
+
+    start_id: int  # the token before the first word
+    end_id: int  # the token after the last word
+    maximum_length: int  # most tokens to choose, the end token included
+    banned: tuple[int, ...] = ()  # never chosen; their probability is not given to others
+    no_repeat_ngram: int = 0  # no n-gram of this length twice in a caption; 0 allows all
 
 
 class SearchResult(NamedTuple):
@@ -29,14 +41,12 @@ class SearchResult(NamedTuple):
 def run_until_done(
     advance: Callable[[Any, Carried], tuple[Any, Carried]], carried: Carried, maximum_length: int
 ) -> Carried:
-    """Repeat a step until every study is done, or the captions are as long as they may be.
+    """Repeat ``advance(time, carried) -> time + 1, carried`` until every study is done.
 
     When three quarters of a large batch are finished, the loop continues with the unfinished
-    studies alone, so that a few long captions do not cost a step of the whole batch each.
-
-    The step is ``advance(time, carried) -> time + 1, carried``, for any number of studies. Every
-    leaf of ``carried`` has a leading batch axis; ``"done"`` is (batch,) bool. The ``"state"`` is
-    not part of the result.
+    studies alone, so that a few long captions do not cost a step of the whole batch each. Leaves of
+    ``carried`` have a leading batch axis; ``"done"`` is (batch,) bool; ``"state"`` is not part of
+    the result.
     """
 
     def more_than(few: int) -> Callable[[Any, Carried], Any]:
@@ -71,3 +81,73 @@ def attention_of(state: Any, token: Any) -> Any:
     if isinstance(state, dict) and "attention" in state:
         return ops.cast(state["attention"], "float32")
     return ops.zeros((token.shape[0], 0), dtype="float32")
+
+
+def continuations(logits: Any, tokens: Any, time: Any, rules: Rules, width: int) -> tuple[Any, Any]:
+    """Return gains and the likeliest tokens that the rules allow, both (rows, width), best first.
+
+    Of logits (rows, vocabulary) and the `time` tokens chosen so far (rows, maximum_length); gains
+    are natural logarithms of probabilities, -1e9 where nothing is left to choose. Reading the whole
+    vocabulary is slow, so forbidden tokens are not masked in it: as many more candidates are taken
+    as there are forbidden tokens. At the `width` of the vocabulary they stay in their place.
+    """
+    logits = ops.cast(logits, "float32")
+    total = ops.logsumexp(logits, axis=-1, keepdims=True)
+    forbidden = _forbidden(tokens, time, rules)
+    wanted = min(width + forbidden.shape[1], logits.shape[1])
+    values, candidates = largest(logits, wanted)
+    hits = ops.any(candidates[:, :, None] == forbidden[:, None, :], axis=-1)
+    gains = ops.where(hits, IMPOSSIBLE, values - total)
+    if wanted == width:
+        return gains, candidates
+    gains, chosen = ops.top_k(gains, width)
+    return gains, ops.take_along_axis(candidates, ops.cast(chosen, "int32"), axis=1)
+
+
+def largest(values: Any, k: int) -> tuple[Any, Any]:
+    """Return the ``k`` largest of each row and their columns, as ``top_k`` does, but faster.
+
+    They lie in the k blocks with the largest maxima, and a processor finds the maxima of many
+    blocks at a time. Of equal ones the first comes first.
+    """
+    rows, columns = values.shape
+    blocks = -(-columns // _BLOCK)
+    if blocks < 4 * k:
+        found, where = ops.top_k(values, k)
+        return found, ops.cast(where, "int32")
+    if columns % _BLOCK:
+        padding = [(0, 0), (0, blocks * _BLOCK - columns)]
+        values = ops.pad(values, padding, constant_values=2 * IMPOSSIBLE)
+    values = ops.reshape(values, (rows * blocks, _BLOCK))
+    maxima = ops.reshape(ops.max(values, axis=1), (rows, blocks))
+    chosen = ops.sort(ops.cast(ops.top_k(maxima, k)[1], "int32"), axis=1)
+    lines = ops.take(values, ops.arange(rows)[:, None] * blocks + chosen, axis=0)
+    found, where = ops.top_k(ops.reshape(lines, (rows, k * _BLOCK)), k)
+    where = ops.cast(where, "int32")
+    block = ops.take_along_axis(chosen, where // _BLOCK, axis=1)
+    return found, block * _BLOCK + where % _BLOCK
+
+
+def write_at(kept: Any, new: Any, time: Any, axis: int) -> Any:
+    """Return ``kept`` with ``new`` written at place ``time`` of an axis that ``new`` lacks."""
+    shape = [1] * len(kept.shape)
+    shape[axis] = kept.shape[axis]
+    here = ops.reshape(ops.arange(kept.shape[axis]) == time, shape)
+    return ops.where(here, ops.expand_dims(new, axis), kept)
+
+
+def _forbidden(tokens: Any, time: Any, rules: Rules) -> Any:
+    # (rows, some), int32; -1 forbids nothing.
+    rows, length = tokens.shape
+    banned = ops.convert_to_tensor(rules.banned or (-1,), dtype="int32")
+    banned = ops.broadcast_to(banned, (rows, len(rules.banned) or 1))
+    n = rules.no_repeat_ngram
+    windows = length - n + 1
+    if not n or windows < 1:
+        return banned
+    # The last token of every n-gram of the caption that begins as its last n - 1 tokens do.
+    same = ops.broadcast_to(ops.arange(windows) + n <= time, (rows, windows))
+    for k in range(n - 1):
+        suffix = ops.take(tokens, ops.maximum(time - (n - 1) + k, 0), axis=1)
+        same = ops.logical_and(same, tokens[:, k : k + windows] == suffix[:, None])
+    return ops.concatenate([banned, ops.where(same, tokens[:, n - 1 :], -1)], axis=1)

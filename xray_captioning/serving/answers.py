@@ -1,10 +1,10 @@
-"""What the API answers: types that are sent as JSON and from which OpenAPI schemas are made."""
+"""What the API answers, as ``openapi.json`` describes it; the app shows the same."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated, sure_labels
 from xray_captioning.serving.settings import Settings
@@ -20,108 +20,29 @@ UNFAMILIAR = (
     "means nothing."
 )
 
-# openapi.json says what the fields mean.
-Count = Annotated[int, Meta(ge=1)]
-Positive = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-LogProbability = Annotated[float, Meta(le=0)]  # natural logarithm
-Label = Literal["present", "absent", "uncertain"]
-_LABELS: dict[int, Label] = {1: "present", 0: "absent", -1: "uncertain"}
+_LABELS = {1: "present", 0: "absent", -1: "uncertain"}
 
 
-class _Part(Struct, forbid_unknown_fields=True): ...
-
-
-class Sentence(_Part):
-    """A sentence of a caption."""
+class Sentence(Struct):
+    """A sentence of a caption; probabilities as `Caption` has them."""
 
     text: str
-    log_probability: LogProbability
-    confidence: Share | None
+    log_probability: float
+    confidence: float | None
     hedged: bool
 
 
-class Findings(_Part):
-    """Findings in the images, and in the text."""
-
-    probabilities: dict[str, Share] | None
-    labels: dict[str, Label]
-
-
-class Alternative(_Part):
-    """A caption that the search ranked lower."""
-
-    text: str
-    log_probability: LogProbability
-
-
-class Study(_Part):
+class Study(Struct):
     """What the model says of one study."""
 
     text: str
-    log_probability: LogProbability
+    log_probability: float
     sentences: list[Sentence]
-    findings: Findings
-    alternatives: list[Alternative]
-    novelty: Positive | None
+    findings: dict[str, Any]  # ``probabilities``, None without a classifier, and ``labels``
+    alternatives: list[dict[str, Any]]
+    novelty: float | None
     unfamiliar: bool | None
     warning: str | None
-
-
-class Timing(_Part):
-    """Seconds: files to pixels, waiting for a batch, in the model, and altogether."""
-
-    decoding: Positive
-    waiting: Positive
-    model: Positive
-    total: Positive
-
-
-class Answer(Study):
-    """What the model says of the studies sent."""
-
-    further: list[Study]
-    model: str
-    timing: Timing
-    notice: str
-    request_id: str
-
-
-class Image(_Part):
-    """Pixels a side that the model is given, and images a study may have."""
-
-    size: Count
-    views: Count
-
-
-class Limits(_Part):
-    """What a request may hold and how long it may take."""
-
-    body_bytes: Count
-    pixels: Count
-    studies: Count
-    beam_size: Count
-    seconds: Count
-
-
-class Model(_Part):
-    """The model that is served, and its limits."""
-
-    name: str
-    encoder: str
-    decoder: str
-    image: Image
-    findings: list[str]
-    beam_size: Count
-    calibrated: bool
-    limits: Limits
-    notice: str
-
-
-class Status(_Part):
-    """The state of the server."""
-
-    status: Literal["alive", "ready"]
 
 
 def notice(captioner: Captioner) -> str:
@@ -153,26 +74,31 @@ def describe_study(
         text=text,
         log_probability=caption.log_probability,
         sentences=sentences,
-        findings=Findings(probabilities, named),
-        alternatives=[Alternative(other.text, other.log_probability) for other in others],
+        findings={"probabilities": probabilities, "labels": named},
+        alternatives=[other._asdict() for other in others],
         novelty=caption.novelty,
         unfamiliar=None if caption.novelty is None else strange,
         warning=UNFAMILIAR if strange else None,
     )
 
 
-def describe_model(captioner: Captioner, settings: Settings) -> Model:
+def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return what is served, and within which limits."""
-    config, pixels = captioner.config, settings.megapixels * 1_000_000
-    allowed = settings.body_bytes, pixels, settings.studies, settings.beam, settings.seconds
-    return Model(
-        name=config.name,
-        encoder=config.model.encoder,
-        decoder=config.model.decoder,
-        image=Image(config.image.size, config.image.views),
-        findings=list(captioner.encoder.findings),
-        beam_size=config.decoding.beam_size,
-        calibrated=captioner.calibration is not None,
-        limits=Limits(*allowed),
-        notice=notice(captioner),
-    )
+    config = captioner.config
+    return {
+        "name": config.name,
+        "encoder": config.model.encoder,
+        "decoder": config.model.decoder,
+        "image": {"size": config.image.size, "views": config.image.views},
+        "findings": list(captioner.encoder.findings),
+        "beam_size": config.decoding.beam_size,
+        "calibrated": captioner.calibration is not None,
+        "limits": {
+            "body_bytes": settings.body_bytes,
+            "pixels": settings.megapixels * 1_000_000,
+            "studies": settings.studies,
+            "beam_size": settings.beam,
+            "seconds": settings.seconds,
+        },
+        "notice": notice(captioner),
+    }

@@ -5,9 +5,8 @@ import hashlib
 import hmac
 import re
 import time
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import flask
 import msgspec
@@ -16,27 +15,27 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
+from xray_captioning.files import toml_beside
 from xray_captioning.serving import answers, openapi
-from xray_captioning.serving.batching import BusyError
-from xray_captioning.serving.engine import CONTENT_TYPE, Engine
+from xray_captioning.serving.engine import CONTENT_TYPE, BusyError, Engine
 from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
 
-_TABLES = tomllib.loads(Path(__file__).with_name("api.toml").read_text("utf-8"))
+_TABLES = toml_beside(__file__, "api.toml")
 HEADERS: dict[str, str] = _TABLES["headers"]
 DETAILS: dict[int, str] = {int(status): said for status, said in _TABLES["details"].items()}
 
 
 class _App(flask.Flask):
-    """Flask, with views that return the types of `answers`."""
+    """Flask, with views that return what is sent as JSON."""
 
     request_class = MemoryRequest
     get: Any
     post: Any
 
     def make_response(self, rv: Any) -> flask.Response:
-        if isinstance(rv, msgspec.Struct):
+        if isinstance(rv, dict):
             rv = flask.Response(msgspec.json.encode(rv), content_type="application/json")
         return super().make_response(rv)
 
@@ -57,9 +56,8 @@ def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.
     app.after_request(lambda response: _end(response, engine))
     app.register_error_handler(Exception, _problem)
     _add_captions(app, engine)
-    _add_operations(app, engine)
+    _add_operations(app, engine, openapi.describe(captioner, settings))
     _add_page(app)
-    app.extensions["openapi"] = openapi.describe(app, captioner, settings)
     return app
 
 
@@ -67,7 +65,7 @@ def _add_captions(app: _App, engine: Engine) -> None:
     captioner, settings = engine.captioner, engine.settings
 
     @app.post("/v1/captions")
-    def caption() -> answers.Answer:
+    def caption() -> dict[str, Any]:
         """Caption the studies sent."""
         begun = time.monotonic()
         _check_ready(engine)
@@ -78,12 +76,12 @@ def _add_captions(app: _App, engine: Engine) -> None:
             return _answer(engine, upload, begun)
 
     @app.get("/v1/model")
-    def model() -> answers.Model:
+    def model() -> dict[str, Any]:
         """Describe the model that is served, and its limits."""
         return answers.describe_model(captioner, settings)
 
 
-def _answer(engine: Engine, upload: Upload, begun: float) -> answers.Answer:
+def _answer(engine: Engine, upload: Upload, begun: float) -> dict[str, Any]:
     deadline = begun + engine.settings.seconds
     labels = ["", *(f"study {number}, " for number in range(2, len(upload.studies) + 1))]
     pixels = [
@@ -98,38 +96,39 @@ def _answer(engine: Engine, upload: Upload, begun: float) -> answers.Answer:
     total = time.monotonic() - begun
     engine.metrics.seconds.observe(total)
     waited, took = (max(times) for times in zip(*(result[1:] for result in results)))
-    return answers.Answer(
+    seconds = (decoding, waited, took, total)
+    names = ("decoding", "waiting", "model", "total")
+    return {
         **msgspec.structs.asdict(first),
-        further=further,
-        model=engine.captioner.config.name,
-        timing=answers.Timing(*(round(s, 4) for s in (decoding, waited, took, total))),
-        notice=answers.notice(engine.captioner),
-        request_id=flask.g.request_id,
-    )
+        "further": further,
+        "model": engine.captioner.config.name,
+        "timing": {name: round(s, 4) for name, s in zip(names, seconds)},
+        "notice": answers.notice(engine.captioner),
+        "request_id": flask.g.request_id,
+    }
 
 
-def _add_operations(app: _App, engine: Engine) -> None:
+def _add_operations(app: _App, engine: Engine, described: dict[str, Any]) -> None:
     @app.get("/healthz")
-    def health() -> answers.Status:
+    def health() -> dict[str, Any]:
         """Whether the process is alive."""
-        return answers.Status("alive")
+        return {"status": "alive"}
 
     @app.get("/readyz")
-    def ready() -> answers.Status:
+    def ready() -> dict[str, Any]:
         """Whether requests for captions are accepted."""
         _check_ready(engine)
-        return answers.Status("ready")
+        return {"status": "ready"}
 
     @app.get("/metrics")
-    def metrics() -> Annotated[flask.Response, "text/plain"]:
+    def metrics() -> flask.Response:
         """Counts and times for Prometheus, text format 0.0.4."""
         return flask.Response(engine.metrics.text(), content_type=CONTENT_TYPE)
 
     @app.get("/openapi.json")
-    def description() -> dict[str, Any]:
+    def description() -> flask.Response:
         """Describe the API as an OpenAPI 3.1 document."""
-        document: dict[str, Any] = app.extensions["openapi"]
-        return document
+        return flask.jsonify(described)
 
 
 def _check_ready(engine: Engine) -> None:
@@ -149,7 +148,7 @@ def _add_page(app: _App) -> None:
     )
 
     @app.get("/")
-    def page() -> Annotated[flask.Response, "text/html"]:
+    def page() -> flask.Response:
         """Return a page to upload images on."""
         response = flask.Response(text, content_type="text/html; charset=utf-8")
         response.headers["Content-Security-Policy"] = policy

@@ -83,10 +83,8 @@ class Result(NamedTuple):
 
     @property
     def sentences(self) -> list[answers.Sentence]:
-        """The sentences as they are shown, "not confident" in place of those that are withheld.
-
-        Without a confidence they have the exponential of their mean log-probability, which is no
-        chance of being right; none for unfamiliar images.
+        """The sentences as they are shown. Without a confidence they have the exponential of their
+        mean log-probability, no chance of being right; none for unfamiliar images.
         """
         sentences = self.answer(self.threshold).sentences
         for sentence in sentences:
@@ -133,16 +131,14 @@ class Result(NamedTuple):
         """Each finding with the encoder's probability and what the shown text says of it."""
         # What is named comes first, then what the encoder finds likely.
         findings = self.answer(self.threshold).findings
-        found, said = findings.probabilities or {}, findings.labels
+        found, said = findings["probabilities"] or {}, findings["labels"]
         rows = [(name, found.get(name), said.get(name)) for name in {**found, **said}]
         return sorted(rows, key=lambda row: (row[2] != "present", -(row[1] or 0.0)))
 
 
 def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Study:
-    """Return a study of a user's one or two PNG, JPEG, TIFF, BMP, WebP or DICOM files.
-
-    A frontal image goes first, a lateral one last: as the user says of each (`views`), else as a
-    DICOM file does. One that cannot be read is called by its place in the error, never by its name.
+    """Return a study of a user's files, a frontal image first: as the user says of each (`views`),
+    else as DICOM does. Errors call a file by its place, never by its name.
     """
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")

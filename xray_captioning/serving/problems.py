@@ -7,22 +7,12 @@ import traceback
 import uuid
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from werkzeug import Response
 
 REQUEST_ID = "[A-Za-z0-9._-]{1,64}"
-
-
-class Problem(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A refused request, as RFC 9457 has it."""
-
-    type: str
-    title: str
-    status: Annotated[int, msgspec.Meta(ge=400, le=599)]
-    detail: str
-    request_id: str
 
 
 class ProblemError(Exception):
@@ -36,7 +26,8 @@ class ProblemError(Exception):
 def problem_response(problem: ProblemError, request_id: str) -> Response:
     """Return a problem as it is sent."""
     status = problem.status
-    document = Problem("about:blank", status.phrase, int(status), problem.detail, request_id)
+    named = {"type": "about:blank", "title": status.phrase, "status": int(status)}
+    document = {**named, "detail": problem.detail, "request_id": request_id}
     # A full queue is worked off in about a second.
     more = {503: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
     headers = {"X-Request-ID": request_id, **more}

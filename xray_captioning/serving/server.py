@@ -41,7 +41,8 @@ class Gateway:
     def __init__(self, app: flask.Flask, settings: Settings) -> None:
         self.engine: Engine = app.extensions["captions"]
         self.settings, self._app = settings, app
-        self.threads = ThreadPoolExecutor(settings.threads, "request")
+        # Enough threads to fill the queue, and some for what needs none.
+        self.threads = ThreadPoolExecutor(settings.queue + 8, "request")
         self._held = 0  # bytes of all bodies in memory
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

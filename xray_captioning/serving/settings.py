@@ -1,13 +1,12 @@
 """What the API allows and how long it waits."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from xray_captioning.config import parse_assignment
 from xray_captioning.errors import ConfigError
@@ -58,12 +57,7 @@ class Settings:
         """Largest body of a request."""
         return self.body_megabytes << 20
 
-    @property
-    def threads(self) -> int:
-        """Threads that answer requests: enough to fill the queue, and some for what needs none."""
-        return self.queue + 8
-
-    def replace(self, assignments: Iterable[str]) -> Settings:
+    def replace(self, assignments: Iterable[str]) -> Self:
         """Return a copy with limits changed, such as by ``["batch=1", "queue=32"]``."""
         changes = dict(parse_assignment(text) for text in assignments)
         names = [field.name for field in dataclasses.fields(self) if field.name != "token"]

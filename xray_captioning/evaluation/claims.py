@@ -1,0 +1,317 @@
+"""What is claimed of systems: that they look at the images, differ, and beat every baseline.
+
+A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy;
+but its captions go as well with other studies. A system that looks may still name fewer findings
+than one fixed report does (Babar et al. 2021): that is said apart.
+
+A permutation test tells (Good 2005): captions are given to other patients, many times, and scored
+each time. The share of the shuffles that score at least as high as the captions where they belong
+is the p value (Phipson and Smyth 2010, equation 2). Patients are shuffled, not studies: the
+findings of one patient's studies are alike, and so may be the captions, even of a system that
+cannot tell a finding (``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that
+out would make p too small (Southworth et al. 2009). Sources: ``docs/statistics.md``.
+
+Few studies, or studies that are nearly all alike, leave the test no power: a shuffle that gives
+every study captions of a study with the same findings scores as high as no shuffle at all. The
+share of such shuffles is the least p that any captions can reach, the references included.
+
+Several systems are compared by paired tests, corrected for their number by Holm's method (1979).
+Better than *all* rivals is claimed where each test at .05 says so, which needs no correction: an
+intersection-union test (Berger 1982).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.errors import DataError
+from xray_captioning.evaluation.jackknife import Comparison, Jackknife
+from xray_captioning.evaluation.systems import System
+from xray_captioning.evaluation.table import finite
+from xray_captioning.findings import CONSTANT, ORACLE
+from xray_captioning.metrics import clinical, ngrams
+
+Array = NDArray[Any]
+Row = dict[str, Any]
+
+COMPARED = ("clinical_f1", "BLEU-4", "ROUGE-L", "CIDEr")  # metrics of the paired tests
+LEVEL = 0.05  # of every test, and of every statement that a table makes
+COLLAPSED, NO_BETTER = "collapsed", "no better than a fixed report"
+TOO_FEW = "too few studies"  # to tell
+SHUFFLES = 1_999  # of a test; with them .05 is a whole number of the 2,000 ranks
+WORDS = "word_f1"  # F1 of the different words of a caption and of its reference, mean over studies
+_NAMES = {"clinical_f1": "clinical F1", WORDS: "F1 of words"}
+
+
+class CollapseWarning(UserWarning):
+    """A system does not look, or no one can tell; or it is no better than a fixed report."""
+
+
+class Spread(NamedTuple):
+    """How varied a system's captions are; shares are in [0, 1], nan where of nothing."""
+
+    copied: float  # captions that are a training text, word for word
+    distinct: float  # different captions
+    top_share: float  # of the most frequent caption
+    entropy: float  # of the distribution of captions, in bits
+    abnormal_recall: float  # abnormal studies whose caption names a finding that they have
+
+
+class ShuffleTest(NamedTuple):
+    """A system's captions where they belong, and given to other patients."""
+
+    metric: str  # "clinical_f1", or "word_f1" where no reference has a finding
+    score: float  # where they belong, from 0 to 1
+    shuffled: float  # mean over the shuffles
+    excess: float  # score minus shuffled
+    share: float  # excess over what is possible, 1 - shuffled: 0 by chance, 1 a perfect system
+    p: float  # one-sided, at least 1 / (shuffles + 1)
+    least_p: float  # what the references themselves, as captions, would have
+    shuffles: int
+
+
+class Alarm(NamedTuple):
+    """Why a system's scores are not to be believed."""
+
+    system: str  # name of its column in ``captions.csv``
+    kind: str  # COLLAPSED, NO_BETTER or TOO_FEW
+    message: str  # one sentence
+    shuffle_test: ShuffleTest | None  # None where all studies are of one patient
+    comparisons: list[Comparison]  # with a fixed report; empty where there is none
+
+
+def caption_spread(
+    references: Sequence[str], texts: Sequence[str], training: Sequence[str]
+) -> Spread:
+    """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
+    true, said = (clinical.asserted(column) & clinical.IS_FINDING for column in (references, texts))
+    abnormal = true.any(axis=1)
+    known, hits = frozenset(training), (true & said).any(axis=1) & abnormal
+    return Spread(
+        copied=sum(text in known for text in texts) / len(texts),
+        distinct=len(set(texts)),
+        top_share=max(Counter(texts).values()) / len(texts),
+        entropy=ngrams.caption_entropy(texts),
+        abnormal_recall=float(clinical.share(hits.sum(), abnormal.sum())),
+    )
+
+
+def collapse_alarm(
+    system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None
+) -> Alarm | None:
+    """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
+    Collapsed: the permutation test is not significant but would be for the references (else there
+    are too few studies). No better: the paired difference is not clearly above 0. They stay two
+    verdicts, because a system that reads images but names few findings is not collapsed.
+    """
+    weak = constant is not None and not constant.clear
+    if test is None or min(test.p, test.least_p) > LEVEL:
+        kind, message = TOO_FEW, _too_few(system, test)
+    elif test.p > LEVEL:
+        kind, message = COLLAPSED, _collapsed(system, spread, test, constant if weak else None)
+    elif weak and constant is not None:
+        name = _NAMES.get(constant.metric, constant.metric)
+        kind, message = NO_BETTER, f"{system} is not clearly better than a fixed report: its {name}"
+        message += f" of {constant.score:.3f} is not clearly above the {_rival(constant)}"
+    else:
+        return None
+    return Alarm(system, kind, message, test, [constant] if constant else [])
+
+
+def _too_few(system: str, test: ShuffleTest | None) -> str:
+    return f"cannot tell whether {system} looks at the images: too few studies that differ; " + (
+        "all are of one patient, so that captions cannot be given to others"
+        if test is None
+        else f"p of the references themselves, given to other patients, is {test.least_p:.3f}, and "
+        f"of its captions, with a {_NAMES[test.metric]} of {test.score:.3f}, {test.p:.3f}"
+    )
+
+
+def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Comparison | None) -> str:
+    fixed = f" and the {_rival(constant)}" if constant and constant.metric == test.metric else ""
+    return (
+        f"{system} looks collapsed: its {_NAMES[test.metric]} of {test.score:.3f} is not clearly "
+        f"above the {test.shuffled:.3f} of its own captions given to other studies (mean of "
+        f"{test.shuffles:,} shuffles, p {test.p:.3f}){fixed}; distinct captions: "
+        f"{spread.distinct:g}, the commonest: {spread.top_share:.0%}, word for word in training: "
+        f"{spread.copied:.0%}"
+    )
+
+
+def _rival(constant: Comparison) -> str:
+    known = math.isfinite(constant.low)
+    interval = f"95 % {constant.low:+.3f} to {constant.high:+.3f}" if known else "no interval"
+    return (
+        f"{constant.rival_score:.3f} of one fixed report (difference "
+        f"{constant.difference:+.3f}, {interval})"
+    )
+
+
+def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,).
+
+    All studies of a patient get captions of one patient drawn at random, in their order and from
+    the start again where that patient has fewer studies. Where each has one study this is a random
+    permutation of the studies.
+    """
+    codes = np.unique(np.asarray(patients), return_inverse=True)[1]
+    rows, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
+    starts = np.cumsum(sizes) - sizes
+    place = np.empty_like(rows)
+    place[rows] = np.arange(len(rows)) - starts[codes[rows]]
+    rng = np.random.default_rng(seed)
+    for _ in range(number):
+        donor = rng.permutation(len(sizes))[codes]
+        yield rows[starts[donor] + place % sizes[donor]]
+
+
+def shuffle_test(
+    reports: Sequence[str],
+    runs: Sequence[Sequence[str]],
+    patients: Sequence[Hashable],
+    seed: int = 0,
+    shuffles: int = SHUFFLES,
+    findings: Sequence[str] | None = None,
+) -> ShuffleTest:
+    """Test whether captions go better with their own studies than with others'. `runs` are a
+    system's captions, all shuffled alike and averaged; `findings` those of ``clinical_f1``.
+    ``least_p`` bounds ``p`` where all patients have equally many studies; else captions unlike the
+    references may come a little below it.
+    """
+    if len(set(patients)) < 2:
+        raise DataError("captions of one patient cannot be given to others; give at least two")
+    orders = [np.arange(len(reports)), *shuffled_orders(patients, shuffles, seed)]
+    present = clinical.asserted(reports)
+    counted = present & clinical.finding_columns(findings)
+    some = bool(counted.any())
+    scored = [
+        _clinical_f1(present, clinical.asserted(texts), orders, findings)
+        if some
+        else _word_f1(reports, texts, orders)
+        for texts in runs
+    ]
+    own, *others = np.mean(scored, axis=0)
+    # Sums in another order differ in the last digits: a system that always says the same is equal.
+    reached = int((np.array(others) >= own - 1e-9).sum())
+    mean = float(np.mean(others))
+    alike = counted @ (1 << np.arange(counted.shape[1])) if some else _words(reports)[1]
+    unchanged = sum(bool((alike[order] == alike).all()) for order in orders[1:])
+    return ShuffleTest(
+        metric="clinical_f1" if some else WORDS,
+        score=float(own),
+        shuffled=mean,
+        excess=float(own) - mean,
+        share=(float(own) - mean) / (1 - mean) if mean < 1 else 0.0,
+        p=(1 + reached) / (1 + shuffles),
+        least_p=(1 + unchanged) / (1 + shuffles),
+        shuffles=shuffles,
+    )
+
+
+def _clinical_f1(
+    present: Array, said: Array, orders: Sequence[Array], findings: Sequence[str] | None
+) -> Array:
+    """Score each order of captions, (orders,), from labels (studies, 18) that are made once."""
+    positives = present.sum(axis=0)
+    counts = np.empty((len(orders), len(positives), 3), dtype=np.int64)
+    for count, order in zip(counts, orders):
+        given = said[order]
+        hits = (given & present).sum(axis=0)
+        count[:] = np.column_stack([hits, given.sum(axis=0) - hits, positives - hits])
+    return np.nan_to_num(clinical.scores_from_counts(counts, findings)["clinical_f1"])
+
+
+def _word_f1(reports: Sequence[str], texts: Sequence[str], orders: Sequence[Array]) -> Array:
+    """Score each order of captions, (orders,), from the F1 of every caption with every report."""
+    (wanted, row), (said, column) = (_words(column) for column in (reports, texts))
+    words = sorted(frozenset().union(*wanted, *said))
+    one, other = (
+        np.array([[word in own for word in words] for own in sets], np.float32)
+        for sets in (wanted, said)
+    )
+    total = one.sum(axis=1)[:, None] + other.sum(axis=1)
+    pairs = 2 * (one @ other.T) / np.maximum(total, 1)
+    return np.array([pairs[row, column[order]].mean(dtype=np.float64) for order in orders])
+
+
+def _words(texts: Sequence[str]) -> tuple[list[frozenset[str]], Array]:
+    """Return the different sets of words, and which of them each text has."""
+    number: dict[frozenset[str], int] = {}
+    codes = [number.setdefault(frozenset(text.split()), len(number)) for text in texts]
+    return list(number), np.array(codes)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number by Holm's method (1979), nan for nan."""
+    values = np.asarray(p, dtype=np.float64)
+    order = [int(i) for i in np.argsort(values, kind="stable") if not math.isnan(values[i])]
+    steps = [values[i] * (len(order) - rank) for rank, i in enumerate(order)]
+    corrected = np.full(len(values), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if steps else []
+    return [float(value) for value in corrected]
+
+
+def fixed_rival(systems: Sequence[System], metric: str) -> str | None:
+    """Return the column of the fixed report that the *training* texts choose by a metric, else by
+    BLEU-4. One chosen by the test studies would be the luckiest of seven there.
+    """
+    names = [system.column for system in systems if system.kind == "baseline"]
+    return next((n for n in (f"{CONSTANT}-{metric}", CONSTANT) if n in names), None)
+
+
+def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
+    """Compare each system with the fixed report of each metric, then with every other system:
+    `Comparison` and ``p_holm``, corrected for the family of all rows of the same metric.
+    """
+    names = [system.column for system in systems if system.kind == "system"]
+    pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]
+    pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
+    rows = [(name, found.compare(name, rival, m)) for name, rival, m in pairs if rival is not None]
+    corrected = {
+        metric: iter(holm([one.p for _, one in rows if one.metric == metric]))
+        for metric in COMPARED
+    }
+    return [
+        {"system": name, **comparison_values(one), "p_holm": finite(next(corrected[one.metric]))}
+        for name, one in rows
+    ]
+
+
+def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Row]:
+    """Return in which metrics a system is better than every baseline, at a level of .05.
+
+    A row has ``system``, ``metric``, ``rivals`` (all baselines but the oracle, which is shown the
+    answer), ``p``, the largest of the two-sided p values, and ``level``. There is no row where that
+    is above the level, or a baseline scores as high: the table then does not show it.
+    """
+    rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
+    names = [system.column for system in systems if system.kind == "system"]
+    rows = []
+    for name, metric in product(names, COMPARED):
+        every = [found.compare(name, rival, metric) for rival in rivals]
+        if every and all(one.clear for one in every):
+            p = max(one.p for one in every)
+            rows.append(
+                {"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL}
+            )
+    return rows
+
+
+def beaten(row: Row) -> str:
+    """Return a row of :func:`beats_every_baseline` as a sentence."""
+    largest = "below 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
+    return (
+        f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}: "
+        f"largest p {largest}, level {row['level']}"
+    )
+
+
+def comparison_values(comparison: Comparison) -> Row:
+    """Return a comparison as JSON has it."""
+    values = comparison._asdict().items()
+    return {name: finite(v) if isinstance(v, float) else v for name, v in values}

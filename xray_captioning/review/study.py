@@ -1,0 +1,323 @@
+"""A reading study: who reads what in which order, blinded sheets, the key to them, and answers."""
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+
+from xray_captioning import files
+from xray_captioning.data.images import read_image
+from xray_captioning.data.table import Row, read_table
+from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation.caption_files import TextColumn, read_named
+from xray_captioning.evaluation.matching import Studies, best_column
+from xray_captioning.plots.images import data_uri
+from xray_captioning.plots.pages import render
+
+CRITERIA = {
+    "correctness": "What the text says is true of the images.",
+    "completeness": "The text leaves out nothing that matters.",
+    "fluency": "The text reads as a report should, whether or not it is true.",
+}
+LOWEST, HIGHEST = 1, 5
+FORMAT = "xray-captioning reading study 1"
+# A spreadsheet takes a cell that begins with one of these for a formula; the last four are the
+# full-width forms that some of them take as well.
+FORMULA = "=+-@\t\r\n" + "".join(chr(code) for code in (0xFF1D, 0xFF0B, 0xFF0D, 0xFF20))
+LONGEST = 768  # pixels of an image's longer side in a sheet
+COLUMNS = ("sheet", "case", "study", "text", "report", *CRITERIA, "note")
+
+Texts = dict[str, tuple[str, str]]
+Views = Mapping[str, Sequence[tuple[str, str]]]  # path and view
+Pictures = dict[str, list[dict[str, str]]]  # view and uri
+
+
+class Case(Struct, frozen=True, forbid_unknown_fields=True):
+    """One study as one reader is shown it."""
+
+    study: str
+    texts: tuple[str, str]  # the systems that wrote Text 1 and Text 2
+    repeat: bool = False  # whether the reader has read the study before
+
+
+class Sheet(Struct, forbid_unknown_fields=True):
+    """What one reader is given."""
+
+    reader: str  # ``reader-1`` …, also the name of the folder
+    cases: list[Case]  # in the order of reading; the first is case 1
+    sheet: str = ""  # identifies it in its answers; computed only from what the reader sees
+    sha256: dict[str, str] = {}  # digest of each file in the folder
+
+
+class Key(Struct, forbid_unknown_fields=True):
+    """What the owner of a reading study keeps: which system wrote which text."""
+
+    format: Annotated[str, Meta(pattern=f"^{FORMAT}$")]
+    systems: tuple[str, str]  # the two that are compared, in the order they were asked for
+    studies: list[str]  # ids of those that are read
+    identical: int  # in how many of them both systems wrote the same
+    captions_sha256: str  # of the file the texts came from
+    seed: int
+    sheets: list[Sheet]
+
+    def to_json(self) -> bytes:
+        """Return the content of ``key.json``."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+
+    @classmethod
+    def from_json(cls, path: Path) -> Self:
+        """Read a key whose parts do not contradict each other."""
+        try:
+            key = msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        except (ValueError, msgspec.MsgspecError):
+            advice = "give the key.json that review export wrote"
+            raise DataError(f"{path}: is no key of a reading study; {advice}") from None
+        for sheet in key.sheets:
+            for number, case in enumerate(sheet.cases, 1):
+                if case.study not in key.studies or set(case.texts) != set(key.systems):
+                    what = f"case {number} of {sheet.reader} does not fit the studies and systems"
+                    advice = "use the file as review export wrote it"
+                    raise DataError(f"{path}: {what} named there; {advice}")
+        return key
+
+
+def draw_cases(
+    studies: Sequence[str], systems: tuple[str, str], repeats: int, rng: np.random.Generator
+) -> list[Case]:
+    """Draw what a reader sees: all studies, in another order for each reader, each system first in
+    half of the cases. As many of the first ones as `repeats` come again at the end.
+    """
+    order = rng.permutation(len(studies))
+    shown = [*order, *rng.permutation(order[:repeats])]
+    swapped = rng.permutation(np.arange(len(shown)) % 2)
+    return [
+        Case(studies[i], systems[::-1] if swap else systems, repeat=place >= len(order))
+        for place, (i, swap) in enumerate(zip(shown, swapped))
+    ]
+
+
+def guarded(text: str) -> str:
+    """Put an apostrophe before what a spreadsheet would take for a formula."""
+    return f"'{text}" if text[:1] and text[0] in FORMULA else text
+
+
+def unguarded(text: str) -> str:
+    """Undo `guarded`."""
+    return text[1:] if text[:1] == "'" and text[1:2] and text[1] in FORMULA else text
+
+
+def export_study(
+    captions: Path,
+    systems: tuple[str, str],
+    out: Path,
+    views: Views | None = None,
+    studies: int = 50,
+    readers: int = 2,
+    repeats: int = 0,
+    seed: int = 0,
+) -> Key:
+    """Write a reading study, whole or not at all.
+
+    `systems` are two columns of `captions`, on whose bytes, which no reader has, and the seed the
+    draw depends. `out`, new or empty, gets ``key.json`` and a folder for each reader with
+    ``sheet.html`` and ``sheet.csv``. Studies without an image in `views` are left out; without
+    `views` the sheets name the studies. `studies` are drawn at most; `repeats` of them are shown
+    again at the end.
+    """
+    files.check_new_folder(out)
+    texts = read_texts(captions, systems, views)
+    usable = [study for study in texts if views is None or views.get(study)]
+    if not usable:
+        raise DataError(f"{captions}: no study there has an image on disk; check the data")
+    digest = files.sha256_file(captions)
+    rng = np.random.default_rng([seed, int(digest, 16)])
+    drawn = [usable[i] for i in rng.permutation(len(usable))[:studies]]
+    if repeats > len(drawn):
+        raise ConfigError(f"{repeats} repeats of {len(drawn)} studies are too many; ask for fewer")
+    names = [f"reader-{number}" for number in range(1, readers + 1)]
+    sheets = [Sheet(name, draw_cases(drawn, systems, repeats, rng)) for name in names]
+    identical = sum(texts[study][0] == texts[study][1] for study in drawn)
+    key = Key(FORMAT, systems, sorted(drawn), identical, digest, seed, sheets)
+    pictures = None if views is None else _pictures({study: views[study] for study in key.studies})
+    with files.new_folder(out) as folder:
+        for sheet in sheets:
+            made = sheet_files(sheet, systems, texts, pictures)
+            sheet.sha256 = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
+            for name, data in made.items():
+                files.atomic_write(folder / sheet.reader / name, data)
+        files.atomic_write(folder / "key.json", key.to_json())
+    return key
+
+
+def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None) -> Texts:
+    """Read what two systems wrote, in one line; studies are called as in `views`, where that has
+    them by another spelling of their ids or by an image.
+    """
+    if systems[0] == systems[1]:
+        raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
+    first, second = (_by_study(path, w, views) for w in read_named(path, systems))
+    if alone := sorted(first.keys() ^ second.keys()):
+        what = f"{len(alone)} studies have a text of one system only, such as {alone[0]}"
+        raise DataError(f"{path}: {what}; give both")
+    return {study: (text, second[study]) for study, text in first.items()}
+
+
+def _by_study(path: Path, written: TextColumn, views: Views | None) -> dict[str, str]:
+    if not written.ids:
+        raise DataError(f"{path}: names no study; give a column study_id")
+    texts: dict[str, str] = {}
+    for number, (study, text) in enumerate(zip(_study_ids(written, views), written.texts), 2):
+        if not study or study in texts:
+            what = f"study {study} has two rows" if study else "study_id is empty"
+            raise DataError(f"{path}, row {number}: {what}; give each study one row")
+        if not isinstance(text, str):
+            raise DataError(f"{path}, row {number}: holds {len(text)} texts; give one")
+        texts[study] = " ".join(text.split())
+    return texts
+
+
+def _study_ids(written: TextColumn, views: Views | None) -> list[str]:
+    """Return the studies as the data calls them; those it lacks, and all without data, as given."""
+    if views is None:
+        return [str(value).strip() for value in next(iter(written.ids.values()))]
+    studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
+    column, rows, _ = best_column(written, studies)
+    given = zip(written.ids[column], rows)
+    return [str(v).strip() if row is None else studies.ids[row] for v, row in given]
+
+
+def sheet_files(
+    sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None
+) -> dict[str, bytes]:
+    """Return a reader's files by name, and name the sheet: nothing in there depends on which system
+    wrote a text, but for the texts, which are in the order of `systems`.
+    """
+    cases = [
+        {
+            "study": case.study if pictures is None else "",
+            "pictures": [] if pictures is None else pictures[case.study],
+            "texts": [texts[case.study][systems.index(system)] for system in case.texts],
+        }
+        for case in sheet.cases
+    ]
+    seen = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
+    sheet.sheet = f"{sheet.reader}-{hashlib.sha256(seen).hexdigest()[:12]}"
+    return {"sheet.html": _page(sheet.sheet, cases), "sheet.csv": _table(sheet.sheet, cases)}
+
+
+def _pictures(views: Views) -> Pictures:
+    from tqdm import tqdm
+
+    bar = tqdm(views.items(), desc="images", unit="study", disable=files.no_terminal())
+    return {
+        study: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found]
+        for study, found in bar
+    }
+
+
+def _page(name: str, cases: list[dict[str, Any]]) -> bytes:
+    values = {"sheet": name, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA}
+    return render("review/page.html", sheet={**values, "cases": cases}).encode("utf-8")
+
+
+def _table(name: str, cases: list[dict[str, Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for number, case in enumerate(cases, 1):
+        for place, report in enumerate(case["texts"], 1):
+            shown = [name, number, guarded(case["study"]), place, guarded(report)]
+            writer.writerow([*shown, *[""] * (len(CRITERIA) + 1)])
+    return text.getvalue().encode("utf-8-sig")  # with the mark that spreadsheets know UTF-8 by
+
+
+class Rating(NamedTuple):
+    """How one reader rates one text."""
+
+    reader: str
+    study: str
+    system: str
+    repeat: bool  # whether the reader had rated the study before
+    values: tuple[float, ...]  # one a criterion, from 1 to 5; nan where there is no answer
+    note: str
+
+
+def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
+    """Read answers, exported by the page or filled-in sheets, and unblind them in their order; a
+    DataError names the first row that fits no case, or is a second answer.
+    """
+    sheets = {sheet.sheet: sheet for sheet in key.sheets}
+    seen: dict[tuple[str, int, int], str] = {}
+    ratings = []
+    for path in paths:
+        for where, row in _rows(path):
+            sheet = sheets.get(row["sheet"].strip())
+            if sheet is None:
+                what = f"sheet {row['sheet']!r} is not of this study, which has {', '.join(sheets)}"
+                advice = "give the key or the answers that belong together"
+                raise DataError(f"{where}: {what}; {advice}")
+            number, place = _place(row, sheet, where)
+            case = (sheet.sheet, number, place)
+            if first := seen.get(case):
+                what = f"case {number}, text {place} of {sheet.reader} was answered in {first}"
+                raise DataError(f"{where}: {what}; keep one answer")
+            seen[case] = where
+            ratings.append(_rating(row, sheet, sheet.cases[number - 1], place, where))
+    return ratings
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Yield rows and where they are, counted as a spreadsheet does."""
+    rows = read_table(path, ("sheet", "case", "text", *CRITERIA, "note"))
+    if not rows:
+        raise DataError(f"{path}: has no row; give a sheet with answers")
+    for number, row in enumerate(rows, 2):
+        if any(row.values()):  # spreadsheets may leave rows of empty cells at the end
+            yield f"{path}, row {number}", row
+
+
+def _place(row: Row, sheet: Sheet, where: str) -> tuple[int, int]:
+    """Return the case, from 1, and which of its two texts, 1 or 2."""
+    number, place = _whole(row["case"]), _whole(row["text"])
+    if number is None or not 1 <= number <= len(sheet.cases):
+        what = f"case {row['case']!r} is not on sheet {sheet.sheet}, which has {len(sheet.cases)}"
+        raise DataError(f"{where}: {what}; put back the number that stood there")
+    if place not in (1, 2):
+        raise DataError(f"{where}: text is {row['text']!r}; put back 1 or 2, as it stood there")
+    return number, place
+
+
+def _rating(row: Row, sheet: Sheet, case: Case, place: int, where: str) -> Rating:
+    values = tuple(_value(row[name], name, where) for name in CRITERIA)
+    # Printed on a terminal, a control character could be a command to it.
+    note = " ".join("".join(c if c.isprintable() else " " for c in unguarded(row["note"])).split())
+    return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, values, note)
+
+
+def _value(text: str, name: str, where: str) -> float:
+    if not text.strip():
+        return math.nan
+    value = _whole(text)
+    if value is None or not LOWEST <= value <= HIGHEST:
+        advice = f"give a whole number from {LOWEST} to {HIGHEST}, or leave it empty"
+        raise DataError(f"{where}: {name} is {text!r}; {advice}")
+    return float(value)
+
+
+def _whole(text: str) -> int | None:
+    """Read a whole number; other programs may have written 4 as 4.0."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
