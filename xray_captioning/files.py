@@ -48,13 +48,6 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
         temporary.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
 
 
-def toml_beside(module: str, name: str) -> dict[str, Any]:
-    """Return the values of a TOML file beside a module, which is given by its ``__file__``."""
-    import tomllib
-
-    return tomllib.loads(Path(module).with_name(name).read_text("utf-8"))
-
-
 def check_new_folder(out: Path) -> None:
     """Raise a DataError if `out` is a file or a folder that is not empty."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

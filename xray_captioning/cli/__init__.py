@@ -12,10 +12,10 @@ import click
 
 from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
-from xray_captioning.files import load_quietly, toml_beside
+from xray_captioning.files import load_quietly, read_toml
 
 SHOWN = 3  # warnings of one kind about images
-COMMANDS: dict[str, list[str]] = toml_beside(__file__, "commands.toml")
+COMMANDS: dict[str, list[str]] = read_toml(__file__, "commands.toml")
 
 
 class _LazyGroup(click.Group):

@@ -11,7 +11,7 @@ import click
 
 from xray_captioning.config import Config, load_preset, parse_assignment
 from xray_captioning.errors import ConfigError
-from xray_captioning.files import toml_beside
+from xray_captioning.files import read_toml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ file = click.Path(exists=True, dir_okay=False, path_type=Path)
 new_file = click.Path(dir_okay=False, path_type=Path)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-_DECLARED: dict[str, dict[str, dict[str, Any]]] = toml_beside(__file__, "options.toml")
+_DECLARED: dict[str, dict[str, dict[str, Any]]] = read_toml(__file__, "options.toml")
 _PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file}
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "path": _PATHS.__getitem__,

@@ -9,11 +9,11 @@ import click
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.errors import ConfigError, require
-from xray_captioning.files import toml_beside
+from xray_captioning.files import read_toml
 
 _LOOPBACK = ("127.", "localhost", "::1")
 HOST = "127.0.0.1"
-SETTINGS: dict[str, str] = {"server.address": HOST, **toml_beside(__file__, "app.toml")}
+SETTINGS: dict[str, str] = {"server.address": HOST, **read_toml(__file__, "app.toml")}
 
 
 @click.command()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.systems import System
-from xray_captioning.files import toml_beside
+from xray_captioning.files import read_toml
 from xray_captioning.findings import CONSTANT, FINDINGS, MOST_FREQUENT, ORACLE, RANDOM, RETRIEVAL
 from xray_captioning.metrics import bleu, cider, clinical, rouge
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN
@@ -35,7 +35,7 @@ DRAWS = 10  # of what is random; its scores are their mean
 OFTEN, SHORT = 3, 12
 
 # What the template says of a finding that no such sentence asserts alone.
-PHRASES: dict[str, str] = toml_beside(__file__, "baselines.toml")["phrases"]
+PHRASES: dict[str, str] = read_toml(__file__, "baselines.toml")["phrases"]
 _SENTENCE = re.compile(r"\S.*?(?:\s\.(?=\s|$)|$)", re.DOTALL)
 
 

@@ -13,14 +13,14 @@ from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradictio
 from xray_captioning.evaluation.claims import COMPARED, Row, beaten
 from xray_captioning.evaluation.results import Results
 from xray_captioning.evaluation.systems import System
-from xray_captioning.files import atomic_write, toml_beside
+from xray_captioning.files import atomic_write, read_toml
 from xray_captioning.findings import CONSTANT, SHUFFLED
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
 from xray_captioning.plots.pages import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
-_TABLES: dict[str, dict[str, str]] = toml_beside(__file__, "report.toml")
+_TABLES: dict[str, dict[str, str]] = read_toml(__file__, "report.toml")
 COLUMNS, MORE, SAID = _TABLES["columns"], _TABLES["more"], _TABLES["said"]
 NAMES = COLUMNS | MORE | SAID
 WHOLE = (*table.CLINICAL_COLUMNS, "sides", *table.TEXT_COLUMNS)

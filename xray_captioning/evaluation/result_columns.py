@@ -30,7 +30,7 @@ from typing import Any
 from xray_captioning.data.table import as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
-from xray_captioning.files import toml_beside
+from xray_captioning.files import read_toml
 from xray_captioning.findings import SHUFFLED
 
 ID, INDEX, PREDICTION, REFERENCE = "id", "index", "prediction", "reference"
@@ -41,7 +41,7 @@ STUDY = "study_id"
 
 ALONE = "(texts)"  # the column of texts that nothing names
 _NAMES: dict[str, list[str]] = {
-    role: words.split() for role, words in toml_beside(__file__, "result_columns.toml").items()
+    role: words.split() for role, words in read_toml(__file__, "result_columns.toml").items()
 }
 IDS = tuple(_NAMES[ID])  # names of columns that tell which study a text is of, the surest first
 _INDEX = {"", *_NAMES[INDEX]}

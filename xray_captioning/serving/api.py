@@ -15,14 +15,14 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
-from xray_captioning.files import toml_beside
+from xray_captioning.files import read_toml
 from xray_captioning.serving import answers, openapi
 from xray_captioning.serving.engine import CONTENT_TYPE, BusyError, Engine
 from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload
 
-_TABLES = toml_beside(__file__, "api.toml")
+_TABLES = read_toml(__file__, "api.toml")
 HEADERS: dict[str, str] = _TABLES["headers"]
 DETAILS: dict[int, str] = {int(status): said for status, said in _TABLES["details"].items()}
 
