@@ -23,7 +23,7 @@ CLINICAL = ("clinical_f1", "micro_f1", "example_f1", "false_positives")
 
 @click.command()
 @options.source()
-@options.declared("evaluate", "prediction", "only-common", "set", "split", "cache")
+@options.declared("evaluate", "features", "prediction", "only-common", "set", "split", "cache")
 @options.seed
 def evaluate(
     source: options.Source,

@@ -26,6 +26,7 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _DECLARED: dict[str, dict[str, dict[str, Any]]] = read_toml(__file__, "options.toml")
 _PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file}
+_PATHS["new"] = click.Path(path_type=Path)
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "path": _PATHS.__getitem__,
     "choice": click.Choice,

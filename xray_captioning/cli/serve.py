@@ -49,7 +49,7 @@ def serve(
     from xray_captioning.serving.settings import Settings, find_token
 
     folder = find_bundle(bundle)
-    read_bundle(folder, "captioner")
+    read_bundle(folder, "captioner", images=True)
     settings = replace(Settings(), token=find_token(token_file)).replace(limits)
     for package in ("flask", "uvicorn"):
         require(package, "the API", "serve")
