@@ -50,7 +50,7 @@ def evaluate(
     protocol, report = given["protocol"], given["report"]
     named = bundles if bundles or files or protocol else [options.DEFAULT]
     written = compare(
-        source.load(),
+        source._replace(need_images=given["features"] is None).load(),
         read_systems(named, files, prediction),
         out,
         changes=dict(parse_assignment(text) for text in assignments),

@@ -68,6 +68,7 @@ class Source(NamedTuple):
     images: Path | None = None
     columns: dict[str, str | None] | None = None
     captions_from_labels: bool = False
+    need_images: bool = True
 
     def check(self, named: Sequence[str] | None = None) -> None:
         """Refuse what is said of --data where that is left out, and images `named` beside it."""
@@ -91,7 +92,8 @@ class Source(NamedTuple):
         from xray_captioning.data.sources.labels import render_captions
         from xray_captioning.data.sources.reading import read_studies
 
-        studies = read_studies(self.data, self.images, columns=self.columns)
+        given = self.data, self.images, None, self.columns, self.need_images
+        studies = read_studies(*given)
         return render_captions(studies) if self.captions_from_labels else studies
 
     def load(self) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def train(
 
     config = options.make_config(preset, assignments, seed)
     _check(out, config, run["resume"], run["encoder"])
-    studies = source.load()
+    studies = source._replace(need_images=run["features"] is None).load()
     run["features"] = given = features_of(run["features"], studies)
     usable, what = usable_studies(studies, config, given), "features" if given else "images"
     click.echo(f"{len(usable)} of {len(studies)} studies have {what} and a text")

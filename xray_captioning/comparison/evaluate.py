@@ -139,7 +139,7 @@ def evaluate(
     """
     _check_settings(part, protocol, beams, out=out, cache=cache, report=report)
     convention_of(convention)  # refused before anything is read
-    studies, _ = open_studies(studies)
+    studies, _ = open_studies(studies, need_images=features is None)
     given = features_of(features, studies)
     models, texts = _by_kind(systems, prediction, given)
     every = [run for runs in models.values() for run in runs]

@@ -121,7 +121,7 @@ def train(
     with run_folder(out, config, resume):
         check_decoder(config.model)
         before = saved.trained_before(encoder)
-        studies, described = open_studies(studies)
+        studies, described = open_studies(studies, need_images=features is None)
         given, asked = features_of(features, studies), config
         usable = targets.usable_studies(studies, config, given)
         start, name = None, "the encoder" if isinstance(encoder, Encoder) else str(encoder)
