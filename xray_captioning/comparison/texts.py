@@ -72,19 +72,18 @@ class CaptioningSystem:
         given = self._given
         found = Captioner.load(given) if isinstance(given, Path) else given
         if self.features is not None:
-            check_fits(found.config, found.encoder, found.about["features"], self.features)
+            check_fits(self.features, found.config, found.encoder, found.about)
         return found
 
     def batches(self, studies: pd.DataFrame, cache: Any) -> Iterator[Features]:
-        """Yield the features of studies, float32, a few studies at a time."""
+        """Yield the features of studies, a few studies at a time."""
         from xray_captioning.decoders import Features
         from xray_captioning.encoders.encoding import study_regions
 
         model = self.captioner
         of = study_regions(studies, model.encoder, model.config, cache, self.features)
         for start in range(0, len(studies), BATCH):
-            regions, mask = of(np.arange(start, min(start + BATCH, len(studies))))
-            yield Features(regions.astype("float32", copy=False), mask)
+            yield Features(*of(np.arange(start, min(start + BATCH, len(studies)))))
 
     def check_text(self, expected: Config, protocol: str | None) -> None:
         """Refuse a model whose section or cleaning is not that of the references."""
@@ -214,7 +213,8 @@ def _pooled(run: CaptioningSystem, studies: pd.DataFrame, cache: Any) -> Array:
     pooled = [np.empty((0, 0), np.float32)]
     for regions, mask in run.batches(studies, cache):
         views = regions.reshape(len(mask), run.config.image.views, -1, regions.shape[-1])
-        pooled.append(np.stack([views.mean(axis=2), views.max(axis=2)], 2).reshape(len(mask), -1))
+        both = views.mean(axis=2, dtype="float32"), views.max(axis=2)
+        pooled.append(np.stack(both, 2).reshape(len(mask), -1))
     return np.concatenate(pooled[1:] or pooled)
 
 

@@ -183,8 +183,8 @@ def _checked(source: str, arrays: Mapping[str, Any]) -> StudyFeatures:
             f"{source}: is {regions.dtype} {shape}; features are numbers (studies, regions, "
             "channels) or (studies, views, rows, columns, channels)"
         )
-    if len(ids) != len(regions):
-        raise DataError(f"{source}: has {len(regions)} rows and {len(ids)} ids; give each its own")
+    if len(ids) != shape[0]:
+        raise DataError(f"{source}: has {shape[0]} rows and {len(ids)} ids; give each its own")
     views = StudyFeatures(source, regions, ids, np.empty(0), Made()).grid[0]
     shown = np.asarray(arrays.get("views", np.ones((len(ids), views), bool)), bool)
     if shown.shape != (len(ids), views):
@@ -284,9 +284,6 @@ class _FileArray:
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-
-    def __len__(self) -> int:
-        return self.shape[0]
 
     def __getitem__(self, places: Array) -> Array:
         found = np.empty((len(places), *self.shape[1:]), self.dtype)

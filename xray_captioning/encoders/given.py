@@ -1,5 +1,6 @@
 """Features that were computed before: which studies they are of, and what encoder made them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec.structs import asdict
@@ -60,7 +61,7 @@ def features_encoder(
         return config.replace({"model.encoder": FEATURES}), GivenFeatures(
             grid, given.channels, before
         )
-    check_fits(resolved, found, asdict(given.about), given)
+    check_fits(given, resolved, found)
     return resolved, found
 
 
@@ -89,8 +90,13 @@ def _encoder(
     return config, found
 
 
-def check_fits(config: Config, encoder: Any, made: dict[str, Any], given: StudyFeatures) -> None:
-    """Refuse features of other sizes than an encoder's, or of another one than `made` says."""
+def check_fits(
+    given: StudyFeatures, config: Config, encoder: Any, about: Mapping[str, Any] = {}
+) -> None:
+    """Refuse features of other sizes than an encoder's, or of another one than a bundle names.
+
+    `about` is what the bundle keeps.
+    """
     (views, *sides), pool = given.grid, config.model.pool
     has = (views, *(side // pool for side in sides), given.channels)
     needs = (config.image.views, *encoder.grid, encoder.channels)
@@ -100,7 +106,7 @@ def check_fits(config: Config, encoder: Any, made: dict[str, Any], given: StudyF
             f"{given.source}: a study is {shapes[0]} (views, rows, columns, channels), but "
             f"{shapes[1]} are needed; give features of the same encoder"
         )
-    known = made.get("weights_sha256"), given.about.weights_sha256
+    known = about.get(FEATURES, {}).get("weights_sha256"), given.about.weights_sha256
     if all(known) and known[0] != known[1]:
         raise ConfigError(
             f"{given.source}: is of another encoder, or other weights, than the features that this "
