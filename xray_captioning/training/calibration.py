@@ -161,7 +161,7 @@ def caption_outcomes(
     captions: bool = True,
     given: StudyFeatures | None = None,
 ) -> Outcomes:
-    """Encode studies, unless features are given, and compare the sentences of their captions with their reports.
+    """Encode studies, or read what is given, and compare their captions' sentences with reports.
 
     They are written with these beam sizes; with the bundle's own and `BEAM_SIZES` where none is
     given. Without `captions` nothing is written, and only the features are returned.
