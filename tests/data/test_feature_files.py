@@ -115,9 +115,9 @@ def test_what_is_written_a_batch_at_a_time_is_read_again(suffix, dtype, tmp_path
         pytest.importorskip("zarr")
     maps = RNG.normal(size=(70, 2, 3, 2, 4)).astype("float32")
     names, out = [str(i) for i in range(70)], tmp_path / f"f{suffix}"
-    shape = write_features(out, names, batches(maps, 32), {"encoder": "mine"}, dtype)
+    write_features(out, names, batches(maps, 32), {"encoder": "mine"}, dtype)
     features = open_features(out)
-    assert (shape, features.ids, features.about.encoder) == (maps.shape, names, "mine")
+    assert (features.ids, features.about.encoder) == (names, "mine")
     found = rows(features, [69, 3])[0]
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, maps[[69, 3]].reshape(2, -1, 4).astype(dtype))
@@ -162,11 +162,11 @@ def refused(path, message):
 
 def test_files_that_are_no_features_are_refused_in_one_line(tmp_path):
     path = tmp_path / "f.npz"
-    refused(save_npz(path, ids=IDS[:3]), "7 rows and 3 ids")
+    refused(save_npz(path, ids=IDS[:3]), "7 rows, 3 ids")
     refused(save_npz(path, regions=np.array([["a"]] * 7)), "features are numbers")
     refused(save_npz(path, regions=np.array([{}] * 7, object)), "cannot be read as features")
     refused(save_npz(path, ids=np.array(IDS, object)), "cannot be read as features")
-    refused(save_npz(path, views=np.ones((7, 2))), "views are")
+    refused(save_npz(path, views=np.ones((7, 2))), "views \\(7, 2\\)")
     refused(save_npz(path, regions=np.asfortranarray(REGIONS)), "Fortran")
     np.savez(path, regions=REGIONS)
     refused(path, "lacks ids.*f.txt")
@@ -191,7 +191,7 @@ def test_truncated_and_lying_files_take_no_memory(tmp_path):
     lying = tmp_path / "lying.npz"
     with zipfile.ZipFile(lying, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("regions.npy", whole.replace(b"(7, 9, 5)", b"(7, 9,55)"))
-    refused(lying, "not as long as its header says")
+    refused(lying, "cannot be read as features")
 
 
 def test_a_large_compressed_array_is_refused(tmp_path, monkeypatch):

@@ -131,7 +131,7 @@ def test_evaluation_reads_features_in_the_place_of_images(blind, studies, others
     assert [row["system"] for row in rows[0]][-1] == "retrieval"
     with pytest.raises(BundleError, match="sees no images"):
         evaluate(studies, {"mine": blind}, tmp_path)
-    with pytest.raises(ConfigError, match="1 x 2 x 2 x 12 .* but 1 x 3 x 3 x 12 are needed"):
+    with pytest.raises(ConfigError, match=r"1 x 2 x 2 x 12 .* but 1 x 3 x 3 x 12 are needed"):
         evaluate(studies, {"mine": blind}, tmp_path, features=(ids, regions[:, :4]))
     texts = {"theirs": dict.fromkeys(ids, "normal .")}
     with pytest.raises(ConfigError, match="no system was trained on features"):

@@ -7,7 +7,7 @@ import click
 from xray_captioning.cli import options
 from xray_captioning.cli.caption import named_studies, source_studies
 from xray_captioning.config import parse_assignment
-from xray_captioning.data.feature_files import check_suffix, write_features
+from xray_captioning.data.feature_files import check_suffix, open_features, write_features
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.plugins import model_names, origin_of
 
@@ -68,6 +68,5 @@ def encode(
     placed = list(arranged_studies([study.images for study in studies], views))
     encoded = encode_files(placed, encoder, changes=changes, **given)
     about = {**encoded.about, "left_out": left_out}
-    ids = [study.name for study in studies]
-    shape = write_features(out, ids, encoded.batches(), about, dtype)
-    click.echo(f"{out}: {' x '.join(map(str, shape))}", err=True)
+    write_features(out, [study.name for study in studies], encoded.batches(), about, dtype)
+    click.echo(f"{out}: {' x '.join(map(str, open_features(out).regions.shape))}", err=True)

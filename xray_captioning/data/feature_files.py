@@ -1,7 +1,6 @@
-"""Features of studies as data: read a few rows at a time from wherever they are, and written so.
+"""Features of studies as data: written, and read a few rows at a time, whoever computed them.
 
-Nothing here says what made them; an array and the ids of its rows are enough. What is read is not
-mapped into memory, where a whole file would seem to stay, but copied batch by batch.
+What is read is not mapped into memory, where a whole file would seem to stay, but copied.
 """
 
 import hashlib
@@ -9,14 +8,12 @@ import json
 import math
 import struct
 import zipfile
-import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from msgspec import Struct, convert
@@ -27,16 +24,12 @@ from xray_captioning.data.table import Table, as_text
 from xray_captioning.errors import ConfigError, DataError, require
 from xray_captioning.files import atomic_path, new_folder
 
-SUFFIXES = (".npz", ".zarr")  # of what is written
-ZARR = "features in .zarr", "zarr"
+ZARR = "zarr", "features in .zarr", "zarr"  # a package that is not everywhere
 BATCH = 32  # studies that are written, or checked, at a time
-SHOWN = 3  # ids in a message
-WHOLE = 2**30  # bytes of an array that may be read at once, as compressed ones must
-ROWS = 16  # that tell one array from another
+WHOLE = 2**30  # bytes of an array that may be read at once, as a compressed one must
+SOME = 16  # rows that tell one array from another
 _FORMAT = np.lib.format
-# What damaged files make their readers raise.
-_DAMAGED: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, LookupError, EOFError)
-_DAMAGED += (AttributeError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
+Write = Callable[[str, int, Iterable[Array]], None]  # an array of a name and so many rows, in parts
 
 
 class Made(Struct, frozen=True):
@@ -56,18 +49,16 @@ class StudyFeatures:
     """Regions of studies, of which rows are read when they are asked for."""
 
     source: str  # for messages
-    regions: Any  # (studies, views, rows, columns, channels), or as `grid` takes it; not read yet
-    ids: list[str]  # of its studies
-    shown: Array  # (studies, views) bool, False where a study has no such image
+    regions: Any  # an array, perhaps not in memory, of a shape that `grid` knows
+    ids: list[str]
+    views: Array  # (studies, views) bool, False where a study has no such image
     about: Made
     places: dict[str, int] = field(default_factory=dict)  # rows by the study ids of a table
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Views, rows and columns: regions without them are of one view, a square where they fit.
-
-        Arrays are (studies, views, rows, columns, channels), (studies, rows, columns, channels),
-        (studies, regions, channels) or (studies, channels).
+        """Views, rows and columns. Regions (studies, regions, channels) are a square if they can be
+        one, else one row; (studies, channels) is one region. What names no views has one.
         """
         sizes = tuple(self.regions.shape[1:-1])
         if len(sizes) == 1 and math.isqrt(sizes[0]) ** 2 == sizes[0]:
@@ -81,7 +72,7 @@ class StudyFeatures:
         return int(self.regions.shape[-1])
 
     def read(self, places: Array, pool: int = 1) -> tuple[Array, Array]:
-        """Return regions (studies, views * rows * columns, channels) and their mask of some rows.
+        """Return regions (studies, views * rows * columns, channels) of rows, and their mask.
 
         They are float16 or float32, as they were kept. `pool` is the side of squares of regions of
         which the mean is taken, as an encoder's pooling does.
@@ -90,11 +81,9 @@ class StudyFeatures:
         maps = np.asarray(rows[places]).reshape(len(places), *self.grid, self.channels)
         if maps.dtype not in (np.float16, np.float32):
             maps = maps.astype(np.float32)
-        if pool > 1:
-            maps = _pooled(maps, pool)
-        each = maps.shape[2] * maps.shape[3]
+        maps = maps if pool == 1 else _pooled(maps, pool)
         regions = maps.reshape(len(places), -1, self.channels)
-        return regions, np.repeat(self.shown[places], each, axis=1)
+        return regions, np.repeat(self.views[places], regions.shape[1] // maps.shape[1], axis=1)
 
     def of(self, names: Iterable[str]) -> Array:
         """Return the rows of studies, by their ids in the table; missing ones are a DataError."""
@@ -108,7 +97,7 @@ class StudyFeatures:
 
     def there(self, studies: Studies) -> Studies:
         """Leave out the studies that had no image when the features were made."""
-        blank = {name for name, row in self.places.items() if not self.shown[row].any()}
+        blank = {name for name, row in self.places.items() if not self.views[row].any()}
         blank |= set(self.about.left_out) - self.places.keys()
         return studies[~studies["study_id"].isin(blank)].reset_index(drop=True)
 
@@ -126,14 +115,14 @@ class StudyFeatures:
 
     def digest(self) -> str:
         """Return a SHA-256 of shape, ids and some rows, by which a run knows them again."""
-        some = np.unique(np.linspace(0, len(self.ids) - 1, ROWS).astype(int))
+        some = np.unique(np.linspace(0, len(self.ids) - 1, SOME).astype(int))
         about = [list(self.regions.shape), str(self.regions.dtype), self.ids]
         return hashlib.sha256(json.dumps(about).encode() + self.read(some)[0].tobytes()).hexdigest()
 
 
 def listed(names: Sequence[str]) -> str:
     """Return the first of many names, for a message."""
-    return ", ".join(names[:SHOWN])
+    return ", ".join(names[:3])
 
 
 def _pooled(maps: Array, pool: int) -> Array:
@@ -146,108 +135,55 @@ def _pooled(maps: Array, pool: int) -> Array:
 
 
 def open_features(given: Any) -> StudyFeatures:
-    """Open features that are a file, a pair of ids and array, or arrays or rows by name.
+    """Open features that are a file, a pair of ids and an array, or arrays by name or by id.
 
     A file is ``.npz``, ``.zarr`` or ``.npy``. The ids are its array ``ids``, or stand beside it,
-    one a line, in a ``.txt`` or ``.csv`` of its name. Of a dictionary they are ``ids``, the array
+    one a line, in a ``.txt`` or ``.csv`` of its name. In a dictionary they are ``ids``, the array
     being ``regions``, or the keys. What is no array of numbers, or lacks ids, is a DataError.
     """
     if isinstance(given, StudyFeatures):
         return given
     if isinstance(given, str | Path):
-        source = str(given)
-        arrays = _read(Path(given))
-    elif isinstance(given, Mapping):
-        source, arrays = "features", dict(given)
-        if "ids" not in arrays:
-            arrays = {"ids": list(arrays), "regions": np.stack(list(arrays.values()))}
-    elif isinstance(given, tuple) and len(given) == 2:
-        source, arrays = "features", dict(zip(("ids", "regions"), sorted(given, key=np.ndim)))
-    else:
+        return _checked(str(given), _beside(Path(given), _read(Path(given))))
+    if isinstance(given, Mapping) and "ids" not in given:
+        given = list(given), np.stack(list(given.values()))
+    if isinstance(given, tuple) and len(given) == 2:
+        given = dict(zip(("ids", "regions"), sorted(given, key=np.ndim)))
+    if not isinstance(given, Mapping):
         kind = type(given).__name__
         raise DataError(f"expected features, got {kind}; give their path, or (ids, array)")
-    return _checked(source, arrays)
+    return _checked("features", given)
 
 
 def _checked(source: str, arrays: Mapping[str, Any]) -> StudyFeatures:
-    if "regions" not in arrays or "ids" not in arrays:
-        lacks = "regions" if "regions" not in arrays else "ids"
-        raise DataError(
-            f"{source}: lacks {lacks}; write arrays `regions` and `ids`, or the ids beside it, one "
-            f"a line, into {Path(source).stem}.txt"
-        )
-    regions, ids = arrays["regions"], [as_text(_plain(name)) for name in arrays["ids"]]
+    for name in ("regions", "ids"):
+        if name not in arrays:
+            raise DataError(
+                f"{source}: lacks {name}; write arrays `regions` and `ids`, or the ids beside it, "
+                f"one a line, into {Path(source).stem}.txt"
+            )
+    regions, ids = arrays["regions"], np.asarray(arrays["ids"]).tolist()
+    names = [as_text(one.decode() if isinstance(one, bytes) else one) for one in ids]
     shape, kind = tuple(regions.shape), np.dtype(regions.dtype).kind
     if kind not in "fiu" or not 2 <= len(shape) <= 5 or not all(shape):
         raise DataError(
             f"{source}: is {regions.dtype} {shape}; features are numbers (studies, regions, "
             "channels) or (studies, views, rows, columns, channels)"
         )
-    if len(ids) != shape[0]:
-        raise DataError(f"{source}: has {shape[0]} rows and {len(ids)} ids; give each its own")
-    views = StudyFeatures(source, regions, ids, np.empty(0), Made()).grid[0]
-    shown = np.asarray(arrays.get("views", np.ones((len(ids), views), bool)), bool)
-    if shown.shape != (len(ids), views):
-        raise DataError(f"{source}: views are {shown.shape}, and not {(len(ids), views)}")
-    return StudyFeatures(source, regions, ids, shown, _made(arrays.get("about")))
+    rows = len(ids), shape[1] if len(shape) == 5 else 1
+    views = np.asarray(arrays.get("views", np.ones(rows)), bool)
+    if shape[0] != len(ids) or views.shape != rows:
+        raise DataError(
+            f"{source}: has {shape[0]} rows, {len(ids)} ids and views {views.shape}; give each row "
+            "an id, and each of its views, where there are `views`, a truth value"
+        )
+    return StudyFeatures(source, regions, names, views, _made(arrays.get("about")))
 
 
 def _made(about: Any) -> Made:
     with suppress(ValueError):  # another program's
         return convert(json.loads(about.item()) if isinstance(about, np.ndarray) else about, Made)
     return Made()
-
-
-def _plain(name: Any) -> Any:
-    name = name.item() if isinstance(name, np.generic) else name
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the arrays of a file by name, the large one not read yet, and what made it."""
-    try:
-        if path.is_dir():
-            zarr = require("zarr", *ZARR)
-            group = zarr.open_group(path, mode="r")
-            arrays = {
-                name: array if name == "regions" else array[:] for name, array in group.arrays()
-            }
-            return _beside(path, arrays | dict(group.attrs))
-        if zipfile.is_zipfile(path):
-            return _beside(path, _read_npz(path))
-        return _beside(path, {"regions": _stored(path)})
-    except _DAMAGED as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:150]
-        raise DataError(
-            f"{path}: cannot be read as features, .npz, .npy or .zarr ({reason}); write it again"
-        ) from error
-
-
-def _read_npz(path: Path) -> dict[str, Any]:
-    """Return arrays of which the features are called `regions`: the only one of three axes is."""
-    with zipfile.ZipFile(path) as archive:
-        arrays = {
-            i.filename.removesuffix(".npy"): _member(path, archive, i) for i in archive.infolist()
-        }
-    large = [name for name, array in arrays.items() if len(getattr(array, "shape", ())) > 2]
-    if "regions" not in arrays and len(large) == 1:
-        arrays["regions"] = arrays.pop(large[0])
-    return arrays
-
-
-def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
-    with archive.open(info) as member:
-        shape, _, kind = _header(member)
-        if math.prod(shape) * kind.itemsize + member.tell() != info.file_size:
-            raise ValueError(f"{info.filename} is not as long as its header says")
-    if info.compress_type == zipfile.ZIP_STORED and (len(shape) > 2 or info.file_size > WHOLE):
-        with path.open("rb") as file:
-            file.seek(info.header_offset + 26)  # the lengths of its name and of what follows that
-            return _stored(path, info.header_offset + 30 + sum(struct.unpack("<HH", file.read(4))))
-    if info.file_size > WHOLE:
-        raise ValueError(f"{info.filename} is large and compressed; np.savez writes it as it is")
-    with archive.open(info) as member:
-        return _FORMAT.read_array(member, allow_pickle=False)
 
 
 def _beside(path: Path, arrays: dict[str, Any]) -> dict[str, Any]:
@@ -260,20 +196,48 @@ def _beside(path: Path, arrays: dict[str, Any]) -> dict[str, Any]:
     return arrays
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    old = _FORMAT.read_magic(file) == (1, 0)
-    read = _FORMAT.read_array_header_1_0 if old else _FORMAT.read_array_header_2_0
-    return read(file)
+def _read(path: Path) -> dict[str, Any]:
+    """Return the arrays of a file by name, the large one not read yet, and what made it."""
+    zarr = require(*ZARR) if path.is_dir() else None
+    try:
+        if zarr:
+            group = zarr.open_group(path, mode="r")
+            read = {name: x if x.ndim > 2 else x[:] for name, x in group.arrays()}
+            return _named({**read, **group.attrs})
+        if not zipfile.is_zipfile(path):
+            return {"regions": _FileArray.at(path, 0)}
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            read = {n.removesuffix(".npy"): _member(path, archive, i) for n, i in members.items()}
+            return _named(read)
+    except Exception as error:  # whatever a damaged file makes a reader raise
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:150]
+        raise DataError(
+            f"{path}: cannot be read as features, .npz, .npy or .zarr ({reason}); write it again"
+        ) from error
 
 
-def _stored(path: Path, start: int = 0) -> "_FileArray":
-    with path.open("rb") as file:
-        file.seek(start)
-        shape, columns_first, kind = _header(file)
-        whole = file.tell() + math.prod(shape) * kind.itemsize <= path.stat().st_size
-        if (columns_first and len(shape) > 1) or kind.hasobject or not whole:
-            raise ValueError("truncated, of objects or in Fortran's order")
-        return _FileArray(path, file.tell(), shape, kind)
+def _named(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Call the only array of three axes or more `regions`, unless there is one called so."""
+    large = [name for name, array in arrays.items() if getattr(array, "ndim", 0) > 2]
+    if "regions" not in arrays and len(large) == 1:
+        arrays["regions"] = arrays.pop(large[0])
+    return arrays
+
+
+def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Any:
+    """Return an array of an archive, not read yet where it is large."""
+    if info.compress_type == zipfile.ZIP_STORED:
+        with path.open("rb") as file:
+            file.seek(info.header_offset + 26)  # the lengths of its name and of what follows that
+            more = sum(struct.unpack("<HH", file.read(4)))
+        found = _FileArray.at(path, info.header_offset + 30 + more)
+        if found.ndim > 2 or info.file_size > WHOLE:
+            return found
+    if info.file_size > WHOLE:
+        raise ValueError(f"{info.filename} is large and compressed; np.savez writes it as it is")
+    with archive.open(info) as member:
+        return _FORMAT.read_array(member, allow_pickle=False)
 
 
 @dataclass(frozen=True)
@@ -284,6 +248,23 @@ class _FileArray:
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+    @classmethod
+    def at(cls, path: Path, start: int) -> "_FileArray":
+        """Return the array whose ``.npy`` header stands there in a file."""
+        with path.open("rb") as file:
+            file.seek(start)
+            old = _FORMAT.read_magic(file) == (1, 0)
+            read = _FORMAT.read_array_header_1_0 if old else _FORMAT.read_array_header_2_0
+            shape, columns_first, kind = read(file)
+            whole = file.tell() + math.prod(shape) * kind.itemsize <= path.stat().st_size
+            if (columns_first and len(shape) > 1) or kind.hasobject or not whole:
+                raise ValueError("truncated, of objects or in Fortran's order")
+            return cls(path, file.tell(), shape, kind)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     def __getitem__(self, places: Array) -> Array:
         found = np.empty((len(places), *self.shape[1:]), self.dtype)
@@ -297,10 +278,10 @@ class _FileArray:
 
 def check_suffix(out: Path) -> None:
     """Refuse a name that says no format, or a package that is missing, before anything is done."""
-    if out.suffix not in SUFFIXES:
+    if out.suffix not in WRITERS:
         raise ConfigError(f"--out {out}: features are written as .npz or .zarr; call it so")
     if out.suffix == ".zarr":
-        require("zarr", *ZARR)
+        require(*ZARR)
 
 
 def write_features(
@@ -309,62 +290,58 @@ def write_features(
     batches: Iterable[Mapping[str, Array]],
     about: dict[str, Any],
     dtype: str = "float32",
-) -> tuple[int, ...]:
+) -> None:
     """Write features, of which a batch at a time is in memory, whole or not at all.
 
-    Batches are of arrays by name, a row a study: the ``regions``, which are written as they come,
-    and smaller ones. Their shape is returned.
+    Batches are of arrays by name, a row a study: ``regions``, written as they come, and small ones.
     """
-    smaller: dict[str, list[Array]] = defaultdict(list)
+    small: dict[str, list[Array]] = defaultdict(list)
 
     def regions() -> Iterator[Array]:
         for batch in batches:
             for name in batch.keys() - {"regions"}:
-                smaller[name].append(batch[name])
+                small[name].append(batch[name])
             yield narrowed(batch["regions"], dtype, "write them as float32")
 
-    parts = regions()
-    first = next(parts)
-    write = _write_zarr if out.suffix == ".zarr" else _write_npz
-    shape = (len(ids), *first.shape[1:])
-    write(out, shape, chain([first], parts), smaller, {"ids": list(ids), "about": about})
-    return shape
+    with WRITERS[out.suffix](out, {"ids": list(ids), "about": about}) as write:
+        write("regions", len(ids), regions())
+        for name, parts in small.items():
+            write(name, len(ids), parts)
 
 
-Smaller = Mapping[str, list[Array]]
-
-
-def _write_npz(
-    out: Path, shape: tuple[int, ...], parts: Iterator[Array], smaller: Smaller, more: Any
-) -> None:
-    def write(name: str, array: Any) -> None:
-        with archive.open(f"{name}.npy", "w") as file:
-            _FORMAT.write_array(file, np.asarray(array), allow_pickle=False)
-
-    with atomic_path(out) as aside, zipfile.ZipFile(aside, "w") as archive:
-        with archive.open("regions.npy", "w", force_zip64=True) as file:
+@contextmanager
+def _npz(out: Path, more: dict[str, Any]) -> Iterator[Write]:
+    def write(name: str, rows: int, parts: Iterable[Array]) -> None:
+        with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
             for number, part in enumerate(parts):
                 if not number:
-                    header = {"descr": part.dtype.str, "fortran_order": False, "shape": shape}
+                    shape, kind = (rows, *part.shape[1:]), _FORMAT.dtype_to_descr(part.dtype)
+                    header = {"descr": kind, "fortran_order": False, "shape": shape}
                     _FORMAT.write_array_header_2_0(file, header)
                 file.write(np.ascontiguousarray(part).data)
-        for name, arrays in smaller.items():
-            write(name, np.concatenate(arrays))
-        write("ids", more["ids"])
-        write("about", json.dumps(more["about"]))
+
+    with atomic_path(out) as aside, zipfile.ZipFile(aside, "w") as archive:
+        yield write
+        for name, value in {**more, "about": json.dumps(more["about"])}.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                _FORMAT.write_array(file, np.asarray(value), allow_pickle=False)
 
 
-def _write_zarr(
-    out: Path, shape: tuple[int, ...], parts: Iterator[Array], smaller: Smaller, more: Any
-) -> None:
-    zarr, start = require("zarr", *ZARR), 0
-    with new_folder(out) as folder:
-        group = zarr.open_group(folder, mode="w", attributes=more)
+@contextmanager
+def _zarr(out: Path, more: dict[str, Any]) -> Iterator[Write]:
+    def write(name: str, rows: int, parts: Iterable[Array]) -> None:
+        start = 0
         for part in parts:
             if not start:
-                sizes = {"chunks": (1, *shape[1:]), "shards": (BATCH, *shape[1:])}
-                array = group.create_array("regions", shape=shape, dtype=part.dtype, **sizes)
+                lengths = {"shape": rows, "chunks": 1, "shards": BATCH}
+                sizes = {key: (length, *part.shape[1:]) for key, length in lengths.items()}
+                array = group.create_array(name, dtype=part.dtype, **sizes)
             array[start : start + len(part)] = part
             start += len(part)
-        for name, arrays in smaller.items():
-            group.create_array(name, data=np.concatenate(arrays))
+
+    with new_folder(out) as folder:
+        group = require(*ZARR).open_group(folder, mode="w", attributes=more)
+        yield write
+
+
+WRITERS = {".npz": _npz, ".zarr": _zarr}

@@ -12,7 +12,7 @@ from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.encoding import PIXELS
 from xray_captioning.encoders.saved import is_network, starting_encoder, weights_digest
-from xray_captioning.errors import ConfigError, XrayCaptioningError
+from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 
 
 class GivenFeatures:
@@ -43,31 +43,32 @@ def features_encoder(
     That is the encoder they name, or that is asked for; if none is, or the one they name cannot be
     had, the captioner will see no images.
     """
-    (views, rows, columns), training = given.grid, config.training
-    if training.encoder_learning_rate or config.text.view_prefix:
-        name = "text.view_prefix" if config.text.view_prefix else "training.encoder_learning_rate"
-        raise ConfigError(f"{name} needs images; leave it at its default where features are given")
-    pool = config.model.pool if min(rows, columns) >= config.model.pool else 1
+    (views, rows, columns), wanted = given.grid, config.model.pool
+    for name in ("text.view_prefix", "training.encoder_learning_rate"):
+        if config.flat()[name]:
+            raise ConfigError(f"{name} needs images; leave it at its default beside features")
+    pool = wanted if min(rows, columns) >= wanted else 1
     sizes = {"image.views": views, "image.repeat_single_view": False, "model.pool": pool}
-    grid = rows // pool, columns // pool
     config = config.replace(sizes)
     try:
-        resolved, found = _encoder(config, given.about, encoder, weights)
+        config, found = _encoder(config, given.about, encoder, weights)
     except XrayCaptioningError:
         if encoder is not None or weights is not None:
             raise
-        record = given.about.trained_on
-        before = TrainedOn.from_dict(record) if record else None
-        return config.replace({"model.encoder": FEATURES}), GivenFeatures(
-            grid, given.channels, before
-        )
-    check_fits(given, resolved, found)
-    return resolved, found
+        config = config.replace({"model.encoder": FEATURES})
+        found = GivenFeatures((rows // pool, columns // pool), given.channels, _record(given))
+    check_fits(given, config, found)
+    return config, found
 
 
-def _encoder(
-    config: Config, made: Made, encoder: Any, weights: str | None
-) -> tuple[Config, Encoder]:
+def _record(given: StudyFeatures) -> TrainedOn | None:
+    try:
+        return TrainedOn.from_dict(given.about.trained_on) if given.about.trained_on else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{given.source}: its `about` is damaged; write it again") from error
+
+
+def _encoder(config: Config, made: Made, encoder: Any, weights: str | None) -> tuple[Config, Any]:
     """Return the encoder that was asked for or that features name, and how it sees images."""
     if encoder is None and weights is None:
         if not made.weights_sha256 or made.weights == "random":
