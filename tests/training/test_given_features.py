@@ -129,8 +129,9 @@ def test_evaluation_reads_features_in_the_place_of_images(blind, studies, others
     ]
     assert rows[0] == rows[1]
     assert [row["system"] for row in rows[0]][-1] == "retrieval"
-    with pytest.raises(BundleError, match="sees no images"):
-        evaluate(studies, {"mine": blind}, tmp_path)
+    for given in (blind, Captioner.load(blind)):
+        with pytest.raises(ConfigError, match="mine: was trained on features and sees no images"):
+            evaluate(studies, {"mine": given}, tmp_path)
     with pytest.raises(ConfigError, match=r"1 x 2 x 2 x 12 .* but 1 x 3 x 3 x 12 are needed"):
         evaluate(studies, {"mine": blind}, tmp_path, features=(ids, regions[:, :4]))
     texts = {"theirs": dict.fromkeys(ids, "normal .")}

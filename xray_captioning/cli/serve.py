@@ -25,7 +25,7 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
     --seed chooses the drawn samples.
     """
     for bundle in bundles:
-        read_bundle(find_bundle(bundle), "captioner")
+        read_bundle(find_bundle(bundle), "captioner", images=True)
     _bound(HOST, port, "--port").close()
     own = [word for bundle in bundles for word in ("--bundle", bundle)]
     own += [] if seed is None else ["--seed", str(seed)]

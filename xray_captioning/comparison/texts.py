@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
@@ -51,7 +51,7 @@ class CaptioningSystem:
         self.name, self._given = name, given
         if isinstance(given, (str, os.PathLike)):
             folder = self._given = find_bundle(Path(given))
-            values = read_bundle(folder, "captioner", images=features is None)
+            values = read_bundle(folder, "captioner")
             self.config = Config.from_dict(values["config"], f"{folder}/captioner.json")
             about, self.trained_on = values["about"], TrainedOn.load(folder)
         elif hasattr(given, "caption_features"):
@@ -61,7 +61,11 @@ class CaptioningSystem:
                 f"system {name}: expected a captioner, a bundle's folder, a file of texts or "
                 f"texts (a list, or a dictionary of study id to text), got {type(given).__name__}"
             )
-        self.features = features if "features" in about else None
+        self.features = features if FEATURES in about else None
+        if features is None and self.config.model.encoder == FEATURES:
+            raise ConfigError(
+                f"system {name}: was trained on features and sees no images; give them (--features)"
+            )
 
     @cached_property
     def captioner(self) -> Captioner:

@@ -77,13 +77,18 @@ class StudyFeatures:
         They are float16 or float32, as they were kept. `pool` is the side of squares of regions of
         which the mean is taken, as an encoder's pooling does.
         """
+        size = len(places) if pool == 1 else 1  # means are taken of one study after the other
+        parts = [self._maps(places[i : i + size], pool) for i in range(0, len(places), size)]
+        maps = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        regions = maps.reshape(len(places), -1, self.channels)
+        return regions, np.repeat(self.views[places], regions.shape[1] // maps.shape[1], axis=1)
+
+    def _maps(self, places: Array, pool: int) -> Array:
         rows = getattr(self.regions, "oindex", self.regions)  # of a zarr array
         maps = np.asarray(rows[places]).reshape(len(places), *self.grid, self.channels)
         if maps.dtype not in (np.float16, np.float32):
             maps = maps.astype(np.float32)
-        maps = maps if pool == 1 else _pooled(maps, pool)
-        regions = maps.reshape(len(places), -1, self.channels)
-        return regions, np.repeat(self.views[places], regions.shape[1] // maps.shape[1], axis=1)
+        return maps if pool == 1 else _pooled(maps, pool)
 
     def of(self, names: Iterable[str]) -> Array:
         """Return the rows of studies, by their ids in the table; missing ones are a DataError."""
