@@ -186,6 +186,7 @@ def _cached_epoch(settings: Settings, few: int, many: int) -> tuple[Any, Any]:
         caption_lengths,
         feature_inputs,
     )
+    from xray_captioning.data.features import image_regions
     from xray_captioning.encoders.encoding import cached_features
 
     config, encoder = preset()
@@ -194,7 +195,7 @@ def _cached_epoch(settings: Settings, few: int, many: int) -> tuple[Any, Any]:
     studies = [pairs[i % len(pairs)] for i in range(many)]
     cache = cached_features(pairs, encoder, config, settings.folder / "cache")
     tokens = _captions(many)
-    make = caption_batch(feature_inputs(cache, studies, 2), tokens)
+    make = caption_batch(feature_inputs(image_regions(cache, studies, 2)), tokens)
     data = BatchDataset(make, many, config.training.batch_size, 0, caption_lengths(tokens))
     return data, teacher("float32")
 

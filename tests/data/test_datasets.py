@@ -16,6 +16,7 @@ from xray_captioning.data.datasets import (
     finding_batch,
     pixel_inputs,
 )
+from xray_captioning.data.features import image_regions
 
 
 def numbers(numbers, rng, index):
@@ -74,8 +75,12 @@ def tokens():
     return tokens
 
 
+def maps():
+    return image_regions(Rows(), [[str(i)] for i in range(40)], 2)
+
+
 def test_captions_are_shifted_weighted_and_cut(tokens):
-    make = caption_batch(feature_inputs(Rows(), [[str(i)] for i in range(40)], 2), tokens)
+    make = caption_batch(feature_inputs(maps()), tokens)
     inputs, targets, weights = make(np.array([0, 3]), np.random.default_rng(0), 5)
     assert inputs["tokens"].shape == targets.shape == (2, STEP)
     assert inputs["tokens"][0].tolist() == [1, 2, 3, 0, 0, 0, 0, 0]
@@ -86,7 +91,7 @@ def test_captions_are_shifted_weighted_and_cut(tokens):
 
 
 def test_findings_go_into_the_inputs_where_they_are_given(tokens):
-    images, findings = feature_inputs(Rows(), [[str(i)] for i in range(40)], 2), np.eye(40)
+    images, findings = feature_inputs(maps()), np.eye(40)
     rng = np.random.default_rng(0)
     assert "findings" not in caption_batch(images, tokens)(np.array([0]), rng, 0)[0]
     inputs, *_ = caption_batch(images, tokens, findings)(np.array([7, 3]), rng, 0)
@@ -94,7 +99,7 @@ def test_findings_go_into_the_inputs_where_they_are_given(tokens):
 
 
 def test_the_first_two_batches_differ_in_length_whatever_they_hold(tokens):
-    make = caption_batch(feature_inputs(Rows(), [[str(i)] for i in range(40)], 2), tokens)
+    make = caption_batch(feature_inputs(maps()), tokens)
     rng = np.random.default_rng(0)
     for chosen in ([0], [39], [20]):
         first, second = (make(np.array(chosen), rng, i)[1].shape[1] for i in (0, 1))

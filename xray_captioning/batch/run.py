@@ -17,7 +17,10 @@ from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner, predict
 from xray_captioning.config import ImageConfig
+from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.images import Image, arranged, read_image
+from xray_captioning.decoders import Features
+from xray_captioning.encoders.given import check_fits
 from xray_captioning.errors import DataError, XrayCaptioningError
 from xray_captioning.files import no_terminal
 
@@ -33,22 +36,27 @@ def caption_to_file(
     beam_size: int | None = None,
     resume: bool = False,
     show_unfamiliar: bool = False,
+    given: StudyFeatures | None = None,
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error.
 
     A run that is resumed writes the same file, byte for byte, as one that was never stopped.
     `bundle` is the digest of the one that the captioner was loaded from. Lists and objects are JSON
-    texts in CSV. Captions of unfamiliar images are written only where `show_unfamiliar` says so.
+    texts in CSV. Captions of unfamiliar images are written only where `show_unfamiliar` says so. Of
+    studies with `given` features no image is read.
     """
     from tqdm import tqdm
 
     table.check_out(out, resume)
+    if given is not None:
+        check_fits(given, captioner.config, captioner.encoder, captioner.about)
+        given.check(study.name for study in studies)
     run = {
         "version": __version__,
         "bundle": bundle,
         "beam size": beam_size,
         "--show-unfamiliar": show_unfamiliar,
-        "set of studies or images": _digest(studies),
+        "set of studies or images": given.digest() if given else _digest(studies),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with table.open_journal(table.part_of(out), resume) as file:
@@ -57,7 +65,8 @@ def caption_to_file(
             bar.update(done)
             for start in range(done, len(studies), SIZE):
                 batch = studies[start : start + SIZE]
-                table.append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar))
+                asked = captioner, batch, beam_size, show_unfamiliar, given
+                table.append(file, caption_rows(*asked))
                 bar.update(len(batch))
         table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))
@@ -85,6 +94,7 @@ def caption_rows(
     studies: Sequence[Study],
     beam_size: int | None = None,
     show_unfamiliar: bool = False,
+    given: StudyFeatures | None = None,
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
 
@@ -92,15 +102,26 @@ def caption_rows(
     caption unless it is asked for (`stated`). The beam size is the bundle's own where none is
     given.
     """
-    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
-        read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))
-    rows = [_row(study, error) for study, (_, error) in zip(studies, read)]
+    errors, features = _seen(captioner, studies, given)
+    rows = [_row(study, error) for study, error in zip(studies, errors)]
     readable = [row for row in rows if row["error"] is None]
     if readable:
-        features = captioner.features([pixels for pixels, error in read if error is None])
         for row, found in zip(readable, predict(captioner, features, beam_size)):
             row.update(_rounded(_result(*stated(*found, show_unfamiliar))))
     return rows
+
+
+def _seen(
+    captioner: Captioner, studies: Sequence[Study], given: StudyFeatures | None
+) -> tuple[list[str | None], Features]:
+    """Return what is wrong with each study, None where nothing is, and the others' features."""
+    if given is not None:
+        places = given.of(study.name for study in studies)
+        return [None] * len(studies), Features(*given.read(places, captioner.config.model.pool))
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as pool:
+        read = list(pool.map(lambda study: _read(study, captioner.config.image), studies))
+    pixels = [pixels for pixels, error in read if error is None]
+    return [error for _, error in read], captioner.features(pixels)
 
 
 def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | None]:

@@ -33,6 +33,7 @@ NEEDED = {
     "encoder": ("captioner.json", "encoder.weights.h5"),
     "captioner": ("captioner.json", "encoder.weights.h5", "decoder.weights.h5", "tokenizer.json"),
 }
+FEATURES = "features"  # model.encoder of a captioner that has no encoder but needs features
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
 _AGAIN = "copy the whole bundle again"
@@ -75,11 +76,11 @@ def bundle_files(folder: Path) -> list[str]:
     return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
-def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
+def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]:
     """Check every file against the manifest and return ``captioner.json``.
 
-    A captioner holds an encoder, too, and may be read as one. What is no whole bundle of this kind
-    raises `BundleError`.
+    A captioner holds an encoder, too, and may be read as one, unless it was trained on features and
+    sees no `images`. What is no whole bundle of this kind raises `BundleError`.
     """
     if not folder.is_dir():
         advice = "give a folder written by train or train-encoder, or one of the shipped names"
@@ -100,8 +101,14 @@ def read_bundle(folder: Path, kind: str) -> dict[str, Any]:
     if kind == "captioner" and about["kind"] != "captioner":
         advice = f"train a decoder with train --encoder {folder}"
         raise BundleError(f"{folder}: holds an encoder only; {advice}")
+    blind = FEATURES in about.get("needs", ())
+    if blind and (images or kind == "encoder"):
+        raise BundleError(
+            f"{folder}: was trained on features and sees no images; give features (--features), or "
+            "train it with the encoder that made them (--encoder)"
+        )
     for name in NEEDED[kind]:
-        if name not in digests:
+        if name not in digests and not (blind and name == "encoder.weights.h5"):
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
         name, need = about["config"]["model"][part], about["needs"][part]

@@ -141,10 +141,11 @@ def search_of(decoding: DecodingConfig, beam_size: int) -> DecodingConfig:
 
 def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]:
     """Return the mean features of each view, and whether the study has it."""
-    # Regions are (studies, views * regions, channels) float32, their means (studies, views,
+    # Regions are (studies, views * regions, channels), their means (studies, views,
     # channels) float32, and what is there (studies, views) bool.
     studies = len(mask)
-    pooled = regions.reshape(studies, views, -1, regions.shape[-1]).mean(axis=2)
+    each = regions.reshape(studies, views, -1, regions.shape[-1])
+    pooled = each.mean(axis=2, dtype="float32")
     return pooled, mask.reshape(studies, views, -1)[..., 0]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from xray_captioning.backend import compiled
-from xray_captioning.bundles.bundle import find_bundle, read_bundle, write_bundle
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
 from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import (
@@ -32,6 +32,7 @@ from xray_captioning.data.splits import Split
 from xray_captioning.decoders import CaptionModel, Features
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.encoding import encode_studies, finding_probabilities
+from xray_captioning.encoders.given import GivenFeatures
 from xray_captioning.encoders.saved import describe, load_weights
 from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.byte_pairs import load_tokenizer
@@ -47,6 +48,7 @@ class Captioner:
     config : Config
         How images and texts are prepared, and how captions are searched for.
     encoder : Encoder
+        Or `GivenFeatures`, of a captioner that is given features only.
     model : CaptionModel
         Head and decoder, of the encoder's regions and channels and the tokenizer's size.
     tokenizer : Tokenizer or BytePairTokenizer
@@ -93,7 +95,9 @@ class Captioner:
         folder = find_bundle(name)
         about = read_bundle(folder, "captioner")
         config = Config.from_dict(about["config"], f"{folder}/captioner.json")
-        encoder = Encoder.load(folder)
+        sizes = about["grid"], about.get("needs", {}).get(FEATURES, {}).get("channels", 0)
+        encoder: Any = GivenFeatures(*sizes) if sizes[1] else Encoder.load(folder)
+        encoder.trained_on = TrainedOn.load(folder)
         tokenizer = load_tokenizer(folder / "tokenizer.json")
         model = new_model(config, encoder, tokenizer)
         load_weights(model, folder / "decoder.weights.h5")
@@ -133,7 +137,8 @@ class Captioner:
             values = describe("captioner", config, self.encoder, self.about)
             (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
             self.tokenizer.to_json(aside / "tokenizer.json")
-            self.encoder.save_weights(aside / "encoder.weights.h5")
+            if config.model.encoder != FEATURES:
+                self.encoder.save_weights(aside / "encoder.weights.h5")
             self.model.save_weights(aside / "decoder.weights.h5")
             card = model_card(values, self.calibration.about if self.calibration else None)
             (aside / "README.md").write_text(card, "utf-8")
@@ -227,7 +232,7 @@ class Captioner:
         ImageError, DataError
             As :meth:`caption`.
         """
-        placed = list(arranged_studies(studies, self.config.image.views, views))
+        placed = list(self._placed(studies, views))
         if placed:
             return Features(*encode_studies(self._encode, self.config, placed))
         regions = self.config.image.views * math.prod(self.encoder.grid)
@@ -279,8 +284,13 @@ class Captioner:
         parts = (Features(*(array[i : i + most] for array in features)) for i in starts)
         return [caption for part in parts for caption in write(part)]
 
+    def _placed(self, studies: Iterable[Study], views: Views | None) -> Iterator[Study]:
+        if isinstance(self.encoder, GivenFeatures):
+            self.encoder.encode(())  # refuses before any image is read
+        return arranged_studies(studies, self.config.image.views, views)
+
     def _encoded(self, studies: Iterable[Study], views: Views | None) -> Iterator[Features]:
-        placed = arranged_studies(studies, self.config.image.views, views)
+        placed = self._placed(studies, views)
         while batch := list(islice(placed, BATCH_SIZES[-1])):
             yield Features(*encode_studies(self._encode, self.config, batch))
 

@@ -12,9 +12,11 @@ import click
 from xray_captioning.bundles.bundle import find_bundle, read_bundle, read_config, rewrite_bundle
 from xray_captioning.bundles.card import model_card
 from xray_captioning.cli import options
+from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.provenance import TrainedOn, check_unseen, choose_split, record_training
 from xray_captioning.data.splits import Split
 from xray_captioning.errors import ConfigError
+from xray_captioning.evaluation.matching import features_of
 from xray_captioning.evaluation.table import format_table
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.declared("calibrate", "split")
+@options.declared("calibrate", "features", "split")
 @options.source()
 @options.seed
 def calibrate(
@@ -37,6 +39,7 @@ def calibrate(
     plot: Path | None,
     beams: tuple[int, ...],
     allow_worse: bool,
+    features: Path | None,
     split: Path | None,
     seed: int | None,
 ) -> None:
@@ -51,19 +54,26 @@ def calibrate(
     if not Path(bundle).exists():
         what = "is the shipped one, which stays as it is; give a copy's folder"
         raise ConfigError(f"--bundle {bundle}: {what}")
+    if features is not None and (fit or check):
+        raise ConfigError("--features are of the studies of --data; leave out --fit and --check")
+    read_bundle(folder, "captioner", images=features is None)
     source, to_fit, to_check = source.beside(fit, check)
-    studies = source.load()
-    parts, further, measured = _read(folder, studies, split, part, to_fit, to_check)
+    studies = source._replace(need_images=features is None).load()
+    given = features_of(features, studies)
+    parts, further, measured = _read(folder, studies, split, part, to_fit, to_check, given)
 
     from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.encoders.given import check_fits
     from xray_captioning.training import calibration as fitting
 
     captioner = Captioner.load(folder)
-    more = seed or 0, further, allow_worse
+    if given is not None:
+        check_fits(given, captioner.config, captioner.encoder, captioner.about)
+    more = seed or 0, further, allow_worse, given
     fitted = fitting.calibrate(captioner, studies, parts, part, beams, *more)
     if fit:
         fitted.about["fitted"]["part"] = fit.resolve().name
-    seen = fitting.caption_outcomes(captioner, measured, beams)
+    seen = fitting.caption_outcomes(captioner, measured, beams, given=given)
     values, curves = fitting.evaluate_calibration(fitted, seen)
     values = {"source": (check or source.data).resolve().name, **values}
     _report(values, curves, fitted.about["fitted"], plot)
@@ -81,6 +91,7 @@ def _read(
     part: str,
     fit: options.Source,
     check: options.Source,
+    given: StudyFeatures | None,
 ) -> tuple[Split, pd.DataFrame | None, pd.DataFrame]:
     """Return the split, other studies to fit on, if any, and those to measure on: all unseen."""
     from xray_captioning.data.targets import usable_studies
@@ -98,7 +109,7 @@ def _read(
         return parts, further, usable_studies(_unseen(check, models), config)
     other = "test" if part == "val" else "val"  # it is measured on
     check_unseen(models, studies, parts, other)
-    return parts, further, part_studies(usable_studies(studies, config), parts, other)
+    return parts, further, part_studies(usable_studies(studies, config, given), parts, other)
 
 
 def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:

@@ -32,7 +32,7 @@ class Bundle(NamedTuple):
 
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
-@options.declared("caption")
+@options.declared("caption", "features")
 @options.source(
     click.option(
         "--data",
@@ -51,6 +51,7 @@ def caption(
     resume: bool,
     views: str | None,
     findings: bool,
+    features: Path | None,
     **asked: Any,
 ) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
@@ -58,6 +59,9 @@ def caption(
     Each image in a DIR is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
+    if features is not None:
+        _caption_features(features, bundle, out, resume, bool(named or source.data), **asked)
+        return
     _check_options(named, source, out, resume, findings)
     shown = _named_views(views, source)
     model = _read_bundle(bundle, findings)
@@ -69,6 +73,23 @@ def caption(
         _write_file(model, studies, out, resume, **asked)
     else:
         _print(model, studies, findings, **asked)
+
+
+def _caption_features(
+    path: Path, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any
+) -> None:
+    if out is None or more:
+        raise ConfigError("--features are captioned into a file: give --out, and no images")
+    import pandas as pd
+
+    from xray_captioning.data.feature_files import open_features
+    from xray_captioning.evaluation.matching import features_of
+
+    if not (resume and is_whole(out)):
+        check_out(out, resume)
+    model, ids = _read_bundle(bundle, False, images=False), open_features(path).ids
+    given = features_of(path, pd.DataFrame({"study_id": ids, "images": [[]] * len(ids)}))
+    _write_file(model, [Study(name, []) for name in ids], out, resume, given=given, **asked)
 
 
 def _check_options(
@@ -83,9 +104,9 @@ def _check_options(
         check_out(out, resume)
 
 
-def _read_bundle(name: str, findings: bool) -> Bundle:
+def _read_bundle(name: str, findings: bool, images: bool = True) -> Bundle:
     folder = find_bundle(name)
-    values = read_bundle(folder, "encoder" if findings else "captioner")
+    values = read_bundle(folder, "encoder" if findings else "captioner", images)
     if findings and not values["findings"]:
         advice = "leave out --findings, or give a bundle of train-encoder or CheXNet's"
         raise ConfigError(f"{folder}: its encoder classifies no findings; {advice}")
@@ -174,6 +195,7 @@ def _write_file(
     resume: bool,
     beam: int | None,
     show_unfamiliar: bool,
+    given: Any = None,
 ) -> None:
     if resume and is_whole(out):
         errors = check_whole(out, studies)
@@ -186,7 +208,8 @@ def _write_file(
 
         _note(bundle)
         digest, captioner = sha256_file(bundle.folder / MANIFEST), Captioner.load(bundle.folder)
-        errors = caption_to_file(captioner, digest, studies, out, beam, resume, show_unfamiliar)
+        more = beam, resume, show_unfamiliar, given
+        errors = caption_to_file(captioner, digest, studies, out, *more)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)

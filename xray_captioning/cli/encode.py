@@ -7,6 +7,7 @@ import click
 from xray_captioning.cli import options
 from xray_captioning.cli.caption import named_studies, source_studies
 from xray_captioning.config import parse_assignment
+from xray_captioning.data.feature_files import check_suffix, open_features, write_features
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.plugins import model_names, origin_of
 
@@ -40,30 +41,32 @@ def encode(
     encoder: str,
     out: Path,
     assignments: tuple[str, ...],
+    dtype: str,
     **given: str | None,
 ) -> None:
     """Write an encoder's features of each IMAGE; images of one study are joined by a comma.
 
-    FILE.npz holds `regions` (study, view, row, column, channel), float32; `views` (study, view),
-    False where a study has no such image; `ids`; and `about`, JSON that says what made them. Pixels
-    become what the encoder's published weights expect, or for an ONNX file what --set says.
+    The file holds `regions` (study, view, row, column, channel); `views` (study, view), False where
+    a study has no such image; `ids`; and `about`, JSON that says what made them. Pixels become what
+    the encoder's weights expect, or for an ONNX file what --set says. `train --features` takes it.
     """
     source.check(named)
-    if out.suffix != ".npz":
-        raise ConfigError(f"--out {out}: features are written as .npz; call the file so")
+    check_suffix(out)
     from xray_captioning.captioner.studies import arranged_studies
     from xray_captioning.encoders.encoding import encode_files, encoder_config
 
     changes = dict(parse_assignment(text) for text in assignments)
     if wrong := set(changes) - {f"image.{name}" for name in ("size", "resize", "normalisation")}:
         raise ConfigError(f"--set {min(wrong)}: encode has image.size, .resize, .normalisation")
-    config = encoder_config(encoder, 2, changes)
+    config = encoder_config(encoder, 2, changes, given["weights"])
     studies = source_studies(source, config) if source.data else named_studies(named, 2, None)
+    left_out = [study.name for study in studies if not any(study.images)]
     studies = [study for study in studies if any(study.images)]
     if not studies:
         raise DataError(f"{source.data}: none of its images is there; give --images")
     views = max(len(study.images) for study in studies)
     placed = list(arranged_studies([study.images for study in studies], views))
     encoded = encode_files(placed, encoder, changes=changes, **given)
-    encoded.save(out, [study.name for study in studies])
-    click.echo(f"{out}: {' x '.join(map(str, encoded.regions.shape))}", err=True)
+    about = {**encoded.about, "left_out": left_out}
+    write_features(out, [study.name for study in studies], encoded.batches(), about, dtype)
+    click.echo(f"{out}: {' x '.join(map(str, open_features(out).regions.shape))}", err=True)

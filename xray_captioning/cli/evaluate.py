@@ -23,7 +23,7 @@ CLINICAL = ("clinical_f1", "micro_f1", "example_f1", "false_positives")
 
 @click.command()
 @options.source()
-@options.declared("evaluate", "prediction", "only-common", "set", "split", "cache")
+@options.declared("evaluate", "features", "prediction", "only-common", "set", "split", "cache")
 @options.seed
 def evaluate(
     source: options.Source,
@@ -50,7 +50,7 @@ def evaluate(
     protocol, report = given["protocol"], given["report"]
     named = bundles if bundles or files or protocol else [options.DEFAULT]
     written = compare(
-        source.load(),
+        source._replace(need_images=given["features"] is None).load(),
         read_systems(named, files, prediction),
         out,
         changes=dict(parse_assignment(text) for text in assignments),

@@ -26,6 +26,7 @@ new_file = click.Path(dir_okay=False, path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 _DECLARED: dict[str, dict[str, dict[str, Any]]] = read_toml(__file__, "options.toml")
 _PATHS = {"existing": existing, "folder": folder, "file": file, "new_file": new_file}
+_PATHS["new"] = click.Path(path_type=Path)
 _TYPES: dict[str, Callable[[Any], Any]] = {
     "path": _PATHS.__getitem__,
     "choice": click.Choice,
@@ -67,6 +68,7 @@ class Source(NamedTuple):
     images: Path | None = None
     columns: dict[str, str | None] | None = None
     captions_from_labels: bool = False
+    need_images: bool = True
 
     def check(self, named: Sequence[str] | None = None) -> None:
         """Refuse what is said of --data where that is left out, and images `named` beside it."""
@@ -90,7 +92,8 @@ class Source(NamedTuple):
         from xray_captioning.data.sources.labels import render_captions
         from xray_captioning.data.sources.reading import read_studies
 
-        studies = read_studies(self.data, self.images, columns=self.columns)
+        given = self.data, self.images, None, self.columns, self.need_images
+        studies = read_studies(*given)
         return render_captions(studies) if self.captions_from_labels else studies
 
     def load(self) -> pd.DataFrame:

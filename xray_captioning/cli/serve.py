@@ -25,7 +25,7 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
     --seed chooses the drawn samples.
     """
     for bundle in bundles:
-        read_bundle(find_bundle(bundle), "captioner")
+        read_bundle(find_bundle(bundle), "captioner", images=True)
     _bound(HOST, port, "--port").close()
     own = [word for bundle in bundles for word in ("--bundle", bundle)]
     own += [] if seed is None else ["--seed", str(seed)]
@@ -49,7 +49,7 @@ def serve(
     from xray_captioning.serving.settings import Settings, find_token
 
     folder = find_bundle(bundle)
-    read_bundle(folder, "captioner")
+    read_bundle(folder, "captioner", images=True)
     settings = replace(Settings(), token=find_token(token_file)).replace(limits)
     for package in ("flask", "uvicorn"):
         require(package, "the API", "serve")

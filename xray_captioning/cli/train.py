@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from xray_captioning.bundles.bundle import find_bundle, read_bundle
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
 from xray_captioning.data.provenance import describe_data
@@ -57,7 +57,7 @@ def train_encoder(
 @click.command()
 @options.source()
 @preset
-@options.declared("train", "out", "resume", "set", "split", "cache")
+@options.declared("train", "features", "out", "resume", "set", "split", "cache")
 @options.seed
 def train(
     source: options.Source,
@@ -69,22 +69,26 @@ def train(
 ) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
     from xray_captioning.data.targets import usable_studies
+    from xray_captioning.evaluation.matching import features_of
 
     config = options.make_config(preset, assignments, seed)
     _check(out, config, run["resume"], run["encoder"])
-    studies = source.load()
-    usable = usable_studies(studies, config)
-    click.echo(f"{len(usable)} of {len(studies)} studies have images and a text")
+    studies = source._replace(need_images=run["features"] is None).load()
+    run["features"] = given = features_of(run["features"], studies)
+    usable, what = usable_studies(studies, config, given), "features" if given else "images"
+    click.echo(f"{len(usable)} of {len(studies)} studies have {what} and a text")
 
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.training.captions import train as fit
 
     trained = "trained on findings" if run["encoder"] else "not trained on findings"
-    about = {**describe_data(source.data), "encoder": trained}
+    about = {**describe_data(source.data), **({} if given else {"encoder": trained})}
     captioner = fit(studies, config, out, about=about, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
     click.echo(format_table(rows) if rows else f"{UNTESTED} (evaluate --part val takes another)")
-    click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} IMAGE")
+    sees = captioner.config.model.encoder != FEATURES
+    asked = "IMAGE" if sees else "--features FILE"
+    click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} {asked}")
 
 
 def _check(out: Path, config: Config, resume: bool, bundle: str | None) -> None:

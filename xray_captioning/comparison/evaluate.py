@@ -19,15 +19,16 @@ from xray_captioning.comparison.texts import (
     system_texts,
 )
 from xray_captioning.config import Config
+from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.provenance import choose_split, open_studies, warn_of_unknown
 from xray_captioning.data.splits import Split, group_ids, split_studies
-from xray_captioning.data.studies import PARTS, with_images
-from xray_captioning.data.targets import reference_texts, usable_studies
+from xray_captioning.data.studies import PARTS
+from xray_captioning.data.targets import usable_studies
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.baselines import BASELINES, retrieval_name
 from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.claims import CollapseWarning
-from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows
+from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.result_columns import SYSTEM, role
 from xray_captioning.evaluation.results import evaluate_systems
@@ -61,6 +62,7 @@ def evaluate(
     report: str | Path | None = None,
     prediction: str | Sequence[str] = (),
     only_common: bool = False,
+    features: Any = None,
 ) -> list[dict[str, Any]]:
     """Score captioners, other systems' texts and baselines on one part of the same studies.
 
@@ -112,6 +114,9 @@ def evaluate(
     only_common : bool
         Evaluate only the studies that every system has a text for; every table says how many are
         left out. Otherwise a missing text is an error.
+    features : path, StudyFeatures, tuple or mapping, optional
+        As :func:`xray_captioning.train` takes them. Captioners that were trained on features read
+        these and no images; others go on reading images.
 
     Returns
     -------
@@ -134,11 +139,17 @@ def evaluate(
     """
     _check_settings(part, protocol, beams, out=out, cache=cache, report=report)
     convention_of(convention)  # refused before anything is read
-    models, texts = _by_kind(systems, prediction)
-    studies, _ = open_studies(studies)
+    studies, _ = open_studies(studies, need_images=features is None)
+    given = features_of(features, studies)
+    models, texts = _by_kind(systems, prediction, given)
     every = [run for runs in models.values() for run in runs]
     config = _configuration(every, changes or {}, protocol, studies)
-    usable = _usable(studies, config, bool(models))
+    images = any(run.features is None for run in every)
+    if given is not None and all(run.features is None for run in every):
+        raise ConfigError("features: no system was trained on features; leave them out")
+    usable = usable_studies(studies, config, given, images)
+    if given is not None:
+        given.check(usable["study_id"])
     if protocol:
         _check_published(studies, split)
         split = split_studies(usable)
@@ -157,12 +168,12 @@ def evaluate(
     task = Task(train, test, config, protocol, cache, seed, quick, asked)
     with read_by(convention):
         found, captions = system_texts(task, models, texts, beams)
-        given = asked.ids, found, task.texts, about, group_ids(test)
-        results = evaluate_systems(*given, quick, seed)
+        scored = asked.ids, found, task.texts, about, group_ids(test)
+        results = evaluate_systems(*scored, quick, seed)
         results.write(Path(out))
         if report is not None:
             write_report(results, report, dict(zip(results.studies, test["images"])))
-    if models:
+    if images:
         save(panel(examples(task, found, captions)), Path(out) / "panel.png")
     for alarm in results.alarms:
         warnings.warn(alarm.message, CollapseWarning, stacklevel=2)
@@ -178,7 +189,9 @@ def _rows(usable: pd.DataFrame, split: Split, part: str) -> tuple[pd.DataFrame, 
 
 
 def _by_kind(
-    systems: Mapping[str, Given], prediction: str | Sequence[str]
+    systems: Mapping[str, Given],
+    prediction: str | Sequence[str],
+    features: StudyFeatures | None,
 ) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
     """Return the runs of models and those of other systems, which are texts, by name."""
     if not isinstance(systems, Mapping):
@@ -192,7 +205,7 @@ def _by_kind(
     models = {
         # Messages name a run where there are several.
         name: [
-            CaptioningSystem(f"{name} run {n}" if len(given) > 1 else name, run)
+            CaptioningSystem(f"{name} run {n}" if len(given) > 1 else name, run, features)
             for n, run in enumerate(given, 1)
         ]
         for name, given in runs.items()
@@ -222,6 +235,7 @@ def measure(
     run: str | Path,
     cache: str | Path | None = None,
     name: str | None = None,
+    features: StudyFeatures | None = None,
 ) -> list[dict[str, Any]]:
     """Compare a newly trained captioner with the baselines and write that into its bundle.
 
@@ -229,11 +243,13 @@ def measure(
     is no row where the split has no test studies: the model card then says nothing of scores.
     """
     split, config = captioner.split, captioner.config
-    if split is None or not set(usable_studies(studies, config)["study_id"]) & set(split.test):
+    usable = usable_studies(studies, config, features)
+    if split is None or not set(usable["study_id"]) & set(split.test):
         return []
     systems = {name or Path(run).resolve().name: captioner}
     seed = config.training.seed
-    rows = evaluate(studies, systems, run, split=split, cache=cache, seed=seed, quick=True)
+    given: dict[str, Any] = {"split": split, "cache": cache, "seed": seed, "features": features}
+    rows = evaluate(studies, systems, run, quick=True, **given)
     captioner.about["rows"] = rows
     captioner.save(run)
     return rows
@@ -331,16 +347,3 @@ def _check_published(studies: pd.DataFrame, split: Any) -> None:
         raise ConfigError(
             "the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json"
         )
-
-
-def _usable(studies: pd.DataFrame, config: Config, images_too: bool) -> pd.DataFrame:
-    if images_too:
-        studies = with_images(studies)
-    usable = studies[[bool(text) for text in reference_texts(studies, config)]]
-    if usable.empty:
-        need = "an image on disk and text" if images_too else "text"
-        raise DataError(
-            f"no study has {need} in its {config.text.section}; "
-            "check the data, or choose another section with --set text.section=..."
-        )
-    return usable

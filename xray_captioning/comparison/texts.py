@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from xray_captioning.bundles.bundle import find_bundle, read_config
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
 from xray_captioning.config import Config
-from xray_captioning.data.features import Array, ArrayCache, stack_features, study_rows
+from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
@@ -31,35 +32,62 @@ if TYPE_CHECKING:  # texts alone are compared without loading Keras
 
     from xray_captioning.captioner.caption import Caption
     from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.decoders import Features
 
     Run: TypeAlias = Captioner | str | Path | Texts
     Given: TypeAlias = Run | Sequence[Run]
 
 
-class CaptioningSystem:
-    """A captioner, or the bundle of one, which is loaded when it is used."""
+BATCH = 64  # studies
 
-    def __init__(self, name: str, given: Any) -> None:
+
+class CaptioningSystem:
+    """A captioner, or the bundle of one, which is loaded when it is used.
+
+    One that was trained on features reads `features`, if there are any.
+    """
+
+    def __init__(self, name: str, given: Any, features: StudyFeatures | None = None) -> None:
         self.name, self._given = name, given
         if isinstance(given, (str, os.PathLike)):
             folder = self._given = find_bundle(Path(given))
-            self.config = read_config(folder, "captioner")
-            self.trained_on = TrainedOn.load(folder)
+            values = read_bundle(folder, "captioner")
+            self.config = Config.from_dict(values["config"], f"{folder}/captioner.json")
+            about, self.trained_on = values["about"], TrainedOn.load(folder)
         elif hasattr(given, "caption_features"):
-            self.config, self.trained_on = given.config, given.trained_on
+            self.config, self.trained_on, about = given.config, given.trained_on, given.about
         else:
             raise DataError(
                 f"system {name}: expected a captioner, a bundle's folder, a file of texts or "
                 f"texts (a list, or a dictionary of study id to text), got {type(given).__name__}"
+            )
+        self.features = features if FEATURES in about else None
+        if features is None and self.config.model.encoder == FEATURES:
+            raise ConfigError(
+                f"system {name}: was trained on features and sees no images; give them (--features)"
             )
 
     @cached_property
     def captioner(self) -> Captioner:
         """The captioner itself."""
         from xray_captioning.captioner.captioner import Captioner
+        from xray_captioning.encoders.given import check_fits
 
         given = self._given
-        return Captioner.load(given) if isinstance(given, Path) else given
+        found = Captioner.load(given) if isinstance(given, Path) else given
+        if self.features is not None:
+            check_fits(self.features, found.config, found.encoder, found.about)
+        return found
+
+    def batches(self, studies: pd.DataFrame, cache: Any) -> Iterator[Features]:
+        """Yield the features of studies, a few studies at a time."""
+        from xray_captioning.decoders import Features
+        from xray_captioning.encoders.encoding import study_regions
+
+        model = self.captioner
+        of = study_regions(studies, model.encoder, model.config, cache, self.features)
+        for start in range(0, len(studies), BATCH):
+            yield Features(*of(np.arange(start, min(start + BATCH, len(studies)))))
 
     def check_text(self, expected: Config, protocol: str | None) -> None:
         """Refuse a model whose section or cleaning is not that of the references."""
@@ -145,7 +173,7 @@ def system_texts(
         cleaning = task.config.text.cleaning
         said.append((name, None, [[clean(text, cleaning) for text in run] for run in given]))
     for name, captioners in models.items():
-        written = [_captions(run.captioner, task, beams) for run in captioners]
+        written = [_captions(run, task, beams) for run in captioners]
         first = first or written[0][0]
         for i, beam in enumerate(beams):
             scored = [_scored(w[i], run, task.protocol) for w, run in zip(written, captioners)]
@@ -154,13 +182,15 @@ def system_texts(
     return [*systems, *_baselines(task, models)], first
 
 
-def _captions(captioner: Captioner, task: Task, beams: Sequence[int]) -> list[list[Caption]]:
-    from xray_captioning.decoders import Features
+def _captions(run: CaptioningSystem, task: Task, beams: Sequence[int]) -> list[list[Caption]]:
+    from xray_captioning.captioner.calibration import warn_if_unfamiliar
 
-    maps, images = _maps(captioner, task.test, task.cache)
-    rows = [study_rows(maps, study) for study in images]
-    features = Features(*stack_features(rows, captioner.config.image.views))
-    return [captioner.caption_features(features, beam) for beam in beams]
+    written: list[list[Caption]] = [[] for _ in beams]
+    for features in run.batches(task.test, task.cache):
+        for captions, beam in zip(written, beams):
+            captions += run.captioner.write_captions(features, beam)
+    warn_if_unfamiliar(caption.novelty for captions in written for caption in captions)
+    return written
 
 
 def _scored(
@@ -175,32 +205,21 @@ def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> 
         return []
     parts = task.train, task.test
     pooled = {
-        name: [[_pooled(run.captioner, part, task.cache) for part in parts] for run in runs]
+        name: [[_pooled(run, part, task.cache) for part in parts] for run in runs]
         for name, runs in models.items()
     }
     given = task.texts.training, task.texts.targets, task.texts.reports
     return baseline_systems(*given, pooled, task.quick, task.seed)
 
 
-def _pooled(captioner: Captioner, studies: pd.DataFrame, cache: Any) -> Array:
+def _pooled(run: CaptioningSystem, studies: pd.DataFrame, cache: Any) -> Array:
     """Return mean and maximum over the regions of each view; a missing view is zeros."""
-    maps, images = _maps(captioner, studies, cache)
-    views = captioner.config.image.views
-    pooled = np.zeros((len(images), views, 2, captioner.encoder.channels), np.float32)
-    for row, study in zip(pooled, images):
-        for view, found in enumerate(study_rows(maps, study)):
-            if found is not None:
-                row[view] = found.mean(axis=(0, 1)), found.max(axis=(0, 1))
-    return pooled.reshape(len(images), -1)
-
-
-def _maps(
-    captioner: Captioner, studies: pd.DataFrame, cache: Any
-) -> tuple[ArrayCache, list[list[str | None]]]:
-    from xray_captioning.encoders.encoding import cached_features
-
-    images = study_images(studies, captioner.config)
-    return cached_features(images, captioner.encoder, captioner.config, cache), images
+    pooled = [np.empty((0, 0), np.float32)]
+    for regions, mask in run.batches(studies, cache):
+        views = regions.reshape(len(mask), run.config.image.views, -1, regions.shape[-1])
+        both = views.mean(axis=2, dtype="float32"), views.max(axis=2)
+        pooled.append(np.stack(both, 2).reshape(len(mask), -1))
+    return np.concatenate(pooled[1:] or pooled)
 
 
 def examples(task: Task, systems: Sequence[System], captions: Sequence[Caption]) -> list[Example]:

@@ -9,14 +9,15 @@ import numpy as np
 
 from xray_captioning.backend import keras
 from xray_captioning.data import features
-from xray_captioning.data.features import Array, ArrayCache, study_rows
+from xray_captioning.data.features import Array, ArrayCache, Regions, study_rows
 from xray_captioning.data.images import augment, normalise
 
 Maker = Callable[[Array, np.random.Generator, int], Any]
 Inputs = Callable[[Array, np.random.Generator], dict[str, Array]]
 Images = Sequence[Sequence[str | None]]  # of each study; None where a view is missing
 WINDOW = 8  # so many batches are sorted by length together
-AHEAD = 4  # so many batches are prepared while others are trained on
+AHEAD = 4  # so many batches are prepared while others are trained on, of large ones fewer:
+LARGE = 2**27  # bytes that they may take
 STEP = 8  # lengths are rounded up to a multiple of this, so that few shapes are compiled
 
 
@@ -57,14 +58,16 @@ class BatchDataset(keras.utils.PyDataset):
         return math.ceil(self.studies / self.batch_size)
 
     def __getitem__(self, index: int) -> Any:
-        """Return one batch."""
-        end = min(index + 1 + AHEAD, len(self))
-        for i in range(index, end):
+        """Return one batch, and let others be prepared meanwhile."""
+        batch = (self._ahead.pop(index, None) or self._begin(index)).result()
+        size = sum(getattr(part, "nbytes", 0) for part in keras.tree.flatten(batch))
+        end = min(index + 1 + min(AHEAD, max(1, LARGE // max(size, 1))), len(self))
+        for i in range(index + 1, end):
             if i not in self._ahead:
                 self._ahead[i] = self._begin(i)
         if end == len(self):
             self._end_threads()
-        return self._ahead.pop(index).result()
+        return batch
 
     def _begin(self, index: int) -> Future[Any]:
         if self._pool is None:
@@ -99,18 +102,9 @@ class BatchDataset(keras.utils.PyDataset):
         return np.split(order, range(self.batch_size, self.studies, self.batch_size))
 
 
-def feature_inputs(cache: ArrayCache, images: Images, views: int) -> Inputs:
-    """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies.
-
-    The cache holds feature maps (rows, columns, channels); ``images`` are those of each study.
-    """
-
-    def make(numbers: Array, rng: np.random.Generator) -> dict[str, Array]:
-        rows = [study_rows(cache, images[i]) for i in numbers]
-        regions, mask = features.stack_features(rows, views)
-        return {"regions": regions, "mask": mask}
-
-    return make
+def feature_inputs(of: Regions) -> Inputs:
+    """Return a function that makes ``regions`` and ``mask`` (batch, regions) of studies."""
+    return lambda numbers, rng: dict(zip(("regions", "mask"), of(numbers)))
 
 
 def pixel_inputs(

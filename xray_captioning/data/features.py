@@ -60,6 +60,19 @@ def pad_rows(array: Array, rows: int) -> Array:
     return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
 
 
+def narrowed(rows: Array, dtype: str | None, advice: str) -> Array:
+    """Return floating-point rows as a narrower type, in which infinity would be a DataError."""
+    if dtype is None or rows.dtype == dtype:
+        return rows
+    with np.errstate(over="ignore"):
+        stored: Array = rows.astype(dtype)
+    if not np.isfinite(stored).all():
+        raise DataError(
+            f"a feature of {np.abs(rows).max():.3g} does not fit into {dtype}; {advice}"
+        )
+    return stored
+
+
 class ArrayCache:
     """Rows of arrays, one for each image file, found by the file's content; kept in `folder`, or
     ``~/.cache/xray-captioning``. `settings` are everything beside the image's bytes that decides a
@@ -99,7 +112,7 @@ class ArrayCache:
             for start in range(0, len(missing), SHARD):
                 group, rows = missing[start : start + SHARD], []
                 for part in map_batches(compute, group):
-                    rows.append(self._stored(part))
+                    rows.append(narrowed(part, self.dtype, "set training.cache_dtype to float32"))
                     bar.update(len(part))
                 for path in group:
                     if _state(path) != seen[path]:  # its new row would get the hash of the old
@@ -118,18 +131,6 @@ class ArrayCache:
         with ThreadPoolExecutor() as pool:
             self.hashes.update(zip(paths, pool.map(sha256_file, paths)))
         return states
-
-    def _stored(self, rows: Array) -> Array:
-        if self.dtype is None or rows.dtype == self.dtype:
-            return rows
-        with np.errstate(over="ignore"):
-            stored: Array = rows.astype(self.dtype)
-        if not np.isfinite(stored).all():
-            raise DataError(
-                f"a feature of {np.abs(rows).max():.3g} does not fit into {self.dtype}; set "
-                "training.cache_dtype to float32"
-            )
-        return stored
 
     def _add(self, paths: list[str], rows: Array) -> None:
         hashes = [self.hashes[path] for path in paths]
@@ -167,6 +168,15 @@ def _state(path: str) -> tuple[int, int]:
 
 # The rows of each study, one for each view; None where a view is missing.
 Rows = Sequence[Sequence[Array | None]]
+# Of numbers of studies: regions (studies, regions, channels) and their mask (studies, regions).
+Regions = Callable[[Array], tuple[Array, Array]]
+
+
+def image_regions(
+    cache: Mapping[str, Array] | ArrayCache, images: Sequence[Sequence[str | None]], views: int
+) -> Regions:
+    """Return what lays cached feature maps of studies out as regions; `images` are of all."""
+    return lambda numbers: stack_features([study_rows(cache, images[i]) for i in numbers], views)
 
 
 def study_rows(

@@ -54,10 +54,12 @@ PHANTOM_NOTICE = (
 )
 
 
-def open_studies(studies: Studies | str | Path) -> tuple[Studies, dict[str, Any]]:
+def open_studies(
+    studies: Studies | str | Path, need_images: bool = True
+) -> tuple[Studies, dict[str, Any]]:
     """Read studies where their path is given, and return them with what `describe_data` says."""
     if isinstance(studies, (str, os.PathLike)):
-        return read_studies(studies), describe_data(Path(studies))
+        return read_studies(studies, need_images=need_images), describe_data(Path(studies))
     if not hasattr(studies, "columns"):
         kind = type(studies).__name__
         raise DataError(f"expected studies, got {kind}; give a path, or what read_studies returns")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from xray_captioning.config import Config
+from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.images import known_views
 from xray_captioning.data.studies import UNKNOWN, Studies, with_images
 from xray_captioning.data.views import select_images
@@ -10,16 +11,27 @@ from xray_captioning.errors import DataError
 from xray_captioning.text.cleaning import clean
 
 
-def usable_studies(studies: Studies, config: Config) -> Studies:
-    """Return the studies that have an image and, after cleaning, a text; none is a DataError."""
-    present = with_images(studies)
+def usable_studies(
+    studies: Studies, config: Config, given: StudyFeatures | None = None, images: bool | None = None
+) -> Studies:
+    """Return the studies that have an image and, after cleaning, a text; none is a DataError.
+
+    Where features are given they need no `images` unless these are asked for, too; but of each of
+    them there must be features.
+    """
+    images = given is None if images is None else images
+    present = with_images(studies) if images else studies
+    present = present if given is None else given.there(present)
     texts = reference_texts(present, config)
     usable = present[[bool(text) for text in texts]].reset_index(drop=True)
     if usable.empty:
         raise DataError(
-            f"none of {len(studies)} studies has both an image on disk and text in its "
-            f"{config.text.section}; check the image folder, or choose another text.section"
+            f"no study has {'both an image on disk and ' if images else ''}text in its "
+            f"{config.text.section}; check the data, or choose another section with "
+            "--set text.section=..."
         )
+    if given is not None:
+        given.of(usable["study_id"])
     return usable
 
 

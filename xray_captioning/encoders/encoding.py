@@ -1,28 +1,41 @@
 """Images through an encoder: features kept on disk or in a file, and probabilities of findings."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from xray_captioning import __version__
 from xray_captioning.backend import compiled, ops
+from xray_captioning.bundles.bundle import find_bundle, read_config
 from xray_captioning.config import Config
 from xray_captioning.data import features
 from xray_captioning.data.datasets import Images
-from xray_captioning.data.features import Array, ArrayCache, pad_rows, power_of_two, stack_features
+from xray_captioning.data.feature_files import StudyFeatures
+from xray_captioning.data.features import (
+    Array,
+    ArrayCache,
+    Regions,
+    pad_rows,
+    power_of_two,
+    stack_features,
+)
 from xray_captioning.data.images import Image, normalise, read_images
+from xray_captioning.data.studies import Studies
+from xray_captioning.data.targets import study_images
 from xray_captioning.data.views import repeat_first
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import new_encoder, weights_digest, weights_of
+from xray_captioning.encoders.saved import is_network, new_encoder, weights_digest, weights_of
 from xray_captioning.errors import ConfigError
-from xray_captioning.files import atomic_path, sha256_file
+from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
+PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an encoder is shown
 
 
 def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
@@ -104,6 +117,22 @@ def _paths(images: Images) -> list[str]:
     return [path for study in images for path in study if path is not None]
 
 
+def study_regions(
+    studies: Studies,
+    encoder: Encoder,
+    config: Config,
+    cache: str | Path | None,
+    given: StudyFeatures | None = None,
+) -> Regions:
+    """Return what lays out the regions of studies: given ones, or those that are kept of images."""
+    if given is not None:
+        places, pool = given.of(studies["study_id"]), config.model.pool
+        return lambda numbers: given.read(places[numbers], pool)
+    images = study_images(studies, config)
+    maps = cached_features(images, encoder, config, cache)
+    return features.image_regions(maps, images, config.image.views)
+
+
 def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
     """Return each study's probabilities, in [0, 1], of the encoder's findings in their order.
 
@@ -130,34 +159,45 @@ def classify_studies(
         yield from finding_probabilities(encoder, *encoded)
 
 
-class EncodedStudies(NamedTuple):
-    """Regions of studies, and what made them.
+@dataclass
+class EncodedStudies:
+    """Features of studies, which are encoded when they are asked for, and what makes them."""
 
-    `regions` are (studies, views, rows, columns, channels), float32; `views` are (studies, views),
-    False where a study has no such image and its regions are zero.
-    """
+    batches: Callable[[], Iterator[dict[str, Array]]]  # of arrays by name, a row a study
+    about: dict[str, Any]  # JSON values
 
-    regions: Array
-    views: Array
-    about: dict[str, Any]
+    @cached_property
+    def _whole(self) -> dict[str, Array]:
+        parts = list(self.batches())
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def save(self, path: Path, ids: Sequence[str]) -> None:
-        """Write an ``.npz`` file with the ids of the studies and, as JSON, what made it."""
-        with atomic_path(path) as aside, aside.open("wb") as file:
-            about = json.dumps(self.about)
-            np.savez(file, regions=self.regions, views=self.views, ids=list(ids), about=about)
+    @property
+    def regions(self) -> Array:
+        """Regions (studies, views, rows, columns, channels), float32."""
+        return self._whole["regions"]
+
+    @property
+    def views(self) -> Array:
+        """Views (studies, views), False where a study has no such image: its regions are zero."""
+        return self._whole["views"]
 
 
-def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None) -> Config:
-    """Return a configuration in which images are what an encoder's published weights expect.
+def encoder_config(
+    name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None
+) -> Config:
+    """Return a configuration in which images are what an encoder's weights expect.
 
-    `changes` are of its fields, by dotted name; of an ONNX file nothing is known.
+    These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;
+    of an ONNX file nothing is known.
     """
     image: dict[str, Any] = {"views": views}
     if not name.endswith(".onnx"):
         row = find_backbone(name)
         image |= {"size": row.size, "resize": row.resize}
         image |= {"normalisation": row.normalisation} if row.normalisation else {}
+        if weights is not None and not is_network(weights):
+            own = read_config(find_bundle(weights), "encoder").image
+            image |= {field: getattr(own, field) for field in PIXELS}
     config = Config.from_dict({"name": name, "image": image, "model": {"encoder": name}}, name)
     return config.replace(changes or {})
 
@@ -179,7 +219,7 @@ def encode_files(
     if (weights if onnx else layer) is not None:
         raise ConfigError(f"{name}: --layer is for ONNX files, and --weights for all others")
     views = max(len(study) for study in studies)
-    config = encoder_config(name, views, changes)
+    config = encoder_config(name, views, changes, weights)
     encoder: Any
     if onnx:
         size = config.image.size if changes and "image.size" in changes else None
@@ -190,14 +230,21 @@ def encode_files(
         encoder = new_encoder(config, weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
     placed = [[*study, *[None] * (views - len(study))] for study in studies]
-    regions, mask = encode_studies(encode, config, placed)
-    shape = (len(studies), views, *encoder.grid)
     about = {
         "encoder": name,
         "layer": layer,
+        "weights": weights,
         "weights_sha256": digest,
-        "image": config.to_dict()["image"],
+        "image": {field: getattr(config.image, field) for field in PIXELS},
         "xray_captioning": __version__,
     }
-    shown = mask.reshape(shape)[:, :, 0, 0]
-    return EncodedStudies(regions.reshape(*shape, encoder.channels), shown, about)
+    if not onnx and encoder.trained_on is not None:
+        about["trained_on"] = encoder.trained_on.to_dict()
+
+    def batches() -> Iterator[dict[str, Array]]:
+        for start in range(0, len(placed), BATCH):
+            regions, mask = encode_studies(encode, config, placed[start : start + BATCH])
+            maps = regions.reshape(len(mask), views, *encoder.grid, encoder.channels)
+            yield {"regions": maps, "views": mask.reshape(*maps.shape[:-1])[:, :, 0, 0]}
+
+    return EncodedStudies(batches, about)

@@ -13,6 +13,7 @@ import numpy as np
 
 from xray_captioning.backend import ops
 from xray_captioning.bundles.bundle import (
+    FEATURES,
     FORMAT,
     PARTS,
     find_bundle,
@@ -90,6 +91,7 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
 
 def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
     saved, name = Encoder.load(bundle), encoder.name_of_backbone
+    encoder.trained_on = saved.trained_on
     if saved.name_of_backbone != name:
         raise ConfigError(
             f"{bundle}: holds the encoder {saved.name_of_backbone}, but the preset asks for "
@@ -215,6 +217,8 @@ def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any])
     """Return what ``captioner.json`` holds."""
     parts = {part: getattr(config.model, part) for part in PARTS[kind]}
     needs = {part: origin for part in parts if (origin := origin_of(part, parts[part]))}
+    if config.model.encoder == FEATURES:
+        needs = {**needs, FEATURES: {"channels": encoder.channels}}
     return {
         "format": FORMAT,
         "kind": kind,

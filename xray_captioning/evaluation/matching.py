@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from xray_captioning.data.feature_files import StudyFeatures, listed, open_features
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import caption_files
 from xray_captioning.evaluation.caption_files import TextColumn, Texts, checked_text
@@ -100,6 +102,31 @@ class Studies:
             if parts[start:] in self._images:
                 return self._images[parts[start:]]
         return None
+
+
+def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
+    """Open features, if there are any, and find out which rows are of which studies of a table.
+
+    Ids may be written otherwise there (``7`` for ``0007``), or be names of images. It is a
+    DataError if two rows are of one study, or none of any.
+    """
+    if given is None:
+        return None
+    features, ids = open_features(given), list(studies["study_id"])
+    rows = Studies(ids, list(studies["images"])).rows(features.ids)
+    names = [name if row is None else ids[row] for name, row in zip(features.ids, rows)]
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise DataError(
+            f"{features.source}: has {len(twice)} studies twice, such as {listed(twice)}; keep one "
+            "row of each"
+        )
+    known = {name: place for place, name in enumerate(names) if rows[place] is not None}
+    if not known:
+        raise DataError(
+            f"{features.source}: none of its {len(rows)} ids, such as {listed(features.ids)}, is "
+            f"that of a study; the data has {listed(ids)} and so on"
+        )
+    return replace(features, places=known)
 
 
 def later_id(value: Any) -> str:

@@ -14,9 +14,11 @@ from xray_captioning.captioner.calibration import Array, Calibration
 from xray_captioning.captioner.caption import Caption
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.config import Config, DecodingConfig
+from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.provenance import check_unseen
 from xray_captioning.data.splits import Split
 from xray_captioning.data.targets import reference_texts, study_images, usable_studies
+from xray_captioning.decoders import Features
 from xray_captioning.errors import DataError
 from xray_captioning.files import no_terminal
 from xray_captioning.metrics import calibration as metrics
@@ -56,6 +58,7 @@ def calibrate(
     seed: int = 0,
     others: pd.DataFrame | None = None,
     allow_worse: bool = False,
+    given: StudyFeatures | None = None,
 ) -> Calibration:
     """Fit confidence and novelty.
 
@@ -64,20 +67,20 @@ def calibrate(
     usual distance from them, and which sentences are right; or `others` do, in its place. The
     result's ``about`` holds ``fitted``; see :func:`evaluate_calibration` for other studies. The
     confidence holds for `beam_sizes`; for the bundle's own and `BEAM_SIZES` when absent. The draw
-    depends on nothing but `seed` and the studies' ids.
+    depends on nothing but `seed` and the studies' ids. Features of `studies` may be `given`.
 
     Studies that the captioner was trained on are a ConfigError. It is a DataError if a part has no
     usable study, if more probable sentences are not right more often, or if, by cross-fitting, the
     fit makes the probabilities worse (:func:`check_better`), unless that is allowed.
     """
-    usable = usable_studies(studies, captioner.config)
+    usable = usable_studies(studies, captioner.config, given)
     familiar = drawn_studies(part_studies(usable, split, "train"), FAMILIAR, seed)
     if others is not None:
         studies, split, part = others, Split((), (), tuple(others["study_id"])), "test"
         usable = usable_studies(others, captioner.config)
     check_unseen({"the captioner": captioner.trained_on}, studies, split, part)
-    train = caption_outcomes(captioner, familiar, captions=False)
-    found = caption_outcomes(captioner, part_studies(usable, split, part), beam_sizes)
+    train = caption_outcomes(captioner, familiar, captions=False, given=given)
+    found = caption_outcomes(captioner, part_studies(usable, split, part), beam_sizes, given=given)
     written = found.written
     lines: applied.Lines = {s: _line(s, rows, allow_worse) for s, rows in written.items()}
     centre, precision = fit_familiar(train.pooled[train.present])
@@ -152,9 +155,13 @@ def check_better(name: str, before: CalibrationScores, after: CalibrationScores)
 
 
 def caption_outcomes(
-    captioner: Captioner, studies: pd.DataFrame, beams: Sequence[int] = (), captions: bool = True
+    captioner: Captioner,
+    studies: pd.DataFrame,
+    beams: Sequence[int] = (),
+    captions: bool = True,
+    given: StudyFeatures | None = None,
 ) -> Outcomes:
-    """Encode studies and compare the sentences of their captions with their reports.
+    """Encode studies, or read what is given, and compare their captions' sentences with reports.
 
     They are written with these beam sizes; with the bundle's own and `BEAM_SIZES` where none is
     given. Without `captions` nothing is written, and only the features are returned.
@@ -165,12 +172,20 @@ def caption_outcomes(
     plain.calibration = None  # an older one has no say
     own = config.decoding.beam_size
     sizes = list(dict.fromkeys(beams or [own, *BEAM_SIZES])) if captions else []
-    images, references = study_images(studies, config), reference_texts(studies, config)
+    references = reference_texts(studies, config)
+    if given is None:
+        images = study_images(studies, config)
+    else:
+        places = given.of(studies["study_id"])
     views: list[tuple[Array, Array]] = []
     found: dict[int, list[tuple[float, bool, int]]] = {size: [] for size in sizes}
-    starts = range(0, len(images), BATCH)
+    starts = range(0, len(references), BATCH)
     for start in tqdm(starts, desc="studies", unit="batch", disable=no_terminal()):
-        features = plain.features(images[start : start + BATCH])
+        some = slice(start, start + BATCH)
+        if given is None:
+            features = plain.features(images[some])
+        else:
+            features = Features(*given.read(places[some], config.model.pool))
         views.append(applied.pooled_views(*features, config.image.views))
         for size, rows in found.items():
             texts = plain.write_captions(features, size)

@@ -14,13 +14,16 @@ from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config, TrainingConfig
 from xray_captioning.data import datasets, targets
 from xray_captioning.data.datasets import BatchDataset, Inputs
+from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import choose_split, open_studies, record_training
 from xray_captioning.data.splits import Split, data_digest
 from xray_captioning.decoders import Features, check_decoder, language_model
 from xray_captioning.encoders import Encoder, saved
-from xray_captioning.encoders.encoding import cached_features, cached_pixels
+from xray_captioning.encoders.encoding import cached_pixels, study_regions
+from xray_captioning.encoders.given import features_encoder, made_by
 from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.evaluation.matching import features_of
 from xray_captioning.metrics.clinical import clinical_scores, counted_findings
 from xray_captioning.metrics.scores import score
 from xray_captioning.plots.charts import curves, save
@@ -51,6 +54,7 @@ def train(
     about: dict[str, Any] | None = None,
     measured: bool = True,
     weights: str | None = None,
+    features: Any = None,
 ) -> Captioner:
     """Train a decoder to write captions, keep its best epoch, and save it as a bundle.
 
@@ -85,6 +89,13 @@ def train(
         What the configuration's encoder starts from where no other is given: ``random``,
         ``imagenet`` (its published weights, which are downloaded), or a Keras ``.h5`` file of that
         network without its top. When absent the published weights, if there are any.
+    features : path, StudyFeatures, tuple or mapping, optional
+        Features to train on instead of images: a file that :func:`open_features
+        <xray_captioning.data.feature_files.open_features>` reads, (ids, array), or arrays by
+        study id; (studies, views, rows, columns, channels) or (studies, regions, channels), of any
+        float dtype. They are joined to the studies by id and read batch by batch. The captioner
+        has the encoder that they name, or that is given, if its weights made them; else it writes
+        captions of features only.
 
     Returns
     -------
@@ -98,7 +109,8 @@ def train(
         the configuration, or was trained on test studies; or published weights, of the encoder or
         the language model, cannot be had.
     DataError
-        No study has both an image and a text, or the split does not fit.
+        No study has both an image and a text, or the split does not fit; or features are not of
+        these studies, each once, or are no numbers.
 
     Examples
     --------
@@ -109,25 +121,32 @@ def train(
     with run_folder(out, config, resume):
         check_decoder(config.model)
         before = saved.trained_before(encoder)
-        studies, described = open_studies(studies)
-        usable = targets.usable_studies(studies, config)
-        models = {"the encoder" if isinstance(encoder, Encoder) else str(encoder): before}
-        split = choose_split(studies, usable, config, split, models, cache=cache)
+        studies, described = open_studies(studies, need_images=features is None)
+        given, asked = features_of(features, studies), config
+        usable = targets.usable_studies(studies, config, given)
+        start, name = None, "the encoder" if isinstance(encoder, Encoder) else str(encoder)
+        if given is not None:
+            given.check(usable["study_id"])
+            config, start = features_encoder(config, given, encoder, weights)
+            name, before, described["features"] = given.source, start.trained_on, made_by(given)
+        split = choose_split(studies, usable, config, split, {name: before}, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same
-            start = saved.starting_encoder(config, encoder, weights)
-            if start is encoder and config.training.encoder_learning_rate:
-                start = saved.copy_encoder(start, start.pool)  # the caller's own stays as it is
+            start = start or saved.starting_encoder(config, encoder, weights)
+            if config.training.encoder_learning_rate and isinstance(encoder, Encoder):
+                start = saved.copy_encoder(encoder, encoder.pool)  # the caller's stays as it is
         # The run is claimed by what is asked for; the sizes found go into the bundle.
         resolved, language = language_model.resolve_language_model(config)
-        claim_run(out, config, usable, split, saved.weights_digest(start))
+        digest = given.digest() if given else saved.weights_digest(start)
+        claim_run(out, asked, usable, split, digest)
         with seeded(config.training.seed):
-            captioner = _trained(usable, _Material(resolved, start, cache, language), out, split)
+            material = _Material(resolved, start, cache, language, given)
+            captioner = _trained(usable, material, out, split)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
         captioner.trained_on = record_training(studies, split, cache).including(before)
         captioner.save(out)
         if measured:
-            measure(captioner, studies, out, cache)
+            measure(captioner, studies, out, cache, features=given)
     return captioner
 
 
@@ -138,13 +157,14 @@ class _Material(NamedTuple):
     encoder: Encoder
     cache: Path | None
     language: language_model.LanguageModel | None
+    features: StudyFeatures | None = None
 
     def inputs(self, studies: pd.DataFrame, training: bool = False) -> Inputs:
         config, image = self.config, self.config.image
-        images = targets.study_images(studies, config)
         if not config.training.encoder_learning_rate:
-            features = cached_features(images, self.encoder, config, self.cache)
-            return datasets.feature_inputs(features, images, image.views)
+            given = studies, self.encoder, config, self.cache, self.features
+            return datasets.feature_inputs(study_regions(*given))
+        images = targets.study_images(studies, config)
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
@@ -166,7 +186,7 @@ class _Material(NamedTuple):
 
 def _trained(usable: pd.DataFrame, given: _Material, out: Path, split: Split) -> Captioner:
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
-    config, encoder, _, language = given
+    config, encoder, language = given.config, given.encoder, given.language
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")

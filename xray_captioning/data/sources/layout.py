@@ -36,7 +36,7 @@ for _name, _said in read_toml(__file__, "columns.toml").items():
     LAYOUTS[_name] = {**LAYOUTS.get(_said.pop("like", ""), {}), **_said}
 USUAL = LAYOUTS["usual"]
 Columns = Mapping[str, str | None]
-"""The column of each role that a user names; None for a role that no column plays."""
+"""The column of each role that a user names; None if no column plays it, "" if none needs to."""
 
 NO_TEXTS = ("",) * len(TEXTS)
 
@@ -74,7 +74,7 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
     found = {role: table.asked(role, name) for role, name in asked.items() if name}
     taken, no_texts = set(found.values()), TEXTS if found.keys() & set(TEXTS) else ()
     for role in (*ROLES, "mesh"):
-        if role in asked or role in no_texts:
+        if asked.get(role, "") != "" or role in no_texts:
             continue
         names = layout.get(role, ())
         column = _split_column(table, *names) if role == "split" else table.column(role, *names)

@@ -46,6 +46,7 @@ def read_studies(
     image_dir: str | os.PathLike[str] | None = None,
     source: str | None = None,
     columns: Columns | None = None,
+    need_images: bool = True,
 ) -> Studies:
     """Read a source of studies.
 
@@ -74,6 +75,8 @@ def read_studies(
         ``{"image": "file", "caption": "note", "patient": "pid", "split": "fold"}``. Roles
         are image, study, patient, split, view, labels, and for texts caption (or a whole report),
         findings, impression, indication and comparison. None: no column plays that role.
+    need_images : bool
+        Whether a captions table must have a column of images, as it must not beside features.
 
     Returns
     -------
@@ -112,6 +115,8 @@ def read_studies(
         raise DataError(f"{images}: is not a folder of images; check image_dir")
     root, found = _found(origin, READERS.get(source or ("captions" if columns else "")))
     finder = ImageFinder(root if root.is_dir() else root.parent, images)
+    if not need_images and found.source is captions.SOURCE:
+        columns = {"image": "", **(columns or {})}
     with collected_seldom():
         if columns:
             studies = captions.read(found.path, finder, columns)
