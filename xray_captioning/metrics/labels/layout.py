@@ -35,12 +35,20 @@ _INLINE_ITEM = re.compile(
 _OPEN_END = re.compile(rf"(?:[,/&-]|\b(?:{alternatives('open end')}))$")
 _OPEN_START = re.compile(rf"(?:{alternatives('open start')})\b")
 _NUMBERED = re.compile(r"\d\)|\b[a-eA-E]\)")
-_DASH = re.compile(r"\s+(?:-{1,2}|[\u2013\u2014|=])\s+(?=[a-z])")
+_DASH = re.compile(r"[ \t]+(?:-{1,2}|[\u2013\u2014|=])[ \t]+(?=[a-z])")
+# "[x] edema", "[ ] effusion"; "edema [ ]": what is not ticked is not there.
+_BOX = re.compile(
+    r"(?m)(?:^[ \t|]*|(?P<behind>(?<=[A-Za-z)])[ \t:|]*))"
+    r"(?:(?P<empty>\[ ?\]|[\u2610\u2717\u2718])|\[[xX]\]|[\u2611\u2612\u2713\u2714])"
+    r"[ \t|]*(?(behind)$)"
+)
+_BULLETS = dict.fromkeys(map(ord, "\u2022\u25cf\u25aa\u25a0\u25e6\u2023\u27a2"), " \u2022 ")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
+_MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
 _ANSWERED = re.compile(
-    r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$)"
+    r"\s?\?\s*(?=(?:no?|none|y|yes|nil|neg|pos|negative|positive|absent|present)\b[.,;]?(?:\s|$)"
     r"|(?:trace|small|mild|minimal|moderate|large|severe|unchanged|stable)(?: \w+)?"
     r"\s*(?:[.,;\n]|$))"
 )
@@ -64,6 +72,8 @@ _SHORT = range(4, 42)  # letters of a line that may be a heading
 
 def statements(text: str) -> list[str]:
     """Return the statements of a report in lower case, those of aims and comparisons left out."""
+    if "[" in text or not text.isascii():
+        text = _BOX.sub(_ticked, text).translate(_BULLETS)
     above = text.split("\n")[:-1]
     if ":" in text or any(len(line) in _SHORT and line[-1] != "." for line in above):
         text = _seen(text)
@@ -79,12 +89,17 @@ def statements(text: str) -> list[str]:
         text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can\u2019t", "cannot"))
     if "#" in text:
         text = _BROKEN.sub("fracture", text)
-    if "+" in text or "(-)" in text:
+    if "+" in text or " -" in text or "(-)" in text:
         text = text.replace("+/-", " , possible ")
-        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text.replace("(-)", ": none")))
+        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none", text)))
     if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
     return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
+
+
+def _ticked(box: re.Match[str]) -> str:
+    before = "\n\n" if box["behind"] is None else ": "
+    return f"{before}no " if box["empty"] else before
 
 
 def _seen(text: str) -> str:

@@ -252,9 +252,14 @@ def _letters(lines: list[str]) -> list[str]:
 def sections(name: str) -> dict[str, list[str]]:
     """Return the headings of a data file with the lines below each, without comments."""
     found: dict[str, list[str]] = {}
+    lists: dict[str, str] = {}
     for line in Path(__file__).with_name(name).read_text("utf-8").splitlines():
         line = line.partition("#")[0].strip()
-        if line.startswith("["):
+        for short, words in lists.items():
+            line = line.replace(short, words)
+        if line.startswith("{"):
+            short, _, lists[short] = line.partition(" = ")
+        elif line.startswith("["):
             own = found[line.strip("[]")] = []
         elif line:
             own.append(line)

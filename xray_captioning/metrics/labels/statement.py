@@ -42,7 +42,7 @@ LABELS = {
 _ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone", "doubt", "yes"))
 # A bracket does what a colon does: "effusion ( none )".
 _BRACKETED = _ANSWER.replace("?P<", "?P<b_")
-_FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
+_FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;:(]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
 _ABSENT = re.compile(
     r"(?:^|(?<=[;,] ))(?:not (?:seen|present|identified)|absent|none|no|negative) : "
 )
@@ -275,9 +275,10 @@ def _cues(
             open_way = goes_on or blocked.isdisjoint(words[end : cue.start].split())
             if cue.start <= last and open_way and _reaches(cue, i, hits, linked):
                 if cue.kind == "stated":  # "the prior effusion has improved" is there
-                    own = [one for one in own if one.reach != "beside"]
+                    own = [one for one in own if one.reach == "before"]
                 own.append(cue)
-            break
+            if cue.kind != "past":  # it "was seen last week and has resolved"
+                break
     return tuple(own)
 
 
