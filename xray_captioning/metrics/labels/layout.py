@@ -79,6 +79,8 @@ def statements(text: str) -> list[str]:
         text = _seen(text)
     if above and "\n" in text.replace("\n\n", ""):
         text = _lines(text)
+    if text.startswith("- "):  # a list whose lines were joined
+        text = text.replace(" - ", "\n\n")
     if "*" in text or "\u2022" in text or " -" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
     text = text.lower()
