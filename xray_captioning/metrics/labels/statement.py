@@ -270,6 +270,8 @@ def _cues(
         own = _nearest_denial(own)
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
+            if cue.kind == "past" and hits[i].finding in LASTING:
+                continue
             # "was seen yesterday and has resolved" goes on to speak of the same finding.
             goes_on = words.startswith(("and ", "but "), cue.start)
             open_way = goes_on or blocked.isdisjoint(words[end : cue.start].split())
