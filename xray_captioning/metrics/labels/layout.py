@@ -55,7 +55,8 @@ _ANSWERED = re.compile(
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 # "rib #", "# left clavicle": fractures.
 _BROKEN = re.compile(
-    r"(?<=rib |ibs |cle )#|#(?=s\b|\s?(?:left |right |of )*(?:ribs?|clavicle|humerus|sternum)\b)"
+    r"(?<=rib |ibs |cle )#|(?<=no )#"
+    r"|#(?=s\b|\s?(?:left |right |of )*(?:ribs?|clavicle|humerus|sternum)\b)"
 )
 _NOT = re.compile(r"n['\u2019]t\b")
 

@@ -222,7 +222,7 @@ def _linked(words: str, hits: list[Hit]) -> list[int]:
     linked = []
     for one, two in pairwise(hits):
         a, b = one.end, max(one.end, two.start)
-        joined = a == b or words[a:b] == " / " or _LINKED.fullmatch(words, a, b) is not None
+        joined = a == b or words[a:b] in (" ", " / ") or _LINKED.fullmatch(words, a, b) is not None
         linked.append(2 if joined else int(words[a:b] == " , "))
     return linked
 
