@@ -97,11 +97,8 @@ class Far(Rest):
 
 
 Trial = tuple[Phrase, int, list[tuple[frozenset[str] | None, Rest]]]
-"""What to try of one section and kind; of the lines that fit the longest counts.
-
-They are words that a line without pattern takes (2, 1, or 0 for no such line), and the other lines,
-each behind the words of which it needs one.
-"""
+"""Of a section and kind: how many words a line without pattern takes, and the other lines, each
+behind the words of which it needs one. Of the lines that fit the longest counts."""
 
 
 class Word(dict[str, list[Trial]]):

@@ -249,12 +249,7 @@ def _clause(hit: Hit, stops: list[int], end: int) -> tuple[int, int]:
 
 
 def _cues(
-    i: int,
-    hits: list[Hit],
-    words: str,
-    scope: Scope,
-    linked: list[int],
-    blocked: frozenset[str],
+    i: int, hits: list[Hit], words: str, scope: Scope, linked: list[int], blocked: frozenset[str]
 ) -> tuple[Cue, ...]:
     """Return all cues before a hit in its clause, and the first behind it that reaches it."""
     start, _, end, _, _ = hits[i]
