@@ -339,6 +339,14 @@ def test_a_text_without_headings_is_both(text):
             "IMPRESSION: Clear. ATTESTATION: I agree.\nSUGGESTED FOLLOW UP: CT for a mass.",
             {"impression": "Clear."},
         ),
+        (
+            "CLINICAL INFORMATION\nPain.\n\nClinical Notes\nFever.\n\nFindings\nClear.",
+            {"indication": "Pain. Fever.", "findings": "Clear."},
+        ),
+        (
+            "Indication | Pain.\nFindings | Clear.\nImpression | Normal.",
+            {"indication": "Pain.", "findings": "Clear.", "impression": "Normal."},
+        ),
         ("FINDINGS: clear\\n\\nIMPRESSION: normal", {"findings": "clear", "impression": "normal"}),
         (
             "findings : clear lungs . impression : normal .",
@@ -364,7 +372,23 @@ def test_no_text_is_an_error_and_no_word_is_made_up(pieces):
 
 
 @pytest.mark.parametrize(
-    "piece", [" ", "\n", "_", "A ", ": ", "- ", "FINDINGS ", "x: ", "\n1.", "<b>", "[a", "\n dr"]
+    "piece",
+    [
+        " ",
+        "\n",
+        "_",
+        "A ",
+        ": ",
+        "- ",
+        "FINDINGS ",
+        "x: ",
+        "\n1.",
+        "<b>",
+        "[a",
+        "\n dr",
+        "data\n",
+        "x | ",
+    ],
 )
 def test_time_grows_with_the_length_only(piece):
     """Ten thousand pieces take a moment; a search that goes back and forth would take minutes."""

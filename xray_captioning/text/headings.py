@@ -67,7 +67,7 @@ _SECTIONS = ("indication", "technique", "comparison", "findings", "impression", 
 _INSIDE = (*_SECTIONS, "recommendation", "stop")
 _LINES = (*_INSIDE, "exam", "banner", "wet")
 
-_MARK = re.compile(r"[:\n]|[-\u2013\u2014](?=[\sA-Z\u2013\u2014-])|\Z")
+_MARK = re.compile(r"[:\n]|[-\u2013\u2014](?=[\sA-Z\u2013\u2014-])|\||\Z")
 _WORD = re.compile(r"[A-Za-z]+|\d+")
 _BOUNDARY = re.compile(r"[\n|]|(?:[.?!;)\]>]|//)(?=\s)|\s{3}")
 _LEAD = re.compile(r"[\s*#_(\[<>\u2022|.?!;)\]/-]*(?:\d{1,2}[.)]\s+)?[*#_(\[<]*")
@@ -137,7 +137,8 @@ def _opens(text: str, match: re.Match[str]) -> bool:
 def _heading(text: str, floor: int, end: int, mark: str, contrast: bool) -> Heading | None:
     tail = text[max(floor, end - _WORDLENGTH) : end].rstrip(_TRIMMED)
     last = _WORD.findall(tail)[-1] if tail[-1:].isalnum() and tail[-1:].isascii() else ""
-    if not last or (mark != ":" and kind_of((last.lower(),)) is None):
+    bare = last.lower() not in WORDS["noun"] and kind_of((last.lower(),)) is None
+    if not last or (mark != ":" and bare):
         return None  # said at once, since most line breaks end no heading
     if last.isdigit() and text[end + 1 : end + 2].isdigit():
         return None  # a time: "one view at 10:15"

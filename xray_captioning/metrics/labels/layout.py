@@ -35,19 +35,27 @@ _INLINE_ITEM = re.compile(
 _OPEN_END = re.compile(rf"(?:[,/&-]|\b(?:{alternatives('open end')}))$")
 _OPEN_START = re.compile(rf"(?:{alternatives('open start')})\b")
 _NUMBERED = re.compile(r"\d\)|\b[a-eA-E]\)")
-_DASH = re.compile(r"\s+(?:-{1,2}|[\u2013\u2014|=])\s+(?=[a-z])")
+_DASH = re.compile(r"[ \t]+(?:-{1,2}|[\u2013\u2014|=])[ \t]+(?=[a-z])")
+# "[x] edema", "[ ] effusion"; "edema [ ]": what is not ticked is not there.
+_BOX = re.compile(
+    r"(?mi)(?:^[ \t|]*|((?<=[a-z)])[ \t:|]+))"
+    r"(?:(\[ ?\]|[\u2610\u2717\u2718])|\[x\]|[\u2611\u2612\u2713\u2714])[ \t|]*(?(1)$)"
+)
+_BULLETS = dict.fromkeys(map(ord, "\u2022\u25cf\u25aa\u25a0\u25e6\u2023\u27a2"), " \u2022 ")
 _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
+_MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
 _ANSWERED = re.compile(
-    r"\s?\?\s*(?=(?:no|none|yes|nil|negative|absent|present)\b[.,;]?(?:\s|$)"
+    r"\s?\?\s*(?=(?:no?|none|y|yes|nil|neg|pos|negative|positive|absent|present)\b[.,;]?(?:\s|$)"
     r"|(?:trace|small|mild|minimal|moderate|large|severe|unchanged|stable)(?: \w+)?"
     r"\s*(?:[.,;\n]|$))"
 )
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 # "rib #", "# left clavicle": fractures.
 _BROKEN = re.compile(
-    r"(?<=rib |ibs |cle )#|#(?=s\b|\s?(?:left |right |of )*(?:ribs?|clavicle|humerus|sternum)\b)"
+    r"(?<=rib |ibs |cle )#|(?<=no )#"
+    r"|#(?=s\b|\s?(?:left |right |of )*(?:ribs?|clavicle|humerus|sternum)\b)"
 )
 _NOT = re.compile(r"n['\u2019]t\b")
 
@@ -56,19 +64,21 @@ _ASKED = ("indication", "technique", "comparison", "exam", "recommendation", "st
 _MADE = ("technique", "comparison", "exam")  # one sentence, as a rule
 _FINDINGS = ("findings", "findings and impression", "organ")
 _SEEN = (*_FINDINGS, "impression", "addendum", "wet")
-_FIRST_SENTENCE = re.compile(
-    r"\A.*?(?:(?:[.!]|(?<=[A-Za-z])\?)\s+(?=\S)|\n(?=[A-Z])|\Z)", re.DOTALL
-)
+_FIRST_SENTENCE = re.compile(r"(?s)\A.*?(?:(?:[.!]|(?<=[A-Za-z])\?)\s+(?=\S)|\n(?=[A-Z])|\Z)")
 _SHORT = range(4, 42)  # letters of a line that may be a heading
 
 
 def statements(text: str) -> list[str]:
     """Return the statements of a report in lower case, those of aims and comparisons left out."""
+    if "[" in text or not text.isascii():
+        text = _BOX.sub(lambda box: (": " if box[1] else "\n\n") + "no " * bool(box[2]), text)
+        text = text.translate(_BULLETS)
     above = text.split("\n")[:-1]
     if ":" in text or any(len(line) in _SHORT and line[-1] != "." for line in above):
         text = _seen(text)
     if above and "\n" in text.replace("\n\n", ""):
         text = _lines(text)
+    text = text.replace(" - ", "\n\n") if text.startswith("- ") else text  # lines that were joined
     if "*" in text or "\u2022" in text or " -" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
     text = text.lower()
@@ -79,9 +89,9 @@ def statements(text: str) -> list[str]:
         text = _NOT.sub(" not", text.replace("can't", "cannot").replace("can\u2019t", "cannot"))
     if "#" in text:
         text = _BROKEN.sub("fracture", text)
-    if "+" in text or "(-)" in text:
+    if "+" in text or " -" in text or "(-)" in text:
         text = text.replace("+/-", " , possible ")
-        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", text.replace("(-)", ": none")))
+        text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none", text)))
     if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
     return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
@@ -135,9 +145,5 @@ def _finished(before: str, line: str, flowing: bool) -> bool:
     if _OPEN_END.search(before.lower()) or _OPEN_START.match(line.lower()):
         return False
     if flowing:  # all in capitals, or all in small letters: short lines are items
-        return (
-            max(len(before), len(line)) <= 45
-            and not before.endswith((".", ":"))
-            and (line.count(".") == 0)
-        )
+        return max(len(before), len(line)) <= 45 and before[-1] != "." and "." not in line
     return line[0].isupper() and not (len(before) > 60 and before[-1].isalnum())

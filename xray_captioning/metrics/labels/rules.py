@@ -97,11 +97,8 @@ class Far(Rest):
 
 
 Trial = tuple[Phrase, int, list[tuple[frozenset[str] | None, Rest]]]
-"""What to try of one section and kind; of the lines that fit the longest counts.
-
-They are words that a line without pattern takes (2, 1, or 0 for no such line), and the other lines,
-each behind the words of which it needs one.
-"""
+"""Of a section and kind: how many words a line without pattern takes, and the other lines, each
+behind the words of which it needs one. Of the lines that fit the longest counts."""
 
 
 class Word(dict[str, list[Trial]]):
@@ -252,9 +249,14 @@ def _letters(lines: list[str]) -> list[str]:
 def sections(name: str) -> dict[str, list[str]]:
     """Return the headings of a data file with the lines below each, without comments."""
     found: dict[str, list[str]] = {}
+    lists: dict[str, str] = {}
     for line in Path(__file__).with_name(name).read_text("utf-8").splitlines():
         line = line.partition("#")[0].strip()
-        if line.startswith("["):
+        for short, words in lists.items():
+            line = line.replace(short, words)
+        if line.startswith("{"):
+            short, _, lists[short] = line.partition(" = ")
+        elif line.startswith("["):
             own = found[line.strip("[]")] = []
         elif line:
             own.append(line)

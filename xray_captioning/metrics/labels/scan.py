@@ -86,18 +86,13 @@ def _findings(hits: list[Hit]) -> list[Hit]:
 
 def _weightier(hits: list[Hit]) -> list[Hit]:
     """Drop "stable heart size" where the same words go on: "stable heart size , enlarged"."""
-    return [
-        hit
-        for hit in hits
-        if hit.kind != "stable"
-        or not any(
-            other.finding == hit.finding
-            and other.kind not in ("stable", "other")
-            and hit.start < other.end
-            and other.start < hit.end
-            for other in hits
-        )
-    ]
+    others = [hit for hit in hits if hit.kind not in ("stable", "other")]
+
+    def outweighed(hit: Hit) -> bool:
+        meeting = (o for o in others if hit.start < o.end and o.start < hit.end)
+        return any(other.finding == hit.finding for other in meeting)
+
+    return [hit for hit in hits if hit.kind != "stable" or not outweighed(hit)]
 
 
 def restated(words: str, hits: list[Hit]) -> list[Hit]:

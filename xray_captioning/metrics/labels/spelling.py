@@ -95,9 +95,7 @@ class Spelling(dict[str, str]):
 
 _SMALL_BEFORE = {"no", "the", "of", "and", "or", "with", "without", "is", "mild", "small"}
 _BEFORE = tuple(_SMALL_BEFORE)
-_SMALL_BEHIND = frozenset(
-    ("is", "are", "and", "or", "with", "in", "at", "of", "on", "size", "was", "has", "no", "not")
-)
+_SMALL_BEHIND = _SMALL_BEFORE | {"are", "in", "at", "on", "size", "was", "has", "not"}
 
 
 def _errors(word: str) -> int:

@@ -42,7 +42,7 @@ LABELS = {
 _ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone", "doubt", "yes"))
 # A bracket does what a colon does: "effusion ( none )".
 _BRACKETED = _ANSWER.replace("?P<", "?P<b_")
-_FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
+_FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;:(]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
 _ABSENT = re.compile(
     r"(?:^|(?<=[;,] ))(?:not (?:seen|present|identified)|absent|none|no|negative) : "
 )
@@ -222,7 +222,7 @@ def _linked(words: str, hits: list[Hit]) -> list[int]:
     linked = []
     for one, two in pairwise(hits):
         a, b = one.end, max(one.end, two.start)
-        joined = a == b or words[a:b] == " / " or _LINKED.fullmatch(words, a, b) is not None
+        joined = a == b or words[a:b] in (" ", " / ") or _LINKED.fullmatch(words, a, b) is not None
         linked.append(2 if joined else int(words[a:b] == " , "))
     return linked
 
@@ -249,12 +249,7 @@ def _clause(hit: Hit, stops: list[int], end: int) -> tuple[int, int]:
 
 
 def _cues(
-    i: int,
-    hits: list[Hit],
-    words: str,
-    scope: Scope,
-    linked: list[int],
-    blocked: frozenset[str],
+    i: int, hits: list[Hit], words: str, scope: Scope, linked: list[int], blocked: frozenset[str]
 ) -> tuple[Cue, ...]:
     """Return all cues before a hit in its clause, and the first behind it that reaches it."""
     start, _, end, _, _ = hits[i]
@@ -270,14 +265,17 @@ def _cues(
         own = _nearest_denial(own)
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
+            if cue.kind == "past" and hits[i].finding in LASTING:
+                continue
             # "was seen yesterday and has resolved" goes on to speak of the same finding.
             goes_on = words.startswith(("and ", "but "), cue.start)
             open_way = goes_on or blocked.isdisjoint(words[end : cue.start].split())
             if cue.start <= last and open_way and _reaches(cue, i, hits, linked):
                 if cue.kind == "stated":  # "the prior effusion has improved" is there
-                    own = [one for one in own if one.reach != "beside"]
+                    own = [one for one in own if one.reach == "before"]
                 own.append(cue)
-            break
+            if cue.kind != "past":  # it "was seen last week and has resolved"
+                break
     return tuple(own)
 
 
