@@ -12,7 +12,7 @@ from typing import Any
 
 from xray_captioning.files import while_loading
 
-__all__ = ["compiled", "keras", "ops", "registered", "seeded"]
+__all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded"]
 
 with while_loading() as quiet:
     import keras
@@ -68,3 +68,50 @@ def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
             return function(*args)
 
     return lambda *args: stateless([v.value for v in model.variables], *args)
+
+
+def scan(
+    step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False
+) -> Any:
+    """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``.
+
+    As :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With
+    `counts` (time,) a step has so many rows of inputs (rows, ...) and of the state, whose new ones
+    are zero; only TensorFlow without XLA has that.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.scan(step, state, inputs, reverse=reverse)
+    import tensorflow as tf
+
+    packed = counts is not None
+    length = tf.shape(counts if packed else inputs[0])[0]
+    ends: Any = tf.cumsum(counts) if packed else None
+
+    def fitted(x: Any, rows: Any) -> Any:
+        missing = rows - tf.shape(x[:rows])[0]
+        return tf.pad(x[:rows], [(0, missing), *[(0, 0)] * (len(x.shape) - 1)])
+
+    def at(i: Any, state: Any) -> Any:
+        i = length - 1 - i if reverse else i
+        if not packed:
+            return i, *step(state, [x[i] for x in inputs])
+        state = tf.nest.map_structure(lambda x: fitted(x, counts[i]), state)
+        return i, *step(state, [x[ends[i] - counts[i] : ends[i]] for x in inputs])
+
+    def body(i: Any, state: Any, arrays: Any) -> Any:
+        place, state, made = at(i, state)
+        return i + 1, state, [array.write(place, y) for array, y in zip(arrays, made)]
+
+    place, state, made = at(0, state)
+    arrays = []
+    for y in made:
+        kind = {"element_shape": [None, *y.shape[1:]] if packed else y.shape, "infer_shape": False}
+        arrays.append(tf.TensorArray(y.dtype, length, **kind).write(place, y))
+    _, state, arrays = tf.while_loop(lambda i, *_: i < length, body, (1, state, arrays))
+    return state, [array.concat() if packed else array.stack() for array in arrays]
+
+
+def shapes_vary(model: Any) -> bool:
+    """Say whether shapes in a fitted model may depend on values; under XLA they may not."""
+    tensorflow = keras.backend.backend() == "tensorflow"
+    return tensorflow and model.compiled and not model.jit_compile

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.config import ModelConfig
@@ -240,6 +241,54 @@ def test_one_fit_step_lowers_the_loss_and_reaches_every_weight(model):
 
 def test_one_fit_step_with_batch_normalisation():
     check_one_step(build(small("global_attention", normalisation="batch")))
+
+
+class Stepped(CaptionModel):
+    """Reads the reference word by word, as a search does: its gradients are the backend's own."""
+
+    def call(self, inputs, training=None):
+        state = self.start(Features(inputs["regions"], inputs["mask"]))
+        logits = []
+        for token in ops.unstack(inputs["tokens"], axis=1):
+            row, state = self.step(token, state)
+            logits.append(row)
+        return ops.stack(logits, axis=1)
+
+
+def with_padding(inputs):
+    """Padding in a caption and behind it, the longest caption last; some of it has a weight."""
+    tokens = inputs["tokens"].copy()
+    tokens[0, 3:] = tokens[1, 2] = tokens[1, 5:] = 0
+    return inputs | {"tokens": tokens}, (tokens > 0).astype("float32")
+
+
+def moved(model, inputs, targets, weights):
+    """What a step of gradient descent changes; training or a compiled model changes nothing."""
+    before = model.get_weights()
+    model.train_on_batch(inputs, targets, weights)
+    return {
+        v.path.partition("/")[2]: ops.convert_to_numpy(v) - old
+        for v, old in zip(model.weights, before)
+    }
+
+
+# A Transformer's call is differentiated by the backend, and its step cannot be.
+@pytest.mark.parametrize(
+    "name", [name for name, row in DECODERS.items() if "embedding" in row.fields]
+)
+def test_gradients_are_those_of_repeated_steps(name):
+    config = replace(small(name), dropout=0.0)
+    inputs, weights = with_padding(batch())
+    targets = np.roll(batch()["tokens"], -1, axis=1)
+    found = []
+    for kind in (CaptionModel, Stepped):
+        keras.utils.set_random_seed(0)
+        model = kind(config, VOCABULARY, GRID, CHANNELS)
+        compile_for(model, 1.0, run_eagerly=EAGERLY)
+        found.append(moved(model, inputs, targets, weights))
+    for path, change in found[1].items():
+        np.testing.assert_allclose(found[0][path], change, rtol=1e-4, atol=1e-6, err_msg=path)
+    assert max(np.abs(change).max() for change in found[1].values()) > 0.01
 
 
 @pytest.mark.parametrize("name", TIED)

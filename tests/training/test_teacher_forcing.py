@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import CaptionTrainingConfig, ModelConfig
 from xray_captioning.data.datasets import BatchDataset, caption_batch
-from xray_captioning.decoders import CaptionModel
+from xray_captioning.decoders import DECODERS, CaptionModel
 from xray_captioning.encoders import Encoder
 from xray_captioning.training.captions import compile_captions
 from xray_captioning.training.losses import WordCrossentropy
@@ -47,6 +47,45 @@ def test_without_options_it_is_the_caption_model(captions):
     model = TeacherForcing(captions, OPTIONS)
     np.testing.assert_array_equal(logits(model, True), captions(batch(), training=True))
     assert not model.losses
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_words_without_their_padding_give_the_same_step(name):
+    """Loss, accuracy and gradients are those of all places of the batch, also out of order."""
+    inputs = batch()
+    inputs["tokens"][0, 3:] = inputs["tokens"][1, 2] = inputs["tokens"][1, 5:] = 0
+    targets = np.roll(batch()["tokens"], -1, axis=1)
+    weights, found = (inputs["tokens"] > 0).astype("float32"), []
+    for kind in (TeacherForcing, Padded):
+        keras.utils.set_random_seed(0)
+        config = replace(SMALL, decoder=name, heads=2)
+        model = kind(CaptionModel(config, 11, (1, 2, 2), 5), OPTIONS)
+        loss, metrics = WordCrossentropy(0.1), [TokenAccuracy()]
+        rate = keras.optimizers.SGD(1.0)
+        model.compile(rate, loss, weighted_metrics=metrics, run_eagerly=EAGERLY)
+        before = model.get_weights()
+        logs = model.train_on_batch(inputs, targets, weights, return_dict=True)
+        found.append((logs, [new - old for new, old in zip(model.get_weights(), before)]))
+    (logs, changes), (expected, others) = found
+    assert logs == pytest.approx(expected, rel=1e-5)
+    for change, other in zip(changes, others):
+        np.testing.assert_allclose(change, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not EAGERLY, reason="shapes that depend on values are TensorFlow's")
+def test_what_follows_a_caption_costs_no_logits(captions):
+    inputs, model = batch(), TeacherForcing(captions, OPTIONS)
+    inputs["tokens"][0, 3:] = inputs["tokens"][1, 2] = inputs["tokens"][1, 5:] = 0
+    compile_captions(model, OPTIONS, 1)
+    assert model(inputs, training=True).shape == (3 + 5 + 6 + 6, 11)
+    assert model(inputs, training=False).shape == (4, 6, 11)  # as a user sees them
+
+
+class Padded(TeacherForcing):
+    """Computes what follows padding, too."""
+
+    def call(self, inputs, training=None):
+        return self.captions(inputs, training=training)
 
 
 def varied_captions(studies=70):

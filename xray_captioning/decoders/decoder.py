@@ -116,6 +116,15 @@ class WordDecoder(Decoder):
         first = self.embedding if tied else self.vocabulary_size
         self.logits = kind(first, use_bias=bias, name="logits", dtype="float32")
 
+    def call(
+        self, features: Features, tokens: Any, training: bool | None = None, packed: bool = False
+    ) -> Any:
+        """Return logits, as :meth:`Decoder.call`; if `packed`, of rows of :class:`Words`.
+
+        A subclass' ``hidden`` returns what they are made of.
+        """
+        return self.logits(self.hidden(features, tokens, training, packed))
+
     def build_words(self, units: int) -> None:
         """Build both layers, for hidden vectors of ``units`` channels."""
         self.embedding.build((None, None))

@@ -4,17 +4,23 @@ from typing import Any
 
 from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
+from xray_captioning.decoders.recurrence import (
+    AttentiveGru,
+    Gru,
+    Lstm,
+    Words,
+    multiply,
+    recurrence,
+)
 
 
 class RecurrentDecoder(WordDecoder):
     """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits.
 
-    A subclass defines ``start`` and may change ``inputs`` and ``merged``. Its ``names`` are those
-    of the layer's states in its order; a dict's own order does not survive a compiled loop. The
-    state is ``units`` wide, word vectors are ``embedding`` wide.
+    A subclass defines ``start``, ``read`` for a word, which returns what it says and what changes,
+    and ``read_all`` for the rows of captions, float32. It may change ``merged``. The state is
+    ``units`` wide, word vectors are ``embedding`` wide.
     """
-
-    names: tuple[str, ...]
 
     def __init__(
         self,
@@ -36,24 +42,29 @@ class RecurrentDecoder(WordDecoder):
 
     def step(self, token: Any, state: State) -> tuple[Any, State]:
         """Read one token, return float32 logits and the next state."""
-        states = [state[name] for name in self.names]
-        hidden, states = self.rnn.cell(self.inputs(token, state), states)
-        states = states if isinstance(states, (list, tuple)) else [states]
-        return self.logits(self.merged(hidden, state)), {**state, **dict(zip(self.names, states))}
+        hidden, changed = self.read(token, self.embedding(token), state)
+        return self.logits(self.merged(hidden, state.get("image"))), {**state, **changed}
 
-    def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Return logits for every position; see :meth:`Decoder.call`."""
-        state = self.start(features)
-        states = [state[name] for name in self.names]
-        inputs = self.inputs(tokens, state, training)
-        hidden = self.rnn(inputs, initial_state=states, training=training)
-        return self.logits(self.dropout(self.merged(hidden, state), training=training))
+    def hidden(
+        self, features: Features, tokens: Any, training: bool | None, packed: bool = False
+    ) -> Any:
+        """Return what the logits are made of, (batch, time, units), or packed rows of it."""
+        words = Words(tokens, packed)
+        state = {name: words.sorted(x) for name, x in self.start(features).items()}
+        tokens = words.rows(words.sorted(tokens))
+        vectors = self.dropout(self.embedding(tokens), training=training)
+        hidden = self.read_all(words, tokens, self.wide(vectors), state)
+        hidden = ops.cast(hidden, self.compute_dtype)
+        if "image" in state:
+            hidden = self.merged(hidden, words.beside(state["image"]))
+        hidden = self.dropout(hidden, training=training)
+        return hidden if packed else ops.swapaxes(hidden, 0, 1)
 
-    def inputs(self, tokens: Any, state: State, training: bool | None = False) -> Any:
-        """Return what the layer reads of tokens (batch,) or (batch, time): their vectors."""
-        return self.dropout(self.embedding(tokens), training=training)
+    def wide(self, x: Any) -> Any:
+        """Return x as `float32`, or wider; in less, a loop would add up what it rounds."""
+        return ops.cast(x, keras.backend.result_type(self.compute_dtype, "float32"))
 
-    def merged(self, hidden: Any, state: State) -> Any:
+    def merged(self, hidden: Any, image: Any) -> Any:
         """Return what the logits are made of."""
         return hidden
 
@@ -62,6 +73,7 @@ class _Recurrent(RecurrentDecoder):
     """What the three decoders below share: they read the mean of a study's real regions."""
 
     layer: Any = keras.layers.LSTM
+    loop: type = Lstm
     names: tuple[str, ...] = ("hidden", "cell")
     reads_image = True  # starts from the image vector and reads it beside every word
 
@@ -88,12 +100,25 @@ class _Recurrent(RecurrentDecoder):
             states["hidden"] = ops.tanh(image)
         return {"image": image, **states}
 
-    def inputs(self, tokens: Any, state: State, training: bool | None = False) -> Any:
-        """Return word vectors, and beside each the image vector if that is read."""
-        words = super().inputs(tokens, state, training)
-        if not self.reads_image:
-            return words
-        return ops.concatenate([words, _beside(words, state["image"])], axis=-1)
+    def read(self, token: Any, vector: Any, state: State) -> tuple[Any, State]:
+        """Read a word, and the image vector beside it if that is read."""
+        both = [vector, state["image"]] if self.reads_image else [vector]
+        states = [state[name] for name in self.names]
+        hidden, states = self.rnn.cell(ops.concatenate(both, axis=-1), states)
+        return hidden, dict(zip(self.names, states))
+
+    def read_all(self, words: Words, tokens: Any, vectors: Any, state: State) -> Any:
+        """Read all words as :meth:`read` does one."""
+        cell, wide = self.rnn.cell, self.wide
+        kernel, of_image = ops.split(cell.kernel, [vectors.shape[-1]], axis=0)
+        x, bias = multiply(vectors, kernel), cell.bias
+        if self.reads_image:
+            x = x + words.beside(multiply(wide(state["image"]), of_image))
+        if self.loop is Gru:
+            first, bias = bias[0], bias[1]
+            x = x + wide(first)
+        states = [wide(state[name]) for name in self.names]
+        return recurrence(self.loop, words, x, states, cell.recurrent_kernel, wide(bias))
 
 
 @registered
@@ -109,7 +134,7 @@ class LstmDecoder(_Recurrent):
 class GruDecoder(_Recurrent):
     """A GRU (Cho et al., arXiv:1406.1078) in the place of that LSTM."""
 
-    layer = keras.layers.GRU
+    layer, loop = keras.layers.GRU, Gru
     names = ("hidden",)
 
 
@@ -131,23 +156,14 @@ class SimpleDecoder(_Recurrent):
         super().build(features_shape, tokens_shape)
         self.merge.build((None, None, self.units))
 
-    def merged(self, hidden: Any, state: State) -> Any:
+    def merged(self, hidden: Any, image: Any) -> Any:
         """Join image and words."""
-        return self.merge(hidden + _beside(hidden, state["image"]))
-
-
-def _beside(x: Any, image: Any) -> Any:
-    """The image vectors (batch, channels), once for each of the words that x may have."""
-    return image if len(x.shape) == 2 else ops.repeat(image[:, None], ops.shape(x)[1], axis=1)
+        return self.merge(hidden + image)
 
 
 @registered
 class AdditiveAttentionGRUCell(keras.layers.Layer):
-    """One step: attend with the previous hidden state, then read context and word.
-
-    The regions, their keys and their mask are part of the state, because a loop that XLA can
-    compile has access to nothing else.
-    """
+    """One step: attend with the previous hidden state, then read context and word."""
 
     def __init__(
         self, units: int, attention: int, regions: int, channels: int, **kwargs: Any
@@ -155,8 +171,6 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         super().__init__(**kwargs)
         self.units, self.attention = units, attention
         self.regions, self.channels = regions, channels
-        self.state_size = [units, (regions, channels), (regions, attention), (regions,), (regions,)]
-        self.output_size = units
         dtype = self.dtype_policy
         self.key = keras.layers.Dense(attention, name="key", dtype=dtype)
         self.query = keras.layers.Dense(attention, name="query", dtype=dtype)
@@ -164,29 +178,19 @@ class AdditiveAttentionGRUCell(keras.layers.Layer):
         self.gru = keras.layers.GRUCell(units, reset_after=True, name="gru", dtype=dtype)
 
     def build(self, input_shape: Any) -> None:
-        """Build every sub-layer; ``input_shape`` is that of word vectors and one more column."""
+        """Build every sub-layer; ``input_shape`` is that of word vectors."""
         self.key.build((None, self.regions, self.channels))
         self.query.build((None, self.units))
         self.energy.build((None, self.regions, self.attention))
-        self.gru.build((None, self.channels + input_shape[-1] - 1))
+        self.gru.build((None, self.channels + input_shape[-1]))
         self.built = True
 
-    def call(
-        self, inputs: Any, states: list[Any], training: bool | None = None
-    ) -> tuple[Any, list[Any]]:
-        """Read word vectors (batch, embedding + 1); return the hidden state and all states.
-
-        The last column is 0 for padding, which is not read: the hidden state stays and zeros are
-        returned, as in Keras where an embedding masks it.
-        """
-        hidden, regions, keys, mask, _ = states
-        words, real = inputs[..., :-1], inputs[..., -1:] > 0.5
+    def call(self, words: Any, hidden: Any, regions: Any, keys: Any, mask: Any) -> Any:
+        """Read word vectors (batch, embedding); return the hidden state and the weights."""
         energy = self.energy(ops.tanh(keys + self.query(hidden)[:, None, :]))[..., 0]
         weights = masked_softmax(energy, mask > 0.5)
         context = ops.einsum("br,brc->bc", ops.cast(weights, regions.dtype), regions)
-        read, _ = self.gru(ops.concatenate([context, words], axis=-1), [hidden])
-        states = [ops.where(real, read, hidden), regions, keys, mask]
-        return ops.where(real, read, 0), [*states, ops.cast(weights, mask.dtype)]
+        return self.gru(ops.concatenate([context, words], axis=-1), [hidden])[0], weights
 
 
 @registered
@@ -199,8 +203,6 @@ class GlobalAttention(RecurrentDecoder):
     image regions as in Xu et al., arXiv:1502.03044. ``attention`` is the width of its hidden layer.
     """
 
-    names = ("hidden", "regions", "keys", "mask", "attention")
-
     def __init__(self, vocabulary_size: int, attention: int = 512, **kwargs: Any) -> None:
         super().__init__(vocabulary_size, **kwargs)
         self.attention = attention
@@ -210,8 +212,7 @@ class GlobalAttention(RecurrentDecoder):
         _, regions, channels = features_shape[0]
         sizes, dtype = (self.units, self.attention, regions, channels), self.dtype_policy.name
         self.cell = AdditiveAttentionGRUCell(*sizes, name="cell", dtype=dtype)
-        self.rnn = keras.layers.RNN(self.cell, return_sequences=True, name="rnn", dtype=dtype)
-        self.rnn.build((None, None, self.embedding.output_dim + 1))
+        self.cell.build((None, self.embedding.output_dim))
         self.build_words(self.units)
 
     def start(self, features: Features) -> State:
@@ -225,8 +226,36 @@ class GlobalAttention(RecurrentDecoder):
             "attention": ops.zeros_like(mask),
         }
 
-    def inputs(self, tokens: Any, state: State, training: bool | None = False) -> Any:
-        """Return what the cell reads of tokens (...): (..., embedding + 1)."""
-        words = super().inputs(tokens, state, training)
-        real = ops.cast(ops.not_equal(tokens, 0), words.dtype)
-        return ops.concatenate([words, real[..., None]], axis=-1)
+    def read(self, token: Any, vector: Any, state: State) -> tuple[Any, State]:
+        """Read one word. Padding is not read: the state stays, and zeros are returned."""
+        before, real = state["hidden"], ops.not_equal(token, 0)[:, None]
+        given = (state[name] for name in ("regions", "keys", "mask"))
+        read, weights = self.cell(vector, before, *given)
+        hidden = ops.where(real, read, before)
+        attention = ops.cast(weights, state["attention"].dtype)
+        return ops.where(real, read, 0), {"hidden": hidden, "attention": attention}
+
+    def read_all(self, words: Words, tokens: Any, vectors: Any, state: State) -> Any:
+        """Read all words as :meth:`read` does one."""
+        cell, gru, wide = self.cell, self.cell.gru, self.wide
+        regions, mask = wide(state["regions"]), wide(state["mask"])
+        of_regions, of_words = ops.split(gru.kernel, [regions.shape[-1]], axis=0)
+        first, bias = gru.bias[0], gru.bias[1]
+        real = wide(ops.not_equal(tokens, 0))[..., None]
+        # An update gate that is wide open lets nothing of padding into the state.
+        shut = 1e4 * wide(ops.arange(3 * self.units) < self.units)
+        x = multiply(vectors, of_words) + wide(first) + (1 - real) * shut
+        hidden = recurrence(
+            AttentiveGru,
+            words,
+            x,
+            [wide(state["hidden"])],
+            ops.concatenate([gru.recurrent_kernel, cell.query.kernel], axis=1),
+            wide(ops.concatenate([bias, cell.query.bias])),
+            wide(state["keys"]),
+            multiply(regions, of_regions),
+            mask,
+            # A softmax does not see this bias, but its gradient, nought, has to exist.
+            wide(cell.energy.kernel) + 0 * wide(cell.energy.bias),
+        )
+        return hidden * real

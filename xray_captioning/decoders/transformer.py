@@ -7,6 +7,7 @@ from typing import Any
 
 from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
+from xray_captioning.decoders.recurrence import Words
 
 
 @registered
@@ -33,24 +34,30 @@ class CachedAttention(keras.layers.Layer):
         self.output_layer.build(x_shape)
         self.built = True
 
-    def memory(self, source: Any) -> tuple[Any, Any]:
-        """Return keys and values (B, H, S, D) of a source (B, S, channels)."""
-        return self._split(self.key(source)), self._split(self.value(source))
+    def memory(self, source: Any, words: Words | None = None) -> tuple[Any, Any]:
+        """Return keys and values (B, H, S, D) of a source (B, S, channels), or rows of `words`."""
+        return self._split(self.key(source), words), self._split(self.value(source), words)
 
-    def call(self, x: Any, memory: tuple[Any, Any], mask: Any) -> tuple[Any, Any]:
+    def call(
+        self, x: Any, memory: tuple[Any, Any], mask: Any, words: Words | None = None
+    ) -> tuple[Any, Any]:
         """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True.
 
         Return the output (B, T, width) and the float32 weights (B, T, S), their mean over heads.
+        With `words` x and the output are their packed rows.
         """
         keys, values = memory
-        query = self._split(self.query(x)) * (self.width // self.heads) ** -0.5
+        query = self._split(self.query(x), words) * (self.width // self.heads) ** -0.5
         energy = ops.einsum("bhtd,bhsd->bhts", query, keys)
         weights = masked_softmax(energy, mask[:, None])
         mixed = ops.einsum("bhts,bhsd->bthd", ops.cast(weights, values.dtype), values)
         shape = (-1, mixed.shape[1] or ops.shape(mixed)[1], self.width)
-        return self.output_layer(ops.reshape(mixed, shape)), ops.mean(weights, axis=1)
+        mixed = ops.reshape(mixed, shape)
+        mixed = words.rows(mixed) if words else mixed
+        return self.output_layer(mixed), ops.mean(weights, axis=1)
 
-    def _split(self, x: Any) -> Any:
+    def _split(self, x: Any, words: Words | None) -> Any:
+        x = ops.swapaxes(words.spread(x), 0, 1) if words else x
         # Heads come before time, so that a step reads the kept keys in the order of memory.
         length = x.shape[1] or ops.shape(x)[1]
         x = ops.reshape(x, (-1, length, self.heads, self.width // self.heads))
@@ -90,9 +97,9 @@ class Block(keras.layers.Layer):
         self.contract.build((*x_shape[:-1], 4 * x_shape[-1]))
         self.built = True
 
-    def past(self, x: Any) -> tuple[Any, Any]:
-        """Return this block's self-attention keys and values of x (B, T, width)."""
-        return self.self_attention.memory(self.norms[0](x))
+    def past(self, x: Any, words: Words | None = None) -> tuple[Any, Any]:
+        """Return this block's self-attention keys and values of x (B, T, width), or rows."""
+        return self.self_attention.memory(self.norms[0](x), words)
 
     def call(
         self,
@@ -102,12 +109,13 @@ class Block(keras.layers.Layer):
         image: tuple[Any, Any],
         image_mask: Any,
         training: bool | None = None,
+        words: Words | None = None,
     ) -> tuple[Any, Any]:
-        """Return the block's output (B, T, width) and its weights over regions (B, T, R)."""
+        """Return the block's output (B, T, width), or rows, and its weights (B, T, R)."""
         drop = self.dropout
-        added, _ = self.self_attention(self.norms[0](x), past, past_mask)
+        added, _ = self.self_attention(self.norms[0](x), past, past_mask, words=words)
         x = x + drop(added, training=training)
-        added, weights = self.cross_attention(self.norms[1](x), image, image_mask)
+        added, weights = self.cross_attention(self.norms[1](x), image, image_mask, words=words)
         x = x + drop(added, training=training)
         inner = ops.gelu(self.expand(self.norms[2](x)), approximate=self.approximate_gelu)
         return x + drop(self.contract(inner), training=training), weights
@@ -209,18 +217,26 @@ class Transformer(WordDecoder):
         captions = token.shape[0] // state["past"][0][0].shape[0]
         return state["time"] * captions + ops.arange(token.shape[0]) % captions
 
-    def call(self, features: Features, tokens: Any, training: bool | None = None) -> Any:
-        """Return logits for every position; see :meth:`Decoder.call`."""
+    def hidden(
+        self, features: Features, tokens: Any, training: bool | None, packed: bool = False
+    ) -> Any:
+        """Return the last block's output (batch, time, units), or packed rows of it."""
+        words = Words(tokens, packed=True) if packed else None
         time = tokens.shape[1] or ops.shape(tokens)[1]
+        places = ops.arange(time)
+        if words:
+            features = Features(*map(words.sorted, features))
+            time, places = ops.shape(words.counts)[0], words.time
+            tokens = words.rows(words.sorted(tokens))
         # A batch may be padded beyond the longest caption that the positions allow.
-        positions = ops.minimum(ops.arange(time), self.maximum_length - 1)
-        x = self.embedding(tokens) + self.position(positions)
+        x = self.embedding(tokens) + self.position(ops.minimum(places, self.maximum_length - 1))
         x = self.dropout(x, training=training)
         causal = (ops.arange(time)[:, None] >= ops.arange(time)[None])[None]
         mask = ops.cast(features.mask, "bool")[:, None]
         for block, image in zip(self.blocks, self._images(features)):
-            x, _ = block(x, block.past(x), causal, image, mask, training=training)
-        return self.logits(self.norm(x))
+            past = block.past(x, words)
+            x, _ = block(x, past, causal, image, mask, training=training, words=words)
+        return self.norm(x)
 
     def _images(self, features: Features) -> list[tuple[Any, Any]]:
         regions = ops.cast(features.regions, self.compute_dtype)

@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import asdict
 
-from xray_captioning.backend import keras, ops, registered
+from xray_captioning.backend import keras, ops, registered, shapes_vary
 from xray_captioning.config import CaptionTrainingConfig
 from xray_captioning.decoders import CaptionModel, Features
+from xray_captioning.decoders.decoder import WordDecoder
+from xray_captioning.decoders.recurrence import Words
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.encoder import pooled_evidence
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
@@ -77,12 +79,18 @@ class TeacherForcing(keras.Model):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True
     ) -> Any:
         """Return the mean loss of a batch, and count it by the batch's words."""
+        y, sample_weight = _packed(y_pred, x, y, sample_weight)
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         self.mean_loss.update_state(loss, ops.sum(sample_weight))
         return loss
 
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Return the metrics after a batch."""
+        y, sample_weight = _packed(y_pred, x, y, sample_weight)
+        return super().compute_metrics(x, y, y_pred, sample_weight)
+
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Return logits (batch, time, vocabulary).
+        """Return logits (batch, time, vocabulary), or packed rows of them to train by.
 
         `inputs` are ``tokens`` (batch, time); ``regions`` and ``mask`` (batch, regions), or
         ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views) where there is an
@@ -96,7 +104,11 @@ class TeacherForcing(keras.Model):
             self.add_loss(self.options.finding_weight * found)
         if training and self.options.scheduled_sampling:
             tokens = self._sampled(features, tokens)
-        return self.captions.decoder(features, tokens, training=training)
+        decoder = self.captions.decoder
+        # A decoder with a call of its own gives logits for all places.
+        if training and shapes_vary(self) and type(decoder).call is WordDecoder.call:
+            return decoder(features, tokens, training=True, packed=True)
+        return decoder(features, tokens, training=training)
 
     def features(self, inputs: dict[str, Any]) -> Features:
         """Return the encoder's features of ``inputs``, which may hold them already."""
@@ -114,6 +126,15 @@ class TeacherForcing(keras.Model):
         chance = keras.random.uniform(ops.shape(tokens), seed=self.seeds)
         swapped = ops.logical_and(chance < self.share, tokens > 0)
         return ops.where(swapped, said, tokens)
+
+
+def _packed(logits: Any, x: Any, y: Any, weights: Any) -> tuple[Any, Any]:
+    """Return y and weights (batch, time) as the rows that logits have, if they are packed."""
+    if len(logits.shape) == 3:
+        return y, weights
+    words = Words(x["tokens"], packed=True)
+    y, weights = (words.rows(words.sorted(x)) for x in (y, weights))
+    return y, weights
 
 
 @registered

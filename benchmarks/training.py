@@ -1,0 +1,219 @@
+"""A training step of each decoder, beside another commit's, PyTorch's and its bare products.
+
+    python benchmarks/training.py [--against CHECKOUT] [DECODER …] [--quick] [--runs N]
+    python benchmarks/training.py --data STUDIES …      an epoch over their impressions
+
+The attention preset's sizes: 64 studies, 18 regions of 1,024 channels, 512 units, captions of 6 to
+30 tokens of 1,387, AdamW and a bound on the gradients' norm. `--against` is another checkout of
+this project, for example from ``git worktree add``. Each is a process of its own, which waits while
+another measures; they take turns, so that all meet the same load. Prints one Markdown table of the
+least and the median milliseconds, and of the median ratio of neighbouring turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REGIONS, CHANNELS, HEAD, UNITS, EMBEDDING, WORDS, TIME = 18, 1024, 512, 512, 300, 1387, 30
+DROPOUT, RATE, DECAY, NORM = 0.2, 1e-4, 0.01, 1.0
+Step = Callable[[], Any]
+
+
+def captions(studies: int) -> np.ndarray:
+    """Return tokens (studies, TIME + 1): a start token, 5 to 29 words and an end, then zeros."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, WORDS, (studies, TIME + 1)).astype("int32")
+    tokens[np.arange(TIME + 1) >= rng.integers(6, TIME + 1, studies)[:, None]] = 0
+    return tokens
+
+
+def regions(studies: int) -> np.ndarray:
+    """Return features (studies, REGIONS, CHANNELS)."""
+    return np.random.default_rng(1).random((studies, REGIONS, CHANNELS), np.float32)
+
+
+def keras_model(decoder: str, precision: str, words: int) -> Any:
+    """The model that :func:`xray_captioning.train` fits."""
+    from msgspec.structs import replace
+
+    from xray_captioning.config import load_preset
+    from xray_captioning.decoders import CaptionModel
+    from xray_captioning.training.captions import compile_captions
+    from xray_captioning.training.teacher_forcing import TeacherForcing
+
+    config = load_preset("chexnet_attention")
+    dtype = "mixed_bfloat16" if precision == "bfloat16" else precision
+    sizes = replace(config.model, decoder=decoder), words, (2, 3, 3), CHANNELS, 60
+    model = TeacherForcing(CaptionModel(*sizes, dtype=dtype), config.training)
+    compile_captions(model, config.training, 16)
+    return model
+
+
+def keras_step(decoder: str, precision: str, studies: int, data: str) -> Step:
+    """The step of :func:`xray_captioning.train`, or its epoch over `data`."""
+    if data:
+        return keras_epoch(decoder, precision, data)
+    model = keras_model(decoder, precision, WORDS)
+    tokens, mask = captions(studies), np.ones((studies, REGIONS), bool)
+    inputs = {"regions": regions(studies), "mask": mask, "tokens": tokens[:, :-1]}
+    targets = tokens[:, 1:]
+    weights = (targets > 0).astype("float32")
+    return lambda: model.train_on_batch(inputs, targets, weights)
+
+
+def keras_epoch(decoder: str, precision: str, data: str) -> Step:
+    """An epoch over the first 3,081 impressions of a collection, features in memory."""
+    from xray_captioning import Tokenizer, load_preset, read_studies
+    from xray_captioning.data import datasets, targets
+
+    config, count = load_preset("chexnet_attention"), 3081
+    texts = targets.training_texts(read_studies(data), config)
+    texts = [text for text in texts if text.strip()][:count]
+    tokenizer = Tokenizer.fit(texts, config.text.minimum_frequency)
+    tokens, given = tokenizer.encode_batch(texts, config.text.maximum_length), regions(64)
+    model = keras_model(decoder, precision, tokenizer.vocabulary_size)
+
+    def inputs(numbers: Any, rng: Any) -> Any:
+        some = given[: len(numbers)]
+        return {"regions": some, "mask": np.ones(some.shape[:2], bool)}
+
+    make, lengths = datasets.caption_batch(inputs, tokens), datasets.caption_lengths(tokens)
+    batches = datasets.BatchDataset(make, len(texts), 64, 0, lengths)
+    return lambda: model.fit(batches, shuffle=False, verbose=0)
+
+
+def torch_step(decoder: str, precision: str, studies: int, data: str) -> Step:
+    """The same in PyTorch, as its users write it: fused AdamW, autocast, logits after the loop."""
+    import torch
+    from training_torch import Captions
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    model = Captions(decoder, REGIONS, CHANNELS, HEAD, UNITS, EMBEDDING, WORDS, DROPOUT)
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=DECAY, fused=True)
+    tokens, given = torch.from_numpy(captions(studies)).long(), torch.from_numpy(regions(studies))
+    loss_of = torch.nn.CrossEntropyLoss(ignore_index=0)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = model(given, tokens[:, :-1])
+        loss_of(logits.float().flatten(0, 1), tokens[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), NORM)
+        optimizer.step()
+
+    return step
+
+
+def products_step(decoder: str, precision: str, studies: int, data: str) -> Step:
+    """The products of global attention, forwards and of both gradients, each in one piece."""
+    import tensorflow as tf
+
+    places, words = studies * REGIONS, studies * TIME
+    shapes = [(places, CHANNELS, HEAD), (places, HEAD, UNITS), (words, UNITS, UNITS)]
+    shapes += [(words, HEAD + EMBEDDING, 3 * UNITS), (words, UNITS, 3 * UNITS)]
+    shapes += [(words, UNITS, WORDS)]
+    make = lambda *shape: tf.cast(tf.random.normal(shape), precision)  # noqa: E731
+    triples = [(make(m, k), make(k, n), make(m, n)) for m, k, n in shapes]
+
+    @tf.function
+    def products() -> Any:
+        found = []
+        for number, (x, y, d) in enumerate(triples):
+            found += [tf.matmul(x, y), tf.matmul(x, d, transpose_a=True)]
+            found += [tf.matmul(d, y, transpose_b=True)] if number else []  # features are given
+        return [part[0, 0] for part in found]
+
+    return products
+
+
+KINDS = {"here": keras_step, "against": keras_step, "PyTorch": torch_step}
+KINDS["products"] = products_step
+
+
+def serve(kind: str, decoder: str, precision: str, studies: int, data: str = "") -> None:
+    """Run a step for each line that comes in, and answer with its seconds."""
+    step = KINDS[kind](decoder, precision, studies, data)
+    for _ in range(1 if data else 3):
+        step()
+    for _ in iter(sys.stdin.readline, ""):
+        start = time.perf_counter()
+        step()
+        print("seconds", time.perf_counter() - start, flush=True)
+
+
+def begin(kind: str, root: Path, *arguments: str) -> Any:
+    """Start the process of one column."""
+    here = Path(__file__)
+    paths = [str(root), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    command = [sys.executable, str(here), "--serve", kind, *arguments]
+    pipe, quiet = subprocess.PIPE, {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, **quiet, "PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+
+
+def seconds(process: Any) -> float:
+    """Let a process make one step."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith("seconds"):
+            return float(line.split()[1])
+    raise SystemExit("a step failed")
+
+
+def measure(decoder: str, precision: str, options: Any) -> None:
+    """Print the rows of one decoder in one precision."""
+    kinds = ["here"] + ["against"] * bool(options.against)
+    if not options.data:
+        kinds += ["PyTorch"] * bool(importlib.util.find_spec("torch"))
+        kinds += ["products"] * (decoder == "global_attention")
+    roots, processes = {"against": options.against}, {}
+    for kind in kinds:
+        size = "4" if options.quick else "64"
+        root = roots.get(kind, Path(__file__).parents[1])
+        processes[kind] = begin(kind, root, decoder, precision, size, options.data)
+    times = np.array([[seconds(processes[k]) for k in kinds] for _ in range(options.runs)]) * 1000
+    for process in processes.values():
+        process.communicate()
+    for kind, least, middle, ratio in zip(
+        kinds, times.min(0), np.median(times, 0), np.median(times[:, :1] / times, 0)
+    ):
+        cells = [decoder, precision, kind, f"{least:.1f}", f"{middle:.1f}"]
+        best = times[:, 0].min() / least
+        print("| " + " | ".join([*cells, f"{best:.2f}", f"{ratio:.2f}"]) + " |", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("decoders", nargs="*", default=["global_attention"])
+    parser.add_argument("--against", type=Path, help="another checkout")
+    parser.add_argument("--data", default="", help="a collection with impressions")
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="four studies")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"])
+    options = parser.parse_args()
+    print(
+        "| decoder | precision | of | least ms | median ms | least here / it | median here / it |"
+    )
+    print("|" + " --- |" * 7, flush=True)
+    for decoder in options.decoders:
+        for precision in [options.precision] if options.precision else ["float32", "bfloat16"]:
+            measure(decoder, precision, options)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--serve"]:
+        serve(*sys.argv[2:5], int(sys.argv[5]), *sys.argv[6:])
+    else:
+        main()

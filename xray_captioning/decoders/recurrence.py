@@ -1,0 +1,214 @@
+"""Recurrent layers over whole captions, whose loops keep only what is sequential.
+
+What words add to the gates is computed before the loop, in one product. The gradients of weights
+are single products after the loop that goes back; adding them up step by step, as a differentiated
+loop does, takes as long as all the rest. Products are in the kernel's data type, everything else in
+that of the inputs.
+
+Shapes below: T time, B batch (fewer at steps that some captions do not have), U units, R regions,
+A width of the attention, G = 3 U for a GRU and 4 U for an LSTM. A cell's ``forward`` takes
+``hidden @ kernel + bias`` (B, G or more), what a word adds (B, G) and the states, hidden first, and
+returns states and what ``backward`` needs. This takes the gradients of those states and sums over
+later steps; it returns the gradients of both inputs and of the states before, and the sums.
+"""
+
+from typing import Any
+
+from xray_captioning.backend import ops, scan
+from xray_captioning.decoders.decoder import masked_softmax
+
+
+class Words:
+    """The words of captions as rows, in the order in which a recurrent layer reads them.
+
+    Rows are (T, B, ...), or, if `packed`, (words, ...) without the padding behind captions: all
+    first words, the longest caption's first, then all second words.
+    """
+
+    def __init__(self, tokens: Any, packed: bool = False) -> None:
+        self.counts = None
+        if packed:
+            places = ops.arange(1, ops.shape(tokens)[1] + 1)
+            lengths = ops.max(ops.where(tokens > 0, places, 1), axis=1)
+            self.order = ops.argsort(-lengths)
+            self.real = ops.arange(ops.max(lengths))[:, None] < ops.take(lengths, self.order)
+            self.counts = ops.sum(ops.cast(self.real, "int32"), axis=1)
+            self.time, self.study = (ops.cast(x, "int32") for x in ops.nonzero(self.real))
+
+    def rows(self, x: Any) -> Any:
+        """Return the rows of sorted x (B, T, ...)."""
+        if self.counts is None:
+            return ops.swapaxes(x, 0, 1)
+        places = self.study * ops.shape(x)[1] + self.time
+        return ops.take(ops.reshape(x, (-1, *x.shape[2:])), places, axis=0)
+
+    def sorted(self, x: Any) -> Any:
+        """Return x (B, ...) in the order of captions."""
+        return x if self.counts is None else ops.take(x, self.order, axis=0)
+
+    def beside(self, x: Any) -> Any:
+        """Return what stands beside each row of sorted x (B, ...)."""
+        return x[None] if self.counts is None else ops.take(x, self.study, axis=0)
+
+    def spread(self, rows: Any) -> Any:
+        """Return (T, B, ...) of rows, zero where there is none."""
+        if self.counts is None:
+            return rows
+        places = ops.stack([self.time, self.study], axis=1)
+        return ops.scatter(places, rows, (*ops.shape(self.real), rows.shape[-1]))
+
+
+def recurrence(
+    cell: Any, words: Words, inputs: Any, states: list[Any], kernel: Any, bias: Any, *fixed: Any
+) -> Any:
+    """Return the hidden states, rows of U, of inputs, rows of G, and first states (B, U).
+
+    `cell` is made from `fixed`, which has gradients, too.
+    """
+    count = len(states)
+
+    def run(inputs: Any, kernel: Any, bias: Any, *rest: Any) -> Any:
+        bound, first = cell(*rest[count:]), list(rest[:count])
+
+        def forward(before: Any, x: Any) -> Any:
+            after, kept = bound.forward(multiply(before[0], kernel) + bias, x[0], before)
+            return after, [after[0], *before, *kept]
+
+        hidden, *steps = scan(forward, first, [inputs], words.counts)[1]
+
+        def gradient(*args: Any, upstream: Any = None) -> Any:
+            # PyTorch is given the arguments, too.
+            upstream, turned = args[0] if upstream is None else upstream, ops.transpose(kernel)
+
+            def back(carry: Any, given: Any) -> Any:
+                (d_hidden, *others), sums = carry
+                d, step = [d_hidden + given[0], *others], (given[1 : count + 1], given[count + 1 :])
+                d_product, d_x, d, sums = bound.backward(d, *step, sums)
+                d[0] = d[0] + multiply(d_product, turned)
+                return [d, sums], [d_product, d_x]
+
+            start = [[ops.zeros_like(x) for x in group] for group in (first, bound.sums())]
+            made = scan(back, start, [upstream, *steps], words.counts, reverse=True)
+            (d_first, sums), (d_product, d_x) = made
+            flat, before = _flat(d_product), _flat(steps[0])
+            d_kernel = multiply(ops.transpose(before), flat, kernel.dtype)
+            d_bias = ops.matmul(ops.ones_like(before[:, 0])[None], flat)[0]  # faster than a sum
+            d_fixed = bound.gradients(sums, words, steps[count:], d_x)
+            return d_x, d_kernel, d_bias, *d_first, *d_fixed
+
+        return hidden, gradient
+
+    # A cast makes a tensor of a variable, which may not be watched in there.
+    given = [ops.cast(x, x.dtype) for x in (inputs, kernel, bias, *states, *fixed)]
+    return ops.custom_gradient(run)(*given)
+
+
+def multiply(x: Any, y: Any, dtype: Any = None) -> Any:
+    """Return the product in the data type of a kernel y, written in that of x."""
+    dtype = dtype or y.dtype
+    return ops.cast(ops.matmul(ops.cast(x, dtype), ops.cast(y, dtype)), x.dtype)
+
+
+def _flat(rows: Any) -> Any:
+    return ops.reshape(rows, (-1, rows.shape[-1]))
+
+
+class Gru:
+    """A GRU that resets after the product, as Keras' own."""
+
+    def forward(self, product: Any, x: Any, before: Any) -> Any:
+        """Read a word."""
+        units = before[0].shape[-1]
+        gates = ops.sigmoid(product[:, : 2 * units] + x[:, : 2 * units])
+        past = product[:, 2 * units : 3 * units]
+        new = ops.tanh(x[:, 2 * units :] + gates[:, units:] * past)
+        return [new + gates[:, :units] * (before[0] - new)], [gates, new, past]
+
+    def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
+        """Go back over a word."""
+        gates, new, past = kept
+        update, reset = ops.split(gates, 2, axis=-1)
+        d_before = d[0] * update
+        d_new = (d[0] - d_before) * (1 - new * new)
+        d_gates = ops.concatenate([d[0] * (before[0] - new), d_new * past], axis=-1)
+        d_gates = d_gates * gates * (1 - gates)
+        d_product = ops.concatenate([d_gates, d_new * reset], axis=-1)
+        return d_product, ops.concatenate([d_gates, d_new], axis=-1), [d_before], sums
+
+    def sums(self) -> Any:
+        """Return what has the shapes (B, ...) of the sums."""
+        return []
+
+    def gradients(self, sums: Any, words: Words, kept: Any, d_x: Any) -> Any:
+        """Return the gradients of what the cell was made from."""
+        return []
+
+
+class AttentiveGru(Gru):
+    """That GRU, to which the weighted mean of projected regions is added at each step, too.
+
+    `keys` (B, R, A), `projected` (B, R, G) and `mask` (B, R) are of regions, `energy` (A, 1) is V;
+    the query follows the gates in the product.
+    """
+
+    def __init__(self, keys: Any, projected: Any, mask: Any, energy: Any) -> None:
+        self.keys, self.projected, self.mask, self.energy = keys, projected, mask, energy
+
+    def forward(self, product: Any, x: Any, before: Any) -> Any:
+        """Attend, then read a word."""
+        studies, query = ops.shape(x)[0], product[:, x.shape[-1] :]
+        energies = ops.matmul(self._inner(query), self.energy)[..., 0]
+        weights = masked_softmax(energies, self.mask[:studies] > 0.5)
+        context = ops.matmul(weights[:, None], self.projected[:studies])[:, 0]
+        states, kept = super().forward(product, x + context, before)
+        return states, [*kept, query, weights]
+
+    def _inner(self, query: Any) -> Any:
+        return ops.tanh(self.keys[: ops.shape(query)[0]] + query[:, None])
+
+    def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
+        """Go back over a word."""
+        *kept, query, weights = kept
+        d_product, d_x, d_before, _ = super().backward(d, before, kept, sums)
+        projected, inner = self.projected[: ops.shape(query)[0]], self._inner(query)
+        d_weights = ops.matmul(projected, d_x[..., None])[..., 0] * weights
+        d_energy = d_weights - weights * ops.sum(d_weights, axis=-1, keepdims=True)
+        # The gradients of a softmax add up to nothing: of 1 - inner ** 2 the 1 does not count.
+        part = d_energy[..., None] * (inner * inner)
+        d_query = -ops.sum(part, axis=1) * self.energy[:, 0]
+        more = part, d_energy, ops.matmul(d_energy[:, None], inner)[:, 0]
+        sums = [old + new for old, new in zip(sums, more)]
+        return ops.concatenate([d_product, d_query], axis=-1), d_x, d_before, sums
+
+    def sums(self) -> Any:
+        """Return what has the shapes (B, ...) of the sums."""
+        return [self.keys, self.mask, self.keys[:, 0]]
+
+    def gradients(self, sums: Any, words: Words, kept: Any, d_x: Any) -> Any:
+        """Return the gradients of what the cell was made from."""
+        parts, d_energies, d_v = sums
+        d_keys = (d_energies[..., None] - parts) * self.energy[:, 0]
+        weights, d_x = ops.transpose(words.spread(kept[-1]), (1, 2, 0)), words.spread(d_x)
+        d_projected = ops.matmul(weights, ops.swapaxes(d_x, 0, 1))
+        return d_keys, d_projected, ops.zeros_like(self.mask), ops.sum(d_v, axis=0)[:, None]
+
+
+class Lstm(Gru):
+    """An LSTM."""
+
+    def forward(self, product: Any, x: Any, before: Any) -> Any:
+        """Read a word."""
+        enter, keep, new, out = ops.split(product + x, 4, axis=-1)
+        enter, keep, out, new = *map(ops.sigmoid, (enter, keep, out)), ops.tanh(new)
+        cell = keep * before[1] + enter * new
+        seen = ops.tanh(cell)
+        return [out * seen, cell], [enter, keep, new, out, seen]
+
+    def backward(self, d: Any, before: Any, kept: Any, sums: Any) -> Any:
+        """Go back over a word."""
+        enter, keep, new, out, seen = kept
+        d_cell = d[1] + d[0] * out * (1 - seen * seen)
+        d_enter, d_keep = d_cell * new * enter * (1 - enter), d_cell * before[1] * keep * (1 - keep)
+        d_new, d_out = d_cell * enter * (1 - new * new), d[0] * seen * out * (1 - out)
+        d_x = ops.concatenate([d_enter, d_keep, d_new, d_out], axis=-1)
+        return d_x, d_x, [ops.zeros_like(seen), d_cell * keep], sums
