@@ -124,6 +124,15 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Weights, order and dropout. The split does not depend on it."""
 
 
+class EncoderTrainingConfig(TrainingConfig, frozen=True):
+    """How an encoder is fitted to findings; all of its weights are trained."""
+
+    classifier_first: bool = False
+    """For a network that has learned already. The classifier starts as a logistic regression on
+    its features, not at random, so that it does not unlearn them (Kumar et al., arXiv:2202.10054),
+    and batch normalisation keeps its statistics."""
+
+
 class CaptionTrainingConfig(TrainingConfig, frozen=True):
     """How a decoder is fitted; what keeps it from collapsing is off unless asked for."""
 
@@ -175,7 +184,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     image: ImageConfig = ImageConfig()
     text: TextConfig = TextConfig()
     model: ModelConfig = ModelConfig()
-    encoder_training: TrainingConfig = TrainingConfig()
+    encoder_training: EncoderTrainingConfig = EncoderTrainingConfig()
     training: CaptionTrainingConfig = CaptionTrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
 

@@ -4,16 +4,24 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from xray_captioning.backend import ops
 from xray_captioning.cli import main
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
 from xray_captioning.encoders import ENCODERS, Encoder
+from xray_captioning.encoders.encoder import mean_region
 from xray_captioning.encoders.encoding import encode_studies
 from xray_captioning.encoders.saved import starting_encoder, weights_of
 from xray_captioning.errors import ConfigError
-from xray_captioning.training.encoder import _LabelledStudies, _measure, train_encoder
+from xray_captioning.training.encoder import (
+    PENALTY,
+    _LabelledStudies,
+    _measure,
+    logistic_regressions,
+    train_encoder,
+)
 from xray_captioning.training.labels import finding_labels, prevalence
 
 
@@ -34,6 +42,44 @@ def test_weights_are_a_name_or_a_path(phantoms, tiny_config, tmp_path):
     with pytest.raises(ConfigError, match="or the path of a bundle or file of weights, got int"):
         train_encoder(phantoms, tiny_config, tmp_path / "run", weights=3)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_that_has_learned_keeps_that_while_its_classifier_is_found(
+    tiny_encoder_run, tiny_config, tiny_cache, phantoms, tmp_path
+):
+    """At a rate of nothing what is left is the logistic regression, and the network as it was."""
+    changes = {"classifier_first": True, "learning_rate": 1e-9, "epochs": 1, "weight_decay": 0}
+    config = tiny_config.replace({f"encoder_training.{k}": v for k, v in changes.items()})
+    before, out = str(tiny_encoder_run), tmp_path / "run"
+    tuned, _ = train_encoder(phantoms, config, out, before, cache=tiny_cache)
+    pairs = zip(tuned.backbone.weights, Encoder.load(before).backbone.weights)
+    assert max(float(ops.max(ops.abs(a - b))) for a, b in pairs) < 1e-6  # statistics, too
+    studies, split = read_studies(phantoms), Split.from_json(out / "split.json")
+    learned = studies[studies["study_id"].isin(split.train)]
+    regions, mask = encode_studies(tuned.encode, config, list(learned["images"]))
+    kernel, _ = logistic_regressions(
+        ops.convert_to_numpy(mean_region(regions, mask)), finding_labels(studies)[1][learned.index]
+    )
+    np.testing.assert_allclose(tuned.classifier.kernel, kernel, atol=1e-3 * np.abs(kernel).max())
+
+
+def test_logistic_regressions_are_at_the_minimum_of_their_penalised_loss():
+    rng = np.random.default_rng(0)
+    features = rng.normal(3, [1, 20, 0.1, 0], (40, 4)).astype("float32")
+    labels = (features[:, :1] + rng.normal(0, 1, (40, 3)) > 3).astype("float32")
+    labels[:8, 1], labels[:, 2] = (
+        np.nan,
+        1,
+    )  # unknown ones do not count; nothing to learn of the last
+    kernel, bias = logistic_regressions(features, labels)
+    scaled = (features - features.mean(0)) / (features.std(0) + 0.01 * features.std())
+    for i, known in enumerate(np.isfinite(labels).T[:2]):
+        error = expit(features @ kernel[:, i] + bias[i])[known] - labels[known, i]
+        weights = kernel[:, i] * (features.std(0) + 0.01 * features.std())
+        np.testing.assert_allclose(PENALTY * error @ scaled[known] + weights, 0, atol=1e-4)
+        assert abs(error.sum()) < 1e-2
+    assert not kernel[:, 2].any()
+    assert bias[2] > 4
 
 
 @pytest.fixture

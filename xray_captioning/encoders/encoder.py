@@ -222,14 +222,19 @@ class Encoder(keras.Model):
         features = ops.cast(features, "float32")
         if self.pooling == "evidence":
             return pooled_evidence(self.classifier(features), mask)
-        weights = ops.cast(mask, "float32")
-        weights = weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1.0)
-        return self.classifier(ops.einsum("br,brc->bc", weights, features))
+        return self.classifier(mean_region(features, mask))
 
     @cached_property
     def probabilities(self) -> Callable[..., Any]:
         """A compiled function of what :meth:`classify` takes: its sigmoid, in [0, 1]."""
         return compiled(lambda features, mask: ops.sigmoid(self.classify(features, mask)), self)
+
+
+def mean_region(features: Any, mask: Any) -> Any:
+    """Return the mean (batch, channels) of the regions (batch, regions, channels) in a mask."""
+    weights = ops.cast(mask, "float32")
+    weights = weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1.0)
+    return ops.einsum("br,brc->bc", weights, features)
 
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:
@@ -244,17 +249,21 @@ def pooled_evidence(logits: Any, mask: Any) -> Any:
 
 @registered
 class FindingModel(keras.Model):
-    """An encoder in training: images and mask in, finding logits out."""
+    """An encoder in training: images and mask in, finding logits out.
 
-    def __init__(self, encoder: Encoder, **kwargs: Any) -> None:
+    With `keep_statistics` batch normalisation uses those it has, and does not change them.
+    """
+
+    def __init__(self, encoder: Encoder, keep_statistics: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.encoder = encoder
+        self.encoder, self.keep_statistics = encoder, keep_statistics
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         encoder = keras.saving.serialize_keras_object(self.encoder)
-        return {**super().get_config(), "encoder": encoder}
+        own = {"encoder": encoder, "keep_statistics": self.keep_statistics}
+        return {**super().get_config(), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FindingModel:
@@ -267,6 +276,7 @@ class FindingModel(keras.Model):
 
         `inputs` are ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
         """
+        training = training and not self.keep_statistics
         features = self.encoder(inputs["images"], training=training)
         return self.encoder.classify(features, self.encoder.region_mask(inputs["mask"]))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xray_captioning.backend import ops, seeded
+from xray_captioning.backend import compiled, ops, seeded
 from xray_captioning.config import Config
 from xray_captioning.data import datasets
 from xray_captioning.data.features import Array
@@ -22,6 +22,7 @@ from xray_captioning.data.splits import Split, data_digest, group_ids
 from xray_captioning.data.studies import with_images
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders import Encoder, FindingModel, saved
+from xray_captioning.encoders.encoder import mean_region
 from xray_captioning.encoders.encoding import cached_pixels
 from xray_captioning.errors import DataError
 from xray_captioning.files import atomic_write
@@ -33,6 +34,8 @@ from xray_captioning.training.run_folder import claim_run, run_folder
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PENALTY = 1e-3  # scikit-learn's C: the smaller, the nearer to 0 are the weights of features
 
 
 def train_encoder(
@@ -122,19 +125,57 @@ def _fitted(
     encoder: Encoder, given: _LabelledStudies, config: Config, out: Path, cache: Path | None
 ) -> list[dict[str, Any]]:
     """Fit an encoder, and return what is measured of it on the test part."""
-    data = _datasets(given, config, cache)
-    present = prevalence(given.labels[given.rows["train"]])
+    data, options = _datasets(given, config, cache), config.encoder_training
+    labels = given.labels[given.rows["train"]]
+    present = prevalence(labels)
     odds = present / (1 - present)
     # Rare findings get more weight, and the classifier starts at each one's (weighted) frequency.
-    weights_of_present = odds**-0.5
-    encoder.classifier.bias.assign(np.log(odds * weights_of_present))
-    model = FindingModel(encoder)
+    weights_of_present, bias = odds**-0.5, np.log(odds)
+    if options.classifier_first:
+        kernel, bias = logistic_regressions(_pooled(encoder, data["unvaried"]), labels)
+        encoder.classifier.kernel.assign(kernel)
+    encoder.classifier.bias.assign(bias + np.log(weights_of_present))
+    model = FindingModel(encoder, options.classifier_first)
     loss = MaskedBinaryCrossentropy(weights_of_present)
-    compile_model(model, loss, config.encoder_training, len(data["train"]))
-    fit(model, data, out, config.encoder_training)
+    compile_model(model, loss, options, len(data["train"]))
+    fit(model, data, out, options)
     _shift_bias(encoder, -np.log(weights_of_present))
     validation = _calibrated(model, data["val"], given) if len(given.rows["val"]) else None
     return _measure(model, data["test"], given, validation) if len(given.rows["test"]) else []
+
+
+def _pooled(encoder: Encoder, batches: datasets.BatchDataset) -> Array:
+    """Return the mean regions (studies, channels) that a network as it is sees."""
+
+    def pool(images: Any, mask: Any) -> Any:
+        return mean_region(encoder(images, training=False), encoder.region_mask(mask))
+
+    run, rows = compiled(pool, encoder), []
+    for number in range(len(batches)):
+        inputs, _ = batches[number]
+        rows.append(ops.convert_to_numpy(run(inputs["images"], inputs["mask"])))
+    return np.concatenate(rows)
+
+
+def logistic_regressions(features: Array, labels: Labels) -> tuple[Array, Array]:
+    """Fit each finding to features (studies, channels); labels are as `finding_labels` has them.
+
+    Returned are the kernel (channels, findings) and the bias (findings,). Where all known labels
+    are the same, the one is 0 and the other half a study away from them.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    mean, deviation = features.mean(axis=0), features.std(axis=0) + 0.01 * features.std()
+    present = prevalence(labels)
+    kernel, bias = np.zeros((len(mean), len(present))), np.log(present / (1 - present))
+    for i, known in enumerate(np.isfinite(labels).T):
+        truth = labels[known, i]
+        if 0 < truth.sum() < len(truth):
+            scaled = (features[known] - mean) / deviation
+            found = LogisticRegression(C=PENALTY, max_iter=1000).fit(scaled, truth)
+            kernel[:, i] = found.coef_[0] / deviation
+            bias[i] = found.intercept_[0] - mean @ kernel[:, i]
+    return kernel, bias
 
 
 def _calibrated(model: Any, data: Any, given: _LabelledStudies) -> tuple[Labels, Array]:
@@ -159,7 +200,7 @@ def _datasets(given: _LabelledStudies, config: Config, cache: Path | None) -> Ba
     images = study_images(given.studies, config)
     pixels = cached_pixels(images, config, cache)
     data = {}
-    for name, rows in given.rows.items():
+    for name, rows in {**given.rows, "unvaried": given.rows["train"]}.items():
         chosen, training = [images[i] for i in rows], name == "train"
         varied, seed = image.augment and training, options.seed if training else None
         inputs = datasets.pixel_inputs(pixels, chosen, image.views, image.normalisation, varied)
