@@ -45,8 +45,8 @@ def train_encoder(
     from xray_captioning.metrics.classification import format_intervals
     from xray_captioning.training.encoder import train_encoder as fit
 
-    config = options.make_config(preset, assignments, seed, "encoder_training")
-    weights = run["weights"]
+    encoder, weights = run.pop("encoder"), run["weights"]
+    config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
     _check(out, config, run["resume"], None if weights is None or is_network(weights) else weights)
     studies = source.load()
     _, rows = fit(studies, config, out, about=describe_data(source.data), **run)
@@ -71,7 +71,9 @@ def train(
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.evaluation.matching import features_of
 
-    config = options.make_config(preset, assignments, seed)
+    named = run["encoder"] if run["encoder"] and not find_bundle(run["encoder"]).is_dir() else None
+    run["encoder"] = None if named else run["encoder"]
+    config = options.make_config(preset, assignments, seed, encoder=named, weights=run["weights"])
     _check(out, config, run["resume"], run["encoder"])
     studies = source._replace(need_images=run["features"] is None).load()
     run["features"] = given = features_of(run["features"], studies)

@@ -27,10 +27,16 @@ from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.targets import study_images
 from xray_captioning.data.views import repeat_first
-from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.encoder import Encoder
+from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import is_network, new_encoder, weights_digest, weights_of
+from xray_captioning.encoders.saved import (
+    classifier_of,
+    is_network,
+    new_encoder,
+    weights_digest,
+    weights_of,
+)
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import sha256_file
 
@@ -84,7 +90,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
 
     def grey(paths: Sequence[str]) -> Array:
         pixels = read_images(paths, image.size, image.resize)
-        return np.rint(pixels.mean(axis=-1) * 255).astype("uint8")
+        return np.rint(pixels.mean(axis=-1).clip(0, 1) * 255).astype("uint8")
 
     cache = ArrayCache(folder, settings)
     cache.fill(_paths(images), grey, "read images")
@@ -181,6 +187,11 @@ class EncodedStudies:
         """Views (studies, views), False where a study has no such image: its regions are zero."""
         return self._whole["views"]
 
+    @property
+    def outputs(self) -> dict[str, Array]:
+        """What a published classifier says of each view, by name; empty without one."""
+        return {n: a for n, a in self._whole.items() if n not in ("regions", "views")}
+
 
 def encoder_config(
     name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None
@@ -190,16 +201,12 @@ def encoder_config(
     These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;
     of an ONNX file nothing is known.
     """
-    image: dict[str, Any] = {"views": views}
-    if not name.endswith(".onnx"):
-        row = find_backbone(name)
-        image |= {"size": row.size, "resize": row.resize}
-        image |= {"normalisation": row.normalisation} if row.normalisation else {}
-        if weights is not None and not is_network(weights):
-            own = read_config(find_bundle(weights), "encoder").image
-            image |= {field: getattr(own, field) for field in PIXELS}
-    config = Config.from_dict({"name": name, "image": image, "model": {"encoder": name}}, name)
-    return config.replace(changes or {})
+    given = {"name": name, "image.views": views, "model.encoder": name, **(changes or {})}
+    if weights is not None and not name.endswith(".onnx") and not is_network(weights):
+        own = read_config(find_bundle(weights), "encoder").image
+        given = {f"image.{field}": getattr(own, field) for field in PIXELS} | given
+    config = Config().replace(given)
+    return config if name.endswith(".onnx") else adopted(config, weights, given)
 
 
 def encode_files(
@@ -241,10 +248,14 @@ def encode_files(
     if not onnx and encoder.trained_on is not None:
         about["trained_on"] = encoder.trained_on.to_dict()
 
+    classify, outputs = classifier_of(name, weights, encoder.channels)
+    about |= {"outputs": outputs} if outputs else {}
+
     def batches() -> Iterator[dict[str, Array]]:
         for start in range(0, len(placed), BATCH):
             regions, mask = encode_studies(encode, config, placed[start : start + BATCH])
             maps = regions.reshape(len(mask), views, *encoder.grid, encoder.channels)
-            yield {"regions": maps, "views": mask.reshape(*maps.shape[:-1])[:, :, 0, 0]}
+            shown = mask.reshape(*maps.shape[:-1])[:, :, 0, 0]
+            yield {"regions": maps, "views": shown, **classify(maps)}
 
     return EncodedStudies(batches, about)

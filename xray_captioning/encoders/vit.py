@@ -18,23 +18,45 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 
 @registered
 class Tokens(keras.layers.Layer):
-    """Patches in one row behind a class token, each with the learned vector of its position.
+    """Patches in one row, each with the learned vector of its position.
 
-    Input (batch, rows, columns, width), output (batch, 1 + rows * columns, width).
+    Before them is a class token, which has a position, too, and as many registers, which have
+    none. Input (batch, rows, columns, width), output (batch, 1 + registers + rows * columns,
+    width).
     """
 
+    def __init__(self, classes: bool = True, register_count: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.classes, self.register_count = classes, register_count
+        self.class_token: Any = None
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        own = {"classes": self.classes, "register_count": self.register_count}
+        return {**super().get_config(), **own}
+
     def build(self, shape: tuple[Any, ...]) -> None:
-        """Create the class token and the positions."""
+        """Create the class token, the positions and the registers."""
         _, rows, columns, width = shape
         normal = keras.initializers.TruncatedNormal(stddev=0.02)
-        self.class_token = self.add_weight((1, 1, width), normal, name="class_token")
-        self.positions = self.add_weight((1 + rows * columns, width), normal, name="positions")
+        if self.classes:
+            self.class_token = self.add_weight((1, 1, width), normal, name="class_token")
+        count = self.classes + rows * columns
+        self.positions = self.add_weight((count, width), normal, name="positions")
+        if self.register_count:
+            many = (1, self.register_count, width)
+            self.registers = self.add_weight(many, normal, name="registers")
 
     def call(self, patches: Any) -> Any:
         """Return the tokens."""
-        row = ops.reshape(patches, (-1, self.positions.shape[0] - 1, patches.shape[-1]))
-        first = ops.zeros_like(row[:, :1]) + self.class_token
-        return ops.concatenate([first, row], axis=1) + self.positions
+        count, width = self.positions.shape
+        row = ops.reshape(patches, (-1, count - self.classes, width))
+        none = ops.zeros_like(row[:, :1])
+        parts = [none + self.class_token] if self.classes else []
+        row = ops.concatenate([*parts, row], axis=1) + self.positions
+        if not self.register_count:
+            return row
+        return ops.concatenate([row[:, :1], none + self.registers, row[:, 1:]], axis=1)
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
@@ -71,7 +93,8 @@ def _norm(name: str) -> Any:
 
 def gridded(tokens: Any, grid: tuple[int, int]) -> Any:
     """Return the tokens of patches in their places, (batch, rows, columns, width)."""
-    return layers.Reshape((*grid, tokens.shape[-1]))(tokens[:, 1:])
+    before = tokens.shape[1] - grid[0] * grid[1]  # class token and registers
+    return layers.Reshape((*grid, tokens.shape[-1]))(tokens[:, before:])
 
 
 def vit(size: int, published: bool) -> Any:

@@ -1,0 +1,276 @@
+"""Vision Transformers as other libraries publish them: DINOv2, SigLIP, CLIP and ViT, of any size.
+
+One network serves all of them. What a ``config.json`` of transformers says is its `Tower`; its
+layers have the names of transformers' Dinov2, to which `named_alike` brings those of other layouts:
+transformers of any version, timm (and open_clip, which has it inside), OpenAI's CLIP. Regions are
+the patch tokens in their places, as the library's last hidden state has them; class token and
+registers are left out.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xray_captioning.backend import keras, ops, registered
+from xray_captioning.checkpoints import read_arrays
+from xray_captioning.data.resizing import cubic, filter_weights
+from xray_captioning.encoders.filling import load_pytorch
+from xray_captioning.encoders.vit import Tokens, gridded
+from xray_captioning.errors import ConfigError
+
+layers = keras.layers
+Arrays = dict[str, NDArray[Any]]
+
+
+class Tower(NamedTuple):
+    """How a Vision Transformer is built, by the names of ``config.json``."""
+
+    model_type: str
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    patch_size: int = 16
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    num_register_tokens: int = 0
+    use_swiglu_ffn: bool = False
+
+
+# What a family has where config.json leaves it out, which then is as transformers has it.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "dinov2": {"patch_size": 14},
+    "siglip": {"hidden_act": "gelu_pytorch_tanh"},
+    "clip": {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+    "vit": {"layer_norm_eps": 1e-12},
+}
+
+
+def tower_of(values: Mapping[str, Any], where: object) -> Tower:
+    """Return the image tower that a ``config.json`` describes, perhaps beside one for texts."""
+    vision = values.get("vision_config") or values
+    kind = str(vision.get("model_type", values.get("model_type")))
+    family = kind.removesuffix("_vision_model").removesuffix("_with_registers")
+    if family not in _DEFAULTS:
+        raise ConfigError(
+            f"{where}: model_type is {kind[:40]!r}; image encoders that are built here are "
+            f"{', '.join(_DEFAULTS)}"
+        )
+    known = {name: vision[name] for name in Tower._fields if vision.get(name) is not None}
+    known = _DEFAULTS[family] | known | {"model_type": family}
+    if kind.endswith("_with_registers"):
+        known.setdefault("num_register_tokens", 4)
+    if family == "dinov2" and "intermediate_size" not in known:
+        known["intermediate_size"] = int(known.get("hidden_size", 768) * vision.get("mlp_ratio", 4))
+    tower = Tower(**known)
+    if tower.hidden_act not in _ACTIVATIONS or tower.hidden_size % tower.num_attention_heads:
+        raise ConfigError(
+            f"{where}: hidden_act {str(tower.hidden_act)[:40]!r} with {tower.num_attention_heads} "
+            f"heads for {tower.hidden_size} channels is not built here"
+        )
+    return tower
+
+
+def last_block(tower: Tower) -> tuple[str, ...]:
+    """Return beginnings of the names of the layers of its last block, and of what follows it."""
+    return (f"encoder.layer.{tower.num_hidden_layers - 1}.", "layernorm")
+
+
+def build_tower(tower: Tower, size: int) -> Any:
+    """Build the network, with random weights.
+
+    It maps (batch, size, size, 3) to (batch, size // patch, size // patch, width).
+    """
+    family, width = tower.model_type, tower.hidden_size
+    x = image = layers.Input((size, size, 3))
+    name, side = "embeddings.patch_embeddings.projection", tower.patch_size
+    patches = layers.Conv2D(width, side, side, use_bias=family != "clip", name=name)(image)
+    x = Tokens(family != "siglip", tower.num_register_tokens, name="embeddings")(patches)
+    if family == "clip":
+        x = _layer_norm(x, tower, "pre_layernorm")
+    for number in range(tower.num_hidden_layers):
+        name = f"encoder.layer.{number}"
+        y = _attention(_layer_norm(x, tower, f"{name}.norm1"), tower, f"{name}.attention")
+        x = x + _scaled(y, tower, f"{name}.layer_scale1")
+        y = _widened(_layer_norm(x, tower, f"{name}.norm2"), tower, f"{name}.mlp")
+        x = x + _scaled(y, tower, f"{name}.layer_scale2")
+    if family != "clip":  # which normalises the class token only
+        x = _layer_norm(x, tower, "layernorm")
+    return keras.Model(image, gridded(x, patches.shape[1:3]), name=family)
+
+
+def _attention(x: Any, tower: Tower, name: str) -> Any:
+    _, tokens, width = x.shape
+    heads, bias = tower.num_attention_heads, tower.qkv_bias
+    parts = [
+        ops.reshape(
+            layers.Dense(width, use_bias=bias, name=f"{name}.attention.{part}")(x),
+            (-1, tokens, heads, width // heads),
+        )
+        for part in ("query", "key", "value")
+    ]
+    y = ops.reshape(ops.dot_product_attention(*parts), (-1, tokens, width))
+    return layers.Dense(width, name=f"{name}.output.dense")(y)
+
+
+def _widened(x: Any, tower: Tower, name: str) -> Any:
+    width, wide = tower.hidden_size, tower.intermediate_size
+    if tower.use_swiglu_ffn:  # two thirds, up to the next multiple of 8
+        wide = (int(wide * 2 / 3) + 7) // 8 * 8
+        y = layers.Dense(wide, "silu", name=f"{name}.gate")(x)
+        y = y * layers.Dense(wide, name=f"{name}.up")(x)
+    else:
+        y = layers.Dense(wide, _ACTIVATIONS[tower.hidden_act], name=f"{name}.fc1")(x)
+    return layers.Dense(width, name=f"{name}.fc2")(y)
+
+
+def _scaled(x: Any, tower: Tower, name: str) -> Any:
+    return Scale(name=name)(x) if tower.model_type == "dinov2" else x
+
+
+def _layer_norm(x: Any, tower: Tower, name: str) -> Any:
+    return layers.LayerNormalization(epsilon=tower.layer_norm_eps, name=name)(x)
+
+
+@registered
+class Scale(keras.layers.Layer):
+    """Multiply each channel by a learned number."""
+
+    def build(self, shape: tuple[Any, ...]) -> None:
+        """Create the numbers."""
+        self.lambda1 = self.add_weight((shape[-1],), "ones", name="lambda1")
+
+    def call(self, x: Any) -> Any:
+        """Return the scaled channels."""
+        return x * self.lambda1
+
+
+@registered
+def quick_gelu(x: Any) -> Any:
+    """Return CLIP's approximation of GELU."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+@registered
+def tanh_gelu(x: Any) -> Any:
+    """Return GELU approximated by a hyperbolic tangent, as SigLIP has it."""
+    return ops.gelu(x, approximate=True)
+
+
+_ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": tanh_gelu, "quick_gelu": quick_gelu}
+
+_PARTS = {"q": "query", "k": "key", "v": "value"}
+
+
+def _part(found: re.Match[str]) -> str:
+    return f".attention.attention.{_PARTS[found[1]]}."
+
+
+_POSITIONS = "embeddings.position_embeddings"
+
+# What the names of other layouts become, one after the other.
+_PATCHES = (
+    *("embeddings.patch_embeddings.projection.", "embeddings.patch_embedding."),
+    *("patch_embed.proj.", "visual.conv1."),
+)
+_NAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"(encoder\.)?layers\.|blocks\.|transformer\.resblocks\.", "encoder.layer."),
+    (r"(\.\d+\.)(layernorm_before|layer_norm1|ln_1)\.", r"\1norm1."),
+    (r"(\.\d+\.)(layernorm_after|layer_norm2|ln_2)\.", r"\1norm2."),
+    (r"(\.\d+\.)(self_attn|attn)\.", r"\1attention."),
+    (r"(\.\d+\.)(intermediate\.dense|mlp\.c_fc)\.", r"\1mlp.fc1."),
+    (r"(\.\d+\.)(output\.dense|mlp\.(c_proj|down_proj|weights_out|w3))\.", r"\1mlp.fc2."),
+    (r"\.mlp\.(gate|up)_proj\.", r".mlp.\1."),
+    (r"\.attention\.([qkv])_proj\.", _part),
+    (r"\.attention\.(o_proj|out_proj|proj)\.", ".attention.output.dense."),
+    (r"\.ls(\d)\.gamma", r".layer_scale\1.lambda1"),
+    (r"^(patch_embed\.proj|embeddings\.patch_embedding|conv1)\.", f"{_PATCHES[0]}"),
+    (r"^(embeddings\.)?class_embedding$|^cls_token$", "embeddings.cls_token"),
+    (r"^(embeddings\.position_embedding\.weight|pos_embed|positional_embedding)$", _POSITIONS),
+    (r"^(reg_token|register_tokens)$", "embeddings.register_tokens"),
+    (r"^(pre_layrnorm|ln_pre|norm_pre)\.", "pre_layernorm."),
+    (r"^(post_layernorm|ln_post|norm)\.", "layernorm."),
+]
+_JOINED = {
+    r"attention\.(qkv\.|in_proj_)": [f"attention.attention.{part}." for part in _PARTS.values()],
+    r"mlp\.(weights_in|w12)\.": ["mlp.gate.", "mlp.up."],
+}
+_LEFT_OUT = r"(head|attn_pool|pooler|classifier|fc_norm)\..*|(embeddings\.)?mask_token|proj"
+
+
+def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
+    """Fill the network from a file or folder in any of the layouts; `what` names it in messages.
+
+    Positions are interpolated where the images differ in size from those it was trained on. One
+    that cannot be read, or is not of this network, is a BundleError.
+    """
+    arrays = named_alike(read_arrays(path))
+    if _POSITIONS in arrays:
+        own, smooth = model.get_layer("embeddings"), tower.num_register_tokens > 0
+        arrays[_POSITIONS] = fitted_positions(arrays[_POSITIONS], own, smooth)
+    left_out = _LEFT_OUT + (r"|layernorm\..*" if tower.model_type == "clip" else "")
+    load_pytorch(model, path, what, left_out, arrays=arrays)
+
+
+def named_alike(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
+    """Return the arrays of an image tower, alone or in a whole model, by Dinov2's names."""
+    ends = [(name, end) for name in arrays for end in _PATCHES if name.endswith(f"{end}weight")]
+    first, end = min(ends, key=lambda pair: len(pair[0]), default=("", ""))
+    owner = first.removesuffix(f"{end.removeprefix('visual.')}weight")
+    found: Arrays = {}
+    for name, values in arrays.items():
+        if name.startswith(owner):
+            for new, part in _separate(_renamed(name.removeprefix(owner)), values):
+                found[new] = part.reshape(1, 1, -1) if new.endswith("cls_token") else part
+    return found
+
+
+def _renamed(name: str) -> str:
+    for old, new in _NAMES:
+        name = re.sub(old, new, name)
+    return name
+
+
+def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
+    """Take an array apart that several layers have in one."""
+    for joined, parts in _JOINED.items():
+        if re.search(joined, name) and len(values) % len(parts) == 0:
+            split = np.split(values, len(parts))
+            return [(re.sub(joined, new, name), part) for new, part in zip(parts, split)]
+    return [(name, values)]
+
+
+def fitted_positions(positions: NDArray[Any], tokens: Any, smooth: bool) -> NDArray[Any]:
+    """Interpolate positions, a class token's first, to those of a layer; others are unchanged.
+
+    Cubically, as transformers does, for models with registers with antialiasing (`smooth`).
+    """
+    rows, own = (
+        np.atleast_3d(positions)[0] if positions.ndim == 3 else positions,
+        tokens.class_token,
+    )
+    first = int(own is not None)
+    side = round(max(len(rows) - first, 0) ** 0.5)
+    wanted = round((tokens.positions.shape[0] - first) ** 0.5)
+    if side == wanted or first + side**2 != len(rows) or not side:
+        return rows
+    weights = filter_weights(side, wanted, "bicubic") if smooth else _cubic_weights(side, wanted)
+    square = rows[first:].reshape(side, side, -1)
+    square = np.einsum("ai,bj,ijc->abc", weights, weights, square, optimize=True)
+    return np.concatenate([rows[:first], square.reshape(wanted**2, -1)]).astype(np.float32)
+
+
+def _cubic_weights(before: int, after: int) -> NDArray[np.float64]:
+    """Return PyTorch's weights (after, before) without antialiasing, the ends repeated."""
+    centre = (np.arange(after) + 0.5) * before / after - 0.5
+    weights = np.zeros((after, before))
+    for step in range(-1, 3):
+        place = np.floor(centre).astype(int) + step
+        share = cubic(np.abs(centre - place), -0.75)
+        np.add.at(weights, (np.arange(after), place.clip(0, before - 1)), share)
+    return weights
