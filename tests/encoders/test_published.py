@@ -140,7 +140,7 @@ def test_the_part_that_is_seen_is_where_it_is_said(resize, shape):
     wanted = [(y / shape[0] - top) / height * size, (x / shape[1] - left) / width * size]
     if resize == "xrv":  # what lies outside is grey there
         found = np.unravel_index(seen.argmax(), seen.shape)
-    np.testing.assert_allclose(found, wanted, atol=2)
+    np.testing.assert_allclose(found, wanted, atol=4 if resize == "xrv" else 1.5)
 
 
 def test_pixels_of_torchxrayvision_outside_the_image_are_grey():

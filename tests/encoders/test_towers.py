@@ -17,7 +17,7 @@ from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.towers import build_tower, load_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError
 
-WIDTH, HEADS, WIDE, PATCH, SIDE, BLOCKS = 12, 3, 20, 4, 3, 2
+WIDTH, HEADS, WIDE, PATCH, SIDE, BLOCKS = 12, 3, 20, 4, 4, 2
 ERF = np.vectorize(math.erf)
 ACTIVATIONS = {
     "gelu": lambda x: x * (1 + ERF(x / math.sqrt(2))) / 2,
@@ -243,7 +243,7 @@ def saved(layout, side=SIDE):
         key = outside["class"]
         named[key] = named[key][0]
     named |= {key: np.ones((1, 2), "f4") for key in extra}
-    others = {"text_model.embeddings.weight": np.ones(2, "f4"), "classifier.weight": np.ones(2)}
+    others = {"text_model.layers.weight": np.ones(2, "f4")} if prefix else {}
     return tower, {f"{prefix}{key}": a for key, a in named.items()} | others, image, maps
 
 
@@ -283,7 +283,7 @@ def folder(path, layout="siglip", **pixels):
 
 SIGLIP = {
     "image_processor_type": "SiglipImageProcessor",
-    "size": {"height": 12, "width": 12},
+    "size": {"height": 16, "width": 16},
     "resample": 3,
     "image_mean": [0.5, 0.5, 0.5],
     "image_std": [0.5, 0.5, 0.5],
@@ -293,8 +293,8 @@ SIGLIP = {
 BIT = {
     "image_processor_type": "BitImageProcessor",
     "do_center_crop": True,
-    "size": {"shortest_edge": 16},
-    "crop_size": {"height": 12, "width": 12},
+    "size": {"shortest_edge": 20},
+    "crop_size": {"height": 16, "width": 16},
     "resample": 3,
     "image_mean": [0.1, 0.2, 0.3],
     "image_std": [0.4, 0.5, 0.6],
@@ -307,8 +307,8 @@ def test_a_folder_says_how_network_and_images_are(tmp_path, name):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 20)).astype("u1")
     found = encode_files([[pixels]], name, str(place))
     image = found.about["image"]
-    assert (image["size"], image["normalisation"]) == (12, "signed")
-    seen = normalise(read_images([pixels], 12, "siglip"), "signed")[0]
+    assert (image["size"], image["normalisation"]) == (16, "signed")
+    seen = normalise(read_images([pixels], 16, "siglip"), "signed")[0]
     parts = Parts(classes=False)
     wanted = parts.maps(seen, ACTIVATIONS["gelu_pytorch_tanh"], 1e-6)  # the same random weights
     np.testing.assert_allclose(found.regions[0, 0], wanted, atol=1e-5 * np.abs(wanted).max())
@@ -324,10 +324,10 @@ def test_an_encoder_of_a_folder_is_kept_in_a_bundle(tmp_path):
         config.image.normalisation
         == "0.10000000,0.20000000,0.30000000/0.40000000,0.50000000,0.60000000"
     )
-    with pytest.warns(UserWarning, match=r"image.resize 'transformers-bicubic-16/12'"):
+    with pytest.warns(UserWarning, match=r"image.resize 'transformers-bicubic-20/16'"):
         encoder = new_encoder(config, str(place))
     save_encoder(tmp_path / "bundle", config, encoder, {})
-    image = np.random.default_rng(0).random((1, 12, 12, 3), "f4")
+    image = np.random.default_rng(0).random((1, 16, 16, 3), "f4")
     again = Encoder.load(tmp_path / "bundle")
     np.testing.assert_array_equal(again.encode(image), encoder.encode(image))
     copied = Encoder.from_config(json.loads(json.dumps(encoder.get_config())))
@@ -369,26 +369,27 @@ def test_networks_that_are_not_built(said, error):
 
 
 def test_rad_dino_keeps_the_pixels_it_was_published_with(tmp_path):
-    place = folder(tmp_path / "model", "dinov2", **(BIT | {"size": {"shortest_edge": 12}}))
+    place = folder(tmp_path / "model", "dinov2", **(BIT | {"size": {"shortest_edge": 16}}))
     config = adopted(Config().replace({"model.encoder": "rad-dino"}), place)
-    assert (config.image.size, config.image.resize) == (12, "rad-dino")
+    assert (config.image.size, config.image.resize) == (16, "rad-dino")
 
 
 def test_positions_of_another_size_are_interpolated_as_torch_does(tmp_path):
-    """Cubically: what lies on a plane stays on it but at the edges, where it is repeated."""
+    """Cubically, the edges repeated."""
     tower, arrays, *_ = saved("dinov2")
     name = "embeddings.position_embeddings"
-    plane = np.arange(8)[:, None] + 10.0 * np.arange(8)[None]
-    arrays[name] = np.concatenate(
-        [np.full((1, WIDTH), 7.0), np.repeat(plane.reshape(-1, 1), WIDTH, 1)]
-    )[None]
+    square = np.random.default_rng(2).random((8, 8)).astype("f4")
+    tokens = np.concatenate([[7], square.ravel()])
+    arrays[name] = np.repeat(tokens[None, :, None], WIDTH, 2).astype("f4")
     model = build_tower(tower, 16 * PATCH)
     load_tower(tower, model, golden.npz(tmp_path / "w.npz", **arrays), "it")
     found = ops.convert_to_numpy(model.get_layer("embeddings").positions)[..., 0]
     assert found[0] == 7
-    middle = (np.arange(16) + 0.5) / 2 - 0.5
-    inside = found[1:].reshape(16, 16)[4:12, 4:12]
-    np.testing.assert_allclose(inside, middle[4:12, None] + 10 * middle[None, 4:12], atol=1e-4)
+    near = np.array([-27, 225, 67, -9]) / 256  # Keys' kernel with a = -0.75 at 5/4, 1/4, 3/4, 7/4
+    wanted = near[::-1] @ square[1:5, 1:5] @ near[::-1]  # row and column 5: (5 + 0.5) / 2 - 0.5
+    assert found[1:].reshape(16, 16)[6, 6] == pytest.approx(wanted, rel=1e-5)
+    wanted = near @ np.pad(square, 2, "edge")[1:5, 1:5] @ near
+    assert found[1:].reshape(16, 16)[1, 1] == pytest.approx(wanted, rel=1e-5)
     torch = pytest.importorskip("torch", reason="compares with PyTorch")
     grid = torch.from_numpy(arrays[name][:, 1:].reshape(1, 8, 8, WIDTH)).permute(0, 3, 1, 2)
     wanted = torch.nn.functional.interpolate(grid, size=(16, 16), mode="bicubic")[0, 0]

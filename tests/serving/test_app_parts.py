@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence
-from xray_captioning.config import ImageConfig
+from xray_captioning.config import Config, ImageConfig
 from xray_captioning.errors import DataError, ImageError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
@@ -104,6 +104,7 @@ def test_what_the_user_says_of_a_picture_counts():
         write_captions=lambda features, beam_size: [result().caption],
         encoder=SimpleNamespace(findings=()),
         about={},
+        config=Config(),
     )
     parts.read_study(captioner, "runs", lone, 3)
     assert asked == [([[one]], [["lateral"]])]
