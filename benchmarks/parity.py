@@ -76,9 +76,11 @@ def torchxrayvision_resnet(folder: Path, paths: list[str]) -> Parity:
 
     module = torchvision.models.resnet50(num_classes=18)
     module.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
-    torch.save(randomised(module).state_dict(), folder / "w.pt")
     pixels, points = _xrv(paths, 512), _operating_points("resnet50-res512-all")
     with torch.no_grad():
+        spread = randomised(module)(pixels).std()
+        module.fc.weight /= spread  # or every probability would be 0 or 1
+        torch.save(module.state_dict(), folder / "w.pt")
         shares = op_norm(torch.sigmoid(module(pixels)), points).numpy()
     return folder / "w.pt", _maps(_resnet(module), pixels), shares
 

@@ -25,7 +25,7 @@ Share = Annotated[float, Meta(ge=0, lt=1)]
 Bleu = Literal["val_BLEU-1", "val_BLEU-2", "val_BLEU-3", "val_BLEU-4"]
 
 RESIZES = (
-    *("area", "nearest", "linear", "xrv", "torchvision", "rad-dino"),
+    *("area", "linear", "nearest", "xrv", "torchvision", "rad-dino"),
     *("dinov2", "siglip", "clip", "vit", "open-clip", "chexzero"),
 )
 RESIZE = rf"^({'|'.join(RESIZES)}|(transformers|pillow)-(bilinear|bicubic)(-\d+/\d+)?)$"

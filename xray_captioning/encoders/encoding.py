@@ -237,7 +237,7 @@ def encode_files(
         encoder = new_encoder(config, weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
     placed = [[*study, *[None] * (views - len(study))] for study in studies]
-    about = {
+    about: dict[str, Any] = {
         "encoder": name,
         "layer": layer,
         "weights": weights,
@@ -249,7 +249,8 @@ def encode_files(
         about["trained_on"] = encoder.trained_on.to_dict()
 
     classify, outputs = classifier_of(name, weights, encoder.channels)
-    about |= {"outputs": outputs} if outputs else {}
+    if outputs:
+        about["outputs"] = outputs
 
     def batches() -> Iterator[dict[str, Array]]:
         for start in range(0, len(placed), BATCH):

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from xray_captioning.config import Config
 from xray_captioning.data.images import SCHEMES
 from xray_captioning.data.resizing import rule_of
@@ -14,6 +16,7 @@ from xray_captioning.files import read_json
 from xray_captioning.hub.fetch import registered_name, registry
 
 _SAVED = ("config.json", "open_clip_config.json", "model.safetensors")
+_LARGEST = 4096  # px, more than any encoder sees
 _FILTERS = {2: "bilinear", 3: "bicubic"}  # as Pillow numbers them
 
 
@@ -39,7 +42,13 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
         if said != usual or (row and row.published):  # an unpublished one may say of itself
             values[f"image.{field}"] = said
     if weights is not None and is_saved_model(folder):
-        values |= _said(folder, name, row)
+        try:
+            values |= _said(folder, name, row)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise BundleError(
+                f"{folder}: its JSON files are damaged ({reason}); get them again"
+            ) from error
     return config.replace({field: value for field, value in values.items() if field not in own})
 
 
@@ -61,7 +70,7 @@ def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
                 "the folder of that model"
             )
         if tower != own:
-            values["model.network"] = tower._asdict()
+            values["model.network"] = to_builtins(tower)
             vision = model.get("vision_config") or model
             values["image.size"] = vision.get("image_size", 224)
             values |= {} if row else {"image.normalisation": "signed", "image.resize": "siglip"}
@@ -69,6 +78,8 @@ def _said(folder: Path, name: str, row: Backbone | None) -> dict[str, Any]:
         values |= _pixels(images, folder / "preprocessor_config.json", row)
     if "mean" in (said := open_clip.get("preprocess_cfg", {})):
         values["image.normalisation"] = _scheme(said["mean"], said["std"])
+    if not 1 <= values.get("image.size", 224) <= _LARGEST:
+        raise ValueError(f"images of {values['image.size']} px")
     return values
 
 

@@ -11,6 +11,7 @@ from xray_captioning.data.feature_files import Made, StudyFeatures
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.encoding import PIXELS
+from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.saved import is_network, starting_encoder, weights_digest
 from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 
@@ -83,8 +84,9 @@ def _encoder(config: Config, made: Made, encoder: Any, weights: str | None) -> t
     elif encoder is not None:
         saved = read_config(find_bundle(encoder), "encoder")
         changes |= {f"image.{name}": getattr(saved.image, name) for name in PIXELS}
-        changes |= {"model.encoder": saved.model.encoder}
+        changes |= {"model.encoder": saved.model.encoder, "model.network": saved.model.network}
     config = config.replace(changes)
+    config = adopted(config, weights, changes) if weights is not None else config
     found = starting_encoder(config, encoder, weights)
     if made.weights_sha256 not in ("", weights_digest(found.backbone)):
         raise ConfigError("the features were made with other weights than this encoder's")

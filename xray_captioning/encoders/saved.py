@@ -22,6 +22,7 @@ from xray_captioning.bundles.bundle import (
     write_bundle,
 )
 from xray_captioning.bundles.card import model_card
+from xray_captioning.checkpoints import read_arrays
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
@@ -207,14 +208,9 @@ def _difference(model: Any, path: Path) -> str:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    import h5py
-
-    items: list[tuple[str, Any]] = []
     try:
-        with h5py.File(path, "r") as file:
-            file.visititems(lambda *item: items.append(item))
-            return {name: item.shape for name, item in items if isinstance(item, h5py.Dataset)}
-    except OSError:  # not HDF5, which Keras has said already
+        return {name: values.shape for name, values in read_arrays(path).items()}
+    except BundleError:  # which Keras has said already
         return {}
 
 
@@ -238,7 +234,7 @@ def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any])
 def classifier_of(
     name: str, weights: str | None, channels: int
 ) -> tuple[Callable[[Any], dict[str, Any]], list[str]]:
-    """Return a published network's `classifier` and its outputs, or of others one that says nothing."""
+    """Return a published network's `classifier` and outputs, of others one that says nothing."""
     name = registered_name(name)
     given = None if weights in (None, "imagenet") else Path(str(weights))
     known = name in registry() and registry()[name].outputs

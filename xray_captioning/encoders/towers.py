@@ -10,9 +10,10 @@ registers are left out.
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct, ValidationError, convert
 from numpy.typing import NDArray
 
 from xray_captioning.backend import keras, ops, registered
@@ -26,19 +27,19 @@ layers = keras.layers
 Arrays = dict[str, NDArray[Any]]
 
 
-class Tower(NamedTuple):
+class Tower(Struct, frozen=True):
     """How a Vision Transformer is built, by the names of ``config.json``."""
 
     model_type: str
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    patch_size: int = 16
+    hidden_size: Annotated[int, Meta(ge=1, le=8192)] = 768
+    num_hidden_layers: Annotated[int, Meta(ge=1, le=200)] = 12
+    num_attention_heads: Annotated[int, Meta(ge=1)] = 12
+    intermediate_size: Annotated[int, Meta(ge=1, le=65536)] = 3072
+    patch_size: Annotated[int, Meta(ge=1, le=256)] = 16
     hidden_act: str = "gelu"
     layer_norm_eps: float = 1e-6
     qkv_bias: bool = True
-    num_register_tokens: int = 0
+    num_register_tokens: Annotated[int, Meta(ge=0, le=64)] = 0
     use_swiglu_ffn: bool = False
 
 
@@ -53,7 +54,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 def tower_of(values: Mapping[str, Any], where: object) -> Tower:
     """Return the image tower that a ``config.json`` describes, perhaps beside one for texts."""
-    vision = values.get("vision_config") or values
+    vision = values.get("vision_config")
+    vision = vision if isinstance(vision, dict) else values
     kind = str(vision.get("model_type", values.get("model_type")))
     family = kind.removesuffix("_vision_model").removesuffix("_with_registers")
     if family not in _DEFAULTS:
@@ -61,13 +63,17 @@ def tower_of(values: Mapping[str, Any], where: object) -> Tower:
             f"{where}: model_type is {kind[:40]!r}; image encoders that are built here are "
             f"{', '.join(_DEFAULTS)}"
         )
-    known = {name: vision[name] for name in Tower._fields if vision.get(name) is not None}
+    known = {n: vision[n] for n in Tower.__struct_fields__ if vision.get(n) is not None}
     known = _DEFAULTS[family] | known | {"model_type": family}
     if kind.endswith("_with_registers"):
         known.setdefault("num_register_tokens", 4)
-    if family == "dinov2" and "intermediate_size" not in known:
-        known["intermediate_size"] = int(known.get("hidden_size", 768) * vision.get("mlp_ratio", 4))
-    tower = Tower(**known)
+    try:
+        if family == "dinov2" and "intermediate_size" not in known:
+            wide = convert(vision.get("mlp_ratio", 4), float)
+            known["intermediate_size"] = int(known.get("hidden_size", 768) * wide)
+        tower = convert(known, Tower)
+    except (ValidationError, TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{where}: {error}; give the folder of a published model") from error
     if tower.hidden_act not in _ACTIVATIONS or tower.hidden_size % tower.num_attention_heads:
         raise ConfigError(
             f"{where}: hidden_act {str(tower.hidden_act)[:40]!r} with {tower.num_attention_heads} "
