@@ -44,6 +44,8 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
     if weights is not None and is_saved_model(folder):
         try:
             values |= _said(folder, name, row)
+        except (BundleError, ConfigError):
+            raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:100]
             raise BundleError(
