@@ -145,7 +145,8 @@ def _filtered(image: Stored, count: int, axis: int, filter_name: str) -> Stored:
     weights = filter_weights(image.shape[axis], count, filter_name)
     one = 1.0
     if image.dtype == np.uint8:  # as many bits as let the largest weight be an int16
-        one = 2.0 ** next(p for p in range(23) if int(weights.max() * 2 ** (p + 1) + 0.5) >= 2**15)
+        most = float(weights.max())
+        one = 2.0 ** next((p for p in range(22) if int(most * 2 ** (p + 1) + 0.5) >= 2**15), 22)
         weights = np.trunc(weights * one + np.copysign(0.5, weights))
     found = np.moveaxis(np.tensordot(weights, image.astype(float), (1, axis)), 0, axis)
     if image.dtype != np.uint8:
