@@ -368,9 +368,9 @@ def differences(name: str) -> list[float]:
         paths = pictures(Path(folder))
         weights, wanted, shares = ROWS[name][2](Path(folder), paths)
         encoded = encode_files([[path] for path in paths], name, str(weights))
-    found = [float(np.abs(encoded.regions[:, 0] - wanted).max() / np.abs(wanted).max())]
-    if shares is not None:
-        found.append(float(np.abs(encoded.outputs["probabilities"][:, 0] - shares).max()))
+        found = [float(np.abs(encoded.regions[:, 0] - wanted).max() / np.abs(wanted).max())]
+        if shares is not None:
+            found.append(float(np.abs(encoded.outputs["probabilities"][:, 0] - shares).max()))
     return found
 
 
