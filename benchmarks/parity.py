@@ -59,11 +59,12 @@ def torchxrayvision_densenet(folder: Path, paths: list[str]) -> Parity:
     import torch
     import torchxrayvision as xrv
 
-    module = randomised(xrv.models.DenseNet())
-    torch.save(module, folder / "w.pt")
-    pixels = _xrv(paths, 224)
-    module.op_threshs = _operating_points("densenet121-res224-all")
+    torch.manual_seed(0)
+    module, pixels = randomised(xrv.models.DenseNet()), _xrv(paths, 224)
     with torch.no_grad():
+        module.classifier.weight /= module(pixels).std()  # or each probability would be 0 or 1
+        torch.save(module, folder / "w.pt")
+        module.op_threshs = _operating_points("densenet121-res224-all")
         shares = module(pixels).numpy()
     return folder / "w.pt", _maps(lambda x: torch.relu(module.features(x)), pixels), shares
 
@@ -74,6 +75,7 @@ def torchxrayvision_resnet(folder: Path, paths: list[str]) -> Parity:
     import torchvision
     from torchxrayvision.models import op_norm
 
+    torch.manual_seed(0)
     module = torchvision.models.resnet50(num_classes=18)
     module.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
     pixels, points = _xrv(paths, 512), _operating_points("resnet50-res512-all")

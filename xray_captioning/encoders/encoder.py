@@ -250,7 +250,6 @@ def mean_region(features: Any, mask: Any) -> Any:
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:
     """Pool logits (batch, regions, findings) so that one region can show a finding.
-
     Returns the logarithm of the mean of the regions' exponentials, (batch, findings); regions that
     `mask` (batch, regions) leaves out count as 0.
     """
@@ -284,7 +283,6 @@ class FindingModel(keras.Model):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings).
-
         `inputs` are ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
         """
         training = training and not self.keep_statistics

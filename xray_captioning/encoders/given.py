@@ -18,7 +18,6 @@ from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 
 class GivenFeatures:
     """In an encoder's place where captions are written from features: it has their sizes only.
-
     `grid` is rows and columns of a view's regions, of so many `channels`.
     """
 
@@ -40,7 +39,6 @@ def features_encoder(
     config: Config, given: StudyFeatures, encoder: Any = None, weights: str | None = None
 ) -> tuple[Config, Any]:
     """Return the configuration and the encoder of a run on features.
-
     That is the encoder they name, or that is asked for; if none is, or the one they name cannot be
     had, the captioner will see no images.
     """
@@ -97,7 +95,6 @@ def check_fits(
     given: StudyFeatures, config: Config, encoder: Any, about: Mapping[str, Any] = {}
 ) -> None:
     """Refuse features of other sizes than an encoder's, or of another one than a bundle names.
-
     `about` is what the bundle keeps.
     """
     (views, *sides), pool = given.grid, config.model.pool

@@ -8,7 +8,9 @@ registers are left out.
 """
 
 import re
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,13 +45,7 @@ class Tower(Struct, frozen=True):
     use_swiglu_ffn: bool = False
 
 
-# What a family has where config.json leaves it out, which then is as transformers has it.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "dinov2": {"patch_size": 14},
-    "siglip": {"hidden_act": "gelu_pytorch_tanh"},
-    "clip": {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
-    "vit": {"layer_norm_eps": 1e-12},
-}
+_LAYOUTS = tomllib.loads(files(__package__).joinpath("layouts.toml").read_text("utf-8"))
 
 
 def tower_of(values: Mapping[str, Any], where: object) -> Tower:
@@ -58,13 +54,13 @@ def tower_of(values: Mapping[str, Any], where: object) -> Tower:
     vision = vision if isinstance(vision, dict) else values
     kind = str(vision.get("model_type", values.get("model_type")))
     family = kind.removesuffix("_vision_model").removesuffix("_with_registers")
-    if family not in _DEFAULTS:
+    if family not in _LAYOUTS["defaults"]:
         raise ConfigError(
             f"{where}: model_type is {kind[:40]!r}; image encoders that are built here are "
-            f"{', '.join(_DEFAULTS)}"
+            f"{', '.join(_LAYOUTS['defaults'])}"
         )
     known = {n: vision[n] for n in Tower.__struct_fields__ if vision.get(n) is not None}
-    known = _DEFAULTS[family] | known | {"model_type": family}
+    known = _LAYOUTS["defaults"][family] | known | {"model_type": family}
     if kind.endswith("_with_registers"):
         known.setdefault("num_register_tokens", 4)
     try:
@@ -89,7 +85,6 @@ def last_block(tower: Tower) -> tuple[str, ...]:
 
 def build_tower(tower: Tower, size: int) -> Any:
     """Build the network, with random weights.
-
     It maps (batch, size, size, 3) to (batch, size // patch, size // patch, width).
     """
     family, width = tower.model_type, tower.hidden_size
@@ -170,48 +165,11 @@ def tanh_gelu(x: Any) -> Any:
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_pytorch_tanh": tanh_gelu, "quick_gelu": quick_gelu}
 
-_PARTS = {"q": "query", "k": "key", "v": "value"}
-
-
-def _part(found: re.Match[str]) -> str:
-    return f".attention.attention.{_PARTS[found[1]]}."
-
-
 _POSITIONS = "embeddings.position_embeddings"
-
-# What the names of other layouts become, one after the other.
-_PATCHES = (
-    *("embeddings.patch_embeddings.projection.", "embeddings.patch_embedding."),
-    *("patch_embed.proj.", "visual.conv1."),
-)
-_NAMES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
-    (r"(encoder\.)?layers\.|blocks\.|transformer\.resblocks\.", "encoder.layer."),
-    (r"(\.\d+\.)(layernorm_before|layer_norm1|ln_1)\.", r"\1norm1."),
-    (r"(\.\d+\.)(layernorm_after|layer_norm2|ln_2)\.", r"\1norm2."),
-    (r"(\.\d+\.)(self_attn|attn)\.", r"\1attention."),
-    (r"(\.\d+\.)(intermediate\.dense|mlp\.c_fc)\.", r"\1mlp.fc1."),
-    (r"(\.\d+\.)(output\.dense|mlp\.(c_proj|down_proj|weights_out|w3))\.", r"\1mlp.fc2."),
-    (r"\.mlp\.(gate|up)_proj\.", r".mlp.\1."),
-    (r"\.attention\.([qkv])_proj\.", _part),
-    (r"\.attention\.(o_proj|out_proj|proj)\.", ".attention.output.dense."),
-    (r"\.ls(\d)\.gamma", r".layer_scale\1.lambda1"),
-    (r"^(patch_embed\.proj|embeddings\.patch_embedding|conv1)\.", f"{_PATCHES[0]}"),
-    (r"^(embeddings\.)?class_embedding$|^cls_token$", "embeddings.cls_token"),
-    (r"^(embeddings\.position_embedding\.weight|pos_embed|positional_embedding)$", _POSITIONS),
-    (r"^(reg_token|register_tokens)$", "embeddings.register_tokens"),
-    (r"^(pre_layrnorm|ln_pre|norm_pre)\.", "pre_layernorm."),
-    (r"^(post_layernorm|ln_post|norm)\.", "layernorm."),
-]
-_JOINED = {
-    r"attention\.(qkv\.|in_proj_)": [f"attention.attention.{part}." for part in _PARTS.values()],
-    r"mlp\.(weights_in|w12)\.": ["mlp.gate.", "mlp.up."],
-}
-_LEFT_OUT = r"(head|attn_pool|pooler|classifier|fc_norm)\..*|(embeddings\.)?mask_token|proj"
 
 
 def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
     """Fill the network from a file or folder in any of the layouts; `what` names it in messages.
-
     Positions are interpolated where the images differ in size from those it was trained on. One
     that cannot be read, or is not of this network, is a BundleError.
     """
@@ -219,13 +177,18 @@ def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
     if _POSITIONS in arrays:
         own, smooth = model.get_layer("embeddings"), tower.num_register_tokens > 0
         arrays[_POSITIONS] = fitted_positions(arrays[_POSITIONS], own, smooth)
-    left_out = _LEFT_OUT + (r"|layernorm\..*" if tower.model_type == "clip" else "")
+    left_out = _LAYOUTS["left_out"] + (r"|layernorm\..*" if tower.model_type == "clip" else "")
     load_pytorch(model, path, what, left_out, arrays=arrays)
 
 
 def named_alike(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     """Return the arrays of an image tower, alone or in a whole model, by Dinov2's names."""
-    ends = [(name, end) for name in arrays for end in _PATCHES if name.endswith(f"{end}weight")]
+    ends = [
+        (name, end)
+        for name in arrays
+        for end in _LAYOUTS["patches"]
+        if name.endswith(f"{end}weight")
+    ]
     first, end = min(ends, key=lambda pair: len(pair[0]), default=("", ""))
     owner = first.removesuffix(f"{end.removeprefix('visual.')}weight")
     found: Arrays = {}
@@ -237,14 +200,14 @@ def named_alike(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
 
 
 def _renamed(name: str) -> str:
-    for old, new in _NAMES:
+    for old, new in _LAYOUTS["names"]:
         name = re.sub(old, new, name)
     return name
 
 
 def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]:
     """Take an array apart that several layers have in one."""
-    for joined, parts in _JOINED.items():
+    for joined, parts in _LAYOUTS["joined"].items():
         if re.search(joined, name) and len(values) % len(parts) == 0:
             split = np.split(values, len(parts))
             return [(re.sub(joined, new, name), part) for new, part in zip(parts, split)]
@@ -253,7 +216,6 @@ def _separate(name: str, values: NDArray[Any]) -> list[tuple[str, NDArray[Any]]]
 
 def fitted_positions(positions: NDArray[Any], tokens: Any, smooth: bool) -> NDArray[Any]:
     """Interpolate positions, a class token's first, to those of a layer; others are unchanged.
-
     Cubically, as transformers does, for models with registers with antialiasing (`smooth`).
     """
     rows, own = (

@@ -19,7 +19,6 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 @registered
 class Tokens(keras.layers.Layer):
     """Patches in one row, each with the learned vector of its position.
-
     Before them is a class token, which has a position, too, and as many registers, which have
     none. Input (batch, rows, columns, width), output (batch, 1 + registers + rows * columns,
     width).
@@ -61,7 +60,6 @@ class Tokens(keras.layers.Layer):
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
     """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4).
-
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
     ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
     """
@@ -108,7 +106,6 @@ def vit(size: int, published: bool) -> Any:
 
 def copy_vit(source: Any, target: Any) -> None:
     """Copy weights of keras-hub's ViTBackbone into a `vision_transformer` of the same sizes.
-
     Positions are interpolated where the images differ in size.
     """
     embedding, encoder = source.layers[1:3]
@@ -129,7 +126,6 @@ def copy_vit(source: Any, target: Any) -> None:
 
 def clip(size: int, published: bool) -> Any:
     """Build the image tower of CLIP (ViT-B/16, arXiv:2103.00020), published or with random weights.
-
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
     """
     hub = require("keras_hub", "the encoder clip, new or saved", "hub")
@@ -163,7 +159,6 @@ def copy_clip(source: Any, target: Any) -> None:
 
 def resized_positions(positions: Any, grid: tuple[int, int]) -> Any:
     """Interpolate learned positions (1 + side * side, width) bilinearly to rows and columns.
-
     The first is the class token's and is kept; the others are the patches', row by row
     (arXiv:2010.11929, section 3.2).
     """
