@@ -24,18 +24,29 @@ Rate = Annotated[float, Meta(ge=1e-9, lt=LARGEST)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Bleu = Literal["val_BLEU-1", "val_BLEU-2", "val_BLEU-3", "val_BLEU-4"]
 
+RESIZES = (
+    *("area", "linear", "nearest", "xrv", "torchvision", "rad-dino"),
+    *("dinov2", "siglip", "clip", "vit", "open-clip", "chexzero"),
+)
+RESIZE = rf"^({'|'.join(RESIZES)}|(transformers|pillow)-(bilinear|bicubic)(-\d+/\d+)?)$"
+NORMALISATIONS = (
+    *("imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip", "chexzero"),
+)
+_THREE = r"\d*\.?\d+(,\d*\.?\d+){2}"
+NORMALISATION = rf"^({'|'.join(NORMALISATIONS)}|{_THREE}/{_THREE})$"
+
 
 class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """How pixels become an encoder's input."""
 
     size: Annotated[int, Meta(ge=16, lt=LARGEST)] = 224
     """Height and width in pixels after resizing."""
-    resize: Literal["area", "linear", "nearest", "xrv", "torchvision", "rad-dino"] = "area"
-    """Interpolation; ``nearest`` is what the published attention model was trained with."""
-    normalisation: Literal[
-        "imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip"
-    ] = "imagenet"
-    """What the encoder's weights expect, see :func:`xray_captioning.data.images.normalise`."""
+    resize: Annotated[str, Meta(pattern=RESIZE)] = "area"
+    """A name of :data:`RESIZES`, or what :func:`xray_captioning.data.resizing.rule_of` reads;
+    ``nearest`` is what the published attention model was trained with."""
+    normalisation: Annotated[str, Meta(pattern=NORMALISATION)] = "imagenet"
+    """What the encoder's weights expect: a name of :data:`NORMALISATIONS`, or mean and deviation
+    of red, green and blue in [0, 1], such as ``0.5,0.5,0.5/0.25,0.25,0.25``."""
     views: Count = 2
     """Images of one study the model looks at."""
     repeat_single_view: bool = False
@@ -65,7 +76,10 @@ class ModelConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Encoder, head and decoder."""
 
     encoder: str = "chexnet"
-    """A name of :data:`xray_captioning.encoders.ENCODERS`."""
+    """A name of :data:`xray_captioning.encoders.ENCODERS`, or of a hub."""
+    network: dict[str, Any] = {}
+    """Of a Vision Transformer whose folder says otherwise than its name, what its ``config.json``
+    has. Empty: as the name says."""
     pool: Count = 1
     """Side of the average pooling over the encoder's feature map (1: none)."""
     head: Count = 512
@@ -315,6 +329,7 @@ def _explain(error: msgspec.ValidationError, values: Any) -> str:
     if unknown:
         known = kind.__struct_fields__ if path else fields()
         return f"{where}unknown field {field!r}; fields are {', '.join(known)}"
-    if "enum" in problem:
-        problem = f"choose one of {', '.join(get_args(kind))}"
+    named = {"image.resize": RESIZES, "image.normalisation": NORMALISATIONS}.get(path)
+    if "enum" in problem or "regex" in problem:
+        problem = f"choose one of {', '.join(named or get_args(kind))}"
     return f"{where}{values!r:.40} does not fit; {problem[0].lower()}{problem[1:]}"

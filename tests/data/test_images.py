@@ -357,7 +357,7 @@ def test_every_truncation_is_found():
 
 
 def test_settings_that_cannot_work():
-    with pytest.raises(ConfigError, match="area, nearest, linear"):
+    with pytest.raises(ConfigError, match="area, linear, nearest"):
         decode_image(png(GREY, 0), "x", resize="cubic")
     with pytest.raises(ConfigError, match="at least 1"):
         decode_image(png(GREY, 0), "x", size=0)

@@ -36,6 +36,19 @@ def test_the_overlay_colours_where_the_attention_lies():
     assert 0 < colourful[1][-20:, -20:].mean() < colourful[0][:20, :20].mean()
 
 
+def test_the_overlay_covers_what_the_encoder_saw():
+    """Of an image 40 wide and 20 high, the middle square; and with black around it, all of it."""
+    view = View("frontal", np.full((20, 40), 0.5, np.float32), np.full((2, 2), 0.25))
+    middle = overlay(view._replace(seen=(0.0, 0.25, 1.0, 0.5)), 0.25).astype(int)
+    coloured = np.ptp(middle, axis=2) > 0
+    assert coloured[:, 10:30].all()
+    assert coloured.sum() == 20 * 20
+    below = view._replace(attention=np.float32([[0, 0], [0.5, 0.5]]), seen=(-0.5, 0.0, 2.0, 1.0))
+    padded = np.ptp(overlay(below, 0.5).astype(int), axis=2)
+    assert padded.shape == (20, 40)
+    assert padded[0].max() < padded[-1].min()
+
+
 def test_without_attention_an_image_is_grey():
     plain = [one._replace(attention=None) for one in views()]
     assert strongest(plain) == plain[0].share == 0

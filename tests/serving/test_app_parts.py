@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence
+from xray_captioning.config import Config, ImageConfig
 from xray_captioning.errors import DataError, ImageError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
@@ -103,6 +104,7 @@ def test_what_the_user_says_of_a_picture_counts():
         write_captions=lambda features, beam_size: [result().caption],
         encoder=SimpleNamespace(findings=()),
         about={},
+        config=Config(),
     )
     parts.read_study(captioner, "runs", lone, 3)
     assert asked == [([[one]], [["lateral"]])]
@@ -252,6 +254,16 @@ def test_an_image_that_a_model_sees_twice_is_shown_twice():
     assert names == ["image 1", "image 1 (seen twice)"]
     attention[:, 1] = 0
     assert len(parts.views_of(alone, attention, [0])) == 1
+
+
+def test_attention_lies_over_the_part_that_a_model_saw(study):
+    attention, image = result().caption.attention, ImageConfig(size=224, resize="rad-dino")
+    for view in parts.views_of(study, attention, [0], image):
+        height, width = view.image.shape
+        side = min(height, width)
+        assert view.seen[2:] == pytest.approx((side / height, side / width), abs=0.01)
+    whole = parts.views_of(study, attention, [0], ImageConfig())
+    assert whole[0].seen == (0.0, 0.0, 1.0, 1.0)
 
 
 def test_titles_tell_the_share_of_the_attention(study):

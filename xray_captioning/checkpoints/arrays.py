@@ -30,7 +30,6 @@ class RefusedError(Exception):
 
 class Budget:
     """Bytes and names that the arrays of a model may still take.
-
     Everything is paid for before memory is taken, so that a file cannot declare more than is there.
     """
 
@@ -85,7 +84,6 @@ def decoded(
     view: tuple[int, Sequence[Any]] | None = None,
 ) -> Array:
     """Return numbers that lie in bytes one after the other, or a view: its offset and steps.
-
     A kind is what NumPy calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper
     halves of float32 numbers. 16-bit numbers become float32, others stay. Offset and steps count
     numbers, not bytes.
@@ -200,7 +198,6 @@ def mismatches(
     extra: Iterable[StoredArray],
 ) -> list[str]:
     """List the arrays that are missing, misshapen or not expected, one clause for each.
-
     Expected shapes and arrays found go by the names of the published file; extra are the others.
     """
     clauses = []

@@ -55,7 +55,6 @@ def ask_process(path: Path, limit: int = arrays.MAXIMUM_BYTES) -> list[StoredArr
 
 def send_arrays(path: str, seconds: str, limit: str) -> None:
     """Write to standard output what `read_here` returns: a line of JSON, then the numbers.
-
     Work for so many seconds at most, where the system can limit it.
     """
     _limit_this_process(int(seconds), 4 * int(limit) + 2**31)
@@ -130,7 +129,6 @@ def follow(group: Any, path: str) -> Any:
 
 def checked_kind(dataset: Any, label: str, kinds: str, budget: Budget) -> str:
     """Return how a dataset's numbers are stored, such as ``f4``.
-
     What is no plain array in this file, or of none of the kinds (``f`` for floating-point, ``i``
     ...), is refused before memory is taken for it.
     """
@@ -198,7 +196,6 @@ def _limit_this_process(seconds: int, memory: int) -> None:
 
 def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
     """Read every array of a Keras 2 weights file as float32, in its order of layers and arrays.
-
     Arrays that the file lists and does not have are left out; arrays that a layer has and does not
     list come after those it lists. A file that is damaged or something else, or that holds links,
     arrays outside itself or numbers that are not finite, is a BundleError.
@@ -229,7 +226,6 @@ def is_keras2(path: Path) -> bool:
 
 def read_here(path: str | os.PathLike[str], limit: int = arrays.MAXIMUM_BYTES) -> list[StoredArray]:
     """Read the arrays of a file of Keras in this process, which a damaged file may hang or crash.
-
     Those of Keras 3 have no layer; their names are their paths in the file.
     """
     path = Path(path)

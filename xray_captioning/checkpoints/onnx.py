@@ -161,7 +161,6 @@ def _outside(parts: Fields, path: Path, name: str, budget: Budget) -> bytes:
 
 def beside(path: Path, name: str) -> Path:
     """Return the file of a name that a file gives, which must lie in the same folder or below.
-
     Hugging Face's cache keeps links to files of one other folder; there that folder counts, too.
     """
     place = path.parent / name

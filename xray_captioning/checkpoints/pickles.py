@@ -37,7 +37,6 @@ class Name:
 
 class Dictionary(dict[Any, Any]):
     """A dictionary whose keys are plain values, or few of them.
-
     A few nested tuples can keep Python busy for ever: each hash is that of all below it.
     """
 
@@ -77,7 +76,6 @@ _KEYS = (str, bytes, int, float, type(None), Name, Record)
 
 class Unpickler(pickle._Unpickler):
     """Follows the pickles of a file, one after the other: ``load()``.
-
     What it raises is a RefusedError where it is asked for something, or for more, than it follows,
     and of many kinds where a pickle is damaged.
     """
@@ -231,7 +229,6 @@ _ARGUMENT = re.compile(r"(?:builtins|__builtin__)\.(?:object|int|long|float|list
 
 def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them.
-
     All names are refused but the few that a tokenizer needs, in every spelling of its module; none
     is imported. Joblib's files may be compressed by zlib, gzip, bz2, lzma or xz. A file that is
     anything else, or asks for more, is a DataError that names what was found.

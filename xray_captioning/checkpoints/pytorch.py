@@ -191,7 +191,6 @@ def _kind(name: Any) -> str:
 
 def collected(value: Any) -> dict[str, Tensor]:
     """Return the tensors of a state dict, a checkpoint or a whole module, by dotted names.
-
     A module's parameters and buffers have the names that its ``state_dict`` would give them. Of a
     checkpoint only the weights are taken: not what optimisers, schedulers and the like keep.
     """

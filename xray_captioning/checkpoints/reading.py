@@ -254,7 +254,6 @@ def _entry(name: str, about: Any) -> tuple[int, int, str, list[Any]]:
 
 def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
     """Read all arrays of an archive that ``np.savez`` or ``np.savez_compressed`` wrote.
-
     Those of objects, which are pickles, are refused.
     """
     members, stored = arrays.entries(archive), Budget(budget.limit)

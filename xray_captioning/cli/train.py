@@ -45,8 +45,8 @@ def train_encoder(
     from xray_captioning.metrics.classification import format_intervals
     from xray_captioning.training.encoder import train_encoder as fit
 
-    config = options.make_config(preset, assignments, seed, "encoder_training")
-    weights = run["weights"]
+    encoder, weights = run.pop("encoder"), run["weights"]
+    config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
     _check(out, config, run["resume"], None if weights is None or is_network(weights) else weights)
     studies = source.load()
     _, rows = fit(studies, config, out, about=describe_data(source.data), **run)
@@ -71,8 +71,9 @@ def train(
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.evaluation.matching import features_of
 
-    config = options.make_config(preset, assignments, seed)
-    _check(out, config, run["resume"], run["encoder"])
+    named = run.pop("encoder") if _is_network(run["encoder"], run["weights"]) else None
+    config = options.make_config(preset, assignments, seed, encoder=named, weights=run["weights"])
+    _check(out, config, run["resume"], run.get("encoder"))
     studies = source._replace(need_images=run["features"] is None).load()
     run["features"] = given = features_of(run["features"], studies)
     usable, what = usable_studies(studies, config, given), "features" if given else "images"
@@ -81,7 +82,7 @@ def train(
     from xray_captioning.evaluation.baselines import merged_rows
     from xray_captioning.training.captions import train as fit
 
-    trained = "trained on findings" if run["encoder"] else "not trained on findings"
+    trained = "trained on findings" if run.get("encoder") else "not trained on findings"
     about = {**describe_data(source.data), **({} if given else {"encoder": trained})}
     captioner = fit(studies, config, out, about=about, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
@@ -89,6 +90,16 @@ def train(
     sees = captioner.config.model.encoder != FEATURES
     asked = "IMAGE" if sees else "--features FILE"
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} {asked}")
+
+
+def _is_network(encoder: str | None, weights: str | None) -> bool:
+    """Whether --encoder names a network, perhaps that of a folder of weights, and no bundle."""
+    from xray_captioning.hub.fetch import registered_name, registry
+
+    if encoder is None or find_bundle(encoder).is_dir():
+        return False
+    known = "/" not in encoder or registered_name(encoder) in registry()
+    return known or bool(weights and Path(weights).is_dir())
 
 
 def _check(out: Path, config: Config, resume: bool, bundle: str | None) -> None:

@@ -6,6 +6,7 @@ crop could lose what the report speaks about.
 
 import math
 import os
+import re
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from xray_captioning.config import NORMALISATION, RESIZE, RESIZES
 from xray_captioning.data import containers, levels
 from xray_captioning.data.containers import check_size
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
 from xray_captioning.data.notes import Note, warn, warn_together
 from xray_captioning.data.opening import what_else
-from xray_captioning.data.resizing import PICTURES, RESIZES, opencv, resized
+from xray_captioning.data.resizing import PICTURES, opencv, resized
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import ConfigError, ImageError
@@ -46,6 +48,7 @@ SCHEMES = {
     "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
     "xrv": ((0.5,) * 3, (1 / 2048,) * 3),
     "rad-dino": ((0.5307,) * 3, (0.2583,) * 3),
+    "chexzero": ((101.48761 / 255,) * 3, (83.43944 / 255,) * 3),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 
@@ -155,14 +158,15 @@ def decode_image(
     transparency is composited on black, and the picture is turned as EXIF says.
 
     `resize` is 'area', which averages when shrinking and interpolates linearly when enlarging;
-    'nearest' or 'linear', which are OpenCV's; 'xrv', 'torchvision' or 'rad-dino', which cut the
-    square out of the middle; or, for people to look at, 'fit', which keeps the proportions and
-    makes the longer side `size` pixels, or 'shrink', which does so and enlarges nothing.
+    'nearest' or 'linear', which are OpenCV's; the way of an encoder's own library, as 'xrv' and
+    others of `xray_captioning.config.RESIZES`, most of which cut out the middle; or, for people to
+    look at, 'fit', which keeps the proportions and makes the longer side `size` pixels, or
+    'shrink', which does so and enlarges nothing.
 
     An image that cannot be decoded, has more than `max_pixels` or one side of more than `max_ratio`
     times the other (before memory is taken for it), or shows a single value is an ImageError.
     """
-    if resize not in RESIZES + PICTURES:
+    if not re.match(RESIZE, resize) and resize not in PICTURES:
         raise ConfigError(f"resize {resize!r} is unknown; choose one of {', '.join(RESIZES)}")
     if size is not None and size < 1:
         raise ConfigError(f"the image size is {size} pixels; it must be at least 1")
@@ -186,19 +190,21 @@ def decode_image(
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
     """Scale RGB in [0, 1], shape (..., 3), as an encoder expects it; the result is float32.
 
-    'unit' leaves them as they are; 'imagenet', 'clip' and 'rad-dino' subtract the mean of those
-    training images and divide by their deviation; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255]
-    less ImageNet's mean (modes torch, tf and caffe of `keras.applications`). 'lite' is
-    EfficientNet-Lite's ``(value - 127) / 128``, 'xrv' torchxrayvision's [-1024, 1024].
+    'unit' leaves them as they are; 'imagenet', 'clip', 'rad-dino' and 'chexzero' subtract the mean
+    of those training images and divide by their deviation, as two times three numbers in a text
+    do; 'signed' is [-1, 1]; 'caffe' is BGR in [0, 255] less ImageNet's mean (modes torch, tf and
+    caffe of `keras.applications`). 'lite' is EfficientNet-Lite's ``(value - 127) / 128``, 'xrv'
+    torchxrayvision's [-1024, 1024].
     """
-    if scheme not in SCHEMES:
+    if not re.match(NORMALISATION, scheme):
         raise ConfigError(f"normalisation {scheme!r} is unknown; choose {' or '.join(SCHEMES)}")
     images = np.asarray(images, np.float32)
     if scheme == "unit":
         return images
     # Whole lines of pixels at a time, because NumPy is slow over a last axis of three.
     line = images.shape[-2] if images.ndim > 1 else 1
-    mean, deviation = np.tile(np.array(SCHEMES[scheme], np.float32), line)
+    own = [part.split(",") for part in scheme.split("/")]
+    mean, deviation = np.tile(np.array(SCHEMES.get(scheme, own), np.float32), line)
     lines = images.reshape(*images.shape[:-2], 3 * line)
     scaled = ((lines - mean) / deviation).reshape(images.shape)
     return scaled[..., ::-1] if scheme == "caffe" else scaled

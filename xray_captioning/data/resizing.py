@@ -1,12 +1,12 @@
 """Pixels to a square: the whole image, or the part that a published encoder was shown."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.errors import MissingExtraError
+from xray_captioning.errors import ConfigError, MissingExtraError
 
 Stored = NDArray[Any]
 
@@ -26,8 +26,12 @@ def resized(image: Stored, size: int | None, resize: str, white: float) -> Store
     """Resize stored pixels, (height, width) or (height, width, channels), in the stored depth: to a
     square, in proportion, or not at all without a size; `white` is the stored value of white.
     """
-    if size is not None and resize in _CUT:
-        return _CUT[resize](image, size, white)
+    rule = rule_of(resize)
+    if size is not None and rule is not None:
+        return _by_rule(image, size, rule, white)
+    if size is not None and resize in ("xrv", "chexzero"):
+        cut = _torchxrayvision if resize == "xrv" else _chexzero
+        return cut(image, size, white)
     height, width = image.shape[:2]
     wide, high = _new_shape(height, width, size, resize)
     if (high, wide) == (height, width):
@@ -69,29 +73,125 @@ def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
     return np.clip(found, image.min(), image.max())
 
 
-def _pillow(
-    filter_name: str, share: float, whole: Callable[[float], int]
-) -> Callable[[Stored, int, float], Stored]:
-    """Return Pillow's resizing of the shorter side to `size` / `share`, of whose middle the square
-    is cut, as those networks were trained: in whole numbers where it reads 8 bits.
+class Rule(NamedTuple):
+    """How an encoder's own library makes a square: what resizes, and what is cut out of it."""
+
+    library: str  # pillow, or transformers: torchvision on tensors, as its newest version does
+    filter: str
+    share: float | None = None  # of the shorter side to the square; None: it all becomes the square
+    whole: Callable[[float], int] = int  # where the middle begins
+
+    def shape(self, height: int, width: int, size: int) -> tuple[int, int]:
+        """Return the height and width that an image is resized to."""
+        if self.share is None:
+            return size, size
+        short, shorter = round(size * self.share), min(height, width)
+        return int(short * height / shorter), int(short * width / shorter)
+
+
+_RULES = {
+    "torchvision": Rule("pillow", "bilinear", 256 / 224, round),  # of halves the even
+    "open-clip": Rule("pillow", "bicubic", 1, round),
+    "rad-dino": Rule("pillow", "bicubic", 1),
+    "dinov2": Rule("transformers", "bicubic", 256 / 224),
+    "clip": Rule("transformers", "bicubic", 1),
+    "siglip": Rule("transformers", "bicubic"),
+    "vit": Rule("transformers", "bilinear"),
+}
+
+
+def rule_of(resize: str) -> Rule | None:
+    """Return the rule of a name, or of a text such as ``transformers-bicubic-256/224``.
+
+    That is the library, the filter and, if the middle is cut out, the shorter side over the
+    square's. None stands for what has another rule, such as ``area``.
     """
+    library, _, rest = resize.partition("-")
+    if resize in _RULES or library not in ("pillow", "transformers"):
+        return _RULES.get(resize)
+    filter_name, _, share = rest.partition("-")
+    above, _, below = share.partition("/")
+    if filter_name not in _KERNELS or (share and int(above) < int(below)):
+        raise ConfigError(f"resize {resize!r} is unknown; write it as pillow-bicubic-256/224")
+    return Rule(library, filter_name, int(above) / int(below) if share else None)
 
-    def resize(image: Stored, size: int, white: float) -> Stored:
-        from PIL import Image
 
-        height, width = image.shape[:2]
-        short, shorter = round(size / share), min(height, width)
-        to = (int(short * width / shorter), int(short * height / shorter))
-        kind = np.uint8 if image.dtype == np.uint8 else np.float32
-        channels = np.moveaxis(np.atleast_3d(image), -1, 0).astype(kind)
-        filtered = [
-            np.asarray(Image.fromarray(channel).resize(to, Image.Resampling[filter_name]))
-            for channel in channels
-        ]
-        found = np.clip(np.stack(filtered, -1).reshape(*to[::-1], *image.shape[2:]), 0, white)
-        return _cut(found, size, [whole((n - size) / 2) for n in found.shape])
+def _by_rule(image: Stored, size: int, rule: Rule, white: float) -> Stored:
+    """Resize and cut, of 8 bits in whole numbers as those libraries do."""
+    height, width = image.shape[:2]
+    to = rule.shape(height, width, size)
+    if rule.library == "pillow" or image.dtype != np.uint8:
+        image = np.clip(_pillow(image, to, rule.filter), 0, white)
+    else:
+        for axis in (1, 0):
+            image = _filtered(image, to[axis], axis, rule.filter)
+    return _cut(image, size, [rule.whole((n - size) / 2) for n in to])
 
-    return resize
+
+def _pillow(image: Stored, to: tuple[int, int], filter_name: str) -> Stored:
+    from PIL import Image
+
+    kind = np.uint8 if image.dtype == np.uint8 else np.float32
+    channels = np.moveaxis(np.atleast_3d(image), -1, 0).astype(kind)
+    how = Image.Resampling[filter_name.upper()]
+    found = [np.asarray(Image.fromarray(channel).resize(to[::-1], how)) for channel in channels]
+    return np.stack(found, -1).reshape(*to, *image.shape[2:])
+
+
+def _filtered(image: Stored, count: int, axis: int, filter_name: str) -> Stored:
+    """Resize one axis as PyTorch does with antialiasing; 8 bits by its rounded whole weights."""
+    if image.shape[axis] == count:
+        return image
+    weights = filter_weights(image.shape[axis], count, filter_name)
+    one = 1.0
+    if image.dtype == np.uint8:  # as many bits as let the largest weight be an int16
+        most = float(weights.max())
+        one = 2.0 ** next((p for p in range(22) if int(most * 2 ** (p + 1) + 0.5) >= 2**15), 22)
+        weights = np.trunc(weights * one + np.copysign(0.5, weights))
+    found = np.moveaxis(np.tensordot(weights, image.astype(float), (1, axis)), 0, axis)
+    if image.dtype != np.uint8:
+        return found
+    return np.clip(np.floor(found / one + 0.5), 0, 255).astype(np.uint8)
+
+
+def filter_weights(before: int, after: int, filter_name: str) -> NDArray[np.float64]:
+    """Return the weights (after, before) that shrink or enlarge a line with antialiasing.
+
+    As Pillow and PyTorch compute them (ATen's ``UpSampleKernel.cpp``): the filter is as much wider
+    as the line shrinks, and the weights of what lies in the line are made to sum to 1.
+    """
+    kernel, reach = _KERNELS[filter_name]
+    scale = before / after
+    wide = max(scale, 1.0)
+    centre = (np.arange(after)[:, None] + 0.5) * scale
+    place = np.arange(before)
+    first = np.maximum((centre - reach * wide + 0.5).astype(int), 0)
+    inside = (place >= first) & (place < (centre + reach * wide + 0.5).astype(int))
+    weights = np.where(inside, kernel(np.abs(place + 0.5 - centre) / wide), 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def cubic(x: Any, a: float = -0.5) -> Any:
+    """Return Keys' cubic convolution kernel at distances (IEEE TASSP 29, 1981)."""
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+_KERNELS: dict[str, tuple[Callable[[Any], Any], int]] = {
+    "bilinear": (lambda x: np.maximum(1 - x, 0.0), 1),
+    "bicubic": (cubic, 2),
+}
+_CHEXZERO = 320  # px, a square of which is stored
+
+
+def _chexzero(image: Stored, size: int, white: float) -> Stored:
+    """As its ``data_process.py`` and ``zero_shot.py`` do: on black, then with fractions."""
+    height, width = (max(1, int(n * _CHEXZERO / max(image.shape[:2]))) for n in image.shape[:2])
+    square = np.zeros((_CHEXZERO, _CHEXZERO, *image.shape[2:]), np.float32)
+    top, left = (_CHEXZERO - height) // 2, (_CHEXZERO - width) // 2
+    found = np.clip(_pillow(image, (height, width), "lanczos"), 0, white)
+    square[top : top + height, left : left + width] = found
+    return _filtered(_filtered(square, size, 1, "bicubic"), size, 0, "bicubic")
 
 
 def _cut(image: Stored, side: int, start: list[int]) -> Stored:
@@ -99,11 +199,20 @@ def _cut(image: Stored, side: int, start: list[int]) -> Stored:
     return image[top : top + side, left : left + side]
 
 
-_CUT = {
-    "xrv": _torchxrayvision,
-    "torchvision": _pillow("BILINEAR", 224 / 256, round),  # of halves the even
-    "rad-dino": _pillow("BICUBIC", 1, int),
-}
-"""Ways to cut a square out of the middle, as the projects of those names do."""
-RESIZES = ("area", "nearest", "linear", *_CUT)
+def seen_part(height: int, width: int, size: int, resize: str) -> tuple[float, float, float, float]:
+    """Return top, left, height and width of what an encoder sees, in shares of the whole image.
+
+    What lies outside 0 to 1 is the black around an image.
+    """
+    rule = rule_of(resize)
+    if rule is not None:
+        to = rule.shape(height, width, size)
+        top, left = (rule.whole((n - size) / 2) / n for n in to)
+        return top, left, size / to[0], size / to[1]
+    if resize in ("xrv", "chexzero"):
+        side = (min if resize == "xrv" else max)(height, width)
+        return (1 - side / height) / 2, (1 - side / width) / 2, side / height, side / width
+    return 0.0, 0.0, 1.0, 1.0
+
+
 PICTURES = ("fit", "shrink")  # for people to look at, in proportion

@@ -1,6 +1,6 @@
 """Networks from one image to a feature map, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from xray_captioning.backend import keras
 from xray_captioning.encoders import torch_networks as published
 from xray_captioning.encoders.lite import efficientnet_lite0, load_lite0
+from xray_captioning.encoders.towers import build_tower, last_block, load_tower, tower_of
 from xray_captioning.encoders.vit import clip, transformed, vit
 from xray_captioning.errors import ConfigError
-from xray_captioning.hub.fetch import registry
+from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import find_model, register_model
 
 layers = keras.layers
@@ -18,7 +19,6 @@ layers = keras.layers
 
 class Backbone(NamedTuple):
     """How a named encoder is built, and what one must know to use it.
-
     ``build(size, published)`` returns a keras.Model from (batch, size, size, 3) to (batch, rows,
     columns, channels), float32, with the published weights, which are downloaded, or random ones.
     A study's regions are joined for the finding classifier by their mean, as CheXNet does, or by
@@ -65,7 +65,6 @@ def _phantom_cnn(size: int, published: bool) -> Any:
 
 def _vit_tiny(size: int, published: bool) -> Any:
     """Transformer blocks over a few convolutions instead of raw patches.
-
     From some thousand images a Transformer does not learn to see edges (Dosovitskiy et al.,
     arXiv:2010.11929, "hybrid architecture"; Xiao et al., arXiv:2106.14881).
     """
@@ -109,21 +108,34 @@ ENCODERS = {
 
 
 for _name, _one in registry().items():
-    if _one.network in published.NETWORKS:
-        ENCODERS[_name] = Backbone(
-            partial(published.build, _name),
+    if _one.tower:
+        _block: tuple[str, ...] = last_block(tower_of(_one.tower, _name))
+    elif _one.network in published.NETWORKS:
+        _block = published.NETWORKS[_one.network].last_block
+    else:
+        continue
+    ENCODERS[_name] = Backbone(
+        partial(published.build, _name),
+        "mean",
+        _block,
+        _one.normalisation,
+        partial(published.load, _name),
+        _one.size,
+        _one.resize,
+    )
+
+
+def find_backbone(name: str, network: Mapping[str, Any] | None = None) -> Backbone:
+    """Return the backbone of that name, or of a network (``model.network``), or a ConfigError."""
+    if network:
+        tower = tower_of(network, f"model.network of {name}")
+        return Backbone(
+            lambda size, published: build_tower(tower, size),
             "mean",
-            published.NETWORKS[_one.network].last_block,
-            _one.normalisation,
-            partial(published.load, _name),
-            _one.size,
-            _one.resize,
+            last_block(tower),
+            read=lambda model, path: load_tower(tower, model, path, name),
         )
-
-
-def find_backbone(name: str) -> Backbone:
-    """Return the backbone of that name, or raise ConfigError."""
-    return find_model(ENCODERS, "encoder", name)
+    return find_model(ENCODERS, "encoder", registered_name(name))
 
 
 def register_encoder(

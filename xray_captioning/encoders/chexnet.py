@@ -17,7 +17,6 @@ CLASSIFIER = "chexnet_output"
 
 def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
     """Read CheXNet (arXiv:1711.05225): DenseNet121, global average pooling and fourteen sigmoids.
-
     The file is ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another of its layout, trained
     on frontal images of 224 px with ImageNet's mean and deviation; one that is damaged or does not
     fit is a BundleError. The findings are ChestX-ray14's labels in the published order.
@@ -35,7 +34,6 @@ def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
 
 def load_densenet121(encoder: Encoder, weights_h5: str | os.PathLike[str]) -> None:
     """Fill the network of a ``chexnet`` encoder, whatever classifier the file has.
-
     The file is CheXNet's, or DenseNet121 with or without its top as Keras 2 published it; one that
     is damaged or does not fit is a BundleError.
     """
@@ -66,7 +64,6 @@ def match_densenet121(
     arrays: Iterable[StoredArray], names: Collection[str]
 ) -> tuple[dict[str, StoredArray], list[StoredArray]]:
     """Find the arrays of a DenseNet121 by their whole names, which are Keras 2's.
-
     Never by the end of a name: ``bn`` would be confused with ``conv1/bn``. Returned are arrays by
     those names, and the others.
     """
@@ -86,7 +83,6 @@ def match_densenet121(
 
 def _best_keys(members: list[StoredArray], wanted: Collection[str]) -> list[str]:
     """Keys of one layer's arrays under the reading of their names that most arrays agree with.
-
     Read are the names as they are; without a prefix that all share, where it is one (an
     encoder's own name); and, where the arrays are those of a single layer, that layer's name.
     """

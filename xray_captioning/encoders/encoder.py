@@ -12,10 +12,11 @@ from xray_captioning.backend import compiled, keras, ops, registered
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
-from xray_captioning.encoders.backbones import find_backbone
+from xray_captioning.encoders.backbones import Backbone, find_backbone
 from xray_captioning.errors import ConfigError, MissingExtraError
 from xray_captioning.files import downloading
 
+_MADE_OF = ("name_of_backbone", "size", "pool", "network")
 # What to do where published weights cannot be had.
 INSTEAD = "start from a file of weights (--weights FILE) or from nothing (--weights random)"
 
@@ -36,6 +37,8 @@ class Encoder(keras.Model):
         Names of the classifier's outputs; may be empty.
     weights : {"random", "imagenet"}
         ``imagenet`` downloads the published weights: ImageNet's, and for ``clip`` CLIP's.
+    network : dict, optional
+        Of a Vision Transformer that is not as its name says, what its ``config.json`` has.
     **kwargs
         Of :class:`keras.Model`.
 
@@ -69,17 +72,19 @@ class Encoder(keras.Model):
         pool: int = 1,
         findings: Any = (),
         weights: str = "random",
+        network: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.name_of_backbone, self.size, self.pool = name_of_backbone, size, pool
-        self.findings = tuple(findings)
-        self.pooling = find_backbone(name_of_backbone).pooling
+        self.findings, self.network = tuple(findings), dict(network or {})
+        self.pooling = self.row.pooling
         if weights not in ("random", "imagenet"):
             raise ConfigError(
                 f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load"
             )
-        self.backbone = (_new if weights == "random" else _published)(name_of_backbone, size)
+        make = _new if weights == "random" else _published
+        self.backbone = make(name_of_backbone, self.row, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
         if min(rows, columns) < pool:
             raise ConfigError(
@@ -93,6 +98,11 @@ class Encoder(keras.Model):
         self.classifier.build((None, self.channels))
         self.trained_on: TrainedOn | None = None
         self.built = True
+
+    @property
+    def row(self) -> Backbone:
+        """How its backbone is built."""
+        return find_backbone(self.name_of_backbone, self.network)
 
     @classmethod
     def load(cls, name: str | Path) -> Encoder:
@@ -123,14 +133,15 @@ class Encoder(keras.Model):
         about = read_bundle(folder, "encoder")
         config = Config.from_dict(about["config"], f"{folder}/captioner.json")
         model = config.model
-        encoder = cls(model.encoder, config.image.size, model.pool, about["findings"])
+        made = {"findings": about["findings"], "network": model.network}
+        encoder = cls(model.encoder, config.image.size, model.pool, **made)
         load_weights(encoder, folder / "encoder.weights.h5")
         encoder.trained_on = TrainedOn.load(folder)
         return encoder
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, and what it was trained on."""
-        own = {name: getattr(self, name) for name in ("name_of_backbone", "size", "pool")}
+        own = {name: getattr(self, name) for name in _MADE_OF}
         record = self.trained_on and self.trained_on.to_dict()
         known = {"findings": list(self.findings), "trained_on": record}
         return {**super().get_config(), **own, **known}
@@ -194,7 +205,7 @@ class Encoder(keras.Model):
         ConfigError
             The backbone has no such block.
         """
-        block = find_backbone(self.name_of_backbone).last_block
+        block = self.row.last_block
         self.trainable = True  # or none of its layers could be
         self.classifier.trainable = False
         for layer in self.backbone.layers:
@@ -239,7 +250,6 @@ def mean_region(features: Any, mask: Any) -> Any:
 
 def pooled_evidence(logits: Any, mask: Any) -> Any:
     """Pool logits (batch, regions, findings) so that one region can show a finding.
-
     Returns the logarithm of the mean of the regions' exponentials, (batch, findings); regions that
     `mask` (batch, regions) leaves out count as 0.
     """
@@ -273,7 +283,6 @@ class FindingModel(keras.Model):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Return logits (batch, findings).
-
         `inputs` are ``images`` (batch, views, height, width, 3) and ``mask`` (batch, views).
         """
         training = training and not self.keep_statistics
@@ -281,10 +290,10 @@ class FindingModel(keras.Model):
         return self.encoder.classify(features, self.encoder.region_mask(inputs["mask"]))
 
 
-def _new(name: str, size: int, published: bool = False) -> Any:
+def _new(name: str, row: Backbone, size: int, published: bool = False) -> Any:
     """Return what a builder, perhaps of another package, makes, if it is what encoders are."""
     try:
-        model = find_backbone(name).build(size, published)
+        model = row.build(size, published)
     except ValueError as error:
         raise ConfigError(f"{name} cannot be built for images of {size} px ({error})") from error
     shape = tuple(getattr(model, "output_shape", ()))
@@ -296,15 +305,15 @@ def _new(name: str, size: int, published: bool = False) -> Any:
     return model
 
 
-def _published(name: str, size: int) -> Any:
+def _published(name: str, row: Backbone, size: int) -> Any:
     """Return a backbone with its published weights, for which nothing else is ever put in."""
-    if not find_backbone(name).published:
+    if not row.published:
         raise ConfigError(f"{name} has no published weights; {INSTEAD}")
     try:
         with downloading():
-            return _new(name, size, published=True)
+            return _new(name, row, size, published=True)
     except Exception as error:  # each of the hubs behind it has its own
-        _new(name, size)  # what random weights would not mend is said first
+        _new(name, row, size)  # what random weights would not mend is said first
         if isinstance(error, MissingExtraError):
             raise MissingExtraError(f"{error}, or {INSTEAD}") from error
         reason = " ".join(str(error).split())

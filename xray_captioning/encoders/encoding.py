@@ -27,10 +27,16 @@ from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.targets import study_images
 from xray_captioning.data.views import repeat_first
-from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.encoder import Encoder
+from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import is_network, new_encoder, weights_digest, weights_of
+from xray_captioning.encoders.saved import (
+    classifier_of,
+    is_network,
+    new_encoder,
+    weights_digest,
+    weights_of,
+)
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import sha256_file
 
@@ -40,7 +46,6 @@ PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an enco
 
 def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
     """Return features (images, rows, columns, channels), float32, a few small batches at a time.
-
     `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
     what :func:`~xray_captioning.data.images.read_image` takes, become its input.
     """
@@ -60,7 +65,6 @@ def encode_studies(
     encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
 ) -> tuple[Array, Array]:
     """Encode the images of studies in their places, each once, None where one is missing.
-
     Returned are regions (studies, views * rows * columns, channels), float32, and their mask
     (studies, views * rows * columns), bool; see :func:`encode_images`.
     """
@@ -84,7 +88,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
 
     def grey(paths: Sequence[str]) -> Array:
         pixels = read_images(paths, image.size, image.resize)
-        return np.rint(pixels.mean(axis=-1) * 255).astype("uint8")
+        return np.rint(pixels.mean(axis=-1).clip(0, 1) * 255).astype("uint8")
 
     cache = ArrayCache(folder, settings)
     cache.fill(_paths(images), grey, "read images")
@@ -95,7 +99,6 @@ def cached_features(
     images: Images, encoder: Encoder, config: Config, folder: str | Path | None
 ) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept likewise and encoded where missing.
-
     The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype.
     """
     settings = {
@@ -135,7 +138,6 @@ def study_regions(
 
 def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
     """Return each study's probabilities, in [0, 1], of the encoder's findings in their order.
-
     `regions` are (studies, regions, channels); `mask` is (studies, regions), bool, False for views
     that a study does not have. An encoder that classifies no findings is a ConfigError.
     """
@@ -181,25 +183,25 @@ class EncodedStudies:
         """Views (studies, views), False where a study has no such image: its regions are zero."""
         return self._whole["views"]
 
+    @property
+    def outputs(self) -> dict[str, Array]:
+        """What a published classifier says of each view, by name; empty without one."""
+        return {n: a for n, a in self._whole.items() if n not in ("regions", "views")}
+
 
 def encoder_config(
     name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None
 ) -> Config:
     """Return a configuration in which images are what an encoder's weights expect.
-
     These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;
     of an ONNX file nothing is known.
     """
-    image: dict[str, Any] = {"views": views}
-    if not name.endswith(".onnx"):
-        row = find_backbone(name)
-        image |= {"size": row.size, "resize": row.resize}
-        image |= {"normalisation": row.normalisation} if row.normalisation else {}
-        if weights is not None and not is_network(weights):
-            own = read_config(find_bundle(weights), "encoder").image
-            image |= {field: getattr(own, field) for field in PIXELS}
-    config = Config.from_dict({"name": name, "image": image, "model": {"encoder": name}}, name)
-    return config.replace(changes or {})
+    given = {"name": name, "image.views": views, "model.encoder": name, **(changes or {})}
+    if weights is not None and not name.endswith(".onnx") and not is_network(weights):
+        own = read_config(find_bundle(weights), "encoder").image
+        given = {f"image.{field}": getattr(own, field) for field in PIXELS} | given
+    config = Config().replace(given)
+    return config if name.endswith(".onnx") else adopted(config, weights, given)
 
 
 def encode_files(
@@ -210,7 +212,6 @@ def encode_files(
     layer: str | None = None,
 ) -> EncodedStudies:
     """Encode the images of studies, each in their places, None where one is missing.
-
     `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
     published ones, if there are any; `changes` are of :func:`encoder_config`. An ONNX file has its
     own weights, and may have several values to choose one of as the `layer`.
@@ -230,7 +231,7 @@ def encode_files(
         encoder = new_encoder(config, weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
     placed = [[*study, *[None] * (views - len(study))] for study in studies]
-    about = {
+    about: dict[str, Any] = {
         "encoder": name,
         "layer": layer,
         "weights": weights,
@@ -241,10 +242,15 @@ def encode_files(
     if not onnx and encoder.trained_on is not None:
         about["trained_on"] = encoder.trained_on.to_dict()
 
+    classify, outputs = classifier_of(name, weights, encoder.channels)
+    if outputs:
+        about["outputs"] = outputs
+
     def batches() -> Iterator[dict[str, Array]]:
         for start in range(0, len(placed), BATCH):
             regions, mask = encode_studies(encode, config, placed[start : start + BATCH])
             maps = regions.reshape(len(mask), views, *encoder.grid, encoder.channels)
-            yield {"regions": maps, "views": mask.reshape(*maps.shape[:-1])[:, :, 0, 0]}
+            shown = mask.reshape(*maps.shape[:-1])[:, :, 0, 0]
+            yield {"regions": maps, "views": shown, **classify(maps)}
 
     return EncodedStudies(batches, about)

@@ -16,16 +16,22 @@ from xray_captioning.errors import BundleError
 _PYTORCH = {"kernel": "weight", "gamma": "weight", "beta": "bias"}
 _PYTORCH |= {"moving_mean": "running_mean", "moving_variance": "running_var"}
 _PYTORCH |= {"class_token": "cls_token", "positions": "position_embeddings"}
+_PYTORCH |= {"registers": "register_tokens"}
 
 
 def load_pytorch(
-    model: Any, path: Path, what: str, left_out: str, name_of: Callable[[str], str] = str
+    model: Any,
+    path: Path,
+    what: str,
+    left_out: str,
+    name_of: Callable[[str], str] = str,
+    arrays: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Fill a network whose layers have the names that PyTorch's modules have in a file.
-
     `what` names the network in messages, `left_out` is a regular expression of names that it does
-    not need, such as its classifier's, and `name_of` gives a layer's name in the file. A file that
-    cannot be read, or is not of this network, is a BundleError.
+    not need, such as its classifier's, and `name_of` gives a layer's name in the file. `arrays` are
+    the file's, where they have been read. A file that cannot be read, or is not of this network,
+    is a BundleError.
     """
     layers = {
         f"{name_of(layer.name)}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
@@ -35,7 +41,7 @@ def load_pytorch(
     variables = {name: variable for name, (_, variable) in layers.items()}
     skipped = re.compile(rf"(?:{left_out})|(?:.*\.)?num_batches_tracked")
     found, extra = {}, []
-    for name, values in _named(read_arrays(path), next(iter(layers))).items():
+    for name, values in _named(arrays or read_arrays(path), next(iter(layers))).items():
         if name in layers:
             found[name] = StoredArray("", name, _turned(values, *layers[name]))
         elif not skipped.fullmatch(name):
@@ -72,7 +78,6 @@ def check(
     extra: Iterable[StoredArray],
 ) -> None:
     """Raise a BundleError that says which arrays of a file are missing, misshapen or unknown.
-
     Of another model it says only what that seems to be. `what` names the model in the message; the
     rest is as `mismatches` takes it.
     """

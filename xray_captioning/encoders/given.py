@@ -11,13 +11,13 @@ from xray_captioning.data.feature_files import Made, StudyFeatures
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.encoding import PIXELS
+from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.saved import is_network, starting_encoder, weights_digest
 from xray_captioning.errors import ConfigError, DataError, XrayCaptioningError
 
 
 class GivenFeatures:
     """In an encoder's place where captions are written from features: it has their sizes only.
-
     `grid` is rows and columns of a view's regions, of so many `channels`.
     """
 
@@ -39,7 +39,6 @@ def features_encoder(
     config: Config, given: StudyFeatures, encoder: Any = None, weights: str | None = None
 ) -> tuple[Config, Any]:
     """Return the configuration and the encoder of a run on features.
-
     That is the encoder they name, or that is asked for; if none is, or the one they name cannot be
     had, the captioner will see no images.
     """
@@ -83,8 +82,9 @@ def _encoder(config: Config, made: Made, encoder: Any, weights: str | None) -> t
     elif encoder is not None:
         saved = read_config(find_bundle(encoder), "encoder")
         changes |= {f"image.{name}": getattr(saved.image, name) for name in PIXELS}
-        changes |= {"model.encoder": saved.model.encoder}
+        changes |= {"model.encoder": saved.model.encoder, "model.network": saved.model.network}
     config = config.replace(changes)
+    config = adopted(config, weights, changes) if weights is not None else config
     found = starting_encoder(config, encoder, weights)
     if made.weights_sha256 not in ("", weights_digest(found.backbone)):
         raise ConfigError("the features were made with other weights than this encoder's")
@@ -95,7 +95,6 @@ def check_fits(
     given: StudyFeatures, config: Config, encoder: Any, about: Mapping[str, Any] = {}
 ) -> None:
     """Refuse features of other sizes than an encoder's, or of another one than a bundle names.
-
     `about` is what the bundle keeps.
     """
     (views, *sides), pool = given.grid, config.model.pool

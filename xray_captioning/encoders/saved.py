@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,17 @@ from xray_captioning.bundles.bundle import (
     write_bundle,
 )
 from xray_captioning.bundles.card import model_card
+from xray_captioning.checkpoints import read_arrays
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
 from xray_captioning.config import Config
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.chexnet import load_densenet121
 from xray_captioning.encoders.encoder import Encoder
+from xray_captioning.encoders.folders import adopted, is_saved_model
+from xray_captioning.encoders.torch_networks import classifier, published_file
 from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.hub.fetch import registered_name, registry
 from xray_captioning.plugins import origin_of
 
 
@@ -53,27 +57,29 @@ def is_network(weights: str) -> bool:
 
 def _is_foreign(path: Path) -> bool:
     """Whether it is a file, or a folder as Hugging Face saves a model, and so no bundle."""
-    return path.is_file() or (path / "config.json").is_file()
+    return path.is_file() or is_saved_model(path)
 
 
 def weights_of(config: Config, weights: str | None) -> str:
     """Return the name of the weights to start from: published ones, if any, where none is given."""
     if weights is not None:
         return weights
-    return "imagenet" if find_backbone(config.model.encoder).published else "random"
+    row = find_backbone(config.model.encoder, config.model.network)
+    return "imagenet" if row.published else "random"
 
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
     """Return an encoder that starts from random weights, published ones, a file's or a bundle's.
-
     `weights` are ``random``, ``imagenet`` (the published ones), a bundle, a Keras ``.h5`` file of
     the network without top, or a file as the network was published: for ``chexnet`` a Keras 2 file,
     for others PyTorch's. `findings` are outputs of the classifier, which always starts anew. A
     bundle of another network is a ConfigError, such a file a BundleError.
     """
     model, path, named = config.model, Path(weights), weights in ("random", "imagenet")
-    start, read = weights if named else "random", find_backbone(model.encoder).read
-    encoder = Encoder(model.encoder, config.image.size, model.pool, findings, start)
+    start = weights if named else "random"
+    made = (model.encoder, config.image.size, model.pool, findings, start, model.network)
+    encoder = Encoder(*made)
+    read = encoder.row.read
     if named:
         if weights == "imagenet":
             _warn_of_pixels(config)
@@ -81,7 +87,7 @@ def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> E
         load_densenet121(encoder, path)
     elif read is not None and _is_foreign(path) and not is_hdf5(path):
         read(encoder.backbone, path)
-        _warn_of_pixels(config)
+        _warn_of_pixels(config, weights)
     elif path.is_file():
         load_weights(encoder.backbone, path, f"the network {model.encoder}")
     else:
@@ -106,16 +112,15 @@ def _fill_from_bundle(encoder: Encoder, bundle: Path) -> None:
         ) from error
 
 
-def _warn_of_pixels(config: Config) -> None:
-    """Warn where images are not what published weights were trained on; one that crops, exactly."""
-    name = config.model.encoder
-    row = find_backbone(name)
-    fields = ("normalisation", "resize", "size") if row.resize != "area" else ("normalisation",)
-    for field in fields:
-        expected, given = getattr(row, field), getattr(config.image, field)
-        if expected not in (None, given):
+def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
+    """Warn where images are not what weights were trained on; one that crops, exactly."""
+    row, wanted = config.model.encoder, adopted(config, weights).image
+    whole = wanted.resize in ("area", "linear", "nearest")
+    for field in ("normalisation",) if whole else ("normalisation", "resize", "size"):
+        expected, given = getattr(wanted, field), getattr(config.image, field)
+        if expected != given:
             warnings.warn(
-                f"the published weights of {name} expect image.{field} {expected!r}, but it is "
+                f"the published weights of {row} expect image.{field} {expected!r}, but it is "
                 f"{given!r}; add --set image.{field}={expected}",
                 stacklevel=3,
             )
@@ -125,7 +130,6 @@ def starting_encoder(
     config: Config, name: Encoder | str | Path | None, weights: str | None = None
 ) -> Encoder:
     """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one.
-
     `weights` are those of a new one, as :func:`new_encoder` takes them. They are a ConfigError
     beside another, or as a bundle. So are images of a bundle that are prepared otherwise than the
     configuration says.
@@ -202,14 +206,9 @@ def _difference(model: Any, path: Path) -> str:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    import h5py
-
-    items: list[tuple[str, Any]] = []
     try:
-        with h5py.File(path, "r") as file:
-            file.visititems(lambda *item: items.append(item))
-            return {name: item.shape for name, item in items if isinstance(item, h5py.Dataset)}
-    except OSError:  # not HDF5, which Keras has said already
+        return {name: values.shape for name, values in read_arrays(path).items()}
+    except BundleError:  # which Keras has said already
         return {}
 
 
@@ -228,6 +227,20 @@ def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any])
         "about": about,
         **({"needs": needs} if needs else {}),
     }
+
+
+def classifier_of(
+    name: str, weights: str | None, channels: int
+) -> tuple[Callable[[Any], dict[str, Any]], list[str]]:
+    """Return a published network's `classifier` and outputs, of others one that says nothing."""
+    name = registered_name(name)
+    given = None if weights in (None, "imagenet") else Path(str(weights))
+    known = name in registry() and registry()[name].outputs
+    if known and (given is None or _is_foreign(given)):
+        found = classifier(name, given or published_file(name), channels)
+        if found is not None:
+            return found, list(known)
+    return lambda regions: {}, []
 
 
 def weights_digest(model: Any) -> str:

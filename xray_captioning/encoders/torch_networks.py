@@ -9,11 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray_captioning.backend import keras, ops, registered
+import numpy as np
+
+from xray_captioning.backend import keras
+from xray_captioning.checkpoints import read_arrays
 from xray_captioning.encoders.filling import load_pytorch
-from xray_captioning.encoders.vit import Tokens, gridded
-from xray_captioning.errors import BundleError, ConfigError
-from xray_captioning.files import read_json
+from xray_captioning.encoders.towers import build_tower, load_tower, tower_of
+from xray_captioning.errors import ConfigError
 from xray_captioning.hub.fetch import fetch_file, registry
 
 layers = keras.layers
@@ -21,7 +23,6 @@ layers = keras.layers
 
 def densenet121(size: int, channels: int = 3) -> Any:
     """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU.
-
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
     size / 32, 1024), rounded down.
     """
@@ -42,7 +43,6 @@ def densenet121(size: int, channels: int = 3) -> Any:
 
 def resnet50(size: int, channels: int = 3) -> Any:
     """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride.
-
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
     size / 32, 2048), rounded up.
     """
@@ -63,59 +63,6 @@ def _bottleneck(x: Any, channels: int, stride: int, name: str) -> Any:
         x = _convolved(x, 4 * channels, 1, f"{name}.downsample.0", stride)
         x = _norm(x, f"{name}.downsample.1", active=False)
     return layers.ReLU()(layers.Add()([x, y]))
-
-
-def dinov2(
-    size: int, channels: int = 3, width: int = 768, blocks: int = 12, heads: int = 12
-) -> Any:
-    """Build the Vision Transformer of DINOv2 (arXiv:2304.07193) as transformers does.
-
-    It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size // 14,
-    size // 14, width): the normalised patch tokens in their places, without the class token.
-    """
-    image = layers.Input((size, size, 3))
-    patches = layers.Conv2D(width, 14, 14, name="embeddings.patch_embeddings.projection")
-    patches = patches(image[..., :channels])
-    x = Tokens(name="embeddings")(patches)
-    for number in range(blocks):
-        name = f"encoder.layer.{number}"
-        y = _attention(_layer_norm(x, f"{name}.norm1"), heads, f"{name}.attention")
-        x = x + Scale(name=f"{name}.layer_scale1")(y)
-        y = layers.Dense(4 * width, "gelu", name=f"{name}.mlp.fc1")(_layer_norm(x, f"{name}.norm2"))
-        y = layers.Dense(width, name=f"{name}.mlp.fc2")(y)
-        x = x + Scale(name=f"{name}.layer_scale2")(y)
-    x = gridded(_layer_norm(x, "layernorm"), patches.shape[1:3])
-    return keras.Model(image, x, name="dinov2")
-
-
-@registered
-class Scale(keras.layers.Layer):
-    """Multiply each channel by a learned number."""
-
-    def build(self, shape: tuple[Any, ...]) -> None:
-        """Create the numbers."""
-        self.lambda1 = self.add_weight((shape[-1],), "ones", name="lambda1")
-
-    def call(self, x: Any) -> Any:
-        """Return the scaled channels."""
-        return x * self.lambda1
-
-
-def _attention(x: Any, heads: int, name: str) -> Any:
-    _, tokens, width = x.shape
-    parts = [
-        ops.reshape(
-            layers.Dense(width, name=f"{name}.attention.{part}")(x),
-            (-1, tokens, heads, width // heads),
-        )
-        for part in ("query", "key", "value")
-    ]
-    y = ops.reshape(ops.dot_product_attention(*parts), (-1, tokens, width))
-    return layers.Dense(width, name=f"{name}.output.dense")(y)
-
-
-def _layer_norm(x: Any, name: str) -> Any:
-    return layers.LayerNormalization(epsilon=1e-6, name=name)(x)
 
 
 def _stem(image: Any, convolution: str, norm: str) -> Any:
@@ -142,41 +89,75 @@ class Network(NamedTuple):
     build: Callable[..., Any]
     last_block: tuple[str, ...]
     left_out: str
+    classifier: str
 
 
 NETWORKS = {
     "densenet121": Network(
-        densenet121, ("features.denseblock4", "features.norm5"), r"classifier\..*|op_threshs"
+        densenet121,
+        ("features.denseblock4", "features.norm5"),
+        r"classifier\..*|op_threshs",
+        "classifier",
     ),
-    "dinov2": Network(dinov2, ("encoder.layer.11.", "layernorm"), r"embeddings\.mask_token"),
-    "resnet50": Network(resnet50, ("layer4.2.",), r"fc\..*|op_threshs"),
+    "resnet50": Network(resnet50, ("layer4.2.",), r"fc\..*|op_threshs", "fc"),
 }
 
 
 def build(name: str, size: int, published: bool) -> Any:
     """Build a published encoder, with its weights, which are downloaded, or random ones."""
     one = registry()[name]
-    model = NETWORKS[one.network].build(size, one.channels)
+    if one.tower:
+        model = build_tower(tower_of(one.tower, name), size)
+    else:
+        model = NETWORKS[one.network].build(size, one.channels)
     if published:
-        if one.file is None:
-            raise ConfigError(f"{name} has no address to load from; get it from {one.page}")
-        folder = Path.home() / ".cache" / "xray-captioning" / "encoders"
-        load(name, model, fetch_file(one.file, folder))
+        load(name, model, published_file(name))
     return model
 
 
-def load(name: str, model: Any, path: Path) -> None:
-    """Fill the network of a published encoder with the weights of a file or folder.
-
-    A folder that is of another model than its arrays' shapes tell is a BundleError, too.
-    """
+def published_file(name: str) -> Path:
+    """Return the published weights, which are downloaded if they are not there yet."""
     one = registry()[name]
-    for about in ("config.json", "preprocessor_config.json"):
-        said = read_json(path / about, "save it again") if (path / about).is_file() else {}
-        for key, expected in one.folder.items():
-            if said.get(key, expected) != expected:
-                raise BundleError(
-                    f"{path / about}: {key} is {str(said[key])[:60]}, but {expected} in {name}; "
-                    "give the folder of that model"
-                )
-    load_pytorch(model, path, name, NETWORKS[one.network].left_out)
+    if one.file is None:
+        raise ConfigError(f"{name} has no address to load from; get it from {one.page}")
+    return fetch_file(one.file, Path.home() / ".cache" / "xray-captioning" / "encoders")
+
+
+def load(name: str, model: Any, path: Path) -> None:
+    """Fill the network of a published encoder with the weights of a file or folder."""
+    one = registry()[name]
+    if one.tower:
+        load_tower(tower_of(one.tower, name), model, path, name)
+    else:
+        load_pytorch(model, path, name, NETWORKS[one.network].left_out)
+
+
+def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str, Any]] | None:
+    """Return what says of regions (studies, views, rows, columns, channels) what a network's own
+    classifier does: ``logits`` and ``probabilities``, (studies, views, outputs). As torchxrayvision
+    has it, the latter are bent by the operating points, the file's or else the registry's. None
+    stands for a file without a classifier.
+    """
+    one, found = registry()[name], read_arrays(path)
+    names = (f"{NETWORKS[one.network].classifier}.{part}" for part in ("weight", "bias"))
+    parts = [[a for n, a in found.items() if n.endswith(end)] for end in (*names, "op_threshs")]
+    if not all(parts[:2]) or parts[0][0].shape != (len(one.outputs), channels):
+        return None
+    kernel, bias, *points = (part[0] for part in parts if part)
+
+    def classify(regions: Any) -> dict[str, Any]:
+        logits = regions.mean((2, 3), dtype=np.float64) @ kernel.T + bias
+        bent = normalised(1 / (1 + np.exp(-logits)), points[0] if points else one.operating_points)
+        return {"logits": np.float32(logits), "probabilities": bent}
+
+    return classify
+
+
+def normalised(shares: Any, points: Any) -> Any:
+    """Bend probabilities so that each operating point becomes 0.5; without one they are 0.5."""
+    points = np.array([np.nan if point is None else point for point in points], np.float64)
+    if not points.size:
+        return shares.astype(np.float32)
+    below, above = shares / (2 * points), 1 - (1 - shares) / (2 * (1 - points))
+    bent = np.where(shares < points, below, above)
+    return np.where(np.isnan(points), 0.5, bent).astype(np.float32)

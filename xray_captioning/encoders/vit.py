@@ -18,28 +18,48 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 
 @registered
 class Tokens(keras.layers.Layer):
-    """Patches in one row behind a class token, each with the learned vector of its position.
-
-    Input (batch, rows, columns, width), output (batch, 1 + rows * columns, width).
+    """Patches in one row, each with the learned vector of its position.
+    Before them is a class token, which has a position, too, and as many registers, which have
+    none. Input (batch, rows, columns, width), output (batch, 1 + registers + rows * columns,
+    width).
     """
 
+    def __init__(self, classes: bool = True, register_count: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.classes, self.register_count = classes, register_count
+        self.class_token: Any = None
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        own = {"classes": self.classes, "register_count": self.register_count}
+        return {**super().get_config(), **own}
+
     def build(self, shape: tuple[Any, ...]) -> None:
-        """Create the class token and the positions."""
+        """Create the class token, the positions and the registers."""
         _, rows, columns, width = shape
         normal = keras.initializers.TruncatedNormal(stddev=0.02)
-        self.class_token = self.add_weight((1, 1, width), normal, name="class_token")
-        self.positions = self.add_weight((1 + rows * columns, width), normal, name="positions")
+        if self.classes:
+            self.class_token = self.add_weight((1, 1, width), normal, name="class_token")
+        count = self.classes + rows * columns
+        self.positions = self.add_weight((count, width), normal, name="positions")
+        if self.register_count:
+            many = (1, self.register_count, width)
+            self.registers = self.add_weight(many, normal, name="registers")
 
     def call(self, patches: Any) -> Any:
         """Return the tokens."""
-        row = ops.reshape(patches, (-1, self.positions.shape[0] - 1, patches.shape[-1]))
-        first = ops.zeros_like(row[:, :1]) + self.class_token
-        return ops.concatenate([first, row], axis=1) + self.positions
+        count, width = self.positions.shape
+        row = ops.reshape(patches, (-1, count - self.classes, width))
+        none = ops.zeros_like(row[:, :1])
+        parts = [none + self.class_token] if self.classes else []
+        row = ops.concatenate([*parts, row], axis=1) + self.positions
+        if not self.register_count:
+            return row
+        return ops.concatenate([row[:, :1], none + self.registers, row[:, 1:]], axis=1)
 
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
     """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4).
-
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
     ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
     """
@@ -71,7 +91,8 @@ def _norm(name: str) -> Any:
 
 def gridded(tokens: Any, grid: tuple[int, int]) -> Any:
     """Return the tokens of patches in their places, (batch, rows, columns, width)."""
-    return layers.Reshape((*grid, tokens.shape[-1]))(tokens[:, 1:])
+    before = tokens.shape[1] - grid[0] * grid[1]  # class token and registers
+    return layers.Reshape((*grid, tokens.shape[-1]))(tokens[:, before:])
 
 
 def vit(size: int, published: bool) -> Any:
@@ -85,7 +106,6 @@ def vit(size: int, published: bool) -> Any:
 
 def copy_vit(source: Any, target: Any) -> None:
     """Copy weights of keras-hub's ViTBackbone into a `vision_transformer` of the same sizes.
-
     Positions are interpolated where the images differ in size.
     """
     embedding, encoder = source.layers[1:3]
@@ -106,7 +126,6 @@ def copy_vit(source: Any, target: Any) -> None:
 
 def clip(size: int, published: bool) -> Any:
     """Build the image tower of CLIP (ViT-B/16, arXiv:2103.00020), published or with random weights.
-
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, 768).
     """
     hub = require("keras_hub", "the encoder clip, new or saved", "hub")
@@ -140,7 +159,6 @@ def copy_clip(source: Any, target: Any) -> None:
 
 def resized_positions(positions: Any, grid: tuple[int, int]) -> Any:
     """Interpolate learned positions (1 + side * side, width) bilinearly to rows and columns.
-
     The first is the class token's and is kept; the others are the patches', row by row
     (arXiv:2010.11929, section 3.2).
     """

@@ -61,13 +61,20 @@ class PublishedEncoder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
     page: str
     size: int  # of its images, in pixels
-    resize: str  # as data.resizing has it, or in words where the network is not built here
-    normalisation: str  # as data.images has it, or in words
+    resize: str  # as data.resizing has it
+    normalisation: str  # as data.images has it
     channels: int = 3
     outputs: tuple[str, ...] = ()  # '' for one that was not trained
     file: RemoteFile | None = None  # none where an account is needed, or no plain address is known
-    folder: dict[str, Any] = {}  # what a folder of it must say, where it says so at all
+    operating_points: tuple[float | None, ...] = ()  # of the outputs, which they make 0.5
+    tower: dict[str, Any] = {}  # of a Vision Transformer, as its config.json has it
     verified: str = "not here"
+
+    @property
+    def address(self) -> str:
+        """Its name on Hugging Face's hub, or ''."""
+        _, hub, name = self.page.partition("https://huggingface.co/")
+        return name if hub else ""
 
     def lines(self) -> list[str]:
         """Describe it, one fact per line."""
@@ -111,6 +118,12 @@ def registry() -> dict[str, PublishedEncoder]:
     """Return all published encoders by name."""
     data = resources.files("xray_captioning").joinpath("encoders/registry.json").read_bytes()
     return msgspec.json.decode(data, type=dict[str, PublishedEncoder])
+
+
+def registered_name(name: str) -> str:
+    """Return the name in `registry` of what is given by its address on a hub; others unchanged."""
+    rows = registry().items()
+    return next((own for own, one in rows if name and one.address == name), name)
 
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:

@@ -21,6 +21,8 @@ class View(NamedTuple):
     name: str
     image: Array  # (height, width), float in [0, 1]
     attention: Array | None = None  # (rows, columns): shares, which sum to 1 over all views
+    # Top, left, height and width of what the encoder saw, in shares of the image.
+    seen: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
 
     @property
     def share(self) -> float:
@@ -34,18 +36,28 @@ def strongest(views: Sequence[View]) -> float:
 
 
 def overlay(view: View, top: float) -> Array:
-    """Lay the attention over an image: the less attention, the less colour.
+    """Lay the attention over what was seen of an image: the less attention, the less colour.
 
     The share `top` has the strongest colour. The result is RGB (height, width, 3), uint8; without
     attention it is the grey image.
     """
-    import cv2
-
     grey = np.repeat(view.image[..., None], 3, axis=2)
     if view.attention is None or top <= 0:
         return _bytes(grey)
-    heat = cv2.resize(np.float32(view.attention) / np.float32(top), view.image.shape[::-1])
-    return _bytes(_coloured(grey, np.clip(heat, 0, 1)))
+    return _bytes(_coloured(grey, np.clip(_heat(view, view.attention) / np.float32(top), 0, 1)))
+
+
+def _heat(view: View, attention: Array) -> Array:
+    """Return the attention as large as the image, zero where the encoder did not see it."""
+    import cv2
+
+    height, width = view.image.shape
+    y, x, high, wide = (round(part * n) for part, n in zip(view.seen, (height, width) * 2))
+    heat = cv2.resize(np.float32(attention), (wide, high))
+    heat = heat[max(-y, 0) : height - y, max(-x, 0) : width - x]
+    whole = np.zeros((height, width), np.float32)
+    whole[max(y, 0) :, max(x, 0) :][: heat.shape[0], : heat.shape[1]] = heat
+    return whole
 
 
 def colour_scale(count: int) -> Array:

@@ -192,7 +192,7 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
         if result.limits:
             st.html(html("note", result.limits))
         words, of = _choice(study, result, key)
-    views = parts.views_of(study, result.caption.attention, words)
+    views = parts.views_of(study, result.caption.attention, words, result.image)
     with right:
         _show_views(views, of)
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())

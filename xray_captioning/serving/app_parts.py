@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.captioner.calibration import is_unfamiliar
 from xray_captioning.data.images import arranged, decode_image, known_views
+from xray_captioning.data.resizing import seen_part
 from xray_captioning.data.studies import UNKNOWN
 from xray_captioning.data.views import select_images
 from xray_captioning.errors import DataError
@@ -29,6 +30,7 @@ from xray_captioning.serving.settings import LONGEST, Settings
 if TYPE_CHECKING:
     from xray_captioning.captioner.caption import Caption
     from xray_captioning.captioner.captioner import Captioner
+    from xray_captioning.config import ImageConfig
 
 NOTICE = (
     "Not for clinical use. For research and teaching only: the text is fluent whether or not it is "
@@ -69,6 +71,7 @@ class Result(NamedTuple):
     probabilities: dict[str, float]  # of each finding that the encoder classifies
     origin: str  # how the bundle says that it was made; may be empty
     threshold: float = 0.0  # sentences with a confidence below it are withheld
+    image: ImageConfig | None = None  # how the bundle sees an image
 
     @property
     def calibrated(self) -> bool:
@@ -176,7 +179,8 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
 
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)
-    return Result(name, beam_size, caption, found or {}, str(captioner.about.get("notice", "")))
+    notice, image = str(captioner.about.get("notice", "")), captioner.config.image
+    return Result(name, beam_size, caption, found or {}, notice, image=image)
 
 
 def sentence_words(words: Sequence[str]) -> list[list[int]]:
@@ -192,10 +196,19 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
     return [i for i in places if any(map(str.isalnum, words[i]))]
 
 
-def views_of(study: Study, attention: Array | None, words: Sequence[int]) -> list[View]:
-    """Return the views of a study with the mean attention of some words, given by their places."""
+def views_of(
+    study: Study, attention: Array | None, words: Sequence[int], image: ImageConfig | None = None
+) -> list[View]:
+    """Return the views of a study with the mean attention of some words, given by their places.
+
+    `image` tells which part of an image the model saw.
+    """
     # Attention is (words, views, rows, columns); one view more where a model saw an image twice.
     seen = [View(*view) for view in zip(study.names, study.pictures)]
+    if image is not None:
+        size, resize = image.size, image.resize
+        shapes = [(len(one.image), len(one.image[0])) for one in seen]
+        seen = [one._replace(seen=seen_part(*s, size, resize)) for one, s in zip(seen, shapes)]
     if attention is None or not len(words):
         return seen
     maps = attention[list(words)].mean(axis=0)
