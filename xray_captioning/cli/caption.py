@@ -141,7 +141,7 @@ def named_studies(images: Sequence[str], count: int, views: list[str] | None) ->
 def _note_laterals(studies: list[list[str]]) -> None:
     """Say that a first image called lateral is taken for a frontal one: names decide nothing."""
     from xray_captioning.data.images import known_views  # a DICOM file may say it itself
-    from xray_captioning.data.views import named_view
+    from xray_captioning.data.studies import named_view
 
     called = [paths[0] for paths in studies if named_view(Path(paths[0]).stem) == LATERAL]
     if taken := [path for path in called if known_views([path]) == [UNKNOWN]]:
