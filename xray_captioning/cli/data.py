@@ -74,7 +74,7 @@ def prepare(source: options.Source, out: Path | None) -> None:
 
     studies = source.read()
     summary, split = summarise(studies), split_studies(studies)
-    if summary["source"] == captions.SOURCE.name:
+    if summary["source"] == "captions":
         found = captions.columns_of(Path(studies.attrs["path"]), source.columns)
         summary["columns"], summary["columns_not_used"] = found
     click.echo(format_summary(summary))
