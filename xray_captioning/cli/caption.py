@@ -11,7 +11,7 @@ from xray_captioning.batch.caption_table import Study, check_out, check_whole, i
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.studies import LATERAL, UNKNOWN, VIEWS, with_images
 from xray_captioning.errors import ConfigError, DataError
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.splits import split_studies
 from xray_captioning.data.studies import format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError

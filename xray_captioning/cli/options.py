@@ -109,7 +109,7 @@ class Source(NamedTuple):
 
 
 def _is_captions(path: Path | None) -> bool:
-    from xray_captioning.data.sources.archive import is_zip
+    from xray_captioning.data.opening import is_zip
     from xray_captioning.data.sources.reading import CAPTIONS, READERS, detect
 
     known = tuple(READERS.values())

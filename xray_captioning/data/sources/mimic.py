@@ -14,11 +14,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from xray_captioning.data.opening import read_text, whole_archive
+from xray_captioning.data.opening import DICOM_SUFFIXES, is_image, read_text, whole_archive
 from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
 from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
-from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, is_image, walk
+from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 

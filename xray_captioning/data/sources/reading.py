@@ -11,19 +11,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from xray_captioning.data.sources import (
-    archive,
-    captions,
-    dicom,
-    mimic,
-    openi,
-    published,
-    texts,
-)
+from xray_captioning.data import opening
+from xray_captioning.data.opening import DICOM_SUFFIXES
+from xray_captioning.data.sources import captions, dicom, mimic, openi, published, texts
 from xray_captioning.data.sources import json_annotations as annotations
-from xray_captioning.data.sources.archive import is_zip
 from xray_captioning.data.sources.layout import Columns
-from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder
+from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import Studies, Study, collected_seldom, study_frame
 from xray_captioning.errors import ConfigError, DataError
 
@@ -196,10 +189,10 @@ def read_studies(
 
 def _found(path: Path, source: Source | None) -> tuple[Path, DetectedSource]:
     """Return where the data are, unpacked where they are an archive, and what they are."""
-    if is_zip(path):
-        if archive.is_table(path):
+    if opening.is_zip(path):
+        if opening.is_table(path):
             return path, DetectedSource(source or CAPTIONS, path)
-        path = archive.unpacked(path)
+        path = opening.unpacked(path)
     if source is None:
         return path, detect(path, tuple(READERS.values()))
     inner = below(path, [source]) if path.is_dir() and not holds(source, path) else None

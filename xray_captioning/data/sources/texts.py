@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from xray_captioning.data.opening import read_text
+from xray_captioning.data.opening import is_image, read_text
 from xray_captioning.data.sources.layout import whole_report
-from xray_captioning.data.sources.lookup import ImageFinder, is_image, walk
+from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 
