@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xray_captioning.data.studies import VIEWS
-from xray_captioning.data.views import select_images
+from xray_captioning.data.studies import VIEWS, select_images
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ class Captioner:
         views : sequence of str, or of sequences of str, optional
             ``frontal``, ``lateral`` or ``unknown``, one for each image, as the column ``views``
             of a table of studies; one sequence of names holds for all studies. Each view has its
-            own place in the model (:func:`~xray_captioning.data.views.select_images`). Where no
+            own place in the model (:func:`~xray_captioning.data.studies.select_images`). Where no
             view is given, that which a DICOM file names counts, else the order.
 
         Returns

@@ -11,7 +11,7 @@ from xray_captioning.batch.caption_table import Study, check_out, check_whole, i
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
 from xray_captioning.cli import options
 from xray_captioning.config import Config
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.studies import LATERAL, UNKNOWN, VIEWS, with_images
 from xray_captioning.errors import ConfigError, DataError
 
@@ -141,7 +141,7 @@ def named_studies(images: Sequence[str], count: int, views: list[str] | None) ->
 def _note_laterals(studies: list[list[str]]) -> None:
     """Say that a first image called lateral is taken for a frontal one: names decide nothing."""
     from xray_captioning.data.images import known_views  # a DICOM file may say it itself
-    from xray_captioning.data.views import named_view
+    from xray_captioning.data.studies import named_view
 
     called = [paths[0] for paths in studies if named_view(Path(paths[0]).stem) == LATERAL]
     if taken := [path for path in called if known_views([path]) == [UNKNOWN]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xray_captioning.cli import options
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.splits import split_studies
 from xray_captioning.data.studies import format_summary, summarise, summary_warnings
 from xray_captioning.errors import ConfigError
@@ -74,7 +74,7 @@ def prepare(source: options.Source, out: Path | None) -> None:
 
     studies = source.read()
     summary, split = summarise(studies), split_studies(studies)
-    if summary["source"] == captions.SOURCE.name:
+    if summary["source"] == "captions":
         found = captions.columns_of(Path(studies.attrs["path"]), source.columns)
         summary["columns"], summary["columns_not_used"] = found
     click.echo(format_summary(summary))

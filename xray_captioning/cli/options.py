@@ -109,12 +109,11 @@ class Source(NamedTuple):
 
 
 def _is_captions(path: Path | None) -> bool:
-    from xray_captioning.data.sources import captions
-    from xray_captioning.data.sources.archive import is_zip
-    from xray_captioning.data.sources.reading import READERS, detect
+    from xray_captioning.data.opening import is_zip
+    from xray_captioning.data.sources.reading import CAPTIONS, READERS, detect
 
     known = tuple(READERS.values())
-    return path is not None and (is_zip(path) or detect(path, known).source is captions.SOURCE)
+    return path is not None and (is_zip(path) or detect(path, known).source is CAPTIONS)
 
 
 def source(where: Decorator | None = None, labels: bool = True) -> Decorator:

@@ -1,7 +1,7 @@
 """The folder of caches: what lies in it, and what leaves it when it grows too large.
 
 Each cache is a sub-folder of shards, dated by their last use (`xray_captioning.data.features`), or
-an unpacked zip archive (`.sources.archive`), which stays until it is cleared: a run may read it.
+an unpacked zip archive (`.opening`), which stays until it is cleared: a run may read it.
 """
 
 import hashlib

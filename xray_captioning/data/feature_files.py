@@ -19,8 +19,9 @@ import numpy as np
 from msgspec import Struct, convert
 
 from xray_captioning.data.features import Array, narrowed
+from xray_captioning.data.records import as_text
 from xray_captioning.data.studies import Studies
-from xray_captioning.data.table import Table, as_text
+from xray_captioning.data.table import Table
 from xray_captioning.errors import ConfigError, DataError, require
 from xray_captioning.files import atomic_path, new_folder
 

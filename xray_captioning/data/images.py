@@ -24,8 +24,7 @@ from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
 from xray_captioning.data.notes import Note, warn, warn_together
 from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, opencv, resized
-from xray_captioning.data.studies import UNKNOWN
-from xray_captioning.data.views import select_images
+from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import ConfigError, ImageError
 
 if TYPE_CHECKING:

@@ -1,19 +1,28 @@
 """The bytes and the text of a file that may be packed, in UTF-16, or not what its name says."""
 
 import gzip
+import hashlib
 import io
+import json
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import IO, TextIO, cast
 
+from xray_captioning.data import cache_folder
+from xray_captioning.data.cache_folder import FILES, GIB, LIMIT_VARIABLE
 from xray_captioning.errors import DataError
-from xray_captioning.files import read_toml
+from xray_captioning.files import atomic_write, read_toml
 
 HEAD_BYTES = 1 << 16  # as much of a file as is looked at to tell what it is
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES)
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _BOMS = {
     b"\xff\xfe\x00\x00": "utf-32",
@@ -105,12 +114,19 @@ def _member(archive: zipfile.ZipFile, path: Path, member: str | None) -> str:
         if member not in names:
             raise DataError(f"{path}: is not in the archive; it holds {', '.join(names[:5])}")
         return member
-    seen = (n for n in names if n[:9] != "__MACOSX/" and not Path(n).name.startswith("."))
-    tables = [n for n in seen if n.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)]
-    if len(tables) != 1:
+    if len(tables := list(filter(_is_table, filter(_is_shown, names)))) != 1:
         found = ", ".join(tables[:5]) or "none"
         raise DataError(f"{path}: holds {len(tables)} tables ({found}); name one: {path}/NAME")
     return tables[0]
+
+
+def _is_shown(name: str) -> bool:
+    own = name.replace("\\", "/").rpartition("/")[2]
+    return not (name.startswith("__MACOSX/") or own.startswith("."))
+
+
+def _is_table(name: str) -> bool:
+    return name.lower().removesuffix(".gz").endswith(TABLE_SUFFIXES)
 
 
 @contextmanager
@@ -133,3 +149,96 @@ def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError) -> DataEr
             bad = (line.decode("utf-8", "ignore").encode() != line for line in stream)
             where = next((f"{path}, line {n}" for n, found in enumerate(bad, 1) if found), where)
     return DataError(f"{where}: is not {name} text ({error.reason}); save it as UTF-8")
+
+
+def is_image(name: str) -> bool:
+    """Tell by its suffix whether a file is an image."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+# --- zip archives of studies, whose images have to be files for the rest of the package: unpacked
+# once into the folder of caches, below a folder of their own, without links, up to its limit ---
+
+MAX_MEMBERS = 1_000_000
+_LEFT_OUT = ("__MACOSX", ".DS_Store", "Thumbs.db")
+
+
+def is_zip(path: Path) -> bool:
+    """Tell whether a file is a zip archive by its first bytes; Excel's tables are not meant."""
+    if path.suffix.lower() in (".xlsx", ".xlsm", ".docx", ".npz", ".keras"):
+        return False
+    with suppress(OSError), open(path, "rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+    return False
+
+
+def is_table(path: Path) -> bool:
+    """Tell whether an archive holds one table and no image: it is read without unpacking it."""
+    with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+        names = list(filter(_is_shown, archive.namelist()))
+        return sum(map(_is_table, names)) == 1 and not any(map(is_image, names))
+    return False
+
+
+def unpacked(path: Path) -> Path:
+    """Return a folder with the content of a zip archive, unpacked at its first use: its name is of
+    the members' names, sizes and checksums, so a changed one is unpacked anew.
+    """
+    with whole_archive(path, "unpack it and give the folder"), zipfile.ZipFile(path) as archive:
+        members = _members(archive, path)
+        size = sum(member.file_size for member in members)
+        listed = sorted((member.filename, member.file_size, member.CRC) for member in members)
+        digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+        settings = json.dumps({"archive": digest, "bytes": size})
+        home = cache_folder.home_of(settings)
+        if not (home / FILES).is_dir():
+            if size > (most := cache_folder.size_limit()):
+                raise DataError(
+                    f"{path}: unpacks to {size / GIB:.1f} GiB, more than the {most / GIB:g} GiB of "
+                    f"the cache; unpack it and give the folder, or set {LIMIT_VARIABLE}"
+                )
+            _unpack(archive, members, home, settings)
+    cache_folder.note_use(home / FILES)
+    return home / FILES
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """Return the files of an archive, after a look at where each would be written."""
+    members = [member for member in archive.infolist() if not member.is_dir()]
+    if len(members) > MAX_MEMBERS:
+        raise DataError(f"{path}: holds {len(members)} files; unpack it and give the folder")
+    for member in members:
+        parts = _parts(member)
+        if not parts or parts[0] in ("/", "") or ".." in parts or ":" in parts[0]:
+            raise DataError(
+                f"{path}: names a file outside itself ({member.filename[:80]!r}); beware of it"
+            )
+        if (member.external_attr >> 28) == 0o12:  # S_IFLNK, as Unix programs write it
+            raise DataError(f"{path}: holds a link ({member.filename[:80]!r}); unpack it yourself")
+    kept = [member for member in members if not set(_parts(member)) & set(_LEFT_OUT)]
+    if len({_parts(member) for member in kept}) < len(kept):
+        raise DataError(f"{path}: holds two files of one name; unpack it and give the folder")
+    return kept
+
+
+def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
+    return PurePosixPath(member.filename.replace("\\", "/")).parts
+
+
+def _unpack(
+    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], home: Path, settings: str
+) -> None:
+    """Unpack into a temporary folder, and rename it: another process sees all of it or nothing."""
+    home.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".", dir=home))
+    try:
+        for member in members:
+            to = temporary.joinpath(*_parts(member))
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(member) as source, open(to, "wb") as target:
+                shutil.copyfileobj(source, target)  # at most the size that was checked
+        atomic_write(home / cache_folder.SETTINGS, settings)
+        if not (home / FILES).exists():
+            temporary.rename(home / FILES)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,17 +1,18 @@
 """The rows of a table in any format: text with signs between the fields, JSON, Parquet, Excel.
 
-Each class has `columns`, `unit` (what rows are counted in: 'line', 'row' or 'entry'), and yields
-the place and the values of each row.
+Each function yields the names of the columns, and then the place and the values of each row, None
+where JSON or Parquet has no value.
 """
 
 import csv
 import io
 import json
+import math
 import re
 import zipfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,74 +21,78 @@ from xray_captioning.data.opening import HEAD_BYTES, open_bytes, open_text, read
 from xray_captioning.errors import DataError, require
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+Rows = Iterator[tuple[int | str, list[Any]]]
 _HINT = re.compile(r"sep=(.)\r?\n")  # a first line that Excel writes and understands
 
 
-class Delimited:
-    """A table of text, read row by row; its first row names the columns unless these are given.
-    Where they are, and tabs are between the fields, quotes are letters, as in Flickr's captions.
+def as_text(value: Any) -> Any:
+    """Return a value of a table as text; lists and objects stay, their numbers, too.
+
+    >>> [as_text(value) for value in (None, 7.0, 0.5, float("nan"), True, "007")]
+    ['', '7', '0.5', '', 'True', '007']
     """
+    if isinstance(value, str):
+        # Half of a surrogate pair, which JSON allows, can be written to no file.
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return value if isinstance(value, list | dict) else str(value)
 
-    unit = "line"
 
-    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
-        self.path, self.headless = path, columns is not None
-        head = read_text(path, HEAD_BYTES)
-        hint = _HINT.match(head)
-        self.skipped = 1 if hint else 0
-        tabs = self.headless and "\t" in head.partition("\n")[0]
-        self.quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-        whole, end, _ = head.rpartition("\n")  # the sample's end may have cut a line
-        sample = head if len(head) < HEAD_BYTES or not whole else whole + end
-        self.delimiter = hint[1] if hint else "\t" if tabs else find_delimiter(sample, path)
-        if columns is None:
-            with open_text(path) as file:
-                _, columns = next(self._rows(file), (1, []))
-        self.columns = [name.strip() for name in columns]
-
-    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield every row that is not blank; raise a DataError at one that does not fit."""
-        with open_text(self.path) as file:
-            rows = self._rows(file)
-            if not self.headless:
-                next(rows, None)
-            width = len(self.columns)
-            for line, fields in rows:
-                if len(fields) == width:
-                    if width == 1 or any(fields):  # spreadsheets leave rows of empty cells behind
-                        yield line, fields
-                elif any(fields):
-                    yield line, self._fitted(line, fields, width)
-
-    def _rows(self, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-        """Yield the number of the line in which a row begins, and its fields."""
-        for _ in range(self.skipped):
+def delimited(path: Path, columns: Sequence[str] | None = None) -> Rows:
+    """Yield the rows of a table of text that are not blank; its first row names the columns unless
+    these are given. Where they are, and tabs are between the fields, quotes are letters, as in
+    Flickr's captions. A row that does not fit is a DataError.
+    """
+    head = read_text(path, HEAD_BYTES)
+    hint = _HINT.match(head)
+    tabs = columns is not None and "\t" in head.partition("\n")[0]
+    quoting = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    whole, end, _ = head.rpartition("\n")  # the sample's end may have cut a line
+    sample = head if len(head) < HEAD_BYTES or not whole else whole + end
+    delimiter = hint[1] if hint else "\t" if tabs else find_delimiter(sample, path)
+    with open_text(path) as file:
+        if hint:
             file.readline()
-        reader = _reader(file, self.delimiter, self.quoting)
-        line = 1 + self.skipped
-        try:
-            for fields in reader:
-                if fields:
+        rows = _numbered(_reader(file, delimiter, quoting), path, 1 if hint else 0)
+        _, names = next(rows, (1, [])) if columns is None else (0, columns)
+        yield 0, [name.strip() for name in names]
+        width = len(names)
+        for line, fields in rows:
+            if len(fields) == width:
+                if width == 1 or any(fields):  # spreadsheets leave rows of empty cells behind
                     yield line, fields
-                line = reader.line_num + 1 + self.skipped
-        except csv.Error as error:
-            end = reader.line_num + self.skipped
-            where = f"line {line}" if end <= line else f"lines {line} to {end}"
-            raise DataError(
-                f"{self.path}, {where}: is not valid CSV ({error}); check the quotes"
-            ) from error
+            elif any(fields):
+                yield line, _fitted(fields, width, f"{path}, line {line}", delimiter)
 
-    def _fitted(self, line: int, fields: list[str], width: int) -> list[str]:
-        """Return a row without the empty fields of commas at its end, if it has the width then."""
-        if len(fields) > width and not any(fields[width:]):
-            return fields[:width]
-        sign = DELIMITERS.get(self.delimiter, self.delimiter)
-        advice = f"put text that holds a {sign} in quotes"
-        if len(fields) < width:
-            advice = f"write every field, an empty one as nothing between two {sign}s"
-            advice += ", and text of several lines in quotes"
-        many = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
-        raise DataError(f"{self.path}, line {line}: {many} where the header has {width}; {advice}")
+
+def _numbered(reader: Any, path: Path, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the line in which a row begins, and its fields."""
+    line = 1 + skipped
+    try:
+        for fields in reader:
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1 + skipped
+    except csv.Error as error:
+        end = reader.line_num + skipped
+        where = f"line {line}" if end <= line else f"lines {line} to {end}"
+        raise DataError(f"{path}, {where}: is not valid CSV ({error}); check the quotes") from error
+
+
+def _fitted(fields: list[str], width: int, where: str, delimiter: str) -> list[str]:
+    """Return a row without the empty fields of commas at its end, if it has the width then."""
+    if len(fields) > width and not any(fields[width:]):
+        return fields[:width]
+    sign = DELIMITERS.get(delimiter, delimiter)
+    advice = f"put text that holds a {sign} in quotes"
+    if len(fields) < width:
+        advice = f"write every field, an empty one as nothing between two {sign}s"
+        advice += ", and text of several lines in quotes"
+    many = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+    raise DataError(f"{where}: {many} where the header has {width}; {advice}")
 
 
 def find_delimiter(sample: str, path: Path) -> str:
@@ -130,29 +135,24 @@ def read_json(path: Path) -> Any:
     return _parsed(read_text(path), path)
 
 
-class JsonRows:
-    """The rows of a JSON file; its columns are the keys of all objects in order of appearance. A
-    key of the first object that a later one lacks is a DataError.
+def json_rows(path: Path) -> tuple[str, partial[Rows]]:
+    """Return the unit and the rows of a JSON file; its columns are the keys of all objects in order
+    of appearance. A key of the first object that a later one lacks is a DataError.
     """
-
-    def __init__(self, path: Path) -> None:
-        text = read_text(path)
-        lines = is_lines(text, path)
-        self.unit = "line" if lines else "entry"
-        self._rows = list(_lines(text, path) if lines else _entries(_parsed(text, path), path))
-        self.columns = list(dict.fromkeys(key for _, row in self._rows for key in row))
-        first = self._rows[0][1] if self._rows else {}
-        for place, row in self._rows:
-            if not row.keys() >= first.keys():
-                lost = next(key for key in first if key not in row)
-                raise DataError(
-                    f"{path}, {self.unit} {place}: lacks {lost!r}, which the first has; write null"
-                )
-
-    def __iter__(self) -> Iterator[tuple[int | str, list[Any]]]:
-        """Yield the place and the values of each row, None for a key that it lacks."""
-        for place, row in self._rows:
-            yield place, [row.get(name) for name in self.columns]
+    text = read_text(path)
+    lines = is_lines(text, path)
+    unit = "line" if lines else "entry"
+    rows = list(_lines(text, path) if lines else _entries(_parsed(text, path), path))
+    names = list(dict.fromkeys(key for _, row in rows for key in row))
+    first = rows[0][1] if rows else {}
+    for place, row in rows:
+        if not row.keys() >= first.keys():
+            lost = next(key for key in first if key not in row)
+            raise DataError(
+                f"{path}, {unit} {place}: lacks {lost!r}, which the first has; write null"
+            )
+    values = ((place, [row.get(name) for name in names]) for place, row in rows)
+    return unit, partial(iter, [(0, names), *values])
 
 
 def is_lines(text: str, path: Path) -> bool:
@@ -238,60 +238,42 @@ BATCH = 10_000  # rows in memory at a time
 _NAMELESS = "has a value in a column without a name; name it"
 
 
-class _Named(ABC):
-    """A file whose first row, as `_rows` yields it, names the columns."""
-
-    unit = "row"
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        _, names = next(self._rows(), (1, []))
-        self.columns = ["" if name is None else str(name).strip() for name in names]
-
-    def __iter__(self) -> Iterator[tuple[int, list[Any]]]:
-        """Yield the number, as the file shows it, and the values of each row that has one."""
-        return islice(self._rows(), 1, None)
-
-    @abstractmethod
-    def _rows(self) -> Iterator[tuple[int, list[Any]]]: ...
+def parquet(path: Path) -> Rows:
+    """Yield the rows of a Parquet file."""
+    package = require("pyarrow.parquet", f"the Parquet file {path}", "parquet")
+    with open_bytes(path) as stream, _whole(path, "Parquet file"):
+        file = package.ParquetFile(stream)
+        yield 0, [name.strip() for name in file.schema_arrow.names]
+        batches = ([c.to_pylist() for c in b.columns] for b in file.iter_batches(BATCH))
+        rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
+        yield from enumerate(rows, 1)
 
 
-class Parquet(_Named):
-    """The rows of a Parquet file, counted from 1."""
+def workbook(path: Path) -> Rows:
+    """Yield the rows, numbered as it shows them, of the only sheet of a workbook with any."""
+    openpyxl = require("openpyxl", f"the Excel workbook {path}", "excel")
+    with open_bytes(path) as stream, _whole(path, "Excel workbook"):
+        book, width = openpyxl.load_workbook(stream, read_only=True, data_only=True), 0
+        for number, row in enumerate(_sheet(book, path).iter_rows(values_only=True), 1):
+            if all(value is None for value in row):
+                continue
+            if width and any(value not in (None, "") for value in row[width:]):
+                raise DataError(f"{path}, row {number}: {_NAMELESS}")
+            if not width:
+                width = len(row)
+                yield number, ["" if name is None else str(name).strip() for name in row]
+            else:
+                yield number, [*map(as_text, row[:width]), *[""] * (width - len(row))]
 
-    def _rows(self) -> Iterator[tuple[int, list[Any]]]:
-        parquet = require("pyarrow.parquet", f"the Parquet file {self.path}", "parquet")
-        with open_bytes(self.path) as stream, _whole(self.path, "Parquet file"):
-            file = parquet.ParquetFile(stream)
-            yield 0, list(file.schema_arrow.names)
-            batches = ([c.to_pylist() for c in b.columns] for b in file.iter_batches(BATCH))
-            rows = (list(values) for batch in batches for values in zip(*batch, strict=True))
-            yield from enumerate(rows, 1)
 
-
-class Workbook(_Named):
-    """The rows of the only sheet of an Excel workbook that is not empty."""
-
-    def _rows(self) -> Iterator[tuple[int, list[Any]]]:
-        openpyxl = require("openpyxl", f"the Excel workbook {self.path}", "excel")
-        with open_bytes(self.path) as stream, _whole(self.path, "Excel workbook"):
-            book, width = openpyxl.load_workbook(stream, read_only=True, data_only=True), 0
-            for number, row in enumerate(self._sheet(book).iter_rows(values_only=True), 1):
-                if all(value is None for value in row):
-                    continue
-                width = width or len(row)
-                if any(value not in (None, "") for value in row[width:]):
-                    raise DataError(f"{self.path}, row {number}: {_NAMELESS}")
-                yield number, [*row[:width], *[None] * (width - len(row))]
-
-    def _sheet(self, book: Any) -> Any:
-        filled = [sheet for sheet in book.worksheets if any(map(any, sheet.values))]
-        if len(filled) > 1:
-            names = ", ".join(sheet.title for sheet in filled)
-            raise DataError(
-                f"{self.path}: has {len(filled)} sheets ({names}); save the one that is meant apart"
-            )
-        return filled[0] if filled else book.worksheets[0]
+def _sheet(book: Any, path: Path) -> Any:
+    filled = [sheet for sheet in book.worksheets if any(map(any, sheet.values))]
+    if len(filled) > 1:
+        names = ", ".join(sheet.title for sheet in filled)
+        raise DataError(
+            f"{path}: has {len(filled)} sheets ({names}); save the one that is meant apart"
+        )
+    return filled[0] if filled else book.worksheets[0]
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 import gc
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing, read_toml
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 else:
     Studies = Any  # pandas takes long to import
 
+T = TypeVar("T")
 FRONTAL, LATERAL, UNKNOWN = VIEWS = ("frontal", "lateral", "unknown")
 PARTS = ("train", "val", "test")
 SECTIONS = ("indication", "comparison", "findings", "impression")
@@ -247,3 +250,57 @@ def _histogram(counts: Iterable[int]) -> dict[str, int]:
 
 def _pairs(counts: dict[str, Any]) -> str:
     return ", ".join(f"{name}: {value}" for name, value in counts.items()) or "none"
+
+
+# --- the view of a radiograph: what a source or a DICOM file calls it, its place in a model ---
+
+_FRONTAL = frozenset(("AP", "PA", "FRONTAL"))
+_LATERAL = frozenset(("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT"))
+_NEITHER = re.compile(r"DECUB|OBL")  # a lateral decubitus is no lateral view
+
+
+@lru_cache(maxsize=1000)  # a table says the same few words again and again
+def named_view(name: str) -> str:
+    """Return the view, 'frontal', 'lateral' or 'unknown', that words such as 'AP SUPINE' name:
+    oblique, decubitus, neither and both are unknown; a lone 'L' is lateral, beside another word the
+    left.
+    """
+    if name.strip().upper() == "L":
+        return LATERAL
+    words = set(re.findall("[A-Z]+", name.upper()))
+    frontal, lateral = bool(words & _FRONTAL), bool(words & _LATERAL)
+    if frontal == lateral or _NEITHER.search(name.upper()):
+        return UNKNOWN
+    return FRONTAL if frontal else LATERAL
+
+
+def select_images(
+    images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
+) -> list[T | None]:
+    """Put a study's images into the ``count`` places of a model: frontal, lateral, None or the
+    first image again (`repeat`); empty ones at the end are left out. A known view never takes the
+    other's place, because a model learns what is seen there; of one, a lateral comes last.
+    """
+    rest = list(range(len(images)))
+
+    def take(*wanted: str) -> int | None:
+        for place in (place for view in wanted for place in rest if views[place] == view):
+            rest.remove(place)
+            return place
+        return None
+
+    if count == 1:
+        order = [take(FRONTAL, UNKNOWN, LATERAL)]
+    else:
+        order = [take(FRONTAL, UNKNOWN), take(LATERAL, UNKNOWN), *rest][:count]
+    chosen = [None if place is None else images[place] for place in order]
+    while chosen and chosen[-1] is None:
+        chosen.pop()
+    return repeat_first(chosen, count) if repeat else chosen
+
+
+def repeat_first(chosen: Sequence[T | None], count: int) -> list[T | None]:
+    """Return places with the first image of a study in every empty one, up to ``count``."""
+    first = next((image for image in chosen if image is not None), None)
+    places = [*chosen, *[None] * (count - len(chosen))]
+    return [] if first is None else [first if image is None else image for image in places]

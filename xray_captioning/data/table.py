@@ -14,14 +14,15 @@ gzip, zip            what is in it; ``archive.zip/inner.csv`` names one of sever
 The content tells the format, not the name: a ``.csv`` may hold tabs and a ``.json`` JSON lines.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.data import records
 from xray_captioning.data.opening import ZIP, open_bytes, read_text
-from xray_captioning.data.records import PARQUET, Delimited, JsonRows, Parquet, Workbook
 from xray_captioning.errors import DataError
 
 SHOWN_COLUMNS = 20  # in a message
@@ -47,7 +48,7 @@ class Row(dict[str, Any]):
         """
         value = self.get(column, "")  # type: ignore[arg-type]
         if isinstance(value, list) and len(value) == 1:
-            value = as_text(value[0])
+            value = records.as_text(value[0])
         if not isinstance(value, str):
             raise DataError(
                 f"{self.place}: {column} is {_described(value)}, not one text; write one"
@@ -60,18 +61,17 @@ class Table:
 
     def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
         self.path = path
-        self.records = _records(path, columns)
-        self.unit = self.records.unit  # 'line' of a text, 'row' of a sheet, 'entry' of JSON
-        self.columns = tuple(self.records.columns)
+        self.unit, self.records = _records(path, columns)
+        self.columns = tuple(next(self.records(), (0, []))[1])
         names = [name for name in self.columns if name]
         if twice := {name for name in names if names.count(name) > 1}:
             raise DataError(f"{path}: has the column {min(twice)} twice; rename one")
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows that are not empty."""
-        columns, plain = self.columns, isinstance(self.records, Delimited)
-        for number, values in self.records:
-            row = Row(zip(columns, values if plain else map(as_text, values)))
+        columns, plain = self.columns, self.records.func is records.delimited
+        for number, values in islice(self.records(), 1, None):
+            row = Row(zip(columns, values if plain else map(records.as_text, values)))
             row.table, row.number = self, number
             yield row
 
@@ -128,22 +128,6 @@ def column_key(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
-def as_text(value: Any) -> Any:
-    """Return a value of a table as text; lists and objects stay, their numbers, too.
-
-    >>> [as_text(value) for value in (None, 7.0, 0.5, float("nan"), True, "007")]
-    ['', '7', '0.5', '', 'True', '007']
-    """
-    if isinstance(value, str):
-        # Half of a surrogate pair, which JSON allows, can be written to no file.
-        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    return value if isinstance(value, list | dict) else str(value)
-
-
 def read_table(path: Path, required: Sequence[str]) -> list[Row]:
     """Read all rows of a table, whose columns, also the required ones, are in lower case."""
     table = Table(path)
@@ -154,18 +138,17 @@ def read_table(path: Path, required: Sequence[str]) -> list[Row]:
     return list(table)
 
 
-def _records(
-    path: Path, columns: Sequence[str] | None
-) -> Parquet | Workbook | JsonRows | Delimited:
-    """Return the reader of what the file holds."""
+def _records(path: Path, columns: Sequence[str] | None) -> tuple[str, partial[records.Rows]]:
+    """Return what the rows of a file are counted in, and what reads them, by what it holds."""
     with open_bytes(path) as stream:
         head = stream.peek(4)
-    if head.startswith(PARQUET):
-        return Parquet(path)
+    if head.startswith(records.PARQUET):
+        return "row", partial(records.parquet, path)
     if head.startswith(ZIP):
-        return Workbook(path)
-    start = read_text(path, 1024).lstrip()[:1]
-    return JsonRows(path) if start in ("{", "[") else Delimited(path, columns)
+        return "row", partial(records.workbook, path)
+    if read_text(path, 1024).lstrip()[:1] in ("{", "["):
+        return records.json_rows(path)
+    return "line", partial(records.delimited, path, columns)
 
 
 def _described(value: Any) -> str:

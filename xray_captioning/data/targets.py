@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.images import known_views
-from xray_captioning.data.studies import UNKNOWN, Studies, with_images
-from xray_captioning.data.views import select_images
+from xray_captioning.data.studies import UNKNOWN, Studies, select_images, with_images
 from xray_captioning.errors import DataError
 from xray_captioning.text.cleaning import clean
 

@@ -24,9 +24,8 @@ from xray_captioning.data.features import (
     stack_features,
 )
 from xray_captioning.data.images import Image, normalise, read_images
-from xray_captioning.data.studies import Studies
+from xray_captioning.data.studies import Studies, repeat_first
 from xray_captioning.data.targets import study_images
-from xray_captioning.data.views import repeat_first
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.onnx_files import OnnxEncoder

@@ -21,8 +21,8 @@ from typing import Any
 
 from xray_captioning.data import records
 from xray_captioning.data.opening import HEAD_BYTES, ZIP, open_bytes, open_text
-from xray_captioning.data.records import DELIMITERS
-from xray_captioning.data.table import Table, as_text
+from xray_captioning.data.records import DELIMITERS, as_text
+from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation import result_columns as roles
 from xray_captioning.text.cleaning import without_common_marks, without_marks
@@ -98,7 +98,7 @@ def read_columns(path: Path) -> roles.Columns:
         # An Excel workbook is a zip archive.
         binary = stream.peek(4).startswith((records.PARQUET, ZIP))
     if binary:
-        columns = _by_column(Table(path).records)
+        columns = _by_column(Table(path).records())
     else:
         with open_text(path) as file:
             columns = _of_text(path, file.read(HEAD_BYTES))
@@ -164,20 +164,18 @@ def _report(value: Any, where: str, number: Any) -> str | list[str]:
     return checked_text(value, where, number)
 
 
-def _by_column(table: Any) -> roles.Columns:
+def _by_column(rows: records.Rows) -> roles.Columns:
     """Return the columns of a table; None where JSON or Parquet has no value."""
     # The fields themselves: a row of a Table is a dictionary, and there may be many of them.
-    rows = [values for _, values in table]
-    if isinstance(table, records.Workbook):
-        rows = [list(map(as_text, values)) for values in rows]
-    return {name: list(values) for name, values in zip(table.columns, zip(*rows))}
+    found = [values for _, values in rows] or [[]]
+    return {name: list(values) for name, values in zip(found[0], zip(*found[1:]))}
 
 
 def _of_text(path: Path, head: str) -> roles.Columns:
     """Return the columns of a text that begins with `head`: JSON, a table, or one text a line."""
     if _is_called(path, _JSON) or re.match(r'\s*(\{\s*"|\[\s*[\[{"])', head):
         if records.is_lines(head, path):
-            return _by_column(records.JsonRows(path))
+            return _by_column(records.json_rows(path)[1]())
         return roles.json_columns(records.read_json(path), path)
     lines = [line for line in head.splitlines()[:50] if line]
     if not (_is_called(path, _TABLES) or _shows_table(path, lines)):
@@ -187,7 +185,7 @@ def _of_text(path: Path, head: str) -> roles.Columns:
             rows = _parsed_rows(file, ",")
         if rows and all(len(row) == 1 for row in rows):
             return {roles.ALONE: [row[0] for row in rows]}
-    return _by_column(Table(path).records)
+    return _by_column(Table(path).records())
 
 
 def _is_called(path: Path, endings: tuple[str, ...]) -> bool:

@@ -27,7 +27,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.data.table import as_text
+from xray_captioning.data.records import as_text
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.baselines import BASELINES
 from xray_captioning.files import read_toml

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config
 from xray_captioning.data.resizing import opencv
+from xray_captioning.data.studies import select_images
 from xray_captioning.data.targets import reference_texts
-from xray_captioning.data.views import select_images
 from xray_captioning.evaluation.cases import example
 from xray_captioning.evaluation.results import evaluate_systems
 from xray_captioning.evaluation.systems import ReportTexts, System

@@ -19,7 +19,7 @@ import streamlit as st
 
 from xray_captioning.bundles.bundle import shipped_bundles
 from xray_captioning.data.images import known_views
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.studies import FRONTAL, LATERAL, UNKNOWN, VIEWS
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.plots.images import View, colour_scale, overlay, strongest

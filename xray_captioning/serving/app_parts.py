@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from xray_captioning.captioner.calibration import is_unfamiliar
 from xray_captioning.data.images import arranged, decode_image, known_views
 from xray_captioning.data.resizing import seen_part
-from xray_captioning.data.studies import UNKNOWN
-from xray_captioning.data.views import select_images
+from xray_captioning.data.studies import UNKNOWN, select_images
 from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study

@@ -19,8 +19,7 @@ from xray_captioning.data.containers import JPEG_FRAMES, check_jpeg, check_size,
 from xray_captioning.data.dicom.display import COLOURS, PARTS, coloured, displayed
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
 from xray_captioning.data.notes import Note, warn
-from xray_captioning.data.studies import UNKNOWN
-from xray_captioning.data.views import named_view
+from xray_captioning.data.studies import UNKNOWN, named_view
 from xray_captioning.errors import ImageError
 
 _ELEMENTS = (

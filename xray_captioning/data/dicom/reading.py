@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from xray_captioning.data.notes import catching
-from xray_captioning.data.views import named_view
+from xray_captioning.data.studies import named_view
 from xray_captioning.errors import DataError, XrayCaptioningError, require
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'

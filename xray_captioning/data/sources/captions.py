@@ -9,13 +9,12 @@ from xray_captioning.data.opening import TABLE_SUFFIXES
 from xray_captioning.data.sources.cells import PART_NAMES, is_image_name, named_part
 from xray_captioning.data.sources.layout import USUAL, Columns, make_studies, rows, used_columns
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import PARTS, Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
 
 _ENDINGS = TABLE_SUFFIXES + tuple(suffix + ".gz" for suffix in (".csv", ".tsv", ".jsonl"))
-_USUAL_NAMES = tuple("captions" + ending for ending in _ENDINGS)
+USUAL_NAMES = tuple("captions" + ending for ending in _ENDINGS)
 _OWN_FORMAT = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz")  # hold tables only
 _PART_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(PART_NAMES, key=len)[::-1])})(?![a-z])")
 
@@ -60,7 +59,7 @@ def tables_of(folder: Path) -> list[CaptionsTable]:
     not the parts of one whole are a DataError.
     """
     there = sorted(path for path in folder.iterdir() if is_table(path))
-    if usual := [path for path in there if path.name.lower() in _USUAL_NAMES]:
+    if usual := [path for path in there if path.name.lower() in USUAL_NAMES]:
         return [CaptionsTable(_only(usual))]
     plain = [path for path in there if not path.name.lower().endswith(".txt")]
     tables = [path for path in plain if path.name.lower().endswith(_OWN_FORMAT)] or plain
@@ -109,6 +108,3 @@ def _opened(path: Path) -> Table:
     if len(table.columns) == 2 and is_image_name(table.columns[0]):  # no header
         table = Table(path, columns=("image", "caption"))
     return table
-
-
-SOURCE = Source("captions", _USUAL_NAMES, read)

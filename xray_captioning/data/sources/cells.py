@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from xray_captioning.data.sources.lookup import IMAGE_SUFFIXES
+from xray_captioning.data.opening import IMAGE_SUFFIXES
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
 from xray_captioning.text.sections import has_headings, literal

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from xray_captioning.data.dicom.reading import PREAMBLE, Header, is_dicom, read_header
 from xray_captioning.data.sources.layout import USUAL, StudyRow, make_studies, rows
-from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, walk
-from xray_captioning.data.sources.source import Source
+from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
 from xray_captioning.data.table import Table
 from xray_captioning.errors import DataError
@@ -98,6 +97,3 @@ def _files(path: Path) -> Iterator[str]:
         for name in names:
             if name.upper() != "DICOMDIR" and not name.lower().endswith(_OTHERS):
                 yield os.path.join(folder, name)
-
-
-SOURCE = Source("dicom", ("*",), read, suffixes=DICOM_SUFFIXES, fits=is_tree)

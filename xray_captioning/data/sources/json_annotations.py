@@ -7,14 +7,15 @@ and Fei-Fei's of COCO's images: CVPR 2015.
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xray_captioning.data.opening import HEAD_BYTES, read_text
 from xray_captioning.data.records import read_json
 from xray_captioning.data.sources.cells import PART_NAMES, named_part, needed_part, part_of
 from xray_captioning.data.sources.layout import NO_TEXTS, StudyRow, make_studies
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source, text_head
 from xray_captioning.data.studies import Study, check_unique
 from xray_captioning.errors import DataError
 
@@ -31,14 +32,21 @@ def read_r2gen(path: Path, finder: ImageFinder) -> list[Study]:
     return [_of_entry(entry, part, where, finder) for entry, part, where in found]
 
 
-def is_annotation(path: Path) -> bool:
+def is_r2gen(path: Path) -> bool:
     """Tell by the beginning of a JSON file, or its usual name, whether its entries are R2Gen's."""
     if path.name.lower() == "annotation.json":
         return True
-    head = text_head(path)
+    head = _head(path)
     return head.lstrip()[:1] in ("{", "[") and bool(
         re.search(r'"image_path"\s*:', head) and re.search(r'"report"\s*:', head)
     )
+
+
+def _head(path: Path) -> str:
+    """Return the beginning of a text file, '' where it is none."""
+    with suppress(DataError):
+        return read_text(path, HEAD_BYTES)
+    return ""
 
 
 def _entries(content: Any, path: Path) -> Iterator[tuple[Any, str | None, str]]:
@@ -104,7 +112,7 @@ def is_coco(path: Path) -> bool:
     """Tell whether a JSON file, or one of a folder, has images and captions as COCO has them."""
     if path.is_dir():
         return any(is_coco(file) for file in _files(path))
-    head = text_head(path)
+    head = _head(path)
     if not head.lstrip().startswith("{"):
         return False
     keys = set(re.findall(r'"(\w+)"\s*:', head))
@@ -161,9 +169,3 @@ def _needed(entry: Any, keys: tuple[str, ...], where: str, empty: bool = False) 
         found = ", ".join(entry)
         raise DataError(f"{where}: lacks {' or '.join(keys)}; found: {found}; fill it in")
     return str(value).strip()
-
-
-SOURCES = (
-    Source("coco", ("*.json",), read_coco, suffixes=(".json",), fits=is_coco),
-    Source("r2gen", ("*.json",), read_r2gen, (".json",), one_file=True, fits=is_annotation),
-)

@@ -13,9 +13,15 @@ from typing import Any
 
 from xray_captioning.data.sources import cells
 from xray_captioning.data.sources.labels import label_value
-from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, text_or_none, unique_problems
+from xray_captioning.data.studies import (
+    SECTIONS,
+    UNKNOWN,
+    Study,
+    named_view,
+    text_or_none,
+    unique_problems,
+)
 from xray_captioning.data.table import Row, Table, column_key
-from xray_captioning.data.views import named_view
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import read_toml
 from xray_captioning.findings import CHEXPERT

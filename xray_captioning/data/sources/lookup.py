@@ -7,11 +7,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
+from xray_captioning.data.opening import DICOM_SUFFIXES, PICTURE_SUFFIXES, is_image
 from xray_captioning.errors import DataError
 
-DICOM_SUFFIXES = (".dcm", ".dicom")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-IMAGE_SUFFIXES = (*PICTURE_SUFFIXES, *DICOM_SUFFIXES)
 _DRIVE = re.compile(r"^[A-Za-z]:(?=/)")
 _START = re.compile(r"(?:CXR(?=\d))?(?:(\d+)_(?=\1_IM))?")  # of Open-i, and a number said twice
 
@@ -204,11 +202,6 @@ def _agreeing(one: Folders, other: Folders) -> int | None:
 def _last_two(folders: Folders) -> tuple[str, ...]:
     """Return the last two folders, none where there are fewer."""
     return tuple(name.casefold() for name in folders[-2:]) if len(folders) > 1 else ()
-
-
-def is_image(name: str) -> bool:
-    """Tell by its suffix whether a file is an image."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def walk(

@@ -14,12 +14,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from xray_captioning.data.opening import read_text, whole_archive
+from xray_captioning.data.opening import DICOM_SUFFIXES, is_image, read_text, whole_archive
 from xray_captioning.data.sources import layout
 from xray_captioning.data.sources.captions import is_table
 from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
-from xray_captioning.data.sources.lookup import DICOM_SUFFIXES, ImageFinder, is_image, walk
-from xray_captioning.data.sources.source import Source
+from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 
@@ -28,6 +27,7 @@ IMAGES = ("mimic-cxr-*-metadata.csv*", "mimic-cxr-*-split.csv*", "cxr-record-lis
 LABELS = ("mimic-cxr-*-chexpert.csv*", "mimic-cxr-*-negbio.csv*")  # the first that is there
 SECTIONS = "mimic_cxr_section*.csv*"
 REPORTS = "mimic-cxr-reports*.zip"
+TABLES = (*IMAGES, *LABELS, SECTIONS, REPORTS)
 
 _DEPTH = 4  # of folders that tables are looked for in, as physionet.org/files/mimic-cxr/2.0.0
 _PATIENTS = re.compile(r"p1\d(\d{6})?$")  # a folder of patients, or of one patient's studies
@@ -122,7 +122,7 @@ def _one_a_study(found: Iterable[StudyRow], studies: Collection[str]) -> Iterato
 
 def is_mimic(folder: Path) -> bool:
     """Tell by its tables, or by its tree without others, whether a folder is MIMIC-CXR."""
-    if tables_of(folder, *IMAGES, *LABELS, SECTIONS, REPORTS):
+    if tables_of(folder, *TABLES):
         return True
     return not any(map(is_table, folder.iterdir())) and has_studies(folder)
 
@@ -212,6 +212,3 @@ def _unpacked(archive: zipfile.ZipFile, name: str, where: str) -> str:
             return archive.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: is not UTF-8 text ({error.reason}); mend it") from error
-
-
-SOURCE = Source("mimic_cxr", (*IMAGES, *LABELS, SECTIONS, REPORTS), read, fits=is_mimic)

@@ -16,7 +16,6 @@ from xml.parsers import expat
 from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.layout import LAYOUTS, make_studies, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source
 from xray_captioning.data.studies import (
     SECTIONS,
     Study,
@@ -123,10 +122,6 @@ def _visible(paths: Iterator[Path]) -> list[Path]:
     return sorted(path for path in paths if path.is_file() and not path.name.startswith("."))
 
 
-_NAMES = ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz")
-SOURCE = Source("openi", _NAMES, read, suffixes=(".xml", *ARCHIVES))
-
-
 # --- the edition at Kaggle ---
 
 REPORTS, PROJECTIONS = TABLES = ("indiana_reports.csv", "indiana_projections.csv")
@@ -148,6 +143,3 @@ def read_kaggle(path: Path, finder: ImageFinder) -> list[Study]:
     for row in shown:
         row.study = same.get(row.study, row.study)
     return make_studies([*described, *shown], lambda name: finder.by_key(name, IMAGE_FOLDER))
-
-
-KAGGLE = Source("kaggle", TABLES, read_kaggle, needs_all=True)

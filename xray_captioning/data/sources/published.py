@@ -27,7 +27,6 @@ from xray_captioning.data.sources import labels, layout
 from xray_captioning.data.sources.cells import named_part
 from xray_captioning.data.sources.layout import LAYOUTS, StudyRow, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source
 from xray_captioning.data.splits import by_hash
 from xray_captioning.data.studies import FRONTAL, Study
 from xray_captioning.data.table import Row, Table
@@ -54,7 +53,8 @@ _STUDY = re.compile(r"(patient\d+)/(study\d+)/")
 _ROOT = re.compile(r"^.*?CheXpert-v1\.0[^/]*/")
 
 
-def chexpert_rows(path: Path) -> Iterator[StudyRow]:
+@_reader
+def read_chexpert(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of ``train.csv``, ``valid.csv`` and ``test.csv``; there is no text."""
     for _, table in _tables(path, _CHEXPERT) if path.is_dir() else [("", path)]:
         part = named_part(table.name.split(".")[0])
@@ -62,7 +62,8 @@ def chexpert_rows(path: Path) -> Iterator[StudyRow]:
         yield from _by_path(found)
 
 
-def plus_rows(path: Path) -> Iterator[StudyRow]:
+@_reader
+def read_plus(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of ``df_chexpert_plus_*.csv``; sections come before the whole report."""
     return _by_path(rows(Table(path), LAYOUTS["chexpert_plus"]))
 
@@ -89,7 +90,8 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
         yield row
 
 
-def padchest_rows(path: Path) -> Iterator[StudyRow]:
+@_reader
+def read_padchest(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of PadChest [3]_, in Spanish; neither split nor sections are published."""
     for row in rows(published(path, "StudyID", "PatientID"), LAYOUTS["padchest"]):
         named = [name for text in row.problems for name in labels.listed(text, row.where)]
@@ -97,7 +99,8 @@ def padchest_rows(path: Path) -> Iterator[StudyRow]:
         yield row
 
 
-def nih_rows(path: Path) -> Iterator[StudyRow]:
+@_reader
+def read_nih(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of a table of ChestX-ray14 [5]_, whose labels are a program's: an image each.
 
     Where the published ``test_list.txt`` lies beside the table, its images are test; the others
@@ -125,7 +128,8 @@ _PLACES = (
 _ROCO = {p: [at.format(n) for n in names for at in _PLACES] for p, names in _FOLDERS.items()}
 
 
-def roco_rows(path: Path) -> Iterator[StudyRow]:
+@_reader
+def read_roco(path: Path) -> Iterator[StudyRow]:
     """Yield the rows of the parts that are there, each image a study; most are of no chest."""
     for part, found in _tables(path, _ROCO):
         bare = found.name == "captions.txt"  # without a line that names the columns
@@ -135,10 +139,16 @@ def roco_rows(path: Path) -> Iterator[StudyRow]:
             yield row
 
 
+def is_roco(folder: Path) -> bool:
+    """Tell whether a folder holds captions of ROCO."""
+    return any(_tables(folder, _ROCO))
+
+
 # --- VinDr-CXR [4]_: frontal images, each labelled by several radiologists; there is no text ---
 
 # A part has one of these tables, or both; the first says more.
 _VINDR = ("image_labels_{}.csv*", "annotations_{}.csv*")
+VINDR_TABLES = tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR)
 _VINDR_PARTS = {
     part: [f"{where}{name.format(part)}" for name in _VINDR for where in ("", "*/")]
     for part in ("train", "test")
@@ -186,17 +196,3 @@ def _said(row: Row, others: tuple[str | None, ...]) -> list[str]:
         if value not in ("0", "1", "0.0", "1.0"):
             raise DataError(f"{row.place}: {name} is {value[:40]!r}; it must be 0 or 1")
     return [name for name, value in values.items() if float(value)]
-
-
-_VINDR_TABLES = tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR)
-_PADCHEST = "PADCHEST_chest_x_ray_images_labels*.csv*"
-_NIH_TABLES = ("Data_Entry*.csv*", "sample_labels.csv*")
-_ROCO_TABLES = ("*/radiology/captions.txt", "*_captions.csv")
-SOURCES = (
-    Source("chexpert_plus", ("df_chexpert_plus_*.csv*",), _reader(plus_rows), one_file=True),
-    Source("chexpert", ("train.csv*",), _reader(chexpert_rows), fits=is_chexpert),
-    Source("padchest", (_PADCHEST,), _reader(padchest_rows), one_file=True),
-    Source("vindr", _VINDR_TABLES, read_vindr),
-    Source("nih14", _NIH_TABLES, _reader(nih_rows), one_file=True),
-    Source("roco", _ROCO_TABLES, _reader(roco_rows), fits=lambda path: any(_tables(path, _ROCO))),
-)

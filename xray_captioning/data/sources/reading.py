@@ -1,32 +1,91 @@
-"""Read the reports and image names of any known source into one table of studies."""
+"""Read the reports and image names of any known source into one table of studies.
+
+A reader returns a list of `xray_captioning.data.studies.Study`; `READERS` lists them.
+"""
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from xray_captioning.data.sources import (
-    archive,
-    captions,
-    dicom,
-    json_annotations,
-    mimic,
-    openi,
-    published,
-    texts,
-)
-from xray_captioning.data.sources.archive import is_zip
+from xray_captioning.data import opening
+from xray_captioning.data.opening import DICOM_SUFFIXES
+from xray_captioning.data.sources import captions, dicom, mimic, openi, published, texts
+from xray_captioning.data.sources import json_annotations as annotations
 from xray_captioning.data.sources.layout import Columns
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.sources.source import Source
-from xray_captioning.data.studies import Studies, collected_seldom, study_frame
+from xray_captioning.data.studies import Studies, Study, collected_seldom, study_frame
 from xray_captioning.errors import ConfigError, DataError
 
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of collection: how it is recognised, and how it is read.
+
+    ``read(path, finder)`` returns studies in the order of the source. The path is the folder, or
+    the one file that fits where `one_file` is set; the finder tells where the images are. Where
+    names tell too little, `fits` looks at what the folder, or the file, holds.
+    """
+
+    name: str
+    patterns: tuple[str, ...]  # globs of the files in a folder of this source
+    read: Callable[[Path, ImageFinder], list[Study]]
+    suffixes: tuple[str, ...] = ()  # endings, in lower case, of a file that is given by itself
+    one_file: bool = False
+    fits: Callable[[Path], bool] | None = None
+    needs_all: bool = False  # a folder must hold a file of every pattern, not of one alone
+
+    def is_folder(self, folder: Path) -> bool:
+        """Tell whether a folder holds this source."""
+        if self.fits is not None and not self.one_file:
+            return self.fits(folder)
+        if self.needs_all:
+            return all(any(folder.glob(pattern)) for pattern in self.patterns)
+        return bool(self._files(folder))
+
+    def to_open(self, path: Path) -> Path:
+        """Return what `read` takes: the path itself, or the one table that the folder must hold."""
+        if not self.one_file or path.is_file():
+            return path
+        if len(found := self._files(path)) != 1:
+            named = f" ({', '.join(file.name for file in found[:3])})" if found else ""
+            raise DataError(
+                f"{path}: holds {len(found)} files {self.patterns[0]}{named} where source "
+                f"{self.name} needs one; name the file itself"
+            )
+        return found[0]
+
+    def _files(self, folder: Path) -> list[Path]:
+        """Return the files that fit, of those of the first pattern for which there are some."""
+        found = (sorted(filter(Path.is_file, folder.glob(name))) for name in self.patterns)
+        return list(filter(self.fits or Path.exists, next(filter(None, found), [])))
+
+
+_PADCHEST = "PADCHEST_chest_x_ray_images_labels*.csv*"
+_ROCO = ("*/radiology/captions.txt", "*_captions.csv")
+_JSON = ("*.json",)
+_OPENI = ("*.xml", "*/*.xml", "*.tgz", "*.tar.gz")
+CAPTIONS = Source("captions", captions.USUAL_NAMES, captions.read)
 # A folder is read as the first of these that it holds: what is more special comes first.
-_SPECIAL = (openi.KAGGLE, mimic.SOURCE, *published.SOURCES, *json_annotations.SOURCES)
-_ALL = (*_SPECIAL, captions.SOURCE, openi.SOURCE, texts.SOURCE, dicom.SOURCE)
+_ALL = (
+    Source("kaggle", openi.TABLES, openi.read_kaggle, needs_all=True),
+    Source("mimic_cxr", mimic.TABLES, mimic.read, fits=mimic.is_mimic),
+    Source("chexpert_plus", ("df_chexpert_plus_*.csv*",), published.read_plus, one_file=True),
+    Source("chexpert", ("train.csv*",), published.read_chexpert, fits=published.is_chexpert),
+    Source("padchest", (_PADCHEST,), published.read_padchest, one_file=True),
+    Source("vindr", published.VINDR_TABLES, published.read_vindr),
+    Source("nih14", ("Data_Entry*.csv*", "sample_labels.csv*"), published.read_nih, one_file=True),
+    Source("roco", _ROCO, published.read_roco, fits=published.is_roco),
+    Source("coco", _JSON, annotations.read_coco, (".json",), fits=annotations.is_coco),
+    Source("r2gen", _JSON, annotations.read_r2gen, (".json",), True, annotations.is_r2gen),
+    CAPTIONS,
+    Source("openi", _OPENI, openi.read, (".xml", *openi.ARCHIVES)),
+    Source("texts", ("*.txt",), texts.read, fits=texts.is_folder_of_reports),
+    Source("dicom", ("*",), dicom.read, DICOM_SUFFIXES, fits=dicom.is_tree),
+)
 READERS = {source.name: source for source in _ALL}
 SOURCES = tuple(READERS)
 _DEPTH = 3  # of folders below the one given, in which an unpacked archive may have put its own
@@ -115,7 +174,7 @@ def read_studies(
         raise DataError(f"{images}: is not a folder of images; check image_dir")
     root, found = _found(origin, READERS.get(source or ("captions" if columns else "")))
     finder = ImageFinder(root if root.is_dir() else root.parent, images)
-    if not need_images and found.source is captions.SOURCE:
+    if not need_images and found.source is CAPTIONS:
         columns = {"image": "", **(columns or {})}
     with collected_seldom():
         if columns:
@@ -130,10 +189,10 @@ def read_studies(
 
 def _found(path: Path, source: Source | None) -> tuple[Path, DetectedSource]:
     """Return where the data are, unpacked where they are an archive, and what they are."""
-    if is_zip(path):
-        if archive.is_table(path):
-            return path, DetectedSource(source or captions.SOURCE, path)
-        path = archive.unpacked(path)
+    if opening.is_zip(path):
+        if opening.is_table(path):
+            return path, DetectedSource(source or CAPTIONS, path)
+        path = opening.unpacked(path)
     if source is None:
         return path, detect(path, tuple(READERS.values()))
     inner = below(path, [source]) if path.is_dir() and not holds(source, path) else None
@@ -145,10 +204,10 @@ def detect(path: Path, sources: Sequence[Source]) -> DetectedSource:
     alone = path.is_file()
     fitting = _of_file(path, sources) if alone else [s for s in sources if s.is_folder(path)]
     if not fitting and (captions.is_table(path) if alone else captions.tables_of(path)):
-        fitting = [captions.SOURCE]
+        fitting = [CAPTIONS]
     if fitting:
         return DetectedSource(fitting[0], path, tuple(source.name for source in fitting[1:]))
-    found = None if alone else below(path, sources) or below(path, [captions.SOURCE])
+    found = None if alone else below(path, sources) or below(path, [CAPTIONS])
     if found is None:
         raise _unknown(path, sources)
     return found
@@ -184,7 +243,7 @@ def below(path: Path, sources: Sequence[Source]) -> DetectedSource | None:
 def holds(source: Source, folder: Path) -> bool:
     """Tell whether a folder holds a source; of captions, whether it holds any table."""
     return source.is_folder(folder) or (
-        source is captions.SOURCE
+        source is CAPTIONS
         and any(captions.is_table(path) and path.suffix != ".txt" for path in folder.iterdir())
     )
 

@@ -7,10 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from xray_captioning.data.opening import read_text
+from xray_captioning.data.opening import is_image, read_text
 from xray_captioning.data.sources.layout import whole_report
-from xray_captioning.data.sources.lookup import ImageFinder, is_image, walk
-from xray_captioning.data.sources.source import Source
+from xray_captioning.data.sources.lookup import ImageFinder, walk
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import DataError
 
@@ -96,6 +95,3 @@ def _folders(path: Path, finder: ImageFinder | None) -> Iterator[_Folder]:
             reports = [n for n in names if n.lower().endswith(".txt") and not _NO_REPORT.match(n)]
             files = (reports, filter(is_image, names))
             yield _Folder(folder, *([os.path.join(folder, n) for n in found] for found in files))
-
-
-SOURCE = Source("texts", ("*.txt",), read, fits=is_folder_of_reports)
