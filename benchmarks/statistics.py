@@ -71,6 +71,6 @@ def _cell(value: Any) -> str:
 if __name__ == "__main__":
     main()
 elif __name__ == "statistics":
-    # sacrebleu imports Python's own module of this name and finds the folder of a script first.
+    # Packages that import Python's own module of this name find the folder of a script first.
     own = sys.modules[__name__] = ModuleType(__name__)
     SourceFileLoader(__name__, str(Path(os.__file__).with_name("statistics.py"))).exec_module(own)

@@ -20,7 +20,7 @@ from xray_captioning.metrics.statistics import patient_sums
 
 METRICS = (
     *("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2"),
-    *("ROUGE-L-F1", "chrF", "mean_length", "length_ratio", "clinical_f1", "micro_f1"),
+    *("ROUGE-L-F1", "mean_length", "length_ratio", "clinical_f1", "micro_f1"),
     *("false_positives", "example_f1", "macro_f1_14", "micro_f1_14", "macro_f1_5", "micro_f1_5"),
     *("side_recall", "side_agreement", "severity_agreement", "omissions"),
     *("contradictions", "prior_references", "prior_hallucinations"),

@@ -94,9 +94,13 @@ plots.words(examples[-1])
 
 # %%
 both = [row for row, views in enumerate(test["views"]) if len(set(views)) > 1]
-shares = notebook.lateral_shares([captions[row] for row in both])
-common = {word: share for word, share in shares.items() if len(word) > 3}
-ends = [*list(common.items())[:8], *list(common.items())[-8:]]
+shares = {}
+for row in both:
+    for word, weights in zip(captions[row].words, captions[row].attention):
+        shares.setdefault(word, []).append(float(weights[1].sum()))
+common = {w: sum(s) / len(s) for w, s in shares.items() if len(s) >= 5 and len(w) > 3}
+ordered = sorted(common.items(), key=lambda item: -item[1])
+ends = [*ordered[:8], *ordered[-8:]]
 plots.bars({"attention on the lateral view": {w: round(100 * s) for w, s in ends}}, "per cent")
 
 # %% [markdown]

@@ -141,7 +141,16 @@ plots.scores(rows, ("BLEU-4", "clinical_f1", "sides"), notebook.results(out)["in
 # sentence also stands in the report. What the model is surer of is more often right, but not always.
 
 # %%
-right, wrong = notebook.sentences_by_truth(captions["vit_gpt2"], list(test["reference"]))
+def bare(sentence):
+    return sentence.lower().rstrip(" .").strip()
+
+
+right, wrong = [], []
+for caption, reference in zip(captions["vit_gpt2"], test["reference"]):
+    there = {bare(sentence) for sentence in reference.split(" . ")}
+    for sentence in caption.sentences:
+        found = right if bare(sentence.text) in there else wrong
+        found.append(sentence.log_probability)
 plots.histograms(
     {"sentence stands in the report": right, "does not": wrong},
     "mean log-probability of a word",

@@ -51,7 +51,16 @@ studies = notebook.usable(xc.read_studies(data.path)).head(600)
 # `images/`. Images of one study share a `study_id`; without that column each image is a study.
 
 # %%
-own = notebook.write_captions(studies, Path(WORK) / "own")
+import shutil
+
+own = Path(WORK) / "own"
+shutil.rmtree(own, ignore_errors=True)
+(own / "images").mkdir(parents=True)
+table = studies[studies["impression"].fillna("") != ""].explode("images")
+for image in table["images"]:
+    shutil.copy(image, own / "images")
+table = table.assign(image=[Path(image).name for image in table["images"]], caption=table["impression"])
+table[["study_id", "image", "caption"]].to_csv(own / "captions.csv", index=False)
 print((own / "captions.csv").read_text()[:400])
 
 # %% [markdown]
@@ -62,11 +71,19 @@ print((own / "captions.csv").read_text()[:400])
 # Below, one image as PNG and as DICOM.
 
 # %%
+import cv2
+import pydicom
+
 from xray_captioning.data.dicom.pixels import view_of
 from xray_captioning.data.images import read_image
 
-png = studies["images"][0][0]
-dicom = str(notebook.write_dicom(png, Path(WORK) / "one.dcm", view="PA"))
+png, dicom = studies["images"][0][0], f"{WORK}/one.dcm"
+dataset = pydicom.Dataset()
+dataset.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
+dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+dataset.Modality, dataset.ViewPosition = "DX", "PA"
+dataset.set_pixel_data(cv2.imread(png, cv2.IMREAD_GRAYSCALE), "MONOCHROME2", 8)
+pydicom.dcmwrite(dicom, dataset, enforce_file_format=True)
 print("view position", view_of(dicom))
 for path in (png, dicom):
     pixels = read_image(path, 224)
@@ -78,7 +95,19 @@ for path in (png, dicom):
 # A folder of the collection's XML reports, or the `.tgz` of it, with the images anywhere below.
 
 # %%
-reports = notebook.write_openi(studies.head(20), Path(WORK) / "openi")
+from xml.etree import ElementTree
+
+reports = Path(WORK) / "openi"
+shutil.rmtree(reports, ignore_errors=True)
+reports.mkdir()
+for row in studies.head(20).fillna("").to_dict("records"):
+    report = ElementTree.Element("eCitation")
+    ElementTree.SubElement(report, "uId", id=f"CXR{row['study_id']}")
+    for name in ("comparison", "indication", "findings", "impression"):
+        ElementTree.SubElement(report, "AbstractText", Label=name.upper()).text = row[name]
+    for image in row["images"]:
+        ElementTree.SubElement(report, "parentImage", id=Path(image).stem)
+    ElementTree.ElementTree(report).write(reports / f"{row['study_id']}.xml", "utf-8")
 xc.read_studies(reports)[["study_id", "findings", "impression"]].head(2)
 
 # %% [markdown]
@@ -165,11 +194,16 @@ plots.words(notebook.examples(test, [0], {"own": captions}, captioner.config)[0]
 
 # %%
 import json
+import re
+import subprocess
 
 files = " ".join(f"--form images=@{image}" for image in shown["images"][0])
-with notebook.serving(run) as address:
-    # !curl --silent --show-error --fail {files} {address}/v1/captions > {WORK}/answer.json
-
+command = ["xray-captioning", "serve", "--bundle", run, "--port=0"]  # a free port, which it prints
+server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+address = re.search(r"http://\S+", server.stdout.readline())[0]
+# While the model is compiled the answer is 503, and curl asks again.
+# !curl --silent --show-error --fail --retry 60 {files} {address}/v1/captions > {WORK}/answer.json
+server.terminate()
 answer = json.loads(Path(f"{WORK}/answer.json").read_text())
 print(answer["text"])
 print(*answer)

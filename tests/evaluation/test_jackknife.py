@@ -12,7 +12,6 @@ from xray_captioning.errors import DataError
 from xray_captioning.evaluation import jackknife as module
 from xray_captioning.evaluation.jackknife import Jackknife, jackknife, mean_of_runs
 from xray_captioning.metrics.bleu import bleu_statistics
-from xray_captioning.metrics.chrf import chrf_from_statistics, chrf_statistics
 from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
@@ -49,7 +48,6 @@ def direct(references: list[str], hypotheses: list[str]) -> dict[str, float]:
     return {
         **score(references, hypotheses),
         **dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rouge.tolist(), strict=True)),
-        "chrF": float(chrf_from_statistics(chrf_statistics(references, hypotheses).sum(axis=0))),
         "mean_length": length / len(hypotheses),
         "length_ratio": length / closest if closest else math.nan,
         **clinical_scores(references, hypotheses),

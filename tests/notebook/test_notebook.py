@@ -1,23 +1,16 @@
 """What the notebooks share: data that are found, recipes that fit, tables and small collections."""
 
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 import xray_captioning as xc
 from xray_captioning import notebook
-from xray_captioning.captioner.caption import Caption, Sentence
-from xray_captioning.data.dicom.pixels import view_of
-from xray_captioning.data.images import read_image
 from xray_captioning.data.sources.openi import TABLES
-from xray_captioning.data.studies import with_images
 from xray_captioning.errors import ConfigError, DataError, MissingExtraError
-from xray_captioning.metrics.bleu import bleu
 from xray_captioning.notebook import data as places
 
 
@@ -185,108 +178,9 @@ def test_part_and_wordiest(data, studies):
     assert all(len(e.views) == len(e.images) == len(test["images"][r]) for e, r in zip(shown, rows))
 
 
-def caption(words: str, lateral: float) -> Caption:
-    maps = np.zeros((len(words.split()), 2, 1, 1), np.float32)
-    maps[:, 0], maps[:, 1] = 1 - lateral, lateral
-    sentences = [Sentence(f"{text.strip()} .", -0.5) for text in words.split(".") if text.strip()]
-    return Caption(words, words.split(), -1.0, sentences, maps, [])
-
-
-def test_shares_of_views_are_means_over_captions():
-    shares = notebook.lateral_shares([caption("spine bent .", 0.5), caption("spine .", 1.0)] * 3)
-    assert shares == pytest.approx({"spine": 0.75, ".": 0.75})
-
-
-def test_sentences_are_told_by_whether_they_stand_in_the_report():
-    captions = [caption("no effusion . heart large .", 0.5)]
-    right, wrong = notebook.sentences_by_truth(captions, ["lungs clear . no effusion ."])
-    assert (right, wrong) == ([-0.5], [-0.5])
-
-
-def test_text_rows_have_the_side():
-    rows = notebook.text_rows("left pleural effusion .", {"other": "right pleural effusion ."})
-    assert rows[0]["text"] == "other"
-    assert rows[0]["clinical_f1"] == 1
-    assert rows[0]["sides"] == 0
-
-
-def test_the_legacy_constant_is_the_best_of_the_common_and_the_short():
-    texts = ["no acute disease .", "no acute disease .", "clear lungs and heart .", "no ."]
-    chosen = notebook.legacy_constant(texts)
-    values = {text: bleu(texts, [text] * 4, "legacy")[3] for text in texts}
-    assert values[chosen] == max(values.values())
-
-
 def test_a_table_escapes_texts_and_rounds_numbers():
     rows = [{"a": "<x>", "b": 0.12345, "c": None, "d": "0.01"}]
     shown = notebook.table(rows, ["a", "b", "c", "d"])._repr_html_()
     for cell in ("&lt;x&gt;", "0.123<", "<td>0.01<"):
         assert cell in shown
     assert "None" not in shown
-
-
-def test_sizes_of_images(studies):
-    assert set(notebook.image_sizes(studies)) == {(96, 96)}
-
-
-def test_written_captions_are_read_again(studies, tmp_path):
-    read = xc.read_studies(notebook.write_captions(studies, tmp_path / "own"))
-    assert list(read["study_id"]) == list(studies["study_id"])
-    assert list(read["impression"]) == list(studies["impression"])
-    assert len(with_images(read)) == len(studies)
-
-
-def test_written_dicom_shows_the_same_pixels(studies, tmp_path):
-    pytest.importorskip("pydicom")
-    png = studies["images"][0][0]
-    dicom = notebook.write_dicom(png, tmp_path / "one.dcm")
-    assert view_of(dicom) == "frontal"
-    png, dicom = (read_image(str(path), 96) for path in (png, dicom))
-    stretched = (png - png.min()) / (png.max() - png.min())  # as DICOM pixels always are
-    assert np.abs(stretched - dicom).max() < 1e-5
-
-
-def test_written_xml_is_read_again(studies, tmp_path):
-    studies = studies.assign(comparison="a < b & c")
-    read = xc.read_studies(notebook.write_openi(studies, tmp_path / "openi"))
-    for name in ("findings", "impression", "comparison"):
-        assert list(read[name]) == list(studies[name])
-    assert [len(images) for images in read["images"]] == [len(i) for i in studies["images"]]
-
-
-def test_a_server_that_does_not_start_is_an_error(tmp_path):
-    with (
-        pytest.raises(DataError, match="the server did not start"),
-        notebook.serving(tmp_path / "nothing"),
-    ):
-        raise AssertionError
-
-
-def test_a_server_is_ready_when_it_answers_and_ended_afterwards(monkeypatch):
-    class Process(subprocess.Popen):
-        def __init__(self, line, **options):
-            super().__init__([sys.executable, "-c", SERVER], **options)
-            started.append(self)
-
-    started = []
-    monkeypatch.setattr(subprocess, "Popen", Process)
-    with notebook.serving("anything") as address:
-        assert address.startswith("http://127.0.0.1:")
-    assert started[0].poll() is not None
-
-
-SERVER = """
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-class Handler(BaseHTTPRequestHandler):
-    asked = 0
-
-    def do_GET(self):
-        Handler.asked += 1
-        self.send_response(200 if Handler.asked > 1 else 503)
-        self.end_headers()
-
-server = HTTPServer(("127.0.0.1", 0), Handler)
-print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
-server.serve_forever()
-"""

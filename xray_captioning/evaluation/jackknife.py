@@ -41,7 +41,7 @@ from xray_captioning.metrics.statistics import Statistics
 # for averages that count an absent finding as 0.
 LEAST_PATIENTS, LEAST_RAREST = 5, 10
 # What scores cannot exceed, where that is not 1.
-HIGHEST = {"CIDEr": 10.0, "chrF": 100.0} | dict.fromkeys(
+HIGHEST = {"CIDEr": 10.0} | dict.fromkeys(
     ("false_positives", "false_positives_present"), len(FINDINGS) - 1.0
 )
 UNBOUNDED = ("mean_length", "length_ratio")

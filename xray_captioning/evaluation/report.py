@@ -209,7 +209,7 @@ def _write_tables(
 
 def number(name: str, value: Any) -> str:
     """Return a score as text, with the digits that its metric has in tables."""
-    short = name in ("mean_length", "chrF") and value is not None
+    short = name == "mean_length" and value is not None
     return f"{value:.1f}" if short else table.format_cell(value)
 
 

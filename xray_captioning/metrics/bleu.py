@@ -9,6 +9,7 @@ perfect.
 
 import warnings
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 
@@ -53,21 +54,19 @@ def _count(pairs: ngrams.Pairs) -> Ints:
     # The closest one comes first, of two as close the shorter one.
     order = np.lexsort((others, abs(others - length[texts.pair]), texts.pair))
     first = np.flatnonzero(np.diff(texts.pair, prepend=-1))
-    return np.column_stack([_matches(texts), _totals(length), length, others[order][first]])
+    return np.column_stack([_matches(texts, first), _totals(length), length, others[order][first]])
 
 
-def _matches(texts: ngrams.DistinctTexts) -> Ints:
-    """Count each order's n-grams that a reference has too, shape (pairs, 4)."""
-    from scipy.sparse import csr_array
-
-    ones = np.ones(len(texts.pair), dtype=bool)
-    shape = len(texts.hypothesis), len(texts.words)
-    of_pair = csr_array((ones, (texts.pair, texts.reference)), shape)
+def _matches(texts: ngrams.DistinctTexts, first: Ints) -> Ints:
+    """Count each order's n-grams that a reference has too, (pairs, 4); `first` is where the
+    references of a pair begin.
+    """
+    last = np.append(first[1:], len(texts.pair)) - 1
+    chosen = [texts.reference[np.minimum(first + n, last)] for n in range((last - first).max() + 1)]
     columns = []
-    for grams in ngrams.count_ngrams(texts.words):
-        held = grams.table(np.ones(len(grams.text), dtype=bool), len(texts.words))
-        shared = held[texts.hypothesis].multiply(of_pair @ held)
-        columns.append(shared.sum(axis=1, dtype=np.int64))
+    for _, counts in ngrams.count_ngrams(texts.words):
+        wanted = reduce(lambda one, other: one.maximum(other), (counts[rows] for rows in chosen))
+        columns.append(counts[texts.hypothesis].minimum(wanted).sum(axis=1))
     return np.stack(columns, axis=1)
 
 
@@ -80,11 +79,10 @@ def bleu_of_constants(references: Sequence[str], candidates: Sequence[str]) -> F
     """Return what `bleu` gives each fixed text (``coco``), to rounding: (candidates, 4)."""
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     columns = []
-    for grams in ngrams.count_ngrams([*said, *wanted]):
-        split = int(np.searchsorted(grams.text, len(said)))
-        held = np.bincount(grams.column[split:], minlength=len(grams.code))
-        weights = held[grams.column[:split]]
-        columns.append(np.bincount(grams.text[:split], weights, minlength=len(said)))
+    for _, counts in ngrams.count_ngrams([*said, *wanted]):
+        own, others = counts[: len(said)], counts[len(said) :]
+        most = max(int(own.max()), 1)
+        columns.append(ngrams.levels(own, most) @ ngrams.levels(others, most).sum(axis=0))
     length = np.array([len(words) for words in said])
     totals = len(wanted) * np.column_stack([_totals(length), length])
     closest = np.full(len(said), sum(len(words) for words in wanted))

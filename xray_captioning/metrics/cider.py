@@ -27,17 +27,12 @@ class DocumentFrequency(NamedTuple):
 def document_frequency(references: References) -> DocumentFrequency:
     """Count in how many studies some reference has each n-gram."""
     texts = in_order("references", references)
-    pairs = ngrams.checked_pairs(texts, [""] * len(texts))
     having: Counter[tuple[str, ...]] = Counter()
-    for block in ngrams.blocks(pairs):
-        texts = [text.split() for texts, _ in block for text in texts]
-        study = np.repeat(np.arange(len(block)), [len(texts) for texts, _ in block])
-        for grams in ngrams.count_ngrams(texts):
-            distinct = max(1, len(grams.ngrams))
-            held = np.unique(study[grams.text] * distinct + grams.code[grams.column]) % distinct
-            number = np.bincount(held, minlength=len(grams.ngrams))
-            having.update(dict(zip(grams.ngrams, number.tolist(), strict=True)))
-    return DocumentFrequency(len(pairs), having)
+    for several, _ in ngrams.checked_pairs(texts, [""] * len(texts)):
+        words = [text.split() for text in several]
+        orders = range(1, ngrams.MAXIMUM_ORDER + 1)
+        having.update({gram for one in words for n in orders for gram in ngrams.runs(one, n)})
+    return DocumentFrequency(len(texts), having)
 
 
 def cider_rows(
@@ -57,9 +52,12 @@ def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> Floats:
     texts = ngrams.distinct_texts(pairs)
     said, wanted = texts.hypothesis[texts.pair], texts.reference
     similarity = np.zeros(len(wanted))
-    for grams in ngrams.count_ngrams(texts.words):
-        own, others = _vectors(grams, frequency, len(texts.words))
-        similarity += own[said].multiply(others[wanted]).sum(axis=1)
+    for grams, counts in ngrams.count_ngrams(texts.words):
+        rarity, scale = _weights(grams, counts, frequency)
+        # An n-gram of the hypothesis counts at most as often as the reference has it: repeating a
+        # rare word does not pay.
+        shared = counts[said].minimum(counts[wanted]).multiply(counts[wanted]) @ rarity
+        similarity += shared * scale[said] * scale[wanted]
     lengths = _word_pairs(texts.words)
     similarity *= _length_penalty(lengths[said], lengths[wanted])
     totals = np.bincount(texts.pair, weights=similarity, minlength=len(pairs))
@@ -68,35 +66,34 @@ def _block_scores(pairs: ngrams.Pairs, frequency: DocumentFrequency) -> Floats:
 
 def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> Floats:
     """Return the mean of what `cider_rows` gives each fixed text, to rounding: (candidates,)."""
+    from scipy.sparse import hstack
+
     said, wanted = ([text.split() for text in texts] for texts in (candidates, references))
     frequency = document_frequency(references)
     similarity = np.zeros((len(said), len(wanted)))
-    for grams in ngrams.count_ngrams([*said, *wanted]):
-        vectors = _vectors(grams, frequency, len(said) + len(wanted))
-        own, others = vectors[0][: len(said)], vectors[1][len(said) :]
+    for grams, counts in ngrams.count_ngrams([*said, *wanted]):
+        rarity, scale = _weights(grams, counts, frequency)
+        own, others = counts[: len(said)], counts[len(said) :]
+        most = max(int(own.max()), 1)
+        weighted = hstack([others.multiply(rarity)] * most).multiply(ngrams.levels(others, most)).T
         for start in range(0, len(said), _CANDIDATES):
             part = slice(start, start + _CANDIDATES)
-            similarity[part] += (own[part] @ others.T).toarray()
+            shared = (ngrams.levels(own[part], most) @ weighted).toarray()
+            similarity[part] += shared * scale[: len(said)][part, None] * scale[len(said) :]
     similarity *= _length_penalty(_word_pairs(said)[:, None], _word_pairs(wanted))
     return 10.0 * similarity.mean(axis=1) / ngrams.MAXIMUM_ORDER
 
 
-def _vectors(grams: ngrams.Ngrams, frequency: DocumentFrequency, texts: int) -> tuple[Any, Any]:
-    """Return all texts as hypotheses and as references, rows whose products are cosines.
-
-    An entry's weight is what it adds to the square of its text's norm, and also to the product of
-    its text, as a reference, with a hypothesis that has it. So an n-gram of the hypothesis counts
-    at most as often as the reference has it: repeating a rare word does not pay.
-    """
+def _weights(
+    grams: Sequence[tuple[str, ...]], counts: Any, frequency: DocumentFrequency
+) -> tuple[Floats, Floats]:
+    """Return the weight of each n-gram, squared, and one over each text's norm."""
     # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
     # reference has counts as if one study had it.
-    having = frequency.having
-    seen = np.array([having.get(ngram, 1) for ngram in grams.ngrams], dtype=np.float64)
+    seen = np.array([frequency.having.get(gram, 1) for gram in grams or [()]], dtype=np.float64)
     rarity = np.log(frequency.studies / seen) ** 2
-    weights = rarity[grams.code][grams.column] * grams.total
-    norms = np.sqrt(np.bincount(grams.text, weights))[grams.text]
-    scale = np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
-    return grams.table(scale, texts), grams.table(scale * weights, texts)
+    norms = np.sqrt(counts.power(2) @ rarity)
+    return rarity, np.divide(1, norms, out=np.zeros(len(norms)), where=norms > 0)
 
 
 def _word_pairs(texts: list[list[str]]) -> Ints:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -57,61 +56,35 @@ def distinct_texts(pairs: Pairs) -> DistinctTexts:
     return DistinctTexts([text.split() for text in number], np.array(said), np.array(wanted), pair)
 
 
-class Ngrams(NamedTuple):
-    """The n-grams of one order in some texts, an entry for each occurrence, sorted by text.
+def runs(words: Sequence[str], order: int) -> list[tuple[str, ...]]:
+    """Return the n-grams of a text: every `order` words in a row."""
+    return list(zip(*(words[start:] for start in range(order))))
 
-    The first, the second and the third occurrence of an n-gram in a text have different columns.
-    So the n-grams that two texts share, each as often as both have it, are the columns that both
-    have.
+
+def count_ngrams(texts: Sequence[list[str]]) -> Iterator[tuple[list[tuple[str, ...]], Any]]:
+    """Yield, for orders 1 to `MAXIMUM_ORDER`, the n-grams that texts, lists of words, have, and how
+    often each text has each: SciPy's csr_array of int64, (texts, n-grams).
     """
+    from scipy.sparse import csr_array
 
-    text: Ints  # position of the text, (entries,)
-    column: Ints  # of the occurrence, (entries,)
-    total: Ints  # how often the text has the n-gram in all, (entries,)
-    code: Ints  # number of the n-gram that a column belongs to, (columns,)
-    ngrams: list[tuple[str, ...]]  # the words of each number
-
-    def table(self, values: NDArray[Any], texts: int) -> Any:
-        """Return values of the entries as SciPy's csr_array, (texts, columns)."""
-        from scipy.sparse import csr_array
-
-        starts = np.searchsorted(self.text, np.arange(texts + 1))
-        return csr_array((values, self.column, starts), (texts, len(self.code)))
-
-
-def count_ngrams(texts: Sequence[list[str]]) -> Iterator[Ngrams]:
-    """Yield the n-grams of texts, lists of words, for orders 1 to `MAXIMUM_ORDER`.
-
-    The number of an n-gram is the rank of the number of its first n - 1 words together with
-    its last word, so that no number is ever larger than there are n-grams.
-    """
-    lengths = np.array([len(text) for text in texts], dtype=np.int64)
-    words = list(chain.from_iterable(texts))
-    number: dict[str, int] = {}
-    word = np.array([number.setdefault(w, len(number)) for w in words], dtype=np.int64)
-    owner = np.repeat(np.arange(len(texts)), lengths)
-    end = np.repeat(np.cumsum(lengths), lengths)
-    start, code = np.arange(len(words)), np.zeros(len(words), dtype=np.int64)
     for order in range(1, MAXIMUM_ORDER + 1):
-        fits = start + order <= end[start]
-        start, code = start[fits], code[fits]
-        joined = code * len(number) + word[start + order - 1]
-        _, first, code = np.unique(joined, return_index=True, return_inverse=True)
-        ngrams = [tuple(words[place : place + order]) for place in start[first]]
-        yield _occurrences(owner[start], code, ngrams)
+        number: dict[tuple[str, ...], int] = {}
+        every = [runs(words, order) for words in texts]
+        columns = [number.setdefault(gram, len(number)) for grams in every for gram in grams]
+        starts = np.cumsum([0, *map(len, every)])
+        ones = np.ones(len(columns), dtype=np.int64)
+        counts = csr_array((ones, columns, starts), (len(texts), max(len(number), 1)))
+        counts.sum_duplicates()
+        yield list(number), counts
 
 
-def _occurrences(text: Ints, code: Ints, ngrams: list[tuple[str, ...]]) -> Ngrams:
-    """Give each occurrence of an n-gram in a text a column, see `Ngrams`."""
-    order = np.lexsort((code, text))
-    text, code = text[order], code[order]
-    new = np.diff(text, prepend=-1).astype(bool) | np.diff(code, prepend=-1).astype(bool)
-    first, place = np.flatnonzero(new), np.cumsum(new) - 1
-    total = np.diff(first, append=len(code))[place]
-    most = int(total.max(initial=1))
-    occurrence = code * most + np.arange(len(code)) - first[place]
-    columns, column = np.unique(occurrence, return_inverse=True)
-    return Ngrams(text, column, total, columns // most, ngrams)
+def levels(counts: Any, most: int) -> Any:
+    """Return whether texts have n-grams once, twice, ... up to `most` times, side by side. The dot
+    product of two texts' rows counts each n-gram as often as both have it.
+    """
+    from scipy.sparse import hstack
+
+    return hstack([counts >= times for times in range(1, most + 1)], "csr")
 
 
 def distinct_ngrams(texts: Sequence[str], order: int) -> float:
@@ -124,8 +97,7 @@ def distinct_ngrams(texts: Sequence[str], order: int) -> float:
     different: set[tuple[str, ...]] = set()
     total = 0
     for text, times in Counter(checked_texts("texts", texts)).items():
-        words = text.split()
-        grams = list(zip(*(words[start:] for start in range(order))))
+        grams = runs(text.split(), order)
         different.update(grams)
         total += times * len(grams)
     return len(different) / total if total else 0.0

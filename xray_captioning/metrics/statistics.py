@@ -4,7 +4,6 @@ The scores of a test set without some patient need no text, only the sums of the
 """
 
 from collections.abc import Hashable, Sequence
-from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
 from xray_captioning.files import is_missing
-from xray_captioning.metrics import bleu, chrf, cider, clinical, mentions, rouge
+from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
 from xray_captioning.metrics.columns import paired
 from xray_captioning.metrics.ngrams import checked_pairs
 
@@ -28,7 +27,7 @@ def study_statistics(
     reports: Texts | None = None,
     frequency: cider.DocumentFrequency | None = None,
 ) -> Statistics:
-    """Compute the statistics of one system, whose texts are one a study each: 260 to 410 bytes.
+    """Compute the statistics of one system, whose texts are one a study each: 260 bytes.
 
     Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs its
     n-grams by `frequency`, by default how many studies of the whole reference set have them, and
@@ -43,10 +42,7 @@ def study_statistics(
     statistics |= mentions.mention_statistics(reports, hypotheses, reference, hypothesis)
     rows = rouge.rouge_score_rows(references, hypotheses)
     statistics |= dict(zip(("ROUGE-1", "ROUGE-2", "ROUGE-L-F1"), rows.T, strict=True))
-    statistics |= clinical.finding_statistics(reference, hypothesis)
-    if find_spec("sacrebleu"):
-        statistics["chrf"] = chrf.chrf_statistics(references, hypotheses)
-    return statistics
+    return statistics | clinical.finding_statistics(reference, hypothesis)
 
 
 def common_statistics(
@@ -90,8 +86,8 @@ def scores_from_sums(
     """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies.
 
     They have the names that `score`, `clinical_scores` and `mention_scores` use, and those of
-    `MEANS`, ``chrF``, ``mean_length`` (words) and ``length_ratio`` (to the closest references); nan
-    is a share of nothing.
+    `MEANS`, ``mean_length`` (words) and ``length_ratio`` (to the closest references); nan is a
+    share of nothing.
     """
     return (
         text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
@@ -132,7 +128,5 @@ def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
     scores = {f"BLEU-{order}": columns[:, order - 1] for order in (1, 2, 3, 4)}
     scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums}
-    if "chrf" in sums:
-        scores["chrF"] = chrf.chrf_from_statistics(sums["chrf"])
     ratio = clinical.share(length, closest)
     return scores | {"mean_length": length / sums["n"], "length_ratio": ratio}

@@ -12,35 +12,17 @@ load_quietly()  # a notebook is a program; TensorFlow's notices would stand in i
 
 from xray_captioning.data.targets import study_images as images_of
 from xray_captioning.evaluation.cases import wordiest
-from xray_captioning.notebook.data import (
-    Data,
-    Note,
-    find_data,
-    note,
-    setup,
-    usable,
-    write_captions,
-    write_dicom,
-    write_openi,
-)
+from xray_captioning.notebook.data import Data, Note, find_data, note, setup, usable
 from xray_captioning.notebook.runs import (
     captions,
     encoder_recipe,
+    examples,
     fit_captioner,
     fit_encoder,
     history,
+    part,
     recipe,
     results,
     run_folder,
-    serving,
-)
-from xray_captioning.notebook.tables import (
-    examples,
-    image_sizes,
-    lateral_shares,
-    legacy_constant,
-    part,
-    sentences_by_truth,
     table,
-    text_rows,
 )

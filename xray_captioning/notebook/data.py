@@ -1,18 +1,15 @@
-"""The studies of a notebook: found, drawn, or written in the formats that people bring."""
+"""The studies of a notebook: found, or drawn."""
 
 from __future__ import annotations
 
 import contextlib
 import html
-import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from xray_captioning.data.provenance import describe_data, is_phantom
-from xray_captioning.data.resizing import opencv
 from xray_captioning.data.sources.openi import TABLES
 from xray_captioning.data.studies import with_images
 from xray_captioning.errors import DataError, require
@@ -125,41 +122,6 @@ def usable(studies: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def write_captions(studies: pd.DataFrame, out: str | Path) -> Path:
-    """Write ``captions.csv`` with the impressions there are, and ``images/``, in a new folder."""
-    folder = _new_folder(out)
-    (folder / "images").mkdir()
-    rows = studies[studies["impression"].fillna("") != ""].explode("images")
-    for image in rows["images"]:
-        shutil.copyfile(image, folder / "images" / Path(image).name)
-    rows = rows.assign(image=rows["images"].map(lambda image: Path(image).name))
-    rows = rows.rename(columns={"impression": "caption"})[["study_id", "image", "caption"]]
-    rows.to_csv(folder / "captions.csv", index=False)
-    return folder
-
-
-def write_dicom(image: str, out: str | Path, view: str = "PA") -> Path:
-    """Write a grey image of a view, PA, AP or LL, as a DICOM file without any patient field."""
-    pydicom = require("pydicom", "writing DICOM files", "dicom")
-    dataset = pydicom.Dataset()
-    dataset.SOPClassUID = pydicom.uid.DigitalXRayImageStorageForPresentation
-    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
-    dataset.Modality, dataset.ViewPosition = "DX", view
-    pixels = opencv().imread(image, opencv().IMREAD_GRAYSCALE)
-    dataset.set_pixel_data(pixels, "MONOCHROME2", 8)
-    pydicom.dcmwrite(out, dataset, enforce_file_format=True)
-    return Path(out)
-
-
-def write_openi(studies: pd.DataFrame, out: str | Path) -> Path:
-    """Write an XML report a study as Open-i does, in a folder that is made anew."""
-    folder = _new_folder(out)
-    for row in studies.to_dict("records"):
-        report = ElementTree.ElementTree(_report(row))
-        report.write(folder / f"{row['study_id']}.xml", "utf-8", xml_declaration=True)
-    return folder
-
-
 def _find(path: str | Path | None, work: Path, studies: int, download: bool) -> Data:
     if path is not None:
         if not Path(path).exists():
@@ -186,23 +148,3 @@ def _kaggle_folder(root: Path) -> Path | None:
     levels = (sorted(root.glob("*/" * depth + TABLES[0])) for depth in range(DEPTH + 1))
     folders = (table.parent for level in levels for table in level)
     return next((f for f in folders if all((f / name).is_file() for name in TABLES)), None)
-
-
-def _new_folder(path: str | Path) -> Path:
-    shutil.rmtree(path, ignore_errors=True)
-    Path(path).mkdir(parents=True)
-    return Path(path)
-
-
-def _report(row: dict[Any, Any]) -> ElementTree.Element:
-    report = ElementTree.Element("eCitation")
-    ElementTree.SubElement(report, "uId", id=f"CXR{row['study_id']}")
-    parent = report
-    for name in ("MedlineCitation", "Article", "Abstract"):
-        parent = ElementTree.SubElement(parent, name)
-    for name in ("comparison", "indication", "findings", "impression"):
-        ElementTree.SubElement(parent, "AbstractText", Label=name.upper()).text = row[name]
-    for image in row["images"]:
-        ElementTree.SubElement(report, "parentImage", id=Path(image).stem)
-    ElementTree.indent(report)
-    return report

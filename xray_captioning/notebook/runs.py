@@ -1,33 +1,33 @@
-"""Recipes that fit the machine, runs that are done once and then reused, and a server to try."""
+"""Recipes that fit the machine, runs that are done once and then reused, and what they show."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.config import Config, load_preset
-from xray_captioning.errors import ConfigError, DataError
+from xray_captioning.data.studies import select_images
+from xray_captioning.data.targets import reference_texts
+from xray_captioning.errors import ConfigError
+from xray_captioning.evaluation.cases import example
+from xray_captioning.evaluation.table import SHOWN
 from xray_captioning.files import read_toml
 from xray_captioning.notebook.data import FEW, Data
+from xray_captioning.plots.panels import Example
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from xray_captioning.captioner.caption import Caption
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.data.splits import Split
     from xray_captioning.encoders import Encoder
 
+VIEWS, SIDE = 2, 224  # of a study, and pixels of an image, in figures
 SIZES = ("auto", "full", "small", "quick")
-WAIT = 120  # seconds at most until a server is ready
 
 
 def recipe(
@@ -122,32 +122,6 @@ def captions(folder: str | Path) -> dict[str, list[str]]:
     return dict(table.to_dict("list"))
 
 
-@contextmanager
-def serving(bundle: str | Path) -> Iterator[str]:
-    """Run ``xray-captioning serve`` beside the notebook, yield its address, and stop it again."""
-    line = [sys.executable, "-m", "xray_captioning", "serve", "--bundle", str(bundle), "--port=0"]
-    server = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        said = re.search(r"http://\S+", server.stdout.readline() if server.stdout else "")
-        if said is None or not _ready(said[0], server):
-            raise DataError(f"{bundle}: the server did not start; try {' '.join(line[2:])}")
-        yield said[0]
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _ready(address: str, server: subprocess.Popen[str]) -> bool:
-    end = time.monotonic() + WAIT
-    while server.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=5):
-                return True
-        except OSError:  # refused, or 503 while the model is compiled
-            time.sleep(0.2)
-    return False
-
-
 def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
     changes = read_toml(__file__, "recipes.toml")
     encoder = changes["stand_in"].get(config.model.encoder, config.model.encoder)
@@ -155,3 +129,40 @@ def _small(config: Config, section: str, quick: bool) -> dict[str, Any]:
     small = {**changes["small"], "text.maximum_length": length, "model.encoder": encoder}
     small |= changes["decoder"].get(config.model.decoder, {}) | changes["encoder"][encoder]
     return {**small, **(changes["quick"] if quick else {})}
+
+
+def table(rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> str:
+    """Return rows as HTML, None left empty; without names, of a comparison's columns."""
+    from tabulate import tabulate
+
+    present = [name for name in names or SHOWN if any(name in row for row in rows)]
+    cells = [[row.get(name) for name in present] for row in rows]
+    texts = [i for i, column in enumerate(zip(*cells)) if any(isinstance(x, str) for x in column)]
+    return tabulate(cells, present, "html", floatfmt=".3f", missingval="", disable_numparse=texts)
+
+
+def part(studies: pd.DataFrame, split: Split, config: Config, name: str = "test") -> pd.DataFrame:
+    """Return the studies of one part that have a text, with the column ``reference``."""
+    found = studies[studies["study_id"].isin(split.parts[name])]
+    found = found.assign(reference=reference_texts(found, config))
+    return found[found["reference"] != ""].reset_index(drop=True)
+
+
+def examples(
+    studies: pd.DataFrame,
+    rows: Sequence[int],
+    captions: Mapping[str, Sequence[Caption]] | None = None,
+    config: Config | None = None,
+) -> list[Example]:
+    """Lay some rows of studies with references out for a figure, with what systems wrote."""
+    # Captions are of all the studies; of the first system the attention is drawn.
+    count = config.image.views if config else VIEWS
+    found = []
+    for row in rows:
+        study = studies.iloc[row]
+        written = {name: texts[row] for name, texts in (captions or {}).items()}
+        texts = {name: " ".join(caption.words) for name, caption in written.items()}
+        chosen = select_images(study["images"], study["views"], count)
+        first = next(iter(written.values()), None)
+        found.append(example(study, chosen, texts, first, SIDE))
+    return found
