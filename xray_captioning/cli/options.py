@@ -110,10 +110,9 @@ class Source(NamedTuple):
 
 def _is_captions(path: Path | None) -> bool:
     from xray_captioning.data.opening import is_zip
-    from xray_captioning.data.sources.reading import CAPTIONS, READERS, detect
+    from xray_captioning.data.sources.reading import CAPTIONS, detect
 
-    known = tuple(READERS.values())
-    return path is not None and (is_zip(path) or detect(path, known).source is CAPTIONS)
+    return path is not None and (is_zip(path) or detect(path).source is CAPTIONS)
 
 
 def source(where: Decorator | None = None, labels: bool = True) -> Decorator:

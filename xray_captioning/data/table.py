@@ -128,16 +128,6 @@ def column_key(name: str) -> str:
     return re.sub(r"[\s_-]+", "", name).casefold()
 
 
-def read_table(path: Path, required: Sequence[str]) -> list[Row]:
-    """Read all rows of a table, whose columns, also the required ones, are in lower case."""
-    table = Table(path)
-    names = tuple(name.lower() for name in table.columns)
-    if missing := [name for name in required if name not in names]:
-        raise DataError(f"{path}: lacks the column {', '.join(missing)}; {table.found()}")
-    table.columns = names
-    return list(table)
-
-
 def _records(path: Path, columns: Sequence[str] | None) -> tuple[str, partial[records.Rows]]:
     """Return what the rows of a file are counted in, and what reads them, by what it holds."""
     with open_bytes(path) as stream:

@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 
 from xray_captioning import files
 from xray_captioning.data.images import read_image
-from xray_captioning.data.table import Row, read_table
+from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import TextColumn, read_named
 from xray_captioning.evaluation.matching import Studies, best_column
@@ -278,8 +278,12 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
 
 def _rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yield rows and where they are, counted as a spreadsheet does."""
-    rows = read_table(path, ("sheet", "case", "text", *CRITERIA, "note"))
-    if not rows:
+    table = Table(path)
+    names = tuple(name.lower() for name in table.columns)
+    if missing := {"sheet", "case", "text", *CRITERIA, "note"}.difference(names):
+        raise DataError(f"{path}: lacks the column {', '.join(sorted(missing))}; {table.found()}")
+    table.columns = names
+    if not (rows := list(table)):
         raise DataError(f"{path}: has no row; give a sheet with answers")
     for number, row in enumerate(rows, 2):
         if any(row.values()):  # spreadsheets may leave rows of empty cells at the end

@@ -8,7 +8,6 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack
 from fnmatch import fnmatch
 from functools import partial
 from itertools import chain
@@ -187,17 +186,16 @@ def report_rows(
     tree: Tree, archives: Iterable[Path], studies: Collection[str], told: Collection[str]
 ) -> Iterator[StudyRow]:
     """Yield a row for each report, or those of `studies`, not read where `told` already."""
-    with ExitStack() as opened:
-        packed = (report for path in archives for report in _packed(path, opened))
-        for row, read in {r[0].study: r for r in (*packed, *tree.reports.values())}.values():
-            if not studies or row.study in studies:
-                row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read())
-                yield row
+    packed = (report for path in archives for report in _packed(path))
+    for row, read in {r[0].study: r for r in (*packed, *tree.reports.values())}.values():
+        if not studies or row.study in studies:
+            row.texts = (*layout.NO_TEXTS[1:], "" if row.study in told else read())
+            yield row
 
 
-def _packed(path: Path, opened: ExitStack) -> Iterator[_Report]:
+def _packed(path: Path) -> Iterator[_Report]:
     with whole_archive(path):
-        archive = opened.enter_context(zipfile.ZipFile(path))
+        archive = zipfile.ZipFile(path)  # open as long as what reads its reports is there
     for found in filter(None, map(_MEMBER.search, archive.namelist())):
         where = f"{path}, {found.string}"
         row = StudyRow(None, where, found[2], patient=found[1])

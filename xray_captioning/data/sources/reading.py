@@ -5,7 +5,7 @@ A reader returns a list of `xray_captioning.data.studies.Study`; `READERS` lists
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -194,31 +194,31 @@ def _found(path: Path, source: Source | None) -> tuple[Path, DetectedSource]:
             return path, DetectedSource(source or CAPTIONS, path)
         path = opening.unpacked(path)
     if source is None:
-        return path, detect(path, tuple(READERS.values()))
+        return path, detect(path)
     inner = below(path, [source]) if path.is_dir() and not holds(source, path) else None
     return path, inner or DetectedSource(source, path)
 
 
-def detect(path: Path, sources: Sequence[Source]) -> DetectedSource:
+def detect(path: Path) -> DetectedSource:
     """Return the first source that a path holds, or a folder below it; none is a DataError."""
     alone = path.is_file()
-    fitting = _of_file(path, sources) if alone else [s for s in sources if s.is_folder(path)]
+    fitting = _of_file(path) if alone else [s for s in _ALL if s.is_folder(path)]
     if not fitting and (captions.is_table(path) if alone else captions.tables_of(path)):
         fitting = [CAPTIONS]
     if fitting:
         return DetectedSource(fitting[0], path, tuple(source.name for source in fitting[1:]))
-    found = None if alone else below(path, sources) or below(path, [CAPTIONS])
+    found = None if alone else below(path, _ALL) or below(path, [CAPTIONS])
     if found is None:
-        raise _unknown(path, sources)
+        raise _unknown(path)
     return found
 
 
-def _of_file(path: Path, sources: Iterable[Source]) -> list[Source]:
+def _of_file(path: Path) -> list[Source]:
     """Return the sources of a file; its content and its usual name tell more than its ending."""
     name = path.name.lower()
-    ending = [s for s in sources if name.endswith(s.suffixes)]
+    ending = [s for s in _ALL if name.endswith(s.suffixes)]
     content = [s for s in ending if s.fits and s.fits(path)]
-    named = [s for s in sources if any(fnmatch(name, at.lower()) for at in s.patterns)]
+    named = [s for s in _ALL if any(fnmatch(name, at.lower()) for at in s.patterns)]
     return list(dict.fromkeys(content + [s for s in named + ending if s.fits is None]))
 
 
@@ -253,12 +253,12 @@ def _folders(path: Path) -> Iterator[Path]:
     yield from folders if len(folders) <= _MOST_FOLDERS else ()
 
 
-def _unknown(path: Path, sources: Sequence[Source]) -> DataError:
-    patterns = [" with ".join(s.patterns) if s.needs_all else s.patterns[0] for s in sources]
+def _unknown(path: Path) -> DataError:
+    patterns = [" with ".join(s.patterns) if s.needs_all else s.patterns[0] for s in _ALL]
     named = [pattern for pattern in dict.fromkeys(patterns) if pattern != "*"]  # DICOM has any name
     looked = f"looked for {', '.join(named)}, DICOM files or another table"
     if path.is_file():
-        endings = ", ".join(dict.fromkeys(suffix for s in sources for suffix in s.suffixes))
+        endings = ", ".join(dict.fromkeys(suffix for s in _ALL for suffix in s.suffixes))
         return DataError(f"{path}: no known source there; {looked}; a file must end in {endings}")
     return DataError(f"{path}: no known source there; it holds {_content(path)}; {looked}")
 
