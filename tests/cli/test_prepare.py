@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.cli import main
+from xray_captioning.config import load_preset
 
 TEXTS = ["Small left effusion.", "No acute disease.", "Cardiomegaly."]
 
@@ -145,7 +146,7 @@ def test_train_says_why_there_is_no_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source may publish no test part, as CheXpert Plus does."""
-    trained = SimpleNamespace(about={})
+    trained = SimpleNamespace(about={}, config=load_preset("phantom_attention"))
     monkeypatch.setattr("xray_captioning.training.captions.train", lambda *_, **__: trained)
     data = write(tmp_path / "data", rows(split=["train", "val"]))
     assert main(["train", "--data", str(data), "--out", str(tmp_path / "run")]) == 0
