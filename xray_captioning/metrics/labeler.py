@@ -20,7 +20,7 @@ from itertools import chain
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.metrics.labels import statement
-from xray_captioning.metrics.labels.layout import LONGEST, statements
+from xray_captioning.metrics.labels.layout import statements
 
 Mention = statement.Mention
 PRESENT, DENIED, UNCERTAIN = statement.PRESENT, statement.DENIED, statement.UNCERTAIN
@@ -161,20 +161,13 @@ def _mentions(text: str, convention: str | None) -> tuple[Mention, ...]:
             f"a report must be text, not {type(text).__name__}; "
             "use an empty string where there is none"
         )
-    convention = convention_of(convention)
-    if len(text) > _LONGEST_KEPT:
-        return _read_report.__wrapped__(text, convention)
-    return _read_report(text, convention)
+    # What is longer than a report is read anew.
+    read = _read_report if len(text) <= 5_000 else _read_report.__wrapped__
+    return read(text, convention_of(convention))
 
 
-# A comparison labels each report many times over. What is longer than a report is read anew.
-_LONGEST_KEPT = 5_000
-
-
-@lru_cache(maxsize=1 << 13)
+@lru_cache(maxsize=1 << 13)  # a comparison labels each report many times over
 def _read_report(text: str, convention: str) -> tuple[Mention, ...]:
-    found = [
-        (statement.read if len(raw) <= LONGEST else statement.read_long)(raw, convention)
-        for raw in statements(text)
-    ]
-    return tuple(chain.from_iterable(found))
+    return tuple(
+        chain.from_iterable(map(statement.readings(convention).__getitem__, statements(text)))
+    )

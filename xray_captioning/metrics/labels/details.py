@@ -104,7 +104,7 @@ ZONES, SEVERITIES, CHANGES, MESH_FINDINGS, STATUSES = (
 )
 
 
-def _named(names: Mapping[str, str], clause: str) -> list[str]:
+def named(names: Mapping[str, str], clause: str) -> list[str]:
     """Return which of some names a clause has words of."""
     return [name for name, words in names.items() if _pattern(words).search(clause)]
 
@@ -114,19 +114,9 @@ def _pattern(words: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{words})\b")
 
 
-def zones_of(clause: str) -> frozenset[str]:
-    """Return the zones that a clause names."""
-    return frozenset(_named(ZONES, clause))
-
-
-def severity_of(clause: str) -> str | None:
-    """Return the greatest severity that a clause names, None where it names none."""
-    return next(reversed(_named(SEVERITIES, clause)), None)
-
-
 def change_of(clause: str) -> str | None:
     """Return what became of a finding; "not increased" is unchanged."""
-    found = _named(CHANGES, clause)
+    found = named(CHANGES, clause)
     return "unchanged" if "unchanged" in found else next(iter(found), None)
 
 

@@ -15,7 +15,7 @@ _ABBREVIATED = re.sub(
 )
 # It begins with one of few characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
-    rf"[.?!\n](?:(?<=\n)\s*\n|(?<!\n)[.?!]*{_ABBREVIATED}(?=\s|$)"
+    rf"[.?!\n](?:(?<=\n)\s*\n|(?<!\n)[.?!]*(?=\s|$)(?:(?<![sxbltmrf]\.)|{_ABBREVIATED})"
     r"|(?<=[a-z0-9]\.)(?=[a-z]{2}|\d{1,2}[.)] ))"
 )
 # No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence

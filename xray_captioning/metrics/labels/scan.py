@@ -4,10 +4,13 @@ Of overlapping cues the one that begins first counts, and of those the longest: 
 is no "not".
 """
 
-from itertools import accumulate
+from itertools import accumulate, repeat
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.rules import Rules
+from xray_captioning.metrics.labels.automaton import END
+from xray_captioning.metrics.labels.rules import Phrase, Rules
+
+_new = tuple.__new__  # twice as fast as calling the class, and there are thousands
 
 
 class Cue(NamedTuple):
@@ -30,40 +33,49 @@ class Hit(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """The cues of a sentence by how they reach, and where its clauses begin."""
+    """The cues of a sentence by how they reach, and those at which its clauses begin."""
 
     before: list[Cue]
     after: list[Cue]
-    stops: list[int]
+    stops: list[Cue]
 
 
-def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[Cue]]:
+def scan(tokens: list[str], known: Rules) -> tuple[list[Hit], Scope]:
     """Find all phrases of the data files; each word is looked up once."""
     hits: list[Hit] = []
-    cues: list[Cue] = []
+    scope = Scope([], [], [])
     if known.naming.isdisjoint(tokens):
-        return hits, cues
+        return hits, scope
     letters = [0, *accumulate(map(len, tokens))]  # before each word
-    for i, word in enumerate(map(known.words.get, tokens)):
-        if word is None:
+    words = [*tokens, END, ""]
+    for i, state in enumerate(map(known.start.get, tokens), 1):
+        if isinstance(state, tuple):
+            state = known.start.after(tokens[i - 1])
+        if state is None:
             continue
-        start, end = letters[i] + i, letters[i + 1] + i
-        following = tokens[i + 1] if i + 1 < len(tokens) else ""
-        for trial in word[following if following in word.seconds else "."]:
-            (kind, reach, findings), taken, rests = trial
-            last = end + 1 + len(following) if taken == 2 else end * taken
-            for needed, rest in rests:
-                if needed is None or not needed.isdisjoint(tokens):
-                    last = max(last, rest.end(words, end, tokens[i + 1 :]))
-            if last:
-                if reach:
-                    cues.append(_new(Cue, (start, last, kind, reach)))
+        if state.open or words[i] in state:
+            found = state.follow(words, i)
+            ends = (found if len(found) < 2 else _longest_lines(found, known.lines)).items()
+        elif state.ends:
+            ends = zip(state.ends, repeat(i))
+        else:
+            continue
+        start = letters[i - 1] + i - 1
+        for number, j in ends:
+            kind, reach, findings, group = known.lines[number]
+            end = letters[j] + j - 1
+            if findings:
                 for name in findings:
-                    hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
-    return _findings(hits), cues
+                    hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
+            else:
+                scope[group].append(_new(Cue, (start, end, kind, reach)))
+    return _findings(hits), scope
 
 
-_new = tuple.__new__  # twice as fast as calling the class, and there are thousands
+def _longest_lines(ends: dict[int, int], lines: list[Phrase]) -> dict[int, int]:
+    """Return of lines that say the same the longest."""
+    longest = {lines[number]: number for number in sorted(ends, key=ends.__getitem__)}
+    return {number: ends[number] for number in sorted(longest.values())}
 
 
 def _findings(hits: list[Hit]) -> list[Hit]:
@@ -105,25 +117,19 @@ def restated(words: str, hits: list[Hit]) -> list[Hit]:
     ]
 
 
-def scope_of(hits: list[Hit], cues: list[Cue]) -> Scope:
-    """Sort the cues of a sentence by how they reach, and drop what is part of a longer one."""
-    before, after, stops = [], [], []
-    earliest, adjoining = hits[0].end, {hit.end + 1 for hit in hits}
-    for cue in cues:
-        if cue.reach == "stop":
-            stops.append(cue)
-        elif cue.reach in ("before", "beside"):
-            before.append(cue)
-        elif cue.start > earliest if cue.reach == "after" else cue.start in adjoining:
-            after.append(cue)
-    before, after = _longest(before), _longest(after)
+def scope_of(hits: list[Hit], scope: Scope) -> Scope:
+    """Drop the cues that are part of a longer one, and those that reach no finding before them."""
+    first, adjoining = hits[0].end, {hit.end + 1 for hit in hits}
+    before, stops = _longest(scope.before), scope.stops
+    after = [cue for cue in scope.after if cue.start > first or cue.reach == "next"]
+    after = _longest([cue for cue in after if cue.start in adjoining or cue.reach == "after"])
     if before and after:
         # "has resolved" is no "resolved effusion", nor "one of the tubes was removed" a removal.
         before, after = _outside(before, after), _outside(after, before)
-    if stops and (before or after):
-        inside = {i for cue in before + after for i in range(cue.start + 1, cue.end)}
-        stops = [stop for stop in _longest(stops) if stop.start not in inside]
-    return Scope(before, after, [stop.start for stop in stops if stop.kind == "stop"])
+    if cues := before + after:
+        inside = [range(cue.start + 1, cue.end) for cue in cues]
+        stops = [stop for stop in _longest(stops) if not any(stop.start in one for one in inside)]
+    return Scope(before, after, [stop for stop in stops if stop.kind == "stop"])
 
 
 def _outside(cues: list[Cue], others: list[Cue]) -> list[Cue]:

@@ -14,6 +14,7 @@ References
 
 import re
 from collections.abc import Iterable, Mapping
+from sys import intern
 
 SHORTEST, LONG = 7, 10
 """Letters of a word from which one error is mended, and from which two are."""
@@ -24,7 +25,7 @@ _REMOVED = re.compile(r"\bxx+(?![a-z])")  # what stands for removed text
 _SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|$)")
 
 
-class Spelling(dict[str, str]):
+class Spelling(dict[str, tuple[str, ...]]):
     """Standard forms by what stands between two blanks, judged when it is first asked for.
 
     `fixed` lists standard forms of one or more words, `terms` words to which a misspelt word may be
@@ -40,17 +41,17 @@ class Spelling(dict[str, str]):
         for term in sorted(self.terms):
             for form in _deletions(term, _errors(term)):
                 self.near.setdefault(form, set()).add(term)
-        super().__init__(fixed)
+        super().__init__()
 
-    def __missing__(self, written: str) -> str:
+    def __missing__(self, written: str) -> tuple[str, ...]:
         """Return the standard forms of what stands between two blanks, "(effusion," for example."""
         if len(self) > _MOST_KEPT:  # words without end are no report's
             self.clear()
-            self.update(self.fixed)
         text = _SHORT.sub(self._short, written) if "/" in written else written
         if "xx" in text:
             text = _REMOVED.sub("", text)
-        self[written] = forms = " ".join(map(self._form, _WORD.findall(text)))
+        words = " ".join(map(self._form, _WORD.findall(text))).split()
+        self[written] = forms = tuple(map(intern, words))  # equal words are found fast
         return forms
 
     def _short(self, match: re.Match[str]) -> str:
@@ -67,7 +68,7 @@ class Spelling(dict[str, str]):
         """Return the nearest term, if it is near enough and no other is as near."""
         # Two errors are looked for only where a term begins alike.
         number = _errors(word) if word[:3] in self.beginnings else 1
-        found = {t for form in _deletions(word, number) for t in self.near.get(form, ())}
+        found = {t for f in _deletions(word, number) & self.near.keys() for t in self.near[f]}
         # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
         ranked = sorted(
             (d, term)
@@ -89,7 +90,7 @@ class Spelling(dict[str, str]):
             if (one in self.terms and (two in self.terms or two in _SMALL_BEHIND)) or (
                 two in self.terms and one in _SMALL_BEFORE
             ):
-                return f"{self.get(one, one)} {self.get(two, two)}"
+                return f"{self.fixed.get(one, one)} {self.fixed.get(two, two)}"
         return None
 
 

@@ -13,12 +13,12 @@ References
 """
 
 import re
-from functools import lru_cache
-from itertools import pairwise
+from functools import cache, lru_cache
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from xray_captioning.metrics.labels import details
-from xray_captioning.metrics.labels.layout import PIECE
+from xray_captioning.metrics.labels.layout import LONGEST, PIECE
 from xray_captioning.metrics.labels.rules import alternatives, rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
 from xray_captioning.metrics.labels.spelling import Spelling
@@ -53,6 +53,7 @@ _RELATIVE = re.compile(
     r"|described|identified|demonstrated|visible)(?: previously| earlier| before| then"
     r"| on (?:the )?(?:prior|previous|last|earlier|old)(?: study| exam| film)?)?"
 )
+_REWRITTEN = frozenset((":", "(", "which", "that"))
 _NOT = re.compile(r"\b(?:not|no|nor)\b")
 # The words between two findings of one list.
 _LINKED = re.compile(
@@ -99,12 +100,12 @@ class Mention(NamedTuple):
     @property
     def zones(self) -> frozenset[str]:
         """The zones that its clause names, of :data:`details.ZONES`."""
-        return details.zones_of(self.clause)
+        return frozenset(details.named(details.ZONES, self.clause))
 
     @property
     def severity(self) -> str | None:
-        """How large or severe its clause calls it, one of :data:`details.SEVERITIES`."""
-        return details.severity_of(self.clause)
+        """The greatest of :data:`details.SEVERITIES` that its clause names."""
+        return next(reversed(details.named(details.SEVERITIES, self.clause)), None)
 
     @property
     def device(self) -> str | None:
@@ -128,14 +129,13 @@ class Mention(NamedTuple):
         return details.change_of(self.clause)
 
 
-def normal(raw: str, spelling: Spelling) -> str:
-    """Return a statement in standard spelling, an answer of a form as a sentence."""
-    words = " ".join(filter(None, map(spelling.__getitem__, raw.split())))
-    if ":" in words or "(" in words:
-        words = _ABSENT.sub("no ", _FORM.sub(_answer, words))
-    if " which " in words or " that " in words:
-        words = _RELATIVE.sub("", words)
-    return words
+def normal(raw: str, spelling: Spelling) -> list[str]:
+    """Return the words of a statement in standard spelling, an answer of a form as a sentence."""
+    tokens = list(chain.from_iterable(map(spelling.__getitem__, raw.split())))
+    if not _REWRITTEN.isdisjoint(tokens):
+        words = _RELATIVE.sub("", _ABSENT.sub("no ", _FORM.sub(_answer, " ".join(tokens))))
+        tokens = words.split(" ")
+    return tokens
 
 
 def _answer(match: re.Match[str]) -> str:
@@ -143,37 +143,46 @@ def _answer(match: re.Match[str]) -> str:
     return _ANSWERED[kind.removeprefix("b_")]
 
 
-def read_long(raw: str, convention: str) -> tuple[Mention, ...]:
-    """Return the mentions of an endless statement, which is not kept."""
-    return tuple(m for piece in PIECE.findall(raw) for m in read.__wrapped__(piece, convention))
+class Readings(dict[str, tuple[Mention, ...]]):
+    """The mentions in statements by a convention: what repeats is kept, what is endless not."""
+
+    def __init__(self, convention: str):
+        self.convention = convention
+
+    def __missing__(self, raw: str) -> tuple[Mention, ...]:
+        if len(raw) > LONGEST:
+            return tuple(m for piece in PIECE.findall(raw) for m in read(piece, self.convention))
+        if len(self) >= 1 << 15:
+            self.clear()
+        self[raw] = found = read(raw, self.convention)
+        return found
 
 
-@lru_cache(maxsize=1 << 15)
+readings = cache(Readings)
+
+
 def read(raw: str, convention: str) -> tuple[Mention, ...]:
-    """Return the mentions in one statement of lower case, in reading order.
-
-    Statements repeat from report to report, so they are kept.
-    """
+    """Return the mentions in one statement of lower case, in reading order."""
     known = rules(convention)
-    words = normal(raw, known.spelling)
-    tokens = words.split(" ")
-    hits, cues = scan(words, tokens, known)
+    tokens = normal(raw, known.spelling)
+    hits, scope = scan(tokens, known)
     if not hits:
         return ()
-    if ":" in words:
+    words = " ".join(tokens)
+    if ":" in tokens:
         hits = restated(words, hits)
-    scope = scope_of(hits, cues) if cues else _NO_SCOPE
-    either = _either(words, hits) if len(hits) > 1 and not _OR.isdisjoint(tokens) else _NONE
+    if scope.before or scope.after:
+        scope = scope_of(hits, scope)
+    reached = scope.before or scope.after
+    either = _either(words, hits) if len(hits) > 1 and not _OR.isdisjoint(tokens) else set()
     linked = _linked(words, hits) if len(hits) > 1 and scope.after else []
     turned = not _NEGATIONS.isdisjoint(tokens)
-    labels = LABELS[convention]
     mentions = []
     for i, hit in enumerate(hits):
-        own: tuple[Cue, ...] = ()
-        if scope.before or scope.after:
-            own = _cues(i, hits, words, scope, linked, known.blocked)
-        status = _status(hit, turned and _turned(words, hit), own, i in either)
-        label = labels.get(status, PRESENT)
+        own = _cues(i, hits, words, scope, linked, known.blocked) if reached else ()
+        own_not = turned and hit.kind != "stable" and _NOT.search(words, hit.start, hit.end)
+        status = _status(hit, bool(own_not), own, i in either)
+        label = LABELS[convention].get(status, PRESENT)
         if label is not None:
             place = words, hit.start, hit.end, own
             mentions.append(tuple.__new__(Mention, (hit.finding, label, status, *place)))
@@ -200,10 +209,10 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
     """
     places: dict[tuple[str, int], Place] = {}
     for convention in LABELS:
-        hits, cues = scan(words, words.split(" "), rules(convention))
+        hits, scope = scan(words.split(" "), rules(convention))
         if not hits:  # one convention may know what the other does not
             continue
-        stops = scope_of(hits, cues).stops
+        stops = [stop.start for stop in scope_of(hits, scope).stops]
         parts = details.parts_of(words, hits, stops)
         ends = details.shared_ends(words, hits, parts)
         for hit, sides, part, end in zip(hits, details.sides_of(words, hits, stops), parts, ends):
@@ -211,8 +220,6 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
     return places
 
 
-_NO_SCOPE = Scope([], [], [])
-_NONE: frozenset[int] = frozenset()
 _NEGATIONS = frozenset(("no", "not", "nor"))
 _OR = frozenset(("or", "vs", "versus"))
 
@@ -237,14 +244,14 @@ def _either(words: str, hits: list[Hit]) -> set[int]:
     return either
 
 
-def _clause(hit: Hit, stops: list[int], end: int) -> tuple[int, int]:
+def _clause(hit: Hit, stops: list[Cue], end: int) -> tuple[int, int]:
     """Return where the clause of a hit begins and ends."""
     first, last = 0, end
     for stop in stops:
-        if stop <= hit.start:
-            first = stop
-        elif stop >= hit.end:
-            return first, stop
+        if stop.start <= hit.start:
+            first = stop.start
+        elif stop.start >= hit.end:
+            return first, stop.start
     return first, last
 
 
@@ -311,7 +318,7 @@ def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
     """Return what is said of a hit: by its own words, or by the strongest of its cues."""
     if not (cues or either or turned or hit.kind):  # most hits, so it is asked first
         return "present"
-    kinds = {cue.kind for cue in cues}
+    kinds = {cue.kind for cue in cues} if cues else set()
     if hit.kind == "absent":  # "not clear" says nothing
         return "asked" if turned or "asked" in kinds else "denied"
     kinds.add(hit.kind)
@@ -320,8 +327,3 @@ def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
     if either and "stated" not in kinds:
         kinds.add("either")
     return _KINDS[min([_RANK.get(kind, len(_RANK)) for kind in kinds])]
-
-
-def _turned(words: str, hit: Hit) -> bool:
-    """Whether there is a "not" among the words of a finding: "heart is not enlarged"."""
-    return hit.kind != "stable" and _NOT.search(words, hit.start, hit.end) is not None
