@@ -11,17 +11,19 @@ References
    and retrieval", JAMIA 23(2), 2016: how the Indiana University reports were coded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache, partial
 from itertools import chain
+from typing import TypeVar
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.metrics.labels import statement
 from xray_captioning.metrics.labels.layout import statements
 
+T = TypeVar("T")
 Mention = statement.Mention
 PRESENT, DENIED, UNCERTAIN = statement.PRESENT, statement.DENIED, statement.UNCERTAIN
 CONVENTIONS = tuple(statement.LABELS)
@@ -98,17 +100,20 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     >>> {name: label for name, label in labels.items() if label is not None}
     {'Pneumonia': -1, 'Pneumothorax': 0, 'Pleural Effusion': 1}
     """
+    return dict(zip(FINDINGS, _reports(_labels, convention_of(convention))[_checked(text)]))
+
+
+def _labels(convention: str, text: str) -> tuple[int | None, ...]:
     labels: dict[str, int | None] = dict.fromkeys(FINDINGS)
     found = False
-    for mention in _mentions(text, convention):
-        name, new = mention[:2]
+    for name, new in _said(statement.labels(convention), text):
         if new != DENIED and name != "Support Devices":
             found = True
         if name != statement.OTHER and (not labels[name] or new == PRESENT):
             labels[name] = new
     if not found and any(map(str.isalpha, text)):
         labels[NO_FINDING] = PRESENT
-    return labels
+    return tuple(labels.values())
 
 
 class Explanation(dict[str, Mention]):
@@ -154,20 +159,29 @@ def explain_report(text: str, convention: str | None = None) -> Explanation:
     return deciding
 
 
-def _mentions(text: str, convention: str | None) -> tuple[Mention, ...]:
+def _mentions(text: str, convention: str | None = None) -> tuple[Mention, ...]:
     """Return the mentions of a report, other abnormalities included."""
+    return _reports(_named, convention_of(convention))[_checked(text)]
+
+
+def _named(convention: str, text: str) -> tuple[Mention, ...]:
+    return tuple(_said(statement.mentions(convention), text))
+
+
+def _said(kept: statement.Kept[str, tuple[T, ...]], text: str) -> Iterator[T]:
+    return chain.from_iterable(map(kept.__getitem__, statements(text)))
+
+
+def _checked(text: str) -> str:
     if not isinstance(text, str):
         raise DataError(
             f"a report must be text, not {type(text).__name__}; "
             "use an empty string where there is none"
         )
-    # What is longer than a report is read anew.
-    read = _read_report if len(text) <= 5_000 else _read_report.__wrapped__
-    return read(text, convention_of(convention))
+    return text
 
 
-@lru_cache(maxsize=1 << 13)  # a comparison labels each report many times over
-def _read_report(text: str, convention: str) -> tuple[Mention, ...]:
-    return tuple(
-        chain.from_iterable(map(statement.readings(convention).__getitem__, statements(text)))
-    )
+@cache
+def _reports(found: Callable[[str, str], T], convention: str) -> statement.Kept[str, T]:
+    """Return what finds something in a report: a comparison labels each many times over."""
+    return statement.Kept(partial(found, convention), 5_000, 1 << 13)

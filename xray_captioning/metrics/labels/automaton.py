@@ -24,7 +24,6 @@ class State(dict[str, Any]):
     __slots__ = ("_branches", "_gaps", "_likes", "_state", "ends", "open")
 
     def __init__(self, threads: Threads, gaps: dict[str, Gap], state: Callable[[Threads], "State"]):
-        super().__init__()
         self._gaps, self._state = gaps, state
         self.ends: list[int] = []  # lines that are complete here
         self._likes: list[tuple[re.Pattern[str], Thread]] = []
@@ -41,23 +40,25 @@ class State(dict[str, Any]):
                     odd.append((first, thread))
                 elif isinstance(first, re.Pattern):
                     self._likes.append((first, thread))
-                elif self.keys().isdisjoint(first):  # nearly always, and much faster
-                    self.update(dict.fromkeys(first, (thread,)))
                 else:
-                    self.update({word: (*self.get(word, ()), thread) for word in first})
+                    alone = (thread,)
+                    for word in first:
+                        self[word] = (*self[word], thread) if word in self else alone
         self._branches: Any = self._branched(odd) if odd else ()
         self.open = bool(odd or self._likes)  # it may go on with words that are no keys
 
     def after(self, word: str) -> "State | None":
         """Return the state behind a word, None where no line goes on with it."""
-        found = self.get(word)
-        if self._likes:
-            like = [thread for first, thread in self._likes if first.fullmatch(word)]
-            like += found if isinstance(found, tuple) else ()
-            return self._state(tuple(dict.fromkeys(like))) if like else None
-        if isinstance(found, tuple):
-            found = self[word] = self._state(found)
-        return found
+        found = self.get(word, ())
+        if isinstance(found, State):
+            return found
+        threads = [thread for first, thread in self._likes if first.fullmatch(word)]
+        if not (threads or found):
+            return None
+        state = self._state(tuple(dict.fromkeys([*threads, *found])))
+        if found or len(self) < _MOST_KEPT:  # words of patterns are without end
+            self[word] = state
+        return state
 
     def follow(self, words: list[str], i: int) -> dict[int, int]:
         """Return which lines go on from here to an end, and before which word that is."""
@@ -109,7 +110,9 @@ class State(dict[str, Any]):
         )
 
 
+_MOST_KEPT = 1 << 12
 _BRACKET = re.compile(r"\[[^]]*\]|[()|]")
+_FLAT = re.compile(r"\(([^][()]*)\)")
 _TIMES = re.compile(r"([*+?]|\{(\d),(\d)\})?")
 _WORD = re.compile(r"((?:\[[^]]+\]|[^ (])+)(.*)")
 _PLAIN = re.compile(r"[a-z0-9]+\??|[,:;/$]")
@@ -128,14 +131,7 @@ def heads(text: str) -> list[tuple[Head, str]]:
         if match and re.match(r"\([^ ?]", match[2]):
             raise ValueError(f"brackets are around whole words, not as in {text!r}")
         return [(_head(match[1]), match[2])] if match else [("", "")]
-    cuts, depth = [0], 0
-    for part in _BRACKET.finditer(text):
-        depth += {"(": 1, ")": -1}.get(part[0], 0)
-        if depth == (part[0] == "|"):
-            cuts.append(part.start())
-        if not depth:
-            break
-    end = cuts[-1] + 1
+    choices, end = _choices(text)
     if text.startswith(("(?=", "(?!")):
         return [(text[:end], text[end:])]
     times = _TIMES.match(text, end)
@@ -147,14 +143,29 @@ def heads(text: str) -> list[tuple[Head, str]]:
         again = f"{text[:end]}{{{max(int(least) - 1, 0)},{int(most) - 1}}}{tail}"
     found: list[tuple[Head, str]] = []
     plain: list[str] = []
-    for choice in [*(text[a + 1 : b] for a, b in pairwise(cuts)), ""]:
-        if _PLAIN.fullmatch(choice.strip(" ")) and (again[:1] in " (" or choice[-1] == " "):
-            plain += forms(choice.strip(" "))
+    for choice in [*choices, ""]:
+        word = choice.strip(" ")
+        if _PLAIN.fullmatch(word) and (again[:1] in " (" or choice[-1] == " "):
+            plain += forms(word)
         else:
             found += [(tuple(plain), again)] if plain else []
             found += heads(choice + again) if choice else []
             plain = []
     return found + heads(tail) if sign in ("?", "*") or least == "0" else found
+
+
+def _choices(text: str) -> tuple[list[str], int]:
+    """Return what stands between the "|" of the brackets that begin a text, and where they end."""
+    if flat := _FLAT.match(text):
+        return flat[1].split("|"), flat.end()
+    cuts, depth = [0], 0
+    for part in _BRACKET.finditer(text):
+        depth += {"(": 1, ")": -1}.get(part[0], 0)
+        if depth == (part[0] == "|"):
+            cuts.append(part.start())
+        if not depth:
+            break
+    return [text[a + 1 : b] for a, b in pairwise(cuts)], cuts[-1] + 1
 
 
 @cache

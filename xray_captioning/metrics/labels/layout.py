@@ -35,6 +35,8 @@ _INLINE_ITEM = re.compile(
 _OPEN_END = re.compile(rf"(?:[,/&-]|\b(?:{alternatives('open end')}))$")
 _OPEN_START = re.compile(rf"(?:{alternatives('open start')})\b")
 _NUMBERED = re.compile(r"\d\)|\b[a-eA-E]\)")
+# Most texts have none of these; "-" within a word is none.
+_SIGN = re.compile(r"[-*?#+|=')](?<!\w-)")
 _DASH = re.compile(r"[ \t]+(?:-{1,2}|[\u2013\u2014|=])[ \t]+(?=[a-z])")
 # "[x] edema", "[ ] effusion"; "edema [ ]": what is not ticked is not there.
 _BOX = re.compile(
@@ -78,6 +80,12 @@ def statements(text: str) -> list[str]:
         text = _seen(text)
     if above and "\n" in text.replace("\n\n", ""):
         text = _lines(text)
+    text = text.lower() if text.isascii() and not _SIGN.search(text) else _signs(text)
+    return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
+
+
+def _signs(text: str) -> str:
+    """Return a text in lower case, with words instead of the signs that a form or a list has."""
     text = text.replace(" - ", "\n\n") if text.startswith("- ") else text  # lines that were joined
     if "*" in text or "\u2022" in text or " -" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
@@ -94,7 +102,7 @@ def statements(text: str) -> list[str]:
         text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none", text)))
     if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
-    return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
+    return text
 
 
 def _seen(text: str) -> str:

@@ -10,22 +10,19 @@ from xray_captioning.metrics.labels.automaton import END, State, heads
 from xray_captioning.metrics.labels.spelling import Spelling
 
 # How a line of findings.txt begins, and what that makes of its words.
-_MARKS = {"": "", "-": "absent", "?": "borderline", "~": "sign", "=": "stable", "!": "other"}
+MARKS = {"": "", "-": "absent", "?": "borderline", "~": "sign", "=": "stable", "!": "other"}
 
 
-class Phrase(NamedTuple):
-    """What the lines of one section and kind say."""
-
-    kind: str  # a finding's value of `_MARKS`; a cue's "denied", "possible", ...
-    reach: str  # of a cue: "before", "beside", "after", "next" or "stop"; empty for a finding
-    findings: tuple[str, ...]  # empty for a cue
-    group: int  # of a cue: where scan.Scope has it
+# What the lines of one section and kind say: a finding's value of `MARKS` or a cue's "denied",
+# "possible", ...; of a cue "before", "beside", "after", "next" or "stop"; the findings.
+Phrase = tuple[str, str, tuple[str, ...]]
 
 
 class Rules(NamedTuple):
     """All data files: lines by their first word, and words that no cue reaches across."""
 
     start: State
+    stops: State  # those of cues that reach nothing
     lines: list[Phrase]
     naming: frozenset[str]  # words with which findings begin
     blocked: frozenset[str]
@@ -38,21 +35,21 @@ def rules(convention: str) -> Rules:
     cues, findings = sections("cues.txt"), sections("findings.txt")
     far, near, blocked = (_choices(*cues.pop(name)) for name in ("gap", "near", "blocked"))
     gaps = {"...": (far | {";", END}, 0, 8), "..": (near, 1, 6)}
-    parts = [(Phrase("", "", tuple(name.split(", ")), 0), own) for name, own in findings.items()]
+    parts = [(("", "", tuple(name.split(", "))), own) for name, own in findings.items()]
     parts += [(_cue(heading), own) for heading, own in cues.items()]
     state = cache(lambda threads: State(threads, gaps, state))
-    start, lines = State((), gaps, state), list[Phrase]()
-    for about, own in parts:
-        for kind, line in _held(own, convention):
-            phrase = about if about.reach else about._replace(kind=kind)
+    start, stops, lines = State((), gaps, state), State((), gaps, state), list[Phrase]()
+    for (kind, reach, names), own in parts:
+        first = stops if reach == "stop" else start
+        for mark, line in _held(own, convention):
             for words, rest in heads(line):
                 if not isinstance(words, tuple):
                     raise ValueError(f"a line begins with a word or words in brackets: {line!r}")
                 for word in words:
-                    start[word] = (*start.get(word, ()), (len(lines), rest))
-                lines.append(phrase)
-    naming = frozenset(w for w, own in start.items() if any(lines[n].findings for n, _ in own))
-    return Rules(start, lines, naming, blocked, _spelling((findings, cues)))
+                    first[word] = (*first.get(word, ()), (len(lines), rest))
+                lines.append((kind or mark, reach, names))
+    naming = frozenset(w for w, own in start.items() if any(lines[n][2] for n, _ in own))
+    return Rules(start, stops, lines, naming, blocked, _spelling((findings, cues)))
 
 
 def _choices(group: str) -> frozenset[str]:
@@ -61,9 +58,7 @@ def _choices(group: str) -> frozenset[str]:
 
 def _cue(heading: str) -> Phrase:
     kind, _, reach = heading.rpartition(" ")
-    reach = reach if kind else "stop"
-    group = {"before": 0, "beside": 0, "after": 1, "next": 1, "stop": 2}[reach]
-    return Phrase(kind or heading, reach, (), group)
+    return kind or heading, reach if kind else "stop", ()
 
 
 def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
@@ -71,8 +66,8 @@ def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:
     for line in lines:
         only, _, text = line.rpartition("> ") if line.startswith("<") else ("", "", line)
         if only in ("", f"<{convention}"):
-            mark = text[0] if text[1] == " " and text[0] in _MARKS else ""
-            yield _MARKS[mark], text[2:] if mark else text
+            mark = text[0] if text[1] == " " and text[0] in MARKS else ""
+            yield MARKS[mark], text[2:] if mark else text
 
 
 def _spelling(files: tuple[dict[str, list[str]], ...]) -> Spelling:

@@ -4,10 +4,11 @@ Of overlapping cues the one that begins first counts, and of those the longest: 
 is no "not".
 """
 
+from collections.abc import Iterable
 from itertools import accumulate, repeat
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.automaton import END
+from xray_captioning.metrics.labels.automaton import END, State
 from xray_captioning.metrics.labels.rules import Phrase, Rules
 
 _new = tuple.__new__  # twice as fast as calling the class, and there are thousands
@@ -28,7 +29,7 @@ class Hit(NamedTuple):
     start: int
     rank: int
     end: int
-    kind: str  # of the line that names it: one of `rules._MARKS`
+    kind: str  # of the line that names it: one of `rules.MARKS`
     finding: str
 
 
@@ -41,35 +42,44 @@ class Scope(NamedTuple):
 
 
 def scan(tokens: list[str], known: Rules) -> tuple[list[Hit], Scope]:
-    """Find all phrases of the data files; each word is looked up once."""
+    """Find the findings of a statement and all cues but those at which clauses begin."""
     hits: list[Hit] = []
     scope = Scope([], [], [])
     if known.naming.isdisjoint(tokens):
         return hits, scope
+    for start, end, (kind, reach, findings) in _found(tokens, known.start, known.lines):
+        if findings:
+            for name in findings:
+                hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
+        else:
+            cue = _new(Cue, (start, end, kind, reach))
+            (scope.before if reach in ("before", "beside") else scope.after).append(cue)
+    return _findings(hits), scope
+
+
+def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[int, int, Phrase]]:
+    """Return where what lines say begins and ends; each word is looked up once."""
+    found = []
     letters = [0, *accumulate(map(len, tokens))]  # before each word
     words = [*tokens, END, ""]
-    for i, state in enumerate(map(known.start.get, tokens), 1):
+    for i, state in enumerate(map(first.get, tokens), 1):
         if isinstance(state, tuple):
-            state = known.start.after(tokens[i - 1])
+            state = first.after(tokens[i - 1])
         if state is None:
             continue
         if state.open or words[i] in state:
-            found = state.follow(words, i)
-            ends = (found if len(found) < 2 else _longest_lines(found, known.lines)).items()
+            ends = state.follow(words, i)
+            if len(ends) > 1:
+                ends = _longest_lines(ends, lines)
+            each: Iterable[tuple[int, int]] = ends.items()
         elif state.ends:
-            ends = zip(state.ends, repeat(i))
+            each = zip(state.ends, repeat(i))
         else:
             continue
         start = letters[i - 1] + i - 1
-        for number, j in ends:
-            kind, reach, findings, group = known.lines[number]
-            end = letters[j] + j - 1
-            if findings:
-                for name in findings:
-                    hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
-            else:
-                scope[group].append(_new(Cue, (start, end, kind, reach)))
-    return _findings(hits), scope
+        for number, j in each:
+            found.append((start, letters[j] + j - 1, lines[number]))
+    return found
 
 
 def _longest_lines(ends: dict[int, int], lines: list[Phrase]) -> dict[int, int]:
@@ -83,7 +93,7 @@ def _findings(hits: list[Hit]) -> list[Hit]:
     if len(hits) < 2:
         return hits if hits and hits[0].kind != "other" else []
     hits.sort()
-    if any(hit.kind == "stable" for hit in hits):
+    if "stable" in [hit.kind for hit in hits]:
         hits = _weightier(hits)
     kept: list[Hit] = []
     reach: dict[str, int] = {}
@@ -117,18 +127,22 @@ def restated(words: str, hits: list[Hit]) -> list[Hit]:
     ]
 
 
-def scope_of(hits: list[Hit], scope: Scope) -> Scope:
+def scope_of(hits: list[Hit], scope: Scope, tokens: list[str], known: Rules) -> Scope:
     """Drop the cues that are part of a longer one, and those that reach no finding before them."""
-    first, adjoining = hits[0].end, {hit.end + 1 for hit in hits}
-    before, stops = _longest(scope.before), scope.stops
-    after = [cue for cue in scope.after if cue.start > first or cue.reach == "next"]
-    after = _longest([cue for cue in after if cue.start in adjoining or cue.reach == "after"])
+    before, after = _longest(scope.before), scope.after
+    if after:
+        first, adjoining = hits[0].end, {hit.end + 1 for hit in hits}
+        after = [cue for cue in after if cue.start > first or cue.reach == "next"]
+        after = _longest([cue for cue in after if cue.start in adjoining or cue.reach == "after"])
     if before and after:
         # "has resolved" is no "resolved effusion", nor "one of the tubes was removed" a removal.
         before, after = _outside(before, after), _outside(after, before)
+    found = _found(tokens, known.stops, known.lines)
+    stops = [_new(Cue, (start, end, kind, reach)) for start, end, (kind, reach, _) in found]
     if cues := before + after:
-        inside = [range(cue.start + 1, cue.end) for cue in cues]
-        stops = [stop for stop in _longest(stops) if not any(stop.start in one for one in inside)]
+        stops = _longest(stops)
+        for start, end, *_ in cues if stops else ():
+            stops = [stop for stop in stops if not start < stop.start < end]
     return Scope(before, after, [stop for stop in stops if stop.kind == "stop"])
 
 

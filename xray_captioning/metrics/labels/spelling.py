@@ -37,6 +37,7 @@ class Spelling(dict[str, tuple[str, ...]]):
         self.known = self.terms.union(known, fixed)
         self.fixed = dict(fixed)
         self.beginnings = {term[:3] for term in self.terms}
+        self.ends = {term[-3:] for term in self.terms}
         self.near: dict[str, set[str]] = {}
         for term in sorted(self.terms):
             for form in _deletions(term, _errors(term)):
@@ -66,8 +67,10 @@ class Spelling(dict[str, tuple[str, ...]]):
 
     def _mended(self, word: str) -> str | None:
         """Return the nearest term, if it is near enough and no other is as near."""
-        # Two errors are looked for only where a term begins alike.
-        number = _errors(word) if word[:3] in self.beginnings else 1
+        # Two errors are looked for only where a term begins alike; one is not at both ends.
+        number = _errors(word) if word[:3] in self.beginnings else int(word[-3:] in self.ends)
+        if not number:
+            return None
         found = {t for f in _deletions(word, number) & self.near.keys() for t in self.near[f]}
         # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
         ranked = sorted(

@@ -13,13 +13,14 @@ References
 """
 
 import re
-from functools import cache, lru_cache
+from collections.abc import Callable, Sized
+from functools import cache, lru_cache, partial
 from itertools import chain, pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from xray_captioning.metrics.labels import details
 from xray_captioning.metrics.labels.layout import LONGEST, PIECE
-from xray_captioning.metrics.labels.rules import alternatives, rules
+from xray_captioning.metrics.labels.rules import MARKS, Rules, alternatives, rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
 from xray_captioning.metrics.labels.spelling import Spelling
 
@@ -143,50 +144,85 @@ def _answer(match: re.Match[str]) -> str:
     return _ANSWERED[kind.removeprefix("b_")]
 
 
-class Readings(dict[str, tuple[Mention, ...]]):
-    """The mentions in statements by a convention: what repeats is kept, what is endless not."""
+K = TypeVar("K", bound=Sized)
+V = TypeVar("V")
 
-    def __init__(self, convention: str):
-        self.convention = convention
 
-    def __missing__(self, raw: str) -> tuple[Mention, ...]:
-        if len(raw) > LONGEST:
-            return tuple(m for piece in PIECE.findall(raw) for m in read(piece, self.convention))
-        if len(self) >= 1 << 15:
-            self.clear()
-        self[raw] = found = read(raw, self.convention)
+class Kept(dict[K, V]):
+    """What is found in texts: of those that repeat it is kept, of what is endless not."""
+
+    def __init__(self, found: Callable[[K], V], longest: int = LONGEST, most: int = 1 << 15):
+        self.found, self.longest, self.most = found, longest, most
+
+    def __missing__(self, text: K) -> V:
+        found = self.found(text)
+        if len(text) <= self.longest:
+            if len(self) >= self.most:
+                self.clear()
+            self[text] = found
         return found
 
 
-readings = cache(Readings)
+Labels = tuple[tuple[str, int], ...]  # findings with the label of one of their mentions
+
+
+@cache
+def mentions(convention: str) -> Kept[str, tuple[Mention, ...]]:
+    """Return what finds the mentions in one statement of lower case, in reading order."""
+    return Kept(partial(read, convention=convention))
+
+
+@cache
+def labels(convention: str) -> Kept[str, Labels]:
+    """Return what finds the labels alone; few differ, so that little memory is gone through."""
+    few: Kept[Labels, Labels] = Kept(lambda own: own)
+    return Kept(
+        lambda raw: few[tuple({(hit[4], n): 0 for _, hit, n, *_ in _said(raw, convention)})]
+    )
 
 
 def read(raw: str, convention: str) -> tuple[Mention, ...]:
     """Return the mentions in one statement of lower case, in reading order."""
-    known = rules(convention)
-    tokens = normal(raw, known.spelling)
+    return tuple(
+        Mention(hit.finding, label, status, " ".join(tokens), hit.start, hit.end, cues)
+        for tokens, hit, label, status, cues in _said(raw, convention)
+    )
+
+
+_Said = tuple[list[str], Hit, int, str, tuple[Cue, ...]]  # words, hit, label, status, cues
+
+
+def _said(raw: str, convention: str) -> list[_Said]:
+    known, numbers = rules(convention), LABELS[convention]
+    found = []
+    for piece in [raw] if len(raw) <= LONGEST else PIECE.findall(raw):
+        tokens = normal(piece, known.spelling)
+        for hit, status, cues in _decided(tokens, known):
+            if (label := numbers.get(status, PRESENT)) is not None:
+                found.append((tokens, hit, label, status, cues))
+    return found
+
+
+def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue, ...]]]:
+    """Return the hits of a statement, what is said of each and the cues that reach it."""
     hits, scope = scan(tokens, known)
-    if not hits:
-        return ()
+    cued = bool(hits and (scope.before or scope.after))
+    if not hits or not (cued or not _TURNING.isdisjoint(tokens)):
+        return [(hit, _ALONE[hit.kind], ()) for hit in hits]  # most statements
     words = " ".join(tokens)
     if ":" in tokens:
         hits = restated(words, hits)
-    if scope.before or scope.after:
-        scope = scope_of(hits, scope)
-    reached = scope.before or scope.after
-    either = _either(words, hits) if len(hits) > 1 and not _OR.isdisjoint(tokens) else set()
-    linked = _linked(words, hits) if len(hits) > 1 and scope.after else []
+    if cued:
+        scope = scope_of(hits, scope, tokens, known)
+    either = set() if _OR.isdisjoint(tokens) else _either(words, hits)
+    linked = _linked(words, hits) if cued and scope.after else []
     turned = not _NEGATIONS.isdisjoint(tokens)
-    mentions = []
+    found = []
     for i, hit in enumerate(hits):
-        own = _cues(i, hits, words, scope, linked, known.blocked) if reached else ()
-        own_not = turned and hit.kind != "stable" and _NOT.search(words, hit.start, hit.end)
-        status = _status(hit, bool(own_not), own, i in either)
-        label = LABELS[convention].get(status, PRESENT)
-        if label is not None:
-            place = words, hit.start, hit.end, own
-            mentions.append(tuple.__new__(Mention, (hit.finding, label, status, *place)))
-    return tuple(mentions)
+        own = _cues(i, hits, words, scope, linked, known.blocked) if cued else ()
+        own_not = turned and hit.kind != "stable" and _negated(words, hit.start, hit.end)
+        found.append((hit, _status(hit.kind, own_not, own, i in either), own))
+    return found
 
 
 class Place(NamedTuple):
@@ -209,10 +245,11 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
     """
     places: dict[tuple[str, int], Place] = {}
     for convention in LABELS:
-        hits, scope = scan(words.split(" "), rules(convention))
+        tokens, known = words.split(" "), rules(convention)
+        hits, scope = scan(tokens, known)
         if not hits:  # one convention may know what the other does not
             continue
-        stops = [stop.start for stop in scope_of(hits, scope).stops]
+        stops = [stop.start for stop in scope_of(hits, scope, tokens, known).stops]
         parts = details.parts_of(words, hits, stops)
         ends = details.shared_ends(words, hits, parts)
         for hit, sides, part, end in zip(hits, details.sides_of(words, hits, stops), parts, ends):
@@ -220,8 +257,13 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
     return places
 
 
+def _negated(words: str, start: int, end: int) -> bool:
+    return words.find("no", start, end) >= 0 and _NOT.search(words, start, end) is not None
+
+
 _NEGATIONS = frozenset(("no", "not", "nor"))
 _OR = frozenset(("or", "vs", "versus"))
+_TURNING = _NEGATIONS | _OR | {":"}
 
 
 def _linked(words: str, hits: list[Hit]) -> list[int]:
@@ -314,16 +356,16 @@ _RANK = {kind: rank for rank, kind in enumerate(LABELS["chexpert"])}
 _KINDS = (*LABELS["chexpert"], "present")
 
 
-def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
+def _status(kind: str, turned: bool, cues: tuple[Cue, ...] = (), either: bool = False) -> str:
     """Return what is said of a hit: by its own words, or by the strongest of its cues."""
-    if not (cues or either or turned or hit.kind):  # most hits, so it is asked first
-        return "present"
-    kinds = {cue.kind for cue in cues} if cues else set()
-    if hit.kind == "absent":  # "not clear" says nothing
+    kinds = {kind, *[cue.kind for cue in cues]}
+    if kind == "absent":  # "not clear" says nothing
         return "asked" if turned or "asked" in kinds else "denied"
-    kinds.add(hit.kind)
     if turned:
         kinds.add("denied")
     if either and "stated" not in kinds:
         kinds.add("either")
     return _KINDS[min([_RANK.get(kind, len(_RANK)) for kind in kinds])]
+
+
+_ALONE = {kind: _status(kind, False) for kind in MARKS.values()}
