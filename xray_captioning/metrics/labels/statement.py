@@ -33,7 +33,7 @@ LASTING = frozenset(
     {"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", "Support Devices", OTHER}
 )
 
-# What a status is as a label, the strongest first; without any a finding is present.
+# What a status is as a label, the strongest first.
 _NUMBERS = {"present": PRESENT, "denied": DENIED, "uncertain": UNCERTAIN, "none": None}
 LABELS = {
     convention: {status: _NUMBERS[both.split()[i]] for status, both in details.STATUSES.items()}
@@ -175,32 +175,34 @@ def mentions(convention: str) -> Kept[str, tuple[Mention, ...]]:
 @cache
 def labels(convention: str) -> Kept[str, Labels]:
     """Return what finds the labels alone; few differ, so that little memory is gone through."""
+    known, numbers = rules(convention), LABELS[convention]
     few: Kept[Labels, Labels] = Kept(lambda own: own)
-    return Kept(
-        lambda raw: few[tuple({(hit[4], n): 0 for _, hit, n, *_ in _said(raw, convention)})]
-    )
+
+    def found(raw: str) -> Labels:
+        own: dict[tuple[str, int], None] = {}
+        for words in _pieces(raw, known):
+            for hit, status, _ in _decided(words, known):
+                if (label := numbers[status]) is not None:
+                    own[hit.finding, label] = None
+        return few[tuple(own)]
+
+    return Kept(found)
 
 
 def read(raw: str, convention: str) -> tuple[Mention, ...]:
     """Return the mentions in one statement of lower case, in reading order."""
+    known, numbers = rules(convention), LABELS[convention]
     return tuple(
         Mention(hit.finding, label, status, " ".join(tokens), hit.start, hit.end, cues)
-        for tokens, hit, label, status, cues in _said(raw, convention)
+        for tokens in _pieces(raw, known)
+        for hit, status, cues in _decided(tokens, known)
+        if (label := numbers[status]) is not None
     )
 
 
-_Said = tuple[list[str], Hit, int, str, tuple[Cue, ...]]  # words, hit, label, status, cues
-
-
-def _said(raw: str, convention: str) -> list[_Said]:
-    known, numbers = rules(convention), LABELS[convention]
-    found = []
-    for piece in [raw] if len(raw) <= LONGEST else PIECE.findall(raw):
-        tokens = normal(piece, known.spelling)
-        for hit, status, cues in _decided(tokens, known):
-            if (label := numbers.get(status, PRESENT)) is not None:
-                found.append((tokens, hit, label, status, cues))
-    return found
+def _pieces(raw: str, known: Rules) -> list[list[str]]:
+    pieces = [raw] if len(raw) <= LONGEST else PIECE.findall(raw)
+    return [normal(piece, known.spelling) for piece in pieces]
 
 
 def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue, ...]]]:
@@ -353,7 +355,7 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
 
 
 _RANK = {kind: rank for rank, kind in enumerate(LABELS["chexpert"])}
-_KINDS = (*LABELS["chexpert"], "present")
+_KINDS = tuple(LABELS["chexpert"])
 
 
 def _status(kind: str, turned: bool, cues: tuple[Cue, ...] = (), either: bool = False) -> str:
@@ -365,7 +367,7 @@ def _status(kind: str, turned: bool, cues: tuple[Cue, ...] = (), either: bool = 
         kinds.add("denied")
     if either and "stated" not in kinds:
         kinds.add("either")
-    return _KINDS[min([_RANK.get(kind, len(_RANK)) for kind in kinds])]
+    return _KINDS[min([_RANK.get(kind, _RANK["present"]) for kind in kinds])]
 
 
 _ALONE = {kind: _status(kind, False) for kind in MARKS.values()}
