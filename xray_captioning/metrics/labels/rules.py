@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.automaton import END, State, heads
+from xray_captioning.metrics.labels.automaton import END, State, forms, heads
 from xray_captioning.metrics.labels.spelling import Spelling
 
 # How a line of findings.txt begins, and what that makes of its words.
@@ -74,14 +74,14 @@ def _spelling(files: tuple[dict[str, list[str]], ...]) -> Spelling:
     """Read ``spelling.txt``; every word of the other files is known."""
     lists = sections("spelling.txt")
     pairs = [line.partition(" = ") for line in lists["expand"]]
-    known = {word for file in files for lines in file.values() for word in _letters(lines)}
-    known.update(lists["known"], _letters([long for _, _, long in pairs]))
+    known = {word for file in files for lines in file.values() for word in _words(lines)}
+    known.update(lists["known"], _words([long for _, _, long in pairs]))
     return Spelling({short: long for short, _, long in pairs}, lists["terms"], known)
 
 
-def _letters(lines: list[str]) -> list[str]:
-    """Return the words of lines, "effusions?" as "effusion" and "effusions"."""
-    return re.findall(r"[a-z]+", text := " ".join(lines)) + re.findall(r"[a-z]+(?=[a-z]\?)", text)
+def _words(lines: list[str]) -> set[str]:
+    found = set(re.findall(r"[a-z]+\??", " ".join(lines)))
+    return {form for word in found for form in forms(word)}
 
 
 def sections(name: str) -> dict[str, list[str]]:
