@@ -15,7 +15,7 @@ from xray_captioning.metrics import labeler
 from xray_captioning.metrics.labeler import explain_report, find_mentions, label_report
 from xray_captioning.metrics.labels import statement
 from xray_captioning.metrics.labels.rules import rules
-from xray_captioning.metrics.labels.spelling import SHORTEST, distance
+from xray_captioning.metrics.labels.spelling import SHORTEST, Kept, distance
 
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks" / "labeler.py"
 SENTENCE_FILE = Path(__file__).parent / "sentences.tsv"
@@ -241,7 +241,7 @@ def test_endless_sentences_are_read_and_not_kept():
 
 def test_what_repeats_is_kept_and_never_more_than_so_many():
     asked = []
-    kept = statement.Kept(lambda text: asked.append(text) or text, longest=3, most=2)
+    kept = Kept(lambda text: asked.append(text) or text, longest=3, most=2)
     texts = ["a", "a", "long", "long", "b", "c", "a"]
     assert [kept[text] for text in texts] == texts
     assert asked == ["a", "long", "long", "b", "c", "a"]

@@ -4,11 +4,8 @@
 every place where one is named, and :func:`explain_report` which words decided.
 :mod:`xray_captioning.metrics.labels` has the steps and the rules, in files to be read and edited.
 
-References
-----------
-.. [1] Irvin et al., "CheXpert", AAAI 2019: the four label values and how mentions combine.
-.. [2] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 23(2), 2016: how the Indiana University reports were coded.
+Labels and how mentions combine are CheXpert's (Irvin et al., AAAI 2019); how the Indiana University
+reports were coded say Demner-Fushman et al., JAMIA 2016.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,6 +19,7 @@ from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.metrics.labels import statement
 from xray_captioning.metrics.labels.layout import statements
+from xray_captioning.metrics.labels.spelling import Kept
 
 T = TypeVar("T")
 Mention = statement.Mention
@@ -58,7 +56,7 @@ def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
 
     Raises what :func:`label_report` raises.
     """
-    return [m for m in _mentions(text, convention) if m.finding != statement.OTHER]
+    return [m for m in _report(_named, text, convention) if m.finding != statement.OTHER]
 
 
 def label_report(text: str, convention: str | None = None) -> dict[str, int | None]:
@@ -100,7 +98,7 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     >>> {name: label for name, label in labels.items() if label is not None}
     {'Pneumonia': -1, 'Pneumothorax': 0, 'Pleural Effusion': 1}
     """
-    return dict(zip(FINDINGS, _reports(_labels, convention_of(convention))[_checked(text)]))
+    return dict(zip(FINDINGS, _report(_labels, text, convention)))
 
 
 def _labels(convention: str, text: str) -> tuple[int | None, ...]:
@@ -159,29 +157,24 @@ def explain_report(text: str, convention: str | None = None) -> Explanation:
     return deciding
 
 
-def _mentions(text: str, convention: str | None = None) -> tuple[Mention, ...]:
-    """Return the mentions of a report, other abnormalities included."""
-    return _reports(_named, convention_of(convention))[_checked(text)]
-
-
 def _named(convention: str, text: str) -> tuple[Mention, ...]:
     return tuple(_said(statement.mentions(convention), text))
 
 
-def _said(kept: statement.Kept[str, tuple[T, ...]], text: str) -> Iterator[T]:
+def _said(kept: Kept[str, tuple[T, ...]], text: str) -> Iterator[T]:
     return chain.from_iterable(map(kept.__getitem__, statements(text)))
 
 
-def _checked(text: str) -> str:
+def _report(found: Callable[[str, str], T], text: str, convention: str | None) -> T:
     if not isinstance(text, str):
         raise DataError(
             f"a report must be text, not {type(text).__name__}; "
             "use an empty string where there is none"
         )
-    return text
+    return _reports(found, convention_of(convention))[text]
 
 
 @cache
-def _reports(found: Callable[[str, str], T], convention: str) -> statement.Kept[str, T]:
+def _reports(found: Callable[[str, str], T], convention: str) -> Kept[str, T]:
     """Return what finds something in a report: a comparison labels each many times over."""
-    return statement.Kept(partial(found, convention), 5_000, 1 << 13)
+    return Kept(partial(found, convention), 5_000, 1 << 13)

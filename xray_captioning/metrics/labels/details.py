@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.metrics.labels.rules import sections
+from xray_captioning.metrics.labels.rules import alternatives, sections
 from xray_captioning.metrics.labels.scan import Hit
 
 SATISFACTORY, MALPOSITIONED = "satisfactory", "malpositioned"
@@ -31,11 +31,7 @@ _SIDE = re.compile(
 _CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs)\b")
 # The words between two findings of one list, which share a side: at most one more word.
 _LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
-# The words between a finding and its explanation, which is on the same side.
-_EXPLAINED = re.compile(
-    r"\b(?:represent\w*|reflect\w*|suggest\w*|due to|secondary to"
-    r"|(?:consistent|compatible|keeping) with)\b"
-)
+_EXPLAINED = re.compile(rf"\b(?:{alternatives('explained')})\b")
 _ABOVE_CARINA = re.compile(
     r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}?above (?:the )?carina"
 )
@@ -49,10 +45,6 @@ def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[st
     has a finding that explains another one ("left opacity suggesting atelectasis"). In "left
     effusion and emphysema" the emphysema has none.
     """
-    if not hits:
-        return []
-    if len(hits) == 1:
-        return [frozenset() if hits[0].finding in MIDLINE else _named_sides(words)]
     alone = [hit.finding in DIFFUSE for hit in hits]
     parts = [_named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
     between = [(one.end, max(one.end, two.start)) for one, two in pairwise(hits)]
@@ -64,10 +56,7 @@ def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[st
     for i, (a, b) in reversed(list(enumerate(between))):  # "and left nodule": of the nodule alone
         if not parts[i] and listed[i] and not alone[i] and not _named_sides(words[a:b]):
             parts[i] = parts[i + 1]
-    return [
-        frozenset() if hit.finding in MIDLINE else part
-        for hit, part in zip(hits, parts, strict=True)
-    ]
+    return [frozenset() if hit.finding in MIDLINE else own for hit, own in zip(hits, parts)]
 
 
 def shared_ends(words: str, hits: list[Hit], parts: list[tuple[int, int]]) -> list[int]:

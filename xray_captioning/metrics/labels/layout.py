@@ -21,8 +21,6 @@ _SENTENCE_END = re.compile(
 # No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence
 # is read in pieces, so that time grows only in proportion to length.
 PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
-LONGEST = 300
-"""Characters of the longest statement that is looked up among those already read."""
 
 _BULLET = r"(?:[-*#\u2022\u2013+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")

@@ -101,6 +101,9 @@ def sections(name: str) -> dict[str, list[str]]:
     return found
 
 
+_PATTERNS = sections("patterns.txt")
+
+
 def alternatives(section: str) -> str:
     """Return what a section of ``patterns.txt`` matches, to be put in brackets."""
-    return "|".join(sections("patterns.txt")[section])
+    return "|".join(_PATTERNS[section])

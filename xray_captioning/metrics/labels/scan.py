@@ -69,8 +69,9 @@ def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[i
             continue
         if state.open or words[i] in state:
             ends = state.follow(words, i)
-            if len(ends) > 1:
-                ends = _longest_lines(ends, lines)
+            if len(ends) > 1:  # of lines that say the same the longest
+                longest = {lines[number]: number for number in sorted(ends, key=ends.__getitem__)}
+                ends = {number: ends[number] for number in sorted(longest.values())}
             each: Iterable[tuple[int, int]] = ends.items()
         elif state.ends:
             each = zip(state.ends, repeat(i))
@@ -80,12 +81,6 @@ def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[i
         for number, j in each:
             found.append((start, letters[j] + j - 1, lines[number]))
     return found
-
-
-def _longest_lines(ends: dict[int, int], lines: list[Phrase]) -> dict[int, int]:
-    """Return of lines that say the same the longest."""
-    longest = {lines[number]: number for number in sorted(ends, key=ends.__getitem__)}
-    return {number: ends[number] for number in sorted(longest.values())}
 
 
 def _findings(hits: list[Hit]) -> list[Hit]:
@@ -108,13 +103,13 @@ def _findings(hits: list[Hit]) -> list[Hit]:
 
 def _weightier(hits: list[Hit]) -> list[Hit]:
     """Drop "stable heart size" where the same words go on: "stable heart size , enlarged"."""
-    others = [hit for hit in hits if hit.kind not in ("stable", "other")]
-
-    def outweighed(hit: Hit) -> bool:
-        meeting = (o for o in others if hit.start < o.end and o.start < hit.end)
-        return any(other.finding == hit.finding for other in meeting)
-
-    return [hit for hit in hits if hit.kind != "stable" or not outweighed(hit)]
+    others = [(o.finding, o.start, o.end) for o in hits if o.kind not in ("stable", "other")]
+    return [
+        hit
+        for hit in hits
+        if hit.kind != "stable"
+        or not any(o == hit.finding and hit.start < b and a < hit.end for o, a, b in others)
+    ]
 
 
 def restated(words: str, hits: list[Hit]) -> list[Hit]:

@@ -3,29 +3,42 @@
 ``spelling.txt`` says what is known. A word that is neither there nor in the other data files is
 compared with the names of findings: one letter too many, too few, another or two exchanged (two
 of those in a long word), or two words without a blank between them. Words that other people's
-labelers took for findings, such as "infusion" for "effusion", are listed as known and stay.
-
-References
-----------
-.. [1] Damerau, "A technique for computer detection and correction of spelling errors",
-   Communications of the ACM 7(3), 1964: the four errors.
-.. [2] W. Garbe, SymSpell: two words are near if deletions make them equal.
+labelers took for findings, such as "infusion" for "effusion", are listed as known and stay. The
+four errors are Damerau's (1964); that two words are near if deletions make them equal is SymSpell.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from sys import intern
+from typing import TypeVar
 
-SHORTEST, LONG = 7, 10
-"""Letters of a word from which one error is mended, and from which two are."""
-
-_MOST_KEPT = 1 << 15
+SHORTEST, LONG = 7, 10  # letters of a word from which one error is mended, and from which two are
+LONGEST = 300  # characters of the longest statement that is looked up among those already read
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
 _REMOVED = re.compile(r"\bxx+(?![a-z])")  # what stands for removed text
 _SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|$)")
 
 
-class Spelling(dict[str, tuple[str, ...]]):
+K = TypeVar("K", bound=Sized)
+V = TypeVar("V")
+
+
+class Kept(dict[K, V]):
+    """What is found in texts: of those that repeat it is kept, of what is endless not."""
+
+    def __init__(self, found: Callable[[K], V], longest: int = LONGEST, most: int = 1 << 15):
+        self.found, self.longest, self.most = found, longest, most
+
+    def __missing__(self, text: K) -> V:
+        found = self.found(text)
+        if len(text) <= self.longest:
+            if len(self) >= self.most:
+                self.clear()
+            self[text] = found
+        return found
+
+
+class Spelling(Kept[str, tuple[str, ...]]):
     """Standard forms by what stands between two blanks, judged when it is first asked for.
 
     `fixed` lists standard forms of one or more words, `terms` words to which a misspelt word may be
@@ -42,18 +55,15 @@ class Spelling(dict[str, tuple[str, ...]]):
         for term in sorted(self.terms):
             for form in _deletions(term, _errors(term)):
                 self.near.setdefault(form, set()).add(term)
-        super().__init__()
+        super().__init__(self._forms)
 
-    def __missing__(self, written: str) -> tuple[str, ...]:
+    def _forms(self, written: str) -> tuple[str, ...]:
         """Return the standard forms of what stands between two blanks, "(effusion," for example."""
-        if len(self) > _MOST_KEPT:  # words without end are no report's
-            self.clear()
         text = _SHORT.sub(self._short, written) if "/" in written else written
         if "xx" in text:
             text = _REMOVED.sub("", text)
         words = " ".join(map(self._form, _WORD.findall(text))).split()
-        self[written] = forms = tuple(map(intern, words))  # equal words are found fast
-        return forms
+        return tuple(map(intern, words))  # equal words are found fast
 
     def _short(self, match: re.Match[str]) -> str:
         return self.fixed.get(match[0], match[0]) + " "

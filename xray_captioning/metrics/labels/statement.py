@@ -1,28 +1,19 @@
 """Find the findings of one statement and the cues that decide what is said of each.
 
-A cue reaches the findings of its clause. Of overlapping cues the one that begins first counts, and
-of those the longest: "cannot be excluded" is no "not". That is NegEx [1]_ with clauses that end
-where another statement begins, and with more kinds of cue, as ConText [2]_ has them.
-
-References
-----------
-.. [1] Chapman et al., "A Simple Algorithm for Identifying Negated Findings and Diseases in
-   Discharge Summaries", Journal of Biomedical Informatics 34(5), 2001: cues with a scope.
-.. [2] Harkema et al., "ConText: An Algorithm for Determining Negation, Experiencer, and Temporal
-   Status from Clinical Reports", Journal of Biomedical Informatics 42(5), 2009.
+A cue reaches the findings of its clause. That is NegEx (Chapman et al. 2001) with clauses that end
+where another statement begins, and with more kinds of cue, as ConText (Harkema et al. 2009) has it.
 """
 
 import re
-from collections.abc import Callable, Sized
 from functools import cache, lru_cache, partial
 from itertools import chain, pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from xray_captioning.metrics.labels import details
-from xray_captioning.metrics.labels.layout import LONGEST, PIECE
+from xray_captioning.metrics.labels.layout import PIECE
 from xray_captioning.metrics.labels.rules import MARKS, Rules, alternatives, rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
-from xray_captioning.metrics.labels.spelling import Spelling
+from xray_captioning.metrics.labels.spelling import LONGEST, Kept, Spelling
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 OTHER = "Other"
@@ -49,13 +40,8 @@ _ABSENT = re.compile(
 )
 _ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
 # "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
-_RELATIVE = re.compile(
-    r" (?:which|that) (?:was|were|had been) (?:previously |clearly |also )?(?:seen|noted|present"
-    r"|described|identified|demonstrated|visible)(?: previously| earlier| before| then"
-    r"| on (?:the )?(?:prior|previous|last|earlier|old)(?: study| exam| film)?)?"
-)
+_RELATIVE = re.compile(rf" (?:which|that) {alternatives('seen before')}")
 _REWRITTEN = frozenset((":", "(", "which", "that"))
-_NOT = re.compile(r"\b(?:not|no|nor)\b")
 # The words between two findings of one list.
 _LINKED = re.compile(
     r" (?:(?!is|are|was|were|has|have|which|that|with|no|but)[a-z]+ ){0,5}"
@@ -144,25 +130,6 @@ def _answer(match: re.Match[str]) -> str:
     return _ANSWERED[kind.removeprefix("b_")]
 
 
-K = TypeVar("K", bound=Sized)
-V = TypeVar("V")
-
-
-class Kept(dict[K, V]):
-    """What is found in texts: of those that repeat it is kept, of what is endless not."""
-
-    def __init__(self, found: Callable[[K], V], longest: int = LONGEST, most: int = 1 << 15):
-        self.found, self.longest, self.most = found, longest, most
-
-    def __missing__(self, text: K) -> V:
-        found = self.found(text)
-        if len(text) <= self.longest:
-            if len(self) >= self.most:
-                self.clear()
-            self[text] = found
-        return found
-
-
 Labels = tuple[tuple[str, int], ...]  # findings with the label of one of their mentions
 
 
@@ -222,8 +189,9 @@ def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue,
     found = []
     for i, hit in enumerate(hits):
         own = _cues(i, hits, words, scope, linked, known.blocked) if cued else ()
-        own_not = turned and hit.kind != "stable" and _negated(words, hit.start, hit.end)
-        found.append((hit, _status(hit.kind, own_not, own, i in either), own))
+        named = words[hit.start : hit.end].split(" ") if turned and hit.kind != "stable" else ()
+        not_so = not _NEGATIONS.isdisjoint(named)
+        found.append((hit, _status(hit.kind, not_so, own, i in either), own))
     return found
 
 
@@ -241,10 +209,7 @@ def _place(mention: Mention) -> Place:
 
 @lru_cache(maxsize=1 << 12)
 def _places(words: str) -> dict[tuple[str, int], Place]:
-    """Return the places of all findings of a sentence, by finding and beginning.
-
-    Labels do not need them, so that they are found when they are asked for.
-    """
+    """Return the places of all findings by finding and beginning; labels do not need them."""
     places: dict[tuple[str, int], Place] = {}
     for convention in LABELS:
         tokens, known = words.split(" "), rules(convention)
@@ -257,10 +222,6 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
         for hit, sides, part, end in zip(hits, details.sides_of(words, hits, stops), parts, ends):
             places.setdefault((hit.finding, hit.start), Place(sides, part, (part[0], end)))
     return places
-
-
-def _negated(words: str, start: int, end: int) -> bool:
-    return words.find("no", start, end) >= 0 and _NOT.search(words, start, end) is not None
 
 
 _NEGATIONS = frozenset(("no", "not", "nor"))
@@ -313,7 +274,8 @@ def _cues(
         and (cue.reach == "before" or _beside(hits[i], words[cue.end : start]))
     ]
     if len(own) > 1:
-        own = _nearest_denial(own)
+        denials = [cue for cue in own if cue.kind in ("denied", "no new")]
+        own = [cue for cue in own if cue not in denials[:-1]]  # "no new opacity , no effusion"
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
             if cue.kind == "past" and hits[i].finding in LASTING:
@@ -330,21 +292,12 @@ def _cues(
     return tuple(own)
 
 
-def _nearest_denial(cues: list[Cue]) -> list[Cue]:
-    """Keep the last of the cues that deny: "no new opacity , no effusion"."""
-    denials = [cue for cue in cues if cue.kind in ("denied", "no new")]
-    return [cue for cue in cues if cue not in denials[:-1]]
-
-
 def _beside(hit: Hit, between: str) -> bool:
     return hit.finding not in LASTING and between.count(" ") <= 3 and "," not in between
 
 
 def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
-    """Whether only findings of the same list are between a hit and a cue behind it.
-
-    A list has an "and"; commas alone join what is denied.
-    """
+    """Whether only a list is between a hit and a cue behind it; commas join what is denied."""
     last = i
     while last + 1 < len(hits) and hits[last + 1].start < cue.start:
         last += 1
@@ -355,7 +308,6 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
 
 
 _RANK = {kind: rank for rank, kind in enumerate(LABELS["chexpert"])}
-_KINDS = tuple(LABELS["chexpert"])
 
 
 def _status(kind: str, turned: bool, cues: tuple[Cue, ...] = (), either: bool = False) -> str:
@@ -367,7 +319,7 @@ def _status(kind: str, turned: bool, cues: tuple[Cue, ...] = (), either: bool = 
         kinds.add("denied")
     if either and "stated" not in kinds:
         kinds.add("either")
-    return _KINDS[min([_RANK.get(kind, _RANK["present"]) for kind in kinds])]
+    return min([one if one in _RANK else "present" for one in kinds], key=_RANK.__getitem__)
 
 
 _ALONE = {kind: _status(kind, False) for kind in MARKS.values()}
