@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-# No TOML: this is opened with the package, and a reader of TOML takes longer than all else here.
 _LINES = Path(__file__).with_suffix(".txt").read_text("utf-8").splitlines()
 CHEXPERT, _INDIANA, NIH14 = (tuple(line.split(", ")) for line in _LINES if line[0] != "#")
 FINDINGS = CHEXPERT + _INDIANA

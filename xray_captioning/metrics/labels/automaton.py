@@ -56,7 +56,7 @@ class State(dict[str, Any]):
         if not (threads or found):
             return None
         state = self._state(tuple(dict.fromkeys([*threads, *found])))
-        if found or len(self) < _MOST_KEPT:  # words of patterns are without end
+        if found or len(self) < 1 << 12:  # words of patterns are without end
             self[word] = state
         return state
 
@@ -110,7 +110,6 @@ class State(dict[str, Any]):
         )
 
 
-_MOST_KEPT = 1 << 12
 _BRACKET = re.compile(r"\[[^]]*\]|[()|]")
 _FLAT = re.compile(r"\(([^][()]*)\)")
 _TIMES = re.compile(r"([*+?]|\{(\d),(\d)\})?")

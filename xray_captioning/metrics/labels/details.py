@@ -1,7 +1,4 @@
-"""Where a finding is, how large, and whether it changed, as its clause says.
-
-Of a device also what it is, and whether its place is called right; ``devices.toml`` has the words.
-"""
+"""Where a finding is, how large, if it changed; what a device is, and whether its place is right."""
 
 import re
 from collections.abc import Mapping
@@ -21,13 +18,8 @@ MIDLINE = frozenset({"Cardiomegaly", "Enlarged Cardiomediastinum", "Hiatal Herni
 # finding in the same list.
 DIFFUSE = frozenset({"Edema", "Emphysema", "Scoliosis"})
 
-_SIDE = re.compile(
-    r"\b(?:(left|leftward|lingula|lingular|levo\w*"
-    r"|l(?= (?:pleural|base|lung|effusion|lower|upper)))"
-    r"|(right|rightward|middle lobe|dextro\w*|r(?= (?:pleural|base|lung|effusion|lower|upper)))"
-    r"|(bilateral|bilaterally|both|bases|apices|biapical|bibasilar|bibasal\w*))\b"
-    r"(?! (?:heart|atri\w+|ventric\w+|lateral (?:view|decubitus|film)))"
-)
+_LEFT, _RIGHT, _BOTH = map(alternatives, ("left", "right", "both sides"))
+_SIDE = re.compile(rf"\b(?:({_LEFT})|({_RIGHT})|({_BOTH}))\b(?! (?:{alternatives('no side')}))")
 _CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs)\b")
 # The words between two findings of one list, which share a side: at most one more word.
 _LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
@@ -40,9 +32,8 @@ _ABOVE_CARINA = re.compile(
 def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[str]]:
     """Return the sides named in each finding's part of the sentence.
 
-    A part ends at the last conjunction before the next finding. In "left effusion and
-    atelectasis" and in "effusion and atelectasis on the left" both findings have the side, and so
-    has a finding that explains another one ("left opacity suggesting atelectasis"). In "left
+    A part ends at the last conjunction before the next finding. Findings of one list share a side,
+    and so do one and another that explains it ("left opacity suggesting atelectasis"). In "left
     effusion and emphysema" the emphysema has none.
     """
     alone = [hit.finding in DIFFUSE for hit in hits]

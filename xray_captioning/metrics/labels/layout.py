@@ -46,11 +46,7 @@ _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 _MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
-_ANSWERED = re.compile(
-    r"\s?\?\s*(?=(?:no?|none|y|yes|nil|neg|pos|negative|positive|absent|present)\b[.,;]?(?:\s|$)"
-    r"|(?:trace|small|mild|minimal|moderate|large|severe|unchanged|stable)(?: \w+)?"
-    r"\s*(?:[.,;\n]|$))"
-)
+_ANSWERED = re.compile(rf"\s?\?\s*(?={alternatives('answer')})")
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 # "rib #", "# left clavicle": fractures.
 _BROKEN = re.compile(

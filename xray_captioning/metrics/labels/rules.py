@@ -33,10 +33,13 @@ class Rules(NamedTuple):
 def rules(convention: str) -> Rules:
     """Read the data files, leaving out the lines of other conventions."""
     cues, findings = sections("cues.txt"), sections("findings.txt")
-    far, near, blocked = (_choices(*cues.pop(name)) for name in ("gap", "near", "blocked"))
+    groups = [cues.pop(name)[0].strip("()") for name in ("gap", "near", "blocked")]
+    far, near, blocked = (frozenset(group.split("|")) for group in groups)
     gaps = {"...": (far | {";", END}, 0, 8), "..": (near, 1, 6)}
     parts = [(("", "", tuple(name.split(", "))), own) for name, own in findings.items()]
-    parts += [(_cue(heading), own) for heading, own in cues.items()]
+    for heading, own in cues.items():
+        kind, _, reach = heading.rpartition(" ")
+        parts.append(((kind or heading, reach if kind else "stop", ()), own))
     state = cache(lambda threads: State(threads, gaps, state))
     start, stops, lines = State((), gaps, state), State((), gaps, state), list[Phrase]()
     for (kind, reach, names), own in parts:
@@ -50,15 +53,6 @@ def rules(convention: str) -> Rules:
                 lines.append((kind or mark, reach, names))
     naming = frozenset(w for w, own in start.items() if any(lines[n][2] for n, _ in own))
     return Rules(start, stops, lines, naming, blocked, _spelling((findings, cues)))
-
-
-def _choices(group: str) -> frozenset[str]:
-    return frozenset(group.strip("()").split("|"))
-
-
-def _cue(heading: str) -> Phrase:
-    kind, _, reach = heading.rpartition(" ")
-    return kind or heading, reach if kind else "stop", ()
 
 
 def _held(lines: list[str], convention: str) -> Iterator[tuple[str, str]]:

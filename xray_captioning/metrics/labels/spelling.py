@@ -59,14 +59,11 @@ class Spelling(Kept[str, tuple[str, ...]]):
 
     def _forms(self, written: str) -> tuple[str, ...]:
         """Return the standard forms of what stands between two blanks, "(effusion," for example."""
-        text = _SHORT.sub(self._short, written) if "/" in written else written
+        text = _SHORT.sub(lambda short: self.fixed.get(short[0], short[0]) + " ", written)
         if "xx" in text:
             text = _REMOVED.sub("", text)
         words = " ".join(map(self._form, _WORD.findall(text))).split()
         return tuple(map(intern, words))  # equal words are found fast
-
-    def _short(self, match: re.Match[str]) -> str:
-        return self.fixed.get(match[0], match[0]) + " "
 
     def _form(self, word: str) -> str:
         if word in self.fixed:
@@ -96,7 +93,7 @@ class Spelling(Kept[str, tuple[str, ...]]):
 
     def _parted(self, word: str) -> str | None:
         """Return the word as two known ones of which one is a term, if it is two."""
-        if word[:3] not in self.beginnings and not word.startswith(_BEFORE):
+        if word[:3] not in self.beginnings and not word.startswith(tuple(_SMALL_BEFORE)):
             return None
         for i in range(2, len(word) - 1):
             one, two = word[:i], word[i:]
@@ -108,7 +105,6 @@ class Spelling(Kept[str, tuple[str, ...]]):
 
 
 _SMALL_BEFORE = {"no", "the", "of", "and", "or", "with", "without", "is", "mild", "small"}
-_BEFORE = tuple(_SMALL_BEFORE)
 _SMALL_BEHIND = _SMALL_BEFORE | {"are", "in", "at", "on", "size", "was", "has", "not"}
 
 

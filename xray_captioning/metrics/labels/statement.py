@@ -16,8 +16,7 @@ from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan,
 from xray_captioning.metrics.labels.spelling import LONGEST, Kept, Spelling
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
-OTHER = "Other"
-"""Abnormalities without a name of their own, against which only "No Finding" is held."""
+OTHER = "Other"  # abnormalities without a name of their own: only "No Finding" is held against them
 
 # What is never gone, so that "prior" does not make it history.
 LASTING = frozenset(
@@ -35,21 +34,14 @@ _ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone"
 # A bracket does what a colon does: "effusion ( none )".
 _BRACKETED = _ANSWER.replace("?P<", "?P<b_")
 _FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;:(]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
-_ABSENT = re.compile(
-    r"(?:^|(?<=[;,] ))(?:not (?:seen|present|identified)|absent|none|no|negative) : "
-)
+_ABSENT = re.compile(rf"(?:^|(?<=[;,] ))(?:{alternatives('first no')}) : ")
 _ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
 # "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
 _RELATIVE = re.compile(rf" (?:which|that) {alternatives('seen before')}")
 _REWRITTEN = frozenset((":", "(", "which", "that"))
 # The words between two findings of one list.
-_LINKED = re.compile(
-    r" (?:(?!is|are|was|were|has|have|which|that|with|no|but)[a-z]+ ){0,5}"
-    r"(?:, )?(?:and / or|and|or|nor|/)(?: [a-z]+){0,3} "
-)
-_EITHER = re.compile(
-    r" (?:(?!and|with|is|are|no)[a-z]+ ){0,3}(?:, )?(?:or|versus|vs|and / or)(?: [a-z]+){0,3} "
-)
+_LINKED = re.compile(rf" {alternatives('listed')}(?: [a-z]+){{0,3}} ")
+_EITHER = re.compile(rf" {alternatives('either')}(?: [a-z]+){{0,3}} ")
 
 
 class Mention(NamedTuple):
