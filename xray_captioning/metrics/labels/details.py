@@ -1,4 +1,4 @@
-"""Where a finding is, how large, if it changed; what a device is, and whether its place is right."""
+"""Where a finding is, how large, if it changed; what a device is, and if its place is right."""
 
 import re
 from collections.abc import Mapping
