@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,13 @@ WORKERS = min(max(os.cpu_count() or 2, 2), 4)
 Array = NDArray[Any]
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class Features(NamedTuple):
+    """Encoder features of a batch of studies, as tensors or arrays."""
+
+    regions: Any  # (batch, regions, channels), float, in the order view, row, column
+    mask: Any  # (batch, regions), bool; False for the regions of a view that a study does not have
 
 
 def map_batches(

@@ -12,10 +12,11 @@ from msgspec.structs import asdict, replace
 
 from xray_captioning.backend import keras, ops, registered
 from xray_captioning.config import ModelConfig
+from xray_captioning.data.features import Features
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.decoders import recurrent
 from xray_captioning.decoders.context_aggregation import ContextAttention
-from xray_captioning.decoders.decoder import Decoder, Features, State
+from xray_captioning.decoders.decoder import Decoder, State
 from xray_captioning.decoders.transformer import Gpt2, Transformer
 from xray_captioning.errors import ConfigError
 from xray_captioning.plugins import find_model, register_model
