@@ -12,6 +12,9 @@
     calibration.h5        statistics of its training images' features (once calibrated)
     README.md             the model card
     manifest.json         SHA-256 of each of the above, written last
+
+A folder ``export`` in it may hold the same captioner as graphs: a bundle of its own, with graphs in
+the place of the weights (`xray_captioning.captioner.graphs`).
 """
 
 import json
@@ -76,11 +79,14 @@ def bundle_files(folder: Path) -> list[str]:
     return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
-def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]:
+def read_bundle(
+    folder: Path, kind: str, images: bool = False, exported: bool = False
+) -> dict[str, Any]:
     """Check every file against the manifest and return ``captioner.json``.
 
     A captioner holds an encoder, too, and may be read as one, unless it was trained on features and
-    sees no `images`. What is no whole bundle of this kind raises `BundleError`.
+    sees no `images`. An `exported` one may hold graphs in the place of Keras' weights. What is no
+    whole bundle of this kind raises `BundleError`.
     """
     if not folder.is_dir():
         advice = "give a folder written by train or train-encoder, or one of the shipped names"
@@ -101,6 +107,9 @@ def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]
     if kind == "captioner" and about["kind"] != "captioner":
         advice = f"train a decoder with train --encoder {folder}"
         raise BundleError(f"{folder}: holds an encoder only; {advice}")
+    if "export" in about and not exported:
+        advice = "give the bundle that it was exported from"
+        raise BundleError(f"{folder}: holds exported graphs, not Keras' weights; {advice}")
     blind = FEATURES in about.get("needs", ())
     if blind and (images or kind == "encoder"):
         raise BundleError(
@@ -108,7 +117,8 @@ def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]
             "train it with the encoder that made them (--encoder)"
         )
     for name in NEEDED[kind]:
-        if name not in digests and not (blind and name == "encoder.weights.h5"):
+        absent = "export" in about or (blind and name == "encoder.weights.h5")
+        if name not in digests and not (absent and name.endswith(".h5")):
             raise BundleError(f"{folder / MANIFEST}: does not name {name}; {_NOT_WHOLE}")
     for part in set(PARTS[kind]) & set(about.get("needs", ())):
         name, need = about["config"]["model"][part], about["needs"][part]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from xray_captioning.captioner.captioner import Captioner, Prediction, predict
+from xray_captioning.captioner.base import BaseCaptioner, Prediction, predict
 from xray_captioning.data.images import Pixels, arranged, decode_image
 from xray_captioning.serving.problems import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
@@ -148,7 +148,7 @@ class Batcher:
 class Engine:
     """A captioner that many threads use at once."""
 
-    def __init__(self, captioner: Captioner, settings: Settings) -> None:
+    def __init__(self, captioner: BaseCaptioner, settings: Settings) -> None:
         self.captioner, self.settings = captioner, settings
         self.draining = False  # set when the server stops: no more requests are accepted
         self.failed = False  # the model could not be run at all and will never be ready
@@ -226,9 +226,11 @@ class Engine:
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Return pairs of beam size and batch size: all batches of the bundle's own beam size, and
-        the largest of any other, to which smaller ones are padded.
+        the largest of any other, to which smaller ones are padded; one of what compiles nothing.
         """
         own, batch = self.captioner.config.decoding.beam_size, self.settings.batch
+        if not self.captioner.compiles:
+            return [(own, 1)]
         others = {*range(1, min(self.settings.beam, COMPILED) + 1)} - {own}
         sizes = [2**i for i in range((batch - 1).bit_length())]
         return [*((own, size) for size in [*sizes, batch]), *((other, batch) for other in others)]

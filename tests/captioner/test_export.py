@@ -1,0 +1,228 @@
+"""Exported captioners write what Keras writes, without Keras; what differs is not written."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from xray_captioning.bundles.bundle import MANIFEST, find_bundle, rewrite_bundle
+from xray_captioning.captioner import export
+from xray_captioning.captioner.captioner import Captioner, new_model
+from xray_captioning.cli import main
+from xray_captioning.config import Config
+from xray_captioning.data.features import Features
+from xray_captioning.data.images import SCHEMES, normalise
+from xray_captioning.decoders import DECODERS
+from xray_captioning.encoders import Encoder
+from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.files import sha256_file
+from xray_captioning.runtime import find_export, load, open_captioner
+from xray_captioning.text.tokenizer import Tokenizer
+
+pytest.importorskip("tf2onnx")
+pytest.importorskip("onnxruntime")
+QUICK = "global_attention"
+
+
+def tiny(decoder="global_attention", scheme="imagenet"):
+    """An untrained captioner, as small as can be."""
+    sizes = {"units": 8, "embedding": 6, "attention": 4, "layers": 1, "heads": 2, "head": 10}
+    config = Config.from_dict(
+        {
+            "name": "tiny",
+            "image": {"size": 32, "views": 2, "normalisation": scheme},
+            "text": {"maximum_length": 9},
+            "model": {"encoder": "phantom_cnn", "decoder": decoder, **sizes},
+        },
+        "tiny",
+    )
+    encoder = Encoder("phantom_cnn", 32, findings=("a", "b"))
+    tokenizer = Tokenizer.fit(["the heart is normal . no effusion ."])
+    return Captioner(config, encoder, new_model(config, encoder, tokenizer), tokenizer)
+
+
+def images(studies):
+    rng = np.random.default_rng(1)
+    return [list(rng.random((2 - number % 2, 32, 32), "float32")) for number in range(studies)]
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return tiny()
+
+
+@pytest.fixture(scope="module")
+def folder(captioner, tmp_path_factory):
+    out = tmp_path_factory.mktemp("exported") / "graphs"
+    captioner.export(out)
+    return out
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DECODERS],
+)
+def test_graphs_are_searched_as_keras_is(decoder, captioner, folder, tmp_path):
+    if decoder != QUICK:
+        captioner, folder = tiny(decoder), tmp_path / "graphs"
+        captioner.export(folder)
+    exported, studies = load(folder), images(5)
+    features = captioner.features(studies)
+    np.testing.assert_allclose(exported.features(studies).regions, features.regions, atol=1e-4)
+    for beam_size in (1, 3):
+        found, expected = (
+            one.caption_features(features, beam_size) for one in (exported, captioner)
+        )
+        for one, other in zip(found, expected, strict=True):
+            assert one.words == other.words
+            assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
+            assert len(one.alternatives) == len(other.alternatives)
+            if other.attention is not None:
+                np.testing.assert_allclose(one.attention, other.attention, atol=1e-4)
+
+
+def test_findings_are_those_of_keras(captioner, folder):
+    studies = images(3)
+    for one, other in zip(load(folder).findings(studies), captioner.findings(studies)):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_pixels_are_scaled_in_the_graph_as_they_are_outside(scheme):
+    pixels = np.random.default_rng(0).random((2, 4, 4, 3), "float32")
+    image = tiny().config.replace({"image.normalisation": scheme}).image
+    expected = normalise(pixels, scheme)
+    np.testing.assert_allclose(export._normalised(pixels, image), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_axes_have_names(folder):
+    graphs = json.loads((folder / "captioner.json").read_text("utf-8"))["export"]["graphs"]
+    assert graphs["encoder"]["inputs"] == {"images": ["float32", ["images", 32, 32, 3]]}
+    assert graphs["step"]["outputs"]["logits"][0] == "rows"
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(folder / "step.onnx"))
+    assert {one.name for one in session.get_inputs()} == set(graphs["step"]["inputs"])
+    assert all(one.shape[0] == "rows" for one in session.get_inputs())
+    # What no step changes is not returned, and so not copied.
+    assert [one.name for one in session.get_outputs()] == [
+        "logits",
+        "next.hidden",
+        "next.attention",
+    ]
+
+
+def test_what_differs_is_not_written(captioner, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_normalised", lambda images, image: images)
+    with pytest.raises(BundleError, match=r"encoder differs from Keras' by .*nothing was written"):
+        captioner.export(tmp_path / "graphs")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), "altered since it was saved"),
+        (lambda path: path.unlink(), "missing"),
+    ],
+)
+def test_a_damaged_export_is_refused(folder, tmp_path, damage, said):
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    damage(copied / "step.onnx")
+    with pytest.raises(BundleError, match=rf"step\.onnx: {said}"):
+        load(copied)
+
+
+def test_keras_does_not_load_an_export(folder):
+    with pytest.raises(BundleError, match="holds exported graphs"):
+        Captioner.load(folder)
+
+
+def test_an_export_is_used_where_it_is_of_the_bundle_as_it_is(captioner, folder, tmp_path):
+    captioner.save(tmp_path)
+    assert find_export(tmp_path) is None
+    with pytest.raises(ConfigError, match="no export of its present state"):
+        load(tmp_path)
+    shutil.copytree(folder, tmp_path / "export")
+
+    def name_the_bundle(aside):
+        values = json.loads((aside / "captioner.json").read_text("utf-8"))
+        values["export"]["bundle"] = sha256_file(tmp_path / MANIFEST)
+        (aside / "captioner.json").write_text(json.dumps(values), "utf-8")
+
+    rewrite_bundle(tmp_path / "export", name_the_bundle)
+    assert find_export(tmp_path) == tmp_path / "export"
+    assert not isinstance(open_captioner(tmp_path), Captioner)
+    assert isinstance(open_captioner(tmp_path, "keras"), Captioner)
+    # Any change of the bundle changes its manifest.
+    (tmp_path / MANIFEST).write_text((tmp_path / MANIFEST).read_text("utf-8") + "\n", "utf-8")
+    assert find_export(tmp_path) is None
+    assert isinstance(open_captioner(tmp_path), Captioner)
+
+
+def test_a_captioner_of_features_is_not_exported(captioner, tmp_path):
+    blind = Captioner(
+        captioner.config.replace({"model.encoder": "features"}),
+        captioner.encoder,
+        captioner.model,
+        captioner.tokenizer,
+    )
+    with pytest.raises(ConfigError, match="sees no images"):
+        blind.export(tmp_path / "graphs")
+    captioner.save(tmp_path / "bundle")
+    with pytest.raises(ConfigError, match="holds a bundle"):
+        captioner.export(tmp_path / "bundle")
+    with pytest.raises(ConfigError, match="format is 'web'"):
+        captioner.export(tmp_path / "graphs", "web")
+
+
+def test_the_shipped_bundle_ships_its_export():
+    bundle = find_bundle("phantom_attention")
+    assert find_export(bundle) == bundle / "export"
+
+
+def test_neither_keras_nor_tensorflow_is_loaded(folder, tmp_path):
+    code = (
+        "import sys, numpy as np\nfrom xray_captioning.runtime import load\n"
+        f"captioner = load({str(folder)!r})\n"
+        "image = np.random.default_rng(0).random((32, 32), 'float32')\n"
+        "captioner.caption([[image, image.T]], 3), captioner.findings([[image]])\n"
+        "import xray_captioning.batch.run, xray_captioning.serving.engine\n"
+        "heavy = {'keras', 'tensorflow', 'jax', 'sklearn', 'matplotlib', 'pandas', 'nltk'}\n"
+        "print(*heavy & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.slow
+def test_the_command_writes_what_caption_reads(tmp_path, phantoms, capsys):
+    from PIL import Image
+
+    out, image = tmp_path / "graphs", tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), "uint8")).save(image)
+    assert main(["export", "--out", str(out)]) == 0
+    assert "the same as" in capsys.readouterr().out
+    lines = {}
+    for name, given in (
+        ("folder", ["--bundle", str(out)]),
+        ("shipped", []),
+        ("keras", ["--runtime", "keras"]),
+    ):
+        assert main(["caption", str(image), "--show-unfamiliar", "--beam", "1", *given]) == 0
+        lines[name] = capsys.readouterr().out
+    assert len(set(lines.values())) == 1
+    assert main(["caption", str(image), "--runtime", "openvino", "--bundle", str(tmp_path)]) == 2
+    assert "manifest.json" in capsys.readouterr().err
+
+
+def test_features_are_not_touched(captioner, folder):
+    """Arrays that are given are not written into."""
+    features = captioner.features(images(2))
+    before = [array.copy() for array in features]
+    load(folder).caption_features(Features(*features), 3)
+    for one, other in zip(features, before):
+        np.testing.assert_array_equal(one, other)
