@@ -44,6 +44,7 @@ def load(name: str | Path, runtime: str | None = None) -> GraphCaptioner:
     if found is None:
         advice = f"xray-captioning export --bundle {folder} --out {folder / 'export'}"
         raise ConfigError(f"{folder}: holds no export of its present state; write one: {advice}")
+    read_bundle(folder, "captioner", exported=True)  # not altered either
     values = read_bundle(found, "captioner", exported=True)
     known = list(RUNTIMES[values["export"]["format"]])
     if runtime is not None and runtime not in known:

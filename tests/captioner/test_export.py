@@ -1,6 +1,7 @@
 """Exported captioners write what Keras writes, without Keras; what differs is not written."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -163,6 +164,13 @@ def test_an_export_is_used_where_it_is_of_the_bundle_as_it_is(captioner, folder,
     assert isinstance(open_captioner(tmp_path), Captioner)
 
 
+def test_a_bundle_that_was_altered_is_not_run_by_its_export(tmp_path):
+    copied = shutil.copytree(find_bundle("phantom_attention"), tmp_path / "copy")
+    (copied / "tokenizer.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"tokenizer\.json: altered"):
+        open_captioner(copied)
+
+
 def test_a_captioner_of_features_is_not_exported(captioner, tmp_path):
     blind = Captioner(
         captioner.config.replace({"model.encoder": "features"}),
@@ -194,8 +202,13 @@ def test_neither_keras_nor_tensorflow_is_loaded(folder, tmp_path):
         "heavy = {'keras', 'tensorflow', 'jax', 'sklearn', 'matplotlib', 'pandas', 'nltk'}\n"
         "print(*heavy & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert done.stdout.split() == []
+    assert not list(tmp_path.iterdir())  # where onnxruntime keeps what it would report
 
 
 @pytest.mark.slow

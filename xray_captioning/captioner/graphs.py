@@ -23,6 +23,7 @@ from xray_captioning.captioner.compiled_search import CompiledSearch
 from xray_captioning.config import Config
 from xray_captioning.data.features import Array, Features
 from xray_captioning.errors import BundleError, MissingExtraError, require
+from xray_captioning.files import load_onnxruntime
 from xray_captioning.text.byte_pairs import load_tokenizer
 
 Arrays = dict[str, Array]
@@ -31,7 +32,7 @@ SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}  # of the file of a graph, by f
 
 
 def _onnxruntime(path: Path, outputs: list[str]) -> Callable[[Arrays], list[Array]]:
-    runtime = require("onnxruntime", "exported bundles", "runtime")
+    runtime = load_onnxruntime("exported bundles", "runtime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said by errors
     # Threads that wait would take the processor from those that read images.
