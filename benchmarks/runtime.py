@@ -8,6 +8,7 @@ largest resident size. Captions are compared word for word, log-probabilities by
 """
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.phantom.dataset import write_phantoms
+from xray_captioning.runtime import PACKAGES
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "xray_captioning"]
@@ -80,6 +82,11 @@ def captions(bundle: str, studies: list[list[str]]) -> None:
         print(f"beam {beam_size}: {same} of {len(pairs)} the same, {away:.1g} apart; {shown}")
 
 
+def installed() -> list[str]:
+    """Return the runtimes that can run ONNX files here."""
+    return [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
+
+
 def encoder(name: str, images: list[str]) -> None:
     """Print images a second from files, and how far features are apart, of random weights."""
     from xray_captioning.captioner.captioner import Captioner, new_model
@@ -94,12 +101,13 @@ def encoder(name: str, images: list[str]) -> None:
     captioner = Captioner(config, network, new_model(config, network, tokenizer), tokenizer)
     with tempfile.TemporaryDirectory() as folder:
         captioner.export(Path(folder) / "graphs")
-        exported = load(Path(folder) / "graphs")
-    pairs = [(captioner._encode, config), (exported._encode, exported.config)]
+        others = {name: load(Path(folder) / "graphs", name) for name in installed()}
+    pairs = [(captioner._encode, config), *((o._encode, o.config) for o in others.values())]
     maps = [encode_images(*pair, images) for pair in pairs]
     seconds = best_seconds(3, *(partial(encode_images, *pair, images) for pair in pairs))
-    away = np.abs(maps[0] - maps[1]).max() / np.abs(maps[0]).max()
-    shown = ", ".join(f"{r} {len(images) / s:.1f} images/s" for r, s in zip(RUNTIMES, seconds))
+    away = max(np.abs(other - maps[0]).max() for other in maps) / np.abs(maps[0]).max()
+    names = ["keras", *others]
+    shown = ", ".join(f"{r} {len(images) / s:.1f} images/s" for r, s in zip(names, seconds))
     print(f"{name} {config.image.size} px: {shown}; {away:.1g} of the largest feature apart")
 
 
