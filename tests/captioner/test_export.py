@@ -91,6 +91,17 @@ def test_findings_are_those_of_keras(captioner, folder):
         assert one == pytest.approx(other, abs=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_openvino_runs_graphs_of_both_formats(form, captioner, folder, tmp_path):
+    pytest.importorskip("openvino")
+    if form == "openvino":
+        captioner.export(folder := tmp_path / "graphs", form)
+    features = captioner.features(images(5))
+    found = load(folder, "openvino").caption_features(features, 3)
+    assert [c.words for c in found] == [c.words for c in captioner.caption_features(features, 3)]
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_pixels_are_scaled_in_the_graph_as_they_are_outside(scheme):
     pixels = np.random.default_rng(0).random((2, 4, 4, 3), "float32")

@@ -1,14 +1,7 @@
 """A captioner whose networks are exported graphs, so that neither Keras nor TensorFlow is needed.
 
 An exported folder is a bundle with graphs in the place of Keras' weights. Under ``export`` its
-``captioner.json`` names their format, and the inputs and outputs of each.
-
-==========  =====================================  ==============================================
-encoder     ``images``                             ``maps``; pixels in [0, 1] are scaled inside
-classifier  ``regions``, ``mask``                  ``probabilities`` of findings
-start       ``regions``, ``mask``                  the decoder's state: ``state.past.0.1``
-step        ``token``, the state                   ``logits``, what has changed: ``next.past.0.1``
-==========  =====================================  ==============================================
+``captioner.json`` names their format, and the inputs and outputs of each (docs/runtime.md).
 """
 
 from collections.abc import Callable, Iterator
