@@ -194,6 +194,7 @@ def server(bundle: str, checkout: Path, limits: list[str], start: Sequence[str] 
         line,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        cwd=checkout,  # `python -m` looks there first, before PYTHONPATH
         env={**env, "PYTHONPATH": str(checkout)},
         preexec_fn=lambda: pin((0, 1)),
     )
