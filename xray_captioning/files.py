@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.errors import BundleError, DataError
+from xray_captioning.errors import BundleError, DataError, require
 
 MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
 
@@ -118,6 +118,19 @@ def read_toml(module: str, name: str) -> dict[str, Any]:
 def no_terminal() -> bool:
     """Whether nobody watches standard error, which is None where a process has no console."""
     return sys.stderr is None or not sys.stderr.isatty()
+
+
+def load_onnxruntime(purpose: str, extra: str) -> Any:
+    """Import onnxruntime and forbid it to report its use to its makers; otherwise as `require`."""
+    # It reads this while it is imported: later it has a file in the temporary folder already.
+    name = "ORT_DISABLE_TELEMETRY"
+    before = os.environ.get(name)
+    os.environ[name] = before or "1"
+    try:
+        return require("onnxruntime", purpose, extra)
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 _quiet = False  # whether notices are held back while Keras is imported

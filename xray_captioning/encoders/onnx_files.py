@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.features import Array
-from xray_captioning.errors import BundleError, ConfigError, require
+from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.files import load_onnxruntime
 
 
 class OnnxEncoder:
@@ -69,7 +70,7 @@ def regions_of(values: Array, channels_first: bool) -> Array | None:
 
 
 def _session(path: Path, layer: str | None) -> Any:
-    runtime = require("onnxruntime", "encoders that are ONNX files", "onnx")
+    runtime = load_onnxruntime("encoders that are ONNX files", "onnx")
     options, providers = runtime.SessionOptions(), runtime.get_available_providers()
     options.log_severity_level = 4  # what is wrong is said by the errors below
     folder = "session.model_external_initializers_file_folder_path"
