@@ -2,8 +2,8 @@
 
 Each network gets random weights there, which are saved as that library saves them and read here;
 images of 8 bits, wide, high, small and in colour, are read, resized and encoded on both sides.
-Printed is the largest difference over the largest feature. Needs PyTorch and the libraries of the table, of which
-those that are absent are left out:
+Printed is the largest difference over the largest feature. Needs PyTorch and the libraries of the
+table, of which those that are absent are left out:
 
     python benchmarks/parity.py
 """
