@@ -348,6 +348,7 @@ def test_an_encoder_of_a_folder_is_kept_in_a_bundle(tmp_path):
         ("some/own", "dinov2", BIT | {"do_center_crop": False}, "its size"),
         ("some/own", "dinov2", BIT | {"rescale_factor": 1.0}, "its rescale_factor"),
         ("some/own", "dinov2", BIT | {"image_std": "x"}, r"its JSON files are damaged \(.*; get"),
+        ("some/own", "dinov2", BIT | {"image_std": [0.2, 0, 0.2]}, "normalisation: .* not fit"),
         ("some/own", "dinov2", BIT | {"crop_size": 10**9}, "images of 1000000000 px"),
         ("some/own", "dinov2", BIT | {"size": {"shortest_edge": 10**9}}, "its size"),
     ],
