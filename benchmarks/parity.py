@@ -1,9 +1,9 @@
 """Features of published encoders here and by the libraries that publish them, from the same files.
 
 Each network gets random weights there, which are saved as that library saves them and read here;
-images of 8 bits, wide, high and small, are read, resized and encoded on both sides. Printed is the
-largest difference over the largest feature. Needs PyTorch and the libraries of the table, of which
-those that are absent are left out:
+images of 8 bits, wide, high, small and in colour, are read, resized and encoded on both sides.
+Printed is the largest difference over the largest feature. Needs PyTorch and the libraries of the
+table, of which those that are absent are left out:
 
     python benchmarks/parity.py
 """
@@ -27,7 +27,7 @@ Parity = tuple[Path, Array, Array | None]
 
 
 def pictures(folder: Path) -> list[str]:
-    """Write grey images with structure at every scale, and return their paths."""
+    """Write images with structure at every scale, the second in colour, and return their paths."""
     import cv2
 
     rng, paths = np.random.default_rng(0), []
@@ -35,6 +35,8 @@ def pictures(folder: Path) -> list[str]:
         coarse = cv2.resize(rng.random((9, 7)), (width, height), interpolation=cv2.INTER_CUBIC)
         pixels = np.clip(coarse * 255 + rng.normal(0, 12, (height, width)), 0, 255)
         paths.append(str(folder / f"{number}.png"))
+        if number == 1:
+            pixels = np.stack([pixels, pixels[::-1], 255 - pixels], axis=-1)
         cv2.imwrite(paths[-1], pixels.astype(np.uint8))
     return paths
 
@@ -216,7 +218,7 @@ def lite(folder: Path, paths: list[str]) -> Parity:
     torch.save(module.state_dict(), folder / "w.pt")
     pixels = []
     for path in paths:
-        image = cv2.imread(path)
+        image = cv2.imread(path)[..., ::-1]
         how = cv2.INTER_AREA if min(image.shape[:2]) >= 224 else cv2.INTER_LINEAR
         pixels.append((cv2.resize(image, (224, 224), interpolation=how) - 127.0) / 128)
     images = torch.from_numpy(np.stack(pixels).astype(np.float32).transpose(0, 3, 1, 2))

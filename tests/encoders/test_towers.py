@@ -14,7 +14,7 @@ from xray_captioning.data.resizing import filter_weights
 from xray_captioning.encoders import Encoder
 from xray_captioning.encoders.encoding import encode_files
 from xray_captioning.encoders.folders import adopted
-from xray_captioning.encoders.towers import build_tower, load_tower, tower_of
+from xray_captioning.encoders.towers import Tower, build_tower, load_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError
 
 WIDTH, HEADS, WIDE, PATCH, SIDE, BLOCKS = 12, 3, 20, 4, 4, 2
@@ -348,7 +348,9 @@ def test_an_encoder_of_a_folder_is_kept_in_a_bundle(tmp_path):
         ("some/own", "dinov2", BIT | {"do_center_crop": False}, "its size"),
         ("some/own", "dinov2", BIT | {"rescale_factor": 1.0}, "its rescale_factor"),
         ("some/own", "dinov2", BIT | {"image_std": "x"}, r"its JSON files are damaged \(.*; get"),
+        ("some/own", "dinov2", BIT | {"image_std": [0.2, 0, 0.2]}, "normalisation: .* not fit"),
         ("some/own", "dinov2", BIT | {"crop_size": 10**9}, "images of 1000000000 px"),
+        ("some/own", "dinov2", BIT | {"size": {"shortest_edge": 10**9}}, "its size"),
     ],
 )
 def test_folders_that_are_refused(tmp_path, name, kind, pixels, error):
@@ -374,6 +376,19 @@ def test_folders_that_are_refused(tmp_path, name, kind, pixels, error):
 def test_networks_that_are_not_built(said, error):
     with pytest.raises(ConfigError, match=error):
         tower_of(said, "config.json")
+
+
+@pytest.mark.parametrize(
+    ("tower", "size"),
+    [
+        (Tower("vit", 8192, 200, 1, 65536), 224),
+        (Tower("vit", patch_size=1), 4096),
+        (Tower("vit", patch_size=200), 56),
+    ],
+)
+def test_networks_that_no_memory_holds(tower, size):
+    with pytest.raises(ConfigError, match="patches: not built here"):
+        build_tower(tower, size)
 
 
 def test_rad_dino_keeps_the_pixels_it_was_published_with(tmp_path):

@@ -225,7 +225,8 @@ def looks_like(arrays: Iterable[StoredArray]) -> str:
     parts = [name for part, name in known("networks").items() if part in names][:1]
     leaves = {array.leaf for array in arrays}
     parts += [word for leaf, word in _LEAVES.items() if leaf in leaves]
-    layers = list(dict.fromkeys(shortened(array.layer, 30) for array in arrays))
+    named = (array.layer or array.name.rpartition(".")[0] or array.name for array in arrays)
+    layers = list(dict.fromkeys(shortened(name, 30) for name in named))
     listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
     plural = "s" if len(layers) > 1 else ""
     counted = f"{len(layers)} layer{plural} with weights ({listed})" if layers else "no weights"

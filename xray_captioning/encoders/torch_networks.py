@@ -147,7 +147,8 @@ def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str
 
     def classify(regions: Any) -> dict[str, Any]:
         logits = regions.mean((2, 3), dtype=np.float64) @ kernel.T + bias
-        bent = normalised(1 / (1 + np.exp(-logits)), points[0] if points else one.operating_points)
+        shares = 0.5 + np.tanh(logits / 2) / 2  # the sigmoid, which cannot overflow so
+        bent = normalised(shares, points[0] if points else one.operating_points)
         return {"logits": np.float32(logits), "probabilities": bent}
 
     return classify
