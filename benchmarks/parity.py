@@ -117,7 +117,7 @@ def transformers_folder(
     """A folder as ``save_pretrained`` writes it, and the patch tokens in their places.
 
     `before` them are a class token and registers. Pixels are those of the newest processor, which
-    is torchvision's, or of Pillow's (``...Pil``).
+    is torchvision's.
     """
 
     def run(folder: Path, paths: list[str]) -> Parity:
@@ -132,9 +132,7 @@ def transformers_folder(
         module.save_pretrained(folder)
         prepare.save_pretrained(folder)
         tower = next((m for n, m in module.named_children() if n in _TOWERS), module)
-        given = [Image.open(path).convert("RGB") for path in paths]
-        if not processor.endswith("Pil"):
-            given = [np.asarray(image) for image in given]
+        given = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
         pixels = prepare(given, return_tensors="pt")["pixel_values"]
 
         def grid(x: Any) -> Any:
@@ -289,9 +287,7 @@ ROWS: dict[str, tuple[str, str, Callable[[Path, list[str]], Parity]]] = {
     "rad-dino": (
         "transformers",
         "Dinov2Model",
-        transformers_folder(
-            "Dinov2Model", {"image_size": 518}, "BitImageProcessorPil", _RAD_DINO, 1
-        ),
+        transformers_folder("Dinov2Model", {"image_size": 518}, "BitImageProcessor", _RAD_DINO, 1),
     ),
     "facebook/dinov2-small": (
         "transformers",

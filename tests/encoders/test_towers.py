@@ -10,8 +10,9 @@ from tests.checkpoints import golden
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import Config
 from xray_captioning.data.images import normalise, read_images
-from xray_captioning.data.resizing import filter_weights
+from xray_captioning.data.resizing import filter_weights, rule_of
 from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.encoding import encode_files
 from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.towers import Tower, build_tower, load_tower, tower_of
@@ -391,10 +392,12 @@ def test_networks_that_no_memory_holds(tower, size):
         build_tower(tower, size)
 
 
-def test_rad_dino_keeps_the_pixels_it_was_published_with(tmp_path):
+def test_rad_dino_has_the_pixels_of_the_newest_processor(tmp_path):
+    """As every model of transformers; a folder does not say which processor saved it."""
     place = folder(tmp_path / "model", "dinov2", **(BIT | {"size": {"shortest_edge": 16}}))
     config = adopted(Config().replace({"model.encoder": "rad-dino"}), place)
-    assert (config.image.size, config.image.resize) == (16, "rad-dino")
+    assert (config.image.size, rule_of(config.image.resize)) == (16, rule_of("clip"))
+    assert rule_of(find_backbone("rad-dino").resize) == rule_of("clip")
 
 
 def test_positions_of_another_size_are_interpolated_as_torch_does(tmp_path):
