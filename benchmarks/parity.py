@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -380,11 +380,11 @@ def rows() -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for name, (library, network, _) in ROWS.items():
         try:
-            import_module(library)
+            module = import_module(library)
         except ImportError:
             yield f"| `{name}` | {library} is not installed | | |"
             continue
-        version = f"{library} {metadata.version(library)}"
+        version = f"{library} {getattr(module, '__version__', '')}"
         found = [f"{value:.1e}" for value in differences(name)]
         yield f"| `{name}` | {version}, {network} | {' | '.join([*found, ''][:2])} |"
 
