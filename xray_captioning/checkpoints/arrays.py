@@ -84,6 +84,7 @@ def decoded(
     view: tuple[int, Sequence[Any]] | None = None,
 ) -> Array:
     """Return numbers that lie in bytes one after the other, or a view: its offset and steps.
+
     A kind is what NumPy calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper
     halves of float32 numbers. 16-bit numbers become float32, others stay. Offset and steps count
     numbers, not bytes.

@@ -27,6 +27,7 @@ def is_saved_model(path: Path) -> bool:
 
 def adopted(config: Config, weights: str | Path | None = None, own: Collection[str] = ()) -> Config:
     """Return a configuration with the images, and perhaps the network, that its encoder needs.
+
     They are those of the published weights, or what a folder of `weights` says; fields named in
     `own` stay. A folder of another kind of model than the name's is a BundleError, what is not
     built or resized here a ConfigError.

@@ -23,6 +23,7 @@ layers = keras.layers
 
 def densenet121(size: int, channels: int = 3) -> Any:
     """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU.
+
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
     size / 32, 1024), rounded down.
     """
@@ -43,6 +44,7 @@ def densenet121(size: int, channels: int = 3) -> Any:
 
 def resnet50(size: int, channels: int = 3) -> Any:
     """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride.
+
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
     size / 32, 2048), rounded up.
     """

@@ -19,6 +19,7 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 @registered
 class Tokens(keras.layers.Layer):
     """Patches in one row, each with the learned vector of its position.
+
     Before them is a class token, which has a position, too, and as many registers, which have
     none. Input (batch, rows, columns, width), output (batch, 1 + registers + rows * columns,
     width).
@@ -60,6 +61,7 @@ class Tokens(keras.layers.Layer):
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
     """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4).
+
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
     ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
     """
