@@ -284,3 +284,16 @@ def test_a_folder_of_hugging_face_is_a_file_of_weights(tmp_path):
     pixels = normalise(read_images([image], 224, "torchvision"), "imagenet")
     wanted = ops.convert_to_numpy(model(pixels))
     np.testing.assert_allclose(found.regions[:, 0], wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_the_licence_is_said_before_weights_are_downloaded(tmp_path, monkeypatch, capsys):
+    """Once: not of a file that is there already."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(torch_networks, "fetch_file", lambda file, folder: folder / file.name)
+    path = torch_networks.published_file("rad-dino")
+    said = capsys.readouterr().err
+    assert "rad-dino: licence MIT" in said and "huggingface.co/microsoft/rad-dino" in said
+    path.parent.mkdir(parents=True)
+    path.touch()
+    torch_networks.published_file("rad-dino")
+    assert not capsys.readouterr().err

@@ -5,6 +5,7 @@ same names: in padding, in the constant of batch normalisation, and in which con
 strides. So weights of those libraries give their features.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,6 @@ layers = keras.layers
 
 def densenet121(size: int, channels: int = 3) -> Any:
     """Build DenseNet121 (arXiv:1608.06993) as torchvision does, up to its last ReLU.
-
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
     size / 32, 1024), rounded down.
     """
@@ -44,7 +44,6 @@ def densenet121(size: int, channels: int = 3) -> Any:
 
 def resnet50(size: int, channels: int = 3) -> Any:
     """Build ResNet50 (arXiv:1512.03385) as torchvision does, whose 3x3 convolutions stride.
-
     It maps (batch, size, size, 3), of which the first `channels` are used, to (batch, size / 32,
     size / 32, 2048), rounded up.
     """
@@ -122,7 +121,10 @@ def published_file(name: str) -> Path:
     one = registry()[name]
     if one.file is None:
         raise ConfigError(f"{name} has no address to load from; get it from {one.page}")
-    return fetch_file(one.file, Path.home() / ".cache" / "xray-captioning" / "encoders")
+    folder = Path.home() / ".cache" / "xray-captioning" / "encoders"
+    if not (folder / one.file.name).exists():
+        print(f"{name}: licence {one.licence}; see {one.page}", file=sys.stderr)
+    return fetch_file(one.file, folder)
 
 
 def load(name: str, model: Any, path: Path) -> None:

@@ -61,7 +61,6 @@ class Tokens(keras.layers.Layer):
 
 def vision_transformer(size: int, width: int, blocks: int, heads: int) -> Any:
     """Build a Vision Transformer of the original kind (arXiv:2010.11929, eq. 1 to 4).
-
     It maps (batch, size, size, 3) to (batch, size // 16, size // 16, width). Its layers are called
     ``patches``, ``tokens``, ``block1_norm1`` and so on, and ``norm``.
     """
