@@ -292,7 +292,8 @@ def test_the_licence_is_said_before_weights_are_downloaded(tmp_path, monkeypatch
     monkeypatch.setattr(torch_networks, "fetch_file", lambda file, folder: folder / file.name)
     path = torch_networks.published_file("rad-dino")
     said = capsys.readouterr().err
-    assert "rad-dino: licence MIT" in said and "huggingface.co/microsoft/rad-dino" in said
+    assert "rad-dino: licence MIT" in said
+    assert "huggingface.co/microsoft/rad-dino" in said
     path.parent.mkdir(parents=True)
     path.touch()
     torch_networks.published_file("rad-dino")
