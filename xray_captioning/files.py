@@ -103,7 +103,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
         absent = isinstance(error, FileNotFoundError)
         what = "missing" if absent else f"cannot be read ({error.strerror})"
         raise BundleError(f"{path}: {what}; {advice}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: damaged or not JSON ({error}); {advice}") from error
     if not isinstance(values, dict):
         raise BundleError(f"{path}: expected an object; {advice}")

@@ -138,6 +138,7 @@ def encoder_config(
     name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None
 ) -> Config:
     """Return a configuration in which images are what an encoder's weights expect.
+
     These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;
     of an ONNX file nothing is known.
     """
@@ -157,6 +158,7 @@ def encode_files(
     layer: str | None = None,
 ) -> EncodedStudies:
     """Encode the images of studies, each in their places, None where one is missing.
+
     `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
     published ones, if there are any; `changes` are of :func:`encoder_config`. An ONNX file has its
     own weights, and may have several values to choose one of as the `layer`.
