@@ -63,8 +63,7 @@ def folder(captioner, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "decoder",
-    [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DECODERS],
+    "decoder", [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DECODERS]
 )
 def test_graphs_are_searched_as_keras_is(decoder, captioner, folder, tmp_path):
     if decoder != QUICK:
@@ -74,9 +73,7 @@ def test_graphs_are_searched_as_keras_is(decoder, captioner, folder, tmp_path):
     features = captioner.features(studies)
     np.testing.assert_allclose(exported.features(studies).regions, features.regions, atol=1e-4)
     for beam_size in (1, 3):
-        found, expected = (
-            one.caption_features(features, beam_size) for one in (exported, captioner)
-        )
+        found, expected = (one.caption_features(features, beam_size) for one in (exported, captioner))
         for one, other in zip(found, expected, strict=True):
             assert one.words == other.words
             assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
@@ -120,11 +117,7 @@ def test_axes_have_names(folder):
     assert {one.name for one in session.get_inputs()} == set(graphs["step"]["inputs"])
     assert all(one.shape[0] == "rows" for one in session.get_inputs())
     # What no step changes is not returned, and so not copied.
-    assert [one.name for one in session.get_outputs()] == [
-        "logits",
-        "next.hidden",
-        "next.attention",
-    ]
+    assert [one.name for one in session.get_outputs()] == ["logits", "next.hidden", "next.attention"]
 
 
 def test_what_differs_is_not_written(captioner, tmp_path, monkeypatch):
@@ -184,10 +177,7 @@ def test_a_bundle_that_was_altered_is_not_run_by_its_export(tmp_path):
 
 def test_a_captioner_of_features_is_not_exported(captioner, tmp_path):
     blind = Captioner(
-        captioner.config.replace({"model.encoder": "features"}),
-        captioner.encoder,
-        captioner.model,
-        captioner.tokenizer,
+        captioner.config.replace({"model.encoder": "features"}), captioner.encoder, captioner.model, captioner.tokenizer
     )
     with pytest.raises(ConfigError, match="sees no images"):
         blind.export(tmp_path / "graphs")
@@ -215,9 +205,7 @@ def test_neither_keras_nor_tensorflow_is_loaded(folder, tmp_path):
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == []
     assert not list(tmp_path.iterdir())  # where onnxruntime keeps what it would report
 
@@ -231,11 +219,7 @@ def test_the_command_writes_what_caption_reads(tmp_path, phantoms, capsys):
     assert main(["export", "--out", str(out)]) == 0
     assert "the same as" in capsys.readouterr().out
     lines = {}
-    for name, given in (
-        ("folder", ["--bundle", str(out)]),
-        ("shipped", []),
-        ("keras", ["--runtime", "keras"]),
-    ):
+    for name, given in (("folder", ["--bundle", str(out)]), ("shipped", []), ("keras", ["--runtime", "keras"])):
         assert main(["caption", str(image), "--show-unfamiliar", "--beam", "1", *given]) == 0
         lines[name] = capsys.readouterr().out
     assert len(set(lines.values())) == 1

@@ -44,9 +44,7 @@ SEARCHES = {
     "greedy": greedy_search,
     "beam": lambda *known: beam_search(*known, 3, 0.7),
     "sampling": lambda *known: sample_search(
-        *known,
-        Sampling(0.8, 4, 0.9),
-        np.random.default_rng(0).random((STUDIES, LENGTH), "float32"),
+        *known, Sampling(0.8, 4, 0.9), np.random.default_rng(0).random((STUDIES, LENGTH), "float32")
     ),
 }
 
@@ -54,9 +52,7 @@ SEARCHES = {
 @pytest.mark.parametrize("name", SEARCHES)
 @pytest.mark.parametrize("rules", RULES, ids=["plain", "rules"])
 def test_arrays_give_what_tensors_give(name, rules):
-    found, expected = (
-        SEARCHES[name](*toy(table(3), namespace), rules) for namespace in (numpy_ops, ops)
-    )
+    found, expected = (SEARCHES[name](*toy(table(3), namespace), rules) for namespace in (numpy_ops, ops))
     for one, other in zip(found, expected):
         other = ops.convert_to_numpy(other)
         assert (one.shape, one.dtype) == (other.shape, other.dtype)

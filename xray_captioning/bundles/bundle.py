@@ -52,9 +52,7 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".bundle-*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".bundle-", dir=folder, ignore_cleanup_errors=True
-    ) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder, ignore_cleanup_errors=True) as temporary:
         write(aside := Path(temporary))
         digests = {path.name: sha256_file(path) for path in sorted(aside.iterdir())}
         (folder / MANIFEST).unlink(missing_ok=True)
@@ -79,9 +77,7 @@ def bundle_files(folder: Path) -> list[str]:
     return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
 
 
-def read_bundle(
-    folder: Path, kind: str, images: bool = False, exported: bool = False
-) -> dict[str, Any]:
+def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = False) -> dict[str, Any]:
     """Check every file against the manifest and return ``captioner.json``.
 
     A captioner holds an encoder, too, and may be read as one, unless it was trained on features and

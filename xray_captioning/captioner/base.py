@@ -10,13 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.captioner import calibration as applied
-from xray_captioning.captioner.caption import (
-    Alternative,
-    Caption,
-    Sentence,
-    spelled_sentences,
-    word_means,
-)
+from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
 from xray_captioning.captioner.studies import Study, Views, arranged_studies
 from xray_captioning.config import Config
@@ -134,9 +128,7 @@ class BaseCaptioner:
         empty = np.zeros((0, regions, self.encoder.channels), "float32")
         return Features(empty, np.zeros((0, regions), bool))
 
-    def findings(
-        self, studies: Sequence[Study], views: Views | None = None
-    ) -> list[dict[str, float]]:
+    def findings(self, studies: Sequence[Study], views: Views | None = None) -> list[dict[str, float]]:
         """Classify findings in the images of studies, given as :meth:`caption` takes them.
 
         Returns
@@ -187,9 +179,7 @@ class BaseCaptioner:
         while batch := list(islice(placed, BATCH_SIZES[-1])):
             yield Features(*encode_studies(self._encode, self.config, batch))
 
-    def _writer(
-        self, beam_size: int | None, sampling: Sampling | None
-    ) -> Callable[[Features], list[Caption]]:
+    def _writer(self, beam_size: int | None, sampling: Sampling | None) -> Callable[[Features], list[Caption]]:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
@@ -253,9 +243,7 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
 
 
-def predict(
-    captioner: BaseCaptioner, features: Features, beam_size: int | None = None
-) -> list[Prediction]:
+def predict(captioner: BaseCaptioner, features: Features, beam_size: int | None = None) -> list[Prediction]:
     """Return what a captioner says of studies whose features are known; nothing is warned of."""
     captions = captioner.write_captions(features, beam_size)
     classifies = bool(captioner.encoder.findings)

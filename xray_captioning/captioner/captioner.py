@@ -170,9 +170,7 @@ class Captioner(BaseCaptioner):
         return super()._placed(studies, views)
 
 
-def new_model(
-    config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32"
-) -> CaptionModel:
+def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32") -> CaptionModel:
     """Return an untrained head and decoder that fit an encoder and a vocabulary."""
     sizes = tokenizer.vocabulary_size, (config.image.views, *encoder.grid), encoder.channels
     return CaptionModel(config.model, *sizes, config.text.maximum_length, dtype=dtype)

@@ -71,9 +71,7 @@ class _Compiled:
     0 being all and None no sampling. All else is given to it as arrays, which may hold any number.
     """
 
-    def __init__(
-        self, model: Any, compiled: Any, rules: Rules, beam_size: int, width: int | None
-    ) -> None:
+    def __init__(self, model: Any, compiled: Any, rules: Rules, beam_size: int, width: int | None) -> None:
         self.model, self.rules, self.beam_size, self.width = model, rules, beam_size, width
         self._run, self._pads = compiled(self._search) if compiled else self._search, bool(compiled)
         self._sizes: frozenset[int] = frozenset()

@@ -12,14 +12,7 @@ from msgspec.structs import replace
 from xray_captioning.backend import ops, traced
 from xray_captioning.bundles.bundle import FEATURES, write_bundle
 from xray_captioning.bundles.card import model_card
-from xray_captioning.captioner.graphs import (
-    SUFFIXES,
-    GraphEncoder,
-    GraphModel,
-    leaves,
-    nested,
-    open_graphs,
-)
+from xray_captioning.captioner.graphs import SUFFIXES, GraphEncoder, GraphModel, leaves, nested, open_graphs
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.encoding import as_array
 from xray_captioning.data.features import Features
@@ -58,9 +51,7 @@ class Network(NamedTuple):
         return traced(listed, lengths)
 
 
-def export_captioner(
-    captioner: Any, folder: Path, form: str = "onnx", bundle: str | None = None
-) -> None:
+def export_captioner(captioner: Any, folder: Path, form: str = "onnx", bundle: str | None = None) -> None:
     """Write an exported folder, whole or not at all; `bundle` is the digest of the one it is of."""
     if form not in WRITERS:
         raise ConfigError(f"format is {form!r}; choose {' or '.join(WRITERS)}")
@@ -88,10 +79,7 @@ def _fill(aside: Path, captioner: Any, form: str, bundle: str | None) -> None:
         "bundle": bundle,
         "normalisation": captioner.config.image.normalisation,
         "channels": captioner.encoder.channels,
-        "graphs": {
-            name: {"inputs": network.inputs, "outputs": network.outputs}
-            for name, network in networks.items()
-        },
+        "graphs": {name: {"inputs": network.inputs, "outputs": network.outputs} for name, network in networks.items()},
     }
     for name, network in networks.items():
         WRITERS[form](network, aside / f"{name}{SUFFIXES[form]}")
@@ -156,9 +144,7 @@ def _decoder(captioner: Any) -> dict[str, Network]:
     return {
         "start": Network(start, known, {n: ("studies", *x.shape[1:]) for n, x in state.items()}),
         "step": Network(
-            step,
-            {"token": ("int32", ("rows",)), **inputs},
-            {"logits": ("rows", after["logits"].shape[-1]), **changed},
+            step, {"token": ("int32", ("rows",)), **inputs}, {"logits": ("rows", after["logits"].shape[-1]), **changed}
         ),
     }
 
@@ -177,9 +163,7 @@ def _write_onnx(network: Network, path: Path) -> None:
     convert = require("tf2onnx", "exporting", "export").convert
     function = network.traced()
     handlers: Named = {"Erfc": (_erfc, [])}
-    model, _ = convert.from_function(
-        function, function.input_signature, opset=OPSET, custom_op_handlers=handlers
-    )
+    model, _ = convert.from_function(function, function.input_signature, opset=OPSET, custom_op_handlers=handlers)
     graph, names = model.graph, {}
     for value, name in zip(graph.output, network.outputs, strict=True):
         names[value.name] = value.name = name
@@ -215,10 +199,7 @@ def _write_openvino(network: Network, path: Path) -> None:
     whole.unlink()
 
 
-WRITERS: dict[str, Callable[[Network, Path], None]] = {
-    "onnx": _write_onnx,
-    "openvino": _write_openvino,
-}
+WRITERS: dict[str, Callable[[Network, Path], None]] = {"onnx": _write_onnx, "openvino": _write_openvino}
 
 
 def _compare(captioner: Any, exported: GraphEncoder, graphs: GraphModel) -> None:

@@ -50,15 +50,10 @@ def _openvino(path: Path, outputs: list[str]) -> Callable[[Arrays], list[Array]]
 
 
 # What runs graphs of a format, the first by default.
-RUNTIMES = {
-    "onnx": {"onnx": _onnxruntime, "openvino": _openvino},
-    "openvino": {"openvino": _openvino},
-}
+RUNTIMES = {"onnx": {"onnx": _onnxruntime, "openvino": _openvino}, "openvino": {"openvino": _openvino}}
 
 
-def open_graph(
-    path: Path, run: Callable[..., Callable[[Arrays], list[Array]]], outputs: list[str]
-) -> Graph:
+def open_graph(path: Path, run: Callable[..., Callable[[Arrays], list[Array]]], outputs: list[str]) -> Graph:
     """Return an exported network as a function: arrays by name in, arrays by name out."""
     try:
         call = run(path, outputs)
@@ -133,9 +128,7 @@ class GraphModel:
         return logits, nested({**before, **changed})["state"]
 
 
-def open_graphs(
-    folder: Path, values: dict[str, Any], runtime: str | None = None
-) -> tuple[GraphEncoder, GraphModel]:
+def open_graphs(folder: Path, values: dict[str, Any], runtime: str | None = None) -> tuple[GraphEncoder, GraphModel]:
     """Return the networks of a folder, of which ``captioner.json`` has these values.
 
     `runtime` is one that the format of the graphs has, or else the first.

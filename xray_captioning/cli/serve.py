@@ -41,12 +41,7 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None, runtime: str | No
 @options.declared("serve", "runtime")
 @options.no_seed
 def serve(
-    bundle: str,
-    host: str,
-    port: int,
-    token_file: Path | None,
-    limits: tuple[str, ...],
-    runtime: str | None,
+    bundle: str, host: str, port: int, token_file: Path | None, limits: tuple[str, ...], runtime: str | None
 ) -> None:
     """Answer requests for captions over HTTP, and offer a page to upload images on.
 

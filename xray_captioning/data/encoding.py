@@ -38,18 +38,14 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array
     return np.concatenate(list(features.map_batches(maps, images, size)))
 
 
-def encode_studies(
-    encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
-) -> tuple[Array, Array]:
+def encode_studies(encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]) -> tuple[Array, Array]:
     """Encode the images of studies in their places, each once, None where one is missing.
 
     Returned are regions (studies, views * rows * columns, channels), float32, and their mask
     (studies, views * rows * columns), bool; see :func:`encode_images`.
     """
     views, repeat = config.image.views, config.image.repeat_single_view
-    placed: list[Sequence[Any]] = [
-        repeat_first(study, views) if repeat else list(study) for study in studies
-    ]
+    placed: list[Sequence[Any]] = [repeat_first(study, views) if repeat else list(study) for study in studies]
     images = {_key(image): image for study in placed for image in study if image is not None}
     maps = dict(zip(images, encode_images(encode, config, list(images.values()))))
     return stack_features([[maps.get(_key(image)) for image in study] for study in placed], views)
@@ -66,9 +62,7 @@ def finding_probabilities(encoder: Any, regions: Any, mask: Any) -> list[dict[st
     that a study does not have. An encoder that classifies no findings is a ConfigError.
     """
     if not encoder.findings:
-        raise ConfigError(
-            "this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's"
-        )
+        raise ConfigError("this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's")
     studies = len(mask)
     padded = (pad_rows(np.asarray(x), power_of_two(studies)) for x in (regions, mask))
     probabilities = as_array(encoder.probabilities(*padded))[:studies]

@@ -16,24 +16,14 @@ from xray_captioning.data import features
 from xray_captioning.data.datasets import Images
 from xray_captioning.data.encoding import encode_images, encode_studies, finding_probabilities
 from xray_captioning.data.feature_files import StudyFeatures
-from xray_captioning.data.features import (
-    Array,
-    ArrayCache,
-    Regions,
-)
+from xray_captioning.data.features import Array, ArrayCache, Regions
 from xray_captioning.data.images import Image, read_images
 from xray_captioning.data.studies import Studies
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import (
-    classifier_of,
-    is_network,
-    new_encoder,
-    weights_digest,
-    weights_of,
-)
+from xray_captioning.encoders.saved import classifier_of, is_network, new_encoder, weights_digest, weights_of
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import sha256_file
 
@@ -55,9 +45,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
     return cache
 
 
-def cached_features(
-    images: Images, encoder: Encoder, config: Config, folder: str | Path | None
-) -> ArrayCache:
+def cached_features(images: Images, encoder: Encoder, config: Config, folder: str | Path | None) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept likewise and encoded where missing.
     The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype.
     """
@@ -81,11 +69,7 @@ def _paths(images: Images) -> list[str]:
 
 
 def study_regions(
-    studies: Studies,
-    encoder: Encoder,
-    config: Config,
-    cache: str | Path | None,
-    given: StudyFeatures | None = None,
+    studies: Studies, encoder: Encoder, config: Config, cache: str | Path | None, given: StudyFeatures | None = None
 ) -> Regions:
     """Return what lays out the regions of studies: given ones, or those that are kept of images."""
     if given is not None:
@@ -134,9 +118,7 @@ class EncodedStudies:
         return {n: a for n, a in self._whole.items() if n not in ("regions", "views")}
 
 
-def encoder_config(
-    name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None
-) -> Config:
+def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None) -> Config:
     """Return a configuration in which images are what an encoder's weights expect.
 
     These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;
