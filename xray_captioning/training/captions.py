@@ -168,9 +168,7 @@ class _Material(NamedTuple):
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
-    def batches(
-        self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool
-    ) -> BatchDataset:
+    def batches(self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
@@ -212,9 +210,7 @@ def _trained(usable: pd.DataFrame, given: _Material, out: Path, split: Split) ->
     return captioner
 
 
-def _fit(
-    captioner: Captioner, data: Batches, out: Path, findings: int, callbacks: Sequence[Any]
-) -> None:
+def _fit(captioner: Captioner, data: Batches, out: Path, findings: int, callbacks: Sequence[Any]) -> None:
     """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
@@ -243,9 +239,7 @@ class CaptionScore(keras.callbacks.Callback):
     that allow the score, are a ConfigError.
     """
 
-    def __init__(
-        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]
-    ) -> None:
+    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
         super().__init__()
         self.captioner, self.inputs, self.findings = captioner, inputs, findings
         self.monitor = captioner.config.training.monitor
@@ -294,9 +288,7 @@ def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batch
     compile_model(model, loss, training, batches, metrics, slow)
 
 
-def compile_model(
-    model: Any, loss: Any, training: Any, batches: int, metrics: Any = (), slow: Any = ()
-) -> None:
+def compile_model(model: Any, loss: Any, training: Any, batches: int, metrics: Any = (), slow: Any = ()) -> None:
     """Compile with AdamW, an epoch of warm-up, a cosine decay and a bound on the gradient norm.
 
     The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches,
@@ -322,9 +314,7 @@ def compile_model(
     optimizer.build(model.trainable_variables)
 
 
-def fit(
-    model: Any, data: Batches, out: Path, training: TrainingConfig, callbacks: Sequence[Any] = ()
-) -> None:
+def fit(model: Any, data: Batches, out: Path, training: TrainingConfig, callbacks: Sequence[Any] = ()) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
     With an empty ``val`` the training loss chooses the epoch, otherwise ``training.monitor``,
