@@ -19,7 +19,6 @@ pytestmark = pytest.mark.usefixtures("eagerly")
 # for a folder that does not exist, and words the one line must have.
 CASES = [
     # the command itself
-    ("", "Missing command; --help"),
     ("translate", "No such command; 'translate'; --help"),
     ("--loud", "--loud; --help"),
     *[(f"{name} --loud", f"--loud; {name} --help") for name in COMMANDS],

@@ -158,7 +158,7 @@ def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest
         "calibrate": "--bundle x --data .",
         "caption": "x.png",
         "encode": "x.png --encoder phantom_cnn --out x.npz",
-        "encoders": "",
+        **dict.fromkeys(("encoders", "decoders", "presets", "fields"), ""),
         "score": f"--references {__file__} --hypotheses {__file__}",
         "import-legacy": f"--weights {__file__} --out x",
         "fetch": "--list",

@@ -1,4 +1,4 @@
-"""Commands that list encoders and write their features."""
+"""The command that writes an encoder's features."""
 
 from pathlib import Path
 
@@ -9,22 +9,6 @@ from xray_captioning.cli.caption import named_studies, source_studies
 from xray_captioning.config import parse_assignment
 from xray_captioning.data.feature_files import check_suffix, open_features, write_features
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.plugins import model_names, origin_of
-
-
-@click.command()
-@options.no_seed
-def encoders() -> None:
-    """List encoders that others have published, with licence, pixels and address, and your own.
-
-    Each is an --encoder of `encode` and a model.encoder of `train`, unless it says otherwise.
-    """
-    from xray_captioning.hub.fetch import registry
-
-    for name, one in registry().items():
-        click.echo("\n  ".join([name, *one.lines()]) + "\n")
-    for name in model_names({}, "encoder"):
-        click.echo(f"{name}\n  of the package {' '.join(origin_of('encoder', name).values())}\n")
 
 
 @click.command()
