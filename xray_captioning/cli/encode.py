@@ -1,5 +1,6 @@
 """The command that writes an encoder's features."""
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from xray_captioning.errors import ConfigError, DataError
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("encode", "set")
 @options.source(click.option("--data", type=options.existing, help="Folder or file of studies, instead."), labels=False)
+@options.engine
 @options.no_seed
 def encode(
     named: tuple[str, ...],
@@ -23,6 +25,7 @@ def encode(
     out: Path,
     assignments: tuple[str, ...],
     dtype: str,
+    engine: options.Engine,
     **given: str | None,
 ) -> None:
     """Write an encoder's features of each IMAGE; images of one study are joined by a comma.
@@ -34,7 +37,7 @@ def encode(
     source.check(named)
     check_suffix(out)
     from xray_captioning.captioner.studies import arranged_studies
-    from xray_captioning.encoders.encoding import encode_files, encoder_config
+    from xray_captioning.encoders.encoding import BATCH, batch_encoder, encode_files, encoder_config, lost_images
 
     changes = dict(parse_assignment(text) for text in assignments)
     if wrong := set(changes) - {f"image.{name}" for name in ("size", "resize", "normalisation")}:
@@ -49,5 +52,9 @@ def encode(
     placed = list(arranged_studies([study.images for study in studies], views))
     encoded = encode_files(placed, encoder, changes=changes, **given)
     about = {**encoded.about, "left_out": left_out}
-    write_features(out, [study.name for study in studies], encoded.batches(), about, dtype)
+    with engine.spread() as spread:
+        make = partial(batch_encoder, views, encoder, given["weights"], changes, given["layer"])
+        slices = (placed[start : start + BATCH] for start in range(0, len(placed), BATCH))
+        spread_out = spread and (part for parts in spread(make, slices, lost_images) for part in parts)
+        write_features(out, [study.name for study in studies], spread_out or encoded.batches(), about, dtype)
     click.echo(f"{out}: {' x '.join(map(str, open_features(out).regions.shape))}", err=True)

@@ -56,6 +56,7 @@ def evaluate(
     prediction: str | Sequence[str] = (),
     only_common: bool = False,
     features: Any = None,
+    workers: Any = None,
 ) -> list[dict[str, Any]]:
     """Score captioners, other systems' texts and baselines on one part of the same studies.
 
@@ -110,6 +111,9 @@ def evaluate(
     features : path, StudyFeatures, tuple or mapping, optional
         As :func:`xray_captioning.train` takes them. Captioners that were trained on features read
         these and no images; others go on reading images.
+    workers : callable, optional
+        What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the
+        images of bundles.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def evaluate(
     convention_of(convention)  # refused before anything is read
     studies, _ = open_studies(studies, need_images=features is None)
     given = features_of(features, studies)
-    models, texts = _by_kind(systems, prediction, given)
+    models, texts = _by_kind(systems, prediction, given, workers)
     every = [run for runs in models.values() for run in runs]
     config = _configuration(every, changes or {}, protocol, studies)
     images = any(run.features is None for run in every)
@@ -182,7 +186,7 @@ def _rows(usable: pd.DataFrame, split: Split, part: str) -> tuple[pd.DataFrame, 
 
 
 def _by_kind(
-    systems: Mapping[str, Given], prediction: str | Sequence[str], features: StudyFeatures | None
+    systems: Mapping[str, Given], prediction: str | Sequence[str], features: StudyFeatures | None, workers: Any
 ) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
     """Return the runs of models and those of other systems, which are texts, by name."""
     if not isinstance(systems, Mapping):
@@ -193,7 +197,7 @@ def _by_kind(
     models = {
         # Messages name a run where there are several.
         name: [
-            CaptioningSystem(f"{name} run {n}" if len(given) > 1 else name, run, features)
+            CaptioningSystem(f"{name} run {n}" if len(given) > 1 else name, run, features, workers)
             for n, run in enumerate(given, 1)
         ]
         for name, given in runs.items()
