@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
@@ -17,8 +18,8 @@ from xray_captioning import files
 from xray_captioning.data.images import read_image
 from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.caption_files import TextColumn, read_named
-from xray_captioning.evaluation.matching import Studies, best_column
+from xray_captioning.evaluation.caption_files import read_named
+from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row
 from xray_captioning.plots.images import data_uri
 from xray_captioning.plots.pages import render
 
@@ -163,35 +164,21 @@ def read_texts(path: Path, systems: tuple[str, str], views: Views | None = None)
     """
     if systems[0] == systems[1]:
         raise ConfigError(f"system {systems[0]} cannot be compared with itself; name another")
-    first, second = (_by_study(path, w, views) for w in read_named(path, systems))
-    if alone := sorted(first.keys() ^ second.keys()):
-        what = f"{len(alone)} studies have a text of one system only, such as {alone[0]}"
-        raise DataError(f"{path}: {what}; give both")
-    return {study: (text, second[study]) for study, text in first.items()}
-
-
-def _by_study(path: Path, written: TextColumn, views: Views | None) -> dict[str, str]:
-    if not written.ids:
+    columns = read_named(path, systems)
+    if not all(written.ids for written in columns):
         raise DataError(f"{path}: names no study; give a column study_id")
-    texts: dict[str, str] = {}
-    for number, (study, text) in enumerate(zip(_study_ids(written, views), written.texts), 2):
-        if not study or study in texts:
-            what = f"study {study} has two rows" if study else "study_id is empty"
-            raise DataError(f"{path}, row {number}: {what}; give each study one row")
-        if not isinstance(text, str):
-            raise DataError(f"{path}, row {number}: holds {len(text)} texts; give one")
-        texts[study] = " ".join(text.split())
-    return texts
-
-
-def _study_ids(written: TextColumn, views: Views | None) -> list[str]:
-    """Return the studies as the data calls them; those it lacks, and all without data, as given."""
-    if views is None:
-        return [str(value).strip() for value in next(iter(written.ids.values()))]
-    studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
-    column, rows, _ = best_column(written, studies)
-    given = zip(written.ids[column], rows)
-    return [str(v).strip() if row is None else studies.ids[row] for v, row in given]
+    if views:
+        studies = Studies(list(views), [[path for path, _ in found] for found in views.values()])
+    else:  # studies are called as in the file
+        values = [value for written in columns for value in next(iter(written.ids.values()))]
+        studies = Studies(list(dict.fromkeys(str(value).strip() for value in values)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResultsWarning)  # a study without an image is none of `views`
+        first, second = (by_row(name, written, studies) for name, written in zip(systems, columns))
+    if alone := sorted(first.keys() ^ second.keys()):
+        what = f"{len(alone)} studies have a text of one system only, such as {studies.ids[alone[0]]}"
+        raise DataError(f"{path}: {what}; give both")
+    return {studies.ids[n]: (" ".join(text.split()), " ".join(second[n].split())) for n, text in first.items()}
 
 
 def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
