@@ -93,10 +93,11 @@ def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _shared_name(names: Sequence[str]) -> str:
     chosen = [metric for name, metric in zip(CONSTANTS, CONSTANT_METRICS) if name in names]
+    if len(chosen) < 2:
+        return ", ".join(names)
     metrics = ", ".join(chosen).replace(", ".join(CONSTANT_METRICS[:4]), "BLEU-1 to 4")
     metrics = "every metric" if len(chosen) == len(CONSTANTS) else metrics
-    constant = [f"{CONSTANT} ({metrics})"] if len(chosen) > 1 else names[: len(chosen)]
-    return ", ".join([*constant, *names[len(chosen) :]])
+    return ", ".join([f"{CONSTANT} ({metrics})", *names[len(chosen) :]])
 
 
 def constant_captions(
@@ -124,18 +125,15 @@ def _scores(candidates: list[str], references: list[str], metrics: Sequence[str]
     if any(metric.startswith("BLEU-") for metric in metrics):
         columns = bleu.bleu_of_constants(references, candidates).T
         scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
-    others = {
-        "ROUGE-L": rouge.rouge_l_of_constants,
-        "CIDEr": cider.cider_of_constants,
-        "clinical_f1": _clinical_f1_of_constants,
-    }
-    scores |= {m: others[m](references, candidates) for m in metrics if m in others}
+    if "ROUGE-L" in metrics:
+        scores["ROUGE-L"] = rouge.rouge_l_of_constants(references, candidates)
+    if "CIDEr" in metrics:
+        scores["CIDEr"] = cider.cider_of_constants(references, candidates)
+    if "clinical_f1" in metrics:
+        labels = clinical.label_matrix(references)
+        counted = clinical.counted_findings(labels)
+        scores["clinical_f1"] = clinical.clinical_f1_of_constants(labels, candidates, counted)
     return {metric: np.nan_to_num(values) for metric, values in scores.items()}
-
-
-def _clinical_f1_of_constants(references: list[str], candidates: list[str]) -> Array:
-    labels = clinical.label_matrix(references)
-    return clinical.clinical_f1_of_constants(labels, candidates, clinical.counted_findings(labels))
 
 
 def constant_caption(texts: Sequence[str]) -> str:
@@ -171,18 +169,17 @@ def oracle_captions(texts: Sequence[str], references: Sequence[str]) -> list[str
     :data:`PHRASES` where no short one does so three times, then sentences of the best fixed report
     (by BLEU-4) without a finding that deny nothing written. Sides, sizes and places are not known.
     """
-    found = (clinical.asserted(texts) & clinical.IS_FINDING).any(axis=1)
-    plain = [text for text, some in zip(texts, found) if not some and text.strip()]
+    found, asked = (clinical.asserted(column) & clinical.IS_FINDING for column in (texts, references))
+    plain = [text for text, some in zip(texts, found.any(axis=1)) if not some and text.strip()]
     said = _favourites(Counter(sentence for text in texts for sentence in _sentences(text)))
     normal = _sentences(constant_caption(plain)) if plain else []
     labels = clinical.label_matrix(normal)
-
-    def written(found: Array) -> str:
-        denied = (labels[:, found] == DENIED).any(axis=1)
-        sentences = [said[i] for i in np.flatnonzero(found)]
-        return " ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)])
-
-    return [written(row & clinical.IS_FINDING) for row in clinical.asserted(references)]
+    written = []
+    for row in asked:
+        denied = (labels[:, row] == DENIED).any(axis=1)
+        sentences = [said[i] for i in np.flatnonzero(row)]
+        written.append(" ".join([*sentences, *(text for text, no in zip(normal, denied) if not no)]))
+    return written
 
 
 def _favourites(counts: Counter[str]) -> list[str]:

@@ -84,6 +84,11 @@ class Alarm(NamedTuple):
     shuffle_test: ShuffleTest | None  # None where all studies are of one patient
     comparisons: list[Comparison]  # with a fixed report; empty where there is none
 
+    def values(self) -> Row:
+        """Return the alarm as JSON has it."""
+        test = self.shuffle_test._asdict() if self.shuffle_test else None
+        return self._asdict() | {"shuffle_test": test, "comparisons": list(map(comparison_values, self.comparisons))}
+
 
 def caption_spread(references: Sequence[str], texts: Sequence[str], training: Sequence[str]) -> Spread:
     """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
@@ -106,37 +111,32 @@ def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, consta
     are too few studies). No better: the paired difference is not clearly above 0. They stay two
     verdicts, because a system that reads images but names few findings is not collapsed.
     """
-    weak = constant is not None and not constant.clear
+    weak = None if constant is None or constant.clear else constant
     if test is None or min(test.p, test.least_p) > LEVEL:
-        kind, message = TOO_FEW, _too_few(system, test)
+        why = "all are of one patient, so that captions cannot be given to others"
+        if test is not None:
+            why = f"p of the references themselves, given to other patients, is {test.least_p:.3f}, and "
+            why += f"of its captions, with a {_NAMES[test.metric]} of {test.score:.3f}, {test.p:.3f}"
+        kind = TOO_FEW
+        message = f"cannot tell whether {system} looks at the images: too few studies that differ; {why}"
     elif test.p > LEVEL:
-        kind, message = COLLAPSED, _collapsed(system, spread, test, constant if weak else None)
-    elif weak and constant is not None:
-        name = _NAMES.get(constant.metric, constant.metric)
-        kind, message = NO_BETTER, f"{system} is not clearly better than a fixed report: its {name}"
-        message += f" of {constant.score:.3f} is not clearly above the {_rival(constant)}"
+        kind, message = COLLAPSED, _collapsed(system, spread, test, weak)
+    elif weak:
+        kind, name = NO_BETTER, _NAMES.get(weak.metric, weak.metric)
+        message = f"{system} is not clearly better than a fixed report: its {name} of {weak.score:.3f} is not"
+        message += f" clearly above the {_rival(weak)}"
     else:
         return None
     return Alarm(system, kind, message, test, [constant] if constant else [])
 
 
-def _too_few(system: str, test: ShuffleTest | None) -> str:
-    return f"cannot tell whether {system} looks at the images: too few studies that differ; " + (
-        "all are of one patient, so that captions cannot be given to others"
-        if test is None
-        else f"p of the references themselves, given to other patients, is {test.least_p:.3f}, and "
-        f"of its captions, with a {_NAMES[test.metric]} of {test.score:.3f}, {test.p:.3f}"
-    )
-
-
 def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Comparison | None) -> str:
     fixed = f" and the {_rival(constant)}" if constant and constant.metric == test.metric else ""
     return (
-        f"{system} looks collapsed: its {_NAMES[test.metric]} of {test.score:.3f} is not clearly "
-        f"above the {test.shuffled:.3f} of its own captions given to other studies (mean of "
-        f"{test.shuffles:,} shuffles, p {test.p:.3f}){fixed}; distinct captions: "
-        f"{spread.distinct:g}, the commonest: {spread.top_share:.0%}, word for word in training: "
-        f"{spread.copied:.0%}"
+        f"{system} looks collapsed: its {_NAMES[test.metric]} of {test.score:.3f} is not clearly above the "
+        f"{test.shuffled:.3f} of its own captions given to other studies (mean of {test.shuffles:,} shuffles, p "
+        f"{test.p:.3f}){fixed}; distinct captions: {spread.distinct:g}, the commonest: {spread.top_share:.0%}, word "
+        f"for word in training: {spread.copied:.0%}"
     )
 
 
@@ -274,25 +274,21 @@ def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Ro
     """
     rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
     names = [system.column for system in systems if system.kind == "system"]
-    rows = []
-    for name, metric in product(names, COMPARED):
-        every = [found.compare(name, rival, metric) for rival in rivals]
-        if every and all(one.clear for one in every):
-            p = max(one.p for one in every)
-            rows.append({"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL})
-    return rows
+    tests = [(n, m, [found.compare(n, rival, m) for rival in rivals]) for n, m in product(names, COMPARED)]
+    return [
+        {"system": name, "metric": metric, "rivals": rivals, "p": max(one.p for one in every), "level": LEVEL}
+        for name, metric, every in tests
+        if every and all(one.clear for one in every)
+    ]
 
 
 def beaten(row: Row) -> str:
     """Return a row of :func:`beats_every_baseline` as a sentence."""
     largest = "below 0.001" if row["p"] < 0.001 else f"{row['p']:.3f}"
-    return (
-        f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}: "
-        f"largest p {largest}, level {row['level']}"
-    )
+    said = f"{row['system']} beats every baseline ({len(row['rivals'])}) in {row['metric']}"
+    return f"{said}: largest p {largest}, level {row['level']}"
 
 
 def comparison_values(comparison: Comparison) -> Row:
     """Return a comparison as JSON has it."""
-    values = comparison._asdict().items()
-    return {name: finite(v) if isinstance(v, float) else v for name, v in values}
+    return {name: finite(v) if isinstance(v, float) else v for name, v in comparison._asdict().items()}
