@@ -1,5 +1,6 @@
 """A reading study: who reads what in which order, blinded sheets, the key to them, and answers."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -83,12 +84,11 @@ class Key(Struct, forbid_unknown_fields=True):
         except (ValueError, msgspec.MsgspecError):
             advice = "give the key.json that review export wrote"
             raise DataError(f"{path}: is no key of a reading study; {advice}") from None
-        for sheet in key.sheets:
-            for number, case in enumerate(sheet.cases, 1):
-                if case.study not in key.studies or set(case.texts) != set(key.systems):
-                    what = f"case {number} of {sheet.reader} does not fit the studies and systems"
-                    advice = "use the file as review export wrote it"
-                    raise DataError(f"{path}: {what} named there; {advice}")
+        cases = ((case, n, sheet.reader) for sheet in key.sheets for n, case in enumerate(sheet.cases, 1))
+        for case, number, reader in cases:
+            if case.study not in key.studies or set(case.texts) != set(key.systems):
+                what = f"case {number} of {reader} does not fit the studies and systems named there"
+                raise DataError(f"{path}: {what}; use the file as review export wrote it")
         return key
 
 
@@ -195,7 +195,9 @@ def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: 
     ]
     seen = json.dumps([sheet.reader, cases], sort_keys=True).encode("ascii")
     sheet.sheet = f"{sheet.reader}-{hashlib.sha256(seen).hexdigest()[:12]}"
-    return {"sheet.html": _page(sheet.sheet, cases), "sheet.csv": _table(sheet.sheet, cases)}
+    values = {"sheet": sheet.sheet, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA, "cases": cases}
+    page = render("review/page.html", sheet=values)
+    return {"sheet.html": page.encode("utf-8"), "sheet.csv": _table(sheet.sheet, cases)}
 
 
 def _pictures(views: Views) -> Pictures:
@@ -206,11 +208,6 @@ def _pictures(views: Views) -> Pictures:
         study: [{"view": v, "uri": data_uri(read_image(p, LONGEST, "shrink"))} for p, v in found]
         for study, found in bar
     }
-
-
-def _page(name: str, cases: list[dict[str, Any]]) -> bytes:
-    values = {"sheet": name, "columns": COLUMNS, "criteria": CRITERIA, "formula": FORMULA}
-    return render("review/page.html", sheet={**values, "cases": cases}).encode("utf-8")
 
 
 def _table(name: str, cases: list[dict[str, Any]]) -> bytes:
@@ -244,13 +241,11 @@ def read_answers(key: Key, paths: Sequence[Path]) -> list[Rating]:
     ratings = []
     for path in paths:
         for where, row in _rows(path):
-            sheet = sheets.get(row["sheet"].strip())
-            if sheet is None:
+            if (sheet := sheets.get(row["sheet"].strip())) is None:
                 what = f"sheet {row['sheet']!r} is not of this study, which has {', '.join(sheets)}"
-                advice = "give the key or the answers that belong together"
-                raise DataError(f"{where}: {what}; {advice}")
-            number, place = _place(row, sheet, where)
-            case = (sheet.sheet, number, place)
+                raise DataError(f"{where}: {what}; give the key or the answers that belong together")
+            case = (sheet.sheet, *_place(row, sheet, where))
+            _, number, place = case
             if first := seen.get(case):
                 what = f"case {number}, text {place} of {sheet.reader} was answered in {first}"
                 raise DataError(f"{where}: {what}; keep one answer")
@@ -275,36 +270,30 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _place(row: Row, sheet: Sheet, where: str) -> tuple[int, int]:
     """Return the case, from 1, and which of its two texts, 1 or 2."""
-    number, place = _whole(row["case"]), _whole(row["text"])
-    if number is None or not 1 <= number <= len(sheet.cases):
+    number, place = _whole(row["case"], 1, len(sheet.cases)), _whole(row["text"], 1, 2)
+    if number is None:
         what = f"case {row['case']!r} is not on sheet {sheet.sheet}, which has {len(sheet.cases)}"
         raise DataError(f"{where}: {what}; put back the number that stood there")
-    if place not in (1, 2):
+    if place is None:
         raise DataError(f"{where}: text is {row['text']!r}; put back 1 or 2, as it stood there")
     return number, place
 
 
 def _rating(row: Row, sheet: Sheet, case: Case, place: int, where: str) -> Rating:
-    values = tuple(_value(row[name], name, where) for name in CRITERIA)
+    values = [_whole(row[name], LOWEST, HIGHEST) if row[name].strip() else math.nan for name in CRITERIA]
+    if None in values:
+        name = list(CRITERIA)[values.index(None)]
+        advice = f"give a whole number from {LOWEST} to {HIGHEST}, or leave it empty"
+        raise DataError(f"{where}: {name} is {row[name]!r}; {advice}")
     # Printed on a terminal, a control character could be a command to it.
     note = " ".join("".join(c if c.isprintable() else " " for c in unguarded(row["note"])).split())
-    return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, values, note)
+    numbers = tuple(float(value) for value in values if value is not None)
+    return Rating(sheet.reader, case.study, case.texts[place - 1], case.repeat, numbers, note)
 
 
-def _value(text: str, name: str, where: str) -> float:
-    if not text.strip():
-        return math.nan
-    value = _whole(text)
-    if value is None or not LOWEST <= value <= HIGHEST:
-        advice = f"give a whole number from {LOWEST} to {HIGHEST}, or leave it empty"
-        raise DataError(f"{where}: {name} is {text!r}; {advice}")
-    return float(value)
-
-
-def _whole(text: str) -> int | None:
-    """Read a whole number; other programs may have written 4 as 4.0."""
-    try:
+def _whole(text: str, least: int, most: int) -> int | None:
+    """Read a whole number from `least` to `most`; other programs may have written 4 as 4.0."""
+    with contextlib.suppress(ValueError):
         value = float(text)
-    except ValueError:
-        return None
-    return int(value) if value.is_integer() else None
+        return int(value) if value.is_integer() and least <= value <= most else None
+    return None
