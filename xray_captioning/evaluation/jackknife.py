@@ -31,9 +31,9 @@ from xray_captioning.errors import DataError
 from xray_captioning.files import no_terminal
 from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import statistics
+from xray_captioning.metrics.calibration import wilson
 from xray_captioning.metrics.cider import document_frequency
 from xray_captioning.metrics.columns import checked_texts
-from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.ngrams import BLOCK
 from xray_captioning.metrics.statistics import Statistics
 

@@ -178,11 +178,11 @@ def named(rows: Iterable[Hashable]) -> int:
 def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
     """Return a system's texts by the number of their study, or a DataError where none is sure."""
     written = _as_written(system, given)
-    where = f" of {written.source}" if written.source else ""
+    place = f"{written.source}: system {system}" if written.source else f"system {system}"
     if not written.ids:
         if len(written.texts) != len(studies.ids):
             raise DataError(
-                f"system {system} has {len(written.texts)} texts without a study_id, but {len(studies.ids)} "
+                f"{place} has {len(written.texts)} texts without a study_id, but {len(studies.ids)} "
                 "studies are evaluated; give one for each, in the order of the data, or name their studies"
             )
         return dict(enumerate(written.texts))
@@ -191,13 +191,12 @@ def by_row(system: str, given: Texts, studies: Studies) -> dict[int, str]:
     # Two texts of one study are refused, whether it is evaluated or not.
     times = Counter(str(value) if row is None else row for value, row in values)
     if twice := [value for value, row in values if times[str(value) if row is None else row] > 1]:
-        said = f"system {system} names a study twice, the second time as {column} {twice[-1]}; keep one text of it"
-        raise DataError(f"{written.source}: {said}" if written.source else said)
+        raise DataError(f"{place} names a study twice, the second time as {column} {twice[-1]}; keep one text of it")
     if written.texts and not number:
         shown = ", ".join(f"{name} {values[0]}" for name, values in written.ids.items() if values)
         raise DataError(
-            f"system {system}: no id{where} is that of an evaluated study or image ({shown or 'none'}; "
-            f"the data has {studies.ids[0]}); give the study ids of the data in a column study_id"
+            f"{place}: no id is that of an evaluated study or image ({shown or 'none'}; the data has "
+            f"{studies.ids[0]}); give the study ids of the data in a column study_id"
         )
     if unknown := [v for v, row in values if row is None and not studies.is_other(v)]:
         said = f"{system}: {len(unknown)} of {len(rows)} texts are of no study of the data and are left out"

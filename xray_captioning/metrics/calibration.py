@@ -10,7 +10,6 @@ from scipy.stats import binom, t
 
 from xray_captioning.errors import DataError
 from xray_captioning.findings import NO_FINDING
-from xray_captioning.metrics.finding_intervals import wilson
 from xray_captioning.metrics.labeler import DENIED, label_report
 from xray_captioning.metrics.mentions import asserted_details
 
@@ -56,9 +55,8 @@ class CalibrationScores(NamedTuple):
 
     def worse_than(self, other: Self) -> bool:
         """Whether the log loss is higher, or the calibration error by more than by chance."""
-        margin = self.error_by_chance
-        more = self.calibration_error > other.calibration_error + margin
-        return more or self.log_loss > other.log_loss
+        margin = other.calibration_error + self.error_by_chance
+        return self.calibration_error > margin or self.log_loss > other.log_loss
 
 
 def sentence_is_right(sentence: str, reference: str) -> bool:
@@ -98,8 +96,11 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayL
     order = np.argsort(stated, kind="stable")
     names = np.arange(stated.size) if studies is None else np.asarray(studies)
     study = np.unique(names, return_inverse=True)[1]
-    groups = [g for g in np.array_split(order, BINS) if g.size]
-    found = [_bin(stated[group], outcome[group], study[group]) for group in groups]
+    found = [
+        Bin(float(stated[g].mean()), float(outcome[g].mean()), *share_interval(outcome[g], study[g]), g.size)
+        for g in np.array_split(order, BINS)
+        if g.size
+    ]
     error = sum(b.n * abs(b.confidence - b.right) for b in found) / stated.size
     brier, base = (float(((x - outcome) ** 2).mean()) for x in (stated, outcome.mean()))
     low, high = brier_interval(stated, outcome, study)
@@ -120,9 +121,12 @@ def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayL
     )
 
 
-def _bin(stated: Floats, outcome: Floats, study: Any) -> Bin:
-    low, high = share_interval(outcome, study)
-    return Bin(float(stated.mean()), float(outcome.mean()), low, high, stated.size)
+def wilson(share: float, weight: float) -> tuple[float, float]:
+    """Return Wilson's interval of a share; `weight` is the squared quantile over the count."""
+    centre = (share + weight / 2) / (1 + weight)
+    half = np.sqrt(weight * share * (1 - share) + weight**2 / 4) / (1 + weight)
+    # Without rounding the share lies inside in any case.
+    return max(min(float(centre - half), share), 0.0), min(max(float(centre + half), share), 1.0)
 
 
 def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:

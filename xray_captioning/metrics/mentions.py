@@ -75,15 +75,11 @@ def contradicted_findings(text: str) -> set[str]:
         for mention in mentions
         if mention.finding in present
         and named[mention.sentence, mention.start] == 1
-        and _denies_outright(mention)
+        and mention.status == "denied"
+        and mention.finding not in _COLLECTIVE
+        and not (mention.severity or mention.zones or _NARROWED.search(mention.clause))
         and (not mention.sides or mention.sides & present[mention.finding])
     }
-
-
-def _denies_outright(mention: Mention) -> bool:
-    if mention.status != "denied" or mention.finding in _COLLECTIVE:
-        return False
-    return not (mention.severity or mention.zones or _NARROWED.search(mention.clause))
 
 
 def asserted_details(text: str) -> Details:
