@@ -18,14 +18,13 @@ from xray_captioning.data.splits import Split, group_ids, split_studies
 from xray_captioning.data.studies import PARTS
 from xray_captioning.data.targets import usable_studies
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.baselines import BASELINES, retrieval_name
+from xray_captioning.evaluation.baselines import BASELINES, R2GEN, retrieval_name
 from xray_captioning.evaluation.caption_files import Texts, read_captions
 from xray_captioning.evaluation.claims import CollapseWarning
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, common_rows, features_of
 from xray_captioning.evaluation.report import write_report
 from xray_captioning.evaluation.result_columns import SYSTEM, role
 from xray_captioning.evaluation.results import evaluate_systems
-from xray_captioning.evaluation.systems import R2GEN
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics.labeler import convention_of, read_by
 from xray_captioning.plots.charts import save

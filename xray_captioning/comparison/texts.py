@@ -18,11 +18,10 @@ from xray_captioning.data.features import Array
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.targets import reference_texts, scored_text, section_texts, study_images
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.evaluation.baselines import baseline_systems
+from xray_captioning.evaluation.baselines import R2GEN, ReportTexts, System, baseline_systems
 from xray_captioning.evaluation.caption_files import TextColumn, Texts
 from xray_captioning.evaluation.cases import example, wordiest
 from xray_captioning.evaluation.matching import Studies, in_order, scored_section
-from xray_captioning.evaluation.systems import R2GEN, ReportTexts, System
 from xray_captioning.findings import CONSTANT
 from xray_captioning.plots.panels import Example
 from xray_captioning.text.cleaning import clean

@@ -30,8 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.errors import DataError
+from xray_captioning.evaluation.baselines import System
 from xray_captioning.evaluation.jackknife import Comparison, Jackknife
-from xray_captioning.evaluation.systems import System
 from xray_captioning.evaluation.table import finite
 from xray_captioning.findings import CONSTANT, ORACLE
 from xray_captioning.metrics import clinical, ngrams

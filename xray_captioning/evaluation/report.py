@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.evaluation import table
-from xray_captioning.evaluation.baselines import merged_rows
+from xray_captioning.evaluation.baselines import System, merged_rows
 from xray_captioning.evaluation.cases import THUMBNAIL, case_cards, contradiction_summary
 from xray_captioning.evaluation.claims import COMPARED, Row, beaten
 from xray_captioning.evaluation.results import Results
-from xray_captioning.evaluation.systems import System
 from xray_captioning.files import atomic_write, read_toml
 from xray_captioning.findings import CONSTANT, SHUFFLED
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.clinical import Contradiction, FindingScore, Labels
-from xray_captioning.plots.pages import render
+from xray_captioning.plots.images import render
 
 # Scores by name, and what a reader finds above them: of the summary and of the tables below it.
 _TABLES: dict[str, dict[str, str]] = read_toml(__file__, "report.toml")

@@ -11,14 +11,19 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xray_captioning.evaluation import claims, jackknife, table
-from xray_captioning.evaluation.baselines import DRAWS
-from xray_captioning.evaluation.jackknife import Jackknife, mean_of_runs, statistics_of_runs
-from xray_captioning.evaluation.systems import ReportTexts, System
+from xray_captioning.evaluation.baselines import DRAWS, ReportTexts, System
+from xray_captioning.evaluation.jackknife import (
+    Jackknife,
+    Statistics,
+    common_statistics,
+    mean_of_runs,
+    statistics_of_runs,
+    text_scores,
+)
 from xray_captioning.evaluation.table import CLINICAL_COLUMNS, LEFT_OUT, SHOWN, TEXT_COLUMNS, finite
 from xray_captioning.files import atomic_write
 from xray_captioning.findings import SHUFFLED
 from xray_captioning.metrics import cider, clinical, mentions, ngrams
-from xray_captioning.metrics.statistics import Statistics, common_statistics, text_scores
 
 Row = dict[str, Any]
 Run = tuple[str, ...]

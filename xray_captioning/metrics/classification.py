@@ -6,7 +6,7 @@ order), and the influences of a patient's studies are added up before they are s
 al. 1988; with clusters: Obuchowski 1997, equations 4 to 8). Sources: ``docs/statistics.md``.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ from scipy.special import expit
 from scipy.stats import norm, rankdata, t
 
 from xray_captioning.errors import DataError
-from xray_captioning.metrics import calibration, clinical, statistics
+from xray_captioning.files import is_missing
+from xray_captioning.metrics import calibration, clinical
 from xray_captioning.metrics.calibration import wilson
 
 Array = NDArray[Any]
@@ -62,7 +63,7 @@ def classification_table(
     score is not finite.
     """
     _check(names, truth, scores)
-    codes = statistics.patient_numbers(patients, len(truth))
+    codes = patient_numbers(patients, len(truth))
     rows, averaged, parts = [], [], []
     chosen = [name for name in names if counted is None or name in counted]
     for i, name in enumerate(names):
@@ -76,6 +77,19 @@ def classification_table(
             parts.append(part)
     mean = _mean([row for row in rows if row["finding"] in chosen], averaged, parts)
     return [*rows, {**mean, "positives": None, "n": len(truth)}]
+
+
+def patient_numbers(patients: Sequence[Hashable] | None, studies: int) -> NDArray[np.int64]:
+    """Return the number of the patient of each study, from 0, by first appearance: (studies,). A
+    study whose patient is not known is of a patient of its own.
+    """
+    if patients is None:
+        return np.arange(studies)
+    if len(patients) != studies:
+        raise DataError(f"{len(patients)} patients but {studies} studies: give each study its own")
+    number: dict[Hashable, int] = {}
+    known = (object() if is_missing(patient) else patient for patient in patients)
+    return np.array([number.setdefault(patient, len(number)) for patient in known], np.int64)
 
 
 def frequent_findings(names: Sequence[str], labels: Array) -> list[str]:

@@ -39,10 +39,8 @@ def in_order(name: str, column: Any) -> Sequence[Any]:
     if isinstance(column, Mapping):
         return list(column.values())
     if isinstance(column, Set | ValuesView) or not isinstance(column, Iterable):
-        raise DataError(
-            f"{name} is a {type(column).__name__}, which does not say which text is of which "
-            "study; give a list, or a dictionary of id to text"
-        )
+        what = f"is a {type(column).__name__}, which does not say which text is of which study"
+        raise DataError(f"{name} {what}; give a list, or a dictionary of id to text")
     dimensions = getattr(column, "ndim", 1)
     if dimensions == 2 and getattr(getattr(column, "dtype", None), "kind", "") == "i":
         labels: Sequence[Any] = column  # type: ignore[assignment]
@@ -87,28 +85,21 @@ def checked_texts(name: str, texts: Any) -> list[str]:
 
 def _by_id(columns: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Sequence[Any]]]:
     """Match dictionaries by id."""
-    texts = {name: _text_ids(name, column) for name, column in columns.items()}
+    texts: dict[str, dict[str, Any]] = {}
+    for name, column in columns.items():
+        if not isinstance(column, Mapping):
+            advice = "give dictionaries of id to text, which are matched by id, or lists in the same order"
+            raise DataError(f"{name} is no dictionary, but the other column is; {advice}")
+        texts[name] = {str(key): value for key, value in column.items()}
+        if len(texts[name]) < len(column):
+            raise DataError(f"{name} has an id as a number and as text; keep one of them")
     for (name, first), (other, second) in combinations(texts.items(), 2):
-        if first.keys() != second.keys():
-            alone = {name: first.keys() - second.keys(), other: second.keys() - first.keys()}
-            counted = " and ".join(
-                f"{len(ids)} only in {where}{f', such as {min(ids)}' if ids else ''}" for where, ids in alone.items()
-            )
-            raise DataError(f"{name} and {other} are of different studies: {counted}; give the same")
+        alone = {name: first.keys() - second.keys(), other: second.keys() - first.keys()}
+        if any(alone.values()):
+            counted = [f"{len(ids)} only in {n}{f', such as {min(ids)}' if ids else ''}" for n, ids in alone.items()]
+            raise DataError(f"{name} and {other} are of different studies: {' and '.join(counted)}; give the same")
     keys = list(next(iter(texts.values())))
     return keys, {name: [known[key] for key in keys] for name, known in texts.items()}
-
-
-def _text_ids(name: str, column: Any) -> dict[str, Any]:
-    if not isinstance(column, Mapping):
-        raise DataError(
-            f"{name} is no dictionary, but the other column is; give dictionaries of id to text, "
-            "which are matched by id, or lists in the same order"
-        )
-    texts = {str(key): value for key, value in column.items()}
-    if len(texts) < len(column):
-        raise DataError(f"{name} has an id as a number and as text; keep one of them")
-    return texts
 
 
 def _check_indexes(columns: Mapping[str, Any]) -> None:

@@ -21,8 +21,7 @@ from xray_captioning.data.table import Row, Table
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.evaluation.caption_files import read_named
 from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row
-from xray_captioning.plots.images import data_uri
-from xray_captioning.plots.pages import render
+from xray_captioning.plots.images import data_uri, render
 
 CRITERIA = {
     "correctness": "What the text says is true of the images.",

@@ -20,8 +20,7 @@ from xray_captioning.errors import DataError
 from xray_captioning.phantom.dataset import render
 from xray_captioning.phantom.study import sample_study
 from xray_captioning.plots.charts import png
-from xray_captioning.plots.images import View, encode
-from xray_captioning.plots.pages import environment
+from xray_captioning.plots.images import View, encode, environment
 from xray_captioning.plots.panels import card
 from xray_captioning.serving import answers
 from xray_captioning.serving.settings import LONGEST, Settings

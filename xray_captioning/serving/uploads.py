@@ -55,14 +55,16 @@ def read_upload(request: Request, settings: Settings, views: int, calibrated: bo
     beam_size = _field(request, "beam_size", int, 1, settings.beam)
     alternatives = _field(request, "alternatives", int, 0, settings.beam - 1) or 0
     threshold = _field(request, "threshold", float, 0, 1)
-    show_unfamiliar = _flag(request, "show_unfamiliar")
+    flags = [value.lower() for value in request.form.getlist("show_unfamiliar")]
+    if flags not in ([], ["true"], ["false"]):
+        raise ProblemError(422, "show_unfamiliar must be one true or false")
     if threshold is not None and not calibrated:
         raise ProblemError(422, "this model is not calibrated; send no threshold")
     if beam_size is None and alternatives:
         beam_size = alternatives + 1
     counts = [*map(len, studies), *[0] * (len(names) - len(studies))]
     shown = [_views(request, name, count) for name, count in zip(names, counts)][: len(studies)]
-    return Upload(studies, shown, beam_size, alternatives, threshold, show_unfamiliar)
+    return Upload(studies, shown, beam_size, alternatives, threshold, flags == ["true"])
 
 
 def _check_names(request: Request, known: list[str]) -> None:
@@ -71,9 +73,8 @@ def _check_names(request: Request, known: list[str]) -> None:
     fields = {*OPTIONS, *map(view_field, known)}
     if not (request.form.keys() <= fields and request.files.keys() <= set(known)):
         files, others = " to ".join(known[:1] + known[1:][-1:]), ", ".join(OPTIONS)
-        said = f"a field is not known, or no file; files are {files}, one field per study, other "
-        said += f"fields are {others}, and views with a number as images have"
-        raise ProblemError(400, said)
+        said = f"a field is not known, or no file; files are {files}, one field per study"
+        raise ProblemError(400, f"{said}, other fields are {others}, and views with a number as images have")
 
 
 def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]]:
@@ -81,9 +82,8 @@ def _studies(request: Request, names: list[str], views: int) -> list[list[bytes]
     while given and not given[-1]:
         given.pop()
     if not given:
-        kinds = "PNG, JPEG, TIFF, BMP, WebP or DICOM files"
         none = "there is no file in the field images, or the form is damaged"
-        raise ProblemError(400, f"{none}; send one to {views} {kinds}")
+        raise ProblemError(400, f"{none}; send one to {views} PNG, JPEG, TIFF, BMP, WebP or DICOM files")
     for name, files in zip(names, given):
         if not 1 <= len(files) <= views:
             raise ProblemError(422, f"{name}: {len(files)} files, but a study has 1 to {views}")
@@ -111,12 +111,4 @@ def _field(request: Request, name: str, kind: type, least: int, most: int) -> An
     valid = len(values) == 1 and _WRITTEN[kind].fullmatch(values[0])
     if valid and least <= kind(values[0]) <= most:
         return kind(values[0])
-    said = "whole number" if kind is int else "number"
-    raise ProblemError(422, f"{name} must be one {said} from {least} to {most}")
-
-
-def _flag(request: Request, name: str) -> bool:
-    values = [value.lower() for value in request.form.getlist(name)]
-    if values not in ([], ["true"], ["false"]):
-        raise ProblemError(422, f"{name} must be one true or false")
-    return values == ["true"]
+    raise ProblemError(422, f"{name} must be one {'whole ' * (kind is int)}number from {least} to {most}")
