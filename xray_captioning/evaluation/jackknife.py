@@ -36,8 +36,7 @@ from xray_captioning.findings import FINDINGS
 from xray_captioning.metrics import bleu, cider, clinical, mentions, rouge
 from xray_captioning.metrics.calibration import wilson
 from xray_captioning.metrics.classification import patient_numbers
-from xray_captioning.metrics.columns import checked_texts, paired
-from xray_captioning.metrics.ngrams import BLOCK, checked_pairs
+from xray_captioning.metrics.ngrams import BLOCK, checked_pairs, checked_texts, paired
 
 # Patients that a score has to stand on before it has an interval, and those with the rarest finding
 # for averages that count an absent finding as 0.

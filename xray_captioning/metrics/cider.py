@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xray_captioning.metrics import ngrams
-from xray_captioning.metrics.columns import in_order
-from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References
+from xray_captioning.metrics.ngrams import Floats, Hypotheses, Ints, References, in_order
 
 _SIGMA = 6.0
 _CANDIDATES = 256  # compared with all references at a time, to bound memory

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from xray_captioning.errors import ConfigError
 from xray_captioning.findings import CHEXPERT, FINDINGS, NO_FINDING
-from xray_captioning.metrics.columns import in_order, one_text, paired
 from xray_captioning.metrics.labeler import DENIED, PRESENT, UNCERTAIN, label_report, read_by
+from xray_captioning.metrics.ngrams import in_order, one_text, paired
 
 NOT_MENTIONED = -2  # what label_matrix writes where label_report says None
 CHEXPERT_5 = ("Cardiomegaly", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion")

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from xray_captioning.metrics import clinical
 from xray_captioning.metrics.clinical import Labels
-from xray_captioning.metrics.columns import one_text, paired
 from xray_captioning.metrics.labeler import DENIED, Mention, find_mentions
 from xray_captioning.metrics.labels.details import SEVERITIES
 from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.rules import alternatives
+from xray_captioning.metrics.ngrams import one_text, paired
 
 DETAILS = ("side", "zone", "severity")
 CAPTION_SHARES = (*("prior_references", "prior_hallucinations"), *("contradictions", "self_contradictions"))

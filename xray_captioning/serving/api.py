@@ -18,11 +18,10 @@ from xray_captioning import __version__
 from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
 from xray_captioning.files import read_toml
-from xray_captioning.serving import answers
+from xray_captioning.serving import answers, requests
 from xray_captioning.serving.engine import CONTENT_TYPE, BusyError, Engine
-from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
+from xray_captioning.serving.requests import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings, is_protected
-from xray_captioning.serving.uploads import MemoryRequest, Upload, read_upload, study_fields, view_field
 
 _TABLES = read_toml(__file__, "api.toml")
 HEADERS: dict[str, str] = _TABLES["headers"]
@@ -32,7 +31,7 @@ DETAILS: dict[int, str] = {int(status): said for status, said in _TABLES["detail
 class _App(flask.Flask):
     """Flask, with views that return what is sent as JSON."""
 
-    request_class = MemoryRequest
+    request_class = requests.MemoryRequest
     get: Any
     post: Any
 
@@ -71,7 +70,7 @@ def _add_captions(app: _App, engine: Engine) -> None:
         begun = time.monotonic()
         _check_ready(engine)
         views, calibrated = captioner.config.image.views, captioner.calibration is not None
-        upload = read_upload(flask.request, settings, views, calibrated)
+        upload = requests.read_upload(flask.request, settings, views, calibrated)
         flask.g.studies = len(upload.studies)
         with engine.capacity.taken(len(upload.studies)):
             return _answer(engine, upload, begun)
@@ -81,7 +80,7 @@ def _add_captions(app: _App, engine: Engine) -> None:
         return answers.describe_model(captioner, settings)
 
 
-def _answer(engine: Engine, upload: Upload, begun: float) -> dict[str, Any]:
+def _answer(engine: Engine, upload: requests.Upload, begun: float) -> dict[str, Any]:
     deadline, pixels = begun + engine.settings.seconds, []
     for number, (files, views) in enumerate(zip(upload.studies, upload.views), 1):
         label = f"study {number}, " if number > 1 else ""
@@ -208,7 +207,7 @@ def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     document["info"]["version"] = __version__
     body = document["paths"]["/v1/captions"]["post"]["requestBody"]
     encoding = body["content"]["multipart/form-data"]["encoding"]
-    encoding |= dict.fromkeys(study_fields(settings), encoding["images"])
+    encoding |= dict.fromkeys(requests.study_fields(settings), encoding["images"])
     _limit(document["components"]["schemas"]["Upload"], captioner, settings)
     if settings.token is not None:
         _protect(document)
@@ -217,20 +216,20 @@ def describe_api(captioner: Captioner, settings: Settings) -> dict[str, Any]:
 
 def _limit(upload: dict[str, Any], captioner: Captioner, settings: Settings) -> None:
     """Complete the schema of the form that is sent by the limits of a server."""
-    fields, names = upload["properties"], study_fields(settings)
+    fields, names = upload["properties"], requests.study_fields(settings)
     for name in ("images", "views"):
         fields[name]["maxItems"] = captioner.config.image.views
     for name in names[1:]:
         files, shown = "The files of a further study.", f"As views, of {name}."
         fields[name] = fields["images"] | {"description": files}
-        fields[view_field(name)] = fields["views"] | {"description": shown}
+        fields[requests.view_field(name)] = fields["views"] | {"description": shown}
     fields["beam_size"]["maximum"] = settings.beam
     fields["alternatives"]["maximum"] = settings.beam - 1
     if captioner.calibration is None:
         del fields["threshold"]
     # No study is left out: images.3 comes with images.2.
     before = {name: [earlier] for earlier, name in pairwise(names)}
-    upload["dependentRequired"] = before | {view_field(name): [name] for name in names}
+    upload["dependentRequired"] = before | {requests.view_field(name): [name] for name in names}
 
 
 def _protect(document: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from xray_captioning.captioner.captioner import Captioner, Prediction, predict
 from xray_captioning.data.images import Pixels, arranged, decode_image
-from xray_captioning.serving.problems import log, trace
+from xray_captioning.serving.requests import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
 
 COMPILED = 10  # beam sizes that are compiled before requests are taken

@@ -26,7 +26,7 @@ from werkzeug import Response
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.serving.api import DETAILS, HEADERS, check_token
 from xray_captioning.serving.engine import Engine
-from xray_captioning.serving.problems import ProblemError, log, problem_response, request_id, trace
+from xray_captioning.serving.requests import ProblemError, log, problem_response, request_id, trace
 from xray_captioning.serving.settings import Settings
 
 HEADER = 1 << 16  # bytes of the largest header
