@@ -40,7 +40,7 @@ def result(confidences=(0.9, 0.3), threshold=0.0, **changes):
         0.5,
     )
     probabilities = {"Pleural Effusion": 0.8, "Edema": 0.01}
-    return parts.Result("runs", 3, caption._replace(**changes), probabilities, "made up", threshold)
+    return parts.Result("runs", 3, caption._replace(**changes), probabilities, "This model was made up.", threshold)
 
 
 @pytest.fixture

@@ -1,23 +1,16 @@
 """What is claimed of systems: that they look at the images, differ, and beat every baseline.
 
-A collapsed model scores well in BLEU, because most reports are alike, and its loss looks healthy;
-but its captions go as well with other studies. A system that looks may still name fewer findings
-than one fixed report does (Babar et al. 2021): that is said apart.
-
-A permutation test tells (Good 2005): captions are given to other patients, many times, and scored
-each time. The share of the shuffles that score at least as high as the captions where they belong
-is the p value (Phipson and Smyth 2010, equation 2). Patients are shuffled, not studies: the
-findings of one patient's studies are alike, and so may be the captions, even of a system that
-cannot tell a finding (``benchmarks/statistics_tests.py``). A patient may draw himself: leaving that
-out would make p too small (Southworth et al. 2009). Sources: ``docs/statistics.md``.
-
-Few studies, or studies that are nearly all alike, leave the test no power: a shuffle that gives
-every study captions of a study with the same findings scores as high as no shuffle at all. The
-share of such shuffles is the least p that any captions can reach, the references included.
+A permutation test (Good 2005) gives captions to other patients, many times, and scores each time.
+The share of the shuffles that score at least as high as the captions where they belong is the p
+value (Phipson and Smyth 2010, equation 2). Patients are shuffled, not studies, because the findings
+of one patient's studies are alike (``benchmarks/statistics_tests.py``); a patient may draw himself
+(Southworth et al. 2009). The share of shuffles that give every study captions of one with the same
+findings is the least p that any captions can reach, the references included. That a system names
+fewer findings than one fixed report does (Babar et al. 2021) is said apart.
 
 Several systems are compared by paired tests, corrected for their number by Holm's method (1979).
 Better than *all* rivals is claimed where each test at .05 says so, which needs no correction: an
-intersection-union test (Berger 1982).
+intersection-union test (Berger 1982). ``docs/evaluation.md`` says more.
 """
 
 import math

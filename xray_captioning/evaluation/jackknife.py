@@ -16,9 +16,7 @@ pseudo-values' mean shows; in a paired difference biases cancel. It always holds
 bootstrap percentiles of an average over rare findings do not: resamples lose findings and score
 lower. Counts of different texts or n-grams have none: leaving out a patient can only lower them.
 
-No text is scored again: the scores of a test set without some patient need only the sums of
-sufficient statistics, which every score has study by study.
-
+No text is scored again: a score needs only the sums of statistics that are counted study by study.
 ``docs/statistics.md`` says what an interval is of, how it was checked, and where all that stands.
 """
 
@@ -90,14 +88,13 @@ class Jackknife:
         least = LEAST_RAREST if metric.startswith("macro_f1") else LEAST_PATIENTS
         if self.support[system][metric] < least:
             return NO_INTERVAL
-        pseudo = self.pseudo[system][metric]
+        pseudo, highest = self.pseudo[system][metric], HIGHEST.get(metric, 1.0)
         error, freedom = self._error(pseudo, metric, system)
         # Their mean is the score without most of its bias (F1 of few cases is too low).
         error, quantile = float(np.hypot(error, score - pseudo.mean())), stdtrit(freedom, 0.975)
         if metric in UNBOUNDED:
             low, high = _t_interval(score, error, quantile)
             return max(low, 0.0), high  # no text has fewer words than none
-        highest = HIGHEST.get(metric, 1.0)
         share = score / highest
         if not (error > 0 and 0 < share < 1):
             return NO_INTERVAL
@@ -121,9 +118,8 @@ class Jackknife:
 
     def _error(self, pseudo: Array, metric: str, *systems: str) -> tuple[float, float]:
         """Return a standard error, over patients and the systems' runs, and its freedom."""
-        samples = [pseudo]
-        samples += [np.array([run[metric] for run in self.runs.get(name, [])]) for name in systems]
-        known = [sample for sample in samples if len(sample) > 1]
+        runs = [np.array([run[metric] for run in self.runs.get(name, [])]) for name in systems]
+        known = [sample for sample in (pseudo, *runs) if len(sample) > 1]
         variances = np.array([sample.var(ddof=1) / len(sample) for sample in known])
         if len(pseudo) < 2 or not variances.sum() > 0:
             return float("nan"), float("nan")
@@ -213,12 +209,11 @@ def _finding_support(counts: NDArray[Any], columns: NDArray[np.bool_]) -> dict[s
 
 def text_scores(sums: Statistics) -> dict[str, NDArray[Any]]:
     """Compute those of `scores_from_sums` that compare words, as far as there are statistics."""
-    columns = bleu.bleu_from_statistics(sums["bleu"])
     length, closest = sums["bleu"][:, 8], sums["bleu"][:, 9]
-    scores = {f"BLEU-{order}": columns[:, order - 1] for order in (1, 2, 3, 4)}
+    columns = bleu.bleu_from_statistics(sums["bleu"]).T
+    scores = {f"BLEU-{order}": column for order, column in enumerate(columns, 1)}
     scores |= {name: sums[name] / sums["n"] for name in MEANS if name in sums}
-    ratio = clinical.share(length, closest)
-    return scores | {"mean_length": length / sums["n"], "length_ratio": ratio}
+    return scores | {"mean_length": length / sums["n"], "length_ratio": clinical.share(length, closest)}
 
 
 def jackknife(
@@ -279,10 +274,8 @@ def jackknife_sums(systems: Iterable[tuple[str, Statistics]], findings: Sequence
     """Return what `jackknife` does, of each system's `patient_sums`."""
     found = Jackknife({}, {}, {})
     for name, sums in systems:
-        scores, pseudo = _leave_one_out(sums, findings)
-        found.scores[name], found.pseudo[name] = scores, pseudo
-        every = dict.fromkeys(scores, len(sums["n"]))
-        found.support[name] = every | support(sums, findings)
+        found.scores[name], found.pseudo[name] = _leave_one_out(sums, findings)
+        found.support[name] = dict.fromkeys(found.scores[name], len(sums["n"])) | support(sums, findings)
     return found
 
 
@@ -290,13 +283,11 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
     """Return systems as the means over their runs, which `alone` has by these names."""
     found = Jackknife({}, {}, {})
     for name, runs in systems.items():
-        scores = [alone.scores[run] for run in runs]
-        pseudo = [alone.pseudo[run] for run in runs]
-        support = [alone.support[run] for run in runs]
-        found.scores[name] = {m: float(np.mean([run[m] for run in scores])) for m in scores[0]}
-        found.pseudo[name] = {m: np.mean([run[m] for run in pseudo], axis=0) for m in scores[0]}
-        found.support[name] = {m: min(run[m] for run in support) for m in scores[0]}
-        found.runs[name] = scores
+        found.runs[name] = [alone.scores[run] for run in runs]
+        metrics = list(found.runs[name][0])
+        found.scores[name] = {m: float(np.mean([alone.scores[run][m] for run in runs])) for m in metrics}
+        found.pseudo[name] = {m: np.mean([alone.pseudo[run][m] for run in runs], axis=0) for m in metrics}
+        found.support[name] = {m: min(alone.support[run][m] for run in runs) for m in metrics}
     return found
 
 
@@ -323,6 +314,4 @@ def _two_sided(difference: float, error: float, freedom: float, patients: int) -
 
 
 def _t_interval(score: float, error: float, quantile: float) -> Interval:
-    if not error > 0:
-        return NO_INTERVAL
-    return float(score - quantile * error), float(score + quantile * error)
+    return (float(score - quantile * error), float(score + quantile * error)) if error > 0 else NO_INTERVAL

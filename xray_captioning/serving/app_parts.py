@@ -66,7 +66,7 @@ class Result(NamedTuple):
     beam_size: int
     caption: Caption
     probabilities: dict[str, float]  # of each finding that the encoder classifies
-    origin: str  # how the bundle says that it was made; may be empty
+    limits: str  # what the bundle says of its own limits; may be empty
     threshold: float | None = 0.0  # sentences with a confidence below it are withheld
     image: ImageConfig | None = None  # how the bundle sees an image
 
@@ -110,13 +110,8 @@ class Result(NamedTuple):
         )
 
     @property
-    def limits(self) -> str:
-        """What the bundle says of its own limits; may be empty."""
-        return f"This model was {self.origin}." if self.origin else ""
-
-    @property
     def cautions(self) -> list[str]:
-        """The cautions that accompany a caption, on the page and in files."""
+        """The cautions that accompany a caption in files."""
         return list(filter(None, [self.warning, NOTICE, self.limits]))
 
     @property
@@ -141,8 +136,7 @@ def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Stud
     arranged(files, 2, shown)  # refuses two images of one view
     order = [i for i in select_images(range(len(files)), shown, 2) if i is not None]
     ordered, named = [files[i] for i in order], [shown[i] for i in order]
-    told = " ".join([digest(ordered), *named])
-    return Study(ordered, named, [pictures[file] for file in ordered], told)
+    return Study(ordered, named, [pictures[file] for file in ordered], " ".join([digest(ordered), *named]))
 
 
 def sample(index: int, seed: int) -> Study:
@@ -167,16 +161,16 @@ def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) ->
 
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)
-    notice, image = str(captioner.about.get("notice", "")), captioner.config.image
-    return Result(name, beam_size, caption, found or {}, notice, image=image)
+    notice = captioner.about.get("notice")
+    limits = f"This model was {notice}." if notice else ""
+    return Result(name, beam_size, caption, found or {}, limits, image=captioner.config.image)
 
 
 def sentence_words(words: Sequence[str]) -> list[list[int]]:
     """Return the places of the words of each sentence that says something; a full stop ends it."""
     ends = [i + 1 for i, word in enumerate(words) if word == "."]
     bounds = [0, *ends, *([] if ends and ends[-1] == len(words) else [len(words)])]
-    sentences = [list(range(start, stop)) for start, stop in pairwise(bounds)]
-    return [places for places in sentences if spoken(words, places)]
+    return [list(range(start, stop)) for start, stop in pairwise(bounds) if spoken(words, range(start, stop))]
 
 
 def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
