@@ -38,12 +38,9 @@ def caption_to_file(
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
 ) -> int:
-    """Write a row for each study, its caption or why it has none, and count those with an error.
-
-    A run that is resumed writes the same file, byte for byte, as one that was never stopped.
-    `bundle` is the digest of the one that the captioner was loaded from. Lists and objects are JSON
-    texts in CSV. Captions of unfamiliar images are written only where `show_unfamiliar` says so. Of
-    studies with `given` features no image is read.
+    """Write a row for each study, its caption or why it has none, and count those with an error. A
+    run that is resumed writes the same file, byte for byte, as one that was never stopped. `bundle`
+    is the digest of the one that the captioner was loaded from; with `given` features no image is read.
     """
     from tqdm import tqdm
 
@@ -93,10 +90,7 @@ def caption_rows(
     given: StudyFeatures | None = None,
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
-
-    The column ``error`` says why a study has no caption. One of ``unfamiliar`` images has an empty
-    caption unless it is asked for (`stated`). The beam size is the bundle's own where none is
-    given.
+    ``error`` says why a study has no caption. The beam size is the bundle's own where none is given.
     """
     errors, features = _seen(captioner, studies, given)
     rows: list[Row] = []

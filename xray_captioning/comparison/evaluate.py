@@ -221,10 +221,8 @@ def measure(
     name: str | None = None,
     features: StudyFeatures | None = None,
 ) -> list[dict[str, Any]]:
-    """Compare a newly trained captioner with the baselines and write that into its bundle.
-
-    The system is called `name`, or after the folder `run`, which also receives the results. There
-    is no row where the split has no test studies: the model card then says nothing of scores.
+    """Compare a newly trained captioner, called `name` or after the folder `run`, with the baselines
+    and write that into its bundle; no rows where the split has no test studies.
     """
     split, config = captioner.split, captioner.config
     usable = usable_studies(studies, config, features)
@@ -238,11 +236,9 @@ def measure(
 
 
 def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()) -> dict[str, Given]:
-    """Return bundles and files of captions as `evaluate` takes them, by name.
-
-    A bundle is named after its folder, ``NAME=FOLDER,FOLDER,...`` is one system of several runs,
-    and a file's systems have the names of the file or its columns: of both, where two files have
-    a column of the same name that says no more than "prediction".
+    """Return bundles and files of captions as `evaluate` takes them, by name: that of a bundle's
+    folder, ``NAME=FOLDER,FOLDER,...`` for several runs, and of a file or its columns: of both, where
+    two files have a column of the same name that says no more than "prediction".
     """
     found = [_read_bundles(str(bundle)) for bundle in bundles]
     read = {file: read_captions(file, asked) for file in files}

@@ -128,10 +128,8 @@ def is_texts(run: Any) -> bool:
 
 
 def runs_of(name: str, given: Any) -> list[Any]:
-    """Return the runs of a system: each a captioner, a bundle's folder or name, or texts.
-
-    A list of strings of which none is a folder or file holds the texts of one run. Any other list
-    holds runs, which must be all bundles or all texts. What is no list is one run.
+    """Return the runs of a system. A list of strings of which none is a folder or file holds the
+    texts of one run, any other list runs, all bundles or all texts; what is no list is one run.
     """
     entries = given if isinstance(given, list | tuple) else ()
     absent = [entry for entry in entries if isinstance(entry, str) and not os.path.exists(entry)]
@@ -153,10 +151,8 @@ def system_texts(
     texts: Mapping[str, Sequence[Texts]],
     beams: Sequence[int],
 ) -> tuple[list[System], list[Caption]]:
-    """Return what other systems, models and baselines wrote for the evaluated studies.
-
-    `models` and `texts` are by name, each with the runs of a system. Beside the systems stand the
-    captions that the first model wrote with its first search.
+    """Return what other systems, models and baselines wrote for the evaluated studies, and beside
+    that the captions that the first model wrote with its first search.
     """
     first: list[Caption] = []
     said: list[tuple[str, str | None, list[list[str]]]] = []

@@ -98,11 +98,9 @@ def caption_spread(references: Sequence[str], texts: Sequence[str], training: Se
 
 
 def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None) -> Alarm | None:
-    """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
-
-    Collapsed: the permutation test is not significant but would be for the references (else there
-    are too few studies). No better: the paired difference is not clearly above 0. They stay two
-    verdicts, because a system that reads images but names few findings is not collapsed.
+    """Say whether a system looks collapsed: the permutation test is not significant but would be for
+    the references (else there are too few studies); or else whether it is no better than a fixed
+    report: the paired difference is not clearly above 0.
     """
     weak = None if constant is None or constant.clear else constant
     if test is None or min(test.p, test.least_p) > LEVEL:
@@ -140,11 +138,9 @@ def _rival(constant: Comparison) -> str:
 
 
 def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
-    """Yield, `number` times, which study's caption each study gets: int64, (studies,).
-
-    All studies of a patient get captions of one patient drawn at random, in their order and from
-    the start again where that patient has fewer studies. Where each has one study this is a random
-    permutation of the studies.
+    """Yield, `number` times, which study's caption each study gets: int64, (studies,). All studies
+    of a patient get captions of one patient drawn at random, in their order and from the start
+    again where that patient has fewer studies.
     """
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
     rows, sizes = np.argsort(codes, kind="stable"), np.bincount(codes)
@@ -259,11 +255,8 @@ def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
 
 
 def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Row]:
-    """Return in which metrics a system is better than every baseline, at a level of .05.
-
-    A row has ``system``, ``metric``, ``rivals`` (all baselines but the oracle, which is shown the
-    answer), ``p``, the largest of the two-sided p values, and ``level``. There is no row where that
-    is above the level, or a baseline scores as high: the table then does not show it.
+    """Return a row for each metric in which a system is better than every baseline (``rivals``) but
+    the oracle, which is shown the answer: ``p`` is the largest of the two-sided p values.
     """
     rivals = [s.column for s in systems if s.kind == "baseline" and s.name != ORACLE]
     names = [system.column for system in systems if system.kind == "system"]

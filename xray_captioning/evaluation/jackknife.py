@@ -137,8 +137,7 @@ def study_statistics(
     keeps these weights in every sample of its studies, as those of a fixed collection.
     """
     reports = references if reports is None else reports
-    columns = {"references": references, "hypotheses": hypotheses, "reports": reports}
-    _, (references, hypotheses, reports) = paired(**columns)
+    _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
     checked_pairs(references, hypotheses)
     reference, hypothesis = map(clinical.label_matrix, (reports, hypotheses))
     statistics = common_statistics(references, hypotheses, frequency)

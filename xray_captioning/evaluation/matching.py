@@ -102,10 +102,8 @@ class Studies:
 
 
 def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
-    """Open features, if there are any, and find out which rows are of which studies of a table.
-
-    Ids may be written otherwise there (``7`` for ``0007``), or be names of images. It is a
-    DataError if two rows are of one study, or none of any.
+    """Open features, if there are any, and find out which rows are of which studies of a table, as
+    `Studies.rows` does. It is a DataError if two rows are of one study, or none of any.
     """
     if given is None:
         return None
@@ -113,15 +111,12 @@ def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
     rows = Studies(ids, list(studies["images"])).rows(features.ids)
     names = [name if row is None else ids[row] for name, row in zip(features.ids, rows)]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise DataError(
-            f"{features.source}: has {len(twice)} studies twice, such as {listed(twice)}; keep one row of each"
-        )
+        what = f"has {len(twice)} studies twice, such as {listed(twice)}"
+        raise DataError(f"{features.source}: {what}; keep one row of each")
     known = {name: place for place, name in enumerate(names) if rows[place] is not None}
     if not known:
-        raise DataError(
-            f"{features.source}: none of its {len(rows)} ids, such as {listed(features.ids)}, is "
-            f"that of a study; the data has {listed(ids)} and so on"
-        )
+        what = f"none of its {len(rows)} ids, such as {listed(features.ids)}, is that of a study"
+        raise DataError(f"{features.source}: {what}; the data has {listed(ids)} and so on")
     return replace(features, places=known)
 
 

@@ -84,7 +84,6 @@ def _values(results: Results, systems: Sequence[System]) -> dict[str, Any]:
         "columns": {"summary": COLUMNS, "said": SAID, "more": MORE, "whole": WHOLE},
         "groups": _TABLES["groups"],
         "number": number,
-        "signed": signed,
         "kinds": {kind: [row for row in rows if row["kind"] == kind] for kind in _TABLES["groups"]},
         "whole_rows": merged_rows(results.whole_rows),
         "differences": [r for r in every if not {r["system"], r["rival"]}.intersection(hidden)],
@@ -192,11 +191,6 @@ def drawn_systems(results: Results) -> tuple[list[System], list[str]]:
     names = [system.column for system, _ in best]
     drawn = [system for system, _ in own if system.column in names]
     return drawn, [system.column for system, _ in own if system.column not in names]
-
-
-def signed(value: float | None) -> str:
-    """Return a difference as text, with its sign."""
-    return "-" if value is None else f"{value:+.3f}"
 
 
 def summary_rows(results: Results) -> list[Row]:

@@ -48,11 +48,7 @@ class Results:
     beats_every_baseline: list[Row]  # see the function of this name there
 
     def write(self, out: Path) -> None:
-        """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them.
-
-        ``captions.csv`` has one column per run of a system, and one draw of what is random.
-        Intervals are of 95 %, by its columns and metric.
-        """
+        """Write ``metrics.json`` and ``captions.csv``; docs/evaluation.md says what is in them."""
         columns = {name: texts for s in self.systems for name, texts in s.columns.items()}
         columns |= {n: [str(v)] * len(self.studies) for n, v in self.left_out.items()}
         names = ["study_id", "reference", *columns]
@@ -106,10 +102,9 @@ def evaluate_systems(
     """Score systems, then baselines, and warn of systems that write the same of every study.
 
     `about` goes to ``metrics.json`` as it is. `groups` are the patients: all studies of one are one
-    observation, and their captions are given to other patients together. What is in a row
-    docs/evaluation.md says: the columns of `SHOWN` and, unless quick, every score of `jackknife`,
-    ``distinct-1``, ``distinct-2`` and a `Spread`. Of several runs each is the mean; a share of
-    nothing is None. Quick has no rows for shuffled systems; all tests are the same.
+    observation. A row has the columns of `SHOWN` and, unless quick, every score of `jackknife`,
+    ``distinct-1``, ``distinct-2`` and a `Spread`, means over runs; a share of nothing is None.
+    Quick has no rows for shuffled systems; all tests are the same.
     """
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]

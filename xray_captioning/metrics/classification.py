@@ -127,16 +127,12 @@ def format_intervals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _check(names: Sequence[str], truth: Array, scores: Array) -> None:
     if truth.shape != scores.shape or truth.shape[1:] != (len(names),):
-        raise DataError(
-            f"{len(names)} findings, labels {truth.shape} and scores {scores.shape} do not fit; "
-            "give one label and one score for each study and finding"
-        )
+        what = f"{len(names)} findings, labels {truth.shape} and scores {scores.shape} do not fit"
+        raise DataError(f"{what}; give one label and one score for each study and finding")
     if not np.isfinite(scores).all():
         row, column = np.argwhere(~np.isfinite(scores))[0]
-        raise DataError(
-            f"the score of {names[column]} in row {row} is {scores[row, column]}; give numbers, "
-            "or train again with a smaller learning rate"
-        )
+        what = f"the score of {names[column]} in row {row} is {scores[row, column]}"
+        raise DataError(f"{what}; give numbers, or train again with a smaller learning rate")
 
 
 def _measured(part: Part, threshold: float) -> dict[str, Estimate]:

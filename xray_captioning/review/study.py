@@ -124,13 +124,11 @@ def export_study(
     repeats: int = 0,
     seed: int = 0,
 ) -> Key:
-    """Write a reading study, whole or not at all.
+    """Write a reading study, whole or not at all, into `out`, new or empty.
 
     `systems` are two columns of `captions`, on whose bytes, which no reader has, and the seed the
-    draw depends. `out`, new or empty, gets ``key.json`` and a folder for each reader with
-    ``sheet.html`` and ``sheet.csv``. Studies without an image in `views` are left out; without
-    `views` the sheets name the studies. `studies` are drawn at most; `repeats` of them are shown
-    again at the end.
+    draw depends. Studies without an image in `views` are left out; without `views` the sheets name
+    the studies. `studies` are drawn at most; `repeats` of them are shown again at the end.
     """
     files.check_new_folder(out)
     texts = read_texts(captions, systems, views)
