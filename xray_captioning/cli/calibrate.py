@@ -115,8 +115,7 @@ def _read(
 
 def _unseen(source: options.Source, models: Mapping[str, TrainedOn | None]) -> pd.DataFrame:
     """Return further studies, none of which a model was trained on."""
-    studies = source.load()
-    check_unseen(models, studies, Split((), (), tuple(studies["study_id"])), "test")
+    check_unseen(models, studies := source.load(), Split((), (), tuple(studies["study_id"])), "test")
     return studies
 
 

@@ -69,11 +69,9 @@ class System(NamedTuple):
 
 
 class ReportTexts(NamedTuple):
-    """What readers wrote of the evaluated and of the training studies, and what is scored of it.
-
-    The reports' findings and sides count. They differ from the references, which words are compared
-    with, where a protocol alters those: a rare word that becomes ``<unk>`` may be a finding or a
-    "without".
+    """What readers wrote of the evaluated and of the training studies: reports, whose findings count,
+    and references, which words are compared with. They differ where a protocol alters the latter: a
+    rare word that becomes ``<unk>`` may be a finding or a "without".
     """
 
     references: list[str]  # of the evaluated studies
@@ -104,11 +102,9 @@ def r2gen_vocabulary(training_reports: Iterable[str]) -> frozenset[str]:
 def r2gen_references(
     reports: Iterable[str], vocabulary: frozenset[str], maximum_words: int | None = MAXIMUM_WORDS
 ) -> list[str]:
-    """Make the references that R2Gen's evaluation on IU X-ray scores against.
-
-    Reports are cleaned; words not in `vocabulary` become ``<unk>``, and those after the 59th, or
-    None, are left out; a system's texts are only cleaned (Chen et al., EMNLP 2020, and its released
-    code: threshold 3, sequences of 60 with one start token).
+    """Make the references that R2Gen's evaluation on IU X-ray scores against: cleaned, ``<unk>`` for
+    words not in `vocabulary`, those after the 59th, or None, left out; a system's texts are only
+    cleaned (Chen et al., EMNLP 2020, and its released code: sequences of 60 with one start token).
     """
     cleaned = (clean_r2gen(text).split()[:maximum_words] for text in reports)
     return [" ".join(w if w in vocabulary else "<unk>" for w in words) for words in cleaned]

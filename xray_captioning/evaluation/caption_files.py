@@ -1,13 +1,9 @@
 """Read what other systems wrote, in the formats and under the names in which it comes.
 
-What a file is, its content tells: a table (CSV with any separator, Parquet, Excel), JSON in the
-shapes of :mod:`xray_captioning.evaluation.result_columns`, which tells what columns are, JSON
-lines, or plain text with one text a line. A table of one column without a header is R2GenCMN's
-``res.csv``.
-
-Where nothing names the studies, texts belong to the evaluated studies in the order of the data:
-that is the order in which R2Gen's code goes through its annotation. Such a system has the name of
-its file, any other that of its column.
+What a file is, its content tells: a table (CSV with any separator, Parquet, Excel; one of one column
+without a header is R2GenCMN's ``res.csv``), JSON in the shapes of
+:mod:`xray_captioning.evaluation.result_columns`, JSON lines, or plain text with one text a line. Where
+nothing names the studies, texts are in the order of the data, as R2Gen's code goes through it.
 """
 
 import csv

@@ -130,11 +130,9 @@ class Jackknife:
 def study_statistics(
     references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.DocumentFrequency | None = None
 ) -> Statistics:
-    """Compute the statistics of one system, whose texts are one a study each: 260 bytes.
-
-    Findings and sides are those of `reports`, by default the references. A study's CIDEr weighs its
-    n-grams by `frequency`, by default how many studies of the whole reference set have them, and
-    keeps these weights in every sample of its studies, as those of a fixed collection.
+    """Compute the statistics of one system, whose texts are one a study each: 260 bytes. Findings
+    and sides are those of `reports`, by default the references. CIDEr weighs n-grams by `frequency`,
+    by default that in the whole reference set, in every sample of its studies.
     """
     reports = references if reports is None else reports
     _, (references, hypotheses, reports) = paired(references=references, hypotheses=hypotheses, reports=reports)
@@ -169,21 +167,17 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
 
 
 def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> dict[str, NDArray[Any]]:
-    """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies.
-
-    They have the names that `score`, `clinical_scores` and `mention_scores` use, and those of
-    `MEANS`, ``mean_length`` (words) and ``length_ratio`` (to the closest references); nan is a
-    share of nothing.
+    """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies:
+    those of `score`, `clinical_scores`, `mention_scores` and `MEANS`, ``mean_length`` (words) and
+    ``length_ratio`` (to the closest references); nan is a share of nothing.
     """
     return text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
 
 
 def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, int]:
-    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all.
-
-    For micro F1 those with a finding of the group in some reference; for macro F1 those with the
-    rarest finding, which counts as 0 where it is absent; for ``clinical_f1`` those with the median
-    of the `findings` that any text asserts, because the others are left out.
+    """Count the patients, (patients, ...) of `sums`, that a score stands on, if not on all: for micro
+    F1 those with a finding of the group in some reference; for macro F1 those with the rarest
+    finding; for ``clinical_f1`` those with the median of the `findings` that any text asserts.
     """
     counted = mentions.mention_support(sums)
     for suffix in ("", "_present"):

@@ -138,13 +138,9 @@ def _heights(lengths: Sequence[int], longest: int) -> list[float]:
 
 def _facts(results: Results) -> str:
     about = results.about
-    facts = [
-        f"{len(results.studies)} studies of the {about['part']} part",
-        f"protocol {about['protocol']}",
-        f"findings by convention {about.get('convention', 'chexpert')}",
-        f"split {str(about['split'])[:12]}",
-    ]
-    return "; ".join([*facts, results.note] if results.note else facts)
+    convention, split = about.get("convention", "chexpert"), str(about["split"])[:12]
+    facts = f"{len(results.studies)} studies of the {about['part']} part; protocol {about['protocol']}"
+    return f"{facts}; findings by convention {convention}; split {split}" + f"; {results.note}" * bool(results.note)
 
 
 def _finding_rows(findings: Scores, columns: Sequence[str]) -> list[Row]:

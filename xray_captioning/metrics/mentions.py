@@ -4,13 +4,8 @@ Details are the side, zone and severity of a finding. A caption can also speak o
 contradict its report or itself, and leave out what the report asserts. All of it is read by the
 rules of :mod:`xray_captioning.metrics.labeler`; docs/evaluation.md says how often they err.
 
-References
-----------
-.. [1] Ramesh et al., "Improving radiology report generation systems by removing hallucinated
-   references to non-existent priors", ML4H 2022: reports speak of earlier images, so models that
-   never see one learn to do so.
-.. [2] Banerjee et al., "Direct preference optimization for suppressing hallucinated prior exams in
-   radiology report generation", 2024: counted line by line; here by caption.
+Reports speak of earlier images, so models that never see one learn to do so (Ramesh et al., ML4H
+2022). Banerjee et al. (2024) count that line by line; here it is by caption.
 """
 
 import re
@@ -173,9 +168,7 @@ def compare_mentions(references: Sequence[str], hypotheses: Sequence[str]) -> di
 
     Examples
     --------
-    >>> found = compare_mentions(
-    ...     ["small left effusion . right nodule"], ["small right effusion , unchanged"]
-    ... )
+    >>> found = compare_mentions(["small left effusion . right nodule"], ["small right effusion , unchanged"])
     >>> found["side_agreement"], found["severity_agreement"], found["prior_hallucinations"]
     (0.0, 1.0, 1.0)
     """

@@ -115,11 +115,9 @@ def note(title: str, text: str) -> None:
 def find_data(
     path: str | Path | None = None, work: str | Path = "runs", studies: int = 2000, download: bool = False
 ) -> Data:
-    """Find studies to work with, and say in a note which they are.
-
-    The first of these is taken: the given path; the Kaggle tables in Kaggle's input folder; the
-    same tables in a Google Drive mounted on Colab; the data set that kagglehub downloads (14 GB),
-    if it may; and otherwise phantoms, of which so many are drawn once below the working folder.
+    """Find studies to work with, and say in a note which they are: those of the given path, of the
+    Kaggle tables in Kaggle's input folder or in a Google Drive mounted on Colab, of the data set
+    that kagglehub downloads (14 GB), if it may, or else phantoms, drawn once below the working folder.
     """
     data = _find(path, Path(work), studies, download)
     if data.phantoms:
@@ -175,11 +173,9 @@ def _kaggle_folder(root: Path) -> Path | None:
 
 
 def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", section: str | None = None) -> Config:
-    """Return a preset at a size that fits data and machine.
-
-    ``full`` is the preset itself; ``small`` has narrow decoders and small encoders on 112 px;
-    ``quick`` learns nothing; ``auto`` is full for real data with a GPU and small otherwise.
-    `section` (impression, findings or report) replaces the preset's own.
+    """Return a preset at a size that fits data and machine: ``full`` is the preset itself, ``small``
+    has narrow decoders and small encoders on 112 px, ``quick`` learns nothing, ``auto`` is full for
+    real data with a GPU and small otherwise. `section` replaces the preset's own.
     """
     if size not in SIZES:
         raise ConfigError(f"size is {size!r}; choose one of {', '.join(SIZES)}")
@@ -194,9 +190,9 @@ def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", s
         changes |= {"fractions": (0.8, 0.08, 0.12), "image.augment": False}
     if len(studies) < FEW:
         changes["fractions"] = (0.5, 0.25, 0.25)
-    if size != "full":
-        changes |= _small(config, changes["text.section"], size == "quick")
-    return config.replace(changes)
+    return config.replace(
+        changes if size == "full" else changes | _small(config, changes["text.section"], size == "quick")
+    )
 
 
 def encoder_recipe(config: Config) -> Config:

@@ -181,8 +181,7 @@ def spoken(words: Sequence[str], places: Sequence[int]) -> list[int]:
 def views_of(
     study: Study, attention: Array | None, words: Sequence[int], image: ImageConfig | None = None
 ) -> list[View]:
-    """Return the views of a study with the mean attention of some words, given by their places.
-
+    """Return the views of a study with the mean attention of some words, given by their places;
     `image` tells which part of an image the model saw.
     """
     # Attention is (words, views, rows, columns); one view more where a model saw an image twice.
