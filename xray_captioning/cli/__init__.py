@@ -65,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(given)
         except KeyboardInterrupt:
-            resumable = given[:1] in (["train"], ["train-encoder"])
-            resumable = resumable or (given[:1] == ["caption"] and "--out" in given)
+            resumable = given[:1] in (["train"], ["train-encoder"]) or (given[:1] == ["caption"] and "--out" in given)
             advice = "; go on with the same command and --resume" if resumable else ""
             print(f"xray-captioning: interrupted{advice}", file=sys.stderr)
             return 130
