@@ -5,6 +5,7 @@ Many programs write the 10, 12 or 14 bits of a detector into files of 16 without
 nearly black. So whole numbers of more than 8 bits are divided by what the bits in use can hold.
 """
 
+import math
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,17 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
 WANTED = "whole numbers from 0 to 255 or, of up to 16 bits, to 65535, or floating-point from 0 to 1"
 
 
+def check_size(height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf) -> None:
+    """Raise ImageError, before memory is taken for it, where an image is too large or too long."""
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{name}: {width} x {height} pixels are more than the limit of {max_pixels:,.0f}; "
+            "shrink it, or raise the limit"
+        )
+    if max(height, width) > max_ratio * min(height, width):
+        raise ImageError(f"{name}: {width} x {height} pixels are a strip and no radiograph")
+
+
 def on_black(pixels: NDArray[Any]) -> NDArray[Any]:
     """Composite a fourth channel, opacity, on black."""
     if pixels.ndim == 2 or pixels.shape[2] != 4:
@@ -95,14 +107,19 @@ def pillow_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
     """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3);
     other colours become RGB, whole numbers and floating-point stay as they are.
     """
-    from PIL import ImageOps
-
     try:
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-        elif image.mode not in _PILLOW:
-            image = image.convert("L" if image.mode == "1" else "RGB")
-        return on_black(np.asarray(image))
+        return upright_pixels(image)
     except (OSError, SyntaxError, ValueError) as error:  # Pillow reads the file only now
         raise ImageError(f"image: Pillow cannot read it ({error}); get its file again") from error
+
+
+def upright_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
+    """Return what `pillow_pixels` does; errors are Pillow's own."""
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    elif image.mode not in _PILLOW:
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return on_black(np.asarray(image))
