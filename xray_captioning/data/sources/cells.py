@@ -6,26 +6,17 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from xray_captioning.data.opening import IMAGE_SUFFIXES
+from xray_captioning.data.studies import named_part
 from xray_captioning.data.table import Row
 from xray_captioning.errors import DataError
 from xray_captioning.text.sections import has_headings, literal
 
-PART_NAMES = {
-    **dict.fromkeys(("train", "training", "trn", "tr"), "train"),
-    **dict.fromkeys(("val", "valid", "validate", "validation", "dev", "development"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
 _MAYBE_SEVERAL = re.compile(r"[;|,\s\[(#]")
 _CAPTION_NUMBER = re.compile(r"(\.\w{3,5})#\d+$")
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _BETWEEN = re.compile(r"[\s,\[\]()]*")
 _FLOAT = re.compile(r"\d+\.0+")
 _NUMBER = re.compile(r"0*(\d+)(?:\.0+)?")
-
-
-def named_part(name: str) -> str | None:
-    """Return the part, 'train', 'val' or 'test', that a usual name such as 'validate' means."""
-    return PART_NAMES.get(name.strip().casefold())
 
 
 def needed_part(name: str, where: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from xray_captioning.data.sources import cells
 from xray_captioning.data.sources.labels import label_value
-from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, named_view, text_or_none, unique_problems
+from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, named_part, named_view, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import read_toml
@@ -135,7 +135,7 @@ def _split_column(table: Table, strict: str = "", *loose: str) -> str | None:
         return column
     for names in loose:
         there = table.named(*names.split("|"))
-        if found := [c for c in there if any(cells.named_part(row.text(c)) for row in table)]:
+        if found := [c for c in there if any(named_part(row.text(c)) for row in table)]:
             return table.only("split", found)
     return None
 
