@@ -356,7 +356,7 @@ def test_r2gen(tmp_path):
         ("[]", "lacks the column id"),
         ("[" * 100_000, "JSON"),
         ('{"train": 3}', "neither an object nor a text"),
-        ('{"train": ["x"]}', "lacks the column id"),
+        ('{"train": ["x"]}', "lacks the column report"),
         ('{"train": [{"id": 1, "report": "x"}]}', "lacks the column image_path"),
         (json.dumps(annotation(image_path=[3])), "image_path"),
         (json.dumps(annotation(split="holdout")), "split is 'holdout'"),
