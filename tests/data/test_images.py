@@ -151,7 +151,7 @@ def test_area_averages_when_shrinking_and_never_overshoots():
     np.testing.assert_array_equal(large, linear)
 
 
-@pytest.mark.filterwarnings("ignore::xray_captioning.data.notes.ImageWarning")
+@pytest.mark.filterwarnings("ignore::xray_captioning.data.levels.ImageWarning")
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1)])
 def test_odd_shapes(shape):
     line = np.full(shape, 51, np.uint8)

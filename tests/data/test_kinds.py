@@ -150,7 +150,7 @@ WHOLE = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore::xray_captioning.data.notes.ImageWarning")
+@pytest.mark.filterwarnings("ignore::xray_captioning.data.levels.ImageWarning")
 @settings(max_examples=200, deadline=None)
 @given(
     start=st.sampled_from(WHOLE),

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.config import NORMALISATION, RESIZE, RESIZES
-from xray_captioning.data import decoding, levels
+from xray_captioning.data import levels
 from xray_captioning.data.dicom.pixels import decode_dicom, view_of
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom
-from xray_captioning.data.notes import Note, warn, warn_together
+from xray_captioning.data.levels import Note, warn, warn_together
 from xray_captioning.data.opening import what_else
 from xray_captioning.data.resizing import PICTURES, opencv, resized
 from xray_captioning.data.studies import UNKNOWN, select_images
@@ -168,7 +168,7 @@ def decode_image(
         levels.check_size(image.shape[0], image.shape[1], name, max_pixels, max_ratio)
     else:
         _check_known(data, name)
-        image = decoding.decoded(data, name, max_pixels, max_ratio)
+        image = levels.decoded(data, name, max_pixels, max_ratio)
     return _three_channels(_picture(image, name, size, resize, note))
 
 
@@ -227,7 +227,7 @@ def _moved(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _check_known(start: bytes, name: str) -> None:
     """Refuse what does not begin as any kind of image that is read."""
-    if not (is_dicom(start) or decoding.is_known(start)):
+    if not (is_dicom(start) or levels.is_known(start)):
         what = "is none of PNG, JPEG, TIFF, BMP, WebP and DICOM; convert it"
         if (found := what_else(start)) and b"\0" not in start:
             what = f"is {found}; get the image itself"

@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.data.decoding import check_jpeg, jpeg_segments
 from xray_captioning.data.dicom.display import COLOURS, PARTS, coloured, displayed
 from xray_captioning.data.dicom.reading import PREAMBLE, is_dicom, one_error, quiet, read_elements
-from xray_captioning.data.levels import check_size
-from xray_captioning.data.notes import Note, warn
+from xray_captioning.data.levels import Note, check_jpeg, check_size, jpeg_segments, warn
 from xray_captioning.data.studies import UNKNOWN, named_view
 from xray_captioning.errors import ImageError
 

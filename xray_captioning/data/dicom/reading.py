@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from xray_captioning.data.notes import catching
+from xray_captioning.data.levels import catching
 from xray_captioning.errors import DataError, XrayCaptioningError, require
 
 PREAMBLE = 132  # bytes: 128 of anything and 'DICM'
