@@ -13,10 +13,10 @@ from typing import Any
 
 from xray_captioning.data.opening import HEAD_BYTES, read_text
 from xray_captioning.data.records import read_json
-from xray_captioning.data.sources.cells import needed_part
 from xray_captioning.data.sources.layout import LAYOUTS, NO_TEXTS, StudyRow, make_studies, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
 from xray_captioning.data.studies import Study, check_unique, named_part
+from xray_captioning.data.table import needed_part
 from xray_captioning.errors import DataError
 
 
