@@ -209,7 +209,7 @@ def test_transparency_of_a_palette_is_black():
 
 def test_an_image_of_pillow_whose_file_is_cut_is_one_error():
     image = Image.open(io.BytesIO(saved(GREY, "JPEG")[:-100]))
-    with pytest.raises(ImageError, match=r"image: Pillow cannot read it .*; get its file again"):
+    with pytest.raises(ImageError, match="image: is truncated, damaged"):
         read_image(image)
 
 

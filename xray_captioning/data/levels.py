@@ -13,6 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xray_captioning.data.resizing import opencv
-from xray_captioning.errors import ImageError
+from xray_captioning.errors import ImageError, XrayCaptioningError
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -111,26 +112,32 @@ def is_pillow(image: object) -> "TypeIs[PIL.Image.Image]":
     return module is not None and isinstance(image, module.Image)
 
 
-def pillow_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
+def pillow_pixels(image: "PIL.Image.Image", name: str = "image") -> NDArray[Any]:
     """Return the pixels of an image in any mode, upright: (height, width) or (height, width, 3);
     other colours become RGB, whole numbers and floating-point stay as they are.
     """
-    try:
-        return upright_pixels(image)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads the file only now
-        raise ImageError(f"image: Pillow cannot read it ({error}); get its file again") from error
-
-
-def upright_pixels(image: "PIL.Image.Image") -> NDArray[Any]:
-    """Return what `pillow_pixels` does; errors are Pillow's own."""
     from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-    elif image.mode not in _PILLOW:
-        image = image.convert("L" if image.mode == "1" else "RGB")
-    return on_black(np.asarray(image))
+    with _damage(name):  # Pillow reads the file only now
+        image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+        elif image.mode not in _PILLOW:
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        return on_black(np.asarray(image))
+
+
+@contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """Make one error of the many that Pillow raises."""
+    try:
+        yield
+    except XrayCaptioningError:
+        raise
+    except Exception as error:
+        raise ImageError(
+            f"{name}: is truncated, damaged or of a kind that is not read; get it again, or save it anew as PNG"
+        ) from error
 
 
 # --- what is told of an image that is read all the same: why it may not show what it should ---
@@ -193,16 +200,16 @@ def decoded(data: bytes, name: str, max_pixels: float, max_ratio: float) -> NDAr
     """Return pixels (height, width) or (height, width, 3), RGB, in the depth that is stored; an
     ImageError where the file is damaged, too large or of another kind, before memory is taken for it.
     """
-    try:
+    with _damage(name):
         image = _opened(data, name)
         check_size(image.height, image.width, name, max_pixels, max_ratio)
-        return _deep_colour(data) if _is_deep_colour(image) else _pixels(image)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow raises many kinds
-        raise ImageError(
-            f"{name}: is truncated, damaged or of a kind that is not read; get it again, or save it anew as PNG"
-        ) from error
+        if image.format in ("PNG", "TIFF") and image.mode[0] != "I" and "16" in str(image.tile[0][3]):
+            pixels = opencv().imdecode(np.frombuffer(data, np.uint8), opencv().IMREAD_UNCHANGED)
+            return on_black(pixels)[..., ::-1]
+        pixels = pillow_pixels(image, name)
+    if pixels.dtype != np.uint8 and image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        pixels = pixels.dtype.type(white(pixels)) - pixels  # 8 bits are inverted by Pillow
+    return pixels
 
 
 def _opened(data: bytes, name: str) -> Any:
@@ -242,25 +249,6 @@ def _check_kind(image: Any, name: str) -> None:
     if pages != 1:
         raise ImageError(f"{name}: holds {pages} pages; save one as a file of its own")
     image.seek(0)
-
-
-def _pixels(image: Any) -> NDArray[Any]:
-    # Pillow inverts 8 bits itself where white is zero.
-    inverted = image.mode[0] in "IF" and image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    pixels = upright_pixels(image)
-    return pixels.dtype.type(white(pixels)) - pixels if inverted else pixels
-
-
-def _is_deep_colour(image: Any) -> bool:
-    return image.format in ("PNG", "TIFF") and image.mode[0] != "I" and "16" in str(image.tile[0][3])
-
-
-def _deep_colour(data: bytes) -> NDArray[Any]:
-    cv2 = opencv()
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise ValueError("its pixels cannot be decoded")
-    return on_black(image)[..., ::-1]
 
 
 def check_jpeg(data: bytes) -> None:
