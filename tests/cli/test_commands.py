@@ -291,7 +291,7 @@ def test_an_empty_caption_is_explained(
 
 def test_what_is_told_of_very_many_images_is_counted(monkeypatch, capsys):
     import xray_captioning.cli as cli
-    from xray_captioning.data.notes import warn_together
+    from xray_captioning.data.levels import warn_together
 
     def run(_):
         for batch in range(5):

@@ -224,7 +224,7 @@ def _print(bundle: Bundle, studies: list[Study], findings: bool, **asked: Any) -
 def _check_images(studies: list[Study]) -> None:
     """Read the first images (all take too long): one that cannot be read is the only line then."""
     from xray_captioning.data.images import read_image
-    from xray_captioning.data.notes import ImageWarning
+    from xray_captioning.data.levels import ImageWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImageWarning)  # told when they are used
