@@ -22,6 +22,7 @@ from xray_captioning.checkpoints.hdf5 import SIGNATURE, WEIGHTS, ask_process
 from xray_captioning.checkpoints.onnx import beside, is_onnx, read_onnx
 from xray_captioning.checkpoints.pytorch import LEGACY, read_legacy, read_zip
 from xray_captioning.errors import BundleError
+from xray_captioning.files import read_toml
 
 # As Hugging Face saves a model, the first that is there.
 _IN_FOLDERS = (
@@ -183,7 +184,7 @@ def _seems(start: bytes) -> str:
     """Say what a file of another kind seems to be."""
     if not start:
         return "is empty; download or copy it again"
-    for offset, beginning, what in arrays.known("others"):
+    for offset, beginning, what in read_toml(__file__, "known.toml")["others"]:
         if start[offset:].lstrip().startswith(beginning.encode("latin-1")):
             return f"seems to be {what}"
     return (
