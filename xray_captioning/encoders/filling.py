@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,16 @@ _PYTORCH |= {"registers": "register_tokens"}
 
 
 def load_pytorch(
-    model: Any,
-    path: Path,
-    what: str,
-    left_out: str,
-    name_of: Callable[[str], str] = str,
-    arrays: Mapping[str, NDArray[Any]] | None = None,
+    model: Any, path: Path, what: str, left_out: str, arrays: Mapping[str, NDArray[Any]] | None = None
 ) -> None:
     """Fill a network whose layers have the names that PyTorch's modules have in a file.
 
-    `what` names the network in messages, `left_out` is a regular expression of names that it does
-    not need, such as its classifier's, and `name_of` gives a layer's name in the file. `arrays` are
-    the file's, where they have been read. A file that cannot be read, or is not of this network,
-    is a BundleError.
+    `what` names the network in messages, and `left_out` is a regular expression of names that it
+    does not need, such as its classifier's. `arrays` are the file's, where they have been read. A
+    file that cannot be read, or is not of this network, is a BundleError.
     """
     layers = {
-        f"{name_of(layer.name)}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
+        f"{layer.name}.{_PYTORCH.get(variable.name, variable.name)}": (layer, variable)
         for layer in model.layers
         for variable in layer.weights
     }
