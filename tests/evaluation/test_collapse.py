@@ -26,7 +26,7 @@ def _written(seed: int, misses: float | None = None) -> list[str]:
             rng = np.random.default_rng([seed, index, 1])
             kept = tuple(finding for finding in study.findings if rng.random() > misses)
             study = replace(study, findings=kept)
-        texts.append(clean(report(study, rng).findings, "plain"))
+        texts.append(clean(report(study, rng)["findings"], "plain"))
     return texts
 
 
