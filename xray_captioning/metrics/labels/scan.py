@@ -62,11 +62,11 @@ def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[i
     found = []
     letters = [0, *accumulate(map(len, tokens))]  # before each word
     words = [*tokens, END, ""]
-    for i, state in enumerate(map(first.get, tokens), 1):
-        if isinstance(state, tuple):
-            state = first.after(tokens[i - 1])
-        if state is None:
+    states = first.states
+    for i, number in enumerate(map(first.get, tokens), 1):
+        if number is None:
             continue
+        state = states[number]
         if state.open or words[i] in state:
             ends = state.follow(words, i)
             if len(ends) > 1:  # of lines that say the same the longest

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xray_captioning.metrics.labels import details
 from xray_captioning.metrics.labels.layout import PIECE
-from xray_captioning.metrics.labels.rules import MARKS, Rules, alternatives, rules
+from xray_captioning.metrics.labels.rules import CONVENTIONS, MARKS, Rules, alternatives, rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
 from xray_captioning.metrics.labels.spelling import LONGEST, Kept, Spelling
 
@@ -25,7 +25,7 @@ LASTING = frozenset({"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural
 _NUMBERS = {"present": PRESENT, "denied": DENIED, "uncertain": UNCERTAIN, "none": None}
 LABELS = {
     convention: {status: _NUMBERS[both.split()[i]] for status, both in details.STATUSES.items()}
-    for i, convention in enumerate(("chexpert", "mesh"))
+    for i, convention in enumerate(CONVENTIONS)
 }
 
 _ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone", "doubt", "yes"))
