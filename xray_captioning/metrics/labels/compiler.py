@@ -61,12 +61,9 @@ class Compiler:
         for word, own in words.items():
             like = dict.fromkeys(one for pattern, one in likes if pattern.fullmatch(word))
             alike.setdefault(self._number(like | own), []).append(word)
-        pairs = [f"{self._group(' '.join(own))}:{number}" for number, own in alike.items()]
-        parts = ends, pairs, [pattern.pattern for pattern in patterns], behind, self._branches(odd)
+        groups = [self.groups.setdefault(" ".join(own), len(self.groups)) for own in alike.values()]
+        parts = ends, groups, alike, [pattern.pattern for pattern in patterns], behind, self._branches(odd)
         return "\t".join(" ".join(map(str, part)) for part in parts)
-
-    def _group(self, words: str) -> int:
-        return self.groups.setdefault(words, len(self.groups))
 
     def _branches(self, odd: list[tuple[str, Thread]]) -> list[str]:
         """Return what is behind gaps, what (?=...) wants at the end of lines, other conditions."""

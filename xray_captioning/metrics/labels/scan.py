@@ -45,8 +45,6 @@ def scan(tokens: list[str], known: Rules) -> tuple[list[Hit], Scope]:
     """Find the findings of a statement and all cues but those at which clauses begin."""
     hits: list[Hit] = []
     scope = Scope([], [], [])
-    if known.naming.isdisjoint(tokens):
-        return hits, scope
     for start, end, (kind, reach, findings) in _found(tokens, known.start, known.lines):
         if findings:
             for name in findings:
@@ -62,11 +60,11 @@ def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[i
     found = []
     letters = [0, *accumulate(map(len, tokens))]  # before each word
     words = [*tokens, END, ""]
-    states = first.states
-    for i, number in enumerate(map(first.get, tokens), 1):
-        if number is None:
+    for i, state in enumerate(map(first.get, tokens), 1):
+        if state is None:
             continue
-        state = states[number]
+        if isinstance(state, int):
+            state = first.after(tokens[i - 1])
         if state.open or words[i] in state:
             ends = state.follow(words, i)
             if len(ends) > 1:  # of lines that say the same the longest
@@ -130,7 +128,7 @@ def scope_of(hits: list[Hit], scope: Scope, tokens: list[str], known: Rules) -> 
     if before and after:
         # "has resolved" is no "resolved effusion", nor "one of the tubes was removed" a removal.
         before, after = _outside(before, after), _outside(after, before)
-    found = _found(tokens, known.stops, known.lines)
+    found = [] if known.stops.keys().isdisjoint(tokens) else _found(tokens, known.stops, known.lines)
     stops = [_new(Cue, (start, end, kind, reach)) for start, end, (kind, reach, _) in found]
     if cues := before + after:
         stops = _longest(stops)

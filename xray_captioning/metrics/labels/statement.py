@@ -179,9 +179,8 @@ def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue,
     found = []
     for i, hit in enumerate(hits):
         own = _cues(i, hits, words, scope, linked, known.blocked) if cued else ()
-        named = words[hit.start : hit.end].split(" ") if turned and hit.kind != "stable" else ()
-        not_so = not _NEGATIONS.isdisjoint(named)
-        found.append((hit, _status(hit.kind, not_so, own, i in either), own))
+        not_so = turned and hit.kind != "stable" and not _NEGATIONS.isdisjoint(words[hit.start : hit.end].split(" "))
+        found.append((hit, _status(hit.kind, not_so, tuple([cue.kind for cue in own]), i in either), own))
     return found
 
 
@@ -255,7 +254,7 @@ def _cues(
 ) -> tuple[Cue, ...]:
     """Return all cues before a hit in its clause, and the first behind it that reaches it."""
     start, _, end, _, _ = hits[i]
-    first, last = _clause(hits[i], scope.stops, len(words))
+    first, last = _clause(hits[i], scope.stops, len(words)) if scope.stops else (0, len(words))
     own = [
         cue
         for cue in scope.before
@@ -298,9 +297,10 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
 _RANK = {kind: rank for rank, kind in enumerate(LABELS["chexpert"])}
 
 
-def _status(kind: str, turned: bool, cues: tuple[Cue, ...] = (), either: bool = False) -> str:
+@lru_cache(maxsize=1 << 12)
+def _status(kind: str, turned: bool, cues: tuple[str, ...] = (), either: bool = False) -> str:
     """Return what is said of a hit: by its own words, or by the strongest of its cues."""
-    kinds = {kind, *[cue.kind for cue in cues]}
+    kinds = {kind, *cues}
     if kind == "absent":  # "not clear" says nothing
         return "asked" if turned or "asked" in kinds else "denied"
     if turned:
