@@ -1,7 +1,7 @@
 """Follow the lines of ``findings.txt`` and ``cues.txt`` as a finite automaton whose input are words.
 
-A state is all that lines can still be behind some words. :mod:`compiler` works all of them out and
-writes each as one line, which is read when a report first leads there: reports need few.
+A state is all that lines can still be behind some words. ``benchmarks/labeler_rules.py`` writes all
+of them to ``automaton.txt``, one a line, which is read when a report first leads there.
 """
 
 import re
@@ -21,8 +21,7 @@ class States(dict[int, "State"]):
         self.words = cache(lambda group: tuple(map(intern, groups[int(group)].split(" "))))
 
     def __missing__(self, number: int) -> "State":
-        state = self[number] = State(self)
-        state.read(self.rows[number])
+        state = self[number] = State(self.rows[number], self)  # whole before another thread sees it
         return state
 
 
@@ -31,15 +30,12 @@ class State(dict[str, Any]):
 
     __slots__ = ("_behind", "_branches", "_likes", "_states", "ends", "open")
 
-    def __init__(self, states: States):
+    def __init__(self, row: str, states: States):
         self._states = states
-
-    def read(self, row: str) -> None:
-        """Take over what the compiler wrote."""
         ends, groups, numbers, likes, behind, branches = row.split("\t")
         self.ends = [*map(int, ends.split())]  # lines that are complete here
         for group, number in zip(groups.split(), map(int, numbers.split())):
-            self.update(dict.fromkeys(self._states.words(group), number))
+            self.update(dict.fromkeys(states.words(group), number))
         self._likes = [*map(re.compile, likes.split())] if likes else []
         self._behind = behind.split()  # by which of the patterns a word is like
         self._branches = [self._branch_of(*one.split(":")) for one in branches.split()] if branches else []
@@ -53,11 +49,11 @@ class State(dict[str, Any]):
         """Return the state behind a word, None where no line goes on with it."""
         found = self.get(word)
         if found is None:
-            like = sum(1 << i for i, pattern in enumerate(self._likes) if pattern.fullmatch(word))
+            like = sum([1 << i for i, pattern in enumerate(self._likes) if pattern.fullmatch(word)])
             if not like:
                 return None
             found = int(self._behind[like - 1])
-            if len(self) >= 1 << 12:  # words of patterns are without end
+            if len(self) >= 1 << 9:  # words of patterns are without end
                 return self._states[found]
         if not isinstance(found, State):
             found = self[word] = self._states[found]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+from xray_captioning.errors import DataError
 from xray_captioning.metrics.labels.automaton import END, State, States
 from xray_captioning.metrics.labels.spelling import Spelling
 
@@ -18,12 +19,11 @@ Phrase = tuple[str, str, tuple[str, ...]]
 
 
 class Rules(NamedTuple):
-    """All data files: lines by their first word, and words that no cue reaches across."""
+    """All data files: where lines begin, what each says, and words that no cue reaches across."""
 
     start: State
     stops: State  # those of cues that reach nothing
     lines: list[Phrase]
-    naming: frozenset[str]  # words with which findings begin
     blocked: frozenset[str]
     spelling: Spelling
 
@@ -31,26 +31,29 @@ class Rules(NamedTuple):
 @cache
 def rules(convention: str) -> Rules:
     """Return what holds under one convention."""
-    states, *others = _read()
+    states, lines, blocked, spelling = _read()
     i = 2 * CONVENTIONS.index(convention)
-    return Rules(states[i], states[i + 1], *others)
+    return Rules(states[i], states[i + 1], lines, blocked, spelling)
 
 
 @cache
-def _read() -> tuple[States, list[Phrase], frozenset[str], frozenset[str], Spelling]:
-    """Read ``automaton.txt``, or make it anew where a file that it is made of has been edited since."""
+def _read() -> tuple[States, list[Phrase], frozenset[str], Spelling]:
+    """Read what ``benchmarks/labeler_rules.py`` made of the lines."""
     table = text_of("automaton.txt")
     if not table.startswith(digest()):
-        from xray_captioning.metrics.labels import compiler
-
-        table = compiler.table()
-    _, said, numbers, lists, groups, rows = (part.split("\n") for part in table.split("\n\n"))
-    phrases: list[Phrase] = [(kind, reach, tuple(filter(None, n.split(", ")))) for kind, reach, n in [one.split("|") for one in said]]
-    naming, blocked, far, near, known = (frozenset(words.split(" ")) for words in lists)
+        files = Path(__file__).parent
+        raise DataError(f"{files}: automaton.txt is not of these rules; run python benchmarks/labeler_rules.py")
+    _, phrases, numbers, words, groups, rows = (part.split("\n") for part in table.split("\n\n"))
+    said = [_phrase(*phrase.split("|")) for phrase in phrases]
+    blocked, far, near, known = (frozenset(own.split(" ")) for own in words)
     states = States(rows, groups, {"...": (far | {";", END}, 0, 8), "..": (near, 1, 6)})
     lists = sections("spelling.txt")
     fixed = dict(line.split(" = ") for line in lists["expand"])
-    return states, [phrases[int(n)] for n in numbers], naming, blocked, Spelling(fixed, lists["terms"], known)
+    return states, [said[int(number)] for number in numbers], blocked, Spelling(fixed, lists["terms"], known)
+
+
+def _phrase(kind: str, reach: str, names: str) -> Phrase:
+    return kind, reach, tuple(names.split(", ")) if names else ()
 
 
 def digest() -> str:

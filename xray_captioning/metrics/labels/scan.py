@@ -44,7 +44,7 @@ class Scope(NamedTuple):
 def scan(tokens: list[str], known: Rules) -> tuple[list[Hit], Scope]:
     """Find the findings of a statement and all cues but those at which clauses begin."""
     hits: list[Hit] = []
-    scope = Scope([], [], [])
+    scope = _new(Scope, ([], [], []))
     for start, end, (kind, reach, findings) in _found(tokens, known.start, known.lines):
         if findings:
             for name in findings:
@@ -61,10 +61,10 @@ def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[i
     letters = [0, *accumulate(map(len, tokens))]  # before each word
     words = [*tokens, END, ""]
     for i, state in enumerate(map(first.get, tokens), 1):
-        if state is None:
-            continue
         if isinstance(state, int):
             state = first.after(tokens[i - 1])
+        if state is None:
+            continue
         if state.open or words[i] in state:
             ends = state.follow(words, i)
             if len(ends) > 1:  # of lines that say the same the longest

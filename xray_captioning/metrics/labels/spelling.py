@@ -59,12 +59,12 @@ class Spelling(Kept[str, tuple[str, ...]]):
     def _forms(self, written: str) -> tuple[str, ...]:
         """Return the standard forms of what stands between two blanks, "(effusion," for example."""
         if written.isalpha() and written.isascii() and "xx" not in written:  # most often
-            return tuple(map(intern, self._form(written).split()))
-        text = _SHORT.sub(lambda short: self.fixed.get(short[0], short[0]) + " ", written)
-        if "xx" in text:
-            text = _REMOVED.sub("", text)
-        words = " ".join(map(self._form, _WORD.findall(text))).split()
-        return tuple(map(intern, words))  # equal words are found fast
+            words = self._form(written)
+        else:
+            text = _SHORT.sub(lambda short: self.fixed.get(short[0], short[0]) + " ", written)
+            words = " ".join(map(self._form, _WORD.findall(_REMOVED.sub("", text))))
+        # Equal words are found fast; some Pythons keep for good what is interned, so not all are.
+        return tuple([intern(word) if word in self.known else word for word in words.split()])
 
     def _form(self, word: str) -> str:
         if word in self.fixed:
@@ -80,13 +80,15 @@ class Spelling(Kept[str, tuple[str, ...]]):
         near += [(term, 1) for term in self.ends.get(word[-3:], ())]
         length, letters = len(word), set(word)
         # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
-        ranked = sorted({
-            (d, term)
-            for term, most in near
-            if -most <= len(term) - length <= most >= len(letters.difference(term))  # few are that near
-            and (d := distance(word, term)) <= min(most, _errors(term))
-            and (d == 1 or word[0] == term[0])
-        })
+        ranked = sorted(
+            {
+                (d, term)
+                for term, most in near
+                if -most <= len(term) - length <= most >= len(letters.difference(term))  # few are that near
+                and (d := distance(word, term)) <= min(most, _errors(term))
+                and (d == 1 or word[0] == term[0])
+            }
+        )
         nearest = [term for d, term in ranked if d == ranked[0][0]]
         if len(nearest) == 2 and nearest[1] == f"{nearest[0]}s":  # "fracturs" is one or several
             nearest.pop()
