@@ -1,4 +1,5 @@
 import json
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -126,26 +127,46 @@ def test_a_failure_early_leaves_the_old_bundle(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("moves", range(7))
-def test_an_interrupt_leaves_no_half_of_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("moves", range(9))
+def test_wherever_writing_breaks_off_there_is_a_whole_bundle(tmp_path, monkeypatch, moves, stopped):
     write_bundle(tmp_path, writer(note="old"))
-    replace, count = Path.replace, iter(range(100))
+    count = iter(range(100))
 
-    def stop(path: Path, target: Path) -> Path:
-        if next(count) == moves:
-            raise KeyboardInterrupt
-        return replace(path, target)
+    def breaking(move):
+        def moved(*paths: object) -> object:
+            if next(count) == moves:
+                raise stopped(5, "Input/output error")
+            return move(*paths)
 
-    monkeypatch.setattr(Path, "replace", stop)
+        return moved
+
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(os, name, breaking(getattr(os, name)))
     try:
         write_bundle(tmp_path, writer(note="new"))
-    except KeyboardInterrupt:
-        with pytest.raises(BundleError, match="no complete bundle"):
-            read_bundle(tmp_path, "captioner")
+    except (KeyboardInterrupt, OSError, BundleError):
+        assert moves < 8
     else:
-        assert moves >= 5, "not all files were moved"
-        assert read_bundle(tmp_path, "captioner")["about"] == {"note": "new"}
+        assert moves == 8, "not all files were moved"
+    note = read_bundle(tmp_path, "captioner")["about"]["note"]
+    assert note == ("old" if moves < 2 else "new")
+    assert {(tmp_path / name).read_text() for name in FILES} == {f"{name} {note}" for name in FILES}
     assert not list(tmp_path.glob(".*"))
+    assert set(bundle_files(tmp_path)) == {"captioner.json", *FILES}
+
+
+def test_a_bundle_that_cannot_be_settled_says_so(tmp_path, monkeypatch):
+    write_bundle(tmp_path / "made", writer(note="new"))
+    write_bundle(tmp_path, writer(note="old"))
+    (tmp_path / "made").rename(tmp_path / ".bundle")
+
+    def refuse(*paths: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(BundleError, match=r"\.bundle: the files of a new bundle cannot be moved \(Permission denied\)"):
+        read_bundle(tmp_path, "captioner")
 
 
 def test_find_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
