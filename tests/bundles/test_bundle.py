@@ -15,6 +15,7 @@ from xray_captioning.bundles.bundle import (
 )
 from xray_captioning.errors import BundleError
 
+VALUES: dict[str, object] = {"config": {}, "findings": ["Edema"], "grid": [7, 7]}
 FILES = ("encoder.weights.h5", "decoder.weights.h5", "tokenizer.json", "README.md")
 
 
@@ -22,7 +23,7 @@ def writer(kind: str = "captioner", note: str = "", **changes: object):
     """Return a function that writes the files of a bundle, with stand-ins for the weights."""
 
     def write(folder: Path) -> None:
-        values = {"format": 1, "kind": kind, "about": {"note": note}, **changes}
+        values = {"format": 1, "kind": kind, "about": {"note": note}, **VALUES, **changes}
         (folder / "captioner.json").write_text(json.dumps(values), "utf-8")
         for name in FILES if kind == "captioner" else (FILES[0], FILES[3]):
             (folder / name).write_bytes(f"{name} {note}".encode())
@@ -98,6 +99,36 @@ def test_a_damaged_manifest(tmp_path: Path, content: str | None, message: str) -
     if content is not None:
         path.write_text(content, "utf-8")
     with pytest.raises(BundleError, match=message):
+        read_bundle(tmp_path, "captioner")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("about", None, r"Expected `object`, got `null` - at `\$.about`"),
+        ("about", {"data": "x"}, r"Expected `object`, got `str` - at `\$.about.data`"),
+        ("findings", [3], r"Expected `str`, got `int` - at `\$.findings\[0\]`"),
+        ("grid", [7, 0], r"Expected `int` >= 1 - at `\$.grid\[1\]`"),
+        ("kind", "x", "Invalid enum value 'x'"),
+        ("needs", {"features": {"channels": "x"}}, r"Expected `int`, got `str` - at `\$.needs"),
+    ],
+)
+def test_a_field_of_another_kind(tmp_path, name, value, message):
+    write_bundle(tmp_path, writer(**{name: value}))
+    with pytest.raises(BundleError, match=rf"captioner.json: {message}.*; copy the whole bundle again"):
+        read_bundle(tmp_path, "captioner")
+
+
+@pytest.mark.parametrize("name", ["kind", "config", "findings", "grid", "about"])
+def test_a_missing_field(tmp_path, name):
+    def write(folder: Path) -> None:
+        writer()(folder)
+        values = json.loads((folder / "captioner.json").read_text())
+        del values[name]
+        (folder / "captioner.json").write_text(json.dumps(values))
+
+    write_bundle(tmp_path, write)
+    with pytest.raises(BundleError, match=f"captioner.json: Object missing required field `{name}`"):
         read_bundle(tmp_path, "captioner")
 
 

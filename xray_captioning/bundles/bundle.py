@@ -21,7 +21,9 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, ValidationError, convert
 
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
@@ -37,6 +39,29 @@ NEEDED = {
 }
 FEATURES = "features"  # model.encoder of a captioner that has no encoder but needs features
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
+
+
+
+class _Told(Struct):
+    data: dict[str, Any] = {}
+
+
+class _Need(Struct):
+    channels: Annotated[int, Meta(ge=1)] = 1
+    module: str = ""
+    package: str = ""
+
+
+class _Values(Struct):
+    """What captioner.json has to hold, whatever else it does."""
+
+    kind: Literal["encoder", "captioner"]
+    config: dict[str, Any]
+    findings: list[str]
+    grid: tuple[Annotated[int, Meta(ge=1)], Annotated[int, Meta(ge=1)]]
+    about: _Told
+    needs: dict[str, _Need] = {}
+
 
 _AGAIN = "copy the whole bundle again"
 _NOT_WHOLE = f"this is no complete bundle: finish its training with --resume, or {_AGAIN}"
@@ -118,6 +143,10 @@ def read_bundle(folder: Path, kind: str, images: bool = False) -> dict[str, Any]
         advice = "install the version of xray-captioning that wrote it"
         found = f"bundle format {about.get('format')}, expected {FORMAT}"
         raise BundleError(f"{folder}: {found}; {advice}")
+    try:
+        convert(about, _Values)
+    except ValidationError as error:
+        raise BundleError(f"{folder}/captioner.json: {error}; {_AGAIN}") from error
     if kind == "captioner" and about["kind"] != "captioner":
         advice = f"train a decoder with train --encoder {folder}"
         raise BundleError(f"{folder}: holds an encoder only; {advice}")
