@@ -41,7 +41,6 @@ FEATURES = "features"  # model.encoder of a captioner that has no encoder but ne
 PARTS = {"encoder": ("encoder",), "captioner": ("encoder", "decoder")}
 
 
-
 class _Told(Struct):
     data: dict[str, Any] = {}
 
