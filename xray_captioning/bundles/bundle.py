@@ -27,7 +27,7 @@ from msgspec import Meta, Struct, ValidationError, convert
 
 from xray_captioning.config import Config
 from xray_captioning.errors import BundleError, ConfigError
-from xray_captioning.files import atomic_write, read_json, sha256_file, shipped_folder
+from xray_captioning.files import atomic_write, naming, read_json, sha256_file, shipped_folder
 from xray_captioning.plugins import origin_of
 
 FORMAT = 1
@@ -79,7 +79,8 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
     _settle(folder)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder, ignore_cleanup_errors=True) as temporary:
         (aside := Path(temporary, "whole")).mkdir()
-        write(aside)
+        with naming(folder):
+            write(aside)
         digests = {path.name: sha256_file(path) for path in sorted(aside.iterdir())}
         atomic_write(aside / MANIFEST, json.dumps(digests, indent=2) + "\n")
         aside.rename(folder / _WHOLE)
