@@ -9,7 +9,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -72,17 +72,14 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Wait until no other process is at this in a folder, where the system can tell."""
-    handle = os.open(folder, os.O_RDONLY) if os.name == "posix" else None
-    try:
-        if handle is not None:
+    with ExitStack() as stack:
+        if os.name == "posix":
             import fcntl
 
+            stack.callback(os.close, handle := os.open(folder, os.O_RDONLY))
             with suppress(OSError):  # a file system without locks
                 fcntl.flock(handle, fcntl.LOCK_EX)
         yield
-    finally:
-        if handle is not None:
-            os.close(handle)
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
