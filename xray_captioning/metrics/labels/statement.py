@@ -158,8 +158,9 @@ def read(raw: str, convention: str) -> tuple[Mention, ...]:
 
 
 def _pieces(raw: str, known: Rules) -> list[list[str]]:
-    pieces = [raw] if len(raw) <= LONGEST else PIECE.findall(raw)
-    return [normal(piece, known.spelling) for piece in pieces]
+    if len(raw) <= LONGEST:
+        return [normal(raw, known.spelling)]
+    return [normal(piece, known.spelling) for piece in PIECE.findall(raw)]
 
 
 def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue, ...]]]:
