@@ -158,9 +158,8 @@ def read(raw: str, convention: str) -> tuple[Mention, ...]:
 
 
 def _pieces(raw: str, known: Rules) -> list[list[str]]:
-    if len(raw) <= LONGEST:
-        return [normal(raw, known.spelling)]
-    return [normal(piece, known.spelling) for piece in PIECE.findall(raw)]
+    words = known.spelling
+    return [normal(raw, words)] if len(raw) <= LONGEST else [normal(piece, words) for piece in PIECE.findall(raw)]
 
 
 def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue, ...]]]:
