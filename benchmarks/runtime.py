@@ -89,9 +89,10 @@ def installed() -> list[str]:
 
 def encoder(name: str, images: list[str]) -> None:
     """Print images a second from files, and how far features are apart, of random weights."""
-    from xray_captioning.captioner.captioner import Captioner, new_model
+    from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.config import Config
     from xray_captioning.data.encoding import encode_images
+    from xray_captioning.decoders.model import new_model
     from xray_captioning.encoders import Encoder
     from xray_captioning.runtime import load
     from xray_captioning.text.tokenizer import Tokenizer

@@ -279,9 +279,9 @@ def test_captions_of_noise_are_warned_of(tmp_path: Path, capsys: pytest.CaptureF
 def test_an_empty_caption_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from xray_captioning.captioner.base import BaseCaptioner
+    from xray_captioning.captioner.captioner import Captioner
 
-    monkeypatch.setattr(BaseCaptioner, "_display", lambda self, text: "")
+    monkeypatch.setattr(Captioner, "_display", lambda self, text: "")
     image = tmp_path / "grey.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (112, 112), np.uint8))
     for more in ([], ["--out", str(tmp_path / "captions.csv")]):

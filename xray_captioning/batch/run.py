@@ -13,9 +13,9 @@ from typing import Any
 from xray_captioning import __version__
 from xray_captioning.batch import caption_table as table
 from xray_captioning.batch.caption_table import Row, Study
-from xray_captioning.captioner.base import BaseCaptioner, predict
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
+from xray_captioning.captioner.captioner import Captioner, predict
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Features
@@ -28,7 +28,7 @@ DIGITS = 6
 
 
 def caption_to_file(
-    captioner: BaseCaptioner,
+    captioner: Captioner,
     bundle: str,
     studies: Sequence[Study],
     out: Path,
@@ -91,7 +91,7 @@ def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamil
 
 
 def caption_rows(
-    captioner: BaseCaptioner,
+    captioner: Captioner,
     studies: Sequence[Study],
     beam_size: int | None = None,
     show_unfamiliar: bool = False,
@@ -113,7 +113,7 @@ def caption_rows(
 
 
 def _seen(
-    captioner: BaseCaptioner, studies: Sequence[Study], given: StudyFeatures | None
+    captioner: Captioner, studies: Sequence[Study], given: StudyFeatures | None
 ) -> tuple[list[str | None], Features]:
     """Return what is wrong with each study, None where nothing is, and the others' features."""
     if given is not None:

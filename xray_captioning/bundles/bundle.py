@@ -54,9 +54,11 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder, ignore_cleanup_errors=True) as temporary:
         write(aside := Path(temporary))
-        digests = {path.name: sha256_file(path) for path in sorted(aside.iterdir())}
+        files = (path for path in sorted(aside.rglob("*")) if path.is_file())
+        digests = {path.relative_to(aside).as_posix(): sha256_file(path) for path in files}
         (folder / MANIFEST).unlink(missing_ok=True)
         for name in digests:
+            (folder / name).parent.mkdir(exist_ok=True, parents=True)
             (aside / name).replace(folder / name)
         atomic_write(folder / MANIFEST, json.dumps(digests, indent=2) + "\n")
 
@@ -66,6 +68,7 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 
     def write(aside: Path) -> None:
         for name in bundle_files(folder):
+            (aside / name).parent.mkdir(exist_ok=True, parents=True)
             shutil.copyfile(folder / name, aside / name)
         change(aside)
 
@@ -74,7 +77,13 @@ def rewrite_bundle(folder: Path, change: Callable[[Path], None]) -> None:
 
 def bundle_files(folder: Path) -> list[str]:
     """Return the names of a bundle's own files, without the manifest."""
-    return [Path(name).name for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
+    return [_inside(name) for name in read_json(folder / MANIFEST, _NOT_WHOLE)]
+
+
+def _inside(name: str) -> str:
+    # What a manifest names is below its folder, whatever it says.
+    path = Path(name)
+    return path.name if path.anchor or ".." in path.parts else name
 
 
 def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = False) -> dict[str, Any]:
@@ -90,7 +99,7 @@ def read_bundle(folder: Path, kind: str, images: bool = False, exported: bool = 
         raise BundleError(f"{folder}: no such bundle; {advice}: {names}")
     digests = read_json(folder / MANIFEST, _NOT_WHOLE)
     for name, digest in digests.items():
-        path = folder / Path(name).name
+        path = folder / _inside(name)
         if not path.is_file():
             raise BundleError(f"{path}: missing; {_AGAIN}")
         if sha256_file(path) != digest:

@@ -247,8 +247,8 @@ def _captions(
     bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool, runtime: str | None
 ) -> Iterator[Printed]:
     from xray_captioning.batch.run import warn_of_empty
-    from xray_captioning.captioner.base import predict
     from xray_captioning.captioner.calibration import stated
+    from xray_captioning.captioner.captioner import predict
     from xray_captioning.runtime import open_captioner
 
     captioner = open_captioner(bundle.folder, runtime)

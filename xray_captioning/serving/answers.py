@@ -10,8 +10,8 @@ from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated,
 from xray_captioning.serving.settings import Settings
 
 if TYPE_CHECKING:  # the app shows its page before it loads Keras
-    from xray_captioning.captioner.base import BaseCaptioner
     from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
 
@@ -42,7 +42,7 @@ class Study(Struct):
     warning: str | None
 
 
-def notice(captioner: BaseCaptioner) -> str:
+def notice(captioner: Captioner) -> str:
     """Return the notice of every answer, with what the bundle adds to it."""
     own = captioner.about.get("notice")
     return f"{NOTICE} This model was {own}." if own else NOTICE
@@ -79,7 +79,7 @@ def describe_study(
     )
 
 
-def describe_model(captioner: BaseCaptioner, settings: Settings) -> dict[str, Any]:
+def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return what is served, and within which limits."""
     config = captioner.config
     return {

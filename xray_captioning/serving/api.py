@@ -13,7 +13,7 @@ import msgspec
 from werkzeug import Response
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from xray_captioning.captioner.base import BaseCaptioner
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.errors import ImageError, MissingExtraError
 from xray_captioning.files import read_toml
 from xray_captioning.serving import answers, openapi
@@ -40,7 +40,7 @@ class _App(flask.Flask):
         return super().make_response(rv)
 
 
-def create_app(captioner: BaseCaptioner, settings: Settings | None = None) -> flask.Flask:
+def create_app(captioner: Captioner, settings: Settings | None = None) -> flask.Flask:
     """Return the API over a captioner.
 
     It starts a thread that owns the model and compiles it; ``/readyz`` says when that is done. So

@@ -27,7 +27,7 @@ from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving.app_parts import html
 
 if TYPE_CHECKING:
-    from xray_captioning.captioner.base import BaseCaptioner
+    from xray_captioning.captioner.captioner import Captioner
 
 TYPES = [suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES]
 SEED = 2048  # of the samples: three unlike studies, one of them normal
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 
 @st.cache_resource(show_spinner="Loading the model …", max_entries=4)
-def load(bundle: str, runtime: str | None = None) -> BaseCaptioner:
+def load(bundle: str, runtime: str | None = None) -> Captioner:
     """Return a bundle, loaded once for all sessions."""
     from xray_captioning.runtime import open_captioner  # here: the page appears at once
 
@@ -152,7 +152,7 @@ def _own(digest: str, views: list[str] | None, _files: list[bytes]) -> parts.Stu
 
 @st.cache_resource(scope="session", max_entries=8, show_spinner="Reading the images …")
 def _read(
-    bundle: str, name: str, beam_size: int, digest: str, _captioner: BaseCaptioner, _study: parts.Study
+    bundle: str, name: str, beam_size: int, digest: str, _captioner: Captioner, _study: parts.Study
 ) -> parts.Result:
     return parts.read_study(_captioner, name, _study, beam_size)
 

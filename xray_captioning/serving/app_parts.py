@@ -27,8 +27,8 @@ from xray_captioning.serving import answers
 from xray_captioning.serving.settings import LONGEST, Settings
 
 if TYPE_CHECKING:
-    from xray_captioning.captioner.base import BaseCaptioner
     from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.config import ImageConfig
 
 NOTICE = (
@@ -170,9 +170,9 @@ def digest(files: Sequence[bytes]) -> str:
     return " ".join(hashlib.sha256(file).hexdigest() for file in files)
 
 
-def read_study(captioner: BaseCaptioner, name: str, study: Study, beam_size: int) -> Result:
+def read_study(captioner: Captioner, name: str, study: Study, beam_size: int) -> Result:
     """Let a bundle, which the page calls by a name, caption a study."""
-    from xray_captioning.captioner.base import predict
+    from xray_captioning.captioner.captioner import predict
 
     features = captioner.features([study.files], [study.views])
     ((caption, found),) = predict(captioner, features, beam_size)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from xray_captioning.captioner.base import BaseCaptioner, Prediction, predict
+from xray_captioning.captioner.captioner import Captioner, Prediction, predict
 from xray_captioning.data.images import Pixels, arranged, decode_image
 from xray_captioning.serving.problems import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
@@ -148,7 +148,7 @@ class Batcher:
 class Engine:
     """A captioner that many threads use at once."""
 
-    def __init__(self, captioner: BaseCaptioner, settings: Settings) -> None:
+    def __init__(self, captioner: Captioner, settings: Settings) -> None:
         self.captioner, self.settings = captioner, settings
         self.draining = False  # set when the server stops: no more requests are accepted
         self.failed = False  # the model could not be run at all and will never be ready

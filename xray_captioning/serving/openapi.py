@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from xray_captioning import __version__
-from xray_captioning.captioner.base import BaseCaptioner
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.serving.settings import Settings, is_protected
 from xray_captioning.serving.uploads import study_fields, view_field
 
 
-def describe(captioner: BaseCaptioner, settings: Settings) -> dict[str, Any]:
+def describe(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of a server."""
     document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_bytes())
     document["info"]["version"] = __version__
@@ -24,7 +24,7 @@ def describe(captioner: BaseCaptioner, settings: Settings) -> dict[str, Any]:
     return document
 
 
-def _limit(upload: dict[str, Any], captioner: BaseCaptioner, settings: Settings) -> None:
+def _limit(upload: dict[str, Any], captioner: Captioner, settings: Settings) -> None:
     """Complete the schema of the form that is sent by the limits of a server."""
     fields, names = upload["properties"], study_fields(settings)
     for name in ("images", "views"):
