@@ -59,7 +59,7 @@ def load(name: str | Path, runtime: str | None = None) -> Captioner:
         *open_graphs(found, values, runtime),
         load_tokenizer(found / "tokenizer.json"),
         values["about"],
-        TrainedOn.load(found),
+        TrainedOn.load(folder),
         load_calibration(found),
     )
 

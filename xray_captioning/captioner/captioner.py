@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,6 +151,8 @@ class Captioner:
                 self.encoder.save_weights(aside / "encoder.weights.h5")
             self.model.save_weights(aside / "decoder.weights.h5")
             self.write_about(aside, describe("captioner", config, self.encoder, self.about))
+            if self.trained_on is not None:
+                self.trained_on.save(aside)
 
         write_bundle(Path(folder), write)
 
@@ -159,9 +162,8 @@ class Captioner:
         self.tokenizer.to_json(aside / "tokenizer.json")
         card = model_card(values, self.calibration.about if self.calibration else None)
         (aside / "README.md").write_text(card, "utf-8")
-        for part in (self.trained_on, self.calibration):
-            if part is not None:
-                part.save(aside)
+        if self.calibration is not None:
+            self.calibration.save(aside)
 
     def export(
         self, folder: str | Path, form: str = "onnx", precision: str = "float32", images: Sequence[Image] = ()
@@ -334,8 +336,16 @@ class Captioner:
 
     def _encoded(self, studies: Iterable[Study], views: Views | None) -> Iterator[Features]:
         placed = self._placed(studies, views)
-        while batch := list(islice(placed, BATCH_SIZES[-1])):
-            yield Features(*encode_studies(self._encode, self.config, batch, self._batch))
+
+        def following() -> Features | None:
+            batch = list(islice(placed, BATCH_SIZES[-1]))
+            return Features(*encode_studies(self._encode, self.config, batch, self._batch)) if batch else None
+
+        with ThreadPoolExecutor(1) as pool:  # a batch is encoded while the one before is captioned
+            ready = pool.submit(following)
+            while (features := ready.result()) is not None:
+                ready = pool.submit(following)
+                yield features
 
     def _writer(self, beam_size: int | None, sampling: Sampling | None) -> Callable[[Features], list[Caption]]:
         decoding = self.config.decoding
