@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle
-from xray_captioning.bundles.card import model_card
+from xray_captioning.bundles.card import write_texts
 from xray_captioning.captioner import calibration as applied
 from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
@@ -22,7 +20,7 @@ from xray_captioning.captioner.graphs import BATCH, GraphModel
 from xray_captioning.captioner.studies import Study, Views, arranged_studies
 from xray_captioning.config import Config
 from xray_captioning.data.encoding import encode_studies, finding_probabilities
-from xray_captioning.data.features import Features
+from xray_captioning.data.features import Features, one_ahead
 from xray_captioning.data.images import Image
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
@@ -150,20 +148,12 @@ class Captioner:
             if config.model.encoder != FEATURES:
                 self.encoder.save_weights(aside / "encoder.weights.h5")
             self.model.save_weights(aside / "decoder.weights.h5")
-            self.write_about(aside, describe("captioner", config, self.encoder, self.about))
+            values = describe("captioner", config, self.encoder, self.about)
+            write_texts(aside, values, self.tokenizer, self.calibration)
             if self.trained_on is not None:
                 self.trained_on.save(aside)
 
         write_bundle(Path(folder), write)
-
-    def write_about(self, aside: Path, values: dict[str, Any]) -> None:
-        """Write what a bundle and an exported folder hold beside the networks."""
-        (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-        self.tokenizer.to_json(aside / "tokenizer.json")
-        card = model_card(values, self.calibration.about if self.calibration else None)
-        (aside / "README.md").write_text(card, "utf-8")
-        if self.calibration is not None:
-            self.calibration.save(aside)
 
     def export(
         self, folder: str | Path, form: str = "onnx", precision: str = "float32", images: Sequence[Image] = ()
@@ -341,11 +331,7 @@ class Captioner:
             batch = list(islice(placed, BATCH_SIZES[-1]))
             return Features(*encode_studies(self._encode, self.config, batch, self._batch)) if batch else None
 
-        with ThreadPoolExecutor(1) as pool:  # a batch is encoded while the one before is captioned
-            ready = pool.submit(following)
-            while (features := ready.result()) is not None:
-                ready = pool.submit(following)
-                yield features
+        return one_ahead(following)  # a batch is encoded while the one before is captioned
 
     def _writer(self, beam_size: int | None, sampling: Sampling | None) -> Callable[[Features], list[Caption]]:
         decoding = self.config.decoding

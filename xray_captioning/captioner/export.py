@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from xray_captioning.backend import ops, traced
 from xray_captioning.bundles.bundle import FEATURES, write_bundle
+from xray_captioning.bundles.card import write_texts
 from xray_captioning.captioner.graphs import BATCH, SUFFIXES, GraphEncoder, GraphModel, leaves, nested, open_graphs
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.encoding import as_array
@@ -102,7 +103,7 @@ def _fill(aside: Path, captioner: Any, form: str, precision: str, images: Sequen
     }
     for name, network in networks.items():
         WRITERS[form](network, aside / f"{name}{SUFFIXES[form]}")
-    captioner.write_about(aside, values)
+    write_texts(aside, values, captioner.tokenizer, captioner.calibration)
     _compare(captioner, *open_graphs(aside, values), shown, COARSE[precision])
 
 

@@ -14,6 +14,7 @@ from xray_captioning import __version__
 from xray_captioning.errors import XrayCaptioningError
 from xray_captioning.files import load_quietly, read_toml
 
+COMPLETE = "_XRAY_CAPTIONING_COMPLETE"
 SHOWN = 3  # warnings of one kind about images
 COMMANDS: dict[str, list[str]] = read_toml(__file__, "commands.toml")
 
@@ -50,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns 0; 2 after one line on standard error that says what is wrong; or 130 when interrupted.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    if completing := os.environ.get(COMPLETE):  # the shell asks, as click's documentation shows
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, "xray-captioning", COMPLETE, completing)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     load_quietly()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a user cannot act on the warnings of other packages
@@ -60,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(given)
         except KeyboardInterrupt:
-            resumable = given[:1] in (["train"], ["train-encoder"])
-            resumable = resumable or (given[:1] == ["caption"] and "--out" in given)
+            resumable = given[:1] in (["train"], ["train-encoder"]) or (given[:1] == ["caption"] and "--out" in given)
             advice = "; go on with the same command and --resume" if resumable else ""
             print(f"xray-captioning: interrupted{advice}", file=sys.stderr)
             return 130

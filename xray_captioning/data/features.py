@@ -53,6 +53,15 @@ def map_batches(function: Callable[[list[T]], R], items: Sequence[T], size: int 
         yield from pool.map(function, batches)
 
 
+def one_ahead(make: Callable[[], T | None]) -> Iterator[T]:
+    """Yield what a function returns until that is None; it makes the next one meanwhile, in a thread."""
+    with ThreadPoolExecutor(1) as pool:
+        ready = pool.submit(make)
+        while (found := ready.result()) is not None:
+            ready = pool.submit(make)
+            yield found
+
+
 def power_of_two(count: int) -> int:
     """Return the least power of two that is not below ``count``, so that few sizes are compiled."""
     return 1 << (count - 1).bit_length()
