@@ -163,7 +163,7 @@ def main() -> None:
         write_phantoms(Path(folder, "training"), 100, seed=78)
         training = [image for images in read_studies(Path(folder, "training"))["images"] for image in images]
         if options.encoder:
-            precisions(network(options.encoder), training, studies[:64], None)
+            precisions(network(options.encoder), training, studies[:32], None)
         else:
             captioner = Captioner.load(options.bundle)
             precisions(captioner, training, studies, list(table[captioner.config.text.section]))
