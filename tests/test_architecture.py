@@ -26,6 +26,7 @@ LAYERS = [
     ["review"],
     ["encoders", "decoders"],
     ["captioner"],
+    ["runtime"],
     ["comparison"],
     ["training", "legacy", "batch"],
     ["demo", "serving", "notebook"],

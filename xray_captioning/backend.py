@@ -10,9 +10,10 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from xray_captioning.errors import ConfigError
 from xray_captioning.files import while_loading
 
-__all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded"]
+__all__ = ["compiled", "keras", "ops", "registered", "scan", "seeded", "traced"]
 
 with while_loading() as quiet:
     import keras
@@ -56,6 +57,19 @@ def compiled(function: Callable[..., Any], model: Any, fused: bool = False) -> C
     if keras.backend.backend() == "jax":
         return _jitted(function, model)
     return function
+
+
+def traced(function: Callable[..., Any], inputs: dict[str, tuple[str, Any]]) -> Any:
+    """Return a TensorFlow function for an exporter, of tensors by name with data type and shape.
+
+    None in a shape is an axis of any length. Another backend than TensorFlow is a ConfigError.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError("graphs are exported by TensorFlow; set KERAS_BACKEND=tensorflow")
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec(shape, kind, name=name) for name, (kind, shape) in inputs.items()]
+    return tf.function(function, input_signature=specs, autograph=False)
 
 
 def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
