@@ -40,7 +40,7 @@ function pieced(tokens, vocabulary) {
   const bytes = Uint8Array.from(spelled.flat());
   const owners = spelled.flatMap((part, i) => part.map(() => i)); // the token of each byte
   const found = [];
-  const isSpace = (byte) => byte === 32 || (byte >= 9 && byte <= 13);
+  const isSpace = (byte) => (byte >= 9 && byte <= 13) || (byte >= 28 && byte <= 32); // as Python has it
   for (let at = 0; at < bytes.length; ) {
     const gap = at;
     while (at < bytes.length && isSpace(bytes[at])) at++;
@@ -48,7 +48,7 @@ function pieced(tokens, vocabulary) {
     while (at < bytes.length && !isSpace(bytes[at])) at++;
     if (from === at) break;
     const [first, last] = [owners[gap], owners[at - 1]];
-    found.push({ word: new TextDecoder().decode(bytes.slice(from, at)), places: tokens.slice(first, last + 1).map(({ place }) => place) });
+    found.push({ word: new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.slice(from, at)), places: tokens.slice(first, last + 1).map(({ place }) => place) });
   }
   return found;
 }
