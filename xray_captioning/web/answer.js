@@ -31,23 +31,26 @@ export function showAnswer(study, said, captioner, page) {
   at("answer").hidden = false;
   at("unlike").hidden = !isUnfamiliar(caption);
   at("unlike").textContent = `Not like the chest X-rays this model was trained on: ${
-    said.sentences.length ? "what it says of them means nothing and has no confidence." : "nothing is said of them."}`;
+    said.silent ? "nothing is said of them." : "what it says of them means nothing and has no confidence."}`;
   at("notes").replaceChildren(...study.flatMap((image, i) => image.notes.map((note) => make("li", {}, `image ${i + 1}: ${note}`))));
   showCaption(study, said, captioner, new Set(page.findingWords));
   showFindings(said.probabilities);
   at("others-part").hidden = !said.alternatives.length;
   at("others").replaceChildren(...said.alternatives.map((other) =>
     make("li", {}, other.text, make("small", {}, ` (log-probability ${other.logProbability.toFixed(1)})`))));
-  const novelty = caption.novelty === null ? "" : `, novelty ${caption.novelty.toFixed(2)}`;
-  const whole = said.sentences.length ? `Log-probability ${caption.logProbability.toFixed(1)}${novelty}` : novelty.replace(", n", "N");
-  at("about").textContent = `${whole}; ${Math.round(milliseconds)} ms on this device.`;
+  const figures = [
+    said.silent ? "" : `log-probability ${caption.logProbability.toFixed(1)}`,
+    caption.novelty === null ? "" : `novelty ${caption.novelty.toFixed(2)}`,
+    `${Math.round(milliseconds)} ms on this device`,
+  ].filter(Boolean).join(", ");
+  at("about").textContent = `${figures[0].toUpperCase()}${figures.slice(1)}.`;
 }
 
 function showCaption(study, said, captioner, findingWords) {
   const { caption } = study.answer;
   const buttons = [];
   at("caption").replaceChildren(...said.sentences.flatMap((sentence) => [sentenceOf(sentence, caption, buttons), " "]));
-  if (!said.sentences.length && !said.strange) at("caption").append(make("em", {}, "The model wrote nothing."));
+  if (!said.sentences.length && !said.silent) at("caption").append(make("em", {}, "The model wrote nothing."));
   for (const button of buttons) button.classList.toggle("finding", findingWords.has(caption.words[button.place].toLowerCase()));
   const choose = (chosen) => {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button === chosen));

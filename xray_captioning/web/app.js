@@ -71,16 +71,22 @@ function drawStudy() {
     view.setAttribute("aria-label", `${name} shows`);
     for (const [value, text] of [["unknown", "view not said"], ["frontal", "frontal"], ["lateral", "lateral"]]) view.add(new Option(text, value));
     view.value = image.view;
-    view.onchange = () => { image.view = view.value; update(); };
+    view.onchange = () => { image.view = view.value; again(); };
     const remove = Object.assign(document.createElement("button"), { type: "button", textContent: "Remove" });
     remove.setAttribute("aria-label", `Remove image ${place + 1}`);
-    remove.onclick = () => { study.splice(place, 1); drawStudy(); update(); at("files").focus(); };
+    remove.onclick = () => { study.splice(place, 1); drawStudy(); again(); at("files").focus(); };
     const pick = Object.assign(document.createElement("div"), { className: "pick" });
     pick.append(view, remove);
     const item = document.createElement("li");
     item.append(image.canvas, pick);
     return item;
   }));
+}
+
+/** What was wrong with a file before has been seen. */
+function again() {
+  showFailure("");
+  return update();
 }
 
 /** Let the model caption the study as it is now, and show what it says. */
@@ -98,7 +104,6 @@ async function update() {
     const found = await captioner.caption(places, Number(at("beam").value));
     if (own !== asked) return;
     study.answer = { ...found, places, milliseconds: performance.now() - began };
-    showFailure("");
     show();
   } catch (error) {
     if (own !== asked) return;
@@ -117,7 +122,7 @@ function show() {
 }
 
 at("files").onchange = () => { add([...at("files").files]); at("files").value = ""; };
-at("beam").onchange = update;
+at("beam").onchange = again;
 at("threshold").onchange = at("unfamiliar").onchange = show;
 // Files that miss the frame must not replace the page.
 for (const kind of ["dragover", "dragleave", "drop"]) {

@@ -45,10 +45,12 @@ export function stated(caption, probabilities, { threshold, showUnfamiliar }) {
   const strange = isUnfamiliar(caption);
   const calibrated = caption.novelty !== null;
   const unknown = calibrated && threshold > 0 ? -Infinity : Infinity;
-  const sentences = strange && !showUnfamiliar ? [] : caption.sentences.map((sentence) => {
+  const silent = strange && !showUnfamiliar;
+  const sentences = silent ? [] : caption.sentences.map((sentence) => {
     const withheld = ((strange ? null : sentence.confidence) ?? unknown) < threshold;
     return { ...sentence, withheld, shown: withheld ? NOT_CONFIDENT : sentence.text };
   });
-  const complete = sentences.length > 0 && !sentences.some((sentence) => sentence.withheld);
-  return { sentences, strange, alternatives: complete ? caption.alternatives : [], probabilities: strange ? null : probabilities };
+  // Nothing is known of the confidence of alternatives.
+  const others = silent || sentences.some((sentence) => sentence.withheld) ? [] : caption.alternatives;
+  return { sentences, silent, strange, alternatives: others, probabilities: strange ? null : probabilities };
 }
