@@ -59,7 +59,10 @@ def pngs():
         for interlaced in (False, True):
             yield f"png {bits} {colour} {interlaced}", png(bits, colour, interlaced, *palette)
             if clear:
-                yield f"png {bits} {colour} {interlaced} clear", png(bits, colour, interlaced, *palette, (b"tRNS", clear))
+                yield (
+                    f"png {bits} {colour} {interlaced} clear",
+                    png(bits, colour, interlaced, *palette, (b"tRNS", clear)),
+                )
     for way in range(1, 9):
         exif = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 274, 3, 1, way, 0, 0)
         yield f"png turned {way}", png(8, 0, False, (b"eXIf", exif))
@@ -71,7 +74,10 @@ def pngs():
 def dicom(pixels, syntax, **elements):
     data, bits = pydicom.Dataset(), 8 * pixels.itemsize
     data.SOPClassUID = data.SOPInstanceUID = "1.2.3"
-    data.Rows, data.Columns, data.SamplesPerPixel = *pixels.shape[:2], pixels.size // (pixels.shape[0] * pixels.shape[1])
+    data.Rows, data.Columns, data.SamplesPerPixel = (
+        *pixels.shape[:2],
+        pixels.size // (pixels.shape[0] * pixels.shape[1]),
+    )
     data.PhotometricInterpretation = "MONOCHROME2" if pixels.ndim == 2 else "RGB"
     data.BitsAllocated, data.BitsStored, data.HighBit = bits, bits, bits - 1
     data.PixelRepresentation, data.PlanarConfiguration = int(pixels.dtype.kind == "i"), 0
@@ -95,7 +101,10 @@ def table(first, bits, entries, kind="US"):
 
 def dicoms(syntax):
     grey, deep = RNG.integers(0, 256, (50, 61)).astype("uint8"), RNG.integers(0, 4096, (50, 61)).astype("uint16")
-    signed, colour = RNG.integers(-2000, 2000, (50, 61)).astype("int16"), RNG.integers(0, 256, (50, 61, 3)).astype("uint8")
+    signed, colour = (
+        RNG.integers(-2000, 2000, (50, 61)).astype("int16"),
+        RNG.integers(0, 256, (50, 61, 3)).astype("uint8"),
+    )
     steps = np.sort(RNG.integers(0, 4096, 1024)).astype("uint16")
     inverted = {"PhotometricInterpretation": "MONOCHROME1"}
     window = {"WindowCenter": ["90000", "2000", "1000"], "WindowWidth": ["10", "1500", "300"]}
@@ -104,7 +113,10 @@ def dicoms(syntax):
     yield "upper bits", dicom(deep << 4, syntax, BitsStored=12, HighBit=15)
     yield "unused bits", dicom(signed & 0x1FFF | 0x6000, syntax, BitsStored=12, HighBit=11)
     yield "inverted", dicom(deep, syntax, **inverted)
-    yield "rescaled", dicom(signed, syntax, RescaleSlope="1.5", RescaleIntercept="-1024", WindowCenter="40", WindowWidth="400")
+    yield (
+        "rescaled",
+        dicom(signed, syntax, RescaleSlope="1.5", RescaleIntercept="-1024", WindowCenter="40", WindowWidth="400"),
+    )
     for function in ("LINEAR", "LINEAR_EXACT", "SIGMOID", "ODD"):
         yield f"window {function}", dicom(deep, syntax, VOILUTFunction=function, **window)
     yield "window without width", dicom(deep, syntax, WindowCenter="2000", WindowWidth="0")
@@ -150,15 +162,22 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
         "cut": (whole[:-40], "is truncated or damaged PNG"),
         "altered": (whole[:60] + b"xx" + whole[62:], "is truncated or damaged PNG"),
         "cut DICOM": (cut[:-99], "is truncated or damaged DICOM"),
-        "flat": (bytes(opencv().imencode(".png", np.full((9, 9), 7, "uint8"))[1]), "all of its pixels have one value (7)"),
-        "frames": (dicom(np.eye(40, dtype="uint8"), pydicom.uid.ExplicitVRLittleEndian, NumberOfFrames=2), "holds 2 frames"),
+        "flat": (
+            bytes(opencv().imencode(".png", np.full((9, 9), 7, "uint8"))[1]),
+            "all of its pixels have one value (7)",
+        ),
+        "frames": (
+            dicom(np.eye(40, dtype="uint8"), pydicom.uid.ExplicitVRLittleEndian, NumberOfFrames=2),
+            "holds 2 frames",
+        ),
         "swapped": (cut.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0"), "byte-swapped DICOM"),
     }
     for name, (content, _) in given.items():
         (tmp_path / name).write_bytes(content)
     found = node(tmp_path, READ, list(given))
     for name, (content, said) in given.items():
-        assert said in found[name]["error"] and "\n" not in found[name]["error"], (name, found[name])
+        assert said in found[name]["error"], (name, found[name])
+        assert "\n" not in found[name]["error"]
         if name != "swapped":  # which Python reads
             with pytest.raises(ImageError):
                 read_image(content)

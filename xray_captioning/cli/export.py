@@ -24,14 +24,16 @@ def export(bundle: str, out: Path, form: str, wasm: str | None, precision: str, 
     """
     folder = find_bundle(bundle)
     read_bundle(folder, "captioner", images=True, exported=form == "web")
+    if wasm is not None and form != "web":
+        raise ConfigError("--wasm-dir is for --format web")
     if form == "web":
         from xray_captioning.web.page import write_page
 
+        if precision != "float32" or images:
+            raise ConfigError("a page takes graphs as they are; export them with --precision, and give their folder")
         where = write_page(folder, out, wasm)
         click.echo(f"{out}: a page of {folder} for any web server; onnxruntime-web comes from {where}")
         return
-    if wasm is not None:
-        raise ConfigError("--wasm-dir is for --format web")
     from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.captioner.export import export_captioner
 

@@ -19,9 +19,7 @@ from xray_captioning.runtime import find_export
 
 HERE = Path(__file__).parent
 RESIZES = ("area", "linear", "nearest")  # what resize.js does
-MODULE, BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
-CDN, PACKAGE = "https://cdn.jsdelivr.net/npm/onnxruntime-web@{}/dist/", "onnxruntime-web-{}.tgz"
-REGISTRY = f"https://registry.npmjs.org/onnxruntime-web/-/{PACKAGE}"
+RUNTIME = MODULE, BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 
 
 def write_page(bundle: Path, out: Path, wasm: str | None = None) -> str:
@@ -34,33 +32,32 @@ def write_page(bundle: Path, out: Path, wasm: str | None = None) -> str:
         page = _described(folder / "bundle")
         where, digests = _place_runtime(folder / "runtime", wasm)
         (folder / "page.json").write_text(json.dumps(page), "utf-8")
-        for path in (*HERE.glob("*.js"), *HERE.glob("*.css")):
+        for path in (*HERE.glob("*.js"), HERE / "style.css"):
             shutil.copyfile(path, folder / path.name)
-        values = {"name": page["name"], "cdn": f" {where}" if where.startswith("https:") else ""}
-        values["page_integrity"] = integrity((folder / "page.json").read_bytes(), "sha256")
-        for key, name in (("runtime", MODULE), ("wasm", BINARY)):
-            values |= {key: where + name, f"{key}_integrity": digests[name]}
+        values = {"name": page["name"], "page": integrity(folder / "page.json", "sha256"), "where": where}
+        values |= {"module": digests[MODULE], "binary": digests[BINARY]}
+        values["cdn"] = f" {where}" if where.startswith("https:") else ""
         html = Template((HERE / "index.html").read_text("utf-8")).substitute(values)
         (folder / "index.html").write_text(html, "utf-8")
     return where
 
 
-def integrity(data: bytes, algorithm: str) -> str:
+def integrity(path: Path, algorithm: str) -> str:
     """Return what a browser compares a file with (W3C, Subresource Integrity)."""
-    return f"{algorithm}-{base64.b64encode(hashlib.new(algorithm, data).digest()).decode()}"
+    return f"{algorithm}-{base64.b64encode(hashlib.new(algorithm, path.read_bytes()).digest()).decode()}"
 
 
 def _write_graphs(bundle: Path, folder: Path) -> None:
     """Copy the bundle's export where it has one of its present state, else make one."""
     found = find_export(bundle)
-    if found is None or read_bundle(found, "captioner", exported=True)["export"]["format"] != "onnx":
-        from xray_captioning.captioner.captioner import Captioner
-
-        Captioner.load(bundle).export(folder)
+    if found and read_bundle(found, "captioner", exported=True)["export"]["format"] == "onnx":
+        folder.mkdir()
+        for name in (*bundle_files(found), MANIFEST):
+            shutil.copyfile(found / name, folder / name)
         return
-    folder.mkdir()
-    for name in (*bundle_files(found), MANIFEST):
-        shutil.copyfile(found / name, folder / name)
+    from xray_captioning.captioner.captioner import Captioner
+
+    Captioner.load(bundle).export(folder)
 
 
 def _described(folder: Path) -> dict[str, Any]:
@@ -69,12 +66,12 @@ def _described(folder: Path) -> dict[str, Any]:
     if (resize := config["image"]["resize"]) not in RESIZES:
         raise ConfigError(f"a page resizes images by {', '.join(RESIZES)}, not by {resize!r} as this bundle does")
     fitted, words = load_calibration(folder), read_json(folder / "tokenizer.json", "export the bundle again")
-    arrays = [] if fitted is None else [fitted.centre.astype("<f4"), fitted.precision.astype("<f4")]
+    arrays = [array.astype("<f4").tobytes() for array in (fitted.centre, fitted.precision)] if fitted else []
     vocabulary = {word.lower().removeprefix("\u0120") for word in words.get("words") or words["vocabulary"]}
     return {
         "name": config["name"],
-        "files": {name: integrity((folder / name).read_bytes(), "sha256") for name in bundle_files(folder)},
-        "calibration": base64.b64encode(b"".join(array.tobytes() for array in arrays)).decode(),
+        "files": {name: integrity(folder / name, "sha256") for name in bundle_files(folder)},
+        "calibration": base64.b64encode(b"".join(arrays)).decode(),
         "findingWords": sorted(filter(find_mentions, vocabulary)),
     }
 
@@ -82,30 +79,30 @@ def _described(folder: Path) -> dict[str, Any]:
 def _place_runtime(folder: Path, wasm: str | None) -> tuple[str, dict[str, str]]:
     """Put onnxruntime-web's files into a folder; return its address and their digests."""
     known = read_json(HERE / "runtime.json", "install the package again")
-    elsewhere = CDN.format(known["version"]), known["files"]
-    if wasm == "cdn":
-        return elsewhere
-    folder.mkdir()
     try:
-        source = Path(wasm) if wasm else _fetched(folder, known)
+        if wasm is None:
+            _download(folder, known)
     except UnreachableError:
-        shutil.rmtree(folder)
-        return elsewhere
-    if missing := [name for name in (MODULE, BINARY) if not (source / name).is_file()]:
-        raise DataError(f"{source}: has no {missing[0]}; give dist of the npm package onnxruntime-web {known['version']}")
-    for name in (MODULE, BINARY) if wasm else ():
-        shutil.copyfile(source / name, folder / name)
-    return "runtime/", {name: integrity((folder / name).read_bytes(), "sha384") for name in (MODULE, BINARY)}
+        wasm = "cdn"
+    if wasm == "cdn":
+        shutil.rmtree(folder, ignore_errors=True)
+        return known["cdn"], known["files"]
+    folder.mkdir(exist_ok=True)
+    for name in RUNTIME if wasm else ():
+        if not (source := Path(str(wasm), name)).is_file():
+            raise DataError(f"{source}: is not there; give the dist of npm's {known['package']}")
+        shutil.copyfile(source, folder / name)
+    return "runtime/", {name: integrity(folder / name, "sha384") for name in RUNTIME}
 
 
-def _fetched(folder: Path, known: dict[str, Any]) -> Path:
+def _download(folder: Path, known: dict[str, Any]) -> None:
     """Download npm's package, check it, and keep the two files that a page needs."""
-    name, url = (text.format(known["version"]) for text in (PACKAGE, REGISTRY))
-    download(url, part := Part.beside(folder / name), RemoteFile(name, (url,)))
-    if integrity(part.content.read_bytes(), "sha512") != known["integrity"]:
+    folder.mkdir()
+    part, url = Part.beside(folder / known["package"]), known["registry"]
+    download(url, part, RemoteFile(known["package"], (url,)))
+    if integrity(part.content, "sha512") != known["integrity"]:
         raise DataError(f"{url}: is not the package that this version was tested with; give --wasm-dir")
     with tarfile.open(part.content) as package:
-        for file in (MODULE, BINARY):
-            (folder / file).write_bytes(package.extractfile(f"package/dist/{file}").read())  # type: ignore[union-attr]
+        for name in RUNTIME:
+            (folder / name).write_bytes(package.extractfile(f"package/dist/{name}").read())  # type: ignore[union-attr]
     part.remove()
-    return folder
