@@ -311,6 +311,7 @@ def test_an_altered_page_is_refused_in_one_line(opened, written, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [b"", b" "])
 def test_a_cdn_gives_the_runtime_or_is_refused(damage, opened, tmp_path):
     where = pages.write_page(SHIPPED, tmp_path / "page", "cdn")

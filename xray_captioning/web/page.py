@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import tarfile
+from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -34,7 +35,7 @@ def write_page(bundle: Path, out: Path, wasm: str | None = None) -> str:
         (folder / "page.json").write_text(json.dumps(page), "utf-8")
         for path in (*HERE.glob("*.js"), HERE / "style.css"):
             shutil.copyfile(path, folder / path.name)
-        values = {"name": page["name"], "page": integrity(folder / "page.json", "sha256"), "where": where}
+        values = {"name": escape(page["name"]), "page": integrity(folder / "page.json", "sha256"), "where": where}
         values |= {"module": digests[MODULE], "binary": digests[BINARY]}
         values["cdn"] = f" {where}" if where.startswith("https:") else ""
         html = Template((HERE / "index.html").read_text("utf-8")).substitute(values)
