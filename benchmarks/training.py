@@ -114,26 +114,30 @@ def torch_step(decoder: str, precision: str, studies: int, data: str) -> Step:
     return step
 
 
+def products(studies: int, time: int = TIME) -> list[tuple[int, int, int]]:
+    """Return (m, k, n) of the products of global attention, each in one piece."""
+    places, words = studies * REGIONS, studies * time
+    shapes = [(places, CHANNELS, HEAD), (places, HEAD, UNITS), (words, UNITS, UNITS)]
+    shapes += [(words, HEAD + EMBEDDING, 3 * UNITS), (words, UNITS, 3 * UNITS)]
+    return [*shapes, (words, UNITS, WORDS)]
+
+
 def products_step(decoder: str, precision: str, studies: int, data: str) -> Step:
     """The products of global attention, forwards and of both gradients, each in one piece."""
     import tensorflow as tf
 
-    places, words = studies * REGIONS, studies * TIME
-    shapes = [(places, CHANNELS, HEAD), (places, HEAD, UNITS), (words, UNITS, UNITS)]
-    shapes += [(words, HEAD + EMBEDDING, 3 * UNITS), (words, UNITS, 3 * UNITS)]
-    shapes += [(words, UNITS, WORDS)]
     make = lambda *shape: tf.cast(tf.random.normal(shape), precision)  # noqa: E731
-    triples = [(make(m, k), make(k, n), make(m, n)) for m, k, n in shapes]
+    triples = [(make(m, k), make(k, n), make(m, n)) for m, k, n in products(studies)]
 
     @tf.function
-    def products() -> Any:
+    def run() -> Any:
         found = []
         for number, (x, y, d) in enumerate(triples):
             found += [tf.matmul(x, y), tf.matmul(x, d, transpose_a=True)]
             found += [tf.matmul(d, y, transpose_b=True)] if number else []  # features are given
         return [part[0, 0] for part in found]
 
-    return products
+    return run
 
 
 KINDS = {"here": keras_step, "against": keras_step, "PyTorch": torch_step}
