@@ -24,9 +24,25 @@ import numpy as np
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from timing import best_seconds
-from training import CHANNELS, DROPOUT, EMBEDDING, HEAD, RATE, REGIONS, UNITS, WORDS, captions, products, regions
+from training import (
+    CHANNELS,
+    DROPOUT,
+    EMBEDDING,
+    FINDINGS,
+    HEAD,
+    RATE,
+    REGIONS,
+    UNITS,
+    WORDS,
+    captions,
+    encoder_step,
+    keras_model,
+    keras_step,
+    pictures,
+    products,
+    regions,
+)
 
-FINDINGS = 14
 Call = Callable[[], Any]
 
 
@@ -52,9 +68,8 @@ class Keras:
         from xray_captioning.backend import keras
         from xray_captioning.encoders import Encoder
 
-        self.sizes, self.policy = sizes, {"bfloat16": "mixed_bfloat16"}.get(precision, precision)
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.policy)
+        self.sizes, self.precision, before = sizes, precision, keras.config.dtype_policy()
+        keras.config.set_dtype_policy({"bfloat16": "mixed_bfloat16"}.get(precision, precision))
         self.encoder = Encoder(sizes.network, sizes.pixels, findings=["finding"] * FINDINGS)
         keras.config.set_dtype_policy(before)
 
@@ -67,49 +82,32 @@ class Keras:
         """One large product."""
         from xray_captioning.backend import compiled, keras, ops
 
-        side, dtype = self.sizes.side, "bfloat16" if "bfloat16" in self.policy else "float32"
-        x = keras.random.normal((side, side), dtype=dtype)
+        x = keras.random.normal((self.sizes.side, self.sizes.side), dtype=self.precision)
         run = compiled(ops.matmul, self.encoder)
         return lambda: ops.convert_to_numpy(run(x, x)[0, :1])
 
     def train_encoder(self) -> Call:
         """A step of the encoder and its finding classifier."""
-        from xray_captioning.config import load_preset
-        from xray_captioning.encoders import FindingModel
-        from xray_captioning.training.captions import compile_model
-        from xray_captioning.training.losses import MaskedBinaryCrossentropy
-
-        model = FindingModel(self.encoder)
-        options = load_preset("chexnet_attention").encoder_training
-        compile_model(model, MaskedBinaryCrossentropy([1.0] * FINDINGS), options, 100)
-        images, labels = pictures(self.sizes)
-        inputs = {"images": images[:, None], "mask": np.ones((len(images), 1), bool)}
-        return lambda: model.train_on_batch(inputs, labels)
+        return encoder_step(self.precision, self.sizes.images, self.sizes.network, self.sizes.pixels)
 
     def train_decoder(self) -> Call:
         """A step of the attention decoder."""
-        from training import keras_step
-
-        precision = "bfloat16" if "bfloat16" in self.policy else "float32"
-        return keras_step("global_attention", precision, self.sizes.studies, "")
+        return keras_step("global_attention", self.precision, self.sizes.studies, "")
 
     def encode(self) -> Call:
         """Feature maps of a batch."""
         from xray_captioning.backend import compiled, ops
 
-        run, images = compiled(self.encoder.encode, self.encoder), pictures(self.sizes, self.sizes.batch)[0]
+        run, images = compiled(self.encoder.encode, self.encoder), pictures(self.sizes.batch, self.sizes.pixels)[0]
         return lambda: ops.convert_to_numpy(run(images)[0, 0, 0])
 
     def search(self, beam_size: int) -> Call:
         """Captions of a batch."""
-        from training import keras_model
-
         from xray_captioning.backend import compiled, ops
         from xray_captioning.decoders import Features
         from xray_captioning.search import Rules, beam, greedy
 
-        precision = "bfloat16" if "bfloat16" in self.policy else "float32"
-        model = keras_model("global_attention", precision, WORDS).captions
+        model = keras_model("global_attention", self.precision, WORDS).captions
         given, rules = regions(self.sizes.batch), Rules(1, 2, 29, banned=(0, 1, 2))
 
         def searched(regions: Any, mask: Any) -> Any:
@@ -156,7 +154,7 @@ class PyTorch:
         return self._computed(step)
 
     def _images(self, count: int) -> tuple[Any, Any]:
-        images, labels = (self.torch.from_numpy(x) for x in pictures(self.sizes, count))
+        images, labels = (self.torch.from_numpy(x) for x in pictures(count, self.sizes.pixels))
         images = images.permute(0, 3, 1, 2).to(self.device, memory_format=self.torch.channels_last)
         return images, labels.to(self.device)
 
@@ -184,13 +182,6 @@ class PyTorch:
         given = self.torch.from_numpy(regions(self.sizes.batch)).to(self.device)
         model = self.model.eval()
         return self._computed(self.torch.inference_mode()(lambda: model.greedy(given, 29))) if beam_size == 1 else None
-
-
-def pictures(sizes: Sizes, count: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (count, pixels, pixels, 3) and labels (count, FINDINGS)."""
-    rng, count = np.random.default_rng(0), count or sizes.images
-    images = rng.random((count, sizes.pixels, sizes.pixels, 3), np.float32)
-    return images, rng.integers(0, 2, (count, FINDINGS)).astype("float32")
 
 
 def rows(sizes: Sizes, precision: str) -> Iterator[list[str]]:

@@ -285,7 +285,7 @@ class FindingModel(keras.Model):
         return cls(**{**config, "encoder": encoder})
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Prepare the network for training; made within a call, it would be fixed to learn there."""
+        """Compile, and make the network that is trained: here once, and in no call of another model."""
         super().compile(*args, **kwargs)
         network = lean(self.encoder.backbone) if shapes_vary(self) else None
         self._network = lambda: network  # not a part of the model, whose layers it has
