@@ -12,8 +12,8 @@ layers = keras.layers
 
 
 def network():
-    """Every kind of layer behind a normalisation, one of them shared and one a result."""
-    image = layers.Input((12, 12, 3))
+    """Every kind of layer behind a normalisation: one read twice, one called twice, one a result."""
+    image, shared = layers.Input((12, 12, 3)), layers.ReLU()
     x = layers.Conv2D(4, 3, use_bias=False)(image)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
     y = layers.Conv2D(6, 3, 2, padding="same", use_bias=False)(x)  # x is read twice
@@ -23,6 +23,9 @@ def network():
     y = layers.ReLU(max_value=6)(layers.BatchNormalization()(y))
     y = layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(3, 3, dilation_rate=1)(y)))
     y = layers.Conv2D(3, 2)(y)  # with a bias
+    y = shared(layers.BatchNormalization()(shared(layers.BatchNormalization()(y))) - 0.5)
+    y = layers.Dense(2)(layers.BatchNormalization()(layers.Flatten()(y)))
+    y = layers.Reshape((1, 1, 2))(y)
     return keras.Model(image, layers.BatchNormalization()(y))
 
 

@@ -35,13 +35,17 @@ def lean(network: Any) -> Any:
 def _next(layer: Any, network: Any, wanted: Callable[[Any], bool]) -> Any:
     """Return the only layer that reads another's output, if it is a wanted one."""
     own = {node for nodes in network._nodes_by_depth.values() for node in nodes}
-    nodes = [node for node in layer._outbound_nodes if node in own]
-    alone = len(nodes) == 1 and all(layer.output is not output for output in network.outputs)
-    return nodes[0].operation if alone and wanted(nodes[0].operation) else None
+    found = [node.operation for node in layer._outbound_nodes if node in own]
+    if len(found) != 1 or any(layer.output is output for output in network.outputs) or not wanted(found[0]):
+        return None
+    calls = [node for node in found[0]._inbound_nodes if node in own]
+    return found[0] if len(calls) == 1 and found[0].dtype_policy == layer.dtype_policy else None
 
 
 def _can_be_fused(norm: Any) -> bool:
-    return norm.axis in (-1, 3) and norm.center and not (norm.renorm or norm.synchronized)
+    own = norm.center and not (norm.renorm or norm.synchronized)
+    known = norm.compute_dtype in ("float32", "bfloat16") and norm.input_spec.ndim == 4
+    return own and known and norm.axis in (-1, 3)
 
 
 def _is_relu(layer: Any) -> bool:
@@ -52,7 +56,7 @@ def _is_relu(layer: Any) -> bool:
 
 def _is_plain(layer: Any) -> bool:
     linear = type(layer) is layers.Conv2D and layer.activation is keras.activations.linear
-    return linear and layer.groups == 1 and not layer.use_bias
+    return linear and layer.groups == 1 and not layer.use_bias and layer.data_format == "channels_last"
 
 
 class _Step(keras.Layer):
