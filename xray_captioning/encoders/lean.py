@@ -10,7 +10,7 @@ DenseNets", arXiv:1707.06990).
 from collections.abc import Callable
 from typing import Any
 
-from xray_captioning.backend import keras
+from xray_captioning.backend import keras, tensorflow
 
 layers = keras.layers
 
@@ -71,9 +71,7 @@ class _Step(keras.Layer):
         return keras.KerasTensor(shape, self.compute_dtype)
 
     def call(self, x: Any, training: bool | None = None, mask: Any = None) -> Any:
-        import tensorflow as tf
-
-        norm = self.norm
+        tf, norm = tensorflow(), self.norm
         learns = bool(training and norm.trainable)
         kernel = [tf.cast(self.convolution.kernel.value, x.dtype)] if self.convolution else []
         gain = norm.gamma.value if norm.scale else tf.ones(x.shape[-1])
