@@ -1,7 +1,8 @@
 """What an exported bundle takes beside the same bundle in Keras: captions, cold starts, features.
 
     python benchmarks/runtime.py                              # the shipped bundle, 400 phantoms
-    python benchmarks/runtime.py --encoder densenet121        # features of random weights, too
+    python benchmarks/runtime.py --runs 0 --precisions        # the encoder in other precisions
+    python benchmarks/runtime.py --runs 0 --precisions --encoder densenet121    # one of random weights
 
 Each runtime is a process of its own; they take turns, and the shortest time counts. Memory is the
 largest resident size. Captions are compared word for word, log-probabilities by their difference.
@@ -30,6 +31,8 @@ from xray_captioning.runtime import PACKAGES
 CHECKOUT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "xray_captioning"]
 RUNTIMES = ("keras", "onnx")
+TITLES = {"onnx": "onnxruntime", "openvino": "OpenVINO"}
+WAYS = [("onnx", "float32"), ("onnx", "int8"), ("openvino", "float32"), ("openvino", "bfloat16"), ("openvino", "int8")]
 
 
 def cold(command: list[str], until: str = "") -> tuple[float, float]:
@@ -82,33 +85,59 @@ def captions(bundle: str, studies: list[list[str]]) -> None:
         print(f"beam {beam_size}: {same} of {len(pairs)} the same, {away:.1g} apart; {shown}")
 
 
-def installed() -> list[str]:
-    """Return the runtimes that can run ONNX files here."""
-    return [name for name, package in PACKAGES.items() if importlib.util.find_spec(package)]
-
-
-def encoder(name: str, images: list[str]) -> None:
-    """Print images a second from files, and how far features are apart, of random weights."""
-    from xray_captioning.captioner.captioner import Captioner, new_model
+def network(name: str) -> Any:
+    """Return a captioner with an encoder of random weights."""
+    from xray_captioning.captioner.captioner import Captioner
     from xray_captioning.config import Config
-    from xray_captioning.data.encoding import encode_images
+    from xray_captioning.decoders.model import new_model
     from xray_captioning.encoders import Encoder
-    from xray_captioning.runtime import load
     from xray_captioning.text.tokenizer import Tokenizer
 
     config: Any = Config.from_dict({"name": name, "model": {"encoder": name}}, name)
-    network, tokenizer = Encoder(name, config.image.size), Tokenizer.fit(["normal ."])
-    captioner = Captioner(config, network, new_model(config, network, tokenizer), tokenizer)
+    encoder, tokenizer = Encoder(name, config.image.size), Tokenizer.fit(["normal ."])
+    return Captioner(config, encoder, new_model(config, encoder, tokenizer), tokenizer)
+
+
+def exported(captioner: Any, training: list[str], folder: Path) -> dict[str, Any]:
+    """Return a captioner in every precision that what is installed here runs."""
+    from xray_captioning.runtime import load
+
+    found = {"Keras": captioner}
+    for form, precision in WAYS:
+        if importlib.util.find_spec(PACKAGES[form]):
+            out = folder / f"{form}-{precision}"
+            captioner.export(out, form, precision, training if precision == "int8" else ())
+            found[f"{TITLES[form]}, {precision}"] = load(out, form)
+    return found
+
+
+def precisions(captioner: Any, training: list[str], studies: list[list[str]], reports: list[str] | None) -> None:
+    """Print a row for each precision: features and captions beside Keras', clinical F1, speed."""
+    from xray_captioning.metrics.clinical import clinical_scores
+
     with tempfile.TemporaryDirectory() as folder:
-        captioner.export(Path(folder) / "graphs")
-        others = {name: load(Path(folder) / "graphs", name) for name in installed()}
-    pairs = [(captioner._encode, config), *((o._encode, o.config) for o in others.values())]
-    maps = [encode_images(*pair, images) for pair in pairs]
-    seconds = best_seconds(3, *(partial(encode_images, *pair, images) for pair in pairs))
-    away = max(np.abs(other - maps[0]).max() for other in maps) / np.abs(maps[0]).max()
-    names = ["keras", *others]
-    shown = ", ".join(f"{r} {len(images) / s:.1f} images/s" for r, s in zip(names, seconds))
-    print(f"{name} {config.image.size} px: {shown}; {away:.1g} of the largest feature apart")
+        ways = exported(captioner, training, Path(folder))
+    images = sum(map(len, studies))
+    runs = [partial(one.features, studies) for one in ways.values()]
+    rows, taken = {}, best_seconds(4, *runs)
+    for (name, one), seconds in zip(ways.items(), taken, strict=True):
+        begun = time.process_time()
+        features = one.features(studies)
+        rows[name] = features, time.process_time() - begun, seconds
+    exact = rows["Keras"][0]
+    said = [c.words for c in captioner.caption_features(exact, 1)]
+    print("| what | features apart | other captions | clinical F1 | images/s | times | ms of CPU an image |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, (features, used, seconds) in rows.items():
+        apart = np.abs(features.regions - exact.regions).max() / np.abs(exact.regions).max()
+        cells = ["—", "—"]
+        if reports:
+            found = [c.words for c in ways[name].caption_features(features, 1)]
+            scores = clinical_scores(reports, [" ".join(words) for words in found])
+            other = sum(one != two for one, two in zip(found, said, strict=True))
+            cells = [f"{other} of {len(said)}", f"{scores['clinical_f1']:.4f}"]
+        speed = [f"{images / seconds:.1f}", f"{taken[0] / seconds:.2f}", f"{1000 * used / images:.1f}"]
+        print("|", " | ".join([name, f"{apart:.1g}", *cells, *speed]), "|")
 
 
 def main() -> None:
@@ -117,17 +146,27 @@ def main() -> None:
     parser.add_argument("--bundle", default="phantom_attention")
     parser.add_argument("--studies", type=int, default=400)
     parser.add_argument("--runs", type=int, default=3, help="cold starts; 0 is none")
-    parser.add_argument("--encoder")
+    parser.add_argument("--precisions", action="store_true")
+    parser.add_argument("--encoder", help="for --precisions")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        write_phantoms(Path(folder), options.studies, seed=77)
-        studies = [list(images) for images in read_studies(Path(folder))["images"]]
-        images = [image for study in studies for image in study]
+        write_phantoms(Path(folder, "seen"), options.studies, seed=77)
+        table = read_studies(Path(folder, "seen"))
+        studies = [list(images) for images in table["images"]]
         if options.runs:
-            starts(options.bundle, Path(images[0]), options.runs)
-        captions(options.bundle, studies)
+            starts(options.bundle, Path(studies[0][0]), options.runs)
+        if not options.precisions:
+            captions(options.bundle, studies)
+            return
+        from xray_captioning.captioner.captioner import Captioner
+
+        write_phantoms(Path(folder, "training"), 100, seed=78)
+        training = [image for images in read_studies(Path(folder, "training"))["images"] for image in images]
         if options.encoder:
-            encoder(options.encoder, images[:128])
+            precisions(network(options.encoder), training, studies[:32], None)
+        else:
+            captioner = Captioner.load(options.bundle)
+            precisions(captioner, training, studies, list(table[captioner.config.text.section]))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ LAYERS = [
     ["encoders", "decoders"],
     ["captioner"],
     ["runtime"],
+    ["web"],
     ["comparison"],
     ["training", "legacy", "batch"],
     ["demo", "serving", "notebook"],

@@ -129,3 +129,10 @@ def shapes_vary(model: Any) -> bool:
     """Say whether shapes in a fitted model may depend on values; under XLA they may not."""
     tensorflow = keras.backend.backend() == "tensorflow"
     return tensorflow and model.compiled and not model.jit_compile
+
+
+def tensorflow() -> Any:
+    """Return TensorFlow, the backend where `shapes_vary`, for what Keras has no operation of."""
+    import tensorflow as tf
+
+    return tf

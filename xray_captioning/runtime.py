@@ -4,16 +4,20 @@ import importlib.util
 from pathlib import Path
 
 from xray_captioning.bundles.bundle import MANIFEST, find_bundle, read_bundle
-from xray_captioning.captioner.base import BaseCaptioner
-from xray_captioning.captioner.graphs import RUNTIMES, GraphCaptioner
+from xray_captioning.captioner.calibration import load_calibration
+from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.captioner.graphs import RUNTIMES, open_graphs
+from xray_captioning.config import Config
+from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import read_json, sha256_file
+from xray_captioning.text.byte_pairs import load_tokenizer
 
-PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai_edge_litert", "saved_model": "tensorflow"}
 KERAS = "keras"
 
 
-def load(name: str | Path, runtime: str | None = None) -> GraphCaptioner:
+def load(name: str | Path, runtime: str | None = None) -> Captioner:
     """Load an exported captioner; neither Keras nor TensorFlow is imported.
 
     Parameters
@@ -26,9 +30,8 @@ def load(name: str | Path, runtime: str | None = None) -> GraphCaptioner:
 
     Returns
     -------
-    GraphCaptioner
-        With ``caption``, ``caption_iter``, ``features`` and ``findings`` as
-        :class:`~xray_captioning.Captioner` has them.
+    Captioner
+        Which writes the same captions; only it cannot be saved, exported or trained.
 
     Raises
     ------
@@ -46,12 +49,19 @@ def load(name: str | Path, runtime: str | None = None) -> GraphCaptioner:
         raise ConfigError(f"{folder}: holds no export of its present state; write one: {advice}")
     read_bundle(folder, "captioner", exported=True)  # not altered either
     values = read_bundle(found, "captioner", exported=True)
-    known = list(RUNTIMES[values["export"]["format"]])
+    known = RUNTIMES[values["export"]["format"]]
     if runtime is not None and runtime not in known:
         form = values["export"]["format"]
         raise ConfigError(f"{found}: {form} graphs are not run by {runtime}; export others")
-    installed = [one for one in known if importlib.util.find_spec(PACKAGES[one])]
-    return GraphCaptioner(found, values, runtime or next(iter(installed), known[0]))
+    runtime = runtime or next(iter([*_installed(found), *known]))
+    return Captioner(
+        Config.from_dict(values["config"], f"{found}/captioner.json"),
+        *open_graphs(found, values, runtime),
+        load_tokenizer(found / "tokenizer.json"),
+        values["about"],
+        TrainedOn.load(folder),
+        load_calibration(found),
+    )
 
 
 def find_export(folder: Path) -> Path | None:
@@ -64,14 +74,16 @@ def find_export(folder: Path) -> Path | None:
     return None
 
 
-def open_captioner(name: str | Path, runtime: str | None = None) -> BaseCaptioner:
+def _installed(folder: Path) -> list[str]:
+    """Return what is there of the runtimes that run an export's graphs."""
+    form = read_json(folder / "captioner.json", "copy the folder again")["export"]["format"]
+    return [one for one in RUNTIMES[form] if importlib.util.find_spec(PACKAGES[one])]
+
+
+def open_captioner(name: str | Path, runtime: str | None = None) -> Captioner:
     """Load a captioner with the runtime asked for, or else the quickest that there is."""
     folder = find_bundle(name)
     if runtime is None:
-        there = any(importlib.util.find_spec(package) for package in PACKAGES.values())
-        runtime = KERAS if find_export(folder) is None or not there else None
-    if runtime != KERAS:
-        return load(folder, runtime)
-    from xray_captioning.captioner.captioner import Captioner
-
-    return Captioner.load(folder)
+        found = find_export(folder)
+        runtime = None if found and (found == folder or _installed(found)) else KERAS
+    return Captioner.load(folder) if runtime == KERAS else load(folder, runtime)

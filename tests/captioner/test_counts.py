@@ -1,11 +1,9 @@
 """What searching costs, in counts rather than seconds: they are the same on every machine."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 
-from xray_captioning.backend import compiled, keras, ops
+from xray_captioning.backend import keras, ops
 from xray_captioning.captioner.compiled_search import KEPT, CompiledSearch
 from xray_captioning.config import ModelConfig
 from xray_captioning.decoders import DECODERS, CaptionModel, Features
@@ -44,14 +42,10 @@ SETTINGS = {
 }
 
 
-def searches(model):
-    return CompiledSearch(model, partial(compiled, model=model, fused=True))
-
-
 @pytest.fixture(scope="module")
 def shared():
     """A model and its compiled searches, so that no test compiles what another one has."""
-    return (counted := model()), searches(counted)
+    return (counted := model()), CompiledSearch(counted)
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
@@ -115,7 +109,7 @@ def test_only_so_many_searches_are_kept(monkeypatch):
     made = []
     monkeypatch.setattr(
         "xray_captioning.captioner.compiled_search._Compiled",
-        lambda model, compiled, rules, beam_size, width: made.append(beam_size),
+        lambda model, rules, beam_size, width: made.append(beam_size),
     )
     compiled = CompiledSearch(None)
     for beam_size in [*range(1, KEPT + 1), 1, KEPT + 1, 1, 2]:
@@ -142,17 +136,17 @@ def test_captions_depend_on_no_batch_and_no_padding(shared, name):
 @pytest.mark.parametrize("decoder", ["gru", "gpt2"])
 def test_captions_of_other_decoders_depend_on_no_batch_and_no_padding(decoder, monkeypatch):
     monkeypatch.setattr("xray_captioning.captioner.compiled_search.BATCH_SIZES", (4,))
-    check_batches_and_padding(searches(model(decoder)), SETTINGS["beam"])
+    check_batches_and_padding(CompiledSearch(model(decoder)), SETTINGS["beam"])
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
 def test_few_studies_are_padded_to_what_is_compiled(shared):
-    search = searches(counted := shared[0])
+    compiled = CompiledSearch(counted := shared[0])
     whole = features(16)
-    first = search.prepare(RULES, **SETTINGS["greedy"])(whole)
+    first = compiled.prepare(RULES, **SETTINGS["greedy"])(whole)
     traced = counted.steps
     for studies in (1, 3, 8):
-        found = search.prepare(RULES, **SETTINGS["greedy"])(Features(*(x[:studies] for x in whole)))
+        found = compiled.prepare(RULES, **SETTINGS["greedy"])(Features(*(x[:studies] for x in whole)))
         assert np.array_equal(found.tokens, first.tokens[:studies])
     assert counted.steps == traced
 

@@ -51,7 +51,7 @@ CASES = [
     ("prepare {box}/no_rows --out {out}", "no_rows; no studies"),
     ("prepare {box}/latin --out {out}", "captions.csv; UTF-8"),
     ("prepare {box}/bad_json/annotation.json --out {out}", "annotation.json; line 1; JSON"),
-    ("prepare {box}/other_json --out {out}", "annotation.json; the key; train; val; test"),
+    ("prepare {box}/other_json --out {out}", "annotation.json; entry; images; write one"),
     ("prepare {box}/bad_xml --out {out}", "1.xml; XML"),
     ("prepare {box}/other_xml --out {out}", "1.xml; no Open-i report"),
     ("prepare {box}/cut.tgz --out {out}", "cut.tgz; again"),
@@ -137,7 +137,7 @@ CASES = [
     ("score --references {box}/two.txt", "--hypotheses"),
     ("score --references {box}/two.txt --hypotheses {box}/nowhere.txt", "nowhere.txt"),
     ("score --references {box}/two.txt --hypotheses {box}/empty", "--hypotheses; empty"),
-    ("score --references {box}/two.txt --hypotheses {box}/three.txt", "three.txt; 3 texts; has 2"),
+    ("score --references {box}/two.txt --hypotheses {box}/three.txt", "three.txt; 3 texts; but 2"),
     ("score --references {box}/latin.txt --hypotheses {box}/two.txt", "latin.txt; UTF-8"),
     ("score --references {box}/nothing.txt --hypotheses {box}/nothing.txt", "nothing.txt; empty"),
     # caption

@@ -142,6 +142,17 @@ def test_a_finished_run_goes_on_to_the_same_bundle(
         assert (run / name).read_bytes() == (tiny_run / name).read_bytes()
 
 
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    import xray_captioning.cli as group
+
+    def full(_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(group, "_run", full)
+    assert main(["demo"]) == 2
+    assert capfd.readouterr().err == "xray-captioning: the memory is used up; take smaller batches or images\n"
+
+
 def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     import xray_captioning.cli as group
 
@@ -279,9 +290,9 @@ def test_captions_of_noise_are_warned_of(tmp_path: Path, capsys: pytest.CaptureF
 def test_an_empty_caption_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from xray_captioning.captioner.base import BaseCaptioner
+    from xray_captioning.captioner.captioner import Captioner
 
-    monkeypatch.setattr(BaseCaptioner, "_display", lambda self, text: "")
+    monkeypatch.setattr(Captioner, "_display", lambda self, text: "")
     image = tmp_path / "grey.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (112, 112), np.uint8))
     for more in ([], ["--out", str(tmp_path / "captions.csv")]):
@@ -292,7 +303,7 @@ def test_an_empty_caption_is_explained(
 
 def test_what_is_told_of_very_many_images_is_counted(monkeypatch, capsys):
     import xray_captioning.cli as cli
-    from xray_captioning.data.notes import warn_together
+    from xray_captioning.data.levels import warn_together
 
     def run(_):
         for batch in range(5):

@@ -15,7 +15,7 @@ from streamlit import get_option
 from streamlit.testing.v1 import AppTest
 
 from xray_captioning.bundles.bundle import find_bundle
-from xray_captioning.captioner.base import BaseCaptioner
+from xray_captioning.captioner.captioner import Captioner
 from xray_captioning.serving import app
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -32,13 +32,13 @@ def page():
 @pytest.fixture
 def decoded(monkeypatch):
     """Return the beam size of every search, as they come."""
-    real, calls = BaseCaptioner.write_captions, []
+    real, calls = Captioner.write_captions, []
 
     def counted(self, features, beam_size=None):
         calls.append(beam_size)
         return real(self, features, beam_size)
 
-    monkeypatch.setattr(BaseCaptioner, "write_captions", counted)
+    monkeypatch.setattr(Captioner, "write_captions", counted)
     return calls
 
 
@@ -116,14 +116,14 @@ def test_a_sample_is_captioned_and_another_word_decodes_nothing(page, decoded, o
 
 
 def test_what_is_not_confident_or_not_alike_is_said(page, monkeypatch):
-    real = BaseCaptioner.write_captions
+    real = Captioner.write_captions
 
     def unsure(self, features, beam_size=None):
         (caption,) = real(self, features, beam_size)
         sentences = [sentence._replace(confidence=0.3) for sentence in caption.sentences]
         return [caption._replace(sentences=sentences, novelty=2.5)]
 
-    monkeypatch.setattr(BaseCaptioner, "write_captions", unsure)
+    monkeypatch.setattr(Captioner, "write_captions", unsure)
     page = choose(page, "Or a sample", 1)
     assert "2.5 times the distance" in page.error[0].value
     assert "%" not in re.search('(?s)<p class="xc-caption">.*?</p>', written(page))[0]
@@ -176,7 +176,9 @@ def test_bundles_that_are_called_alike_are_told_apart():
 def test_bad_uploads_are_one_line(page, decoded):
     bad = ("jane_doe.png", b"\x89PNG\r\n\x1a\nno", "image/png")
     page.file_uploader[0].set_value([bad]).run()
-    assert [error.value for error in page.error] == ["image 1: is truncated or damaged; get it again"]
+    assert [error.value for error in page.error] == [
+        "image 1: is truncated, damaged or of a kind that is not read; get it again, or save it anew as PNG"
+    ]
     image = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
     page.file_uploader[0].set_value([(f"{i}.png", image, "image/png") for i in range(3)]).run()
     assert "3 images given; give one or two" in page.error[0].value

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from xray_captioning import __version__
 from xray_captioning.batch import caption_table as table
 from xray_captioning.batch.caption_table import Row, Study
-from xray_captioning.captioner.base import BaseCaptioner, predict
 from xray_captioning.captioner.calibration import is_unfamiliar, stated, warn_if_unfamiliar
 from xray_captioning.captioner.caption import Caption
+from xray_captioning.captioner.captioner import Captioner, predict
 from xray_captioning.config import ImageConfig
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.features import Features
@@ -29,7 +30,7 @@ Spread = Callable[[Iterable[list[Study]]], Iterator[list[Row]]]
 
 
 def caption_to_file(
-    captioner: BaseCaptioner,
+    captioner: Captioner,
     bundle: str,
     studies: Sequence[Study],
     out: Path,
@@ -39,12 +40,10 @@ def caption_to_file(
     given: StudyFeatures | None = None,
     spread: Spread | None = None,
 ) -> int:
-    """Write a row for each study, its caption or why it has none, and count those with an error.
-
-    A run that is resumed writes the same file, byte for byte, as one that was never stopped.
-    `bundle` is the digest of the one that the captioner was loaded from. Lists and objects are JSON
-    texts in CSV. Captions of unfamiliar images are written only where `show_unfamiliar` says so. Of
-    studies with `given` features no image is read. With `spread` other processes caption batches.
+    """Write a row for each study, its caption or why it has none, and count those with an error. A
+    run that is resumed writes the same file, byte for byte, as one that was never stopped. `bundle`
+    is the digest of the one that the captioner was loaded from; with `given` features no image is read, and
+    with `spread` other processes caption the batches.
     """
     from tqdm import tqdm
 
@@ -73,37 +72,31 @@ def caption_to_file(
                 bar.update(len(rows))
         table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))
-        found = ((row["caption"], row["novelty"]) for row in table.read_rows(file))
-        warn_of_empty(found, show_unfamiliar)
+        warn_of_empty(((row["caption"], row["novelty"]) for row in table.read_rows(file)), show_unfamiliar)
     table.part_of(out).unlink()
     return errors
 
 
 def warn_of_empty(found: Iterable[tuple[str | None, float | None]], show_unfamiliar: bool) -> None:
     """Warn of studies, by caption and novelty, of which nothing is said, and say why; once each."""
-    pairs = list(found)
-    left = "their captions are left empty; --show-unfamiliar writes them"
+    pairs, left = list(found), "their captions are left empty; --show-unfamiliar writes them"
     shown = "their sentences have no confidence"
     warn_if_unfamiliar((novelty for _, novelty in pairs), 4, shown if show_unfamiliar else left)
     written = [text for text, novelty in pairs if show_unfamiliar or not (novelty or 0) > 1]
     if silent := written.count(""):  # of a study that cannot be read it is None
-        said = f"the model wrote nothing about {silent} of {len(pairs)} studies, so their captions"
-        said += " are empty; train it longer, or try another --beam"
-        warnings.warn(said, stacklevel=2)
+        said = f"the model wrote nothing about {silent} of {len(pairs)} studies, so their captions are empty"
+        warnings.warn(f"{said}; train it longer, or try another --beam", stacklevel=2)
 
 
 def caption_rows(
-    captioner: BaseCaptioner,
+    captioner: Captioner,
     studies: Sequence[Study],
     beam_size: int | None = None,
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
 ) -> list[Row]:
     """Return a row for each study of a batch: JSON values, floats with six digits after the point.
-
-    The column ``error`` says why a study has no caption. One of ``unfamiliar`` images has an empty
-    caption unless it is asked for (`stated`). The beam size is the bundle's own where none is
-    given.
+    ``error`` says why a study has no caption. The beam size is the bundle's own where none is given.
     """
     errors, features = _seen(captioner, studies, given)
     rows = [_row(study, error) for study, error in zip(studies, errors)]
@@ -115,7 +108,7 @@ def caption_rows(
 
 
 def _seen(
-    captioner: BaseCaptioner, studies: Sequence[Study], given: StudyFeatures | None
+    captioner: Captioner, studies: Sequence[Study], given: StudyFeatures | None
 ) -> tuple[list[str | None], Features]:
     """Return what is wrong with each study, None where nothing is, and the others' features."""
     if given is not None:
@@ -185,13 +178,16 @@ def _rounded(value: Any) -> Any:
 
 
 def _digest(studies: Sequence[Study]) -> str:
-    """Return the SHA-256 of names, paths, views, and the sizes and times of the files there."""
+    """Return the SHA-256 of names, paths, views, and what tells the files there from others."""
     listed = [[s.name, [[path, *_state(path)] for path in s.images], s.views] for s in studies]
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _state(path: str | None) -> tuple[int, ...]:
-    with contextlib.suppress(OSError):
-        found = os.stat(path or "")
-        return found.st_size, found.st_mtime_ns
+    """Return size, time and a sum of the middle of a file: one that takes its place may have both."""
+    if path and os.path.isfile(path):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            found = os.fstat(file.fileno())
+            file.seek(found.st_size // 2)
+            return found.st_size, found.st_mtime_ns, crc32(file.read(1 << 12))
     return ()

@@ -119,8 +119,8 @@ def load_calibration(folder: Path) -> Calibration | None:
             arrays = {name: file[name][:] for name in ("centre", "precision")}
         values = read_json(folder / NUMBERS, advice)
         lines = dict(map(_line, values.get("lines") or [values]))
-        return Calibration(lines, **arrays, radius=values["radius"], about=values["about"])
-    except (OSError, KeyError, TypeError, msgspec.ValidationError) as error:
+        return Calibration(lines, **arrays, radius=float(values["radius"]), about={**values["about"]})
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{folder}/{NUMBERS}: does not fit {ARRAYS}; {advice}") from error
 
 
@@ -150,7 +150,7 @@ def pooled_views(regions: Array, mask: Array, views: int) -> tuple[Array, Array]
 def distances(pooled: Array, present: Array, centre: Array, precision: Array) -> Array:
     """Return the Mahalanobis distance of the most distant image of each study, (studies,) float."""
     away = (pooled - centre).astype("float64")
-    squares = np.einsum("svc,cd,svd->sv", away, precision, away, optimize=True)
+    squares = (away @ precision * away).sum(axis=-1)
     return np.asarray(np.sqrt(np.where(present, squares.clip(0), 0).max(axis=1)))
 
 

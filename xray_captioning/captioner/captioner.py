@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from functools import partial
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from msgspec.structs import replace
 
-from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle
-from xray_captioning.bundles.card import model_card
+from xray_captioning.bundles.card import write_texts
 from xray_captioning.captioner import calibration as applied
-from xray_captioning.captioner.base import BaseCaptioner
-from xray_captioning.captioner.compiled_search import CompiledSearch
-from xray_captioning.captioner.studies import Study, Views
+from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means, words_of
+from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
+from xray_captioning.captioner.graphs import BATCH, GraphModel
+from xray_captioning.captioner.studies import Study, Views, arranged_studies
 from xray_captioning.config import Config
+from xray_captioning.data.encoding import encode_studies, finding_probabilities
+from xray_captioning.data.features import Features, one_ahead
+from xray_captioning.data.images import Image
 from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.splits import Split
-from xray_captioning.decoders import CaptionModel
-from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.given import GivenFeatures
-from xray_captioning.encoders.saved import describe, load_weights
+from xray_captioning.errors import ConfigError
+from xray_captioning.search import Rules, Sampling, SearchResult
 from xray_captioning.text.byte_pairs import load_tokenizer
+from xray_captioning.text.cleaning import prettify
 from xray_captioning.text.token_ids import TokenIds
 
 
-class Captioner(BaseCaptioner):
+class Captioner:
     """Encoder, decoder, tokenizer and their preprocessing; :meth:`load` makes one of a bundle.
 
     Parameters
@@ -36,9 +39,10 @@ class Captioner(BaseCaptioner):
     config : Config
         How images and texts are prepared, and how captions are searched for.
     encoder : Encoder
-        Or `GivenFeatures`, of a captioner that is given features only.
+        Or `GivenFeatures`, of a captioner that is given features only; or a `GraphEncoder`.
     model : CaptionModel
-        Head and decoder, of the encoder's regions and channels and the tokenizer's size.
+        Head and decoder, of the encoder's regions and channels and the tokenizer's size; or the
+        `GraphModel` of an exported folder (:func:`xray_captioning.runtime.load`).
     tokenizer : Tokenizer or BytePairTokenizer
     about : dict, optional
         JSON values that are kept in the bundle: metrics, data, training.
@@ -49,13 +53,11 @@ class Captioner(BaseCaptioner):
         How its probabilities become confidences.
     """
 
-    compiles = True
-
     def __init__(
         self,
         config: Config,
-        encoder: Encoder,
-        model: CaptionModel,
+        encoder: Any,
+        model: Any,
         tokenizer: TokenIds,
         about: dict[str, Any] | None = None,
         trained_on: TrainedOn | None = None,
@@ -65,8 +67,12 @@ class Captioner(BaseCaptioner):
         self.tokenizer, self.about, self.calibration = tokenizer, about or {}, calibration
         own, before = trained_on or model.trained_on, encoder.trained_on
         self.trained_on = own.including(before) if own else before
-        self._encode = compiled(encoder.encode, encoder)
-        self._search = CompiledSearch(model, partial(compiled, model=model, fused=True))
+        self._encode, self._batch = encoder.encode, None if self.compiles else BATCH
+        if self.compiles:
+            from xray_captioning.backend import compiled
+
+            self._encode = compiled(encoder.encode, encoder)
+        self._compiled_search = CompiledSearch(model)
 
     @classmethod
     def load(cls, name: str | Path) -> Captioner:
@@ -82,6 +88,11 @@ class Captioner(BaseCaptioner):
         BundleError
             The bundle is missing, incomplete, altered or does not fit its own configuration.
         """
+        from xray_captioning.decoders.model import new_model  # Keras, which exported graphs need not
+        from xray_captioning.encoders import Encoder
+        from xray_captioning.encoders.given import GivenFeatures
+        from xray_captioning.encoders.saved import load_weights
+
         folder = find_bundle(name)
         about = read_bundle(folder, "captioner")
         config = Config.from_dict(about["config"], f"{folder}/captioner.json")
@@ -93,6 +104,11 @@ class Captioner(BaseCaptioner):
         load_weights(model, folder / "decoder.weights.h5")
         calibration = applied.load_calibration(folder)
         return cls(config, encoder, model, tokenizer, about["about"], calibration=calibration)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether each new size of a batch is compiled first, which takes seconds."""
+        return not isinstance(self.model, GraphModel)
 
     @property
     def trained_on(self) -> TrainedOn | None:
@@ -118,28 +134,30 @@ class Captioner(BaseCaptioner):
 
         Raises
         ------
+        ConfigError
+            It is an exported folder's: copy that.
         OSError
             The folder cannot be written.
         """
+        if not self.compiles:
+            raise ConfigError("exported graphs are not saved as a bundle; copy their folder")
+        from xray_captioning.encoders.saved import describe
 
         def write(aside: Path) -> None:
             config = replace(self.config, model=self.model.config)  # with all options
-            values = describe("captioner", config, self.encoder, self.about)
-            (aside / "captioner.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
-            self.tokenizer.to_json(aside / "tokenizer.json")
             if config.model.encoder != FEATURES:
                 self.encoder.save_weights(aside / "encoder.weights.h5")
             self.model.save_weights(aside / "decoder.weights.h5")
-            card = model_card(values, self.calibration.about if self.calibration else None)
-            (aside / "README.md").write_text(card, "utf-8")
+            values = describe("captioner", config, self.encoder, self.about)
+            write_texts(aside, values, self.tokenizer, self.calibration)
             if self.trained_on is not None:
                 self.trained_on.save(aside)
-            if self.calibration is not None:
-                self.calibration.save(aside)
 
         write_bundle(Path(folder), write)
 
-    def export(self, folder: str | Path, form: str = "onnx") -> None:
+    def export(
+        self, folder: str | Path, form: str = "onnx", precision: str = "float32", images: Sequence[Image] = ()
+    ) -> None:
         """Write the captioner as graphs that run without Keras (:mod:`xray_captioning.runtime`).
 
         Every graph is compared with Keras before the folder is whole.
@@ -148,29 +166,231 @@ class Captioner(BaseCaptioner):
         ----------
         folder : path
             Made if it is not there; files of other names in it are left alone.
-        form : {"onnx", "openvino"}
+        form : {"onnx", "openvino", "litert", "saved_model"}
             The format of the graphs.
+        precision : {"float32", "bfloat16", "int8"}
+            In which the encoder computes: bfloat16 is OpenVINO's, int8 ONNX's and OpenVINO's.
+        images : sequence of images
+            Of the training, as :meth:`caption` takes them; int8 is calibrated on them.
 
         Raises
         ------
         BundleError
             A graph gives other numbers than Keras; nothing is written.
         ConfigError
-            There is no such format, the captioner sees no images, or the backend is not TensorFlow.
+            This cannot be had, the captioner sees no images, or the backend is not TensorFlow.
         MissingExtraError
-            The extra ``export`` or ``openvino`` is not installed.
+            The extra ``export``, ``openvino`` or ``litert`` is not installed.
         """
         from xray_captioning.captioner.export import export_captioner
 
-        export_captioner(self, Path(folder), form)
+        export_captioner(self, Path(folder), form, precision, images)
+
+    def caption(
+        self,
+        studies: Sequence[Study],
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
+        views: Views | None = None,
+    ) -> list[Caption]:
+        """Write a caption for each study.
+
+        Parameters
+        ----------
+        studies : sequence of sequences of images
+            The images of each study, frontal first; at most as many as the model has views. An
+            image is a path, the bytes of a file, an image of Pillow in any mode, or pixels,
+            (height, width, 3) or grey, (height, width) or (height, width, 1): whole numbers, read
+            as a file of 8 or 16 bits (:func:`xray_captioning.data.levels.white`), or
+            floating-point from 0 to 1, and nothing else.
+            None stands where the study lacks a view: ``[None, "lateral.png"]``.
+        beam_size : int, optional
+            1 is greedy; the bundle's own choice when absent.
+        sampling : Sampling, optional
+            Draw the words at random instead of searching for likely ones.
+        views : sequence of str, or of sequences of str, optional
+            ``frontal``, ``lateral`` or ``unknown``, one for each image, as the column ``views``
+            of a table of studies; one sequence of names holds for all studies. Each view has its
+            own place in the model (:func:`~xray_captioning.data.studies.select_images`). Where no
+            view is given, that which a DICOM file names counts, else the order.
+
+        Returns
+        -------
+        list of Caption
+            One for each study, in the same order. Where a calibrated bundle finds images unlike
+            those of its training, sentences have no confidence, and one
+            :class:`~xray_captioning.captioner.calibration.UnfamiliarImageWarning` says how many.
+
+        Raises
+        ------
+        ImageError
+            An image cannot be read.
+        DataError
+            A study has no image, more than the model has views, or two of one view; or ``views``
+            does not fit the studies.
+        ConfigError
+            ``beam_size`` is no whole number from 1 on, or the sampling has an impossible value.
+        """
+        write = self._writer(beam_size, sampling)
+        captions = [c for batch in self._encoded(studies, views) for c in write(batch)]
+        applied.warn_if_unfamiliar(caption.novelty for caption in captions)
+        return captions
+
+    def caption_iter(
+        self,
+        studies: Iterable[Study],
+        beam_size: int | None = None,
+        sampling: Sampling | None = None,
+        views: Views | None = None,
+    ) -> Iterator[Caption]:
+        """Yield captions one by one, for any number of studies; otherwise as :meth:`caption`.
+
+        Studies are read a batch at a time, so memory does not grow with their number. Only the
+        first batch with unfamiliar images is warned of.
+        """
+        write, warned = self._writer(beam_size, sampling), False
+        for batch in self._encoded(studies, views):
+            captions = write(batch)
+            warned = warned or applied.warn_if_unfamiliar(caption.novelty for caption in captions)
+            yield from captions
+
+    def features(self, studies: Sequence[Study], views: Views | None = None) -> Features:
+        """Encode studies, given as :meth:`caption` takes them.
+
+        Returns
+        -------
+        Features
+            ``regions`` (studies, views * rows * columns, channels), float32, in the order view,
+            row, column; ``mask`` (studies, views * rows * columns), bool, False for the regions
+            of a view that the study does not have.
+
+        Raises
+        ------
+        ImageError, DataError
+            As :meth:`caption`.
+        """
+        placed = list(self._placed(studies, views))
+        if placed:
+            return Features(*encode_studies(self._encode, self.config, placed, self._batch))
+        regions = self.config.image.views * math.prod(self.encoder.grid)
+        empty = np.zeros((0, regions, self.encoder.channels), "float32")
+        return Features(empty, np.zeros((0, regions), bool))
+
+    def findings(self, studies: Sequence[Study], views: Views | None = None) -> list[dict[str, float]]:
+        """Classify findings in the images of studies, given as :meth:`caption` takes them.
+
+        Returns
+        -------
+        list of dict
+            For each study, the probability, in [0, 1], of each finding that the encoder knows.
+
+        Raises
+        ------
+        ConfigError
+            The encoder classifies no findings.
+        ImageError, DataError
+            As :meth:`caption`.
+        """
+        batches = self._encoded(studies, views)
+        return [row for batch in batches for row in finding_probabilities(self.encoder, *batch)]
+
+    def caption_features(
+        self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
+    ) -> list[Caption]:
+        """Write a caption for each study whose features are known; otherwise as :meth:`caption`.
+
+        Parameters
+        ----------
+        features : Features
+            NumPy arrays, such as :meth:`features` returns.
+        beam_size, sampling
+            As :meth:`caption` takes them.
+        """
+        captions = self.write_captions(features, beam_size, sampling)
+        applied.warn_if_unfamiliar(caption.novelty for caption in captions)
+        return captions
+
+    def write_captions(
+        self, features: Features, beam_size: int | None = None, sampling: Sampling | None = None
+    ) -> list[Caption]:
+        """As :meth:`caption_features`, but it is the caller who warns of unfamiliar images."""
+        write, most = self._writer(beam_size, sampling), BATCH_SIZES[-1]
+        starts = range(0, len(features.mask), most)
+        parts = (Features(*(array[i : i + most] for array in features)) for i in starts)
+        return [caption for part in parts for caption in write(part)]
 
     def _placed(self, studies: Iterable[Study], views: Views | None) -> Iterator[Study]:
-        if isinstance(self.encoder, GivenFeatures):
+        if self.config.model.encoder == FEATURES:
             self.encoder.encode(())  # refuses before any image is read
-        return super()._placed(studies, views)
+        return arranged_studies(studies, self.config.image.views, views)
+
+    def _encoded(self, studies: Iterable[Study], views: Views | None) -> Iterator[Features]:
+        placed = self._placed(studies, views)
+
+        def following() -> Features | None:
+            batch = list(islice(placed, BATCH_SIZES[-1]))
+            return Features(*encode_studies(self._encode, self.config, batch, self._batch)) if batch else None
+
+        return one_ahead(following)  # a batch is encoded while the one before is captioned
+
+    def _writer(self, beam_size: int | None, sampling: Sampling | None) -> Callable[[Features], list[Caption]]:
+        decoding = self.config.decoding
+        if beam_size is None:
+            beam_size = decoding.beam_size if sampling is None else 1
+        asked = self.rules(), beam_size, decoding.length_penalty, sampling
+        run, search = self._compiled_search.prepare(*asked), applied.search_of(decoding, beam_size)
+
+        def write(features: Features) -> list[Caption]:
+            captions = [self._caption(SearchResult(*rows)) for rows in zip(*run(features))]
+            if self.calibration is None:
+                return captions
+            pooled = applied.pooled_views(*features, self.config.image.views)
+            return self.calibration.calibrated(captions, *pooled, search, sampling is not None)
+
+        return write
+
+    def rules(self) -> Rules:
+        """Return the special tokens and rules of this model's captions."""
+        tokenizer, text = self.tokenizer, self.config.text
+        return Rules(
+            tokenizer.start_id,
+            tokenizer.end_id,
+            text.maximum_length - 1,
+            banned=(0, tokenizer.start_id, tokenizer.unknown_id) if text.prettify else (),
+            no_repeat_ngram=self.config.decoding.no_repeat_ngram,
+        )
+
+    def _caption(self, found: SearchResult) -> Caption:
+        rows = [words_of(tokens, self.tokenizer) for tokens in found.tokens]
+        texts = [" ".join(word for word, _ in row) for row in rows]
+        spelled, maps = rows[0], None
+        if found.attention.shape[-1]:
+            maps = word_means(found.attention, [tokens for _, tokens in spelled])
+            maps = maps.reshape(-1, self.config.image.views, *self.encoder.grid)
+        others = zip(texts[1:], found.log_probabilities[1:])
+        return Caption(
+            self._display(texts[0]),
+            [word for word, _ in spelled],
+            float(found.log_probabilities[0]),
+            [Sentence(self._display(t), p) for t, p in spelled_sentences(spelled, found.gains[0])],
+            maps,
+            [Alternative(self._display(t), float(p)) for t, p in others if p > -1e8],
+        )
+
+    def _display(self, text: str) -> str:
+        return prettify(text) if self.config.text.prettify else text
 
 
-def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32") -> CaptionModel:
-    """Return an untrained head and decoder that fit an encoder and a vocabulary."""
-    sizes = tokenizer.vocabulary_size, (config.image.views, *encoder.grid), encoder.channels
-    return CaptionModel(config.model, *sizes, config.text.maximum_length, dtype=dtype)
+class Prediction(NamedTuple):
+    """What the model predicts for one study."""
+
+    caption: Caption
+    probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
+
+
+def predict(captioner: Captioner, features: Features, beam_size: int | None = None) -> list[Prediction]:
+    """Return what a captioner says of studies whose features are known; nothing is warned of."""
+    captions = captioner.write_captions(features, beam_size)
+    classifies = bool(captioner.encoder.findings)
+    found = finding_probabilities(captioner.encoder, *features) if classifies else repeat(None)
+    return list(map(Prediction, captions, found))

@@ -1,4 +1,4 @@
-"""The searches of one model: compiled once and padded to a few batch sizes, or run as they are."""
+"""The searches of one model: compiled once, padded to a few batch sizes, arrays out; graphs run as they are."""
 
 import math
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xray_captioning.captioner.graphs import GraphModel
 from xray_captioning.data.features import Features, pad_rows, power_of_two
 from xray_captioning.errors import ConfigError
 from xray_captioning.search import Rules, Sampling, SearchResult, beam, greedy
@@ -23,14 +24,10 @@ Search = Callable[[Features], SearchResult]
 
 
 class CompiledSearch:
-    """Makes the searches of one model, and keeps the last `KEPT` of them.
+    """Compiles the searches of one model, and keeps the last `KEPT` of them."""
 
-    The model has ``start`` and ``step``, as :class:`~xray_captioning.decoders.CaptionModel`.
-    `compiled` compiles a function of arrays; without it functions are called as they are.
-    """
-
-    def __init__(self, model: Any, compiled: Callable[..., Any] | None = None) -> None:
-        self._compiled = lru_cache(KEPT)(partial(_Compiled, model, compiled))
+    def __init__(self, model: Any) -> None:
+        self._compiled = lru_cache(KEPT)(partial(_Compiled, model))
 
     def prepare(
         self,
@@ -71,9 +68,14 @@ class _Compiled:
     0 being all and None no sampling. All else is given to it as arrays, which may hold any number.
     """
 
-    def __init__(self, model: Any, compiled: Any, rules: Rules, beam_size: int, width: int | None) -> None:
+    def __init__(self, model: Any, rules: Rules, beam_size: int, width: int | None):
         self.model, self.rules, self.beam_size, self.width = model, rules, beam_size, width
-        self._run, self._pads = compiled(self._search) if compiled else self._search, bool(compiled)
+        self._run: Any = self._search
+        self._pads = not isinstance(model, GraphModel)
+        if self._pads:
+            from xray_captioning.backend import compiled
+
+            self._run = compiled(self._search, model, fused=True)
         self._sizes: frozenset[int] = frozenset()
 
     def __call__(self, arrays: list[Any], numbers: Any) -> SearchResult:
@@ -85,8 +87,8 @@ class _Compiled:
         size = min((size for size in self._sizes if size >= studies), default=fitting)
         self._sizes |= {size}  # a new set, because another thread may be reading the old one
         found = self._run(numbers, *(pad_rows(array, size) for array in arrays))
-        as_array = array_namespace(found).convert_to_numpy
-        return SearchResult(*(as_array(x)[:studies] for x in found))
+        ops = array_namespace(found)
+        return SearchResult(*(ops.convert_to_numpy(x)[:studies] for x in found))
 
     def _search(self, numbers: Any, regions: Any, mask: Any, *noise: Any) -> SearchResult:
         rules, step, width = self.rules, self.model.step, self.width

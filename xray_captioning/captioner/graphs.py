@@ -6,40 +6,38 @@ An exported folder is a bundle with graphs in the place of Keras' weights. Under
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from xray_captioning.captioner.base import BaseCaptioner
-from xray_captioning.captioner.calibration import load_calibration
-from xray_captioning.captioner.compiled_search import CompiledSearch
-from xray_captioning.config import Config
 from xray_captioning.data.features import Array, Features
 from xray_captioning.errors import BundleError, MissingExtraError, require
 from xray_captioning.files import load_onnxruntime
-from xray_captioning.text.byte_pairs import load_tokenizer
 
 Arrays = dict[str, Array]
 Graph = Callable[..., Arrays]
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}  # of the file of a graph, by format
+# Of the file of a graph, or its folder, by format.
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "saved_model": ""}
+BATCH = 4  # images at a time, on a thread and a processor of their own: quicker than more on several
 
 
-def _onnxruntime(path: Path, outputs: list[str]) -> Callable[[Arrays], list[Array]]:
+def _onnxruntime(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays], list[Array]]:
     runtime = load_onnxruntime("exported bundles", "runtime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said by errors
-    # Threads that wait would take the processor from those that read images.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = 1  # `BATCH`
     providers = runtime.get_available_providers()
     session = runtime.InferenceSession(str(path), options, providers=providers)
     return lambda arrays: session.run(outputs, arrays)
 
 
-def _openvino(path: Path, outputs: list[str]) -> Callable[[Arrays], list[Array]]:
-    # In float32 on every processor: OpenVINO takes bfloat16 by itself where it can.
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+def _openvino(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays], list[Array]]:
+    # Without it OpenVINO takes bfloat16 by itself where it can.
+    kind = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32"}
+    settings = {**kind, "PERFORMANCE_HINT": "THROUGHPUT"}  # `BATCH`
     core = require("openvino", "exported bundles", "openvino").Core()
-    model = core.compile_model(str(path), "CPU", exact)
+    model = core.compile_model(str(path), "CPU", settings)
 
     def run(arrays: Arrays) -> list[Array]:
         request = model.create_infer_request()  # one of its own for every thread
@@ -49,14 +47,44 @@ def _openvino(path: Path, outputs: list[str]) -> Callable[[Arrays], list[Array]]
     return run
 
 
+def _litert(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays], list[Array]]:
+    interpreter = require("ai_edge_litert.interpreter", "exported bundles", "litert").Interpreter
+    signature, one = interpreter(str(path)).get_signature_runner(), Lock()
+
+    def run(arrays: Arrays) -> list[Array]:
+        with one:
+            found = signature(**arrays)
+        return [found[name] for name in outputs]
+
+    return run
+
+
+def _saved_model(path: Path, outputs: list[str], precision: str) -> Callable[[Arrays], list[Array]]:
+    tensorflow = require("tensorflow", "exported bundles", "litert")
+    model = tensorflow.saved_model.load(str(path))
+    signature = model.signatures["serving_default"]
+
+    def run(arrays: Arrays) -> list[Array]:
+        assert model  # which owns what the signature reads; its parameters' names have no dots
+        found = signature(**{name.replace(".", "_"): tensorflow.constant(array) for name, array in arrays.items()})
+        return [found[name].numpy() for name in outputs]
+
+    return run
+
+
 # What runs graphs of a format, the first by default.
-RUNTIMES = {"onnx": {"onnx": _onnxruntime, "openvino": _openvino}, "openvino": {"openvino": _openvino}}
+RUNTIMES = {
+    "onnx": {"onnx": _onnxruntime, "openvino": _openvino},
+    "openvino": {"openvino": _openvino},
+    "litert": {"litert": _litert},
+    "saved_model": {"saved_model": _saved_model},
+}
 
 
-def open_graph(path: Path, run: Callable[..., Callable[[Arrays], list[Array]]], outputs: list[str]) -> Graph:
+def open_graph(path: Path, run: Any, outputs: list[str], precision: str) -> Graph:
     """Return an exported network as a function: arrays by name in, arrays by name out."""
     try:
-        call = run(path, outputs)
+        call = run(path, outputs, precision)
     except MissingExtraError:
         raise
     except Exception as error:  # each runtime has its own, and no family of them
@@ -95,6 +123,8 @@ def _given(regions: Any, mask: Any) -> Arrays:
 class GraphEncoder:
     """What a captioner asks of an encoder."""
 
+    trained_on = None
+
     def __init__(self, graphs: dict[str, Graph], about: dict[str, Any]) -> None:
         self.findings, self.grid = tuple(about["findings"]), tuple(about["grid"])
         self.channels: int = about["export"]["channels"]
@@ -111,6 +141,8 @@ class GraphEncoder:
 
 class GraphModel:
     """What a search asks of a head and decoder."""
+
+    trained_on: Any = None
 
     def __init__(self, start: Graph, step: Graph) -> None:
         self._start, self._step = start, step
@@ -136,19 +168,10 @@ def open_graphs(folder: Path, values: dict[str, Any], runtime: str | None = None
     export = values["export"]
     form, suffix = RUNTIMES[export["format"]], SUFFIXES[export["format"]]
     run = form[runtime or next(iter(form))]
+    # A decoder takes little time, and what it rounds would add up from word to word.
+    kinds = {"encoder": export.get("precision", "float32")}
     graphs = {
-        name: open_graph(folder / f"{name}{suffix}", run, list(graph["outputs"]))
+        name: open_graph(folder / f"{name}{suffix}", run, list(graph["outputs"]), kinds.get(name, "float32"))
         for name, graph in export["graphs"].items()
     }
     return GraphEncoder(graphs, values), GraphModel(graphs["start"], graphs["step"])
-
-
-class GraphCaptioner(BaseCaptioner):
-    """The captioner of an exported folder; arguments are those of `open_graphs`."""
-
-    def __init__(self, folder: Path, values: dict[str, Any], runtime: str | None = None) -> None:
-        self.config = Config.from_dict(values["config"], f"{folder}/captioner.json")
-        self.about, self.tokenizer = values["about"], load_tokenizer(folder / "tokenizer.json")
-        self.calibration = load_calibration(folder)
-        self.encoder, model = open_graphs(folder, values, runtime)
-        self._encode, self._search = self.encoder.encode, CompiledSearch(model)

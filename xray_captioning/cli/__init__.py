@@ -65,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _run(given)
         except KeyboardInterrupt:
-            resumable = given[:1] in (["train"], ["train-encoder"])
-            resumable = resumable or (given[:1] == ["caption"] and "--out" in given)
+            resumable = given[:1] in (["train"], ["train-encoder"]) or (given[:1] == ["caption"] and "--out" in given)
             advice = "; go on with the same command and --resume" if resumable else ""
             print(f"xray-captioning: interrupted{advice}", file=sys.stderr)
             return 130
@@ -75,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         except (click.ClickException, XrayCaptioningError, OSError) as error:
             print(f"xray-captioning: {' '.join(_message(error).split())}", file=sys.stderr)
+            return 2
+        except MemoryError:
+            print("xray-captioning: the memory is used up; take smaller batches or images", file=sys.stderr)
             return 2
         finally:
             told.close()

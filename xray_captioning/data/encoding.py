@@ -20,25 +20,28 @@ def as_array(found: Any) -> Array:
     return array
 
 
-def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
+def encode_images(encode: Any, config: Config, images: Sequence[Image], batch: int | None = None) -> Array:
     """Return features (images, rows, columns, channels), float32, a few small batches at a time.
 
     `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
-    what :func:`~xray_captioning.data.images.read_image` takes, become its input.
+    what :func:`~xray_captioning.data.images.read_image` takes, become its input. A batch of fewer
+    images is padded to a power of two, unless a size of `batch` is given.
     """
     image = config.image
 
     def maps(part: list[Image]) -> Array:
         pixels = read_images(part, image.size, image.resize)
-        padded = pad_rows(normalise(pixels, image.normalisation), power_of_two(len(part)))
+        padded = pad_rows(normalise(pixels, image.normalisation), len(part) if batch else power_of_two(len(part)))
         return as_array(encode(padded))[: len(part)]
 
     decoded = all(isinstance(source, np.ndarray) for source in images)
-    size = features.DECODED if decoded else features.BATCH
+    size = batch or (features.DECODED if decoded else features.BATCH)
     return np.concatenate(list(features.map_batches(maps, images, size)))
 
 
-def encode_studies(encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]) -> tuple[Array, Array]:
+def encode_studies(
+    encode: Any, config: Config, studies: Sequence[Sequence[Image | None]], batch: int | None = None
+) -> tuple[Array, Array]:
     """Encode the images of studies in their places, each once, None where one is missing.
 
     Returned are regions (studies, views * rows * columns, channels), float32, and their mask
@@ -47,7 +50,7 @@ def encode_studies(encode: Any, config: Config, studies: Sequence[Sequence[Image
     views, repeat = config.image.views, config.image.repeat_single_view
     placed: list[Sequence[Any]] = [repeat_first(study, views) if repeat else list(study) for study in studies]
     images = {_key(image): image for study in placed for image in study if image is not None}
-    maps = dict(zip(images, encode_images(encode, config, list(images.values()))))
+    maps = dict(zip(images, encode_images(encode, config, list(images.values()), batch)))
     return stack_features([[maps.get(_key(image)) for image in study] for study in placed], views)
 
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.backend import keras, ops, registered
-from xray_captioning.data.features import Features
-from xray_captioning.decoders.decoder import State
+from xray_captioning.decoders.decoder import Features, State
 from xray_captioning.decoders.recurrent import GlobalAttention
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xray_captioning.backend import keras, ops, registered
-from xray_captioning.data.features import Features
+from xray_captioning.data.features import Features as Features
 
 State = Any  # nested tensors; every leaf has a leading batch axis, so that search can reorder it
 

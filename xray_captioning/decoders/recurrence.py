@@ -200,7 +200,8 @@ class AttentiveGru(Gru):
         if self.kernel is None:
             return made
         means = _flat(ops.matmul(ops.swapaxes(weights, 1, 2), self.regions))
-        return *made, multiply(ops.transpose(means), _flat(d_x), self.kernel.dtype)
+        d_kernel = multiply(ops.transpose(means), _flat(d_x), self.kernel.dtype)
+        return *made, ops.cast(d_kernel, self.kernel.dtype)  # joined to that of words
 
 
 class Lstm(Gru):

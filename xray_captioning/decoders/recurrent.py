@@ -3,8 +3,7 @@
 from typing import Any
 
 from xray_captioning.backend import keras, ops, registered
-from xray_captioning.data.features import Features
-from xray_captioning.decoders.decoder import State, WordDecoder, masked_softmax
+from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 from xray_captioning.decoders.recurrence import AttentiveGru, Gru, Lstm, Words, multiply, recurrence
 
 MANY = 64  # regions; fewer are projected before the loop, which spares it a product a step

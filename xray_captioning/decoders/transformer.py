@@ -6,8 +6,7 @@ Shapes below: B batch, T tokens, R regions, H heads, D channels of a head.
 from typing import Any
 
 from xray_captioning.backend import keras, ops, registered
-from xray_captioning.data.features import Features
-from xray_captioning.decoders.decoder import State, WordDecoder, masked_softmax
+from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
 from xray_captioning.decoders.recurrence import Words
 
 

@@ -35,11 +35,6 @@ def _logsumexp(x: Any, axis: int, keepdims: bool) -> Any:
     return total if keepdims else total.squeeze(axis)
 
 
-def _softmax(x: Any, axis: int) -> Any:
-    weights = np.exp(x - x.max(axis=axis, keepdims=True))
-    return weights / weights.sum(axis=axis, keepdims=True)
-
-
 def _top_k(x: Any, k: int) -> tuple[Any, Any]:
     order = np.argsort(-x, axis=-1, kind="stable")[..., :k]  # of equal ones the first comes first
     return np.take_along_axis(x, order, axis=-1), order
@@ -70,7 +65,7 @@ numpy_ops = SimpleNamespace(
     argsort=lambda x: np.argsort(x, axis=-1, kind="stable"),
     sum=lambda x, axis=None: np.sum(x, axis=axis, dtype=x.dtype),
     logsumexp=_logsumexp,
-    softmax=_softmax,
+    softmax=lambda x, axis: np.exp(x - _logsumexp(x, axis, True)),
     top_k=_top_k,
     scatter_update=_scatter_update,
     while_loop=_while_loop,

@@ -64,9 +64,8 @@ class _Search:
         }
 
     def normalised(self, totals: Any, length: Any) -> Any:
-        ops = self.ops
-        penalty = ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
-        return ops.where(totals <= IMPOSSIBLE / 2, IMPOSSIBLE, totals / penalty)
+        penalty = ((5.0 + self.ops.cast(length, "float32")) / 6.0) ** self.length_penalty
+        return self.ops.where(totals <= IMPOSSIBLE / 2, IMPOSSIBLE, totals / penalty)
 
     def advance(self, time: Any, carried: Carried) -> tuple[Any, Carried]:
         ops = self.ops
@@ -136,18 +135,16 @@ class _Search:
         return ops.logical_or(done, ops.logical_or(hopeless, beaten))
 
     def reordered(self, carried: Any, before: Any, after: Any, beam: Any) -> Any:
-        ops = self.ops
         # Each beam gets the state of the beam that it continues.
-        rows = _flat(ops.arange(beam.shape[0])[:, None] * self.beams + beam)
+        rows = _flat(self.ops.arange(beam.shape[0])[:, None] * self.beams + beam)
 
         def follow(kept: Any, old: Any, new: Any) -> Any:
-            return kept if new is old else self.unflat(ops.take(new, rows, axis=0))
+            return kept if new is old else self.unflat(self.ops.take(new, rows, axis=0))
 
         return map_structure(follow, carried, before, after)
 
     def unflat(self, x: Any) -> Any:
-        ops = self.ops
-        return ops.reshape(x, (x.shape[0] // self.beams, self.beams, *x.shape[1:]))
+        return self.ops.reshape(x, (x.shape[0] // self.beams, self.beams, *x.shape[1:]))
 
 
 def _split(state: Any) -> tuple[Any, dict[str, Any]]:

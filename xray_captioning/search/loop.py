@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from xray_captioning.search.arrays import array_namespace, map_structure
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
@@ -132,7 +134,12 @@ def largest(values: Any, k: int) -> tuple[Any, Any]:
 
 
 def write_at(kept: Any, new: Any, time: Any, axis: int) -> Any:
-    """Return ``kept`` with ``new`` written at place ``time`` of an axis that ``new`` lacks."""
+    """Return ``kept`` with ``new`` written at place ``time`` of an axis that ``new`` lacks.
+    Into an array it is written where it is: a search has arrays of its own.
+    """
+    if isinstance(kept, np.ndarray):
+        kept[(slice(None),) * axis + (time,)] = new
+        return kept
     ops, shape = array_namespace(kept), [1] * len(kept.shape)
     shape[axis] = kept.shape[axis]
     here = ops.reshape(ops.arange(kept.shape[axis]) == time, shape)

@@ -10,8 +10,8 @@ from xray_captioning.captioner.calibration import hedged, is_unfamiliar, stated,
 from xray_captioning.serving.settings import Settings
 
 if TYPE_CHECKING:  # the app shows its page before it loads Keras
-    from xray_captioning.captioner.base import BaseCaptioner
     from xray_captioning.captioner.caption import Caption
+    from xray_captioning.captioner.captioner import Captioner
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
 
@@ -42,7 +42,7 @@ class Study(Struct):
     warning: str | None
 
 
-def notice(captioner: BaseCaptioner) -> str:
+def notice(captioner: Captioner) -> str:
     """Return the notice of every answer, with what the bundle adds to it."""
     own = captioner.about.get("notice")
     return f"{NOTICE} This model was {own}." if own else NOTICE
@@ -61,25 +61,18 @@ def describe_study(
         Sentence(text, sentence.log_probability, sentence.confidence, text != sentence.text)
         for sentence, text in zip(caption.sentences, hedged(caption, least))
     ]
-    labels = sure_labels(caption, least)
-    named = {name: _LABELS[label] for name, label in labels.items() if label is not None}
-    text, others = caption.text, caption.alternatives[:alternatives]
+    labels = sure_labels(caption, least).items()
+    named = {name: _LABELS[label] for name, label in labels if label is not None}
+    text, others = caption.text, [other._asdict() for other in caption.alternatives[:alternatives]]
     if threshold is not None:
         text = " ".join(f"[{one.text}]" if one.hedged else one.text for one in sentences)
         others = []  # nothing is known of their confidence
-    return Study(
-        text=text,
-        log_probability=caption.log_probability,
-        sentences=sentences,
-        findings={"probabilities": probabilities, "labels": named},
-        alternatives=[other._asdict() for other in others],
-        novelty=caption.novelty,
-        unfamiliar=None if caption.novelty is None else strange,
-        warning=UNFAMILIAR if strange else None,
-    )
+    findings, novelty = {"probabilities": probabilities, "labels": named}, caption.novelty
+    unfamiliar, warning = None if novelty is None else strange, UNFAMILIAR if strange else None
+    return Study(text, caption.log_probability, sentences, findings, others, novelty, unfamiliar, warning)
 
 
-def describe_model(captioner: BaseCaptioner, settings: Settings) -> dict[str, Any]:
+def describe_model(captioner: Captioner, settings: Settings) -> dict[str, Any]:
     """Return what is served, and within which limits."""
     config = captioner.config
     return {

@@ -27,7 +27,7 @@ from xray_captioning.serving import app_parts as parts
 from xray_captioning.serving.app_parts import html
 
 if TYPE_CHECKING:
-    from xray_captioning.captioner.base import BaseCaptioner
+    from xray_captioning.captioner.captioner import Captioner
 
 TYPES = [suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES]
 SEED = 2048  # of the samples: three unlike studies, one of them normal
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 
 @st.cache_resource(show_spinner="Loading the model …", max_entries=4)
-def load(bundle: str, runtime: str | None = None) -> BaseCaptioner:
+def load(bundle: str, runtime: str | None = None) -> Captioner:
     """Return a bundle, loaded once for all sessions."""
     from xray_captioning.runtime import open_captioner  # here: the page appears at once
 
@@ -107,8 +107,7 @@ def _study(seed: int) -> parts.Study | None:
     """Return the study that the user gave or chose."""
     own, samples = st.columns([3, 2])
     with own:
-        kinds = "PNG, JPEG, TIFF, BMP, WebP or DICOM"
-        asked = f"One or two images of one study: {kinds}, frontal first"
+        asked = "One or two images of one study: PNG, JPEG, TIFF, BMP, WebP or DICOM, frontal first"
         uploads = st.file_uploader(asked, TYPES, True)
     with samples:
         number = st.pills(
@@ -152,7 +151,7 @@ def _own(digest: str, views: list[str] | None, _files: list[bytes]) -> parts.Stu
 
 @st.cache_resource(scope="session", max_entries=8, show_spinner="Reading the images …")
 def _read(
-    bundle: str, name: str, beam_size: int, digest: str, _captioner: BaseCaptioner, _study: parts.Study
+    bundle: str, name: str, beam_size: int, digest: str, _captioner: Captioner, _study: parts.Study
 ) -> parts.Result:
     return parts.read_study(_captioner, name, _study, beam_size)
 
@@ -191,7 +190,14 @@ def _show(study: parts.Study, result: parts.Result, key: str, wide: bool) -> Non
         words, of = _choice(study, result, key)
     views = parts.views_of(study, result.caption.attention, words, result.image)
     with right:
-        _show_views(views, of)
+        top = strongest(views)
+        for place, one in zip(st.columns(len(views)), views):
+            told = f"X-ray, {one.name}" + (f"; coloured: the attention of {of}" if top > 0 else "")
+            with place:
+                st.image(overlay(one, top), parts.title(one), width="stretch", alt=told)
+        if top > 0:
+            colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_scale(9)]
+            st.html(html("attention", colours, top, len(views)))
     left, right = st.columns([4, 5]) if wide else (st.container(), st.container())
     with left:
         st.header("Findings")
@@ -219,17 +225,6 @@ def _choice(study: parts.Study, result: parts.Result, key: str) -> tuple[list[in
     key, name = f"w-{scope}-{chosen}", caption.words.__getitem__
     word = st.pills("or of one word", places, format_func=name, key=key, wrap=True)
     return (places, texts[chosen]) if word is None else ([word], f"“{caption.words[word]}”")
-
-
-def _show_views(views: list[View], of: str) -> None:
-    top = strongest(views)
-    for place, one in zip(st.columns(len(views)), views):
-        told = f"X-ray, {one.name}" + (f"; coloured: the attention of {of}" if top > 0 else "")
-        with place:
-            st.image(overlay(one, top), parts.title(one), width="stretch", alt=told)
-    if top > 0:
-        colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in colour_scale(9)]
-        st.html(html("attention", colours, top, len(views)))
 
 
 def _downloads(study: parts.Study, result: parts.Result, views: list[View], of: str, stem: str) -> None:

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from xray_captioning.captioner.base import BaseCaptioner, Prediction, predict
+from xray_captioning.captioner.captioner import Captioner, Prediction, predict
 from xray_captioning.data.images import Pixels, arranged, decode_image
-from xray_captioning.serving.problems import log, trace
+from xray_captioning.serving.requests import log, trace
 from xray_captioning.serving.settings import LONGEST, Settings
 
 COMPILED = 10  # beam sizes that are compiled before requests are taken
@@ -148,7 +148,7 @@ class Batcher:
 class Engine:
     """A captioner that many threads use at once."""
 
-    def __init__(self, captioner: BaseCaptioner, settings: Settings) -> None:
+    def __init__(self, captioner: Captioner, settings: Settings) -> None:
         self.captioner, self.settings = captioner, settings
         self.draining = False  # set when the server stops: no more requests are accepted
         self.failed = False  # the model could not be run at all and will never be ready
@@ -158,8 +158,7 @@ class Engine:
         usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
         self._decoders = threading.BoundedSemaphore(len(usable(0)))
         self._warm = threading.Event()
-        patience = settings.milliseconds / 1000
-        self._batcher = Batcher(self._run, settings.batch, patience, self._warm_up)
+        self._batcher = Batcher(self._run, settings.batch, settings.milliseconds / 1000, self._warm_up)
 
     @property
     def ready(self) -> bool:
@@ -247,15 +246,12 @@ class Metrics:
     def __init__(self, in_work: Callable[[], int], ready: Callable[[], bool]) -> None:
         self._registry = CollectorRegistry()
         own: dict[str, Any] = {"namespace": "xray_captioning", "registry": self._registry}
-        answered = "Requests answered, by route and status."
-        self.requests = Counter("requests", answered, ["route", "status"], **own)
+        self.requests = Counter("requests", "Requests answered, by route and status.", ["route", "status"], **own)
         self.studies = Counter("studies", "Studies captioned.", **own)
         took = "Time from a request for captions to its answer."
         self.seconds = Histogram("caption_seconds", took, buckets=SECONDS, **own)
-        together = "Studies in a batch of the model."
-        self.batches = Histogram("batch_studies", together, buckets=STUDIES, **own)
-        waiting = Gauge("studies_in_work", "Studies that wait or are computed.", **own)
-        waiting.set_function(in_work)
+        self.batches = Histogram("batch_studies", "Studies in a batch of the model.", buckets=STUDIES, **own)
+        Gauge("studies_in_work", "Studies that wait or are computed.", **own).set_function(in_work)
         Gauge("ready", "Whether requests are accepted.", **own).set_function(ready)
 
     def text(self) -> bytes:
