@@ -24,7 +24,7 @@ _held: dict[str, Answer] = {}  # what this worker has made
 
 @contextmanager
 def ray_workers(workers: int | None = None, address: str | None = None) -> Iterator[Any]:
-    """Start Ray with so many workers, or join a cluster; yield a function that is as `map_ordered` without Ray.
+    """Start Ray with so many workers, or join a cluster; yield `map_ordered` on them.
 
     Where Ray is started here the threads of the processor are shared out; by default there are as many
     workers as processors. In a cluster that has them a worker takes a GPU, else a processor.
@@ -42,7 +42,8 @@ def ray_workers(workers: int | None = None, address: str | None = None) -> Itera
         ray.init(log_to_driver=False, logging_level="ERROR", **asked)
     except (OSError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
-        raise ConfigError(f"--address {address}: no Ray there ({said}); give HOST:PORT of its head") from error
+        advice = "give HOST:PORT of its head" if address else "look at the space in /tmp and /dev/shm"
+        raise ConfigError(f"--address {address or 'local'}: no Ray there ({said}); {advice}") from error
     try:
         there = ray.cluster_resources()
         count = workers or int(there.get("GPU") or there["CPU"])
@@ -99,7 +100,7 @@ def map_ordered(
 
 
 def _work(token: str, make: Callable[[], Answer], batch: list[Any]) -> Any:
-    if token not in _held:  # a model is loaded once
+    if token not in _held:
         _held.clear()
         _held[token] = make()
     return _held[token](batch)
