@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -20,6 +21,7 @@ SUFFIXES = (".csv", ".parquet", ".jsonl")
 PARQUET = ("Parquet files", "parquet")  # what needs an extra, and its name
 ADVICE = "choose another --out, or remove it"
 FORMAT = 4  # of the journal
+GROUP = 1 << 14  # rows that Parquet is given at a time
 Row = dict[str, Any]
 COLUMNS = (
     *("study", "images", "caption", "log_probability", "sentences"),
@@ -109,7 +111,10 @@ def _write_parquet(rows: Iterable[Row], path: Path, findings: Sequence[str]) -> 
     types = {"images": arrow.list_(text), "sentences": arrow.list_(sentence), "findings": chances}
     types |= {"log_probability": number, "novelty": number, "unfamiliar": arrow.bool_()}
     schema = arrow.schema([(name, types.get(name, text)) for name in COLUMNS])
-    parquet.write_table(arrow.Table.from_pylist(list(rows), schema), path)
+    with parquet.ParquetWriter(path, schema) as writer:
+        left = iter(rows)
+        while group := list(islice(left, GROUP)):
+            writer.write_table(arrow.Table.from_pylist(group, schema))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from xray_captioning.files import no_terminal
 
 SIZE = 64  # studies in a batch
 DIGITS = 6
+Spread = Callable[[Iterable[list[Study]]], Iterator[list[Row]]]
 
 
 def caption_to_file(
@@ -37,10 +38,12 @@ def caption_to_file(
     resume: bool = False,
     show_unfamiliar: bool = False,
     given: StudyFeatures | None = None,
+    spread: Spread | None = None,
 ) -> int:
     """Write a row for each study, its caption or why it has none, and count those with an error. A
     run that is resumed writes the same file, byte for byte, as one that was never stopped. `bundle`
-    is the digest of the one that the captioner was loaded from; with `given` features no image is read.
+    is the digest of the one that the captioner was loaded from; with `given` features no image is read, and
+    with `spread` other processes caption the batches.
     """
     from tqdm import tqdm
 
@@ -62,10 +65,11 @@ def caption_to_file(
         done = table.begin(file, run, [table.printable(study.name) for study in studies], SIZE)
         with tqdm(total=len(studies), desc="caption", unit="study", disable=no_terminal()) as bar:
             bar.update(done)
-            for start in range(done, len(studies), SIZE):
-                batch = studies[start : start + SIZE]
-                table.append(file, caption_rows(captioner, batch, beam_size, show_unfamiliar, given))
-                bar.update(len(batch))
+            batches = (list(studies[start : start + SIZE]) for start in range(done, len(studies), SIZE))
+            here = (caption_rows(captioner, batch, beam_size, show_unfamiliar, given) for batch in batches)
+            for rows in spread(batches) if spread else here:
+                table.append(file, rows)
+                bar.update(len(rows))
         table.write_rows(table.read_rows(file), out, captioner.encoder.findings)
         errors = sum(row["error"] is not None for row in table.read_rows(file))
         warn_of_empty(((row["caption"], row["novelty"]) for row in table.read_rows(file)), show_unfamiliar)
@@ -95,11 +99,7 @@ def caption_rows(
     ``error`` says why a study has no caption. The beam size is the bundle's own where none is given.
     """
     errors, features = _seen(captioner, studies, given)
-    rows: list[Row] = []
-    for study, error in zip(studies, errors):
-        images = [table.printable(path) for path in study.images if path is not None]
-        known = {"study": table.printable(study.name), "images": images, "error": error}
-        rows.append({name: known.get(name) for name in table.COLUMNS})
+    rows = [_row(study, error) for study, error in zip(studies, errors)]
     readable = [row for row in rows if row["error"] is None]
     if readable:
         for row, found in zip(readable, predict(captioner, features, beam_size)):
@@ -135,6 +135,27 @@ def _read(study: Study, image: ImageConfig) -> tuple[list[Image | None], str | N
         ], None
     except (XrayCaptioningError, OSError) as error:
         return [], table.printable(" ".join(str(error).split()))
+
+
+def batch_captioner(
+    folder: Path, runtime: str | None, beam_size: int | None, show_unfamiliar: bool
+) -> Callable[[list[Study]], list[Row]]:
+    """Return what makes the rows of a batch, with a captioner of its own: for another process."""
+    from xray_captioning.runtime import open_captioner
+
+    captioner = open_captioner(folder, runtime)
+    return lambda batch: caption_rows(captioner, batch, beam_size, show_unfamiliar)
+
+
+def lost_row(study: Study) -> Row:
+    """Return the row of a study that ended every process that read it."""
+    return _row(study, "the process that read it ended twice; its images may take more memory than there is")
+
+
+def _row(study: Study, error: str | None) -> Row:
+    images = [table.printable(path) for path in study.images if path is not None]
+    known = {"study": table.printable(study.name), "images": images, "error": error}
+    return {name: known.get(name) for name in table.COLUMNS}
 
 
 def _result(caption: Caption, findings: dict[str, float] | None) -> Row:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ class Bundle(NamedTuple):
     ),
     labels=False,
 )
+@options.engine
 @options.no_seed
 def caption(
     named: tuple[str, ...],
@@ -52,6 +54,7 @@ def caption(
     views: str | None,
     findings: bool,
     features: Path | None,
+    engine: options.Engine,
     **asked: Any,
 ) -> None:
     """Write a caption for each IMAGE; two images of one study are joined by a comma: a.png,b.png.
@@ -59,6 +62,8 @@ def caption(
     Each image in a DIR is a study of its own. Where DICOM files name their views the frontal one
     is looked at first.
     """
+    if engine.engine != "local" and (out is None or features is not None):
+        raise ConfigError("--engine ray captions images into a file: give --out, and no --features")
     if features is not None:
         _caption_features(features, bundle, out, resume, bool(named or source.data), **asked)
         return
@@ -70,7 +75,7 @@ def caption(
     else:
         studies = named_studies(named, model.config.image.views, shown)
     if out is not None:
-        _write_file(model, studies, out, resume, **asked)
+        _write_file(model, studies, out, resume, engine, **asked)
     else:
         _print(model, studies, findings, **asked)
 
@@ -86,7 +91,8 @@ def _caption_features(path: Path, bundle: str, out: Path | None, resume: bool, m
         check_out(out, resume)
     model, ids = _read_bundle(bundle, False, images=False), open_features(path).ids
     given = features_of(path, pd.DataFrame({"study_id": ids, "images": [[]] * len(ids)}))
-    _write_file(model, [Study(name, []) for name in ids], out, resume, given=given, **asked)
+    here = options.Engine("local", None, None)
+    _write_file(model, [Study(name, []) for name in ids], out, resume, here, given=given, **asked)
 
 
 def _check_options(
@@ -182,6 +188,7 @@ def _write_file(
     studies: list[Study],
     out: Path,
     resume: bool,
+    engine: options.Engine,
     beam: int | None,
     show_unfamiliar: bool,
     runtime: str | None,
@@ -191,7 +198,7 @@ def _write_file(
         errors = check_whole(out, studies)
         click.echo(f"{out}: is there already, whole; there is nothing to resume", err=True)
     else:
-        from xray_captioning.batch.run import caption_to_file
+        from xray_captioning.batch.run import batch_captioner, caption_to_file, lost_row
         from xray_captioning.bundles.bundle import MANIFEST
         from xray_captioning.files import sha256_file
         from xray_captioning.runtime import open_captioner
@@ -200,7 +207,10 @@ def _write_file(
         digest = sha256_file(bundle.folder / MANIFEST)
         captioner = open_captioner(bundle.folder, runtime)
         more = beam, resume, show_unfamiliar, given
-        errors = caption_to_file(captioner, digest, studies, out, *more)
+        make = partial(batch_captioner, bundle.folder, runtime, beam, show_unfamiliar)
+        with engine.spread() as spread:
+            over = spread and partial(spread, make, lost=lost_row)
+            errors = caption_to_file(captioner, digest, studies, out, *more, over)
     click.echo(f"{out}: {len(studies)} studies, {errors} of them with an error", err=True)
     if errors:
         raise click.exceptions.Exit(1)
@@ -274,6 +284,7 @@ def _note(bundle: Bundle) -> None:
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("encode", "set")
 @options.source(click.option("--data", type=options.existing, help="Folder or file of studies, instead."), labels=False)
+@options.engine
 @options.no_seed
 def encode(
     named: tuple[str, ...],
@@ -282,6 +293,7 @@ def encode(
     out: Path,
     assignments: tuple[str, ...],
     dtype: str,
+    engine: options.Engine,
     **given: str | None,
 ) -> None:
     """Write an encoder's features of each IMAGE; images of one study are joined by a comma.
@@ -293,7 +305,8 @@ def encode(
     source.check(named)
     check_suffix(out)
     from xray_captioning.captioner.studies import arranged_studies
-    from xray_captioning.encoders.encoding import encode_files, encoder_config
+    from xray_captioning.encoders.encoding import BATCH as SLICE
+    from xray_captioning.encoders.encoding import batch_encoder, encode_files, encoder_config, lost_images
 
     changes = dict(parse_assignment(text) for text in assignments)
     if wrong := set(changes) - {f"image.{name}" for name in ("size", "resize", "normalisation")}:
@@ -308,5 +321,9 @@ def encode(
     placed = list(arranged_studies([study.images for study in studies], views))
     encoded = encode_files(placed, encoder, changes=changes, **given)
     about = {**encoded.about, "left_out": left_out}
-    write_features(out, [study.name for study in studies], encoded.batches(), about, dtype)
+    with engine.spread() as spread:
+        make = partial(batch_encoder, views, encoder, given["weights"], changes, given["layer"])
+        slices = (placed[start : start + SLICE] for start in range(0, len(placed), SLICE))
+        spread_out = spread and (part for parts in spread(make, slices, lost_images) for part in parts)
+        write_features(out, [study.name for study in studies], spread_out or encoded.batches(), about, dtype)
     click.echo(f"{out}: {' x '.join(map(str, open_features(out).regions.shape))}", err=True)

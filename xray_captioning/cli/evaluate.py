@@ -24,6 +24,7 @@ CLINICAL = ("clinical_f1", "micro_f1", "example_f1", "false_positives")
 @click.command()
 @options.source()
 @options.declared("evaluate", "features", "prediction", "only-common", "set", "split", "cache")
+@options.engine
 @options.seed
 def evaluate(
     source: options.Source,
@@ -34,6 +35,7 @@ def evaluate(
     beams: tuple[int, ...],
     assignments: tuple[str, ...],
     seed: int | None,
+    engine: options.Engine,
     **given: Any,
 ) -> None:
     """Score bundles, other systems' texts and baselines on the same studies.
@@ -49,15 +51,17 @@ def evaluate(
 
     protocol, report = given["protocol"], given["report"]
     named = bundles if bundles or files or protocol else [options.DEFAULT]
-    written = compare(
-        source._replace(need_images=given["features"] is None).load(),
-        read_systems(named, files, prediction),
-        out,
-        changes=dict(parse_assignment(text) for text in assignments),
-        beams=tuple(dict.fromkeys(beams)) or (1, 3),
-        seed=seed or 0,
-        **given,
-    )
+    with engine.spread() as workers:
+        written = compare(
+            source._replace(need_images=given["features"] is None).load(),
+            read_systems(named, files, prediction),
+            out,
+            changes=dict(parse_assignment(text) for text in assignments),
+            beams=tuple(dict.fromkeys(beams)) or (1, 3),
+            seed=seed or 0,
+            workers=workers,
+            **given,
+        )
     _show(json.loads((out / "metrics.json").read_text("utf-8")), written)
     click.echo(f"results in {out}{f', report in {report}' if report else ''}")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -131,6 +132,38 @@ def source(where: Decorator | None = None, labels: bool = True) -> Decorator:
         return _together(added)(run)
 
     return decorate
+
+
+class Engine(NamedTuple):
+    """Where the work is done: in this process, or by Ray's workers."""
+
+    engine: str
+    workers: int | None
+    address: str | None
+
+    @contextmanager
+    def spread(self) -> Iterator[Any]:
+        """Yield None for this process, or else what spreads batches over workers."""
+        if self.engine == "local":
+            yield None
+            return
+        from xray_captioning.batch.workers import ray_workers
+
+        with ray_workers(self.workers, self.address) as spread:
+            yield spread
+
+
+def engine(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command, as ``engine``, the `Engine` that its options tell."""
+
+    @wraps(command)
+    def run(*args: Any, **given: Any) -> Any:
+        engine = Engine(*(given.pop(name) for name in Engine._fields))
+        if engine.engine == "local" and (engine.workers or engine.address):
+            raise ConfigError("--workers and --address are of --engine ray; give that, too")
+        return command(*args, engine=engine, **given)
+
+    return _together([_option("shared", name) for name in Engine._fields])(run)
 
 
 def make_config(

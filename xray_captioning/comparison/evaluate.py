@@ -55,6 +55,7 @@ def evaluate(
     prediction: str | Sequence[str] = (),
     only_common: bool = False,
     features: Any = None,
+    workers: Any = None,
 ) -> list[dict[str, Any]]:
     """Score captioners, other systems' texts and baselines on one part of the same studies.
 
@@ -109,6 +110,9 @@ def evaluate(
     features : path, StudyFeatures, tuple or mapping, optional
         As :func:`xray_captioning.train` takes them. Captioners that were trained on features read
         these and no images; others go on reading images.
+    workers : callable, optional
+        What :func:`xray_captioning.batch.workers.ray_workers` yields: processes that encode the
+        images of bundles.
 
     Returns
     -------
@@ -133,7 +137,7 @@ def evaluate(
     convention_of(convention)  # refused before anything is read
     studies, _ = open_studies(studies, need_images=features is None)
     given = features_of(features, studies)
-    models, texts = _by_kind(systems, prediction, given)
+    models, texts = _by_kind(systems, prediction, given, workers)
     every = [run for runs in models.values() for run in runs]
     config = _configuration(every, changes or {}, protocol, studies)
     images = any(run.features is None for run in every)
@@ -181,7 +185,7 @@ def evaluate(
 
 
 def _by_kind(
-    systems: Mapping[str, Given], prediction: str | Sequence[str], features: StudyFeatures | None
+    systems: Mapping[str, Given], prediction: str | Sequence[str], features: StudyFeatures | None, workers: Any
 ) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
     """Return the runs of models and those of other systems, which are texts, by name."""
     if not isinstance(systems, Mapping):
@@ -196,7 +200,7 @@ def _by_kind(
         if is_texts(runs[0]):
             texts[name] = runs
         else:
-            models[name] = [CaptioningSystem(own, run, features) for own, run in zip(names, runs)]
+            models[name] = [CaptioningSystem(own, run, features, workers) for own, run in zip(names, runs)]
     runs_too = [run.name for several in models.values() if len(several) > 1 for run in several]
     _check_names([*systems, *runs_too], models)
     return models, texts

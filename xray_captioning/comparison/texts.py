@@ -44,11 +44,12 @@ BATCH = 64  # studies
 class CaptioningSystem:
     """A captioner, or the bundle of one, which is loaded when it is used.
 
-    One that was trained on features reads `features`, if there are any.
+    One that was trained on features reads `features`, if there are any. The images of a bundle are
+    encoded by `workers`, if there are any.
     """
 
-    def __init__(self, name: str, given: Any, features: StudyFeatures | None = None) -> None:
-        self.name, self._given = name, given
+    def __init__(self, name: str, given: Any, features: StudyFeatures | None = None, workers: Any = None) -> None:
+        self.name, self._given, self._workers = name, given, workers
         if isinstance(given, (str, os.PathLike)):
             folder = self._given = find_bundle(Path(given))
             values = read_bundle(folder, "captioner")
@@ -80,10 +81,12 @@ class CaptioningSystem:
     def batches(self, studies: pd.DataFrame, cache: Any) -> Iterator[Features]:
         """Yield the features of studies, a few studies at a time."""
         from xray_captioning.decoders import Features
-        from xray_captioning.encoders.encoding import study_regions
+        from xray_captioning.encoders.encoding import batch_maps, lost_images, study_regions
 
-        model = self.captioner
-        of = study_regions(studies, model.encoder, model.config, cache, self.features)
+        model, spread = self.captioner, None
+        if self._workers and isinstance(self._given, Path):
+            spread = partial(self._workers, partial(batch_maps, self._given), lost=lost_images)
+        of = study_regions(studies, model.encoder, model.config, cache, self.features, spread)
         for start in range(0, len(studies), BATCH):
             yield Features(*of(np.arange(start, min(start + BATCH, len(studies)))))
 

@@ -32,6 +32,7 @@ SHARD = 512  # images
 # Images in one batch. Two batches of 8 at a time keep two cores busier than one of 32, whose layers
 # wait for each other; and while one batch is read another is encoded.
 BATCH = 8
+SPREAD = 32  # the same for another process
 DECODED = 32  # images in one batch where none has to be read from a file
 WORKERS = min(max(os.cpu_count() or 2, 2), 4)
 Array = NDArray[Any]
@@ -113,8 +114,17 @@ class ArrayCache:
         for index in sorted(self.folder.glob("*.hashes.json")):
             self._open(index)
 
-    def fill(self, paths: Iterable[str], compute: Callable[[list[str]], Array], label: str = "encode") -> None:
-        """Compute and keep the rows that are not there yet; `compute` runs in several threads."""
+    def fill(
+        self,
+        paths: Iterable[str],
+        compute: Callable[[list[str]], Array],
+        label: str = "encode",
+        spread: Callable[[Iterable[list[str]]], Iterator[list[Array]]] | None = None,
+    ) -> None:
+        """Compute and keep the rows that are not there yet; `compute` runs in several threads.
+
+        Or, with `spread`, in other processes, which yield the rows of a batch as a list of arrays.
+        """
         from tqdm import tqdm
 
         seen = self._hash(list(dict.fromkeys(paths)))
@@ -124,7 +134,9 @@ class ArrayCache:
         with tqdm(total=len(missing), desc=label, unit="image", disable=no_terminal()) as bar:
             for start in range(0, len(missing), SHARD):
                 group, rows = missing[start : start + SHARD], []
-                for part in map_batches(compute, group):
+                batches = (group[first : first + SPREAD] for first in range(0, len(group), SPREAD))
+                elsewhere = spread and (part for parts in spread(batches) for part in parts)
+                for part in elsewhere or map_batches(compute, group):
                     rows.append(narrowed(part, self.dtype, "set training.cache_dtype to float32"))
                     bar.update(len(part))
                 for path in group:

@@ -24,7 +24,7 @@ from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.onnx_files import OnnxEncoder
 from xray_captioning.encoders.saved import classifier_of, is_network, new_encoder, weights_digest, weights_of
-from xray_captioning.errors import ConfigError
+from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import sha256_file
 
 BATCH = 32  # studies
@@ -45,9 +45,12 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
     return cache
 
 
-def cached_features(images: Images, encoder: Encoder, config: Config, folder: str | Path | None) -> ArrayCache:
+def cached_features(
+    images: Images, encoder: Encoder, config: Config, folder: str | Path | None, spread: Any = None
+) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept likewise and encoded where missing.
-    The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype.
+    The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype. With
+    `spread` other processes encode batches of images.
     """
     settings = {
         "version": 2,  # of the code that reads and encodes images
@@ -60,7 +63,7 @@ def cached_features(images: Images, encoder: Encoder, config: Config, folder: st
     }
     cache = ArrayCache(folder, settings, config.training.cache_dtype)
     encode = compiled(encoder.encode, encoder)
-    cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images")
+    cache.fill(_paths(images), lambda some: encode_images(encode, config, some), "encode images", spread)
     return cache
 
 
@@ -69,14 +72,19 @@ def _paths(images: Images) -> list[str]:
 
 
 def study_regions(
-    studies: Studies, encoder: Encoder, config: Config, cache: str | Path | None, given: StudyFeatures | None = None
+    studies: Studies,
+    encoder: Encoder,
+    config: Config,
+    cache: str | Path | None,
+    given: StudyFeatures | None = None,
+    spread: Any = None,
 ) -> Regions:
     """Return what lays out the regions of studies: given ones, or those that are kept of images."""
     if given is not None:
         places, pool = given.of(studies["study_id"]), config.model.pool
         return lambda numbers: given.read(places[numbers], pool)
     images = study_images(studies, config)
-    maps = cached_features(images, encoder, config, cache)
+    maps = cached_features(images, encoder, config, cache, spread)
     return features.image_regions(maps, images, config.image.views)
 
 
@@ -118,6 +126,24 @@ class EncodedStudies:
         return {n: a for n, a in self._whole.items() if n not in ("regions", "views")}
 
 
+def batch_encoder(views: int, *asked: Any) -> Callable[[list[Any]], list[dict[str, Array]]]:
+    """Return what encodes a batch of studies, with an encoder of its own: for another process."""
+    encode, _ = study_encoder(views, *asked)
+    return lambda studies: [encode(studies)]
+
+
+def batch_maps(folder: Path) -> Callable[[list[str]], list[Array]]:
+    """Return what encodes a batch of images, with a bundle's encoder: for another process."""
+    config, encoder = read_config(folder, "captioner"), Encoder.load(folder)
+    encode = compiled(encoder.encode, encoder)
+    return lambda paths: [encode_images(encode, config, paths)]
+
+
+def lost_images(images: Any) -> Any:
+    """Refuse images that ended every process that read them."""
+    raise DataError(f"{images}: the process that read it ended twice; there may be too little memory")
+
+
 def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None) -> Config:
     """Return a configuration in which images are what an encoder's weights expect.
 
@@ -139,7 +165,20 @@ def encode_files(
     changes: dict[str, Any] | None = None,
     layer: str | None = None,
 ) -> EncodedStudies:
-    """Encode the images of studies, each in their places, None where one is missing.
+    """Encode the images of studies, each in their places, None where one is missing; as `study_encoder`."""
+    encode, about = study_encoder(max(len(study) for study in studies), name, weights, changes, layer)
+
+    def batches() -> Iterator[dict[str, Array]]:
+        for start in range(0, len(studies), BATCH):
+            yield encode(studies[start : start + BATCH])
+
+    return EncodedStudies(batches, about)
+
+
+def study_encoder(
+    views: int, name: str, weights: str | None = None, changes: dict[str, Any] | None = None, layer: str | None = None
+) -> tuple[Callable[[Sequence[Sequence[Image | None]]], dict[str, Array]], dict[str, Any]]:
+    """Return what encodes a batch of studies of so many views, and what is to be said about it.
 
     `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
     published ones, if there are any; `changes` are of :func:`encoder_config`. An ONNX file has its
@@ -148,7 +187,6 @@ def encode_files(
     onnx = name.endswith(".onnx")
     if (weights if onnx else layer) is not None:
         raise ConfigError(f"{name}: --layer is for ONNX files, and --weights for all others")
-    views = max(len(study) for study in studies)
     config = encoder_config(name, views, changes, weights)
     encoder: Any
     if onnx:
@@ -159,7 +197,6 @@ def encode_files(
     else:
         encoder = new_encoder(config, weights_of(config, weights))
         encode, digest = compiled(encoder.encode, encoder), weights_digest(encoder.backbone)
-    placed = [[*study, *[None] * (views - len(study))] for study in studies]
     about: dict[str, Any] = {
         "encoder": name,
         "layer": layer,
@@ -175,11 +212,11 @@ def encode_files(
     if outputs:
         about["outputs"] = outputs
 
-    def batches() -> Iterator[dict[str, Array]]:
-        for start in range(0, len(placed), BATCH):
-            regions, mask = encode_studies(encode, config, placed[start : start + BATCH])
-            maps = regions.reshape(len(mask), views, *encoder.grid, encoder.channels)
-            shown = mask.reshape(*maps.shape[:-1])[:, :, 0, 0]
-            yield {"regions": maps, "views": shown, **classify(maps)}
+    def encoded(studies: Sequence[Sequence[Image | None]]) -> dict[str, Array]:
+        placed = [[*study, *[None] * (views - len(study))] for study in studies]
+        regions, mask = encode_studies(encode, config, placed)
+        maps = regions.reshape(len(mask), views, *encoder.grid, encoder.channels)
+        shown = mask.reshape(*maps.shape[:-1])[:, :, 0, 0]
+        return {"regions": maps, "views": shown, **classify(maps)}
 
-    return EncodedStudies(batches, about)
+    return encoded, about

@@ -1,0 +1,99 @@
+"""Batches on Ray's workers: the order, what workers raise, and workers that die."""
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from xray_captioning.batch.workers import ray_workers
+from xray_captioning.cli import main
+from xray_captioning.errors import ConfigError, DataError
+
+pytest.importorskip("ray")
+
+
+def squares(folder):
+    """Return what squares numbers; 13 ends the process, 7 does so once, and text is an error."""
+
+    def answer(batch):
+        for number in batch:
+            if isinstance(number, str):
+                raise DataError(f"{number}: is no number")
+            once = Path(folder, "once")
+            if number == 13 or (number == 7 and not once.exists()):
+                if number == 7:
+                    once.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return [number**2 for number in batch]
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def spread():
+    with ray_workers(2) as workers:
+        yield workers
+
+
+def test_results_come_in_the_order_of_the_batches(spread, tmp_path):
+    batches = [list(range(start, start + 3)) for start in range(20, 60, 3)]
+    found = list(spread(partial(squares, tmp_path), batches, lost=lambda _: None))
+    assert found == [[number**2 for number in batch] for batch in batches]
+
+
+def test_only_a_few_batches_are_ahead(spread, tmp_path):
+    asked = []
+    batches = ([asked.append(number) or number] for number in range(100, 150))
+    assert next(spread(partial(squares, tmp_path), batches, lost=lambda _: None)) == [10_000]
+    assert len(asked) <= 4
+
+
+def test_what_kills_a_worker_twice_is_lost_alone(spread, tmp_path):
+    batches = [[1, 2], [3, 13, 4, 5], [7, 8]]
+    found = list(spread(partial(squares, tmp_path), batches, lost=lambda number: f"lost {number}"))
+    assert found == [[1, 4], [9, "lost 13", 16, 25], [49, 64]]
+
+
+def test_an_error_of_a_worker_is_raised_here(spread, tmp_path):
+    with pytest.raises(DataError, match=r"^x: is no number$"):
+        list(spread(partial(squares, tmp_path), [[1], ["x"]], lost=lambda _: None))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:port"])
+def test_an_address_without_ray_is_one_error(address):
+    with (
+        pytest.raises(ConfigError, match=rf"--address {address}: no Ray there .* give HOST:PORT"),
+        ray_workers(1, address),
+    ):
+        pass
+
+
+def test_options_of_ray_need_ray(capsys, phantoms):
+    for options, said in [(["--workers", "2"], "of --engine ray"), (["--engine", "ray"], "give --out")]:
+        assert main(["caption", "--data", str(phantoms), *options]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+
+def test_commands_write_the_same_with_and_without(phantoms, tiny_run, tmp_path):
+    # In a process of its own, because Ray has started here with other workers.
+    shared = ["--data", phantoms, "--bundle", tiny_run]
+    encode = ["encode", "--data", phantoms, "--encoder", "phantom_cnn", "--weights", tiny_run]
+    for name, engine in [("here", []), ("ray", ["--engine", "ray", "--workers", "1"])]:
+        out = tmp_path / name
+        out.mkdir()
+        lines = [
+            ["caption", *shared, "--out", out / "captions.csv"],
+            [*encode, "--out", out / "features.npz"],
+            ["evaluate", *shared, "--out", out / "results", "--cache", out / "cache"],
+        ]
+        code = "import sys; from xray_captioning.cli import main; sys.exit(any(main(l) for l in eval(sys.argv[1])))"
+        given = repr([[str(word) for word in [*line, *engine]] for line in lines])
+        subprocess.run([sys.executable, "-c", code, given], check=True, capture_output=True)
+    for file in ("captions.csv", "features.npz", "results/metrics.json"):
+        assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "ray" / file).read_bytes()

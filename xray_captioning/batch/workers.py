@@ -1,0 +1,106 @@
+"""Batches of work on several processes of this machine, or of a cluster, through Ray (extra `scale`).
+
+Ray's own tasks are used and not Ray Data: results are needed in the order of the batches, because a
+row's place in a table says which study it is of, and Ray Data gives blocks as they finish.
+"""
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from xray_captioning.errors import ConfigError, XrayCaptioningError, require
+
+AHEAD = 2  # batches that are sent for each worker: while one is worked on the next one is there
+RETRIES = 1  # a batch whose worker dies is sent once more, then in halves
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Answer = Callable[[list[Any]], Any]  # of a batch
+_held: dict[str, Answer] = {}  # what this worker has made
+
+
+@contextmanager
+def ray_workers(workers: int | None = None, address: str | None = None) -> Iterator[Any]:
+    """Start Ray with so many workers, or join a cluster; yield `map_ordered` on them.
+
+    Where Ray is started here the threads of the processor are shared out; by default there are as many
+    workers as processors. In a cluster that has them a worker takes a GPU, else a processor.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use to its makers
+    ray = require("ray", "--engine ray", "scale")
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = "1" if address else str(max(1, processors // (workers or processors)))
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    asked: dict[str, Any] = {"runtime_env": {"env_vars": dict.fromkeys(names, threads)}}
+    asked |= {"address": address} if address else {"num_cpus": workers or processors, "include_dashboard": False}
+    try:
+        if address:
+            _check_reachable(address)
+        ray.init(log_to_driver=False, logging_level="ERROR", **asked)
+    except (OSError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        advice = "give HOST:PORT of its head" if address else "look at the space in /tmp and /dev/shm"
+        raise ConfigError(f"--address {address or 'local'}: no Ray there ({said}); {advice}") from error
+    try:
+        there = ray.cluster_resources()
+        count = workers or int(there.get("GPU") or there["CPU"])
+        gpu = 1 if there.get("GPU", 0) >= count else 0
+        work = ray.remote(num_cpus=1, num_gpus=gpu, max_retries=RETRIES)(_work)
+        yield partial(map_ordered, ray, work, count)
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address that nobody answers at: Ray would try for a quarter of an hour."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host, int(port)), timeout=5).close()
+
+
+def map_ordered(
+    ray: Any,
+    work: Any,
+    workers: int,
+    make: Callable[[], Callable[[list[Item]], list[Result]]],
+    batches: Iterable[list[Item]],
+    lost: Callable[[Item], Result],
+) -> Iterator[list[Result]]:
+    """Yield what ``make()``, called once in each worker, says of each batch, in order, a few at a time.
+
+    A batch whose workers die is sent again in halves; an item whose workers die twice has the
+    result that `lost` makes of it. What a worker raises is raised here.
+    """
+    made, token = ray.put(make), os.urandom(8).hex()
+    sent: deque[tuple[list[Item], Any]] = deque()
+
+    def answer(batch: list[Item], found: Any) -> list[Result]:
+        try:
+            results: list[Result] = ray.get(found)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, XrayCaptioningError):
+                raise error.cause from None
+            raise
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError):
+            if len(batch) == 1:
+                return [lost(batch[0])]
+            half = len(batch) // 2
+            parts = [(part, work.remote(token, made, part)) for part in (batch[:half], batch[half:])]
+            return [result for part in parts for result in answer(*part)]
+        return results
+
+    for batch in batches:
+        sent.append((batch, work.remote(token, made, batch)))
+        if len(sent) >= AHEAD * workers:
+            yield answer(*sent.popleft())
+    while sent:
+        yield answer(*sent.popleft())
+
+
+def _work(token: str, make: Callable[[], Answer], batch: list[Any]) -> Any:
+    if token not in _held:
+        _held.clear()
+        _held[token] = make()
+    return _held[token](batch)
