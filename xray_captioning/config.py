@@ -126,7 +126,10 @@ class TrainingConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Batches whose mean gradient moves the weights once. Each counts alike, though a caption's
     loss is a mean over words and some batches have more of them."""
     learning_rate: Rate = 1e-3
-    """The highest: after an epoch of warm-up from a tenth of it a cosine decay to zero begins."""
+    """The highest, which is reached after an epoch of warm-up from a tenth of it."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What follows: a cosine decay to zero, which starts over where a run is extended, or the
+    highest rate to the end; an extended run is then as one that was planned so long."""
     weight_decay: NonNegative = 0.0
     """Decoupled weight decay (AdamW) of kernels: not of biases, normalisations and the vectors of
     words and positions. 0 is Adam."""

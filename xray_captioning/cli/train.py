@@ -47,7 +47,8 @@ def train_encoder(
 
     encoder, weights = run.pop("encoder"), run["weights"]
     config = options.make_config(preset, assignments, seed, "encoder_training", encoder, weights)
-    _check(out, config, run["resume"], None if weights is None or is_network(weights) else weights)
+    bundle = None if weights is None or is_network(weights) else weights
+    _check(out, config, run["resume"], bundle, "encoder_training")
     studies = source.load()
     _, rows = fit(studies, config, out, about=describe_data(source.data), **run)
     click.echo(format_table(format_intervals(rows)) if rows else UNTESTED)
@@ -102,11 +103,13 @@ def _is_network(encoder: str | None, weights: str | None) -> bool:
     return known or bool(weights and Path(weights).is_dir())
 
 
-def _check(out: Path, config: Config, resume: bool, bundle: str | None) -> None:
+def _check(
+    out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training"
+) -> None:
     """Refuse what is wrong with the command line before any study is read."""
     from xray_captioning.training.run_folder import check_folder
 
-    check_folder(out, config, resume)
+    check_folder(out, config, resume, group)
     if resume and not (out.is_dir() and any(out.iterdir())):
         click.echo(f"note: {out} holds nothing to resume; starting a new run")
     if bundle is not None:

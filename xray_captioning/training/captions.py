@@ -31,7 +31,7 @@ from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training import teacher_forcing
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
-from xray_captioning.training.run_folder import claim_run, run_folder
+from xray_captioning.training.run_folder import RunFolder
 from xray_captioning.training.run_state import BEST, RunState, epoch_bar
 
 if TYPE_CHECKING:
@@ -118,29 +118,29 @@ def train(
     >>> captioner = xc.train("phantom", config, "runs/mine", "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
-    with run_folder(out, config, resume):
+    with RunFolder(out, config, resume) as run:
         check_decoder(config.model)
         before = saved.trained_before(encoder)
         studies, described = open_studies(studies, need_images=features is None)
-        given, asked = features_of(features, studies), config
+        given = features_of(features, studies)
         usable = targets.usable_studies(studies, config, given)
         start, name = None, "the encoder" if isinstance(encoder, Encoder) else str(encoder)
         if given is not None:
             given.check(usable["study_id"])
-            config, start = features_encoder(config, given, encoder, weights)
+            with seeded(config.training.seed):
+                config, start = features_encoder(config, given, encoder, weights)
             name, before, described["features"] = given.source, start.trained_on, made_by(given)
         split = choose_split(studies, usable, config, split, {name: before}, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same
             start = start or saved.starting_encoder(config, encoder, weights)
             if config.training.encoder_learning_rate and isinstance(encoder, Encoder):
                 start = saved.copy_encoder(encoder, encoder.pool)  # the caller's stays as it is
-        # The run is claimed by what is asked for; the sizes found go into the bundle.
         resolved, language = language_model.resolve_language_model(config)
         digest = given.digest() if given else saved.weights_digest(start)
-        claim_run(out, asked, usable, split, digest)
+        run.claim(usable, split, digest)
         with seeded(config.training.seed):
             material = _Material(resolved, start, cache, language, given)
-            captioner = _trained(usable, material, out, split)
+            captioner = _trained(usable, material, run, split)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
         captioner.trained_on = record_training(studies, split, cache).including(before)
@@ -184,7 +184,7 @@ class _Material(NamedTuple):
         )
 
 
-def _trained(usable: pd.DataFrame, given: _Material, out: Path, split: Split) -> Captioner:
+def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Split) -> Captioner:
     """Fit head and decoder; what is known of the captioner is the number of its studies."""
     config, encoder, language = given.config, given.encoder, given.language
     parts = {name: usable[usable["study_id"].isin(ids)] for name, ids in split.parts.items()}
@@ -208,12 +208,12 @@ def _trained(usable: pd.DataFrame, given: _Material, out: Path, split: Split) ->
         findings = counted_findings(targets.reference_texts(parts["train"], config))
         monitored = monitored_studies(parts["val"], config.training.seed)
         scores = [CaptionScore(captioner, monitored, given.inputs(monitored), findings)]
-    _fit(captioner, data, out, 0 if labels is None else labels.shape[1], scores)
+    _fit(captioner, data, run, 0 if labels is None else labels.shape[1], scores)
     return captioner
 
 
 def _fit(
-    captioner: Captioner, data: Batches, out: Path, findings: int, callbacks: Sequence[Any]
+    captioner: Captioner, data: Batches, run: RunFolder, findings: int, callbacks: Sequence[Any]
 ) -> None:
     """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
@@ -223,8 +223,8 @@ def _fit(
         fitted.set_weights(captions.get_weights())
     tuned = encoder if options.encoder_learning_rate else None
     model = teacher_forcing.TeacherForcing(fitted, options, tuned, findings)
-    compile_captions(model, options, len(data["train"]))
-    fit(model, data, out, options, [teacher_forcing.SamplingSchedule(options), *callbacks])
+    compile_captions(model, options, len(data["train"]), run.start)
+    fit(model, data, run, options, [teacher_forcing.SamplingSchedule(options), *callbacks])
     captions.set_weights(fitted.get_weights())
 
 
@@ -287,27 +287,39 @@ class CaptionScore(keras.callbacks.Callback):
         return score(self.references, texts)[name]
 
 
-def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int) -> None:
+def compile_captions(
+    model: teacher_forcing.TeacherForcing, training: Any, batches: int, start: int = 0
+) -> None:
     """Compile a caption model in training; an encoder in it has a learning rate of its own."""
     slow = model.encoder.trainable_variables if model.encoder else []
     loss, metrics = WordCrossentropy(training.label_smoothing), [teacher_forcing.TokenAccuracy()]
-    compile_model(model, loss, training, batches, metrics, slow)
+    compile_model(model, loss, training, batches, start, metrics, slow)
 
 
 def compile_model(
-    model: Any, loss: Any, training: Any, batches: int, metrics: Any = (), slow: Any = ()
+    model: Any,
+    loss: Any,
+    training: Any,
+    batches: int,
+    start: int = 0,
+    metrics: Any = (),
+    slow: Any = (),
 ) -> None:
-    """Compile with AdamW, an epoch of warm-up, a cosine decay and a bound on the gradient norm.
+    """Compile with AdamW, an epoch of warm-up, the schedule and a bound on the gradient norm.
 
     The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches,
-    accumulated or not; there are ``batches`` in an epoch.
+    accumulated or not; there are ``batches`` in an epoch. It begins with epoch ``start``, or with
+    the first where the rate is constant.
     """
-    accumulated = training.accumulated_batches
-    decay = keras.optimizers.schedules.CosineDecay(
+    accumulated, constant = training.accumulated_batches, training.schedule == "constant"
+    start = 0 if constant else start
+    decay = teacher_forcing.WarmRestart(
         training.learning_rate / 10,
-        decay_steps=max(training.epochs - 1, 1) * batches,
+        decay_steps=max(training.epochs - start - 1, 1) * batches,
+        alpha=float(constant),  # what the rate decays to, of the highest
         warmup_target=training.learning_rate,
         warmup_steps=batches,
+        start=start * batches,
     )
     optimizer = teacher_forcing.TwoRates(
         [variable.path for variable in slow],
@@ -323,7 +335,11 @@ def compile_model(
 
 
 def fit(
-    model: Any, data: Batches, out: Path, training: TrainingConfig, callbacks: Sequence[Any] = ()
+    model: Any,
+    data: Batches,
+    run: RunFolder,
+    training: TrainingConfig,
+    callbacks: Sequence[Any] = (),
 ) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
@@ -333,7 +349,7 @@ def fit(
     """
     validation = data["val"] if data["val"].studies else None
     monitor = getattr(training, "monitor", "val_loss") if validation else "loss"
-    state = RunState(out, data["train"], monitor, training.patience)
+    state = RunState(run.out, data["train"], monitor, training.patience, run.start)
     done = state.restore(model)
     if not state.finished and done < training.epochs:
         with epoch_bar(done, training.epochs) as bar:
@@ -346,5 +362,5 @@ def fit(
                 verbose=0,
                 callbacks=[*callbacks, state, bar],
             )
-    save(curves(state.history), out / "curves.png")
-    saved.load_weights(model, out / BEST, "this run")
+    save(curves(state.history), run.out / "curves.png")
+    saved.load_weights(model, run.out / BEST, "this run")

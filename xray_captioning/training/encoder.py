@@ -30,7 +30,7 @@ from xray_captioning.metrics.classification import classification_table, frequen
 from xray_captioning.training.captions import Batches, compile_model, fit
 from xray_captioning.training.labels import Labels, finding_labels, intercept_shift, prevalence
 from xray_captioning.training.losses import MaskedBinaryCrossentropy
-from xray_captioning.training.run_folder import claim_run, run_folder
+from xray_captioning.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,8 @@ def train_encoder(
     >>> encoder, rows = xc.train_encoder("phantom", config, "runs/encoder")  # doctest: +SKIP
     """
     out, cache = Path(out), Path(cache) if cache else None
-    with run_folder(out, config, resume), seeded(config.encoder_training.seed):
+    run = RunFolder(out, config, resume, "encoder_training")
+    with run, seeded(config.encoder_training.seed):
         weights = saved.weights_of(config, weights)
         before = saved.trained_before(None if saved.is_network(weights) else weights)
         studies, described = open_studies(studies)
@@ -102,8 +103,8 @@ def train_encoder(
                 "the training part of the split is empty; give more studies or fractions"
             )
         encoder = saved.new_encoder(config, weights, names)
-        claim_run(out, config, usable, split, weights)
-        table = _fitted(encoder, _LabelledStudies(usable, labels, rows), config, out, cache)
+        run.claim(usable, split, weights)
+        table = _fitted(encoder, _LabelledStudies(usable, labels, rows), run, cache)
         encoder.trained_on = record_training(studies, split, cache).including(before)
         sizes = {f"{part}_studies": len(numbers) for part, numbers in rows.items()}
         data = {"digest": data_digest(studies), **sizes}
@@ -122,10 +123,10 @@ class _LabelledStudies(NamedTuple):
 
 
 def _fitted(
-    encoder: Encoder, given: _LabelledStudies, config: Config, out: Path, cache: Path | None
+    encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None
 ) -> list[dict[str, Any]]:
     """Fit an encoder, and return what is measured of it on the test part."""
-    data, options = _datasets(given, config, cache), config.encoder_training
+    data, options = _datasets(given, run.config, cache), run.config.encoder_training
     labels = given.labels[given.rows["train"]]
     present = prevalence(labels)
     odds = present / (1 - present)
@@ -137,8 +138,8 @@ def _fitted(
     encoder.classifier.bias.assign(bias + np.log(weights_of_present))
     model = FindingModel(encoder, options.classifier_first)
     loss = MaskedBinaryCrossentropy(weights_of_present)
-    compile_model(model, loss, options, len(data["train"]))
-    fit(model, data, out, options)
+    compile_model(model, loss, options, len(data["train"]), run.start)
+    fit(model, data, run, options)
     _shift_bias(encoder, -np.log(weights_of_present))
     validation = _calibrated(model, data["val"], given) if len(given.rows["val"]) else None
     return _measure(model, data["test"], given, validation) if len(given.rows["test"]) else []

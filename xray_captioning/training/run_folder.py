@@ -7,46 +7,99 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+from zipfile import BadZipFile
+
+import numpy as np
 
 from xray_captioning.config import Config
 from xray_captioning.data.splits import Split, data_digest
-from xray_captioning.errors import ConfigError, XrayCaptioningError
+from xray_captioning.errors import BundleError, ConfigError, XrayCaptioningError
 from xray_captioning.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RUN = "run.json"
-STATE = "state.npz"  # written at the end of each epoch, see `run_state`
+STATE = "state.npz"  # written at the end of each epoch, see `run_state`: its last weights
 
 
-@contextmanager
-def run_folder(out: Path, config: Config, resume: bool) -> Iterator[None]:
-    """Check a run's folder before work begins, and leave nothing in it where the work is refused.
+class RunFolder:
+    """A run's folder, checked before work begins; where the work is refused later, none is left.
 
     Some mistakes in the data show only after the run has claimed its folder; until its first
-    epoch is written there is nothing to resume.
+    epoch is written there is nothing to resume. `start` is the epoch, from 0, with which the plan
+    of a run that was extended begins. `group` of the configuration has the number of epochs.
     """
-    if not isinstance(config, Config):
-        raise ConfigError(
-            f"expected a configuration, got {type(config).__name__}; give what load_preset or "
-            "Config.from_dict returns"
-        )
-    check_folder(out, config, resume)
-    existed, resumed = out.is_dir(), (out / RUN).is_file()
-    try:
-        yield
-    except (XrayCaptioningError, OSError):
-        if not resumed and not (out / STATE).is_file():
-            shutil.rmtree(out, ignore_errors=True)
-            if existed:
-                out.mkdir()
-        raise
+
+    def __init__(self, out: Path, config: Config, resume: bool, group: str = "training") -> None:
+        if not isinstance(config, Config):
+            raise ConfigError(
+                f"expected a configuration, got {type(config).__name__}; give what load_preset or "
+                "Config.from_dict returns"
+            )
+        check_folder(out, config, resume, group)
+        self.out, self.config, self.epochs, self.start = out, config, f"{group}.epochs", 0
+        self._existed, self._resumed = out.is_dir(), (out / RUN).is_file()
+        self._claimed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        refused = isinstance(error, (XrayCaptioningError, OSError))
+        if refused and self._claimed and not (self.out / STATE).is_file():
+            shutil.rmtree(self.out, ignore_errors=True)
+            if self._existed:
+                self.out.mkdir()
+
+    def claim(self, studies: pd.DataFrame, split: Split, weights: str) -> None:
+        """Make the folder this run's own, or check that it is and extend it where that is asked.
+
+        `weights` says what the run starts from: a digest or a name.
+        """
+        values = {"data": data_digest(studies), "split": split.digest, "weights": weights}
+        run: dict[str, Any] = {"config": self.config.to_dict(), **values}
+        if not self._resumed:
+            self._create(json.dumps(run, indent=2) + "\n")
+            return
+        saved = _read_run(self.out)
+        different = sorted(name for name in values if values[name] != saved.get(name))
+        if different:
+            raise ConfigError(
+                f"{self.out}: was started with other {' and '.join(different)}; "
+                "resume with the same data and options, or choose another --out"
+            )
+        self.start = saved.get("start", 0)
+        before = Config.from_dict(saved["config"]).flat()[self.epochs]
+        if self.config.flat()[self.epochs] > before:
+            run["start"] = self.start = self._epochs_done()
+            atomic_write(self.out / RUN, json.dumps(run, indent=2) + "\n")
+
+    def _epochs_done(self) -> int:
+        if not (self.out / STATE).is_file():
+            return 0
+        with open_state(self.out) as (history, _):
+            return len(history)
+
+    def _create(self, text: str) -> None:
+        # Two runs may have found the folder empty; only one of them makes this file.
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(self.out / RUN, "x", encoding="utf-8") as file:
+                self._claimed = True
+                file.write(text)
+        except FileExistsError:
+            raise ConfigError(
+                f"{self.out}: another run has begun here meanwhile; choose another --out"
+            ) from None
 
 
-def check_folder(out: Path, config: Config, resume: bool) -> None:
-    """Raise a ConfigError if a run with this configuration can neither start nor go on here."""
+def check_folder(out: Path, config: Config, resume: bool, group: str = "training") -> None:
+    """Raise a ConfigError if a run with this configuration can neither start nor go on here.
+
+    It may go on for more epochs than it was started with; all else has to be as it was.
+    """
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not (out / RUN).is_file():
@@ -58,7 +111,8 @@ def check_folder(out: Path, config: Config, resume: bool) -> None:
     saved = Config.from_dict(_read_run(out).get("config", {}), str(out / RUN))
     asked, found = config.flat(), saved.flat()
     for name in asked:
-        if asked[name] != found[name]:
+        longer = name == f"{group}.epochs" and asked[name] > found[name]
+        if asked[name] != found[name] and not longer:
             raise ConfigError(
                 f"{out}: was started with {name} {found[name]}, not {asked[name]}; "
                 f"resume with --set {name}={json.dumps(found[name])}, or choose another --out"
@@ -72,20 +126,13 @@ def _read_run(out: Path) -> dict[str, Any]:
         raise ConfigError(f"{out / RUN}: is damaged; choose another --out") from error
 
 
-def claim_run(out: Path, config: Config, studies: pd.DataFrame, split: Split, weights: str) -> None:
-    """Make a folder that :func:`run_folder` has checked this run's own, or check that it is.
-
-    `weights` says what the run starts from: a digest or a name.
-    """
-    values = {"config": config.to_dict(), "data": data_digest(studies)}
-    values |= {"split": split.digest, "weights": weights}
-    if not (out / RUN).is_file():
-        atomic_write(out / RUN, json.dumps(values, indent=2) + "\n")
-        return
-    saved = _read_run(out)
-    different = sorted(name for name in values if values[name] != saved.get(name))
-    if different:
-        raise ConfigError(
-            f"{out}: was started with other {' and '.join(different)}; "
-            "resume with the same data and options, or choose another --out"
-        )
+@contextmanager
+def open_state(out: Path) -> Iterator[tuple[list[dict[str, float]], Any]]:
+    """Read a run's log, a row an epoch, and its arrays by number; damage is a BundleError."""
+    path = out / STATE
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            yield json.loads(str(saved["history"])), saved
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise BundleError(f"{path}: not a state of this run ({reason}); start again") from error

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from xray_captioning.data.datasets import BatchDataset
 from xray_captioning.errors import BundleError
 from xray_captioning.evaluation.table import format_csv
 from xray_captioning.files import atomic_path, atomic_write, no_terminal
-from xray_captioning.training.run_folder import STATE
+from xray_captioning.training.run_folder import STATE, open_state
 
 BEST = "best.weights.h5"
 
@@ -25,12 +24,15 @@ class RunState(keras.callbacks.Callback):
     Losses after :meth:`restore` are those of a run that was never stopped: every weight, the
     optimizer, the dropout seeds and the order of `dataset`, whose epoch is set, go on from where
     they were. `monitor` decides which epoch is best, the lowest loss or the highest score; training
-    stops after `patience` epochs without improvement.
+    stops after `patience` epochs without improvement, which are counted anew where a run is
+    extended.
     """
 
-    def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int) -> None:
+    def __init__(
+        self, folder: Path, dataset: BatchDataset, monitor: str, patience: int, start: int = 0
+    ) -> None:
         super().__init__()
-        self.folder, self.dataset = folder, dataset
+        self.folder, self.dataset, self.start = folder, dataset, start
         self.monitor, self.patience = monitor, patience
         self.history: list[dict[str, float]] = []
 
@@ -44,7 +46,7 @@ class RunState(keras.callbacks.Callback):
     @property
     def finished(self) -> bool:
         """Whether no epoch of the last `patience` ones was better than the best before them."""
-        return len(self.history) - 1 - self.best >= self.patience
+        return len(self.history) - max(self.best + 1, self.start) >= self.patience
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Tell the dataset which order to use."""
@@ -70,19 +72,11 @@ class RunState(keras.callbacks.Callback):
 
     def restore(self, model: Any) -> int:
         """Load the state of a stopped run into a compiled model; return how many epochs it had."""
-        path = self.folder / STATE
-        if not path.is_file():
+        if not (self.folder / STATE).is_file():
             return 0
-        variables = _variables(model)
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                self.history = json.loads(str(saved["history"]))
-                values = [saved[str(i)] for i in range(len(variables))]
-            for variable, value in zip(variables, values):
-                variable.assign(value)
-        except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-            reason = str(error).splitlines()[0][:120]
-            raise BundleError(f"{path}: not a state of this run ({reason}); start again") from error
+        with open_state(self.folder) as (self.history, saved):
+            for number, variable in enumerate(_variables(model)):
+                variable.assign(saved[str(number)])
         self._write_log()  # a kill may have come between the state and the log
         return len(self.history)
 

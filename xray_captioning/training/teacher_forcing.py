@@ -201,3 +201,24 @@ class TwoRates(keras.optimizers.AdamW):
         """Update one variable at its own rate."""
         rate = self.rates[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * rate)
+
+
+@registered
+class WarmRestart(keras.optimizers.schedules.CosineDecay):
+    """A cosine decay with warm-up that begins with batch `start`: no earlier one is asked for.
+
+    That goes on with a run of which the rate has fallen to zero (Loshchilov and Hutter, "SGDR:
+    Stochastic Gradient Descent with Warm Restarts", arXiv:1608.03983).
+    """
+
+    def __init__(self, *args: Any, start: int = 0, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.start = start
+
+    def __call__(self, step: Any) -> Any:
+        """Return the rate of a batch, counted from the first of the run."""
+        return super().__call__(step - self.start)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "start": self.start}

@@ -1,0 +1,178 @@
+"""Runs that go on: for more epochs, beside others, and without an encoder that is given."""
+
+import json
+
+import numpy as np
+import pytest
+
+from xray_captioning.backend import keras, ops, seeded
+from xray_captioning.config import Config
+from xray_captioning.data.datasets import BatchDataset
+from xray_captioning.data.sources.reading import read_studies
+from xray_captioning.data.splits import Split
+from xray_captioning.errors import BundleError, ConfigError, DataError
+from xray_captioning.training import captions
+from xray_captioning.training.captions import compile_model, fit, train
+from xray_captioning.training.encoder import train_encoder
+from xray_captioning.training.run_folder import RUN, STATE, RunFolder
+from xray_captioning.training.run_state import RunState
+
+pytestmark = pytest.mark.usefixtures("eagerly")
+SPLIT = Split(("1",), ("2",), ("3",))
+
+
+@pytest.fixture
+def studies(phantoms):
+    return read_studies(phantoms)
+
+
+def log(run):
+    return (run / "log.csv").read_text()
+
+
+class Killed(keras.callbacks.Callback):
+    """Stop in an epoch, from 0, as a kill does: nothing more is written."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.at = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def run(studies, tmp_path, monkeypatch):
+    """Fit a line with noise as captioners and encoders are fitted."""
+    monkeypatch.setattr(captions, "save", lambda *_: None)
+    x = np.random.default_rng(0).normal(size=(12, 4)).astype("float32")
+
+    def fitted(name, epochs, resume=False, kill=None, **changes):
+        values = {f"training.{key}": value for key, value in changes.items()}
+        config = Config().replace({"training.epochs": epochs, "training.batch_size": 4, **values})
+        with RunFolder(tmp_path / name, config, resume) as run, seeded(0):
+            run.claim(studies, SPLIT, "none")
+            model = keras.Sequential([keras.layers.Dropout(0.3, seed=1), keras.layers.Dense(1)])
+            model.build((None, 4))
+            rows = lambda numbers, rng, index: (x[numbers], x[numbers, :1] + 1)  # noqa: E731
+            data = {"train": BatchDataset(rows, 12, 4, 0), "val": BatchDataset(rows, 12, 4, None)}
+            compile_model(model, "mse", config.training, len(data["train"]), run.start)
+            fit(model, data, run, config.training, [] if kill is None else [Killed(kill)])
+        return log(tmp_path / name)
+
+    return fitted
+
+
+def test_with_a_constant_rate_an_extended_run_is_one_that_was_planned_so_long(run):
+    whole = run("whole", 4, schedule="constant")
+    run("finished", 2, schedule="constant")
+    assert run("finished", 4, resume=True, schedule="constant") == whole
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", 3, schedule="constant", kill=1)
+    assert run("killed", 4, resume=True, schedule="constant") == whole
+
+
+def test_an_extension_that_is_killed_goes_on_as_an_unbroken_one(run, tmp_path):
+    first = run("whole", 2)
+    whole = run("whole", 5, resume=True)
+    assert whole.startswith(first)
+    assert json.loads((tmp_path / "whole" / RUN).read_text())["start"] == 2
+    run("killed", 2)
+    for epoch in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            run("killed", 5, resume=True, kill=epoch)
+    assert run("killed", 5, resume=True) == whole
+    assert run("killed", 5, resume=True) == whole  # finished
+
+
+def test_a_run_that_is_extended_before_its_first_epoch_is_as_planned_so_long(run):
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", 2, kill=0)
+    assert run("killed", 3, resume=True) == run("whole", 3)
+
+
+@pytest.mark.parametrize("start", [0, 3])
+def test_the_schedule_starts_over_where_a_run_was_extended(start):
+    training = Config().replace({"training.epochs": 8}).training
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.build((None, 1))
+    compile_model(model, "mse", training, 10, start)
+    schedule = model.optimizer._learning_rate  # Keras evaluates the public one
+    same = type(schedule).from_config(schedule.get_config())
+    for steps, rate in (
+        (0, 0.1),
+        (10, 1.0),
+        (10 + (70 - 10 * start) / 2, 0.5),
+        (80 - 10 * start, 0),
+    ):
+        for one in (schedule, same):
+            found = float(ops.convert_to_numpy(one(10 * start + steps)))
+            assert found == pytest.approx(1e-3 * rate, abs=1e-9)
+
+
+def test_only_more_epochs_are_another_plan(run, studies, tmp_path):
+    before = run("run", 2)
+    refused = {"epochs 2, not 1": {"epochs": 1}, "seed 0, not 3": {"epochs": 3, "seed": 3}}
+    for message, changes in refused.items():
+        with pytest.raises(ConfigError, match=rf"was started with training\.{message}"):
+            run("run", resume=True, **changes)
+    config = Config().replace({"training.epochs": 3, "training.batch_size": 4})
+    other = RunFolder(tmp_path / "run", config, True)
+    with pytest.raises(ConfigError, match="started with other split and weights"), other:
+        other.claim(studies, Split(("1",), ("2",), ("4",)), "others")
+    assert log(tmp_path / "run") == before
+    assert json.loads((tmp_path / "run" / RUN).read_text())["config"]["training"]["epochs"] == 2
+    (tmp_path / "run" / STATE).write_bytes(b"damaged")
+    with pytest.raises(BundleError, match="not a state of this run"):
+        run("run", 3, resume=True)
+
+
+def test_patience_is_counted_anew_in_an_extension(tmp_path):
+    state = RunState(tmp_path, None, "loss", 2)
+    state.history = [{"loss": loss} for loss in (1.0, 2.0, 3.0)]
+    assert state.finished
+    state.start = 3
+    assert not state.finished
+    state.history += [{"loss": 2.0}] * 2
+    assert state.finished
+    assert state.best == 0
+
+
+def test_of_two_runs_that_find_a_folder_empty_the_second_leaves_it_to_the_first(studies, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    runs = [RunFolder(out, Config(), False) for _ in range(3)]
+    runs[0].claim(studies, SPLIT, "none")
+    with pytest.raises(ConfigError, match="another run has begun here"), runs[1]:
+        runs[1].claim(studies, SPLIT, "none")
+    with pytest.raises(DataError), runs[2]:
+        raise DataError("found before the folder is claimed")
+    assert (out / RUN).is_file()
+    with pytest.raises(DataError), runs[0]:
+        raise DataError("found after it")
+    assert out.is_dir()
+    assert not any(out.iterdir())
+
+
+@pytest.mark.parametrize("fit", [train, train_encoder])
+def test_a_run_without_an_encoder_draws_the_same_weights_again(
+    fit, studies, tiny_config, tiny_cache, tmp_path, monkeypatch
+):
+    changes = {
+        f"{group}.{name}": n
+        for group in ("training", "encoder_training")
+        for name, n in (("epochs", 2), ("seed", 5))
+    }
+    config, found = tiny_config.replace(changes), []
+
+    def killed(model, data, run, training, *_):
+        found.append([ops.convert_to_numpy(weight) for weight in model.weights])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{fit.__module__}.fit", killed)
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            fit(studies, config, tmp_path / "run", cache=tiny_cache, resume=resume)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
