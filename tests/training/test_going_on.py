@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from xray_captioning.backend import keras, ops, seeded
+from xray_captioning.bundles.bundle import read_config
+from xray_captioning.captioner.captioner import Captioner
+from xray_captioning.cli import main
 from xray_captioning.config import Config
 from xray_captioning.data.datasets import BatchDataset
+from xray_captioning.data.provenance import TrainedOn
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.splits import Split
+from xray_captioning.encoders.saved import weights_digest
 from xray_captioning.errors import BundleError, ConfigError, DataError
 from xray_captioning.training import captions
 from xray_captioning.training.captions import compile_model, fit, train
@@ -176,3 +181,77 @@ def test_a_run_without_an_encoder_draws_the_same_weights_again(
             fit(studies, config, tmp_path / "run", cache=tiny_cache, resume=resume)
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def further(studies, tiny_config, tiny_cache, tiny_run, tmp_path, monkeypatch):
+    """Start from the tiny run with words it has not, and stop before the first step."""
+    monkeypatch.setattr(captions, "_fit", lambda *_: None)
+    texts = [f"{text} and zebra stripes" for text in studies["impression"]]
+
+    def begin(bundle=tiny_run, texts=texts, **options):
+        changes = options.pop("changes", {})
+        own = {"cache": tiny_cache, "measured": False, "start_from": bundle}
+        config, given = tiny_config.replace(changes), studies.assign(impression=texts)
+        return train(given, config, tmp_path / "further", **{**own, **options})
+
+    return begin
+
+
+def test_a_run_starts_from_another_with_new_words_added(further, tiny_run):
+    old, new = Captioner.load(tiny_run), further()
+    assert new.tokenizer.words[: len(old.tokenizer.words)] == old.tokenizer.words
+    assert set(new.tokenizer.words) - set(old.tokenizer.words) == {"and", "stripes", "zebra"}
+    assert weights_digest(new.encoder) == weights_digest(old.encoder)
+    count = old.tokenizer.vocabulary_size
+    longer = []
+    for one, other in zip(new.model.weights, old.model.weights, strict=True):
+        one, other = ops.convert_to_numpy(one), ops.convert_to_numpy(other)
+        np.testing.assert_array_equal(one[tuple(map(slice, other.shape))], other)
+        longer += [one.shape] if one.shape != other.shape else []
+    assert sorted(longer) == [(16, count + 3), (count + 3,), (count + 3, 12)]
+
+
+def test_what_a_run_starts_from_counts_as_its_training(further, studies, tiny_run):
+    first, found = TrainedOn.load(tiny_run), further().trained_on
+    assert found.reports > first.reports
+    assert found.studies == first.studies
+    split = first.split
+    turned = Split(split.test, split.val, split.train)
+    own = {"split": turned, "texts": studies["impression"], "resume": True}
+    with pytest.raises(ConfigError, match=f"was trained on {len(split.train)} of the test"):
+        further(**own)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model.units": 8}, "model.units is 16 there, but this run asks for 8; add --set"),
+        ({"model.decoder": "gru"}, "model.decoder is 'global_attention' there"),
+        ({"image.views": 1}, "image.views is 2 there"),
+        ({"image.size": 96}, "image.size is 64 there"),
+    ],
+)
+def test_a_decoder_of_another_shape_is_refused(further, changes, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        further(changes=changes)
+    assert not (tmp_path / "further").exists()
+
+
+def test_what_cannot_start_a_captioner_is_refused(further, tiny_encoder_run):
+    with pytest.raises(BundleError, match="holds an encoder only"):
+        further(tiny_encoder_run)
+    for other in ({"encoder": tiny_encoder_run}, {"weights": "random"}):
+        with pytest.raises(ConfigError, match="leave out the encoder and weights"):
+            further(**other)
+
+
+def test_the_settings_of_a_bundle_count_where_no_preset_is_named(tiny_run, phantoms, monkeypatch):
+    seen = []
+    monkeypatch.setattr(captions, "train", lambda studies, config, *_, **__: seen.append(config))
+    line = ["train", "--data", phantoms, "--out", "x", "--start-from", tiny_run]
+    for more in ([], ["--preset", "lite_attention"]):
+        with pytest.raises(AttributeError):  # of what is said of the captioner, here None
+            main([*map(str, line), *more, "--set", "training.epochs=1"])
+    expected = read_config(tiny_run, "captioner").replace({"training.epochs": 1})
+    assert [seen[0], seen[1].name] == [expected, "lite_attention"]

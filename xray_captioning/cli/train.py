@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle
+from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, read_config
 from xray_captioning.cli import options
 from xray_captioning.config import Config, presets
 from xray_captioning.data.provenance import describe_data
@@ -72,8 +72,8 @@ def train(
     from xray_captioning.data.targets import usable_studies
     from xray_captioning.evaluation.matching import features_of
 
-    named = run.pop("encoder") if _is_network(run["encoder"], run["weights"]) else None
-    config = options.make_config(preset, assignments, seed, encoder=named, weights=run["weights"])
+    start = run["start_from"]
+    config = _configured(_recipe(preset, start), assignments, seed, run)
     _check(out, config, run["resume"], run.get("encoder"))
     studies = source._replace(need_images=run["features"] is None).load()
     run["features"] = given = features_of(run["features"], studies)
@@ -84,6 +84,7 @@ def train(
     from xray_captioning.training.captions import train as fit
 
     trained = "trained on findings" if run.get("encoder") else "not trained on findings"
+    trained = f"with decoder and words from {Path(start).resolve().name}" if start else trained
     about = {**describe_data(source.data), **({} if given else {"encoder": trained})}
     captioner = fit(studies, config, out, about=about, **run)
     rows = merged_rows(captioner.about.get("rows") or [])
@@ -101,6 +102,23 @@ def _is_network(encoder: str | None, weights: str | None) -> bool:
         return False
     known = "/" not in encoder or registered_name(encoder) in registry()
     return known or bool(weights and Path(weights).is_dir())
+
+
+def _configured(
+    preset: str | Config, assignments: tuple[str, ...], seed: int | None, run: dict[str, Any]
+) -> Config:
+    """Return the configuration of a run; of its options an --encoder that is a network goes."""
+    named = run.pop("encoder") if _is_network(run["encoder"], run["weights"]) else None
+    return options.make_config(preset, assignments, seed, encoder=named, weights=run["weights"])
+
+
+def _recipe(preset: str, bundle: str | None) -> str | Config:
+    """Return the preset, or the settings of a bundle to start from where no preset is named."""
+    if bundle is None:
+        return preset
+    own = read_config(find_bundle(bundle), "captioner")
+    named = click.get_current_context().get_parameter_source("preset")
+    return own if named is click.core.ParameterSource.DEFAULT else preset
 
 
 def _check(

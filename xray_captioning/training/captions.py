@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xray_captioning.backend import keras, ops, seeded
+from xray_captioning.bundles.bundle import FEATURES
 from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.comparison.evaluate import measure
 from xray_captioning.config import Config, TrainingConfig
@@ -28,7 +29,7 @@ from xray_captioning.metrics.clinical import clinical_scores, counted_findings
 from xray_captioning.metrics.scores import score
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
-from xray_captioning.training import teacher_forcing
+from xray_captioning.training import teacher_forcing, warm_start
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.losses import WordCrossentropy
 from xray_captioning.training.run_folder import RunFolder
@@ -55,6 +56,7 @@ def train(
     measured: bool = True,
     weights: str | None = None,
     features: Any = None,
+    start_from: str | Path | None = None,
 ) -> Captioner:
     """Train a decoder to write captions, keep its best epoch, and save it as a bundle.
 
@@ -79,7 +81,8 @@ def train(
     cache : path, optional
         Where features are kept between runs; the usual folder when absent.
     resume : bool
-        Go on with the run in ``out``, if there is one.
+        Go on with the run in ``out``, if there is one; for more epochs, if the configuration has
+        more. ``training.schedule`` says at which rate.
     about : dict, optional
         More JSON values for the bundle, beside what is known of the path of the studies.
     measured : bool
@@ -96,6 +99,9 @@ def train(
         float dtype. They are joined to the studies by id and read batch by batch. The captioner
         has the encoder that they name, or that is given, if its weights made them; else it writes
         captions of features only.
+    start_from : path, optional
+        A bundle whose captioner is trained further, instead of an encoder: with its encoder, its
+        decoder's weights and its words, to which those of the studies' texts are added.
 
     Returns
     -------
@@ -105,9 +111,9 @@ def train(
     Raises
     ------
     ConfigError
-        ``out`` holds a run already, or, with ``resume``, another one; the encoder does not fit
-        the configuration, or was trained on test studies; or published weights, of the encoder or
-        the language model, cannot be had.
+        ``out`` holds a run already, or, with ``resume``, another one; the encoder, or the
+        captioner to start from, does not fit the configuration, or was trained on test studies;
+        or published weights, of the encoder or the language model, cannot be had.
     DataError
         No study has both an image and a text, or the split does not fit; or features are not of
         these studies, each once, or are no numbers.
@@ -120,6 +126,8 @@ def train(
     out, cache = Path(out), Path(cache) if cache else None
     with RunFolder(out, config, resume) as run:
         check_decoder(config.model)
+        first = warm_start.starting_captioner(start_from, encoder, weights, features is None)
+        encoder = start_from if first and first.config.model.encoder != FEATURES else encoder
         before = saved.trained_before(encoder)
         studies, described = open_studies(studies, need_images=features is None)
         given = features_of(features, studies)
@@ -130,16 +138,23 @@ def train(
             with seeded(config.training.seed):
                 config, start = features_encoder(config, given, encoder, weights)
             name, before, described["features"] = given.source, start.trained_on, made_by(given)
+        if first:
+            warm_start.check_start(first, start_from, config)
+            name, own = str(start_from), first.trained_on
+            before = own.including(before) if own else before
         split = choose_split(studies, usable, config, split, {name: before}, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same
             start = start or saved.starting_encoder(config, encoder, weights)
             if config.training.encoder_learning_rate and isinstance(encoder, Encoder):
                 start = saved.copy_encoder(encoder, encoder.pool)  # the caller's stays as it is
-        resolved, language = language_model.resolve_language_model(config)
         digest = given.digest() if given else saved.weights_digest(start)
+        if first:
+            language, digest = None, f"{digest} {saved.weights_digest(first.model)}"
+        else:
+            config, language = language_model.resolve_language_model(config)
         run.claim(usable, split, digest)
         with seeded(config.training.seed):
-            material = _Material(resolved, start, cache, language, given)
+            material = _Material(config, start, cache, language, given, first)
             captioner = _trained(usable, material, run, split)
         described |= about or {}
         captioner.about = {**described, "data": {"digest": data_digest(studies), **captioner.about}}
@@ -158,6 +173,7 @@ class _Material(NamedTuple):
     cache: Path | None
     language: language_model.LanguageModel | None
     features: StudyFeatures | None = None
+    first: Captioner | None = None
 
     def inputs(self, studies: pd.DataFrame, training: bool = False) -> Inputs:
         config, image = self.config, self.config.image
@@ -191,7 +207,8 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
     if not len(parts["train"]):
         raise DataError("the training part of the split is empty; give more studies or fractions")
     texts, least = targets.training_texts(parts["train"], config), config.text.minimum_frequency
-    tokenizer = language.tokenizer if language else Tokenizer.fit(texts, least)
+    known = given.first.tokenizer if given.first else language and language.tokenizer
+    tokenizer = known.extended(texts, least) if known else Tokenizer.fit(texts, least)
     asked = config.training.finding_weight or config.training.balanced
     labels = finding_labels(parts["train"])[1] if asked else None
     data = {
@@ -201,6 +218,8 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
     captions = new_model(config, encoder, tokenizer)
     if language:
         language_model.load_language_model(captions.decoder, language)
+    if given.first:
+        warm_start.copy_weights(given.first, captions)
     sizes = {f"{name}_studies": len(part) for name, part in parts.items()}
     captioner = Captioner(config, encoder, captions, tokenizer, sizes)
     scores = []
