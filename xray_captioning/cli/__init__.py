@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = told.show
         try:
             return _run(given)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):  # the latter at a question
             resumable = given[:1] in (["train"], ["train-encoder"])
             resumable = resumable or (given[:1] == ["caption"] and "--out" in given)
             advice = "; go on with the same command and --resume" if resumable else ""
