@@ -1,5 +1,6 @@
 """Commands that make bundles: by training, or out of the older Keras projects' weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ def train_encoder(
 @click.command()
 @options.source()
 @preset
-@options.declared("train", "features", "out", "resume", "set", "split", "cache")
+@options.declared(
+    "train", "encoder", "weights", "features", "out", "resume", "set", "split", "cache"
+)
 @options.seed
 def train(
     source: options.Source,
@@ -92,6 +95,38 @@ def train(
     sees = captioner.config.model.encoder != FEATURES
     asked = "IMAGE" if sees else "--features FILE"
     click.echo(f"bundle in {out}; next: xray-captioning caption --bundle {out} {asked}")
+
+
+@click.command()
+@options.source()
+@preset
+@options.declared("sweep", "encoder", "weights", "features", "out", "set", "split", "cache")
+@options.seed
+def sweep(
+    source: options.Source,
+    out: Path,
+    preset: str,
+    assignments: tuple[str, ...],
+    seed: int | None,
+    grid: tuple[str, ...],
+    seeds: int,
+    trials: int | None,
+    **run: Any,
+) -> None:
+    """Train every setting of --grid with several seeds, and compare them on validation studies.
+
+    Whatever was trained already is kept, so the same command goes on after a stop. Test studies
+    are not looked at: evaluate the setting you choose on them.
+    """
+    from xray_captioning.training import sweep as training
+
+    config = _configured(preset, assignments, seed, run)
+    chosen = training.settings(training.parse_space(grid), trials, config.training.seed)
+    studies = source._replace(need_images=run["features"] is None).load()
+    about, told = describe_data(source.data), partial(click.echo, err=True)
+    rows = training.sweep(studies, config, out, chosen, seeds, told, about=about, **run)
+    click.echo(format_table(training.shown(rows, config.training.monitor)))
+    click.echo(f"table in {out / training.TABLE}; a run folder for each setting and seed beside it")
 
 
 def _is_network(encoder: str | None, weights: str | None) -> bool:

@@ -139,8 +139,8 @@ def train(
                 config, start = features_encoder(config, given, encoder, weights)
             name, before, described["features"] = given.source, start.trained_on, made_by(given)
         if first:
-            warm_start.check_start(first, start_from, config)
             name, own = str(start_from), first.trained_on
+            warm_start.check_start(first, name, config)
             before = own.including(before) if own else before
         split = choose_split(studies, usable, config, split, {name: before}, cache=cache)
         with seeded(config.training.seed):  # a run that is resumed starts from the same

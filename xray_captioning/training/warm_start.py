@@ -30,7 +30,7 @@ def starting_captioner(
     return Captioner.load(folder)
 
 
-def check_start(start: Captioner, bundle: str | Path, config: Config) -> None:
+def check_start(start: Captioner, bundle: str, config: Config) -> None:
     """Refuse a captioner whose decoder is another than the configuration's, or of another shape."""
     row, _ = check_decoder(config.model)
     own = [name for name in row.fields if name not in ("dropout", "grid", "maximum_length")]

@@ -1,0 +1,200 @@
+"""Settings of one recipe, each trained with several seeds, compared on the validation studies."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xray_captioning.comparison.evaluate import evaluate
+from xray_captioning.config import Config, parse_assignment
+from xray_captioning.decoders import check_decoder
+from xray_captioning.errors import BundleError, ConfigError, require
+from xray_captioning.evaluation.table import format_cell, format_csv
+from xray_captioning.files import atomic_write
+from xray_captioning.training.captions import train
+from xray_captioning.training.run_folder import open_state
+
+TABLE = "sweep.csv"
+METRICS = ("clinical_f1", "BLEU-4", "CIDEr")
+# Other texts or studies have other scores; and seeds are drawn for every setting alike.
+FIXED = ("text.section", "text.cleaning", "fractions", "training.seed")
+Space = Mapping[str, Any]  # by field, a list of values or a `Range`
+
+
+class Range(NamedTuple):
+    """What is drawn between two numbers: whole ones, or, from above 0, evenly by logarithm."""
+
+    low: float
+    high: float
+
+
+def parse_space(assignments: Iterable[str]) -> dict[str, Any]:
+    """Read ``model.pool=1,2`` as values, and ``training.learning_rate=1e-4..1e-2`` as a range."""
+    space: dict[str, Any] = {}
+    for text in assignments:
+        name, _, values = text.partition("=")
+        parts = values.split("..") if ".." in values else next(csv.reader(io.StringIO(values)), [])
+        found = [parse_assignment(f"{name}={part}") for part in parts]
+        given = [value for _, value in found]
+        if not found or name in FIXED or name.startswith("encoder_training."):
+            raise ConfigError(f"--grid {text}: give FIELD=VALUE,VALUE…; not of {', '.join(FIXED)}")
+        space[found[0][0]] = _range(text, given) if ".." in values else given
+    return space
+
+
+def _range(text: str, ends: list[Any]) -> Range:
+    numbers = len(ends) == 2 and all(type(end) in (int, float) for end in ends)
+    if not numbers or not ends[0] < ends[1]:
+        raise ConfigError(f"--grid {text}: a range is two numbers, such as 1e-4..1e-2")
+    return Range(*ends)
+
+
+def settings(space: Space, trials: int | None, seed: int) -> list[dict[str, Any]]:
+    """Return every combination of the values, or so many random ones, each once."""
+    ranges = [name for name, values in space.items() if isinstance(values, Range)]
+    if ranges and trials is None:
+        raise ConfigError(f"--grid {ranges[0]}: numbers between two are drawn; add --trials N")
+    every = (dict(zip(space, values)) for values in product(*space.values()))
+    found = every if trials is None else _random(space, trials, seed)
+    return list({json.dumps(setting): setting for setting in found}.values())
+
+
+def _random(space: Space, trials: int, seed: int) -> list[dict[str, Any]]:
+    optuna = require("optuna", "a random search", "sweep")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    asked = (study.ask() for _ in range(trials))
+    return [{name: _drawn(one, name, values) for name, values in space.items()} for one in asked]
+
+
+def _drawn(trial: Any, name: str, values: Any) -> Any:
+    if not isinstance(values, Range):
+        return trial.suggest_categorical(name, values)
+    if all(isinstance(end, int) for end in values):
+        return trial.suggest_int(name, *values)
+    return float(f"{trial.suggest_float(name, *values, log=values.low > 0):.3g}")
+
+
+def sweep(
+    studies: Any,
+    config: Config,
+    out: Path,
+    chosen: Sequence[Mapping[str, Any]],
+    seeds: int,
+    say: Callable[[str], Any] = print,
+    **options: Any,
+) -> list[dict[str, Any]]:
+    """Train each of the chosen settings with each seed in a run folder of its own, and compare.
+
+    What is trained already is not trained again, so that the same call goes on after a stop.
+    `options` are those of :func:`train`. Test studies are not looked at. Returned, and written to
+    ``sweep.csv``, are a row for each setting, the best one first, and one for each baseline.
+    """
+    configs = {_name(changes): config.replace(dict(changes)) for changes in chosen}
+    for each in configs.values():
+        check_decoder(each.model)
+    _claim(out)
+    runs: dict[str, list[Path]] = {}
+    for number, (name, each) in enumerate(configs.items(), 1):
+        for seed in range(config.training.seed, config.training.seed + seeds):
+            say(f"{number}/{len(configs)} {name}, seed {seed}")
+            run = out / re.sub(r"[^\w.,=+-]", "_", name)[:120] / f"seed-{seed}"
+            own, given = each.replace({"training.seed": seed}), {**options, "resume": True}
+            try:
+                train(studies, own, run, measured=False, **given)
+                runs.setdefault(name, []).append(run)
+            except BundleError as error:  # its loss became infinite, or its files are damaged
+                say(f"  left out: {error}")
+    if not runs:
+        raise ConfigError(f"{out}: no run came to an end; choose other values")
+    same: dict[str, Any] = {name: options.get(name) for name in ("split", "cache", "features")}
+    evaluate(studies, runs, out, part="val", beams=[1], quick=True, **same)
+    rows = _rows(out, runs, dict(zip(configs, chosen)), config.training.monitor)
+    atomic_write(out / TABLE, format_csv(rows, list(rows[0])))
+    return rows
+
+
+def _claim(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()) and not (out / "sweep.json").is_file():
+        raise ConfigError(f"{out}: is not empty and holds no sweep; choose another --out")
+    atomic_write(out / "sweep.json", "{}\n")
+
+
+def _name(changes: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={value}" for name, value in changes.items()) or "as it is"
+
+
+def _rows(
+    out: Path, runs: Mapping[str, Sequence[Path]], chosen: Mapping[str, Any], monitor: str
+) -> list[dict[str, Any]]:
+    """Return a row for each setting, the best first, and for each baseline."""
+    found = json.loads((out / "metrics.json").read_text("utf-8"))
+    fields, rows = next(iter(chosen.values())), []
+    for row in found["rows"]:
+        name, search = row["system"], row["search"]
+        column, own = f"{name} {search}" if search else name, runs.get(name, ())
+        best = [_best(run, monitor) for run in own]
+        line = {"system": name, **chosen.get(name, dict.fromkeys(fields))}
+        line |= {"seeds": len(own) or None, **_spread(monitor, best, _over_seeds(best))}
+        for metric in METRICS:
+            each = [run[metric] for run in found["runs"].get(column, [row])]
+            line |= _spread(metric, each, found["intervals"][column][metric])
+        rows.append({**line, "distinct": row["distinct"], "n": row["n"]})
+    sign = 1 if monitor == "val_loss" else -1
+    return sorted(rows, key=lambda row: np.inf if row[monitor] is None else sign * row[monitor])
+
+
+def _best(run: Path, monitor: str) -> float:
+    with open_state(run) as (history, _):
+        values = [row[monitor] for row in history]
+    return min(values) if monitor == "val_loss" else max(values)
+
+
+def _over_seeds(values: Sequence[float]) -> list[float] | None:
+    """Return the 95 % interval of the mean over all seeds, by Student's t."""
+    from scipy.special import stdtrit
+
+    if len(values) < 2:
+        return None
+    reach = stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5
+    return [float(np.mean(values) - reach), float(np.mean(values) + reach)]
+
+
+def _spread(
+    name: str, values: Sequence[float | None], interval: Sequence[float] | None
+) -> dict[str, float | None]:
+    """Return mean and standard deviation over seeds, and the ends of an interval."""
+    numbers = [value for value in values if value is not None]
+    known = len(numbers) == len(values) > 0  # else the mean would be of those that have a value
+    deviation = float(np.std(numbers, ddof=1)) if known and len(numbers) > 1 else None
+    low, high = interval or (None, None)
+    mean = float(np.mean(numbers)) if known else None
+    return {name: mean, f"{name}_sd": deviation, f"{name}_low": low, f"{name}_high": high}
+
+
+def shown(rows: Sequence[Mapping[str, Any]], monitor: str) -> list[dict[str, str]]:
+    """Return rows for a terminal: of each score mean ± deviation over seeds [95 % interval]."""
+    return [
+        {
+            "system": row["system"],
+            "seeds": format_cell(row["seeds"]),
+            **{name: _cell(row, name) for name in (monitor, *METRICS)},
+            "distinct": format_cell(row["distinct"]),
+        }
+        for row in rows
+    ]
+
+
+def _cell(row: Mapping[str, Any], name: str) -> str:
+    text = format_cell(row[name])
+    if row[f"{name}_sd"] is not None:
+        text += f" ± {row[f'{name}_sd']:.3f}"
+    if row[f"{name}_low"] is not None:
+        text += f" [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+    return text
