@@ -104,7 +104,7 @@ def sweep(
     for number, (name, each) in enumerate(configs.items(), 1):
         for seed in range(config.training.seed, config.training.seed + seeds):
             say(f"{number}/{len(configs)} {name}, seed {seed}")
-            run = out / re.sub(r"[^\w.,=+-]", "_", name)[:120] / f"seed-{seed}"
+            run = out / re.sub(r"[^\w.=+-]", "_", name)[:120] / f"seed-{seed}"
             own, given = each.replace({"training.seed": seed}), {**options, "resume": True}
             try:
                 train(studies, own, run, measured=False, **given)
@@ -127,7 +127,7 @@ def _claim(out: Path) -> None:
 
 
 def _name(changes: Mapping[str, Any]) -> str:
-    return ",".join(f"{name}={value}" for name, value in changes.items()) or "as it is"
+    return " ".join(f"{name}={value}" for name, value in changes.items()) or "as it is"
 
 
 def _rows(
