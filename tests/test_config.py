@@ -17,6 +17,8 @@ CHOICES = {
     "model.normalisation": ["layer", "batch"],
     "training.precision": ["float32", "bfloat16"],
     "training.cache_dtype": ["float32", "float16"],
+    "training.schedule": ["cosine", "constant"],
+    "encoder_training.schedule": ["cosine", "constant"],
     "training.monitor": [
         "val_loss",
         *(f"val_BLEU-{n}" for n in range(1, 5)),
