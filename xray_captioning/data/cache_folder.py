@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +74,24 @@ def caches(root: Path) -> list[CacheInfo]:
 
 def trim(root: Path, limit: int, keep: Iterable[Path] = ()) -> int:
     """Remove the least recently used shards, not `keep`, down to `limit`; return bytes freed."""
-    return _trim(_folders(root), limit, set(keep))
+    return _trim(_folders(root), limit, keep)
+
+
+def _trim(folders: Sequence[Path], limit: int, keep: Iterable[Path] = ()) -> int:
+    shards = _shards(folders)
+    excess, kept, freed = sum(size for _, size, _ in shards) - limit, set(keep), 0
+    for _, size, shard in sorted(shards):
+        if excess - freed > 0 and shard not in kept:
+            with suppress(OSError):  # in use by another process, where the system forbids it
+                shard.unlink()
+                shard.with_suffix(".hashes.json").unlink(missing_ok=True)
+                freed += size
+    for folder in folders if freed or not limit else ():
+        if not any(folder.glob("*.npy")) and not (folder / FILES).is_dir():
+            with suppress(OSError):
+                (folder / SETTINGS).unlink()
+                folder.rmdir()
+    return freed
 
 
 def empty(found: Iterable[CacheInfo]) -> int:
@@ -82,7 +99,7 @@ def empty(found: Iterable[CacheInfo]) -> int:
     freed = 0
     for cached in found:
         if not (cached.folder / FILES).is_dir():
-            freed += _trim([cached.folder], 0, set())
+            freed += _trim([cached.folder], 0)
             continue
         with suppress(OSError):
             aside = (cached.folder / FILES).rename(cached.folder / ".removed")
@@ -96,23 +113,6 @@ def note_use(shard: Path) -> None:
     """Set a shard's date to now."""
     with suppress(OSError):  # a folder that may only be read
         os.utime(shard)
-
-
-def _trim(folders: list[Path], limit: int, keep: set[Path]) -> int:
-    shards = _shards(folders)
-    excess, freed = sum(size for _, size, _ in shards) - limit, 0
-    for _, size, shard in sorted(shards):
-        if excess - freed > 0 and shard not in keep:
-            with suppress(OSError):  # in use by another process, where the system forbids it
-                shard.unlink()
-                shard.with_suffix(".hashes.json").unlink(missing_ok=True)
-                freed += size
-    for folder in folders if freed or not limit else ():
-        if not any(folder.glob("*.npy")) and not (folder / FILES).is_dir():
-            with suppress(OSError):
-                (folder / SETTINGS).unlink()
-                folder.rmdir()
-    return freed
 
 
 def _folders(root: Path) -> list[Path]:
