@@ -12,7 +12,7 @@ from xray_captioning.backend import keras, ops, seeded
 from xray_captioning.bundles.bundle import FEATURES
 from xray_captioning.captioner.captioner import Captioner, new_model
 from xray_captioning.comparison.evaluate import measure
-from xray_captioning.config import Config, TrainingConfig
+from xray_captioning.config import Config
 from xray_captioning.data import datasets, targets
 from xray_captioning.data.datasets import BatchDataset, Inputs
 from xray_captioning.data.feature_files import StudyFeatures
@@ -354,11 +354,7 @@ def compile_model(
 
 
 def fit(
-    model: Any,
-    data: Batches,
-    run: RunFolder,
-    training: TrainingConfig,
-    callbacks: Sequence[Any] = (),
+    model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Sequence[Any] = ()
 ) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 

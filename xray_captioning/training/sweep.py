@@ -1,7 +1,5 @@
 """Settings of one recipe, each trained with several seeds, compared on the validation studies."""
 
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +21,7 @@ from xray_captioning.training.run_folder import open_state
 TABLE = "sweep.csv"
 METRICS = ("clinical_f1", "BLEU-4", "CIDEr")
 # Other texts or studies have other scores; and seeds are drawn for every setting alike.
-FIXED = ("text.section", "text.cleaning", "fractions", "training.seed")
+FIXED = ("text.section", "text.cleaning", "fractions", "training.seed", "training.monitor")
 Space = Mapping[str, Any]  # by field, a list of values or a `Range`
 
 
@@ -39,20 +37,16 @@ def parse_space(assignments: Iterable[str]) -> dict[str, Any]:
     space: dict[str, Any] = {}
     for text in assignments:
         name, _, values = text.partition("=")
-        parts = values.split("..") if ".." in values else next(csv.reader(io.StringIO(values)), [])
-        found = [parse_assignment(f"{name}={part}") for part in parts]
-        given = [value for _, value in found]
-        if not found or name in FIXED or name.startswith("encoder_training."):
+        parts = values.split(".." if ".." in values else ",")
+        given = [parse_assignment(f"{name}={part}")[1] for part in parts]
+        if not values or name in FIXED or name.startswith("encoder_training."):
             raise ConfigError(f"--grid {text}: give FIELD=VALUE,VALUE…; not of {', '.join(FIXED)}")
-        space[found[0][0]] = _range(text, given) if ".." in values else given
+        if ".." in values:
+            numbers = len(given) == 2 and all(type(end) in (int, float) for end in given)
+            if not numbers or given[0] >= given[1]:
+                raise ConfigError(f"--grid {text}: a range is two numbers, such as 1e-4..1e-2")
+        space[name.strip()] = Range(*given) if ".." in values else given
     return space
-
-
-def _range(text: str, ends: list[Any]) -> Range:
-    numbers = len(ends) == 2 and all(type(end) in (int, float) for end in ends)
-    if not numbers or not ends[0] < ends[1]:
-        raise ConfigError(f"--grid {text}: a range is two numbers, such as 1e-4..1e-2")
-    return Range(*ends)
 
 
 def settings(space: Space, trials: int | None, seed: int) -> list[dict[str, Any]]:
@@ -180,21 +174,11 @@ def _spread(
 
 def shown(rows: Sequence[Mapping[str, Any]], monitor: str) -> list[dict[str, str]]:
     """Return rows for a terminal: of each score mean ± deviation over seeds [95 % interval]."""
-    return [
-        {
-            "system": row["system"],
-            "seeds": format_cell(row["seeds"]),
-            **{name: _cell(row, name) for name in (monitor, *METRICS)},
-            "distinct": format_cell(row["distinct"]),
-        }
-        for row in rows
-    ]
+    names = (*("system", "seeds", monitor), *METRICS, "distinct")
+    return [{name: _cell(row, name) for name in names} for row in rows]
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:
-    text = format_cell(row[name])
-    if row[f"{name}_sd"] is not None:
-        text += f" ± {row[f'{name}_sd']:.3f}"
-    if row[f"{name}_low"] is not None:
-        text += f" [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
-    return text
+    spread, low, high = (row.get(f"{name}_{part}") for part in ("sd", "low", "high"))
+    text = format_cell(row[name]) + ("" if spread is None else f" ± {spread:.3f}")
+    return text if low is None else f"{text} [{low:.3f}, {high:.3f}]"
