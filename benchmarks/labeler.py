@@ -3,7 +3,7 @@
     python benchmarks/labeler.py mesh ecgen-radiology.tgz
     python benchmarks/labeler.py negbio ecgen-radiology.tgz openi_gld_std14.csv
     python benchmarks/labeler.py sentences tests/metrics/sentences.tsv
-    python benchmarks/labeler.py speed ecgen-radiology.tgz
+    python benchmarks/labeler.py speed ecgen-radiology.tgz [--against CHECKOUT] [--repeats 9]
 
 mesh: the human MeSH coding of the Indiana University reports. Text is findings and impression
 together; an uncertain finding counts as present. Phrases and conventions were tuned on the
@@ -19,13 +19,19 @@ separated, as `tests/metrics/sentences.tsv` has them. Beside the labeler negspac
 them, where they are installed (`pip install negspacy medspacy`), with the words of `TERMS` as the
 findings to look for, and CheXbert (`pip install f1chexbert`), where its weights can be had from the
 Hugging Face hub; only sentences that have such a word count for this comparison.
+
+speed: CPU time of a fresh process that labels every report once, and all of them again, the least
+of several; with another checkout of this repository beside it, in turns, and ratios to it. The
+first round is not counted: it writes bytecode.
 """
 
 import argparse
 import csv
+import os
+import pickle
 import re
+import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -315,15 +321,50 @@ def f1chexbert() -> Callable[[str], Labels]:
     return label
 
 
+TIMED = """
+import pickle, sys, time
+from pathlib import Path
+texts = pickle.load(sys.stdin.buffer)
+sys.path.insert(0, sys.argv[1])
+times = [time.process_time()]
+import xray_captioning
+label_report = xray_captioning.label_report
+label_report("no effusion")  # the data files are read at the first call
+times.append(time.process_time())
+for _ in range(2):
+    for text in texts:
+        label_report(text)
+    times.append(time.process_time())
+assert Path(sys.argv[1]) in Path(xray_captioning.__file__).parents, xray_captioning.__file__
+print(*times)
+"""
+
+
+def timed(root: Path, texts: bytes) -> NDArray[np.float64]:
+    """Seconds of CPU for import and first call, for all texts, for both, and for all again (4,)."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", TIMED, str(root)]
+    done = subprocess.run(command, input=texts, stdout=subprocess.PIPE, check=True, env=kept)
+    start, called, labelled, again = map(float, done.stdout.split())
+    return np.array([called - start, labelled - called, labelled - start, again - labelled])
+
+
 def speed(arguments: argparse.Namespace) -> None:
-    """Print how many reports a second are labelled, each for the first time and again."""
+    """Print the time that labelling takes, here and in another checkout."""
     _, texts, _ = read(arguments.files[0])
-    label_report("no effusion")  # the data files are read at the first call
-    for title in ("each for the first time", "again"):
-        start = time.perf_counter()
-        for text in texts:
-            label_report(text, arguments.convention)
-        print(f"{title}: {len(texts) / (time.perf_counter() - start):,.0f} reports a second")
+    roots = [Path(__file__).resolve().parents[1]]
+    roots += [arguments.against.resolve()] if arguments.against else []
+    rounds = range(arguments.repeats + 1)
+    packed = pickle.dumps(texts)
+    seconds = np.array([[timed(root, packed) for root in roots] for _ in rounds])[1:].min(axis=0)
+    print(f"{len(texts)} reports, seconds of CPU, least of {arguments.repeats}")
+    print(f"{'':<24}{'first call':>12}{'labelling':>12}{'together':>12}{'again':>12}")
+    for root, row in zip(("here", str(roots[-1])), seconds):
+        print(f"{root:<24}" + "".join(f"{value:>12.4f}" for value in row))
+    first, again = len(texts) / seconds[0, [1, 3]]
+    print(f"here {first:,.0f} reports a second, again {again:,.0f}")
+    if arguments.against:
+        print(f"{'ratio':<24}" + "".join(f"{value:>12.2f}" for value in seconds[0] / seconds[1]))
 
 
 def main() -> None:
@@ -332,11 +373,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("yardstick", choices=yardsticks)
     parser.add_argument("files", type=Path, nargs="+", help="as in the examples above")
-    parser.add_argument("--convention", choices=CONVENTIONS, help="default: mesh; speed: chexpert")
+    parser.add_argument("--convention", choices=CONVENTIONS, default="mesh")
+    parser.add_argument("--against", type=Path, help="speed: another checkout to compare with")
+    parser.add_argument("--repeats", type=int, default=9, help="speed: rounds of fresh processes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap")
     arguments = parser.parse_args()
-    if arguments.convention is None:
-        arguments.convention = "chexpert" if arguments.yardstick == "speed" else "mesh"
     yardsticks[arguments.yardstick](arguments)
 
 

@@ -1,12 +1,10 @@
-"""Names that several rooms share: findings (``findings.toml``), and baselines of comparisons."""
+"""Names that several rooms share: findings (``findings.txt``), and baselines of comparisons."""
 
-import tomllib
 from pathlib import Path
 
-_NAMES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-CHEXPERT: tuple[str, ...] = tuple(_NAMES["chexpert"])
-NIH14: tuple[str, ...] = tuple(_NAMES["nih14"])
-FINDINGS: tuple[str, ...] = CHEXPERT + tuple(_NAMES["indiana"])
+_LINES = Path(__file__).with_suffix(".txt").read_text("utf-8").splitlines()
+CHEXPERT, _INDIANA, NIH14 = (tuple(line.split(", ")) for line in _LINES if line[0] != "#")
+FINDINGS = CHEXPERT + _INDIANA
 NO_FINDING = "No Finding"
 
 # Systems that see no image of a study, or only the features of one: see `evaluation.baselines`.

@@ -130,7 +130,8 @@ def test_caption(
     names = [line.split("\t")[0] for line in output.splitlines()]
     assert names == [",".join(views), str(comma), *sorted(map(str, folder.iterdir()))]
     assert error.count("\n") == 1
-    assert f"the model wrote nothing about {len(names)} of {len(names)} studies" in error
+    empty = sum(line.endswith("\t") for line in output.splitlines())  # it has hardly learned
+    assert f"the model wrote nothing about {empty} of {len(names)} studies" in error
 
 
 def test_a_finished_run_goes_on_to_the_same_bundle(

@@ -188,7 +188,7 @@ def _spans(text: str, mentions: Sequence[labeler.Mention]) -> list[tuple[int, in
     standard spelling: words are aligned. (0, 0) is nowhere.
     """
     spelling = rules(labeler.convention_of()).spelling
-    sentences = [normal(statement, spelling) for statement in statements(text)]
+    sentences = [" ".join(normal(statement, spelling)) for statement in statements(text)]
     written = list(_WORD.finditer(text))
     read = [(words, i, word) for i, words in enumerate(sentences) for word in _WORD.finditer(words)]
     places = _aligned([w.group().lower() for w in written], [w.group() for *_, w in read])

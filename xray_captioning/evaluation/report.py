@@ -64,7 +64,9 @@ def write_report(
         name: contradiction_summary(results, texts, opposed[name]) for name, texts in runs.items()
     }
     atomic_write(target, render("evaluation/report.html", **values))
-    atomic_write(target.with_suffix(".md"), _markdown(results, systems, findings))
+    values |= {"table": table, "rows": lambda columns: markdown_rows(results, columns)}
+    values["scores"] = _finding_rows(findings, list(runs))
+    atomic_write(target.with_suffix(".md"), render("evaluation/report.md", **values))
     _write_tables(target, results, findings, opposed)
 
 
@@ -160,24 +162,6 @@ def _facts(results: Results) -> str:
         f"split {str(about['split'])[:12]}"
         f"{f'; {results.note}' if results.note else ''}"
     )
-
-
-def _markdown(results: Results, systems: Sequence[System], findings: Scores) -> str:
-    parts = [f"# {table.plain(_title(systems))}", table.plain(_facts(results))]
-    parts += [
-        f"**Alarm ({alarm.kind})**: {table.plain(alarm.message)}." for alarm in results.alarms
-    ]
-    parts += ["## Summary", table.format_markdown(markdown_rows(results, COLUMNS))]
-    parts += ["## What is said of findings", table.format_markdown(markdown_rows(results, SAID))]
-    parts += ["## More scores", table.format_markdown(markdown_rows(results, MORE))]
-    if results.whole_rows:
-        parts += ["## Without truncation", table.format_markdown(merged_rows(results.whole_rows))]
-    if tests := results.paired_tests:
-        parts += ["## Against a fixed report and each other", table.format_markdown(tests)]
-        parts += [table.plain(beaten(row)) for row in results.beats_every_baseline]
-    if scores := _finding_rows(findings, [name for s in systems for name in s.columns]):
-        parts += ["## Findings", table.format_markdown(scores)]
-    return "\n\n".join(parts) + "\n"
 
 
 def _finding_rows(findings: Scores, columns: Sequence[str]) -> list[Row]:

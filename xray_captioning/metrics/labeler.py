@@ -4,24 +4,24 @@
 every place where one is named, and :func:`explain_report` which words decided.
 :mod:`xray_captioning.metrics.labels` has the steps and the rules, in files to be read and edited.
 
-References
-----------
-.. [1] Irvin et al., "CheXpert", AAAI 2019: the four label values and how mentions combine.
-.. [2] Demner-Fushman et al., "Preparing a collection of radiology examinations for distribution
-   and retrieval", JAMIA 23(2), 2016: how the Indiana University reports were coded.
+Labels and how mentions combine are CheXpert's (Irvin et al., AAAI 2019); how the Indiana University
+reports were coded say Demner-Fushman et al., JAMIA 2016.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cache, partial
 from itertools import chain
+from typing import TypeVar
 
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.findings import FINDINGS, NO_FINDING
 from xray_captioning.metrics.labels import statement
-from xray_captioning.metrics.labels.layout import LONGEST, statements
+from xray_captioning.metrics.labels.layout import statements
+from xray_captioning.metrics.labels.spelling import Kept
 
+T = TypeVar("T")
 Mention = statement.Mention
 PRESENT, DENIED, UNCERTAIN = statement.PRESENT, statement.DENIED, statement.UNCERTAIN
 CONVENTIONS = tuple(statement.LABELS)
@@ -56,7 +56,7 @@ def find_mentions(text: str, convention: str | None = None) -> list[Mention]:
 
     Raises what :func:`label_report` raises.
     """
-    return [m for m in _mentions(text, convention) if m.finding != statement.OTHER]
+    return [m for m in _report(_named, text, convention) if m.finding != statement.OTHER]
 
 
 def label_report(text: str, convention: str | None = None) -> dict[str, int | None]:
@@ -98,17 +98,20 @@ def label_report(text: str, convention: str | None = None) -> dict[str, int | No
     >>> {name: label for name, label in labels.items() if label is not None}
     {'Pneumonia': -1, 'Pneumothorax': 0, 'Pleural Effusion': 1}
     """
+    return dict(zip(FINDINGS, _report(_labels, text, convention)))
+
+
+def _labels(convention: str, text: str) -> tuple[int | None, ...]:
     labels: dict[str, int | None] = dict.fromkeys(FINDINGS)
     found = False
-    for mention in _mentions(text, convention):
-        name, new = mention[:2]
+    for name, new in _said(statement.labels(convention), text):
         if new != DENIED and name != "Support Devices":
             found = True
         if name != statement.OTHER and (not labels[name] or new == PRESENT):
             labels[name] = new
     if not found and any(map(str.isalpha, text)):
         labels[NO_FINDING] = PRESENT
-    return labels
+    return tuple(labels.values())
 
 
 class Explanation(dict[str, Mention]):
@@ -154,27 +157,24 @@ def explain_report(text: str, convention: str | None = None) -> Explanation:
     return deciding
 
 
-def _mentions(text: str, convention: str | None) -> tuple[Mention, ...]:
-    """Return the mentions of a report, other abnormalities included."""
+def _named(convention: str, text: str) -> tuple[Mention, ...]:
+    return tuple(_said(statement.mentions(convention), text))
+
+
+def _said(kept: Kept[str, tuple[T, ...]], text: str) -> Iterator[T]:
+    return chain.from_iterable(map(kept.__getitem__, statements(text)))
+
+
+def _report(found: Callable[[str, str], T], text: str, convention: str | None) -> T:
     if not isinstance(text, str):
         raise DataError(
             f"a report must be text, not {type(text).__name__}; "
             "use an empty string where there is none"
         )
-    convention = convention_of(convention)
-    if len(text) > _LONGEST_KEPT:
-        return _read_report.__wrapped__(text, convention)
-    return _read_report(text, convention)
+    return _reports(found, convention_of(convention))[text]
 
 
-# A comparison labels each report many times over. What is longer than a report is read anew.
-_LONGEST_KEPT = 5_000
-
-
-@lru_cache(maxsize=1 << 13)
-def _read_report(text: str, convention: str) -> tuple[Mention, ...]:
-    found = [
-        (statement.read if len(raw) <= LONGEST else statement.read_long)(raw, convention)
-        for raw in statements(text)
-    ]
-    return tuple(chain.from_iterable(found))
+@cache
+def _reports(found: Callable[[str, str], T], convention: str) -> Kept[str, T]:
+    """Return what finds something in a report: a comparison labels each many times over."""
+    return Kept(partial(found, convention), 5_000, 1 << 13)

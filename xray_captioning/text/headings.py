@@ -1,15 +1,14 @@
 """The headings of a report: what their words mean, and where they are.
 
-The words themselves are in ``headings.toml``. A heading is before a colon or dash, or on a line of
+The words themselves are in ``headings.txt``. A heading is before a colon or dash, or on a line of
 its own.
 """
 
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
-
-from xray_captioning.files import read_toml
 
 BOTH = "findings and impression"
 # What is known from before or asked must never be taken as seen, so that such a word decides.
@@ -17,9 +16,11 @@ _FIRST = ("stop", "wet", "comparison", "indication", "addendum")
 _THEN = ("impression", "findings", "recommendation", "technique", "exam")
 
 
-_FILE: dict[str, str] = read_toml(__file__, "headings.toml")
-WORDS = {kind: frozenset(text.split()) for kind, text in _FILE.items()}  # in lower case
-PHRASES = {kind: tuple(filter(None, text.splitlines())) for kind, text in _FILE.items()}
+# No TOML: a reader of it takes longer than the labeler for a hundred reports.
+_TEXT = re.sub("(?m)^#.*", "", Path(__file__).with_suffix(".txt").read_text("utf-8"))
+_PARTS = [part.split("]") for part in _TEXT.split("[")[1:]]
+WORDS = {kind: frozenset(text.split()) for kind, text in _PARTS}  # in lower case
+PHRASES = {kind: tuple(filter(None, text.split("\n"))) for kind, text in _PARTS}
 _TITLE = ("title", "people", "filler", "banner", "organ", "view", "report")
 # The kind of each word; where a word is in two lists, the stronger kind.
 _KINDS = {word: kind for kind in (*_TITLE, *_THEN, *_FIRST) for word in WORDS[kind]}

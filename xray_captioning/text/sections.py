@@ -32,7 +32,7 @@ def split_report(text: str) -> Sections:
     """Split a report into its sections by the headings of the usual house styles.
 
     Headings may be in capitals or not, with colon, dash or on a line of their own, all on one line
-    or each on its own; the words they are made of are in ``headings.toml``.
+    or each on its own; the words they are made of are in ``headings.txt``.
 
     - A text without any heading may be findings or impression, so that it is both, unchanged; so
       is what stands below "FINDINGS AND IMPRESSION".

@@ -1,7 +1,4 @@
-"""Where a finding is, how large, and whether it changed, as its clause says.
-
-Of a device also what it is, and whether its place is called right; ``devices.toml`` has the words.
-"""
+"""Where a finding is, how large, if it changed; what a device is, and if its place is right."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.metrics.labels.rules import sections
+from xray_captioning.metrics.labels.rules import alternatives, sections
 from xray_captioning.metrics.labels.scan import Hit
 
 SATISFACTORY, MALPOSITIONED = "satisfactory", "malpositioned"
@@ -21,21 +18,12 @@ MIDLINE = frozenset({"Cardiomegaly", "Enlarged Cardiomediastinum", "Hiatal Herni
 # finding in the same list.
 DIFFUSE = frozenset({"Edema", "Emphysema", "Scoliosis"})
 
-_SIDE = re.compile(
-    r"\b(?:(left|leftward|lingula|lingular|levo\w*"
-    r"|l(?= (?:pleural|base|lung|effusion|lower|upper)))"
-    r"|(right|rightward|middle lobe|dextro\w*|r(?= (?:pleural|base|lung|effusion|lower|upper)))"
-    r"|(bilateral|bilaterally|both|bases|apices|biapical|bibasilar|bibasal\w*))\b"
-    r"(?! (?:heart|atri\w+|ventric\w+|lateral (?:view|decubitus|film)))"
-)
+_LEFT, _RIGHT, _BOTH = map(alternatives, ("left", "right", "both sides"))
+_SIDE = re.compile(rf"\b(?:({_LEFT})|({_RIGHT})|({_BOTH}))\b(?! (?:{alternatives('no side')}))")
 _CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs)\b")
 # The words between two findings of one list, which share a side: at most one more word.
 _LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
-# The words between a finding and its explanation, which is on the same side.
-_EXPLAINED = re.compile(
-    r"\b(?:represent\w*|reflect\w*|suggest\w*|due to|secondary to"
-    r"|(?:consistent|compatible|keeping) with)\b"
-)
+_EXPLAINED = re.compile(rf"\b(?:{alternatives('explained')})\b")
 _ABOVE_CARINA = re.compile(
     r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}?above (?:the )?carina"
 )
@@ -44,15 +32,10 @@ _ABOVE_CARINA = re.compile(
 def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[str]]:
     """Return the sides named in each finding's part of the sentence.
 
-    A part ends at the last conjunction before the next finding. In "left effusion and
-    atelectasis" and in "effusion and atelectasis on the left" both findings have the side, and so
-    has a finding that explains another one ("left opacity suggesting atelectasis"). In "left
+    A part ends at the last conjunction before the next finding. Findings of one list share a side,
+    and so do one and another that explains it ("left opacity suggesting atelectasis"). In "left
     effusion and emphysema" the emphysema has none.
     """
-    if not hits:
-        return []
-    if len(hits) == 1:
-        return [frozenset() if hits[0].finding in MIDLINE else _named_sides(words)]
     alone = [hit.finding in DIFFUSE for hit in hits]
     parts = [_named_sides(words[a:b]) for a, b in parts_of(words, hits, stops)]
     between = [(one.end, max(one.end, two.start)) for one, two in pairwise(hits)]
@@ -64,10 +47,7 @@ def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[st
     for i, (a, b) in reversed(list(enumerate(between))):  # "and left nodule": of the nodule alone
         if not parts[i] and listed[i] and not alone[i] and not _named_sides(words[a:b]):
             parts[i] = parts[i + 1]
-    return [
-        frozenset() if hit.finding in MIDLINE else part
-        for hit, part in zip(hits, parts, strict=True)
-    ]
+    return [frozenset() if hit.finding in MIDLINE else own for hit, own in zip(hits, parts)]
 
 
 def shared_ends(words: str, hits: list[Hit], parts: list[tuple[int, int]]) -> list[int]:
@@ -104,7 +84,7 @@ ZONES, SEVERITIES, CHANGES, MESH_FINDINGS, STATUSES = (
 )
 
 
-def _named(names: Mapping[str, str], clause: str) -> list[str]:
+def named(names: Mapping[str, str], clause: str) -> list[str]:
     """Return which of some names a clause has words of."""
     return [name for name, words in names.items() if _pattern(words).search(clause)]
 
@@ -114,19 +94,9 @@ def _pattern(words: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{words})\b")
 
 
-def zones_of(clause: str) -> frozenset[str]:
-    """Return the zones that a clause names."""
-    return frozenset(_named(ZONES, clause))
-
-
-def severity_of(clause: str) -> str | None:
-    """Return the greatest severity that a clause names, None where it names none."""
-    return next(reversed(_named(SEVERITIES, clause)), None)
-
-
 def change_of(clause: str) -> str | None:
     """Return what became of a finding; "not increased" is unchanged."""
-    found = _named(CHANGES, clause)
+    found = named(CHANGES, clause)
     return "unchanged" if "unchanged" in found else next(iter(found), None)
 
 

@@ -15,14 +15,12 @@ _ABBREVIATED = re.sub(
 )
 # It begins with one of few characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
-    rf"[.?!\n](?:(?<=\n)\s*\n|(?<!\n)[.?!]*{_ABBREVIATED}(?=\s|$)"
+    rf"[.?!\n](?:(?<=\n)\s*\n|(?<!\n)[.?!]*(?=\s|$)(?:(?<![sxbltmrf]\.)|{_ABBREVIATED})"
     r"|(?<=[a-z0-9]\.)(?=[a-z]{2}|\d{1,2}[.)] ))"
 )
 # No radiologist writes a sentence of a thousand characters, but a broken model may. Such a sentence
 # is read in pieces, so that time grows only in proportion to length.
 PIECE = re.compile(r".{1,1000}(?!\S)|.{1,1000}", re.DOTALL)
-LONGEST = 300
-"""Characters of the longest statement that is looked up among those already read."""
 
 _BULLET = r"(?:[-*#\u2022\u2013+>]|\(?\d{1,2}[.)])"
 _ITEM = re.compile(rf"\s*\n\s*{_BULLET}\s+|^\s*{_BULLET}\s+")
@@ -35,6 +33,8 @@ _INLINE_ITEM = re.compile(
 _OPEN_END = re.compile(rf"(?:[,/&-]|\b(?:{alternatives('open end')}))$")
 _OPEN_START = re.compile(rf"(?:{alternatives('open start')})\b")
 _NUMBERED = re.compile(r"\d\)|\b[a-eA-E]\)")
+# Most texts have none of these; "-" within a word is none.
+_SIGN = re.compile(r"[-*?#+|=')](?<!\w-)")
 _DASH = re.compile(r"[ \t]+(?:-{1,2}|[\u2013\u2014|=])[ \t]+(?=[a-z])")
 # "[x] edema", "[ ] effusion"; "edema [ ]": what is not ticked is not there.
 _BOX = re.compile(
@@ -46,11 +46,7 @@ _ASKED_WORD = re.compile(r"(?<![a-z])\?[ \t]*(?=[a-z])")
 _AND_PLUS = re.compile(r"(?:^|(?<=[,;.:]))\s*\+\s?(?=[a-z])")
 _MINUS = re.compile(r"\(-\)|(?<=[a-z]) -(?=[,;]|\.?\n|\.?\Z)")  # "effusion -, edema +"
 _PLUS = re.compile(r"\s\+\s(?=[a-z])")
-_ANSWERED = re.compile(
-    r"\s?\?\s*(?=(?:no?|none|y|yes|nil|neg|pos|negative|positive|absent|present)\b[.,;]?(?:\s|$)"
-    r"|(?:trace|small|mild|minimal|moderate|large|severe|unchanged|stable)(?: \w+)?"
-    r"\s*(?:[.,;\n]|$))"
-)
+_ANSWERED = re.compile(rf"\s?\?\s*(?={alternatives('answer')})")
 _QUESTION = re.compile(r"(?<=[a-z])\s?\?(?=[\s.,;)]|$)")
 # "rib #", "# left clavicle": fractures.
 _BROKEN = re.compile(
@@ -78,6 +74,12 @@ def statements(text: str) -> list[str]:
         text = _seen(text)
     if above and "\n" in text.replace("\n\n", ""):
         text = _lines(text)
+    text = text.lower() if text.isascii() and not _SIGN.search(text) else _signs(text)
+    return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
+
+
+def _signs(text: str) -> str:
+    """Return a text in lower case, with words instead of the signs that a form or a list has."""
     text = text.replace(" - ", "\n\n") if text.startswith("- ") else text  # lines that were joined
     if "*" in text or "\u2022" in text or " -" in text or (")" in text and _NUMBERED.search(text)):
         text = _INLINE_ITEM.sub("\n\n", text)
@@ -94,7 +96,7 @@ def statements(text: str) -> list[str]:
         text = _PLUS.sub(" and ", _AND_PLUS.sub("; ", _MINUS.sub(": none", text)))
     if " -" in text or " |" in text or " =" in text or not text.isascii():
         text = _DASH.sub(" : ", text)
-    return [raw for raw in map(str.strip, _SENTENCE_END.split(text)) if raw]
+    return text
 
 
 def _seen(text: str) -> str:

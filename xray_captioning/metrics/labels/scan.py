@@ -4,10 +4,14 @@ Of overlapping cues the one that begins first counts, and of those the longest: 
 is no "not".
 """
 
-from itertools import accumulate
+from collections.abc import Iterable
+from itertools import accumulate, repeat
 from typing import NamedTuple
 
-from xray_captioning.metrics.labels.rules import Rules
+from xray_captioning.metrics.labels.automaton import END, State
+from xray_captioning.metrics.labels.rules import Phrase, Rules
+
+_new = tuple.__new__  # twice as fast as calling the class, and there are thousands
 
 
 class Cue(NamedTuple):
@@ -25,45 +29,58 @@ class Hit(NamedTuple):
     start: int
     rank: int
     end: int
-    kind: str  # of the line that names it: one of `rules._MARKS`
+    kind: str  # of the line that names it: one of `rules.MARKS`
     finding: str
 
 
 class Scope(NamedTuple):
-    """The cues of a sentence by how they reach, and where its clauses begin."""
+    """The cues of a sentence by how they reach, and those at which its clauses begin."""
 
     before: list[Cue]
     after: list[Cue]
-    stops: list[int]
+    stops: list[Cue]
 
 
-def scan(words: str, tokens: list[str], known: Rules) -> tuple[list[Hit], list[Cue]]:
-    """Find all phrases of the data files; each word is looked up once."""
+def scan(tokens: list[str], known: Rules) -> tuple[list[Hit], Scope]:
+    """Find the findings of a statement and all cues but those at which clauses begin."""
     hits: list[Hit] = []
-    cues: list[Cue] = []
+    scope = Scope([], [], [])
     if known.naming.isdisjoint(tokens):
-        return hits, cues
+        return hits, scope
+    for start, end, (kind, reach, findings) in _found(tokens, known.start, known.lines):
+        if findings:
+            for name in findings:
+                hits.append(_new(Hit, (start, kind != "other", end, kind, name)))
+        else:
+            cue = _new(Cue, (start, end, kind, reach))
+            (scope.before if reach in ("before", "beside") else scope.after).append(cue)
+    return _findings(hits), scope
+
+
+def _found(tokens: list[str], first: State, lines: list[Phrase]) -> list[tuple[int, int, Phrase]]:
+    """Return where what lines say begins and ends; each word is looked up once."""
+    found = []
     letters = [0, *accumulate(map(len, tokens))]  # before each word
-    for i, word in enumerate(map(known.words.get, tokens)):
-        if word is None:
+    words = [*tokens, END, ""]
+    for i, state in enumerate(map(first.get, tokens), 1):
+        if isinstance(state, tuple):
+            state = first.after(tokens[i - 1])
+        if state is None:
             continue
-        start, end = letters[i] + i, letters[i + 1] + i
-        following = tokens[i + 1] if i + 1 < len(tokens) else ""
-        for trial in word[following if following in word.seconds else "."]:
-            (kind, reach, findings), taken, rests = trial
-            last = end + 1 + len(following) if taken == 2 else end * taken
-            for needed, rest in rests:
-                if needed is None or not needed.isdisjoint(tokens):
-                    last = max(last, rest.end(words, end, tokens[i + 1 :]))
-            if last:
-                if reach:
-                    cues.append(_new(Cue, (start, last, kind, reach)))
-                for name in findings:
-                    hits.append(_new(Hit, (start, kind != "other", last, kind, name)))
-    return _findings(hits), cues
-
-
-_new = tuple.__new__  # twice as fast as calling the class, and there are thousands
+        if state.open or words[i] in state:
+            ends = state.follow(words, i)
+            if len(ends) > 1:  # of lines that say the same the longest
+                longest = {lines[number]: number for number in sorted(ends, key=ends.__getitem__)}
+                ends = {number: ends[number] for number in sorted(longest.values())}
+            each: Iterable[tuple[int, int]] = ends.items()
+        elif state.ends:
+            each = zip(state.ends, repeat(i))
+        else:
+            continue
+        start = letters[i - 1] + i - 1
+        for number, j in each:
+            found.append((start, letters[j] + j - 1, lines[number]))
+    return found
 
 
 def _findings(hits: list[Hit]) -> list[Hit]:
@@ -71,7 +88,7 @@ def _findings(hits: list[Hit]) -> list[Hit]:
     if len(hits) < 2:
         return hits if hits and hits[0].kind != "other" else []
     hits.sort()
-    if any(hit.kind == "stable" for hit in hits):
+    if "stable" in [hit.kind for hit in hits]:
         hits = _weightier(hits)
     kept: list[Hit] = []
     reach: dict[str, int] = {}
@@ -86,13 +103,13 @@ def _findings(hits: list[Hit]) -> list[Hit]:
 
 def _weightier(hits: list[Hit]) -> list[Hit]:
     """Drop "stable heart size" where the same words go on: "stable heart size , enlarged"."""
-    others = [hit for hit in hits if hit.kind not in ("stable", "other")]
-
-    def outweighed(hit: Hit) -> bool:
-        meeting = (o for o in others if hit.start < o.end and o.start < hit.end)
-        return any(other.finding == hit.finding for other in meeting)
-
-    return [hit for hit in hits if hit.kind != "stable" or not outweighed(hit)]
+    others = [(o.finding, o.start, o.end) for o in hits if o.kind not in ("stable", "other")]
+    return [
+        hit
+        for hit in hits
+        if hit.kind != "stable"
+        or not any(o == hit.finding and hit.start < b and a < hit.end for o, a, b in others)
+    ]
 
 
 def restated(words: str, hits: list[Hit]) -> list[Hit]:
@@ -105,25 +122,23 @@ def restated(words: str, hits: list[Hit]) -> list[Hit]:
     ]
 
 
-def scope_of(hits: list[Hit], cues: list[Cue]) -> Scope:
-    """Sort the cues of a sentence by how they reach, and drop what is part of a longer one."""
-    before, after, stops = [], [], []
-    earliest, adjoining = hits[0].end, {hit.end + 1 for hit in hits}
-    for cue in cues:
-        if cue.reach == "stop":
-            stops.append(cue)
-        elif cue.reach in ("before", "beside"):
-            before.append(cue)
-        elif cue.start > earliest if cue.reach == "after" else cue.start in adjoining:
-            after.append(cue)
-    before, after = _longest(before), _longest(after)
+def scope_of(hits: list[Hit], scope: Scope, tokens: list[str], known: Rules) -> Scope:
+    """Drop the cues that are part of a longer one, and those that reach no finding before them."""
+    before, after = _longest(scope.before), scope.after
+    if after:
+        first, adjoining = hits[0].end, {hit.end + 1 for hit in hits}
+        after = [cue for cue in after if cue.start > first or cue.reach == "next"]
+        after = _longest([cue for cue in after if cue.start in adjoining or cue.reach == "after"])
     if before and after:
         # "has resolved" is no "resolved effusion", nor "one of the tubes was removed" a removal.
         before, after = _outside(before, after), _outside(after, before)
-    if stops and (before or after):
-        inside = {i for cue in before + after for i in range(cue.start + 1, cue.end)}
-        stops = [stop for stop in _longest(stops) if stop.start not in inside]
-    return Scope(before, after, [stop.start for stop in stops if stop.kind == "stop"])
+    found = _found(tokens, known.stops, known.lines)
+    stops = [_new(Cue, (start, end, kind, reach)) for start, end, (kind, reach, _) in found]
+    if cues := before + after:
+        stops = _longest(stops)
+        for start, end, *_ in cues if stops else ():
+            stops = [stop for stop in stops if not start < stop.start < end]
+    return Scope(before, after, [stop for stop in stops if stop.kind == "stop"])
 
 
 def _outside(cues: list[Cue], others: list[Cue]) -> list[Cue]:

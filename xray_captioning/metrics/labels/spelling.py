@@ -3,28 +3,42 @@
 ``spelling.txt`` says what is known. A word that is neither there nor in the other data files is
 compared with the names of findings: one letter too many, too few, another or two exchanged (two
 of those in a long word), or two words without a blank between them. Words that other people's
-labelers took for findings, such as "infusion" for "effusion", are listed as known and stay.
-
-References
-----------
-.. [1] Damerau, "A technique for computer detection and correction of spelling errors",
-   Communications of the ACM 7(3), 1964: the four errors.
-.. [2] W. Garbe, SymSpell: two words are near if deletions make them equal.
+labelers took for findings, such as "infusion" for "effusion", are listed as known and stay. The
+four errors are Damerau's (1964); that two words are near if deletions make them equal is SymSpell.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
+from sys import intern
+from typing import TypeVar
 
-SHORTEST, LONG = 7, 10
-"""Letters of a word from which one error is mended, and from which two are."""
-
-_MOST_KEPT = 1 << 15
+SHORTEST, LONG = 7, 10  # letters of a word from which one error is mended, and from which two are
+LONGEST = 300  # characters of the longest statement that is looked up among those already read
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+|[,:;/()]")
 _REMOVED = re.compile(r"\bxx+(?![a-z])")  # what stands for removed text
 _SHORT = re.compile(r"\b[a-z]/(?:[a-z]\b|out\b|$)")
 
 
-class Spelling(dict[str, str]):
+K = TypeVar("K", bound=Sized)
+V = TypeVar("V")
+
+
+class Kept(dict[K, V]):
+    """What is found in texts: of those that repeat it is kept, of what is endless not."""
+
+    def __init__(self, found: Callable[[K], V], longest: int = LONGEST, most: int = 1 << 15):
+        self.found, self.longest, self.most = found, longest, most
+
+    def __missing__(self, text: K) -> V:
+        found = self.found(text)
+        if len(text) <= self.longest:
+            if len(self) >= self.most:
+                self.clear()
+            self[text] = found
+        return found
+
+
+class Spelling(Kept[str, tuple[str, ...]]):
     """Standard forms by what stands between two blanks, judged when it is first asked for.
 
     `fixed` lists standard forms of one or more words, `terms` words to which a misspelt word may be
@@ -36,25 +50,20 @@ class Spelling(dict[str, str]):
         self.known = self.terms.union(known, fixed)
         self.fixed = dict(fixed)
         self.beginnings = {term[:3] for term in self.terms}
+        self.ends = {term[-3:] for term in self.terms}
         self.near: dict[str, set[str]] = {}
         for term in sorted(self.terms):
             for form in _deletions(term, _errors(term)):
                 self.near.setdefault(form, set()).add(term)
-        super().__init__(fixed)
+        super().__init__(self._forms)
 
-    def __missing__(self, written: str) -> str:
+    def _forms(self, written: str) -> tuple[str, ...]:
         """Return the standard forms of what stands between two blanks, "(effusion," for example."""
-        if len(self) > _MOST_KEPT:  # words without end are no report's
-            self.clear()
-            self.update(self.fixed)
-        text = _SHORT.sub(self._short, written) if "/" in written else written
+        text = _SHORT.sub(lambda short: self.fixed.get(short[0], short[0]) + " ", written)
         if "xx" in text:
             text = _REMOVED.sub("", text)
-        self[written] = forms = " ".join(map(self._form, _WORD.findall(text)))
-        return forms
-
-    def _short(self, match: re.Match[str]) -> str:
-        return self.fixed.get(match[0], match[0]) + " "
+        words = " ".join(map(self._form, _WORD.findall(text))).split()
+        return tuple(map(intern, words))  # equal words are found fast
 
     def _form(self, word: str) -> str:
         if word in self.fixed:
@@ -65,9 +74,11 @@ class Spelling(dict[str, str]):
 
     def _mended(self, word: str) -> str | None:
         """Return the nearest term, if it is near enough and no other is as near."""
-        # Two errors are looked for only where a term begins alike.
-        number = _errors(word) if word[:3] in self.beginnings else 1
-        found = {t for form in _deletions(word, number) for t in self.near.get(form, ())}
+        # Two errors are looked for only where a term begins alike; one is not at both ends.
+        number = _errors(word) if word[:3] in self.beginnings else int(word[-3:] in self.ends)
+        if not number:
+            return None
+        found = {t for f in _deletions(word, number) & self.near.keys() for t in self.near[f]}
         # Of two errors none is in the first letter: "remarkable" is not "unremarkable".
         ranked = sorted(
             (d, term)
@@ -82,19 +93,18 @@ class Spelling(dict[str, str]):
 
     def _parted(self, word: str) -> str | None:
         """Return the word as two known ones of which one is a term, if it is two."""
-        if word[:3] not in self.beginnings and not word.startswith(_BEFORE):
+        if word[:3] not in self.beginnings and not word.startswith(tuple(_SMALL_BEFORE)):
             return None
         for i in range(2, len(word) - 1):
             one, two = word[:i], word[i:]
             if (one in self.terms and (two in self.terms or two in _SMALL_BEHIND)) or (
                 two in self.terms and one in _SMALL_BEFORE
             ):
-                return f"{self.get(one, one)} {self.get(two, two)}"
+                return f"{self.fixed.get(one, one)} {self.fixed.get(two, two)}"
         return None
 
 
 _SMALL_BEFORE = {"no", "the", "of", "and", "or", "with", "without", "is", "mild", "small"}
-_BEFORE = tuple(_SMALL_BEFORE)
 _SMALL_BEHIND = _SMALL_BEFORE | {"are", "in", "at", "on", "size", "was", "has", "not"}
 
 

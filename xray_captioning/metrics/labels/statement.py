@@ -1,38 +1,29 @@
 """Find the findings of one statement and the cues that decide what is said of each.
 
-A cue reaches the findings of its clause. Of overlapping cues the one that begins first counts, and
-of those the longest: "cannot be excluded" is no "not". That is NegEx [1]_ with clauses that end
-where another statement begins, and with more kinds of cue, as ConText [2]_ has them.
-
-References
-----------
-.. [1] Chapman et al., "A Simple Algorithm for Identifying Negated Findings and Diseases in
-   Discharge Summaries", Journal of Biomedical Informatics 34(5), 2001: cues with a scope.
-.. [2] Harkema et al., "ConText: An Algorithm for Determining Negation, Experiencer, and Temporal
-   Status from Clinical Reports", Journal of Biomedical Informatics 42(5), 2009.
+A cue reaches the findings of its clause. That is NegEx (Chapman et al. 2001) with clauses that end
+where another statement begins, and with more kinds of cue, as ConText (Harkema et al. 2009) has it.
 """
 
 import re
-from functools import lru_cache
-from itertools import pairwise
+from functools import cache, lru_cache, partial
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from xray_captioning.metrics.labels import details
 from xray_captioning.metrics.labels.layout import PIECE
-from xray_captioning.metrics.labels.rules import alternatives, rules
+from xray_captioning.metrics.labels.rules import MARKS, Rules, alternatives, rules
 from xray_captioning.metrics.labels.scan import Cue, Hit, Scope, restated, scan, scope_of
-from xray_captioning.metrics.labels.spelling import Spelling
+from xray_captioning.metrics.labels.spelling import LONGEST, Kept, Spelling
 
 PRESENT, DENIED, UNCERTAIN = 1, 0, -1
-OTHER = "Other"
-"""Abnormalities without a name of their own, against which only "No Finding" is held."""
+OTHER = "Other"  # abnormalities without a name of their own: only "No Finding" is held against them
 
 # What is never gone, so that "prior" does not make it history.
 LASTING = frozenset(
     {"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", "Support Devices", OTHER}
 )
 
-# What a status is as a label, the strongest first; without any a finding is present.
+# What a status is as a label, the strongest first.
 _NUMBERS = {"present": PRESENT, "denied": DENIED, "uncertain": UNCERTAIN, "none": None}
 LABELS = {
     convention: {status: _NUMBERS[both.split()[i]] for status, both in details.STATUSES.items()}
@@ -43,25 +34,14 @@ _ANSWER = "|".join(f"(?P<{kind}>{alternatives(kind)})" for kind in ("no", "gone"
 # A bracket does what a colon does: "effusion ( none )".
 _BRACKETED = _ANSWER.replace("?P<", "?P<b_")
 _FORM = re.compile(rf" (?:: (?:{_ANSWER})(?= [,;:(]|$| (?:\w+ ){{1,3}}:)|\( (?:{_BRACKETED}) \))")
-_ABSENT = re.compile(
-    r"(?:^|(?<=[;,] ))(?:not (?:seen|present|identified)|absent|none|no|negative) : "
-)
+_ABSENT = re.compile(rf"(?:^|(?<=[;,] ))(?:{alternatives('first no')}) : ")
 _ANSWERED = {"no": " is absent", "gone": " has resolved", "doubt": " is questioned", "yes": ""}
 # "The effusion which was seen previously has resolved": of the effusion nothing new is said there.
-_RELATIVE = re.compile(
-    r" (?:which|that) (?:was|were|had been) (?:previously |clearly |also )?(?:seen|noted|present"
-    r"|described|identified|demonstrated|visible)(?: previously| earlier| before| then"
-    r"| on (?:the )?(?:prior|previous|last|earlier|old)(?: study| exam| film)?)?"
-)
-_NOT = re.compile(r"\b(?:not|no|nor)\b")
+_RELATIVE = re.compile(rf" (?:which|that) {alternatives('seen before')}")
+_REWRITTEN = frozenset((":", "(", "which", "that"))
 # The words between two findings of one list.
-_LINKED = re.compile(
-    r" (?:(?!is|are|was|were|has|have|which|that|with|no|but)[a-z]+ ){0,5}"
-    r"(?:, )?(?:and / or|and|or|nor|/)(?: [a-z]+){0,3} "
-)
-_EITHER = re.compile(
-    r" (?:(?!and|with|is|are|no)[a-z]+ ){0,3}(?:, )?(?:or|versus|vs|and / or)(?: [a-z]+){0,3} "
-)
+_LINKED = re.compile(rf" {alternatives('listed')}(?: [a-z]+){{0,3}} ")
+_EITHER = re.compile(rf" {alternatives('either')}(?: [a-z]+){{0,3}} ")
 
 
 class Mention(NamedTuple):
@@ -99,12 +79,12 @@ class Mention(NamedTuple):
     @property
     def zones(self) -> frozenset[str]:
         """The zones that its clause names, of :data:`details.ZONES`."""
-        return details.zones_of(self.clause)
+        return frozenset(details.named(details.ZONES, self.clause))
 
     @property
     def severity(self) -> str | None:
-        """How large or severe its clause calls it, one of :data:`details.SEVERITIES`."""
-        return details.severity_of(self.clause)
+        """The greatest of :data:`details.SEVERITIES` that its clause names."""
+        return next(reversed(details.named(details.SEVERITIES, self.clause)), None)
 
     @property
     def device(self) -> str | None:
@@ -128,14 +108,13 @@ class Mention(NamedTuple):
         return details.change_of(self.clause)
 
 
-def normal(raw: str, spelling: Spelling) -> str:
-    """Return a statement in standard spelling, an answer of a form as a sentence."""
-    words = " ".join(filter(None, map(spelling.__getitem__, raw.split())))
-    if ":" in words or "(" in words:
-        words = _ABSENT.sub("no ", _FORM.sub(_answer, words))
-    if " which " in words or " that " in words:
-        words = _RELATIVE.sub("", words)
-    return words
+def normal(raw: str, spelling: Spelling) -> list[str]:
+    """Return the words of a statement in standard spelling, an answer of a form as a sentence."""
+    tokens = list(chain.from_iterable(map(spelling.__getitem__, raw.split())))
+    if not _REWRITTEN.isdisjoint(tokens):
+        words = _RELATIVE.sub("", _ABSENT.sub("no ", _FORM.sub(_answer, " ".join(tokens))))
+        tokens = words.split(" ")
+    return tokens
 
 
 def _answer(match: re.Match[str]) -> str:
@@ -143,41 +122,69 @@ def _answer(match: re.Match[str]) -> str:
     return _ANSWERED[kind.removeprefix("b_")]
 
 
-def read_long(raw: str, convention: str) -> tuple[Mention, ...]:
-    """Return the mentions of an endless statement, which is not kept."""
-    return tuple(m for piece in PIECE.findall(raw) for m in read.__wrapped__(piece, convention))
+Labels = tuple[tuple[str, int], ...]  # findings with the label of one of their mentions
 
 
-@lru_cache(maxsize=1 << 15)
+@cache
+def mentions(convention: str) -> Kept[str, tuple[Mention, ...]]:
+    """Return what finds the mentions in one statement of lower case, in reading order."""
+    return Kept(partial(read, convention=convention))
+
+
+@cache
+def labels(convention: str) -> Kept[str, Labels]:
+    """Return what finds the labels alone; few differ, so that little memory is gone through."""
+    known, numbers = rules(convention), LABELS[convention]
+    few: Kept[Labels, Labels] = Kept(lambda own: own)
+
+    def found(raw: str) -> Labels:
+        own: dict[tuple[str, int], None] = {}
+        for words in _pieces(raw, known):
+            for hit, status, _ in _decided(words, known):
+                if (label := numbers[status]) is not None:
+                    own[hit.finding, label] = None
+        return few[tuple(own)]
+
+    return Kept(found)
+
+
 def read(raw: str, convention: str) -> tuple[Mention, ...]:
-    """Return the mentions in one statement of lower case, in reading order.
+    """Return the mentions in one statement of lower case, in reading order."""
+    known, numbers = rules(convention), LABELS[convention]
+    return tuple(
+        Mention(hit.finding, label, status, " ".join(tokens), hit.start, hit.end, cues)
+        for tokens in _pieces(raw, known)
+        for hit, status, cues in _decided(tokens, known)
+        if (label := numbers[status]) is not None
+    )
 
-    Statements repeat from report to report, so they are kept.
-    """
-    known = rules(convention)
-    words = normal(raw, known.spelling)
-    tokens = words.split(" ")
-    hits, cues = scan(words, tokens, known)
-    if not hits:
-        return ()
-    if ":" in words:
+
+def _pieces(raw: str, known: Rules) -> list[list[str]]:
+    pieces = [raw] if len(raw) <= LONGEST else PIECE.findall(raw)
+    return [normal(piece, known.spelling) for piece in pieces]
+
+
+def _decided(tokens: list[str], known: Rules) -> list[tuple[Hit, str, tuple[Cue, ...]]]:
+    """Return the hits of a statement, what is said of each and the cues that reach it."""
+    hits, scope = scan(tokens, known)
+    cued = bool(hits and (scope.before or scope.after))
+    if not hits or not (cued or not _TURNING.isdisjoint(tokens)):
+        return [(hit, _ALONE[hit.kind], ()) for hit in hits]  # most statements
+    words = " ".join(tokens)
+    if ":" in tokens:
         hits = restated(words, hits)
-    scope = scope_of(hits, cues) if cues else _NO_SCOPE
-    either = _either(words, hits) if len(hits) > 1 and not _OR.isdisjoint(tokens) else _NONE
-    linked = _linked(words, hits) if len(hits) > 1 and scope.after else []
+    if cued:
+        scope = scope_of(hits, scope, tokens, known)
+    either = set() if _OR.isdisjoint(tokens) else _either(words, hits)
+    linked = _linked(words, hits) if cued and scope.after else []
     turned = not _NEGATIONS.isdisjoint(tokens)
-    labels = LABELS[convention]
-    mentions = []
+    found = []
     for i, hit in enumerate(hits):
-        own: tuple[Cue, ...] = ()
-        if scope.before or scope.after:
-            own = _cues(i, hits, words, scope, linked, known.blocked)
-        status = _status(hit, turned and _turned(words, hit), own, i in either)
-        label = labels.get(status, PRESENT)
-        if label is not None:
-            place = words, hit.start, hit.end, own
-            mentions.append(tuple.__new__(Mention, (hit.finding, label, status, *place)))
-    return tuple(mentions)
+        own = _cues(i, hits, words, scope, linked, known.blocked) if cued else ()
+        named = words[hit.start : hit.end].split(" ") if turned and hit.kind != "stable" else ()
+        not_so = not _NEGATIONS.isdisjoint(named)
+        found.append((hit, _status(hit.kind, not_so, own, i in either), own))
+    return found
 
 
 class Place(NamedTuple):
@@ -194,16 +201,14 @@ def _place(mention: Mention) -> Place:
 
 @lru_cache(maxsize=1 << 12)
 def _places(words: str) -> dict[tuple[str, int], Place]:
-    """Return the places of all findings of a sentence, by finding and beginning.
-
-    Labels do not need them, so that they are found when they are asked for.
-    """
+    """Return the places of all findings by finding and beginning; labels do not need them."""
     places: dict[tuple[str, int], Place] = {}
     for convention in LABELS:
-        hits, cues = scan(words, words.split(" "), rules(convention))
+        tokens, known = words.split(" "), rules(convention)
+        hits, scope = scan(tokens, known)
         if not hits:  # one convention may know what the other does not
             continue
-        stops = scope_of(hits, cues).stops
+        stops = [stop.start for stop in scope_of(hits, scope, tokens, known).stops]
         parts = details.parts_of(words, hits, stops)
         ends = details.shared_ends(words, hits, parts)
         for hit, sides, part, end in zip(hits, details.sides_of(words, hits, stops), parts, ends):
@@ -211,10 +216,9 @@ def _places(words: str) -> dict[tuple[str, int], Place]:
     return places
 
 
-_NO_SCOPE = Scope([], [], [])
-_NONE: frozenset[int] = frozenset()
 _NEGATIONS = frozenset(("no", "not", "nor"))
 _OR = frozenset(("or", "vs", "versus"))
+_TURNING = _NEGATIONS | _OR | {":"}
 
 
 def _linked(words: str, hits: list[Hit]) -> list[int]:
@@ -237,14 +241,14 @@ def _either(words: str, hits: list[Hit]) -> set[int]:
     return either
 
 
-def _clause(hit: Hit, stops: list[int], end: int) -> tuple[int, int]:
+def _clause(hit: Hit, stops: list[Cue], end: int) -> tuple[int, int]:
     """Return where the clause of a hit begins and ends."""
     first, last = 0, end
     for stop in stops:
-        if stop <= hit.start:
-            first = stop
-        elif stop >= hit.end:
-            return first, stop
+        if stop.start <= hit.start:
+            first = stop.start
+        elif stop.start >= hit.end:
+            return first, stop.start
     return first, last
 
 
@@ -262,7 +266,8 @@ def _cues(
         and (cue.reach == "before" or _beside(hits[i], words[cue.end : start]))
     ]
     if len(own) > 1:
-        own = _nearest_denial(own)
+        denials = [cue for cue in own if cue.kind in ("denied", "no new")]
+        own = [cue for cue in own if cue not in denials[:-1]]  # "no new opacity , no effusion"
     for cue in scope.after:
         if cue.start >= end and not (cue.reach == "next" and cue.start > end + 1):
             if cue.kind == "past" and hits[i].finding in LASTING:
@@ -279,21 +284,12 @@ def _cues(
     return tuple(own)
 
 
-def _nearest_denial(cues: list[Cue]) -> list[Cue]:
-    """Keep the last of the cues that deny: "no new opacity , no effusion"."""
-    denials = [cue for cue in cues if cue.kind in ("denied", "no new")]
-    return [cue for cue in cues if cue not in denials[:-1]]
-
-
 def _beside(hit: Hit, between: str) -> bool:
     return hit.finding not in LASTING and between.count(" ") <= 3 and "," not in between
 
 
 def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
-    """Whether only findings of the same list are between a hit and a cue behind it.
-
-    A list has an "and"; commas alone join what is denied.
-    """
+    """Whether only a list is between a hit and a cue behind it; commas join what is denied."""
     last = i
     while last + 1 < len(hits) and hits[last + 1].start < cue.start:
         last += 1
@@ -304,24 +300,18 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
 
 
 _RANK = {kind: rank for rank, kind in enumerate(LABELS["chexpert"])}
-_KINDS = (*LABELS["chexpert"], "present")
 
 
-def _status(hit: Hit, turned: bool, cues: tuple[Cue, ...], either: bool) -> str:
+def _status(kind: str, turned: bool, cues: tuple[Cue, ...] = (), either: bool = False) -> str:
     """Return what is said of a hit: by its own words, or by the strongest of its cues."""
-    if not (cues or either or turned or hit.kind):  # most hits, so it is asked first
-        return "present"
-    kinds = {cue.kind for cue in cues}
-    if hit.kind == "absent":  # "not clear" says nothing
+    kinds = {kind, *[cue.kind for cue in cues]}
+    if kind == "absent":  # "not clear" says nothing
         return "asked" if turned or "asked" in kinds else "denied"
-    kinds.add(hit.kind)
     if turned:
         kinds.add("denied")
     if either and "stated" not in kinds:
         kinds.add("either")
-    return _KINDS[min([_RANK.get(kind, len(_RANK)) for kind in kinds])]
+    return min([one if one in _RANK else "present" for one in kinds], key=_RANK.__getitem__)
 
 
-def _turned(words: str, hit: Hit) -> bool:
-    """Whether there is a "not" among the words of a finding: "heart is not enlarged"."""
-    return hit.kind != "stable" and _NOT.search(words, hit.start, hit.end) is not None
+_ALONE = {kind: _status(kind, False) for kind in MARKS.values()}
