@@ -70,9 +70,7 @@ def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
     return lambda *args: stateless([v.value for v in model.variables], *args)
 
 
-def scan(
-    step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False
-) -> Any:
+def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False) -> Any:
     """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``.
 
     As :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With

@@ -20,24 +20,18 @@ STUDIES = 1940  # 200 of them to test on
 
 def run_demo(out: Path, seed: int, say: Callable[[str], Any] = print) -> list[dict[str, Any]]:
     """Draw phantoms, train an encoder and a decoder in `out`, and return a row for each system."""
-    config = load_preset("phantom_attention").replace(
-        {"training.seed": seed, "encoder_training.seed": seed}
-    )
+    config = load_preset("phantom_attention").replace({"training.seed": seed, "encoder_training.seed": seed})
     say(f"1/4 rendering {STUDIES} synthetic studies")
     studies = read_studies(write_phantoms(out / "phantom", studies=STUDIES, seed=seed))
     split = split_studies(studies, config.fractions)
     sizes = ", ".join(f"{len(ids)} {name}" for name, ids in split.parts.items())
     say(f"2/4 teaching an encoder the findings ({sizes})")
     about, cache = {"source": "phantom", "notice": PHANTOM_NOTICE}, out / "cache"
-    encoder, rows = train_encoder(
-        studies, config, out / "encoder", "random", split=split, cache=cache, about=about
-    )
+    encoder, rows = train_encoder(studies, config, out / "encoder", "random", split=split, cache=cache, about=about)
     say(f"    mean area under the ROC curve on test studies: {format_cell(rows[-1]['AUROC'])}")
     say("3/4 teaching an attention decoder to write impressions")
     run = out / "global_attention"
-    captioner = train(
-        studies, config, run, encoder, split=split, cache=cache, about=about, measured=False
-    )
+    captioner = train(studies, config, run, encoder, split=split, cache=cache, about=about, measured=False)
     say("4/4 captioning the test studies with greedy and beam search")
     found = measure(captioner, studies, run, cache)
     for name in ("metrics.json", "captions.csv", "panel.png"):

@@ -105,12 +105,7 @@ def test_the_schedule_starts_over_where_a_run_was_extended(start):
     compile_model(model, "mse", training, 10, start)
     schedule = model.optimizer._learning_rate  # Keras evaluates the public one
     same = type(schedule).from_config(schedule.get_config())
-    for steps, rate in (
-        (0, 0.1),
-        (10, 1.0),
-        (10 + (70 - 10 * start) / 2, 0.5),
-        (80 - 10 * start, 0),
-    ):
+    for steps, rate in ((0, 0.1), (10, 1.0), (10 + (70 - 10 * start) / 2, 0.5), (80 - 10 * start, 0)):
         for one in (schedule, same):
             found = float(ops.convert_to_numpy(one(10 * start + steps)))
             assert found == pytest.approx(1e-3 * rate, abs=1e-9)
@@ -165,9 +160,7 @@ def test_a_run_without_an_encoder_draws_the_same_weights_again(
     fit, studies, tiny_config, tiny_cache, tmp_path, monkeypatch
 ):
     changes = {
-        f"{group}.{name}": n
-        for group in ("training", "encoder_training")
-        for name, n in (("epochs", 2), ("seed", 5))
+        f"{group}.{name}": n for group in ("training", "encoder_training") for name, n in (("epochs", 2), ("seed", 5))
     }
     config, found = tiny_config.replace(changes), []
 

@@ -31,13 +31,7 @@ def test_the_values_of_a_grid_are_read():
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "model.pool",
-            "model.pool=",
-            "model.units=9..3",
-            "model.units=a..b",
-            "model.units=1..2..3",
-        ),
+        *("model.pool", "model.pool=", "model.units=9..3", "model.units=a..b", "model.units=1..2..3"),
         *("training.seed=1,2", "text.section=findings,impression", "encoder_training.epochs=1,2"),
     ],
 )
@@ -93,19 +87,13 @@ def stubbed(monkeypatch, tmp_path):
         scores = {"clinical_f1": 0.5, "BLEU-4": 0.2, "CIDEr": 1.0}
         names = {name: f"{name} greedy" for name in systems} | {"constant": "constant"}
         rows = [
-            {"system": name, "search": "greedy" if name in systems else None, "distinct": 4, "n": 9}
-            | scores
+            {"system": name, "search": "greedy" if name in systems else None, "distinct": 4, "n": 9} | scores
             for name in names
         ]
         each = [scores, {**scores, "clinical_f1": 0.7}]
         runs = {names[name]: each[: len(given)] for name, given in systems.items()}
-        intervals = {
-            name: {"clinical_f1": [0.4, 0.8], "BLEU-4": None, "CIDEr": None}
-            for name in names.values()
-        }
-        (out / "metrics.json").write_text(
-            json.dumps({"rows": rows, "runs": runs, "intervals": intervals})
-        )
+        intervals = {name: {"clinical_f1": [0.4, 0.8], "BLEU-4": None, "CIDEr": None} for name in names.values()}
+        (out / "metrics.json").write_text(json.dumps({"rows": rows, "runs": runs, "intervals": intervals}))
 
     monkeypatch.setattr(module, "train", train)
     monkeypatch.setattr(module, "evaluate", evaluate)

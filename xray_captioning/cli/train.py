@@ -20,11 +20,7 @@ NOTICE = (
 UNTESTED = "the test part has no study to score; nothing was measured"
 
 preset = click.option(
-    "--preset",
-    default="chexnet_attention",
-    show_default=True,
-    metavar="NAME",
-    help=f"Recipe: {', '.join(presets())}.",
+    "--preset", default="chexnet_attention", show_default=True, metavar="NAME", help=f"Recipe: {', '.join(presets())}."
 )
 
 
@@ -34,12 +30,7 @@ preset = click.option(
 @options.declared("train-encoder", "out", "resume", "set", "split", "cache")
 @options.seed
 def train_encoder(
-    source: options.Source,
-    out: Path,
-    preset: str,
-    assignments: tuple[str, ...],
-    seed: int | None,
-    **run: Any,
+    source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
 ) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
     from xray_captioning.encoders.saved import is_network
@@ -59,17 +50,10 @@ def train_encoder(
 @click.command()
 @options.source()
 @preset
-@options.declared(
-    "train", "encoder", "weights", "features", "out", "resume", "set", "split", "cache"
-)
+@options.declared("train", "encoder", "weights", "features", "out", "resume", "set", "split", "cache")
 @options.seed
 def train(
-    source: options.Source,
-    out: Path,
-    preset: str,
-    assignments: tuple[str, ...],
-    seed: int | None,
-    **run: Any,
+    source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
 ) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
     from xray_captioning.data.targets import usable_studies
@@ -139,9 +123,7 @@ def _is_network(encoder: str | None, weights: str | None) -> bool:
     return known or bool(weights and Path(weights).is_dir())
 
 
-def _configured(
-    preset: str | Config, assignments: tuple[str, ...], seed: int | None, run: dict[str, Any]
-) -> Config:
+def _configured(preset: str | Config, assignments: tuple[str, ...], seed: int | None, run: dict[str, Any]) -> Config:
     """Return the configuration of a run; of its options an --encoder that is a network goes."""
     named = run.pop("encoder") if _is_network(run["encoder"], run["weights"]) else None
     return options.make_config(preset, assignments, seed, encoder=named, weights=run["weights"])
@@ -156,9 +138,7 @@ def _recipe(preset: str, bundle: str | None) -> str | Config:
     return own if named is click.core.ParameterSource.DEFAULT else preset
 
 
-def _check(
-    out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training"
-) -> None:
+def _check(out: Path, config: Config, resume: bool, bundle: str | None, group: str = "training") -> None:
     """Refuse what is wrong with the command line before any study is read."""
     from xray_captioning.training.run_folder import check_folder
 

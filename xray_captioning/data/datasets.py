@@ -107,9 +107,7 @@ def feature_inputs(of: Regions) -> Inputs:
     return lambda numbers, rng: dict(zip(("regions", "mask"), of(numbers)))
 
 
-def pixel_inputs(
-    cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool
-) -> Inputs:
+def pixel_inputs(cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool) -> Inputs:
     """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
 
     The cache holds grey images (size, size), uint8.

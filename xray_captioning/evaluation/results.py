@@ -69,9 +69,7 @@ class Results:
 
     def _runs(self, system: System) -> list[Row]:
         names = (*TEXT_COLUMNS, *CLINICAL_COLUMNS)
-        return [
-            {name: finite(run[name]) for name in names} for run in self.found.runs[system.column]
-        ]
+        return [{name: finite(run[name]) for name in names} for run in self.found.runs[system.column]]
 
     @property
     def left_out(self) -> dict[str, int]:
@@ -115,10 +113,7 @@ def evaluate_systems(
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
     findings = clinical.counted_findings(texts.training)
-    tests = {
-        s.column: claims.shuffle_test(texts.reports, s.runs, groups, seed, findings=findings)
-        for s in own
-    }
+    tests = {s.column: claims.shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own}
     orders = [] if quick else list(claims.shuffled_orders(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]

@@ -184,9 +184,7 @@ class _Material(NamedTuple):
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
-    def batches(
-        self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool
-    ) -> BatchDataset:
+    def batches(self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
@@ -231,9 +229,7 @@ def _trained(usable: pd.DataFrame, given: _Material, run: RunFolder, split: Spli
     return captioner
 
 
-def _fit(
-    captioner: Captioner, data: Batches, run: RunFolder, findings: int, callbacks: Sequence[Any]
-) -> None:
+def _fit(captioner: Captioner, data: Batches, run: RunFolder, findings: int, callbacks: Sequence[Any]) -> None:
     """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
@@ -262,9 +258,7 @@ class CaptionScore(keras.callbacks.Callback):
     that allow the score, are a ConfigError.
     """
 
-    def __init__(
-        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]
-    ) -> None:
+    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
         super().__init__()
         self.captioner, self.inputs, self.findings = captioner, inputs, findings
         self.monitor = captioner.config.training.monitor
@@ -306,9 +300,7 @@ class CaptionScore(keras.callbacks.Callback):
         return score(self.references, texts)[name]
 
 
-def compile_captions(
-    model: teacher_forcing.TeacherForcing, training: Any, batches: int, start: int = 0
-) -> None:
+def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batches: int, start: int = 0) -> None:
     """Compile a caption model in training; an encoder in it has a learning rate of its own."""
     slow = model.encoder.trainable_variables if model.encoder else []
     loss, metrics = WordCrossentropy(training.label_smoothing), [teacher_forcing.TokenAccuracy()]
@@ -316,13 +308,7 @@ def compile_captions(
 
 
 def compile_model(
-    model: Any,
-    loss: Any,
-    training: Any,
-    batches: int,
-    start: int = 0,
-    metrics: Any = (),
-    slow: Any = (),
+    model: Any, loss: Any, training: Any, batches: int, start: int = 0, metrics: Any = (), slow: Any = ()
 ) -> None:
     """Compile with AdamW, an epoch of warm-up, the schedule and a bound on the gradient norm.
 
@@ -353,9 +339,7 @@ def compile_model(
     optimizer.build(model.trainable_variables)
 
 
-def fit(
-    model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Sequence[Any] = ()
-) -> None:
+def fit(model: Any, data: Batches, run: RunFolder, training: Any, callbacks: Sequence[Any] = ()) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
     With an empty ``val`` the training loss chooses the epoch, otherwise ``training.monitor``,

@@ -92,16 +92,12 @@ def train_encoder(
         studies, described = open_studies(studies)
         usable = with_images(studies)
         if usable.empty:
-            raise DataError(
-                f"none of {len(studies)} studies has an image on disk; check the folder"
-            )
+            raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
         names, labels = finding_labels(usable)
         split = choose_split(studies, usable, config, split, {weights: before}, cache=cache)
         rows = {part: np.flatnonzero(usable["study_id"].isin(i)) for part, i in split.parts.items()}
         if not len(rows["train"]):
-            raise DataError(
-                "the training part of the split is empty; give more studies or fractions"
-            )
+            raise DataError("the training part of the split is empty; give more studies or fractions")
         encoder = saved.new_encoder(config, weights, names)
         run.claim(usable, split, weights)
         table = _fitted(encoder, _LabelledStudies(usable, labels, rows), run, cache)
@@ -122,9 +118,7 @@ class _LabelledStudies(NamedTuple):
     rows: dict[str, Array]
 
 
-def _fitted(
-    encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None
-) -> list[dict[str, Any]]:
+def _fitted(encoder: Encoder, given: _LabelledStudies, run: RunFolder, cache: Path | None) -> list[dict[str, Any]]:
     """Fit an encoder, and return what is measured of it on the test part."""
     data, options = _datasets(given, run.config, cache), run.config.encoder_training
     labels = given.labels[given.rows["train"]]

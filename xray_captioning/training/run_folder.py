@@ -90,9 +90,7 @@ class RunFolder:
                 self._claimed = True
                 file.write(text)
         except FileExistsError:
-            raise ConfigError(
-                f"{self.out}: another run has begun here meanwhile; choose another --out"
-            ) from None
+            raise ConfigError(f"{self.out}: another run has begun here meanwhile; choose another --out") from None
 
 
 def check_folder(out: Path, config: Config, resume: bool, group: str = "training") -> None:
@@ -105,9 +103,7 @@ def check_folder(out: Path, config: Config, resume: bool, group: str = "training
     if not (out / RUN).is_file():
         raise ConfigError(f"{out}: is not empty and holds no run; choose another --out")
     if not resume:
-        raise ConfigError(
-            f"{out}: holds a run already; go on with --resume or choose another --out"
-        )
+        raise ConfigError(f"{out}: holds a run already; go on with --resume or choose another --out")
     saved = Config.from_dict(_read_run(out).get("config", {}), str(out / RUN))
     asked, found = config.flat(), saved.flat()
     for name in asked:

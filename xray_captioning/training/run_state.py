@@ -28,9 +28,7 @@ class RunState(keras.callbacks.Callback):
     extended.
     """
 
-    def __init__(
-        self, folder: Path, dataset: BatchDataset, monitor: str, patience: int, start: int = 0
-    ) -> None:
+    def __init__(self, folder: Path, dataset: BatchDataset, monitor: str, patience: int, start: int = 0) -> None:
         super().__init__()
         self.folder, self.dataset, self.start = folder, dataset, start
         self.monitor, self.patience = monitor, patience
@@ -59,8 +57,7 @@ class RunState(keras.callbacks.Callback):
         for name in ("loss", self.monitor):
             if not np.isfinite(values[name]):
                 raise BundleError(
-                    f"{self.folder}: {name} became {values[name]} in epoch {epoch + 1}; "
-                    "lower training.learning_rate"
+                    f"{self.folder}: {name} became {values[name]} in epoch {epoch + 1}; lower training.learning_rate"
                 )
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:

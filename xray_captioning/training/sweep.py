@@ -160,9 +160,7 @@ def _over_seeds(values: Sequence[float]) -> list[float] | None:
     return [float(np.mean(values) - reach), float(np.mean(values) + reach)]
 
 
-def _spread(
-    name: str, values: Sequence[float | None], interval: Sequence[float] | None
-) -> dict[str, float | None]:
+def _spread(name: str, values: Sequence[float | None], interval: Sequence[float] | None) -> dict[str, float | None]:
     """Return mean and standard deviation over seeds, and the ends of an interval."""
     numbers = [value for value in values if value is not None]
     known = len(numbers) == len(values) > 0  # else the mean would be of those that have a value

@@ -75,9 +75,7 @@ class TeacherForcing(keras.Model):
         """The mean over words in the place of Keras' own loss, then the others."""
         return [self.mean_loss, *(m for m in super().metrics if m.name != "loss")]
 
-    def compute_loss(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True
-    ) -> Any:
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool = True) -> Any:
         """Return the mean loss of a batch, and count it by the batch's words."""
         y, sample_weight = _packed(y_pred, x, y, sample_weight)
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)

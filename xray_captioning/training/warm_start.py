@@ -15,16 +15,12 @@ from xray_captioning.errors import ConfigError
 SHAPES = ("decoder", "head", "normalisation", "positions", "pool")
 
 
-def starting_captioner(
-    bundle: str | Path | None, encoder: Any, weights: str | None, images: bool
-) -> Captioner | None:
+def starting_captioner(bundle: str | Path | None, encoder: Any, weights: str | None, images: bool) -> Captioner | None:
     """Load the captioner to begin with, if there is one; it has its own encoder."""
     if bundle is None:
         return None
     if encoder is not None or weights is not None:
-        raise ConfigError(
-            f"{bundle}: is where encoder and decoder start from; leave out the encoder and weights"
-        )
+        raise ConfigError(f"{bundle}: is where encoder and decoder start from; leave out the encoder and weights")
     folder = find_bundle(bundle)
     read_bundle(folder, "captioner", images)
     return Captioner.load(folder)
