@@ -28,7 +28,7 @@ HEAVY = (
 # From top to bottom. A room may import those on lines above its own, and itself.
 LAYERS = [
     ["errors"],
-    ["findings", "files", "config", "plugins", "presets"],
+    ["findings", "files", "config", "plugins", "presets", "progress"],
     ["backend"],
     ["checkpoints", "search"],
     ["text", "hub", "bundles"],

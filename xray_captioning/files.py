@@ -115,11 +115,6 @@ def read_toml(module: str, name: str) -> dict[str, Any]:
     return tomllib.loads(Path(module).with_name(name).read_text("utf-8"))
 
 
-def no_terminal() -> bool:
-    """Whether nobody watches standard error, which is None where a process has no console."""
-    return sys.stderr is None or not sys.stderr.isatty()
-
-
 _quiet = False  # whether notices are held back while Keras is imported
 
 

@@ -30,7 +30,7 @@ preset = click.option(
 @click.command("train-encoder")
 @options.source(labels=False)
 @preset
-@options.declared("train-encoder", "out", "resume", "set", "split", "cache")
+@options.declared("train-encoder", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
 def train_encoder(
     source: options.Source,
@@ -57,7 +57,7 @@ def train_encoder(
 @click.command()
 @options.source()
 @preset
-@options.declared("train", "features", "out", "resume", "set", "split", "cache")
+@options.declared("train", "features", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
 def train(
     source: options.Source,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xray_captioning.config import Config
 from xray_captioning.data.splits import Split, data_digest
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 RUN = "run.json"
 STATE = "state.npz"  # written at the end of each epoch, see `run_state`
+
+
+class Run(NamedTuple):
+    """A run's folder and configuration, who else is told how it goes, and on what devices."""
+
+    out: Path
+    config: Config
+    callbacks: Sequence[Any] = ()
+    devices: str = "one"
 
 
 @contextmanager
