@@ -36,7 +36,7 @@ def make(folder: Path, studies: int, regions: int, channels: int) -> None:
     def parts() -> Iterator[dict[str, Any]]:
         rng = np.random.default_rng(0)
         for start in range(0, studies, PART):
-            shape = (min(PART, studies - start), 1, regions, 1, channels)
+            shape = (min(PART, studies - start), regions, channels)
             yield {"regions": rng.random(shape, "float32") - np.float32(0.5)}
 
     ids = [f"s{number}" for number in range(studies)]

@@ -1,9 +1,9 @@
 """Features of published encoders here and by the libraries that publish them, from the same files.
 
 Each network gets random weights there, which are saved as that library saves them and read here;
-images of 8 bits, wide, high and small, are read, resized and encoded on both sides. Printed is the
-largest difference over the largest feature. Needs PyTorch and the libraries of the table, of which
-those that are absent are left out:
+images of 8 bits, wide, high, small and in colour, are read, resized and encoded on both sides.
+Printed is the largest difference over the largest feature. Needs PyTorch and the libraries of the
+table, of which those that are absent are left out:
 
     python benchmarks/parity.py
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ Parity = tuple[Path, Array, Array | None]
 
 
 def pictures(folder: Path) -> list[str]:
-    """Write grey images with structure at every scale, and return their paths."""
+    """Write images with structure at every scale, the second in colour, and return their paths."""
     import cv2
 
     rng, paths = np.random.default_rng(0), []
@@ -35,6 +35,8 @@ def pictures(folder: Path) -> list[str]:
         coarse = cv2.resize(rng.random((9, 7)), (width, height), interpolation=cv2.INTER_CUBIC)
         pixels = np.clip(coarse * 255 + rng.normal(0, 12, (height, width)), 0, 255)
         paths.append(str(folder / f"{number}.png"))
+        if number == 1:
+            pixels = np.stack([pixels, pixels[::-1], 255 - pixels], axis=-1)
         cv2.imwrite(paths[-1], pixels.astype(np.uint8))
     return paths
 
@@ -115,7 +117,7 @@ def transformers_folder(
     """A folder as ``save_pretrained`` writes it, and the patch tokens in their places.
 
     `before` them are a class token and registers. Pixels are those of the newest processor, which
-    is torchvision's, or of Pillow's (``...Pil``).
+    is torchvision's.
     """
 
     def run(folder: Path, paths: list[str]) -> Parity:
@@ -130,9 +132,7 @@ def transformers_folder(
         module.save_pretrained(folder)
         prepare.save_pretrained(folder)
         tower = next((m for n, m in module.named_children() if n in _TOWERS), module)
-        given = [Image.open(path).convert("RGB") for path in paths]
-        if not processor.endswith("Pil"):
-            given = [np.asarray(image) for image in given]
+        given = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
         pixels = prepare(given, return_tensors="pt")["pixel_values"]
 
         def grid(x: Any) -> Any:
@@ -216,7 +216,7 @@ def lite(folder: Path, paths: list[str]) -> Parity:
     torch.save(module.state_dict(), folder / "w.pt")
     pixels = []
     for path in paths:
-        image = cv2.imread(path)
+        image = cv2.imread(path)[..., ::-1]
         how = cv2.INTER_AREA if min(image.shape[:2]) >= 224 else cv2.INTER_LINEAR
         pixels.append((cv2.resize(image, (224, 224), interpolation=how) - 127.0) / 128)
     images = torch.from_numpy(np.stack(pixels).astype(np.float32).transpose(0, 3, 1, 2))
@@ -287,9 +287,7 @@ ROWS: dict[str, tuple[str, str, Callable[[Path, list[str]], Parity]]] = {
     "rad-dino": (
         "transformers",
         "Dinov2Model",
-        transformers_folder(
-            "Dinov2Model", {"image_size": 518}, "BitImageProcessorPil", _RAD_DINO, 1
-        ),
+        transformers_folder("Dinov2Model", {"image_size": 518}, "BitImageProcessor", _RAD_DINO, 1),
     ),
     "facebook/dinov2-small": (
         "transformers",
@@ -382,11 +380,11 @@ def rows() -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for name, (library, network, _) in ROWS.items():
         try:
-            import_module(library)
+            module = import_module(library)
         except ImportError:
             yield f"| `{name}` | {library} is not installed | | |"
             continue
-        version = f"{library} {metadata.version(library)}"
+        version = f"{library} {getattr(module, '__version__', '')}"
         found = [f"{value:.1e}" for value in differences(name)]
         yield f"| `{name}` | {version}, {network} | {' | '.join([*found, ''][:2])} |"
 

@@ -82,7 +82,7 @@ def main() -> None:
         uploads = studies(Path(folder) / "phantom")
         if given.untrained:
             given.bundle = untrained(given.untrained, Path(folder) / given.untrained)
-        given.bundle = str(find_bundle(given.bundle))  # the same one for both checkouts
+        given.bundle = str(find_bundle(given.bundle).resolve())  # the same one for both checkouts
         alone = get_context("spawn").Process(target=model_alone, args=(given.bundle, uploads))
         alone.start()
         alone.join()
@@ -194,6 +194,7 @@ def server(bundle: str, checkout: Path, limits: list[str], start: Sequence[str] 
         line,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        cwd=checkout,  # `python -m` looks there first, before PYTHONPATH
         env={**env, "PYTHONPATH": str(checkout)},
         preexec_fn=lambda: pin((0, 1)),
     )

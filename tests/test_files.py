@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from xray_captioning.errors import DataError
-from xray_captioning.files import atomic_path, atomic_write, downloading, sha256_file
+from xray_captioning.errors import BundleError, DataError
+from xray_captioning.files import atomic_path, atomic_write, downloading, read_json, sha256_file
 
 
 def test_atomic_write_makes_folders_and_keeps_line_ends(tmp_path):
@@ -73,3 +73,9 @@ def test_a_download_is_announced_once_it_has_begun(capsys):
         sys.stdout.write("2/2")
         sys.stdout.flush()
     assert capsys.readouterr() == ("", "Downloading data from here\n1/22/2")
+
+
+def test_json_that_is_too_deep(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match=r"damaged or not JSON .*; get it again"):
+        read_json(tmp_path / "config.json", "get it again")

@@ -207,7 +207,9 @@ def scan(
     for y in made:
         kind = {"element_shape": [None, *y.shape[1:]] if packed else y.shape, "infer_shape": False}
         arrays.append(tf.TensorArray(y.dtype, length, **kind).write(place, y))
-    _, state, arrays = tf.while_loop(lambda i, *_: i < length, body, (1, state, arrays))
+    # One step after the other: a step's own work, done ahead of its turn, would fill the memory.
+    begin: Any = (lambda i, *_: i < length, body, (1, state, arrays))
+    _, state, arrays = tf.while_loop(*begin, parallel_iterations=1)
     return state, [array.concat() if packed else array.stack() for array in arrays]
 
 

@@ -33,7 +33,8 @@ NORMALISATIONS = (
     *("imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip", "chexzero"),
 )
 _THREE = r"\d*\.?\d+(,\d*\.?\d+){2}"
-NORMALISATION = rf"^({'|'.join(NORMALISATIONS)}|{_THREE}/{_THREE})$"
+# No deviation is 0.
+NORMALISATION = rf"^({'|'.join(NORMALISATIONS)}|{_THREE}/(?!(.*,)?[0.]+(,|$)){_THREE})$"
 
 
 class ImageConfig(Struct, frozen=True, forbid_unknown_fields=True):

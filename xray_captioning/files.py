@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from xray_captioning.errors import BundleError, DataError
+from xray_captioning.errors import BundleError, DataError, require
 
 MISSING = ("", "nan", "none", "null", "<na>")  # as Python, JSON and pandas write a missing value
 
@@ -103,7 +103,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
         absent = isinstance(error, FileNotFoundError)
         what = "missing" if absent else f"cannot be read ({error.strerror})"
         raise BundleError(f"{path}: {what}; {advice}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: damaged or not JSON ({error}); {advice}") from error
     if not isinstance(values, dict):
         raise BundleError(f"{path}: expected an object; {advice}")
@@ -113,6 +113,19 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
 def read_toml(module: str, name: str) -> dict[str, Any]:
     """Read a TOML file that lies beside a module, whose ``__file__`` is given."""
     return tomllib.loads(Path(module).with_name(name).read_text("utf-8"))
+
+
+def load_onnxruntime(purpose: str, extra: str) -> Any:
+    """Import onnxruntime and forbid it to report its use to its makers; otherwise as `require`."""
+    # It reads this while it is imported: later it has a file in the temporary folder already.
+    name = "ORT_DISABLE_TELEMETRY"
+    before = os.environ.get(name)
+    os.environ[name] = before or "1"
+    try:
+        return require("onnxruntime", purpose, extra)
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 _quiet = False  # whether notices are held back while Keras is imported

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.config import ModelConfig
-from xray_captioning.decoders import DECODERS, CaptionModel, Features
+from xray_captioning.decoders import DECODERS, CaptionModel, Features, recurrent
 from xray_captioning.decoders.decoder import masked_softmax
 from xray_captioning.search import Rules, beam_search
 from xray_captioning.training.losses import WordCrossentropy
@@ -274,9 +274,15 @@ def moved(model, inputs, targets, weights):
 
 # A Transformer's call is differentiated by the backend, and its step cannot be.
 @pytest.mark.parametrize(
-    "name", [name for name, row in DECODERS.items() if "embedding" in row.fields]
+    ("name", "many"),
+    [
+        *((name, recurrent.MANY) for name, row in DECODERS.items() if "embedding" in row.fields),
+        *((name, 0) for name, row in DECODERS.items() if "attention" in row.fields),
+    ],
 )
-def test_gradients_are_those_of_repeated_steps(name):
+def test_gradients_are_those_of_repeated_steps(name, many, monkeypatch):
+    """Also where so many regions are read that they are not projected before the loop."""
+    monkeypatch.setattr(recurrent, "MANY", many)
     config = replace(small(name), dropout=0.0)
     inputs, weights = with_padding(batch())
     targets = np.roll(batch()["tokens"], -1, axis=1)

@@ -1,6 +1,8 @@
 """ONNX files as encoders; the files are written here, as onnx.proto has their fields."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -164,3 +166,15 @@ def test_files_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'xray-captioning\[onnx\]'"):
         encode_files([[IMAGE]], str(tmp_path / "two.onnx"))
+
+
+def test_nothing_is_reported_to_the_makers_of_onnxruntime(tmp_path: Path) -> None:
+    """Its telemetry begins with the import, by a file in the temporary folder (version 1.32)."""
+    code = "from xray_captioning.files import load_onnxruntime as load; print(load('x', 'onnx'))"
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    line, given = [sys.executable, "-c", code], {**kept, "TMPDIR": str(tmp_path)}
+    assert (
+        "onnxruntime"
+        in subprocess.run(line, env=given, check=True, capture_output=True, text=True).stdout
+    )
+    assert not list(tmp_path.iterdir())

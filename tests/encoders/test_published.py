@@ -169,6 +169,18 @@ def test_pixels_of_pillow(how, short, filter_, whole):
     assert 0 <= deep.min() <= deep.max() <= 1
 
 
+def test_pixels_of_chexzero_are_grey(tmp_path):
+    from PIL import Image
+
+    colour = Image.fromarray(RNG.integers(0, 256, (320, 200, 3)).astype("u1"))
+    colour.save(tmp_path / "colour.png")
+    wanted = read_images([np.asarray(colour.convert("L"))], 64, "chexzero")
+    for given in (str(tmp_path / "colour.png"), np.asarray(colour)):
+        np.testing.assert_array_equal(read_images([given], 64, "chexzero"), wanted)
+    deep = read_images([np.asarray(colour).astype("u2") * 257], 64, "chexzero")
+    np.testing.assert_allclose(deep, wanted, atol=1 / 255)
+
+
 def test_the_registry_says_what_is_known():
     for name, one in registry().items():
         assert one.page.startswith("https://")
@@ -222,11 +234,13 @@ def test_probabilities_are_bent_as_torchxrayvision_does():
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_a_classifier_is_written_beside_the_features(tmp_path, own):
+def test_a_classifier_is_written_beside_the_features(tmp_path, own, capsys):
+    from scipy.special import expit
+
     name = "densenet121-res224-all"
     arrays = pytorch_arrays(ENCODERS[name].build(64, False))
     top = {"classifier.weight": RNG.normal(size=(18, 1024)).astype("f4") / 100}
-    top["classifier.bias"] = RNG.normal(size=18).astype("f4")
+    top["classifier.bias"] = np.float32([-2000, *RNG.normal(size=17)])
     points = np.linspace(0.1, 0.9, 18) if own else registry()[name].operating_points
     top |= {"op_threshs": np.float32(points)} if own else {}
     path = golden.npz(tmp_path / "w.npz", **arrays, **top)
@@ -238,9 +252,10 @@ def test_a_classifier_is_written_beside_the_features(tmp_path, own):
         features = file["regions"].mean((2, 3))
         logits = features @ top["classifier.weight"].T + top["classifier.bias"]
         np.testing.assert_allclose(file["logits"], logits, rtol=1e-4)
-        wanted = normalised(1 / (1 + np.exp(-logits)), points)
+        wanted = normalised(expit(logits), points)
         np.testing.assert_allclose(file["probabilities"], wanted, rtol=1e-4)
         assert json.loads(str(file["about"]))["outputs"] == list(registry()[name].outputs)
+    assert "overflow" not in capsys.readouterr().err
     golden.npz(tmp_path / "w.npz", **arrays)
     assert not encode_files([[paths[0]]], name, str(path), {"image.size": 64}).outputs
 
@@ -269,3 +284,17 @@ def test_a_folder_of_hugging_face_is_a_file_of_weights(tmp_path):
     pixels = normalise(read_images([image], 224, "torchvision"), "imagenet")
     wanted = ops.convert_to_numpy(model(pixels))
     np.testing.assert_allclose(found.regions[:, 0], wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_the_licence_is_said_before_weights_are_downloaded(tmp_path, monkeypatch, capsys):
+    """Once: not of a file that is there already."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(torch_networks, "fetch_file", lambda file, folder: folder / file.name)
+    path = torch_networks.published_file("rad-dino")
+    said = capsys.readouterr().err
+    assert "rad-dino: licence MIT" in said
+    assert "huggingface.co/microsoft/rad-dino" in said
+    path.parent.mkdir(parents=True)
+    path.touch()
+    torch_networks.published_file("rad-dino")
+    assert not capsys.readouterr().err

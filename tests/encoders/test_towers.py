@@ -10,11 +10,12 @@ from tests.checkpoints import golden
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import Config
 from xray_captioning.data.images import normalise, read_images
-from xray_captioning.data.resizing import filter_weights
+from xray_captioning.data.resizing import filter_weights, rule_of
 from xray_captioning.encoders import Encoder
+from xray_captioning.encoders.backbones import find_backbone
 from xray_captioning.encoders.encoding import encode_files
 from xray_captioning.encoders.folders import adopted
-from xray_captioning.encoders.towers import build_tower, load_tower, tower_of
+from xray_captioning.encoders.towers import Tower, build_tower, load_tower, tower_of
 from xray_captioning.errors import BundleError, ConfigError
 
 WIDTH, HEADS, WIDE, PATCH, SIDE, BLOCKS = 12, 3, 20, 4, 4, 2
@@ -348,7 +349,9 @@ def test_an_encoder_of_a_folder_is_kept_in_a_bundle(tmp_path):
         ("some/own", "dinov2", BIT | {"do_center_crop": False}, "its size"),
         ("some/own", "dinov2", BIT | {"rescale_factor": 1.0}, "its rescale_factor"),
         ("some/own", "dinov2", BIT | {"image_std": "x"}, r"its JSON files are damaged \(.*; get"),
+        ("some/own", "dinov2", BIT | {"image_std": [0.2, 0, 0.2]}, "normalisation: .* not fit"),
         ("some/own", "dinov2", BIT | {"crop_size": 10**9}, "images of 1000000000 px"),
+        ("some/own", "dinov2", BIT | {"size": {"shortest_edge": 10**9}}, "its size"),
     ],
 )
 def test_folders_that_are_refused(tmp_path, name, kind, pixels, error):
@@ -376,10 +379,25 @@ def test_networks_that_are_not_built(said, error):
         tower_of(said, "config.json")
 
 
-def test_rad_dino_keeps_the_pixels_it_was_published_with(tmp_path):
+@pytest.mark.parametrize(
+    ("tower", "size"),
+    [
+        (Tower("vit", 8192, 200, 1, 65536), 224),
+        (Tower("vit", patch_size=1), 4096),
+        (Tower("vit", patch_size=200), 56),
+    ],
+)
+def test_networks_that_no_memory_holds(tower, size):
+    with pytest.raises(ConfigError, match="patches: not built here"):
+        build_tower(tower, size)
+
+
+def test_rad_dino_has_the_pixels_of_the_newest_processor(tmp_path):
+    """As every model of transformers; a folder does not say which processor saved it."""
     place = folder(tmp_path / "model", "dinov2", **(BIT | {"size": {"shortest_edge": 16}}))
     config = adopted(Config().replace({"model.encoder": "rad-dino"}), place)
-    assert (config.image.size, config.image.resize) == (16, "rad-dino")
+    assert (config.image.size, rule_of(config.image.resize)) == (16, rule_of("clip"))
+    assert rule_of(find_backbone("rad-dino").resize) == rule_of("clip")
 
 
 def test_positions_of_another_size_are_interpolated_as_torch_does(tmp_path):

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import CaptionTrainingConfig, ModelConfig
 from xray_captioning.data.datasets import BatchDataset, caption_batch
-from xray_captioning.decoders import DECODERS, CaptionModel
+from xray_captioning.decoders import DECODERS, CaptionModel, recurrent
 from xray_captioning.encoders import Encoder
 from xray_captioning.training.captions import compile_captions
 from xray_captioning.training.losses import WordCrossentropy
@@ -49,9 +49,12 @@ def test_without_options_it_is_the_caption_model(captions):
     assert not model.losses
 
 
-@pytest.mark.parametrize("name", DECODERS)
-def test_words_without_their_padding_give_the_same_step(name):
+@pytest.mark.parametrize(
+    ("name", "many"), [*((name, 64) for name in DECODERS), ("global_attention", 0)]
+)
+def test_words_without_their_padding_give_the_same_step(name, many, monkeypatch):
     """Loss, accuracy and gradients are those of all places of the batch, also out of order."""
+    monkeypatch.setattr(recurrent, "MANY", many)
     inputs = batch()
     inputs["tokens"][0, 3:] = inputs["tokens"][1, 2] = inputs["tokens"][1, 5:] = 0
     targets = np.roll(batch()["tokens"], -1, axis=1)

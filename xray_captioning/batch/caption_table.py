@@ -165,7 +165,7 @@ def read_rows(file: BinaryIO) -> Iterator[Row]:
     while (line := file.readline()).endswith(b"\n"):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         yield row
 
@@ -185,7 +185,7 @@ def _lock(file: BinaryIO) -> None:
 def _check_run(path: str, first: bytes, run: dict[str, Any]) -> None:
     try:
         found = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.keys() != run.keys():
         raise ConfigError(f"{path}: is no journal of a run; move it or choose another --out")

@@ -84,6 +84,7 @@ def decoded(
     view: tuple[int, Sequence[Any]] | None = None,
 ) -> Array:
     """Return numbers that lie in bytes one after the other, or a view: its offset and steps.
+
     A kind is what NumPy calls it, ``f4`` or ``i8``; ``b1`` are truth values, and ``bf16`` the upper
     halves of float32 numbers. 16-bit numbers become float32, others stay. Offset and steps count
     numbers, not bytes.
@@ -225,7 +226,8 @@ def looks_like(arrays: Iterable[StoredArray]) -> str:
     parts = [name for part, name in known("networks").items() if part in names][:1]
     leaves = {array.leaf for array in arrays}
     parts += [word for leaf, word in _LEAVES.items() if leaf in leaves]
-    layers = list(dict.fromkeys(shortened(array.layer, 30) for array in arrays))
+    named = (array.layer or array.name.rpartition(".")[0] or array.name for array in arrays)
+    layers = list(dict.fromkeys(shortened(name, 30) for name in named))
     listed = ", ".join(layers[:3]) + (", ..." if len(layers) > 3 else "")
     plural = "s" if len(layers) > 1 else ""
     counted = f"{len(layers)} layer{plural} with weights ({listed})" if layers else "no weights"

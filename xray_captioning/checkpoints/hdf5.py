@@ -196,6 +196,7 @@ def _limit_this_process(seconds: int, memory: int) -> None:
 
 def read_keras2(path: str | os.PathLike[str]) -> list[StoredArray]:
     """Read every array of a Keras 2 weights file as float32, in its order of layers and arrays.
+
     Arrays that the file lists and does not have are left out; arrays that a layer has and does not
     list come after those it lists. A file that is damaged or something else, or that holds links,
     arrays outside itself or numbers that are not finite, is a BundleError.

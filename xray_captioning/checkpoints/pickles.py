@@ -229,6 +229,7 @@ _ARGUMENT = re.compile(r"(?:builtins|__builtin__)\.(?:object|int|long|float|list
 
 def read_tokenizer_pickle(path: str | os.PathLike[str]) -> dict[Any, Any]:
     """Read the attributes of a pickled Keras tokenizer, or a plain dictionary of them.
+
     All names are refused but the few that a tokenizer needs, in every spelling of its module; none
     is imported. Joblib's files may be compressed by zlib, gzip, bz2, lzma or xz. A file that is
     anything else, or asks for more, is a DataError that names what was found.

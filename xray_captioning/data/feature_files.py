@@ -187,7 +187,7 @@ def _checked(source: str, arrays: Mapping[str, Any]) -> StudyFeatures:
 
 
 def _made(about: Any) -> Made:
-    with suppress(ValueError):  # another program's
+    with suppress(ValueError, RecursionError):  # another program's
         return convert(json.loads(about.item()) if isinstance(about, np.ndarray) else about, Made)
     return Made()
 

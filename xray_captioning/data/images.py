@@ -182,8 +182,7 @@ def decode_image(
         detail = f" ({error})" if type(error) is ValueError else ""
         raise ImageError(f"{name}: is truncated or damaged{detail}; get it again") from error
     check_size(height, width, name, max_pixels, max_ratio)
-    unit = _picture(_decode(data, name), name, size, resize, note)
-    return _three_channels(unit if unit.ndim == 2 else unit[..., ::-1])
+    return _three_channels(_picture(_decode(data, name), name, size, resize, note))
 
 
 def normalise(images: NDArray[Any], scheme: str) -> Pixels:
@@ -249,7 +248,7 @@ def _check_known(start: bytes, name: str) -> None:
 
 
 def _decode(data: bytes, name: str) -> NDArray[Any]:
-    """Decode to (h, w) or (h, w, 3), BGR, the right way up, in the depth that is stored."""
+    """Decode to (h, w) or (h, w, 3), RGB, the right way up, in the depth that is stored."""
     cv2 = opencv()
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -264,7 +263,8 @@ def _decode(data: bytes, name: str) -> NDArray[Any]:
     elif image.dtype != np.uint8 and containers.is_white_zero(data):
         # OpenCV has turned it, and inverted it where white is zero, but only 8 bits.
         image = image.dtype.type(levels.white(image)) - image
-    return levels.on_black(image)
+    image = levels.on_black(image)
+    return image if image.ndim == 2 else image[..., ::-1]
 
 
 def _three_channels(unit: Pixels) -> Pixels:

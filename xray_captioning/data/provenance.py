@@ -102,7 +102,7 @@ class TrainedOn:
             return cls(split, data, _digests(split.train))
         try:
             digests = _read_digests(json.loads(path.read_text("utf-8")))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleError(f"{path}: is damaged; copy the whole bundle again") from error
         return cls(split, data, **digests)
 

@@ -63,13 +63,9 @@ def _torchxrayvision(image: Stored, size: int, white: float) -> Stored:
     image = _cut(image, side, [n // 2 - side // 2 for n in image.shape]).astype(np.float32)
     outside = {"mode": "grid-constant", "cval": white / 2}
     shrinks = image.shape[0] / size
-    channels = image.ndim - 2
-    found = image
-    if shrinks > 1:
-        sigma = [(shrinks - 1) / 2] * 2 + [0.0] * channels
-        found = ndimage.gaussian_filter(image, sigma, **outside)
-    zooms = [1 / shrinks] * 2 + [1.0] * channels
-    found = ndimage.zoom(found, zooms, order=1, grid_mode=True, **outside)
+    sides = np.array([1, 1, 0][: image.ndim])
+    found = ndimage.gaussian_filter(image, max(shrinks - 1, 0) / 2 * sides, **outside)
+    found = ndimage.zoom(found, (1 / shrinks) ** sides, order=1, grid_mode=True, **outside)
     return np.clip(found, image.min(), image.max())
 
 
@@ -185,12 +181,15 @@ _CHEXZERO = 320  # px, a square of which is stored
 
 
 def _chexzero(image: Stored, size: int, white: float) -> Stored:
-    """As its ``data_process.py`` and ``zero_shot.py`` do: on black, then with fractions."""
+    """As its ``data_process.py`` and ``zero_shot.py`` do: on black, grey, then with fractions."""
     height, width = (max(1, int(n * _CHEXZERO / max(image.shape[:2]))) for n in image.shape[:2])
-    square = np.zeros((_CHEXZERO, _CHEXZERO, *image.shape[2:]), np.float32)
+    square = np.zeros((_CHEXZERO, _CHEXZERO), np.float32)
     top, left = (_CHEXZERO - height) // 2, (_CHEXZERO - width) // 2
-    found = np.clip(_pillow(image, (height, width), "lanczos"), 0, white)
-    square[top : top + height, left : left + width] = found
+    found = np.clip(_pillow(np.atleast_3d(image), (height, width), "lanczos"), 0, white)
+    if found.shape[2] == 3:  # Pillow's grey, of 8 bits rounded
+        found = found @ (np.array([[19595], [38470], [7471]]) / 65536)
+        found = np.floor(found + 0.5) if image.dtype == np.uint8 else found
+    square[top : top + height, left : left + width] = found[..., 0]
     return _filtered(_filtered(square, size, 1, "bicubic"), size, 0, "bicubic")
 
 

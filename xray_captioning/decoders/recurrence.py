@@ -145,21 +145,24 @@ class Gru:
 
 
 class AttentiveGru(Gru):
-    """That GRU, to which the weighted mean of projected regions is added at each step, too.
+    """That GRU, to which the weighted mean of regions is added at each step, too.
 
-    `keys` (B, R, A), `projected` (B, R, G) and `mask` (B, R) are of regions, `energy` (A, 1) is V;
-    the query follows the gates in the product.
+    `keys` (B, R, A), `regions` and `mask` (B, R) are of regions, `energy` (A, 1) is V; the query
+    follows the gates in the product. Few regions are given as what they add to the gates,
+    (B, R, G), many as they are, (B, R, C), with the `kernel` (C, G) that makes this of their mean.
     """
 
-    def __init__(self, keys: Any, projected: Any, mask: Any, energy: Any) -> None:
-        self.keys, self.projected, self.mask, self.energy = keys, projected, mask, energy
+    def __init__(self, keys: Any, regions: Any, mask: Any, energy: Any, kernel: Any = None) -> None:
+        self.keys, self.regions, self.mask, self.energy = keys, regions, mask, energy
+        self.kernel = kernel
 
     def forward(self, product: Any, x: Any, before: Any) -> Any:
         """Attend, then read a word."""
         studies, query = ops.shape(x)[0], product[:, x.shape[-1] :]
         energies = ops.matmul(self._inner(query), self.energy)[..., 0]
         weights = masked_softmax(energies, self.mask[:studies] > 0.5)
-        context = ops.matmul(weights[:, None], self.projected[:studies])[:, 0]
+        context = ops.matmul(weights[:, None], self.regions[:studies])[:, 0]
+        context = context if self.kernel is None else multiply(context, self.kernel)
         states, kept = super().forward(product, x + context, before)
         return states, [*kept, query, weights]
 
@@ -170,8 +173,8 @@ class AttentiveGru(Gru):
         """Go back over a word."""
         *kept, query, weights = kept
         d_product, d_x, d_before, _ = super().backward(d, before, kept, sums)
-        projected, inner = self.projected[: ops.shape(query)[0]], self._inner(query)
-        d_weights = ops.matmul(projected, d_x[..., None])[..., 0] * weights
+        regions, inner = self.regions[: ops.shape(query)[0]], self._inner(query)
+        d_weights = ops.matmul(regions, self._of_mean(d_x)[..., None])[..., 0] * weights
         d_energy = d_weights - weights * ops.sum(d_weights, axis=-1, keepdims=True)
         # The gradients of a softmax add up to nothing: of 1 - inner ** 2 the 1 does not count.
         part = d_energy[..., None] * (inner * inner)
@@ -179,6 +182,10 @@ class AttentiveGru(Gru):
         more = part, d_energy, ops.matmul(d_energy[:, None], inner)[:, 0]
         sums = [old + new for old, new in zip(sums, more)]
         return ops.concatenate([d_product, d_query], axis=-1), d_x, d_before, sums
+
+    def _of_mean(self, d_x: Any) -> Any:
+        """Return the gradients of the mean of the regions."""
+        return d_x if self.kernel is None else multiply(d_x, ops.transpose(self.kernel))
 
     def sums(self) -> Any:
         """Return what has the shapes (B, ...) of the sums."""
@@ -189,8 +196,13 @@ class AttentiveGru(Gru):
         parts, d_energies, d_v = sums
         d_keys = (d_energies[..., None] - parts) * self.energy[:, 0]
         weights, d_x = ops.transpose(words.spread(kept[-1]), (1, 2, 0)), words.spread(d_x)
-        d_projected = ops.matmul(weights, ops.swapaxes(d_x, 0, 1))
-        return d_keys, d_projected, ops.zeros_like(self.mask), ops.sum(d_v, axis=0)[:, None]
+        d_x = ops.swapaxes(d_x, 0, 1)
+        d_regions = ops.matmul(weights, self._of_mean(d_x))
+        made = d_keys, d_regions, ops.zeros_like(self.mask), ops.sum(d_v, axis=0)[:, None]
+        if self.kernel is None:
+            return made
+        means = _flat(ops.matmul(ops.swapaxes(weights, 1, 2), self.regions))
+        return *made, multiply(ops.transpose(means), _flat(d_x), self.kernel.dtype)
 
 
 class Lstm(Gru):

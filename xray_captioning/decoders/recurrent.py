@@ -13,6 +13,8 @@ from xray_captioning.decoders.recurrence import (
     recurrence,
 )
 
+MANY = 64  # regions; fewer are projected before the loop, which spares it a product a step
+
 
 class RecurrentDecoder(WordDecoder):
     """Word vectors, a recurrent layer ``rnn``, logits; dropout on word vectors and before logits.
@@ -242,6 +244,7 @@ class GlobalAttention(RecurrentDecoder):
         of_regions, of_words = ops.split(gru.kernel, [regions.shape[-1]], axis=0)
         first, bias = gru.bias[0], gru.bias[1]
         real = wide(ops.not_equal(tokens, 0))[..., None]
+        many = regions.shape[1] > MANY
         # An update gate that is wide open lets nothing of padding into the state.
         shut = 1e4 * wide(ops.arange(3 * self.units) < self.units)
         x = multiply(vectors, of_words) + wide(first) + (1 - real) * shut
@@ -253,9 +256,10 @@ class GlobalAttention(RecurrentDecoder):
             ops.concatenate([gru.recurrent_kernel, cell.query.kernel], axis=1),
             wide(ops.concatenate([bias, cell.query.bias])),
             wide(state["keys"]),
-            multiply(regions, of_regions),
+            regions if many else multiply(regions, of_regions),
             mask,
             # A softmax does not see this bias, but its gradient, nought, has to exist.
             wide(cell.energy.kernel) + 0 * wide(cell.energy.bias),
+            *([of_regions] if many else []),
         )
         return hidden * real

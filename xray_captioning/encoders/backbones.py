@@ -19,6 +19,7 @@ layers = keras.layers
 
 class Backbone(NamedTuple):
     """How a named encoder is built, and what one must know to use it.
+
     ``build(size, published)`` returns a keras.Model from (batch, size, size, 3) to (batch, rows,
     columns, channels), float32, with the published weights, which are downloaded, or random ones.
     A study's regions are joined for the finding classifier by their mean, as CheXNet does, or by

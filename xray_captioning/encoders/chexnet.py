@@ -17,6 +17,7 @@ CLASSIFIER = "chexnet_output"
 
 def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
     """Read CheXNet (arXiv:1711.05225): DenseNet121, global average pooling and fourteen sigmoids.
+
     The file is ``brucechou1983_CheXNet_Keras_0.3.0_weights.h5`` or another of its layout, trained
     on frontal images of 224 px with ImageNet's mean and deviation; one that is damaged or does not
     fit is a BundleError. The findings are ChestX-ray14's labels in the published order.
@@ -34,6 +35,7 @@ def load_chexnet(weights_h5: str | os.PathLike[str]) -> Encoder:
 
 def load_densenet121(encoder: Encoder, weights_h5: str | os.PathLike[str]) -> None:
     """Fill the network of a ``chexnet`` encoder, whatever classifier the file has.
+
     The file is CheXNet's, or DenseNet121 with or without its top as Keras 2 published it; one that
     is damaged or does not fit is a BundleError.
     """

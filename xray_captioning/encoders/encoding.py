@@ -45,6 +45,7 @@ PIXELS = ("size", "resize", "normalisation")  # of a configuration: what an enco
 
 def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array:
     """Return features (images, rows, columns, channels), float32, a few small batches at a time.
+
     `encode` is an encoder's, compiled or not; the configuration's image part says how pixels, of
     what :func:`~xray_captioning.data.images.read_image` takes, become its input.
     """
@@ -64,6 +65,7 @@ def encode_studies(
     encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
 ) -> tuple[Array, Array]:
     """Encode the images of studies in their places, each once, None where one is missing.
+
     Returned are regions (studies, views * rows * columns, channels), float32, and their mask
     (studies, views * rows * columns), bool; see :func:`encode_images`.
     """
@@ -137,6 +139,7 @@ def study_regions(
 
 def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dict[str, float]]:
     """Return each study's probabilities, in [0, 1], of the encoder's findings in their order.
+
     `regions` are (studies, regions, channels); `mask` is (studies, regions), bool, False for views
     that a study does not have. An encoder that classifies no findings is a ConfigError.
     """
@@ -192,6 +195,7 @@ def encoder_config(
     name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None
 ) -> Config:
     """Return a configuration in which images are what an encoder's weights expect.
+
     These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;
     of an ONNX file nothing is known.
     """
@@ -211,6 +215,7 @@ def encode_files(
     layer: str | None = None,
 ) -> EncodedStudies:
     """Encode the images of studies, each in their places, None where one is missing.
+
     `weights` are as :func:`~xray_captioning.encoders.saved.new_encoder` takes them, by default the
     published ones, if there are any; `changes` are of :func:`encoder_config`. An ONNX file has its
     own weights, and may have several values to choose one of as the `layer`.

@@ -28,6 +28,7 @@ def load_pytorch(
     arrays: Mapping[str, NDArray[Any]] | None = None,
 ) -> None:
     """Fill a network whose layers have the names that PyTorch's modules have in a file.
+
     `what` names the network in messages, `left_out` is a regular expression of names that it does
     not need, such as its classifier's, and `name_of` gives a layer's name in the file. `arrays` are
     the file's, where they have been read. A file that cannot be read, or is not of this network,

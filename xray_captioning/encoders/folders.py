@@ -27,6 +27,7 @@ def is_saved_model(path: Path) -> bool:
 
 def adopted(config: Config, weights: str | Path | None = None, own: Collection[str] = ()) -> Config:
     """Return a configuration with the images, and perhaps the network, that its encoder needs.
+
     They are those of the published weights, or what a folder of `weights` says; fields named in
     `own` stay. A folder of another kind of model than the name's is a BundleError, what is not
     built or resized here a ConfigError.
@@ -36,8 +37,7 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
     row = find_backbone(name) if known else None
     values: dict[str, Any] = {}
     for field in ("size", "resize", "normalisation"):
-        usual = Backbone._field_defaults[field]
-        said = getattr(row, field, usual)
+        said = getattr(row, field, usual := Backbone._field_defaults[field])
         if said != usual or (row and row.published):  # an unpublished one may say of itself
             values[f"image.{field}"] = said
     if weights is not None and is_saved_model(folder):
@@ -94,7 +94,8 @@ def _pixels(said: Mapping[str, Any], where: Path, row: Backbone | None) -> dict[
     resample = said.get("resample", 2 if "ViT" in kind else 3)
     wanted = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255}
     odd = [key for key, value in wanted.items() if abs(said.get(key, value) - value) > 1e-6]
-    if odd or resample not in _FILTERS or len(sides) > 1 or None in sides or bool(short) != cut:
+    bad = len(sides) > 1 or None in sides or bool(short) != cut or (short or 0) > _LARGEST
+    if odd or resample not in _FILTERS or bad:
         what = odd[0] if odd else "size" if resample in _FILTERS else "resample"
         raise ConfigError(
             f"{where}: its {what} makes images in a way that is not known here; set image.size, "

@@ -30,6 +30,7 @@ _STAGES = (
 
 def efficientnet_lite0(size: int, published: bool) -> Any:
     """Build EfficientNet-Lite0 without its classifier, with ImageNet's weights or random ones.
+
     It maps (batch, size, size, 3) to (batch, size / 32, size / 32, 1280), rounded up. It is
     EfficientNet-B0 (arXiv:1905.11946) without squeeze-and-excitation, with ReLU6 instead of swish,
     and here without stochastic depth; its pixels are ``(value - 127) / 128`` (tensorflow/tpu,

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.data.features import Array
-from xray_captioning.errors import BundleError, ConfigError, require
+from xray_captioning.errors import BundleError, ConfigError
+from xray_captioning.files import load_onnxruntime
 
 
 class OnnxEncoder:
     """Images (batch, size, size, 3) to regions (batch, rows, columns, channels) of a value.
+
     `layer` names the value, by default the first output. Channels come first in maps where they do
     in images. Of tokens (batch, tokens, channels) those before a square of them are left out: a
     class token, or a class token and four registers.
@@ -69,7 +71,7 @@ def regions_of(values: Array, channels_first: bool) -> Array | None:
 
 
 def _session(path: Path, layer: str | None) -> Any:
-    runtime = require("onnxruntime", "encoders that are ONNX files", "onnx")
+    runtime = load_onnxruntime("encoders that are ONNX files", "onnx")
     options, providers = runtime.SessionOptions(), runtime.get_available_providers()
     options.log_severity_level = 4  # what is wrong is said by the errors below
     folder = "session.model_external_initializers_file_folder_path"

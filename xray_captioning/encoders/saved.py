@@ -70,6 +70,7 @@ def weights_of(config: Config, weights: str | None) -> str:
 
 def new_encoder(config: Config, weights: str, findings: Sequence[str] = ()) -> Encoder:
     """Return an encoder that starts from random weights, published ones, a file's or a bundle's.
+
     `weights` are ``random``, ``imagenet`` (the published ones), a bundle, a Keras ``.h5`` file of
     the network without top, or a file as the network was published: for ``chexnet`` a Keras 2 file,
     for others PyTorch's. `findings` are outputs of the classifier, which always starts anew. A
@@ -130,6 +131,7 @@ def starting_encoder(
     config: Config, name: Encoder | str | Path | None, weights: str | None = None
 ) -> Encoder:
     """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one.
+
     `weights` are those of a new one, as :func:`new_encoder` takes them. They are a ConfigError
     beside another, or as a bundle. So are images of a bundle that are prepared otherwise than the
     configuration says.

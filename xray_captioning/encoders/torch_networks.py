@@ -5,6 +5,7 @@ same names: in padding, in the constant of batch normalisation, and in which con
 strides. So weights of those libraries give their features.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,7 +121,10 @@ def published_file(name: str) -> Path:
     one = registry()[name]
     if one.file is None:
         raise ConfigError(f"{name} has no address to load from; get it from {one.page}")
-    return fetch_file(one.file, Path.home() / ".cache" / "xray-captioning" / "encoders")
+    folder = Path.home() / ".cache" / "xray-captioning" / "encoders"
+    if not (folder / one.file.name).exists():
+        print(f"{name}: licence {one.licence}; see {one.page}", file=sys.stderr)
+    return fetch_file(one.file, folder)
 
 
 def load(name: str, model: Any, path: Path) -> None:
@@ -147,7 +151,8 @@ def classifier(name: str, path: Path, channels: int) -> Callable[[Any], dict[str
 
     def classify(regions: Any) -> dict[str, Any]:
         logits = regions.mean((2, 3), dtype=np.float64) @ kernel.T + bias
-        bent = normalised(1 / (1 + np.exp(-logits)), points[0] if points else one.operating_points)
+        shares = 0.5 + np.tanh(logits / 2) / 2  # the sigmoid, which cannot overflow so
+        bent = normalised(shares, points[0] if points else one.operating_points)
         return {"logits": np.float32(logits), "probabilities": bent}
 
     return classify

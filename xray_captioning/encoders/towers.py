@@ -87,9 +87,15 @@ def build_tower(tower: Tower, size: int) -> Any:
     """Build the network, with random weights.
     It maps (batch, size, size, 3) to (batch, size // patch, size // patch, width).
     """
-    family, width = tower.model_type, tower.hidden_size
+    family, width, side = tower.model_type, tower.hidden_size, tower.patch_size
+    tokens, count = (size // side) ** 2, tower.num_hidden_layers
+    numbers = width * (count * (4 * width + 2 * tower.intermediate_size) + tokens)
+    if numbers > 1.2e9 or not 1 <= tokens <= 2**14:  # DINOv2's giant has 1.1e9 and 1369
+        raise ConfigError(
+            f"{count} blocks of {width} channels for {tokens} patches: not built here"
+        )
     x = image = layers.Input((size, size, 3))
-    name, side = "embeddings.patch_embeddings.projection", tower.patch_size
+    name = "embeddings.patch_embeddings.projection"
     patches = layers.Conv2D(width, side, side, use_bias=family != "clip", name=name)(image)
     x = Tokens(family != "siglip", tower.num_register_tokens, name="embeddings")(patches)
     if family == "clip":

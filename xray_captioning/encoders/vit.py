@@ -19,6 +19,7 @@ WIDTH, BLOCKS, HEADS = 768, 12, 12
 @registered
 class Tokens(keras.layers.Layer):
     """Patches in one row, each with the learned vector of its position.
+
     Before them is a class token, which has a position, too, and as many registers, which have
     none. Input (batch, rows, columns, width), output (batch, 1 + registers + rows * columns,
     width).

@@ -105,6 +105,7 @@ def collapse_alarm(
     system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None
 ) -> Alarm | None:
     """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
+
     Collapsed: the permutation test is not significant but would be for the references (else there
     are too few studies). No better: the paired difference is not clearly above 0. They stay two
     verdicts, because a system that reads images but names few findings is not collapsed.

@@ -77,7 +77,7 @@ def check_folder(out: Path, config: Config, resume: bool) -> None:
 def _read_run(out: Path) -> dict[str, Any]:
     try:
         return dict(json.loads((out / RUN).read_text("utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{out / RUN}: is damaged; choose another --out") from error
 
 
