@@ -43,13 +43,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.metrics.labeler import (
-    CONVENTIONS,
-    PRESENT,
-    UNCERTAIN,
-    find_mentions,
-    label_report,
-)
+from xray_captioning.metrics.labeler import CONVENTIONS, PRESENT, UNCERTAIN, find_mentions, label_report
 from xray_captioning.metrics.labels.details import MESH_FINDINGS
 
 Labels = dict[str, int | None]
@@ -133,18 +127,14 @@ def f1(summed: NDArray[np.int64]) -> NDArray[np.float64]:
 def interval(per_report: NDArray[np.int64], seed: int) -> tuple[float, float]:
     """95 % bootstrap interval of macro F1, resampling reports."""
     number, findings, _ = per_report.shape
-    weights = np.random.default_rng(seed).multinomial(
-        number, np.full(number, 1 / number), size=RESAMPLES
-    )
+    weights = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
     summed = (weights.astype(float) @ per_report.reshape(number, -1).astype(float)).round()
     macro = f1(summed.astype(np.int64).reshape(RESAMPLES, findings, 3)).mean(-1)
     low, high = np.percentile(macro, [2.5, 97.5])
     return float(low), float(high)
 
 
-def kinds(
-    texts: list[str], terms: list[list[str]], labels: list[Labels], convention: str
-) -> Counter[str]:
+def kinds(texts: list[str], terms: list[list[str]], labels: list[Labels], convention: str) -> Counter[str]:
     """Kinds of disagreement, by what can be counted without reading a report."""
     found: Counter[str] = Counter()
     for text, codes, label in zip(texts, terms, labels, strict=True):

@@ -52,10 +52,7 @@ FROM_RANDOM = {
     "encoder_training.patience": 10,
 }
 STARTS: dict[str, dict[str, Any]] = {"imagenet": {}, "random": FROM_RANDOM}
-CAPTIONERS: dict[str, dict[str, Any]] = {
-    "lite_attention": {},
-    "lite_attention_balanced": {"training.balanced": True},
-}
+CAPTIONERS: dict[str, dict[str, Any]] = {"lite_attention": {}, "lite_attention_balanced": {"training.balanced": True}}
 SCORES = ("clinical_f1", "micro_f1", "BLEU-4", "CIDEr")
 
 
@@ -68,8 +65,7 @@ def main() -> None:
     studies = render_captions(xc.read_studies(args.data))
     config = xc.load_preset("lite_attention").replace(SETTINGS)
     folds = [
-        _fold(studies, config, split, args.out / f"fold-{number}")
-        for number, split in enumerate(_splits(studies), 1)
+        _fold(studies, config, split, args.out / f"fold-{number}") for number, split in enumerate(_splits(studies), 1)
     ]
     _print_findings(studies, folds)
     _print_captions(studies, folds, args.out)
@@ -198,8 +194,7 @@ def _print_captions(studies: pd.DataFrame, folds: Sequence[dict[str, Any]], out:
         print(f"\n{name}: {_minutes(folds, name)}")
     references = texts.pop("reference")
     systems = [
-        System(name, None, said, "system" if name.startswith("lite") else "baseline")
-        for name, said in texts.items()
+        System(name, None, said, "system" if name.startswith("lite") else "baseline") for name, said in texts.items()
     ]
     given = ReportTexts.unaltered(references, references), {"part": "all five test parts"}
     patients = group_ids(studies)

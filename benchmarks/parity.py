@@ -297,13 +297,7 @@ ROWS: dict[str, tuple[str, str, Callable[[Path, list[str]], Parity]]] = {
     "facebook/dinov2-with-registers-base": (
         "transformers",
         "Dinov2WithRegistersModel",
-        transformers_folder(
-            "Dinov2WithRegistersModel",
-            {"image_size": 518},
-            "BitImageProcessor",
-            _bit(256, 224),
-            5,
-        ),
+        transformers_folder("Dinov2WithRegistersModel", {"image_size": 518}, "BitImageProcessor", _bit(256, 224), 5),
     ),
     "google/siglip-base-patch16-224": (
         "transformers",
@@ -314,22 +308,14 @@ ROWS: dict[str, tuple[str, str, Callable[[Path, list[str]], Parity]]] = {
         "transformers",
         "SiglipVisionModel, 2 of 27 blocks",
         transformers_folder(
-            "SiglipVisionModel",
-            _SO400M,
-            "SiglipImageProcessor",
-            {"size": {"height": 448, "width": 448}},
-            0,
+            "SiglipVisionModel", _SO400M, "SiglipImageProcessor", {"size": {"height": 448, "width": 448}}, 0
         ),
     ),
     "openai/clip-vit-base-patch32": (
         "transformers",
         "CLIPModel",
         transformers_folder(
-            "CLIPModel",
-            {"text_config": {"num_hidden_layers": 1, "vocab_size": 100}},
-            "CLIPImageProcessor",
-            {},
-            1,
+            "CLIPModel", {"text_config": {"num_hidden_layers": 1, "vocab_size": 100}}, "CLIPImageProcessor", {}, 1
         ),
     ),
     "google/vit-base-patch16-224-in21k": (
@@ -341,17 +327,13 @@ ROWS: dict[str, tuple[str, str, Callable[[Path, list[str]], Parity]]] = {
         "open_clip",
         "the image tower of CustomTextCLIP",
         open_clip_tower(
-            {"vision_cfg": _TIMM},
-            lambda module, x: module.trunk.forward_features(x)[:, 1:],
-            _open_clip_pixels,
+            {"vision_cfg": _TIMM}, lambda module, x: module.trunk.forward_features(x)[:, 1:], _open_clip_pixels
         ),
     ),
     "chexzero": (
         "open_clip",
         "ViT-B-32-quickgelu",
-        open_clip_tower(
-            {"vision_cfg": _OPENAI, "quick_gelu": True}, _clip_tokens, _chexzero_pixels
-        ),
+        open_clip_tower({"vision_cfg": _OPENAI, "quick_gelu": True}, _clip_tokens, _chexzero_pixels),
     ),
     "efficientnet_lite0": ("efficientnet_lite_pytorch", "EfficientNet", lite),
     "torchvision-densenet121": ("torchvision", "densenet121", torchvision_densenet),

@@ -27,11 +27,7 @@ from timing import best_seconds
 from xray_captioning.backend import compiled, keras, ops
 from xray_captioning.config import Config
 from xray_captioning.decoders import CaptionModel, Features
-from xray_captioning.decoders.language_model import (
-    LanguageModel,
-    load_language_model,
-    resolve_language_model,
-)
+from xray_captioning.decoders.language_model import LanguageModel, load_language_model, resolve_language_model
 from xray_captioning.search import Rules, beam_search, greedy_search
 from xray_captioning.text.byte_pairs import END
 
@@ -154,21 +150,12 @@ def _fill(backbone: Any, found: LanguageModel) -> None:
         variable.assign(np.reshape(array, variable.shape))
 
 
-def transformers_with_image(
-    folder: Path, found: LanguageModel, config: Config, sizes: Sizes, beams: int
-) -> Run:
+def transformers_with_image(folder: Path, found: LanguageModel, config: Config, sizes: Sizes, beams: int) -> Run:
     """Return transformers' `generate` of a GPT-2 that attends to regions, too, as ours does."""
     return transformers(folder, found, config, sizes, beams, sizes.regions)
 
 
-def transformers(
-    folder: Path,
-    found: LanguageModel,
-    config: Config,
-    sizes: Sizes,
-    beams: int,
-    regions: int = 0,
-) -> Run:
+def transformers(folder: Path, found: LanguageModel, config: Config, sizes: Sizes, beams: int, regions: int = 0) -> Run:
     """Return transformers' `GPT2LMHeadModel.generate` on PyTorch."""
     try:
         import torch
@@ -202,11 +189,7 @@ def rows(sizes: Sizes, runs: int) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory() as name:
         write_model(folder := Path(name), sizes)
         config = Config().replace(
-            {
-                "model.decoder": "gpt2",
-                "model.language_model": name,
-                "text.maximum_length": sizes.length + 1,
-            }
+            {"model.decoder": "gpt2", "model.language_model": name, "text.maximum_length": sizes.length + 1}
         )
         config, found = resolve_language_model(config)
         for beams in (1, 3):

@@ -70,11 +70,7 @@ EPOCHS = 12  # of decoders
 STUDIES, PHANTOM_SEED, FRACTIONS = 4000, 11, (0.85, 0.05, 0.1)
 # The notebooks' small sizes, but with more to learn from.
 SIZES = tomllib.loads(Path(runs.__file__).with_name("recipes.toml").read_text("utf-8"))
-SMALL: dict[str, Any] = {
-    **SIZES["small"],
-    "fractions": FRACTIONS,
-    "image.augment": True,
-}
+SMALL: dict[str, Any] = {**SIZES["small"], "fractions": FRACTIONS, "image.augment": True}
 LENGTHS = {"impression": 48, "findings": 80}  # words at most of a section
 FINE_TUNING = 1e-4  # of the encoder's last block, where a preset fine-tunes it
 ENCODER_TRAINING = {
@@ -97,12 +93,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tied embeddings": {"model.tied_embeddings": True},
     "view prefix": {"text.view_prefix": True},
     # What all that was learned comes to: more epochs, and what lets them be used.
-    "long": {
-        "training.finding_weight": 0.5,
-        "model.dropout": 0.3,
-        "training.epochs": 20,
-        "training.patience": 20,
-    },
+    "long": {"training.finding_weight": 0.5, "model.dropout": 0.3, "training.epochs": 20, "training.patience": 20},
 }
 
 
@@ -130,9 +121,7 @@ def small(preset: str, seed: int, changes: dict[str, Any] | None = None) -> Conf
 class Bench:
     """The studies, their split, and a folder that keeps what is finished."""
 
-    def __init__(
-        self, out: Path, studies: Any, fractions: tuple[float, float, float], about: dict[str, Any]
-    ) -> None:
+    def __init__(self, out: Path, studies: Any, fractions: tuple[float, float, float], about: dict[str, Any]) -> None:
         self.out, self.cache, self.studies, self.about = out, out / "cache", studies, about
         self.split = split_studies(studies, fractions)
 
@@ -144,9 +133,7 @@ class Bench:
             write_phantoms(folder, studies=count, seed=PHANTOM_SEED)
         studies = read_studies(folder)
         if len(studies) != count:
-            raise SystemExit(
-                f"{folder}: holds {len(studies)} studies, not {count}; choose another --out"
-            )
+            raise SystemExit(f"{folder}: holds {len(studies)} studies, not {count}; choose another --out")
         return cls(out, studies, FRACTIONS, {"source": "phantom", "notice": PHANTOM_NOTICE})
 
     @classmethod
@@ -222,9 +209,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--presets", nargs="*", default=list(PRESETS), choices=PRESETS)
     parser.add_argument("--studies", type=int, default=STUDIES, help="phantoms to render")
-    parser.add_argument(
-        "--options", nargs="*", choices=OPTIONS, help="these options, all if none is named, too"
-    )
+    parser.add_argument("--options", nargs="*", choices=OPTIONS, help="these options, all if none is named, too")
     parser.add_argument("--data", type=Path, help="real studies instead of phantoms")
     parser.add_argument("--columns", metavar="ROLE=NAME,…", help="of --data, as in `prepare`")
     parser.add_argument("--captions-from-labels", action="store_true", help="as in `prepare`")

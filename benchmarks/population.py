@@ -123,9 +123,7 @@ class Pool:
         found = self.scores(system, np.ones((1, len(self.patients))), findings)
         return {name: float(values[0]) for name, values in found.items()}
 
-    def scores(
-        self, system: str, weights: Array, findings: Sequence[str] | None = None
-    ) -> dict[str, Array]:
+    def scores(self, system: str, weights: Array, findings: Sequence[str] | None = None) -> dict[str, Array]:
         """Return every score of samples that have each study so many times: (samples,) each.
 
         `weights` has the shape (samples, studies).
@@ -198,11 +196,7 @@ def draw_findings(prevalence: Prevalence, patients: Array, rng: np.random.Genera
 
 
 def read_images(
-    present: Array,
-    prevalence: Prevalence,
-    patients: Array,
-    quality: float,
-    rng: np.random.Generator,
+    present: Array, prevalence: Prevalence, patients: Array, quality: float, rng: np.random.Generator
 ) -> Array:
     """Return what a system of known quality says is there, (studies, 18) of bool.
 
@@ -311,10 +305,6 @@ _DENIALS: list[tuple[tuple[str, ...], list[str]]] = [
     ),
     (
         ("Fracture", "Scoliosis"),
-        [
-            "the bones are intact .",
-            "no acute bony abnormality .",
-            "visualized osseous structures are unremarkable .",
-        ],
+        ["the bones are intact .", "no acute bony abnormality .", "visualized osseous structures are unremarkable ."],
     ),
 ]

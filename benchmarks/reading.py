@@ -19,13 +19,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 ARCHIVE = "ecgen-radiology.tgz"
-PHRASES = (
-    "the heart is",
-    "normal in size",
-    "the lungs are clear",
-    "no effusion",
-    "mild left opacity",
-)
+PHRASES = ("the heart is", "normal in size", "the lungs are clear", "no effusion", "mild left opacity")
 READ = """
 import sys
 import time
@@ -46,9 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument(
-        "--iu", type=Path, metavar="DIR", help="with Open-i's .tgz, Kaggle's tables"
-    )
+    parser.add_argument("--iu", type=Path, metavar="DIR", help="with Open-i's .tgz, Kaggle's tables")
     parser.add_argument("--against", type=Path, metavar="DIR", help="another checkout of this")
     given = parser.parse_args()
     checkouts = [CHECKOUT] + ([given.against.resolve()] if given.against else [])

@@ -43,9 +43,7 @@ def split(impressions: Sequence[str], seed: int) -> tuple[NDArray[np.int64], NDA
 
     _, place, count = np.unique(impressions, return_inverse=True, return_counts=True)
     rows, frequent = np.arange(len(impressions)), count[place] > 5
-    _, common = train_test_split(
-        rows[frequent], stratify=place[frequent], test_size=0.1, random_state=seed
-    )
+    _, common = train_test_split(rows[frequent], stratify=place[frequent], test_size=0.1, random_state=seed)
     rare = rows[~frequent]
     chosen = np.random.RandomState(seed).choice(rare, int(0.2 * len(rare)), replace=False)
     test = np.concatenate([common, chosen])

@@ -64,8 +64,7 @@ def _row(name: str, search: str | None, results: Sequence[dict[str, Any]]) -> di
         "system": name,
         "search": search or "",
         "seeds": str(len(results)),
-        "parameters": f"{first['encoder_parameters'] / 1e6:.2f} + "
-        f"{first['decoder_parameters'] / 1e6:.2f} M",
+        "parameters": f"{first['encoder_parameters'] / 1e6:.2f} + {first['decoder_parameters'] / 1e6:.2f} M",
         "s/epoch": f"{np.mean(seconds):.0f}",
     }
     return cells | {m: _spread(values(results, name, search, m)) for m in METRICS}

@@ -136,9 +136,7 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
             name: report(name, *found[name], mean_batch(port), cpu_seconds(pid) - idle[name])
             for name, (port, pid) in begun.items()
         }
-    print(
-        f"\nwith batching {rates['with'] / rates['without']:.2f} times as many as without; ", end=""
-    )
+    print(f"\nwith batching {rates['with'] / rates['without']:.2f} times as many as without; ", end="")
     print(f"with no model {rates['no model'] / rates['without']:.2f} times")
     if given.requests:
         with server(given.bundle, CHECKOUT, given.limits) as (port, pid):
@@ -148,11 +146,7 @@ def measure(given: argparse.Namespace, bodies: list[bytes]) -> None:
 def kinds(limits: list[str]) -> dict[str, tuple[list[str], list[str]]]:
     """Return limits and start of the servers that are compared."""
     alone = ["batch=1", *limits]
-    return {
-        "with": (limits, SERVE),
-        "without": (alone, SERVE),
-        "no model": (alone, ["-c", NO_MODEL]),
-    }
+    return {"with": (limits, SERVE), "without": (alone, SERVE), "no model": (alone, ["-c", NO_MODEL])}
 
 
 def untrained(preset: str, folder: Path) -> str:
@@ -293,14 +287,7 @@ def mean_batch(port: int) -> float:
     return float(lines[f"{name}_sum"]) / float(lines[f"{name}_count"])
 
 
-def report(
-    name: str,
-    statuses: Counter,
-    times: list[float],
-    durations: list[float],
-    batch: float,
-    cpu: float,
-) -> float:
+def report(name: str, statuses: Counter, times: list[float], durations: list[float], batch: float, cpu: float) -> float:
     """Print a row; return requests a second."""
     rate = len(times) / sum(durations)
     middle, late = (1000 * np.percentile(times, share) for share in (50, 99))

@@ -83,9 +83,7 @@ def plain_network() -> Any:
     """Return DenseNet121 as keras.applications builds it."""
     from xray_captioning.backend import keras
 
-    return keras.applications.DenseNet121(
-        include_top=False, weights=None, input_shape=(224, 224, 3)
-    )
+    return keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(224, 224, 3))
 
 
 def limit(settings: Settings) -> Iterator[Row]:
@@ -136,9 +134,7 @@ def _encoding(settings: Settings) -> Callable[[], None]:
     def encode() -> None:
         with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
             cache = ArrayCache(Path(folder), {}, "float32")
-            cache.fill(
-                image_files(settings), lambda some: encode_images(compiled_encode, config, some)
-            )
+            cache.fill(image_files(settings), lambda some: encode_images(compiled_encode, config, some))
 
     return encode
 
@@ -180,12 +176,7 @@ def epoch(settings: Settings) -> Iterator[Row]:
 
 
 def _cached_epoch(settings: Settings, few: int, many: int) -> tuple[Any, Any]:
-    from xray_captioning.data.datasets import (
-        BatchDataset,
-        caption_batch,
-        caption_lengths,
-        feature_inputs,
-    )
+    from xray_captioning.data.datasets import BatchDataset, caption_batch, caption_lengths, feature_inputs
     from xray_captioning.data.features import image_regions
     from xray_captioning.encoders.encoding import cached_features
 
@@ -240,9 +231,7 @@ def step(settings: Settings) -> Iterator[Row]:
     error = np.abs(exact - near).max() / np.abs(exact).max()
     for model in models:
         model.train_on_batch(*batch)
-    full, half = best_seconds(
-        settings.pick(1, 15), *(lambda m=m: m.train_on_batch(*batch) for m in models)
-    )
+    full, half = best_seconds(settings.pick(1, 15), *(lambda m=m: m.train_on_batch(*batch) for m in models))
     what = f"training step in bfloat16, logits within {100 * error:.1f} %"
     yield Row(what, "ms", 1000 * half, "the same in float32", 1000 * full, full / half)
 
@@ -272,9 +261,7 @@ def memory(settings: Settings) -> Iterator[Row]:
     few, many = settings.pick(4, 100), settings.pick(40, 10_000)
     unit = 1024**2 if sys.platform == "darwin" else 1024  # of ru_maxrss
     paths = image_files(settings, 128)
-    (slow, here), (fast, there) = (
-        map(float, _child(_MEMORY, str(count), *paths).split()) for count in (many, few)
-    )
+    (slow, here), (fast, there) = (map(float, _child(_MEMORY, str(count), *paths).split()) for count in (many, few))
     what, other = f"{many:,} studies", f"{few} studies"
     yield Row(f"peak memory, {what}", "MB", here / unit, other, there / unit, there / here)
     yield Row(f"captioning {what}, each", "ms", slow, other, fast, fast / slow)
@@ -305,9 +292,7 @@ def start(settings: Settings) -> Iterator[Row]:
         "first caption (compiles encoder and search)",
         "second caption",
     )
-    runs = [
-        json.loads(_child(_START, image_files(settings)[0])) for _ in range(settings.pick(1, 5))
-    ]
+    runs = [json.loads(_child(_START, image_files(settings)[0])) for _ in range(settings.pick(1, 5))]
     # All of one run: the one that came soonest to its first caption.
     times = min(runs, key=lambda run: sum(run[:6]) - run[2])
     for name, seconds in zip(names, times):

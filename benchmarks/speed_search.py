@@ -39,9 +39,7 @@ def studies(number: int) -> Features:
     return Features(regions.astype("float32"), np.ones((number, REGIONS), bool))
 
 
-def searching(
-    model: CaptionModel, batch: int, beams: int = 1, length: int = LENGTH, fused: bool = True
-) -> Run:
+def searching(model: CaptionModel, batch: int, beams: int = 1, length: int = LENGTH, fused: bool = True) -> Run:
     """Return one compiled search of a batch, greedy for one beam."""
     rules = Rules(START, END, length, banned=(0, END))
 
@@ -83,9 +81,7 @@ def numpy_beam(model: CaptionModel, beams: int) -> Run:
     step, one = compiled(lambda token, state: model.step(token, state), model), studies(1)
 
     def write() -> Any:
-        state = keras.tree.map_structure(
-            lambda x: np.repeat(ops.convert_to_numpy(x), beams, axis=0), model.start(one)
-        )
+        state = keras.tree.map_structure(lambda x: np.repeat(ops.convert_to_numpy(x), beams, axis=0), model.start(one))
         said, totals = np.full((beams, 1), START), np.array([0.0] + [-np.inf] * (beams - 1))
         for _ in range(LENGTH):
             logits, state = step(said[:, -1].astype("int32"), state)
@@ -165,9 +161,7 @@ def every_decoder(quick: bool) -> Iterator[Row]:
         model = build(decoder)
         for beams in (1, 3) if quick else (1, 3, 5):
             batches = (1, 4) if quick else BATCHES
-            seconds = best_seconds(
-                2 if quick else 4, *(searching(model, batch, beams) for batch in batches)
-            )
+            seconds = best_seconds(2 if quick else 4, *(searching(model, batch, beams) for batch in batches))
             speeds = [batch / used for batch, used in zip(batches, seconds)]
             for batch, speed in zip(batches, speeds):
                 what = f"{decoder}, {f'beam-{beams}' if beams > 1 else 'greedy'}, batch {batch}"

@@ -57,12 +57,7 @@ def bias_rows(pool: Pool, system: str, simulations: int) -> list[list[Any]]:
     true = pool.true_scores(system, findings)
     found = {n: simulated_scores(pool, system, n, simulations, findings) for n in SIZES}
     return [
-        [
-            name,
-            value,
-            *(_signed(np.nanmean(found[n][name]) - value) for n in SIZES),
-            float(np.nanstd(found[590][name])),
-        ]
+        [name, value, *(_signed(np.nanmean(found[n][name]) - value) for n in SIZES), float(np.nanstd(found[590][name]))]
         for name, value in true.items()
         # CIDEr's n-grams would be as rare as in the whole population; nothing is uncertain there.
         if name != "CIDEr" and not name.endswith("_present")

@@ -76,9 +76,7 @@ def _flagged(studies: int, simulations: int) -> list[float]:
     return [*(float(chi2.sf(each, 9).mean()) for each in radii), found[0][1]]
 
 
-def draw_sentences(
-    studies: int, mean: float, rng: np.random.Generator
-) -> tuple[Array, Array, Array]:
+def draw_sentences(studies: int, mean: float, rng: np.random.Generator) -> tuple[Array, Array, Array]:
     """Return stated probabilities, whether sentences are right, and their studies: (sentences,)."""
     study = np.repeat(np.arange(studies), rng.choice([1, 2, 3], studies, p=[0.6, 0.3, 0.1]))
     stated = beta.ppf(ndtr(_shared(study, rng)), *RIGHT[mean])

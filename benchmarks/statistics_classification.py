@@ -17,13 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from xray_captioning.metrics.finding_intervals import (
-    Estimate,
-    auroc,
-    f1,
-    mean_of,
-    mean_over_prevalence,
-)
+from xray_captioning.metrics.finding_intervals import Estimate, auroc, f1, mean_of, mean_over_prevalence
 
 Array = NDArray[Any]
 Table = tuple[str, list[str], list[list[Any]]]
@@ -89,10 +83,7 @@ def _measured(
     return {
         "AUROC": (auroc(present, scores, patients), area),
         "F1": (f1(present, scores >= threshold, patients), true_f1),
-        "mean probability over prevalence": (
-            mean_over_prevalence(present, probabilities, patients),
-            1.0,
-        ),
+        "mean probability over prevalence": (mean_over_prevalence(present, probabilities, patients), 1.0),
     }
 
 

@@ -12,25 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xray_captioning.review.summary import (
-    kappa_interval,
-    mean_interval,
-    sign_test,
-    weighted_kappa,
-)
+from xray_captioning.review.summary import kappa_interval, mean_interval, sign_test, weighted_kappa
 
 Array = NDArray[np.float64]
 
 SIZES = (10, 20, 50, 100)
 LEVELS = {"ratings around the middle": 3.2, "mostly 4": 4.0, "mostly 5": 4.7}
-COLUMNS = [
-    "studies",
-    "mean",
-    "difference",
-    "kappa",
-    "half width of kappa",
-    "sign test, no difference",
-]
+COLUMNS = ["studies", "mean", "difference", "kappa", "half width of kappa", "sign test, no difference"]
 
 
 def tables(quick: bool) -> Iterator[tuple[str, list[str], list[list[Any]]]]:

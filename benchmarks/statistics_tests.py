@@ -11,23 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from population import (
-    HOSPITAL,
-    ONE_STUDY,
-    OPEN_I,
-    SEVERAL_STUDIES,
-    Pool,
-    draw_findings,
-    draw_pool,
-    read_images,
-)
+from population import HOSPITAL, ONE_STUDY, OPEN_I, SEVERAL_STUDIES, Pool, draw_findings, draw_pool, read_images
 
-from xray_captioning.evaluation.claims import (
-    COMPARED,
-    beats_every_baseline,
-    paired_tests,
-    shuffle_test,
-)
+from xray_captioning.evaluation.claims import COMPARED, beats_every_baseline, paired_tests, shuffle_test
 from xray_captioning.evaluation.jackknife import jackknife_sums
 from xray_captioning.evaluation.systems import System
 from xray_captioning.metrics.clinical import counted_findings
@@ -80,8 +66,7 @@ def _passed(title: str, number: int, seed: int) -> list[bool]:
     # Last, what shows why patients are shuffled and not studies.
     units = [*((texts, patients) for texts in said), (said[0], np.arange(len(patients)))]
     return [
-        shuffle_test(_labels(present), [_labels(texts)], unit.tolist(), seed, SHUFFLES, findings).p
-        <= LEVEL
+        shuffle_test(_labels(present), [_labels(texts)], unit.tolist(), seed, SHUFFLES, findings).p <= LEVEL
         for texts, unit in units
     ]
 
@@ -113,10 +98,7 @@ def _count_alarms(kappa: float | None, number: int, seeds: int) -> int:
     said = np.zeros_like(present) | (np.arange(present.shape[1]) == 2)
     if kappa is not None:
         said = read_images(present, prevalence, patients, kappa, rng)
-    tests = (
-        shuffle_test(_labels(present), [_labels(said)], patients.tolist(), seed)
-        for seed in range(seeds)
-    )
+    tests = (shuffle_test(_labels(present), [_labels(said)], patients.tolist(), seed) for seed in range(seeds))
     return sum(test.p > LEVEL for test in tests)
 
 
@@ -132,9 +114,7 @@ def _paired(pool: Pool, sets: int) -> tuple[list[str], list[list[Any]]]:
     return names, sorted(rows, key=lambda row: COMPARED.index(row[0]))
 
 
-def _one_set(
-    pool: Pool, number: int, findings: Sequence[str], rng: np.random.Generator
-) -> list[list[bool]]:
+def _one_set(pool: Pool, number: int, findings: Sequence[str], rng: np.random.Generator) -> list[list[bool]]:
     rows = pool.draw(number, rng)
     patients = pool.draw_groups(rows) - 1
     counted = _exchanged([pool.statistics(name, rows) for name in EQUAL], patients, rng)
@@ -158,17 +138,12 @@ def _one_set(
     return result
 
 
-def _exchanged(
-    counted: Sequence[Statistics], patients: Array, rng: np.random.Generator
-) -> dict[str, Statistics]:
+def _exchanged(counted: Sequence[Statistics], patients: Array, rng: np.random.Generator) -> dict[str, Statistics]:
     """Return systems that are equal: whose captions are whose is drawn anew for each patient."""
     order = rng.permuted(np.tile(np.arange(len(counted)), (patients[-1] + 1, 1)), axis=1)
     place = np.arange(len(patients))
     return {
-        name: {
-            key: np.stack([one[key] for one in counted])[order[patients, i], place]
-            for key in counted[0]
-        }
+        name: {key: np.stack([one[key] for one in counted])[order[patients, i], place] for key in counted[0]}
         for i, name in enumerate(EQUAL)
     }
 

@@ -185,9 +185,7 @@ def measure(decoder: str, precision: str, options: Any) -> None:
     times = np.array([[seconds(processes[k]) for k in kinds] for _ in range(options.runs)]) * 1000
     for process in processes.values():
         process.communicate()
-    for kind, least, middle, ratio in zip(
-        kinds, times.min(0), np.median(times, 0), np.median(times[:, :1] / times, 0)
-    ):
+    for kind, least, middle, ratio in zip(kinds, times.min(0), np.median(times, 0), np.median(times[:, :1] / times, 0)):
         cells = [decoder, precision, kind, f"{least:.1f}", f"{middle:.1f}"]
         best = times[:, 0].min() / least
         print("| " + " | ".join([*cells, f"{best:.2f}", f"{ratio:.2f}"]) + " |", flush=True)
@@ -203,9 +201,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="four studies")
     parser.add_argument("--precision", choices=["float32", "bfloat16"])
     options = parser.parse_args()
-    print(
-        "| decoder | precision | of | least ms | median ms | least here / it | median here / it |"
-    )
+    print("| decoder | precision | of | least ms | median ms | least here / it | median here / it |")
     print("|" + " --- |" * 7, flush=True)
     for decoder in options.decoders:
         for precision in [options.precision] if options.precision else ["float32", "bfloat16"]:

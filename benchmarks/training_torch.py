@@ -33,10 +33,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, kind: Any, head: int, units: int, embedding: int) -> None:
         super().__init__()
-        self.image, self.rnn = (
-            nn.Linear(head, units),
-            kind(units + embedding, units, batch_first=True),
-        )
+        self.image, self.rnn = (nn.Linear(head, units), kind(units + embedding, units, batch_first=True))
 
     def forward(self, regions: Any, words: Any) -> Any:
         """Return what the logits are made of."""
@@ -52,9 +49,7 @@ class Blocks(nn.Module):
 
     def __init__(self, units: int, dropout: float) -> None:
         super().__init__()
-        layer = nn.TransformerDecoderLayer(
-            units, 8, 4 * units, dropout, "gelu", batch_first=True, norm_first=True
-        )
+        layer = nn.TransformerDecoderLayer(units, 8, 4 * units, dropout, "gelu", batch_first=True, norm_first=True)
         self.blocks = nn.TransformerDecoder(layer, 3, nn.LayerNorm(units))
         self.place = nn.Embedding(60, units)
 

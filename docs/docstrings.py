@@ -41,10 +41,7 @@ def _table(lines: list[str]) -> list[str]:
         if (line := lines.pop(0)) == border:
             has_head = True
             continue
-        cells = [
-            line[a:b].strip().replace("|", "\\|")
-            for a, b in zip(cuts, [*cuts[1:], None], strict=True)
-        ]
+        cells = [line[a:b].strip().replace("|", "\\|") for a, b in zip(cuts, [*cuts[1:], None], strict=True)]
         if cells[0]:
             rows.append(cells)
         else:

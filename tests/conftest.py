@@ -78,9 +78,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of 24 small synthetic studies in the Kaggle layout."""
     from xray_captioning.phantom.dataset import write_phantoms
 
-    return made_once(
-        tmp_path_factory, "phantom", lambda out: write_phantoms(out, studies=24, seed=1, size=96)
-    )
+    return made_once(tmp_path_factory, "phantom", lambda out: write_phantoms(out, studies=24, seed=1, size=96))
 
 
 @pytest.fixture(scope="session")
@@ -120,10 +118,7 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_encoder_run(
-    tmp_path_factory: pytest.TempPathFactory,
-    phantoms: Path,
-    tiny_config: Config,
-    tiny_cache: Path,
+    tmp_path_factory: pytest.TempPathFactory, phantoms: Path, tiny_config: Config, tiny_cache: Path
 ) -> Path:
     """Run folder, and bundle, of an encoder trained on the phantoms for two epochs."""
     from xray_captioning.data.sources.reading import read_studies

@@ -11,19 +11,7 @@ import xray_captioning
 from xray_captioning.cli import COMMANDS
 
 PACKAGE = Path(xray_captioning.__file__).parent
-HEAVY = (
-    "tensorflow",
-    "keras",
-    "pandas",
-    "nltk",
-    "cv2",
-    "sklearn",
-    "matplotlib",
-    "tqdm",
-    "jax",
-    "pydicom",
-    "PIL",
-)
+HEAVY = ("tensorflow", "keras", "pandas", "nltk", "cv2", "sklearn", "matplotlib", "tqdm", "jax", "pydicom", "PIL")
 
 # From top to bottom. A room may import those on lines above its own, and itself.
 LAYERS = [
@@ -46,27 +34,8 @@ LAYERS = [
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 # These see strings, arrays and files only.
-NO_MODEL = (
-    "bundles",
-    "checkpoints",
-    "data",
-    "evaluation",
-    "metrics",
-    "phantom",
-    "plots",
-    "search",
-    "text",
-)
-BACKEND_FREE = (
-    "config",
-    "data.dicom",
-    "data.images",
-    "data.sources",
-    "evaluation",
-    "metrics",
-    "phantom",
-    "text",
-)
+NO_MODEL = ("bundles", "checkpoints", "data", "evaluation", "metrics", "phantom", "plots", "search", "text")
+BACKEND_FREE = ("config", "data.dicom", "data.images", "data.sources", "evaluation", "metrics", "phantom", "text")
 
 
 @cache
@@ -181,9 +150,7 @@ def test_import_is_light() -> None:
 
 
 def test_text_scores_load_no_model() -> None:
-    code = (
-        "import xray_captioning as xc; xc.score(['a b .'], ['a b .']); xc.label_report('clear .')"
-    )
+    code = "import xray_captioning as xc; xc.score(['a b .'], ['a b .']); xc.label_report('clear .')"
     assert _loaded(code) <= {"nltk"}
 
 

@@ -124,9 +124,7 @@ def test_every_field_has_its_type_and_range() -> None:
         bad += OUT_OF_RANGE.get(kind, [])
         bad += [1] if dotted in BELOW_ONE else []
         for value in bad:
-            assert f"configuration: {dotted}: {value!r:.40} does not fit; " in refused(
-                {dotted: value}
-            )
+            assert f"configuration: {dotted}: {value!r:.40} does not fit; " in refused({dotted: value})
 
 
 @pytest.mark.parametrize("group", ["image", "text", "model", "training", "decoding"])
@@ -153,14 +151,11 @@ def test_messages_say_the_bound_or_the_choices() -> None:
         ("training.learning_rate", 0, "expected float >= 1e-09"),
     ]:
         assert f"{dotted}: {value} does not fit; {words}" in refused({dotted: value})
-    assert "fractions[1]: [1, 'x', 0] does not fit; expected float" in refused(
-        {"fractions": [1, "x", 0]}
-    )
+    assert "fractions[1]: [1, 'x', 0] does not fit; expected float" in refused({"fractions": [1, "x", 0]})
 
 
 @pytest.mark.parametrize(
-    "fractions",
-    [[1, 1, 1], [0.5, 0.5, 0.5], [1.5, -0.5, 0], [0, 0, 0], [1, 0], [1, 0, 0, 0], [math.nan, 1, 0]],
+    "fractions", [[1, 1, 1], [0.5, 0.5, 0.5], [1.5, -0.5, 0], [0, 0, 0], [1, 0], [1, 0, 0, 0], [math.nan, 1, 0]]
 )
 def test_fractions_are_shares(fractions: list[float]) -> None:
     assert "fractions" in refused({"fractions": fractions})

@@ -88,11 +88,7 @@ def test_command_lines_have_the_options_they_show() -> None:
     wrong, seen = [], set()
     for page in PAGES:
         text = page.read_text("utf-8").replace("\\\n", " ")
-        lines = [
-            line
-            for block in re.findall(r"```bash\n(.*?)```", text, re.S)
-            for line in block.split("\n")
-        ]
+        lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.S) for line in block.split("\n")]
         for line in [*lines, *re.findall(r"`(xray-captioning [^`]+)`", text)]:
             for call in re.findall(r"xray-captioning ([a-z-]+[^|&>$]*)", line):
                 seen.add(call.split()[0])
@@ -115,9 +111,7 @@ def _unknown_options(call: str) -> set[str]:
 
 
 def test_the_picture_of_the_rooms_shows_the_imports() -> None:
-    picture = re.search(
-        r"```mermaid\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S
-    )
+    picture = re.search(r"```mermaid\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S)
     assert picture
     labels = dict(re.findall(r'(\w+)\["([^"]+)"\]', picture[1]))
     boxes = re.sub(r'\["[^"]+"\]', "", picture[1])
@@ -188,9 +182,7 @@ def test_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md", "docs/encoders.md"])
-def test_python_of_a_page_runs(
-    page: str, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python_of_a_page_runs(page: str, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(phantoms, tmp_path / "indiana")
     images = sorted((tmp_path / "indiana").rglob("*.png"))
     for name, image in zip(("frontal.png", "lateral.png", "one.png"), images):

@@ -16,12 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTION = "xray-captioning"
 LARGEST = 5_000_000  # bytes
 # Put together from pieces, so that this file does not contain what it looks for.
-MACHINE_PATHS = tuple(
-    f"/{name}" for name in ("work" + "/", "root" + "/", "tmp" + "/w", "home" + "/")
-)
-SECRETS = re.compile(
-    "-----BEGIN [A-Z ]*PRIVATE" + " KEY|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|hf_[A-Za-z]{34}"
-)
+MACHINE_PATHS = tuple(f"/{name}" for name in ("work" + "/", "root" + "/", "tmp" + "/w", "home" + "/"))
+SECRETS = re.compile("-----BEGIN [A-Z ]*PRIVATE" + " KEY|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|hf_[A-Za-z]{34}")
 
 
 @pytest.fixture(scope="module")
@@ -117,15 +113,8 @@ def test_every_package_is_installed(folders):
 
 
 def test_every_data_file_is_installed(folders, setup_cfg, tracked):
-    patterns = {
-        k: v.replace(",", " ").split() for k, v in setup_cfg["options.package_data"].items()
-    }
-    installed = {
-        path
-        for package, globs in patterns.items()
-        for glob in globs
-        for path in folders[package].glob(glob)
-    }
+    patterns = {k: v.replace(",", " ").split() for k, v in setup_cfg["options.package_data"].items()}
+    installed = {path for package, globs in patterns.items() for glob in globs for path in folders[package].glob(glob)}
     roots = (ROOT / "xray_captioning", ROOT / "weights")
     data = {p for p in tracked if p.suffix != ".py" and any(r in p.parents for r in roots)}
     assert not data - installed

@@ -41,9 +41,7 @@ def registered_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         table.update(rows)  # type: ignore[arg-type]
 
 
-def install(
-    folder: Path, module: str, text: str, groups: dict[str, dict[str, str]], package: str = ""
-) -> Path:
+def install(folder: Path, module: str, text: str, groups: dict[str, dict[str, str]], package: str = "") -> Path:
     """Write a module and what an installer writes beside it."""
     folder.mkdir()
     (folder / f"{module}.py").write_text(text, "utf-8")
@@ -95,12 +93,7 @@ def test_the_pages_decoder_keeps_the_contract(package: Path) -> None:
     assert not attention[0, 6:].any()
 
 
-def test_commands_find_them(
-    package: Path,
-    phantoms: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_commands_find_them(package: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = str(next(phantoms.rglob("*.png")))
     out = tmp_path / "features.npz"
     assert main(["encode", image, "--encoder", "four_halvings", "--out", str(out)]) == 0
@@ -155,9 +148,8 @@ def test_options_are_checked_by_name(package: Path) -> None:
             CaptionModel(ModelConfig(decoder=decoder, options=options), 9, (1, 1, 1), 5)
         return str(found.value)
 
-    assert (
-        "model.options.depth: the decoder 'luong' has no such field of its own; it has sharpness"
-        in (refused("luong", depth=3))
+    assert "model.options.depth: the decoder 'luong' has no such field of its own; it has sharpness" in (
+        refused("luong", depth=3)
     )
     assert "model.options.sharpness: Expected float, got str" in refused("luong", sharpness="x")
     assert "'gru' has no such field of its own; it has none" in refused("gru", sharpness=2)
@@ -183,10 +175,7 @@ def test_names_clash_in_one_line(package: Path, tmp_path: Path, monkeypatch) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (
-            "import nothing_of_this_name",
-            r"'odd' of the package odd_nets cannot be imported \(No mo",
-        ),
+        ("import nothing_of_this_name", r"'odd' of the package odd_nets cannot be imported \(No mo"),
         ("", r"unknown encoder 'odd'; the package odd_nets lists it, but does not register it"),
         (
             "import keras, xray_captioning as xc\n"
@@ -216,7 +205,5 @@ def test_what_cannot_be_registered_is_refused() -> None:
         xc.register_encoder("mine", lambda size, published: None, pooling="sum")
     with pytest.raises(ConfigError, match="a name of decoder is ''; give a text"):
         xc.register_decoder("", xc.Decoder)
-    with pytest.raises(
-        ConfigError, match=r"unknown decoder 'mine'; decoders are simple.*own_models"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown decoder 'mine'; decoders are simple.*own_models"):
         plugins.find_model(DECODERS, "decoder", "mine")

@@ -48,9 +48,7 @@ def test_the_model_of_a_recipe_gives_logits_at_its_widths(name):
 
 
 @pytest.mark.slow
-def test_a_recipe_trains_evaluates_and_captions(
-    phantoms, tiny_config, tiny_encoder_run, tiny_cache, tmp_path, capsys
-):
+def test_a_recipe_trains_evaluates_and_captions(phantoms, tiny_config, tiny_encoder_run, tiny_cache, tmp_path, capsys):
     """On the tiny encoder's features; notebooks and benchmarks/phantom.py train the others."""
     tiny, out = tiny_config.to_dict(), tmp_path / "vit_gpt2"
     changes = {f"image.{field}": tiny["image"][field] for field in ("size", "normalisation")}

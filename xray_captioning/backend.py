@@ -133,9 +133,7 @@ def summed(gradients: list[Any]) -> list[Any]:
 
     # Words of a batch, whose number differs, would be gathered; that ends in a deadlock.
     whole = [tf.convert_to_tensor(gradient) for gradient in gradients]
-    found: list[Any] = tf.distribute.get_replica_context().all_reduce(
-        tf.distribute.ReduceOp.SUM, whole
-    )
+    found: list[Any] = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, whole)
     return found
 
 
@@ -170,9 +168,7 @@ def _jitted(function: Callable[..., Any], model: Any) -> Callable[..., Any]:
     return lambda *args: stateless([v.value for v in model.variables], *args)
 
 
-def scan(
-    step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False
-) -> Any:
+def scan(step: Callable[..., Any], state: Any, inputs: Any, counts: Any = None, reverse: bool = False) -> Any:
     """Return the last state and the stacked y of ``step(state, [x, ...]) -> state, [y, ...]``.
 
     As :func:`keras.ops.scan`, but y need not be like the state; not to be differentiated. With

@@ -29,9 +29,7 @@ RESIZES = (
     *("dinov2", "siglip", "clip", "vit", "open-clip", "chexzero"),
 )
 RESIZE = rf"^({'|'.join(RESIZES)}|(transformers|pillow)-(bilinear|bicubic)(-\d+/\d+)?)$"
-NORMALISATIONS = (
-    *("imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip", "chexzero"),
-)
+NORMALISATIONS = (*("imagenet", "unit", "signed", "caffe", "lite", "xrv", "rad-dino", "clip", "chexzero"),)
 _THREE = r"\d*\.?\d+(,\d*\.?\d+){2}"
 # No deviation is 0.
 NORMALISATION = rf"^({'|'.join(NORMALISATIONS)}|{_THREE}/(?!(.*,)?[0.]+(,|$)){_THREE})$"
@@ -260,9 +258,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
             for group in groups:
                 owner = owner.setdefault(group, {})
                 if not isinstance(owner, dict):
-                    raise ConfigError(
-                        f"{group} has no field {name!r}; fields are {', '.join(fields())}"
-                    )
+                    raise ConfigError(f"{group} has no field {name!r}; fields are {', '.join(fields())}")
             owner[name] = value
         return Config.from_dict(values)
 

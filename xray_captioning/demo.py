@@ -19,15 +19,10 @@ STUDIES = 1940  # 200 of them to test on
 
 
 def run_demo(
-    out: Path,
-    seed: int,
-    say: Callable[[str], Any] = print,
-    devices: Literal["one", "all"] = "one",
+    out: Path, seed: int, say: Callable[[str], Any] = print, devices: Literal["one", "all"] = "one"
 ) -> list[dict[str, Any]]:
     """Draw phantoms, train an encoder and a decoder in `out`, and return a row for each system."""
-    config = load_preset("phantom_attention").replace(
-        {"training.seed": seed, "encoder_training.seed": seed}
-    )
+    config = load_preset("phantom_attention").replace({"training.seed": seed, "encoder_training.seed": seed})
     say(f"1/4 rendering {STUDIES} synthetic studies")
     studies = read_studies(write_phantoms(out / "phantom", studies=STUDIES, seed=seed))
     split = split_studies(studies, config.fractions)

@@ -37,6 +37,4 @@ def require(package: str, purpose: str, extra: str) -> ModuleType:
         return import_module(package)
     except ImportError as error:
         name = package.partition(".")[0].replace("_", "-")
-        raise MissingExtraError(
-            f"{name} is needed for {purpose}: pip install 'xray-captioning[{extra}]'"
-        ) from error
+        raise MissingExtraError(f"{name} is needed for {purpose}: pip install 'xray-captioning[{extra}]'") from error

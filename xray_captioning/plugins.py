@@ -18,9 +18,7 @@ def register_model(rows: dict[str, Row], kind: str, name: str, row: Row, module:
         raise ConfigError(f"{module}: a name of {kind} is {name!r}; give a text")
     owner = _MODULES.get((kind, name), "xray_captioning")
     if name in rows and owner != module:
-        raise ConfigError(
-            f"{module}: {owner} has {kind} {name!r} already; register this one by another name"
-        )
+        raise ConfigError(f"{module}: {owner} has {kind} {name!r} already; register this one by another name")
     rows[name], _MODULES[kind, name] = row, module
 
 
@@ -44,9 +42,7 @@ def find_model(rows: dict[str, Row], kind: str, name: str) -> Row:
             if points
             else (f"{kind}s are {', '.join(model_names(rows, kind))}")
         )
-        raise ConfigError(
-            f"unknown {kind} {name!r}; {where}; how one of your own is found: docs/own_models.md"
-        )
+        raise ConfigError(f"unknown {kind} {name!r}; {where}; how one of your own is found: docs/own_models.md")
     return rows[name]
 
 

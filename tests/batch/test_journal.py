@@ -84,9 +84,7 @@ def test_rows_of_something_else_are_damage(tmp_path: Path) -> None:
         assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "content", [b"a,b\n1,2\n", b"{}\n", b"[1]\n", b"\x00\xff", json.dumps({"a": 1}).encode()]
-)
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"{}\n", b"[1]\n", b"\x00\xff", json.dumps({"a": 1}).encode()])
 def test_another_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "j"
     path.write_bytes(content)
@@ -95,15 +93,10 @@ def test_another_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
-def test_two_processes_do_not_write_one_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_processes_do_not_write_one_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fcntl")
     write(tmp_path / "j")
-    with (
-        open_journal(tmp_path / "j", resume=True),
-        pytest.raises(ConfigError, match="another process is writing it"),
-    ):
+    with open_journal(tmp_path / "j", resume=True), pytest.raises(ConfigError, match="another process is writing it"):
         resumed(tmp_path / "j")
     assert resumed(tmp_path / "j") == 3
     monkeypatch.setitem(sys.modules, "fcntl", None)  # a system that cannot tell

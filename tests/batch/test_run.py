@@ -57,9 +57,7 @@ def folder(phantoms: Path, tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_a_folder_of_images(
-    folder: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_of_images(folder: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "deep" / "captions.jsonl"
     assert run("caption", folder, "--bundle", tiny_run, "--out", out) == 0
     output, error = capfd.readouterr()
@@ -79,9 +77,7 @@ def test_a_folder_of_images(
     assert not list(out.parent.glob("*.part"))
 
 
-def test_two_views_of_a_data_source_are_one_study(
-    phantoms: Path, tiny_run: Path, tmp_path: Path
-) -> None:
+def test_two_views_of_a_data_source_are_one_study(phantoms: Path, tiny_run: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     import pandas as pd
 
@@ -146,9 +142,7 @@ def test_hostile_files_are_rows_and_the_others_are_captioned(
     assert [row["caption"] for row in rows if not row["error"]] == [c.text for c in alone]
 
 
-def test_absent_and_surplus_images_are_reasons(
-    folder: Path, tiny_run: Path, tmp_path: Path
-) -> None:
+def test_absent_and_surplus_images_are_reasons(folder: Path, tiny_run: Path, tmp_path: Path) -> None:
     image, out = str(next(folder.iterdir())), tmp_path / "captions.jsonl"
     studies = [Study("absent", [f"{tmp_path}/no.png"]), Study("surplus", [image] * 3)]
     captioner = Captioner.load(tiny_run)
@@ -303,12 +297,7 @@ def test_ten_kills_change_nothing(
 ) -> None:
     images = sorted(map(str, phantoms.glob("images/*/*.png")))[:16]
     studies = [batch.Study(image, [image]) for image in images]
-    captioner, rng, calls, counted = (
-        Captioner.load(tiny_run),
-        random.Random(3),
-        list[str](),
-        batch.caption_rows,
-    )
+    captioner, rng, calls, counted = (Captioner.load(tiny_run), random.Random(3), list[str](), batch.caption_rows)
 
     def count(captioner, studies, *options):
         calls.extend(study.name for study in studies)
@@ -347,11 +336,7 @@ def test_a_kill_between_the_last_two_steps(
 
 
 def test_an_unfinished_run_of_something_else_is_refused(
-    folder: Path,
-    tiny_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    folder: Path, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out, part = tmp_path / "captions.csv", tmp_path / "captions.csv.part"
     line = ["caption", folder, "--out", out, "--bundle", tiny_run]
@@ -384,11 +369,7 @@ def test_an_unfinished_run_of_something_else_is_refused(
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_a_whole_file_needs_no_resuming(
-    phantoms: Path,
-    tiny_run: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    suffix: str,
+    phantoms: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str
 ) -> None:
     images, out = sorted(phantoms.glob("images/*/*.png"))[:2], tmp_path / f"there{suffix}"
     (tmp_path / "no.png").write_bytes(b"no image")
@@ -429,12 +410,7 @@ def test_a_whole_file_of_something_else(tmp_path: Path, suffix: str) -> None:
     ],
 )
 def test_refusals(
-    options: str,
-    words: str,
-    phantoms: Path,
-    tiny_encoder_run: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    options: str, words: str, phantoms: Path, tiny_encoder_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "there.csv").write_text("mine")
     image = next(phantoms.glob("images/*/*.png"))

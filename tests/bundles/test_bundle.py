@@ -127,9 +127,7 @@ def test_a_failure_early_leaves_the_old_bundle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moves", range(7))
-def test_an_interrupt_leaves_no_half_of_a_bundle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
-) -> None:
+def test_an_interrupt_leaves_no_half_of_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
     write_bundle(tmp_path, writer(note="old"))
     replace, count = Path.replace, iter(range(100))
 

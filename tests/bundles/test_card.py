@@ -8,9 +8,7 @@ def values(kind: str = "captioner", **about: object) -> dict[str, object]:
 
 def test_a_captioner() -> None:
     rows = [{"system": "mine", "BLEU-4": 0.12345}, {"system": "constant", "BLEU-4": None}]
-    card = model_card(
-        values(notice="made for tests", data={"training_studies": 12}, rows=rows, metrics={"n": 3})
-    )
+    card = model_card(values(notice="made for tests", data={"training_studies": 12}, rows=rows, metrics={"n": 3}))
     assert card.startswith("# custom (captioner)\n")
     for text in (
         "made for tests",

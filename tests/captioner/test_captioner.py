@@ -30,8 +30,7 @@ def studies(phantoms, tiny_config):
 
 def same(first, second):
     return all(
-        a.words == b.words
-        and math.isclose(a.log_probability, b.log_probability, abs_tol=1e-5, rel_tol=1e-6)
+        a.words == b.words and math.isclose(a.log_probability, b.log_probability, abs_tol=1e-5, rel_tol=1e-6)
         for a, b in zip(first, second, strict=True)
     )
 
@@ -58,9 +57,7 @@ def test_a_frontal_dicom_is_looked_at_first(captioner, studies):
 
     frontal, lateral = dicom(ViewPosition="PA"), dicom(RAMP[::-1], ViewPosition="LL")
     expected = captioner.features([[frontal, lateral]])
-    np.testing.assert_array_equal(
-        captioner.features([[lateral, frontal]]).regions, expected.regions
-    )
+    np.testing.assert_array_equal(captioner.features([[lateral, frontal]]).regions, expected.regions)
     unnamed = [dicom(), dicom(RAMP[::-1])]
     regions = [captioner.features([order]).regions for order in (unnamed, unnamed[::-1])]
     assert np.abs(regions[0] - regions[1]).max() > 0
@@ -116,9 +113,7 @@ def test_the_log_probability_is_that_of_the_words(captioner, studies):
     captions = captioner.caption_features(features, 3)
     tokenizer = captioner.tokenizer
     for i, caption in enumerate(captions):
-        state = captioner.model.start(
-            Features(features.regions[i : i + 1], features.mask[i : i + 1])
-        )
+        state = captioner.model.start(Features(features.regions[i : i + 1], features.mask[i : i + 1]))
         token, total = tokenizer.start_id, 0.0
         ids = [tokenizer.index[word] for word in caption.words]
         if len(ids) < captioner.rules().maximum_length:

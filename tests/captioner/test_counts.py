@@ -49,9 +49,7 @@ def shared():
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="nothing is compiled")
-@pytest.mark.parametrize(
-    ("name", "sizes"), [("greedy", (1, 64)), ("beam", (64,)), ("sampling", (4,))]
-)
+@pytest.mark.parametrize(("name", "sizes"), [("greedy", (1, 64)), ("beam", (64,)), ("sampling", (4,))])
 def test_in_steady_use_nothing_is_traced_again(shared, name, sizes, monkeypatch):
     monkeypatch.setattr("xray_captioning.captioner.compiled_search.BATCH_SIZES", sizes)
     counted, compiled = shared
@@ -96,17 +94,13 @@ def test_numbers_of_a_search_are_given_to_it_and_not_compiled_into_it(shared):
     assert not np.allclose(scores[0], scores[2])
 
 
-@pytest.mark.parametrize(
-    "sampling", [Sampling(top_k=5), Sampling(0.7, 3, 0.8), Sampling(top_p=0.6)]
-)
+@pytest.mark.parametrize("sampling", [Sampling(top_k=5), Sampling(0.7, 3, 0.8), Sampling(top_p=0.6)])
 def test_a_compiled_search_draws_what_the_search_itself_draws(shared, sampling):
     """Numbers given at run time, and more candidates than top_k, change no caption of a seed."""
     built, compiled = shared
     given = features(4)
     noise = np.random.default_rng(sampling.seed).random((4, LENGTH), dtype="float32")
-    expected = sample_search(
-        built.start(given), built.step, ops.ones((4,), dtype="bool"), RULES, sampling, noise
-    )
+    expected = sample_search(built.start(given), built.step, ops.ones((4,), dtype="bool"), RULES, sampling, noise)
     found = compiled.prepare(RULES, sampling=sampling)(given)
     np.testing.assert_array_equal(found.tokens, ops.convert_to_numpy(expected.tokens))
 
@@ -131,9 +125,7 @@ def check_batches_and_padding(compiled, settings):
     for i, alone in enumerate(found):
         assert np.array_equal(alone.tokens[0], together.tokens[i])
         for name in ("log_probabilities", "scores", "gains"):
-            np.testing.assert_allclose(
-                getattr(alone, name)[0], getattr(together, name)[i], atol=1e-5
-            )
+            np.testing.assert_allclose(getattr(alone, name)[0], getattr(together, name)[i], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -154,9 +146,7 @@ def test_few_studies_are_padded_to_what_is_compiled(shared):
     first = compiled.prepare(RULES, **SETTINGS["greedy"])(whole)
     traced = counted.steps
     for studies in (1, 3, 8):
-        found = compiled.prepare(RULES, **SETTINGS["greedy"])(
-            Features(*(x[:studies] for x in whole))
-        )
+        found = compiled.prepare(RULES, **SETTINGS["greedy"])(Features(*(x[:studies] for x in whole)))
         assert np.array_equal(found.tokens, first.tokens[:studies])
     assert counted.steps == traced
 
@@ -164,8 +154,7 @@ def test_few_studies_are_padded_to_what_is_compiled(shared):
 def test_a_seed_says_what_is_drawn(shared):
     whole = features(4)
     first, same, other = (
-        shared[1].prepare(RULES, sampling=Sampling(top_k=5, seed=seed))(whole).tokens
-        for seed in (1, 1, 2)
+        shared[1].prepare(RULES, sampling=Sampling(top_k=5, seed=seed))(whole).tokens for seed in (1, 1, 2)
     )
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)

@@ -39,16 +39,7 @@ def ordered(**items: bytes) -> bytes:
 
 
 def storage(key: str, count: int, kind: str = "FloatStorage", view: bytes = b"") -> bytes:
-    return (
-        b"("
-        + text("storage")
-        + name("torch", kind)
-        + text(key)
-        + text("cpu")
-        + number(count)
-        + view
-        + b"tQ"
-    )
+    return b"(" + text("storage") + name("torch", kind) + text(key) + text("cpu") + number(count) + view + b"tQ"
 
 
 def tensor(stored: bytes, shape: Any, strides: Any, offset: int = 0) -> bytes:

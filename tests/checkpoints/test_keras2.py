@@ -16,9 +16,7 @@ LAYERS = decoder_layers()
 SMALL = {"bkdense": {"bkdense/kernel": np.ones((3, 2), "float32")}, "input_1": {}}
 
 
-@pytest.mark.parametrize(
-    ("text", "parts", "root"), [(str, 0, ""), (bytes, 1, ""), (str, 3, "model_weights")]
-)
+@pytest.mark.parametrize(("text", "parts", "root"), [(str, 0, ""), (bytes, 1, ""), (str, 3, "model_weights")])
 def test_every_way_keras_writes_names(tmp_path, text, parts, root):
     path = write(tmp_path / "w.h5", LAYERS, text, parts, root)
     found = read_here(path)

@@ -97,9 +97,7 @@ def test_onnx(tmp_path, outside):
         ("t7", types.INT8, [-1, 2]),
     ):
         tensors.append(library.helper.make_tensor(name, kind, [2], values))
-        kind = {"t2": "f4", "t3": "f4", "t4": "i8", "t5": "u1", "t6": "f8", "t7": "i1"}.get(
-            name, "f4"
-        )
+        kind = {"t2": "f4", "t3": "f4", "t4": "i8", "t5": "u1", "t6": "f8", "t7": "i1"}.get(name, "f4")
         arrays[name] = np.array(values).astype(kind)
     graph = library.helper.make_graph([], "g", [], [], tensors)
     model = library.helper.make_model(graph)

@@ -165,9 +165,7 @@ HOSTILE = {
     "eval": lambda c: pickle.dumps(Calls(eval, f"open({str(c)!r}, 'w')")),
     "exec": lambda c: pickle.dumps(Calls(exec, f"open({str(c)!r}, 'w')"), 2),
     "open": lambda c: pickle.dumps(Calls(open, str(c), "w"), 0),
-    "posix_spawn": lambda c: pickle.dumps(
-        Calls(os.posix_spawn, "/usr/bin/touch", ["touch", str(c)], {}), 3
-    ),
+    "posix_spawn": lambda c: pickle.dumps(Calls(os.posix_spawn, "/usr/bin/touch", ["touch", str(c)], {}), 3),
     "getattr chain": lambda c: pickle.dumps(Calls(getattr, Calls(__import__, "os"), "system")),
     "nested reduce": lambda c: keras_pickle(4, filters=Calls(os.system, f"touch {c}")),
     "inside a list": lambda c: pickle.dumps({"word_index": [Calls(os.system, f"touch {c}")]}),
@@ -176,18 +174,14 @@ HOSTILE = {
     "newobj of a function": lambda c: "\x80\x02cos\nsystem\nU\x05touch\x85\x81.".encode("latin-1"),
     "factory that runs": lambda c: b"ccollections\ndefaultdict\n(cos\nsystem\ntR.",
     "call of the tokenizer": lambda c: b"ckeras.preprocessing.text\nTokenizer\n(tR.",
-    "arguments for the tokenizer": lambda c: (
-        b"\x80\x02ckeras.preprocessing.text\nTokenizer\nK\x01\x85\x81."
-    ),
+    "arguments for the tokenizer": lambda c: b"\x80\x02ckeras.preprocessing.text\nTokenizer\nK\x01\x85\x81.",
     "reconstructor of another class": lambda c: (
         b"ccopy_reg\n_reconstructor\n(c__builtin__\nint\nc__builtin__\nobject\nNtR."
     ),
     "call of a label": lambda c: b"cbuiltins\nint\n(S'7'\ntR.",
     "call of text": lambda c: b"\x80\x02X\x01\x00\x00\x00a)R.",
     "look-alike module": lambda c: b"cevil.preprocessing.text\nTokenizer\n)\x81.",
-    "attribute path": lambda c: (
-        b"\x80\x04\x8c\x18keras.preprocessing.text\x8c\x0fTokenizer.mro.x\x93."
-    ),
+    "attribute path": lambda c: b"\x80\x04\x8c\x18keras.preprocessing.text\x8c\x0fTokenizer.mro.x\x93.",
     "stack global of a number": lambda c: b"\x80\x04K\x01\x8c\x06system\x93.",
     "persistent id": lambda c: b"Pfile\n.",
     "extension registry": lambda c: b"\x80\x02\x82\x01.",
@@ -197,9 +191,7 @@ HOSTILE = {
     "text longer than the file": lambda c: b"\x80\x02X\xff\xff\xff\x7fab.",
     "bytes longer than the file": lambda c: b"\x80\x04\x8e" + struct.pack("<Q", 2**63 - 1) + b"a.",
     "negative length": lambda c: b"\x80\x02\x8b\xff\xff\xff\xffa.",
-    "long of many bytes": lambda c: (
-        b"\x80\x02\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6 + STOP
-    ),
+    "long of many bytes": lambda c: b"\x80\x02\x8b" + struct.pack("<i", 10**6) + b"\x7f" * 10**6 + STOP,
     "decimal of many digits": lambda c: b"L" + b"9" * 10**6 + b"L\n.",
     "memo never set": lambda c: b"\x80\x02j\xff\xff\xff\xff.",
     "memo of an empty stack": lambda c: b"\x80\x02r\xff\xff\xff\xff.",
@@ -303,9 +295,7 @@ def test_a_list_of_pairs_may_be_used_again(file: Path) -> None:
     assert read_tokenizer_pickle(file) == {"a": {1: 2}, "b": {1: 2}}
 
 
-@pytest.mark.parametrize(
-    "compress", [bytes, zlib.compress, gzip.compress, bz2.compress, lzma.compress]
-)
+@pytest.mark.parametrize("compress", [bytes, zlib.compress, gzip.compress, bz2.compress, lzma.compress])
 def test_size_is_bounded_before_and_after_decompression(file: Path, compress, monkeypatch) -> None:
     monkeypatch.setattr(legacy_pickle, "MAXIMUM_BYTES", 2**20)
     file.write_bytes(compress(b"\x80\x04" + b"N" * 2**22))
@@ -345,10 +335,7 @@ def test_noise_gives_one_kind_of_error(tmp_path_factory, data: bytes) -> None:
 
 
 def test_what_is_accepted_equals_what_pickle_loads(file: Path) -> None:
-    content = {
-        "a": [1, -5, 2**40, 0.5, None, True, [1, [2, 3]], {"b": []}],
-        3: "é",
-    }
+    content = {"a": [1, -5, 2**40, 0.5, None, True, [1, [2, 3]], {"b": []}], 3: "é"}
     for protocol in range(6):
         data = pickle.dumps(content, protocol)
         file.write_bytes(data)

@@ -94,12 +94,9 @@ def test_numbers_of_a_big_endian_machine(tmp_path):
 def test_a_storage_that_is_a_view_of_another(tmp_path):
     view = b"(" + text("other") + number(2) + number(3) + b"t"
     pickled = ordered(
-        a=tensor(storage("0", 6, view=b"N"), (6,), (1,)),
-        b=tensor(storage("0", 6, view=view), (2,), (1,), offset=1),
+        a=tensor(storage("0", 6, view=b"N"), (6,), (1,)), b=tensor(storage("0", 6, view=view), (2,), (1,), offset=1)
     )
-    same(
-        read_arrays(golden.torch_legacy(tmp_path / "w", pickled, _0=SIX)), {"a": SIX, "b": SIX[3:5]}
-    )
+    same(read_arrays(golden.torch_legacy(tmp_path / "w", pickled, _0=SIX)), {"a": SIX, "b": SIX[3:5]})
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -126,9 +123,7 @@ def test_whole_modules_give_what_their_state_dict_names(tmp_path, layout):
 def test_checkpoints_give_their_weights_only(tmp_path, wrapper):
     one = tensor(storage("0", 6), (6,), (1,))
     parts = {"optimizer_states": b"](" + one + b"e", wrapper: ordered(**{"a.b": one})}
-    parts["hyper"] = (
-        golden.name("argparse", "Namespace") + b")\x81" + golden.dictionary(x=one) + b"b"
-    )
+    parts["hyper"] = golden.name("argparse", "Namespace") + b")\x81" + golden.dictionary(x=one) + b"b"
     path = golden.torch_zip(tmp_path / "w.ckpt", golden.dictionary(**parts), _0=SIX)
     same(read_arrays(path), {"a.b": SIX})
 
@@ -150,9 +145,7 @@ ARRAYS = st.dictionaries(
 
 
 def as_read(values):
-    return np.ascontiguousarray(values.astype("f4") if values.dtype == "f2" else values).reshape(
-        values.shape
-    )
+    return np.ascontiguousarray(values.astype("f4") if values.dtype == "f2" else values).reshape(values.shape)
 
 
 @given(ARRAYS)
@@ -167,9 +160,7 @@ def test_npz_round_trip(tmp_path_factory, arrays):
 def test_safetensors_round_trip(tmp_path_factory, arrays):
     library = pytest.importorskip("safetensors.numpy")
     path = tmp_path_factory.getbasetemp() / "w.safetensors"
-    library.save_file(
-        {n: np.ascontiguousarray(v).reshape(v.shape) for n, v in arrays.items()}, path
-    )
+    library.save_file({n: np.ascontiguousarray(v).reshape(v.shape) for n, v in arrays.items()}, path)
     found = read_arrays(path)
     same(dict(sorted(found.items())), {n: as_read(v) for n, v in sorted(arrays.items())})
 
@@ -195,9 +186,7 @@ def parts(folder: Path) -> Path:
     """A model in two parts, as Hugging Face saves it."""
     for number_, label in enumerate("ab"):
         header = {label: {"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}}
-        golden.safetensors(
-            folder / f"model-{number_}.safetensors", header, (SIX + number_).tobytes()
-        )
+        golden.safetensors(folder / f"model-{number_}.safetensors", header, (SIX + number_).tobytes())
     index = {"weight_map": {"b": "model-1.safetensors", "a": "model-0.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
@@ -228,10 +217,7 @@ def test_golden_onnx(tmp_path):
     wanted, halves = upper_halves(SIX)
     packed = b"".join(golden.varint(v) for v in (1, 2**64 - 5, 3))  # -5 takes ten bytes
     half = np.array([1.5, -2], "f2")
-    place = [
-        golden.onnx_entry(k, v)
-        for k, v in (("location", "w.bin"), ("offset", "8"), ("length", "8"))
-    ]
+    place = [golden.onnx_entry(k, v) for k, v in (("location", "w.bin"), ("offset", "8"), ("length", "8"))]
     (tmp_path / "w.bin").write_bytes(bytes(8) + SIX[:2].tobytes() + bytes(3))
     path = golden.onnx(
         tmp_path / "w.onnx",

@@ -44,12 +44,8 @@ CALLS = {
     "open": lambda c: golden.name("builtins", "open") + b"(" + text(c) + text("w") + b"tR",
     "made by NEWOBJ": lambda c: golden.name("os", "mkdir") + b"(" + text(c) + b"t\x81",
     "torch.load": lambda c: call(c, golden.name("torch", "load")),
-    "state of a name": lambda c: (
-        golden.name("torch.nn", "Linear") + golden.dictionary(a=ONE) + b"b"
-    ),
-    "getattr": lambda c: (
-        golden.name("builtins", "getattr") + b"(" + golden.name("os", "x") + text("system") + b"tR"
-    ),
+    "state of a name": lambda c: golden.name("torch.nn", "Linear") + golden.dictionary(a=ONE) + b"b",
+    "getattr": lambda c: golden.name("builtins", "getattr") + b"(" + golden.name("os", "x") + text("system") + b"tR",
 }
 
 
@@ -208,9 +204,7 @@ def test_links_out_of_the_folder(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "data").symlink_to(tmp_path / "secret")
     path = tmp_path / "model" / "m.onnx"
-    golden.onnx(
-        path, golden.onnx_tensor("a", 1, [6], external=[golden.onnx_entry("location", "data")])
-    )
+    golden.onnx(path, golden.onnx_tensor("a", 1, [6], external=[golden.onnx_entry("location", "data")]))
     refused(path, "is not beside it; refused")
 
 

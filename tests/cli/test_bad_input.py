@@ -42,10 +42,7 @@ CASES = [
     ("prepare {box}/empty --out {out}", "empty; indiana_reports.csv"),
     ("prepare {box}/keep.txt --out {out}", "keep.txt; lacks a column for image; found: mine"),
     ("prepare {box}/bad_quotes --out {out}", "captions.csv; line 2; quotes"),
-    (
-        "prepare {box}/few_columns --out {out}",
-        "captions.csv; lacks a column for caption; --columns",
-    ),
+    ("prepare {box}/few_columns --out {out}", "captions.csv; lacks a column for caption; --columns"),
     (
         "prepare {box}/few_columns --out {out} --columns caption=note",
         "captions.csv; no column 'note' for caption; found: image, words",
@@ -132,8 +129,7 @@ CASES = [
         ]
     ],
     (
-        "evaluate --data {phantoms} --out {out} --captions {box}/systems/sound.csv "
-        "--set text.section=history",
+        "evaluate --data {phantoms} --out {out} --captions {box}/systems/sound.csv --set text.section=history",
         "text.section; impression",
     ),
     ("evaluate --data {box}/labels_only --out {out} --captions {box}/systems/sound.csv", "section"),
@@ -161,10 +157,7 @@ CASES = [
 MODEL_CASES = [
     *[
         (f"{command} --bundle {{bundles}}/{bundle}", words)
-        for command in (
-            "caption {box}/sound.png",
-            "evaluate --data {phantoms} --out {out}",
-        )
+        for command in ("caption {box}/sound.png", "evaluate --data {phantoms} --out {out}")
         for bundle, words in [
             ("unfinished", "manifest.json; missing; --resume"),
             ("no_tokenizer", "tokenizer.json; missing; copy"),
@@ -181,8 +174,7 @@ MODEL_CASES = [
     ("train-encoder --data {phantoms} --out {out} --weights {bundles}/altered_weights", "altered"),
     ("train --data {phantoms} --out {out} --encoder {bundles}/altered_weights", "altered; copy"),
     (
-        "train --preset phantom_attention --data {phantoms} --out {out} "
-        "--encoder {bundles}/encoder",
+        "train --preset phantom_attention --data {phantoms} --out {out} --encoder {bundles}/encoder",
         "image.size; 64; --set image.size=64",
     ),
     ("caption {box}/nowhere.png --bundle {model}", "nowhere.png; no such image"),
@@ -194,10 +186,7 @@ MODEL_CASES = [
     ("caption {box}/sound.png,{box}/cut.png --bundle {model}", "cut.png; truncated"),
     ("caption {box}/sound.png,{box}/nowhere.png --bundle {model}", "nowhere.png; no such"),
     ("caption {box}/sound.png, --bundle {model}", "sound.png,; no such image"),
-    (
-        "caption {box}/sound.png,{box}/sound.png,{box}/sound.png --bundle {model}",
-        "3 images; looks at 2; choose",
-    ),
+    ("caption {box}/sound.png,{box}/sound.png,{box}/sound.png --bundle {model}", "3 images; looks at 2; choose"),
     (
         "evaluate --data {phantoms} --out {out} --bundle {model} --bundle {model}",
         "two systems are called captioner; rename",
@@ -206,10 +195,7 @@ MODEL_CASES = [
         "evaluate --data {phantoms} --out {out} --bundle {model} --captions {box}/systems/few.csv",
         "few; no id; few.csv; 900099; study_id",
     ),
-    (
-        "evaluate --data {phantoms} --out {out} --captions {box}/systems/few.csv",
-        "few; no id",
-    ),
+    ("evaluate --data {phantoms} --out {out} --captions {box}/systems/few.csv", "few; no id"),
     (
         "evaluate --data {phantoms} --out {out} --bundle {model} --set text.section=findings",
         "captioner; impression; findings",
@@ -225,28 +211,19 @@ MODEL_CASES = [
 LATE_CASES = [
     ("train-encoder --weights random --data {box}/cut_image", "cut.png; truncated"),
     ("train --encoder {bundles}/encoder --data {box}/cut_image", "cut.png; truncated"),
-    (
-        "train-encoder --weights random --data {phantoms} --set model.encoder=vgg",
-        "vgg; phantom_cnn",
-    ),
+    ("train-encoder --weights random --data {phantoms} --set model.encoder=vgg", "vgg; phantom_cnn"),
     ("train-encoder --weights random --data {phantoms} --set model.pool=9", "model.pool; smaller"),
     ("train-encoder --weights random --data {box}/no_images", "image on disk"),
     ("train-encoder --weights random --data {box}/no_findings", "finding to learn"),
     # before an encoder is downloaded, or warned of
     ("train --data {phantoms} --set model.decoder=rnn", "rnn; global"),
     ("train --data {phantoms} --set model.decoder=gpt2 --set model.heads=7", "model.units; heads"),
-    (
-        "train --encoder {bundles}/encoder --data {phantoms} --split {box}/no_train.json",
-        "training part; empty",
-    ),
+    ("train --encoder {bundles}/encoder --data {phantoms} --split {box}/no_train.json", "training part; empty"),
     (
         "train --encoder {bundles}/encoder --data {phantoms} --split {box}/leak.json",
         "was trained on; test studies; --split",
     ),
-    (
-        "train-encoder --weights random --data {phantoms} --split {box}/no_train.json",
-        "training part; empty",
-    ),
+    ("train-encoder --weights random --data {phantoms} --split {box}/no_train.json", "training part; empty"),
 ]
 
 
@@ -332,9 +309,7 @@ def _splits(box: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def bundles(
-    tmp_path_factory: pytest.TempPathFactory, tiny_run: Path, tiny_encoder_run: Path
-) -> Path:
+def bundles(tmp_path_factory: pytest.TempPathFactory, tiny_run: Path, tiny_encoder_run: Path) -> Path:
     """Folder of damaged copies of a bundle, and of an encoder's."""
     folder = tmp_path_factory.mktemp("bundles")
     shutil.copytree(tiny_encoder_run, folder / "encoder")
@@ -402,9 +377,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
-def check_refusals(
-    cases: list[tuple[str, str]], places: dict[str, Path], capfd: pytest.CaptureFixture[str]
-) -> None:
+def check_refusals(cases: list[tuple[str, str]], places: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
     """Check each command's refusal, and that none of the places has changed."""
     out = places["out"]
     before = {name: snapshot(place) for name, place in places.items() if place != out}
@@ -419,20 +392,13 @@ def check_refusals(
 
 
 @pytest.mark.parametrize("command", sorted({line.split(" ")[0] for line, _ in CASES}))
-def test_refusals(
-    command: str, box: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_refusals(command: str, box: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cases = [case for case in CASES if case[0].split(" ")[0] == command]
     check_refusals(cases, {"box": box, "phantoms": phantoms, "out": tmp_path / "out"}, capfd)
 
 
 def test_refusals_with_a_model(
-    box: Path,
-    phantoms: Path,
-    bundles: Path,
-    tiny_run: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    box: Path, phantoms: Path, bundles: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     places = {"box": box, "phantoms": phantoms, "bundles": bundles, "model": tiny_run}
     check_refusals(MODEL_CASES, {**places, "out": tmp_path / "out"}, capfd)
@@ -440,12 +406,7 @@ def test_refusals_with_a_model(
 
 @pytest.mark.parametrize("number", range(len(LATE_CASES)), ids=[line for line, _ in LATE_CASES])
 def test_refused_training_leaves_nothing(
-    number: int,
-    box: Path,
-    phantoms: Path,
-    bundles: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    number: int, box: Path, phantoms: Path, bundles: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (line, words), exists, out = LATE_CASES[number], number % 2 == 1, tmp_path / "out"
     if exists:
@@ -463,10 +424,7 @@ def test_refused_training_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [
-        ("phantom --out {box}/full", "full"),
-        ("caption {box}/sound.png --bundle {box}/empty", "manifest.json"),
-    ],
+    [("phantom --out {box}/full", "full"), ("caption {box}/sound.png --bundle {box}/empty", "manifest.json")],
 )
 def test_refusal_of_the_program(line: str, words: str, box: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "xray_captioning", *typed(line, box=box)]
@@ -475,12 +433,8 @@ def test_refusal_of_the_program(line: str, words: str, box: Path, tmp_path: Path
     assert done.stdout == ""
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read and write everything"
-)
-def test_no_permission(
-    box: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read and write everything")
+def test_no_permission(box: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (box / "secret.txt").write_text("secret")
     (box / "locked").mkdir()
     for path in (box / "secret.txt", box / "locked"):

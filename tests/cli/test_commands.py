@@ -54,9 +54,7 @@ def test_columns_of_a_table_are_named(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "patients                       1" in capsys.readouterr().out
 
 
-def test_missing_images_are_counted(
-    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_images_are_counted(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in phantoms.glob("*.csv"):
         shutil.copy(path, tmp_path)
     assert main(["prepare", str(tmp_path)]) == 0
@@ -77,9 +75,7 @@ def test_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert row.split()[:5] == [protocol, "1.000", "1.000", "1.000", "1.000"]
 
 
-def test_evaluate_texts_without_a_bundle(
-    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluate_texts_without_a_bundle(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (phantoms / "indiana_reports.csv").open(encoding="utf-8", newline="") as file:
         texts = {row["uid"]: row["findings"] for row in csv.DictReader(file)}
     with (tmp_path / "systems.csv").open("w", encoding="utf-8", newline="") as file:
@@ -96,9 +92,7 @@ def test_evaluate_texts_without_a_bundle(
     assert "copyist" in capsys.readouterr().out
 
 
-def test_evaluate_a_bundle(
-    phantoms: Path, tiny_run: Path, tiny_cache: Path, tmp_path: Path
-) -> None:
+def test_evaluate_a_bundle(phantoms: Path, tiny_run: Path, tiny_cache: Path, tmp_path: Path) -> None:
     places = ["--out", str(tmp_path / "out"), "--cache", str(tiny_cache)]
     line = ["evaluate", "--data", str(phantoms), "--bundle", str(tiny_run), *places]
     assert main([*line, "--beam", "1", "--beam", "1"]) == 0
@@ -116,9 +110,7 @@ def test_evaluate_a_bundle(
     assert {"reference", "captioner greedy", "constant"} <= set(rows[0])
 
 
-def test_caption(
-    phantoms: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_caption(phantoms: Path, tiny_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = phantoms / "images" / "images_normalized"
     views = [str(folder / f"900001_IM-0001-{view}001.dcm.png") for view in (1, 2)]
     comma = tmp_path / "left,right.png"  # a comma in a name is part of it
@@ -150,9 +142,7 @@ def test_a_finished_run_goes_on_to_the_same_bundle(
         assert (run / name).read_bytes() == (tiny_run / name).read_bytes()
 
 
-def test_an_interrupt_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     import xray_captioning.cli as group
 
     def interrupted(*_: object, **__: object) -> None:
@@ -214,9 +204,7 @@ def test_control_c_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of another kind")
 def test_a_closed_pipe_is_no_error() -> None:
-    with subprocess.Popen(
-        [*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([*PROGRAM, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -240,9 +228,7 @@ def test_warnings_of_the_package_are_one_line(
     assert capfd.readouterr().err == "xray-captioning: warning: first second\n"
 
 
-def test_prepare_the_real_reports(
-    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_prepare_the_real_reports(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archive = shared_data / "iu" / "ecgen-radiology.tgz"
     assert main(["prepare", str(archive), "--out", str(tmp_path)]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
@@ -264,9 +250,7 @@ def test_prepare_the_real_tables(shared_data: Path, tmp_path: Path) -> None:
     assert summary["images_present"] == 11
 
 
-def test_score_a_published_system(
-    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_score_a_published_system(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entries = json.loads((shared_data / "iu" / "r2gen_annotation.json").read_text("utf-8"))["test"]
     with (shared_data / "systems" / "cvt2distilgpt2_iu.csv").open(newline="") as file:
         _, *rows = csv.reader(file)
@@ -281,9 +265,7 @@ def test_score_a_published_system(
     assert 0.2 < float(coco[1]) < 0.6
 
 
-def test_captions_of_noise_are_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_captions_of_noise_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is printed has no place for confidence or novelty: an empty caption and a warning."""
     image = tmp_path / "noise.png"
     cv2.imwrite(str(image), np.random.default_rng(0).integers(0, 255, (112, 112), np.uint8))

@@ -51,9 +51,7 @@ def test_reports(annotation: Path) -> dict[str, str]:
     return {entry["id"]: entry["report"] for entry in entries}
 
 
-def test_every_format_gives_the_same_scores(
-    annotation: Path, test_reports: dict[str, str], tmp_path: Path
-) -> None:
+def test_every_format_gives_the_same_scores(annotation: Path, test_reports: dict[str, str], tmp_path: Path) -> None:
     texts = list(test_reports.values())
     with (tmp_path / "table.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("study_id", "table"), *test_reports.items()])
@@ -99,9 +97,7 @@ def test_the_protocol_alone_gives_the_baselines(
     assert [row["system"] for row in found["rows_untruncated"]][:1] == ["constant"]
 
 
-def test_a_fixed_report_is_warned_of(
-    annotation: Path, test_reports: dict[str, str], tmp_path: Path, capfd
-) -> None:
+def test_a_fixed_report_is_warned_of(annotation: Path, test_reports: dict[str, str], tmp_path: Path, capfd) -> None:
     (tmp_path / "fixed.txt").write_text("the lungs are clear .\n" * len(test_reports), "utf-8")
     # An annotation knows no impressions: its findings are the references without being asked for.
     line = ["--data", annotation, "--captions", tmp_path / "fixed.txt", "--out", tmp_path / "out"]
@@ -132,9 +128,7 @@ def test_a_fixed_report_is_warned_of(
         (["--set", "image.views=3"], "evaluate takes text.* and fractions"),
     ],
 )
-def test_what_cannot_be_is_refused(
-    annotation: Path, tmp_path: Path, capfd, options: list[str], message: str
-) -> None:
+def test_what_cannot_be_is_refused(annotation: Path, tmp_path: Path, capfd, options: list[str], message: str) -> None:
     (tmp_path / "random.txt").write_text("a\n" * 30)
     (tmp_path / "short.txt").write_text("a\n")
     (tmp_path / "SPLIT").write_text("{}")

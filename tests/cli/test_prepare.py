@@ -65,9 +65,7 @@ def test_all_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert (summary["source"], summary["torn_patients"]) == ("captions", 0)
 
 
-def test_patients_in_two_parts_are_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_patients_in_two_parts_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write(tmp_path / "data", rows(patient_id=["a", "b"], split=["train", "val", "test"]))
     found, warned = told(capsys, data)
     assert found["patients in two of them"] == "2"
@@ -75,9 +73,7 @@ def test_patients_in_two_parts_are_warned_of(
     assert "more than one part, such as 'a'" in warned[0]
 
 
-def test_studies_without_a_patient_are_said_to_be(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_studies_without_a_patient_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, _ = told(capsys, write(tmp_path / "data", rows()))
     assert found["patients"].startswith("9 (none is named")
     assert any("made here, by study" in name for name in found)
@@ -85,9 +81,7 @@ def test_studies_without_a_patient_are_said_to_be(
     assert any("made here, by patient" in name for name in known)
 
 
-def test_columns_that_play_no_role_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_columns_that_play_no_role_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody sees from counts that patients, or studies, stand in a column of another name."""
     data = write(tmp_path / "data", rows(mrn=["a", "b"], exam=["1", "2", "3"]))
     found, _ = told(capsys, data)
@@ -108,9 +102,7 @@ def test_where_no_labels_are_it_says_where_findings_come_from(
     assert found["with labels"].startswith("0 (train-encoder takes findings from the words")
 
 
-def test_an_id_that_only_counts_rows_is_not_used(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_id_that_only_counts_rows_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     counted = [row | {"id": str(i), "image": "0.png"} for i, row in enumerate(rows(3))]
     found, _ = told(capsys, write(tmp_path / "data", counted))
     assert (found["studies"], found["columns not used"]) == ("1", "id")
@@ -131,9 +123,7 @@ def test_where_no_image_is_it_says_what_was_looked_for_and_what_lies_there(
     assert "--images" in warned[0]
 
 
-def test_texts_that_are_all_alike_are_warned_of(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_texts_that_are_all_alike_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     alike = [row | {"caption": "No acute disease."} for row in rows()]
     _, warned = told(capsys, write(tmp_path / "data", alike))
     assert len(warned) == 1
@@ -155,9 +145,7 @@ def test_train_says_why_there_is_no_table(
     assert "--part val" in printed
 
 
-def test_an_unknown_folder_is_told_what_was_looked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_folder_is_told_what_was_looked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "scans").mkdir()
     assert main(["prepare", str(tmp_path)]) == 2
     error = capsys.readouterr().err

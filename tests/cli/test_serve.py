@@ -90,15 +90,12 @@ def test_a_process_answers_and_ends_at_a_signal(phantoms, tmp_path):
         assert json.loads(text)["text"]
         answers = []
         threads = [
-            threading.Thread(target=lambda: answers.append(ask(f"{url}/v1/captions", study)[0]))
-            for _ in range(12)
+            threading.Thread(target=lambda: answers.append(ask(f"{url}/v1/captions", study)[0])) for _ in range(12)
         ]
         for thread in threads:
             thread.start()
         # Until one is at work, or all are done already.
-        while (
-            any(t.is_alive() for t in threads) and "in_work 0" in ask(f"{url}/metrics")[1].decode()
-        ):
+        while any(t.is_alive() for t in threads) and "in_work 0" in ask(f"{url}/metrics")[1].decode():
             pass
         process.send_signal(signal.SIGTERM)
         for thread in threads:

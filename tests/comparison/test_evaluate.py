@@ -78,19 +78,11 @@ def test_a_system_that_does_not_look_is_warned_of(results, studies, split, tmp_p
     texts = {"parrot": dict.fromkeys(studies["study_id"], "normal chest .")}
     with pytest.warns(CollapseWarning, match="parrot looks collapsed"):
         rows = evaluate(studies, texts, tmp_path, split=split, quick=True)
-    assert [row["system"] for row in rows] == [
-        "parrot",
-        "constant",
-        "constant-clinical_f1",
-        "random",
-    ]
+    assert [row["system"] for row in rows] == ["parrot", "constant", "constant-clinical_f1", "random"]
     quick = json.loads((tmp_path / "metrics.json").read_text())
     # The small table has the same rivals and the same tests as the large one.
     assert quick["shuffle_tests"]["parrot"] == stored["shuffle_tests"]["parrot"]
-    rivals = [
-        [c["rival"] for alarm in found["alarms"] for c in alarm["comparisons"]][:1]
-        for found in (quick, stored)
-    ]
+    rivals = [[c["rival"] for alarm in found["alarms"] for c in alarm["comparisons"]][:1] for found in (quick, stored)]
     assert rivals == [["constant-clinical_f1"]] * 2
     assert list(rows[0]) == list(SHOWN)
 
@@ -101,14 +93,7 @@ def test_clinical_figures_are_of_the_convention_asked_for(studies, split, tmp_pa
     for name in ("chexpert", "mesh"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CollapseWarning)
-            rows = evaluate(
-                studies,
-                texts,
-                tmp_path,
-                split=split,
-                quick=True,
-                convention=name,
-            )
+            rows = evaluate(studies, texts, tmp_path, split=split, quick=True, convention=name)
         assert json.loads((tmp_path / "metrics.json").read_text())["convention"] == name
         found[name] = rows[0]
     assert found["mesh"]["clinical_f1"] == 0 < found["chexpert"]["clinical_f1"]

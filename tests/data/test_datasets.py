@@ -47,10 +47,7 @@ def test_studies_of_like_length_share_a_batch():
     def spread(data):
         return np.mean([np.ptp(lengths[data[i][0]]) for i in range(len(data))])
 
-    assert (
-        spread(BatchDataset(numbers, 800, 10, 0, lengths))
-        < spread(BatchDataset(numbers, 800, 10, 0)) / 4
-    )
+    assert spread(BatchDataset(numbers, 800, 10, 0, lengths)) < spread(BatchDataset(numbers, 800, 10, 0)) / 4
 
 
 def test_weights_draw_studies_in_their_proportion():

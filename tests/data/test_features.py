@@ -6,14 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from xray_captioning.data.features import (
-    BATCH,
-    WORKERS,
-    ArrayCache,
-    map_batches,
-    stack_features,
-    stack_views,
-)
+from xray_captioning.data.features import BATCH, WORKERS, ArrayCache, map_batches, stack_features, stack_views
 from xray_captioning.errors import DataError
 
 

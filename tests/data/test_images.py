@@ -10,13 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xray_captioning.data.images import (
-    augment,
-    decode_image,
-    normalise,
-    read_image,
-    read_images,
-)
+from xray_captioning.data.images import augment, decode_image, normalise, read_image, read_images
 from xray_captioning.errors import ConfigError, ImageError, MissingExtraError
 
 cv2 = pytest.importorskip("cv2")
@@ -84,18 +78,7 @@ PALETTE = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
         ),
         (cv2.imencode(".png", GREY)[1].tobytes(), GREY / 255),
     ],
-    ids=[
-        "grey",
-        "grey16",
-        "rgb",
-        "rgb16",
-        "palette",
-        "rgba",
-        "grey-alpha",
-        "grey-alpha16",
-        "palette-alpha",
-        "cv2",
-    ],
+    ids=["grey", "grey16", "rgb", "rgb16", "palette", "rgba", "grey-alpha", "grey-alpha16", "palette-alpha", "cv2"],
 )
 def test_every_kind_of_png(data, expected):
     image = exact(data)
@@ -243,9 +226,7 @@ def test_read_images_keeps_the_order(tmp_path):
 
 THUMBNAIL = jpeg(GREY[:8, :8])
 JPEG = jpeg(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
-JPEG_WITH_THUMBNAIL = (
-    JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(THUMBNAIL) + 2) + THUMBNAIL + JPEG[2:]
-)
+JPEG_WITH_THUMBNAIL = JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(THUMBNAIL) + 2) + THUMBNAIL + JPEG[2:]
 
 
 @pytest.mark.parametrize(

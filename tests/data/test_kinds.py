@@ -57,9 +57,7 @@ def test_every_mode_of_every_kind(kind, mode):
     np.testing.assert_array_equal(exact(data), expected.astype(np.float32))
 
 
-@pytest.mark.parametrize(
-    "compression", ["tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits"]
-)
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits"])
 @pytest.mark.parametrize("pixels", [GREY, DEEP, COLOUR], ids=["grey", "deep", "colour"])
 def test_compressed_tiff(compression, pixels):
     plain, data = (exact(saved(pixels, "TIFF", compression=how)) for how in (None, compression))
@@ -119,10 +117,7 @@ def test_damaged_exif_turns_nothing():
         (b"BM" + saved(GREY, "BMP")[2:-1], "end is missing"),
         (saved(GREY, "BMP")[:30] + b"\1" + saved(GREY, "BMP")[31:], "compressed; save it"),
         (saved(GREY, "WEBP")[:-2], "end is missing"),
-        (
-            saved(GREY, "WEBP", save_all=True, append_images=[Image.fromarray(255 - GREY)]),
-            "animation",
-        ),
+        (saved(GREY, "WEBP", save_all=True, append_images=[Image.fromarray(255 - GREY)]), "animation"),
     ],
 )
 def test_what_is_not_read_is_one_line(data, message, capfd):
@@ -134,9 +129,7 @@ def test_what_is_not_read_is_one_line(data, message, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("compression", "kind"), [("tiff_lzw", "u1"), ("tiff_lzw", "u2"), ("tiff_deflate", "u1")]
-)
+@pytest.mark.parametrize(("compression", "kind"), [("tiff_lzw", "u1"), ("tiff_lzw", "u2"), ("tiff_deflate", "u1")])
 def test_damage_inside_of_a_compressed_tiff_is_found(compression, kind):
     noise = np.random.default_rng(0).integers(1, 256, (40, 48)).astype(kind)
     data = saved(noise, "TIFF", compression=compression)
@@ -195,8 +188,7 @@ def test_every_truncation_is_found():
 
 
 @pytest.mark.parametrize(
-    "mode",
-    ["1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"],
+    "mode", ["1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "HSV", "LAB", "I", "F", "I;16"]
 )
 def test_an_image_of_pillow_in_any_mode(mode):
     """The same as its pixels, and as its file where PNG has the mode."""

@@ -132,9 +132,7 @@ def as_dicom(studies, folder):
         target.write_bytes(dicom(cv2.imread(path, cv2.IMREAD_GRAYSCALE)))
         return str(target)
 
-    return renamed(studies, folder).assign(
-        images=[list(map(rewrite, row)) for row in studies["images"]]
-    )
+    return renamed(studies, folder).assign(images=[list(map(rewrite, row)) for row in studies["images"]])
 
 
 def with_a_second_image(studies, folder):
@@ -265,9 +263,7 @@ def test_reports_that_are_alike_by_chance_tell_nothing(studies, cache, normal):
         rows = studies.iloc[np.zeros(number, int)].reset_index(drop=True)
         ids = [str(i + 1) for i in range(number)]
         nothing = [[] for _ in ids]
-        return rows.assign(
-            study_id=ids, patient_id=ids, findings=texts, images=nothing, views=nothing
-        )
+        return rows.assign(study_id=ids, patient_id=ids, findings=texts, images=nothing, views=nothing)
 
     given = [collection(seed) for seed in range(3)]
     everything = Split(tuple(given[0]["study_id"]), (), ())
@@ -310,9 +306,7 @@ def test_a_model_s_own_split_with_an_image_in_two_parts_is_told(studies, split, 
         check_unseen({"mine": record}, given, split, "val", cache)
 
 
-def test_the_split_is_the_one_given_or_that_of_a_model_of_these_studies(
-    studies, split, record, tmp_path
-):
+def test_the_split_is_the_one_given_or_that_of_a_model_of_these_studies(studies, split, record, tmp_path):
     config = Config().replace({"fractions": [0.2, 0.0, 0.8]})
 
     def chosen(given=None, table=studies, models=None):
@@ -339,9 +333,7 @@ def test_only_fractions_that_were_asked_for_are_missed(studies):
     asked = preset.replace({"fractions": [0.5, 0.25, 0.25]})
     with pytest.warns(SplitWarning, match=r"\(0\.5, 0\.25, 0\.25\) are not used"):
         assert choose_split(published, published, asked, None, {}) == split
-    assert choose_split(studies, studies, asked, None, {}) == split_studies(
-        studies, asked.fractions
-    )
+    assert choose_split(studies, studies, asked, None, {}) == split_studies(studies, asked.fractions)
 
 
 @pytest.fixture
@@ -365,9 +357,7 @@ def test_a_record_is_kept_without_ids_and_texts(record, studies, bundle):
         TrainedOn.load(bundle)
 
 
-def test_an_older_bundle_is_compared_by_ids_where_the_data_are_the_same(
-    studies, split, record, bundle, cache
-):
+def test_an_older_bundle_is_compared_by_ids_where_the_data_are_the_same(studies, split, record, bundle, cache):
     (bundle / TRAINED_ON).unlink()
     older = TrainedOn.load(bundle)
     assert older.recognised(studies, split.train[:4], cache) == list(split.train[:4])

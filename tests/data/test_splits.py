@@ -9,13 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.data.sources.reading import read_studies
-from xray_captioning.data.splits import (
-    Split,
-    SplitWarning,
-    check_split,
-    data_digest,
-    split_studies,
-)
+from xray_captioning.data.splits import Split, SplitWarning, check_split, data_digest, split_studies
 from xray_captioning.data.studies import Study
 from xray_captioning.errors import ConfigError, DataError
 
@@ -36,10 +30,7 @@ def table(n, patients=None, split=None):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    patients=st.lists(st.integers(0, 20).map(str), min_size=1, max_size=60),
-    order=st.randoms(use_true_random=False),
-)
+@given(patients=st.lists(st.integers(0, 20).map(str), min_size=1, max_size=60), order=st.randoms(use_true_random=False))
 def test_groups_stay_together_every_study_once_and_row_order_is_nothing(patients, order):
     studies = table(len(patients), patients)
     split = split_studies(studies)

@@ -7,14 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xray_captioning.data.studies import (
-    SECTIONS,
-    VIEWS,
-    Study,
-    collected_seldom,
-    select_images,
-    study_frame,
-)
+from xray_captioning.data.studies import SECTIONS, VIEWS, Study, collected_seldom, select_images, study_frame
 
 
 @pytest.mark.parametrize("missing", ["nan", "NaN", "None", "null", "<NA>", " ", "startseq endseq"])
@@ -110,6 +103,4 @@ def test_no_named_view_stands_in_the_others_place(views, count):
     assert len(set(present)) == len(present)
     assert bool(present) == bool(views)
     for place, other in enumerate(("lateral", "frontal")):
-        assert chosen[place : place + 1] == [None] or other not in [
-            views[image] for image in chosen[place : place + 1]
-        ]
+        assert chosen[place : place + 1] == [None] or other not in [views[image] for image in chosen[place : place + 1]]

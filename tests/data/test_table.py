@@ -15,10 +15,7 @@ from xray_captioning.data.table import Table, column_key
 from xray_captioning.errors import DataError
 
 COLUMNS = ("image", "Image Caption", "n")
-ROWS = [
-    ["a.png", "Clear, no effusion; nothing.", "007"],
-    ["b.png", 'A "round"\nopacity | mass', ""],
-]
+ROWS = [["a.png", "Clear, no effusion; nothing.", "007"], ["b.png", 'A "round"\nopacity | mass', ""]]
 
 
 def delimited(rows, sign=",", encoding="utf-8"):
@@ -105,12 +102,8 @@ LETTERS = st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])
 TEXTS = st.text(LETTERS, max_size=8) | st.sampled_from(["None", "NA", "007", "1.0", "a, b;c", "{"])
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    name=st.sampled_from(sorted(FORMATS)), rows=st.lists(st.lists(TEXTS, min_size=2, max_size=2))
-)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(sorted(FORMATS)), rows=st.lists(st.lists(TEXTS, min_size=2, max_size=2)))
 def test_any_texts_are_read_as_they_were_written(tmp_path, name, rows):
     full = [["x.png", *row] for row in rows] + [["x.png", "a", "b"]] * 2
     if name == "columns.json":  # pandas makes numbers of nothing, but its own dates
@@ -189,10 +182,7 @@ def test_nested_values_stay_and_numbers_become_the_text_they_were(tmp_path):
 
 def test_objects_of_ids_are_rows(tmp_path):
     (tmp_path / "t.json").write_text('{"S1": {"r": "x"}, "S2": {"r": null, "s": 1}}')
-    assert list(Table(tmp_path / "t.json")) == [
-        {"id": "S1", "r": "x", "s": ""},
-        {"id": "S2", "r": "", "s": "1"},
-    ]
+    assert list(Table(tmp_path / "t.json")) == [{"id": "S1", "r": "x", "s": ""}, {"id": "S2", "r": "", "s": "1"}]
     (tmp_path / "t.json").write_text('{"S2": "y", "S3": ["z"]}')
     table = Table(tmp_path / "t.json")
     assert [(row.text("id"), row.text("text")) for row in table] == [("S2", "y"), ("S3", "z")]
@@ -220,9 +210,7 @@ def test_columns_are_found_under_their_usual_names(tmp_path):
     assert table.asked("image", "imageIndex") == "imageIndex"
     with pytest.raises(DataError, match=r"'Image Index' and 'imageIndex' .* --columns image=NAME"):
         table.column("image", "image_index")
-    with pytest.raises(
-        DataError, match="no column 'x' for image; found: 'Image Index', imageIndex"
-    ):
+    with pytest.raises(DataError, match="no column 'x' for image; found: 'Image Index', imageIndex"):
         table.asked("image", "x")
     with pytest.raises(DataError, match=r"for caption \(looked for report, text\); found: .*Note"):
         raise table.lacks({"caption": ["report|text"]})
@@ -239,8 +227,6 @@ def test_excel_without_its_package_names_it(tmp_path, monkeypatch):
 def test_a_workbook_of_two_sheets_is_refused(tmp_path):
     with pd.ExcelWriter(tmp_path / "t.xlsx") as book:
         for name in ("first", "second"):
-            pd.DataFrame([["a.png", "x"]], columns=["image", "caption"]).to_excel(
-                book, sheet_name=name
-            )
+            pd.DataFrame([["a.png", "x"]], columns=["image", "caption"]).to_excel(book, sheet_name=name)
     with pytest.raises(DataError, match=r"2 sheets \(first, second\); save the one"):
         Table(tmp_path / "t.xlsx")

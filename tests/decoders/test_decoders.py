@@ -137,9 +137,7 @@ def test_a_study_alone_equals_the_study_in_a_batch(model):
     together = ops.convert_to_numpy(ops.log_softmax(model(inputs)))
     for i in (0, 2):
         alone = {name: value[i : i + 1] for name, value in inputs.items()}
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(ops.log_softmax(model(alone)))[0], together[i], atol=1e-5
-        )
+        np.testing.assert_allclose(ops.convert_to_numpy(ops.log_softmax(model(alone)))[0], together[i], atol=1e-5)
 
 
 def test_beams_that_share_a_past_find_what_beams_with_copies_find():
@@ -266,10 +264,7 @@ def moved(model, inputs, targets, weights):
     """What a step of gradient descent changes; training or a compiled model changes nothing."""
     before = model.get_weights()
     model.train_on_batch(inputs, targets, weights)
-    return {
-        v.path.partition("/")[2]: ops.convert_to_numpy(v) - old
-        for v, old in zip(model.weights, before)
-    }
+    return {v.path.partition("/")[2]: ops.convert_to_numpy(v) - old for v, old in zip(model.weights, before)}
 
 
 # A Transformer's call is differentiated by the backend, and its step cannot be.

@@ -14,11 +14,7 @@ from xray_captioning.config import Config
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.targets import study_images
 from xray_captioning.decoders import CaptionModel, Features
-from xray_captioning.decoders.language_model import (
-    LanguageModel,
-    load_language_model,
-    resolve_language_model,
-)
+from xray_captioning.decoders.language_model import LanguageModel, load_language_model, resolve_language_model
 from xray_captioning.encoders import Encoder
 from xray_captioning.errors import BundleError, ConfigError, MissingExtraError
 from xray_captioning.text.byte_pairs import END, BytePairTokenizer
@@ -238,9 +234,7 @@ def damage(folder, kind: str) -> None:
         del values["h.1.mlp.c_fc.bias"]
         write_safetensors(folder / "model.safetensors", values)
     elif kind == "words":
-        write_safetensors(
-            folder / "model.safetensors", arrays() | {"wte.weight": np.ones((9, UNITS), "float32")}
-        )
+        write_safetensors(folder / "model.safetensors", arrays() | {"wte.weight": np.ones((9, UNITS), "float32")})
     else:
         (folder / kind).unlink()
 

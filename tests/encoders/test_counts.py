@@ -95,9 +95,7 @@ def test_another_weight_or_image_is_never_served_what_was_there(
     cv2.imwrite(copy, cv2.imread(image))
     encoder = Encoder.load(tiny_encoder_run)
     first = cached_features([[copy]], encoder, tiny_config, tmp_path)[copy]
-    encoder.backbone.trainable_variables[0].assign_add(
-        0.1 * ops.ones_like(encoder.backbone.trainable_variables[0])
-    )
+    encoder.backbone.trainable_variables[0].assign_add(0.1 * ops.ones_like(encoder.backbone.trainable_variables[0]))
     second = cached_features([[copy]], encoder, tiny_config, tmp_path)[copy]
     cv2.imwrite(copy, 255 - cv2.imread(image))
     third = cached_features([[copy]], encoder, tiny_config, tmp_path)[copy]

@@ -55,9 +55,7 @@ def test_regions_are_laid_out_by_view_row_and_column(encoder):
     rows, columns = encoder.grid
     assert features.shape == (2, 2 * rows * columns, encoder.channels)
     second = ops.convert_to_numpy(encoder.encode(images[:, 1]))
-    np.testing.assert_allclose(
-        features.reshape(2, 2, rows, columns, -1)[:, 1], second, rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(features.reshape(2, 2, rows, columns, -1)[:, 1], second, rtol=1e-4, atol=1e-4)
 
 
 def test_an_image_alone_equals_the_image_in_a_batch(encoder):
@@ -94,10 +92,7 @@ def test_a_keras_file_says_what_its_network_was_trained_on(tmp_path):
     names = [frozenset(f"{kind}{i}" for i in range(2)) for kind in "srpi"]
     encoder.trained_on = TrainedOn(Split(("1", "2"), ("3",), ()), "digest", *names)
     captions = CaptionModel(
-        ModelConfig(head=8, units=8, embedding=6, attention=5),
-        11,
-        (1, *encoder.grid),
-        encoder.channels,
+        ModelConfig(head=8, units=8, embedding=6, attention=5), 11, (1, *encoder.grid), encoder.channels
     )
     captioner = Captioner(Config(), encoder, captions, None)
     assert captioner.trained_on == encoder.trained_on

@@ -19,9 +19,7 @@ BLOCKS += "r3_k5_s1_e6_i80_o112 r4_k5_s2_e6_i112_o192 r1_k3_s1_e6_i192_o320"
 
 def blocks():
     for stage in BLOCKS.split():
-        repeats, kernel, stride, widening, before, after = (
-            int(part.lstrip("rkseio")) for part in stage.split("_")
-        )
+        repeats, kernel, stride, widening, before, after = (int(part.lstrip("rkseio")) for part in stage.split("_"))
         for number in range(repeats):
             yield kernel, (1 if number else stride), widening, (after if number else before), after
 
@@ -34,11 +32,7 @@ def random_arrays(seed=0):
         spread = 1.5 / np.sqrt(np.prod(shape[1:]))
         arrays[f"{convolution}.weight"] = rng.normal(0, spread, shape).astype("f4")
         for name in ("weight", "bias", "running_mean", "running_var"):
-            values = (
-                rng.uniform(0.5, 1.5, shape[0])
-                if name[-1] in "tr"
-                else rng.normal(0, 0.3, shape[0])
-            )
+            values = rng.uniform(0.5, 1.5, shape[0]) if name[-1] in "tr" else rng.normal(0, 0.3, shape[0])
             arrays[f"{norm}.{name}"] = values.astype("f4")
 
     layer("_conv_stem", "_bn0", 32, 3, 3, 3)
@@ -130,9 +124,7 @@ def test_a_new_encoder_takes_the_file_and_refuses_another(tmp_path):
 
 def test_pixels_are_those_of_tensorflows_program():
     values = np.array([[[0, 127, 255]]], "f4")
-    np.testing.assert_allclose(
-        normalise(values / 255, "lite"), (values - 127) / 128, rtol=1e-6, atol=1e-7
-    )
+    np.testing.assert_allclose(normalise(values / 255, "lite"), (values - 127) / 128, rtol=1e-6, atol=1e-7)
     assert load_preset("lite_attention").image.normalisation == "lite"
 
 

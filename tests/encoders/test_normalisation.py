@@ -30,9 +30,7 @@ def test_keras_prepares_pixels_alike(name, images):
 
 
 def test_the_first_layers_of_efficientnet_are_the_imagenet_scheme(images):
-    network = keras.applications.EfficientNetV2B0(
-        include_top=False, weights=None, input_shape=(32, 32, 3)
-    )
+    network = keras.applications.EfficientNetV2B0(include_top=False, weights=None, input_shape=(32, 32, 3))
     first = keras.Model(network.input, network.get_layer("normalization").output)
     found = normalise(images, ENCODERS["efficientnetv2b0"].normalisation)
     np.testing.assert_allclose(found, first(images * 255), rtol=1e-4, atol=1e-4)
@@ -41,9 +39,7 @@ def test_the_first_layers_of_efficientnet_are_the_imagenet_scheme(images):
 def test_clip_and_vit_pixels():
     mean = [[0.48145466, 0.4578275, 0.40821073]]
     np.testing.assert_allclose(normalise(mean, "clip"), 0, atol=1e-6)
-    np.testing.assert_allclose(
-        normalise(np.ones((1, 3)), "clip"), [[1.930, 2.075, 2.146]], rtol=1e-3
-    )
+    np.testing.assert_allclose(normalise(np.ones((1, 3)), "clip"), [[1.930, 2.075, 2.146]], rtol=1e-3)
     np.testing.assert_array_equal(normalise([[0.0, 0.5, 1.0]], "signed"), [[-1, 0, 1]])
 
 
@@ -54,7 +50,5 @@ def test_one_warning_names_what_is_expected_and_what_is_given(monkeypatch, recwa
     new_encoder(config, "random")
     new_encoder(config.replace({"image.normalisation": "caffe"}), "imagenet")
     assert not recwarn.list
-    with pytest.warns(
-        UserWarning, match="expect image.normalisation 'caffe', but it is 'imagenet'"
-    ):
+    with pytest.warns(UserWarning, match="expect image.normalisation 'caffe', but it is 'imagenet'"):
         new_encoder(config, "imagenet")

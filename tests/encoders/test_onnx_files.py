@@ -39,9 +39,7 @@ def node(kind: str, source: str, target: str, **whole: int | list[int]) -> bytes
     return field(1, source.encode()) + field(2, target.encode()) + field(4, kind.encode()) + body
 
 
-def write(
-    path: Path, nodes: list[bytes], inputs: list[bytes], output: bytes, more: bytes = b""
-) -> Path:
+def write(path: Path, nodes: list[bytes], inputs: list[bytes], output: bytes, more: bytes = b"") -> Path:
     field = golden.field
     graph = more + b"".join(field(1, n) for n in nodes) + field(2, b"g")
     graph += b"".join(field(11, i) for i in inputs) + field(12, output)
@@ -54,10 +52,7 @@ def write(
 def halves(tmp_path: Path) -> Path:
     """Channels first; 8 x 8 means of 4 x 4 pixels, after 16 x 16 means of 2 x 2, named `half`."""
     pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
-    nodes = [
-        node("AveragePool", "x", "half", **pool),
-        node("AveragePool", "half", "y", **pool),
-    ]
+    nodes = [node("AveragePool", "x", "half", **pool), node("AveragePool", "half", "y", **pool)]
     inputs = [value("x", "n", 3, 32, 32)]
     return write(tmp_path / "halves.onnx", nodes, inputs, value("y", "n", 3, 8, 8))
 
@@ -117,9 +112,7 @@ def test_a_vector_is_one_region_and_other_shapes_none(tmp_path: Path) -> None:
                 encode_files([[IMAGE]], str(path))
 
 
-def test_the_command_and_what_it_refuses(
-    halves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_and_what_it_refuses(halves: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import cv2
 
     image, out = tmp_path / "a.png", tmp_path / "f.npz"
@@ -173,8 +166,5 @@ def test_nothing_is_reported_to_the_makers_of_onnxruntime(tmp_path: Path) -> Non
     code = "from xray_captioning.files import load_onnxruntime as load; print(load('x', 'onnx'))"
     kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
     line, given = [sys.executable, "-c", code], {**kept, "TMPDIR": str(tmp_path)}
-    assert (
-        "onnxruntime"
-        in subprocess.run(line, env=given, check=True, capture_output=True, text=True).stdout
-    )
+    assert "onnxruntime" in subprocess.run(line, env=given, check=True, capture_output=True, text=True).stdout
     assert not list(tmp_path.iterdir())

@@ -44,9 +44,7 @@ def block(arrays, x, name, stride):
 
     y = np.maximum(layer(x, "conv1", "bn1"), 0)
     y = np.maximum(layer(y, "conv2", "bn2", stride), 0)
-    return np.maximum(
-        layer(y, "conv3", "bn3") + layer(x, "downsample.0", "downsample.1", stride), 0
-    )
+    return np.maximum(layer(y, "conv3", "bn3") + layer(x, "downsample.0", "downsample.1", stride), 0)
 
 
 def pytorch_arrays(model):
@@ -79,10 +77,7 @@ def test_a_bottleneck_is_what_numpy_computes(tmp_path, prefix):
 
 
 # torchvision's num_params, less those of the classifier, and for one channel less in the stem.
-SIZES = {
-    "torchvision-densenet121": 7_978_856 - 1_025_000,
-    "resnet50-res512-all": 25_557_032 - 2_049_000 - 2 * 64 * 49,
-}
+SIZES = {"torchvision-densenet121": 7_978_856 - 1_025_000, "resnet50-res512-all": 25_557_032 - 2_049_000 - 2 * 64 * 49}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -152,8 +147,7 @@ def test_pixels_of_torchxrayvision_outside_the_image_are_grey():
 
 
 @pytest.mark.parametrize(
-    ("how", "short", "filter_", "whole"),
-    [("rad-dino", 64, "BICUBIC", int), ("torchvision", 73, "BILINEAR", round)],
+    ("how", "short", "filter_", "whole"), [("rad-dino", 64, "BICUBIC", int), ("torchvision", 73, "BILINEAR", round)]
 )
 def test_pixels_of_pillow(how, short, filter_, whole):
     from PIL import Image

@@ -5,12 +5,7 @@ import pytest
 from xray_captioning.backend import keras, ops
 from xray_captioning.config import load_preset
 from xray_captioning.encoders import Encoder
-from xray_captioning.encoders.saved import (
-    load_weights,
-    new_encoder,
-    starting_encoder,
-    weights_digest,
-)
+from xray_captioning.encoders.saved import load_weights, new_encoder, starting_encoder, weights_digest
 from xray_captioning.errors import BundleError, ConfigError
 
 

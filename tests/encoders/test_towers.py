@@ -22,9 +22,7 @@ WIDTH, HEADS, WIDE, PATCH, SIDE, BLOCKS = 12, 3, 20, 4, 4, 2
 ERF = np.vectorize(math.erf)
 ACTIVATIONS = {
     "gelu": lambda x: x * (1 + ERF(x / math.sqrt(2))) / 2,
-    "gelu_pytorch_tanh": lambda x: (
-        x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
-    ),
+    "gelu_pytorch_tanh": lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2,
     "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
 }
 SIZES = {
@@ -58,14 +56,10 @@ class Parts:
         return scaled * self(f"{name}.weight", WIDTH) + self(f"{name}.bias", WIDTH)
 
     def attention(self, x, name):
-        q, k, v = (
-            self.linear(x, f"{name}.{part}", WIDTH).reshape(len(x), HEADS, -1) for part in "qkv"
-        )
+        q, k, v = (self.linear(x, f"{name}.{part}", WIDTH).reshape(len(x), HEADS, -1) for part in "qkv")
         scores = np.einsum("ihc,jhc->hij", q, k) / math.sqrt(WIDTH // HEADS)
         shares = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-        return self.linear(
-            np.einsum("hij,jhc->ihc", shares, v).reshape(len(x), -1), f"{name}.o", WIDTH
-        )
+        return self.linear(np.einsum("hij,jhc->ihc", shares, v).reshape(len(x), -1), f"{name}.o", WIDTH)
 
     def widened(self, x, name, act):
         if self.gated:
@@ -139,15 +133,7 @@ OPENAI |= {"pre": "ln_pre", "post": "ln_post"}
 # Of each: the kind, what the network has, prefix, names outside and within blocks, extra arrays.
 LAYOUTS = {
     "dinov2": ("dinov2", {}, "", HF, "encoder.layer.", NORMS | OLD | MLP, ["mask_token"]),
-    "dinov2 in transformers 5": (
-        "dinov2",
-        {},
-        "dinov2.",
-        HF,
-        "encoder.layer.",
-        NORMS | NEW | MLP,
-        [],
-    ),
+    "dinov2 in transformers 5": ("dinov2", {}, "dinov2.", HF, "encoder.layer.", NORMS | NEW | MLP, []),
     "dinov2 with registers": (
         "dinov2_with_registers",
         {"registers": 4, "gated": True},
@@ -166,24 +152,8 @@ LAYOUTS = {
         NORMS | NEW | GATED,
         [],
     ),
-    "siglip": (
-        "siglip",
-        {"classes": False},
-        "vision_model.",
-        CLIP,
-        "encoder.layers.",
-        OWN | MLP,
-        ["head.probe"],
-    ),
-    "clip": (
-        "clip",
-        {},
-        "model.vision_model.",
-        CLIP,
-        "encoder.layers.",
-        OWN | MLP,
-        ["post_layernorm.weight"],
-    ),
+    "siglip": ("siglip", {"classes": False}, "vision_model.", CLIP, "encoder.layers.", OWN | MLP, ["head.probe"]),
+    "clip": ("clip", {}, "model.vision_model.", CLIP, "encoder.layers.", OWN | MLP, ["post_layernorm.weight"]),
     "vit": (
         "vit",
         {},
@@ -321,10 +291,7 @@ def test_an_encoder_of_a_folder_is_kept_in_a_bundle(tmp_path):
     place = folder(tmp_path / "model", "dinov2", **BIT)
     config = adopted(Config().replace({"model.encoder": "some/own"}), place, ["image.resize"])
     assert config.image.resize == "area"  # which was set
-    assert (
-        config.image.normalisation
-        == "0.10000000,0.20000000,0.30000000/0.40000000,0.50000000,0.60000000"
-    )
+    assert config.image.normalisation == "0.10000000,0.20000000,0.30000000/0.40000000,0.50000000,0.60000000"
     with pytest.warns(UserWarning, match=r"image.resize 'transformers-bicubic-20/16'"):
         encoder = new_encoder(config, str(place))
     save_encoder(tmp_path / "bundle", config, encoder, {})
@@ -340,12 +307,7 @@ def test_an_encoder_of_a_folder_is_kept_in_a_bundle(tmp_path):
     [
         ("rad-dino", "siglip", {}, "is of the kind siglip, but rad-dino is dinov2"),
         ("google/siglip-base-patch16-224", "siglip", SIGLIP | {"resample": 1}, "its resample"),
-        (
-            "google/siglip-base-patch16-224",
-            "siglip",
-            SIGLIP | {"do_resize": False},
-            "its do_resize",
-        ),
+        ("google/siglip-base-patch16-224", "siglip", SIGLIP | {"do_resize": False}, "its do_resize"),
         ("some/own", "dinov2", BIT | {"do_center_crop": False}, "its size"),
         ("some/own", "dinov2", BIT | {"rescale_factor": 1.0}, "its rescale_factor"),
         ("some/own", "dinov2", BIT | {"image_std": "x"}, r"its JSON files are damaged \(.*; get"),
@@ -366,10 +328,7 @@ def test_folders_that_are_refused(tmp_path, name, kind, pixels, error):
         ({"model_type": "swin"}, "model_type is 'swin'; image encoders that are built here"),
         ({"model_type": "vit", "hidden_act": "mish"}, "hidden_act 'mish'"),
         ({"model_type": "vit", "num_attention_heads": 7}, "7 heads for 768 channels"),
-        (
-            {"model_type": "vit", "num_hidden_layers": 10**9},
-            r"num_hidden_layers.*; give the folder",
-        ),
+        ({"model_type": "vit", "num_hidden_layers": 10**9}, r"num_hidden_layers.*; give the folder"),
         ({"model_type": "dinov2", "mlp_ratio": "wide"}, r"config.json: .*; give the folder"),
         ({"model_type": "siglip", "vision_config": {"hidden_size": [1]}}, "hidden_size"),
     ],
@@ -381,11 +340,7 @@ def test_networks_that_are_not_built(said, error):
 
 @pytest.mark.parametrize(
     ("tower", "size"),
-    [
-        (Tower("vit", 8192, 200, 1, 65536), 224),
-        (Tower("vit", patch_size=1), 4096),
-        (Tower("vit", patch_size=200), 56),
-    ],
+    [(Tower("vit", 8192, 200, 1, 65536), 224), (Tower("vit", patch_size=1), 4096), (Tower("vit", patch_size=200), 56)],
 )
 def test_networks_that_no_memory_holds(tower, size):
     with pytest.raises(ConfigError, match="patches: not built here"):

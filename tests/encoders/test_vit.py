@@ -53,9 +53,7 @@ def hub_vit(hub, size=32):
 
 
 def hub_clip(hub, size=32):
-    tower = hub.models.CLIPVisionEncoder(
-        16, WIDTH, BLOCKS, HEADS, 4 * WIDTH, image_shape=(size, size, 3)
-    )
+    tower = hub.models.CLIPVisionEncoder(16, WIDTH, BLOCKS, HEADS, 4 * WIDTH, image_shape=(size, size, 3))
     tower.embedding.position_ids.assign(np.arange((size // 16) ** 2 + 1)[None])
     text = hub.models.CLIPTextEncoder(9, 4, WIDTH, 1, HEADS, WIDTH, max_sequence_length=5)
     return shaken(hub.models.CLIPBackbone(tower, text, projection_dim=4))
@@ -94,9 +92,7 @@ def test_a_saved_network_for_other_images_is_refused(tmp_path):
 def test_a_bundle_for_other_images_is_refused(monkeypatch):
     monkeypatch.setattr(Encoder, "load", lambda name: Encoder("vit_tiny", 32))
     config = Config().replace({"model.encoder": "vit_tiny", "image.size": 48})
-    with pytest.raises(
-        ConfigError, match="for images of 32 px, but this run asks for 48; add --set"
-    ):
+    with pytest.raises(ConfigError, match="for images of 32 px, but this run asks for 48; add --set"):
         new_encoder(config, "runs/vit")
 
 
@@ -140,9 +136,7 @@ def test_published_positions_fit_other_images(name, hub, small, tmp_path, monkey
 
 
 @pytest.mark.parametrize("name", ["vit", "clip"])
-def test_without_a_network_published_weights_are_refused_and_random_ones_saved(
-    name, hub, small, tmp_path, monkeypatch
-):
+def test_without_a_network_published_weights_are_refused_and_random_ones_saved(name, hub, small, tmp_path, monkeypatch):
     monkeypatch.setattr(vit, f"{name.upper()}_PRESET", str(tmp_path / "absent"))
     with pytest.raises(ConfigError, match=f"published weights of {name} cannot be had .*random"):
         Encoder(name, 32, weights="imagenet")

@@ -47,12 +47,8 @@ def test_csv_has_a_column_a_system(tmp_path: Path) -> None:
 
 
 def test_r2gen_result_files_have_one_column_and_no_header(tmp_path: Path) -> None:
-    assert read(tmp_path, "res.csv", 'heart normal .\n""\n"a, b ."\n') == {
-        "res": ["heart normal .", "", "a, b ."]
-    }
-    assert read(tmp_path, "res.txt", '"no ""old"" edema"\n"a, b ."\n') == {
-        "res": ['no "old" edema', "a, b ."]
-    }
+    assert read(tmp_path, "res.csv", 'heart normal .\n""\n"a, b ."\n') == {"res": ["heart normal .", "", "a, b ."]}
+    assert read(tmp_path, "res.txt", '"no ""old"" edema"\n"a, b ."\n') == {"res": ['no "old" edema', "a, b ."]}
 
 
 @pytest.mark.parametrize("name", ["mine.txt", "mine.tok", "mine"])
@@ -90,17 +86,11 @@ LINES = "".join(json.dumps(row) + "\n" for row in OBJECTS)
         ("t.txt", OBJECTS),
         ("t.json", {row["study_id"]: {**row, "extra": {"bleu": 0.3}} for row in OBJECTS}),
         ("t.json", {name: [row[name] for row in OBJECTS] for name in ROWS[0]}),
-        (
-            "t.json",
-            {n: {str(i): row[n] for i, row in enumerate(OBJECTS)} for n in ROWS[0]},
-        ),
+        ("t.json", {n: {str(i): row[n] for i, row in enumerate(OBJECTS)} for n in ROWS[0]}),
         ("t.json", {"test": OBJECTS[:2], "val": OBJECTS[2:]}),
         ("t.json", {"model": "x", "predictions": OBJECTS, "bleu": 0.3}),
         ("t.json", {"results": OBJECTS, "config": {"beam": 3, "name": "m"}, "bleu": 0.3}),
-        (
-            "t.json",
-            [{"id": r["study_id"], "out": {"prediction": r["prediction"]}} for r in OBJECTS],
-        ),
+        ("t.json", [{"id": r["study_id"], "out": {"prediction": r["prediction"]}} for r in OBJECTS]),
         ("t.json", [{**row, "prediction": [row["prediction"]]} for row in OBJECTS]),
     ],
 )
@@ -137,8 +127,7 @@ PUBLISHED = {
     "prediction": (
         "t.jsonl",
         "".join(
-            json.dumps({"id": i, "query": "Describe the image.", "reference": r, "prediction": t})
-            + "\n"
+            json.dumps({"id": i, "query": "Describe the image.", "reference": r, "prediction": t}) + "\n"
             for i, r, t in zip(IDS, REPORTS, TEXTS)
         ),
     ),
@@ -164,8 +153,7 @@ PUBLISHED = {
     "text": (
         "t.jsonl",
         "".join(
-            json.dumps({"question_id": i, "prompt": "What is seen?", "text": t, "model_id": "m"})
-            + "\n"
+            json.dumps({"question_id": i, "prompt": "What is seen?", "text": t, "model_id": "m"}) + "\n"
             for i, t in zip(IDS, TEXTS)
         ),
     ),
@@ -184,17 +172,7 @@ PUBLISHED = {
         "t.csv",
         table(
             [
-                (
-                    "",
-                    "Study ID",
-                    "split",
-                    "view",
-                    "gt",
-                    "generated_report",
-                    "bleu",
-                    "beams",
-                    "notes",
-                ),
+                ("", "Study ID", "split", "view", "gt", "generated_report", "bleu", "beams", "notes"),
                 *(
                     (n, i, "test", "PA", r, t, 0.3, 3, "read in a hurry")
                     for n, (i, r, t) in enumerate(zip(IDS, REPORTS, TEXTS))
@@ -219,10 +197,7 @@ NAMES = "pred prediction hyp hypothesis generated output candidate res model_pre
 @pytest.mark.parametrize("name", [*NAMES.split(), "Generated Report", "report_pred"])
 @pytest.mark.parametrize("true", ["gt", "ground_truth", "true_report", "target", "label", "report"])
 def test_predictions_are_told_from_references(tmp_path: Path, name: str, true: str) -> None:
-    rows = [
-        ("id", true, name, "rouge"),
-        *((i, r, t, "0.3") for i, r, t in zip(IDS, REPORTS, TEXTS)),
-    ]
+    rows = [("id", true, name, "rouge"), *((i, r, t, "0.3") for i, r, t in zip(IDS, REPORTS, TEXTS))]
     assert read(tmp_path, "t.csv", table(rows)) == {name: dict(zip(IDS, TEXTS))}
     assert plain(read_references(tmp_path / "t.csv")) == dict(zip(IDS, REPORTS))
 
@@ -259,10 +234,7 @@ def test_an_index_is_no_id_and_ids_without_a_name_are_no_index(tmp_path: Path) -
             },
             {"caption": {"5": "x y"}},
         ),
-        (
-            [{"study_id": 1, "x": "a b"}, {"study_id": 2, "x": "b c"}],
-            {"x": {"1": "a b", "2": "b c"}},
-        ),
+        ([{"study_id": 1, "x": "a b"}, {"study_id": 2, "x": "b c"}], {"x": {"1": "a b", "2": "b c"}}),
         ([{"image_id": "7", "caption": "a", "ground_truth": "r"}], {"caption": {"7": "a"}}),
         ([{"id": 1, "pred": "a"}, {"id": 2}, {"id": 3, "pred": None}], {"pred": {"1": "a"}}),
         ({"1": "half \ud800"}, {"t": {"1": "half ?"}}),
@@ -303,9 +275,7 @@ def test_json(tmp_path: Path, content: object, expected: object) -> None:
         ("t.json", [{"id": 1, "bleu": 0.5}], "its columns are: id, bleu"),
     ],
 )
-def test_what_is_no_system_is_refused(
-    tmp_path: Path, name: str, content: object, message: str
-) -> None:
+def test_what_is_no_system_is_refused(tmp_path: Path, name: str, content: object, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path, name, content)
     assert "\n" not in str(caught.value)

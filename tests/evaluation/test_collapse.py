@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 
 from xray_captioning.evaluation.baselines import constant_caption, random_captions
-from xray_captioning.evaluation.claims import (
-    COLLAPSED,
-    NO_BETTER,
-    TOO_FEW,
-    caption_spread,
-    collapse_alarm,
-)
+from xray_captioning.evaluation.claims import COLLAPSED, NO_BETTER, TOO_FEW, caption_spread, collapse_alarm
 from xray_captioning.evaluation.jackknife import Comparison
 from xray_captioning.evaluation.results import Results, evaluate_systems
 from xray_captioning.evaluation.systems import ReportTexts, System
@@ -49,9 +43,7 @@ def results() -> Results:
         System("random", None, random_captions(training, STUDIES), "baseline"),
     ]
     ids = [str(i) for i in range(STUDIES)]
-    return evaluate_systems(
-        ids, systems, ReportTexts.unaltered(references, training), {"part": "test"}
-    )
+    return evaluate_systems(ids, systems, ReportTexts.unaltered(references, training), {"part": "test"})
 
 
 def test_only_what_does_not_look_is_alarmed(results):
@@ -82,10 +74,7 @@ def test_a_system_that_reads_but_names_few_findings_is_not_called_collapsed():
     """Being no better than a fixed report is another statement than being collapsed."""
     references = ["cardiomegaly ."] * 60 + ["scoliosis ."] * 6 + ["clear lungs ."] * 40
     timid = ["clear lungs ."] * 60 + ["scoliosis ."] * 3 + ["clear lungs ."] * 43
-    systems = [
-        System("timid", None, timid),
-        System("constant-clinical_f1", None, ["cardiomegaly ."] * 106, "baseline"),
-    ]
+    systems = [System("timid", None, timid), System("constant-clinical_f1", None, ["cardiomegaly ."] * 106, "baseline")]
     texts = ReportTexts.unaltered(references, references)
     found = evaluate_systems([str(i) for i in range(106)], systems, texts, {}, quick=True)
     assert [alarm.kind for alarm in found.alarms] == [NO_BETTER]
@@ -127,9 +116,7 @@ def test_without_findings_words_decide():
         System("fixed", None, [words[0]] * 30),
         System("constant", None, [words[0]] * 30, "baseline"),
     ]
-    found = evaluate_systems(
-        [str(i) for i in range(30)], systems, ReportTexts.unaltered(words, words), {}, quick=True
-    )
+    found = evaluate_systems([str(i) for i in range(30)], systems, ReportTexts.unaltered(words, words), {}, quick=True)
     assert [alarm.system for alarm in found.alarms] == ["fixed"]
     assert "F1 of words" in found.alarms[0].message
     assert found.alarms[0].comparisons[0].metric == "BLEU-4"
@@ -137,12 +124,7 @@ def test_without_findings_words_decide():
 
 
 def test_one_study_and_no_baseline_can_be_evaluated():
-    found = evaluate_systems(
-        ["1"],
-        [System("x", None, ["clear ."])],
-        ReportTexts.unaltered(["cardiomegaly ."], []),
-        {},
-    )
+    found = evaluate_systems(["1"], [System("x", None, ["clear ."])], ReportTexts.unaltered(["cardiomegaly ."], []), {})
     assert [row["system"] for row in found.rows] == ["x"]
     assert [alarm.kind for alarm in found.alarms] == [TOO_FEW]
     assert "all are of one patient" in found.alarms[0].message

@@ -5,13 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xray_captioning.evaluation.claims import (
-    COMPARED,
-    beats_every_baseline,
-    fixed_rival,
-    holm,
-    paired_tests,
-)
+from xray_captioning.evaluation.claims import COMPARED, beats_every_baseline, fixed_rival, holm, paired_tests
 from xray_captioning.evaluation.jackknife import Jackknife
 from xray_captioning.evaluation.systems import System
 
@@ -33,9 +27,7 @@ def test_holm_is_its_definition(p):
 def test_holm_of_a_published_example_and_of_nothing():
     # R: p.adjust(c(0.01, 0.02, 0.03, 0.04, 0.05), "holm")
     assert holm([0.01, 0.02, 0.03, 0.04, 0.05]) == pytest.approx([0.05, 0.08, 0.09, 0.09, 0.09])
-    assert holm([0.01, float("nan"), 0.04]) == pytest.approx(
-        [0.02, float("nan"), 0.04], nan_ok=True
-    )
+    assert holm([0.01, float("nan"), 0.04]) == pytest.approx([0.02, float("nan"), 0.04], nan_ok=True)
     assert holm([]) == []
 
 
@@ -44,8 +36,7 @@ def jackknife_of(means: dict[str, float], error: float = 0.05) -> Jackknife:
     scores = {name: dict.fromkeys(COMPARED, mean) for name, mean in means.items()}
     spread = error * np.sqrt(patients)
     pseudo = {
-        name: {m: mean + spread * rng.standard_normal(patients) for m in COMPARED}
-        for name, mean in means.items()
+        name: {m: mean + spread * rng.standard_normal(patients) for m in COMPARED} for name, mean in means.items()
     }
     support = dict.fromkeys((*COMPARED, "micro_f1"), patients)
     return Jackknife(scores, pseudo, dict.fromkeys(means, support))

@@ -16,12 +16,7 @@ from xray_captioning.metrics.clinical import clinical_scores
 from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.metrics.rouge import rouge_l_rows, rouge_score_rows
 from xray_captioning.metrics.scores import score
-from xray_captioning.metrics.statistics import (
-    MEANS,
-    patient_sums,
-    scores_from_sums,
-    study_statistics,
-)
+from xray_captioning.metrics.statistics import MEANS, patient_sums, scores_from_sums, study_statistics
 
 SENTENCES = [
     "the lungs are clear .",
@@ -105,10 +100,7 @@ def test_a_pseudo_value_is_what_the_absence_of_a_patient_changes(pairs, left_out
 
 def test_pseudo_values_of_a_mean_are_the_values_themselves() -> None:
     references, hypotheses = reports(30), reports(30, 1)
-    found, values = (
-        jackknife(references, {"a": hypotheses}),
-        study_statistics(references, hypotheses),
-    )
+    found, values = (jackknife(references, {"a": hypotheses}), study_statistics(references, hypotheses))
     for name in (*MEANS, "example_f1", "example_f1_present"):
         assert found.pseudo["a"][name] == pytest.approx(values[name]), name
 
@@ -222,9 +214,7 @@ def test_studies_of_a_patient_are_left_out_together() -> None:
     references, hypotheses = reports(20), reports(20, 1)
     patients = [i // 4 for i in range(20)]
     names = [f"patient {i}" for i in patients]
-    np.testing.assert_equal(
-        intervals(references, hypotheses, names), intervals(references, hypotheses, patients)
-    )
+    np.testing.assert_equal(intervals(references, hypotheses, names), intervals(references, hypotheses, patients))
     # Twins carry no more information than one of them.
     one = intervals(references, hypotheses)
     twins = intervals([*references] * 2, [*hypotheses] * 2, [*range(20)] * 2)
@@ -244,9 +234,7 @@ def share_of_intervals_with_the_truth(groups: int, studies_each: int, clustered:
         if clustered:
             values = values.reshape(groups, studies_each).mean(1)
         found = Jackknife(
-            {"a": {"ROUGE-1": float(values.mean())}},
-            {"a": {"ROUGE-1": values}},
-            {"a": {"ROUGE-1": len(values)}},
+            {"a": {"ROUGE-1": float(values.mean())}}, {"a": {"ROUGE-1": values}}, {"a": {"ROUGE-1": len(values)}}
         )
         low, high = found.intervals("a")["ROUGE-1"]
         hits += low <= 0.7 <= high
@@ -305,14 +293,7 @@ def test_of_means_it_is_the_paired_t_test() -> None:
 @pytest.mark.parametrize("missing", [None, math.nan, "", "nan"])
 def test_studies_of_nobody_known_are_not_of_one_patient(missing) -> None:
     """They are left out one by one, as studies without groups are; a known patient's together."""
-    texts = [
-        "clear lungs .",
-        "cardiomegaly .",
-        "scoliosis .",
-        "clear lungs .",
-        "edema .",
-        "normal .",
-    ]
+    texts = ["clear lungs .", "cardiomegaly .", "scoliosis .", "clear lungs .", "edema .", "normal ."]
     said = {"a": ["clear lungs ."] * 6}
     found, alone = jackknife(texts, said, [missing] * 6), jackknife(texts, said)
     np.testing.assert_array_equal(found.pseudo["a"]["ROUGE-1"], alone.pseudo["a"]["ROUGE-1"])
@@ -328,9 +309,7 @@ def test_differences_are_paired() -> None:
     low, high = found.intervals("first")["ROUGE-L"]
     gap = found.compare("second", "first", "ROUGE-L")
     assert gap.high - gap.low < (high - low) / 2
-    assert gap.difference == pytest.approx(
-        found.scores["second"]["ROUGE-L"] - found.scores["first"]["ROUGE-L"]
-    )
+    assert gap.difference == pytest.approx(found.scores["second"]["ROUGE-L"] - found.scores["first"]["ROUGE-L"])
 
 
 def test_scores_without_a_value_have_no_interval() -> None:

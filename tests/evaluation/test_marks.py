@@ -15,21 +15,12 @@ def reasons(text: str) -> dict[str, str]:
     ("text", "expected"),
     [
         ("No PTX.", {"PTX": "Pneumothorax: denied by “no”"}),
-        (
-            "SMALL Effusion\nhas been drained",
-            {"Effusion": "Pleural Effusion: resolved by “has been drained”"},
-        ),
+        ("SMALL Effusion\nhas been drained", {"Effusion": "Pleural Effusion: resolved by “has been drained”"}),
         (
             "Cannot exclude PNA; noeffusion.",
-            {
-                "PNA": "Pneumonia: possible by “cannot exclude”",
-                "noeffusion": "Pleural Effusion: denied by “no”",
-            },
+            {"PNA": "Pneumonia: possible by “cannot exclude”", "noeffusion": "Pleural Effusion: denied by “no”"},
         ),
-        (
-            "Right hydropneumothorax.",
-            {"hydropneumothorax": "Pleural Effusion: present; Pneumothorax: present"},
-        ),
+        ("Right hydropneumothorax.", {"hydropneumothorax": "Pleural Effusion: present; Pneumothorax: present"}),
         ("Indication: r/o pneumonia. Findings: edema.", {"edema": "Edema: present"}),
         ("No edema. Edema is seen.", {"Edema": "Edema: present"}),
         ("(nothing)", {}),
@@ -45,9 +36,7 @@ def test_a_label_may_be_decided_beyond_what_is_shown():
     assert [piece.why for piece in marked(text, text[:400])] == [""]
 
 
-PARTS = st.sampled_from(
-    ["no ", "PTX", "effusion", ". ", "\n", "? ", "-", "clear lungs", "<b>", ": "]
-)
+PARTS = st.sampled_from(["no ", "PTX", "effusion", ". ", "\n", "? ", "-", "clear lungs", "<b>", ": "])
 
 
 @given(st.lists(PARTS, max_size=30).map("".join))

@@ -8,14 +8,7 @@ from hypothesis import strategies as st
 
 from xray_captioning.errors import DataError
 from xray_captioning.evaluation.caption_files import TextColumn
-from xray_captioning.evaluation.matching import (
-    ResultsWarning,
-    Studies,
-    by_row,
-    common_rows,
-    in_order,
-    scored_section,
-)
+from xray_captioning.evaluation.matching import ResultsWarning, Studies, by_row, common_rows, in_order, scored_section
 
 STUDIES = Studies(["7", "12"], [["/data/a/p7/0.png"], ["/data/a/p12/0.png", "/data/a/p12/x.dcm"]])
 TEXTS = ["seven", "twelve"]

@@ -40,8 +40,7 @@ def test_captions_of_one_image_are_its_references(tmp_path: Path) -> None:
     coco = {
         "images": [{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png"}],
         "annotations": [
-            {"id": 100 + n, "image_id": image, "caption": text}
-            for n, (image, text) in enumerate(captions)
+            {"id": 100 + n, "image_id": image, "caption": text} for n, (image, text) in enumerate(captions)
         ],
     }
     results = [{"image_id": 8, "caption": "B"}, {"image_id": 7, "caption": "A"}]
@@ -50,9 +49,7 @@ def test_captions_of_one_image_are_its_references(tmp_path: Path) -> None:
     assert pairs.hypotheses == ["A", "B"]
 
 
-def test_what_is_missing_is_left_out_only_where_that_is_asked_for(
-    gts: Path, tmp_path: Path
-) -> None:
+def test_what_is_missing_is_left_out_only_where_that_is_asked_for(gts: Path, tmp_path: Path) -> None:
     res = write(tmp_path / "res.json", {"3": "C", "1": "A"})
     with pytest.raises(DataError, match=r"no text for study s2 \(1 of 3.*--only-common"):
         list(read_pairs(gts, res))
@@ -73,9 +70,7 @@ def test_without_ids_the_order_counts(gts: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_reads_any_format(tmp_path: Path, capsys) -> None:
-    table = (
-        "id,ground_truth,mine,theirs\n1,no effusion .,no effusion .,x y\n2,edema .,edema .,y z\n"
-    )
+    table = "id,ground_truth,mine,theirs\n1,no effusion .,no effusion .,x y\n2,edema .,edema .,y z\n"
     path = str(write(tmp_path / "t.csv", table))
     assert main(["score", "--references", path, "--hypotheses", path]) == 0
     lines = capsys.readouterr().out.splitlines()

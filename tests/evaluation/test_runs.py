@@ -69,10 +69,7 @@ def test_an_evaluation_counts_all_runs_at_once_as_if_each_were_alone(monkeypatch
     references = ["cardiomegaly .", "clear lungs .", "left effusion .", "<unk> scoliosis ."] * 6
     whole = [f"{text} without effusion ." for text in references]
     draws = [random_captions(references, 24, draw) for draw in range(DRAWS)]
-    systems = [
-        System("mine", None, references),
-        System("random", None, draws[0], "baseline", draws[1:]),
-    ]
+    systems = [System("mine", None, references), System("random", None, draws[0], "baseline", draws[1:])]
     texts = ReportTexts(references, whole, whole, references, whole)
     counted, count = [], ngrams.count_ngrams
     monkeypatch.setattr(ngrams, "count_ngrams", lambda w: counted.append(len(w)) or count(w))

@@ -41,10 +41,7 @@ def test_p_is_the_share_of_all_permutations():
     references = written(present)
     texts = written(np.where(rng.random((6, 3)) < 0.6, present, drawn(rng, 6)))
     own = clinical_scores(references, texts)["clinical_f1"]
-    scores = [
-        clinical_scores(references, [texts[i] for i in order])["clinical_f1"]
-        for order in permutations(range(6))
-    ]
+    scores = [clinical_scores(references, [texts[i] for i in order])["clinical_f1"] for order in permutations(range(6))]
     test = shuffle_test(references, [texts], range(6), seed=1)
     assert test.score == pytest.approx(own)
     assert test.shuffled == pytest.approx(np.mean(scores), abs=0.02)
@@ -59,9 +56,7 @@ def test_no_captions_have_a_lower_p_than_the_references(words):
         present = drawn(rng, 6)
         references, texts = written(present), written(drawn(rng, 6))
         if words:
-            references, texts = (
-                [t.replace("c", "x").replace("e", "y") for t in c] for c in (references, texts)
-            )
+            references, texts = ([t.replace("c", "x").replace("e", "y") for t in c] for c in (references, texts))
         patients = np.repeat(range(6), 1 + seed % 2)
         references, texts = ([c[i] for i in patients] for c in (references, texts))
         test = shuffle_test(references, [texts], patients, seed, 199)

@@ -121,9 +121,7 @@ def names(folder: Path) -> list[str]:
         ("endless", {"git_blob": BLOB, "size": 102_400}),
     ],
 )
-def test_a_good_file_arrives_once(
-    server: Server, tmp_path: Path, how: str, known: dict[str, object]
-) -> None:
+def test_a_good_file_arrives_once(server: Server, tmp_path: Path, how: str, known: dict[str, object]) -> None:
     server.asked.append(None)  # so that "whole" is served whole at once
     file = remote(server.url(how), **known)
     path = fetch_file(file, tmp_path / "new" / "folder")
@@ -155,9 +153,7 @@ def test_an_interrupted_download_goes_on(
     monkeypatch.setattr(published, "TIMEOUT", 0.3)
     file = remote(server.url(how), **known)
     lost = how == "unnamed" and not known
-    with pytest.raises(
-        DataError, match=r"weights\.bin: cannot be downloaded \(http://127"
-    ) as error:
+    with pytest.raises(DataError, match=r"weights\.bin: cannot be downloaded \(http://127") as error:
         fetch_file(file, tmp_path)
     assert ("after the 51200 bytes kept" in str(error.value)) == (not lost)
     assert str(tmp_path / "weights.bin") in str(error.value)
@@ -223,9 +219,7 @@ def test_a_part_longer_than_the_file_starts_again(server: Server, tmp_path: Path
         ({"size": 7}, "offers 102400 bytes where 7 are expected"),
     ],
 )
-def test_a_wrong_file_is_refused(
-    server: Server, tmp_path: Path, known: dict[str, object], message: str
-) -> None:
+def test_a_wrong_file_is_refused(server: Server, tmp_path: Path, known: dict[str, object], message: str) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     for _ in range(2):
         with pytest.raises(DataError, match=message):

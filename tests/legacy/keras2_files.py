@@ -52,10 +52,7 @@ def decoder_layers(seed: int = 0, **sizes: int) -> dict[str, dict[str, np.ndarra
     }
     return {
         "input_1": {},
-        "bkdense": {
-            "bkdense/kernel": normal(1024, s["head"]) / 10,
-            "bkdense/bias": normal(s["head"]),
-        },
+        "bkdense": {"bkdense/kernel": normal(1024, s["head"]) / 10, "bkdense/bias": normal(s["head"])},
         "concatenate": {},
         "encoder_batch_norm": {
             "encoder_batch_norm/gamma": normal(s["head"]) + 1,

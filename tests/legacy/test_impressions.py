@@ -22,9 +22,7 @@ def report(images: str = "", **sections: str) -> str:
     """Write XML in the layout of the Open-i files: one element a line."""
     lines = ["<?xml version='1.0' encoding='utf-8'?>", "<eCitation>", '<uId id="CXR1"/>']
     lines += [f'<AbstractText Label="{k.upper()}">{v}</AbstractText>' for k, v in sections.items()]
-    lines += [
-        f'<parentImage id="{name}">\n<figureId>F1</figureId></parentImage>' for name in images
-    ]
+    lines += [f'<parentImage id="{name}">\n<figureId>F1</figureId></parentImage>' for name in images]
     return "\n".join([*lines, "</eCitation>", ""])
 
 
@@ -96,12 +94,7 @@ def test_a_text_that_does_not_end_on_its_line_is_missing(end: str) -> None:
 
 def test_elements_on_one_line_stay_apart() -> None:
     text = report(comparison="", findings="one", impression="two").replace("\n", "")
-    assert sections(text) == {
-        "comparison": None,
-        "indication": None,
-        "findings": "one",
-        "impression": "two",
-    }
+    assert sections(text) == {"comparison": None, "indication": None, "findings": "one", "impression": "two"}
 
 
 def test_table(tmp_path: Path) -> None:
@@ -131,9 +124,7 @@ def test_table(tmp_path: Path) -> None:
 
 
 def test_nested_and_packed_folders_are_the_same(tmp_path: Path) -> None:
-    inner = folder_of(
-        tmp_path / "reports", n1=report("a", impression="One"), n2=report("bc", impression="Two")
-    )
+    inner = folder_of(tmp_path / "reports", n1=report("a", impression="One"), n2=report("bc", impression="Two"))
     expected = impression_table(inner)
     with tarfile.open(tmp_path / "reports.tgz", "w:gz") as archive:
         archive.add(inner, "ecgen-radiology")
@@ -148,10 +139,7 @@ def test_nested_and_packed_folders_are_the_same(tmp_path: Path) -> None:
         (b"<eCitation>", r"1\.xml: is not well-formed XML"),
         (b"", r"1\.xml: is not well-formed XML"),
         (b"<html/>", r"1\.xml: is XML but no Open-i report"),
-        (
-            b"<?xml version='1.0' encoding='latin-1'?><eCitation>\xe9</eCitation>",
-            r"1\.xml: is not UTF-8",
-        ),
+        (b"<?xml version='1.0' encoding='latin-1'?><eCitation>\xe9</eCitation>", r"1\.xml: is not UTF-8"),
         (b"<!DOCTYPE x [<!ENTITY y 'z'>]><eCitation/>", r"1\.xml: defines XML entities"),
     ],
 )

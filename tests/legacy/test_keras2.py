@@ -226,10 +226,7 @@ def test_all_that_does_not_fit_is_in_one_line(folder, layers, tokenizer):
     [
         ({"dense": ["dense/kernel", "dense/bias"], "dense_1": ["dense_1/kernel"]}, "2 layers"),
         ({f"block{n}_conv{k}": ["kernel"] for n in range(1, 6) for k in range(1, 4)}, "VGG16, 15"),
-        (
-            {"res5c_branch2c": ["kernel"], "lstm": ["lstm/recurrent_kernel"]},
-            "ResNet50 and a recurr",
-        ),
+        ({"res5c_branch2c": ["kernel"], "lstm": ["lstm/recurrent_kernel"]}, "ResNet50 and a recurr"),
         ({"a" * 400 + str(n): ["b" * 400] for n in range(9)}, "9 layers with weights"),
         ({}, "no weights"),
     ],
@@ -237,10 +234,7 @@ def test_all_that_does_not_fit_is_in_one_line(folder, layers, tokenizer):
 def test_weights_of_another_model_are_named_in_a_short_line(tmp_path, layers, seems, tokenizer):
     arrays = {name: dict.fromkeys(inner, np.ones(3, "f4")) for name, inner in layers.items()}
     path = write(tmp_path / "w.h5", arrays)
-    for load in (
-        xc.legacy.load_chexnet,
-        lambda file: xc.legacy.load_attention_captioner(file, tokenizer),
-    ):
+    for load in (xc.legacy.load_chexnet, lambda file: xc.legacy.load_attention_captioner(file, tokenizer)):
         with pytest.raises(BundleError) as caught:
             load(path)
         message = str(caught.value).removeprefix(f"{path}: ")
@@ -328,9 +322,7 @@ def unit_bundle(folder, chexnet):
 
 
 @pytest.mark.parametrize("normalisation", ["imagenet", "unit"])
-def test_findings_of_an_encoder_bundle(
-    normalisation, chexnet_bundle, chexnet, folder, images, capfd
-):
+def test_findings_of_an_encoder_bundle(normalisation, chexnet_bundle, chexnet, folder, images, capfd):
     published = normalisation == "imagenet"
     bundle = chexnet_bundle if published else unit_bundle(folder, chexnet)
     capfd.readouterr()

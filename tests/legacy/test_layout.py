@@ -7,16 +7,7 @@ from hypothesis import strategies as st
 
 from tests.legacy.keras2_files import SIZES, decoder_layers, renamed, stored
 from xray_captioning.checkpoints import mismatches
-from xray_captioning.legacy.layout import (
-    KEY,
-    LAYOUT,
-    LOGITS,
-    PUBLISHED,
-    QUERY,
-    place,
-    read_sizes,
-    shapes_of,
-)
+from xray_captioning.legacy.layout import KEY, LAYOUT, LOGITS, PUBLISHED, QUERY, place, read_sizes, shapes_of
 
 # Names a reused session gives; each old text is replaced in order.
 SESSIONS = {
@@ -24,23 +15,15 @@ SESSIONS = {
     "prefix": {"onestep": "decoder/one__step__decoder/onestep", "global": "decoder/one/global"},
     "cell": {"gru_cell": "gru_cell_1", "global_attention": "global_attention_1"},
     "no cell": {"/gru_cell": ""},
-    "shifted by one": {"dense_3": "dense_4", "dense_2": "dense_3", "dense_1": "dense_2"}
-    | {"dense/": "dense_1/"},
-    "past nine": {"dense_3": "dense_11", "dense_2": "dense_10", "dense_1": "dense_9"}
-    | {"dense/": "dense_8/"},
-    "any number": {"dense_3": "dense_5", "dense_2": "dense_70", "dense_1": "dense_2"}
-    | {"dense/": "dense_31/"},
+    "shifted by one": {"dense_3": "dense_4", "dense_2": "dense_3", "dense_1": "dense_2"} | {"dense/": "dense_1/"},
+    "past nine": {"dense_3": "dense_11", "dense_2": "dense_10", "dense_1": "dense_9"} | {"dense/": "dense_8/"},
+    "any number": {"dense_3": "dense_5", "dense_2": "dense_70", "dense_1": "dense_2"} | {"dense/": "dense_31/"},
     "nothing left": {"dense_3": "out", "dense_2": "c", "dense_1": "b", "dense/": "a/"}
     | {"global_attention": "att", "onestepdecoder_embedding": "words"}
     | {"onestepdecoder_LSTM/gru_cell": "cell"},
 }
 # Wholly different widths, equal ones as published, and a vocabulary as wide as the attention.
-WIDTHS = [
-    {},
-    {"head": 16, "attention": 16},
-    {"head": 16, "attention": 30},
-    {"vocabulary": 20},
-]
+WIDTHS = [{}, {"head": 16, "attention": 16}, {"head": 16, "attention": 30}, {"vocabulary": 20}]
 
 
 def answer(layers):
@@ -117,9 +100,7 @@ def test_one_misshapen_array_is_named():
         wrong = (*shape[:-1], shape[-1] + 1)
         changed = {**layers, layer: {**layers[layer], key: np.zeros(wrong, "float32")}}
         found, rest = place(stored(changed))
-        assert mismatches(shapes_of(read_sizes(found)), found, rest) == [
-            f"{name} has shape {wrong} instead of {shape}"
-        ]
+        assert mismatches(shapes_of(read_sizes(found)), found, rest) == [f"{name} has shape {wrong} instead of {shape}"]
 
 
 def test_what_has_no_place_is_named():

@@ -12,10 +12,7 @@ from xray_captioning.metrics.labels.automaton import END, State, heads
 from xray_captioning.metrics.labels.rules import rules, sections
 
 GAPS = {"...": (frozenset(("x", ";", END)), 0, 3), "..": (frozenset(("x",)), 1, 2)}
-AS_PATTERNS = {
-    " ... ": r"(?: (?!x\b)[^ ;]+){0,3}? ",
-    " .. ": r" (?:(?!x\b)[a-z]+ ){1,2}",
-}
+AS_PATTERNS = {" ... ": r"(?: (?!x\b)[^ ;]+){0,3}? ", " .. ": r" (?:(?!x\b)[a-z]+ ){1,2}"}
 LINES = (
     "a",
     "as? b",
@@ -70,12 +67,7 @@ def test_of_several_lines_each_has_its_own_end():
 def test_every_line_of_the_data_files_is_understood():
     for convention in CONVENTIONS:
         rules(convention)
-    lines = [
-        line
-        for name in ("cues.txt", "findings.txt")
-        for own in sections(name).values()
-        for line in own
-    ]
+    lines = [line for name in ("cues.txt", "findings.txt") for own in sections(name).values() for line in own]
     texts = {re.sub(r"^(<\w+> )?([-?~=!] )?", "", line) for line in lines}
     left, seen = list(texts), set()
     while left:
@@ -96,11 +88,7 @@ def test_a_line_that_begins_with_no_word_is_refused(monkeypatch):
     monkeypatch.setattr(
         module,
         "sections",
-        lambda name: (
-            sections(name) | {"Edema": ["[a-z]+ swelling"]}
-            if name == "findings.txt"
-            else sections(name)
-        ),
+        lambda name: sections(name) | {"Edema": ["[a-z]+ swelling"]} if name == "findings.txt" else sections(name),
     )
     with pytest.raises(ValueError, match="begins with a word"):
         rules.__wrapped__("chexpert")

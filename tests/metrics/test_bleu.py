@@ -55,9 +55,7 @@ def test_statistics_by_hand() -> None:
 
 
 def test_clipping_and_brevity_by_hand() -> None:
-    assert bleu(["the cat is on the mat"], ["the the the the the the the"])[0] == pytest.approx(
-        2 / 7
-    )
+    assert bleu(["the cat is on the mat"], ["the the the the the the the"])[0] == pytest.approx(2 / 7)
     assert bleu(["a b c d e f g h"], ["a b c d"]) == pytest.approx([math.exp(-1)] * 4)
 
 

@@ -153,10 +153,7 @@ def test_the_interval_of_the_skill_covers_it():
 def test_true_probabilities_have_the_calibration_error_that_chance_gives():
     """It is not 0, and not small beside what a calibration is praised for."""
     rng = np.random.default_rng(0)
-    found = [
-        calibration_scores(stated, rng.random(2900) < stated)
-        for stated in rng.beta(49, 1, (200, 2900))
-    ]
+    found = [calibration_scores(stated, rng.random(2900) < stated) for stated in rng.beta(49, 1, (200, 2900))]
     mean = np.mean([scores.calibration_error for scores in found])
     assert np.mean([scores.error_by_chance for scores in found]) == pytest.approx(mean, rel=0.05)
     assert mean > 0.004

@@ -15,9 +15,7 @@ from xray_captioning.metrics.cider import cider_of_constants, cider_rows
 def test_equals_pycocoevalcap(most_references: int) -> None:
     peer = pytest.importorskip("pycocoevalcap.cider.cider")
     references, hypotheses = random_pairs(1000, most_references)
-    mean, rows = peer.Cider().compute_score(
-        dict(enumerate(references)), {i: [h] for i, h in enumerate(hypotheses)}
-    )
+    mean, rows = peer.Cider().compute_score(dict(enumerate(references)), {i: [h] for i, h in enumerate(hypotheses)})
     assert cider_rows(references, hypotheses) == pytest.approx(rows, abs=1e-9)
     assert cider_rows(references, hypotheses).mean() == pytest.approx(mean, abs=1e-9)
 

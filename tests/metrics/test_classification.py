@@ -39,9 +39,7 @@ def test_values_equal_scikit_learns():
     assert row["AUROC"] == pytest.approx(roc_auc_score(truth[:, 0], scores[:, 0]))
     assert row["F1"] == pytest.approx(f1_score(truth[:, 0], scores[:, 0] >= 0))
     assert row["Brier"] == pytest.approx(brier_score_loss(truth[:, 0], expit(scores[:, 0])))
-    assert row["mean_over_prevalence"] == pytest.approx(
-        expit(scores[:, 0]).mean() / truth[:, 0].mean()
-    )
+    assert row["mean_over_prevalence"] == pytest.approx(expit(scores[:, 0]).mean() / truth[:, 0].mean())
     for name in MEASURES:
         assert row[name + "_low"] < row[name] < row[name + "_high"]
     assert row["positives"] == truth[:, 0].sum()

@@ -27,17 +27,10 @@ from xray_captioning.metrics.mentions import compare_mentions
 from xray_captioning.metrics.scores import score
 
 NORMAL = "The heart is normal in size. The lungs are clear. No effusion or pneumothorax."
-SICK = [
-    "Left pleural effusion with atelectasis.",
-    "Cardiomegaly and edema.",
-    "Possible right pneumothorax.",
-    NORMAL,
-]
+SICK = ["Left pleural effusion with atelectasis.", "Cardiomegaly and edema.", "Possible right pneumothorax.", NORMAL]
 MATRICES = st.integers(1, 12).flatmap(
     lambda n: st.lists(
-        st.lists(st.sampled_from([1, 0, -1, NOT_MENTIONED]), min_size=18, max_size=18),
-        min_size=n,
-        max_size=n,
+        st.lists(st.sampled_from([1, 0, -1, NOT_MENTIONED]), min_size=18, max_size=18), min_size=n, max_size=n
     )
 )
 
@@ -106,9 +99,7 @@ def test_findings_that_count_are_those_of_the_training_reports():
     assert supported_findings(SICK, ("Edema", "Fracture")) == {"Edema": 1, "Fracture": 0}
 
 
-@pytest.mark.parametrize(
-    ("findings", "message"), [(["edema"], "'edema' is no finding"), ([], "no finding to average")]
-)
+@pytest.mark.parametrize(("findings", "message"), [(["edema"], "'edema' is no finding"), ([], "no finding to average")])
 def test_a_set_of_findings_is_checked(findings, message):
     with pytest.raises(ConfigError, match=message):
         clinical_scores(SICK, SICK, findings)
@@ -164,9 +155,7 @@ def test_scores_equal_those_of_scikit_learn(rows, random):
         for group, names in (("14", CHEXPERT), ("5", CHEXPERT_5), ("all", FINDINGS)):
             columns = [column(name) for name in names]
             for kind in ("macro", "micro"):
-                expected = f1_score(
-                    true[:, columns], guess[:, columns], average=kind, zero_division=0
-                )
+                expected = f1_score(true[:, columns], guess[:, columns], average=kind, zero_division=0)
                 assert scores[f"{kind}_f1_{group}{suffix}"] == pytest.approx(expected)
         expected = f1_score(true, guess, average="samples", zero_division=1)
         assert scores["example_f1" + suffix] == pytest.approx(expected)
@@ -206,10 +195,7 @@ def test_counts_add_up_to_the_scores_of_a_resample():
 def test_contradictions():
     references = ["Small effusion. No pneumothorax.", "Possible edema."]
     hypotheses = ["No effusion. Pneumothorax.", "No edema."]
-    assert contradictions(references, hypotheses) == [
-        (0, "Pneumothorax", 0, 1),
-        (0, "Pleural Effusion", 1, 0),
-    ]
+    assert contradictions(references, hypotheses) == [(0, "Pneumothorax", 0, 1), (0, "Pleural Effusion", 1, 0)]
 
 
 def test_one_text_said_of_every_study():

@@ -43,8 +43,7 @@ def test_counted_one_by_one(texts: list[str]) -> None:
 
 @pytest.mark.parametrize("function", [caption_entropy, lambda texts: distinct_ngrams(texts, 1)])
 @pytest.mark.parametrize(
-    ("texts", "message"),
-    [([], "no text"), ("a b", "one text"), (["a", None], r"texts\[1\] is not text but NoneType")],
+    ("texts", "message"), [([], "no text"), ("a b", "one text"), (["a", None], r"texts\[1\] is not text but NoneType")]
 )
 def test_refuses_what_is_no_text(function, texts, message: str) -> None:
     with pytest.raises(DataError, match=message):

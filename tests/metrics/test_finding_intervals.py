@@ -98,10 +98,7 @@ def test_intervals_of_95_percent_cover_in_95_percent():
     for seed in range(400):
         present, scores, patients = finding(0.1, seed=seed, shift=shift)
         probabilities = expit(logit(0.1) + shift * scores - shift**2 / 2)
-        area, ratio = (
-            auroc(present, scores, patients),
-            mean_over_prevalence(present, probabilities, patients),
-        )
+        area, ratio = (auroc(present, scores, patients), mean_over_prevalence(present, probabilities, patients))
         hits.append((area.low <= 0.8 <= area.high, ratio.low <= 1 <= ratio.high))
     assert (np.mean(hits, axis=0) > 0.92).all()
     assert (np.mean(hits, axis=0) < 0.985).all()

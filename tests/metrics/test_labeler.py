@@ -24,11 +24,7 @@ LEFT, RIGHT, BOTH = {"left"}, {"right"}, {"left", "right"}
 
 def said(text):
     """Labels that are not None, without No Finding."""
-    return {
-        name: label
-        for name, label in label_report(text).items()
-        if label is not None and name != "No Finding"
-    }
+    return {name: label for name, label in label_report(text).items() if label is not None and name != "No Finding"}
 
 
 SENTENCES = [
@@ -55,10 +51,7 @@ SENTENCES = [
     ("Cannot exclude a small pneumothorax.", {"Pneumothorax": -1}),
     ("A pneumothorax cannot be excluded.", {"Pneumothorax": -1}),
     ("Atelectasis versus consolidation.", {"Atelectasis": -1, "Consolidation": -1}),
-    (
-        "No pneumothorax, but there is a small effusion.",
-        {"Pneumothorax": 0, "Pleural Effusion": 1},
-    ),
+    ("No pneumothorax, but there is a small effusion.", {"Pneumothorax": 0, "Pleural Effusion": 1}),
     ("No effusion, however mild edema.", {"Pleural Effusion": 0, "Edema": 1}),
     ("No effusion with mild cardiomegaly.", {"Pleural Effusion": 0, "Cardiomegaly": 1}),
     ("No effusion, possible edema.", {"Pleural Effusion": 0, "Edema": -1}),
@@ -72,10 +65,7 @@ SENTENCES = [
     ("Pericardial effusion.", {}),
     ("Subcutaneous emphysema.", {}),
     ("Hydropneumothorax.", {"Pleural Effusion": 1, "Pneumothorax": 1}),
-    (
-        "Thickened fissures.No effusion.Calcified granuloma.",
-        {"Pleural Effusion": 0, "Granuloma": 1},
-    ),
+    ("Thickened fissures.No effusion.Calcified granuloma.", {"Pleural Effusion": 0, "Granuloma": 1}),
     ("Tip of the right PICC in the atrium.", {"Support Devices": 1}),
     ("Thoracic dextroscoliosis.", {"Scoliosis": 1}),
     ("Small hiatal hernia.", {"Hiatal Hernia": 1}),
@@ -191,11 +181,7 @@ def test_sides():
 def test_mentions_come_in_reading_order_with_their_sentence():
     first, second = find_mentions("Left EFFUSION. No XXXX pneumothorax!")
     assert (first.finding, first.label, first.sentence) == ("Pleural Effusion", 1, "left effusion")
-    assert (second.finding, second.label, second.sentence) == (
-        "Pneumothorax",
-        0,
-        "no pneumothorax",
-    )
+    assert (second.finding, second.label, second.sentence) == ("Pneumothorax", 0, "no pneumothorax")
 
 
 def test_what_is_not_text_is_refused():
@@ -323,28 +309,17 @@ def test_details():
     assert (third.severity, third.change, third.zones) == ("trace", "new", {"apical"})
     assert find_mentions("The large effusion has resolved.")[0].change == "resolved"
     assert find_mentions("No new effusion.")[0].change is None
-    fourth = find_mentions(
-        "Small to moderate right lower lobe and lingular opacity, not increased."
-    )[0]
+    fourth = find_mentions("Small to moderate right lower lobe and lingular opacity, not increased.")[0]
     assert (fourth.severity, fourth.change) == ("moderate", "unchanged")
     assert fourth.zones == {"lower", "lingular"}
 
 
 HEADED = [
     ("Compared to the prior study: larger effusion.", {"Pleural Effusion": 1}),
-    (
-        "COMPARISON: None. Nodule.\n\nIMPRESSION: Effusion.",
-        {"Lung Lesion": 1, "Pleural Effusion": 1},
-    ),
+    ("COMPARISON: None. Nodule.\n\nIMPRESSION: Effusion.", {"Lung Lesion": 1, "Pleural Effusion": 1}),
     ("HISTORY: Edema. Nodule. IMPRESSION: Effusion.", {"Pleural Effusion": 1}),
-    (
-        "TECHNIQUE: Two views\nEffusion.\n\nIMPRESSION: Nodule",
-        {"Lung Lesion": 1, "Pleural Effusion": 1},
-    ),
-    (
-        "HISTORY: Edema.\n\nNodule.\n\nIMPRESSION: Effusion.",
-        {"Lung Lesion": 1, "Pleural Effusion": 1},
-    ),
+    ("TECHNIQUE: Two views\nEffusion.\n\nIMPRESSION: Nodule", {"Lung Lesion": 1, "Pleural Effusion": 1}),
+    ("HISTORY: Edema.\n\nNodule.\n\nIMPRESSION: Effusion.", {"Lung Lesion": 1, "Pleural Effusion": 1}),
     ("Clinical history - edema\nFindings - effusion", {"Pleural Effusion": 1}),
     ("--- COMPARISON ---\nFilm with edema.\n--- FINDINGS ---\nNodule.", {"Lung Lesion": 1}),
     ("FINDNGS: effusion. IDICATION: edema.", {"Pleural Effusion": 1}),
@@ -407,9 +382,7 @@ def test_agreement_with_human_coding_of_the_even_reports(shared_data, benchmark)
     numbers, texts, terms = benchmark.read(shared_data / "iu" / "ecgen-radiology.tgz")
     even = np.flatnonzero(numbers % 2 == 0)
     assert len(numbers) == 3955
-    counts = benchmark.counts(
-        [terms[i] for i in even], [label_report(texts[i], "mesh") for i in even]
-    )
+    counts = benchmark.counts([terms[i] for i in even], [label_report(texts[i], "mesh") for i in even])
     assert benchmark.f1(counts.sum(0)).mean() >= 0.92
 
 
@@ -454,16 +427,7 @@ def test_right_words_are_left_alone():
     spelling = rules("chexpert").spelling
     for word in (
         *("infusion", "perfusion", "injection", "module", "remarkable", "pericardial", "nodular"),
-        *(
-            "nonspecific",
-            "congested",
-            "unresolved",
-            "fractured",
-            "plural",
-            "reflection",
-            "pe",
-            "cm",
-        ),
+        *("nonspecific", "congested", "unresolved", "fractured", "plural", "reflection", "pe", "cm"),
     ):
         assert spelling[word] == (word,)
 

@@ -115,8 +115,7 @@ def test_words_of_the_past_that_are_not_of_an_earlier_image(text):
 
 def test_an_earlier_image_is_hallucinated_where_the_report_speaks_of_none():
     scores = compare_mentions(
-        ["stable effusion", "effusion", "effusion", "effusion"],
-        ["stable effusion", "new effusion", "effusion", ""],
+        ["stable effusion", "effusion", "effusion", "effusion"], ["stable effusion", "new effusion", "effusion", ""]
     )
     assert scores["prior_references"] == 0.5
     assert scores["prior_hallucinations"] == 0.25
@@ -164,20 +163,7 @@ def test_without_findings_there_is_no_share():
 
 
 WORDS = st.sampled_from(
-    [
-        "no",
-        "small",
-        "left",
-        "right",
-        "apical",
-        "effusion",
-        "nodule",
-        "edema",
-        ".",
-        ",",
-        "stable",
-        "prior",
-    ]
+    ["no", "small", "left", "right", "apical", "effusion", "nodule", "edema", ".", ",", "stable", "prior"]
 )
 
 

@@ -6,12 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.metrics.test_bleu import random_pairs
-from xray_captioning.metrics.rouge import (
-    _WordOrder,
-    rouge_l_of_constants,
-    rouge_l_rows,
-    rouge_score_rows,
-)
+from xray_captioning.metrics.rouge import _WordOrder, rouge_l_of_constants, rouge_l_rows, rouge_score_rows
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 
@@ -20,9 +15,7 @@ WORDS = st.lists(st.sampled_from("abcd"), max_size=12)
 def test_equals_pycocoevalcap(most_references: int) -> None:
     module = pytest.importorskip("pycocoevalcap.rouge.rouge")
     references, hypotheses = random_pairs(1000, most_references)
-    mean, rows = module.Rouge().compute_score(
-        dict(enumerate(references)), {i: [h] for i, h in enumerate(hypotheses)}
-    )
+    mean, rows = module.Rouge().compute_score(dict(enumerate(references)), {i: [h] for i, h in enumerate(hypotheses)})
     assert rouge_l_rows(references, hypotheses) == pytest.approx(rows, abs=1e-9)
     assert rouge_l_rows(references, hypotheses).mean() == pytest.approx(mean, abs=1e-9)
 
@@ -39,9 +32,7 @@ def by_table(first: list[str], second: list[str]) -> int:
 
 @given(st.lists(WORDS, min_size=1, max_size=4), WORDS)
 @settings(deadline=None, max_examples=50)
-def test_longest_common_subsequences_equal_the_table(
-    texts: list[list[str]], words: list[str]
-) -> None:
+def test_longest_common_subsequences_equal_the_table(texts: list[list[str]], words: list[str]) -> None:
     assert _WordOrder(texts).common(words).tolist() == [by_table(text, words) for text in texts]
 
 

@@ -56,9 +56,7 @@ def kaggle(request, pixels, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_data_set_is_found_read_and_learned_from(kaggle, tmp_path):
-    assert sorted(path.name for path in kaggle.iterdir()) == sorted(
-        ["images", REPORTS, PROJECTIONS]
-    )
+    assert sorted(path.name for path in kaggle.iterdir()) == sorted(["images", REPORTS, PROJECTIONS])
     work = tmp_path / "working"
     data = notebook.find_data(work=work)
     assert data == notebook.Data(kaggle, "kaggle")
@@ -67,9 +65,7 @@ def test_the_data_set_is_found_read_and_learned_from(kaggle, tmp_path):
     studies = xc.read_studies(data.path)
     present = notebook.usable(studies)
     assert STUDIES - 1 <= len(present) <= STUDIES
-    assert all(
-        Path(p).parent == kaggle / IMAGE_FOLDER for images in present["images"] for p in images
-    )
+    assert all(Path(p).parent == kaggle / IMAGE_FOLDER for images in present["images"] for p in images)
     assert set(present["views"].map(tuple)) <= {("frontal", "lateral"), ("frontal",), ("lateral",)}
     config = notebook.recipe("chexnet_attention", data, present, "quick")
     split = xc.split_studies(present, config.fractions)

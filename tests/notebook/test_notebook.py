@@ -123,9 +123,7 @@ def test_a_note_escapes_what_it_says():
 
 def test_missing_images_are_told(studies, capsys):
     lost = studies.copy()
-    lost["images"] = [
-        images if i < 3 else ["gone.png"] for i, images in enumerate(studies["images"])
-    ]
+    lost["images"] = [images if i < 3 else ["gone.png"] for i, images in enumerate(studies["images"])]
     lost["views"] = [views if i < 3 else ["frontal"] for i, views in enumerate(studies["views"])]
     assert len(notebook.usable(lost)) == 3
     assert "3 of 24 studies" in capsys.readouterr().out
@@ -154,9 +152,7 @@ def test_an_unknown_size_is_an_error(data, studies):
 
 
 def test_presets_share_encoders_but_not_runs(data, studies, tmp_path):
-    one, other = (
-        notebook.recipe(name, data, studies, "small") for name in ("chexnet_simple", "cnn_lstm")
-    )
+    one, other = (notebook.recipe(name, data, studies, "small") for name in ("chexnet_simple", "cnn_lstm"))
     split = xc.split_studies(studies, one.fractions)
     assert notebook.encoder_recipe(one) == notebook.encoder_recipe(other)
     folders = [notebook.run_folder(config, split, tmp_path) for config in (one, other)]

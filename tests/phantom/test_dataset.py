@@ -256,9 +256,7 @@ def test_a_study_does_not_depend_on_how_many_there_are(folder, tmp_path):
     few = write_phantoms(tmp_path / "few", 4, seed=5, size=64)
     assert rows(few / "indiana_reports.csv") == rows(folder / "indiana_reports.csv")[:4]
     for path in (few / "images" / "images_normalized").iterdir():
-        assert (
-            path.read_bytes() == (folder / "images" / "images_normalized" / path.name).read_bytes()
-        )
+        assert path.read_bytes() == (folder / "images" / "images_normalized" / path.name).read_bytes()
 
 
 def test_drawing_does_not_depend_on_threads():

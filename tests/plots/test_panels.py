@@ -79,14 +79,7 @@ def test_words_that_look_at_one_place_are_shown(example: Example) -> None:
 
 @pytest.mark.filterwarnings("ignore:Glyph")
 def test_any_text_fits(example: Example) -> None:
-    for text in (
-        "",
-        "word " * 500,
-        "x" * 3000,
-        "WIDE LETTERS EVERYWHERE " * 40,
-        "$x_1$ \\frac{",
-        "ünïcode — 肺",
-    ):
+    for text in ("", "word " * 500, "x" * 3000, "WIDE LETTERS EVERYWHERE " * 40, "$x_1$ \\frac{", "ünïcode — 肺"):
         captions = {"a_system_with_a_very_long_name beam-3": text, "other": TEXT}
         check_layout(panel([example._replace(reference=text, captions=captions)]))
 
@@ -116,18 +109,14 @@ def test_curves() -> None:
     two = ["loss", "val_loss", "token_accuracy", "val_token_accuracy"]
     for names in (["loss"], two, [*two, "val_BLEU-4"]):
         for epochs in (1, 12):
-            history = [
-                {"epoch": e + 1.0, **dict.fromkeys(names, 1 / (e + 1))} for e in range(epochs)
-            ]
+            history = [{"epoch": e + 1.0, **dict.fromkeys(names, 1 / (e + 1))} for e in range(epochs)]
             axes = curves(history).axes
             labels = ["loss", "token accuracy", "BLEU-4"][: len(axes)]
             assert [axis.get_ylabel() for axis in axes] == labels
             assert sum(len(axis.lines) for axis in axes) == len(names)
 
 
-def test_a_failure_leaves_the_old_picture(
-    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_leaves_the_old_picture(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

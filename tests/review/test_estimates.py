@@ -85,9 +85,7 @@ def test_kappa_is_that_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     found = weighted_kappa(one.astype(float), other.astype(float))
     if found is not None:
         labels = list(range(1, 6))
-        assert found == pytest.approx(
-            cohen_kappa_score(one, other, labels=labels, weights="quadratic")
-        )
+        assert found == pytest.approx(cohen_kappa_score(one, other, labels=labels, weights="quadratic"))
 
 
 def test_nothing_that_varies_has_no_interval() -> None:

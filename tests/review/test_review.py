@@ -19,22 +19,8 @@ from xray_captioning.cli import main
 from xray_captioning.data.images import read_image
 from xray_captioning.errors import ConfigError, DataError, ImageError
 from xray_captioning.plots import data_uri
-from xray_captioning.review.study import (
-    CRITERIA,
-    FORMULA,
-    Key,
-    export_study,
-    guarded,
-    read_answers,
-    unguarded,
-)
-from xray_captioning.review.summary import (
-    format_summary,
-    mean_interval,
-    sign_test,
-    summarise,
-    weighted_kappa,
-)
+from xray_captioning.review.study import CRITERIA, FORMULA, Key, export_study, guarded, read_answers, unguarded
+from xray_captioning.review.summary import format_summary, mean_interval, sign_test, summarise, weighted_kappa
 
 SYSTEMS = ("alphabot greedy", "betabot")
 STUDIES = 12
@@ -82,9 +68,7 @@ def sheet_rows(path: Path) -> list[dict[str, str]]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
 
 
@@ -139,9 +123,7 @@ def test_a_sheet_depends_on_the_texts_it_shows_only(captions: Path, tmp_path: Pa
         assert bare[0] == bare[1]
 
 
-def test_the_order_is_drawn_anew_for_each_reader_and_balanced(
-    captions: Path, tmp_path: Path
-) -> None:
+def test_the_order_is_drawn_anew_for_each_reader_and_balanced(captions: Path, tmp_path: Path) -> None:
     key = export_study(captions, SYSTEMS, tmp_path / "out", readers=3)
     for sheet in key.sheets:
         assert sorted(case.study for case in sheet.cases) == key.studies
@@ -261,9 +243,7 @@ def test_written_whole_or_not_at_all(captions: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"broken\.png"):
-        export_study(
-            captions, SYSTEMS, tmp_path / "a" / "b", {"study1": [(str(broken), "frontal")]}
-        )
+        export_study(captions, SYSTEMS, tmp_path / "a" / "b", {"study1": [(str(broken), "frontal")]})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "captions.csv"]
     (tmp_path / "empty").mkdir()
     export_study(captions, SYSTEMS, tmp_path / "empty")
@@ -277,11 +257,7 @@ def test_written_whole_or_not_at_all(captions: Path, tmp_path: Path) -> None:
     ("systems", "options", "words"),
     [
         (("betabot", "betabot"), {}, "betabot cannot be compared with itself"),
-        (
-            ("betabot", "gamma"),
-            {},
-            "captions.csv: has no column gamma; its columns are: study_id, ref",
-        ),
+        (("betabot", "gamma"), {}, "captions.csv: has no column gamma; its columns are: study_id, ref"),
         (SYSTEMS, {"repeats": 13}, "13 repeats of 12 studies"),
         (SYSTEMS, {"views": {}}, "captions.csv: no study there has an image"),
     ],
@@ -332,12 +308,7 @@ def test_a_preferred_system_is_found(captions: Path, tmp_path: Path) -> None:
     assert other["low"] < other["mean"] < other["high"]
     assert found["differences"][0]["mean"] == pytest.approx(4 - other["mean"])
     total = found["preferences"][-1]
-    assert (total["criterion"], total["above"], total["below"], total["ties"]) == (
-        "total",
-        20,
-        0,
-        4,
-    )
+    assert (total["criterion"], total["above"], total["below"], total["ties"]) == ("total", 20, 0, 4)
     assert total["studies"] == {"above": 10, "below": 0, "ties": 2}
     assert total["p"] == pytest.approx(2 / 2**10)  # ten studies, not twenty readings
     assert total["p_holm"] == pytest.approx(4 * 2 / 2**10)  # the smallest of four
@@ -510,9 +481,7 @@ def test_the_sign_test_is_the_binomial_one(above: int, below: int) -> None:
         assert found is None
 
 
-def test_from_export_to_summary(
-    captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_from_export_to_summary(captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # The seed may stand before or after the name of the sub-command.
     common = ["--captions", captions, "--systems", *SYSTEMS]
     line = ["review", "--seed", 5, "export", *common, "--out", tmp_path / "out"]
@@ -539,9 +508,7 @@ def test_from_export_to_summary(
     assert len(tables) > 10
 
 
-def test_images_need_data(
-    captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_need_data(captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     line = ["review", "export", "--captions", captions, "--systems", *SYSTEMS]
     line += ["--out", tmp_path / "out", "--images", tmp_path]
     assert main([str(word) for word in line]) == 2

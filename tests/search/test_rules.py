@@ -13,9 +13,7 @@ from xray_captioning.search.loop import Rules, continuations, largest, write_at
 @pytest.mark.parametrize("values", ["normal", "ties"])
 def test_the_largest_are_those_of_a_stable_sort(columns, k, values):
     rng = np.random.default_rng(columns + k)
-    rows = (
-        rng.normal(size=(6, columns)) if values == "normal" else rng.integers(3, size=(6, columns))
-    )
+    rows = rng.normal(size=(6, columns)) if values == "normal" else rng.integers(3, size=(6, columns))
     found, where = largest(ops.convert_to_tensor(rows.astype("float32")), k)
     expected = np.argsort(-rows, axis=1, kind="stable")[:, :k]
     assert np.array_equal(where, expected)
@@ -41,9 +39,7 @@ def test_continuations_are_the_likeliest_that_the_rules_allow(tokens, time, bann
     said = np.where(np.arange(7) < time, tokens, 0)[None].astype("int32")
     rules = Rules(1, 2, 7, tuple(banned), n)
     now = ops.convert_to_tensor(time, "int32")
-    gains, found = continuations(
-        ops.convert_to_tensor(logits), ops.convert_to_tensor(said), now, rules, width
-    )
+    gains, found = continuations(ops.convert_to_tensor(logits), ops.convert_to_tensor(said), now, rules, width)
     gains, found = ops.convert_to_numpy(gains)[0], ops.convert_to_numpy(found)[0]
     free = [t for t in range(5) if allowed(tokens, time, t, banned, n)]
     best = sorted(free, key=lambda t: -logits[0, t])[:width]

@@ -20,9 +20,7 @@ def first_words(sampling, rules=None):
         return ops.zeros((token.shape[0], 1)) + LOGITS.astype("float32"), state
 
     noise = np.random.default_rng(sampling.seed).random((DRAWS, 1), dtype="float32")
-    found = sample_search(
-        {"none": ops.zeros((DRAWS,))}, step, all_of(DRAWS), rules, sampling, noise
-    )
+    found = sample_search({"none": ops.zeros((DRAWS,))}, step, all_of(DRAWS), rules, sampling, noise)
     return np.bincount(ops.convert_to_numpy(found.tokens)[:, 0, 0], minlength=8), found
 
 
@@ -53,9 +51,7 @@ def test_words_are_drawn_as_often_as_they_should(sampling, expected):
     assert not pvalue < 1e-3  # not a number where one word only is possible
     # What is told of a word is the model's own probability, whatever it was drawn from.
     tokens = ops.convert_to_numpy(found.tokens)[:, 0, 0]
-    np.testing.assert_allclose(
-        found.log_probabilities[:, 0], np.log(probabilities())[tokens], atol=1e-5
-    )
+    np.testing.assert_allclose(found.log_probabilities[:, 0], np.log(probabilities())[tokens], atol=1e-5)
 
 
 def test_forbidden_words_are_never_drawn():

@@ -21,10 +21,7 @@ def toy(table):
         logits = ops.take(ops.reshape(ops.convert_to_tensor(table), (-1, vocabulary)), flat, axis=0)
         return logits, {"row": state["row"], "last": token}
 
-    state = {
-        "row": ops.arange(batch, dtype="int32"),
-        "last": ops.zeros((batch,), dtype="int32"),
-    }
+    state = {"row": ops.arange(batch, dtype="int32"), "last": ops.zeros((batch,), dtype="int32")}
     return state, step
 
 
@@ -61,15 +58,11 @@ def test_wide_beam_equals_brute_force(penalty):
     state, step = toy(table)
     found = beam_search(state, step, all_of(3), Rules(START, END, length), len(captions), penalty)
     for row in range(3):
-        score = {
-            c: log_probability(table[row], c) / ((5 + len(c)) / 6) ** penalty for c in captions
-        }
+        score = {c: log_probability(table[row], c) / ((5 + len(c)) / 6) ** penalty for c in captions}
         best = sorted(score, key=score.get, reverse=True)[:10]
         tokens = ops.convert_to_numpy(found.tokens)[row, :10]
         assert [caption(t) for t in tokens] == best
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(found.scores)[row, :10], [score[c] for c in best], atol=1e-5
-        )
+        np.testing.assert_allclose(ops.convert_to_numpy(found.scores)[row, :10], [score[c] for c in best], atol=1e-5)
 
 
 def test_beam_of_one_equals_greedy():
@@ -87,10 +80,7 @@ def test_a_wider_beam_never_scores_lower_than_greedy_on_average():
     rules = Rules(START, END, 8)
     greedy = greedy_search(*toy(table), all_of(50), rules)
     beam = beam_search(*toy(table), all_of(50), rules, 4)
-    gain = (
-        ops.convert_to_numpy(beam.log_probabilities)[:, 0]
-        - ops.convert_to_numpy(greedy.log_probabilities)[:, 0]
-    )
+    gain = ops.convert_to_numpy(beam.log_probabilities)[:, 0] - ops.convert_to_numpy(greedy.log_probabilities)[:, 0]
     assert gain.mean() > 0
 
 
@@ -99,16 +89,12 @@ def test_log_probability_is_that_of_the_tokens():
     found = beam_search(*toy(table), all_of(4), Rules(START, END, 6), 3, 0.5)
     for row, beam in itertools.product(range(4), range(3)):
         tokens = caption(ops.convert_to_numpy(found.tokens)[row, beam])
-        assert float(found.log_probabilities[row, beam]) == pytest.approx(
-            log_probability(table[row], tokens), abs=1e-5
-        )
+        assert float(found.log_probabilities[row, beam]) == pytest.approx(log_probability(table[row], tokens), abs=1e-5)
 
 
 def test_captions_of_a_beam_are_distinct():
     table = np.random.default_rng(2).normal(size=(8, 5, 5, 5))
-    found = ops.convert_to_numpy(
-        beam_search(*toy(table), all_of(8), Rules(START, END, 6), 5).tokens
-    )
+    found = ops.convert_to_numpy(beam_search(*toy(table), all_of(8), Rules(START, END, 6), 5).tokens)
     assert all(len({tuple(t) for t in row}) == 5 for row in found)
 
 

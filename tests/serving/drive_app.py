@@ -33,14 +33,10 @@ def main() -> None:
     # The fifth phantom has two views and two findings.
     files = sorted(options.images.glob("900005_*.png"))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
-        )
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for size, (width, height) in SIZES.items():
             for scheme in ("light", "dark"):
-                page = browser.new_page(
-                    viewport={"width": width, "height": height}, color_scheme=scheme
-                )
+                page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
                 page.goto(options.url)
                 upload(page, files)
                 check_width(page, f"{size}, {scheme}")
@@ -153,10 +149,7 @@ def check_comparison(page: Page, out: Path) -> None:
     page.wait_for_function("document.querySelectorAll('.xc-caption').length == 2", timeout=SLOW)
     settle(page)
     whole(page, 1400, out / "app_compare.png")
-    print(
-        "compared:",
-        [text.replace("\n", " ") for text in page.locator(".xc-caption").all_inner_texts()],
-    )
+    print("compared:", [text.replace("\n", " ") for text in page.locator(".xc-caption").all_inner_texts()])
 
 
 def check_server(page: Page, url: str, files: list[Path], out: Path) -> None:

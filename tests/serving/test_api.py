@@ -70,13 +70,7 @@ def test_every_format_is_read_the_same(client):
 
 
 @pytest.mark.parametrize(
-    ("views", "order"),
-    [
-        (("LL", "PA"), (1, 0)),
-        (("PA", "LL"), (0, 1)),
-        (("LL", None), (1, 0)),
-        ((None, "AP"), (1, 0)),
-    ],
+    ("views", "order"), [(("LL", "PA"), (1, 0)), (("PA", "LL"), (0, 1)), (("LL", None), (1, 0)), ((None, "AP"), (1, 0))]
 )
 def test_dicom_files_are_ordered_by_their_view(monkeypatch, views, order):
     toy = Toy()
@@ -275,10 +269,7 @@ def test_the_page_loads_nothing_from_elsewhere(client):
 def test_logs_hold_nothing_that_was_sent(client, capsys):
     secret = "jane-doe-19700101"
     files = [dicom(PatientName=secret), encoded()]
-    data = {
-        "images": [(io.BytesIO(file), f"../{secret}.dcm") for file in files],
-        secret: secret,
-    }
+    data = {"images": [(io.BytesIO(file), f"../{secret}.dcm") for file in files], secret: secret}
     assert client.post("/v1/captions", data=data).status_code == 400
     data.pop(secret)
     data["images"] = [(io.BytesIO(file), f"../{secret}.dcm") for file in files]
@@ -355,9 +346,7 @@ def test_nothing_is_compiled_for_a_request():
     toy_app(Settings(batch=6, beam=3), toy := Asked())
     own = toy.config.decoding.beam_size
     assert sorted({size for beam, size in asked if beam == own}) == [1, 2, 4, 6]
-    assert sorted(pair for pair in asked if pair[0] != own) == [
-        (beam, 6) for beam in (1, 2, 3) if beam != own
-    ]
+    assert sorted(pair for pair in asked if pair[0] != own) == [(beam, 6) for beam in (1, 2, 3) if beam != own]
 
 
 def test_not_ready_before_the_model_is_compiled():

@@ -96,9 +96,7 @@ def test_expect_100_continue_is_answered_before_the_body(port):
         assert received(connection)[0] == 200
 
 
-@pytest.mark.parametrize(
-    "sent", [b"POST /v1/capt", post(b"--part\r\n", 500), post(body(PNG))[:-40]]
-)
+@pytest.mark.parametrize("sent", [b"POST /v1/capt", post(b"--part\r\n", 500), post(body(PNG))[:-40]])
 def test_half_a_request_that_ends(port, sent):
     status, answer = exchange(port, sent, end=True)
     assert status == 400
@@ -133,9 +131,7 @@ def test_slow_clients_are_cut_off_and_keep_nobody_out(port):
 
 
 def test_an_answer_reaches_a_client_that_has_said_all(port):
-    assert (
-        exchange(port, post(body(PNG)).replace(b"Connection: close\r\n", b""), end=True)[0] == 200
-    )
+    assert exchange(port, post(body(PNG)).replace(b"Connection: close\r\n", b""), end=True)[0] == 200
 
 
 PAGE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -265,9 +261,7 @@ def test_without_a_token_nothing_is_received():
         assert status == 401
         assert b"www-authenticate: bearer" in answer.lower()
         assert document(answer)["detail"].startswith("show the token")
-        status, answer = exchange(
-            server.port, post(b"", length=1_000_000, extra="Expect: 100-continue\r\n")
-        )
+        status, answer = exchange(server.port, post(b"", length=1_000_000, extra="Expect: 100-continue\r\n"))
         assert (status, document(answer)["status"]) == (401, 401)
         shown = f"Authorization: Bearer {limits.token}\r\n"
         assert exchange(server.port, post(body(PNG), extra=shown))[0] == 200

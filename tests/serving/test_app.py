@@ -92,9 +92,7 @@ def test_the_page_says_how_to_compare_and_keeps_uploads_in_memory(page):
     assert parsers.MultiPartParser.spool_max_size > get_option("server.maxUploadSize") << 20
 
 
-def test_a_sample_is_captioned_and_another_word_decodes_nothing(
-    page, decoded, overlays, monkeypatch
-):
+def test_a_sample_is_captioned_and_another_word_decodes_nothing(page, decoded, overlays, monkeypatch):
     told, real = [], app.st.image
     monkeypatch.setattr(app.st, "image", lambda *a, alt, **k: told.append(alt) or real(*a, **k))
     page = choose(page, "Or a sample", 0)
@@ -178,9 +176,7 @@ def test_bundles_that_are_called_alike_are_told_apart():
 def test_bad_uploads_are_one_line(page, decoded):
     bad = ("jane_doe.png", b"\x89PNG\r\n\x1a\nno", "image/png")
     page.file_uploader[0].set_value([bad]).run()
-    assert [error.value for error in page.error] == [
-        "image 1: is truncated or damaged; get it again"
-    ]
+    assert [error.value for error in page.error] == ["image 1: is truncated or damaged; get it again"]
     image = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
     page.file_uploader[0].set_value([(f"{i}.png", image, "image/png") for i in range(3)]).run()
     assert "3 images given; give one or two" in page.error[0].value

@@ -113,9 +113,7 @@ def test_what_the_user_says_of_a_picture_counts():
 def test_samples_are_phantoms_and_say_what_was_drawn():
     study = parts.sample(0, 2048)
     drawn = sample_study(np.random.default_rng([2048, 0]))
-    np.testing.assert_allclose(
-        study.pictures[0], render(drawn, parts.SHOWN)[0] / np.float32(255), atol=1e-6
-    )
+    np.testing.assert_allclose(study.pictures[0], render(drawn, parts.SHOWN)[0] / np.float32(255), atol=1e-6)
     assert all(finding.name in study.about for finding in drawn.findings)
     assert parts.study_of(study.files).pictures[0].shape == study.pictures[0].shape
 
@@ -205,9 +203,7 @@ def luminance(rgb):
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-@pytest.mark.parametrize(
-    ("text", "page"), [((49, 51, 63), (255, 255, 255)), ((250, 250, 250), (14, 17, 23))]
-)
+@pytest.mark.parametrize(("text", "page"), [((49, 51, 63), (255, 255, 255)), ((250, 250, 250), (14, 17, 23))])
 def test_every_shade_can_be_read_on_light_and_dark_pages(text, page):
     """WCAG 2.2 asks for a contrast of 4.5."""
     for chance in (0, 0.5, 1):

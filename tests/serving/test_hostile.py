@@ -109,13 +109,7 @@ def forms():
     found.append(("a huge file", form([bytes(3 << 20)])))
     for start, end in [(0, 20), (0, len(whole) // 2), (10, None), (0, len(whole) - 12)]:
         found.append((f"part {start}:{end}", {"data": whole[start:end], "content_type": kind}))
-    kinds = [
-        "",
-        "image/png",
-        "application/json",
-        "multipart/form-data",
-        "multipart/mixed; boundary=x",
-    ]
+    kinds = ["", "image/png", "application/json", "multipart/form-data", "multipart/mixed; boundary=x"]
     kinds += [kind + "x", "multipart/form-data; boundary=" + "y" * 5000, "text/plain", "\x7f"]
     found += [(f"type {k[:30]!r}", {"data": whole, "content_type": k}) for k in kinds]
     return found
@@ -173,15 +167,7 @@ def test_forms_that_are_none(client, study):
 
 def tricks():
     return [
-        *[
-            "../../../etc/passwd",
-            "/etc/passwd",
-            "C:\\x.png",
-            "a\0b.png",
-            "x" * 3000,
-            "|id",
-            "$(id)",
-        ],
+        *["../../../etc/passwd", "/etc/passwd", "C:\\x.png", "a\0b.png", "x" * 3000, "|id", "$(id)"],
         *["%2e%2e%2f", "..\\..\\x", "<b>.png", "\u202egnp.exe", "CON", "~/.ssh/id", "a;b", "&#0;"],
     ]
 

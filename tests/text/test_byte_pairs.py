@@ -44,10 +44,7 @@ def test_merges_join_what_they_name_in_their_order(tokenizer: BytePairTokenizer)
 
 def test_pieces_are_never_joined() -> None:
     tokenizer = make(["t '", "1 a", "a .", "' s", f"{SPACE} 1", ". ."])
-    assert symbols(tokenizer, "t's 1a.. ..") == [
-        *("t", "'s", f"{SPACE}1", "a", ".."),
-        *(SPACE, ".."),
-    ]
+    assert symbols(tokenizer, "t's 1a.. ..") == [*("t", "'s", f"{SPACE}1", "a", ".."), *(SPACE, "..")]
 
 
 def test_pieces_follow_classes_of_letters_and_numbers() -> None:
@@ -103,7 +100,7 @@ def test_every_word_of_any_ids_has_its_tokens(ids: list[int]) -> None:
 def test_words_know_their_tokens(tokenizer: BytePairTokenizer) -> None:
     ids = tokenizer.encode("no acute \u80ba .")
     assert tokenizer.words_in([0, *ids, 0]) == [
-        *(("no", [2]), ("acute", [3, 4, 5]), ("\u80ba", [6, 7, 8, 9]), (".", [10, 11])),
+        *(("no", [2]), ("acute", [3, 4, 5]), ("\u80ba", [6, 7, 8, 9]), (".", [10, 11]))
     ]
     assert tokenizer.decode([ids[6]]) == "\ufffd"
     words = Tokenizer.fit(["no acute disease"])

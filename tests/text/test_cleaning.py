@@ -8,14 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xray_captioning.errors import ConfigError, DataError
-from xray_captioning.text.cleaning import (
-    PROTOCOLS,
-    clean,
-    prettify,
-    sentences,
-    without_common_marks,
-    without_marks,
-)
+from xray_captioning.text.cleaning import PROTOCOLS, clean, prettify, sentences, without_common_marks, without_marks
 
 REPORT_LIKE = st.lists(
     st.sampled_from("aAxX1290 .,;:-'()%/<>_\n\u2019\u2013\u00e9m")

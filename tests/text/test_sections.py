@@ -68,31 +68,14 @@ def test_words_of_a_heading(heading, kind):
 
 # The yardstick: reports composed of a house style, sections and noise, with known answers.
 HEADINGS = {
-    "indication": [
-        "INDICATION",
-        "Clinical history",
-        "REASON FOR EXAM",
-        "Reason for this examination",
-        "HISTORY",
-    ],
+    "indication": ["INDICATION", "Clinical history", "REASON FOR EXAM", "Reason for this examination", "HISTORY"],
     "technique": ["TECHNIQUE", "Procedure"],
     "comparison": ["COMPARISON", "Comparisons", "REFERENCE EXAM", "Prior studies"],
     "findings": ["FINDINGS", "Findings", "REPORT", "Radiographic findings"],
-    "impression": [
-        "IMPRESSION",
-        "Impression",
-        "CONCLUSION",
-        "Opinion",
-        "INTERPRETATION",
-        "Assessment",
-    ],
+    "impression": ["IMPRESSION", "Impression", "CONCLUSION", "Opinion", "INTERPRETATION", "Assessment"],
 }
 TEXTS = {
-    "indication": [
-        "Cough, rule out pneumonia.",
-        "___ year old man with prior effusion.",
-        "XXXX-year-old, ?TB.",
-    ],
+    "indication": ["Cough, rule out pneumonia.", "___ year old man with prior effusion.", "XXXX-year-old, ?TB."],
     "technique": ["PA and lateral views.", "Single AP view at 10:15."],
     "comparison": ["None.", "Chest x-ray ___ showed edema.", "Prior CT of 3/4/2010."],
     "findings": [
@@ -100,25 +83,10 @@ TEXTS = {
         "Lungs: clear. Heart: normal.",
         "No acute findings. History of surgery: clips. XXXX sternotomy.",
     ],
-    "impression": [
-        "No acute disease.",
-        "1. Effusion. 2. No pneumothorax.",
-        "Stable, as compared with prior.",
-    ],
+    "impression": ["No acute disease.", "1. Effusion. 2. No pneumothorax.", "Stable, as compared with prior."],
 }
-TITLES = (
-    "",
-    "FINAL REPORT\n",
-    "CHEST, TWO VIEWS\n",
-    "EXAM: CHEST PA AND LATERAL\n",
-    "Patient name: A. B.\n",
-)
-FOOTERS = (
-    "",
-    "\nElectronically signed by: Dr. B",
-    "\nDictated by: A. B.",
-    "\nI have personally reviewed the images.",
-)
+TITLES = ("", "FINAL REPORT\n", "CHEST, TWO VIEWS\n", "EXAM: CHEST PA AND LATERAL\n", "Patient name: A. B.\n")
+FOOTERS = ("", "\nElectronically signed by: Dr. B", "\nDictated by: A. B.", "\nI have personally reviewed the images.")
 STYLES = {
     "a line each": "{heading}: {text}\n",
     "one line": "{heading}: {text} ",
@@ -132,13 +100,10 @@ STYLES = {
 
 
 def composed(style: str, generator: random.Random) -> tuple[str, dict[str, str]]:
-    kept = [
-        name for name in NAMES if name in ("findings", "impression") or generator.random() < 0.7
-    ]
+    kept = [name for name in NAMES if name in ("findings", "impression") or generator.random() < 0.7]
     known = {name: generator.choice(TEXTS[name]) for name in kept}
     body = "".join(
-        STYLES[style].format(heading=generator.choice(HEADINGS[name]), text=text)
-        for name, text in known.items()
+        STYLES[style].format(heading=generator.choice(HEADINGS[name]), text=text) for name, text in known.items()
     )
     return generator.choice(TITLES) + body + generator.choice(FOOTERS), known
 
@@ -166,9 +131,7 @@ def test_reports_of_one_case(change):
         assert {k: " ".join(v.split()) for k, v in found.items()} == expected, change(text)
 
 
-@pytest.mark.parametrize(
-    "order", list(itertools.permutations(("indication", "findings", "impression")))
-)
+@pytest.mark.parametrize("order", list(itertools.permutations(("indication", "findings", "impression"))))
 def test_sections_in_any_order(order):
     text = "\n".join(f"{name.upper()}: The {name}." for name in order)
     assert split(text) == {name: f"The {name}." for name in order}
@@ -208,16 +171,9 @@ def test_a_text_without_headings_is_both(text):
         ),
         (
             "CHEST, TWO VIEWS:  The lungs are clear.\n\nIMPRESSION:  Normal.",
-            {
-                "technique": "CHEST, TWO VIEWS",
-                "findings": "The lungs are clear.",
-                "impression": "Normal.",
-            },
+            {"technique": "CHEST, TWO VIEWS", "findings": "The lungs are clear.", "impression": "Normal."},
         ),
-        (
-            "WET READ: ___ 8:19 AM\n effusion\n______________\n FINAL REPORT\n FINDINGS: Clear.",
-            {"findings": "Clear."},
-        ),
+        ("WET READ: ___ 8:19 AM\n effusion\n______________\n FINAL REPORT\n FINDINGS: Clear.", {"findings": "Clear."}),
         ("FINDINGS/ IMPRESSION: Clear.", {"findings": "Clear.", "impression": "Clear."}),
         # CheXpert Plus: a narrative, and Stanford's code of urgency.
         (
@@ -248,21 +204,12 @@ def test_a_text_without_headings_is_both(text):
         ),
         (
             "INDICATION: COUGH COMPARISON: PRIOR CHEST X-RAY FINDINGS: CLEAR IMPRESSION: NORMAL",
-            {
-                "indication": "COUGH",
-                "comparison": "PRIOR CHEST X-RAY",
-                "findings": "CLEAR",
-                "impression": "NORMAL",
-            },
+            {"indication": "COUGH", "comparison": "PRIOR CHEST X-RAY", "findings": "CLEAR", "impression": "NORMAL"},
         ),
         # Forms by organ.
         (
             "HISTORY: Cough\nLungs: Clear.\nHeart: Normal.\nIMPRESSION: Normal.",
-            {
-                "indication": "Cough",
-                "findings": "Lungs: Clear. Heart: Normal.",
-                "impression": "Normal.",
-            },
+            {"indication": "Cough", "findings": "Lungs: Clear. Heart: Normal.", "impression": "Normal."},
         ),
         ("Lungs: clear. Pleura: no effusion.", {"findings": "Lungs: clear. Pleura: no effusion."}),
         # Several parts of the body; notes of cases, whose discussion is not of the images.
@@ -290,18 +237,11 @@ def test_a_text_without_headings_is_both(text):
             {"findings": "The lungs are clear.", "impression": "No acute disease."},
         ),
         # What stands before the first heading.
-        (
-            "The lungs are clear.\nIMPRESSION: Normal.",
-            {"findings": "The lungs are clear.", "impression": "Normal."},
-        ),
+        ("The lungs are clear.\nIMPRESSION: Normal.", {"findings": "The lungs are clear.", "impression": "Normal."}),
         ("General Hospital\nIMPRESSION: Normal.", {"impression": "Normal."}),
         (
             "A 45-year-old man with cough.\n\nLungs are clear.\n\nIMPRESSION: Normal.",
-            {
-                "indication": "A 45-year-old man with cough.",
-                "findings": "Lungs are clear.",
-                "impression": "Normal.",
-            },
+            {"indication": "A 45-year-old man with cough.", "findings": "Lungs are clear.", "impression": "Normal."},
         ),
         # A section that is named and empty.
         (
@@ -309,23 +249,11 @@ def test_a_text_without_headings_is_both(text):
             {"indication": "Cough.", "findings": "Lungs are clear.", "impression": "Normal."},
         ),
         # Lists, tags, escaped line breaks.
-        (
-            "1. FINDINGS: clear\n2. IMPRESSION: normal",
-            {"findings": "clear", "impression": "normal"},
-        ),
-        (
-            "IMPRESSION:\n1) Normal\n   heart\n2) Stable",
-            {"impression": "1) Normal heart\n2) Stable"},
-        ),
-        (
-            "<b>FINDINGS:</b> clear<br/><b>IMPRESSION:</b> normal",
-            {"findings": "clear", "impression": "normal"},
-        ),
+        ("1. FINDINGS: clear\n2. IMPRESSION: normal", {"findings": "clear", "impression": "normal"}),
+        ("IMPRESSION:\n1) Normal\n   heart\n2) Stable", {"impression": "1) Normal heart\n2) Stable"}),
+        ("<b>FINDINGS:</b> clear<br/><b>IMPRESSION:</b> normal", {"findings": "clear", "impression": "normal"}),
         ("[FINDINGS] clear [IMPRESSION] normal", {"findings": "clear", "impression": "normal"}),
-        (
-            "<FINDINGS>clear</FINDINGS><IMPRESSION>normal</IMPRESSION>",
-            {"findings": "clear", "impression": "normal"},
-        ),
+        ("<FINDINGS>clear</FINDINGS><IMPRESSION>normal</IMPRESSION>", {"findings": "clear", "impression": "normal"}),
         (
             "{'clinical_history': 'r/o edema', 'Findings': 'clear', 'impression': None}",
             {"indication": "r/o edema", "findings": "clear"},
@@ -335,10 +263,7 @@ def test_a_text_without_headings_is_both(text):
             "Body Part: Chest\nView: PA\n\nFindings\nClear.\n\nDr. A. B.\nConsultant radiologist",
             {"technique": "Body Part. Chest. View. PA", "findings": "Clear."},
         ),
-        (
-            "IMPRESSION: Clear. ATTESTATION: I agree.\nSUGGESTED FOLLOW UP: CT for a mass.",
-            {"impression": "Clear."},
-        ),
+        ("IMPRESSION: Clear. ATTESTATION: I agree.\nSUGGESTED FOLLOW UP: CT for a mass.", {"impression": "Clear."}),
         (
             "CLINICAL INFORMATION\nPain.\n\nClinical Notes\nFever.\n\nFindings\nClear.",
             {"indication": "Pain. Fever.", "findings": "Clear."},
@@ -348,19 +273,14 @@ def test_a_text_without_headings_is_both(text):
             {"indication": "Pain.", "findings": "Clear.", "impression": "Normal."},
         ),
         ("FINDINGS: clear\\n\\nIMPRESSION: normal", {"findings": "clear", "impression": "normal"}),
-        (
-            "findings : clear lungs . impression : normal .",
-            {"findings": "clear lungs .", "impression": "normal ."},
-        ),
+        ("findings : clear lungs . impression : normal .", {"findings": "clear lungs .", "impression": "normal ."}),
     ],
 )
 def test_habits_of_collections_and_houses(text, expected):
     assert split(text) == expected
 
 
-PIECES = st.sampled_from(
-    ["FINDINGS", "Impression:", "history", " ", "\n", ": ", ".", "1.", "the", "_", "-", "\u00e9:"]
-)
+PIECES = st.sampled_from(["FINDINGS", "Impression:", "history", " ", "\n", ": ", ".", "1.", "the", "_", "-", "\u00e9:"])
 
 
 @given(st.lists(PIECES | st.text(max_size=3)))
@@ -372,23 +292,7 @@ def test_no_text_is_an_error_and_no_word_is_made_up(pieces):
 
 
 @pytest.mark.parametrize(
-    "piece",
-    [
-        " ",
-        "\n",
-        "_",
-        "A ",
-        ": ",
-        "- ",
-        "FINDINGS ",
-        "x: ",
-        "\n1.",
-        "<b>",
-        "[a",
-        "\n dr",
-        "data\n",
-        "x | ",
-    ],
+    "piece", [" ", "\n", "_", "A ", ": ", "- ", "FINDINGS ", "x: ", "\n1.", "<b>", "[a", "\n dr", "data\n", "x | "]
 )
 def test_time_grows_with_the_length_only(piece):
     """Ten thousand pieces take a moment; a search that goes back and forth would take minutes."""
@@ -400,13 +304,9 @@ def test_a_report_that_is_not_text():
         split_report(float("nan"))
 
 
-@pytest.mark.parametrize(
-    "heading", ["PA and lateral chest compared to ___", "CHEST, ___ COMPARED TO ___"]
-)
+@pytest.mark.parametrize("heading", ["PA and lateral chest compared to ___", "CHEST, ___ COMPARED TO ___"])
 def test_what_images_are_compared_with_may_stand_in_their_name(heading):
-    found = split_report(
-        f"HISTORY: Cough.\n\n{heading}:\n\nThe lungs are clear.\n\nIMPRESSION: Normal."
-    )
+    found = split_report(f"HISTORY: Cough.\n\n{heading}:\n\nThe lungs are clear.\n\nIMPRESSION: Normal.")
     assert (found.findings, found.impression) == ("The lungs are clear.", "Normal.")
     assert found.comparison is None
 

@@ -160,9 +160,7 @@ PAIRS = [
 
 @pytest.mark.parametrize("form", ["pickle", "json", "json of json", "words"])
 @pytest.mark.parametrize(("start", "end"), PAIRS)
-def test_keras_tokenizers_with_their_own_marks(
-    tmp_path: Path, form: str, start: str, end: str
-) -> None:
+def test_keras_tokenizers_with_their_own_marks(tmp_path: Path, form: str, start: str, end: str) -> None:
     content = keras_content(["the", start, end, "lungs", "are"])
     path = tmp_path / "tokenizer"
     if form in ("pickle", "words"):

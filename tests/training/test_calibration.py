@@ -88,9 +88,7 @@ def test_what_is_measured():
     known = Calibration(lines, np.zeros(1, "float32"), np.ones((1, 1), "float32"), 2.0)
     pooled = np.array([[[1.0]], [[5.0]]], "float32")
     written = Sentences(np.array([-0.5, -0.5]), np.array([True, False]), np.array([0, 1]))
-    outcomes = Outcomes(
-        pooled, np.ones((2, 1), bool), dict.fromkeys([GREEDY, BEAM, OTHER], written)
-    )
+    outcomes = Outcomes(pooled, np.ones((2, 1), bool), dict.fromkeys([GREEDY, BEAM, OTHER], written))
     values, curves = evaluate_calibration(known, outcomes)
     assert list(curves) == ["uncalibrated", "calibrated", "calibrated, beam 3"]
     assert values["flagged"] == 0.5
@@ -152,9 +150,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("compared")
-def test_the_command(
-    bundle: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command(bundle: Path, phantoms: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before = {name: (bundle / name).read_bytes() for name in bundle_files(bundle)}
     plot = tmp_path / "plot.png"
     line = ["calibrate", "--bundle", bundle, "--data", phantoms, "--beam", 1]
@@ -282,9 +278,7 @@ def test_it_can_be_fitted_on_further_studies(
 
 @pytest.mark.usefixtures("compared")
 @pytest.mark.parametrize("renamed", ["further", "own further", "own further other"])
-def test_tables_may_call_their_columns_otherwise(
-    bundle: Path, phantoms: Path, tmp_path: Path, renamed: str
-) -> None:
+def test_tables_may_call_their_columns_otherwise(bundle: Path, phantoms: Path, tmp_path: Path, renamed: str) -> None:
     """--columns is for those of the three that are tables of captions, and for no collection."""
     sources = {"own": phantoms}
     for seed, name in enumerate(("further", "other"), 4):

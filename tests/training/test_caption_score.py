@@ -25,9 +25,7 @@ def test_the_score_is_that_of_greedy_captions_of_the_validation_studies(phantoms
     features = captioner.features(images)
     captioner.config = captioner.config.replace({"training.monitor": "val_BLEU-1"})
     findings = ["Cardiomegaly", "Pleural Effusion"]
-    watched = CaptionScore(
-        captioner, studies, lambda numbers, rng: [x[numbers] for x in features], findings
-    )
+    watched = CaptionScore(captioner, studies, lambda numbers, rng: [x[numbers] for x in features], findings)
     watched.set_model(SimpleNamespace(captions=captioner.model, features=lambda given: given))
     references = reference_texts(studies, captioner.config)
     texts = [" ".join(c.words) for c in captioner.caption_features(features, beam_size=1)]
@@ -39,9 +37,7 @@ def test_the_score_is_that_of_greedy_captions_of_the_validation_studies(phantoms
     assert logs == {f"val_{name}": pytest.approx(expected[name], nan_ok=True) for name in NAMES}
 
 
-@pytest.mark.parametrize(
-    ("monitor", "best"), [("val_loss", 1), ("val_CIDEr", 2), ("val_BLEU-4", 0)]
-)
+@pytest.mark.parametrize(("monitor", "best"), [("val_loss", 1), ("val_CIDEr", 2), ("val_BLEU-4", 0)])
 def test_the_best_epoch_has_the_lowest_loss_or_the_highest_score(tmp_path, monitor, best):
     state = RunState(tmp_path, None, monitor, 2)
     assert state.best == -1

@@ -65,9 +65,7 @@ EVERYTHING = {
 }
 
 
-def test_a_run_killed_in_an_epoch_ends_with_the_losses_of_an_unbroken_one(
-    start, tmp_path, monkeypatch
-):
+def test_a_run_killed_in_an_epoch_ends_with_the_losses_of_an_unbroken_one(start, tmp_path, monkeypatch):
     """What lies on the disk amid the second epoch is what a killed process leaves."""
     original = keras.Model.fit
 
@@ -179,9 +177,7 @@ def test_resuming_with_other_options_or_a_damaged_state_is_refused(start, tiny_r
         start(run, resume=True)
 
 
-def test_resuming_with_another_encoder_or_split_is_refused(
-    phantoms, tiny_config, tiny_cache, tiny_run, tmp_path
-):
+def test_resuming_with_another_encoder_or_split_is_refused(phantoms, tiny_config, tiny_cache, tiny_run, tmp_path):
     run = shutil.copytree(tiny_run, tmp_path / "run")
     studies, config = read_studies(phantoms), tiny_config
     other = Encoder("phantom_cnn", 64)

@@ -54,19 +54,10 @@ def test_two_devices_give_the_losses_of_one(phantoms, tiny_config, tmp_path):
     line = [sys.executable, "-c", PROGRAM, BACKEND, phantoms, tmp_path]
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     given = {**os.environ, "XLA_FLAGS": flags} if BACKEND == "jax" else os.environ
-    done = subprocess.run(
-        [*line, json.dumps(config.to_dict())],
-        env=given,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = subprocess.run([*line, json.dumps(config.to_dict())], env=given, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     for name in ("encoder", "captions"):
-        one, two = (
-            list(csv.DictReader((tmp_path / devices / name / "log.csv").open()))
-            for devices in ("one", "all")
-        )
+        one, two = (list(csv.DictReader((tmp_path / devices / name / "log.csv").open())) for devices in ("one", "all"))
         for column in ("loss", "val_loss"):
             expected = [float(row[column]) for row in one]
             assert [float(row[column]) for row in two] == pytest.approx(expected, rel=1e-5), name
@@ -87,12 +78,8 @@ def test_a_batch_that_devices_cannot_share_gets_copies_without_weight():
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_an_encoder_trained_in_bfloat16_is_one_of_float32(
-    phantoms, tiny_config, tiny_cache, tmp_path, capsys
-):
-    config = tiny_config.replace(
-        {"encoder_training.precision": "bfloat16", "encoder_training.epochs": 1}
-    )
+def test_an_encoder_trained_in_bfloat16_is_one_of_float32(phantoms, tiny_config, tiny_cache, tmp_path, capsys):
+    config = tiny_config.replace({"encoder_training.precision": "bfloat16", "encoder_training.epochs": 1})
     seen = []
 
     class Seen(keras.callbacks.Callback):

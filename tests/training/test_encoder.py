@@ -15,19 +15,11 @@ from xray_captioning.encoders.encoder import mean_region
 from xray_captioning.encoders.encoding import encode_studies
 from xray_captioning.encoders.saved import starting_encoder, weights_of
 from xray_captioning.errors import ConfigError
-from xray_captioning.training.encoder import (
-    PENALTY,
-    _LabelledStudies,
-    _measure,
-    logistic_regressions,
-    train_encoder,
-)
+from xray_captioning.training.encoder import PENALTY, _LabelledStudies, _measure, logistic_regressions, train_encoder
 from xray_captioning.training.labels import finding_labels, prevalence
 
 
-def test_the_mean_probability_of_validation_images_is_the_prevalence(
-    tiny_encoder_run, tiny_config, phantoms
-):
+def test_the_mean_probability_of_validation_images_is_the_prevalence(tiny_encoder_run, tiny_config, phantoms):
     studies, split = read_studies(phantoms), Split.from_json(tiny_encoder_run / "split.json")
     encoder = Encoder.load(tiny_encoder_run)
     images = [images for i, images in studies[["study_id", "images"]].values if i in split.val]
@@ -67,10 +59,7 @@ def test_logistic_regressions_are_at_the_minimum_of_their_penalised_loss():
     rng = np.random.default_rng(0)
     features = rng.normal(3, [1, 20, 0.1, 0], (40, 4)).astype("float32")
     labels = (features[:, :1] + rng.normal(0, 1, (40, 3)) > 3).astype("float32")
-    labels[:8, 1], labels[:, 2] = (
-        np.nan,
-        1,
-    )  # unknown ones do not count; nothing to learn of the last
+    labels[:8, 1], labels[:, 2] = (np.nan, 1)  # unknown ones do not count; nothing to learn of the last
     kernel, bias = logistic_regressions(features, labels)
     scaled = (features - features.mean(0)) / (features.std(0) + 0.01 * features.std())
     for i, known in enumerate(np.isfinite(labels).T[:2]):
@@ -96,9 +85,7 @@ def offline(monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["train-encoder", "train"])
-def test_published_weights_that_cannot_be_had_stop_a_run(
-    command, offline, phantoms, tmp_path, capsys
-):
+def test_published_weights_that_cannot_be_had_stop_a_run(command, offline, phantoms, tmp_path, capsys):
     """They are what a preset asks for where nothing is said."""
     out = tmp_path / "run"
     line = [command, "--data", str(phantoms), "--out", str(out), "--cache", str(tmp_path / "cache")]

@@ -167,10 +167,7 @@ def test_features_of_other_studies_are_refused_in_one_line(studies, short, other
     ids, regions = others
     out, wrong = tmp_path / "run", np.where(np.arange(len(ids)) == 5, np.inf, 1)[:, None, None]
     refusals = [
-        (
-            (ids[:-2], regions[:-2]),
-            rf"no features of 2 of 24 studies, such as {ids[-2]}, {ids[-1]}",
-        ),
+        ((ids[:-2], regions[:-2]), rf"no features of 2 of 24 studies, such as {ids[-2]}, {ids[-1]}"),
         ((ids[:-1] + ids[:1], regions), rf"has 1 studies twice, such as {ids[0]}"),
         (([f"x{name}y" for name in ids], regions), "none of its 24 ids, such as x9"),
         ((ids, regions * wrong.astype("float16")), f"features of study {ids[5]} hold NaN"),
@@ -194,9 +191,7 @@ def test_what_needs_images_is_refused(changes, message, studies, short, others, 
         train(studies, short.replace(changes), tmp_path / "run", features=others)
 
 
-def test_an_encoder_with_other_weights_is_not_that_of_the_features(
-    studies, short, encoded, tiny_encoder_run, tmp_path
-):
+def test_an_encoder_with_other_weights_is_not_that_of_the_features(studies, short, encoded, tiny_encoder_run, tmp_path):
     other = Encoder("phantom_cnn", 64)
     with pytest.raises(ConfigError, match="made with other weights"):
         train(studies, short, tmp_path / "run", other, features=encoded)
@@ -250,10 +245,7 @@ def test_calibrate_reads_features(blind, phantoms, others, tmp_path, capsys):
 def test_the_command_needs_texts_and_no_images(short, others, tmp_path, capsys):
     ids, regions = others
     table = tmp_path / "texts.csv"
-    rows = [
-        f"{name},{'no acute disease .' if i % 2 else 'small effusion .'}"
-        for i, name in enumerate(ids)
-    ]
+    rows = [f"{name},{'no acute disease .' if i % 2 else 'small effusion .'}" for i, name in enumerate(ids)]
     table.write_text("\n".join(["study_id,report", *rows]))
     np.save(tmp_path / "f.npy", regions)
     (tmp_path / "f.txt").write_text("\n".join(ids))

@@ -8,12 +8,7 @@ from scipy.special import expit
 from xray_captioning.data.sources.reading import read_studies
 from xray_captioning.data.studies import Study, study_frame
 from xray_captioning.errors import DataError
-from xray_captioning.training.labels import (
-    finding_labels,
-    intercept_shift,
-    prevalence,
-    rarity,
-)
+from xray_captioning.training.labels import finding_labels, intercept_shift, prevalence, rarity
 
 
 def table(*studies: dict[str, object]) -> pd.DataFrame:
@@ -132,11 +127,7 @@ def test_the_mean_is_as_near_to_the_truth_as_by_either_source_alone(spread):
     usual, errors = expit(z).mean(axis=(0, 1)), []
     for logits, truth in zip(z, labels):
         own = truth.mean(axis=0)
-        shifts = [
-            intercept_shift(logits, truth, usual),
-            _held_to(logits, usual),
-            _held_to(logits, own),
-        ]
+        shifts = [intercept_shift(logits, truth, usual), _held_to(logits, usual), _held_to(logits, own)]
         errors.append([expit(z + shift).mean() / usual[0] - 1 for shift in shifts])
     both, by_usual, by_own = np.sqrt(np.square(errors).mean(axis=0))
     assert both <= 1.1 * min(by_usual, by_own)

@@ -32,9 +32,7 @@ def test_tensorboard_shows_the_log(tmp_path):
     from tensorboard.util.tensor_util import make_ndarray
 
     runs = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "tensorboard")).Reload()
-    found = [
-        (e.step, float(make_ndarray(e.tensor_proto))) for e in runs.Tensors("train", "epoch_loss")
-    ]
+    found = [(e.step, float(make_ndarray(e.tensor_proto))) for e in runs.Tensors("train", "epoch_loss")]
     assert found == [(0, 2.0), (1, 1.0)]
 
 

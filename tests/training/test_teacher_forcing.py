@@ -11,12 +11,7 @@ from xray_captioning.decoders import DECODERS, CaptionModel, recurrent
 from xray_captioning.encoders import Encoder
 from xray_captioning.training.captions import compile_captions
 from xray_captioning.training.losses import WordCrossentropy
-from xray_captioning.training.teacher_forcing import (
-    SamplingSchedule,
-    TeacherForcing,
-    TokenAccuracy,
-    TwoRates,
-)
+from xray_captioning.training.teacher_forcing import SamplingSchedule, TeacherForcing, TokenAccuracy, TwoRates
 
 EAGERLY = keras.backend.backend() == "tensorflow"  # compiling a step takes longer than the step
 OPTIONS = CaptionTrainingConfig(epochs=3)
@@ -49,9 +44,7 @@ def test_without_options_it_is_the_caption_model(captions):
     assert not model.losses
 
 
-@pytest.mark.parametrize(
-    ("name", "many"), [*((name, 64) for name in DECODERS), ("global_attention", 0)]
-)
+@pytest.mark.parametrize(("name", "many"), [*((name, 64) for name in DECODERS), ("global_attention", 0)])
 def test_words_without_their_padding_give_the_same_step(name, many, monkeypatch):
     """Loss, accuracy and gradients are those of all places of the batch, also out of order."""
     monkeypatch.setattr(recurrent, "MANY", many)
@@ -246,11 +239,7 @@ def test_fine_tuning_moves_the_last_block_only():
         "tokens": batch()["tokens"],
     }
     model.train_on_batch(inputs, inputs["tokens"], np.ones((4, 6), "float32"))
-    moved = {
-        v.path
-        for v, old in zip(encoder.variables, before)
-        if np.abs(ops.convert_to_numpy(v) - old).max() > 0
-    }
+    moved = {v.path for v, old in zip(encoder.variables, before) if np.abs(ops.convert_to_numpy(v) - old).max() > 0}
     assert moved == {v.path for v in encoder.trainable_variables}
     assert 0 < len(moved) < len(before) / 2
 

@@ -62,9 +62,7 @@ def test_the_lines_of_a_run(clock, capsys):
     told = [line for _, line in lines]
     assert told[0] == f"training on {describe_devices()}, in bfloat16"
     assert told[1] == "about 13 s for 3 epochs, by the first 10 batches"  # 3 x (40 + 10 / 3) x .1
-    assert told[2] == (
-        "epoch 1/3: loss 2, val_loss 1.5, learning rate 0.001, 9.23 s, 71.9 studies/s, 18 s left"
-    )
+    assert told[2] == ("epoch 1/3: loss 2, val_loss 1.5, learning rate 0.001, 9.23 s, 71.9 studies/s, 18 s left")
     assert told[4].endswith("4.33 s, 160 studies/s, the last")
     assert len(told) == 5
     assert logs["learning_rate"] == 0.001

@@ -49,9 +49,7 @@ def write_bundle(folder: Path, write: Callable[[Path], None]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(".bundle-*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".bundle-", dir=folder, ignore_cleanup_errors=True
-    ) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".bundle-", dir=folder, ignore_cleanup_errors=True) as temporary:
         write(aside := Path(temporary))
         digests = {path.name: sha256_file(path) for path in sorted(aside.iterdir())}
         (folder / MANIFEST).unlink(missing_ok=True)

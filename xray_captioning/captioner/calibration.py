@@ -52,9 +52,7 @@ class Calibration:
     # JSON values: what it was fitted on, and how well it does on other studies.
     about: dict[str, Any] = field(default_factory=dict)
 
-    def confidence(
-        self, log_probability: float, search: DecodingConfig | None = None
-    ) -> float | None:
+    def confidence(self, log_probability: float, search: DecodingConfig | None = None) -> float | None:
         """Return the probability in [0, 1] that a sentence of a mean log-probability is right, None
         for captions of a search that it was not fitted for.
         """
@@ -203,9 +201,7 @@ def stated(
 
 
 def warn_if_unfamiliar(
-    novelties: Iterable[float | None],
-    stacklevel: int = 3,
-    consequence: str = "their sentences have no confidence",
+    novelties: Iterable[float | None], stacklevel: int = 3, consequence: str = "their sentences have no confidence"
 ) -> bool:
     """Warn once, with their number, of studies whose novelty is above 1; return whether any is."""
     found = [(novelty or 0) > 1 for novelty in novelties]

@@ -64,9 +64,7 @@ def word_means(rows: Array, groups: list[list[int]]) -> Array:
     return np.array([rows[group].mean(axis=0) for group in groups], "float32")
 
 
-def spelled_sentences(
-    spelled: Sequence[tuple[str, list[int]]], gains: Array
-) -> Iterator[tuple[str, float]]:
+def spelled_sentences(spelled: Sequence[tuple[str, list[int]]], gains: Array) -> Iterator[tuple[str, float]]:
     """Yield the text of each sentence and the mean log probability of its tokens."""
     # `spelled` are words and the positions of their tokens, `gains` the tokens' log probabilities.
     words: list[str] = []

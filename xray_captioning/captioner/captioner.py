@@ -16,13 +16,7 @@ from xray_captioning.backend import compiled
 from xray_captioning.bundles.bundle import FEATURES, find_bundle, read_bundle, write_bundle
 from xray_captioning.bundles.card import model_card
 from xray_captioning.captioner import calibration as applied
-from xray_captioning.captioner.caption import (
-    Alternative,
-    Caption,
-    Sentence,
-    spelled_sentences,
-    word_means,
-)
+from xray_captioning.captioner.caption import Alternative, Caption, Sentence, spelled_sentences, word_means
 from xray_captioning.captioner.compiled_search import BATCH_SIZES, CompiledSearch
 from xray_captioning.captioner.studies import Study, Views, arranged_studies
 from xray_captioning.config import Config
@@ -239,9 +233,7 @@ class Captioner:
         empty = np.zeros((0, regions, self.encoder.channels), "float32")
         return Features(empty, np.zeros((0, regions), bool))
 
-    def findings(
-        self, studies: Sequence[Study], views: Views | None = None
-    ) -> list[dict[str, float]]:
+    def findings(self, studies: Sequence[Study], views: Views | None = None) -> list[dict[str, float]]:
         """Classify findings in the images of studies, given as :meth:`caption` takes them.
 
         Returns
@@ -294,9 +286,7 @@ class Captioner:
         while batch := list(islice(placed, BATCH_SIZES[-1])):
             yield Features(*encode_studies(self._encode, self.config, batch))
 
-    def _writer(
-        self, beam_size: int | None, sampling: Sampling | None
-    ) -> Callable[[Features], list[Caption]]:
+    def _writer(self, beam_size: int | None, sampling: Sampling | None) -> Callable[[Features], list[Caption]]:
         decoding = self.config.decoding
         if beam_size is None:
             beam_size = decoding.beam_size if sampling is None else 1
@@ -353,9 +343,7 @@ class Captioner:
         return prettify(text) if self.config.text.prettify else text
 
 
-def new_model(
-    config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32"
-) -> CaptionModel:
+def new_model(config: Config, encoder: Encoder, tokenizer: TokenIds, dtype: str = "float32") -> CaptionModel:
     """Return an untrained head and decoder that fit an encoder and a vocabulary."""
     sizes = tokenizer.vocabulary_size, (config.image.views, *encoder.grid), encoder.channels
     return CaptionModel(config.model, *sizes, config.text.maximum_length, dtype=dtype)
@@ -368,9 +356,7 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float] | None  # of findings, in [0, 1]; None without a classifier
 
 
-def predict(
-    captioner: Captioner, features: Features, beam_size: int | None = None
-) -> list[Prediction]:
+def predict(captioner: Captioner, features: Features, beam_size: int | None = None) -> list[Prediction]:
     """Return what a captioner says of studies whose features are known; nothing is warned of."""
     captions = captioner.write_captions(features, beam_size)
     classifies = bool(captioner.encoder.findings)

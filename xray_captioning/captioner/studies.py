@@ -16,9 +16,7 @@ Study = Sequence[Image | None]  # the images of a study; None stands for a view 
 Views = Sequence[str] | Sequence[Sequence[str] | None]  # of the images of all, or of each
 
 
-def arranged_studies(
-    studies: Iterable[Study], count: int, views: Views | None = None
-) -> Iterator[Study]:
+def arranged_studies(studies: Iterable[Study], count: int, views: Views | None = None) -> Iterator[Study]:
     """Yield the images of studies, as `Captioner.caption` takes them, in their views' places."""
     for number, (study, names) in enumerate(_with_views(studies, views)):
         _check_study(number, study, names, count)
@@ -35,9 +33,7 @@ def _plain(image: Image | None) -> Image | None:
     return os.fspath(image) if isinstance(image, os.PathLike) else image
 
 
-def _with_views(
-    studies: Iterable[Study], views: Views | None
-) -> Iterator[tuple[Study, Sequence[str] | None]]:
+def _with_views(studies: Iterable[Study], views: Views | None) -> Iterator[tuple[Study, Sequence[str] | None]]:
     """Yield each study with the names of its views, None where they are not given."""
     if isinstance(views, str):
         raise DataError(f"views is {views!r}; give a list of a name for each image")
@@ -54,9 +50,7 @@ def _with_views(
 def _check_study(number: int, study: Study, names: Sequence[str] | None, most: int) -> None:
     whole = _is_image(study) or not isinstance(study, Sequence)
     if whole or all(image is None for image in study):
-        raise DataError(
-            f"study {number}: expected a list of one to {most} images, got {study!r:.99}"
-        )
+        raise DataError(f"study {number}: expected a list of one to {most} images, got {study!r:.99}")
     for image in study:
         if not (image is None or _is_image(image)):
             raise DataError(
@@ -64,10 +58,7 @@ def _check_study(number: int, study: Study, names: Sequence[str] | None, most: i
                 "the bytes of its file, an image of Pillow, or pixels as a NumPy array"
             )
     if len(study) > most:
-        raise DataError(
-            f"study {number}: {len(study)} images given, but this model looks at {most}; "
-            "choose among them"
-        )
+        raise DataError(f"study {number}: {len(study)} images given, but this model looks at {most}; choose among them")
     if names is None:
         return
     if len(names) != len(study) or not set(names) <= set(VIEWS) or any(x is None for x in study):

@@ -103,9 +103,7 @@ def decoded(
     return np.ascontiguousarray(plain(_viewed(numbers, shape, *view, label), kind)).reshape(shape)
 
 
-def _viewed(
-    numbers: Array, shape: tuple[int, ...], offset: int, strides: Sequence[Any], label: str
-) -> Array:
+def _viewed(numbers: Array, shape: tuple[int, ...], offset: int, strides: Sequence[Any], label: str) -> Array:
     """Return a view of numbers, which may be more than it needs; nothing outside them."""
     if not math.prod(shape):
         return np.empty(shape, numbers.dtype)
@@ -194,9 +192,7 @@ class StoredArray(NamedTuple):
 
 
 def mismatches(
-    expected: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, StoredArray],
-    extra: Iterable[StoredArray],
+    expected: Mapping[str, tuple[int, ...]], found: Mapping[str, StoredArray], extra: Iterable[StoredArray]
 ) -> list[str]:
     """List the arrays that are missing, misshapen or not expected, one clause for each.
     Expected shapes and arrays found go by the names of the published file; extra are the others.

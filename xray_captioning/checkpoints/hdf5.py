@@ -264,10 +264,7 @@ def keras3_arrays(file: Any, budget: Budget) -> list[StoredArray]:
     found = {n: file[n] for n in _present(file) if not n.startswith("optimizer/")}
     if not found:
         raise RefusedError("an HDF5 file without arrays; give the file of the weights")
-    kinds = {
-        name: checked_kind(item, shortened(name, 80), "fiub", budget)
-        for name, item in found.items()
-    }
+    kinds = {name: checked_kind(item, shortened(name, 80), "fiub", budget) for name, item in found.items()}
     return [StoredArray("", name, numbers(item, kinds[name])) for name, item in found.items()]
 
 
@@ -284,9 +281,7 @@ def _array_names(group: Any, layer: str) -> list[str]:
     """Names that a layer lists, in its order, and those of arrays it has beside them."""
     listed = _listed(group, "weight_names")
     if listed is None:
-        raise RefusedError(
-            f"layer {layer} lists no weight_names, so their order is unknown; get the file again"
-        )
+        raise RefusedError(f"layer {layer} lists no weight_names, so their order is unknown; get the file again")
     return list(dict.fromkeys([*listed, *_present(group)]))
 
 

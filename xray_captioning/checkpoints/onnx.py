@@ -10,15 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xray_captioning.checkpoints.arrays import (
-    Array,
-    Budget,
-    Bytes,
-    RefusedError,
-    decoded,
-    once,
-    size_of,
-)
+from xray_captioning.checkpoints.arrays import Array, Budget, Bytes, RefusedError, decoded, once, size_of
 
 _GRAPH = 7  # of ModelProto
 _INITIALISER, _SPARSE = 5, 15  # of GraphProto

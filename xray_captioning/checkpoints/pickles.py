@@ -142,9 +142,7 @@ class _CountedDispatch(dict[int, Callable[[Any], None]]):
         self.machine.count(1)
         if opcode not in self:
             name = next(op.name for op in pickletools.opcodes if op.code == chr(opcode))
-            raise RefusedError(
-                f"the pickle instruction {name}, which no {self.machine.purpose} needs; refused"
-            )
+            raise RefusedError(f"the pickle instruction {name}, which no {self.machine.purpose} needs; refused")
         return super().__getitem__(opcode)
 
 
@@ -154,9 +152,7 @@ def _number(load: Callable[[Any], None]) -> Callable[[Any], None]:
     def loaded(machine: Any) -> None:
         load(machine)
         if not -(2**63) <= machine.stack[-1] < 2**63:
-            raise RefusedError(
-                f"an integer of more than 64 bits, which no {machine.purpose} has; refused"
-            )
+            raise RefusedError(f"an integer of more than 64 bits, which no {machine.purpose} has; refused")
 
     return loaded
 
@@ -285,10 +281,7 @@ class _Reader(Unpickler):
     def name(self, text: str) -> None:
         known = text in DICTIONARIES | RECONSTRUCTORS or _ARGUMENT.fullmatch(text)
         if not known and not _is_tokenizer(text):
-            raise RefusedError(
-                f"the pickle names {text[:80]!r}, which is no Keras tokenizer; refused, nothing "
-                "was run"
-            )
+            raise RefusedError(f"the pickle names {text[:80]!r}, which is no Keras tokenizer; refused, nothing was run")
 
     def call(self, text: str, arguments: tuple[Any, ...]) -> None:
         first = arguments[0] if arguments else None

@@ -183,8 +183,7 @@ def _kind(name: Any) -> str:
     kind = _KINDS.get(text.rpartition(".")[2])
     if kind is None or not text.startswith("torch."):
         raise RefusedError(
-            f"numbers of kind {text[:60]!r}, such as quantised ones, are not read; save the model "
-            "as float32"
+            f"numbers of kind {text[:60]!r}, such as quantised ones, are not read; save the model as float32"
         )
     return kind
 
@@ -214,9 +213,7 @@ def _weights(value: Any) -> Any:
     return value
 
 
-def _walked(
-    value: Any, name: str, above: tuple[int, ...], visits: Iterator[int]
-) -> Iterator[tuple[str, Tensor]]:
+def _walked(value: Any, name: str, above: tuple[int, ...], visits: Iterator[int]) -> Iterator[tuple[str, Tensor]]:
     """Go through objects within objects, each path without cycles, so many visits at most."""
     if next(visits) > MAXIMUM_VISITS or len(above) > MAXIMUM_DEPTH or len(name) > 1000:
         raise RefusedError("more objects within objects than any model has; refused")

@@ -84,9 +84,7 @@ def read_arrays(path: str | os.PathLike[str], limit: int = MAXIMUM_BYTES) -> dic
         raise BundleError(f"{path}: {arrays.shortened(str(error), arrays.MESSAGE)}") from error
     except Exception as error:  # whatever a damaged file makes a reader raise
         reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise BundleError(
-            f"{path}: truncated, damaged or no file of weights ({reason}); download it again"
-        ) from error
+        raise BundleError(f"{path}: truncated, damaged or no file of weights ({reason}); download it again") from error
 
 
 def _read(path: Path, budget: Budget) -> dict[str, Array]:
@@ -131,14 +129,12 @@ def _of_zip(path: Path, budget: Budget) -> dict[str, Array]:
                 return _read_npz(archive, budget)
     except zipfile.BadZipFile as error:
         raise RefusedError(
-            f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's; download "
-            "or copy it again"
+            f"a truncated or damaged zip archive ({str(error)[:60]}), perhaps PyTorch's; download or copy it again"
         ) from error
     if WEIGHTS in names:
         return _of_keras(path, budget)
     raise RefusedError(
-        "a zip archive; unpack it and give the file of weights that is in it (PyTorch, Keras 3 and "
-        "NumPy write others)"
+        "a zip archive; unpack it and give the file of weights that is in it (PyTorch, Keras 3 and NumPy write others)"
     )
 
 
@@ -215,8 +211,7 @@ def _read_safetensors(path: Path, budget: Budget) -> dict[str, Array]:
         for first, last, kind, shape, name in sorted(entries, key=lambda entry: entry[:2]):
             if first != end or not first <= last <= size:
                 raise RefusedError(
-                    f"{name[:60]!r} does not lie where it should; truncated or damaged, download "
-                    "or copy it again"
+                    f"{name[:60]!r} does not lie where it should; truncated or damaged, download or copy it again"
                 )
             found[name] = arrays.decoded(file.read(last - first), kind, shape, budget, name)
             end = last
@@ -257,10 +252,7 @@ def _read_npz(archive: zipfile.ZipFile, budget: Budget) -> dict[str, Array]:
     Those of objects, which are pickles, are refused.
     """
     members, stored = arrays.entries(archive), Budget(budget.limit)
-    return {
-        name.removesuffix(".npy"): _array(entry(archive, members, name, stored), name, budget)
-        for name in members
-    }
+    return {name.removesuffix(".npy"): _array(entry(archive, members, name, stored), name, budget) for name in members}
 
 
 def _array(data: bytes, name: str, budget: Budget) -> Array:

@@ -128,9 +128,7 @@ def _keep(folder: Path, calibration: Calibration) -> None:
     rewrite_bundle(folder, change)
 
 
-def _report(
-    values: Any, curves: Mapping[str, CalibrationScores], fitted: Any, plot: Path | None
-) -> None:
+def _report(values: Any, curves: Mapping[str, CalibrationScores], fitted: Any, plot: Path | None) -> None:
     from xray_captioning.plots.charts import reliability_diagram, save
 
     if plot is not None:

@@ -37,8 +37,7 @@ class Bundle(NamedTuple):
     click.option(
         "--data",
         type=options.existing,
-        help="Folder or file of studies as train reads them, instead of images: two views of a "
-        "study make one caption.",
+        help="Folder or file of studies as train reads them, instead of images: two views of a study make one caption.",
     ),
     labels=False,
 )
@@ -75,9 +74,7 @@ def caption(
         _print(model, studies, findings, **asked)
 
 
-def _caption_features(
-    path: Path, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any
-) -> None:
+def _caption_features(path: Path, bundle: str, out: Path | None, resume: bool, more: bool, **asked: Any) -> None:
     if out is None or more:
         raise ConfigError("--features are captioned into a file: give --out, and no images")
     import pandas as pd
@@ -244,9 +241,7 @@ def _check_images(studies: list[Study]) -> None:
             read_image(path, size=1, resize="nearest")
 
 
-def _captions(
-    bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool
-) -> Iterator[Printed]:
+def _captions(bundle: Bundle, studies: list[Study], beam: int | None, show_unfamiliar: bool) -> Iterator[Printed]:
     from xray_captioning.batch.run import warn_of_empty
     from xray_captioning.captioner.calibration import stated
     from xray_captioning.captioner.captioner import Captioner, predict

@@ -30,10 +30,7 @@ def encoders() -> None:
 @click.command()
 @click.argument("named", nargs=-1, metavar="[IMAGE|DIR ...]")
 @options.declared("encode", "set")
-@options.source(
-    click.option("--data", type=options.existing, help="Folder or file of studies, instead."),
-    labels=False,
-)
+@options.source(click.option("--data", type=options.existing, help="Folder or file of studies, instead."), labels=False)
 @options.no_seed
 def encode(
     named: tuple[str, ...],

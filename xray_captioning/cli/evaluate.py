@@ -126,8 +126,7 @@ def review(context: click.Context, seed: int | None) -> None:
 @review.command()
 @options.declared("export")
 @options.source(
-    click.option("--data", type=options.existing, help="Studies whose images the sheets show."),
-    labels=False,
+    click.option("--data", type=options.existing, help="Studies whose images the sheets show."), labels=False
 )
 @options.seed
 def export(

@@ -39,9 +39,7 @@ def app(bundles: tuple[str, ...], port: int, seed: int | None) -> None:
 @click.command()
 @options.declared("serve")
 @options.no_seed
-def serve(
-    bundle: str, host: str, port: int, token_file: Path | None, limits: tuple[str, ...]
-) -> None:
+def serve(bundle: str, host: str, port: int, token_file: Path | None, limits: tuple[str, ...]) -> None:
     """Answer requests for captions over HTTP, and offer a page to upload images on.
 
     SIGTERM and SIGINT let it finish what it has accepted.

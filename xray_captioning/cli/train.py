@@ -19,11 +19,7 @@ NOTICE = (
 UNTESTED = "the test part has no study to score; nothing was measured"
 
 preset = click.option(
-    "--preset",
-    default="chexnet_attention",
-    show_default=True,
-    metavar="NAME",
-    help=f"Recipe: {', '.join(presets())}.",
+    "--preset", default="chexnet_attention", show_default=True, metavar="NAME", help=f"Recipe: {', '.join(presets())}."
 )
 
 
@@ -33,12 +29,7 @@ preset = click.option(
 @options.declared("train-encoder", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
 def train_encoder(
-    source: options.Source,
-    out: Path,
-    preset: str,
-    assignments: tuple[str, ...],
-    seed: int | None,
-    **run: Any,
+    source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
 ) -> None:
     """Teach an encoder to classify findings; the best epoch becomes a bundle in --out."""
     from xray_captioning.encoders.saved import is_network
@@ -60,12 +51,7 @@ def train_encoder(
 @options.declared("train", "features", "out", "resume", "log", "devices", "set", "split", "cache")
 @options.seed
 def train(
-    source: options.Source,
-    out: Path,
-    preset: str,
-    assignments: tuple[str, ...],
-    seed: int | None,
-    **run: Any,
+    source: options.Source, out: Path, preset: str, assignments: tuple[str, ...], seed: int | None, **run: Any
 ) -> None:
     """Teach a decoder to write captions; the best epoch becomes a bundle in --out."""
     from xray_captioning.data.targets import usable_studies

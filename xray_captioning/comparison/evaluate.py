@@ -10,14 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray_captioning.bundles.bundle import find_bundle, read_bundle
-from xray_captioning.comparison.texts import (
-    CaptioningSystem,
-    Task,
-    examples,
-    is_texts,
-    runs_of,
-    system_texts,
-)
+from xray_captioning.comparison.texts import CaptioningSystem, Task, examples, is_texts, runs_of, system_texts
 from xray_captioning.config import Config
 from xray_captioning.data.feature_files import StudyFeatures
 from xray_captioning.data.provenance import choose_split, open_studies, warn_of_unknown
@@ -189,18 +182,13 @@ def _rows(usable: pd.DataFrame, split: Split, part: str) -> tuple[pd.DataFrame, 
 
 
 def _by_kind(
-    systems: Mapping[str, Given],
-    prediction: str | Sequence[str],
-    features: StudyFeatures | None,
+    systems: Mapping[str, Given], prediction: str | Sequence[str], features: StudyFeatures | None
 ) -> tuple[dict[str, list[CaptioningSystem]], dict[str, list[Texts]]]:
     """Return the runs of models and those of other systems, which are texts, by name."""
     if not isinstance(systems, Mapping):
         raise DataError(f"expected systems by name, got {systems!r:.60}; give {{name: system}}")
     asked = [prediction] if isinstance(prediction, str) else list(prediction)
-    runs = {
-        name: [_opened(name, run, asked) for run in runs_of(name, given)]
-        for name, given in systems.items()
-    }
+    runs = {name: [_opened(name, run, asked) for run in runs_of(name, given)] for name, given in systems.items()}
     texts = {name: given for name, given in runs.items() if is_texts(given[0])}
     models = {
         # Messages name a run where there are several.
@@ -223,8 +211,7 @@ def _opened(name: str, run: Any, asked: Sequence[str]) -> Any:
     found = read_captions(Path(run), asked)
     if len(found) > 1:
         raise DataError(
-            f"system {name}: {run} holds {len(found)} systems ({', '.join(found)}); name the "
-            "column with prediction="
+            f"system {name}: {run} holds {len(found)} systems ({', '.join(found)}); name the column with prediction="
         )
     return next(iter(found.values()))
 
@@ -255,9 +242,7 @@ def measure(
     return rows
 
 
-def read_systems(
-    bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()
-) -> dict[str, Given]:
+def read_systems(bundles: Iterable[str | Path], files: Iterable[Path], asked: Sequence[str] = ()) -> dict[str, Given]:
     """Return bundles and files of captions as `evaluate` takes them, by name.
 
     A bundle is named after its folder, ``NAME=FOLDER,FOLDER,...`` is one system of several runs,
@@ -317,17 +302,12 @@ def _check_settings(part: str, protocol: str | None, beams: Sequence[int], **pat
 
 
 def _configuration(
-    models: list[CaptioningSystem],
-    changes: Mapping[str, Any],
-    protocol: str | None,
-    studies: pd.DataFrame,
+    models: list[CaptioningSystem], changes: Mapping[str, Any], protocol: str | None, studies: pd.DataFrame
 ) -> Config:
     """Return the configuration whose section and cleaning make the references."""
     for name in changes:
         if name != "fractions" and not name.startswith("text."):
-            raise ConfigError(
-                f"{name}: a bundle stays as it is; evaluate takes text.* and fractions"
-            )
+            raise ConfigError(f"{name}: a bundle stays as it is; evaluate takes text.* and fractions")
     config = models[0].config if models else Config()
     if not models and protocol == R2GEN:
         config = config.replace({"text.section": "report"})
@@ -344,6 +324,4 @@ def _check_published(studies: pd.DataFrame, split: Any) -> None:
     if split is not None:
         raise ConfigError("--protocol r2gen uses the published split; leave out --split")
     if studies["split"].isna().any():
-        raise ConfigError(
-            "the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json"
-        )
+        raise ConfigError("the data names no split, which --protocol r2gen needs; give R2Gen's annotation.json")

@@ -63,9 +63,7 @@ class CaptioningSystem:
             )
         self.features = features if FEATURES in about else None
         if features is None and self.config.model.encoder == FEATURES:
-            raise ConfigError(
-                f"system {name}: was trained on features and sees no images; give them (--features)"
-            )
+            raise ConfigError(f"system {name}: was trained on features and sees no images; give them (--features)")
 
     @cached_property
     def captioner(self) -> Captioner:
@@ -193,9 +191,7 @@ def _captions(run: CaptioningSystem, task: Task, beams: Sequence[int]) -> list[l
     return written
 
 
-def _scored(
-    captions: Sequence[Caption], model: CaptioningSystem, protocol: str | None
-) -> list[str]:
+def _scored(captions: Sequence[Caption], model: CaptioningSystem, protocol: str | None) -> list[str]:
     texts = [scored_text(caption.words, model.config) for caption in captions]
     return [clean(text, R2GEN) for text in texts] if protocol == R2GEN else texts
 
@@ -205,8 +201,7 @@ def _baselines(task: Task, models: Mapping[str, Sequence[CaptioningSystem]]) -> 
         return []
     parts = task.train, task.test
     pooled = {
-        name: [[_pooled(run, part, task.cache) for part in parts] for run in runs]
-        for name, runs in models.items()
+        name: [[_pooled(run, part, task.cache) for part in parts] for run in runs] for name, runs in models.items()
     }
     given = task.texts.training, task.texts.targets, task.texts.reports
     return baseline_systems(*given, pooled, task.quick, task.seed)
@@ -230,7 +225,4 @@ def examples(task: Task, systems: Sequence[System], captions: Sequence[Caption])
     constant = [system for system in systems if system.name == CONSTANT]
     chosen = wordiest(studies)
     texts = [{s.name: s.texts[i] for s in (first, *constant)} for i in chosen]
-    return [
-        example(studies.iloc[i], images[i], written, captions[i], *size)
-        for i, written in zip(chosen, texts)
-    ]
+    return [example(studies.iloc[i], images[i], written, captions[i], *size) for i, written in zip(chosen, texts)]

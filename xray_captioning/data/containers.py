@@ -35,9 +35,7 @@ _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # the first marker that
 _NO_HEADER, _NO_END = "it has no image header", "its end is missing"
 
 
-def check_size(
-    height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf
-) -> None:
+def check_size(height: int, width: int, name: str, max_pixels: float, max_ratio: float = math.inf) -> None:
     """Raise ImageError, before memory is taken for it, where an image is too large or too long."""
     if height * width > max_pixels:
         raise ImageError(

@@ -125,10 +125,7 @@ class EvenDataset(keras.utils.PyDataset):
         rows, real = np.arange(total) % studies, (np.arange(total) < studies).astype("float32")
         given = keras.tree.map_structure(lambda x: x[rows], (inputs, targets))
         weight = (weights[0][rows].T * real).T if weights else real
-        told = {
-            "share": real / np.float32(studies),
-            "count": np.full(total, weight.sum(), "float32"),
-        }
+        told = {"share": real / np.float32(studies), "count": np.full(total, weight.sum(), "float32")}
         return {**given[0], **told}, given[1], weight
 
 
@@ -137,9 +134,7 @@ def feature_inputs(of: Regions) -> Inputs:
     return lambda numbers, rng: dict(zip(("regions", "mask"), of(numbers)))
 
 
-def pixel_inputs(
-    cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool
-) -> Inputs:
+def pixel_inputs(cache: ArrayCache, images: Images, views: int, normalisation: str, augmented: bool) -> Inputs:
     """Return a function that makes ``images`` and ``mask`` (batch, views) of studies.
 
     The cache holds grey images (size, size), uint8.

@@ -291,11 +291,7 @@ def check_suffix(out: Path) -> None:
 
 
 def write_features(
-    out: Path,
-    ids: Sequence[str],
-    batches: Iterable[Mapping[str, Array]],
-    about: dict[str, Any],
-    dtype: str = "float32",
+    out: Path, ids: Sequence[str], batches: Iterable[Mapping[str, Array]], about: dict[str, Any], dtype: str = "float32"
 ) -> None:
     """Write features, of which a batch at a time is in memory, whole or not at all.
 

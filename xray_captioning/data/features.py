@@ -37,9 +37,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_batches(
-    function: Callable[[list[T]], R], items: Sequence[T], size: int = BATCH
-) -> Iterator[R]:
+def map_batches(function: Callable[[list[T]], R], items: Sequence[T], size: int = BATCH) -> Iterator[R]:
     """Call a function on batches of items, several at a time in threads; yield results in order."""
     batches = [list(items[start : start + size]) for start in range(0, len(items), size)]
     if len(batches) == 1:
@@ -68,9 +66,7 @@ def narrowed(rows: Array, dtype: str | None, advice: str) -> Array:
     with np.errstate(over="ignore"):
         stored: Array = rows.astype(dtype)
     if not np.isfinite(stored).all():
-        raise DataError(
-            f"a feature of {np.abs(rows).max():.3g} does not fit into {dtype}; {advice}"
-        )
+        raise DataError(f"a feature of {np.abs(rows).max():.3g} does not fit into {dtype}; {advice}")
     return stored
 
 
@@ -82,10 +78,7 @@ class ArrayCache:
     """
 
     def __init__(
-        self,
-        folder: str | os.PathLike[str] | None,
-        settings: dict[str, Any],
-        dtype: str | None = None,
+        self, folder: str | os.PathLike[str] | None, settings: dict[str, Any], dtype: str | None = None
     ) -> None:
         text = json.dumps({**settings, "dtype": dtype, "format": FORMAT}, sort_keys=True)
         self.folder = home_of(text, folder)
@@ -100,9 +93,7 @@ class ArrayCache:
         for index in sorted(self.folder.glob("*.hashes.json")):
             self._open(index)
 
-    def fill(
-        self, paths: Iterable[str], compute: Callable[[list[str]], Array], label: str = "encode"
-    ) -> None:
+    def fill(self, paths: Iterable[str], compute: Callable[[list[str]], Array], label: str = "encode") -> None:
         """Compute and keep the rows that are not there yet; `compute` runs in several threads."""
         seen = self._hash(list(dict.fromkeys(paths)))
         paths_by_hash = {self.hashes[path]: path for path in seen}
@@ -178,9 +169,7 @@ def image_regions(
     return lambda numbers: stack_features([study_rows(cache, images[i]) for i in numbers], views)
 
 
-def study_rows(
-    cache: Mapping[str, Array] | ArrayCache, images: Sequence[str | None]
-) -> list[Array | None]:
+def study_rows(cache: Mapping[str, Array] | ArrayCache, images: Sequence[str | None]) -> list[Array | None]:
     """Return the cached rows of one study's images, None where a view is missing."""
     return [None if path is None else cache[path] for path in images]
 

@@ -79,9 +79,7 @@ def known_views(images: Sequence[Image], views: Sequence[str] | None = None) -> 
     ]
 
 
-def arranged(
-    images: Sequence[Image | None], count: int, views: Sequence[str] | None = None
-) -> list[Image | None]:
+def arranged(images: Sequence[Image | None], count: int, views: Sequence[str] | None = None) -> list[Image | None]:
     """Put the images of one study into the places of a model, as `select_images` does.
 
     Among images with a None all are in their places already; one without a place is an ImageError.
@@ -100,9 +98,7 @@ def arranged(
     return chosen
 
 
-def read_image(
-    source: Image, size: int | None = 224, resize: str = "area", note: Note = warn
-) -> Pixels:
+def read_image(source: Image, size: int | None = 224, resize: str = "area", note: Note = warn) -> Pixels:
     """Read an image as RGB in [0, 1], shape (size, size, 3), float32; see `decode_image`. `note`
     tells if it is shown otherwise than its file says, or shows next to nothing.
     """

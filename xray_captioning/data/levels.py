@@ -50,9 +50,7 @@ def checked(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= (1 if kind == "f" else 65535)):  # so that NaN is refused too
         what = "floating-point" if kind == "f" else "whole numbers"
-        raise ImageError(
-            f"{name}: pixels lie outside the range, {what} from {low:g} to {high:g}; give {WANTED}"
-        )
+        raise ImageError(f"{name}: pixels lie outside the range, {what} from {low:g} to {high:g}; give {WANTED}")
     few, first = pixels[:: max(1, len(pixels) // 8)], pixels[0, 0]  # most are told by these
     if low == high or (pixels.ndim == 3 and (few == first).all() and (pixels == first).all()):
         value = ", ".join(f"{value:g}" for value in np.atleast_1d(first))

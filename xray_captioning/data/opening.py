@@ -210,9 +210,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
     for member in members:
         parts = _parts(member)
         if not parts or parts[0] in ("/", "") or ".." in parts or ":" in parts[0]:
-            raise DataError(
-                f"{path}: names a file outside itself ({member.filename[:80]!r}); beware of it"
-            )
+            raise DataError(f"{path}: names a file outside itself ({member.filename[:80]!r}); beware of it")
         if (member.external_attr >> 28) == 0o12:  # S_IFLNK, as Unix programs write it
             raise DataError(f"{path}: holds a link ({member.filename[:80]!r}); unpack it yourself")
     kept = [member for member in members if not set(_parts(member)) & set(_LEFT_OUT)]
@@ -225,9 +223,7 @@ def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
     return PurePosixPath(member.filename.replace("\\", "/")).parts
 
 
-def _unpack(
-    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], home: Path, settings: str
-) -> None:
+def _unpack(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], home: Path, settings: str) -> None:
     """Unpack into a temporary folder, and rename it: another process sees all of it or nothing."""
     home.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".", dir=home))

@@ -49,14 +49,11 @@ MOST_STUDIES = 10
 ALIKE = 0.25  # see `TrainedOn.recognised`
 PHANTOM_README = "Synthetic chest radiographs and reports, made by xray_captioning."
 PHANTOM_NOTICE = (
-    "trained on synthetic phantoms only; it knows nothing of real radiographs and is here to show "
-    "the tool at work"
+    "trained on synthetic phantoms only; it knows nothing of real radiographs and is here to show the tool at work"
 )
 
 
-def open_studies(
-    studies: Studies | str | Path, need_images: bool = True
-) -> tuple[Studies, dict[str, Any]]:
+def open_studies(studies: Studies | str | Path, need_images: bool = True) -> tuple[Studies, dict[str, Any]]:
     """Read studies where their path is given, and return them with what `describe_data` says."""
     if isinstance(studies, (str, os.PathLike)):
         return read_studies(studies, need_images=need_images), describe_data(Path(studies))
@@ -138,9 +135,7 @@ class TrainedOn:
         same = self.split == split and self.data == data_digest(studies)
         return same and self.studies == _digests(split.train)
 
-    def recognised(
-        self, studies: Studies, part: Iterable[str], cache: str | Path | None = None
-    ) -> list[str]:
+    def recognised(self, studies: Studies, part: Iterable[str], cache: str | Path | None = None) -> list[str]:
         """Return the ids of the studies in `part` that the model was trained on, as images tell.
 
         Ids, and patients, count where a quarter of those in both belong to the same images or,
@@ -187,9 +182,7 @@ class TrainedOn:
         pairs = zip(rows["study_id"], group_ids(rows), strict=True)
         return {name for name, patient in pairs if _digest(patient) in self.patients}
 
-    def shown(
-        self, studies: Studies, part: Iterable[str], cache: str | Path | None = None
-    ) -> set[str]:
+    def shown(self, studies: Studies, part: Iterable[str], cache: str | Path | None = None) -> set[str]:
         """Return the ids of the studies in `part` that have an image of a training study."""
         present = with_images(studies[studies["study_id"].isin(list(part))])
         pairs = zip(present["study_id"], _shown_by(present, cache), strict=True)
@@ -241,9 +234,7 @@ def choose_split(
     """
     if split is not None:
         if not isinstance(split, (Split, str, os.PathLike)):
-            raise ConfigError(
-                f"expected a split or the path of its file, got {type(split).__name__}"
-            )
+            raise ConfigError(f"expected a split or the path of its file, got {type(split).__name__}")
         found = split if isinstance(split, Split) else Split.from_json(split)
         splits.check_split(found, studies)
     else:
@@ -259,11 +250,7 @@ def choose_split(
 
 
 def check_unseen(
-    models: Mapping[str, TrainedOn | None],
-    studies: Studies,
-    split: Split,
-    part: str,
-    cache: str | Path | None = None,
+    models: Mapping[str, TrainedOn | None], studies: Studies, split: Split, part: str, cache: str | Path | None = None
 ) -> None:
     """Refuse to test models on studies that they, by name, were trained on, or others of their
     patients; `studies` are all of the source, and `cache` keeps digests of images between runs.

@@ -105,9 +105,7 @@ def find_delimiter(sample: str, path: Path) -> str:
     fitting = [sign for sign in candidates if alike[sign] == max(alike.values())]
     if len(fitting) > 1:
         names = " or ".join(DELIMITERS[sign] for sign in fitting)
-        raise DataError(
-            f"{path}: its fields may be separated by {names}; put quotes around names with these"
-        )
+        raise DataError(f"{path}: its fields may be separated by {names}; put quotes around names with these")
     return fitting[0]
 
 
@@ -148,9 +146,7 @@ def json_rows(path: Path) -> tuple[str, partial[Rows]]:
     for place, row in rows:
         if not row.keys() >= first.keys():
             lost = next(key for key in first if key not in row)
-            raise DataError(
-                f"{path}, {unit} {place}: lacks {lost!r}, which the first has; write null"
-            )
+            raise DataError(f"{path}, {unit} {place}: lacks {lost!r}, which the first has; write null")
     values = ((place, [row.get(name) for name in names]) for place, row in rows)
     return unit, partial(iter, [(0, names), *values])
 
@@ -270,9 +266,7 @@ def _sheet(book: Any, path: Path) -> Any:
     filled = [sheet for sheet in book.worksheets if any(map(any, sheet.values))]
     if len(filled) > 1:
         names = ", ".join(sheet.title for sheet in filled)
-        raise DataError(
-            f"{path}: has {len(filled)} sheets ({names}); save the one that is meant apart"
-        )
+        raise DataError(f"{path}: has {len(filled)} sheets ({names}); save the one that is meant apart")
     return filled[0] if filled else book.worksheets[0]
 
 

@@ -116,10 +116,7 @@ def split_studies(
     if published and names_split(studies):
         for study_id, part in zip(studies["study_id"], studies["split"], strict=True):
             if part not in PARTS:
-                raise DataError(
-                    f"studies: study {study_id!r} has split {part!r} where others have a part; "
-                    "name one"
-                )
+                raise DataError(f"studies: study {study_id!r} has split {part!r} where others have a part; name one")
         split = _in_parts(studies, list(studies["split"]))
         _warn_of_published(split, studies, by, fractions)
         return split
@@ -127,8 +124,7 @@ def split_studies(
     for (name, ids), fraction in zip(split.parts.items(), fractions or FRACTIONS, strict=True):
         if fraction > 0 and not ids:
             warn_of_split(
-                f"no study fell into {name}, whose fraction is {fraction:g}; "
-                "give more studies or a larger fraction"
+                f"no study fell into {name}, whose fraction is {fraction:g}; give more studies or a larger fraction"
             )
     return split
 
@@ -154,14 +150,10 @@ def check_split(split: Split, studies: Studies) -> None:
             raise DataError(f"split: {name} names a study twice; make a new split")
     for (one, ids), (other, others) in combinations(split.parts.items(), 2):
         if both := sorted(set(ids) & set(others)):
-            raise DataError(
-                f"split: study {both[0]!r} is in {one} and in {other}; make a new split"
-            )
+            raise DataError(f"split: study {both[0]!r} is in {one} and in {other}; make a new split")
     known = set(studies["study_id"])
     if unknown := [i for ids in split.parts.values() for i in ids if i not in known]:
-        raise DataError(
-            f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); give all data"
-        )
+        raise DataError(f"split: study {unknown[0]!r} is not in the data ({len(unknown)} such); give all data")
     found = _torn(split, studies, "patient_id")
     named = dict(zip(studies["study_id"], studies["split"], strict=True))
     published = all(named[i] == part for part, ids in split.parts.items() for i in ids)
@@ -213,9 +205,7 @@ def by_hash(groups: Sequence[str], fractions: Sequence[float]) -> list[str]:
     return [PARTS[bisect_right(bounds, number)] for number in numbers]
 
 
-def _warn_of_published(
-    split: Split, studies: Studies, by: str, fractions: Sequence[float] | None
-) -> None:
+def _warn_of_published(split: Split, studies: Studies, by: str, fractions: Sequence[float] | None) -> None:
     if fractions is not None:
         warn_of_split(
             f"fractions {tuple(fractions)} are not used: the data name a split of their own "

@@ -174,11 +174,7 @@ def summarise(studies: Studies) -> dict[str, Any]:
         "without_findings": int(findings.sum()),
         "without_impression": int(impression.sum()),
         "without_both": int((findings & impression).sum()),
-        "alike": {
-            name: texts[name][0]
-            for name in TEXTS
-            if len(texts[name]) >= SEVERAL and len({*texts[name]}) == 1
-        },
+        "alike": {name: texts[name][0] for name in TEXTS if len(texts[name]) >= SEVERAL and len({*texts[name]}) == 1},
         "rendered": int(studies["rendered"].sum()),
         "with_problems": sum(map(bool, studies["problems"])),
         "words_a_section": words,
@@ -274,9 +270,7 @@ def named_view(name: str) -> str:
     return FRONTAL if frontal else LATERAL
 
 
-def select_images(
-    images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False
-) -> list[T | None]:
+def select_images(images: Sequence[T], views: Sequence[str], count: int, repeat: bool = False) -> list[T | None]:
     """Put a study's images into the ``count`` places of a model: frontal, lateral, None or the
     first image again (`repeat`); empty ones at the end are left out. A known view never takes the
     other's place, because a model learns what is seen there; of one, a lateral comes last.

@@ -50,9 +50,7 @@ class Row(dict[str, Any]):
         if isinstance(value, list) and len(value) == 1:
             value = records.as_text(value[0])
         if not isinstance(value, str):
-            raise DataError(
-                f"{self.place}: {column} is {_described(value)}, not one text; write one"
-            )
+            raise DataError(f"{self.place}: {column} is {_described(value)}, not one text; write one")
         return value.strip()
 
 

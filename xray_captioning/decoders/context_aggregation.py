@@ -75,8 +75,7 @@ class ContextFlow(keras.layers.Layer):
         self.pool, self.spread = np.kron(down, across), np.kron(up, along)
         dtype = self.dtype_policy.name
         self.convolutions = [
-            Convolution(len(down), len(across), channels, name=f"convolution_{i}", dtype=dtype)
-            for i in range(2)
+            Convolution(len(down), len(across), channels, name=f"convolution_{i}", dtype=dtype) for i in range(2)
         ]
 
     def build(self, maps_shape: Any) -> None:

@@ -102,9 +102,7 @@ class WordDecoder(Decoder):
 
     def add_embedding(self, width: int) -> None:
         """Make the layer of word vectors, ``width`` numbers for each word."""
-        self.embedding = keras.layers.Embedding(
-            self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy
-        )
+        self.embedding = keras.layers.Embedding(self.vocabulary_size, width, name="embedding", dtype=self.dtype_policy)
 
     def add_logits(self, dropout: float, tied: bool, bias: bool = True) -> None:
         """Make the dropout and the layer from hidden vectors to float32 logits.
@@ -116,9 +114,7 @@ class WordDecoder(Decoder):
         first = self.embedding if tied else self.vocabulary_size
         self.logits = kind(first, use_bias=bias, name="logits", dtype="float32")
 
-    def call(
-        self, features: Features, tokens: Any, training: bool | None = None, packed: bool = False
-    ) -> Any:
+    def call(self, features: Features, tokens: Any, training: bool | None = None, packed: bool = False) -> Any:
         """Return logits, as :meth:`Decoder.call`; if `packed`, of rows of :class:`Words`.
 
         A subclass' ``hidden`` returns what they are made of.

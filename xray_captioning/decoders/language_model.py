@@ -128,9 +128,7 @@ def _read_folder(folder: Path) -> LanguageModel:
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
         reason = " ".join(str(error).split())
-        raise BundleError(
-            f"{folder}: no GPT-2 that can be used ({reason:.300}); download it again"
-        ) from error
+        raise BundleError(f"{folder}: no GPT-2 that can be used ({reason:.300}); download it again") from error
     if len(found.words) < len(found.tokenizer.vocabulary):
         raise BundleError(f"{folder}: has fewer word vectors than words; download it again")
     return found

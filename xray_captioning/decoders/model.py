@@ -77,9 +77,7 @@ def _field_names(config: type | None) -> list[str]:
     return [field.name for field in getattr(inspect.type_info(config), "fields", ())]
 
 
-def register_decoder(
-    name: str, cls: type[Decoder], config: type | None = None, fields: Sequence[str] = ()
-) -> None:
+def register_decoder(name: str, cls: type[Decoder], config: type | None = None, fields: Sequence[str] = ()) -> None:
     """Make a decoder of one's own known by a name.
 
     The entry-point group ``xray_captioning.decoders`` is how commands find it
@@ -111,9 +109,7 @@ def register_decoder(
         raise ConfigError(f"{where}: its class is {cls!r:.60}; derive one from xc.Decoder")
     known = {*asdict(ModelConfig()), "grid", "maximum_length"}
     if wrong := set(fields) - known or set(_field_names(config)) & known:
-        raise ConfigError(
-            f"{where}: {min(wrong)}: `fields` are of {', '.join(sorted(known))}, config has others"
-        )
+        raise ConfigError(f"{where}: {min(wrong)}: `fields` are of {', '.join(sorted(known))}, config has others")
     _own_fields(ModelConfig(decoder=name), row)  # has defaults
     register_model(DECODERS, "decoder", name, row, cls.__module__)
 
@@ -126,9 +122,7 @@ class RegionHead(keras.layers.Layer):
     a region ("layer") or over the real regions of a batch ("batch").
     """
 
-    def __init__(
-        self, channels: int, normalisation: str, positions: bool, dropout: float, **kwargs: Any
-    ) -> None:
+    def __init__(self, channels: int, normalisation: str, positions: bool, dropout: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.channels, self.normalisation, self.positions = channels, normalisation, positions
         dtype, layers = self.dtype_policy, keras.layers

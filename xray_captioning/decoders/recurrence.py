@@ -58,9 +58,7 @@ class Words:
         return ops.scatter(places, rows, (*ops.shape(self.real), rows.shape[-1]))
 
 
-def recurrence(
-    cell: Any, words: Words, inputs: Any, states: list[Any], kernel: Any, bias: Any, *fixed: Any
-) -> Any:
+def recurrence(cell: Any, words: Words, inputs: Any, states: list[Any], kernel: Any, bias: Any, *fixed: Any) -> Any:
     """Return the hidden states, rows of U, of inputs, rows of G, and first states (B, U).
 
     `cell` is made from `fixed`, which has gradients, too.

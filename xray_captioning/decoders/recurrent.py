@@ -4,14 +4,7 @@ from typing import Any
 
 from xray_captioning.backend import keras, ops, registered
 from xray_captioning.decoders.decoder import Features, State, WordDecoder, masked_softmax
-from xray_captioning.decoders.recurrence import (
-    AttentiveGru,
-    Gru,
-    Lstm,
-    Words,
-    multiply,
-    recurrence,
-)
+from xray_captioning.decoders.recurrence import AttentiveGru, Gru, Lstm, Words, multiply, recurrence
 
 MANY = 64  # regions; fewer are projected before the loop, which spares it a product a step
 
@@ -47,9 +40,7 @@ class RecurrentDecoder(WordDecoder):
         hidden, changed = self.read(token, self.embedding(token), state)
         return self.logits(self.merged(hidden, state.get("image"))), {**state, **changed}
 
-    def hidden(
-        self, features: Features, tokens: Any, training: bool | None, packed: bool = False
-    ) -> Any:
+    def hidden(self, features: Features, tokens: Any, training: bool | None, packed: bool = False) -> Any:
         """Return what the logits are made of, (batch, time, units), or packed rows of it."""
         words = Words(tokens, packed)
         state = {name: words.sorted(x) for name, x in self.start(features).items()}
@@ -167,9 +158,7 @@ class SimpleDecoder(_Recurrent):
 class AdditiveAttentionGRUCell(keras.layers.Layer):
     """One step: attend with the previous hidden state, then read context and word."""
 
-    def __init__(
-        self, units: int, attention: int, regions: int, channels: int, **kwargs: Any
-    ) -> None:
+    def __init__(self, units: int, attention: int, regions: int, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units, self.attention = units, attention
         self.regions, self.channels = regions, channels

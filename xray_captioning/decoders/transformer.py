@@ -38,9 +38,7 @@ class CachedAttention(keras.layers.Layer):
         """Return keys and values (B, H, S, D) of a source (B, S, channels), or rows of `words`."""
         return self._split(self.key(source), words), self._split(self.value(source), words)
 
-    def call(
-        self, x: Any, memory: tuple[Any, Any], mask: Any, words: Words | None = None
-    ) -> tuple[Any, Any]:
+    def call(self, x: Any, memory: tuple[Any, Any], mask: Any, words: Words | None = None) -> tuple[Any, Any]:
         """Attend from x (B, T, width) to a memory where ``mask`` (B or 1, T or 1, S) is True.
 
         Return the output (B, T, width) and the float32 weights (B, T, S), their mean over heads.
@@ -71,16 +69,11 @@ class Block(keras.layers.Layer):
     Dropout is on what each adds; the GELU may be computed by a hyperbolic tangent.
     """
 
-    def __init__(
-        self, heads: int, width: int, dropout: float, approximate_gelu: bool, **kwargs: Any
-    ) -> None:
+    def __init__(self, heads: int, width: int, dropout: float, approximate_gelu: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.approximate_gelu = approximate_gelu
         dtype = self.dtype_policy.name
-        self.norms = [
-            keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}", dtype=dtype)
-            for i in range(3)
-        ]
+        self.norms = [keras.layers.LayerNormalization(epsilon=1e-5, name=f"norm_{i}", dtype=dtype) for i in range(3)]
         self.self_attention = CachedAttention(heads, width, name="self_attention", dtype=dtype)
         self.cross_attention = CachedAttention(heads, width, name="cross_attention", dtype=dtype)
         self.expand = keras.layers.Dense(4 * width, name="expand", dtype=dtype)
@@ -152,8 +145,7 @@ class Transformer(WordDecoder):
         self.add_embedding(units)
         self.position = keras.layers.Embedding(maximum_length, units, name="position", dtype=dtype)
         self.blocks = [
-            Block(heads, units, dropout, self.approximate_gelu, name=f"block_{i}", dtype=dtype)
-            for i in range(layers)
+            Block(heads, units, dropout, self.approximate_gelu, name=f"block_{i}", dtype=dtype) for i in range(layers)
         ]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm", dtype=dtype)
         self.add_logits(dropout, tied_embeddings, self.logits_bias)
@@ -191,9 +183,7 @@ class Transformer(WordDecoder):
         """
         study, place = state["study"], self._place(token, state)
         images, image_mask = study["images"], study["mask"][:, None]
-        lineage = ops.logical_or(
-            state["lineage"], ops.arange(state["lineage"].shape[1]) == place[:, None]
-        )
+        lineage = ops.logical_or(state["lineage"], ops.arange(state["lineage"].shape[1]) == place[:, None])
         x = self.embedding(token) + self.position(state["time"])
         x, before = (ops.reshape(y, (image_mask.shape[0], -1, y.shape[1])) for y in (x, lineage))
         pasts = []
@@ -217,9 +207,7 @@ class Transformer(WordDecoder):
         captions = token.shape[0] // state["past"][0][0].shape[0]
         return state["time"] * captions + ops.arange(token.shape[0]) % captions
 
-    def hidden(
-        self, features: Features, tokens: Any, training: bool | None, packed: bool = False
-    ) -> Any:
+    def hidden(self, features: Features, tokens: Any, training: bool | None, packed: bool = False) -> Any:
         """Return the last block's output (batch, time, units), or packed rows of it."""
         words = Words(tokens, packed=True) if packed else None
         time = tokens.shape[1] or ops.shape(tokens)[1]

@@ -77,9 +77,7 @@ def _vit_tiny(size: int, published: bool) -> Any:
 
 
 def _convolution(x: Any, channels: int, name: str, stride: int = 1, activation: bool = True) -> Any:
-    x = layers.Conv2D(
-        channels, 3, stride, padding="same", use_bias=False, name=f"{name}_convolution"
-    )(x)
+    x = layers.Conv2D(channels, 3, stride, padding="same", use_bias=False, name=f"{name}_convolution")(x)
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.ReLU()(x) if activation else x
 
@@ -98,9 +96,7 @@ ENCODERS = {
     "resnet50v2": Backbone(_application(_apps.ResNet50V2), "mean", ("conv5_block3_",), "signed"),
     "mobilenetv2": Backbone(_mobilenetv2, "mean", ("block_16_", "Conv_1"), "signed"),
     "efficientnetv2b0": Backbone(_efficientnet, "mean", ("block6h_", "top_"), "imagenet"),
-    "efficientnet_lite0": Backbone(
-        efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", load_lite0
-    ),
+    "efficientnet_lite0": Backbone(efficientnet_lite0, "mean", ("blocks.15.", "conv_head", "bn1"), "lite", load_lite0),
     "vit": Backbone(vit, "mean", ("block12_", "norm"), "signed"),
     "vit_tiny": Backbone(_vit_tiny, "evidence", ("block2_", "norm")),
     "clip": Backbone(clip, "mean", ("encoder_block_11", "layer_norm"), "clip"),

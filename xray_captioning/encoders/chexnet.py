@@ -107,9 +107,7 @@ def _joined(layer: str, leaf: str) -> str:
 def _classifier(rest: list[StoredArray]) -> tuple[dict[str, StoredArray], list[StoredArray]]:
     """Take the one dense layer, whatever its name, that stands on top of the network."""
     layers = {array.layer: [a for a in rest if a.layer == array.layer] for array in rest}
-    dense = [
-        name for name, members in layers.items() if {a.leaf for a in members} <= {"kernel", "bias"}
-    ]
+    dense = [name for name, members in layers.items() if {a.leaf for a in members} <= {"kernel", "bias"}]
     if CLASSIFIER in dense:
         dense = [CLASSIFIER]
     if len(dense) != 1:

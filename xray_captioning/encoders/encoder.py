@@ -80,9 +80,7 @@ class Encoder(keras.Model):
         self.findings, self.network = tuple(findings), dict(network or {})
         self.pooling = self.row.pooling
         if weights not in ("random", "imagenet"):
-            raise ConfigError(
-                f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load"
-            )
+            raise ConfigError(f"weights are {weights!r}; give random or imagenet, or load a bundle: Encoder.load")
         make = _new if weights == "random" else _published
         self.backbone = make(name_of_backbone, self.row, size)
         rows, columns, self.channels = self.backbone.output_shape[1:]
@@ -318,6 +316,5 @@ def _published(name: str, row: Backbone, size: int) -> Any:
             raise MissingExtraError(f"{error}, or {INSTEAD}") from error
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"the published weights of {name} cannot be had ({reason:.300}); connect to the "
-            f"network once, or {INSTEAD}"
+            f"the published weights of {name} cannot be had ({reason:.300}); connect to the network once, or {INSTEAD}"
         ) from error

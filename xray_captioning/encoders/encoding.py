@@ -15,27 +15,14 @@ from xray_captioning.config import Config
 from xray_captioning.data import features
 from xray_captioning.data.datasets import Images
 from xray_captioning.data.feature_files import StudyFeatures
-from xray_captioning.data.features import (
-    Array,
-    ArrayCache,
-    Regions,
-    pad_rows,
-    power_of_two,
-    stack_features,
-)
+from xray_captioning.data.features import Array, ArrayCache, Regions, pad_rows, power_of_two, stack_features
 from xray_captioning.data.images import Image, normalise, read_images
 from xray_captioning.data.studies import Studies, repeat_first
 from xray_captioning.data.targets import study_images
 from xray_captioning.encoders.encoder import Encoder
 from xray_captioning.encoders.folders import adopted
 from xray_captioning.encoders.onnx_files import OnnxEncoder
-from xray_captioning.encoders.saved import (
-    classifier_of,
-    is_network,
-    new_encoder,
-    weights_digest,
-    weights_of,
-)
+from xray_captioning.encoders.saved import classifier_of, is_network, new_encoder, weights_digest, weights_of
 from xray_captioning.errors import ConfigError
 from xray_captioning.files import sha256_file
 
@@ -61,18 +48,14 @@ def encode_images(encode: Any, config: Config, images: Sequence[Image]) -> Array
     return np.concatenate(list(features.map_batches(maps, images, size)))
 
 
-def encode_studies(
-    encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]
-) -> tuple[Array, Array]:
+def encode_studies(encode: Any, config: Config, studies: Sequence[Sequence[Image | None]]) -> tuple[Array, Array]:
     """Encode the images of studies in their places, each once, None where one is missing.
 
     Returned are regions (studies, views * rows * columns, channels), float32, and their mask
     (studies, views * rows * columns), bool; see :func:`encode_images`.
     """
     views, repeat = config.image.views, config.image.repeat_single_view
-    placed: list[Sequence[Any]] = [
-        repeat_first(study, views) if repeat else list(study) for study in studies
-    ]
+    placed: list[Sequence[Any]] = [repeat_first(study, views) if repeat else list(study) for study in studies]
     images = {_key(image): image for study in placed for image in study if image is not None}
     maps = dict(zip(images, encode_images(encode, config, list(images.values()))))
     return stack_features([[maps.get(_key(image)) for image in study] for study in placed], views)
@@ -96,9 +79,7 @@ def cached_pixels(images: Images, config: Config, folder: str | Path | None) -> 
     return cache
 
 
-def cached_features(
-    images: Images, encoder: Encoder, config: Config, folder: str | Path | None
-) -> ArrayCache:
+def cached_features(images: Images, encoder: Encoder, config: Config, folder: str | Path | None) -> ArrayCache:
     """Return feature maps (rows, columns, channels), kept likewise and encoded where missing.
     The encoder's weights are part of the cache's name; ``config.training.cache_dtype`` its dtype.
     """
@@ -122,11 +103,7 @@ def _paths(images: Images) -> list[str]:
 
 
 def study_regions(
-    studies: Studies,
-    encoder: Encoder,
-    config: Config,
-    cache: str | Path | None,
-    given: StudyFeatures | None = None,
+    studies: Studies, encoder: Encoder, config: Config, cache: str | Path | None, given: StudyFeatures | None = None
 ) -> Regions:
     """Return what lays out the regions of studies: given ones, or those that are kept of images."""
     if given is not None:
@@ -144,9 +121,7 @@ def finding_probabilities(encoder: Encoder, regions: Any, mask: Any) -> list[dic
     that a study does not have. An encoder that classifies no findings is a ConfigError.
     """
     if not encoder.findings:
-        raise ConfigError(
-            "this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's"
-        )
+        raise ConfigError("this encoder classifies no findings; use a bundle of train-encoder, or CheXNet's")
     studies = len(mask)
     padded = (pad_rows(np.asarray(x), power_of_two(studies)) for x in (regions, mask))
     probabilities = ops.convert_to_numpy(encoder.probabilities(*padded))[:studies]
@@ -191,9 +166,7 @@ class EncodedStudies:
         return {n: a for n, a in self._whole.items() if n not in ("regions", "views")}
 
 
-def encoder_config(
-    name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None
-) -> Config:
+def encoder_config(name: str, views: int, changes: dict[str, Any] | None = None, weights: str | None = None) -> Config:
     """Return a configuration in which images are what an encoder's weights expect.
 
     These are a bundle's, or else the published ones. `changes` are of its fields, by dotted name;

@@ -92,10 +92,7 @@ def check(
         )
     if clauses:
         more = f", and {len(clauses) - 2} more" if len(clauses) > 2 else ""
-        raise BundleError(
-            f"{path}: does not fit {what}: {', '.join(clauses[:2])}{more}; give the file of that "
-            "model"
-        )
+        raise BundleError(f"{path}: does not fit {what}: {', '.join(clauses[:2])}{more}; give the file of that model")
 
 
 def shapes_of(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -47,9 +47,7 @@ def adopted(config: Config, weights: str | Path | None = None, own: Collection[s
             raise
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:100]
-            raise BundleError(
-                f"{folder}: its JSON files are damaged ({reason}); get them again"
-            ) from error
+            raise BundleError(f"{folder}: its JSON files are damaged ({reason}); get them again") from error
     return config.replace({field: value for field, value in values.items() if field not in own})
 
 

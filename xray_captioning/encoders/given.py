@@ -91,9 +91,7 @@ def _encoder(config: Config, made: Made, encoder: Any, weights: str | None) -> t
     return config, found
 
 
-def check_fits(
-    given: StudyFeatures, config: Config, encoder: Any, about: Mapping[str, Any] = {}
-) -> None:
+def check_fits(given: StudyFeatures, config: Config, encoder: Any, about: Mapping[str, Any] = {}) -> None:
     """Refuse features of other sizes than an encoder's, or of another one than a bundle names.
     `about` is what the bundle keeps.
     """

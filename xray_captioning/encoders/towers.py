@@ -91,9 +91,7 @@ def build_tower(tower: Tower, size: int) -> Any:
     tokens, count = (size // side) ** 2, tower.num_hidden_layers
     numbers = width * (count * (4 * width + 2 * tower.intermediate_size) + tokens)
     if numbers > 1.2e9 or not 1 <= tokens <= 2**14:  # DINOv2's giant has 1.1e9 and 1369
-        raise ConfigError(
-            f"{count} blocks of {width} channels for {tokens} patches: not built here"
-        )
+        raise ConfigError(f"{count} blocks of {width} channels for {tokens} patches: not built here")
     x = image = layers.Input((size, size, 3))
     name = "embeddings.patch_embeddings.projection"
     patches = layers.Conv2D(width, side, side, use_bias=family != "clip", name=name)(image)
@@ -116,8 +114,7 @@ def _attention(x: Any, tower: Tower, name: str) -> Any:
     heads, bias = tower.num_attention_heads, tower.qkv_bias
     parts = [
         ops.reshape(
-            layers.Dense(width, use_bias=bias, name=f"{name}.attention.{part}")(x),
-            (-1, tokens, heads, width // heads),
+            layers.Dense(width, use_bias=bias, name=f"{name}.attention.{part}")(x), (-1, tokens, heads, width // heads)
         )
         for part in ("query", "key", "value")
     ]
@@ -189,12 +186,7 @@ def load_tower(tower: Tower, model: Any, path: Path, what: str) -> None:
 
 def named_alike(arrays: Mapping[str, NDArray[Any]]) -> Arrays:
     """Return the arrays of an image tower, alone or in a whole model, by Dinov2's names."""
-    ends = [
-        (name, end)
-        for name in arrays
-        for end in _LAYOUTS["patches"]
-        if name.endswith(f"{end}weight")
-    ]
+    ends = [(name, end) for name in arrays for end in _LAYOUTS["patches"] if name.endswith(f"{end}weight")]
     first, end = min(ends, key=lambda pair: len(pair[0]), default=("", ""))
     owner = first.removesuffix(f"{end.removeprefix('visual.')}weight")
     found: Arrays = {}
@@ -224,10 +216,7 @@ def fitted_positions(positions: NDArray[Any], tokens: Any, smooth: bool) -> NDAr
     """Interpolate positions, a class token's first, to those of a layer; others are unchanged.
     Cubically, as transformers does, for models with registers with antialiasing (`smooth`).
     """
-    rows, own = (
-        np.atleast_3d(positions)[0] if positions.ndim == 3 else positions,
-        tokens.class_token,
-    )
+    rows, own = (np.atleast_3d(positions)[0] if positions.ndim == 3 else positions, tokens.class_token)
     first = int(own is not None)
     side = round(max(len(rows) - first, 0) ** 0.5)
     wanted = round((tokens.positions.shape[0] - first) ** 0.5)

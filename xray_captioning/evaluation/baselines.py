@@ -88,10 +88,7 @@ def merged_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         fixed = row["system"] in (*CONSTANTS, MOST_FREQUENT)
         alike.setdefault(repr({**row, "system": ""}) if fixed else number, []).append(row)
-    return [
-        {**same[0], "system": _shared_name([row["system"] for row in same])}
-        for same in alike.values()
-    ]
+    return [{**same[0], "system": _shared_name([row["system"] for row in same])} for same in alike.values()]
 
 
 def _shared_name(names: Sequence[str]) -> str:
@@ -119,16 +116,10 @@ def constant_captions(
     if len(wanted) > REFERENCES:
         wanted = [wanted[i] for i in np.linspace(0, len(wanted) - 1, REFERENCES).astype(int)]
     scores = _scores(candidates, wanted, metrics)
-    return {
-        metric: candidates[int(np.argmax(scores[metric]))]
-        for metric in metrics
-        if scores[metric].any()
-    }
+    return {metric: candidates[int(np.argmax(scores[metric]))] for metric in metrics if scores[metric].any()}
 
 
-def _scores(
-    candidates: list[str], references: list[str], metrics: Sequence[str]
-) -> dict[str, Array]:
+def _scores(candidates: list[str], references: list[str], metrics: Sequence[str]) -> dict[str, Array]:
     scores: dict[str, Array] = {}
     if any(metric.startswith("BLEU-") for metric in metrics):
         columns = bleu.bleu_of_constants(references, candidates).T

@@ -71,8 +71,7 @@ def read_captions(path: Path, asked: Sequence[str] = ()) -> dict[str, TextColumn
     chosen = roles.predictions(path, columns, asked)
     others = roles.other_texts(columns, chosen)
     return {
-        path.stem if name == roles.ALONE else name: _written(path, columns, name, left_out=others)
-        for name in chosen
+        path.stem if name == roles.ALONE else name: _written(path, columns, name, left_out=others) for name in chosen
     }
 
 
@@ -151,8 +150,7 @@ def _ids(path: Path, columns: roles.Columns) -> roles.Columns:
             return {name: columns[name]}
         if len(set(numbers)) == len(numbers) and not roles.counts(1, numbers):
             raise DataError(
-                f"{path}: the column {name} does not count the rows, and none names the study; "
-                "write a column study_id"
+                f"{path}: the column {name} does not count the rows, and none names the study; write a column study_id"
             )
     return {}
 

@@ -123,9 +123,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= _CUT else f"{text[:_CUT]} …"
 
 
-def contradiction_summary(
-    results: Results, texts: Texts, found: Sequence[clinical.Contradiction]
-) -> dict[str, Any]:
+def contradiction_summary(results: Results, texts: Texts, found: Sequence[clinical.Contradiction]) -> dict[str, Any]:
     """Return how often a run's texts contradict the reports, in how many studies, and examples."""
     return {
         "count": len(found),

@@ -85,9 +85,7 @@ class Alarm(NamedTuple):
     comparisons: list[Comparison]  # with a fixed report; empty where there is none
 
 
-def caption_spread(
-    references: Sequence[str], texts: Sequence[str], training: Sequence[str]
-) -> Spread:
+def caption_spread(references: Sequence[str], texts: Sequence[str], training: Sequence[str]) -> Spread:
     """Measure how varied a system's captions are, and how many abnormal studies it recognises."""
     true, said = (clinical.asserted(column) & clinical.IS_FINDING for column in (references, texts))
     abnormal = true.any(axis=1)
@@ -101,9 +99,7 @@ def caption_spread(
     )
 
 
-def collapse_alarm(
-    system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None
-) -> Alarm | None:
+def collapse_alarm(system: str, spread: Spread, test: ShuffleTest | None, constant: Comparison | None) -> Alarm | None:
     """Say whether a system looks collapsed, or else whether it is no better than a fixed report.
 
     Collapsed: the permutation test is not significant but would be for the references (else there
@@ -147,10 +143,7 @@ def _collapsed(system: str, spread: Spread, test: ShuffleTest, constant: Compari
 def _rival(constant: Comparison) -> str:
     known = math.isfinite(constant.low)
     interval = f"95 % {constant.low:+.3f} to {constant.high:+.3f}" if known else "no interval"
-    return (
-        f"{constant.rival_score:.3f} of one fixed report (difference "
-        f"{constant.difference:+.3f}, {interval})"
-    )
+    return f"{constant.rival_score:.3f} of one fixed report (difference {constant.difference:+.3f}, {interval})"
 
 
 def shuffled_orders(patients: Sequence[Hashable], number: int, seed: int) -> Iterator[Array]:
@@ -191,9 +184,7 @@ def shuffle_test(
     counted = present & clinical.finding_columns(findings)
     some = bool(counted.any())
     scored = [
-        _clinical_f1(present, clinical.asserted(texts), orders, findings)
-        if some
-        else _word_f1(reports, texts, orders)
+        _clinical_f1(present, clinical.asserted(texts), orders, findings) if some else _word_f1(reports, texts, orders)
         for texts in runs
     ]
     own, *others = np.mean(scored, axis=0)
@@ -214,9 +205,7 @@ def shuffle_test(
     )
 
 
-def _clinical_f1(
-    present: Array, said: Array, orders: Sequence[Array], findings: Sequence[str] | None
-) -> Array:
+def _clinical_f1(present: Array, said: Array, orders: Sequence[Array], findings: Sequence[str] | None) -> Array:
     """Score each order of captions, (orders,), from labels (studies, 18) that are made once."""
     positives = present.sum(axis=0)
     counts = np.empty((len(orders), len(positives), 3), dtype=np.int64)
@@ -231,10 +220,7 @@ def _word_f1(reports: Sequence[str], texts: Sequence[str], orders: Sequence[Arra
     """Score each order of captions, (orders,), from the F1 of every caption with every report."""
     (wanted, row), (said, column) = (_words(column) for column in (reports, texts))
     words = sorted(frozenset().union(*wanted, *said))
-    one, other = (
-        np.array([[word in own for word in words] for own in sets], np.float32)
-        for sets in (wanted, said)
-    )
+    one, other = (np.array([[word in own for word in words] for own in sets], np.float32) for sets in (wanted, said))
     total = one.sum(axis=1)[:, None] + other.sum(axis=1)
     pairs = 2 * (one @ other.T) / np.maximum(total, 1)
     return np.array([pairs[row, column[order]].mean(dtype=np.float64) for order in orders])
@@ -273,13 +259,9 @@ def paired_tests(systems: Sequence[System], found: Jackknife) -> list[Row]:
     pairs = [(name, fixed_rival(systems, m), m) for name in names for m in COMPARED]
     pairs += [(*pair, metric) for pair in combinations(names, 2) for metric in COMPARED]
     rows = [(name, found.compare(name, rival, m)) for name, rival, m in pairs if rival is not None]
-    corrected = {
-        metric: iter(holm([one.p for _, one in rows if one.metric == metric]))
-        for metric in COMPARED
-    }
+    corrected = {metric: iter(holm([one.p for _, one in rows if one.metric == metric])) for metric in COMPARED}
     return [
-        {"system": name, **comparison_values(one), "p_holm": finite(next(corrected[one.metric]))}
-        for name, one in rows
+        {"system": name, **comparison_values(one), "p_holm": finite(next(corrected[one.metric]))} for name, one in rows
     ]
 
 
@@ -297,9 +279,7 @@ def beats_every_baseline(systems: Sequence[System], found: Jackknife) -> list[Ro
         every = [found.compare(name, rival, metric) for rival in rivals]
         if every and all(one.clear for one in every):
             p = max(one.p for one in every)
-            rows.append(
-                {"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL}
-            )
+            rows.append({"system": name, "metric": metric, "rivals": rivals, "p": p, "level": LEVEL})
     return rows
 
 

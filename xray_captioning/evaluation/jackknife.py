@@ -41,9 +41,7 @@ from xray_captioning.progress import progress
 # for averages that count an absent finding as 0.
 LEAST_PATIENTS, LEAST_RAREST = 5, 10
 # What scores cannot exceed, where that is not 1.
-HIGHEST = {"CIDEr": 10.0} | dict.fromkeys(
-    ("false_positives", "false_positives_present"), len(FINDINGS) - 1.0
-)
+HIGHEST = {"CIDEr": 10.0} | dict.fromkeys(("false_positives", "false_positives_present"), len(FINDINGS) - 1.0)
 UNBOUNDED = ("mean_length", "length_ratio")
 _ROWS = 1 << 16  # patients who are left out at a time, in turn
 
@@ -81,10 +79,7 @@ class Jackknife:
 
     def intervals(self, system: str) -> dict[str, Interval]:
         """Return the 95 % interval of each metric, nan where nothing is known of how it varies."""
-        return {
-            metric: self._interval(system, metric, score)
-            for metric, score in self.scores[system].items()
-        }
+        return {metric: self._interval(system, metric, score) for metric, score in self.scores[system].items()}
 
     def _interval(self, system: str, metric: str, score: float) -> Interval:
         least = LEAST_RAREST if metric.startswith("macro_f1") else LEAST_PATIENTS
@@ -152,9 +147,7 @@ def jackknife(
     patients = statistics.patient_numbers(groups, len(references))
     for name, texts in systems.items():
         if len(checked_texts(name, texts)) != len(references):
-            raise DataError(
-                f"{name} has {len(texts)} texts, but there are {len(references)} references"
-            )
+            raise DataError(f"{name} has {len(texts)} texts, but there are {len(references)} references")
     frequency = document_frequency(references)
 
     def count(said: Sequence[str], *known: Sequence[str]) -> Statistics:
@@ -185,9 +178,7 @@ def statistics_of_runs(
         yield {name: values[row] for name, values in counted.items()}
 
 
-def jackknife_sums(
-    systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None
-) -> Jackknife:
+def jackknife_sums(systems: Iterable[tuple[str, Statistics]], findings: Sequence[str] | None = None) -> Jackknife:
     """Return what `jackknife` does, of each system's `statistics.patient_sums`."""
     found = Jackknife({}, {}, {})
     for name, sums in systems:
@@ -212,9 +203,7 @@ def mean_of_runs(alone: Jackknife, systems: Mapping[str, Sequence[str]]) -> Jack
     return found
 
 
-def _leave_one_out(
-    sums: Statistics, findings: Sequence[str] | None
-) -> tuple[dict[str, float], dict[str, Array]]:
+def _leave_one_out(sums: Statistics, findings: Sequence[str] | None) -> tuple[dict[str, float], dict[str, Array]]:
     """Return the scores of all patients, and each patient's pseudo-values: (patients,)."""
     total = {name: values.sum(0, keepdims=True) for name, values in sums.items()}
     whole = statistics.scores_from_sums(total, findings)

@@ -67,10 +67,7 @@ class Studies:
 
     def is_other(self, value: Any) -> bool:
         """Whether a value names a study of the data that is not evaluated."""
-        return any(
-            later_id(one) in self._other_ids or self._image(str(one)) == _OTHER
-            for one in _each(value)
-        )
+        return any(later_id(one) in self._other_ids or self._image(str(one)) == _OTHER for one in _each(value))
 
     @cached_property
     def _other_ids(self) -> frozenset[str]:
@@ -117,8 +114,7 @@ def features_of(given: Any, studies: pd.DataFrame) -> StudyFeatures | None:
     names = [name if row is None else ids[row] for name, row in zip(features.ids, rows)]
     if twice := [name for name, times in Counter(names).items() if times > 1]:
         raise DataError(
-            f"{features.source}: has {len(twice)} studies twice, such as {listed(twice)}; keep one "
-            "row of each"
+            f"{features.source}: has {len(twice)} studies twice, such as {listed(twice)}; keep one row of each"
         )
     known = {name: place for place, name in enumerate(names) if rows[place] is not None}
     if not known:
@@ -273,8 +269,7 @@ def _check_once(system: str, written: TextColumn, column: str, rows: Sequence[in
         if study in seen:
             where = f"{written.source}: " if written.source else ""
             raise DataError(
-                f"{where}system {system} names a study twice, the second time as {column} {value}; "
-                "keep one text of it"
+                f"{where}system {system} names a study twice, the second time as {column} {value}; keep one text of it"
             )
         seen.add(study)
 
@@ -337,9 +332,7 @@ def _by_order(system: str, written: TextColumn, known: TextColumn) -> Pairs:
     if known.ids or written.ids:
         without = written.source if known.ids else known.source
         warnings.warn(
-            f"{without} names no study: texts are compared in the order of the files",
-            ResultsWarning,
-            stacklevel=3,
+            f"{without} names no study: texts are compared in the order of the files", ResultsWarning, stacklevel=3
         )
     references = [text if isinstance(text, list) else [text] for text in known.texts]
     return Pairs(system, references, written.texts, {"n": len(references)})

@@ -31,9 +31,7 @@ Scores = Mapping[str, Sequence[FindingScore]]  # of findings, by column
 DrawnSystem = tuple[int, System]  # and before it its colour, the same everywhere on the page
 
 
-def write_report(
-    results: Results, path: str | Path, images: Mapping[str, Sequence[str]] | None = None
-) -> None:
+def write_report(results: Results, path: str | Path, images: Mapping[str, Sequence[str]] | None = None) -> None:
     """Write the page ``NAME.html`` of a comparison that was not quick, and its tables beside it:
     ``NAME.md``, ``NAME.csv`` (all scores, ``METRIC_low``, ``METRIC_high``) and
     ``NAME-differences.csv``, ``-findings.csv``, ``-contradictions.csv`` and, where a protocol

@@ -165,17 +165,13 @@ def _asked(path: Path, columns: Mapping[str, Values], asked: Sequence[str]) -> l
     raise DataError(f"{path}: has no column {', '.join(asked)}; its columns are: {_named(columns)}")
 
 
-def _only(
-    path: Path, columns: Mapping[str, Values], found: list[str], option: str = "--prediction"
-) -> list[str]:
+def _only(path: Path, columns: Mapping[str, Values], found: list[str], option: str = "--prediction") -> list[str]:
     """Return the one column that was found; none or several are a DataError."""
     if len(found) == 1:
         return found
     side = "the reports" if option == "--reference" else "what the system wrote"
     what = f"each of {', '.join(found)} may be {side}" if found else f"no column is {side}"
-    raise DataError(
-        f"{path}: {what}; its columns are: {_named(columns)}; name the one: {option} COLUMN"
-    )
+    raise DataError(f"{path}: {what}; its columns are: {_named(columns)}; name the one: {option} COLUMN")
 
 
 def _named(columns: Mapping[str, Values]) -> str:
@@ -233,9 +229,7 @@ def _unwrapped(content: dict[str, Any]) -> Any:
 def _is_single(value: Any) -> bool:
     """Whether a value is a number, or an object of settings: numbers, and texts of one word."""
     if isinstance(value, dict):
-        return bool(value) and all(
-            _is_single(v) or (isinstance(v, str) and " " not in v) for v in value.values()
-        )
+        return bool(value) and all(_is_single(v) or (isinstance(v, str) and " " not in v) for v in value.values())
     return isinstance(value, int | float)
 
 

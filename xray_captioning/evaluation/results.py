@@ -108,10 +108,7 @@ def evaluate_systems(
     groups = list(studies if groups is None else groups)
     own = [s for s in systems if s.kind == "system" and len(set(groups)) > 1]
     findings = clinical.counted_findings(texts.training)
-    tests = {
-        s.column: claims.shuffle_test(texts.reports, s.runs, groups, seed, findings=findings)
-        for s in own
-    }
+    tests = {s.column: claims.shuffle_test(texts.reports, s.runs, groups, seed, findings=findings) for s in own}
     orders = [] if quick else list(claims.shuffled_orders(groups, DRAWS, seed))
     shuffled = {s.column: _shuffled(s, orders) for s in own if orders}
     shown = [*systems, *shuffled.values()]

@@ -57,14 +57,10 @@ class ReportTexts(NamedTuple):
         return cls(references, references, training, training)
 
     @classmethod
-    def as_r2gen(
-        cls, reports: list[str], training: list[str], asis: list[str], learned: list[str]
-    ) -> Self:
+    def as_r2gen(cls, reports: list[str], training: list[str], asis: list[str], learned: list[str]) -> Self:
         """Return cleaned texts, and references that R2Gen's evaluation makes of uncleaned ones."""
         vocabulary = r2gen_vocabulary(learned)
-        references, whole = (
-            r2gen_references(asis, vocabulary, most) for most in (MAXIMUM_WORDS, None)
-        )
+        references, whole = (r2gen_references(asis, vocabulary, most) for most in (MAXIMUM_WORDS, None))
         return cls(references, reports, training, r2gen_references(learned, vocabulary), whole)
 
 

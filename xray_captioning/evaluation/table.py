@@ -11,10 +11,7 @@ from tabulate import tabulate
 
 TEXT_COLUMNS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "CIDEr")
 CLINICAL_COLUMNS = ("clinical_f1", "micro_f1", "false_positives")
-SHOWN = (
-    *("system", "search", *TEXT_COLUMNS, *CLINICAL_COLUMNS),
-    *("p_shuffled", "sides", "distinct", "n"),
-)
+SHOWN = (*("system", "search", *TEXT_COLUMNS, *CLINICAL_COLUMNS), *("p_shuffled", "sides", "distinct", "n"))
 """Columns for a terminal; a row of ``metrics.json`` may have more. ``p_shuffled`` is the p value of
 `xray_captioning.evaluation.claims.shuffle_test`."""
 

@@ -170,10 +170,7 @@ def check_file(path: Path, file: RemoteFile, advice: str) -> None:
         raise DataError(f"{path}: does not begin like a {kind} file ({head[:8]!r}); {advice}")
     if file.size not in (None, size):
         raise DataError(f"{path}: has {size} bytes where {file.size} are expected; {advice}")
-    for label, expected, digest in (
-        ("git blob id", file.git_blob, _git_blob),
-        ("SHA-256", file.sha256, sha256_file),
-    ):
+    for label, expected, digest in (("git blob id", file.git_blob, _git_blob), ("SHA-256", file.sha256, sha256_file)):
         if expected is not None and (found := digest(path)) != expected:
             raise DataError(f"{path}: {label} is {found} where {expected} is expected; {advice}")
 
@@ -191,15 +188,12 @@ def _from_kaggle(dataset: str, page: str, folder: Path) -> Path:
     if all((place / name).is_file() for name in KAGGLE_TABLES):
         return place
     by_hand = (
-        f"download {page} by hand (Kaggle wants an account) and unpack it so that "
-        f"{place / KAGGLE_TABLES[0]} is there"
+        f"download {page} by hand (Kaggle wants an account) and unpack it so that {place / KAGGLE_TABLES[0]} is there"
     )
     try:
         return Path(importlib.import_module("kagglehub").dataset_download(dataset))
     except ImportError as error:
-        raise MissingExtraError(
-            f"kagglehub is not installed; python -m pip install kagglehub, or {by_hand}"
-        ) from error
+        raise MissingExtraError(f"kagglehub is not installed; python -m pip install kagglehub, or {by_hand}") from error
     except Exception as error:  # kagglehub and what it is built on raise many kinds
         raise DataError(f"{dataset}: kagglehub failed ({error}); retry, or {by_hand}") from error
 

@@ -82,9 +82,7 @@ def chexnet_config(normalisation: str) -> Config:
     """
     resize = _IMAGE["resize"] if normalisation == "unit" else "area"
     image = {"size": 224, "resize": resize, "normalisation": normalisation, "views": 1}
-    return Config.from_dict(
-        {"name": "chexnet", "image": image, "model": {"encoder": "chexnet", "pool": 1}}
-    )
+    return Config.from_dict({"name": "chexnet", "image": image, "model": {"encoder": "chexnet", "pool": 1}})
 
 
 def describe_import(config: Config, **files: str | os.PathLike[str]) -> dict[str, Any]:

@@ -72,8 +72,7 @@ def shapes_of(sizes: dict[str, int]) -> Shapes:
     known = {**sizes, "3 units": 3 * sizes["units"]}
     known["head + embedding"] = sizes["head"] + sizes["embedding"]
     return {
-        name: tuple(axis if isinstance(axis, int) else known[axis] for axis in axes)
-        for name, axes in LAYOUT.items()
+        name: tuple(axis if isinstance(axis, int) else known[axis] for axis in axes) for name, axes in LAYOUT.items()
     }
 
 
@@ -112,10 +111,7 @@ def _decoder_owners(members: list[StoredArray]) -> dict[Owner, str]:
     for array in members:
         owners.setdefault(array.owner, {})[array.leaf] = array.values.shape
     named: dict[Owner, str] = {}
-    for name, leaf, words in (
-        (CELL, "recurrent_kernel", "gru|lstm|cell"),
-        (EMBEDDING, "embeddings", "embedding$"),
-    ):
+    for name, leaf, words in ((CELL, "recurrent_kernel", "gru|lstm|cell"), (EMBEDDING, "embeddings", "embedding$")):
         fits = [o for o in owners if leaf in owners[o]]
         fits += [o for o in owners if re.search(words, "/".join(o), re.IGNORECASE)]
         if fits:
@@ -126,9 +122,7 @@ def _decoder_owners(members: list[StoredArray]) -> dict[Owner, str]:
     return {**named, **_dense_owners(dense, rows, units)}
 
 
-def _dense_owners(
-    dense: dict[Owner, Shapes], rows: list[int], units: list[int]
-) -> dict[Owner, str]:
+def _dense_owners(dense: dict[Owner, Shapes], rows: list[int], units: list[int]) -> dict[Owner, str]:
     names = {owner: name for owner in dense if (name := _published(owner))}
     complete = len(set(names.values())) == 4
     if not complete and (len(dense) >= 4 or len(names) < len(dense)):

@@ -42,9 +42,7 @@ def bleu_statistics(references: References, hypotheses: Hypotheses) -> Ints:
     Clipped matches of orders 1 to 4, n-grams of the hypothesis of orders 1 to 4, length of the
     hypothesis, length of the reference closest to it (the shorter of two).
     """
-    return np.concatenate(
-        [_count(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))]
-    )
+    return np.concatenate([_count(b) for b in ngrams.blocks(ngrams.checked_pairs(references, hypotheses))])
 
 
 def _count(pairs: ngrams.Pairs) -> Ints:

@@ -70,8 +70,7 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     devices.
     """
     said, found = (
-        {finding: sides for finding, (sides, *_) in asserted_details(text).items()}
-        for text in (sentence, reference)
+        {finding: sides for finding, (sides, *_) in asserted_details(text).items()} for text in (sentence, reference)
     )
     denied = {name for name, label in label_report(sentence).items() if label == DENIED}
     if not said and not denied:
@@ -80,9 +79,7 @@ def sentence_is_right(sentence: str, reference: str) -> bool:
     return said.keys() <= found.keys() and not denied & found.keys() and all(same)
 
 
-def calibration_scores(
-    confidences: ArrayLike, right: ArrayLike, studies: ArrayLike | None = None
-) -> CalibrationScores:
+def calibration_scores(confidences: ArrayLike, right: ArrayLike, studies: ArrayLike | None = None) -> CalibrationScores:
     """Compare stated probabilities in [0, 1], (n,), with what turned out right, (n,).
 
     Sentences of one study are right or wrong together more often than those of two, so the
@@ -145,9 +142,7 @@ def share_interval(outcome: Floats, study: Any) -> tuple[float, float]:
     return wilson(share, Z**2 / n)
 
 
-def brier_interval(
-    stated: Floats, outcome: NDArray[Any], study: Any
-) -> tuple[float, float] | tuple[None, None]:
+def brier_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
     """Return a 95 % interval of the Brier score, (n,), whose unit is the study.
 
     It is Wilson's, for as many independent observations as have the variance of the squared
@@ -166,9 +161,7 @@ def _fewest(outcome: NDArray[Any], study: Any) -> int:
     return min(len(np.unique(study[outcome == value])) for value in (0, 1))
 
 
-def skill_interval(
-    stated: Floats, outcome: NDArray[Any], study: Any
-) -> tuple[float, float] | tuple[None, None]:
+def skill_interval(stated: Floats, outcome: NDArray[Any], study: Any) -> tuple[float, float] | tuple[None, None]:
     """Return a 95 % interval of the skill, (n,), whose unit is the study.
 
     It is Student's, with the variance of a ratio of two sums over studies (Cochran 1977, section

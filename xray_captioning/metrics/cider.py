@@ -35,9 +35,7 @@ def document_frequency(references: References) -> DocumentFrequency:
     return DocumentFrequency(len(texts), having)
 
 
-def cider_rows(
-    references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None
-) -> Floats:
+def cider_rows(references: References, hypotheses: Hypotheses, frequency: DocumentFrequency | None = None) -> Floats:
     """Compute the CIDEr of every study, (studies,), from 0 to 10; a system's CIDEr is their mean.
 
     `frequency` says how common each n-gram is; by default in these references. All are 0 for a
@@ -84,9 +82,7 @@ def cider_of_constants(references: Sequence[str], candidates: Sequence[str]) -> 
     return 10.0 * similarity.mean(axis=1) / ngrams.MAXIMUM_ORDER
 
 
-def _weights(
-    grams: Sequence[tuple[str, ...]], counts: Any, frequency: DocumentFrequency
-) -> tuple[Floats, Floats]:
+def _weights(grams: Sequence[tuple[str, ...]], counts: Any, frequency: DocumentFrequency) -> tuple[Floats, Floats]:
     """Return the weight of each n-gram, squared, and one over each text's norm."""
     # The logarithm of the quotient: exactly 0 for what every study has. An n-gram that no
     # reference has counts as if one study had it.

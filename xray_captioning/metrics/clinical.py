@@ -245,9 +245,7 @@ def supported_findings(references: Texts, findings: Sequence[str]) -> dict[str, 
     return {name: number[name] for name in findings}
 
 
-def clinical_f1_of_constants(
-    references: Texts, candidates: Texts, findings: Findings = None
-) -> Floats:
+def clinical_f1_of_constants(references: Texts, candidates: Texts, findings: Findings = None) -> Floats:
     """Return the ``clinical_f1`` of :func:`clinical_scores` for each fixed text: (candidates,)."""
     said, present = asserted(candidates), asserted(references).sum(axis=0)
     hits, false = said * present, said * (len(references) - present)

@@ -92,12 +92,9 @@ def _by_id(columns: Mapping[str, Any]) -> tuple[Sequence[Any], dict[str, Sequenc
         if first.keys() != second.keys():
             alone = {name: first.keys() - second.keys(), other: second.keys() - first.keys()}
             counted = " and ".join(
-                f"{len(ids)} only in {where}{f', such as {min(ids)}' if ids else ''}"
-                for where, ids in alone.items()
+                f"{len(ids)} only in {where}{f', such as {min(ids)}' if ids else ''}" for where, ids in alone.items()
             )
-            raise DataError(
-                f"{name} and {other} are of different studies: {counted}; give the same"
-            )
+            raise DataError(f"{name} and {other} are of different studies: {counted}; give the same")
     keys = list(next(iter(texts.values())))
     return keys, {name: [known[key] for key in keys] for name, known in texts.items()}
 

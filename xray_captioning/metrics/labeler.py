@@ -167,10 +167,7 @@ def _said(kept: Kept[str, tuple[T, ...]], text: str) -> Iterator[T]:
 
 def _report(found: Callable[[str, str], T], text: str, convention: str | None) -> T:
     if not isinstance(text, str):
-        raise DataError(
-            f"a report must be text, not {type(text).__name__}; "
-            "use an empty string where there is none"
-        )
+        raise DataError(f"a report must be text, not {type(text).__name__}; use an empty string where there is none")
     return _reports(found, convention_of(convention))[text]
 
 

@@ -30,10 +30,7 @@ from xray_captioning.metrics.labels.layout import statements
 from xray_captioning.metrics.labels.rules import alternatives
 
 DETAILS = ("side", "zone", "severity")
-CAPTION_SHARES = (
-    *("prior_references", "prior_hallucinations"),
-    *("contradictions", "self_contradictions"),
-)
+CAPTION_SHARES = (*("prior_references", "prior_hallucinations"), *("contradictions", "self_contradictions"))
 """Shares of the captions, by what they do."""
 
 Details: TypeAlias = dict[str, tuple[frozenset[str], ...]]

@@ -12,10 +12,7 @@ from xray_captioning.metrics.rouge import rouge_l_rows
 
 
 def score(
-    references: References,
-    hypotheses: Hypotheses,
-    protocol: str = "coco",
-    convention: str | None = None,
+    references: References, hypotheses: Hypotheses, protocol: str = "coco", convention: str | None = None
 ) -> dict[str, float]:
     """Score a system's texts against the reports; texts are split at whitespace.
 

@@ -22,10 +22,7 @@ MEANS = ("ROUGE-L", "CIDEr", "ROUGE-1", "ROUGE-2", "ROUGE-L-F1")  # of words, ov
 
 
 def study_statistics(
-    references: Texts,
-    hypotheses: Texts,
-    reports: Texts | None = None,
-    frequency: cider.DocumentFrequency | None = None,
+    references: Texts, hypotheses: Texts, reports: Texts | None = None, frequency: cider.DocumentFrequency | None = None
 ) -> Statistics:
     """Compute the statistics of one system, whose texts are one a study each: 260 bytes.
 
@@ -75,23 +72,18 @@ def patient_sums(statistics: Statistics, patients: NDArray[np.integer]) -> Stati
     order = np.argsort(patients, kind="stable")
     starts = np.flatnonzero(np.diff(patients[order], prepend=-1))
     return {
-        name: np.add.reduceat(values[order], starts, axis=0, dtype=np.float64)
-        for name, values in statistics.items()
+        name: np.add.reduceat(values[order], starts, axis=0, dtype=np.float64) for name, values in statistics.items()
     }
 
 
-def scores_from_sums(
-    sums: Statistics, findings: clinical.Findings = None
-) -> dict[str, NDArray[Any]]:
+def scores_from_sums(sums: Statistics, findings: clinical.Findings = None) -> dict[str, NDArray[Any]]:
     """Compute all scores of samples, each (samples,), from sums of `study_statistics` over studies.
 
     They have the names that `score`, `clinical_scores` and `mention_scores` use, and those of
     `MEANS`, ``mean_length`` (words) and ``length_ratio`` (to the closest references); nan is a
     share of nothing.
     """
-    return (
-        text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
-    )
+    return text_scores(sums) | clinical.finding_scores(sums, findings) | mentions.mention_scores(sums)
 
 
 def support(sums: Statistics, findings: clinical.Findings = None) -> dict[str, int]:

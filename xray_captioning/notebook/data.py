@@ -87,10 +87,7 @@ def note(title: str, text: str) -> None:
 
 
 def find_data(
-    path: str | Path | None = None,
-    work: str | Path = "runs",
-    studies: int = 2000,
-    download: bool = False,
+    path: str | Path | None = None, work: str | Path = "runs", studies: int = 2000, download: bool = False
 ) -> Data:
     """Find studies to work with, and say in a note which they are.
 

@@ -30,9 +30,7 @@ VIEWS, SIDE = 2, 224  # of a study, and pixels of an image, in figures
 SIZES = ("auto", "full", "small", "quick")
 
 
-def recipe(
-    preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", section: str | None = None
-) -> Config:
+def recipe(preset: str, data: Data, studies: pd.DataFrame, size: str = "auto", section: str | None = None) -> Config:
     """Return a preset at a size that fits data and machine.
 
     ``full`` is the preset itself; ``small`` has narrow decoders and small encoders on 112 px;

@@ -65,9 +65,7 @@ class Canvas:
             cv2.fillPoly(layer, group, value, cv2.LINE_AA, _SUBPIXEL)
         return layer
 
-    def stroke(
-        self, layer: Layer, lines: Shapes, *pens: tuple[float, int], closed: bool = False
-    ) -> Layer:
+    def stroke(self, layer: Layer, lines: Shapes, *pens: tuple[float, int], closed: bool = False) -> Layer:
         """Draw lines with one pen (width as a fraction of the image, value) after the other."""
         pixels = self._split_pixels(lines)
         for width, value in pens:
@@ -112,9 +110,7 @@ def curve(points: Sequence[Sequence[float]] | Points, closed: bool = False) -> P
     return _spline_basis(len(knots), closed) @ knots
 
 
-def film(
-    density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator
-) -> Layer:
+def film(density: Field, gain: float, contrast: float, noise: float, rng: np.random.Generator) -> Layer:
     """The picture that attenuation, `density` (size, size), changed in place, leaves on a film,
     bone bright; dark tones are darkened by `contrast`, `noise` is the grain's deviation in grey
     levels.

@@ -193,9 +193,7 @@ def _bones(canvas: Canvas, study: PhantomStudy, body: Anatomy) -> Field:
     return bones
 
 
-def _break(
-    canvas: Canvas, ends: Layer, back: list[Points], front: list[Points], rng: np.random.Generator
-) -> None:
+def _break(canvas: Canvas, ends: Layer, back: list[Points], front: list[Points], rng: np.random.Generator) -> None:
     """Break three neighbouring ribs in place: the outer parts sink, and both ends are bright."""
     first = int(rng.integers(3, 6))
     for index in range(first, first + 3):

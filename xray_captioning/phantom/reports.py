@@ -76,8 +76,7 @@ def _further_negatives(study: PhantomStudy) -> list[dict[str, Any]]:
     return [
         row
         for row in _SENTENCES["negatives"]
-        if not present.intersection(row["unless"])
-        and ("beside" not in row or present.intersection(row["beside"]))
+        if not present.intersection(row["unless"]) and ("beside" not in row or present.intersection(row["beside"]))
     ]
 
 

@@ -132,9 +132,7 @@ def intervals(values: Mapping[str, tuple[float, float, float]], label: str, chan
     return figure
 
 
-def lines(
-    values: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logarithmic: bool = False
-) -> Any:
+def lines(values: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, logarithmic: bool = False) -> Any:
     """Draw series of numbers over 1, 2, 3, ..., with their names beside."""
     figure, (axis,) = _figure(1, 3.0, 0.8 * WIDTH)
     for number, (name, series) in enumerate(values.items()):
@@ -214,9 +212,7 @@ def _name_points(axis: Any, points: Mapping[str, tuple[float, float]]) -> None:
         beside = [t for place, t in taken if abs(place - x) < 0.3 * wide]
         height = min([y, *(t - 0.05 * high for t in beside)])
         taken.append((x, height))
-        axis.annotate(
-            name, (x, y), (x + 0.02 * wide, height), fontsize=FONT, va="center", parse_math=False
-        )
+        axis.annotate(name, (x, y), (x + 0.02 * wide, height), fontsize=FONT, va="center", parse_math=False)
 
 
 def _name(row: Mapping[str, Any]) -> str:

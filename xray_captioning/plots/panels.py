@@ -94,9 +94,7 @@ def words(example: Example, most: int = 28) -> Any:
     return figure
 
 
-def card(
-    title: str, text: str, notes: Lines, views: Sequence[View], captions: Lines, of: str
-) -> Any:
+def card(title: str, text: str, notes: Lines, views: Sequence[View], captions: Lines, of: str) -> Any:
     """Draw a caption, the attention of the words `of` on captioned views, and remarks below."""
     from matplotlib.figure import Figure
 

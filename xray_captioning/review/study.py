@@ -92,9 +92,7 @@ class Key(Struct, forbid_unknown_fields=True):
         return key
 
 
-def draw_cases(
-    studies: Sequence[str], systems: tuple[str, str], repeats: int, rng: np.random.Generator
-) -> list[Case]:
+def draw_cases(studies: Sequence[str], systems: tuple[str, str], repeats: int, rng: np.random.Generator) -> list[Case]:
     """Draw what a reader sees: all studies, in another order for each reader, each system first in
     half of the cases. As many of the first ones as `repeats` come again at the end.
     """
@@ -197,9 +195,7 @@ def _study_ids(written: TextColumn, views: Views | None) -> list[str]:
     return [str(v).strip() if row is None else studies.ids[row] for v, row in given]
 
 
-def sheet_files(
-    sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None
-) -> dict[str, bytes]:
+def sheet_files(sheet: Sheet, systems: tuple[str, str], texts: Texts, pictures: Pictures | None) -> dict[str, bytes]:
     """Return a reader's files by name, and name the sheet: nothing in there depends on which system
     wrote a text, but for the texts, which are in the order of `systems`.
     """

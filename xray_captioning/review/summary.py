@@ -43,10 +43,7 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
         for i, system in enumerate(key.systems)
         for j, name in enumerate(CRITERIA)
     ]
-    pairs = [
-        (one, other, values, others)
-        for (one, values), (other, others) in combinations(zip(readers, first), 2)
-    ]
+    pairs = [(one, other, values, others) for (one, values), (other, others) in combinations(zip(readers, first), 2)]
     twice = list(zip(readers, readers, first, again))
     return {
         "systems": list(key.systems),
@@ -62,9 +59,7 @@ def summarise(key: Key, ratings: Sequence[Rating]) -> dict[str, Any]:
         "agreement": _agreements(pairs),
         "repeats": _agreements(twice) if np.isfinite(again).any() else [],
         "notes": [
-            {"reader": r.reader, "study": r.study, "system": r.system, "note": r.note}
-            for r in ratings
-            if r.note
+            {"reader": r.reader, "study": r.study, "system": r.system, "note": r.note} for r in ratings if r.note
         ],
     }
 
@@ -219,8 +214,7 @@ def _sections(summary: dict[str, Any]) -> list[tuple[str, Rows, str]]:
     """Return headings, rows, and what stands there without rows: nothing, and no heading."""
     one, other = summary["systems"]
     preferences = [
-        _flat({"by" if n == "criterion" else n: v for n, v in row.items()})
-        for row in summary["preferences"]
+        _flat({"by" if n == "criterion" else n: v for n, v in row.items()}) for row in summary["preferences"]
     ]
     few = "Needs the answers of at least two readers."
     agreement = _agreement_rows(summary["agreement"])

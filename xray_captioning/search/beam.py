@@ -103,9 +103,7 @@ class _Search:
         captions = {name: loop.write_at(captions[name], new[name], time, 2) for name in new}
         return totals, captions, tokens == self.rules.end_id
 
-    def with_finished(
-        self, carried: Carried, captions: Any, totals: Any, ends: Any, length: Any
-    ) -> Any:
+    def with_finished(self, carried: Carried, captions: Any, totals: Any, ends: Any, length: Any) -> Any:
         in_beam = ops.arange(2 * self.beams) < self.beams
         going = ops.logical_not(carried["done"])[:, None]
         finished = ops.logical_and(ops.logical_and(ends, in_beam), going)
@@ -114,9 +112,7 @@ class _Search:
 
     def merge(self, pool: Any, others: Any) -> Any:
         # The K best of two sets of captions; each is (captions, totals, scores).
-        captions, totals, scores = keras.tree.map_structure(
-            lambda *pair: ops.concatenate(pair, axis=1), pool, others
-        )
+        captions, totals, scores = keras.tree.map_structure(lambda *pair: ops.concatenate(pair, axis=1), pool, others)
         scores, chosen = ops.top_k(scores, self.beams)
         captions, totals = _choose((captions, totals), ops.cast(chosen, "int32"))
         real = (scores > IMPOSSIBLE / 2)[..., None]

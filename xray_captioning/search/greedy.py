@@ -36,13 +36,7 @@ def greedy_search(state: Any, step: Step, real: Any, rules: Rules) -> SearchResu
 
 
 def sample_search(
-    state: Any,
-    step: Step,
-    real: Any,
-    rules: Rules,
-    sampling: Sampling,
-    noise: Any,
-    width: int | None = None,
+    state: Any, step: Step, real: Any, rules: Rules, sampling: Sampling, noise: Any, width: int | None = None
 ) -> SearchResult:
     """Sample a token at every step; otherwise as :func:`greedy_search`.
 
@@ -91,9 +85,7 @@ def _likeliest(gains: Any, tokens: Any, top_k: Any) -> tuple[Any, Any]:
     return ops.where(ops.arange(width) < top_k, gains, IMPOSSIBLE), tokens
 
 
-def _search(
-    state: Any, step: Step, real: Any, rules: Rules, choose: Choose, extra: Carried
-) -> SearchResult:
+def _search(state: Any, step: Step, real: Any, rules: Rules, choose: Choose, extra: Carried) -> SearchResult:
     def advance(time: Any, carried: Carried) -> tuple[Any, Carried]:
         logits, state = step(carried["last"], carried["state"])
         gain, token = choose(logits, time, carried)

@@ -15,10 +15,7 @@ if TYPE_CHECKING:  # the app shows its page before it loads Keras
 
 NOTICE = "For research and teaching. Not a medical device; not for clinical use."
 
-UNFAMILIAR = (
-    "The images are not like the chest X-rays this model was trained on; what it says of them "
-    "means nothing."
-)
+UNFAMILIAR = "The images are not like the chest X-rays this model was trained on; what it says of them means nothing."
 
 _LABELS = {1: "present", 0: "absent", -1: "uncertain"}
 

@@ -89,12 +89,8 @@ def _settings(names: list[str]) -> tuple[list[str], int, float]:
         bundle = st.selectbox("Model", names, help="The trained bundle of a preset.")
         others = [name for name in names if name != bundle]
         told = "Another model" if others else "Start with --bundle FOLDER"
-        beside = st.selectbox(
-            "Compare with", others, index=None, placeholder=told, disabled=not others
-        )
-        beam_size = st.selectbox(
-            "Beam size", BEAMS, BEAMS.index(3), help="1 is greedy and has no alternatives."
-        )
+        beside = st.selectbox("Compare with", others, index=None, placeholder=told, disabled=not others)
+        beam_size = st.selectbox("Beam size", BEAMS, BEAMS.index(3), help="1 is greedy and has no alternatives.")
         threshold = st.selectbox(
             "Least confidence",
             LIMITS,
@@ -235,9 +231,7 @@ def _show_views(views: list[View], of: str) -> None:
         st.html(html("attention", colours, top, len(views)))
 
 
-def _downloads(
-    study: parts.Study, result: parts.Result, views: list[View], of: str, stem: str
-) -> None:
+def _downloads(study: parts.Study, result: parts.Result, views: list[View], of: str, stem: str) -> None:
     made: dict[str, tuple[str, Callable[[], str | bytes]]] = {
         "txt": ("Text", lambda: parts.as_text(result)),
         "json": ("JSON", lambda: parts.as_json(result)),
@@ -245,9 +239,7 @@ def _downloads(
     }
     with st.container(horizontal=True):
         for suffix, (label, make) in made.items():
-            st.download_button(
-                label, make, f"{stem}.{suffix}", on_click="ignore", key=f"{suffix}-{result.bundle}"
-            )
+            st.download_button(label, make, f"{stem}.{suffix}", on_click="ignore", key=f"{suffix}-{result.bundle}")
 
 
 if __name__ == "__main__":

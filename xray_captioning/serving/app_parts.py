@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from xray_captioning.config import ImageConfig
 
 NOTICE = (
-    "Not for clinical use. For research and teaching only: the text is fluent whether or not it is "
-    "true of the images."
+    "Not for clinical use. For research and teaching only: the text is fluent whether or not it is true of the images."
 )
 SHOWN = 560  # pixels of the longer side of an image on the page
 SAMPLES = 3
@@ -145,8 +144,7 @@ def study_of(files: Sequence[bytes], views: Sequence[str] | None = None) -> Stud
     if not 1 <= len(files) <= 2:
         raise DataError(f"{len(files)} images given; give one or two images of one study")
     pictures = {
-        file: decode_image(file, f"image {i}", SHOWN, "fit", MOST, LONGEST)[..., 0]
-        for i, file in enumerate(files, 1)
+        file: decode_image(file, f"image {i}", SHOWN, "fit", MOST, LONGEST)[..., 0] for i, file in enumerate(files, 1)
     }
     shown = known_views(files, views)
     arranged(files, 2, shown)  # refuses two images of one view
@@ -217,9 +215,7 @@ def views_of(
     twice = [last._replace(name=f"{last.name} (seen twice)") for weights in maps[len(seen) :]]
     whole = zip([*seen, *twice], maps)
     return [
-        view._replace(attention=weights)
-        for i, (view, weights) in enumerate(whole)
-        if i < len(seen) or weights.any()
+        view._replace(attention=weights) for i, (view, weights) in enumerate(whole) if i < len(seen) or weights.any()
     ]
 
 

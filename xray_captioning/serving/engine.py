@@ -182,17 +182,13 @@ class Engine:
             if not self._decoders.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 raise BusyError
             try:
-                pixels[id(data)] = decode_image(
-                    data, f"{name}image {number}", image.size, image.resize, most, LONGEST
-                )
+                pixels[id(data)] = decode_image(data, f"{name}image {number}", image.size, image.resize, most, LONGEST)
             finally:
                 self._decoders.release()
         placed = arranged(files, image.views, views)
         return [None if data is None else pixels[id(data)] for data in placed]
 
-    def predict(
-        self, studies: Sequence[list[Pixels | None]], beam_size: int | None, deadline: float
-    ) -> list[Result]:
+    def predict(self, studies: Sequence[list[Pixels | None]], beam_size: int | None, deadline: float) -> list[Result]:
         """Return a `Prediction` of each study, as the value of a `Result`; `compute` says more."""
         beam_size = beam_size or self.captioner.config.decoding.beam_size
         return self._batcher.compute(beam_size, studies, deadline)

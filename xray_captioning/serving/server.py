@@ -185,9 +185,7 @@ class _Connection(H11Protocol):
             self.transport.abort()  # an answer was begun
             return
         answer = self.app.refuse(error)
-        start = h11.Response(
-            status_code=answer.status_code, headers=list(answer.headers), reason=error.status.phrase
-        )
+        start = h11.Response(status_code=answer.status_code, headers=list(answer.headers), reason=error.status.phrase)
         for event in (start, h11.Data(answer.get_data()), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event))
         self.transport.close()

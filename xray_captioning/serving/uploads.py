@@ -11,10 +11,7 @@ from xray_captioning.serving.problems import ProblemError
 from xray_captioning.serving.settings import Settings
 
 OPTIONS = ("beam_size", "alternatives", "threshold", "show_unfamiliar")  # beside files and views
-_WRITTEN = {
-    int: re.compile(r"[0-9]{1,4}"),
-    float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}"),
-}
+_WRITTEN = {int: re.compile(r"[0-9]{1,4}"), float: re.compile(r"[0-9]{1,4}(\.[0-9]{1,20})?|\.[0-9]{1,20}")}
 
 
 class MemoryRequest(Request):

@@ -59,10 +59,7 @@ class BytePairTokenizer(TokenIds):
         positions = [position for position, _ in kept]
         symbols = (self.vocabulary[i - 1] for _, i in kept)
         # A special symbol may hold characters that stand for no byte.
-        spelled = [
-            bytes(map(_BYTES.__getitem__, s)) if _BYTES.keys() >= {*s} else s.encode()
-            for s in symbols
-        ]
+        spelled = [bytes(map(_BYTES.__getitem__, s)) if _BYTES.keys() >= {*s} else s.encode() for s in symbols]
         stops = list(accumulate(map(len, spelled)))
         words, stop = [], 0
         for gap, word in re.findall(r"(\s*)(\S+)", b"".join(spelled).decode("utf-8", _KEEP)):

@@ -131,8 +131,7 @@ _MARK_WORDS = (
     "begin_of_text|startoftext|endoftext|im_start|im_end|start_token|end_token"
 )
 _MARK = re.compile(
-    rf" ?(?:<\|?/?(?:{_MARK_WORDS})/?\|?>|\[/?(?:{_MARK_WORDS})\]|\b(?:start|end)_?seq\b) ?",
-    re.IGNORECASE,
+    rf" ?(?:<\|?/?(?:{_MARK_WORDS})/?\|?>|\[/?(?:{_MARK_WORDS})\]|\b(?:start|end)_?seq\b) ?", re.IGNORECASE
 )
 _TAG = re.compile(r"</?(?:(b|i|u|em|strong|span)|br|p|div|li|ul|ol|h\d)\s?/?>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|#\d{2,4});")

@@ -162,9 +162,7 @@ def _parts(text: str, found: list[Heading]) -> Iterator[_Part]:
 
 
 _CODE = re.compile(r"\s*\d-[A-Z]{4}")
-_FOOTER = re.compile(
-    rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE
-)
+_FOOTER = re.compile(rf"(?:^|[.\n])[ *]*(?:{'|'.join(map(re.escape, PHRASES['footer']))})", re.IGNORECASE)
 _SIGNATURE = re.compile(r"\n[ ]*\n[ ]*(?:dr|prof)\b[^\n]{,60}\s*\Z", re.IGNORECASE)
 
 

@@ -306,7 +306,6 @@ def part_studies(studies: pd.DataFrame, split: Split, name: str) -> pd.DataFrame
     chosen = studies[studies["study_id"].isin(split.parts[name])]
     if chosen.empty:
         raise DataError(
-            f"the {name} part of the split has no study with images and text; "
-            "give other data or another split"
+            f"the {name} part of the split has no study with images and text; give other data or another split"
         )
     return chosen.reset_index(drop=True)

@@ -64,9 +64,7 @@ class CaptionWriter(keras.callbacks.Callback):
 class CaptionSamples(CaptionWriter):
     """Adds captions of a few studies, beside their reports, to ``samples.md`` of a run."""
 
-    def __init__(
-        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, out: Path
-    ) -> None:
+    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, out: Path) -> None:
         super().__init__(captioner, studies, inputs)
         self.file, self.ids = out / "samples.md", list(studies["study_id"])
 
@@ -88,9 +86,7 @@ class CaptionScore(CaptionWriter):
     ConfigError.
     """
 
-    def __init__(
-        self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]
-    ) -> None:
+    def __init__(self, captioner: Captioner, studies: pd.DataFrame, inputs: Inputs, findings: Sequence[str]) -> None:
         super().__init__(captioner, studies, inputs)
         self.findings, self.monitor = findings, captioner.config.training.monitor
         if not self.references:

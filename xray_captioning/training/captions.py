@@ -27,12 +27,7 @@ from xray_captioning.metrics.clinical import counted_findings
 from xray_captioning.plots.charts import curves, save
 from xray_captioning.text.tokenizer import Tokenizer
 from xray_captioning.training import teacher_forcing
-from xray_captioning.training.caption_score import (
-    SAMPLES,
-    CaptionSamples,
-    CaptionScore,
-    monitored_studies,
-)
+from xray_captioning.training.caption_score import SAMPLES, CaptionSamples, CaptionScore, monitored_studies
 from xray_captioning.training.labels import finding_labels, rarity
 from xray_captioning.training.loggers import check_callbacks, logging
 from xray_captioning.training.losses import WordCrossentropy
@@ -182,9 +177,7 @@ class _Material(NamedTuple):
         pixels, varied = cached_pixels(images, config, self.cache), image.augment and training
         return datasets.pixel_inputs(pixels, images, image.views, image.normalisation, varied)
 
-    def batches(
-        self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool
-    ) -> BatchDataset:
+    def batches(self, studies: pd.DataFrame, tokenizer: Any, labels: Array | None, training: bool) -> BatchDataset:
         texts, options = targets.training_texts(studies, self.config), self.config.training
         tokens = tokenizer.encode_batch(texts, self.config.text.maximum_length)
         inputs = self.inputs(studies, training)
@@ -228,9 +221,7 @@ def _trained(usable: pd.DataFrame, given: _Material, run: Run, split: Split) -> 
     return captioner
 
 
-def _fit(
-    captioner: Captioner, data: Batches, run: Run, findings: int, written: Sequence[Any]
-) -> None:
+def _fit(captioner: Captioner, data: Batches, run: Run, findings: int, written: Sequence[Any]) -> None:
     """Fit a captioner's model as its configuration says, in the precision it says."""
     config, encoder, captions = captioner.config, captioner.encoder, captioner.model
     options, fitted = config.training, captions
@@ -259,9 +250,7 @@ def compile_captions(model: teacher_forcing.TeacherForcing, training: Any, batch
     compile_model(model, loss, training, batches, [teacher_forcing.TokenAccuracy()], slow)
 
 
-def compile_model(
-    model: Any, loss: Any, training: Any, batches: int, metrics: Any = (), slow: Any = ()
-) -> None:
+def compile_model(model: Any, loss: Any, training: Any, batches: int, metrics: Any = (), slow: Any = ()) -> None:
     """Compile with AdamW, an epoch of warm-up, a cosine decay and a bound on the gradient norm.
 
     The variables in ``slow`` are an encoder's, which has its own rate. The schedule counts batches,
@@ -288,9 +277,7 @@ def compile_model(
     optimizer.build(model.trainable_variables)
 
 
-def fit(
-    model: Any, data: Batches, run: Run, training: TrainingConfig, callbacks: Sequence[Any] = ()
-) -> None:
+def fit(model: Any, data: Batches, run: Run, training: TrainingConfig, callbacks: Sequence[Any] = ()) -> None:
     """Fit a compiled model, or go on fitting it, and leave it with its best weights.
 
     With an empty ``val`` the training loss chooses the epoch, otherwise ``training.monitor``,

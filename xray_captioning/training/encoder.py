@@ -106,16 +106,12 @@ def train_encoder(
         studies, described = open_studies(studies)
         usable = with_images(studies)
         if usable.empty:
-            raise DataError(
-                f"none of {len(studies)} studies has an image on disk; check the folder"
-            )
+            raise DataError(f"none of {len(studies)} studies has an image on disk; check the folder")
         names, labels = finding_labels(usable)
         split = choose_split(studies, usable, config, split, {weights: before}, cache=cache)
         rows = {part: np.flatnonzero(usable["study_id"].isin(i)) for part, i in split.parts.items()}
         if not len(rows["train"]):
-            raise DataError(
-                "the training part of the split is empty; give more studies or fractions"
-            )
+            raise DataError("the training part of the split is empty; give more studies or fractions")
         encoder = saved.new_encoder(config, weights, names)
         claim_run(out, config, usable, split, weights)
         given = _LabelledStudies(usable, labels, rows)
@@ -142,9 +138,7 @@ class _LabelledStudies(NamedTuple):
     rows: dict[str, Array]
 
 
-def _fitted(
-    encoder: Encoder, given: _LabelledStudies, run: Run, cache: Path | None
-) -> list[dict[str, Any]]:
+def _fitted(encoder: Encoder, given: _LabelledStudies, run: Run, cache: Path | None) -> list[dict[str, Any]]:
     """Fit an encoder, and return what is measured of it on the test part."""
     options, data = run.config.encoder_training, _datasets(given, run.config, cache)
     labels = given.labels[given.rows["train"]]

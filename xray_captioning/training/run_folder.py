@@ -39,8 +39,7 @@ def run_folder(out: Path, config: Config, resume: bool) -> Iterator[None]:
     """
     if not isinstance(config, Config):
         raise ConfigError(
-            f"expected a configuration, got {type(config).__name__}; give what load_preset or "
-            "Config.from_dict returns"
+            f"expected a configuration, got {type(config).__name__}; give what load_preset or Config.from_dict returns"
         )
     check_folder(out, config, resume)
     existed, resumed = out.is_dir(), (out / RUN).is_file()
@@ -61,9 +60,7 @@ def check_folder(out: Path, config: Config, resume: bool) -> None:
     if not (out / RUN).is_file():
         raise ConfigError(f"{out}: is not empty and holds no run; choose another --out")
     if not resume:
-        raise ConfigError(
-            f"{out}: holds a run already; go on with --resume or choose another --out"
-        )
+        raise ConfigError(f"{out}: holds a run already; go on with --resume or choose another --out")
     saved = Config.from_dict(_read_run(out).get("config", {}), str(out / RUN))
     asked, found = config.flat(), saved.flat()
     for name in asked:

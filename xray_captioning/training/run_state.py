@@ -55,8 +55,7 @@ class RunState(keras.callbacks.Callback):
         for name in ("loss", self.monitor):
             if not np.isfinite(values[name]):
                 raise BundleError(
-                    f"{self.folder}: {name} became {values[name]} in epoch {epoch + 1}; "
-                    "lower training.learning_rate"
+                    f"{self.folder}: {name} became {values[name]} in epoch {epoch + 1}; lower training.learning_rate"
                 )
         if self.best == epoch:
             with atomic_path(self.folder / BEST) as temporary:

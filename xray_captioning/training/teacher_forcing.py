@@ -67,9 +67,7 @@ class TeacherForcing(Averaged):
         options = msgspec.convert(config["options"], CaptionTrainingConfig)
         return cls(**{**config, **parts, "options": options})
 
-    def compute_loss(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True
-    ) -> Any:
+    def compute_loss(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None, training: bool = True) -> Any:
         """Return the mean loss of a batch's words."""
         y, sample_weight = _packed(y_pred, x, y, sample_weight)
         return super().compute_loss(x, y, y_pred, sample_weight, training)

@@ -36,10 +36,7 @@ class Watcher(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Begin a bar."""
         self.began, self.batches = time.monotonic(), []
-        self.left, self.name = (
-            self.params["epochs"] - epoch,
-            f"epoch {epoch + 1}/{self.params['epochs']}",
-        )
+        self.left, self.name = (self.params["epochs"] - epoch, f"epoch {epoch + 1}/{self.params['epochs']}")
         total = len(self.train) + self.validated
         self.bar = progress(total=total, desc=self.name, unit="batch", leave=False)
 

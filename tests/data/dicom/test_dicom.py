@@ -83,9 +83,7 @@ def compressed(pixels, syntax):
         return pydicom.encaps.get_frame(plain.PixelData, 0, number_of_frames=1)
     if syntax == uid.JPEGBaseline8Bit:
         flags = [cv2.IMWRITE_JPEG_QUALITY, 95]
-        return cv2.imencode(".jpg", pixels[..., ::-1] if pixels.ndim == 3 else pixels, flags)[
-            1
-        ].tobytes()
+        return cv2.imencode(".jpg", pixels[..., ::-1] if pixels.ndim == 3 else pixels, flags)[1].tobytes()
     if syntax in JPEG_LOSSLESS:
         return jpeg(pixels, 8 * pixels.itemsize, JPEG_LOSSLESS[syntax])
     image = pytest.importorskip("PIL.Image").fromarray(pixels)
@@ -129,9 +127,7 @@ def test_jpeg():
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("predictor", [1, 4, 7])
 def test_jpeg_lossless_of_every_depth(bits, predictor):
-    values = (RAMP.astype(float) / RAMP.max() * (2**bits - 1)).astype(
-        np.uint8 if bits == 8 else "u2"
-    )
+    values = (RAMP.astype(float) / RAMP.max() * (2**bits - 1)).astype(np.uint8 if bits == 8 else "u2")
     syntax = uid.JPEGLosslessSV1 if predictor == 1 else uid.JPEGLossless
     frame = jpeg(values, bits, predictor)
     image = decode(dicom(values, syntax, frame, BitsStored=bits, HighBit=bits - 1))
@@ -288,9 +284,7 @@ def test_a_table_may_begin_with_a_negative_value(syntax):
     expected = own_range(entries[np.clip(RAMP.astype(int) - 100, 0, 2999)])
     for item in (table(entries, 65536 - 924, 12), table(entries, -924, 12, signed=True)):
         if syntax.is_little_endian:
-            data = dicom(
-                syntax=syntax, RescaleIntercept=-1024, RescaleSlope=1, VOILUTSequence=[item]
-            )
+            data = dicom(syntax=syntax, RescaleIntercept=-1024, RescaleSlope=1, VOILUTSequence=[item])
             np.testing.assert_allclose(decode(data), expected, atol=1e-6)
     values = RAMP.astype(np.int16) - 1024
     if syntax.is_little_endian:
@@ -320,16 +314,13 @@ def test_a_table_of_65536_entries_says_that_it_has_none():
 
 
 @pytest.mark.parametrize(
-    ("syntax", "high"),
-    [*[(syntax, high) for syntax in SYNTAXES[:5] for high in (13, 15)], (uid.JPEGLSLossless, 15)],
+    ("syntax", "high"), [*[(syntax, high) for syntax in SYNTAXES[:5] for high in (13, 15)], (uid.JPEGLSLossless, 15)]
 )
 def test_pixels_may_lie_in_the_upper_bits_of_their_words(syntax, high):
     words = (RAMP << (high - 11)) | (1 if high == 15 else 0)  # an overlay in the lowest bit
     data = dicom(words, syntax, BitsStored=12, HighBit=high)
     np.testing.assert_allclose(decode(data), RAMP / RAMP.max(), atol=1e-6)
-    windowed = dicom(
-        words, syntax, BitsStored=12, HighBit=high, WindowCenter=1500, WindowWidth=1000
-    )
+    windowed = dicom(words, syntax, BitsStored=12, HighBit=high, WindowCenter=1500, WindowWidth=1000)
     expected = linear(RAMP.astype(float), 1500, 1000)
     np.testing.assert_allclose(decode(windowed), expected, atol=1e-6)
 
@@ -352,18 +343,14 @@ def test_palettes(kind, size):
         item = table(colours[:, index], 1000, 8 if kind == "u1" else 16, kind=kind)
         elements[f"{name}PaletteColorLookupTableDescriptor"] = item.LUTDescriptor
         elements[f"{name}PaletteColorLookupTableData"] = item.LUTData
-    expected = colours[np.clip(RAMP.astype(int) - 1000, 0, size - 1)] / (
-        255 if kind == "u1" else 65535
-    )
+    expected = colours[np.clip(RAMP.astype(int) - 1000, 0, size - 1)] / (255 if kind == "u1" else 65535)
     np.testing.assert_allclose(decode(dicom(**elements)), expected, atol=1e-6)
 
 
 def test_a_negative_padding_value_may_be_written_without_its_sign():
     values = RAMP.astype(np.int16) - 1000
     values[:, :5] = -2000
-    data = with_bytes(
-        dicom(values, PixelPaddingValue=-2000), b"\x28\x00\x20\x01SS", b"\x28\x00\x20\x01US"
-    )
+    data = with_bytes(dicom(values, PixelPaddingValue=-2000), b"\x28\x00\x20\x01SS", b"\x28\x00\x20\x01US")
     image = decode(data)
     assert (image[:, :5] == 0).all()
     np.testing.assert_allclose(image[:, 5:], own_range(RAMP[:, 5:].astype(float)), atol=1e-6)
@@ -434,9 +421,7 @@ def test_images_read_it_like_any_other(tmp_path):
     path.write_bytes(dicom())
     image = read_image(path, size=16)
     assert (image.shape, image.dtype) == ((16, 16, 3), np.float32)
-    small = cv2.resize(
-        (RAMP / RAMP.max()).astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA
-    )
+    small = cv2.resize((RAMP / RAMP.max()).astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA)
     np.testing.assert_allclose(image, np.repeat(small[..., None], 3, axis=2), atol=1e-6)
     nearest = decode_image(dicom(COLOUR), "x", size=48, resize="nearest")
     expected = cv2.resize(COLOUR, (48, 48), interpolation=cv2.INTER_NEAREST) / 255
@@ -554,31 +539,16 @@ UNUSABLE = {
     "ybr partial": (dicom(PhotometricInterpretation="YBR_PARTIAL_420"), "neither grey nor RGB"),
     "samples": (dicom(SamplesPerPixel=3, PlanarConfiguration=0), "neither grey nor RGB"),
     "bits": (dicom(BitsAllocated=32, BitsStored=32), "neither 8 nor 16"),
-    "large": (
-        dicom(Rows=60_000, Columns=60_000),
-        "60000 x 60000 pixels.*raise the limit",
-    ),
+    "large": (dicom(Rows=60_000, Columns=60_000), "60000 x 60000 pixels.*raise the limit"),
     "syntax": (dicom(syntax=uid.MPEG2MPML, frame=b"12"), "compressed as MPEG2.*uncompressed"),
-    "words": (
-        with_bytes(dicom(WindowCenter=12345678, WindowWidth=9), b"12345678", b"Doe^Jane"),
-        "damaged",
-    ),
+    "words": (with_bytes(dicom(WindowCenter=12345678, WindowWidth=9), b"12345678", b"Doe^Jane"), "damaged"),
     "infinite": (dicom(RescaleSlope="1e305", RescaleIntercept="-1e308"), "damaged"),
     "short table": (dicom(VOILUTSequence=[table(range(300), 0, 12, count=400)]), "damaged"),
     "one value": (dicom(np.full_like(RAMP, 700)), r"one value .*shows nothing"),
-    "cut jpeg": (
-        dicom(COLOUR, uid.JPEGBaseline8Bit, compressed(COLOUR, uid.JPEGBaseline8Bit)[:400]),
-        "damaged",
-    ),
-    "cut lossless": (
-        dicom(syntax=uid.JPEGLosslessSV1, frame=jpeg(RAMP, 16, 1)[:400]),
-        "damaged",
-    ),
+    "cut jpeg": (dicom(COLOUR, uid.JPEGBaseline8Bit, compressed(COLOUR, uid.JPEGBaseline8Bit)[:400]), "damaged"),
+    "cut lossless": (dicom(syntax=uid.JPEGLosslessSV1, frame=jpeg(RAMP, 16, 1)[:400]), "damaged"),
     "lossless bomb": (
-        dicom(
-            syntax=uid.JPEGLosslessSV1,
-            frame=with_bytes(jpeg(RAMP, 16, 1), SIZE_IN_JPEG, b"\xff" * 4),
-        ),
+        dicom(syntax=uid.JPEGLosslessSV1, frame=with_bytes(jpeg(RAMP, 16, 1), SIZE_IN_JPEG, b"\xff" * 4)),
         "65535 x 65535 pixels",
     ),
     "jpeg bomb": (
@@ -589,10 +559,7 @@ UNUSABLE = {
         ),
         "65535 x 65535 pixels",
     ),
-    "many scans": (
-        dicom(COLOUR, uid.JPEGBaseline8Bit, SCANS, PhotometricInterpretation="YBR_FULL_422"),
-        "damaged",
-    ),
+    "many scans": (dicom(COLOUR, uid.JPEGBaseline8Bit, SCANS, PhotometricInterpretation="YBR_FULL_422"), "damaged"),
     "rle of nothing": (dicom(syntax=uid.RLELossless, frame=RLE_PADDED), "damaged"),
     "rle bomb": (dicom(syntax=uid.RLELossless, frame=RLE_BOMB), "damaged"),
     "deflate bomb": (forged(bytes(20_000_000)), "damaged"),
@@ -610,11 +577,7 @@ def test_unusable_files_are_one_error_that_tells_nothing(tmp_path, case, caplog,
         with pytest.raises(ImageError, match=message) as caught:
             decode_image(path.read_bytes(), str(path), max_pixels=1e6)
     assert str(caught.value).startswith(f"{path}: ")
-    told = (
-        "".join(traceback.format_exception(caught.value))
-        + caplog.text
-        + "".join(capfd.readouterr())
-    )
+    told = "".join(traceback.format_exception(caught.value)) + caplog.text + "".join(capfd.readouterr())
     assert "\n" not in str(caught.value)
     assert caplog.text == ""
     assert "Doe" not in told
@@ -725,9 +688,7 @@ def test_samples(name):
     assert image.std() > 0.05
 
 
-@pytest.mark.parametrize(
-    "name", ["bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "RLE", "padded"]
-)
+@pytest.mark.parametrize("name", ["bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless", "RLE", "padded"])
 def test_samples_of_one_image_in_several_syntaxes(name):
     reference = decode(sample("MR_small.dcm"))
     np.testing.assert_array_equal(decode(sample(f"MR_small_{name}.dcm")), reference)

@@ -88,9 +88,7 @@ def kaggle(folder, studies):
             {"uid": s.number, "MeSH": "normal", "Problems": ";".join(s.present) or "normal"}
             | {"findings": s.findings, "impression": s.impression}
         )
-        found.append(
-            Read(str(s.number), images, list(s.views), str(s.number), None, s.findings or None)
-        )
+        found.append(Read(str(s.number), images, list(s.views), str(s.number), None, s.findings or None))
         found[-1].impression, found[-1].problems = s.impression or None, set(s.present)
     write_table(folder / "indiana_reports.csv", reports)
     write_table(folder / "indiana_projections.csv", projections)
@@ -162,8 +160,7 @@ def mimic(folder, studies):
     for s, r, _ in made:
         values = {**dict.fromkeys(s.present, "1.0"), **dict.fromkeys(s.uncertain, "-1.0")}
         labels.append(
-            {"subject_id": r.patient_id, "study_id": r.study_id}
-            | {name: values.get(name, "") for name in CHEXPERT}
+            {"subject_id": r.patient_id, "study_id": r.study_id} | {name: values.get(name, "") for name in CHEXPERT}
         )
         sections.append(
             {"study": f"s{r.study_id}", "impression": s.impression, "findings": s.findings}
@@ -284,9 +281,7 @@ def vindr(folder, studies):
         readers = ("R1", "R2", "R3") if part == "train" else ("",)
         seen = {r: {*s.present, *(s.uncertain if r == "R2" else ())} for r in readers}
         for reader, names in seen.items():
-            labels = {
-                name: int(name in names) for name in ("Cardiomegaly", "Edema", "Pneumothorax")
-            }
+            labels = {name: int(name in names) for name in ("Cardiomegaly", "Edema", "Pneumothorax")}
             labels |= {"No finding": int(not names)}
             rows[part].append({"image_id": f"i{s.number}", "rad_id": reader, **labels})
         read = Read(f"i{s.number}", [touch(folder, f"{part}/i{s.number}.dicom")], ["frontal"])

@@ -38,27 +38,18 @@ def lines(*rows):
         ("captions.csv", CSV),
         ("data.csv", CSV.replace("image,caption", "File Name,Report Text")),
         ("metadata.csv", CSV.replace("image,caption", "file_name,text")),
-        (
-            "metadata.jsonl",
-            lines(*({"file_name": f"{n}.png", "text": t} for n, t in zip("ab", TEXTS))),
-        ),
+        ("metadata.jsonl", lines(*({"file_name": f"{n}.png", "text": t} for n, t in zip("ab", TEXTS)))),
         ("captions.txt", CSV),
         ("captions.txt", "".join(f"{n}.png#0\t{t}\n" for n, t in zip("ab", TEXTS))),
         ("captions.csv", CSV.partition("\n")[2]),  # without a header
         ("captions.json", json.dumps({"a.png": TEXTS[0], "b.png": TEXTS[1]})),
         ("captions.json", json.dumps({"a.png": TEXTS[:1] * 2, "b.png": TEXTS[1:]})),
-        (
-            "captions.csv",
-            CSV.replace("Clear lungs.", "\"['Clear lungs.', 'Clear lungs.']\""),
-        ),
+        ("captions.csv", CSV.replace("Clear lungs.", "\"['Clear lungs.', 'Clear lungs.']\"")),
         ("my data.csv", CSV.replace(",", ";")),
         ("x.tsv", CSV.replace(",", "\t")),
         ("x.csv.gz", gzip.compress(CSV.encode("utf-16"), mtime=0)),
         ("x.csv", pd.read_csv(io.StringIO(CSV)).to_csv()),  # with an index column
-        (
-            "captions.json",
-            json.dumps([{"img_path": f"{n}.png", "report": t} for n, t in zip("ab", TEXTS)]),
-        ),
+        ("captions.json", json.dumps([{"img_path": f"{n}.png", "report": t} for n, t in zip("ab", TEXTS)])),
     ],
 )
 def test_any_usual_table_alone_in_a_folder(tmp_path, name, content):
@@ -174,10 +165,7 @@ def test_sections_of_their_own_columns_and_views(tmp_path):
     )
     [study] = read_studies(tmp_path).itertuples()
     assert (study.findings, study.impression, study.study_id) == ("Clear.", "Normal.", "7")
-    assert (study.views, names(read_studies(tmp_path))) == (
-        ["frontal", "lateral"],
-        [["b.png", "a.png"]],
-    )
+    assert (study.views, names(read_studies(tmp_path))) == (["frontal", "lateral"], [["b.png", "a.png"]])
 
 
 def test_an_id_that_counts_captions_is_no_study(tmp_path):
@@ -218,18 +206,10 @@ def test_all_columns_that_are_missing_are_named_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "error", "message"),
     [
-        (
-            None,
-            DataError,
-            r"odd\.csv: lacks a column for caption \(looked for caption, .*found: file, note, ",
-        ),
+        (None, DataError, r"odd\.csv: lacks a column for caption \(looked for caption, .*found: file, note, "),
         ({"pictures": "file"}, ConfigError, "'pictures' is no role; choose among image, study"),
         ({"image": "files"}, DataError, "no column 'files' for image; found: file, note, pid"),
-        (
-            {"image": "file", "caption": "note", "split": "fold"},
-            DataError,
-            "line 3: fold is 'holdout'",
-        ),
+        ({"image": "file", "caption": "note", "split": "fold"}, DataError, "line 3: fold is 'holdout'"),
     ],
 )
 def test_columns_that_do_not_fit(tmp_path, columns, error, message):
@@ -250,9 +230,7 @@ def test_two_columns_that_fit_are_an_error_that_names_both(tmp_path):
 
 def test_ids_of_two_tables_are_joined_by_number(tmp_path):
     write(tmp_path, "indiana_reports.csv", "uid,findings,impression\n7,a,b\n08,c,d\n")
-    write(
-        tmp_path, "indiana_projections.csv", "uid,filename,projection\n7.0,7.png,PA\n8,8.png,PA\n"
-    )
+    write(tmp_path, "indiana_projections.csv", "uid,filename,projection\n7.0,7.png,PA\n8,8.png,PA\n")
     studies = read_studies(tmp_path)
     assert list(studies["study_id"]) == ["7", "08"]
     assert names(studies) == [["7.png"], ["8.png"]]
@@ -265,9 +243,7 @@ def test_ids_that_are_not_clear():
 
 
 def test_names_that_may_mean_anything_are_a_split_where_they_name_parts(tmp_path):
-    write(
-        tmp_path, "captions.csv", "image,caption,fold,part,set\na,x,0,chest,dev\nb,x,1,chest,test\n"
-    )
+    write(tmp_path, "captions.csv", "image,caption,fold,part,set\na,x,0,chest,dev\nb,x,1,chest,test\n")
     assert list(read_studies(tmp_path)["split"]) == ["val", "test"]
 
 

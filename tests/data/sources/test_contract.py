@@ -19,13 +19,7 @@ from xray_captioning.errors import DataError
 
 SENTENCES = (
     *("The lungs are clear.", "Heart size, mediastinum normal.", 'Read as "stable".'),
-    *(
-        "Sin hallazgos patológicos.",
-        "No effusion; no pneumothorax",
-        "a | b",
-        "No; none.",
-        "2.5 cm.",
-    ),
+    *("Sin hallazgos patológicos.", "No effusion; no pneumothorax", "a | b", "No; none.", "2.5 cm."),
 )
 VIEWS = (("frontal",), ("frontal", "lateral"), ("frontal", "unknown"), ("lateral",))
 FINDINGS = ("Cardiomegaly", "Edema", "Pneumothorax")
@@ -43,8 +37,7 @@ def made_studies(draw):
             rest = [name for name in FINDINGS if name not in present]
             uncertain = draw(st.sets(st.sampled_from(rest))) if rest else ()
             findings, impression = (
-                " ".join(draw(st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=3)))
-                for _ in range(2)
+                " ".join(draw(st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=3))) for _ in range(2)
             )
             views = draw(st.sampled_from(VIEWS))
             about = (split, findings, impression, tuple(sorted(present)), tuple(sorted(uncertain)))
@@ -52,9 +45,7 @@ def made_studies(draw):
     return found
 
 
-FEW = settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FEW = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 STUDIES = [
     Made(1, 7, ("frontal", "lateral"), "train", "The lungs are clear, too.", "Normal.", ("Edema",)),
     Made(2, 7, ("frontal",), "train", "No effusion.", "No change.", (), ("Cardiomegaly",)),
@@ -165,12 +156,7 @@ def test_a_damaged_row_is_named(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "column"),
-    [
-        ("mimic", "subject_id"),
-        ("chexpert", "Frontal/Lateral"),
-        ("padchest", "PatientID"),
-        ("nih14", "Patient ID"),
-    ],
+    [("mimic", "subject_id"), ("chexpert", "Frontal/Lateral"), ("padchest", "PatientID"), ("nih14", "Patient ID")],
 )
 def test_a_column_that_is_published_is_missed(tmp_path, name, column):
     """Without the patients, studies of one would be torn apart."""
@@ -205,9 +191,7 @@ def test_damaged_json_is_named(tmp_path, name):
     path = tmp_path / JSON[name]
     whole = json.loads(path.read_text())
     first = (whole.get("train") or whole.get("annotations"))[0]
-    entries = (
-        "train entry 1" if name == "r2gen" else "annotation 1" if name == "coco" else "entry 1"
-    )
+    entries = "train entry 1" if name == "r2gen" else "annotation 1" if name == "coco" else "entry 1"
     for key in first:
         broken = json.loads(path.read_text())
         broken.get("train", broken.get("annotations"))[0].pop(key)
@@ -222,16 +206,11 @@ def test_damaged_json_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("key", "read"),
-    [*((key, "val") for key in ("val", "valid", "validate", "validation", "dev")), ("part2", None)],
+    ("key", "read"), [*((key, "val") for key in ("val", "valid", "validate", "validation", "dev")), ("part2", None)]
 )
 def test_every_usual_name_of_a_part_is_read(tmp_path, key, read):
     entries = [{"id": "1", "report": "Clear.", "image_path": "1/0.png"}]
-    for content in (
-        {"train": [], key: entries},
-        {"a": {"train": [], key: entries}},
-        [entries[0] | {"split": key}],
-    ):
+    for content in ({"train": [], key: entries}, {"a": {"train": [], key: entries}}, [entries[0] | {"split": key}]):
         (tmp_path / "iu_annotation_R2Gen.json").write_text(json.dumps(content))
         if read is None:
             refused(tmp_path, "iu_annotation_R2Gen.json", repr(key))

@@ -52,10 +52,7 @@ def test_an_image_of_another_folder_than_is_named_is_never_taken(tmp_path, name)
 
 def test_a_name_that_fits_two_files_is_an_error_that_names_both(tmp_path):
     finder = files(tmp_path, "p/scan.jpg", "q/scan.jpg", "IMG.PNG", "img.png")
-    for name, both in (
-        ("scan", r"p/scan\.jpg and .*q/scan\.jpg"),
-        ("Img.png", "IMG.PNG and .*img.png"),
-    ):
+    for name, both in (("scan", r"p/scan\.jpg and .*q/scan\.jpg"), ("Img.png", "IMG.PNG and .*img.png")):
         with pytest.raises(DataError, match=f"image '{name}': .*{both} both fit; name its folder"):
             finder.find(name)
     assert found(tmp_path, finder, "q/scan.png") == "q/scan.jpg"

@@ -8,16 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.data.sources.layouts import (
-    CHEXPERT,
-    WRITERS,
-    dicom,
-    mimic,
-    mimic_tree,
-    touch,
-    write_dicom,
-    write_table,
-)
+from tests.data.sources.layouts import CHEXPERT, WRITERS, dicom, mimic, mimic_tree, touch, write_dicom, write_table
 from tests.data.sources.test_contract import STUDIES, check, refused
 from xray_captioning.data import cache_folder
 from xray_captioning.data.sources import labels
@@ -80,9 +71,7 @@ def test_mimic_names_what_is_not_there_and_reads_what_no_table_names(tmp_path):
 
 def test_mimic_reads_a_whole_report_where_the_table_has_nothing(tmp_path):
     mimic_tree(tmp_path, STUDIES)
-    report = (
-        "FINAL REPORT\nINDICATION:  Cough, ? pneumonia.\n\nFINDINGS:  Clear.\n\nIMPRESSION:  None."
-    )
+    report = "FINAL REPORT\nINDICATION:  Cough, ? pneumonia.\n\nFINDINGS:  Clear.\n\nIMPRESSION:  None."
     (tmp_path / "files/p10/p10000007/s50000001.txt").write_text(report)
     sections = {"study": "s50000002", "impression": "", "findings": "", "comparison": ""}
     write_table(tmp_path / "mimic_cxr_sectioned.csv", [sections | {"last_paragraph": "Scar."}])
@@ -101,10 +90,7 @@ def test_mimic_reads_a_whole_report_where_the_table_has_nothing(tmp_path):
     ],
 )
 def test_mimic_rows_that_contradict_each_other(tmp_path, column, value, words):
-    rows = [
-        {"dicom_id": name, "study_id": 50000001, "subject_id": 10000007, "split": "train"}
-        for name in ("a", "b")
-    ]
+    rows = [{"dicom_id": name, "study_id": 50000001, "subject_id": 10000007, "split": "train"} for name in ("a", "b")]
     rows[1][column] = value
     write_table(tmp_path / "mimic-cxr-2.0.0-split.csv", rows)
     refused(tmp_path, "mimic-cxr-2.0.0-split.csv, line 3", *words)

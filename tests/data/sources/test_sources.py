@@ -53,8 +53,7 @@ def write_kaggle(folder, reports=None, projections=None):
         '8,normal,normal,PA,,," Two\nlines, quoted. ",Clear.\n'
     )
     projections = projections or (
-        "uid,filename,projection\n"
-        "7,7_IM-0001-2001.dcm.png,Lateral\n7,7_IM-0001-1001.dcm.png,Frontal\n"
+        "uid,filename,projection\n7,7_IM-0001-2001.dcm.png,Lateral\n7,7_IM-0001-1001.dcm.png,Frontal\n"
     )
     (folder / "indiana_reports.csv").write_text(reports)
     (folder / "indiana_projections.csv").write_text(projections)
@@ -84,10 +83,7 @@ def test_kaggle_rows(tmp_path):
     assert studies["study_id"].tolist() == ["7", "8"]
     first, second = studies.iloc[0], studies.iloc[1]
     assert first["views"] == ["frontal", "lateral"]
-    assert [os.path.basename(p) for p in first["images"]] == [
-        "7_IM-0001-1001.dcm.png",
-        "7_IM-0001-2001.dcm.png",
-    ]
+    assert [os.path.basename(p) for p in first["images"]] == ["7_IM-0001-1001.dcm.png", "7_IM-0001-2001.dcm.png"]
     assert first["images"][0].endswith("images/images_normalized/7_IM-0001-1001.dcm.png")
     assert first["problems"] == ["Opacity"]
     assert first["mesh"] == "Opacity/lung;Opacity/base"
@@ -149,8 +145,7 @@ def test_links_are_followed_and_circles_survived(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["1000_IM-0003-2001.dcm.png", "CXR1000_IM-0003-2001.png", "CXR1000_1000_IM-0003-2001", "x/C"],
+    "name", ["1000_IM-0003-2001.dcm.png", "CXR1000_IM-0003-2001.png", "CXR1000_1000_IM-0003-2001", "x/C"]
 )
 def test_image_key(name):
     assert image_key(name) == ("C" if name == "x/C" else "1000_IM-0003-2001")
@@ -293,9 +288,7 @@ def test_captions_stand_in_both_sections(tmp_path, header):
 
 
 def test_id_column_groups_images_and_distinct_captions_are_joined(tmp_path):
-    folder = write_captions(
-        tmp_path, "study_id,image,caption\ns,1.png,One.\ns,2.png,One.\ns,2.png,Two.\n"
-    )
+    folder = write_captions(tmp_path, "study_id,image,caption\ns,1.png,One.\ns,2.png,One.\ns,2.png,Two.\n")
     study = only(read_studies(folder))
     assert [os.path.basename(image) for image in study["images"]] == ["1.png", "2.png"]
     assert study["findings"] == "One. Two."
@@ -346,11 +339,7 @@ def test_r2gen(tmp_path):
     present = touch(tmp_path / "images" / "b" / "1.png")
     (tmp_path / "annotation.json").write_text(json.dumps(annotation()))
     study = only(read_studies(tmp_path))
-    assert (study["study_id"], study["split"], study["patient_id"]) == (
-        "CXR2_IM-1",
-        "train",
-        "CXR2_IM-1",
-    )
+    assert (study["study_id"], study["split"], study["patient_id"]) == ("CXR2_IM-1", "train", "CXR2_IM-1")
     assert study["images"] == [str(tmp_path / "images" / "CXR2_IM-1" / "0.png"), present]
     assert (study["findings"], study["impression"]) == ("Clear.", None)
     for subject, patient in ((0, "0"), (17, "17"), (None, "CXR2_IM-1"), ("", "CXR2_IM-1")):
@@ -446,18 +435,13 @@ def test_an_image_without_a_study_or_a_name_is_an_error(tmp_path, row):
 
 @pytest.mark.parametrize(
     ("header", "message"),
-    [
-        ("uid,findings", "lacks the column impression of .*; found: uid, findings"),
-        ("", "found: none"),
-    ],
+    [("uid,findings", "lacks the column impression of .*; found: uid, findings"), ("", "found: none")],
 )
 def test_missing_columns_are_named_with_those_found(tmp_path, header, message):
     folder = write_kaggle(tmp_path / "k", reports=f"{header}\n")
     with pytest.raises(DataError, match=message):
         read_studies(folder)
-    with pytest.raises(
-        DataError, match=r"column for image .*found: where, caption; .*--columns image="
-    ):
+    with pytest.raises(DataError, match=r"column for image .*found: where, caption; .*--columns image="):
         read_studies(write_captions(tmp_path / "c", "where,caption\n"))
 
 
@@ -480,9 +464,7 @@ def test_bad_encoding_and_duplicates(tmp_path):
     folder = write_kaggle(tmp_path / "k", reports="uid,findings,impression\n1,a,b\n1,c,d\n")
     with pytest.raises(DataError, match="study '1' occurs 2 times"):
         read_studies(folder)
-    (folder / "indiana_reports.csv").write_bytes(
-        "uid,findings,impression\n1,ü,b\n".encode("cp1252")
-    )
+    (folder / "indiana_reports.csv").write_bytes("uid,findings,impression\n1,ü,b\n".encode("cp1252"))
     with pytest.raises(DataError, match=r"indiana_reports\.csv, line 2: is not UTF-8"):
         read_studies(folder)
 
@@ -503,13 +485,9 @@ def test_unknown_places(tmp_path):
         read_studies(write_kaggle(tmp_path / "k"), image_dir=tmp_path / "absent")
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    name=st.sampled_from(
-        ["captions.csv", "annotation.json", "Data_Entry_x.csv", "1.xml", "r.tgz", "k"]
-    ),
+    name=st.sampled_from(["captions.csv", "annotation.json", "Data_Entry_x.csv", "1.xml", "r.tgz", "k"]),
     content=st.binary(max_size=60) | st.text(max_size=60).map(lambda t: t.encode("utf-8")),
 )
 def test_any_bytes_give_a_table_or_one_line(tmp_path, name, content):

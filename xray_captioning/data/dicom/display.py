@@ -75,9 +75,7 @@ def _voi(values: NDArray[Any], dataset: Any, little: bool, counted: Mask, tell: 
     return values
 
 
-def _voi_pictures(
-    values: NDArray[Any], dataset: Any, little: bool, tell: Tell
-) -> Iterator[NDArray[Any]]:
+def _voi_pictures(values: NDArray[Any], dataset: Any, little: bool, tell: Tell) -> Iterator[NDArray[Any]]:
     if sequence := dataset.get("VOILUTSequence"):
         for item in sequence:
             yield _looked_up(values, item.LUTDescriptor, item.LUTData, little)

@@ -38,9 +38,7 @@ _PALETTE = "PALETTE COLOR"
 _SINGLE = ("MONOCHROME1", "MONOCHROME2", _PALETTE)  # of one sample per pixel
 
 
-def decode_dicom(
-    data: bytes, name: str, max_pixels: float, note: Note = warn
-) -> NDArray[np.float32]:
+def decode_dicom(data: bytes, name: str, max_pixels: float, note: Note = warn) -> NDArray[np.float32]:
     """Decode the one frame of a DICOM file: (rows, columns), grey, or (rows, columns, 3), RGB,
     float32 in [0, 1].
 
@@ -152,9 +150,7 @@ def _stored(dataset: Any) -> NDArray[Any]:
 _HIGH_THROUGHPUT = tuple(f"1.2.840.10008.1.2.4.20{n}" for n in (1, 2, 3))
 _TWELVE_BITS = "1.2.840.10008.1.2.4.51"
 _LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
-DECODER_DEPENDENCIES = dict.fromkeys(
-    (_TWELVE_BITS, *_LOSSLESS, *_HIGH_THROUGHPUT), ("imagecodecs",)
-)
+DECODER_DEPENDENCIES = dict.fromkeys((_TWELVE_BITS, *_LOSSLESS, *_HIGH_THROUGHPUT), ("imagecodecs",))
 
 
 def is_available(syntax: str) -> bool:

@@ -68,9 +68,7 @@ def one_error(kind: type[Exception], name: str) -> Iterator[None]:
         raise kind(f"{name}: is truncated or damaged DICOM; get it again") from None
 
 
-def read_elements(
-    file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD
-) -> Any:
+def read_elements(file: BinaryIO, names: Sequence[str | int], last: int | None = None, most: int = LARGEST_LEAD) -> Any:
     """Return a dataset with the named elements, up to the tag `last`, and the file's encoding; a
     deflated file may inflate to `most` bytes, which `pydicom.dcmread` does not limit.
     """

@@ -33,10 +33,7 @@ def read(path: Path, finder: ImageFinder, columns: Columns | None = None) -> lis
     In a folder: ``captions.*``; else ``train.csv`` and its like, alike otherwise; else
     ``train/metadata.csv`` and its like, beside their images; else the only table that is there.
     """
-    found = (
-        rows(_opened(table.path), USUAL, columns, table.part, table.folder)
-        for table in _tables(path)
-    )
+    found = (rows(_opened(table.path), USUAL, columns, table.part, table.folder) for table in _tables(path))
     return make_studies(chain.from_iterable(found), finder.find)
 
 
@@ -76,9 +73,7 @@ def is_table(path: Path) -> bool:
 
 def _only(paths: list[Path]) -> Path:
     if len(paths) > 1:
-        raise DataError(
-            f"{paths[0].parent}: holds tables, {paths[0].name} and {paths[1].name}; name the file"
-        )
+        raise DataError(f"{paths[0].parent}: holds tables, {paths[0].name} and {paths[1].name}; name the file")
     return paths[0]
 
 

@@ -143,9 +143,7 @@ def match_ids(known: Collection[str], wanted: Collection[str], where: str) -> di
     for name in strange:
         same = numbers.get(_number(name), [])
         if len(same) > 1:
-            raise DataError(
-                f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike"
-            )
+            raise DataError(f"{where}: id {name!r} may mean {same[0]!r} or {same[1]!r}; write ids alike")
         if same:
             found[name] = same[0]
     return found

@@ -37,9 +37,7 @@ def read(path: Path, finder: ImageFinder) -> list[Study]:
     images = [header for header in headers if header.is_image and header.modality in RADIOGRAPHS]
     if not images:
         kinds = ", ".join(sorted({header.modality or "none" for header in headers})) or "none"
-        raise DataError(
-            f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give CR or DX"
-        )
+        raise DataError(f"{path}: holds no radiograph in DICOM (modalities found: {kinds}); give CR or DX")
     place = {h.study: number for number, h in reversed([*enumerate(images)])}
     instances = {(h.study, h.instance or h.path): h for h in reversed(images)}.values()
     found = [

@@ -44,9 +44,7 @@ def listed(text: str, where: str) -> list[str]:
         return []
     labels = literal(text)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise DataError(
-            f"{where}: the labels are {text[:60]!r}, not a list such as ['nodule']; mend them"
-        )
+        raise DataError(f"{where}: the labels are {text[:60]!r}, not a list such as ['nodule']; mend them")
     return labels
 
 
@@ -73,8 +71,7 @@ def render_captions(studies: Studies) -> Studies:
     bare = studies["findings"].isna() & studies["impression"].isna()
     filled, uncertain = studies.copy(), studies.get("uncertain", [()] * len(studies))
     labels = [
-        tuple([SAME.get(label, label) for label in of] for of in row)
-        for row in zip(studies["problems"], uncertain)
+        tuple([SAME.get(label, label) for label in of] for of in row) for row in zip(studies["problems"], uncertain)
     ]
     for name, render in (("findings", _findings), ("impression", _impression)):
         rows = zip(labels, bare, studies[name])

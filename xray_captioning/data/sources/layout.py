@@ -13,14 +13,7 @@ from typing import Any
 
 from xray_captioning.data.sources import cells
 from xray_captioning.data.sources.labels import label_value
-from xray_captioning.data.studies import (
-    SECTIONS,
-    UNKNOWN,
-    Study,
-    named_view,
-    text_or_none,
-    unique_problems,
-)
+from xray_captioning.data.studies import SECTIONS, UNKNOWN, Study, named_view, text_or_none, unique_problems
 from xray_captioning.data.table import Row, Table, column_key
 from xray_captioning.errors import ConfigError, DataError
 from xray_captioning.files import read_toml
@@ -103,11 +96,7 @@ def used_columns(table: Table, layout: Layout, asked: Columns | None) -> dict[st
 
 
 def rows(
-    table: Table,
-    layout: Layout = USUAL,
-    asked: Columns | None = None,
-    part: str | None = None,
-    folder: str = "",
+    table: Table, layout: Layout = USUAL, asked: Columns | None = None, part: str | None = None, folder: str = ""
 ) -> Iterator[StudyRow]:
     """Yield what each row of a table says; the user may have `asked` for columns, the whole table
     may be a `part` of a split, and paths of images may begin with a `folder`.
@@ -120,9 +109,7 @@ def rows(
     text_columns = [get(role) for role in TEXTS]
     for row in table:
         if not (study_id := row.text(study)) and study:
-            raise DataError(
-                f"{row.place}: the id in {study} is empty; fill it in or remove the row"
-            )
+            raise DataError(f"{row.place}: the id in {study} is empty; fill it in or remove the row")
         yield StudyRow(
             table,
             row.number,
@@ -165,9 +152,7 @@ def _counts_rows(table: Table, columns: Mapping[str, str], asked: Columns) -> bo
     return any(ids.setdefault(str(row[image]), row.text(study)) != row.text(study) for row in table)
 
 
-def _problems(
-    row: Row, column: str | None, layout: Layout, labels: Sequence[str]
-) -> tuple[list[str], list[str]]:
+def _problems(row: Row, column: str | None, layout: Layout, labels: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return which labels are present, and which may be."""
     problems = row.text(column).split(layout.get("separator", "|")) if column else []
     values = [(name, label_value(row, name)) for name in labels]
@@ -179,9 +164,7 @@ def published(path: Path, *needed: str) -> Table:
     """Open a table of a collection, which has certain columns; their absence is a DataError."""
     table = Table(path)
     if missing := [name for name in needed if not table.named(name)]:
-        raise DataError(
-            f"{path}: lacks the column {missing[0]} of the published table; {table.found()}"
-        )
+        raise DataError(f"{path}: lacks the column {missing[0]} of the published table; {table.found()}")
     return table
 
 
@@ -247,8 +230,7 @@ def _agreed(study_id: str, group: list[StudyRow], what: str) -> str | None:
         value, other = getattr(first, what), getattr(row, what)
         if value and other and other != value:
             raise DataError(
-                f"{row.where}: study {study_id!r} has {what} {value!r} in {first.where} and "
-                f"{other!r} here; keep one"
+                f"{row.where}: study {study_id!r} has {what} {value!r} in {first.where} and {other!r} here; keep one"
             )
         first = first if value else row
     return getattr(first, what)
@@ -259,10 +241,7 @@ def _sections(group: list[StudyRow]) -> dict[str, Any]:
     texts: Iterable[str] = group[0].texts
     if len(group) > 1:
         columns = zip(*(row.texts for row in group), strict=True)
-        texts = (
-            column[0] if len(set(column)) == 1 else cells.one_text(column, group[-1].where)
-            for column in columns
-        )
+        texts = (column[0] if len(set(column)) == 1 else cells.one_text(column, group[-1].where) for column in columns)
     found = {role: text_or_none(text) for role, text in zip(TEXTS, texts) if text}
     if (whole := found.pop("caption", None)) is None:
         return found

@@ -80,9 +80,7 @@ class ImageFinder:
             found = next(filter(None, (index.best(spelled) for index in self._indexes)), None)
         before = self._given.setdefault(found, spelled) if found and "/" in spelled else spelled
         if before != spelled and _agreeing(_folders(before), _folders(spelled)) is None:
-            raise DataError(
-                f"{found}: is the only image for both {before!r} and {spelled!r}; put both there"
-            )
+            raise DataError(f"{found}: is the only image for both {before!r} and {spelled!r}; put both there")
         return found
 
     def _there(self, name: str) -> str | None:

@@ -88,10 +88,7 @@ def _in_one_study(found: Iterable[StudyRow], homes: dict[str, str]) -> Iterator[
         home = f"files/p{row.patient[:2]}/p{row.patient}/s{row.study}"
         for image in row.images:
             if (other := homes.setdefault(image, home)) != home:
-                raise DataError(
-                    f"{row.where}: has image {image} in {home}, but a table has it in {other}; "
-                    "keep one"
-                )
+                raise DataError(f"{row.where}: has image {image} in {home}, but a table has it in {other}; keep one")
         yield row
 
 

@@ -16,13 +16,7 @@ from xml.parsers import expat
 from xray_captioning.data.sources.cells import match_ids
 from xray_captioning.data.sources.layout import LAYOUTS, make_studies, published, rows
 from xray_captioning.data.sources.lookup import ImageFinder
-from xray_captioning.data.studies import (
-    SECTIONS,
-    Study,
-    check_unique,
-    text_or_none,
-    unique_problems,
-)
+from xray_captioning.data.studies import SECTIONS, Study, check_unique, text_or_none, unique_problems
 from xray_captioning.errors import DataError
 
 ARCHIVES = (".tgz", ".tar.gz")

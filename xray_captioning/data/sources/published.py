@@ -83,9 +83,7 @@ def _by_path(found: Iterable[StudyRow]) -> Iterator[StudyRow]:
         row.images = [_ROOT.sub("", name.replace("\\", "/")) for name in row.images]
         place = _STUDY.search(row.images[0])
         if not place:
-            raise DataError(
-                f"{row.where}: {row.images[0][:80]!r} names no study, as patient1/study1/a.jpg does"
-            )
+            raise DataError(f"{row.where}: {row.images[0][:80]!r} names no study, as patient1/study1/a.jpg does")
         row.study, row.patient = f"{place[1]}/{place[2]}", row.patient or place[1]
         yield row
 
@@ -150,8 +148,7 @@ def is_roco(folder: Path) -> bool:
 _VINDR = ("image_labels_{}.csv*", "annotations_{}.csv*")
 VINDR_TABLES = tuple(where + name.format("*") for where in ("", "*/") for name in _VINDR)
 _VINDR_PARTS = {
-    part: [f"{where}{name.format(part)}" for name in _VINDR for where in ("", "*/")]
-    for part in ("train", "test")
+    part: [f"{where}{name.format(part)}" for name in _VINDR for where in ("", "*/")] for part in ("train", "test")
 }
 _Votes = dict[str, set[str]]  # the readers who named each label of an image, under "" all of them
 

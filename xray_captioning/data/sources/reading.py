@@ -243,8 +243,7 @@ def below(path: Path, sources: Sequence[Source]) -> DetectedSource | None:
 def holds(source: Source, folder: Path) -> bool:
     """Tell whether a folder holds a source; of captions, whether it holds any table."""
     return source.is_folder(folder) or (
-        source is CAPTIONS
-        and any(captions.is_table(path) and path.suffix != ".txt" for path in folder.iterdir())
+        source is CAPTIONS and any(captions.is_table(path) and path.suffix != ".txt" for path in folder.iterdir())
     )
 
 

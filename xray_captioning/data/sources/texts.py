@@ -64,11 +64,7 @@ def is_folder_of_reports(path: Path) -> bool:
 
 
 def _study(
-    root: Path,
-    folder: _Folder,
-    report: str,
-    named: dict[str, list[str]],
-    inside: dict[str, list[str]],
+    root: Path, folder: _Folder, report: str, named: dict[str, list[str]], inside: dict[str, list[str]]
 ) -> Study:
     at = _stem(report)
     images = [image for image in folder.images if _stem(image) == at] or inside.get(at, [])
@@ -76,9 +72,7 @@ def _study(
         images = folder.images
         at = at if folder.path == str(root) else folder.path
     if len(alike := [] if images else named.get(os.path.basename(at), [])) > 1:
-        raise DataError(
-            f"{report}: {alike[0]} and {alike[1]} have its name; put it beside its image"
-        )
+        raise DataError(f"{report}: {alike[0]} and {alike[1]} have its name; put it beside its image")
     study_id = Path(at).relative_to(root).as_posix()
     return Study(study_id, images or alike, **whole_report(read_text(Path(report))))
 

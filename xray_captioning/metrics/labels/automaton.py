@@ -102,11 +102,7 @@ class State(dict[str, Any]):
         return (
             [(gap, self._state(by[name])) for name, gap in self._gaps.items() if by[name]],
             self._state(tuple(no for kind, no, one in told if kind == "=" and not one[1])),
-            [
-                (self._state((no,)), kind == "=", self._state((one,)))
-                for kind, no, one in told
-                if kind == "!" or one[1]
-            ],
+            [(self._state((no,)), kind == "=", self._state((one,))) for kind, no, one in told if kind == "!" or one[1]],
         )
 
 

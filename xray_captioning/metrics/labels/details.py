@@ -24,9 +24,7 @@ _CONJUNCTION = re.compile(r"[,:;/]|\b(?:and|or|with|without|versus|vs)\b")
 # The words between two findings of one list, which share a side: at most one more word.
 _LIST = re.compile(r" (?:, )?(?:and / or|and|or|,|/|versus|vs|with)(?: \w+)? ")
 _EXPLAINED = re.compile(rf"\b(?:{alternatives('explained')})\b")
-_ABOVE_CARINA = re.compile(
-    r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}?above (?:the )?carina"
-)
+_ABOVE_CARINA = re.compile(r"(\d+(?:\.\d+)?) ?(cm|mm|centimeters?) (?:\w+ ){0,2}?above (?:the )?carina")
 
 
 def sides_of(words: str, hits: list[Hit], stops: list[int]) -> list[frozenset[str]]:

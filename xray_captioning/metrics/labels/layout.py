@@ -10,9 +10,7 @@ from itertools import pairwise
 from xray_captioning.metrics.labels.rules import alternatives
 
 # A full stop behind these ends no sentence.
-_ABBREVIATED = re.sub(
-    r"(\w+) ?", r"(?<!\\b\1\\.)", "vs approx poss prob pl pulm eff bilat rt lt dr incl"
-)
+_ABBREVIATED = re.sub(r"(\w+) ?", r"(?<!\\b\1\\.)", "vs approx poss prob pl pulm eff bilat rt lt dr incl")
 # It begins with one of few characters, so that the search skips all others fast.
 _SENTENCE_END = re.compile(
     rf"[.?!\n](?:(?<=\n)\s*\n|(?<!\n)[.?!]*(?=\s|$)(?:(?<![sxbltmrf]\.)|{_ABBREVIATED})"

@@ -107,8 +107,7 @@ def _weightier(hits: list[Hit]) -> list[Hit]:
     return [
         hit
         for hit in hits
-        if hit.kind != "stable"
-        or not any(o == hit.finding and hit.start < b and a < hit.end for o, a, b in others)
+        if hit.kind != "stable" or not any(o == hit.finding and hit.start < b and a < hit.end for o, a, b in others)
     ]
 
 
@@ -117,8 +116,7 @@ def restated(words: str, hits: list[Hit]) -> list[Hit]:
     return [
         hit
         for i, hit in enumerate(hits)
-        if not words.startswith(" :", hit.end)
-        or all(later.finding != hit.finding for later in hits[i + 1 :])
+        if not words.startswith(" :", hit.end) or all(later.finding != hit.finding for later in hits[i + 1 :])
     ]
 
 
@@ -144,9 +142,7 @@ def scope_of(hits: list[Hit], scope: Scope, tokens: list[str], known: Rules) -> 
 def _outside(cues: list[Cue], others: list[Cue]) -> list[Cue]:
     """Return the cues that are no part of a longer one."""
     return [
-        cue
-        for cue in cues
-        if not any(o.start <= cue.start and cue.end <= o.end and cue[:2] != o[:2] for o in others)
+        cue for cue in cues if not any(o.start <= cue.start and cue.end <= o.end and cue[:2] != o[:2] for o in others)
     ]
 
 

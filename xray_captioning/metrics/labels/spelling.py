@@ -83,8 +83,7 @@ class Spelling(Kept[str, tuple[str, ...]]):
         ranked = sorted(
             (d, term)
             for term in found
-            if (d := distance(word, term)) <= _errors(min(word, term, key=len))
-            and (d == 1 or word[0] == term[0])
+            if (d := distance(word, term)) <= _errors(min(word, term, key=len)) and (d == 1 or word[0] == term[0])
         )
         nearest = [term for d, term in ranked if d == ranked[0][0]]
         if len(nearest) == 2 and nearest[1] == f"{nearest[0]}s":  # "fracturs" is one or several

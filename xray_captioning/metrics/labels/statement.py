@@ -19,9 +19,7 @@ PRESENT, DENIED, UNCERTAIN = 1, 0, -1
 OTHER = "Other"  # abnormalities without a name of their own: only "No Finding" is held against them
 
 # What is never gone, so that "prior" does not make it history.
-LASTING = frozenset(
-    {"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", "Support Devices", OTHER}
-)
+LASTING = frozenset({"Fracture", "Granuloma", "Scoliosis", "Emphysema", "Pleural Other", "Support Devices", OTHER})
 
 # What a status is as a label, the strongest first.
 _NUMBERS = {"present": PRESENT, "denied": DENIED, "uncertain": UNCERTAIN, "none": None}
@@ -293,9 +291,7 @@ def _reaches(cue: Cue, i: int, hits: list[Hit], linked: list[int]) -> bool:
     last = i
     while last + 1 < len(hits) and hits[last + 1].start < cue.start:
         last += 1
-    links = [
-        link for j, link in enumerate(linked[i:last], i) if hits[j].finding != hits[j + 1].finding
-    ]
+    links = [link for j, link in enumerate(linked[i:last], i) if hits[j].finding != hits[j + 1].finding]
     return not links or (min(links) > 0 and (max(links) == 2 or cue.kind == "denied"))
 
 
